@@ -1,0 +1,68 @@
+# Two commands on a fresh machine with Python 3.11+ and make: `make demo` and `make test`.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := var/demo
+TORCH := torch==2.13.0
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+# Torch with more OpenMP threads than free cores is many times slower; tests run in as many processes as there are cores.
+CORES := $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: help install demo demo-release smoke test lint types imports unit system soak clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(STAMP)  ## everything the other targets need, into .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import torch' 2>/dev/null \
+	  || $(BIN)/pip install --quiet --retries 0 --timeout 10 --index-url $(TORCH_CPU_INDEX) $(TORCH) 2>/dev/null \
+	  || $(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,dev]'
+	touch $@
+
+$(DEMO)/data/interactions.csv: $(STAMP)
+	$(BIN)/python -m offline demo-shop $(DEMO)/data
+
+demo-release: $(DEMO)/data/interactions.csv
+	$(BIN)/python -m offline run --data $(DEMO)/data --releases $(DEMO)/releases --preset demo
+
+demo: demo-release  ## generate the demo shop, train it, serve it on http://127.0.0.1:8000
+	$(BIN)/python -m service --releases $(DEMO)/releases --state-dir $(DEMO)/state
+
+smoke: demo-release  ## as demo, then make a shop's calls, print the answers, exit
+	$(BIN)/python examples/smoke.py --releases $(DEMO)/releases --data $(DEMO)/data
+
+test: system lint types imports unit  ## everything that must hold before a commit
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+unit: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile -m 'not soak'
+
+soak: system $(STAMP)  ## long storms
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m soak --timeout 3600
+
+system:  ## redis-server: installed where apt and root are there, else named
+	@command -v redis-server >/dev/null && exit 0; \
+	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null; \
+	else \
+	  echo "redis-server is missing: install your system's redis package (Debian: apt-get install redis-server)" >&2; exit 1; \
+	fi
+
+clean:  ## remove what the other targets made (.venv stays)
+	rm -rf var build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
