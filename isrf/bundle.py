@@ -1,0 +1,207 @@
+"""The release bundle: what offline publishes and the service opens (schema and checks, no IO).
+
+`Manifest` is the one description of a bundle; `ARRAYS` names every array with its dtype and shape in symbols.
+`check_arrays` holds arrays against manifest. Files are read and hashed by the two edges (`offline.release`,
+`service.bundle_files`), which know nothing of each other.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from isrf.errors import BundleError
+
+SCHEMA_VERSION: Literal[1] = 1
+"""Raised whenever a reader of the older form would misread the newer one."""
+
+MANIFEST_FILE = "manifest.json"
+SEARCH_GRAPH_FILE = "recommender.onnx"
+INTEREST_GRAPH_FILE = "lightgcn.onnx"
+ITEMS_FILE = "items.jsonl"
+USERS_FILE = "users.parquet"
+HISTORIES_FILE = "histories.parquet"
+GOLDEN_FILE = "golden.jsonl"
+TEXT_ENCODER_DIR = "text_encoder"
+
+EVIDENCE_LISTS = ("transition", "cooccurrence", "content", "user_items")
+"""Sparse lists: the first three have a row per item, `user_items` one per base user (training items, oldest first)."""
+
+
+class ArraySpec(NamedTuple):
+    """dtype and shape of a stored array; a letter in `shape` is a symbol of `Counts` or `Dimensions`, None is free."""
+
+    dtype: str
+    shape: tuple[str | None, ...]
+
+
+ARRAYS: dict[str, ArraySpec] = {
+    "item_inputs.npy": ArraySpec("float32", ("N", "D")),
+    "item_vectors.npy": ArraySpec("float32", ("N", "D")),
+    "item_embeddings.npy": ArraySpec("float32", ("N", "E")),
+    "semantic_ids.npy": ArraySpec("int32", ("N", "L")),
+    "popularity.npy": ArraySpec("float32", ("N",)),
+    "user_features.npy": ArraySpec("float16", ("U", "F")),
+    "group_layers.npy": ArraySpec("float16", ("U", "G")),
+    **{f"evidence/{name}_indptr.npy": ArraySpec("int64", (None,)) for name in EVIDENCE_LISTS},
+    **{f"evidence/{name}_indices.npy": ArraySpec("int32", (None,)) for name in EVIDENCE_LISTS},
+    **{f"evidence/{name}_weights.npy": ArraySpec("float32", (None,)) for name in EVIDENCE_LISTS},
+}
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class FileEntry(_Frozen):
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=0)]
+
+
+class TensorSpec(_Frozen):
+    """A graph's input or output: ONNX Runtime's type string (`tensor(float)`), symbolic shape."""
+
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class GraphSpec(_Frozen):
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+
+
+class Counts(_Frozen):
+    num_items: Annotated[int, Field(ge=2)]
+    num_users: Annotated[int, Field(ge=1)]
+    num_interactions: Annotated[int, Field(ge=1)]
+
+
+class Dimensions(_Frozen):
+    """Widths of what crosses the bundle. Symbols: D, L, C, F, E, G of ARCHITECTURE.md, "Words"."""
+
+    width: int  # D: item_inputs, item_vectors
+    num_levels: int  # L
+    codebook_size: int  # C
+    feature: int  # F: user_features, the query feature
+    explicit: int  # E: the explicit vector
+    group: int  # G: the group vector
+
+
+class Decoding(_Frozen):
+    num_beams: Annotated[int, Field(ge=1)]
+    num_dense: Annotated[int, Field(ge=1)]  # rows of the dense path that the graph returns
+    history_length: Annotated[int, Field(ge=1)]  # S: items that the encoder reads
+    interest_length: Annotated[int, Field(ge=1)]  # items that the interest vectors read
+
+
+class GroupSearch(_Frozen):
+    """How similar users are found: calibrated = (cosine − background) / (nearest − background); see ARCHITECTURE.md."""
+
+    threshold: float  # in calibrated units; ISRF's 0.7
+    background_cosine: float  # mean cosine of random pairs of base users
+    nearest_cosine: float  # median cosine of a base user and its nearest other
+    max_neighbours: Annotated[int, Field(ge=1)]
+    min_neighbours: Annotated[int, Field(ge=1)]  # taken, and marked weak, where nobody reaches the threshold
+
+
+class FusionWeights(_Frozen):
+    """Log-linear fusion: score = Σ weight · log(p + epsilon). One entry per channel of `isrf.fusion.CHANNELS`."""
+
+    weights: dict[str, float]
+    epsilons: dict[str, float]
+    beam_gap: float  # δ: an item that no beam reached counts as the lowest beam's log-probability − δ
+
+
+class Producer(_Frozen):
+    isrf_version: str
+    versions: dict[str, str]
+
+
+class Manifest(_Frozen):
+    """`manifest.json`. `release_id` hashes `files` and `config`: equal content, equal id."""
+
+    schema_version: Literal[1]
+    release_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
+    created_at: str  # RFC 3339, UTC; the only field that two equal runs differ in
+    producer: Producer
+    preset: str
+    fit: Literal["train", "all"]
+    evaluated_release_id: str | None  # with fit "all": the earlier run whose evaluation this is
+    config: dict[str, Any]  # the run's whole configuration as it was used
+    counts: Counts
+    dimensions: Dimensions
+    decoding: Decoding
+    group_search: GroupSearch
+    fusion: FusionWeights
+    graphs: dict[str, GraphSpec]  # file name → signature
+    data_fingerprint: str  # sha256 over the ingested events and items
+    order_fingerprint: str  # sha256 over the histories in their order: ties ordered otherwise are other data
+    tie_seed: int | None  # `--shuffle-ties`; None is the order timestamp, position, file
+    events_through: float | None  # timestamp (seconds) of the last event the histories hold; None without timestamps
+    reasoner: str
+    encoder: str
+    evaluation: dict[str, Any]
+    files: dict[str, FileEntry]  # path inside the bundle → hash and size; the manifest itself aside
+
+
+def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Holds every array of `ARRAYS` against the manifest's counts; raises `BundleError` naming the file."""
+    dims, counts = manifest.dimensions, manifest.counts
+    symbols = {
+        "N": counts.num_items,
+        "U": counts.num_users,
+        "D": dims.width,
+        "L": dims.num_levels,
+        "F": dims.feature,
+        "E": dims.explicit,
+        "G": dims.group,
+    }
+    for name, spec in ARRAYS.items():
+        if name not in arrays:
+            raise BundleError("bundle.missing_file", f"{name} is missing.", fix="Publish the release again.")
+        array = arrays[name]
+        expected = tuple(None if s is None else symbols[s] for s in spec.shape)
+        fits = array.ndim == len(expected) and all(
+            want is None or have == want for have, want in zip(array.shape, expected, strict=True)
+        )
+        if array.dtype != np.dtype(spec.dtype) or not fits:
+            raise BundleError(
+                "bundle.array_mismatch",
+                f"{name} holds {array.dtype} {array.shape}, the manifest says {spec.dtype} {expected}.",
+                fix="Publish the release again; its parts come from different runs.",
+            )
+    rows = dict.fromkeys(EVIDENCE_LISTS, counts.num_items) | {"user_items": counts.num_users}
+    for name, num_rows in rows.items():
+        _check_csr(
+            name,
+            num_rows,
+            counts.num_items,
+            arrays[f"evidence/{name}_indptr.npy"],
+            arrays[f"evidence/{name}_indices.npy"],
+            arrays[f"evidence/{name}_weights.npy"],
+        )
+
+
+def _check_csr(
+    name: str,
+    num_rows: int,
+    num_items: int,
+    indptr: NDArray[Any],
+    indices: NDArray[Any],
+    weights: NDArray[Any],
+) -> None:
+    sound = (
+        len(indptr) == num_rows + 1
+        and indptr[0] == 0
+        and indptr[-1] == len(indices) == len(weights)
+        and bool(np.all(np.diff(indptr) >= 0))
+        and (len(indices) == 0 or (int(indices.min()) >= 0 and int(indices.max()) < num_items))
+    )
+    if not sound:
+        raise BundleError(
+            "bundle.array_mismatch",
+            f"evidence/{name}_*.npy is no sparse list of {num_rows} rows over {num_items} items.",
+            fix="Publish the release again.",
+        )

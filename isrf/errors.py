@@ -1,0 +1,53 @@
+"""One tree of errors with stable codes, shared by both halves.
+
+    IsrfError
+    ├── ConfigError         a setting that cannot work (raised before any work is done)
+    ├── DataError           the shop's files: missing, empty, malformed, too many bad rows
+    ├── StageError          the offline job: a stage cannot go on, another run holds the folder
+    ├── BundleError         a release that may not be served
+    ├── RequestError        a caller's request that cannot be answered as asked
+    └── StoreError          user state cannot be read or written now
+
+Every error says what was found, where, and what to do about it (`fix`). `code` is stable: callers may match on it.
+It deliberately knows no HTTP: `service.problems` holds the one table to statuses.
+"""
+
+
+class IsrfError(Exception):
+    """Base of every error that a user may see.
+
+    Attributes:
+        code: stable, lower-case, dotted (`data.empty_file`).
+        message: what was found and where.
+        fix: what to do about it; empty only where nothing can be done by the reader.
+    """
+
+    def __init__(self, code: str, message: str, *, fix: str = "") -> None:
+        super().__init__(f"{message} {fix}".strip())
+        self.code = code
+        self.message = message
+        self.fix = fix
+
+
+class ConfigError(IsrfError):
+    """A setting that cannot work."""
+
+
+class DataError(IsrfError):
+    """The shop's files cannot be used as they are."""
+
+
+class StageError(IsrfError):
+    """A stage of the offline job cannot go on."""
+
+
+class BundleError(IsrfError):
+    """A release bundle that may not be served."""
+
+
+class RequestError(IsrfError):
+    """A caller's request that cannot be answered as asked."""
+
+
+class StoreError(IsrfError):
+    """User state cannot be read or written now."""

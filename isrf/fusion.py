@@ -1,0 +1,220 @@
+"""Log-linear fusion of the learned paths and the evidence channels, and the choice of its weights on validation.
+
+score(item) = Σ over channels of weight · log(p(item) + ε). An item that no beam reached counts, in the generative
+channel, as the lowest beam − δ. It knows nothing of graphs or bundles: probabilities in, order out.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isrf.bundle import FusionWeights
+from isrf.evidence import Evidence
+from isrf.interest import FloatArray, IntArray
+from isrf.metrics import ndcg
+
+LEARNED_CHANNELS = ("generative", "dense", "explicit")
+EVIDENCE_CHANNELS = ("group", "transition", "cooccurrence", "content")
+CHANNELS = (*LEARNED_CHANNELS, *EVIDENCE_CHANNELS)
+
+GRID: tuple[float, ...] = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+EPSILON_GRID: tuple[float, ...] = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+BEAM_GAPS: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+MAX_ROUNDS = 4
+NO_BEAM = -np.inf
+DEFAULT_FUSION = FusionWeights(
+    weights={
+        "generative": 0.25,
+        "dense": 1.0,
+        "explicit": 0.5,
+        "group": 0.75,
+        "transition": 1.5,
+        "cooccurrence": 0.5,
+        "content": 1.0,
+    },
+    epsilons=dict.fromkeys(EVIDENCE_CHANNELS, 1e-3),
+    beam_gap=1.0,
+)
+"""Where the choice begins; validation decides."""
+
+_Matrix: TypeAlias = NDArray[np.float32]
+
+
+class Candidates(NamedTuple):
+    """One request's candidates before weighing.
+
+    `values` holds log-probabilities in the learned columns (generative: −inf where no beam reached the item) and plain
+    probabilities in the evidence columns.
+    """
+
+    items: IntArray  # (c,)
+    values: _Matrix  # (c, len(CHANNELS)) float32
+
+
+def gather(
+    items: IntArray,
+    beams: tuple[IntArray, FloatArray],
+    *,
+    dense: FloatArray,
+    explicit: FloatArray,
+    evidence: Mapping[str, Evidence],
+) -> Candidates:
+    """Lines the channels up over the candidate items.
+
+    Args:
+        items: (c,) candidate rows, ascending and distinct.
+        beams: item rows (K,), −1 where dead, and their log-probabilities.
+        dense: (c,) the dense path's log-probability of every candidate.
+        explicit: (c,) the interaction graph's log-probability of every candidate, given the explicit vector.
+        evidence: per evidence channel its distribution.
+    """
+    values = np.zeros((len(items), len(CHANNELS)), dtype=np.float32)
+    values[:, 0] = NO_BEAM
+    alive = beams[0] >= 0
+    place, found = _find(items, beams[0][alive])
+    values[place[found], 0] = beams[1][alive][found]
+    values[:, 1] = dense
+    values[:, 2] = explicit
+    for column, name in enumerate(EVIDENCE_CHANNELS, start=len(LEARNED_CHANNELS)):
+        place, found = _find(items, evidence[name].items)
+        values[place[found], column] = evidence[name].probability[found]
+    return Candidates(items, values)
+
+
+def _find(haystack: IntArray, needles: IntArray) -> tuple[IntArray, NDArray[np.bool_]]:
+    if not len(haystack):
+        return np.zeros(len(needles), np.int64), np.zeros(len(needles), np.bool_)
+    place = np.minimum(np.searchsorted(haystack, needles), len(haystack) - 1)
+    return place, haystack[place] == needles
+
+
+def channel_logs(values: _Matrix, fusion: FusionWeights) -> _Matrix:
+    """Candidate values (c, channels) → logs of the same shape, floors filled in."""
+    return np.stack(
+        [_channel_log(channel, values[:, channel], floor) for channel, floor in enumerate(_floors(fusion))], axis=1
+    )
+
+
+def _floors(fusion: FusionWeights) -> tuple[float, ...]:
+    """Per channel what keeps its logarithm finite: δ, nothing (two know every item), ε of each evidence channel."""
+    return (fusion.beam_gap, 0.0, 0.0, *(fusion.epsilons[name] for name in EVIDENCE_CHANNELS))
+
+
+def _channel_log(channel: int, values: _Matrix, floor: float) -> _Matrix:
+    """One channel's values (…, c) → logs (…, c)."""
+    if CHANNELS[channel] in ("dense", "explicit"):
+        return values
+    if CHANNELS[channel] in EVIDENCE_CHANNELS:
+        logs: _Matrix = np.log(values + np.float32(floor))
+        return logs
+    reached = np.isfinite(values)
+    lowest = np.min(values, axis=-1, keepdims=True, where=reached, initial=np.inf)
+    unreached = np.where(np.isfinite(lowest), lowest, np.float32(0)) - np.float32(floor)
+    return np.where(reached, values, unreached).astype(np.float32)
+
+
+class Fused(NamedTuple):
+    """Candidates in order, best first (ties: lower row)."""
+
+    items: IntArray  # (c,)
+    scores: FloatArray  # (c,)
+    contributions: _Matrix  # (c, len(CHANNELS)): weighted logs above the mean of the channel over the candidates
+    sources: list[str]  # (c,) the channel that lifts the item most
+
+
+def fuse(candidates: Candidates, fusion: FusionWeights) -> Fused:
+    """Scores and orders one request's candidates."""
+    logs = channel_logs(candidates.values, fusion)
+    weights = np.array([fusion.weights[name] for name in CHANNELS], dtype=np.float32)
+    scores = logs @ weights
+    order = np.lexsort((candidates.items, -scores))
+    average = logs.mean(axis=0, keepdims=True) if len(logs) else logs
+    contributions = ((logs - average) * weights)[order]
+    main = contributions.argmax(axis=1) if len(logs) else np.zeros(0, np.int64)
+    return Fused(candidates.items[order], scores[order], contributions, [CHANNELS[c] for c in main])
+
+
+def channel_order(candidates: Candidates, channel: int) -> IntArray:
+    """One channel's own list, best first (ties: lower row): the items that it says anything of. (c,) item rows."""
+    values = candidates.values[:, channel]
+    said = np.isfinite(values) if channel < len(LEARNED_CHANNELS) else values > 0
+    items, values = candidates.items[said], values[said]
+    return items[np.lexsort((items, -values))]
+
+
+class Choice(NamedTuple):
+    fusion: FusionWeights
+    ndcg_at_10: float  # on the sample that it was chosen on
+
+
+def choose_weights(candidates: Sequence[Candidates], targets: IntArray, *, start: FusionWeights) -> Choice:
+    """Coordinate ascent on validation NDCG@10 over `GRID`, `EPSILON_GRID` and `BEAM_GAPS`.
+
+    Args:
+        candidates: one per validation user.
+        targets: (R,) the held-out item rows; a target that is no candidate is a miss.
+        start: where the ascent begins.
+    """
+    table = _Table(candidates, targets)
+    best, score = start, table.ndcg(start)
+    for _ in range(MAX_ROUNDS):
+        before = score
+        for move in _MOVES:
+            trial = _moved(best, move)
+            trial_score = table.ndcg(trial)
+            if trial_score > score + 1e-6:
+                best, score = trial, trial_score
+        if score <= before + 1e-5:
+            break
+    return Choice(best, score)
+
+
+_Move: TypeAlias = tuple[str, str, float]
+_MOVES: tuple[_Move, ...] = (
+    *(("weights", name, weight) for name in CHANNELS for weight in GRID),
+    *(("epsilons", name, epsilon) for name in EVIDENCE_CHANNELS for epsilon in EPSILON_GRID),
+    *(("beam_gap", "generative", gap) for gap in BEAM_GAPS),
+)
+
+
+def _moved(fusion: FusionWeights, move: _Move) -> FusionWeights:
+    field, name, value = move
+    changed = value if field == "beam_gap" else {**getattr(fusion, field), name: value}
+    return fusion.model_copy(update={field: changed})
+
+
+class _Table:
+    """Validation candidates padded into one array a channel, logs kept, so that a trial is a few passes over memory."""
+
+    def __init__(self, candidates: Sequence[Candidates], targets: IntArray) -> None:
+        width = max((len(c.items) for c in candidates), default=0)
+        self._values = np.zeros((len(CHANNELS), len(candidates), width), dtype=np.float32)
+        self._values[0] = NO_BEAM
+        self._padding = np.full((len(candidates), width), -np.inf, dtype=np.float32)
+        self._place = np.full(len(candidates), -1, dtype=np.int64)
+        for r, (one, target) in enumerate(zip(candidates, targets, strict=True)):
+            self._values[:, r, : len(one.items)] = one.values.T
+            self._padding[r, : len(one.items)] = 0
+            hit = np.flatnonzero(one.items == target)
+            self._place[r] = hit[0] if len(hit) else -1
+        self._logs: dict[tuple[int, float], _Matrix] = {}
+
+    def _log(self, channel: int, floor: float) -> _Matrix:
+        if (channel, floor) not in self._logs:
+            self._logs[channel, floor] = _channel_log(channel, self._values[channel], floor)
+        return self._logs[channel, floor]
+
+    def ndcg(self, fusion: FusionWeights) -> float:
+        scores = self._padding.copy()
+        for channel, (name, floor) in enumerate(zip(CHANNELS, _floors(fusion), strict=True)):
+            if fusion.weights[name]:
+                scores += np.float32(fusion.weights[name]) * self._log(channel, floor)
+        if not scores.shape[1]:
+            return 0.0
+        own = np.take_along_axis(scores, np.maximum(self._place, 0)[:, None], axis=1)
+        ahead = (scores > own).sum(axis=1)
+        ahead += ((scores == own) & (np.arange(scores.shape[1]) < self._place[:, None])).sum(axis=1)
+        ranks = np.where(self._place >= 0, ahead, -1)
+        return float(ndcg(ranks, 10).mean())

@@ -1,0 +1,101 @@
+"""Golden requests: answers of the torch model that every opening of a release must reproduce.
+
+Written by `offline.export` with the torch search, replayed by both edges through the exported graphs.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from isrf.errors import BundleError
+from isrf.recommend import RankRequest, Recommender, SearchOutput
+
+DENSE_KEPT = 20
+TOLERANCE = 1e-4
+"""Of fp32 log-probabilities; the order must be equal outright."""
+
+
+class Golden(BaseModel):
+    """One line of `golden.jsonl`: only live beams and dense items, fewer than asked where the catalogue is small.
+
+    `history` holds item rows, oldest first; `own` the base user's row or −1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    history: list[int]
+    own: int
+    beam_items: list[int]
+    beam_log_probs: list[float]
+    dense_items: list[int]
+    dense_log_probs: list[float]
+
+
+def answer(recommender: Recommender, histories: Sequence[Sequence[int]], own: Sequence[int]) -> SearchOutput:
+    """The search graph's answer with every item allowed, one request at a time (as a lone request is served)."""
+    everything = np.ones(len(recommender.tables.item_vectors), dtype=np.bool_)
+    outputs = []
+    for history, row in zip(histories, own, strict=True):
+        request = RankRequest(history=history, n=1, allowed=everything)
+        outputs.append(recommender.search([request], recommender.read([history], [row])))
+    return SearchOutput(*(np.concatenate(parts) for parts in zip(*outputs, strict=True)))
+
+
+def make_goldens(recommender: Recommender, histories: Sequence[Sequence[int]], own: Sequence[int]) -> list[Golden]:
+    """Goldens from a recommender whose search graph is the torch model."""
+    output = answer(recommender, histories, own)
+    return [
+        Golden(history=list(history), own=row, **_live(output, b))
+        for b, (history, row) in enumerate(zip(histories, own, strict=True))
+    ]
+
+
+def _live(output: SearchOutput, b: int) -> dict[str, list[Any]]:
+    """What request b found on the two learned paths, dead places left out."""
+    beams = output.beam_items[b] >= 0
+    dense = output.dense_items[b, :DENSE_KEPT] >= 0
+    return {
+        "beam_items": output.beam_items[b, beams].tolist(),
+        "beam_log_probs": output.beam_log_probs[b, beams].tolist(),
+        "dense_items": output.dense_items[b, :DENSE_KEPT][dense].tolist(),
+        "dense_log_probs": output.dense_log_probs[b, :DENSE_KEPT][dense].tolist(),
+    }
+
+
+def replay(recommender: Recommender, goldens: Sequence[Golden]) -> None:
+    """Raises `BundleError` (`bundle.golden_mismatch`) where the release answers a golden request otherwise."""
+    if not goldens:
+        raise BundleError("bundle.golden_missing", "golden.jsonl holds no request.", fix="Publish the release again.")
+    output = answer(recommender, [g.history for g in goldens], [g.own for g in goldens])
+    for b, golden in enumerate(goldens):
+        found = _live(output, b)
+        same = all(
+            _same_order(getattr(golden, f"{path}_items"), getattr(golden, f"{path}_log_probs"), found[f"{path}_items"])
+            and _close(getattr(golden, f"{path}_log_probs"), found[f"{path}_log_probs"])
+            for path in ("beam", "dense")
+        )
+        if not same:
+            raise BundleError(
+                "bundle.golden_mismatch",
+                f"golden.jsonl line {b + 1}: recommender.onnx answers otherwise than the model that it was made from.",
+                fix="Publish the release again; if it happens again, report the machine and ONNX Runtime's version.",
+            )
+
+
+def _close(wanted: Sequence[float], found: Sequence[float]) -> bool:
+    return len(wanted) == len(found) and bool(np.allclose(wanted, found, rtol=0, atol=TOLERANCE))
+
+
+def _same_order(wanted: Sequence[int], scores: Sequence[float], found: Sequence[int]) -> bool:
+    """Equal outright, but for items whose scores lie within the tolerance of each other."""
+    if wanted == found:
+        return True
+    if len(wanted) != len(found):
+        return False
+    place = {item: position for position, item in enumerate(wanted)}
+    return all(
+        abs(scores[place.get(item, len(wanted) - 1)] - scores[position]) <= TOLERANCE
+        for position, item in enumerate(found)
+    )

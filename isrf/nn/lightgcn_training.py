@@ -1,0 +1,171 @@
+"""Trains LightGCN to rank what a user took next, from what came before.
+
+Every training position after a user's first is a sample. An item's layer 2 contains the sample's own user, and with it
+the target: that user's share is subtracted, exactly, from the prefix's vector and from the target's.
+It knows no files and no held-out data.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from isrf.errors import StageError
+from isrf.nn.lightgcn import Interactions, LightGCN, LightGCNSettings, Propagated, prefix_sum, recency_weights
+
+MIN_STEPS = 50
+"""Steps of an epoch: a small shop gets smaller batches, so that the same number of epochs trains it as far."""
+_MIN_BATCH = 64
+
+WARMUP_SHARE = 0.1
+
+
+class LightGCNVectors(NamedTuple):
+    """What training leaves behind."""
+
+    item_layers: NDArray[np.float32]  # (N, E) mean of the layers, 1/sqrt(degree) folded in: what histories sum up
+    item_embeddings: NDArray[np.float32]  # (N, E) mean of the layers; 0 without training interactions
+    losses: list[float]  # mean loss of every epoch, nats
+
+
+class _Samples(NamedTuple):
+    """Every training position but a user's first: the prefix is `items[start:stop]`, the target `items[stop]`."""
+
+    start: NDArray[np.int64]  # (P,)
+    stop: NDArray[np.int64]  # (P,)
+    own_prefix: NDArray[np.float32]  # (P,) the own user's layer 1 in the prefix's sum
+    own_target: NDArray[np.float32]  # (P,) and in the target's embedding
+
+
+def train_lightgcn(
+    interactions: Interactions,
+    item_text: NDArray[np.float32],
+    *,
+    settings: LightGCNSettings,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> LightGCNVectors:
+    """Trains on every prefix → next item with a softmax over the catalogue (a sample of it, if it is large).
+
+    Args:
+        interactions: training interactions only.
+        item_text: (N, D_t) float32, rows of length 1 or 0.
+        settings: shape and training.
+        on_epoch: called after every epoch with its number (from 1) and mean loss.
+
+    Raises:
+        StageError: `graph.nan_loss`, the training diverged.
+    """
+    model = LightGCN(interactions, item_text, settings=settings)
+    samples = _samples(interactions, model, settings.recency, prefix_length=settings.prefix_length)
+    trained = [model.item_id, model.adapter, model.log_scale]
+    optimizer = torch.optim.Adam(trained, lr=settings.learning_rate)
+    rng = np.random.default_rng(settings.seed)
+    losses: list[float] = []
+    batch_size = min(settings.batch_size, max(len(samples.stop) // MIN_STEPS, _MIN_BATCH))
+    num_steps = max(-(-len(samples.stop) // batch_size), 1) * settings.epochs
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate_share(step / num_steps))
+    for epoch in range(1, settings.epochs + 1):
+        order = rng.permutation(len(samples.stop))
+        total = 0.0
+        for first in range(0, len(order), batch_size):
+            rows = order[first : first + batch_size]
+            loss = _loss(model, interactions, samples, rows, settings=settings, rng=rng)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(rows)
+        losses.append(total / max(len(order), 1))
+        if not np.isfinite(losses[-1]):
+            raise StageError(
+                "graph.nan_loss",
+                f"LightGCN's loss is {losses[-1]} in epoch {epoch}.",
+                fix="Lower graph.learning_rate.",
+            )
+        if on_epoch is not None:
+            on_epoch(epoch, losses[-1])
+    return LightGCNVectors(*model.vectors(), losses)
+
+
+def _learning_rate_share(progress: float) -> float:
+    """Linear warm-up over the first tenth, then half a cosine down to 0; progress runs from 0 to 1."""
+    if progress < WARMUP_SHARE:
+        return max(progress / WARMUP_SHARE, 0.02)
+    return 0.5 * (1.0 + math.cos(math.pi * (progress - WARMUP_SHARE) / (1.0 - WARMUP_SHARE)))
+
+
+def _loss(
+    model: LightGCN,
+    interactions: Interactions,
+    samples: _Samples,
+    rows: NDArray[np.int64],
+    *,
+    settings: LightGCNSettings,
+    rng: np.random.Generator,
+) -> Tensor:
+    """Mean cross-entropy of the targets of the samples `rows` plus the weight decay of layer 0."""
+    propagated = model.propagate()
+    target = torch.from_numpy(interactions.items[samples.stop[rows]])
+    query, positive = _score_sides(model, propagated, interactions, samples, rows, settings.recency)
+    candidates, correction = _candidates(model, settings.num_negatives, rng)
+    scale = model.log_scale.exp()
+    negative = (query * scale) @ propagated.items[candidates].T + correction  # (B, C)
+    negative = negative.masked_fill(candidates[None, :] == target[:, None], -torch.inf)
+    logits = torch.cat([scale * positive[:, None], negative], dim=1)
+    loss = F.cross_entropy(logits, torch.zeros_like(target))
+    decay = model.item_id[target].square().sum(1).mean()
+    return loss + settings.weight_decay * decay
+
+
+def _score_sides(
+    model: LightGCN,
+    propagated: Propagated,
+    interactions: Interactions,
+    samples: _Samples,
+    rows: NDArray[np.int64],
+    recency: float,
+) -> tuple[Tensor, Tensor]:
+    """The prefixes' explicit vectors (B, E), length 1, and their targets' scores (B,), both without the own user."""
+    start, stop = samples.start[rows], samples.stop[rows]
+    own = propagated.users[torch.from_numpy(interactions.users[stop])]  # (B, E)
+    own_prefix = torch.from_numpy(samples.own_prefix[rows])[:, None]
+    own_target = torch.from_numpy(samples.own_target[rows])[:, None]
+    summed = prefix_sum(propagated.items * model.inverse_degree, interactions.items, start, stop, recency)
+    query = F.normalize(summed - own_prefix * own, dim=1, eps=1e-8)
+    target = propagated.items[torch.from_numpy(interactions.items[stop])] - own_target * own
+    return query, (query * target).sum(1)
+
+
+def _candidates(model: LightGCN, count: int, rng: np.random.Generator) -> tuple[Tensor, float]:
+    """Items that compete with the target, and what a sampled one's logit misses of those it stands for."""
+    known = np.flatnonzero(model.known.numpy()[:, 0])
+    if len(known) <= count:
+        return torch.from_numpy(known), 0.0
+    chosen = rng.choice(known, size=count, replace=False)
+    return torch.from_numpy(chosen), float(np.log(len(known) / count))
+
+
+def _samples(interactions: Interactions, model: LightGCN, recency: float, *, prefix_length: int) -> _Samples:
+    """Every training position after a user's first, with the exact share of its own user in both sides of the score."""
+    users, items = interactions
+    first = np.searchsorted(users, users)  # each position's user starts here
+    stop = np.flatnonzero(np.arange(len(users)) > first)
+    start = np.maximum(first[stop], stop - prefix_length)
+    keys = users * model.edges.shape[1] + items
+    unique, place = np.unique(keys, return_inverse=True)
+    edge = np.bincount(place, recency_weights(interactions, recency), len(unique))[place]  # repeats summed
+    degree_share = model.inverse_degree.numpy()[items, 0]
+    share = edge * model.inverse_length.numpy()[users, 0] * degree_share / 2  # of the user's layer 1 in the item
+    own = prefix_sum(
+        torch.from_numpy((share * degree_share).astype(np.float32)[:, None]),
+        np.arange(len(users)),
+        start,
+        stop,
+        recency,
+    )
+    return _Samples(start, stop, own[:, 0].numpy().astype(np.float32), share[stop].astype(np.float32))

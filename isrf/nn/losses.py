@@ -1,0 +1,90 @@
+"""What the model is trained on: generation, dense retrieval, ISRF's two-way alignment.
+
+Tensors in, scalars out. Which batch is sequential and which direct is the trainer's business.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def generation_loss(logits: Tensor, codes: Tensor, siblings: Tensor) -> Tensor:
+    """Mean cross-entropy over samples and levels, each code against those that the trie has after the same prefix.
+
+    Args:
+        logits: (B, L, C).
+        codes: (B, L) int64.
+        siblings: (B, L, C) bool, the codes that some item has after the target's prefix.
+    """
+    usable = logits.float().masked_fill(~siblings, -torch.inf)
+    return F.cross_entropy(usable.flatten(0, 1), codes.flatten())
+
+
+def dense_loss(query: Tensor, item_vectors: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of the target in the softmax over the whole catalogue.
+
+    Args:
+        query: (B, D), temperature folded in.
+        item_vectors: (N, D).
+        target: (B,) int64 item rows.
+    """
+    return F.cross_entropy((query @ item_vectors.T).float(), target)
+
+
+def sampled_dense_loss(
+    query: Tensor, target_vectors: Tensor, negative_vectors: Tensor, *, collision: Tensor, num_items: int
+) -> Tensor:
+    """The catalogue's softmax estimated from uniformly drawn negatives that the batch shares.
+
+    Each negative stands for num_items / R items, so the estimate of the partition is unbiased (sampled softmax with
+    the log-probability of the draw subtracted: Jean et al. 2015, equation 8).
+
+    Args:
+        query: (B, D).
+        target_vectors: (B, D).
+        negative_vectors: (R, D).
+        collision: (B, R) bool, the negative is the sample's own target.
+        num_items: N.
+    """
+    positive = (query * target_vectors).sum(1, keepdim=True).float()
+    negative = (query @ negative_vectors.T).float() + math.log(num_items / negative_vectors.shape[0])
+    scores = torch.cat([positive, negative.masked_fill(collision, -torch.inf)], dim=1)
+    return F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64, device=scores.device))
+
+
+def candidate_loss(query: Tensor, candidate_vectors: Tensor, collision: Tensor) -> Tensor:
+    """Direct recommendation: the first of each sample's candidates is the one that was taken.
+
+    Args:
+        query: (B, D).
+        candidate_vectors: (B, M, D), the target first.
+        collision: (B, M) bool, a candidate that repeats the target; never the first.
+    """
+    scores = torch.einsum("bd,bmd->bm", query, candidate_vectors).float().masked_fill(collision, -torch.inf)
+    return F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64, device=scores.device))
+
+
+def alignment_loss(pulled: Tensor, anchor: Tensor, *, valid: Tensor, users: Tensor, temperature: float) -> Tensor:
+    """InfoNCE that moves `pulled` towards its own `anchor`, which stays (stopped gradient).
+
+    In sequential batches `pulled` is the sequence's individual representation and `anchor` the group vector; in
+    direct batches the other way round (arXiv 2603.13934, iterative batch optimisation). Both are normalised: the
+    reference code is not, and its softmax saturates.
+
+    Args:
+        pulled, anchor: (B, D).
+        valid: (B,) bool; a sample without history or without neighbours is left out, as row and as negative.
+        users: (B,) int64; another sample of the same user is no negative.
+        temperature: of the cosines.
+
+    Returns:
+        the mean over valid samples; 0 where there is none.
+    """
+    cosine = F.normalize(pulled.float(), dim=1) @ F.normalize(anchor.detach().float(), dim=1).T / temperature
+    own = torch.eye(len(users), dtype=torch.bool, device=users.device)
+    same_user = users[:, None] == users[None, :]
+    scores = cosine.masked_fill((same_user | ~valid[None, :]) & ~own, -torch.inf)
+    per_sample = -torch.log_softmax(scores, dim=1).diagonal()
+    return torch.where(valid, per_sample, 0.0).sum() / valid.sum().clamp(min=1)

@@ -1,0 +1,255 @@
+"""The whole answer of the two learned paths in one graph: encoder, constrained beam search, dense top.
+
+`ConstrainedSearch.forward` takes and gives exactly what `recommender.onnx` does (ARCHITECTURE.md, "The graphs"), and
+is the torch model's own answer as well: one search, exported, not rewritten. `allowed` is carried up to the prefixes
+before decoding (a cumulative sum over the leaves), so a beam is only ever extended towards an allowed item:
+min(K, allowed items) beams are alive at the end.
+
+Ties go to the lower leaf in the beams and to the lower item row on the dense path.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from isrf.nn.model import IsrfModel
+from isrf.nn.stacks import (
+    MASKED,
+    CrossCache,
+    SelfCache,
+    cross_caches,
+    decode_step,
+    encode,
+    relative_buckets,
+    source_bias,
+)
+from isrf.trie import TrieTables
+
+INPUT_NAMES = (
+    "history",
+    "history_mask",
+    "explicit",
+    "group",
+    "task",
+    "allowed",
+    "item_inputs",
+    "item_vectors",
+    "item_embeddings",
+    "trie_code",
+    "trie_child_start",
+    "trie_leaf_start",
+    "trie_leaf_stop",
+    "leaf_items",
+)
+
+
+class SearchOutput(NamedTuple):
+    """The graph's outputs, in its order."""
+
+    beam_items: Tensor  # (B, K) int64, best first, −1 where a beam is dead
+    beam_log_probs: Tensor  # (B, K) float32, −inf where a beam is dead
+    dense_items: Tensor  # (B, M_d) int64, best first, −1 where nothing more is allowed
+    dense_log_probs: Tensor  # (B, M_d) float32
+    query: Tensor  # (B, D) float32
+    log_partition: Tensor  # (B,) float32
+    explicit_items: Tensor  # (B, M_d) int64, best first by explicit · embedding, −1 where nothing more is allowed
+    explicit_log_partition: Tensor  # (B,) float32
+
+
+class Trie(NamedTuple):
+    """The trie tables as tensors (`isrf.trie.TrieTables`) with what is allowed below every leaf boundary."""
+
+    code: Tensor  # (M,) int64
+    child_start: Tensor  # (M + 1,)
+    leaf_start: Tensor  # (M,)
+    leaf_stop: Tensor  # (M,)
+    leaf_items: Tensor  # (N,)
+    allowed_before: Tensor  # (B, N + 1) int32: allowed leaves before each leaf
+
+
+class _Beams(NamedTuple):
+    """K beams of one level, in order of their nodes."""
+
+    nodes: Tensor  # (B, K) int64
+    scores: Tensor  # (B, K) float32, −inf where dead
+    inputs: Tensor  # (B, K, D) what the decoder reads next
+    lineage: Tensor  # (B, K, T) float32: 0 at a beam's own ancestors (itself included), MASKED elsewhere
+
+
+class ConstrainedSearch(nn.Module):
+    """`model`, asked for its `num_beams` best generated and its `num_dense` best dense items.
+
+    The codes' vectors are taken when it is made: make another one when the weights have changed.
+    """
+
+    encoder_buckets: Tensor
+    decoder_buckets: Tensor
+    code_vectors: Tensor
+
+    def __init__(self, model: IsrfModel, *, num_beams: int, num_dense: int) -> None:
+        super().__init__()
+        self.model = model
+        self.num_dense = num_dense
+        self.num_beams = num_beams
+        spec = model.spec
+        self.beam_widths = [1]  # per level: there are no more prefixes than C times the level's before
+        for _ in range(spec.num_levels):
+            self.beam_widths.append(min(num_beams, self.beam_widths[-1] * spec.codebook_size))
+        longest = spec.num_prompts + 2 + spec.history_length
+        positions = torch.arange(longest)
+        attention = model.encoder.block[0].layer[0].SelfAttention
+        buckets = relative_buckets(attention, positions[None] - positions[:, None], bidirectional=True)
+        self.register_buffer("encoder_buckets", buckets, persistent=False)
+        attention = model.decoder.block[0].layer[0].SelfAttention
+        buckets = relative_buckets(attention, -torch.arange(spec.num_levels), bidirectional=False)
+        self.register_buffer("decoder_buckets", buckets, persistent=False)
+        self.register_buffer("code_vectors", model.code_vectors().detach(), persistent=False)
+
+    def forward(
+        self,
+        history: Tensor,
+        history_mask: Tensor,
+        explicit: Tensor,
+        group: Tensor,
+        task: Tensor,
+        allowed: Tensor,
+        item_inputs: Tensor,
+        item_vectors: Tensor,
+        item_embeddings: Tensor,
+        trie_code: Tensor,
+        trie_child_start: Tensor,
+        trie_leaf_start: Tensor,
+        trie_leaf_stop: Tensor,
+        leaf_items: Tensor,
+    ) -> SearchOutput:
+        """Inputs and outputs of `recommender.onnx`; shapes and dtypes stand in ARCHITECTURE.md."""
+        model = self.model
+        source, mask = model.source(item_inputs[history], history_mask, explicit, group, task)
+        length = source.shape[1]
+        attention = model.encoder.block[0].layer[0].SelfAttention
+        bias = attention.relative_attention_bias(self.encoder_buckets[:length, :length]).permute(2, 0, 1)
+        states = encode(model.encoder, source, mask, bias)
+        allowed_leaves = torch.cumsum(allowed[:, leaf_items].to(torch.int32), dim=1, dtype=torch.int32)
+        allowed_before = torch.cat([torch.zeros_like(allowed_leaves[:, :1]), allowed_leaves], dim=1)
+        trie = Trie(trie_code, trie_child_start, trie_leaf_start, trie_leaf_stop, leaf_items, allowed_before)
+        query = model.query(states, history_mask)
+        cross = cross_caches(model.decoder, states)
+        beam_items, beam_log_probs = self._generate(model.start(query), cross, source_bias(mask), trie)
+        dense_items, dense_log_probs, log_partition = self._top(query @ item_vectors.transpose(0, 1), allowed)
+        # An item without training interactions has no embedding, and the graph nothing to say of it.
+        known = (item_embeddings != 0).any(dim=1)
+        by_graph = torch.where(known, explicit @ item_embeddings.transpose(0, 1), -torch.inf)
+        explicit_items, _, explicit_log_partition = self._top(by_graph, allowed)
+        return SearchOutput(
+            beam_items,
+            beam_log_probs,
+            dense_items,
+            dense_log_probs,
+            query,
+            log_partition,
+            explicit_items,
+            explicit_log_partition,
+        )
+
+    def tables(self, trie: TrieTables) -> tuple[Tensor, ...]:
+        """The inputs from `item_inputs` on, in order: the model's own item tables and a trie, on the model's device."""
+        model = self.model
+        arrays = (torch.from_numpy(table).to(model.part_graph.device) for table in trie)
+        return (model.item_inputs(), model.item_vectors(), model.part_graph, *arrays)
+
+    def _top(self, scores: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The best allowed items by scores (B, N): rows (B, M_d), log-probabilities (B, M_d), log partition (B,)."""
+        log_partition = torch.logsumexp(scores, dim=1)
+        dead = torch.full((1, self.num_dense), -torch.inf, device=scores.device)
+        usable = torch.where(allowed, scores, -torch.inf)
+        # Padded so that a catalogue smaller than num_dense still gives num_dense columns.
+        best, items = ranked_topk(torch.cat([usable, dead.expand(scores.shape[0], -1)], dim=1), self.num_dense)
+        return torch.where(best == -torch.inf, -1, items), best - log_partition[:, None], log_partition
+
+    def _generate(
+        self, start: Tensor, cross: list[CrossCache], cross_bias: Tensor, trie: Trie
+    ) -> tuple[Tensor, Tensor]:
+        """Items (B, K) and log-probabilities (B, K) of the beams, best first."""
+        batch = trie.allowed_before[:, 0].to(torch.int64) * 0  # (B,) zeros that carry the batch's size
+        beams = _Beams(
+            nodes=batch[:, None],
+            scores=batch[:, None].to(torch.float32),
+            inputs=start,
+            lineage=batch[:, None, None].to(torch.float32),
+        )
+        past: list[SelfCache] | None = None
+        num_levels = self.model.spec.num_levels
+        for level in range(num_levels):
+            states, past = decode_step(
+                self.model.decoder,
+                beams.inputs,
+                past,
+                cross,
+                self_bias=self._step_bias(level) + beams.lineage[:, None],
+                cross_bias=cross_bias,
+            )
+            beams = self._advance(
+                beams, self.model.code_logits(states, self.code_vectors[level], level=level), trie, level=level
+            )
+        dead = beams.scores == -torch.inf
+        items = torch.where(dead, -1, trie.leaf_items[trie.leaf_start[beams.nodes]])
+        missing = self.num_beams - self.beam_widths[-1]
+        if missing:  # fewer codes in all than beams asked for
+            empty = torch.full((1, missing), -1, device=items.device).expand(items.shape[0], -1)
+            items = torch.cat([items, empty], dim=1)
+            dead_scores = torch.full((1, missing), -torch.inf, device=items.device).expand(items.shape[0], -1)
+            return items, torch.cat([beams.scores, dead_scores], dim=1)
+        return items, beams.scores
+
+    def _step_bias(self, level: int) -> Tensor:
+        """(H, 1, T): the relative position bias of this step's queries to every beam of the steps 0 … level."""
+        attention = self.model.decoder.block[0].layer[0].SelfAttention
+        by_distance = attention.relative_attention_bias(self.decoder_buckets)  # (L, H)
+        columns = [by_distance[level - step].expand(self.beam_widths[step], -1) for step in range(level + 1)]
+        return torch.cat(columns, dim=0).T[:, None]
+
+    def _advance(self, beams: _Beams, logits: Tensor, trie: Trie, *, level: int) -> _Beams:
+        """The best extensions of all beams by one code. logits: (B, K, C)."""
+        size = self.model.spec.codebook_size
+        children = trie.child_start[beams.nodes][:, :, None] + torch.arange(size, device=logits.device)
+        exists = children < trie.child_start[beams.nodes + 1][:, :, None]
+        children = torch.where(exists, children, 0).flatten(1)  # (B, K · C); the root stands in for no child
+        codes = trie.code[children]
+        below = trie.allowed_before.gather(1, trie.leaf_stop[children])
+        below = below - trie.allowed_before.gather(1, trie.leaf_start[children])
+        # A code competes with those that the trie has after the same prefix (`isrf.nn.siblings`).
+        usable = torch.where(exists, logits.gather(2, codes.view(exists.shape)), MASKED)
+        scores = beams.scores[:, :, None] + torch.log_softmax(usable, dim=-1)
+        scores = torch.where(exists.flatten(1) & (below > 0), scores.flatten(1), -torch.inf)
+        best, picked = ranked_topk(scores, self.beam_widths[level + 1])
+        last = level + 1 == self.model.spec.num_levels
+        if not last:  # in order of the nodes, so that the next level's ties go to the lower leaf again
+            picked = torch.sort(picked, dim=1).values
+            best = scores.gather(1, picked)
+        codes = codes.gather(1, picked)
+        parents = torch.div(picked, size, rounding_mode="trunc")
+        width = beams.lineage.shape[2]
+        inherited = beams.lineage.gather(1, parents[:, :, None].expand(-1, -1, width))
+        own = (1 - torch.eye(self.beam_widths[level + 1], device=scores.device)) * MASKED
+        return _Beams(
+            nodes=children.gather(1, picked),
+            scores=best,
+            inputs=nn.functional.embedding(codes, self.code_vectors[level]),
+            lineage=torch.cat([inherited, own + inherited[:, :, :1] * 0], dim=2),
+        )
+
+
+def ranked_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of (B, M) float32, best first, ties to the lower column: values and columns (B, k).
+
+    ONNX's TopK promises this order of ties, torch's does not: outside an export the order is made part of the key.
+    """
+    if torch.onnx.is_in_onnx_export():
+        return torch.topk(scores, k, dim=1)
+    bits = (scores.float() + 0.0).view(torch.int32)  # adding 0 makes −0 a 0
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # signed integers in the floats' order
+    columns = torch.arange(scores.shape[1], device=scores.device)
+    keys = (ordered.to(torch.int64) << 32) - columns
+    picked = torch.topk(keys, k, dim=1).indices
+    return scores.gather(1, picked), picked

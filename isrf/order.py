@@ -1,0 +1,125 @@
+"""The order of a user's events, seeded shuffling of ties, and the leave-one-out split.
+
+Events are parallel arrays. It knows nothing of files or ids but the user's own string, which the seeded shuffle is
+defined on (so that anybody can repeat it from the raw data).
+"""
+
+import random
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_EVENTS_TO_HOLD_OUT = 3
+"""Users with fewer events are training users only."""
+
+
+PURCHASE = "purchase"
+"""The event type that takes its item off the user's list; an event without a type counts as one. Others (view, cart, …)
+do not: a shopper who looked may well be recommended the item."""
+
+
+class Split(IntEnum):
+    """Which part of a leave-one-out split an event belongs to."""
+
+    TRAIN = 0
+    VALID = 1
+    TEST = 2
+
+
+def order_events(
+    users: NDArray[np.int64],
+    timestamps: NDArray[np.float64] | None,
+    *,
+    positions: NDArray[np.int64] | None = None,
+    tie_breaks: Sequence[NDArray[Any]] = (),
+) -> NDArray[np.int64]:
+    """The permutation that sorts events by user, then timestamp, then position, then file order.
+
+    Args:
+        users: (E,) int64 user of each event, events in file order.
+        timestamps: (E,) float64 seconds, or None where the data has none.
+        positions: (E,) int64, or None where the data has none.
+        tie_breaks: (E,) arrays, first one first. Used only between events of equal timestamp *and* position, so that
+            with positions the order of the file's rows never matters; without positions file order decides at once.
+
+    Returns:
+        (E,) int64.
+    """
+    keys: list[NDArray[Any]] = [users]
+    if timestamps is not None:
+        keys.append(timestamps)
+    if positions is not None:
+        keys += [positions, *tie_breaks]
+    return np.lexsort(keys[::-1]).astype(np.int64)  # lexsort: last key first; stable, so file order comes last
+
+
+def shuffle_ties(
+    seed: int,
+    users: NDArray[np.int64],
+    *,
+    user_ids: Sequence[str],
+    timestamps: NDArray[np.float64] | None,
+) -> NDArray[np.int64]:
+    """The permutation that shuffles every run of one user's events with equal timestamps.
+
+    The protocol: one `random.Random(f"{seed}:{user_id}")` per user shuffles that user's runs in time order. Data
+    without timestamps is one run per user.
+
+    Args:
+        seed: the protocol's seed.
+        users: (E,) int64, events already in order (`order_events`), so that a user's events are adjacent.
+        user_ids: the shop's string of user number u at position u.
+        timestamps: (E,) float64 in the same order, or None.
+
+    Returns:
+        (E,) int64.
+    """
+    permutation = np.arange(len(users), dtype=np.int64)
+    starts = _run_starts(users, timestamps)
+    stops = np.append(starts[1:], len(users))
+    tied = (stops - starts) > 1  # a run of one draws nothing from the generator
+    rng, rng_user = random.Random(0), -1  # noqa: S311 - replaced at the first run
+    for start, stop in zip(starts[tied].tolist(), stops[tied].tolist(), strict=True):
+        if users[start] != rng_user:
+            rng_user = int(users[start])
+            rng = random.Random(f"{seed}:{user_ids[rng_user]}")  # noqa: S311 - a protocol, not a secret
+        run = list(range(start, stop))
+        rng.shuffle(run)
+        permutation[start:stop] = run
+    return permutation
+
+
+def leave_one_out(users: NDArray[np.int64]) -> NDArray[np.int8]:
+    """`Split` of every event: a user's last event is test, the one before it validation, all others training.
+
+    Args:
+        users: (E,) int64, events in order, a user's events adjacent.
+
+    Returns:
+        (E,) int8. Users with fewer than `MIN_EVENTS_TO_HOLD_OUT` events are training users.
+    """
+    split = np.full(len(users), Split.TRAIN, dtype=np.int8)
+    starts = _run_starts(users, None)
+    stops = np.append(starts[1:], len(users))
+    last = stops[(stops - starts) >= MIN_EVENTS_TO_HOLD_OUT] - 1
+    split[last] = Split.TEST
+    split[last - 1] = Split.VALID
+    return split
+
+
+def last_two_tie(users: NDArray[np.int64], times: NDArray[Any]) -> int:
+    """How many users with a test event have it at the same time as the event before it."""
+    test = np.flatnonzero(leave_one_out(users) == Split.TEST)
+    return int(np.count_nonzero(times[test] == times[test - 1]))
+
+
+def _run_starts(users: NDArray[np.int64], timestamps: NDArray[np.float64] | None) -> NDArray[np.int64]:
+    if len(users) == 0:
+        return np.zeros(0, dtype=np.int64)
+    changes = users[1:] != users[:-1]
+    if timestamps is not None:
+        changes |= timestamps[1:] != timestamps[:-1]
+    return np.concatenate([[0], np.flatnonzero(changes) + 1]).astype(np.int64)

@@ -1,0 +1,289 @@
+"""A request from history to ranked items; `offline evaluate` and the service call this same code.
+
+    history → interest graph → nearest base users → group vector          (`Recommender.read`, cacheable per user)
+            → search graph → candidates of every channel → fusion → top n  (`Recommender.rank`)
+
+Graphs and neighbour index are handed in as callables; it knows neither ONNX Runtime nor FAISS nor torch.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isrf.bundle import Decoding, FusionWeights, GroupSearch
+from isrf.evidence import ITEM_CHANNELS, Evidence, SparseLists, group_evidence, item_evidence, lists_from_arrays
+from isrf.fusion import Candidates, Fused, fuse, gather
+from isrf.interest import (
+    BoolArray,
+    FloatArray,
+    HistoryInterest,
+    IntArray,
+    Neighbours,
+    NeighbourSearch,
+    group_interest,
+    pad_histories,
+    select_neighbours,
+)
+from isrf.trie import TrieTables, build_trie
+
+Graph: TypeAlias = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
+"""Runs an exported graph: inputs by name → outputs by name (ARCHITECTURE.md, "The graphs")."""
+
+Task = Literal["sequential", "direct"]
+_TASK_CODES: dict[Task, int] = {"sequential": 0, "direct": 1}
+
+CHANNEL_LIMIT = 200
+"""Candidates that the explicit channel and each evidence channel may bring."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecommenderTables:
+    """What a release holds beside its graphs."""
+
+    trie: TrieTables
+    item_inputs: FloatArray  # (N, D)
+    item_vectors: FloatArray  # (N, D)
+    item_embeddings: FloatArray  # (N, E) LightGCN's, temperature folded in; zero without training interactions
+    group_layers: NDArray[np.float16]  # (U, G)
+    popularity: FloatArray  # (N,)
+    item_lists: dict[str, SparseLists]  # one per item channel, a row per item
+    user_items: SparseLists  # a row per base user
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], *, codebook_size: int) -> "RecommenderTables":
+        """From a bundle's arrays by file name (`isrf.bundle.ARRAYS`)."""
+        return cls(
+            trie=build_trie(arrays["semantic_ids.npy"], codebook_size),
+            item_inputs=arrays["item_inputs.npy"],
+            item_vectors=arrays["item_vectors.npy"],
+            item_embeddings=arrays["item_embeddings.npy"],
+            group_layers=arrays["group_layers.npy"],
+            popularity=arrays["popularity.npy"],
+            item_lists={name: lists_from_arrays(name, arrays) for name in ITEM_CHANNELS},
+            user_items=lists_from_arrays("user_items", arrays),
+        )
+
+
+class Interests(NamedTuple):
+    """What B histories say of their users, before any item is scored."""
+
+    explicit: FloatArray  # (B, E)
+    neighbours: Neighbours
+    group: FloatArray  # (B, G)
+
+    def rows(self, queries: Sequence[int]) -> "Interests":
+        """The part of some of the queries, in the given order."""
+        kept, near = list(queries), self.neighbours
+        part = Neighbours(near.users[kept], near.similarity[kept], near.weak[kept])
+        return Interests(self.explicit[kept], part, self.group[kept])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankRequest:
+    """One list to make.
+
+    Attributes:
+        history: item rows, oldest first.
+        n: how many items are wanted.
+        allowed: (N,) bool, the items that may be answered: not seen, not hidden, inside the filter or candidate set.
+    """
+
+    history: Sequence[int]
+    n: int
+    allowed: BoolArray
+    task: Task = "sequential"
+
+
+class RankedItem(NamedTuple):
+    item_index: int
+    score: float
+    source: str  # a channel of `isrf.fusion.CHANNELS`, or "popular"
+
+
+class Ranked(NamedTuple):
+    """One request's answer, best first: n items, or every allowed item where those are fewer."""
+
+    items: list[RankedItem]
+    fused: Fused | None  # the scored candidates with each channel's contribution; None where popularity answered
+    evidence: dict[str, Evidence]
+
+
+SCORE_DIGITS = 4
+"""Of a score as it is shown; the order was made from all of them."""
+
+
+class SearchOutput(NamedTuple):
+    """The search graph's answer to B requests (ARCHITECTURE.md names shapes and meaning)."""
+
+    beam_items: IntArray
+    beam_log_probs: FloatArray
+    dense_items: IntArray
+    dense_log_probs: FloatArray
+    query: FloatArray
+    log_partition: FloatArray
+    explicit_items: IntArray
+    explicit_log_partition: FloatArray
+
+
+class Recommender:
+    """Answers requests from one release's tables and graphs; keeps no state between calls, threads may share it."""
+
+    def __init__(
+        self,
+        tables: RecommenderTables,
+        *,
+        decoding: Decoding,
+        group_search: GroupSearch,
+        fusion: FusionWeights,
+        interest_graph: Graph,
+        search_graph: Graph,
+        nearest_users: NeighbourSearch,
+    ) -> None:
+        self.tables = tables
+        self._decoding, self._group_search, self._fusion = decoding, group_search, fusion
+        self._interest_graph, self._search_graph, self._nearest_users = interest_graph, search_graph, nearest_users
+        self._constant_inputs: dict[str, NDArray[Any]] = {
+            "item_inputs": tables.item_inputs,
+            "item_vectors": tables.item_vectors,
+            "item_embeddings": tables.item_embeddings,
+            **tables.trie._asdict(),
+        }
+        self._cold: BoolArray = np.all(tables.item_embeddings == 0, axis=1)
+        self._by_popularity = np.lexsort((np.arange(len(tables.popularity)), -tables.popularity))
+
+    def read(self, histories: Sequence[Sequence[int]], own: Sequence[int]) -> Interests:
+        """Explicit vectors, similar users and group vectors of B histories.
+
+        Args:
+            histories: item rows, oldest first.
+            own: the base user row of each query, −1 where it has none; that row is no neighbour of its own.
+        """
+        interest = self.interest(histories)
+        # One more than the cap, since the query's own row may be among them.
+        cosine, users = self._nearest_users(interest.feature, self._group_search.max_neighbours + 1)
+        users[[not history for history in histories]] = -1  # an empty history is like nobody
+        neighbours = select_neighbours(self._group_search, cosine, users, np.asarray(own, dtype=np.int64))
+        return Interests(interest.explicit, neighbours, group_interest(neighbours, self.tables.group_layers))
+
+    def interest(self, histories: Sequence[Sequence[int]]) -> HistoryInterest:
+        """Explicit vectors and query features of B histories (item rows, oldest first)."""
+        history, mask = pad_histories(histories, self._decoding.interest_length)
+        outputs = self._interest_graph({"history": history, "history_mask": mask})
+        return HistoryInterest(outputs["explicit"], outputs["feature"])
+
+    def with_users(
+        self, *, group_layers: NDArray[np.float16], user_items: SparseLists, nearest_users: NeighbourSearch
+    ) -> "Recommender":
+        """The same recommender among other people: their rows replace the base users' in all three.
+
+        For serving, where the base users are followed by those who came since, and some of them are gone.
+        `Interests` belong to the recommender that read them: rows of another one are other people.
+        """
+        changed = copy.copy(self)
+        changed.tables = replace(self.tables, group_layers=group_layers, user_items=user_items)
+        changed._nearest_users = nearest_users
+        return changed
+
+    def search(self, requests: Sequence[RankRequest], interests: Interests) -> SearchOutput:
+        """One run of the search graph for B requests."""
+        history, mask = pad_histories([r.history for r in requests], self._decoding.history_length)
+        outputs = self._search_graph(
+            {
+                "history": history,
+                "history_mask": mask,
+                "explicit": interests.explicit,
+                "group": interests.group,
+                "task": np.array([_TASK_CODES[r.task] for r in requests], dtype=np.int64),
+                "allowed": np.stack([r.allowed for r in requests]),
+                **self._constant_inputs,
+            }
+        )
+        return SearchOutput(**{name: outputs[name] for name in SearchOutput._fields})
+
+    def rank(self, requests: Sequence[RankRequest], interests: Interests) -> list[Ranked]:
+        """The top n of every request. An empty history is answered by popularity."""
+        ranked: list[Ranked | None] = [None if r.history else self._popular(r) for r in requests]
+        reading = [b for b, done in enumerate(ranked) if done is None]
+        if reading:
+            some = [requests[b] for b in reading]
+            part = interests.rows(reading)
+            output = self.search(some, part)
+            for place, b in enumerate(reading):
+                evidence = self.evidence(some[place].history, part.neighbours, place)
+                candidates = self.candidates(some[place], output, part.explicit[place], evidence, place)
+                ranked[b] = self._fused(some[place], candidates, evidence)
+        return [one for one in ranked if one is not None]
+
+    def evidence(self, history: Sequence[int], neighbours: Neighbours, b: int) -> dict[str, Evidence]:
+        """Every evidence channel's distribution for query b."""
+        found: dict[str, Evidence] = {
+            name: item_evidence(self.tables.item_lists[name], history, limit=CHANNEL_LIMIT) for name in ITEM_CHANNELS
+        }
+        group = group_evidence(
+            self.tables.user_items, neighbours.users[b], neighbours.similarity[b], limit=CHANNEL_LIMIT
+        )
+        return {"group": group, **found}
+
+    def candidates(
+        self,
+        request: RankRequest,
+        output: SearchOutput,
+        explicit: FloatArray,
+        evidence: dict[str, Evidence],
+        b: int,
+    ) -> Candidates:
+        """The union of every channel's items, allowed ones only, with what each channel says of each.
+
+        Args:
+            request: query b.
+            output: the search graph's answer to the batch.
+            explicit: (E,) the query's explicit vector.
+            evidence: of query b.
+            b: its place in the batch.
+        """
+        rows = np.concatenate(
+            [
+                output.beam_items[b],
+                output.dense_items[b],
+                output.explicit_items[b, :CHANNEL_LIMIT],
+                *(channel.items for channel in evidence.values()),
+            ]
+        )
+        union = np.unique(rows[rows >= 0])
+        items = union[request.allowed[union]]
+        by_graph = self.tables.item_embeddings[items] @ explicit - output.explicit_log_partition[b]
+        # An item without training interactions counts as the least likely of the others.
+        by_graph[self._cold[items]] = by_graph.min(initial=0)
+        return gather(
+            items,
+            (output.beam_items[b], output.beam_log_probs[b]),
+            dense=self.tables.item_vectors[items] @ output.query[b] - output.log_partition[b],
+            explicit=by_graph,
+            evidence=evidence,
+        )
+
+    def _fused(self, request: RankRequest, candidates: Candidates, evidence: dict[str, Evidence]) -> Ranked:
+        fused = fuse(candidates, self._fusion)
+        top = [
+            RankedItem(int(item), round(float(score), SCORE_DIGITS), source)
+            for item, score, source in zip(
+                fused.items[: request.n], fused.scores[: request.n], fused.sources[: request.n], strict=True
+            )
+        ]
+        if len(top) < request.n:
+            top += self._fill(request, fused.items, top[-1].score if top else 0.0, request.n - len(top))
+        return Ranked(top, fused, evidence)
+
+    def _popular(self, request: RankRequest) -> Ranked:
+        return Ranked(self._fill(request, np.zeros(0, np.int64), 0.0, request.n), None, {})
+
+    def _fill(self, request: RankRequest, taken: IntArray, below: float, count: int) -> list[RankedItem]:
+        """The most popular allowed items that are not taken, scored below `below` in their order."""
+        free = request.allowed.copy()
+        free[taken] = False
+        order = self._by_popularity[free[self._by_popularity]][:count]
+        return [RankedItem(int(item), below - 1.0 - place, "popular") for place, item in enumerate(order)]

@@ -1,0 +1,138 @@
+"""What the service leaves for the offline job: accepted events in 64 streams, and the tombstones of erased users.
+
+The two halves know nothing of each other but the bundle and this: where the streams stand, how an event is written in
+them, and how an erased user is recognised by someone who must not keep the name. Names only, no client of any store.
+"""
+
+import hmac
+import json
+import secrets
+import zlib
+from importlib.resources import files
+from typing import NamedTuple
+
+from isrf.errors import ConfigError, StoreError
+
+NUM_BUCKETS = 64
+META_KEY = "isrf:{b0}:meta"
+"""Hash: `id` of this store, `secret` of its tombstones (`SecretRecord`)."""
+JOURNAL_FILE = "journal.sqlite3"
+"""The embedded store's tables: journal (seq, user_id, payload), tombstones (name, bucket, text), meta (name, value).
+
+`meta` has what `META_KEY` has, and `exported`: the highest seq that the offline job has taken in.
+"""
+TOMBSTONE_COUNT = "n"
+ERASE_SCRIPT = files("isrf").joinpath("erase.lua").read_text(encoding="utf-8")
+REMEMBER_S = 86_400
+"""How long an event id counts as a duplicate of an earlier one."""
+EVENT_FIELD = b"e"
+"""The field of a stream entry that holds the event."""
+
+
+class KeptEvent(NamedTuple):
+    """An accepted event as streams and journal keep it: a JSON array of these, in this order."""
+
+    user_id: str
+    item_id: str
+    event: str  # "" for one without a type
+    effect: str  # B bought, H history, D disliked, R removed
+    timestamp: float  # seconds
+    assigned: bool  # the timestamp is the service's own: the shop sent none
+    event_id: str
+    accepted_at: float  # seconds
+
+
+class Tombstone(NamedTuple):
+    """When a user was erased: their entries up to `position` in their bucket's stream must not be read."""
+
+    nonce: str  # never used again
+    position: tuple[int, int]
+    erased_at: float  # seconds
+
+    def text(self) -> str:
+        return f"{self.nonce} {self.position[0]}-{self.position[1]} {self.erased_at!r}"
+
+
+def bucket_of(user_id: str) -> int:
+    """0 … 63, the same in every process and every release."""
+    return zlib.crc32(user_id.encode()) % NUM_BUCKETS
+
+
+def stream_key(bucket: int) -> str:
+    return f"isrf:{{b{bucket}}}:s"
+
+
+def tombstone_key(bucket: int) -> str:
+    """Hash: `tombstone_name` → `Tombstone.text`, and under `TOMBSTONE_COUNT` how many erasures there were."""
+    return f"isrf:{{b{bucket}}}:t"
+
+
+def user_keys(user_id: str) -> tuple[str, ...]:
+    """Version, history, marks, event ids, cached interests of a user, in this order."""
+    tag = f"isrf:{{b{bucket_of(user_id)}}}"
+    return tuple(f"{tag}:{kind}:{user_id}" for kind in "vhxeg")
+
+
+def erasure_call(secret: bytes, user_id: str, now: float) -> tuple[int, list[str]]:
+    """Number of keys, and keys and arguments of `ERASE_SCRIPT`, which answers with a position in the stream."""
+    bucket = bucket_of(user_id)
+    keys = [tombstone_key(bucket), stream_key(bucket), *user_keys(user_id)]
+    return len(keys), [*keys, tombstone_name(secret, user_id), secrets.token_hex(8), repr(now)]
+
+
+def stream_position(entry_id: bytes | str) -> tuple[int, int]:
+    """A stream entry's id as numbers, which compare as the stream is ordered."""
+    text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
+    milliseconds, _, number = text.partition("-")
+    return int(milliseconds), int(number or 0)
+
+
+def read_event(payload: bytes) -> KeptEvent:
+    """Raises `StoreError` (`store.journal_corrupt`) on anything that the service did not write."""
+    try:
+        event = KeptEvent(*json.loads(payload))
+        bucket_of(event.user_id)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StoreError(
+            "store.journal_corrupt", f"a kept event cannot be read: {error}.", fix="Restore the store from a backup."
+        ) from None
+    return event
+
+
+def read_tombstone(text: bytes) -> Tombstone:
+    nonce, position, erased_at = text.decode().split(" ")
+    return Tombstone(nonce, stream_position(position), float(erased_at))
+
+
+def tombstone_name(secret: bytes, user_id: str) -> str:
+    """How an erased user is remembered: whoever lacks the secret cannot tell who it was, nor try names."""
+    return hmac.new(secret, user_id.encode(), "sha256").hexdigest()[:32]
+
+
+def new_secret_record(given: str | None) -> str:
+    """What a store that has no secret yet is told: a fresh one, or how to recognise the operator's."""
+    return f"generated {secrets.token_hex(32)}" if given is None else f"given {_fingerprint(given)}"
+
+
+def secret_of(record: str, given: str | None) -> bytes:
+    """The secret of a store's tombstones; `given` is the operator's (`ISRF_ERASURE_KEY`), if there is one.
+
+    Raises:
+        ConfigError: the store's tombstones were made with another secret. Going on would bring erased users back.
+    """
+    kind, _, value = record.partition(" ")
+    if kind == "generated" and given is None:
+        return bytes.fromhex(value)
+    if kind == "given" and given is not None and hmac.compare_digest(value, _fingerprint(given)):
+        return given.encode()
+    raise ConfigError(
+        "config.erasure_key",
+        "the erased users of this store were noted under another key"
+        + (" than ISRF_ERASURE_KEY." if given is not None else ", which came from ISRF_ERASURE_KEY."),
+        fix="Set ISRF_ERASURE_KEY to what it was when this store was first used"
+        + ("." if kind == "given" else ": unset."),
+    )
+
+
+def _fingerprint(given: str) -> str:
+    return hmac.new(given.encode(), b"isrf erasure key", "sha256").hexdigest()
