@@ -1,0 +1,245 @@
+"""The offline job's command line: `python -m offline run --data DIR --releases DIR`.
+
+Every command prints what a person looks at (tables, bars); errors end with one line, their code, and status 2.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from isrf.errors import IsrfError
+from offline.command_line import (
+    BackboneOption,
+    BadRowsOption,
+    BudgetOption,
+    ConfigOption,
+    DataOption,
+    EncoderOption,
+    FitOption,
+    PresetOption,
+    ReasonerOption,
+    ReleaseOption,
+    ReleasesOption,
+    SetOption,
+    TiesOption,
+    budget_flags,
+    configured,
+    console,
+    progress_bars,
+    run_stages,
+)
+from offline.pipeline import STAGES
+from offline.reason.command import app as reason_app
+from offline.release import read_manifest
+
+ERASURE_KEY = "ISRF_ERASURE_KEY"
+
+app = typer.Typer(
+    help="From a shop's files to a release bundle.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(reason_app, name="reason")
+
+
+@app.command()
+def run(
+    data: DataOption,
+    releases: ReleasesOption,
+    preset: PresetOption = "demo",
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    reasoner: ReasonerOption = None,
+    llm_budget: BudgetOption = None,
+    encoder: EncoderOption = None,
+    backbone: BackboneOption = None,
+    shuffle_ties: TiesOption = None,
+    max_bad_rows: BadRowsOption = None,
+    fit: FitOption = None,
+) -> None:
+    """Run all stages, resume where an earlier run stopped, publish the release and switch `current`."""
+    from offline.publish import publish
+
+    flags = {
+        "reason.reasoner": reasoner,
+        "embed.encoder": encoder,
+        "model.backbone": backbone,
+        "ingest.shuffle_ties": shuffle_ties,
+        "ingest.max_bad_rows": max_bad_rows,
+        "fit": fit,
+        **budget_flags(llm_budget),
+    }
+    settings = configured(preset, config, assignments, flags)
+    if settings.fit == "all":
+        measured = publish(run_stages("export", data, releases, settings.model_copy(update={"fit": "train"})), releases)
+        manifest = read_manifest(measured)
+        console.print(f"evaluated {measured}; now training on everything")
+        settings = settings.model_copy(update={"evaluated_release_id": manifest.release_id, "fusion": manifest.fusion})
+    release = publish(run_stages("export", data, releases, settings), releases)
+    console.print(f"published {release}")
+    _show_evaluation(release)
+    typer.echo(release)
+
+
+def _stage_command(name: str) -> Callable[..., None]:
+    def command(
+        data: DataOption,
+        releases: ReleasesOption,
+        preset: PresetOption = "demo",
+        config: ConfigOption = None,
+        assignments: SetOption = None,
+        shuffle_ties: TiesOption = None,
+    ) -> None:
+        settings = configured(preset, config, assignments, {"ingest.shuffle_ties": shuffle_ties})
+        typer.echo(run_stages(name, data, releases, settings))
+
+    command.__doc__ = f"Run the stages up to {name}; prints its output folder."
+    return command
+
+
+for _name in STAGES:
+    if _name not in ("ingest", "evaluate", "export", "reason"):
+        app.command(_name)(_stage_command(_name))
+
+
+@app.command()
+def ingest(
+    data: DataOption,
+    releases: Annotated[
+        Path | None, typer.Option("--releases", help="Folder of releases; not needed to merge.")
+    ] = None,
+    from_redis: Annotated[
+        str | None, typer.Option("--from-redis", help="Redis URL or state folder: merge its accepted events first.")
+    ] = None,
+    preset: PresetOption = "demo",
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    shuffle_ties: TiesOption = None,
+) -> None:
+    """Read the shop's files; with --from-redis first merge what the service has accepted since, exactly once."""
+    if from_redis is not None:
+        from offline.loop_back import take_in
+
+        taken = take_in(from_redis, data, erasure_key=os.environ.get(ERASURE_KEY))
+        console.print(f"merged {taken.events} events of the service, left out {taken.left_out} of erased users")
+    if releases is not None:
+        settings = configured(preset, config, assignments, {"ingest.shuffle_ties": shuffle_ties})
+        typer.echo(run_stages("ingest", data, releases, settings))
+    elif from_redis is None:
+        raise typer.BadParameter("give --releases to run the stage, --from-redis to merge events, or both")
+
+
+def _show_evaluation(release: Path) -> None:
+    evaluation = read_manifest(release).evaluation
+    if "test" in evaluation:
+        _print_metrics({**evaluation["test"], "protocol": evaluation["protocol"], "split": "test"})
+
+
+def _print_metrics(result: dict[str, Any]) -> None:
+    table = Table(title=f"{result['split']} · {result['users']} users · {result['protocol']}", title_justify="left")
+    for heading in ("", "HR@10", "NDCG@10", "95%", "NDCG@20", "items shown"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, figures in {"fused": result["fused"], **result["channels"]}.items():
+        low, high = figures["NDCG@10_95"]
+        table.add_row(
+            name,
+            f"{figures['HR@10']:.4f}",
+            f"{figures['NDCG@10']:.4f}",
+            f"{low:.4f} – {high:.4f}",
+            f"{figures['NDCG@20']:.4f}",
+            str(figures["items_recommended@10"]),
+            style="bold" if name == "fused" else "",
+        )
+    console.print(table)
+
+
+@app.command()
+def evaluate(
+    release: ReleaseOption,
+    data: DataOption,
+    predictions: Annotated[Path | None, typer.Option(help="Write 20 items per user here (JSON lines).")] = None,
+    split: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    include_seen: Annotated[bool, typer.Option("--include-seen", help="Do not exclude seen items.")] = False,
+) -> None:
+    """Measure a published release on held-out interactions, through the graphs that are served."""
+    from offline.evaluate import evaluate_release
+
+    with progress_bars() as progress:
+        result = evaluate_release(
+            release, data, split=split, include_seen=include_seen, predictions=predictions, progress=progress
+        )
+    _print_metrics(result)
+    typer.echo(json.dumps(result))
+
+
+@app.command("export")
+def export_command(
+    data: DataOption,
+    releases: ReleasesOption,
+    preset: PresetOption = "demo",
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    shuffle_ties: TiesOption = None,
+) -> None:
+    """Run the stages up to export and publish the release; the same as `run`."""
+    run(data, releases, preset, config, assignments, shuffle_ties=shuffle_ties)
+
+
+@app.command("demo-shop")
+def demo_shop(
+    directory: Annotated[Path, typer.Argument(help="Folder to write interactions.csv and items.jsonl to.")],
+    seed: Annotated[int, typer.Option(help="Equal seeds make equal files.")] = 0,
+) -> None:
+    """Generate the demo shop."""
+    from offline.demo_shop import generate
+
+    generate(directory, seed=seed)
+    typer.echo(directory)
+
+
+@app.command()
+def forget(
+    user_id: Annotated[str, typer.Argument(help="The shop's id of the user.")],
+    data: DataOption,
+    releases: ReleasesOption,
+    store: Annotated[str | None, typer.Option(help="Redis URL: their state is erased there too.")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="The LLM's ledger, where reason.ledger names another.")] = None,
+) -> None:
+    """Forget a user: data rows, the LLM's answers, stage outputs, old releases. Safe to run again."""
+    from offline.forget import forget as forget_user
+
+    done = forget_user(user_id, data, releases, store=store, ledger=ledger, erasure_key=os.environ.get(ERASURE_KEY))
+    console.print(f"deleted: {done.rows} rows, {done.answers} answers, {done.outputs} stage outputs")
+    console.print(f"deleted releases: {', '.join(done.releases) or 'none'}")
+    if done.republish:
+        console.print(
+            f"[bold]still served:[/] {', '.join(done.republish)}. Publish a new release, then run this again."
+        )
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Runs the command line; an `IsrfError` ends with one line and status 2."""
+    try:
+        app()
+    except IsrfError as error:
+        _end(error.code, str(error))
+    except OSError as error:
+        _end("io", f"{error.strerror}: {error.filename}. See to the path and run the same command again.")
+
+
+def _end(code: str, message: str) -> None:
+    console.print(Text.assemble(("error", "bold red"), f" [{code}] {message}"), soft_wrap=True)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

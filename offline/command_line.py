@@ -1,0 +1,94 @@
+"""What the commands share: options, configuration from them, bars, and the stages run with both."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from isrf.errors import ConfigError
+from offline.config import PRESETS, PresetName, RunConfig, build_config
+from offline.pipeline import run_until
+
+console = Console(stderr=True)
+
+DataOption = Annotated[
+    Path, typer.Option("--data", help="Folder with interactions.{csv,parquet}, items.{jsonl,parquet}.")
+]
+ReleasesOption = Annotated[Path, typer.Option("--releases", help="Folder that releases are published to.")]
+PresetOption = Annotated[str, typer.Option("--preset", help=f"Size of the model: {', '.join(PRESETS)}.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings, section by section.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="One setting: section.key=value. Repeatable.")]
+TiesOption = Annotated[int | None, typer.Option("--shuffle-ties", help="Seed that orders equal timestamps.")]
+ReasonerOption = Annotated[str | None, typer.Option("--reasoner", help="attribute (no LLM) or llm.")]
+EncoderOption = Annotated[str | None, typer.Option("--encoder", help="tfidf-svd, hf:NAME_OR_DIR or openai.")]
+BackboneOption = Annotated[str | None, typer.Option("--backbone", help="Pretrained T5: hub name or local folder.")]
+BadRowsOption = Annotated[float | None, typer.Option("--max-bad-rows", help="Share of bad rows that is put up with.")]
+BudgetOption = Annotated[
+    str | None, typer.Option("--llm-budget", help="At most so many calls: 5000, or tokens: 2000000tokens.")
+]
+FitOption = Annotated[str | None, typer.Option("--fit", help="train (hold out the last two) or all (production).")]
+ReleaseOption = Annotated[Path, typer.Option("--release", help="Folder of one release.")]
+
+
+def configured(
+    preset: str,
+    file: Path | None,
+    assignments: list[str] | None,
+    flags: dict[str, Any],
+) -> RunConfig:
+    """The configuration that options ask for: preset, file, flags (None: not given), then assignments."""
+    if preset not in PRESETS:
+        raise ConfigError("config.preset", f"{preset!r} is no preset.", fix=f"Take one of {', '.join(PRESETS)}.")
+    name: PresetName = preset
+    tables: dict[str, Any] = {}
+    if file is not None:
+        try:
+            tables = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError("config.file", f"{file} cannot be read: {error}.", fix="Give a TOML file.") from None
+    from_flags = [f"{key}={value}" for key, value in flags.items() if value is not None]
+    return build_config(name, tables, (*from_flags, *(assignments or ())))
+
+
+def budget_flags(budget: str | None) -> dict[str, Any]:
+    """`--llm-budget 5000` caps calls, `--llm-budget 2000000tokens` caps tokens."""
+    if budget is None:
+        return {}
+    number, unit = budget.removesuffix("tokens"), "tokens" if budget.endswith("tokens") else "calls"
+    if not number.isdigit() or int(number) < 1:
+        raise ConfigError(
+            "config.llm_budget",
+            f"{budget!r} is no budget.",
+            fix="Write --llm-budget 5000 or --llm-budget 2000000tokens.",
+        )
+    return {f"reason.budget_{unit}": number}
+
+
+def progress_bars() -> Progress:
+    """Bars that vanish when they are done, on standard error."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def run_stages(last: str, data: Path, releases: Path, config: RunConfig) -> Path:
+    """Runs up to a stage, a line for each; returns its output folder."""
+    with progress_bars() as progress:
+        outputs = run_until(
+            last,
+            data=data,
+            releases=releases,
+            config=config,
+            progress=progress,
+            report=lambda line: console.print(f"  {line}", highlight=False),
+        )
+    return outputs[last]

@@ -1,0 +1,135 @@
+"""What the demo shop sells under Electronics."""
+
+from offline.demo_shop.vocabulary import Department, Leaf, Trait
+
+ELECTRONICS = Department(
+    "Electronics",
+    (("Volta Basics", "Pixelpine"), ("Auralis", "Kestrel"), ("Lumen & Oak", "Halcyon Audio")),
+    (
+        Leaf(
+            "Headphones",
+            "headphone",
+            (29, 329),
+            (
+                "{} In-Ear Headphones",
+                "{} Sports Earbuds",
+                "{} On-Ear Headphones",
+                "{} Over-Ear Headphones",
+                "{} Studio Headphones",
+            ),
+            (
+                Trait("Wireless", "Pairs with two devices at once and switches by itself."),
+                Trait("Noise-Cancelling", "Six microphones take the rumble out of trains and offices."),
+                Trait("Open-Ear", "Leaves your ears open to traffic and company."),
+                Trait("Foldable", "Folds into a case the size of a fist."),
+                Trait("Hi-Res", "Tuned for detail, not for thunder."),
+            ),
+            ("Up to 40 hours on one charge.", "Ear pads or tips can be replaced without tools."),
+            misfits=(
+                ("Open-Ear", "On-Ear"),
+                ("Open-Ear", "In-Ear"),
+                ("Open-Ear", "Over-Ear"),
+                ("Foldable", "In-Ear"),
+                ("Foldable", "Earbuds"),
+            ),
+        ),
+        Leaf(
+            "Action Cameras",
+            "action-camera",
+            (59, 449),
+            (
+                "{} Clip Camera",
+                "{} Action Camera 2.7K",
+                "{} Action Camera 4K",
+                "{} 360° Camera",
+                "{} Action Camera 5K Bundle",
+            ),
+            (
+                Trait("Waterproof", "Dives to ten metres without a housing."),
+                Trait("Stabilised", "Smooths out handlebars, skis and shaky hands."),
+                Trait("Pocket", "Small enough for a coin pocket, ready at one press."),
+                Trait("Night-Vision", "A large sensor still sees by moonlight."),
+                Trait("Dual-Screen", "A second screen on the front frames your selfies."),
+            ),
+            ("Mounts for helmet and handlebar are included.", "Takes microSD cards of up to 512 GB."),
+        ),
+        Leaf(
+            "Memory & Storage",
+            "memory",
+            (12, 169),
+            (
+                "64 GB {} microSD Card",
+                "128 GB {} microSD Card",
+                "256 GB {} USB Drive",
+                "512 GB {} Portable SSD",
+                "2 TB {} Portable SSD",
+            ),
+            (
+                Trait("High-Speed", "Fast enough for 5K video without dropped frames."),
+                Trait("Rugged", "Survives two-metre drops, dust and a spill of coffee."),
+                Trait("Endurance", "Made for cameras that record around the clock."),
+                Trait("Encrypted", "Hardware encryption with a key that never leaves it."),
+                Trait("Slim", "Thinner than a pencil."),
+            ),
+            ("A card reader comes with it.", "Five-year guarantee."),
+        ),
+        Leaf(
+            "Smart Home",
+            "smart-home",
+            (19, 179),
+            ("{} Smart Plug", "{} Light Bulbs, Set of 3", "{} Plant Sensor", "{} Smart Speaker", "{} Video Doorbell"),
+            (
+                Trait("Matter-Ready", "Works with every major assistant from the first minute."),
+                Trait("Energy-Saving", "Shows what each hour costs and cuts standby by itself."),
+                Trait("Privacy-First", "Everything stays on your own network."),
+                Trait("Outdoor", "Sealed against rain and a hard frost."),
+                Trait("Voice", "Understands plain sentences, even across the room."),
+            ),
+            ("Set up by scanning one code.", "Keeps working when the internet does not."),
+            misfits=(("Voice", "Plant"),),
+        ),
+        Leaf(
+            "Keyboards & Mice",
+            "keyboard",
+            (25, 199),
+            ("{} Travel Mouse", "{} Trackball", "{} Keyboard", "{} Keyboard and Mouse Set", "{} Split Keyboard"),
+            (
+                Trait("Mechanical", "Hot-swappable switches with a crisp, even stroke."),
+                Trait("Silent", "Damped so that nobody on the call hears you type."),
+                Trait("Ergonomic", "Shaped to keep wrists straight through a long day."),
+                Trait("Low-Profile", "Barely higher than the desk itself."),
+                Trait("Programmable", "Every key can be remapped, without extra software."),
+            ),
+            ("Switches between three computers.", "Charges over USB-C."),
+            misfits=(
+                ("Mechanical", "{} Travel Mouse"),
+                ("Mechanical", "Trackball"),
+                ("Low-Profile", "Trackball"),
+            ),
+        ),
+        Leaf(
+            "Power Banks & Chargers",
+            "power-bank",
+            (15, 149),
+            (
+                "20 W {} Charger",
+                "5,000 mAh {} Power Bank",
+                "65 W {} Charger",
+                "20,000 mAh {} Power Bank",
+                "28 W {} Solar Panel",
+            ),
+            (
+                Trait("Fast-Charge", "From empty to half full over one coffee."),
+                Trait("Pocket", "Slips into a jacket pocket and stays unnoticed."),
+                Trait("Rugged", "Rubber corners and a port cover for rough days."),
+                Trait("Magnetic", "Snaps to the back of your phone."),
+                Trait("Multi-Port", "Three devices at once, each at full speed."),
+            ),
+            ("Airline approved.", "A braided cable is included."),
+            misfits=(
+                ("Magnetic", "Solar"),
+                ("Magnetic", "W {}"),
+            ),
+        ),
+    ),
+)

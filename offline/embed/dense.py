@@ -1,0 +1,122 @@
+"""Dense encoders (a language model's vectors): texts joined, each embedded once and kept, projected to the run's width.
+
+`DenseEncoder` is what `huggingface` and `endpoint` are. Vectors are kept by encoder and text in one SQLite file beside
+the stage's outputs, so that a killed run, another width or a changed catalogue embeds only what is new.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+
+from isrf.text import FloatArray, TextFields
+
+FIELD_ORDER = ("title", "brand", "categories", "feature", "description", "core", "likes")
+"""What is read out to the model; a model cuts the end of a long text, so the description comes late."""
+
+SAVE_EVERY = 16
+"""Batches per transaction: what a kill costs at most."""
+
+
+class DenseEncoder(Protocol):
+    """`name` is all that its vectors depend on, the text aside."""
+
+    name: str
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """(B, W) float32; called with at most the configured batch."""
+        ...
+
+    def close(self) -> None:
+        """Gives connections and memory back."""
+        ...
+
+
+def join_fields(fields: TextFields) -> str:
+    """One text of an item's or a user's fields; empty where there is none."""
+    return ". ".join(fields[name].rstrip(". ") for name in FIELD_ORDER if fields.get(name))
+
+
+def embed_all(
+    encoder: DenseEncoder,
+    texts: Sequence[str],
+    *,
+    store: Path,
+    batch_size: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> FloatArray:
+    """(B, W) float32 of length 1, a zero row for an empty text. Texts of like length share a batch.
+
+    Args:
+        encoder: asked only for texts that `store` does not hold.
+        texts: any; equal ones are embedded once.
+        store: the SQLite file, made where it is missing.
+        batch_size: texts per call.
+        advance: told how many texts are done.
+    """
+    keys = {text: _key(encoder.name, text) for text in texts if text}
+    with closing(sqlite3.connect(store, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID")
+        found = _read(db, keys)
+        advance(len(texts) - len(keys) + len(found))
+        missing = sorted((text for text in keys if text not in found), key=lambda text: (len(text), text))
+        batches = [missing[first : first + batch_size] for first in range(0, len(missing), batch_size)]
+        for first in range(0, len(batches), SAVE_EVERY):
+            fresh: dict[str, FloatArray] = {}
+            for batch in batches[first : first + SAVE_EVERY]:
+                fresh |= zip(batch, encoder.embed(batch).astype(np.float32), strict=True)
+                advance(len(batch))
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany(
+                "INSERT OR REPLACE INTO vectors VALUES (?, ?)",
+                [(keys[text], vector.tobytes()) for text, vector in fresh.items()],
+            )
+            db.execute("COMMIT")
+            found |= fresh
+    width = len(next(iter(found.values()))) if found else 1
+    vectors = np.stack([found.get(text, np.zeros(width, dtype=np.float32)) for text in texts])
+    return _unit(vectors)
+
+
+def project(items: FloatArray, users: FloatArray, fitted: NDArray[np.bool_], dim: int) -> tuple[FloatArray, FloatArray]:
+    """PCA to (N, dim) and (U, dim), rows of length 1; fitted on the fitted items alone, empty rows left out.
+
+    A model narrower than `dim` leaves zero columns.
+    """
+    known = fitted & (np.abs(items).sum(axis=1) > 0)
+    rank = min(dim, int(known.sum()), items.shape[1])
+    pca = PCA(rank, svd_solver="full").fit(items[known].astype(np.float64))
+
+    def apply(vectors: FloatArray) -> FloatArray:
+        projected = np.zeros((len(vectors), dim), dtype=np.float32)
+        present = np.abs(vectors).sum(axis=1) > 0
+        if present.any():
+            projected[present, :rank] = pca.transform(vectors[present].astype(np.float64))
+        return _unit(projected)
+
+    return apply(items), apply(users)
+
+
+def _read(db: sqlite3.Connection, keys: dict[str, bytes]) -> dict[str, FloatArray]:
+    found = {}
+    for text, key in keys.items():
+        row = db.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone()
+        if row is not None:
+            found[text] = np.frombuffer(row[0], dtype=np.float32)
+    return found
+
+
+def _key(name: str, text: str) -> bytes:
+    return hashlib.sha256(f"{name}\0{text}".encode()).digest()
+
+
+def _unit(vectors: FloatArray) -> FloatArray:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)

@@ -1,0 +1,50 @@
+"""An embeddings endpoint that speaks the OpenAI protocol, encoder `openai` (`embed.base_url`, `embed.model`)."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import openai
+
+from isrf.errors import StageError
+from isrf.text import FloatArray
+from offline.config import EmbedConfig
+from offline.reason.client import NO_KEY, refuse_password
+
+MAX_RETRIES = 6
+"""The package waits between them, and as long as Retry-After says."""
+
+
+class EndpointEncoder:
+    """One request per batch; the key comes from the environment (`OPENAI_API_KEY`)."""
+
+    def __init__(self, config: EmbedConfig, *, max_retries: int = MAX_RETRIES) -> None:
+        refuse_password("embed.base_url", config.base_url)
+        self._config = config
+        self._client = openai.OpenAI(
+            base_url=config.base_url, api_key=os.environ.get("OPENAI_API_KEY") or NO_KEY, max_retries=max_retries
+        )
+        self.name = f"openai:{config.model}"
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """(B, W) float32; `StageError` (`embed.endpoint`) where the endpoint gives none."""
+        try:
+            answer = self._client.embeddings.create(
+                model=self._config.model, input=list(texts), encoding_format="float"
+            )
+        except openai.OpenAIError as error:
+            raise self._failed(str(error)) from error
+        rows = sorted(answer.data, key=lambda row: row.index)
+        if [row.index for row in rows] != list(range(len(texts))):
+            raise self._failed(f"{len(rows)} vectors for {len(texts)} texts")
+        return np.array([row.embedding for row in rows], dtype=np.float32)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _failed(self, what: str) -> StageError:
+        return StageError(
+            "embed.endpoint",
+            f"{self._config.base_url} gives no embeddings as {self._config.model}: {what}.",
+            fix="See to the endpoint and run the same command again: every vector so far is kept.",
+        )

@@ -1,0 +1,54 @@
+"""The evidence lists of a release, from training interactions and texts alone."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from isrf.evidence import (
+    SparseLists,
+    cooccurrence_lists,
+    transition_lists,
+    user_item_lists,
+)
+from offline.config import EvidenceConfig
+
+
+def build_lists(
+    train: pl.DataFrame, content: SparseLists, *, num_users: int, config: EvidenceConfig
+) -> dict[str, SparseLists]:
+    """The four lists of `isrf.bundle.EVIDENCE_LISTS`.
+
+    Args:
+        train: `train.parquet`: user_index, item_index, sorted by user, then order.
+        content: each item's nearest by text, as `embed` made them; N rows.
+        num_users: U.
+        config: list length and transition window.
+    """
+    users = train["user_index"].to_numpy().astype(np.int64)
+    items = train["item_index"].to_numpy().astype(np.int64)
+    num_items = len(content.indptr) - 1
+    return {
+        "transition": transition_lists(
+            users, items, num_items=num_items, window=config.window, length=config.list_length
+        ),
+        "cooccurrence": cooccurrence_lists(users, items, num_items=num_items, length=config.list_length),
+        "content": content,
+        "user_items": user_item_lists(users, items, num_users=num_users),
+    }
+
+
+def save_lists(folder: Path, lists: dict[str, SparseLists]) -> None:
+    """Writes `<name>_{indptr,indices,weights}.npy` into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, one in lists.items():
+        for part, array in one._asdict().items():
+            np.save(folder / f"{name}_{part}.npy", array)
+
+
+def load_lists(folder: Path) -> dict[str, SparseLists]:
+    """Reads what `save_lists` wrote."""
+    names = {path.name.rsplit("_", 1)[0] for path in folder.glob("*_indptr.npy")}
+    return {
+        name: SparseLists(*(np.load(folder / f"{name}_{part}.npy") for part in SparseLists._fields)) for name in names
+    }

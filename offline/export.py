@@ -1,0 +1,202 @@
+"""Puts a release bundle together from the stages' outputs; `offline.publish` verifies it and puts it in its place.
+
+The bundle's content depends on data and configuration alone: two runs give equal hashes, `created_at` aside.
+"""
+
+import hashlib
+import json
+import platform
+import shutil
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+import isrf
+from isrf import bundle
+from isrf.bundle import ARRAYS, Counts, Dimensions, FileEntry, FusionWeights, GroupSearch, Manifest, Producer
+from isrf.golden import Golden, make_goldens
+from isrf.recommend import Recommender, RecommenderTables
+from offline.context import StageContext
+from offline.decoding import decoding_of
+from offline.neighbours import user_index
+from offline.onnx_graphs import graph_signature, open_graph
+from offline.reason.show import ITEM_TABLE, REASONING_DIR, USER_TABLE
+from offline.torch_graph import torch_search
+
+VERSION = 2
+NUM_GOLDENS = 24
+_PRODUCERS = ("torch", "transformers", "onnx", "onnxruntime", "faiss-cpu", "numpy", "polars", "scikit-learn")
+
+_FROM_STAGE: dict[str, str] = {
+    "item_inputs.npy": "compile",
+    "item_vectors.npy": "compile",
+    bundle.SEARCH_GRAPH_FILE: "compile",
+    bundle.INTEREST_GRAPH_FILE: "compile",
+    "semantic_ids.npy": "semantic-ids",
+    "popularity.npy": "evaluate",
+    "item_embeddings.npy": "graph",
+    "user_features.npy": "graph",
+    "group_layers.npy": "graph",
+    "evidence": "evaluate",
+    bundle.TEXT_ENCODER_DIR: "embed",
+}
+
+
+def run(ctx: StageContext) -> None:
+    """Writes the whole bundle into the stage's folder."""
+    ingest = ctx.inputs["ingest"]
+    for name, stage in _FROM_STAGE.items():
+        source = ctx.inputs[stage] / name
+        if source.is_dir():
+            shutil.copytree(source, ctx.out / name)
+        elif source.exists():
+            shutil.copy2(source, ctx.out / name)
+    shutil.copy2(ingest / "users.parquet", ctx.out / bundle.USERS_FILE)
+    (ctx.out / REASONING_DIR).mkdir()
+    for name in (ITEM_TABLE, USER_TABLE):
+        shutil.copy2(ctx.inputs["reason"] / name, ctx.out / REASONING_DIR / name)
+    _write_items(ctx)
+    _histories(ingest).write_parquet(ctx.out / bundle.HISTORIES_FILE)
+    goldens = _goldens(ctx)
+    (ctx.out / bundle.GOLDEN_FILE).write_text("".join(g.model_dump_json() + "\n" for g in goldens), encoding="utf-8")
+    manifest = _manifest(ctx)
+    (ctx.out / bundle.MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+
+
+def _write_items(ctx: StageContext) -> None:
+    items = pl.read_parquet(ctx.inputs["ingest"] / "items.parquet")
+    features = pl.read_parquet(ctx.inputs["reason"] / "item_features.parquet", columns=["item_index", "feature"])
+    texts = features.sort("item_index")["feature"].to_list()
+    semantic_ids = np.load(ctx.inputs["semantic-ids"] / "semantic_ids.npy").tolist()
+    with (ctx.out / bundle.ITEMS_FILE).open("w", encoding="utf-8") as file:
+        for row, text, codes in zip(items.iter_rows(named=True), texts, semantic_ids, strict=True):
+            extra = row.pop("metadata")
+            line = {key: value for key, value in row.items() if value is not None}
+            line |= {"metadata": json.loads(extra) if extra else {}, "feature": text, "semantic_id": codes}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _histories(ingest: Path) -> pl.DataFrame:
+    """A row per user, for serving only: ALL events in order, and the items that the user dislikes.
+
+    Columns: user_index, item_ids, timestamps, events (three lists of equal length, oldest first), disliked_item_ids.
+    """
+    columns = ["user_index", "item_index", "timestamp", "event"]
+    train = pl.read_parquet(ingest / "train.parquet", columns=columns).with_columns(part=pl.lit(0))
+    heldout = pl.read_parquet(ingest / "heldout.parquet")
+    parts = pl.when(pl.col("split") == "valid").then(1).otherwise(2).cast(pl.Int32)
+    everything = pl.concat([train, heldout.with_columns(part=parts).select([*columns, "part"])])
+    item_ids = pl.read_parquet(ingest / "items.parquet", columns=["item_id"]).with_row_index("item_index")
+    item_ids = item_ids.with_columns(pl.col("item_index").cast(pl.Int32))
+    taken = (
+        everything.join(item_ids, on="item_index", maintain_order="left")
+        .sort(["user_index", "part"], maintain_order=True)
+        .group_by("user_index", maintain_order=True)
+        .agg(item_ids=pl.col("item_id"), timestamps=pl.col("timestamp"), events=pl.col("event"))
+    )
+    disliked = (
+        pl.read_parquet(ingest / "excluded.parquet")
+        .join(item_ids, on="item_index", maintain_order="left")
+        .group_by("user_index", maintain_order=True)
+        .agg(disliked_item_ids=pl.col("item_id"))
+    )
+    joined = taken.join(disliked, on="user_index", how="full", coalesce=True)  # who only dislikes has a row too
+    lists = ("item_ids", "timestamps", "events", "disliked_item_ids")
+    return joined.with_columns(pl.col(lists).fill_null([])).sort("user_index")
+
+
+def _goldens(ctx: StageContext) -> list[Golden]:
+    """Requests spread over the users by length of history, answered by the torch model itself."""
+    config = ctx.config
+    arrays = {name: np.load(ctx.out / name) for name in ARRAYS}
+    tables = RecommenderTables.from_arrays(arrays, codebook_size=config.semantic_ids.codebook_size)
+    recommender = Recommender(
+        tables,
+        decoding=decoding_of(config),
+        group_search=_group_search(ctx),
+        fusion=_fusion(ctx),
+        interest_graph=open_graph(ctx.out / bundle.INTEREST_GRAPH_FILE),
+        search_graph=torch_search(ctx.inputs, config),
+        nearest_users=user_index(arrays["user_features.npy"]),
+    )
+    lists = tables.user_items
+    with_items = np.flatnonzero(np.diff(lists.indptr) > 0)
+    by_length = with_items[np.argsort(np.diff(lists.indptr)[with_items], kind="stable")]
+    users = by_length[np.linspace(0, len(by_length) - 1, min(NUM_GOLDENS, len(by_length))).astype(np.int64)]
+    histories = [lists.indices[lists.row(user)].tolist() for user in users]
+    return make_goldens(recommender, histories, users.tolist())
+
+
+def _group_search(ctx: StageContext) -> GroupSearch:
+    return GroupSearch.model_validate_json((ctx.inputs["graph"] / "group_search.json").read_bytes())
+
+
+def _fusion(ctx: StageContext) -> FusionWeights:
+    return FusionWeights.model_validate_json((ctx.inputs["evaluate"] / "fusion.json").read_bytes())
+
+
+def _manifest(ctx: StageContext) -> Manifest:
+    report: dict[str, Any] = json.loads((ctx.inputs["ingest"] / "report.json").read_text())
+    files = _hash_files(ctx.out)
+    shapes = {name: np.load(ctx.out / name, mmap_mode="r").shape for name in ARRAYS}
+    interactions = len(pl.read_parquet(ctx.inputs["ingest"] / "train.parquet", columns=["user_index"]))
+    interactions += len(pl.read_parquet(ctx.inputs["ingest"] / "heldout.parquet", columns=["user_index"]))
+    graphs = {name: graph_signature(ctx.out / name) for name in (bundle.SEARCH_GRAPH_FILE, bundle.INTEREST_GRAPH_FILE)}
+    explicit = graphs[bundle.SEARCH_GRAPH_FILE].inputs["explicit"].shape[1]
+    config = ctx.config
+    return Manifest(
+        schema_version=bundle.SCHEMA_VERSION,
+        release_id=_release_id(files, config.model_dump_json()),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        producer=Producer(
+            isrf_version=isrf.__version__,
+            versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _PRODUCERS}},
+        ),
+        preset=config.preset,
+        fit=config.fit,
+        evaluated_release_id=config.evaluated_release_id,
+        config=config.model_dump(mode="json"),
+        counts=Counts(
+            num_items=shapes["item_vectors.npy"][0],
+            num_users=shapes["user_features.npy"][0],
+            num_interactions=interactions,
+        ),
+        dimensions=Dimensions(
+            width=shapes["item_vectors.npy"][1],
+            num_levels=shapes["semantic_ids.npy"][1],
+            codebook_size=config.semantic_ids.codebook_size,
+            feature=shapes["user_features.npy"][1],
+            explicit=int(explicit),
+            group=shapes["group_layers.npy"][1],
+        ),
+        decoding=decoding_of(config),
+        group_search=_group_search(ctx),
+        fusion=_fusion(ctx),
+        graphs=graphs,
+        data_fingerprint=report["fingerprint"],
+        order_fingerprint=report["order_fingerprint"],
+        tie_seed=config.ingest.shuffle_ties,
+        events_through=report["events_through"],
+        reasoner=config.reason.reasoner,
+        encoder=config.embed.encoder,
+        evaluation=json.loads((ctx.inputs["evaluate"] / "evaluation.json").read_text()),
+        files=files,
+    )
+
+
+def _hash_files(folder: Path) -> dict[str, FileEntry]:
+    entries = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        entries[path.relative_to(folder).as_posix()] = FileEntry(sha256=digest, bytes=path.stat().st_size)
+    return entries
+
+
+def _release_id(files: dict[str, FileEntry], config: str) -> str:
+    content = json.dumps({name: entry.sha256 for name, entry in files.items()}, sort_keys=True) + config
+    return f"r-{hashlib.sha256(content.encode()).hexdigest()[:12]}"

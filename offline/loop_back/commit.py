@@ -1,0 +1,129 @@
+"""The shop's folder as something that changes in one step: a new interactions file, and what it was made from.
+
+    1. `.isrf/interactions.part`   the new file, on disk
+    2. `.isrf/pending.json`        how far it has read, on disk
+    3. the part is renamed to be the interactions file       ← from here on it is done
+    4. `.isrf/pending.json` is renamed to `.isrf/progress.json`
+
+Whoever finds `pending.json` knows by the part whether step 3 happened: there, it did not; gone, it did. The shop may
+write its file anew between two runs; progress is about the store, and stays.
+"""
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from isrf.errors import DataError, StageError
+from isrf.stream import stream_position
+from offline.ingest.files import find_file
+from offline.pipeline import sync_path
+
+OWN_DIR = ".isrf"
+Position = tuple[int, int]
+
+
+class Progress(NamedTuple):
+    """What has been taken in of one store."""
+
+    cursors: dict[int, Position]  # by bucket: the last entry that was
+    forgotten: frozenset[str]  # nonces of the tombstones that were seen
+
+
+class DataFolder:
+    """Open for one run at a time."""
+
+    def __init__(self, data: Path) -> None:
+        self._data, self._own = data, data / OWN_DIR
+        self._part, self._pending = self._own / "interactions.part", self._own / "pending.json"
+        self._done = self._own / "progress.json"
+        self._stack = ExitStack()
+        self._rewritten: Path | None = None
+
+    def __enter__(self) -> "DataFolder":
+        find_file(self._data, "interactions", ("csv", "parquet"))
+        self._own.mkdir(exist_ok=True)
+        with ExitStack() as opening:
+            lock = opening.enter_context((self._own / "lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StageError(
+                    "loop_back.locked", f"another run is changing {self._data}.", fix="Wait for it to end."
+                ) from None
+            self._recover()
+            self._stack = opening.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def progress(self, store_id: str) -> Progress:
+        kept = self._read(self._done).get(store_id, {})
+        cursors = {int(bucket): stream_position(text) for bucket, text in kept.get("cursors", {}).items()}
+        return Progress(cursors, frozenset(kept.get("forgotten", ())))
+
+    def rewrite(self, write: Callable[[Path, Path], int]) -> int:
+        """Has the new file written: `write(old, part)`; it takes the old one's place with `commit`."""
+        old = find_file(self._data, "interactions", ("csv", "parquet"))
+        result = write(old, self._part)
+        shutil.copymode(old, self._part)
+        sync_path(self._part)
+        sync_path(self._own)
+        self._rewritten = old
+        return result
+
+    def commit(self, store_id: str, cursors: Mapping[int, Position], forgotten: set[str]) -> None:
+        """Puts the rewritten file, if there is one, and the progress in their places."""
+        progress = self._read(self._done)
+        texts = {str(bucket): f"{ms}-{number}" for bucket, (ms, number) in cursors.items()}
+        progress[store_id] = {"cursors": texts, "forgotten": sorted(forgotten)}
+        self._write(progress, self._pending if self._rewritten else self._done)
+        if self._rewritten:
+            self.replace()
+            self._pending.replace(self._done)
+            sync_path(self._own)
+
+    def replace(self) -> None:
+        """Puts the rewritten file in its place, without any progress."""
+        if self._rewritten:
+            self._part.replace(self._rewritten)
+            sync_path(self._data)
+            self._rewritten = None
+
+    def _recover(self) -> None:
+        """Ends what an earlier run began and was killed over."""
+        if self._pending.exists() and not self._part.exists():
+            sync_path(self._data)
+            self._pending.replace(self._done)
+        # The pending progress first: without its part it would count as done.
+        for left in (self._pending, self._part, self._own / "writing.json"):
+            left.unlink(missing_ok=True)
+            sync_path(self._own)
+
+    def _write(self, progress: Mapping[str, Any], path: Path) -> None:
+        writing = self._own / "writing.json"
+        writing.write_text(json.dumps(progress, sort_keys=True), encoding="utf-8")
+        sync_path(writing)
+        writing.replace(path)
+        sync_path(self._own)
+
+    def _read(self, path: Path) -> dict[str, dict[str, Any]]:
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                found: dict[str, dict[str, Any]] = json.loads(path.read_bytes())
+                return found
+        except ValueError:
+            raise DataError(
+                "data.progress",
+                f"{path} says how far the store was read, and cannot be understood.",
+                fix="Restore it from a backup together with the interactions file.",
+            ) from None
+        return {}

@@ -1,0 +1,251 @@
+"""Where accepted events wait for the offline job: 64 streams of a Redis, or the journal of an embedded store.
+
+Positions are pairs of numbers that rise; a journal has one bucket, 0. It changes nothing of state but what it releases.
+"""
+
+import math
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote
+
+import redis
+from redis.exceptions import RedisError
+
+from isrf.errors import ConfigError, DataError, StoreError
+from isrf.stream import (
+    ERASE_SCRIPT,
+    EVENT_FIELD,
+    JOURNAL_FILE,
+    META_KEY,
+    NUM_BUCKETS,
+    REMEMBER_S,
+    TOMBSTONE_COUNT,
+    KeptEvent,
+    Tombstone,
+    bucket_of,
+    erasure_call,
+    new_secret_record,
+    read_event,
+    read_tombstone,
+    secret_of,
+    stream_key,
+    stream_position,
+    tombstone_key,
+)
+
+PAGE = 1000
+MAX_ENTRIES = 500_000
+"""Of one commit; what remains comes with the next."""
+TIMEOUT_S = 30.0
+
+Position = tuple[int, int]
+
+
+class Entry(NamedTuple):
+    bucket: int
+    position: Position
+    event: KeptEvent
+
+
+class Batch(NamedTuple):
+    entries: list[Entry]
+    cursors: dict[int, Position]  # by bucket: the last entry read, in this batch or before
+    more: bool
+
+
+class Source(Protocol):
+    """A store's events beyond a cursor, and its tombstones."""
+
+    store_id: str
+
+    def read(self, cursors: Mapping[int, Position]) -> Batch: ...
+
+    def tombstones(self) -> tuple[dict[str, Tombstone], bytes | None]:
+        """By name, and the secret of the names (None where there are none)."""
+
+    def release(self, cursors: Mapping[int, Position]) -> None:
+        """The store may let go of everything up to the cursors."""
+
+
+@contextmanager
+def open_source(store: str, *, erasure_key: str | None) -> Iterator[Source]:
+    """A Redis URL or an embedded store's folder; the store's errors come as `StoreError`, without its address."""
+    if "://" not in store:
+        with _journal(Path(store), erasure_key) as source:
+            yield source
+        return
+    client: Any = None
+    try:
+        client = _client(store)
+        yield RedisSource(client, erasure_key)
+    except RedisError as error:
+        raise StoreError(
+            "store.unavailable",
+            f"the store cannot be read or trimmed now ({type(error).__name__}).",
+            fix="Run the same command again: what was taken in stays, nothing is taken in twice.",
+        ) from None
+    finally:
+        if client is not None:
+            client.close()
+
+
+def erase_from_store(store: str, user_id: str, *, erasure_key: str | None) -> None:
+    """What the service does when it is asked to erase a user; for a Redis only, since a journal has one process.
+
+    Raises:
+        ConfigError: `config.embedded_store`; as `open_source`.
+        StoreError: as `open_source`.
+    """
+    if "://" not in store:
+        raise ConfigError(
+            "config.embedded_store",
+            f"{store} is no URL, and a user in the folder of an embedded store is erased by its service alone.",
+            fix=f"Send DELETE /users/{quote(user_id, safe='')} to the service, then forget again without a store. "
+            "A Redis is named redis://[user:password@]host:port/0.",
+        )
+    with open_source(store, erasure_key=erasure_key) as source:
+        assert isinstance(source, RedisSource)
+        source.erase(user_id)
+
+
+def _client(url: str) -> Any:
+    options: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S, "protocol": 2}
+    try:
+        client = redis.Redis.from_url(url, **options)
+    except ValueError:
+        # redis-py's own words may quote a part of the password.
+        raise ConfigError(
+            "config.redis_url",
+            "that is no URL of a Redis server.",
+            fix="Write redis://[user:password@]host:port/0, or name the state folder of an embedded store.",
+        ) from None
+    if not int(client.info("cluster").get("cluster_enabled", 0)):
+        return client
+    client.close()
+    return redis.RedisCluster.from_url(url, **options)
+
+
+class RedisSource:
+    """Redis, or a Redis Cluster."""
+
+    def __init__(self, client: Any, erasure_key: str | None) -> None:
+        self._client, self._erasure_key = client, erasure_key
+        client.hsetnx(META_KEY, "id", secrets.token_hex(8))
+        self.store_id = str(client.hget(META_KEY, "id").decode())
+
+    def read(self, cursors: Mapping[int, Position]) -> Batch:
+        entries: list[Entry] = []
+        ends = dict(cursors)
+        for bucket in range(NUM_BUCKETS):
+            while True:
+                page = self._page(bucket, ends.get(bucket))
+                for entry_id, fields in page:
+                    ends[bucket] = stream_position(entry_id)
+                    entries.append(Entry(bucket, ends[bucket], read_event(fields[EVENT_FIELD])))
+                if len(entries) >= MAX_ENTRIES:
+                    return Batch(entries, ends, more=True)
+                if len(page) < PAGE:
+                    break
+        return Batch(entries, ends, more=False)
+
+    def tombstones(self) -> tuple[dict[str, Tombstone], bytes | None]:
+        found: dict[str, Tombstone] = {}
+        for bucket in range(NUM_BUCKETS):
+            kept: dict[bytes, bytes] = self._client.hgetall(tombstone_key(bucket))
+            kept.pop(TOMBSTONE_COUNT.encode(), None)
+            found |= {name.decode(): read_tombstone(text) for name, text in kept.items()}
+        record = self._client.hget(META_KEY, "secret") if found else None
+        return found, None if record is None else secret_of(record.decode(), self._erasure_key)
+
+    def release(self, cursors: Mapping[int, Position]) -> None:
+        for bucket, (milliseconds, number) in cursors.items():
+            # Exactly: the one after the cursor is the first that stays.
+            self._client.xtrim(stream_key(bucket), minid=f"{milliseconds}-{number + 1}", approximate=False)
+
+    def erase(self, user_id: str) -> None:
+        self._client.hsetnx(META_KEY, "secret", new_secret_record(self._erasure_key))
+        secret = secret_of(self._client.hget(META_KEY, "secret").decode(), self._erasure_key)
+        num_keys, arguments = erasure_call(secret, user_id, time.time())
+        last = stream_position(self._client.eval(ERASE_SCRIPT, num_keys, *arguments))
+        bucket, after = bucket_of(user_id), None
+        while page := self._page(bucket, after):
+            after = stream_position(page[-1][0])
+            theirs = [
+                entry
+                for entry, fields in page
+                if stream_position(entry) <= last and read_event(fields[EVENT_FIELD]).user_id == user_id
+            ]
+            if theirs:
+                self._client.xdel(stream_key(bucket), *theirs)
+            if after >= last:
+                break
+
+    def _page(self, bucket: int, after: Position | None) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        start = "-" if after is None else f"({after[0]}-{after[1]}"
+        page: list[tuple[bytes, dict[bytes, bytes]]] = self._client.xrange(stream_key(bucket), min=start, count=PAGE)
+        return page
+
+
+@contextmanager
+def _journal(folder: Path, erasure_key: str | None) -> Iterator["JournalSource"]:
+    path = folder / JOURNAL_FILE
+    if not path.is_file():
+        raise DataError(
+            "data.no_store", f"{folder} holds no {JOURNAL_FILE}.", fix="Name a Redis URL or ISRF_STATE_DIR."
+        )
+    try:
+        db = sqlite3.connect(path, timeout=TIMEOUT_S)
+        try:
+            yield JournalSource(db, erasure_key)
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        raise StoreError(
+            "store.journal_unusable", f"the journal {path} cannot be used: {error}.", fix="Check the file's rights."
+        ) from error
+
+
+class JournalSource:
+    """The embedded store's journal; a service may be writing to it."""
+
+    def __init__(self, db: sqlite3.Connection, erasure_key: str | None) -> None:
+        self._db, self._erasure_key = db, erasure_key
+        self._meta: dict[str, str] = dict(db.execute("SELECT name, value FROM meta"))
+        self.store_id = self._meta["id"]
+
+    def read(self, cursors: Mapping[int, Position]) -> Batch:
+        after = cursors.get(0, (0, 0))[1]
+        last = after
+        entries: list[Entry] = []
+        accepted: dict[tuple[str, str], int] = {}
+        # From the beginning: what is written before it is looked at may be a duplicate of something earlier.
+        for seq, payload in self._db.execute("SELECT seq, payload FROM journal ORDER BY seq"):
+            event = read_event(payload)
+            name, at = (event.user_id, event.event_id), int(event.accepted_at)
+            if accepted.get(name, -math.inf) > at - REMEMBER_S:
+                last = max(last, seq)
+                continue
+            accepted[name] = at
+            if seq > after:
+                entries.append(Entry(0, (0, seq), event))
+                last = seq
+                if len(entries) == MAX_ENTRIES:
+                    return Batch(entries, {0: (0, last)}, more=True)
+        return Batch(entries, {0: (0, last)}, more=False)
+
+    def tombstones(self) -> tuple[dict[str, Tombstone], bytes | None]:
+        rows = self._db.execute("SELECT name, text FROM tombstones").fetchall()
+        found = {name: read_tombstone(text.encode()) for name, text in rows}
+        return found, secret_of(self._meta["secret"], self._erasure_key) if found else None
+
+    def release(self, cursors: Mapping[int, Position]) -> None:
+        # Rows stay as long as state needs them; the service removes them once a release has learned them.
+        if 0 in cursors:
+            with self._db:
+                value = str(cursors[0][1])
+                self._db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('exported', ?)", (value,))

@@ -1,0 +1,40 @@
+"""Opens an exported graph with ONNX Runtime as a callable of arrays, and reads its signature."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+from numpy.typing import NDArray
+
+from isrf.bundle import GraphSpec, TensorSpec
+from isrf.recommend import Graph
+
+
+def open_graph(path: Path) -> Graph:
+    """Runs on the CPU with the threads that this process may use; inputs and outputs by name."""
+    session = _session(path)
+    names = [output.name for output in session.get_outputs()]
+
+    def run(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return dict(zip(names, session.run(None, inputs), strict=True))
+
+    return run
+
+
+def graph_signature(path: Path) -> GraphSpec:
+    """Names, dtypes and symbolic shapes, as they go into the manifest."""
+    session = _session(path)
+
+    def tensors(values: list[Any]) -> dict[str, TensorSpec]:
+        return {value.name: TensorSpec(dtype=value.type, shape=tuple(value.shape)) for value in values}
+
+    return GraphSpec(inputs=tensors(session.get_inputs()), outputs=tensors(session.get_outputs()))
+
+
+def _session(path: Path) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,119 @@
+"""One step asked of the LLM: from the prompt to a validated answer, through the ledger, with one second chance."""
+
+import hashlib
+import json
+from typing import Any, TypeVar, cast
+
+from offline.reason.answers import parse_answer, strip_thoughts, truncate
+from offline.reason.calling import Caller
+from offline.reason.client import Call, Completion, RejectedError, UnavailableError
+from offline.reason.ledger import Ledger
+from offline.reason.prompting import Message, Prompt, load_prompt
+from offline.reason.schemas import Step
+from offline.reason.tally import StepTally, Tally
+
+StepT = TypeVar("StepT", bound=Step)
+
+AGAIN = "That answer cannot be used: {complaint}. Answer again with nothing but the JSON object, within the limits."
+
+
+class StepFailedError(Exception):
+    """No usable answer; the report says of which kind."""
+
+
+class UnansweredError(StepFailedError):
+    """The server did not answer: another run may well get an answer."""
+
+
+class Asker:
+    """Asks steps; a call whose answer the ledger holds costs nothing."""
+
+    def __init__(
+        self, *, model: str, caller: Caller, ledger: Ledger, tally: Tally, budget_calls: int | None = None
+    ) -> None:
+        self._model = model
+        self._caller = caller
+        self._ledger = ledger
+        self._tally = tally
+        self._budget_calls = budget_calls
+        self._under_way = 0
+
+    async def ask(self, prompt_name: str, schema: type[StepT], values: dict[str, Any]) -> StepT:
+        """The step's answer, cut to its limits where the model would not keep them.
+
+        Raises:
+            StepFailedError: counted in the tally.
+            CircuitOpenError: the run should end.
+        """
+        prompt = load_prompt(prompt_name)
+        tally = self._tally.of(prompt_name)
+        try:
+            step = await self._ask(prompt, schema, prompt.fill(values), tally)
+        except StepFailedError as error:
+            tally.failed[str(error)] += 1
+            tally.unanswered += isinstance(error, UnansweredError)
+            raise
+        tally.done += 1
+        return step
+
+    async def _ask(self, prompt: Prompt, schema: type[StepT], messages: tuple[Message, ...], tally: StepTally) -> StepT:
+        call = self._call(prompt, schema, messages)
+        text = await self._complete(prompt, call, tally)
+        first = parse_answer(text, schema)
+        if not first.complaint:
+            return cast(StepT, first.step)
+        tally.asked_again += 1
+        told = Message("user", AGAIN.format(complaint=first.complaint))
+        shown = Message("assistant", strip_thoughts(text) or "…")
+        again = self._call(prompt, schema, (*messages, shown, told))
+        try:
+            second = parse_answer(await self._complete(prompt, again, tally), schema)
+        except UnansweredError:
+            raise  # the next run gets the second chance that this one did not
+        except StepFailedError:
+            if first.step is None:
+                raise
+            second = first
+        best = second.step or first.step
+        if best is None:
+            self._ledger.forget(call.key, again.key)  # more tokens, or another throw of the dice, may do
+            raise StepFailedError("invalid answer")
+        if second.step is None or second.complaint:
+            tally.truncated += 1
+        return cast(StepT, truncate(best))
+
+    def _call(self, prompt: Prompt, schema: type[Step], messages: tuple[Message, ...]) -> Call:
+        return Call(messages, schema, _key(self._model, prompt, messages))
+
+    async def _complete(self, prompt: Prompt, call: Call, tally: StepTally) -> str:
+
+        async def ask() -> Completion:
+            return await self._caller.call(call)
+
+        if self._budget_calls is not None and self._tally.calls + self._under_way >= self._budget_calls:
+            raise StepFailedError("beyond the budget")
+        self._under_way += 1
+        try:
+            completion, paid = await self._ledger.obtain(call.key, prompt.name, ask)
+        except UnavailableError as error:
+            raise UnansweredError("no answer from the server") from error
+        except RejectedError as error:
+            raise StepFailedError("rejected by the server") from error
+        finally:
+            self._under_way -= 1
+        if paid:
+            tally.paid += 1
+            tally.tokens_in += completion.tokens_in
+            tally.tokens_out += completion.tokens_out
+            tally.latencies_s.append(completion.latency_s)
+        else:
+            tally.stored += 1
+            tally.tokens_stored += completion.tokens_in + completion.tokens_out
+        if completion.refusal:
+            raise StepFailedError("refused")
+        return completion.text
+
+
+def _key(model: str, prompt: Prompt, messages: tuple[Message, ...]) -> str:
+    parts = [model, prompt.name, prompt.version, prompt.digest, [tuple(message) for message in messages]]
+    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,47 @@
+"""The chains: three steps over an item, three over a user; what a step emits is what the next reads."""
+
+from typing import Any
+
+from offline.reason.asking import Asker
+from offline.reason.schemas import (
+    ItemFeature,
+    ItemNegative,
+    ItemPositive,
+    ItemReasoning,
+    Step,
+    UserCore,
+    UserDislikes,
+    UserLikes,
+    UserReasoning,
+)
+
+ITEM_PROMPTS: tuple[tuple[str, type[Step]], ...] = (
+    ("item_positive", ItemPositive),
+    ("item_negative", ItemNegative),
+    ("item_feature", ItemFeature),
+)
+USER_PROMPTS: tuple[tuple[str, type[Step]], ...] = (
+    ("user_likes", UserLikes),
+    ("user_dislikes", UserDislikes),
+    ("user_core", UserCore),
+)
+
+
+async def reason_item(asker: Asker, item: dict[str, Any]) -> ItemReasoning:
+    """Asks who would enjoy the item, who would not, and its semantic feature; raises `StepFailedError`."""
+    positive = await asker.ask("item_positive", ItemPositive, {"item": item})
+    told = {"item": item} | positive.model_dump()
+    negative = await asker.ask("item_negative", ItemNegative, told)
+    told |= negative.model_dump()
+    feature = await asker.ask("item_feature", ItemFeature, told)
+    return ItemReasoning(**positive.model_dump(), **negative.model_dump(), **feature.model_dump())
+
+
+async def reason_user(asker: Asker, items: list[dict[str, Any]]) -> UserReasoning:
+    """Asks for likes, dislikes and core preference over the items taken, newest first; raises `StepFailedError`."""
+    likes = await asker.ask("user_likes", UserLikes, {"items": items})
+    told = {"items": items} | likes.model_dump()
+    dislikes = await asker.ask("user_dislikes", UserDislikes, told)
+    told |= dislikes.model_dump()
+    core = await asker.ask("user_core", UserCore, told)
+    return UserReasoning(**likes.model_dump(), **dislikes.model_dump(), **core.model_dump())

@@ -1,0 +1,206 @@
+"""The LLM reasoner: plans the budget, asks items then users, fills the rest, and accounts for all of it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from rich.progress import Progress
+
+from isrf.errors import StageError
+from offline.config import ReasonConfig
+from offline.reason import event_loop
+from offline.reason.asking import Asker, StepFailedError
+from offline.reason.attribute import AttributeReasoning, gather_facts
+from offline.reason.calling import Caller, CircuitOpenError
+from offline.reason.chains import ITEM_PROMPTS, USER_PROMPTS, reason_item, reason_user
+from offline.reason.client import LlmClient, OpenAIClient
+from offline.reason.corpus import Corpus
+from offline.reason.cost import chain_tokens, estimate_steps
+from offline.reason.distill import Filled, fill_items, fill_users, item_vectors, user_vectors
+from offline.reason.ledger import Ledger
+from offline.reason.plan import Plan, plan_budget, plan_everything
+from offline.reason.prompting import item_data, taken_data
+from offline.reason.schemas import ItemReasoning, Step, UserReasoning
+from offline.reason.tally import Tally
+from offline.reason.vllm_client import VllmClient
+
+AnswerT = TypeVar("AnswerT", bound=Step)
+
+
+class LlmReasoning(NamedTuple):
+    items: Filled[ItemReasoning]
+    users: Filled[UserReasoning]
+    report: dict[str, Any]
+
+
+def reason_by_llm(
+    corpus: Corpus,
+    attribute: AttributeReasoning,
+    *,
+    config: ReasonConfig,
+    ledger_path: Path,
+    progress: Progress,
+) -> LlmReasoning:
+    """Reasons over the corpus within the budget.
+
+    Raises:
+        StageError: `reason.llm_unavailable` where the server failed too often, `reason.unanswered` where it left
+            calls unanswered; what was paid for is in the ledger.
+    """
+    client: LlmClient = VllmClient(config) if config.client == "vllm" else OpenAIClient(config)
+    plan = make_plan(corpus, config)
+    tally = Tally()
+    run = _Run(corpus, attribute, config=config, plan=plan, tally=tally, progress=progress)
+    try:
+        items, users, failures = event_loop.run(run.reason(client, ledger_path))
+    finally:
+        progress.console.print(tally.as_table())
+    report = {
+        "model": config.model,
+        "steps": tally.as_json(),
+        "server_failures": failures,
+        "budget": {"calls": config.budget_calls, "tokens": config.budget_tokens},
+        "spent": {"calls": tally.calls, "tokens": tally.tokens},
+        "planned": {"items": len(plan.items), "users": len(plan.users), "covered_gain": round(plan.covered_gain, 4)},
+    }
+    return LlmReasoning(items, users, report)
+
+
+def make_plan(corpus: Corpus, config: ReasonConfig) -> Plan:
+    """Whom this configuration would ask about. Of two budgets the tighter one holds."""
+    plans = []
+    if config.budget_calls is not None:
+        calls = float(config.budget_calls)
+        plans.append((calls, float(len(ITEM_PROMPTS)), float(len(USER_PROMPTS))))
+    if config.budget_tokens is not None:
+        costs = estimate_steps(corpus)
+        plans.append(
+            (float(config.budget_tokens), chain_tokens(costs, ITEM_PROMPTS), chain_tokens(costs, USER_PROMPTS))
+        )
+    if not plans:
+        return plan_everything(corpus)
+    facts = gather_facts(corpus)
+    made = [
+        plan_budget(corpus, facts, budget=budget, item_cost=item_cost, user_cost=user_cost)
+        for budget, item_cost, user_cost in plans
+    ]
+    return min(made, key=lambda plan: plan.covered_gain)
+
+
+class _Run:
+    """One run over one corpus: what its parts share."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        attribute: AttributeReasoning,
+        *,
+        config: ReasonConfig,
+        plan: Plan,
+        tally: Tally,
+        progress: Progress,
+    ) -> None:
+        self._corpus = corpus
+        self._attribute = attribute
+        self._config = config
+        self._plan = plan
+        self._tally = tally
+        self._progress = progress
+
+    async def reason(
+        self, client: LlmClient, ledger_path: Path
+    ) -> tuple[Filled[ItemReasoning], Filled[UserReasoning], dict[str, int]]:
+        config, corpus = self._config, self._corpus
+        caller = Caller(
+            client,
+            concurrency=config.concurrency,
+            max_attempts=config.max_attempts,
+            max_server_failures=config.max_server_failures,
+            back_off_s=config.back_off_s,
+        )
+        ledger = Ledger(ledger_path, model=config.model)
+        try:
+            await ledger.start()
+        except BaseException:
+            await client.close()
+            raise
+        try:
+            asker = Asker(
+                model=config.model,
+                caller=caller,
+                ledger=ledger,
+                tally=self._tally,
+                budget_calls=config.budget_calls,
+            )
+            vectors = item_vectors(corpus, seed=0)
+            item_answers = await self._ask_all(
+                "items", self._plan.items, lambda row: reason_item(asker, self._item_data(row))
+            )
+            items = fill_items(corpus, item_answers, self._attribute.items, vectors)
+            user_answers = await self._ask_all(
+                "users", self._plan.users, lambda row: reason_user(asker, self._taken_data(row, items))
+            )
+            users = fill_users(user_answers, self._attribute.users, user_vectors(corpus, vectors))
+        finally:
+            await ledger.close()
+            await client.close()
+        return items, users, dict(sorted(caller.failures.items()))
+
+    async def _ask_all(
+        self, name: str, rows: Sequence[int], chain: Callable[[int], Awaitable[AnswerT]]
+    ) -> dict[int, AnswerT]:
+        """Answers by row; failed chains are missing. As many chains at work as calls may be in flight."""
+        task = self._progress.add_task(f"reason: {name}", total=len(rows))
+        answers: dict[int, AnswerT] = {}
+
+        async def work(waiting: Iterator[int]) -> None:
+            for row in waiting:
+                if self._is_spent():
+                    return
+                try:
+                    answers[row] = await chain(row)
+                except StepFailedError:
+                    pass  # counted in the tally, filled by distillation
+                finally:
+                    self._progress.advance(task)
+
+        waiting = iter(rows)
+        workers = (work(waiting) for _ in range(min(self._config.concurrency, len(rows))))
+        ended = await asyncio.gather(*workers, return_exceptions=True)  # what is in flight is paid for: let it arrive
+        for error in ended:
+            if isinstance(error, CircuitOpenError):
+                raise StageError(
+                    "reason.llm_unavailable",
+                    f"{self._config.base_url} does not answer as {self._config.model}: {error}.",
+                    fix="See to the server and run the same command again: every answer so far is kept.",
+                ) from error
+            if error is not None:
+                raise error
+        self._check_answered(name)
+        return answers
+
+    def _check_answered(self, name: str) -> None:
+        """Users are not asked about before all items are: their prompts hold the items' features."""
+        if self._tally.unanswered:
+            raise StageError(
+                "reason.unanswered",
+                f"{self._config.base_url} left {self._tally.unanswered} of the {name} unanswered.",
+                fix="Run the same command again: every answer is kept, only what is missing is asked for.",
+            )
+
+    def _is_spent(self) -> bool:
+        calls, tokens = self._config.budget_calls, self._config.budget_tokens
+        return (calls is not None and self._tally.calls >= calls) or (
+            tokens is not None and self._tally.tokens >= tokens
+        )
+
+    def _item_data(self, row: int) -> dict[str, Any]:
+        return item_data(self._corpus.items[row], currency=self._corpus.currency)
+
+    def _taken_data(self, user: int, items: Filled[ItemReasoning]) -> list[dict[str, Any]]:
+        return [
+            taken_data(self._corpus.items[row], answer.feature if answer else None)
+            for row in self._corpus.recent(user)
+            for answer in (items.answers[row],)
+        ]

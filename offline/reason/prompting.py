@@ -1,0 +1,76 @@
+"""The prompts: versioned files beside this module, filled with JSON data so that no text can end its quotation.
+
+A prompt's file has a `version:`, the system message, and after `=== user ===` the user message with its `{places}`.
+It knows nothing of answers or clients.
+"""
+
+import hashlib
+import json
+import re
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+from offline.reason.corpus import Item
+
+MAX_DESCRIPTION_WORDS = 150
+MAX_TITLE_WORDS = 60
+"""Cuts keep one seller's essay from costing more than the catalogue around it."""
+
+_FILE = re.compile(r"\A---\nversion: (\d+)\n---\n(.*)\n=== user ===\n(.*)\Z", re.DOTALL)
+_PLACE = re.compile(r"\{(\w+)\}")
+
+
+class Message(NamedTuple):
+    role: str
+    content: str
+
+
+class Prompt(NamedTuple):
+    name: str
+    version: int
+    digest: str  # of the file: an edit that forgot to raise the version is still another prompt
+    system: str
+    user: str
+
+    def fill(self, values: dict[str, Any]) -> tuple[Message, ...]:
+        """The messages, with every place filled by its value as JSON; KeyError for a place without a value.
+
+        One pass: a place inside a value stays text.
+        """
+        told = _PLACE.sub(lambda place: json.dumps(values[place[1]], ensure_ascii=False), self.user)
+        return Message("system", self.system), Message("user", told)
+
+
+@cache
+def load_prompt(name: str) -> Prompt:
+    """The prompt `name` from the package's data."""
+    text = (resources.files("offline.reason") / "prompts" / f"{name}.md").read_text(encoding="utf-8")
+    match = _FILE.match(text)
+    if match is None:
+        raise ValueError(f"prompts/{name}.md does not have the form of a prompt file")
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return Prompt(name, int(match[1]), digest, match[2].strip(), match[3].strip())
+
+
+def item_data(item: Item, *, currency: str) -> dict[str, Any]:
+    """What a prompt tells of an item: its own attributes and nothing of any other's."""
+    data = {
+        "title": _cut(item.title, MAX_TITLE_WORDS),
+        "brand": item.brand,
+        "categories": " > ".join(item.categories),
+        "price": f"{currency}{item.price:.2f}" if item.price is not None else "",
+        "description": _cut(item.description, MAX_DESCRIPTION_WORDS),
+    }
+    return {name: value for name, value in data.items() if value}
+
+
+def taken_data(item: Item, feature: str | None) -> dict[str, Any]:
+    """What a user's prompt tells of an item taken."""
+    data = {"title": _cut(item.title, MAX_TITLE_WORDS), "brand": item.brand, "interest": feature or ""}
+    return {name: value for name, value in data.items() if value}
+
+
+def _cut(text: str, num_words: int) -> str:
+    words = text.split()
+    return text if len(words) <= num_words else " ".join(words[:num_words]) + " …"

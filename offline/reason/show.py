@@ -1,0 +1,108 @@
+"""`python -m offline reason show ID`: the chain of steps over one item or user, as a person reads it.
+
+Reads a reason stage's output, or a release: there the tables in `reasoning/` if it brought them, else the output of the
+stage that made it, found in the releases folder's `.work` by its features.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from isrf.bundle import ITEMS_FILE, USERS_FILE
+from isrf.errors import DataError
+from offline.pipeline import WORK_DIR
+from offline.reason.tables import ITEM_FIELDS, USER_FIELDS
+
+ITEM_TABLE, USER_TABLE = "item_features.parquet", "user_features.parquet"
+REASONING_DIR = "reasoning"
+
+
+class _Found(NamedTuple):
+    kind: str
+    row: int
+    named: str  # what stands beside the id
+
+
+def show(folder: Path, shop_id: str, *, ingest: Path | None = None) -> RenderableType:
+    """The steps over the item or user with this id; over both where both have it.
+
+    Args:
+        folder: a release, or the output of a reason stage.
+        shop_id: the shop's own id.
+        ingest: with a stage's output, that of the ingest stage it read; a release brings its ids itself.
+
+    Raises:
+        DataError: `data.unknown_id`, or `data.no_reasoning` where the folder has no reasoning to show.
+    """
+    is_stage = (folder / ITEM_TABLE).exists()
+    found = list(_find_in_ingest(ingest, shop_id) if is_stage and ingest else _find_in_release(folder, shop_id))
+    if not found:
+        raise DataError(
+            "data.unknown_id", f"neither an item nor a user is named {shop_id!r} in {folder}.", fix="Check the id."
+        )
+    reasoning = folder if is_stage else _reasoning_of(folder)
+    return Group(*(_panel(reasoning, one, shop_id) for one in found))
+
+
+def _find_in_release(folder: Path, shop_id: str) -> Iterator[_Found]:
+    for path in (folder / ITEMS_FILE, folder / USERS_FILE):
+        if not path.exists():
+            raise DataError(
+                "data.no_reasoning",
+                f"{folder} is neither a release nor the output of a reason stage: {path.name} is missing.",
+                fix="Name a folder below the releases folder.",
+            )
+    with (folder / ITEMS_FILE).open(encoding="utf-8") as lines:
+        for row, line in enumerate(lines):
+            item = json.loads(line)
+            if item["item_id"] == shop_id:
+                yield _Found("item", row, item.get("title") or "")
+                break
+    yield from _find_row("user", pl.read_parquet(folder / USERS_FILE), shop_id)
+
+
+def _find_in_ingest(ingest: Path, shop_id: str) -> Iterator[_Found]:
+    yield from _find_row("item", pl.read_parquet(ingest / "items.parquet", columns=["item_id", "title"]), shop_id)
+    yield from _find_row("user", pl.read_parquet(ingest / "users.parquet"), shop_id)
+
+
+def _find_row(kind: str, table: pl.DataFrame, shop_id: str) -> Iterator[_Found]:
+    row = table[f"{kind}_id"].index_of(shop_id)
+    if row is not None:
+        yield _Found(kind, row, (table["title"][row] or "") if "title" in table.columns else "")
+
+
+def _reasoning_of(release: Path) -> Path:
+    """The folder with the release's feature tables."""
+    if (release / REASONING_DIR / ITEM_TABLE).exists():
+        return release / REASONING_DIR
+    with (release / ITEMS_FILE).open(encoding="utf-8") as lines:
+        features = [json.loads(line).get("feature") for line in lines]
+    for folder in sorted((release.resolve().parent / WORK_DIR / "reason").glob("*/")):
+        table = folder / ITEM_TABLE
+        if table.exists() and pl.read_parquet(table, columns=["feature"])["feature"].to_list() == features:
+            return folder
+    raise DataError(
+        "data.no_reasoning",
+        f"the steps behind {release} are not kept here: no output below {WORK_DIR}/reason has its features.",
+        fix="Run `python -m offline run` with the same data and settings; finished stages are taken as they are.",
+    )
+
+
+def _panel(reasoning: Path, found: _Found, shop_id: str) -> Panel:
+    fields, file = (ITEM_FIELDS, ITEM_TABLE) if found.kind == "item" else (USER_FIELDS, USER_TABLE)
+    values: dict[str, Any] = pl.read_parquet(reasoning / file).row(found.row, named=True)
+    steps = Table.grid(padding=(0, 2))
+    steps.add_column(style="bold")
+    steps.add_column()
+    for field in fields:
+        steps.add_row(field, Text(values[field] or "–"))
+    title = f"{found.kind} {shop_id}{f' · {found.named}' if found.named else ''}"
+    return Panel(steps, title=Text(title), subtitle=f"origin: {values['origin'] or 'nothing known'}")

@@ -1,0 +1,118 @@
+"""Stage `semantic-ids`: residual k-means over what an item says and who takes it, then unique codes.
+
+Codebooks are trained on items with training interactions only; the other items are named with them.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from isrf.errors import StageError
+from isrf.interest import FloatArray, unit_rows
+from isrf.semantic_ids import SemanticIds, assign_semantic_ids, check_capacity
+from offline.config import SemanticIdsConfig
+from offline.context import StageContext
+
+VERSION = "1"
+
+ITEMS_PER_CODE = 8
+"""Items that a code of a level is worth: a small catalogue gets fewer codes per level rather than codes of one item."""
+
+
+def run(ctx: StageContext) -> None:
+    """Writes `semantic_ids.npy` (N, L) int32 and the report; `ConfigError` where the items do not fit."""
+    config = ctx.config.semantic_ids
+    item_text: FloatArray = np.load(ctx.inputs["embed"] / "item_text.npy", allow_pickle=False)
+    embeddings: FloatArray = np.load(ctx.inputs["graph"] / "item_embeddings.npy", allow_pickle=False)
+    check_capacity(len(item_text), levels=config.levels, codebook_size=config.codebook_size)
+    trained = np.abs(embeddings).sum(axis=1) > 0
+    if not trained.any():
+        raise StageError(
+            "semantic_ids.no_trained_items",
+            "no item has a training interaction, so there is nothing to learn codes from.",
+            fix="Give users with at least three interactions each (two of them are held out).",
+        )
+    vectors = fuse_vectors(item_text, embeddings, config.text_share)
+    with _one_thread():
+        codebooks = train_codebooks(vectors[trained], config=config, seed=ctx.config.seed)
+    ids = assign_semantic_ids(vectors, codebooks, codebook_size=config.codebook_size)
+    np.save(ctx.out / "semantic_ids.npy", ids.codes)
+    (ctx.out / "report.json").write_text(json.dumps(describe(ids, codebooks), indent=2))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """FAISS on one thread: sums in one order on every machine, so that equal runs give equal codes."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def fuse_vectors(item_text: FloatArray, embeddings: FloatArray, text_share: float) -> FloatArray:
+    """[sqrt(share) · text ⊕ sqrt(1 − share) · unit LightGCN embedding], (N, D_t + E) float32."""
+    text = np.sqrt(text_share) * unit_rows(item_text)
+    graph = np.sqrt(1.0 - text_share) * unit_rows(embeddings)
+    return np.concatenate([text, graph], axis=1).astype(np.float32)
+
+
+def train_codebooks(vectors: FloatArray, *, config: SemanticIdsConfig, seed: int) -> list[FloatArray]:
+    """One k-means per level over what the levels above left over; (C_l, D) float32 each, C_l <= codebook_size."""
+    residual = vectors.copy()
+    codebooks: list[FloatArray] = []
+    for level in range(config.levels):
+        num_codes = int(np.clip(len(residual) // ITEMS_PER_CODE, 1, config.codebook_size))
+        codebook = _kmeans(residual, num_codes, iterations=config.iterations, seed=seed + level)
+        codebooks.append(codebook)
+        index = faiss.IndexFlatL2(codebook.shape[1])
+        index.add(codebook)
+        _, nearest = index.search(residual, 1)
+        residual = residual - codebook[nearest[:, 0]]
+    return codebooks
+
+
+def _kmeans(points: FloatArray, num_codes: int, *, iterations: int, seed: int) -> FloatArray:
+    kmeans = faiss.Kmeans(
+        points.shape[1],
+        num_codes,
+        niter=iterations,
+        seed=seed,
+        min_points_per_centroid=1,  # fewer points are meant, no reason for FAISS to complain on stderr
+        max_points_per_centroid=max(len(points), 1),  # no sampling: every item counts
+        spherical=False,
+    )
+    kmeans.train(np.ascontiguousarray(points))
+    return np.asarray(kmeans.centroids, dtype=np.float32)
+
+
+def describe(ids: SemanticIds, codebooks: list[FloatArray]) -> dict[str, Any]:
+    """Usage of every level, how many items share a prefix, how many did not get their nearest code."""
+    codes = ids.codes
+    levels = []
+    for level in range(codes.shape[1]):
+        _, sharing = np.unique(codes[:, : level + 1], axis=0, return_counts=True)
+        levels.append(
+            {
+                "codes_trained": len(codebooks[level]),
+                "codes_used": len(np.unique(codes[:, level])),
+                "code_perplexity": _perplexity(codes[:, level]),
+                "prefixes": len(sharing),
+                "items_per_prefix_mean": float(sharing.mean()),
+                "items_per_prefix_max": int(sharing.max()),
+                "items_alone_in_prefix": int((sharing == 1).sum()),
+                "displaced": int(ids.displaced[level]),
+            }
+        )
+    return {"items": len(codes), "levels": levels}
+
+
+def _perplexity(codes: NDArray[np.int32]) -> float:
+    shares = np.unique(codes, return_counts=True)[1] / len(codes)
+    return float(np.exp(-(shares * np.log(shares)).sum()))

@@ -1,0 +1,116 @@
+"""Trains the encoder-decoder on every training prefix; writes `model.safetensors`, `model.json`, `log.jsonl`."""
+
+import hashlib
+import json
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from isrf.bundle import GroupSearch
+from isrf.errors import StageError
+from isrf.interest import InterestTables
+from isrf.nn.siblings import Siblings
+from isrf.trie import build_trie
+from offline.context import StageContext
+from offline.neighbours import user_index
+from offline.train.build import SPEC_FILE, WEIGHTS_FILE, load_model, load_parts, new_model
+from offline.train.checkpoint import log_lines
+from offline.train.hardware import training_device
+from offline.train.loop import Task, train
+from offline.train.samples import (
+    Interests,
+    Samples,
+    Sequences,
+    read_sequences,
+    read_validation,
+    training_samples,
+    validation_samples,
+)
+from offline.train.validation import Scores, validate
+
+__all__ = ["VERSION", "load_interests", "load_model", "run"]
+
+VERSION = 3
+LOG_FILE = "log.jsonl"
+
+
+def run(ctx: StageContext) -> None:
+    """The stage; raises `StageError` where there is nothing to train on or the loss is no number any more."""
+    config, device = ctx.config, training_device()
+    interests = load_interests(ctx)
+    sequences = read_sequences(ctx.inputs["ingest"], len(interests.group_layers))
+    samples, held_out = _samples(ctx, sequences, interests)
+    if len(samples.target) == 0:
+        raise StageError(
+            "train.no_samples",
+            "no user has two training interactions, so there is nothing to learn an order from.",
+            fix="Train on users with at least four interactions each (two of them are held out).",
+        )
+    torch.manual_seed(config.seed)
+    parts = load_parts(ctx.inputs)
+    model = new_model(config, parts, explicit_dim=samples.explicit.shape[1], group_dim=samples.group.shape[1]).to(
+        device
+    )
+    trie = build_trie(parts.semantic_ids.numpy().astype(np.int32), config.semantic_ids.codebook_size)
+
+    def judge() -> Scores:
+        return validate(model, held_out, sequences, trie, device)
+
+    task = Task(
+        model=model,
+        samples=samples,
+        siblings=Siblings.of(trie, device),
+        validate=judge if len(held_out.target) else None,
+        config=config.train,
+        seed=config.seed,
+        device=device,
+        run=_name_of(ctx, samples),
+    )
+    standing = train(task, ctx.scratch, ctx.progress)
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    (ctx.out / WEIGHTS_FILE).write_bytes(save(weights))
+    (ctx.out / SPEC_FILE).write_text(model.spec.model_dump_json(indent=2))
+    (ctx.out / LOG_FILE).write_text(log_lines(standing))
+
+
+def load_interests(ctx: StageContext) -> Interests:
+    """The tables behind the explicit and group vectors, with the base users' index."""
+    graph = ctx.inputs["graph"]
+    config = ctx.config.graph
+    return Interests(
+        tables=InterestTables(
+            item_text=np.load(ctx.inputs["embed"] / "item_text.npy"),
+            item_layers=np.load(graph / "item_layers.npy"),
+            feature_map=np.load(graph / "feature_map.npy"),
+            recency=config.recency,
+            text_share=config.text_share,
+        ),
+        search=GroupSearch.model_validate_json((graph / "group_search.json").read_bytes()),
+        group_layers=np.load(graph / "group_layers.npy"),
+        nearest_users=user_index(np.load(graph / "user_features.npy")),
+    )
+
+
+def _samples(ctx: StageContext, sequences: Sequences, interests: Interests) -> tuple[Samples, Samples]:
+    """Training and validation samples."""
+    config, ingest = ctx.config, ctx.inputs["ingest"]
+    lengths = {
+        "history_length": config.model.history_length,
+        "interest_length": config.model.interest_length,
+    }
+    bar = ctx.progress.add_task("train: interests of every prefix", total=len(sequences.items))
+    samples = training_samples(sequences, interests, **lengths, advance=lambda done: ctx.progress.advance(bar, done))
+    ctx.progress.update(bar, completed=len(sequences.items))
+    held_out = read_validation(ingest, config.train.validation_users, config.seed)
+    return samples, validation_samples(sequences, interests, held_out, **lengths)
+
+
+def _name_of(ctx: StageContext, samples: Samples) -> str:
+    """Names what a checkpoint belongs to: the settings and the samples themselves."""
+    digest = hashlib.sha256()
+    for array in samples:
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    settings = ctx.config.model_dump(mode="json", include={"model", "train", "semantic_ids", "seed"})
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    return digest.hexdigest()

@@ -1,0 +1,179 @@
+"""The training loop: warm-up and cosine decay, clipping, early stopping, checkpoints, exact resume.
+
+Every step seeds its own random state from (seed, step), so a run that was killed and resumed ends in the same bits as
+one that was not.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.progress import Progress, TaskID
+from torch import Tensor
+
+from isrf.errors import StageError
+from isrf.nn.model import IsrfModel
+from isrf.nn.siblings import Siblings
+from offline.config import TrainConfig
+from offline.train.batches import plan_epoch, take
+from offline.train.checkpoint import Standing, load_checkpoint, save_checkpoint
+from offline.train.objective import Losses, batch_losses
+from offline.train.samples import Samples
+from offline.train.validation import Scores
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+LOG_EVERY = 50
+
+
+class Task(NamedTuple):
+    """What is trained, on what, and how it is judged."""
+
+    model: IsrfModel
+    samples: Samples
+    siblings: Siblings
+    validate: Callable[[], Scores] | None  # None where nothing is held out
+    config: TrainConfig
+    seed: int
+    device: torch.device
+    run: str  # names data and settings
+
+
+def train(task: Task, scratch: Path, progress: Progress) -> Standing:
+    """Leaves the best epoch's weights in the model (the last epoch's where nothing is held out)."""
+    return _Trainer(task, scratch, progress).train()
+
+
+class _Trainer:
+    def __init__(self, task: Task, scratch: Path, progress: Progress) -> None:
+        self.task, self.path, self.progress = task, scratch / CHECKPOINT_FILE, progress
+        config = task.config
+        self.optimiser = torch.optim.AdamW(
+            task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        resumed = load_checkpoint(self.path, task.run, task.model, self.optimiser)
+        self.standing, self.best = resumed if resumed is not None else (Standing(run=task.run), {})
+        self.batches_per_epoch = len(self._plan(0).batches)
+        self.num_steps = config.epochs * self.batches_per_epoch
+        self.saved_at = time.monotonic()
+
+    def _plan(self, epoch: int) -> Any:
+        config = self.task.config
+        return plan_epoch(
+            self.task.samples.length,
+            batch_size=config.batch_size,
+            direct_share=config.direct_share,
+            seed=self.task.seed,
+            epoch=epoch,
+        )
+
+    def train(self) -> Standing:
+        standing, config = self.standing, self.task.config
+        bar = self.progress.add_task("train", total=self.num_steps, completed=standing.step)
+        self.task.model.train()
+        while standing.epoch < config.epochs and standing.epochs_without_gain < config.patience:
+            self._epoch(bar)
+            self._judge()
+            standing.epoch, standing.batch = standing.epoch + 1, 0
+            self._save()
+        if self.best:
+            self.task.model.load_state_dict(self.best)
+        self.progress.update(bar, completed=self.num_steps)
+        return standing
+
+    def _epoch(self, bar: TaskID) -> None:
+        task, standing = self.task, self.standing
+        plan = self._plan(standing.epoch)
+        started, num_samples, sums = time.monotonic(), 0, torch.zeros(4, device=task.device)
+        since = 0
+        for rows, kind in list(zip(plan.batches, plan.tasks, strict=True))[standing.batch :]:
+            sums += self._step(take(task.samples, rows, kind, task.device))
+            standing.batch, standing.step = standing.batch + 1, standing.step + 1
+            num_samples, since = num_samples + len(rows), since + 1
+            due = time.monotonic() - self.saved_at >= task.config.checkpoint_every_s
+            if since == LOG_EVERY or due or standing.batch == self.batches_per_epoch:
+                rate = num_samples / (time.monotonic() - started)
+                self._note(sums / since, rate)
+                self.progress.update(
+                    bar,
+                    completed=standing.step,
+                    description=f"train: epoch {standing.epoch + 1}, loss {float(sums[0]) / since:.3f}, "
+                    f"{rate:.0f} samples/s",
+                )
+                sums, since = torch.zeros_like(sums), 0
+            if due:
+                self._save()
+
+    def _step(self, batch: Any) -> Tensor:
+        """(4,) the losses of one step."""
+        task, config = self.task, self.task.config
+        seed = (task.seed * 1_000_003 + self.standing.step) % 2**63
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        rate = config.learning_rate * schedule(self.standing.step, self.num_steps, config.warmup_share)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with torch.autocast(task.device.type, torch.bfloat16, enabled=task.device.type == "cuda"):
+            losses: Losses = batch_losses(task.model, batch, task.siblings, config, generator)
+        self.optimiser.zero_grad(set_to_none=True)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(task.model.parameters(), config.clip_norm)
+        self.optimiser.step()
+        return torch.stack([loss.detach().float() for loss in losses])
+
+    def _note(self, means: Tensor, samples_per_s: float) -> None:
+        """Adds a log line; a loss that is no number ends the run before it can reach a checkpoint."""
+        total, generation, dense, alignment = means.tolist()
+        if not math.isfinite(total):
+            parts = f"generation {generation}, dense {dense}, alignment {alignment}"
+            raise self._diverged(f"the loss became {total} near step {self.standing.step} ({parts}).")
+        self.standing.log.append(
+            {
+                "epoch": self.standing.epoch,
+                "step": self.standing.step,
+                "loss": total,
+                "generation": generation,
+                "dense": dense,
+                "alignment": alignment,
+                "samples_per_s": round(samples_per_s, 1),
+            }
+        )
+
+    def _judge(self) -> None:
+        """Validates, keeps the weights if they are the best so far."""
+        standing, validate = self.standing, self.task.validate
+        if validate is None:
+            return
+        scores = validate()
+        standing.log.append({"epoch": standing.epoch, "step": standing.step, "NDCG@10": scores._asdict()})
+        if scores.decisive > standing.best_score:
+            standing.best_score, standing.best_epoch, standing.epochs_without_gain = scores.decisive, standing.epoch, 0
+            self.best = copy.deepcopy(self.task.model.state_dict())
+        else:
+            standing.epochs_without_gain += 1
+
+    def _diverged(self, found: str) -> StageError:
+        config = self.task.config
+        return StageError(
+            "train.nan_loss",
+            found,
+            fix=f"Lower train.learning_rate (now {config.learning_rate}) or train.clip_norm (now "
+            f"{config.clip_norm}), or raise train.alignment_temperature (now {config.alignment_temperature}).",
+        )
+
+    def _save(self) -> None:
+        if not all(bool(torch.isfinite(value).all()) for value in self.task.model.parameters()):
+            raise self._diverged(f"a weight became infinite or no number by step {self.standing.step}.")
+        save_checkpoint(self.path, self.standing, self.task.model, self.optimiser, self.best)
+        self.saved_at = time.monotonic()
+
+
+def schedule(step: int, num_steps: int, warmup_share: float) -> float:
+    """Factor of the learning rate: linear warm-up, then half a cosine down to 0."""
+    warmup = max(1, round(warmup_share * num_steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup)))
