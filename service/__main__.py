@@ -1,0 +1,147 @@
+"""`python -m service --releases DIR [--host H] [--port P] [--workers W]`; each option also by environment.
+
+Ends with 0 after SIGTERM or SIGINT, 2 for a setting that cannot work, 3 if release or state cannot be opened.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
+
+from isrf.errors import BundleError, ConfigError, IsrfError
+from service.app import create_app
+from service.bundle_files import find_release, read_manifest
+from service.logs import configure_logs
+from service.settings import Settings, load_settings
+
+GRACE_S = 30
+DOOR_S = 0.3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until told to stop; the exit code."""
+    try:
+        settings = _settings(arguments)
+    except ConfigError as error:
+        return _refused(error, 2)
+    configure_logs(settings.log_level)
+    try:
+        # What can be seen at once is said in one sentence, not in a server's traceback.
+        read_manifest(find_release(settings.releases_dir))
+    except BundleError as error:
+        return _refused(error, 3)
+    return _serve(settings)
+
+
+def _settings(arguments: Sequence[str] | None) -> Settings:
+    parser = argparse.ArgumentParser(prog="python -m service", description="Serves recommendations from a release.")
+    parser.add_argument("--releases", type=Path, help="folder of releases (ISRF_RELEASES_DIR)")
+    parser.add_argument("--host", help="address to bind; loopback only without API keys (ISRF_BIND_HOST)")
+    parser.add_argument("--port", help="port to bind (ISRF_BIND_PORT)")
+    parser.add_argument("--workers", help="processes; more than one needs REDIS_URL (ISRF_WORKERS)")
+    parser.add_argument("--state-dir", type=Path, help="folder of the embedded store (ISRF_STATE_DIR)")
+    options = parser.parse_args(arguments)
+    return load_settings(
+        releases_dir=options.releases,
+        bind_host=options.host,
+        bind_port=options.port,
+        workers=options.workers,
+        state_dir=options.state_dir,
+    )
+
+
+def _serve(settings: Settings) -> int:
+    # Workers read their settings from the environment: what the command line said must stand there.
+    os.environ |= {
+        "ISRF_RELEASES_DIR": str(settings.releases_dir),
+        "ISRF_BIND_HOST": settings.bind_host,
+        "ISRF_BIND_PORT": str(settings.bind_port),
+        "ISRF_WORKERS": str(settings.workers),
+        "ISRF_STATE_DIR": str(settings.state_dir),
+    }
+    # uvicorn drains on SIGTERM and then raises the signal again: a drained service has ended well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    options: dict[str, Any] = {
+        "host": settings.bind_host,
+        "port": settings.bind_port,
+        "workers": settings.workers,
+        "loop": "uvloop",
+        "http": "httptools",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": GRACE_S,
+    }
+    if settings.workers == 1:
+        return _serve_alone(settings, options)
+    with tempfile.TemporaryDirectory(prefix="isrf-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        config = uvicorn.Config("service.app:from_environment", factory=True, **options)
+        listening = config.bind_socket()
+        DrainingWorkers(config, sockets=[listening]).run()
+    return 0
+
+
+def _serve_alone(settings: Settings, options: dict[str, Any]) -> int:
+    app = create_app(settings)
+    try:
+        DrainingServer(uvicorn.Config(app, **options)).run()
+    except KeyboardInterrupt:
+        return 0
+    except SystemExit as ended:
+        error = getattr(app.state, "start_error", None)
+        if error is not None:
+            return _refused(error, 3)
+        return ended.code if isinstance(ended.code, int) else 3
+    return 0
+
+
+class DrainingServer(uvicorn.Server):
+    """Closes the door first and the connections a moment later.
+
+    uvicorn closes connections that it has accepted and not yet read from, so their callers would get no answer.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(DOOR_S)
+        await super().shutdown(sockets)
+
+
+class DrainingWorker(Process):
+    """A worker whose server drains."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        if self._server is None:
+            self._server = DrainingServer(config=self.config)
+        return self._server
+
+
+class DrainingWorkers(Multiprocess):
+    """uvicorn's supervisor with workers that drain (one that replaces a dead worker is uvicorn's own)."""
+
+    def init_processes(self) -> None:
+        for _ in range(self.processes_num):
+            worker = DrainingWorker(self.config, self.sockets)
+            worker.start()
+            self.processes.append(worker)
+
+
+def _refused(error: IsrfError, code: int) -> int:
+    print(f"error: {error.code}: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""The app: opens release and store when it starts, closes them when it ends.
+
+uvicorn --factory service.app:from_environment      (or, with the command line's options: python -m service)
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+
+from isrf.errors import IsrfError
+from service.bundle_files import open_release
+from service.collect import collect_later
+from service.cpus import available_cpus
+from service.crowd_feed import CrowdFeed
+from service.engine import Engine
+from service.logs import configure_logs
+from service.middleware import RequestMiddleware
+from service.observe import Metrics
+from service.problems import install_problem_handlers
+from service.recommendations import Recommendations
+from service.routes import interactions, probes, recommend, users
+from service.routes.dependencies import Service
+from service.settings import Settings, load_settings
+from service.state.connect import open_store
+from service.state.events import EventReader, EventRules
+
+_log = structlog.get_logger("service")
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The app under `settings` (else the environment's); nothing is opened before its lifespan begins."""
+    chosen = settings or load_settings()
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            try:
+                app.state.service = await _open(chosen, metrics, stack)
+            except IsrfError as error:
+                app.state.start_error = error
+                _log.error("cannot_start", code=error.code, message=error.message, fix=error.fix)
+                raise
+            except Exception as error:
+                _log.error("cannot_start", exc_info=error)
+                raise
+            yield
+
+    app = FastAPI(
+        title="ISRF",
+        summary="Recommendations that react to the last click and say why.",
+        version="0.1.0",
+        lifespan=lifespan,
+    )
+    app.add_middleware(RequestMiddleware, metrics=metrics, max_body_bytes=chosen.max_body_bytes)
+    install_problem_handlers(app, metrics)
+    for routes in (recommend, interactions, users, probes):
+        app.include_router(routes.router)
+    return app
+
+
+def from_environment() -> FastAPI:
+    """The app of a worker process: settings and logs as the environment says."""
+    settings = load_settings()
+    configure_logs(settings.log_level)
+    return create_app(settings)
+
+
+async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Service:
+    # The store first: a second process on one state folder is refused before it spends seconds on a release.
+    store = await open_store(settings)
+    stack.push_async_callback(store.close)
+    release = await asyncio.to_thread(open_release, settings.releases_dir)
+    threads = settings.inference_threads or max(1, available_cpus() // settings.workers)
+    engine = Engine(release, num_threads=threads, observe=metrics.stage)
+    stack.callback(engine.close)
+    await asyncio.to_thread(engine.warm_up)
+    rules = EventRules(settings.exclude_events)
+    recommendations = Recommendations(engine, store, metrics, rules=rules, group_ttl_s=settings.group_ttl_s)
+    stack.push_async_callback(recommendations.close)
+    crowd_feed = CrowdFeed(engine, store, rules=rules, epoch_s=settings.crowd_epoch_s)
+    stack.push_async_callback(crowd_feed.close)
+    await crowd_feed.start()
+    collecting = asyncio.create_task(collect_later(store, release, rules))
+    stack.push_async_callback(_end, collecting)
+    manifest = release.manifest
+    metrics.release.labels(manifest.release_id, manifest.preset, manifest.encoder, manifest.reasoner).set(1)
+    _log.info("ready", release_id=manifest.release_id, store=store.kind, threads=threads)
+    return Service(
+        recommendations=recommendations,
+        store=store,
+        events=EventReader(rules, release.catalogue.knows),
+        crowd_feed=crowd_feed,
+        metrics=metrics,
+    )
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

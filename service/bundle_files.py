@@ -1,0 +1,215 @@
+"""Opens a release for serving: every file verified, every part held against the others, the goldens replayed.
+
+Anything that does not fit is a `BundleError` that names the file and the fix; nothing half-open is ever returned.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from isrf import bundle
+from isrf.bundle import ARRAYS, Manifest, check_arrays
+from isrf.errors import BundleError, DataError
+from isrf.golden import Golden, replay
+from isrf.recommend import Recommender, RecommenderTables
+from service.catalogue import Catalogue, read_item
+from service.graphs import open_graph
+from service.history_files import read_users
+from service.neighbours import UserIndex
+from service.release_users import ReleaseUsers
+
+CURRENT = "current"
+_PUBLISH = "Publish the release again."
+_REQUIRED = (
+    *ARRAYS,
+    bundle.SEARCH_GRAPH_FILE,
+    bundle.INTEREST_GRAPH_FILE,
+    bundle.ITEMS_FILE,
+    bundle.USERS_FILE,
+    bundle.HISTORIES_FILE,
+    bundle.GOLDEN_FILE,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """An open release; threads may share it."""
+
+    manifest: Manifest
+    recommender: Recommender
+    catalogue: Catalogue
+    users: ReleaseUsers
+    user_index: UserIndex
+    learned_until: float
+    """Seconds: the histories can hold no event after this moment."""
+
+
+def find_release(releases: Path) -> Path:
+    """The folder that `releases` serves: what `current` points to, or `releases` itself where it is a release."""
+    if (releases / bundle.MANIFEST_FILE).is_file():
+        return releases.resolve()
+    current = releases / CURRENT
+    if (current / bundle.MANIFEST_FILE).is_file():
+        # Resolved once: a switch of the link while files are being opened must not mix two releases.
+        return current.resolve()
+    raise BundleError(
+        "bundle.no_release",
+        f"{releases} holds no release: neither {CURRENT}/{bundle.MANIFEST_FILE} nor {bundle.MANIFEST_FILE} is there.",
+        fix="Make one with `python -m offline run --data DIR --releases DIR`, or point --releases to where it is.",
+    )
+
+
+def open_release(releases: Path) -> Release:
+    """Opens what `releases` serves. Takes seconds: run it in a thread."""
+    folder = find_release(releases)
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    arrays = {name: _load(folder, name) for name in ARRAYS}
+    check_arrays(manifest, arrays)
+    catalogue = _read_catalogue(folder, manifest, arrays["popularity.npy"])
+    user_index = UserIndex(arrays["user_features.npy"])
+    release = Release(
+        manifest=manifest,
+        recommender=_recommender(folder, manifest, arrays, user_index),
+        catalogue=catalogue,
+        users=read_users(folder, manifest, catalogue),
+        user_index=user_index,
+        learned_until=_learned_until(manifest),
+    )
+    replay(release.recommender, _read_goldens(folder, manifest))
+    return release
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a release folder."""
+    path = folder / bundle.MANIFEST_FILE
+    try:
+        raw = path.read_bytes()
+        version = orjson.loads(raw).get("schema_version")
+    except (OSError, orjson.JSONDecodeError, AttributeError) as error:
+        raise BundleError("bundle.manifest", f"{path} cannot be read: {error}.", fix=_PUBLISH) from None
+    if version != bundle.SCHEMA_VERSION:
+        raise BundleError(
+            "bundle.schema_version",
+            f"{path} has schema_version {version!r}, this service reads {bundle.SCHEMA_VERSION}.",
+            fix="Publish the release with the service's version of isrf, or serve it with the version that made it.",
+        )
+    try:
+        return Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BundleError("bundle.manifest", f"{path}: {where}: {first['msg']}.", fix=_PUBLISH) from None
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Holds size and SHA-256 of every file against the manifest, and the manifest against what serving needs."""
+    for name in _REQUIRED:
+        if name not in manifest.files:
+            raise BundleError("bundle.missing_file", f"the manifest does not list {name}.", fix=_PUBLISH)
+    for name, entry in manifest.files.items():
+        parts = PurePosixPath(name).parts
+        if PurePosixPath(name).is_absolute() or ".." in parts:
+            raise BundleError("bundle.manifest", f"the manifest names {name!r}, outside the release.", fix=_PUBLISH)
+        path = folder / name
+        try:
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            raise BundleError("bundle.missing_file", f"{name} is missing from {folder}.", fix=_PUBLISH) from None
+        except OSError as error:
+            raise BundleError(
+                "bundle.unreadable", f"{path} cannot be read: {error}.", fix="Check its permissions and the disk."
+            ) from error
+        if size != entry.bytes or digest != entry.sha256:
+            raise BundleError(
+                "bundle.hash_mismatch",
+                f"{name} in {folder} is not the published file ({size} bytes, {entry.bytes} published).",
+                fix="Restore the file, or publish the release again.",
+            )
+
+
+def _load(folder: Path, name: str) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(folder / name, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BundleError("bundle.array_mismatch", f"{name} is no readable array: {error}.", fix=_PUBLISH) from error
+    return array
+
+
+def _recommender(
+    folder: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]], user_index: UserIndex
+) -> Recommender:
+    graphs = {}
+    for name in (bundle.SEARCH_GRAPH_FILE, bundle.INTEREST_GRAPH_FILE):
+        if name not in manifest.graphs:
+            raise BundleError("bundle.graph_mismatch", f"the manifest has no signature of {name}.", fix=_PUBLISH)
+        graphs[name] = open_graph(folder / name, manifest.graphs[name])
+    try:
+        tables = RecommenderTables.from_arrays(arrays, codebook_size=manifest.dimensions.codebook_size)
+    except DataError as error:
+        raise BundleError("bundle.semantic_ids", f"semantic_ids.npy: {error.message}", fix=_PUBLISH) from error
+    return Recommender(
+        tables,
+        decoding=manifest.decoding,
+        group_search=manifest.group_search,
+        fusion=manifest.fusion,
+        interest_graph=graphs[bundle.INTEREST_GRAPH_FILE],
+        search_graph=graphs[bundle.SEARCH_GRAPH_FILE],
+        nearest_users=user_index,
+    )
+
+
+def _read_catalogue(folder: Path, manifest: Manifest, popularity: NDArray[np.float32]) -> Catalogue:
+    name = bundle.ITEMS_FILE
+    items = []
+    with (folder / name).open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                items.append(read_item(line))
+            except ValidationError as error:
+                message = error.errors(include_input=False, include_url=False)[0]["msg"]
+                raise BundleError("bundle.items", f"{name} line {number}: {message}.", fix=_PUBLISH) from None
+    _same_count(name, len(items), manifest.counts.num_items)
+    try:
+        return Catalogue(items, popularity)
+    except DataError as error:
+        raise BundleError("bundle.items", f"{name}: {error.message}", fix=_PUBLISH) from error
+
+
+def _read_goldens(folder: Path, manifest: Manifest) -> list[Golden]:
+    try:
+        goldens = [Golden.model_validate_json(line) for line in (folder / bundle.GOLDEN_FILE).read_bytes().splitlines()]
+    except ValidationError as error:
+        message = error.errors(include_input=False, include_url=False)[0]["msg"]
+        raise BundleError("bundle.golden", f"{bundle.GOLDEN_FILE}: {message}.", fix=_PUBLISH) from None
+    rows = [row for golden in goldens for row in golden.history]
+    if any(not 0 <= row < manifest.counts.num_items for row in rows):
+        raise BundleError("bundle.golden", f"{bundle.GOLDEN_FILE} names an item without a row.", fix=_PUBLISH)
+    return goldens
+
+
+def _same_count(name: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise BundleError(
+            "bundle.array_mismatch", f"{name} has {found} rows, the manifest says {expected}.", fix=_PUBLISH
+        )
+
+
+def _learned_until(manifest: Manifest) -> float:
+    if manifest.events_through is not None:
+        return manifest.events_through
+    try:
+        return datetime.fromisoformat(manifest.created_at).timestamp()
+    except ValueError:
+        raise BundleError(
+            "bundle.manifest", f"created_at {manifest.created_at!r} is no RFC 3339 time.", fix=_PUBLISH
+        ) from None

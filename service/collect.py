@@ -1,0 +1,63 @@
+"""State that a release has learned is collected: what it says anyway need not be kept a second time.
+
+Merging gives the same user before and after, so that nobody sees it happen. A user's newer events stay, and so does a
+recent `remove`: an older event that arrives late must still meet it. It goes through the release's users once, on one
+replica, behind the requests.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from isrf.errors import StoreError
+from service.bundle_files import Release
+from service.state.events import EventRules
+from service.state.merge import Learned, learned
+from service.state.store import Store
+
+PAGE = 200
+PAUSE_S = 0.02
+GRACE_S = 600.0
+"""After a release was opened: meanwhile other replicas may serve the one before, which has not learned as much."""
+CLAIM_S = 3600
+
+_log = structlog.get_logger("service")
+
+
+async def collect_learned(store: Store, release: Release, rules: EventRules) -> int:
+    """The number of users of whom something was collected; what the store cannot do now is left for another time."""
+    try:
+        if not await store.claim(f"collect:{release.manifest.release_id}", CLAIM_S):
+            return 0
+        user_ids = [str(user_id) for user_id in release.users.ids]
+        count = 0
+        for start in range(0, len(user_ids), PAGE):
+            count += await _collect(store, release, rules, user_ids[start : start + PAGE])
+            await asyncio.sleep(PAUSE_S)
+        await store.compact()
+    except StoreError as error:
+        _log.info("not_collected", code=error.code)
+        return 0
+    if count:
+        _log.info("collected", users=count, release_id=release.manifest.release_id)
+    return count
+
+
+async def collect_later(store: Store, release: Release, rules: EventRules) -> None:
+    """Collects once the replicas of a Redis have had time to open the release."""
+    await asyncio.sleep(0 if store.kind == "embedded" else GRACE_S)
+    await collect_learned(store, release, rules)
+
+
+async def _collect(store: Store, release: Release, rules: EventRules, user_ids: Sequence[str]) -> int:
+    count = 0
+    for user_id, record in zip(user_ids, await store.read_many(user_ids), strict=True):
+        if record.erased or not (record.history or record.marks):
+            continue
+        past = release.users.past(user_id, lambda kind: rules.effect(kind) == "B")
+        found = learned(record, past, release.learned_until)
+        if found != Learned((), ()):
+            await store.collect(user_id, record.version, found)
+            count += 1
+    return count

@@ -1,0 +1,134 @@
+"""The people among whom neighbours are looked for: the release's base users, those active since, none who was erased.
+
+A `Crowd` is a frozen picture; requests take one and keep it to their end, since rows mean nothing beyond it. Who was
+active since is read as a query is: the features of their current history, predicted by the interest graph. Nobody has
+joined them to anyone yet, so of LightGCN's layers they have the first alone: their explicit vector.
+It knows neither store nor clock; `service.crowd_feed` does.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from isrf.evidence import SparseLists, user_item_lists
+from isrf.interest import BoolArray, FloatArray, NeighbourSearch
+from isrf.recommend import Recommender
+from service.bundle_files import Release
+from service.neighbours import UserIndex, joined
+
+READ_TOGETHER = 64
+_BASE = "base"
+
+
+class Newcomer(NamedTuple):
+    """Someone active since the release, known to it or not."""
+
+    version: str
+    history: Sequence[int]  # item rows, oldest first; at least one
+    feature: FloatArray  # (F,)
+    explicit: FloatArray  # (E,), as wide as the group layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowd:
+    """Who may be a neighbour.
+
+    Attributes:
+        release: whose base users these are.
+        recommender: the release's, among these people.
+        token: equal tokens mean the same people with the same histories in the same rows.
+        erased: rows of base users who were erased.
+        newcomers: user_id → row.
+    """
+
+    release: Release
+    recommender: Recommender
+    token: str
+    erased: frozenset[int]
+    newcomers: Mapping[str, int]
+
+    def row(self, user_id: str) -> int:
+        """The row of a user, who is no neighbour of their own; −1 for one that nobody knows."""
+        return self.newcomers.get(user_id, self.release.users.row(user_id))
+
+
+def base_crowd(release: Release) -> Crowd:
+    """The base users alone."""
+    return Crowd(release=release, recommender=release.recommender, token=_BASE, erased=frozenset(), newcomers={})
+
+
+def read_newcomers(
+    recommender: Recommender, versions: Sequence[str], histories: Sequence[Sequence[int]]
+) -> list[Newcomer]:
+    """Newcomers from their histories (item rows, oldest first, none empty)."""
+    found: list[Newcomer] = []
+    for start in range(0, len(histories), READ_TOGETHER):
+        part = histories[start : start + READ_TOGETHER]
+        interest = recommender.interest(part)
+        found += [
+            Newcomer(version, history, feature, explicit)
+            for version, history, feature, explicit in zip(
+                versions[start : start + READ_TOGETHER], part, interest.feature, interest.explicit, strict=True
+            )
+        ]
+    return found
+
+
+def gather(release: Release, erased: Iterable[int], newcomers: Mapping[str, Newcomer]) -> Crowd:
+    """The crowd of a release without the erased base users, and with the newcomers in place of their base rows."""
+    gone = frozenset(erased)
+    if not gone and not newcomers:
+        return base_crowd(release)
+    # In order of their ids: replicas that know of the same people must number them equally.
+    names = sorted(newcomers)
+    num_base = len(release.users)
+    present: BoolArray = np.ones(num_base, dtype=np.bool_)
+    present[list(gone)] = False
+    superseded = [row for row in map(release.users.row, names) if row >= 0]
+    present[superseded] = False
+    base: NeighbourSearch = release.user_index if present.all() else release.user_index.among(present)
+    people = [newcomers[name] for name in names]
+    return Crowd(
+        release=release,
+        recommender=_among(release, base, people),
+        token=_token(gone, names, people),
+        erased=gone,
+        newcomers={name: num_base + place for place, name in enumerate(names)},
+    )
+
+
+def _among(release: Release, base: NeighbourSearch, people: Sequence[Newcomer]) -> Recommender:
+    tables = release.recommender.tables
+    if not people:
+        return release.recommender.with_users(
+            group_layers=tables.group_layers, user_items=tables.user_items, nearest_users=base
+        )
+    delta = UserIndex(np.stack([one.feature for one in people]))
+    layers = np.stack([one.explicit for one in people]).astype(np.float16)
+    return release.recommender.with_users(
+        group_layers=np.concatenate([tables.group_layers, layers]),
+        user_items=_with_items(tables.user_items, [one.history for one in people]),
+        nearest_users=joined(base, delta, len(release.users)),
+    )
+
+
+def _with_items(base: SparseLists, histories: Sequence[Sequence[int]]) -> SparseLists:
+    users = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    items = np.concatenate([np.asarray(history, dtype=np.int64) for history in histories])
+    more = user_item_lists(users, items, num_users=len(histories))
+    return SparseLists(
+        np.concatenate([base.indptr, base.indptr[-1] + more.indptr[1:]]),
+        np.concatenate([base.indices, more.indices]),
+        np.concatenate([base.weights, more.weights]),
+    )
+
+
+def _token(gone: frozenset[int], names: Sequence[str], people: Sequence[Newcomer]) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    digest.update(repr(sorted(gone)).encode())
+    for name, one in zip(names, people, strict=True):
+        digest.update(repr((name, one.version)).encode())
+    return digest.hexdigest()

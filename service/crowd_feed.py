@@ -1,0 +1,150 @@
+"""Keeps a replica's crowd up to date: every epoch it looks who was erased and who was active, and reads them.
+
+Epochs begin at the same moments everywhere (multiples of their length since 1970), so that replicas come to the same
+crowd and share cached interests. What the store cannot tell now stays as it was until it can.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from isrf.errors import IsrfError
+from isrf.stream import NUM_BUCKETS, bucket_of
+from service.bundle_files import Release
+from service.crowd import Newcomer, gather, read_newcomers
+from service.engine import Engine
+from service.state.erasure import Erased
+from service.state.events import EventRules
+from service.state.merge import merge
+from service.state.recent import Recent, nobody
+from service.state.store import Store
+
+HISTORY = 50
+"""Items of a newcomer that are read; older ones weigh nothing."""
+FIRST_LOOK_S = 5.0
+"""How long the start waits for the crowd."""
+READ_TOGETHER = 1000
+
+_log = structlog.get_logger("service")
+
+
+class CrowdFeed:
+    """One per app."""
+
+    def __init__(self, engine: Engine, store: Store, *, rules: EventRules, epoch_s: float) -> None:
+        self._engine, self._store, self._rules, self._epoch_s = engine, store, rules, epoch_s
+        self._recent: Recent = nobody()
+        self._seen: list[bytes | None] = [None] * len(self._recent)
+        self._known: dict[str, Newcomer | str] = {}  # a version alone: nothing new of them
+        self._of: Release | None = None
+        self._erased: tuple[Erased | None, frozenset[int]] = (None, frozenset())
+        self._looking = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Looks once, if that can be done soon, and then every epoch until `close`."""
+        self._task = asyncio.create_task(self._run())
+        first = asyncio.create_task(self.look())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(first), FIRST_LOOK_S)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        async with self._looking:
+            pass
+
+    async def look(self) -> None:
+        """Brings the crowd up to date."""
+        async with self._looking:
+            try:
+                await self._look()
+            except IsrfError as error:
+                _log.info("crowd_unchanged", code=error.code)
+
+    async def forget(self, user_id: str) -> None:
+        """Takes a user who was just erased out of this replica's crowd at once."""
+        async with self._looking:
+            release = self._engine.release
+            row = release.users.row(user_id)
+            self._known.pop(user_id, None)
+            erased = self._engine.crowd.erased | ({row} if row >= 0 else frozenset())
+            await self._gather(release, erased)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._epoch_s - time.time() % self._epoch_s)
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001 - a crowd that grows old must not end the service
+                _log.error("crowd_failed", exc_info=error)
+
+    async def _look(self) -> None:
+        release = self._engine.release
+        if release is not self._of:
+            self._known, self._erased, self._of = {}, (None, frozenset()), release
+        erased = await self._rows_of_erased(release)
+        before_ms = int(time.time() // self._epoch_s * self._epoch_s * 1000)
+        # On copies: a look that fails half-way must not count as done.
+        recent: Recent = [dict(users) for users in self._recent]
+        seen, moved = await self._store.recent(recent, self._seen, before_ms)
+        active = [user_id for users in recent for user_id in users]
+        stale = {user_id for user_id in active if user_id in moved or user_id not in self._known}
+        known = {user_id: self._known[user_id] for user_id in active if user_id in self._known}
+        known |= await self._read(release, sorted(stale))
+        self._recent, self._seen, self._known = recent, seen, known
+        await self._gather(release, erased)
+
+    async def _gather(self, release: Release, erased: frozenset[int]) -> None:
+        newcomers = {user_id: one for user_id, one in self._known.items() if isinstance(one, Newcomer)}
+        await self._engine.change_crowd(lambda: gather(release, erased, newcomers))
+
+    async def _rows_of_erased(self, release: Release) -> frozenset[int]:
+        erased = await self._store.erased()
+        if erased != self._erased[0]:
+            self._forget_newcomers(erased)
+            self._erased = (erased, await asyncio.to_thread(_rows, release, erased))
+            # Whatever becomes of the rest of this look.
+            await self._gather(release, self._erased[1])
+        return self._erased[1]
+
+    def _forget_newcomers(self, erased: Erased | None) -> None:
+        """Where there were erasures, everybody is read again."""
+        nothing = (0,) * NUM_BUCKETS
+        before = nothing if self._erased[0] is None else self._erased[0].counts
+        now = nothing if erased is None else erased.counts
+        moved = {bucket for bucket in range(NUM_BUCKETS) if before[bucket] != now[bucket]}
+        self._known = {name: one for name, one in self._known.items() if bucket_of(name) not in moved}
+
+    async def _read(self, release: Release, user_ids: Sequence[str]) -> dict[str, Newcomer | str]:
+        found: dict[str, Newcomer | str] = {}
+        for start in range(0, len(user_ids), READ_TOGETHER):
+            some = user_ids[start : start + READ_TOGETHER]
+            versions, histories, names = [], [], []
+            for user_id, record in zip(some, await self._store.read_many(some), strict=True):
+                past = release.users.past(user_id, lambda kind: self._rules.effect(kind) == "B")
+                state = merge(record, past, release.learned_until)
+                before = self._known.get(user_id)
+                if isinstance(before, Newcomer) and before.version == state.version:
+                    found[user_id] = before
+                    continue
+                found[user_id] = state.version
+                rows = release.catalogue.rows(entry.item_id for entry in state.history[-HISTORY:])
+                if rows and (record.erased or len(state.history) != len(past.history)):
+                    versions.append(state.version)
+                    histories.append(rows)
+                    names.append(user_id)
+            newcomers = await self._engine.run("crowd", read_newcomers, release.recommender, versions, histories)
+            found.update(zip(names, newcomers, strict=True))
+        return found
+
+
+def _rows(release: Release, erased: Erased | None) -> frozenset[int]:
+    if erased is None:
+        return frozenset()
+    return frozenset(row for row, user_id in enumerate(release.users.ids) if erased.holds(user_id))

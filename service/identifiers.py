@@ -1,0 +1,24 @@
+"""Which strings may be a shop's id. Ids are opaque: exact bytes, no trimming, no case folding, no normalisation.
+
+Control characters are refused because state keeps ids in one string with control characters between them, and because
+they forge log lines; 512 bytes because an id is repeated in every key and stream entry of its user.
+"""
+
+import unicodedata
+
+MAX_ID_BYTES = 512
+
+
+def id_problem(text: str) -> str | None:
+    """A sentence on what is wrong with an id, None for a good one."""
+    if not text:
+        return "is empty"
+    try:
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return "is not valid Unicode (a lone surrogate)"
+    if size > MAX_ID_BYTES:
+        return f"has {size} bytes, {MAX_ID_BYTES} are allowed"
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        return "holds a control character"
+    return None

@@ -1,0 +1,140 @@
+"""Errors as `application/problem+json` (RFC 9457): the one table from error codes to HTTP statuses.
+
+`code` is stable and is what callers match on; `detail` and `fix` are for people. Nothing internal leaves: an unexpected
+error is logged with its trace and answered with its request id (by `service.middleware`, outside of everything).
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from isrf.errors import BundleError, ConfigError, DataError, IsrfError, RequestError, StageError, StoreError
+from service.observe import Metrics
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+MAX_REPORTED_ERRORS = 20
+INTERNAL = "Something went wrong here; the request_id finds it in the log."
+
+STATUS_OF_CODE: dict[str, int] = {
+    "request.malformed_json": 400,
+    "request.too_large": 413,
+    "request.invalid": 422,
+}
+"""Codes whose status is not their class's."""
+
+CODE_OF_STATUS: dict[int, str] = {
+    400: "request.malformed_json",
+    404: "http.not_found",
+    405: "http.method_not_allowed",
+    413: "request.too_large",
+}
+"""Codes of what the framework itself refuses."""
+
+STATUS_OF_CLASS: tuple[tuple[type[IsrfError], int], ...] = (
+    (RequestError, 422),
+    (StoreError, 503),
+    (BundleError, 503),
+    (ConfigError, 500),
+    (DataError, 500),
+    (StageError, 500),
+)
+
+_log = structlog.get_logger("service")
+
+
+class Problem(BaseModel):
+    """The body of every error answer."""
+
+    type: str = Field(description="`urn:isrf:problem:` and the code.")
+    title: str
+    status: int
+    code: str = Field(description="Stable; match on this.")
+    detail: str
+    fix: str | None = None
+    request_id: str
+    errors: list[dict[str, str]] | None = Field(default=None, description="Each invalid field, with what is wrong.")
+
+
+def status_of(error: IsrfError) -> int:
+    """The HTTP status of an error."""
+    if error.code in STATUS_OF_CODE:
+        return STATUS_OF_CODE[error.code]
+    return next((status for kind, status in STATUS_OF_CLASS if isinstance(error, kind)), 500)
+
+
+def problem_body(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    request_id: str,
+    fix: str = "",
+    errors: Sequence[Mapping[str, str]] = (),
+) -> bytes:
+    body: dict[str, Any] = {
+        "type": f"urn:isrf:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "request_id": request_id,
+    }
+    if fix:
+        body["fix"] = fix
+    if errors:
+        body["errors"] = errors
+    return orjson.dumps(body)
+
+
+def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
+    """Every expected error of the app becomes a problem; the rest is `service.middleware`'s."""
+
+    def answer(
+        request: Request, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> Response:
+        metrics.problems.labels(code).inc()
+        request_id = getattr(request.state, "request_id", "")
+        content = problem_body(status, code, detail, request_id=request_id, **more)
+        return Response(content, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+    async def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, IsrfError)
+        status = status_of(error)
+        if status == 500:
+            _log.error("unexpected_error", code=error.code, exc_info=error)
+            return answer(request, 500, "internal", INTERNAL)
+        headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+        return answer(request, status, error.code, error.message, headers, fix=error.fix)
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = CODE_OF_STATUS.get(error.status_code, f"http.{error.status_code}")
+        detail = {404: "There is no such resource.", 405: "This resource does not take this method."}.get(
+            error.status_code, str(error.detail)
+        )
+        return answer(request, error.status_code, code, detail, error.headers)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        found = error.errors()
+        if any(one["type"] == "json_invalid" for one in found):
+            return answer(request, 400, "request.malformed_json", "The body is not valid JSON.")
+        # Values are left out on purpose: they may be huge, or secret.
+        errors = [
+            {"where": ".".join(str(part) for part in one["loc"])[:200], "message": one["msg"][:300]}
+            for one in found[:MAX_REPORTED_ERRORS]
+        ]
+        detail = "; ".join(f"{one['where']}: {one['message']}" for one in errors[:3])
+        return answer(request, 422, "request.invalid", detail, errors=errors)
+
+    app.add_exception_handler(IsrfError, ours)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)

@@ -1,0 +1,260 @@
+"""From a user or a session to an answer: state, interests (cached), model, and what the answer rests on.
+
+It knows no HTTP and no JSON; routes turn its answers into bodies.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import structlog
+
+from isrf.errors import StoreError
+from isrf.interest import BoolArray, Neighbours
+from isrf.recommend import Interests, RankedItem, RankRequest
+from service.bundle_files import Release
+from service.crowd import Crowd
+from service.engine import Engine
+from service.observe import Metrics
+from service.state.events import EventRules
+from service.state.group_cache import decode, encode
+from service.state.merge import UserState, merge
+from service.state.store import NO_VERSION, Store, UserRecord
+
+REMEMBERED = 2048
+"""Interests computed last, kept in this process (about 2 KB each)."""
+
+_log = structlog.get_logger("service")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the caller asks of a list."""
+
+    n: int
+    category: str | None = None
+    exclude: Sequence[str] = ()
+    include_seen: bool = False
+    explain: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserView:
+    """A user as this request sees them.
+
+    Attributes:
+        state: merged from release and store.
+        rows: of the history's items that the release knows, oldest first.
+        crowd: among whom this request looks for neighbours.
+        own: the user's row in the crowd, or −1; erased or not, it is no neighbour of theirs.
+        cached: what the store holds of the user's interests.
+        store_was_read: False where only the release was asked, since the store could not be.
+    """
+
+    user_id: str
+    state: UserState
+    rows: list[int]
+    crowd: Crowd
+    own: int
+    cached: bytes | None
+    store_was_read: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A list, best first."""
+
+    items: list[RankedItem]
+    source: str
+    rows: Sequence[int] = ()
+    neighbours: Neighbours | None = None
+    crowd: Crowd
+    warnings: list[dict[str, str]] = field(default_factory=list)
+
+
+class Recommendations:
+    """One per app; remembers who computes, or has just computed, a user's interests, so that nobody does it twice.
+
+    A finished computation is kept for a while: a request may have read the store just before the result came there.
+    """
+
+    def __init__(self, engine: Engine, store: Store, metrics: Metrics, *, rules: EventRules, group_ttl_s: int) -> None:
+        self._engine, self._store, self._metrics = engine, store, metrics
+        self._rules, self._group_ttl_s = rules, group_ttl_s
+        self._computing: dict[tuple[str, str, str, str], asyncio.Task[Interests]] = {}
+        self._store_answers = True
+        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def release(self) -> Release:
+        return self._engine.release
+
+    async def view(self, user_id: str) -> UserView:
+        """The user's state; from the release alone where the store cannot be read."""
+        release, crowd = self.release, self._engine.crowd
+        began = time.perf_counter()
+        try:
+            record = await self._store.read(user_id)
+            was_read = True
+        except StoreError as error:
+            record, was_read = UserRecord(NO_VERSION, (), {}, erased=False, group=None), False
+            if self._store_answers:
+                _log.warning("store_unavailable", code=error.code, message=error.message)
+        if was_read and not self._store_answers:
+            _log.info("store_recovered")
+        self._store_answers = was_read
+        self._metrics.stage("store", time.perf_counter() - began)
+        past = release.users.past(user_id, lambda kind: self._rules.effect(kind) == "B")
+        if release.users.row(user_id) in crowd.erased:
+            # Without the store, what it last said of erased users still holds.
+            record = record._replace(erased=True)
+        state = merge(record, past, release.learned_until)
+        rows = release.catalogue.rows(entry.item_id for entry in state.history)
+        return UserView(
+            user_id=user_id,
+            state=state,
+            rows=rows,
+            crowd=crowd,
+            own=crowd.row(user_id),
+            cached=record.group,
+            store_was_read=was_read,
+        )
+
+    async def for_user(self, user: UserView, wanted: Wanted) -> Answer:
+        """A user's recommendations; `sequence` for one with a history, else `popular`."""
+        seen = () if wanted.include_seen else user.state.bought
+        allowed = self._allowed([*seen, *user.state.disliked, *wanted.exclude], wanted)
+        warnings = []
+        source: str = "sequence" if user.rows else "popular"
+        if not user.store_was_read:
+            source = f"bundle:{source}"
+            warnings.append(
+                _warning("store_unavailable", "User state could not be read; the answer rests on the release alone.")
+            )
+        interests = await self.interests(user) if user.rows else None
+        return await self._answer(user.rows, interests, user.crowd, allowed, wanted, source, warnings)
+
+    async def for_session(self, history: Sequence[str], wanted: Wanted) -> Answer:
+        """Recommendations for nothing but a history of item_ids, oldest first."""
+        catalogue = self.release.catalogue
+        rows = catalogue.rows(history)
+        warnings = []
+        if len(rows) < len(history):
+            warnings.append(_warning("unknown_items", f"{len(history) - len(rows)} items of the history are unknown."))
+        seen = () if wanted.include_seen else history
+        allowed = self._allowed([*seen, *wanted.exclude], wanted)
+        crowd = self._engine.crowd
+        interests = await self._engine.read(rows, -1, crowd) if rows else None
+        source = "session" if rows else "popular"
+        return await self._answer(rows, interests, crowd, allowed, wanted, source, warnings)
+
+    async def interests(self, user: UserView) -> Interests:
+        """A user's interests: from the cache, from a request that computes them now, or computed (and then cached)."""
+        release_id, version = user.crowd.release.manifest.release_id, user.state.version
+        found = decode(user.cached, version=version, release_id=release_id, crowd=user.crowd.token)
+        if found is not None:
+            self._metrics.group_cache.labels("hit").inc()
+            return found
+        # Without the store the version says nothing of the state: no sharing by it.
+        if not user.store_was_read:
+            self._metrics.group_cache.labels("bypassed").inc()
+            return await self._engine.read(user.rows, user.own, user.crowd)
+        key = (release_id, user.user_id, version, user.crowd.token)
+        task = self._computing.get(key)
+        self._metrics.group_cache.labels("computed" if task is None else "shared").inc()
+        if task is None:
+            task = self._begin(key, self._compute(user, release_id))
+        # Shielded: a caller that goes away must not take the others' answer with it.
+        return await asyncio.shield(task)
+
+    def similar_items(self, interests: Interests, crowd: Crowd) -> list[int]:
+        """Rows of what the similar users took, repeated as often as they did."""
+        took = crowd.recommender.tables.user_items
+        users = interests.neighbours.users[0]
+        return [int(item) for user in users[users >= 0] for item in took.indices[took.row(int(user))]]
+
+    async def close(self) -> None:
+        """Waits for what is still being written to the cache."""
+        computing = {task for task in self._computing.values() if not task.done()}
+        if computing:
+            await asyncio.wait(computing)
+        if self._background:
+            await asyncio.wait(self._background)
+
+    async def _compute(self, user: UserView, release_id: str) -> Interests:
+        interests = await self._engine.read(user.rows, user.own, user.crowd)
+        payload = encode(interests, version=user.state.version, release_id=release_id, crowd=user.crowd.token)
+        # The answer does not wait for the cache: with `appendfsync always` a write waits for the disk.
+        self._later(self._store.keep_group(user.user_id, payload, self._group_ttl_s))
+        return interests
+
+    def _begin(self, key: tuple[str, str, str, str], work: Coroutine[Any, Any, Interests]) -> asyncio.Task[Interests]:
+        while len(self._computing) >= REMEMBERED:
+            del self._computing[next(iter(self._computing))]
+        task = asyncio.create_task(work)
+        self._computing[key] = task
+
+        def forget_failure(done: asyncio.Task[Interests]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                self._computing.pop(key, None)
+
+        task.add_done_callback(forget_failure)
+        return task
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _allowed(self, excluded: Sequence[str], wanted: Wanted) -> BoolArray:
+        return self.release.catalogue.allowed(excluded, wanted.category)
+
+    async def _answer(
+        self,
+        rows: Sequence[int],
+        interests: Interests | None,
+        crowd: Crowd,
+        allowed: BoolArray,
+        wanted: Wanted,
+        source: str,
+        warnings: list[dict[str, str]],
+    ) -> Answer:
+        catalogue = self.release.catalogue
+        if interests is None or not allowed.any():
+            items = [RankedItem(row, score, "popular") for row, score in catalogue.popular(allowed, wanted.n)]
+        else:
+            ranked = await self._engine.rank(RankRequest(history=rows, n=wanted.n, allowed=allowed), interests, crowd)
+            items = ranked.items
+        if wanted.category is not None and not catalogue.has_category(wanted.category):
+            warnings.append(_warning("unknown_category", "No item of the release is in this category."))
+        if len(items) < wanted.n:
+            self._metrics.short_answers.inc()
+            warnings.append(_warning("fewer_items", f"Only {len(items)} items are allowed."))
+        self._metrics.answers.labels(source).inc()
+        return Answer(
+            items=items,
+            source=source,
+            rows=rows,
+            neighbours=None if interests is None else interests.neighbours,
+            crowd=crowd,
+            warnings=warnings,
+        )
+
+    def popular(self, wanted: Wanted) -> Answer:
+        """The most popular items, the same for everybody."""
+        allowed = self._allowed(wanted.exclude, wanted)
+        items = [RankedItem(row, score, "popular") for row, score in self.release.catalogue.popular(allowed, wanted.n)]
+        warnings = [] if len(items) == wanted.n else [_warning("fewer_items", f"Only {len(items)} items are allowed.")]
+        if wanted.category is not None and not self.release.catalogue.has_category(wanted.category):
+            warnings.append(_warning("unknown_category", "No item of the release is in this category."))
+        self._metrics.answers.labels("popular").inc()
+        return Answer(items=items, source="popular", crowd=self._engine.crowd, warnings=warnings)
+
+
+WarningCode = Literal["store_unavailable", "unknown_items", "unknown_category", "fewer_items"]
+
+
+def _warning(code: WarningCode, message: str) -> dict[str, str]:
+    return {"code": code, "message": message}

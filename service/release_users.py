@@ -1,0 +1,68 @@
+"""What a release knows of its users: their rows and their pasts, packed (a Python object per event is too much)."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isrf.ids import IdMap, UserId, UserIndex
+from isrf.interest import BoolArray
+from service.catalogue import Catalogue
+from service.state.merge import ReleasePast
+from service.state.store import Entry
+
+
+class Events(NamedTuple):
+    """The users' events as CSR arrays, oldest first."""
+
+    indptr: NDArray[np.int64]  # (U + 1,)
+    items: NDArray[np.int32]  # (events,) rows of the catalogue
+    timestamps: NDArray[np.float64]  # (events,) NaN where an event has no time
+    kinds: NDArray[np.int32]  # (events,) places in `kind_names`
+    kind_names: Sequence[str]  # event types
+
+
+class Dislikes(NamedTuple):
+    """The items that users dislike, as CSR arrays."""
+
+    indptr: NDArray[np.int64]  # (U + 1,)
+    items: NDArray[np.int32]
+
+
+class ReleaseUsers:
+    """Frozen."""
+
+    def __init__(
+        self, ids: IdMap[UserId, UserIndex], catalogue: Catalogue, *, events: Events, dislikes: Dislikes
+    ) -> None:
+        self.ids, self._catalogue = ids, catalogue
+        self._events, self._dislikes = events, dislikes
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def row(self, user_id: str) -> int:
+        """The user's row, −1 for a user that the release does not know."""
+        row = self.ids.index(UserId(user_id))
+        return -1 if row is None else int(row)
+
+    def past(self, user_id: str, excludes: Callable[[str], bool]) -> ReleasePast:
+        """What the release holds of a user, nothing for one that it does not know.
+
+        Args:
+            excludes: whether an event of this type excludes its item.
+        """
+        row = self.row(user_id)
+        if row < 0:
+            return ReleasePast()
+        events = self._events
+        span = slice(int(events.indptr[row]), int(events.indptr[row + 1]))
+        history = [
+            Entry(self._catalogue.item_id(int(item)), None if np.isnan(when) else float(when))
+            for item, when in zip(events.items[span], events.timestamps[span], strict=True)
+        ]
+        excluding: BoolArray = np.array([excludes(name) for name in events.kind_names], dtype=np.bool_)
+        bought: list[bool] = excluding[events.kinds[span]].tolist() if history else []
+        disliked = self._dislikes.items[int(self._dislikes.indptr[row]) : int(self._dislikes.indptr[row + 1])]
+        return ReleasePast(history, bought, [self._catalogue.item_id(int(item)) for item in disliked])

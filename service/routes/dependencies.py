@@ -1,0 +1,135 @@
+"""What routes are handed: the running service, a checked user_id, and how an answer leaves."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import unquote_to_bytes
+
+import orjson
+from fastapi import Depends, Query, Request, Response
+
+from isrf.errors import RequestError
+from service.catalogue import Catalogue
+from service.crowd_feed import CrowdFeed
+from service.explain import reasons
+from service.identifiers import id_problem
+from service.observe import Metrics
+from service.problems import Problem
+from service.recommendations import Answer, Recommendations, Wanted
+from service.schemas import MAX_EXCLUDED, MAX_N
+from service.state.events import EventReader
+from service.state.store import Store
+
+_PROBLEM_SCHEMA = Problem.model_json_schema()
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/problem+json": {"schema": _PROBLEM_SCHEMA}}}
+    for status, text in {
+        400: "The body is not JSON.",
+        413: "The body is too large.",
+        422: "Cannot be answered as asked.",
+        503: "Not now; see Retry-After.",
+    }.items()
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """Everything that lives as long as the app does."""
+
+    recommendations: Recommendations
+    store: Store
+    events: EventReader
+    crowd_feed: CrowdFeed
+    metrics: Metrics
+
+
+async def running_service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+async def checked_user_id(request: Request, user_id: str) -> str:
+    """The user_id of the path; a slash in it may come encoded or plain."""
+    try:
+        # The server decodes leniently: two broken ids would become one.
+        unquote_to_bytes(request.scope.get("raw_path") or b"").decode("utf-8")
+    except UnicodeDecodeError:
+        raise RequestError(
+            "request.invalid_user_id", "the user_id is not valid UTF-8.", fix="Percent-encode its UTF-8 bytes."
+        ) from None
+    problem = id_problem(user_id)
+    if problem:
+        raise RequestError("request.invalid_user_id", f"the user_id {problem}.", fix="Send the shop's own user id.")
+    return user_id
+
+
+async def wanted_by_query(
+    request: Request,
+    n: Annotated[int, Query(ge=1, le=MAX_N, description="How many items are wanted.")] = 10,
+    category: Annotated[str | None, Query(max_length=512)] = None,
+    exclude: Annotated[
+        list[str], Query(description="item_ids, repeated or separated by commas; an id with a comma in it is one id.")
+    ] = [],  # noqa: B006 - FastAPI copies the default
+    include_seen: Annotated[bool, Query(description="Recommend bought items too; disliked ones never.")] = False,
+    explain: Annotated[bool, Query(description="Add the reasons.")] = False,
+) -> Wanted:
+    service = await running_service(request)
+    excluded = _split(exclude, service.recommendations.release.catalogue)
+    if len(excluded) > MAX_EXCLUDED:
+        raise RequestError("request.invalid", f"exclude names {len(excluded)} items, {MAX_EXCLUDED} are allowed.")
+    return Wanted(n=n, category=category, exclude=excluded, include_seen=include_seen, explain=explain)
+
+
+ServiceDep = Annotated[Service, Depends(running_service)]
+UserIdDep = Annotated[str, Depends(checked_user_id)]
+WantedDep = Annotated[Wanted, Depends(wanted_by_query)]
+
+
+def _split(values: Sequence[str], catalogue: Catalogue) -> list[str]:
+    found: list[str] = []
+    for value in values:
+        found += [value] if catalogue.knows(value) else [part for part in value.split(",") if part]
+    return found
+
+
+def meta_of(request: Request, service: Service, source: str, version: str | None = None) -> dict[str, Any]:
+    meta = {
+        "release_id": service.recommendations.release.manifest.release_id,
+        "source": source,
+        "request_id": request.state.request_id,
+    }
+    if version is not None:
+        meta["user_version"] = version
+    return meta
+
+
+def items_of(answer: Answer, service: Service, *, explain: bool) -> list[dict[str, Any]]:
+    """The items of an answer as they leave."""
+    release = service.recommendations.release
+    items: list[dict[str, Any]] = []
+    for place, item in enumerate(answer.items, start=1):
+        row = {
+            "item_id": release.catalogue.item_id(item.item_index),
+            "rank": place,
+            "score": item.score,
+            "source": item.source,
+        }
+        if explain:
+            row["reasons"] = (
+                []
+                if answer.neighbours is None
+                else reasons(
+                    item.item_index,
+                    answer.rows,
+                    answer.neighbours,
+                    tables=answer.crowd.recommender.tables,
+                    catalogue=release.catalogue,
+                )
+            )
+        items.append(row)
+    return items
+
+
+def json_response(body: Mapping[str, Any], status: int = 200) -> Response:
+    """Our own output, not validated again."""
+    return Response(orjson.dumps(body), status, media_type="application/json")

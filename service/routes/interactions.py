@@ -1,0 +1,53 @@
+"""Events come in. *accepted* means: on disk, and part of every answer from now on."""
+
+import time
+
+from fastapi import APIRouter, Request, Response
+
+from service.routes.dependencies import PROBLEMS, ServiceDep, json_response
+from service.schemas import InteractionsAnswer, InteractionsRequest
+from service.state.events import Event, Refusal
+from service.state.store import Outcome
+
+router = APIRouter(tags=["interactions"])
+
+_NOT_NOW = Refusal("store_unavailable", "state could not take this event now; send it again")
+
+
+@router.post("/interactions", response_model=InteractionsAnswer, responses=PROBLEMS)
+async def post_interactions(request: Request, body: InteractionsRequest, service: ServiceDep) -> Response:
+    """Takes up to 1,000 events and answers for each: accepted, duplicate, or refused with a reason.
+
+    Sending the same event again is safe if it has an `event_id` or a `timestamp`.
+    """
+    began = time.perf_counter()
+    read = service.events.read(body.events, time.time())
+    events = [one for one in read if isinstance(one, Event)]
+    outcomes = iter(await service.store.apply(events) if events else [])
+    results = []
+    counts = {"accepted": 0, "duplicate": 0, "refused": 0}
+    for one in read:
+        result = _answer(one, next(outcomes)) if isinstance(one, Event) else _refused(one)
+        counts[result["status"]] += 1
+        service.metrics.events.labels(result["status"], result.get("reason", "")).inc()
+        results.append(result)
+    service.metrics.stage("write", time.perf_counter() - began)
+    return json_response(
+        {
+            "results": results,
+            "accepted": counts["accepted"],
+            "duplicates": counts["duplicate"],
+            "refused": counts["refused"],
+            "meta": {"request_id": request.state.request_id},
+        }
+    )
+
+
+def _answer(event: Event, outcome: Outcome) -> dict[str, str]:
+    if outcome == "unavailable":
+        return {**_refused(_NOT_NOW), "event_id": event.event_id}
+    return {"status": outcome, "event_id": event.event_id}
+
+
+def _refused(refusal: Refusal) -> dict[str, str]:
+    return {"status": "refused", "reason": refusal.reason, "detail": refusal.detail}

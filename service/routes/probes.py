@@ -1,0 +1,43 @@
+"""Alive, ready, and the numbers."""
+
+from fastapi import APIRouter, Response
+
+from isrf.errors import StoreError
+from service.observe import CONTENT_TYPE
+from service.routes.dependencies import ServiceDep, json_response
+from service.schemas import Readiness
+
+router = APIRouter(tags=["probes"])
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", response_model=Readiness)
+async def readyz(service: ServiceDep) -> Response:
+    """200 as long as recommendations can be answered; `degraded` while user state cannot be read and written.
+
+    Taking a degraded replica out of rotation would turn worse answers into none.
+    """
+    try:
+        await service.store.ping()
+        store = "ok"
+    except StoreError:
+        store = "unavailable"
+    service.metrics.store_up.labels(service.store.kind).set(store == "ok")
+    return json_response(
+        {
+            "status": "ready" if store == "ok" else "degraded",
+            "release_id": service.recommendations.release.manifest.release_id,
+            "store": store,
+        }
+    )
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(service: ServiceDep) -> Response:
+    """Prometheus text format."""
+    return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)

@@ -1,0 +1,129 @@
+"""Bodies as the API documents them. Answers are built as plain dicts on the way out and never validated again."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from service.state.events import EventIn
+
+MAX_N = 200
+MAX_EVENTS = 1000
+MAX_SESSION = 1000
+MAX_EXCLUDED = 1000
+
+Count = Annotated[int, Field(ge=1, le=MAX_N, description="How many items are wanted.")]
+ExternalId = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SessionRequest(_Body):
+    """Recommendations for an anonymous session, from nothing but the items it holds."""
+
+    history: Annotated[
+        list[ExternalId], Field(max_length=MAX_SESSION, description="item_ids, oldest first; unknown ones are skipped.")
+    ]
+    n: Count = 10
+    category: str | None = None
+    exclude: Annotated[list[ExternalId], Field(max_length=MAX_EXCLUDED)] = []
+    include_seen: bool = False
+    explain: bool = False
+
+
+class InteractionsRequest(_Body):
+    """Events are judged one by one, so one bad event does not refuse the others."""
+
+    events: Annotated[
+        list[Annotated[Any, WithJsonSchema(EventIn.model_json_schema())]],
+        Field(min_length=1, max_length=MAX_EVENTS),
+    ]
+
+
+class Warned(BaseModel):
+    code: str
+    message: str
+
+
+class Reason(BaseModel):
+    """Evidence for one item: the user's items or the number of similar users that speak for it."""
+
+    channel: Literal["group", "transition", "cooccurrence", "content"]
+    items: list[str] | None = Field(default=None, description="Items of the history that lead here, latest first.")
+    similar_users: int | None = Field(default=None, description="How many similar users took it.")
+
+
+class RecommendedItem(BaseModel):
+    item_id: str
+    rank: int
+    score: float
+    source: str = Field(description="The channel that speaks loudest for it: generative, dense, group, …, popular.")
+    reasons: list[Reason] | None = None
+
+
+class Meta(BaseModel):
+    release_id: str
+    source: str = Field(
+        description="What the answer rests on: sequence, session or popular; prefixed `bundle:` when user state could "
+        "not be read and the release's own knowledge was used."
+    )
+    request_id: str
+    user_version: str | None = None
+
+
+class Recommendations(BaseModel):
+    user_id: str | None
+    items: list[RecommendedItem]
+    meta: Meta
+    warnings: list[Warned]
+
+
+class PopularItems(BaseModel):
+    items: list[RecommendedItem]
+    meta: Meta
+    warnings: list[Warned]
+
+
+class EventAnswer(BaseModel):
+    status: Literal["accepted", "duplicate", "refused"]
+    event_id: str | None = None
+    reason: str | None = Field(default=None, description="Stable code of a refusal.")
+    detail: str | None = None
+
+
+class InteractionsAnswer(BaseModel):
+    results: list[EventAnswer] = Field(description="One per event, in the order of the events.")
+    accepted: int
+    duplicates: int
+    refused: int
+    meta: dict[str, str]
+
+
+class Words(BaseModel):
+    words: str
+    items: int
+
+
+class Interests(BaseModel):
+    explicit: list[Words] = Field(description="What the user's own items have in common.")
+    group: list[Words] = Field(description="What the items of similar users have in common.")
+    similar_users: int
+
+
+class UserAnswer(BaseModel):
+    user_id: str
+    known: bool = Field(description="Whether the release or an accepted event knows this user.")
+    version: str
+    history: list[str] = Field(description="item_ids, oldest first.")
+    timestamps: list[float | None] = Field(description="Of each entry of the history, in seconds.")
+    excluded: list[str] = Field(description="Items that are not recommended: bought, or disliked.")
+    interests: Interests
+    meta: Meta
+    warnings: list[Warned]
+
+
+class Readiness(BaseModel):
+    status: Literal["ready", "degraded"]
+    release_id: str
+    store: Literal["ok", "unavailable"]

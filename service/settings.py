@@ -1,0 +1,119 @@
+"""What the service can be told, by option or environment: typed, checked before anything is opened.
+
+Every setting is read from `ISRF_<NAME>`; Redis from `REDIS_URL` as is the custom. `service.__main__` lays the command
+line over it. It opens nothing: whether a release or a Redis is really there is the lifespan's business.
+"""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from isrf.errors import ConfigError
+
+
+class Settings(BaseSettings):
+    """The service's settings; unknown ones in code are refused, unknown environment variables are not ours to judge."""
+
+    model_config = SettingsConfigDict(env_prefix="ISRF_", frozen=True, extra="forbid", populate_by_name=True)
+
+    releases_dir: Path = Path("releases")
+    """Folder of releases with the link `current`, or one release's own folder."""
+    bind_host: str = "127.0.0.1"
+    bind_port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+
+    redis_url: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("redis_url", "REDIS_URL", "ISRF_REDIS_URL")
+    )
+    redis_cluster: bool = False
+    redis_read_timeout_s: Annotated[float, Field(gt=0, le=10)] = 0.15
+    """A read that waits longer is answered from the bundle; reads must stay below 250 ms in all."""
+    redis_write_timeout_s: Annotated[float, Field(gt=0, le=60)] = 3.0
+    state_dir: Path = Path("var/state")
+    """Where the embedded store keeps its journal, and its lock."""
+
+    erasure_key: Annotated[SecretStr, Field(min_length=16)] | None = None
+    """Under which erased users are noted; without one the store makes and keeps its own. It cannot be changed later."""
+    crowd_epoch_s: Annotated[float, Field(gt=0, le=60)] = 30.0
+    """How often neighbours are looked for among other people: those active lately join, those erased leave."""
+
+    api_keys_file: Path | None = None
+    exclude_events: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Event types that exclude an item from recommendations, beside `purchase` and events without a type."""
+
+    inference_threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """Model calls at once; 0 takes the CPUs that this process may really use, shared among the workers."""
+    group_ttl_s: Annotated[int, Field(ge=1)] = 3600
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024 * 1024
+    log_level: str = "INFO"
+
+    @field_validator("exclude_events", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = value.split(",")
+        return frozenset(str(name).strip().lower() for name in value if str(name).strip())
+
+    @field_validator("redis_url", "api_keys_file", "erasure_key", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+    @field_validator("log_level")
+    @classmethod
+    def _level(cls, value: str) -> str:
+        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+            raise ValueError("is none of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+        return value.upper()
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Environment, then `overrides` (None: not given); `ConfigError` on what cannot work."""
+    try:
+        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            "config.invalid",
+            f"the setting {where!r} does not work: {first['msg']}.",
+            fix="See `python -m service --help`; every option is also read from the environment (ISRF_…, REDIS_URL).",
+        ) from None
+    _refuse_what_cannot_work(settings)
+    return settings
+
+
+def _refuse_what_cannot_work(settings: Settings) -> None:
+    if settings.api_keys_file is not None:
+        # Silently open doors would be worse than no start at all.
+        raise ConfigError(
+            "config.keys_unsupported",
+            "ISRF_API_KEYS_FILE is set, and this version cannot check API keys yet.",
+            fix="Unset it and keep the service on loopback behind your own gateway.",
+        )
+    if not is_loopback(settings.bind_host):
+        raise ConfigError(
+            "config.bind_without_keys",
+            f"without API keys the service runs in development mode and binds to loopback only, not to "
+            f"{settings.bind_host!r}.",
+            fix="Use --host 127.0.0.1 (or ::1).",
+        )
+    if settings.workers > 1 and settings.redis_url is None:
+        raise ConfigError(
+            "config.embedded_workers",
+            f"{settings.workers} workers were asked for, and the embedded store serves one process.",
+            fix="Set REDIS_URL, or use --workers 1.",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own; names other than `localhost` are not trusted to be."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

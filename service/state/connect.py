@@ -1,0 +1,54 @@
+"""From settings to the store they ask for. Redis need not be there yet: the service starts, degraded, and recovers."""
+
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from isrf.errors import ConfigError
+from service.settings import Settings
+from service.state.embedded import EmbeddedStore
+from service.state.redis_store import RedisStore
+from service.state.store import Store
+
+READ_CONNECTIONS = 64
+WRITE_CONNECTIONS = 32
+
+
+async def open_store(settings: Settings) -> Store:
+    """Redis where `REDIS_URL` is set, else the embedded store; the caller closes it."""
+    key = None if settings.erasure_key is None else settings.erasure_key.get_secret_value()
+    if settings.redis_url is None:
+        return await EmbeddedStore.open(settings.state_dir, erasure_key=key)
+    url = settings.redis_url.get_secret_value()
+    try:
+        return RedisStore(
+            _client(url, settings.redis_read_timeout_s, READ_CONNECTIONS, cluster=settings.redis_cluster),
+            _client(url, settings.redis_write_timeout_s, WRITE_CONNECTIONS, cluster=settings.redis_cluster),
+            erasure_key=key,
+        )
+    except ValueError:
+        # redis-py's own words may quote a part of the password.
+        raise ConfigError(
+            "config.redis_url",
+            "REDIS_URL is no URL of a Redis server.",
+            fix="Write redis://[user:password@]host:port/0, with reserved characters percent-encoded.",
+        ) from None
+
+
+def _client(url: str, timeout_s: float, connections: int, *, cluster: bool) -> Any:
+    # One retry, and only where the connection was dropped: a pooled one may be from before Redis restarted.
+    # A retried write is the same script call with the same event ids, so it cannot count twice.
+    retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+    options: dict[str, Any] = {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": min(timeout_s, 0.15),
+        "protocol": 2,
+        "retry": retry,
+    }
+    if cluster:
+        return RedisCluster.from_url(url, **options)
+    pool = BlockingConnectionPool.from_url(url, max_connections=connections, timeout=timeout_s, **options)
+    return Redis.from_pool(pool)

@@ -1,0 +1,174 @@
+"""User state inside one process: `RedisStore` over fakeredis, and a journal on disk that is replayed at start.
+
+An event reaches the journal before memory: what was answered *accepted* is on disk, and what the disk refused has had
+no effect. An event that reached the disk but not its caller is there after a restart and a duplicate when sent again.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from fakeredis import FakeAsyncRedis
+
+from isrf.stream import REMEMBER_S, tombstone_name
+from service.state import payload as event_payload
+from service.state.erasure import Erased
+from service.state.events import Event
+from service.state.journal import Journal
+from service.state.keys import META_KEY, NUM_BUCKETS, bucket_of, tombstone_key
+from service.state.merge import Learned
+from service.state.recent import PER_BUCKET, Look, Recent
+from service.state.redis_store import RedisStore
+from service.state.store import Outcome, UserRecord
+
+REPLAY_BATCH = 500
+STEP = 20
+MAX_CONNECTIONS = 1_000_000
+
+
+class EmbeddedStore:
+    """The `Store` of one process."""
+
+    kind: Literal["redis", "embedded"] = "embedded"
+
+    def __init__(self, journal: Journal, memory: RedisStore) -> None:
+        self._journal, self._memory = journal, memory
+        # Memory takes changes in the journal's order: a restart must not find another state than the one served.
+        self._changing = asyncio.Lock()
+        self._erased: Erased | None = None
+        self._recent: list[dict[str, int]] = [{} for _ in range(NUM_BUCKETS)]
+        self._count = 0
+
+    @classmethod
+    async def open(cls, folder: Path, *, erasure_key: str | None = None) -> "EmbeddedStore":
+        """Locks the folder and replays its journal; errors as `Journal` and `payload.decode` raise them."""
+        journal = Journal(folder, erasure_key=erasure_key)
+        try:
+            # Its connections are objects in this process: redis-py's limit of 100 would only refuse requests.
+            client = FakeAsyncRedis(max_connections=MAX_CONNECTIONS)
+            await client.hset(META_KEY, "secret", journal.secret_record)
+            store = cls(journal, RedisStore(client, client, erasure_key=erasure_key, streamed=False))
+            await store._replay(client)
+        except BaseException:
+            await journal.close()
+            raise
+        return store
+
+    async def _replay(self, client: FakeAsyncRedis) -> None:
+        names: set[str] = set()
+        counts = [0] * NUM_BUCKETS
+        for name, bucket, text in self._journal.tombstones():
+            names.add(name)
+            counts[bucket] += 1
+            await client.hset(tombstone_key(bucket), name, text)
+        if names:
+            self._erased = Erased(self._journal.secret, frozenset(names), tuple(counts))
+        batch: list[Event] = []
+        for _, row in self._journal.rows():
+            batch.append(event_payload.decode(row))
+            if len(batch) == REPLAY_BATCH:
+                await self._take(batch)
+                batch = []
+        await self._take(batch)
+
+    async def _take(self, batch: list[Event]) -> None:
+        if batch:
+            await self._memory.apply(batch)
+            self._note(batch)
+
+    async def read(self, user_id: str) -> UserRecord:
+        return await self._memory.read(user_id)
+
+    async def read_many(self, user_ids: Sequence[str]) -> list[UserRecord]:
+        records: list[UserRecord] = []
+        for start in range(0, len(user_ids), STEP):
+            records += await self._memory.read_many(user_ids[start : start + STEP])
+            await asyncio.sleep(0)
+        return records
+
+    async def erased(self) -> Erased | None:
+        return self._erased
+
+    async def recent(self, known: Recent, after: Sequence[bytes | None], _before_ms: int) -> Look:
+        # What this process took in itself is all there is: no need to look into the memory of a simulated server.
+        moved: set[str] = set()
+        for bucket, users in enumerate(self._recent):
+            last = int(after[bucket] or 0)
+            if any(count > last for count in users.values()):
+                known[bucket].clear()
+                known[bucket].update(dict.fromkeys(users))
+                moved |= {user_id for user_id, count in users.items() if count > last}
+        return Look([str(self._count).encode()] * len(self._recent), moved)
+
+    def _note(self, events: Sequence[Event]) -> None:
+        for event in events:
+            users = self._recent[bucket_of(event.user_id)]
+            users.pop(event.user_id, None)
+            self._count += 1
+            users[event.user_id] = self._count
+            if len(users) > PER_BUCKET:
+                del users[next(iter(users))]
+
+    async def apply(self, events: Sequence[Event]) -> list[Outcome]:
+        await self._journal.append([(event.user_id, event_payload.encode(event)) for event in events])
+        outcomes: list[Outcome] = []
+        async with self._changing:
+            for start in range(0, len(events), STEP):
+                outcomes += await self._memory.apply(events[start : start + STEP])
+                self._note(events[start : start + STEP])
+                # fakeredis computes on the event loop: others get their turn between the steps.
+                await asyncio.sleep(0)
+        return outcomes
+
+    async def keep_group(self, user_id: str, payload: bytes, ttl_s: int) -> None:
+        await self._memory.keep_group(user_id, payload, ttl_s)
+
+    async def erase(self, user_id: str) -> None:
+        await self._journal.erase(user_id)
+        async with self._changing:
+            await self._memory.erase(user_id)
+            names = frozenset() if self._erased is None else self._erased.names
+            counts = [0] * NUM_BUCKETS if self._erased is None else list(self._erased.counts)
+            counts[bucket_of(user_id)] += 1
+            secret = self._journal.secret
+            self._erased = Erased(secret, names | {tombstone_name(secret, user_id)}, tuple(counts))
+
+    async def claim(self, _name: str, _ttl_s: int) -> bool:
+        return True
+
+    async def collect(self, user_id: str, version: str, learned: Learned) -> None:
+        async with self._changing:
+            await self._memory.collect(user_id, version, learned)
+
+    async def compact(self) -> None:
+        """Deletes the rows that were taken into the shop's data and of which nothing is left in state.
+
+        Not those of the last day: by them duplicates are known.
+        """
+        exported, before = await self._journal.exported(), time.time() - REMEMBER_S
+        after = 0
+        while page := await self._journal.page(after, exported, REPLAY_BATCH):
+            after = page[-1][0]
+            events = [(seq, event_payload.decode(payload)) for seq, payload in page]
+            user_ids = sorted({event.user_id for _, event in events})
+            records = dict(zip(user_ids, await self.read_many(user_ids), strict=True))
+            doomed = [seq for seq, event in events if event.accepted_at < before and _is_gone(event, records)]
+            if doomed:
+                await self._journal.forget_rows(doomed)
+
+    async def ping(self) -> None:
+        if self._journal.failure is not None:
+            raise self._journal.failure
+        await self._memory.ping()
+
+    async def close(self) -> None:
+        await self._memory.close()
+        await self._journal.close()
+
+
+def _is_gone(event: Event, records: Mapping[str, UserRecord]) -> bool:
+    record = records[event.user_id]
+    stands = any((entry.item_id, entry.timestamp) == (event.item_id, event.timestamp) for entry in record.history)
+    return not stands and event.item_id not in record.marks

@@ -1,0 +1,171 @@
+"""From what a caller posted to an event that state can take in, or to the reason why not. Each event in its own right.
+
+What an event does to state is decided here, from its type; the script (`script.lua`) knows four effects and no types:
+
+    B bought    history, and excluded from recommendations (`purchase`, no type, whatever `exclude_events` names)
+    H history   history only (any other type)
+    D disliked  excluded, no history
+    R removed   takes back everything about the item up to the event's timestamp
+"""
+
+import hashlib
+import math
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from isrf.order import PURCHASE
+from service.identifiers import MAX_ID_BYTES, id_problem
+
+Effect = Literal["B", "H", "D", "R"]
+MAX_EVENT_TYPE = 64  # bytes: what the offline job reads
+MAX_AHEAD_S = 86_400.0
+"""How far a timestamp may lie in the future: clocks and time zones err by hours, not by days."""
+
+
+class EventIn(BaseModel):
+    """One interaction as a shop posts it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    user_id: str = Field(description=f"The shop's id, up to {MAX_ID_BYTES} bytes, no control characters.")
+    item_id: str = Field(description="An item of the catalogue.")
+    event: str | None = Field(
+        default=None,
+        description="purchase, view, cart, …; without a type it counts as a purchase. `dislike` excludes the item and "
+        "is no history; `remove` takes the item back.",
+    )
+    timestamp: float | int | None = Field(default=None, description="Unix time in seconds; now, if missing.")
+    event_id: str | None = Field(
+        default=None,
+        description="Remembered for 24 hours for its user. Derived from user, item, event and timestamp if missing; "
+        "an event with neither id nor timestamp is never a duplicate.",
+    )
+
+
+class Event(NamedTuple):
+    """An event that state takes in."""
+
+    user_id: str
+    item_id: str
+    event: str  # "" for one without a type
+    effect: Effect
+    timestamp: float  # seconds
+    assigned: bool  # the timestamp is the service's own: the shop sent none
+    event_id: str
+    accepted_at: float  # seconds
+
+
+class Refusal(NamedTuple):
+    reason: str  # stable code
+    detail: str
+
+
+_event_in: TypeAdapter[EventIn] = TypeAdapter(EventIn)
+
+
+class EventRules:
+    """What event types mean, in posted events and in a release's histories alike."""
+
+    def __init__(self, exclude_events: Collection[str]) -> None:
+        """`exclude_events` names what excludes an item beside `purchase` and events without a type."""
+        self._excluding = {"", PURCHASE, *exclude_events}
+
+    def effect(self, kind: str) -> Effect:
+        """The effect of an event type as `plain_type` spells it."""
+        if kind == "dislike":
+            return "D"
+        if kind == "remove":
+            return "R"
+        return "B" if kind in self._excluding else "H"
+
+
+def plain_type(event: str | None) -> str:
+    """An event type as state keeps it; "" for none."""
+    return (event or "").strip().lower()
+
+
+class EventReader:
+    """Turns posted events into `Event`s under one configuration and one catalogue."""
+
+    def __init__(self, rules: EventRules, knows_item: Callable[[str], bool]) -> None:
+        """`knows_item` says whether the served catalogue has an item_id."""
+        self._rules, self._knows_item = rules, knows_item
+
+    def read(self, posted: Sequence[Any], now: float) -> list[Event | Refusal]:
+        """One answer per posted event, in order. `now` in seconds.
+
+        Events without a timestamp are dated now, a microsecond apart, so that a batch keeps its order.
+        """
+        return [self._read_one(raw, now, place) for place, raw in enumerate(posted)]
+
+    def _read_one(self, raw: Any, now: float, place: int) -> Event | Refusal:
+        try:
+            posted = _event_in.validate_python(raw)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the event"
+            return Refusal("invalid_event", f"{where[:80]}: {first['msg']}")
+        return self._refusal(posted, now) or self._event(posted, now, now + place * 1e-6)
+
+    def _refusal(self, posted: EventIn, now: float) -> Refusal | None:
+        for name in ("user_id", "item_id", "event_id"):
+            text = getattr(posted, name)
+            problem = None if text is None else id_problem(text)
+            if problem:
+                return Refusal(f"invalid_{name}", f"the {name} {problem}")
+        event = posted.event
+        if event is not None and event.strip() and (id_problem(event) or len(event.encode()) > MAX_EVENT_TYPE):
+            return Refusal(
+                "invalid_event_type", f"an event type has up to {MAX_EVENT_TYPE} bytes and no control character"
+            )
+        refusal = _timestamp_refusal(posted.timestamp, now)
+        if refusal:
+            return refusal
+        # An item that the catalogue has dropped may still be taken back.
+        if not self._knows_item(posted.item_id) and plain_type(posted.event) != "remove":
+            return Refusal("unknown_item", "the item_id is not in the catalogue of the release served")
+        return None
+
+    def _event(self, posted: EventIn, now: float, assigned_at: float) -> Event:
+        kind = plain_type(posted.event)
+        assigned = posted.timestamp is None
+        timestamp = assigned_at if posted.timestamp is None else float(posted.timestamp)
+        event_id = posted.event_id
+        if event_id is None:
+            event_id = f"auto-{uuid.uuid4().hex}" if assigned else derived_event_id(posted, kind, timestamp)
+        # −0.0 and 0.0 are one moment, and must be one identity in state.
+        return Event(
+            posted.user_id,
+            posted.item_id,
+            kind,
+            self._rules.effect(kind),
+            timestamp + 0.0,
+            assigned,
+            event_id,
+            accepted_at=now,
+        )
+
+
+def derived_event_id(posted: EventIn, kind: str, timestamp: float) -> str:
+    """The id of an event that came without one: equal events get equal ids, on every replica."""
+    parts = "\n".join((posted.user_id, posted.item_id, kind, repr(timestamp + 0.0)))
+    return "derived-" + hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
+
+
+def _timestamp_refusal(timestamp: float | int | None, now: float) -> Refusal | None:
+    if timestamp is None:
+        return None
+    try:
+        seconds = float(timestamp)
+    except OverflowError:
+        seconds = math.inf
+    if not math.isfinite(seconds) or seconds < 0:
+        return Refusal("invalid_timestamp", "a timestamp is a number of seconds since 1970, not negative")
+    if seconds > now + MAX_AHEAD_S:
+        return Refusal(
+            "timestamp_in_future", "the timestamp is more than a day ahead (seconds are expected, not milliseconds)"
+        )
+    return None

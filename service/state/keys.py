@@ -1,0 +1,50 @@
+"""The one place that spells the keys of users; those that the offline job reads too are spelled in `isrf.stream`.
+
+All keys of a user, and the stream of their bucket, carry the hash tag `{bN}`: they live in one slot of a cluster, so
+one script may touch them together. The bucket is a stable hash of the id; changing it or `NUM_BUCKETS` loses state.
+
+    isrf:{b7}:v:<user_id>   string  version: `<nonce>.<count>`
+    isrf:{b7}:h:<user_id>   zset    history since the release: `<item_id>\\n<timestamp>[\\n*]`, scored by timestamp
+    isrf:{b7}:x:<user_id>   hash    item_id → mark: latest bought / disliked / removed timestamps
+    isrf:{b7}:e:<user_id>   zset    digests of the event ids of the last 24 h, scored by acceptance time
+    isrf:{b7}:g:<user_id>   string  cached interests (`service.state.group_cache`), with a TTL
+    isrf:{b7}:t             hash    tombstones of erased users: keyed hash → nonce, position in the stream, time
+    isrf:{b7}:s             stream  accepted events, until the offline job has read them
+    isrf:{b0}:meta          hash    `id` of the store, `secret` of its tombstones
+    isrf:{b0}:ping          string  written by readiness probes
+"""
+
+import base64
+import hashlib
+from typing import NamedTuple
+
+from isrf import stream
+from isrf.stream import META_KEY, NUM_BUCKETS, bucket_of, stream_key, tombstone_key
+
+__all__ = [
+    "META_KEY",
+    "NUM_BUCKETS",
+    "UserKeys",
+    "bucket_of",
+    "event_digest",
+    "stream_key",
+    "tombstone_key",
+    "user_keys",
+]
+
+
+class UserKeys(NamedTuple):
+    version: str
+    history: str
+    marks: str
+    event_ids: str
+    group: str
+
+
+def user_keys(user_id: str) -> UserKeys:
+    return UserKeys(*stream.user_keys(user_id))
+
+
+def event_digest(event_id: str) -> str:
+    """What a user remembers of an event id: 72 bits in 12 characters, so that long ids cost no more than short ones."""
+    return base64.b64encode(hashlib.blake2b(event_id.encode(), digest_size=9).digest()).decode()

@@ -1,0 +1,148 @@
+"""State = the release's history ⊕ what came since, merged event by event. Pure: entries in, entries out.
+
+A newer release has learned some of what state still holds. Each of state's entries is compared by its identity
+(item_id, timestamp), so that what the release holds is not read twice. Where a timestamp cannot be compared (the
+service assigned it, or the shop's data has none), an entry counts as learned if the release holds the item and the
+entry is not newer than what the release has read.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from service.state.store import Entry, Mark, UserRecord
+
+_NOTHING = Mark()
+LATE_S = 7 * 86_400.0
+"""How late an event may arrive and still meet the `remove` that took it back."""
+
+
+class ReleasePast(NamedTuple):
+    """What a release holds of one user.
+
+    Attributes:
+        history: oldest first.
+        bought: for each entry of the history, whether it excludes its item.
+        disliked: item_ids, without a time.
+    """
+
+    history: Sequence[Entry] = ()
+    bought: Sequence[bool] = ()
+    disliked: Sequence[str] = ()
+
+
+class UserState(NamedTuple):
+    """A user as the rest of the service sees them.
+
+    Attributes:
+        version: opaque; equal versions under one release mean equal state.
+        history: oldest first.
+        bought: item_ids that are not recommended again unless the caller wants seen ones.
+        disliked: item_ids that are never recommended.
+    """
+
+    version: str
+    history: Sequence[Entry]
+    bought: frozenset[str]
+    disliked: frozenset[str]
+
+
+def merge(record: UserRecord, past: ReleasePast, learned_until: float) -> UserState:
+    """The user's state.
+
+    Args:
+        record: what the store holds.
+        past: what the release holds.
+        learned_until: seconds; the release can hold no event after this moment.
+    """
+    if record.erased:
+        past = ReleasePast()
+    standing = [not _taken_back(entry, record) for entry in past.history]
+    held = [entry for entry, stands in zip(past.history, standing, strict=True) if stands]
+    pairs = zip(past.history, past.bought, standing, strict=True)
+    bought = {entry.item_id for entry, excludes, stands in pairs if excludes and stands}
+    # A dislike of the release has no time; any `remove` that state holds came after it or took it back already.
+    disliked = {item_id for item_id in past.disliked if record.marks.get(item_id, _NOTHING).removed is None}
+    for item_id, mark in record.marks.items():
+        if _stands(mark.bought, mark.removed):
+            bought.add(item_id)
+        if _stands(mark.disliked, mark.removed):
+            disliked.add(item_id)
+    history = _by_time(held, _not_learned(record.history, held, learned_until))
+    return UserState(record.version, history, frozenset(bought), frozenset(disliked))
+
+
+class Learned(NamedTuple):
+    """What state may let go of: the release says the same."""
+
+    entries: Sequence[Entry]
+    items: Sequence[str]  # whose marks
+
+
+def learned(record: UserRecord, past: ReleasePast, learned_until: float) -> Learned:
+    """The part of a record without which `merge` gives the same user; nothing of one who was erased."""
+    if record.erased:
+        return Learned((), ())
+    standing = [entry for entry in past.history if not _taken_back(entry, record)]
+    news = set(_not_learned(record.history, standing, learned_until))
+    entries = [entry for entry in record.history if entry not in news]
+    kept = {entry.item_id for entry in news}
+    items = [item for item in record.marks if item not in kept and _says_the_same(item, record, past, learned_until)]
+    return Learned(entries, items)
+
+
+def _says_the_same(item_id: str, record: UserRecord, past: ReleasePast, learned_until: float) -> bool:
+    mark = record.marks[item_id]
+    latest = max(moment for moment in (mark.bought, mark.disliked, mark.removed, -math.inf) if moment is not None)
+    if latest > learned_until or (mark.removed is not None and mark.removed > learned_until - LATE_S):
+        return False
+    with_mark = merge(record, past, learned_until)
+    without = {item: other for item, other in record.marks.items() if item != item_id}
+    return merge(record._replace(marks=without), past, learned_until)[1:] == with_mark[1:]
+
+
+def _not_learned(since: Sequence[Entry], held: Sequence[Entry], learned_until: float) -> list[Entry]:
+    known = {(entry.item_id, entry.timestamp) for entry in held}
+    items = {entry.item_id for entry in held}
+    untimed = {entry.item_id for entry in held if entry.timestamp is None}
+
+    def learned(entry: Entry) -> bool:
+        if (entry.item_id, entry.timestamp) in known:
+            return True
+        comparable = not entry.assigned and entry.item_id not in untimed
+        old = entry.timestamp is not None and entry.timestamp <= learned_until
+        return not comparable and old and entry.item_id in items
+
+    return [entry for entry in since if not learned(entry)]
+
+
+def _taken_back(entry: Entry, record: UserRecord) -> bool:
+    removed = record.marks.get(entry.item_id, _NOTHING).removed
+    return removed is not None and (entry.timestamp is None or entry.timestamp <= removed)
+
+
+def _stands(happened: float | None, removed: float | None) -> bool:
+    return happened is not None and (removed is None or happened > removed)
+
+
+def _by_time(held: Sequence[Entry], since: Sequence[Entry]) -> list[Entry]:
+    """Both in order of time; the release's own order stands (it breaks ties by more than the time)."""
+    if not since:
+        return list(held)
+    merged: list[Entry] = []
+    later = iter(sorted(since, key=_moment))
+    waiting = next(later, None)
+    for entry in held:
+        # An entry without a time is older than anything that came since.
+        while waiting is not None and entry.timestamp is not None and _moment(waiting) < entry.timestamp:
+            merged.append(waiting)
+            waiting = next(later, None)
+        merged.append(entry)
+    while waiting is not None:
+        merged.append(waiting)
+        waiting = next(later, None)
+    return merged
+
+
+def _moment(entry: Entry) -> float:
+    return -math.inf if entry.timestamp is None else entry.timestamp

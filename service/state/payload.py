@@ -1,0 +1,21 @@
+"""An accepted event as one compact JSON array: what the stream and the journal keep, and what offline reads back."""
+
+import orjson
+
+from isrf.errors import StoreError
+from service.state.events import Event
+
+
+def encode(event: Event) -> bytes:
+    return orjson.dumps(tuple(event))
+
+
+def decode(payload: bytes) -> Event:
+    """Raises `StoreError` on anything that `encode` did not write."""
+    try:
+        fields = orjson.loads(payload)
+        return Event(*fields)
+    except (orjson.JSONDecodeError, TypeError) as error:
+        raise StoreError(
+            "store.journal_corrupt", f"a kept event cannot be read: {error}.", fix="Restore the journal from a backup."
+        ) from None

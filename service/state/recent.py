@@ -1,0 +1,69 @@
+"""Who was active lately, read from the end of the 64 streams: how every replica learns of the same people.
+
+A replica that runs for long and one that just started find the same users, as long as their entries are in the stream.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from isrf.stream import EVENT_FIELD
+from service.state import payload
+from service.state.keys import NUM_BUCKETS, stream_key
+
+MAX_RECENT = 20_000
+PER_BUCKET = MAX_RECENT // NUM_BUCKETS
+PAGE = 500
+MAX_PAGES = 6
+"""Of one bucket at one look: a stream of a million entries must not be read to its beginning."""
+
+Recent = list[dict[str, None]]
+"""Per bucket: user_ids, most recently active last."""
+
+
+def nobody() -> Recent:
+    return [{} for _ in range(NUM_BUCKETS)]
+
+
+class Look(NamedTuple):
+    """What one look found beside whom it knows."""
+
+    seen: list[bytes | None]  # per bucket the last entry that was looked at
+    moved: set[str]  # user_ids that were active since the look before
+
+
+async def read_recent(client: Any, known: Recent, after: Sequence[bytes | None], before_ms: int) -> Look:
+    """Moves who was active after `after` and before `before_ms` to the end of `known`, in place.
+
+    Args:
+        client: of the store.
+        known: what the last look found.
+        after: the last look's `seen`.
+        before_ms: by the server's clock; replicas that name the same moment find the same users.
+    """
+    found: list[dict[str, None]] = [{} for _ in range(NUM_BUCKETS)]  # most recent first
+    seen = list(after)
+    ends: dict[int, bytes | str] = dict.fromkeys(range(NUM_BUCKETS), str(before_ms - 1))
+    for _ in range(MAX_PAGES):
+        pipe = client.pipeline(transaction=False)
+        for bucket, end in ends.items():
+            start = after[bucket]
+            pipe.xrevrange(stream_key(bucket), max=end, min="-" if start is None else b"(" + start, count=PAGE)
+        pages = await pipe.execute()
+        going_on: dict[int, bytes | str] = {}
+        for bucket, page in zip(ends, pages, strict=True):
+            if page and seen[bucket] == after[bucket]:
+                seen[bucket] = page[0][0]
+            for _, fields in page:
+                found[bucket].setdefault(payload.decode(fields[EVENT_FIELD]).user_id)
+            if len(page) == PAGE and len(found[bucket]) < PER_BUCKET:
+                going_on[bucket] = b"(" + page[-1][0]
+        ends = going_on
+        if not ends:
+            break
+    for bucket, users in enumerate(found):
+        for user_id in reversed(users):
+            known[bucket].pop(user_id, None)
+            known[bucket][user_id] = None
+        while len(known[bucket]) > PER_BUCKET:
+            del known[bucket][next(iter(known[bucket]))]
+    return Look(seen, {user_id for users in found for user_id in users})

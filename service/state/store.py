@@ -1,0 +1,102 @@
+"""What the routes may ask of user state, whatever keeps it.
+
+`RedisStore` (`service.state.redis_store`) keeps it in Redis; `EmbeddedStore` (`service.state.embedded`) runs the same
+code in this process with a journal on disk. Anything that state cannot do now is a `StoreError`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+from service.state.erasure import Erased
+from service.state.events import Event
+from service.state.recent import Look, Recent
+
+if TYPE_CHECKING:
+    from service.state.merge import Learned
+
+Outcome = Literal["accepted", "duplicate", "unavailable"]
+
+NO_VERSION = "0"
+"""The version of a user of whom state knows nothing: what is known stands in the release."""
+
+
+class Entry(NamedTuple):
+    """One interaction in a history. Its identity is (item_id, timestamp)."""
+
+    item_id: str
+    timestamp: float | None  # seconds; None where the shop's data has no times
+    assigned: bool = False  # the timestamp is the service's own
+
+
+class Mark(NamedTuple):
+    """The latest moment of each kind that concerns an item; None for never."""
+
+    bought: float | None = None
+    disliked: float | None = None
+    removed: float | None = None
+
+
+class UserRecord(NamedTuple):
+    """What state holds of one user.
+
+    Attributes:
+        version: opaque, never used again for another state of this user.
+        history: what came since the release (and perhaps before it), by timestamp, oldest first.
+        marks: by item_id, exact and unbounded.
+        erased: the release's history of this user must not be read.
+        group: cached interests as bytes (`service.state.group_cache`), or None.
+    """
+
+    version: str
+    history: Sequence[Entry]
+    marks: Mapping[str, Mark]
+    erased: bool
+    group: bytes | None
+
+
+class Store(Protocol):
+    """User state."""
+
+    kind: Literal["redis", "embedded"]
+
+    async def read(self, user_id: str) -> UserRecord:
+        """Everything of one user, in one round trip; `StoreError` if it cannot be had soon."""
+
+    async def read_many(self, user_ids: Sequence[str]) -> list[UserRecord]:
+        """Records without cached interests, for work behind the scenes, which may wait."""
+
+    async def erased(self) -> Erased | None:
+        """Who was ever erased; None for nobody."""
+
+    async def recent(self, known: Recent, after: Sequence[bytes | None], before_ms: int, /) -> Look:
+        """Who was active lately (`service.state.recent.read_recent`)."""
+
+    async def apply(self, events: Sequence[Event]) -> list[Outcome]:
+        """Takes events in; an accepted one survives a crash from here on.
+
+        Returns:
+            One outcome per event; "unavailable" for those whose bucket could not be written (others could).
+
+        Raises:
+            StoreError: no event was taken in.
+        """
+
+    async def keep_group(self, user_id: str, payload: bytes, ttl_s: int) -> None:
+        """Caches a user's interests; a store that cannot do so now does nothing."""
+
+    async def erase(self, user_id: str) -> None:
+        """Forgets a user, release history included; events posted afterwards start a fresh one."""
+
+    async def claim(self, name: str, ttl_s: int, /) -> bool:
+        """Whether work that one replica should do falls to this one."""
+
+    async def collect(self, user_id: str, version: str, learned: "Learned") -> None:
+        """Takes out what the release says as well, if the user has not moved since `version`."""
+
+    async def compact(self) -> None:
+        """Lets go of what was kept for state that is no more."""
+
+    async def ping(self) -> None:
+        """`StoreError` if state cannot be read or written now."""
+
+    async def close(self) -> None: ...
