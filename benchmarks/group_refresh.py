@@ -1,0 +1,91 @@
+"""How long does it take to find a user's similar users anew, and the group's interest with them? In one thread.
+
+    python benchmarks/group_refresh.py --releases var/demo/releases [--users 22363] [--newcomers 0] [--refreshes 1000]
+
+What a read does after an event, cache aside: the interest graph on the history, the exact search among the base users
+(and newcomers, who come as a second index), selection, group vector, and the bytes that go to Redis. The graphs are the
+release's; base users are made up in its dimensions, as many as asked for. Prints the machine and one JSON line.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+
+from isrf.evidence import user_item_lists
+from isrf.recommend import Recommender
+from service.bundle_files import Release, open_release
+from service.neighbours import UserIndex, joined
+from service.state.group_cache import encode, rounded
+
+TARGET_P95_MS = 5.0
+HISTORY = 20
+
+
+def machine() -> dict[str, object]:
+    """What the figures were measured on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), platform.processor())
+    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
+
+
+def crowded(release: Release, num_users: int, num_newcomers: int, rng: np.random.Generator) -> Recommender:
+    """The release's recommender among made-up people, each like one of its own: neighbours are as many as there."""
+    recommender, num_items = release.recommender, len(release.catalogue)
+    everyone = num_users + num_newcomers
+    histories = rng.integers(0, num_items, size=(everyone, HISTORY))
+    features = np.concatenate(
+        [recommender.interest(histories[at : at + 256].tolist()).feature for at in range(0, everyone, 256)]
+    )
+    layers = rng.normal(size=(everyone, recommender.tables.group_layers.shape[1])).astype(np.float16)
+    users = np.repeat(np.arange(everyone), HISTORY)
+    nearest = UserIndex(features[:num_users])
+    return recommender.with_users(
+        group_layers=layers,
+        user_items=user_item_lists(users, histories.ravel(), num_users=everyone),
+        nearest_users=joined(nearest, UserIndex(features[num_users:]), num_users) if num_newcomers else nearest,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--releases", type=Path, required=True)
+    parser.add_argument("--users", type=int, default=22_363)
+    parser.add_argument("--newcomers", type=int, default=0)
+    parser.add_argument("--refreshes", type=int, default=1000)
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    release = open_release(options.releases)
+    recommender = crowded(release, options.users, options.newcomers, rng)
+    taken = []
+    found = 0
+    for k in range(options.refreshes + 20):
+        history = rng.integers(0, len(release.catalogue), size=HISTORY).tolist()
+        began = time.perf_counter()
+        interests = rounded(recommender.read([history], [-1]))
+        payload = encode(interests, version=str(k), release_id="r", crowd="c")
+        taken.append((time.perf_counter() - began) * 1e3)
+        found += int((interests.neighbours.users >= 0).sum())
+    kept = taken[20:]
+    dims = release.manifest.dimensions
+    about = {
+        "benchmark": "group_refresh",
+        **machine(),
+        "users": options.users,
+        "newcomers": options.newcomers,
+        "feature_width": dims.feature,
+        "neighbours_found": round(found / len(taken), 1),
+        "cached_bytes": len(payload),
+    }
+    result = {f"p{q}_ms": round(float(np.percentile(kept, q)), 3) for q in (50, 95, 99)}
+    for name, value in (about | result).items():
+        print(f"{name:20} {value}")
+    print(json.dumps({**about, **result, "target_p95_ms": TARGET_P95_MS}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""How close the LLM path comes to the ideal: 1,000 items, a loopback server that takes 50 ms per answer, 64 in flight.
+
+    python benchmarks/reason_llm.py [--items 1000] [--latency-ms 50] [--concurrency 64]
+
+The server runs in a process of its own (`tests/offline/llm_server.py`). Ideal: calls × latency / concurrency. Times the
+chains, the client and the ledger (each answer on disk before the next step), not the attribute reasoner's fallback.
+Ends in one JSON line.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from offline.config import ReasonConfig
+from offline.reason import event_loop
+from offline.reason.asking import Asker
+from offline.reason.calling import Caller
+from offline.reason.chains import ITEM_PROMPTS, reason_item
+from offline.reason.client import OpenAIClient
+from offline.reason.ledger import Ledger
+from offline.reason.tally import Tally
+
+SERVER = Path(__file__).parents[1] / "tests" / "offline" / "llm_server.py"
+
+
+async def reason_items(config: ReasonConfig, folder: Path, num_items: int) -> tuple[float, float, Tally]:
+    """Wall and CPU seconds of this process."""
+    client = OpenAIClient(config)
+    caller = Caller(client, concurrency=config.concurrency, max_attempts=2, max_server_failures=5, back_off_s=1.0)
+    ledger = Ledger(folder / "ledger.sqlite3", model=config.model)
+    await ledger.start()
+    tally = Tally()
+    asker = Asker(model=config.model, caller=caller, ledger=ledger, tally=tally)
+    items: list[dict[str, Any]] = [
+        {"title": f"Product {row} " + "with a title of the usual length " * 2, "brand": "Brand", "price": "$9.99"}
+        for row in range(num_items)
+    ]
+    waiting = iter(items)
+
+    async def work() -> None:
+        for item in waiting:
+            await reason_item(asker, item)
+
+    started, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(work() for _ in range(config.concurrency)))
+    took = time.perf_counter() - started, time.process_time() - cpu
+    await ledger.close()
+    await client.close()
+    return *took, tally
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=1000)
+    parser.add_argument("--latency-ms", type=float, default=50.0)
+    parser.add_argument("--concurrency", type=int, default=64)
+    options = parser.parse_args()
+    command = [sys.executable, str(SERVER), "0", str(options.latency_ms / 1000)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        try:
+            assert server.stdout is not None
+            config = ReasonConfig(base_url=server.stdout.readline().strip(), concurrency=options.concurrency)
+            wall_s, cpu_s, tally = event_loop.run(reason_items(config, Path(folder), options.items))
+        finally:
+            server.kill()
+    calls = options.items * len(ITEM_PROMPTS)
+    ideal_s = calls * options.latency_ms / 1000 / options.concurrency
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(json.dumps({
+        "items": options.items, "calls": calls, "paid": tally.calls, "wall_s": round(wall_s, 2),
+        "cpu_s": round(cpu_s, 2), "ideal_s": round(ideal_s, 2), "ratio": round(wall_s / ideal_s, 2),
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

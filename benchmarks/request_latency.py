@@ -1,0 +1,113 @@
+"""How long does one request take that needs the model? Over HTTP, one client, every request another user.
+
+    python benchmarks/request_latency.py --releases var/demo/releases [--requests 500]
+
+Starts the service on the release with the embedded store, warms it up, then asks for distinct known users one after the
+other, so that no cache can answer. Prints the machine, p50/p95/p99 of the whole call, and one JSON line.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import polars as pl
+
+WARM_UP = 50
+
+
+def machine() -> dict[str, object]:
+    """What the figures were measured on."""
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.processor(),
+    )
+    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
+
+
+def start_service(releases: Path, state: str) -> tuple["subprocess.Popen[bytes]", int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "service", "--releases", str(releases), "--port", str(port), "--state-dir", state]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(600):
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == 200:
+                return process, port
+        except OSError:
+            pass
+        time.sleep(0.1)
+    process.kill()
+    sys.exit("the service did not get ready")
+
+
+def timed_calls(port: int, users: list[str]) -> list[float]:
+    """Milliseconds of each `GET /recommend/{user}?n=10`, on one connection that is kept."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    times = []
+    for user in users:
+        started = time.perf_counter()
+        connection.request("GET", f"/recommend/{quote(user, safe='')}?n=10")
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+        times.append((time.perf_counter() - started) * 1000)
+        if response.status != 200 or len(answer["items"]) != 10 or answer["meta"]["source"] != "sequence":
+            sys.exit(f"user {user!r} was answered {response.status} from {answer.get('meta')}: not what is measured")
+    return times
+
+
+def percentiles(times: list[float]) -> dict[str, float]:
+    return {f"p{q}": round(float(np.percentile(times, q)), 2) for q in (50, 95, 99)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--releases", type=Path, required=True)
+    parser.add_argument("--requests", type=int, default=500)
+    arguments = parser.parse_args()
+    release = (arguments.releases / "current").resolve()
+    manifest = json.loads((release / "manifest.json").read_text())
+    known = pl.read_parquet(release / "histories.parquet").filter(pl.col("item_ids").list.len() > 0)["user_index"]
+    users = pl.read_parquet(release / "users.parquet")["user_id"].gather(known.cast(pl.UInt32)).to_list()
+    np.random.default_rng(0).shuffle(users)
+    with tempfile.TemporaryDirectory() as state:
+        process, port = start_service(arguments.releases, state)
+        try:
+            timed_calls(port, users[:WARM_UP])
+            times = timed_calls(port, users[WARM_UP : WARM_UP + arguments.requests])
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+    result = {
+        "benchmark": "request_latency",
+        "machine": machine(),
+        "preset": manifest["preset"],
+        "items": manifest["counts"]["num_items"],
+        "users": manifest["counts"]["num_users"],
+        "beams": manifest["decoding"]["num_beams"],
+        "requests": len(times),
+        "http_ms": percentiles(times),
+    }
+    print(f"{result['machine']}")
+    print(f"{len(times)} requests, each of another user, n=10: {result['http_ms']} ms")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

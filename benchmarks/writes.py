@@ -1,0 +1,173 @@
+"""How many events does one service take in, and how soon are they seen? Over HTTP, with a Redis that syncs every write.
+
+    python benchmarks/writes.py --releases var/demo/releases [--seconds 10] [--clients 8]
+
+Starts redis-server as docker/redis.conf configures it and the service before it, both on loopback, then measures
+    batches   events per second, posted 50 at a time
+    single    events per second, posted one at a time
+    visible   milliseconds from sending an event to having read an answer that shows it, one after the other
+Prints the machine and one JSON line. Disk and CPU are shared by everything here: run it on a quiet machine.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+REDIS_CONF = Path(__file__).parents[1] / "docker" / "redis.conf"
+BATCH = 50
+TARGETS = {"batches_events_per_s": 1500, "single_events_per_s": 300, "visible_p95_ms": 25}
+
+
+def machine() -> dict[str, object]:
+    """What the figures were measured on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), platform.processor())
+    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(command: list[str], ready: Callable[[], bool], **environment: str) -> Iterator[None]:
+    process = subprocess.Popen(
+        command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        end = time.monotonic() + 60
+        while not ready():
+            if process.poll() is not None or time.monotonic() > end:
+                sys.exit(f"{command[0]} did not get ready")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Client:
+    """One connection that stays open."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._connection.connect()
+        # A request is sent in two parts: the second must not wait for the first one's acknowledgement.
+        self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def post(self, events: list[dict[str, object]]) -> int:
+        """The number of events that were accepted."""
+        body = json.dumps({"events": events})
+        self._connection.request("POST", "/interactions", body, {"Content-Type": "application/json"})
+        accepted: int = json.loads(self._connection.getresponse().read())["accepted"]
+        return accepted
+
+    def get(self, path: str) -> dict[str, object]:
+        self._connection.request("GET", path)
+        answer: dict[str, object] = json.loads(self._connection.getresponse().read())
+        return answer
+
+
+def is_ready(port: int) -> bool:
+    if not listens(port):
+        return False
+    return Client(port).get("/readyz").get("status") == "ready"
+
+
+def throughput(port: int, items: list[str], *, batch: int, clients: int, seconds: float) -> float:
+    """Accepted events per second."""
+    accepted = [0] * clients
+    began = time.monotonic()
+
+    def run(number: int) -> None:
+        client, k = Client(port), 0
+        while time.monotonic() - began < seconds:
+            events: list[dict[str, object]] = [
+                {"user_id": f"u{number}-{(k + j) % 500}", "item_id": items[(k + j) % len(items)], "event": "view"}
+                for j in range(batch)
+            ]
+            accepted[number] += client.post(events)
+            k += batch
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(accepted) / (time.monotonic() - began)
+
+
+def write_to_visible(port: int, items: list[str], seconds: float) -> list[float]:
+    """Milliseconds each."""
+    client, taken = Client(port), []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        user_id, item = uuid.uuid4().hex, items[len(taken) % len(items)]
+        began = time.perf_counter()
+        client.post([{"user_id": user_id, "item_id": item}])
+        if client.get(f"/users/{user_id}")["history"] != [item]:
+            sys.exit("an accepted event was not in the next read")
+        taken.append((time.perf_counter() - began) * 1e3)
+    return taken
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--releases", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--clients", type=int, default=8)
+    options = parser.parse_args()
+    binary = shutil.which("redis-server") or sys.exit("redis-server is not installed")
+    lines = (options.releases / "current" / "items.jsonl").read_text().splitlines()
+    items = [json.loads(line)["item_id"] for line in lines]
+    redis_port, port = free_port(), free_port()
+    # Beside the releases, not in a temporary folder: that may be memory, where syncing costs nothing.
+    with tempfile.TemporaryDirectory(dir=options.releases, prefix=".writes-") as folder:
+        server = [binary, str(REDIS_CONF), "--port", str(redis_port), "--bind", "127.0.0.1", "--dir", folder]
+        service = [sys.executable, "-m", "service", "--releases", str(options.releases), "--port", str(port)]
+        url = f"redis://127.0.0.1:{redis_port}/0"
+        with (
+            running(server, lambda: listens(redis_port)),
+            running(service, lambda: is_ready(port), REDIS_URL=url, ISRF_LOG_LEVEL="WARNING"),
+        ):
+            throughput(port, items, batch=BATCH, clients=options.clients, seconds=1)
+            batches = throughput(port, items, batch=BATCH, clients=options.clients, seconds=options.seconds)
+            single = throughput(port, items, batch=1, clients=options.clients, seconds=options.seconds)
+            visible = write_to_visible(port, items, options.seconds)
+    found = {
+        "batches_events_per_s": round(batches),
+        "single_events_per_s": round(single),
+        "visible_p50_ms": round(float(np.percentile(visible, 50)), 2),
+        "visible_p95_ms": round(float(np.percentile(visible, 95)), 2),
+    }
+    about = {"benchmark": "writes", **machine(), "clients": options.clients, "items": len(items)}
+    for name, value in (about | found).items():
+        print(f"{name:24} {value}")
+    print(json.dumps({**about, **found, "targets": TARGETS}))
+
+
+if __name__ == "__main__":
+    main()

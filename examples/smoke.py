@@ -1,0 +1,112 @@
+"""The calls a shop makes, against a service of our own start: prints four answers, exits 0 only if all are right.
+
+    python examples/smoke.py --releases var/demo/releases --data var/demo/data
+
+It asks for a known shopper and an unknown one, posts an interaction of the known one, and asks again.
+"""
+
+import argparse
+import csv
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+START_TIMEOUT_S = 60.0
+
+
+def call(base: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """GET, or POST where there is a body; the decoded answer."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(base + path, data=data, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        answer: dict[str, Any] = json.load(response)
+        return answer
+
+
+def show(title: str, answer: dict[str, Any]) -> None:
+    print(f"\n== {title}\n{json.dumps(answer, indent=2, ensure_ascii=False)}")
+
+
+def wait_until_ready(base: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            sys.exit(f"the service ended with status {process.returncode} before it was ready")
+        try:
+            call(base, "/readyz")
+            return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.2)
+    sys.exit(f"the service was not ready after {START_TIMEOUT_S:.0f} s")
+
+
+def histories(data: Path) -> dict[str, set[str]]:
+    taken: dict[str, set[str]] = defaultdict(set)
+    with (data / "interactions.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row.get("event") in (None, "", "purchase"):
+                taken[row["user_id"]].add(row["item_id"])
+    return taken
+
+
+def converse(base: str, bought: dict[str, set[str]]) -> list[str]:
+    """Makes the calls; returns what is wrong with the answers."""
+    wrong = []
+    shopper = sorted(bought)[0]
+    known = call(base, f"/recommend/{shopper}?n=5")
+    show(f"GET /recommend/{shopper}?n=5   (a known shopper)", known)
+    first = [item["item_id"] for item in known["items"]]
+    if len(first) != 5 or set(first) & bought[shopper]:
+        wrong.append("the known shopper needs five items, none bought before")
+
+    unknown = call(base, "/recommend/a-visitor-nobody-knows?n=5")
+    show("GET /recommend/a-visitor-nobody-knows?n=5", unknown)
+    if len(unknown["items"]) != 5 or unknown["meta"]["source"] != "popular":
+        wrong.append("the unknown shopper needs five popular items")
+
+    event = {"event_id": "smoke-1", "user_id": shopper, "item_id": first[0], "event": "purchase"}
+    posted = call(base, "/interactions", {"events": [event]})
+    show("POST /interactions   (the shopper buys the first item)", posted)
+    if [result["status"] for result in posted["results"]] != ["accepted"]:
+        wrong.append("the purchase was not accepted")
+
+    again = call(base, f"/recommend/{shopper}?n=5")
+    show(f"GET /recommend/{shopper}?n=5   (again)", again)
+    second = [item["item_id"] for item in again["items"]]
+    if len(second) != 5 or first[0] in second or again["meta"]["user_version"] == known["meta"]["user_version"]:
+        wrong.append("the second answer must know of the purchase")
+    return wrong
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--releases", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    arguments = parser.parse_args()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as state:
+        command = [sys.executable, "-m", "service", "--releases", str(arguments.releases), "--port", str(port)]
+        process = subprocess.Popen([*command, "--state-dir", state], stderr=subprocess.DEVNULL)
+        try:
+            base = f"http://127.0.0.1:{port}"
+            wait_until_ready(base, process)
+            wrong = converse(base, histories(arguments.data))
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+    print("\n" + ("all four answers are right" if not wrong else "WRONG: " + "; ".join(wrong)))
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Releases that are really trained, once a session and shared by all test processes."""
+
+import fcntl
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from offline.config import build_config
+from offline.demo_shop import generate
+from offline.publish import publish
+from tests.shops import run_stages
+
+
+def _shared(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first test process to come fills and the others wait for."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if base.name.startswith("popen-") else base
+    folder = root / name
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "finished").exists():
+            make(folder)
+            (folder / "finished").touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo shop's two files, with fewer shoppers."""
+
+    def make(folder: Path) -> None:
+        generate(folder / "data", seed=0, num_shoppers=600)
+
+    return _shared(tmp_path_factory, "demo-shop", make) / "data"
+
+
+@pytest.fixture(scope="session")
+def demo_release(tmp_path_factory: pytest.TempPathFactory, demo_shop: Path) -> Path:
+    """A releases folder with one release of the demo shop and `current` pointing to it; shared: do not change it."""
+
+    def make(folder: Path) -> None:
+        config = build_config("demo", None, ("train.epochs=2", "graph.epochs=4", "evaluate.bootstrap_samples=50"))
+        publish(run_stages("export", demo_shop, folder, config)["export"], folder)
+
+    return _shared(tmp_path_factory, "demo-release", make)

@@ -1,0 +1,97 @@
+"""The losses, by hand on small numbers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from isrf.nn.losses import alignment_loss, candidate_loss, dense_loss, generation_loss, sampled_dense_loss
+from isrf.nn.siblings import Siblings
+from isrf.trie import build_trie
+
+
+def test_generation_is_the_mean_over_samples_and_levels_among_siblings() -> None:
+    """Level 1 chooses among four equal codes, level 2 between a code of weight 5 and one of weight 1."""
+    logits = torch.zeros(1, 2, 4)
+    logits[0, 1, 3] = math.log(5.0)
+    siblings = torch.tensor([[[True, True, True, True], [False, True, False, True]]])
+    by_hand = (math.log(4) - math.log(5 / 6)) / 2
+    assert generation_loss(logits, torch.tensor([[0, 3]]), siblings).item() == pytest.approx(by_hand)
+
+
+def test_siblings_are_the_codes_after_the_same_prefix() -> None:
+    semantic_ids = np.array([[0, 0], [0, 2], [2, 1], [2, 0]], dtype=np.int32)
+    siblings = Siblings.of(build_trie(semantic_ids, 3), torch.device("cpu"))
+    mask = siblings.mask(torch.tensor([1, 2, 1]), 3).tolist()
+    both, first, last = [True, False, True], [True, False, True], [True, True, False]
+    assert mask == [[both, first], [both, last], [both, first]]
+
+
+def test_dense_is_the_softmax_over_all_items() -> None:
+    query = torch.tensor([[1.0, 0.0]])
+    vectors = torch.tensor([[math.log(3.0), 9.0], [0.0, 9.0], [0.0, -9.0]])
+    assert dense_loss(query, vectors, torch.tensor([0])).item() == pytest.approx(-math.log(3 / 5))
+
+
+def test_sampling_the_whole_catalogue_once_is_the_full_softmax() -> None:
+    torch.manual_seed(0)
+    query, vectors, target = torch.randn(5, 3), torch.randn(11, 3), torch.tensor([0, 3, 3, 10, 7])
+    collision = torch.arange(11)[None] == target[:, None]
+    sampled = sampled_dense_loss(query, vectors[target], vectors, collision=collision, num_items=11)
+    torch.testing.assert_close(sampled, dense_loss(query, vectors, target))
+
+
+def test_sampled_negatives_stand_for_the_whole_catalogue() -> None:
+    query, vectors = torch.zeros(1, 2), torch.zeros(10, 2)
+    collision = torch.zeros(1, 10, dtype=torch.bool)
+    loss = sampled_dense_loss(query, vectors[:1], vectors, collision=collision, num_items=1000)
+    assert loss.item() == pytest.approx(math.log(1001))
+
+
+def test_a_candidate_that_repeats_the_target_does_not_count() -> None:
+    candidates = torch.zeros(1, 4, 2)
+    collision = torch.tensor([[False, True, False, False]])
+    assert candidate_loss(torch.zeros(1, 2), candidates, collision).item() == pytest.approx(math.log(3))
+
+
+def align(pulled: torch.Tensor, anchor: torch.Tensor, users: list[int], valid: list[bool]) -> torch.Tensor:
+    return alignment_loss(pulled, anchor, valid=torch.tensor(valid), users=torch.tensor(users), temperature=0.5)
+
+
+def test_alignment_by_hand() -> None:
+    """Cosines 1 and 0 at temperature 0.5: two logits, 2 and 0; lengths do not matter."""
+    pulled = torch.tensor([[3.0, 0.0], [0.0, 0.1]])
+    loss = align(pulled, torch.eye(2), [0, 1], [True, True])
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-2)), rel=1e-5)
+
+
+def test_only_the_pulled_side_moves() -> None:
+    pulled, anchor = torch.randn(3, 4, requires_grad=True), torch.randn(3, 4, requires_grad=True)
+    align(pulled, anchor, [0, 1, 2], [True] * 3).backward()
+    assert pulled.grad is not None
+    assert pulled.grad.abs().sum() > 0
+    assert anchor.grad is None
+
+
+def test_the_same_users_other_samples_are_no_negatives() -> None:
+    pulled, anchor = torch.randn(3, 4), torch.randn(3, 4)
+    alone = align(pulled[:1], anchor[:1], [7], [True])
+    assert alone.item() == 0.0  # no negative at all
+    both = align(pulled[:2], anchor[:2], [7, 7], [True, True])
+    assert both.item() == 0.0
+    assert align(pulled[:2], anchor[:2], [7, 8], [True, True]).item() > 0.0
+
+
+def test_samples_without_a_group_take_no_part() -> None:
+    torch.manual_seed(1)
+    pulled, anchor = torch.randn(4, 3), torch.randn(4, 3)
+    masked = align(pulled, anchor, [0, 1, 2, 3], [True, True, False, True])
+    kept = [0, 1, 3]
+    torch.testing.assert_close(masked, align(pulled[kept], anchor[kept], kept, [True] * 3))
+    zeros = torch.zeros(2, 3, requires_grad=True)
+    nothing = align(zeros, torch.zeros(2, 3), [0, 1], [False, False])
+    nothing.backward()
+    assert nothing.item() == 0.0
+    assert zeros.grad is not None
+    assert torch.isfinite(zeros.grad).all()

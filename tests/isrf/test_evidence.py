@@ -1,0 +1,112 @@
+"""Evidence channels say what the training sequences say, counted by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isrf.evidence import (
+    COOCCURRENCE_ITEMS,
+    NOTHING,
+    SparseLists,
+    cooccurrence_lists,
+    group_evidence,
+    item_evidence,
+    sparse_lists,
+    transition_lists,
+    user_item_lists,
+)
+
+USERS = np.array([0, 0, 0, 1, 1])
+ITEMS = np.array([0, 1, 2, 0, 2])
+
+
+def row(lists: SparseLists, index: int) -> dict[int, float]:
+    part = lists.row(index)
+    return dict(zip(lists.indices[part].tolist(), lists.weights[part].tolist(), strict=True))
+
+
+def test_transitions_count_what_followed_nearer_steps_heavier() -> None:
+    lists = transition_lists(USERS, ITEMS, num_items=4, window=2, length=10)
+    # After item 0: item 1 one step later, item 2 two steps later (1/2) and one step later.
+    assert row(lists, 0) == pytest.approx({2: 1.5 / 2.5, 1: 1.0 / 2.5})
+    assert row(lists, 1) == pytest.approx({2: 1.0})
+    assert row(lists, 2) == {}
+    assert row(lists, 3) == {}
+
+
+def test_a_transition_never_crosses_from_one_user_to_the_next() -> None:
+    lists = transition_lists(np.array([0, 1]), np.array([0, 1]), num_items=2, window=3, length=10)
+    assert len(lists.indices) == 0
+
+
+def test_cooccurrence_is_symmetric_in_counts_and_normalised() -> None:
+    lists = cooccurrence_lists(USERS, ITEMS, num_items=3, length=10)
+    long, short = 1 / np.log2(5), 1 / np.log2(4)
+    with_two = (long + short) / np.sqrt(2 * 2)
+    with_one = long / np.sqrt(2 * 1)
+    assert row(lists, 0) == pytest.approx({2: with_two / (with_two + with_one), 1: with_one / (with_two + with_one)})
+
+
+def test_cooccurrence_reads_the_latest_distinct_items_of_a_reseller() -> None:
+    count = COOCCURRENCE_ITEMS
+    # Item 0 stands first and again last: it counts as late. Item 1 is the one too many.
+    items = np.array([*range(count + 1), 0])
+    lists = cooccurrence_lists(np.zeros(len(items), np.int64), items, num_items=count + 1, length=count)
+    assert row(lists, 1) == {}
+    assert set(row(lists, 0)) == set(range(2, count + 1))
+    assert len(lists.indices) == count * (count - 1)
+
+
+def test_lists_keep_the_heaviest_and_break_ties_by_row() -> None:
+    lists = sparse_lists(
+        np.array([0, 0, 0, 0]), np.array([3, 1, 2, 2]), np.array([1.0, 1.0, 0.75, 0.75]), num_rows=2, length=2
+    )
+    assert lists.indices.tolist() == [2, 1]
+    assert lists.weights.tolist() == pytest.approx([0.6, 0.4])
+    assert lists.indptr.tolist() == [0, 2, 2]
+
+
+def test_an_items_channel_weighs_the_last_items_by_age() -> None:
+    lists = transition_lists(USERS, ITEMS, num_items=4, window=1, length=10)
+    found = item_evidence(lists, [1, 0], limit=10)
+    # Last item 0 (age 0, weight 1): half to item 1, half to item 2. Before it item 1 (weight 0.7): all to item 2.
+    assert found.items.tolist() == [1, 2]
+    np.testing.assert_allclose(found.probability, [0.5 / 1.7, 1.2 / 1.7], rtol=1e-6)
+
+
+def test_an_empty_history_has_no_evidence() -> None:
+    lists = transition_lists(USERS, ITEMS, num_items=4, window=1, length=10)
+    assert item_evidence(lists, [], limit=10) is NOTHING
+
+
+def test_the_group_channel_weighs_neighbours_by_similarity_and_items_by_recency() -> None:
+    lists = user_item_lists(USERS, ITEMS, num_users=3)
+    np.testing.assert_allclose(lists.weights, [0.64, 0.8, 1.0, 0.8, 1.0], rtol=1e-6)
+    found = group_evidence(lists, np.array([1, 0, -1]), np.array([1.0, 0.5, 0.0], dtype=np.float32), limit=10)
+    weights = np.array([0.8 + 0.64 / 16, 0.8 / 16, 1.0 + 1.0 / 16])
+    assert found.items.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(found.probability, weights / weights.sum(), rtol=1e-6)
+
+
+def test_a_user_without_neighbours_has_no_group_evidence() -> None:
+    lists = user_item_lists(USERS, ITEMS, num_users=3)
+    assert group_evidence(lists, np.array([-1]), np.array([0.0], dtype=np.float32), limit=5) is NOTHING
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=40), st.integers(1, 4))
+def test_every_list_is_a_distribution_of_bounded_length(pairs: list[tuple[int, int]], length: int) -> None:
+    pairs.sort(key=lambda pair: pair[0])
+    users = np.array([u for u, _ in pairs], dtype=np.int64)
+    items = np.array([i for _, i in pairs], dtype=np.int64)
+    for lists in (
+        transition_lists(users, items, num_items=8, window=3, length=length),
+        cooccurrence_lists(users, items, num_items=8, length=length),
+    ):
+        sizes = np.diff(lists.indptr)
+        assert len(sizes) == 8
+        assert sizes.max(initial=0) <= length
+        for item in range(8):
+            weights = lists.weights[lists.row(item)]
+            assert item not in lists.indices[lists.row(item)]
+            assert len(weights) == 0 or weights.sum() == pytest.approx(1.0, abs=1e-5)

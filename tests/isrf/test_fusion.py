@@ -1,0 +1,102 @@
+"""Fusion is a weighted sum of logs, worked out by hand; its weights are found on validation."""
+
+import numpy as np
+import pytest
+
+from isrf.bundle import FusionWeights
+from isrf.evidence import NOTHING, Evidence
+from isrf.fusion import CHANNELS, DEFAULT_FUSION, EVIDENCE_CHANNELS, channel_order, choose_weights, fuse, gather
+
+
+def weights(**given: float) -> FusionWeights:
+    return FusionWeights(
+        weights={name: given.get(name, 0.0) for name in CHANNELS},
+        epsilons=dict.fromkeys(EVIDENCE_CHANNELS, 0.01),
+        beam_gap=1.0,
+    )
+
+
+def candidates():
+    return gather(
+        np.array([2, 5, 9]),
+        (np.array([9, -1]), np.array([-3.0, -np.inf], dtype=np.float32)),
+        dense=np.array([-1.0, -2.0, -4.0], dtype=np.float32),
+        explicit=np.array([-2.0, -2.5, -2.25], dtype=np.float32),
+        evidence={
+            "group": Evidence(np.array([5, 7]), np.array([0.5, 0.5], dtype=np.float32)),
+            "transition": NOTHING,
+            "cooccurrence": NOTHING,
+            "content": NOTHING,
+        },
+    )
+
+
+def test_an_item_no_beam_reached_counts_as_the_lowest_beam_less_the_gap() -> None:
+    fused = fuse(candidates(), weights(generative=1.0))
+    assert fused.items.tolist() == [9, 2, 5]
+    np.testing.assert_allclose(fused.scores, [-3.0, -4.0, -4.0])
+
+
+def test_the_score_is_the_weighted_sum_of_logs() -> None:
+    fused = fuse(candidates(), weights(dense=2.0, group=0.5))
+    by_hand = {
+        2: 2.0 * -1.0 + 0.5 * np.log(0.01),
+        5: 2.0 * -2.0 + 0.5 * np.log(0.51),
+        9: 2.0 * -4.0 + 0.5 * np.log(0.01),
+    }
+    assert fused.items.tolist() == sorted(by_hand, key=lambda item: -by_hand[item])
+    np.testing.assert_allclose(fused.scores, [by_hand[item] for item in fused.items.tolist()], rtol=1e-5)
+
+
+def test_the_explicit_channel_scores_every_candidate() -> None:
+    assert fuse(candidates(), weights(explicit=1.0)).items.tolist() == [2, 9, 5]
+
+
+def test_the_source_is_the_channel_that_lifts_an_item_most() -> None:
+    fused = fuse(candidates(), weights(dense=0.5, group=1.0, generative=1.0))
+    assert dict(zip(fused.items.tolist(), fused.sources, strict=True)) == {2: "dense", 5: "group", 9: "generative"}
+
+
+def test_no_candidates_give_an_empty_answer() -> None:
+    empty = gather(
+        np.zeros(0, np.int64),
+        (np.array([-1]), np.array([-np.inf], dtype=np.float32)),
+        dense=np.zeros(0, np.float32),
+        explicit=np.zeros(0, np.float32),
+        evidence=dict.fromkeys(EVIDENCE_CHANNELS, NOTHING),
+    )
+    assert fuse(empty, DEFAULT_FUSION).sources == []
+
+
+def test_a_channels_own_list_holds_only_what_it_says_something_of() -> None:
+    assert channel_order(candidates(), CHANNELS.index("generative")).tolist() == [9]
+    assert channel_order(candidates(), CHANNELS.index("dense")).tolist() == [2, 5, 9]
+    assert channel_order(candidates(), CHANNELS.index("group")).tolist() == [5]
+
+
+def test_the_choice_finds_the_channel_that_knows() -> None:
+    rng = np.random.default_rng(0)
+    sample, targets = [], []
+    for _ in range(60):
+        target = int(rng.integers(20))
+        sample.append(
+            gather(
+                np.arange(20),
+                (np.array([-1]), np.array([-np.inf], dtype=np.float32)),
+                dense=rng.normal(size=20).astype(np.float32),
+                explicit=rng.normal(size=20).astype(np.float32),
+                evidence={
+                    **dict.fromkeys(EVIDENCE_CHANNELS, NOTHING),
+                    "content": Evidence(np.array([target]), np.ones(1, "f")),
+                },
+            )
+        )
+        targets.append(target)
+    choice = choose_weights(sample, np.array(targets), start=weights(dense=1.0))
+    assert choice.ndcg_at_10 == pytest.approx(1.0)
+    assert choice.fusion.weights["content"] > 0
+
+
+def test_a_target_that_is_no_candidate_is_a_miss() -> None:
+    choice = choose_weights([candidates()], np.array([4]), start=DEFAULT_FUSION)
+    assert choice.ndcg_at_10 == 0.0

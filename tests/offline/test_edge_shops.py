@@ -1,0 +1,109 @@
+"""Shops at the edge of the contract get a release that opens, or an error that says what to do."""
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isrf.errors import DataError, IsrfError
+from isrf.recommend import RankRequest
+from offline.publish import publish
+from offline.release import open_release
+from tests.shops import Event, run_stages, write_shop
+
+HOSTILE = ("a/b", "c#d", "e?f", "g%20h", "i j", "ü–ñ", "日本", "x&y=1", "..", "'; DROP")
+
+
+def events(users: int, items: Sequence[str], length: int) -> list[Event]:
+    rng = random.Random(0)
+    return [(f"u{user}", item, t) for user in range(users) for t, item in enumerate(rng.sample(items, length))]
+
+
+def serve(folder: Path, shop: Path) -> list[list[int]]:
+    """Trains, publishes, opens, and asks for ten items per history; the lists."""
+    release = open_release(publish(run_stages("export", shop, folder / "releases")["export"], folder / "releases"))
+    recommender, num_items = release.recommender, release.manifest.counts.num_items
+    histories = [[], [0], [1, 0]]
+    allowed = np.ones(num_items, dtype=np.bool_)
+    requests = [RankRequest(history=history, n=10, allowed=allowed) for history in histories]
+    answers = recommender.rank(requests, recommender.read(histories, [-1] * 3))
+    lists = [[item.item_index for item in answer.items] for answer in answers]
+    assert all(len(set(items)) == len(items) == min(10, num_items) for items in lists)
+    return lists
+
+
+def test_fewer_items_than_beams(tmp_path: Path) -> None:
+    items = [f"i{row}" for row in range(4)]
+    catalogue = [{"item_id": item, "title": f"Cup {item}"} for item in items]
+    serve(tmp_path, write_shop(tmp_path / "shop", events(6, items, 4), catalogue))
+
+
+def test_identical_items(tmp_path: Path) -> None:
+    items = [f"i{row}" for row in range(120)]
+    catalogue = [
+        {"item_id": i, "title": "The same cup", "brand": "B", "categories": ["Cups"], "price": 3} for i in items
+    ]
+    serve(tmp_path, write_shop(tmp_path / "shop", events(50, items, 6), catalogue))
+
+
+def test_items_of_which_nothing_but_the_id_is_known(tmp_path: Path) -> None:
+    items = [f"i{row}" for row in range(30)]
+    shop = write_shop(tmp_path / "shop", events(50, items, 6), [{"item_id": item} for item in items])
+    serve(tmp_path, shop)
+
+
+def test_hostile_ids_come_through_unchanged(tmp_path: Path) -> None:
+    catalogue = [{"item_id": item, "title": f"Lamp {row % 3}"} for row, item in enumerate(HOSTILE)]
+    taken = [(f"{HOSTILE[int(user[1:]) % 10]} {user}", item, t) for user, item, t in events(40, HOSTILE, 5)]
+    serve(tmp_path, write_shop(tmp_path / "shop", taken, catalogue))
+    lines = (tmp_path / "releases" / "current" / "items.jsonl").read_text().splitlines()
+    assert {json.loads(line)["item_id"] for line in lines} == set(HOSTILE)
+
+
+def test_items_without_interactions_can_be_recommended(tmp_path: Path) -> None:
+    items = [f"i{row}" for row in range(12)]
+    catalogue = [{"item_id": i, "title": f"Cup of {('oak', 'clay', 'tin')[row % 3]}"} for row, i in enumerate(items)]
+    lists = serve(tmp_path, write_shop(tmp_path / "shop", events(30, items[:8], 5), catalogue))
+    assert any(len(items) == 10 for items in lists)  # of eight that anyone took
+
+
+@pytest.mark.parametrize(("num_events", "code"), [(1, "data.too_few_items"), (2, "data.no_held_out_users")])
+def test_too_little_to_learn_from_is_an_error_that_says_so(tmp_path: Path, num_events: int, code: str) -> None:
+    items = [f"i{row}" for row in range(num_events)]
+    catalogue = [{"item_id": item, "title": "Cup"} for item in items]
+    with pytest.raises(DataError) as error:
+        run_stages("export", write_shop(tmp_path / "shop", events(5, items, num_events), catalogue), tmp_path / "r")
+    assert error.value.code == code
+    assert error.value.fix
+
+
+def test_histories_too_short_to_learn_an_order_from_are_named(tmp_path: Path) -> None:
+    items = [f"i{row}" for row in range(8)]
+    catalogue = [{"item_id": item, "title": f"Cup {item}"} for item in items]
+    with pytest.raises(IsrfError) as error:
+        run_stages("export", write_shop(tmp_path / "shop", events(20, items, 3), catalogue), tmp_path / "r")
+    assert error.value.code == "train.no_samples"
+    assert "four interactions" in error.value.fix
+
+
+def test_in_a_shop_of_views_and_purchases_what_was_only_viewed_can_be_recommended(tmp_path: Path) -> None:
+    """As in serving: the list leaves out what was bought, and the purchase that follows a view is a hit, not a miss."""
+    rng = random.Random(1)
+    rows = []
+    for user in range(60):
+        taken = rng.sample(range(user % 2 * 10, user % 2 * 10 + 10), 4)
+        rows += [
+            f"u{user},i{item},{step * 10 + place},{kind}"
+            for step, item in enumerate(taken)
+            for place, kind in enumerate(("view", "cart", "purchase"))
+        ]
+    shop = write_shop(tmp_path / "shop", [], [{"item_id": f"i{i}", "title": f"Cup {i // 10}"} for i in range(20)])
+    (shop / "interactions.csv").write_text("user_id,item_id,timestamp,event\n" + "\n".join(rows) + "\n")
+    outputs = run_stages("evaluate", shop, tmp_path / "releases")
+    evaluation = json.loads((outputs["evaluate"] / "evaluation.json").read_text())
+    assert "bought items excluded" in evaluation["protocol"]
+    assert evaluation["test"]["fused"]["HR@10"] > 0.5
+    assert evaluation["valid"]["fused"]["HR@10"] > 0.5

@@ -1,0 +1,585 @@
+"""Ingest against files as shops really send them: what is kept, what is refused, and that numbering says nothing."""
+
+import json
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.progress import Progress
+
+from isrf.errors import DataError
+from offline.config import build_config
+from offline.context import StageContext
+from offline.demo_shop import generate
+from offline.ingest import run
+from offline.ingest.bad_rows import BadRows
+from offline.ingest.files import read_lines
+
+TABLES = ("items", "users", "train", "heldout", "excluded")
+ITEMS = [{"item_id": item, "title": f"Title {item}"} for item in "abcde"]
+HEADER = "user_id,item_id,timestamp"
+GOOD = ["u,a,1", "u,b,2", "u,c,3", "v,a,5", "v,d,4", "v,b,6"]
+GOOD_TEXT = "\n".join([HEADER, *GOOD])
+
+
+class Result:
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.report: dict[str, Any] = json.loads((out / "report.json").read_text("utf-8"))
+        self.tables = {name: pl.read_parquet(out / f"{name}.parquet") for name in TABLES}
+        self.item_ids: list[str] = self.tables["items"]["item_id"].to_list()
+        self.user_ids: list[str] = self.tables["users"]["user_id"].to_list()
+
+    def rows(self, table: str) -> dict[str, list[str]]:
+        """user_id → item_ids in order."""
+        histories: dict[str, list[str]] = {}
+        for user, item in self.tables[table].select("user_index", "item_index").iter_rows():
+            histories.setdefault(self.user_ids[user], []).append(self.item_ids[item])
+        return histories
+
+    def bad(self, file: str = "interactions.csv") -> dict[str, list[int]]:
+        return {kind: entry["lines"] for kind, entry in self.report["bad_rows"][file].items()}
+
+
+Ingest = Callable[..., Result]
+
+
+def ingest_folder(data: Path, out: Path, *assignments: str) -> Result:
+    out.mkdir(parents=True)
+    with Progress(disable=True) as progress:
+        run(
+            StageContext(
+                data=data,
+                inputs={},
+                out=out,
+                scratch=out,
+                config=build_config("demo", None, assignments),
+                progress=progress,
+            )
+        )
+    return Result(out)
+
+
+@pytest.fixture
+def ingest(tmp_path: Path) -> Ingest:
+    """Writes a shop's files as given and ingests them."""
+
+    def ingest(
+        interactions: str | bytes | pl.DataFrame | None = GOOD_TEXT,
+        *assignments: str,
+        items: str | bytes | list[Any] | pl.DataFrame | None = ITEMS,  # type: ignore[assignment]
+        bad: float | None = None,
+    ) -> Result:
+        shop = tmp_path / f"shop{len(list(tmp_path.iterdir()))}"
+        shop.mkdir()
+        if isinstance(items, list):
+            items = "\n".join(json.dumps(item) for item in items)
+        for stem, suffix, content in (("interactions", "csv", interactions), ("items", "jsonl", items)):
+            if isinstance(content, pl.DataFrame):
+                content.write_parquet(shop / f"{stem}.parquet")
+            elif content is not None:
+                (shop / f"{stem}.{suffix}").write_bytes(content.encode() if isinstance(content, str) else content)
+        if bad is not None:
+            assignments = (*assignments, f"ingest.max_bad_rows={bad}")
+        return ingest_folder(shop, shop / "out", *assignments)
+
+    return ingest
+
+
+def refused(ingest: Ingest, *args: Any, **kwargs: Any) -> DataError:
+    with pytest.raises(DataError) as caught:
+        ingest(*args, **kwargs)
+    assert caught.value.fix
+    return caught.value
+
+
+# --- the tables ---------------------------------------------------------------------------------------------------
+
+
+def test_last_is_test_before_it_validation_and_the_rest_training(ingest: Ingest) -> None:
+    result = ingest("\n".join([HEADER, *GOOD, "u,d,0", "w,e,9"]))
+    assert result.rows("train") == {"u": ["d", "a"], "v": ["d"], "w": ["e"]}
+    assert result.rows("heldout") == {"u": ["b", "c"], "v": ["a", "b"]}
+    assert result.tables["heldout"]["split"].to_list() == ["valid", "test"] * 2
+    assert result.report["counts"] == {
+        "items": 5,
+        "items_without_training_events": 2,
+        "users": 3,
+        "interactions": 8,
+        "train": 4,
+        "valid": 2,
+        "test": 2,
+    }
+    assert result.report["events_through"] == 9.0
+    assert result.report["tie_seed"] is None
+
+
+def test_tables_have_the_columns_and_types_of_the_contract(ingest: Ingest) -> None:
+    tables = ingest().tables
+    index = {"user_index": pl.Int32, "item_index": pl.Int32}
+    assert dict(tables["train"].schema) == {
+        **index,
+        "timestamp": pl.Float64,
+        "event": pl.String,
+        "weight": pl.Float64,
+    }
+    assert dict(tables["heldout"].schema) == {
+        **index,
+        "timestamp": pl.Float64,
+        "event": pl.String,
+        "split": pl.String,
+    }
+    assert dict(tables["users"].schema) == {"user_id": pl.String}
+    assert dict(tables["items"].schema) == {
+        "item_id": pl.String,
+        "title": pl.String,
+        "brand": pl.String,
+        "categories": pl.List(pl.String),
+        "description": pl.String,
+        "price": pl.Float64,
+        "metadata": pl.String,
+    }
+    assert tables["train"]["event"].to_list() == ["purchase"] * 2
+    assert tables["train"]["weight"].to_list() == [1.0] * 2
+
+
+def test_fit_all_trains_on_everything_even_where_nothing_could_be_held_out(ingest: Ingest) -> None:
+    result = ingest(f"{HEADER}\nu,a,1\nu,b,2\n", "fit=all")
+    assert result.rows("train") == {"u": ["a", "b"]}
+    assert result.tables["heldout"].is_empty()
+
+
+def test_item_fields_are_kept_and_further_ones_become_metadata(ingest: Ingest) -> None:
+    full = {
+        "item_id": "a",
+        "title": "  Tent ",
+        "brand": "",
+        "categories": ["Outdoor", " ", "Tents"],
+        "description": "Two\nlines",
+        "price": 5,
+        "z": [1],
+        "colour": "grün",
+        "gone": None,
+    }
+    items = ingest(items=[full, *ITEMS[1:]]).tables["items"]
+    assert items.filter(item_id="a").row(0, named=True) == {
+        "item_id": "a",
+        "title": "Tent",
+        "brand": None,
+        "categories": ["Outdoor", "Tents"],
+        "description": "Two\nlines",
+        "price": 5.0,
+        "metadata": '{"colour":"grün","z":[1]}',
+    }
+    assert items.filter(item_id="b")["metadata"].to_list() == [None]
+
+
+def test_parquet_and_text_files_give_equal_tables(ingest: Ingest) -> None:
+    text = ingest(
+        "user_id,item_id,timestamp,event\nu,007,1,view\nu,b,2.5,\nu,c,3,cart", items=[*ITEMS, {"item_id": "007"}]
+    )
+    events = pl.DataFrame(
+        {
+            "user_id": pl.Series(["u"] * 3, dtype=pl.Categorical),
+            "item_id": ["007", "b", "c"],
+            "timestamp": [1.0, 2.5, 3.0],
+            "event": ["view", None, "cart"],
+        }
+    )
+    parquet = ingest(events, items=pl.DataFrame([*ITEMS, {"item_id": "007"}]))
+    for name in TABLES:
+        assert parquet.tables[name].equals(text.tables[name])
+    assert parquet.report["fingerprint"] == text.report["fingerprint"]
+
+
+def test_parquet_dates_become_seconds_whatever_their_time_zone(ingest: Ingest) -> None:
+    times = pl.Series([datetime(2024, 1, day, 12, tzinfo=UTC) for day in (1, 2, 3)])
+    for series in (times, times.dt.convert_time_zone("America/New_York"), times.dt.cast_time_unit("ns")):
+        events = pl.DataFrame({"user_id": ["u"] * 3, "item_id": ["a", "b", "c"], "timestamp": series})
+        assert ingest(events).report["events_through"] == datetime(2024, 1, 3, 12, tzinfo=UTC).timestamp()
+
+
+def test_integer_ids_in_parquet_and_json_are_read_as_their_digits(ingest: Ingest) -> None:
+    events = pl.DataFrame({"user_id": [7, 7, 7], "item_id": [1, 2, 3], "position": [0, 1, 2]})
+    result = ingest(events, items=[{"item_id": number} for number in (1, 2, 3)])
+    assert result.rows("heldout") == {"7": ["2", "3"]}
+    assert result.report["events_through"] is None
+    assert result.tables["train"]["timestamp"].to_list() == [None]
+
+
+def test_numbers_keep_every_bit_on_their_way_through_parquet(ingest: Ingest) -> None:
+    times = sorted(random.Random(0).uniform(1e9, 2e9) for _ in range(200))
+    events = pl.DataFrame({"user_id": ["u"] * 200, "item_id": ["a", "b"] * 100, "timestamp": times})
+    result = ingest(events)
+    assert [*result.tables["train"]["timestamp"], *result.tables["heldout"]["timestamp"]] == times
+
+
+HOSTILE_IDS = ["007", "7", "a/b#c?d%20 e", "ünï 漢字 🎉", "NaN", "null", "../../etc", "x" * 512, " ", "'; --", "1e3"]
+
+
+def test_ids_are_strings_whatever_they_look_like(ingest: Ingest) -> None:
+    lines = [f"{user},{item},{time}" for user in HOSTILE_IDS for time, item in enumerate(HOSTILE_IDS)]
+    result = ingest("\n".join([HEADER, *lines]), items=[{"item_id": item} for item in HOSTILE_IDS])
+    assert sorted(result.user_ids) == sorted(result.item_ids) == sorted(HOSTILE_IDS)
+    assert result.rows("train") == dict.fromkeys(result.user_ids, HOSTILE_IDS[:-2])
+
+
+def test_quotes_commas_a_byte_order_mark_and_windows_line_ends_are_read(ingest: Ingest) -> None:
+    text = '\ufeff"user_id",item_id,timestamp\r\n"u,1","say ""a""",1\r\n"u,1",b,2\r\n\r\n"u,1",c,"3"\r\n'
+    result = ingest(text, items=[{"item_id": 'say "a"'}, *ITEMS])
+    assert result.rows("train") == {"u,1": ['say "a"']}
+    assert result.rows("heldout") == {"u,1": ["b", "c"]}
+
+
+def test_blocks_of_a_large_file_join_without_losing_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_bytes("\ufeffone\r\ntwo é\n\nfour\xff".encode("utf-8")[:-2] + b"\xff\nfive")
+    for block_bytes in (1, 4, 1000):
+        bad_rows = BadRows("lines.txt")
+        lines = [
+            pair for block in read_lines(path, bad_rows, block_bytes=block_bytes) for pair in zip(*block, strict=True)
+        ]
+        assert lines == [(1, "one"), (2, "two é"), (5, "five")]
+        assert bad_rows.as_json() == {"not_utf8": {"rows": 1, "lines": [4]}}
+
+
+# --- order, ties, what events mean --------------------------------------------------------------------------------
+
+
+def test_position_decides_among_equal_timestamps_else_the_file(ingest: Ingest) -> None:
+    by_position = ingest("user_id,item_id,timestamp,position\nu,a,1,2\nu,b,1,1\nu,c,0,9")
+    assert by_position.rows("train") | by_position.rows("heldout") == {"u": ["b", "a"]}
+    assert by_position.rows("train") == {"u": ["c"]}
+    by_file = ingest(f"{HEADER}\nu,b,1\nu,a,1\nu,c,0")
+    assert by_file.rows("heldout") == {"u": ["b", "a"]}
+    assert by_file.report["users_with_tied_last_events"] == 1
+
+
+def test_shuffled_ties_follow_the_protocol(ingest: Ingest) -> None:
+    lines = [f"u{user},{item},{time}" for user in range(5) for time in (1, 2) for item in "abcde"]
+    result = ingest("\n".join([HEADER, *lines]), "ingest.shuffle_ties=3")
+    for user in range(5):
+        rng, first, second = random.Random(f"3:u{user}"), list("abcde"), list("abcde")
+        rng.shuffle(first)
+        rng.shuffle(second)
+        ours = result.rows("train")[f"u{user}"] + result.rows("heldout")[f"u{user}"]
+        assert ours == first + second
+    assert result.report["tie_seed"] == 3
+    plain = ingest("\n".join([HEADER, *lines]))
+    assert plain.report["fingerprint"] == result.report["fingerprint"]
+    assert plain.report["order_fingerprint"] != result.report["order_fingerprint"]
+
+
+def test_dislike_is_no_history_and_remove_takes_back_what_came_before(ingest: Ingest) -> None:
+    result = ingest(
+        "user_id,item_id,timestamp,event\n"
+        "u,a,1,purchase\nu,b,2,view\nu,c,3,dislike\nu,a,4,remove\nu,d,5,\nu,a,6,cart\nu,e,7,\n"
+        "u,d,8,dislike\nu,b,8,dislike\nu,b,9,remove\nw,a,1,dislike\n"
+    )
+    assert result.rows("train") == {"u": ["d"]}
+    assert result.rows("heldout") == {"u": ["a", "e"]}
+    assert sorted(result.rows("excluded")["u"]) == ["c", "d"]
+    assert result.report["taken_back"] == 3  # the first purchase of a, the view and the dislike of b
+    assert (result.user_ids, result.rows("excluded")["w"]) == (["u", "w"], ["a"])  # w dislikes, and did nothing else
+
+
+def test_users_who_only_dislike_are_numbered_last_whatever_their_ids_and_order(ingest: Ingest) -> None:
+    header = f"{HEADER},event\n" + "".join(f"{line},\n" for line in GOOD)
+    first = ingest(header + "0,e,1,dislike\n1,b,1,dislike\n1,a,1,dislike\n")
+    second = ingest(header + "x,a,1,dislike\ny,e,1,dislike\nx,b,1,dislike\n")
+    assert (first.user_ids[2:], second.user_ids[2:]) == (["1", "0"], ["x", "y"])
+    assert first.tables["excluded"].equals(second.tables["excluded"])
+    assert first.tables["excluded"]["user_index"].to_list() == [2, 2, 3]
+
+
+def test_equal_rows_are_kept_and_counted(ingest: Ingest) -> None:
+    result = ingest("\n".join([HEADER, *GOOD, "u,a,1"]))
+    assert result.rows("train")["u"] == ["a", "a"]
+    assert result.report["duplicate_interactions"] == 1
+
+
+# --- bad rows -----------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_bad_interaction_is_counted_with_its_line(ingest: Ingest) -> None:
+    text = "\n".join(
+        [
+            "user_id,item_id,timestamp,position,event,weight",
+            *("u,a,1,0,,", "u,b,2,1,,", "u,c,-3,2,,0.5"),  # lines 2 to 4
+            *(",a,1,0,,", "u,,1,0,,", f"{'x' * 513},a,1,0,,", "u,a\x07,1,0,,"),  # 5 to 8
+            *("u,a,,0,,", "u,a,nan,0,,", "u,a,inf,0,,", "u,a,2024-01-01,0,,", "u,a,1700000000000,0,,"),  # 9 to 13
+            *("u,a,1,,,", "u,a,1,1.5,,", "u,a,1,first,,"),  # 14 to 16
+            *("u,a,1,0,b\x1bad,", "u,a,1,0,,0", "u,a,1,0,,heavy", "u,a,1,0,,inf"),  # 17 to 20
+            *("u,a,1", "u,a,1,0,,,", 'u,"a', '",1,0,,', 'u,"a"b,1,0,,'),  # 21 to 25
+            "u,zzz,1,0,,",  # 26
+            "u,d,4,3.0,,",  # 27
+        ]
+    )
+    result = ingest(text, bad=1)
+    assert result.bad() == {
+        "missing_user_id": [5],
+        "missing_item_id": [6],
+        "bad_user_id": [7],
+        "bad_item_id": [8],
+        "bad_timestamp": [9, 10, 11, 12, 13],
+        "bad_position": [14, 15, 16],
+        "bad_event": [17],
+        "bad_weight": [18, 19, 20],
+        "malformed_row": [21, 22, 23, 24, 25],
+        "unknown_item": [26],
+    }
+    assert result.report["rows"] == {"items.jsonl": 5, "interactions.csv": 26}
+    assert result.rows("train") == {"u": ["c", "a"]}
+    assert result.rows("heldout") == {"u": ["b", "d"]}
+
+
+def test_a_remove_of_an_unknown_item_is_counted_and_no_bad_row(ingest: Ingest) -> None:
+    events = "".join(f"{line},\n" for line in GOOD)
+    result = ingest(f"{HEADER},event\n{events}u,gone,9,remove\nv,gone,9,remove\n")
+    assert (result.bad(), result.report["removes_of_unknown_items"]) == ({}, 2)
+    assert result.rows("heldout")["u"] == ["b", "c"]
+
+
+def test_every_kind_of_bad_item_is_counted_with_its_line(ingest: Ingest) -> None:
+    lines = [
+        *(json.dumps(item) for item in ITEMS[:3]),
+        *("{broken", "[1]", '{"title": "no id"}', '{"item_id": ""}', '{"item_id": 1.5}', '{"item_id": "a\\u0000"}'),
+        *('{"item_id": "p", "price": "$5"}', '{"item_id": "p2", "price": -1}', '{"item_id": "p3", "price": true}'),
+        *('{"item_id": "k", "categories": "Tents"}', '{"item_id": "k2", "categories": [["Tents"]]}'),
+        *('{"item_id": "t", "title": 5}', '{"item_id": "a", "title": "T"}', '{"item_id": "n", "price": NaN}', ""),
+    ]
+    events = "\n".join([HEADER, "u,a,1", "u,b,2", "u,c,3", "u,p,4"])
+    result = ingest(events, items="\n".join(lines), bad=1)
+    assert result.bad("items.jsonl") == {
+        "malformed_json": [4, 5, 17],
+        "missing_item_id": [6, 7],
+        "bad_item_id": [8, 9],
+        "bad_price": [10, 11, 12],
+        "bad_categories": [13, 14],
+        "bad_title": [15],
+        "duplicate_item": [16],
+    }
+    assert result.bad() == {"item_refused": [5]}
+    assert sorted(result.item_ids) == ["a", "b", "c"]
+
+
+def test_of_two_rows_for_an_item_the_fuller_one_is_kept_wherever_it_stands(ingest: Ingest) -> None:
+    short, full = {"item_id": "a", "title": "Tent"}, {"item_id": "a", "title": "Tent", "brand": "Fernway"}
+    for pair in ([short, full], [full, short]):
+        result = ingest(items=[*pair, *ITEMS[1:]], bad=1)
+        assert result.tables["items"].filter(item_id="a")["brand"].to_list() == ["Fernway"]
+        assert result.bad("items.jsonl") == {"duplicate_item": [pair.index(short) + 1]}
+
+
+def test_a_byte_that_is_not_utf8_costs_its_line_and_names_it(ingest: Ingest) -> None:
+    text = "\n".join([HEADER, *GOOD]).encode() + b"\nu,caf\xe9,9\n"
+    assert ingest(text, bad=0.2).bad() == {"not_utf8": [8]}
+    error = refused(ingest, text)
+    assert error.code == "data.too_many_bad_rows"
+    assert "not_utf8 1 (line 8)" in error.message
+
+
+def test_more_bad_rows_than_allowed_are_refused_with_kinds_and_lines(ingest: Ingest) -> None:
+    good = [f"u{n % 300},{'abcde'[n % 5]},{n}" for n in range(2997)]
+    three = "\n".join([HEADER, *good, "u,a,x", "u,a", "u,q,1"])
+    assert ingest(three).bad() == {"bad_timestamp": [2999], "malformed_row": [3000], "unknown_item": [3001]}
+    error = refused(ingest, three + "\nu,a,y")
+    assert error.code == "data.too_many_bad_rows"
+    assert "interactions.csv: 4 of 3001 rows" in error.message
+    assert "bad_timestamp 2 (line 2999, 3002)" in error.message
+
+
+def test_only_the_first_ten_lines_of_a_kind_are_named_but_all_are_counted(ingest: Ingest) -> None:
+    result = ingest("\n".join([HEADER, *GOOD, *["u,q,1"] * 25]), bad=1)
+    assert result.report["bad_rows"]["interactions.csv"]["unknown_item"] == {"rows": 25, "lines": list(range(8, 18))}
+
+
+# --- files that cannot be used ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("interactions", "code"),
+    [
+        (None, "data.missing_file"),
+        ("", "data.empty_file"),
+        ("\n\n", "data.no_header"),
+        (b"\xff\xfeu\x00", "data.no_header"),
+        (HEADER, "data.no_rows"),
+        (f"{HEADER}\n\n", "data.no_rows"),
+        ("user_id,item_id\nu,a", "data.no_order"),
+        ("user_id,item_id,timestamp,position\nu,a,,\nu,b,,", "data.no_order"),
+        ("user_id,timestamp\nu,1", "data.missing_column"),
+        (f"{HEADER},rating\nu,a,1,5", "data.unknown_column"),
+        ("user_id;item_id;timestamp\nu;a;1", "data.unknown_column"),
+        (f"{HEADER},timestamp\nu,a,1,1", "data.duplicate_column"),
+        (f"{HEADER}\nu,a,1\nu,b,2\nv,a,1", "data.no_held_out_users"),
+        (f"{HEADER},event\nu,a,1,dislike\nu,a,2,remove", "data.no_history"),
+        (pl.DataFrame({"user_id": [1.5], "item_id": ["a"], "timestamp": [1]}), "data.bad_column_type"),
+        (pl.DataFrame({"user_id": ["u"], "item_id": ["a"], "timestamp": [[1]]}), "data.bad_column_type"),
+        (pl.DataFrame({"user_id": [], "item_id": [], "timestamp": []}), "data.no_rows"),
+    ],
+)
+def test_unusable_interactions_are_refused_by_code(ingest: Ingest, interactions: Any, code: str) -> None:
+    assert refused(ingest, interactions).code == code
+
+
+@pytest.mark.parametrize(
+    ("items", "code"),
+    [
+        (None, "data.missing_file"),
+        ("", "data.empty_file"),
+        ("\n\n", "data.no_rows"),
+        ([ITEMS[0]], "data.too_few_items"),
+        (pl.DataFrame({"title": ["a"]}), "data.missing_column"),
+    ],
+)
+def test_unusable_items_are_refused_by_code(ingest: Ingest, items: Any, code: str) -> None:
+    assert refused(ingest, items=items).code == code
+
+
+def test_without_held_out_users_nobody_is_sent_to_a_command_that_fails_the_same_way(ingest: Ingest) -> None:
+    fix = refused(ingest, f"{HEADER}\nu,a,1\nu,b,2\nv,a,1").fix
+    assert "3 events" in fix
+    assert "evaluated before --fit all" in fix
+
+
+def test_an_unknown_column_is_answered_with_the_known_ones(ingest: Ingest) -> None:
+    message = refused(ingest, f"{HEADER},rating\nu,a,1,5").message
+    assert "'rating'" in message
+    assert "user_id, item_id, timestamp, position, event, weight" in message
+
+
+def test_all_rows_bad_is_refused_even_where_any_share_is_allowed(ingest: Ingest) -> None:
+    assert refused(ingest, f"{HEADER}\nu,a,x\nu,b", bad=1).code == "data.no_history"
+    assert refused(ingest, f"{HEADER}\nu,a\nu,b", bad=1).code == "data.no_history"
+
+
+def test_a_missing_folder_and_two_files_of_one_kind_are_refused(ingest: Ingest, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no folder") as caught:
+        ingest_folder(tmp_path / "nowhere", tmp_path / "out1")
+    assert caught.value.code == "data.missing_folder"
+    shop = tmp_path / "both"
+    shop.mkdir()
+    for name in ("items.jsonl", "items.parquet", "interactions.csv"):
+        (shop / name).write_text("x")
+    with pytest.raises(DataError, match=r"items\.jsonl and items\.parquet"):
+        ingest_folder(shop, tmp_path / "out2")
+
+
+def test_broken_parquet_is_refused(tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    (shop / "items.jsonl").write_text("\n".join(map(json.dumps, ITEMS)))
+    (shop / "interactions.parquet").write_bytes(b"PAR1 truncated")
+    with pytest.raises(DataError) as caught:
+        ingest_folder(shop, tmp_path / "out")
+    assert caught.value.code == "data.unreadable_file"
+
+
+# --- numbering ----------------------------------------------------------------------------------------------------
+
+
+def scrambled(source: Path, target: Path, seed: int) -> None:
+    """The same shop with the rows of both files permuted and every id renamed, the order of ids scrambled."""
+    rng = random.Random(seed)
+    items = [json.loads(line) for line in (source / "items.jsonl").read_text("utf-8").splitlines()]
+    header, *events = (source / "interactions.csv").read_text("utf-8").splitlines()
+    rows = [event.split(",", 2) for event in events]
+
+    def renaming(ids: set[str]) -> dict[str, str]:
+        names = [f"{number:06d}" for number in rng.sample(range(10**6), len(ids))]
+        return dict(zip(sorted(ids), names, strict=True))
+
+    users, new = renaming({row[0] for row in rows}), renaming({item["item_id"] for item in items})
+    rng.shuffle(items)
+    rng.shuffle(rows)
+    target.mkdir()
+    (target / "items.jsonl").write_text(
+        "\n".join(json.dumps({**item, "item_id": new[item["item_id"]]}) for item in items)
+    )
+    (target / "interactions.csv").write_text(
+        "\n".join([header, *(f"{users[user]},{new[item]},{rest}" for user, item, rest in rows)])
+    )
+
+
+def tables_equal(one: Result, other: Result, *names: str) -> bool:
+    return all(
+        (one.out / f"{name}.parquet").read_bytes() == (other.out / f"{name}.parquet").read_bytes() for name in names
+    )
+
+
+def test_neither_row_order_nor_id_spelling_reaches_a_row_number(tmp_path: Path) -> None:
+    generate(tmp_path / "shop", seed=0, num_shoppers=300)
+    original = ingest_folder(tmp_path / "shop", tmp_path / "out")
+    for seed in (1, 2):
+        scrambled(tmp_path / "shop", tmp_path / f"shop{seed}", seed)
+        other = ingest_folder(tmp_path / f"shop{seed}", tmp_path / f"out{seed}")
+        assert tables_equal(original, other, "train", "heldout")
+        content = pl.exclude("item_id")
+        assert other.tables["items"].select(content).equals(original.tables["items"].select(content))
+        assert other.item_ids != original.item_ids
+
+
+def test_items_alike_in_every_word_are_told_apart_by_who_took_them(tmp_path: Path) -> None:
+    """No content at all: only the shape of the training interactions can number items and users."""
+    generate(tmp_path / "shop", seed=0, num_shoppers=200)
+    bare = [
+        json.dumps({"item_id": json.loads(line)["item_id"]})
+        for line in (tmp_path / "shop" / "items.jsonl").read_text("utf-8").splitlines()
+    ]
+    (tmp_path / "shop" / "items.jsonl").write_text("\n".join(bare))
+    original = ingest_folder(tmp_path / "shop", tmp_path / "out")
+    scrambled(tmp_path / "shop", tmp_path / "shop1", 1)
+    assert tables_equal(original, ingest_folder(tmp_path / "shop1", tmp_path / "out1"), "train")
+
+
+def test_held_out_events_do_not_reach_the_numbering(tmp_path: Path, ingest: Ingest) -> None:
+    """Another last item, another number of its buyers: the same row numbers and the same training table."""
+    lines = [f"u{user},{item},{time}" for user in range(4) for time, item in enumerate("abcd"[user:] + "abcd"[:user])]
+    bare = [{"item_id": item} for item in "abcde"]
+    one = ingest("\n".join([HEADER, *lines]), items=bare)
+    other = ingest(
+        "\n".join([HEADER, *(line if not line.endswith(",3") else f"{line[:2]},e,7" for line in lines)]), items=bare
+    )
+    assert one.rows("heldout") != other.rows("heldout")
+    assert one.item_ids == other.item_ids
+    assert one.user_ids == other.user_ids
+    assert tables_equal(one, other, "items", "users", "train")
+
+
+def test_the_fingerprint_follows_content_and_not_row_order(ingest: Ingest) -> None:
+    one = ingest("\n".join([HEADER, *GOOD])).report["fingerprint"]
+    assert ingest("\n".join([HEADER, *GOOD[::-1]]), items=ITEMS[::-1]).report["fingerprint"] == one
+    assert ingest("\n".join([HEADER, *GOOD[:-1], "v,b,7"])).report["fingerprint"] != one
+    assert ingest(items=[*ITEMS[:-1], {"item_id": "e", "title": "Title e!"}]).report["fingerprint"] != one
+    assert len(one) == 64
+
+
+def test_two_runs_write_equal_bytes(tmp_path: Path) -> None:
+    generate(tmp_path / "shop", seed=0, num_shoppers=300)
+    one, two = (ingest_folder(tmp_path / "shop", tmp_path / name) for name in ("one", "two"))
+    for path in one.out.iterdir():
+        assert path.read_bytes() == (two.out / path.name).read_bytes(), path.name
+
+
+IDS = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=8).filter(
+    lambda text: text.strip("\r\n")
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(IDS, min_size=3, max_size=6, unique=True), st.randoms(use_true_random=False))
+def test_any_printable_id_survives_csv_and_json(ingest: Ingest, ids: list[str], rng: random.Random) -> None:
+    def field(text: str) -> str:
+        return '"' + text.replace('"', '""') + '"' if rng.random() < 0.5 or set(text) & set(',"') else text
+
+    lines = [f"{field(user)},{field(item)},{time}" for user in ids for time, item in enumerate(ids)]
+    result = ingest("\n".join([HEADER, *lines]), items=[{"item_id": item} for item in ids])
+    everything = {user: result.rows("train")[user] + result.rows("heldout")[user] for user in ids}
+    assert everything == dict.fromkeys(ids, ids)

@@ -1,0 +1,66 @@
+"""Stores of every kind, and the Redis servers behind them."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.state.connect import open_store
+from service.state.store import Store
+from tests.service.servers import RedisCluster, RedisServer, free_port, settings_for, wait_until
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(
+        tmp_path_factory.mktemp("cluster"), "--cluster-enabled", "yes", "--cluster-port", str(free_port())
+    )
+    server.start()
+    with server.client() as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        wait_until(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"), what="the cluster")
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def three_masters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    cluster = RedisCluster(tmp_path_factory.mktemp("masters"))
+    cluster.start()
+    yield cluster
+    cluster.kill()
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server that the test may kill."""
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    yield server
+    server.kill()
+
+
+STORES = ("embedded", "redis", "cluster")
+
+
+@pytest.fixture(params=STORES)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """Every store, empty; tests that take it hold for all of them."""
+    server = None
+    if request.param != "embedded":
+        server = request.getfixturevalue("redis_server" if request.param == "redis" else "redis_cluster")
+        with server.client() as client:
+            client.flushall()
+    # What is claimed of every store is not how soon it answers on a busy machine.
+    patient = {"redis_cluster": request.param == "cluster", "redis_read_timeout_s": 5.0}
+    opened = await open_store(settings_for(server, tmp_path / "state", **patient))
+    yield opened
+    await opened.close()

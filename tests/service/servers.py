@@ -1,0 +1,273 @@
+"""Real servers and posted events for the service's tests; redis-server runs as docker/redis.conf configures it."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+
+from service.settings import Settings
+from service.state.events import Event, EventReader, EventRules, Refusal
+from service.state.store import Outcome, Store
+
+REDIS_CONF = Path(__file__).parents[2] / "docker" / "redis.conf"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RedisServer:
+    """A redis-server process of our own on loopback; its data survives `kill` and `start`."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder, self.options, self.port = folder, options, free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        binary = shutil.which("redis-server")
+        assert binary is not None, "redis-server is not installed; `make test` installs it"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = [binary, str(REDIS_CONF), "--port", str(self.port), "--bind", "127.0.0.1"]
+        log = (self.folder / "log").open("ab")
+        with log:
+            self.process = subprocess.Popen(
+                [*command, "--dir", str(self.folder), *self.options], stdout=log, stderr=subprocess.STDOUT
+            )
+        try:
+            wait_until(
+                self.answers,
+                what="redis-server",
+                alive=lambda: self.process is not None and self.process.poll() is None,
+            )
+        except AssertionError:
+            self.kill()
+            raise AssertionError((self.folder / "log").read_text()) from None
+
+    def answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.exceptions.RedisError:
+            return False
+
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        client = redis.Redis(port=self.port, socket_timeout=2)
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+class RedisCluster:
+    """Three masters that share the slots."""
+
+    def __init__(self, folder: Path) -> None:
+        self.nodes = [
+            RedisServer(folder / str(k), "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+            for k in range(3)
+        ]
+
+    @property
+    def url(self) -> str:
+        return self.nodes[0].url
+
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start()
+        with self.nodes[0].client() as client:
+            for node in self.nodes[1:]:
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, node.options[-1])
+        for place, node in enumerate(self.nodes):
+            with node.client() as client:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", 5461 * place, 5461 * (place + 1) - 1 + (place == 2))
+        for node in self.nodes:
+            wait_until(lambda node=node: self._knows_all(node), what="the cluster")  # type: ignore[misc]
+
+    def _knows_all(self, node: RedisServer) -> bool:
+        with node.client() as client:
+            info = client.execute_command("CLUSTER", "INFO")
+            return b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info
+
+    def flush(self) -> None:
+        for node in self.nodes:
+            with node.client() as client:
+                client.flushall()
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+
+class SlowProxy:
+    """A TCP proxy in front of a server that lets bytes wait `delay_s` before it passes them on."""
+
+    def __init__(self, port: int) -> None:
+        self.delay_s = 0.0
+        self._to = port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+                server = socket.create_connection(("127.0.0.1", self._to))
+            except OSError:
+                return
+            self._open += [client, server]
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                time.sleep(self.delay_s)
+                target.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for end in (source, target):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        for end in (self._listening, *self._open):
+            end.close()
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    *,
+    what: str,
+    timeout_s: float = 20,
+    alive: Callable[[], bool] = lambda: True,
+) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert alive(), f"{what} ended"
+        assert time.monotonic() < end, f"{what} took longer than {timeout_s} s"
+        time.sleep(0.02)
+
+
+class ServiceProcess:
+    """`python -m service` as its own process; its state folder survives `kill` and `start`."""
+
+    def __init__(self, releases: Path, folder: Path, *options: str, **environment: str) -> None:
+        self.folder, self.port = folder, free_port()
+        self.command = [sys.executable, "-m", "service", "--releases", str(releases), "--port", str(self.port)]
+        self.command += ["--state-dir", str(folder / "state"), *options]
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("ISRF_", "REDIS_URL"))
+        } | environment
+        self.process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def start(self) -> "ServiceProcess":
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(self.command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            wait_until(self.is_ready, what="the service", timeout_s=60, alive=lambda: self.exit_code() is None)
+        except AssertionError:
+            self.kill()
+            raise AssertionError(self.log) from None
+        return self
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def exit_code(self) -> int | None:
+        return None if self.process is None else self.process.poll()
+
+    def stop(self, sent: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(sent)
+        return self.process.wait(timeout=30)
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+        if self.process is not None:
+            self.process.wait()
+
+    def refused(self) -> tuple[int, str]:
+        """Runs a command that must end by itself: exit code and stderr."""
+        ended = subprocess.run(
+            self.command, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        return ended.returncode, ended.stderr
+
+
+def settings_for(server: RedisServer | None, state_dir: Path, **more: Any) -> Settings:
+    return Settings(redis_url=None if server is None else server.url, state_dir=state_dir, **more)
+
+
+def read_events(*posted: dict[str, Any], now: float | None = None) -> list[Event]:
+    """Events that must be good."""
+    read = EventReader(EventRules(()), lambda _: True).read(posted, time.time() if now is None else now)
+    assert not any(isinstance(one, Refusal) for one in read), read
+    return [one for one in read if isinstance(one, Event)]
+
+
+def event(item_id: str, timestamp: float | None = None, kind: str | None = None, **more: Any) -> dict[str, Any]:
+    posted: dict[str, Any] = {"user_id": "ann", "item_id": item_id, **more}
+    if timestamp is not None:
+        posted["timestamp"] = timestamp
+    if kind is not None:
+        posted["event"] = kind
+    return posted
+
+
+def apply_to(store: Store) -> Callable[..., Awaitable[list[Outcome]]]:
+    async def apply(*posted: dict[str, Any], now: float | None = None) -> list[Outcome]:
+        return await store.apply(read_events(*posted, now=now))
+
+    return apply
+
+
+async def all_of(work: Sequence[Awaitable[Any]]) -> list[Any]:
+    return list(await asyncio.gather(*work))

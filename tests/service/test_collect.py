@@ -1,0 +1,139 @@
+"""State that a release has learned goes, and nobody sees it go."""
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isrf.stream import JOURNAL_FILE, REMEMBER_S
+from offline.loop_back import take_in
+from service.bundle_files import Release, open_release
+from service.collect import collect_learned
+from service.state.connect import open_store
+from service.state.events import EventRules
+from service.state.merge import LATE_S, Learned, ReleasePast, learned, merge
+from service.state.store import Entry, Mark, Store, UserRecord
+from tests.service.servers import apply_to, event, settings_for
+
+RULES = EventRules(())
+
+
+@pytest.fixture(scope="module")
+def release(demo_release: Path) -> Release:
+    return open_release(demo_release)
+
+
+def past_of(release: Release, user_id: str) -> ReleasePast:
+    return release.users.past(user_id, lambda kind: RULES.effect(kind) == "B")
+
+
+def shopper(release: Release) -> str:
+    return next(str(user) for user in release.users.ids if len(past_of(release, str(user)).history) > 5)
+
+
+def learned_events(release: Release, user_id: str) -> list[dict[str, object]]:
+    past = past_of(release, user_id)
+    return [
+        event(entry.item_id, entry.timestamp, "purchase" if bought else "view", user_id=user_id)
+        for entry, bought in zip(past.history, past.bought, strict=True)
+    ]
+
+
+def without(record: UserRecord, found: Learned) -> UserRecord:
+    history = [entry for entry in record.history if entry not in found.entries]
+    return record._replace(
+        history=history, marks={item: mark for item, mark in record.marks.items() if item not in found.items}
+    )
+
+
+MOMENTS = st.sampled_from([1.0, 2.0, 3.0, 4.0, LATE_S + 5.0])
+MAYBE = st.none() | MOMENTS
+ITEMS = st.sampled_from("abcd")
+
+
+def entries(times: st.SearchStrategy[float | None]) -> st.SearchStrategy[Sequence[Entry]]:
+    return st.lists(st.builds(Entry, ITEMS, times, st.booleans()), max_size=6, unique=True)
+
+
+@given(
+    history=entries(MOMENTS),
+    marks=st.dictionaries(ITEMS, st.builds(Mark, MAYBE, MAYBE, MAYBE)),
+    held=entries(MAYBE),
+    disliked=st.lists(ITEMS, unique=True),
+    until=st.sampled_from([2.5, LATE_S + 3.0, LATE_S + 10.0]),
+)
+def test_without_what_was_learned_the_user_is_the_same(
+    history: Sequence[Entry], marks: dict[str, Mark], held: Sequence[Entry], disliked: list[str], until: float
+) -> None:
+    record = UserRecord("v", sorted(history, key=lambda entry: entry.timestamp or 0), marks, False, None)
+    past = ReleasePast(held, [True] * len(held), disliked)
+    # One mark at a time is judged; all of them together must hold as well.
+    found = learned(record, past, until)
+    assert merge(without(record, found), past, until) == merge(record, past, until)
+
+
+async def test_learned_state_goes_and_news_stay(store: Store, release: Release) -> None:
+    user_id = shopper(release)
+    apply = apply_to(store)
+    await apply(*learned_events(release, user_id))
+    fresh = next(
+        str(item)
+        for item in release.catalogue.ids
+        if item not in {e.item_id for e in past_of(release, user_id).history}
+    )
+    await apply(event(fresh, release.learned_until + 60, user_id=user_id))
+    before = merge(await store.read(user_id), past_of(release, user_id), release.learned_until)
+    assert await collect_learned(store, release, RULES) == 1
+    record = await store.read(user_id)
+    assert [entry.item_id for entry in record.history] == [fresh]
+    assert set(record.marks) == {fresh}
+    assert merge(record, past_of(release, user_id), release.learned_until) == before
+
+
+async def test_what_moved_meanwhile_or_was_erased_is_left_alone(store: Store, release: Release) -> None:
+    user_id = shopper(release)
+    apply = apply_to(store)
+    posted = learned_events(release, user_id)
+    await apply(*posted)
+    record = await store.read(user_id)
+    await apply(event(str(posted[0]["item_id"]), user_id=user_id, kind="view"))
+    await store.collect(user_id, record.version, learned(record, past_of(release, user_id), release.learned_until))
+    assert len((await store.read(user_id)).history) == len(posted) + 1
+    await store.erase(user_id)
+    await apply(*posted)
+    assert await collect_learned(store, release, RULES) == 0
+    assert len((await store.read(user_id)).history) == len(posted)
+
+
+async def test_the_journal_shrinks_to_what_state_needs(tmp_path: Path, release: Release) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "interactions.csv").write_text("user_id,item_id,timestamp\nann,cup,1\n")
+    user_id = shopper(release)
+    store = await open_store(settings_for(None, tmp_path / "state"))
+    posted = learned_events(release, user_id)
+    await apply_to(store)(*posted, now=release.learned_until)
+    await apply_to(store)(event("new", release.learned_until + 5, user_id="stranger"), now=release.learned_until + 10)
+    assert release.learned_until + REMEMBER_S < time.time(), "a day ago: duplicates need not be known any more"
+
+    def rows() -> int:
+        with sqlite3.connect(tmp_path / "state" / JOURNAL_FILE) as db:
+            (count,) = db.execute("SELECT count(*) FROM journal").fetchone()
+        db.close()
+        return int(count)
+
+    assert await collect_learned(store, release, RULES) == 1
+    assert rows() == len(posted) + 1, "nothing goes before it is in the shop's data"
+    take_in(str(tmp_path / "state"), tmp_path / "data")
+    await collect_learned(store, release, RULES)
+    assert rows() == 1, "what the release does not know stays"
+    await store.close()
+    store = await open_store(settings_for(None, tmp_path / "state"))
+    assert [entry.item_id for entry in (await store.read("stranger")).history] == ["new"]
+    state = merge(await store.read(user_id), past_of(release, user_id), release.learned_until)
+    assert [entry.item_id for entry in state.history] == [str(one["item_id"]) for one in posted]
+    assert take_in(str(tmp_path / "state"), tmp_path / "data").events == 0
+    await store.close()

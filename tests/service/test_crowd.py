@@ -1,0 +1,190 @@
+"""Neighbours among the base users and those active since: who joins, who is gone, and that nothing else changes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isrf.evidence import GROUP_RECENCY
+from isrf.recommend import Interests
+from service.bundle_files import Release, open_release
+from service.crowd import Crowd, base_crowd, gather, read_newcomers
+from service.crowd_feed import CrowdFeed
+from service.engine import Engine
+from service.neighbours import UserIndex, joined
+from service.state.connect import open_store
+from service.state.events import EventRules
+from service.state.store import Store
+from tests.service.servers import RedisServer, apply_to, event, settings_for
+
+
+@pytest.fixture(scope="module")
+def release(demo_release: Path) -> Release:
+    return open_release(demo_release)
+
+
+def history_of(release: Release, row: int) -> list[int]:
+    lists = release.recommender.tables.user_items
+    return [int(item) for item in lists.indices[lists.row(row)]]
+
+
+def newcomers_of(release: Release, **histories: list[int]) -> dict[str, tuple[object, ...]]:
+    read = read_newcomers(release.recommender, ["v"] * len(histories), list(histories.values()))
+    return dict(zip(histories, read, strict=True))
+
+
+def someone(release: Release) -> int:
+    return next(row for row in range(len(release.users)) if len(history_of(release, row)) > 4)
+
+
+def read(crowd: Crowd, history: list[int], own: int = -1) -> Interests:
+    return crowd.recommender.read([history], [own])
+
+
+def neighbours(interests: Interests) -> list[int]:
+    users = interests.neighbours.users[0]
+    return [int(user) for user in users[users >= 0]]
+
+
+def test_selected_neighbours_are_the_nearest_of_those_present() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(1003, 16)).astype(np.float32)
+    queries = rng.normal(size=(5, 16)).astype(np.float32)
+    present = rng.random(1003) < 0.4
+    cosine, users = UserIndex(features).among(present)(queries, 50)
+    products = np.where(present, queries @ features.T, -np.inf)
+    np.testing.assert_array_equal(users, np.argsort(-products, axis=1, kind="stable")[:, :50])
+    np.testing.assert_allclose(cosine, np.sort(products, axis=1)[:, ::-1][:, :50], rtol=1e-5)
+    few = np.zeros(1003, dtype=np.bool_)
+    few[[3, 8]] = True
+    assert {*UserIndex(features).among(few)(queries, 50)[1][0]} == {3, 8, -1}
+
+
+def test_base_and_delta_together_are_one_index() -> None:
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(300, 8)).astype(np.float32)
+    queries = rng.normal(size=(4, 8)).astype(np.float32)
+    both = joined(UserIndex(features[:260]), UserIndex(features[260:]), 260)(queries, 100)
+    whole = UserIndex(features)(queries, 100)
+    np.testing.assert_array_equal(both[1], whole[1])
+    np.testing.assert_array_equal(both[0], whole[0])
+    assert -1 in joined(UserIndex(features[:3]), UserIndex(features[3:5]), 3)(queries, 9)[1]
+
+
+def test_without_news_the_recommender_is_the_releases_own(release: Release) -> None:
+    assert gather(release, (), {}).recommender is base_crowd(release).recommender is release.recommender
+
+
+def test_an_erased_base_user_is_nobodys_neighbour_and_no_evidence(release: Release) -> None:
+    history = history_of(release, someone(release))
+    before = neighbours(read(base_crowd(release), history))
+    gone = before[:5]
+    crowd = gather(release, gone, {})
+    after = neighbours(read(crowd, history))
+    assert not {*gone} & {*after}
+    assert [user for user in before if user not in gone] == [user for user in after if user in before]
+    assert crowd.token != base_crowd(release).token
+
+
+def test_a_newcomer_is_a_neighbour_and_what_they_took_is_evidence(release: Release) -> None:
+    mine = history_of(release, someone(release))
+    strange = next(item for item in range(len(release.catalogue)) if item not in mine)
+    crowd = gather(release, (), newcomers_of(release, twin=[*mine, strange, *mine[-2:]]))  # type: ignore[arg-type]
+    row = crowd.row("twin")
+    assert row == len(release.users)
+    interests = read(crowd, mine)
+    assert row in neighbours(interests)
+    tables = crowd.recommender.tables
+    assert strange in tables.user_items.indices[tables.user_items.row(row)]
+    assert tables.user_items.weights[tables.user_items.row(row)][-2:].tolist() == pytest.approx([GROUP_RECENCY, 1.0])
+    group = crowd.recommender.evidence(mine, interests.neighbours, 0)["group"]
+    assert strange in group.items
+    for base in range(0, len(release.users), 97):
+        ours, theirs = tables.user_items, release.recommender.tables.user_items
+        np.testing.assert_array_equal(ours.indices[ours.row(base)], theirs.indices[theirs.row(base)])
+
+
+def test_a_newcomer_is_no_neighbour_of_their_own_nor_is_their_base_row(release: Release) -> None:
+    base = someone(release)
+    user_id = list(release.users.ids)[base]
+    crowd = gather(release, (), newcomers_of(release, **{str(user_id): history_of(release, base)}))  # type: ignore[arg-type]
+    own = crowd.row(str(user_id))
+    assert own == len(release.users)
+    found = neighbours(read(crowd, history_of(release, base), own))
+    assert not {own, base} & {*found}
+    assert own in neighbours(read(crowd, history_of(release, base)))
+
+
+def test_replicas_that_know_the_same_people_number_them_equally(release: Release) -> None:
+    people = newcomers_of(release, a=[1, 2], b=[3], c=[4, 5])
+    one = gather(release, {1, 2}, people)  # type: ignore[arg-type]
+    other = gather(release, [2, 1], dict(reversed(people.items())))  # type: ignore[arg-type]
+    assert (one.token, one.newcomers) == (other.token, other.newcomers)
+    changed = people | {"a": people["a"]._replace(version="w")}  # type: ignore[attr-defined]
+    assert gather(release, {1, 2}, changed).token != one.token  # type: ignore[arg-type]
+
+
+async def feed_of(release: Release, store: Store) -> tuple[Engine, CrowdFeed]:
+    engine = Engine(release, num_threads=1, observe=lambda _stage, _seconds: None)
+    return engine, CrowdFeed(engine, store, rules=EventRules(()), epoch_s=0.001)
+
+
+async def test_two_replicas_come_to_the_same_crowd(
+    release: Release, store: Store, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """New users join on the replica that took the event and on one that just started; erased ones leave."""
+    item = [release.catalogue.item_id(row) for row in range(4)]
+    base = str(list(release.users.ids)[someone(release)])
+    post = apply_to(store)
+    await post(*(event(item[k % 4], float(k + 1), user_id=f"new{k % 7}") for k in range(28)))
+    await post(event(item[0], 5.0, user_id=base), event("no such item", 1.0, user_id="strange"))
+    engine, feed = await feed_of(release, store)
+    await feed.look()
+    assert set(engine.crowd.newcomers) == {*(f"new{k}" for k in range(7)), base}
+    other, second = await feed_of(release, store)
+    await second.look()
+    assert other.crowd.token == engine.crowd.token
+    await feed.look()
+    await second.look()
+    assert other.crowd.token == engine.crowd.token, "nothing new, nobody numbered anew"
+    await post(event(item[2], 50.0, user_id="new1"))
+    tokens = {engine.crowd.token}
+    for one, its in ((engine, feed), (other, second)):
+        await its.look()
+        tokens.add(one.crowd.token)
+    assert len(tokens) == 2, "both see the change, and see the same"
+    await store.erase("new3")
+    await store.erase(base)
+    await feed.forget(base)
+    row = release.users.row(base)
+    assert engine.crowd.erased == {row}
+    assert base not in engine.crowd.newcomers
+    for one, its in ((engine, feed), (other, second)):
+        await its.look()
+        assert (one.crowd.erased, "new3" in one.crowd.newcomers, base in one.crowd.newcomers) == ({row}, False, False)
+    await post(event(item[1], 9.0, user_id=base))
+    await feed.look()
+    assert engine.crowd.erased == {row}, "a fresh start does not bring the release's knowledge back"
+    assert base in engine.crowd.newcomers
+    for one in (engine, other):
+        one.close()
+
+
+async def test_a_look_that_fails_changes_nothing_and_the_next_one_catches_up(
+    release: Release, own_redis: RedisServer, tmp_path: Path
+) -> None:
+    store = await open_store(settings_for(own_redis, tmp_path))
+    engine, feed = await feed_of(release, store)
+    await apply_to(store)(event(release.catalogue.item_id(0), 1.0))
+    await feed.look()
+    crowd = engine.crowd
+    assert list(crowd.newcomers) == ["ann"]
+    own_redis.kill()
+    await feed.look()
+    assert engine.crowd is crowd
+    own_redis.start()
+    await apply_to(store)(event(release.catalogue.item_id(1), 1.0, user_id="bob"))
+    await feed.look()
+    assert list(engine.crowd.newcomers) == ["ann", "bob"]
+    await store.close()
+    engine.close()

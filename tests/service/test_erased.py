@@ -1,0 +1,76 @@
+"""An erased user stays erased: after a restart, with a newer release from older data, on every replica."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import httpx
+import polars as pl
+import pytest
+
+from tests.service.servers import RedisServer, ServiceProcess, wait_until
+
+
+def another_release(demo_release: Path, folder: Path) -> Path:
+    """A releases folder whose `current` is named anew and holds the same, older data."""
+    target = folder / "r-newer"
+    shutil.copytree((demo_release / "current").resolve(), target)
+    manifest = json.loads((target / "manifest.json").read_text())
+    (target / "manifest.json").write_text(json.dumps({**manifest, "release_id": "r-newer"}))
+    (folder / "current").symlink_to("r-newer")
+    return folder
+
+
+def shopper_of(releases: Path) -> str:
+    histories = pl.read_parquet(releases / "current" / "histories.parquet")
+    row = histories.filter(pl.col("item_ids").list.len() > 4)["user_index"][0]
+    user_id: str = pl.read_parquet(releases / "current" / "users.parquet")["user_id"][row]
+    return user_id
+
+
+def told(service: ServiceProcess, user_id: str) -> dict[str, Any]:
+    answer: dict[str, Any] = httpx.get(f"{service.url}/users/{user_id}", timeout=10).json()
+    return answer
+
+
+@pytest.mark.parametrize("embedded", [True, False], ids=["embedded", "redis"])
+def test_erased_over_restart_and_a_newer_release_from_older_data(
+    demo_release: Path, own_redis: RedisServer, tmp_path: Path, embedded: bool
+) -> None:
+    environment = {} if embedded else {"REDIS_URL": own_redis.url}
+    shopper = shopper_of(demo_release)
+    before = ServiceProcess(demo_release, tmp_path / "service", **environment).start()
+    assert told(before, shopper)["known"]
+    assert httpx.delete(f"{before.url}/users/{shopper}").status_code == 204
+    before.stop()
+    newer = another_release(demo_release, tmp_path / "newer-releases")
+    for releases in (demo_release, newer):
+        after = ServiceProcess(releases, tmp_path / "service", **environment).start()
+        try:
+            assert (told(after, shopper)["known"], told(after, shopper)["history"]) == (False, [])
+            source = httpx.get(f"{after.url}/recommend/{shopper}").json()["meta"]
+            assert source["source"] == "popular"
+            assert releases is demo_release or source["release_id"] == "r-newer"
+        finally:
+            after.stop()
+
+
+def test_erased_on_one_replica_is_erased_on_all(demo_release: Path, own_redis: RedisServer, tmp_path: Path) -> None:
+    shopper = shopper_of(demo_release)
+    environment = {"REDIS_URL": own_redis.url, "ISRF_CROWD_EPOCH_S": "1"}
+    replicas = [ServiceProcess(demo_release, tmp_path / str(k), **environment).start() for k in range(2)]
+    try:
+        assert all(told(replica, shopper)["known"] for replica in replicas)
+        assert httpx.delete(f"{replicas[0].url}/users/{shopper}").status_code == 204
+        assert [told(replica, shopper)["known"] for replica in replicas] == [False, False]
+        event = {"user_id": shopper, "item_id": items(replicas[1])[0]}
+        assert httpx.post(f"{replicas[1].url}/interactions", json={"events": [event]}).json()["accepted"] == 1
+        wait_until(lambda: told(replicas[0], shopper)["history"] == [event["item_id"]], what="the fresh user")
+    finally:
+        for replica in replicas:
+            replica.stop()
+
+
+def items(service: ServiceProcess) -> list[str]:
+    return [item["item_id"] for item in httpx.get(f"{service.url}/popular?n=5").json()["items"]]

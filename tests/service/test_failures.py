@@ -1,0 +1,334 @@
+"""A Redis that is slow, read-only or full; several replicas; storms. Long versions stand in tests/soak."""
+
+import asyncio
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import polars as pl
+import pytest
+
+from isrf.errors import StoreError
+from isrf.stream import NUM_BUCKETS, stream_key
+from offline.loop_back import take_in
+from service.state.connect import open_store
+from tests.service.servers import (
+    RedisCluster,
+    RedisServer,
+    ServiceProcess,
+    SlowProxy,
+    all_of,
+    apply_to,
+    event,
+    free_port,
+    settings_for,
+    wait_until,
+)
+
+
+@pytest.fixture(scope="module")
+def items(demo_release: Path) -> list[str]:
+    lines = (demo_release / "current" / "items.jsonl").read_text().splitlines()
+    return [json.loads(line)["item_id"] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def shopper(demo_release: Path) -> str:
+    histories = pl.read_parquet(demo_release / "current" / "histories.parquet")
+    row = histories.filter(pl.col("item_ids").list.len() > 4)["user_index"][0]
+    user_id: str = pl.read_parquet(demo_release / "current" / "users.parquet")["user_id"][row]
+    return user_id
+
+
+class Replica:
+    """A service in front of a Redis that may be ill."""
+
+    def __init__(self, process: ServiceProcess, http: httpx.Client, shopper: str) -> None:
+        self.process, self.http, self.shopper = process, http, shopper
+
+    def reads(self, count: int) -> tuple[list[float], set[str]]:
+        """Seconds of each read, and what the answers rest on."""
+        taken, sources = [], set()
+        for _ in range(count):
+            began = time.monotonic()
+            answer = self.http.get(f"/recommend/{self.shopper}")
+            taken.append(time.monotonic() - began)
+            assert (answer.status_code, len(answer.json()["items"])) == (200, 10)
+            sources.add(answer.json()["meta"]["source"])
+        return sorted(taken), sources
+
+    def write(self, item_id: str) -> httpx.Response:
+        posted = {"user_id": "w", "item_id": item_id, "event_id": uuid.uuid4().hex}
+        return self.http.post("/interactions", json={"events": [posted]})
+
+    def readiness(self) -> str:
+        status: str = self.http.get("/readyz").json()["status"]
+        return status
+
+
+@pytest.fixture
+def replica(demo_release: Path, tmp_path: Path, shopper: str) -> Iterator[Callable[[str], Replica]]:
+    started: list[tuple[ServiceProcess, httpx.Client]] = []
+
+    def start(url: str) -> Replica:
+        folder = tmp_path / f"service-{len(started)}"
+        process = ServiceProcess(demo_release, folder, REDIS_URL=url, ISRF_CROWD_EPOCH_S="0.5").start()
+        http = httpx.Client(base_url=process.url, timeout=10)
+        started.append((process, http))
+        return Replica(process, http, shopper)
+
+    yield start
+    for process, http in started:
+        http.close()
+        process.kill()
+
+
+def test_a_redis_that_takes_2_seconds_is_not_waited_for(
+    own_redis: RedisServer, replica: Callable[[str], Replica], items: list[str]
+) -> None:
+    proxy = SlowProxy(own_redis.port)
+    service = replica(proxy.url)
+    assert service.reads(3)[1] == {"sequence"}
+    proxy.delay_s = 2.0
+    taken, sources = service.reads(20)
+    assert sources == {"bundle:sequence"}
+    assert taken[-3] < 0.25, "one or two may meet a busy machine"
+    refused = service.write(items[0])
+    assert (refused.status_code, int(refused.headers["retry-after"]) >= 1) == (503, True)
+    assert service.readiness() == "degraded"
+    proxy.delay_s = 0.0
+    wait_until(lambda: service.readiness() == "ready", what="recovery")
+    wait_until(lambda: service.reads(1)[1] == {"sequence"}, what="recovery of reads")
+    assert service.write(items[0]).json()["accepted"] == 1
+    proxy.close()
+
+
+def test_a_read_that_takes_longer_than_allowed_says_what_it_rests_on(
+    own_redis: RedisServer, replica: Callable[[str], Replica]
+) -> None:
+    """Redis is there and answers, only too late: the answer is the release's, and says so."""
+    proxy = SlowProxy(own_redis.port)
+    service = replica(proxy.url)
+    proxy.delay_s = 0.2
+    body = service.http.get(f"/recommend/{service.shopper}").json()
+    assert body["meta"]["source"] == "bundle:sequence"
+    assert [warning["code"] for warning in body["warnings"]] == ["store_unavailable"]
+    proxy.close()
+
+
+@pytest.mark.parametrize("illness", ["read-only", "full"])
+def test_a_redis_that_takes_no_writes_is_read(
+    own_redis: RedisServer, replica: Callable[[str], Replica], items: list[str], illness: str
+) -> None:
+    service = replica(own_redis.url)
+    assert service.write(items[0]).json()["accepted"] == 1
+    with own_redis.client() as client:
+        if illness == "full":
+            client.config_set("maxmemory", 1)
+        else:
+            client.replicaof("127.0.0.1", free_port())
+        wait_until(lambda: service.readiness() == "degraded", what="degradation")
+        refused = service.write(items[1])
+        assert (refused.status_code, refused.json()["code"]) == (503, "store.unavailable")
+        assert service.reads(5)[1] == {"sequence"}, "state can be read"
+        assert service.http.get("/users/w").json()["history"] == [items[0]]
+        if illness == "full":
+            client.config_set("maxmemory", 0)
+        else:
+            client.replicaof("NO", "ONE")
+    wait_until(lambda: service.readiness() == "ready", what="recovery")
+    assert service.write(items[1]).json()["accepted"] == 1
+    assert service.http.get("/users/w").json()["history"] == items[:2]
+
+
+def test_three_replicas_see_each_others_writes_and_erasures(
+    own_redis: RedisServer, replica: Callable[[str], Replica], items: list[str], shopper: str
+) -> None:
+    replicas = [replica(own_redis.url) for _ in range(3)]
+    for k in range(12):
+        user_id, one = f"u{k}", replicas[k % 3]
+        posted = {"user_id": user_id, "item_id": items[k]}
+        assert one.http.post("/interactions", json={"events": [posted]}).json()["accepted"] == 1
+        for other in replicas:
+            assert other.http.get(f"/users/{user_id}").json()["history"] == [items[k]]
+    versions = {one.http.get("/recommend/u0").json()["meta"]["user_version"] for one in replicas}
+    assert len(versions) == 1
+    assert replicas[0].http.delete(f"/users/{shopper}").status_code == 204
+    for one in replicas:
+        assert one.http.get(f"/users/{shopper}").json()["history"] == []
+        assert one.http.get(f"/recommend/{shopper}").json()["meta"]["source"] == "popular"
+    # Each has heard of it by its next epoch: then it holds even without Redis.
+    time.sleep(1.2)
+    replicas[1].process.kill()
+    replicas[1].process.start()
+    own_redis.kill()
+    for one in replicas:
+        assert one.http.get(f"/recommend/{shopper}").json()["meta"]["source"] == "bundle:popular"
+
+
+def test_new_users_find_each_other_before_the_next_release(
+    demo_release: Path, own_redis: RedisServer, replica: Callable[[str], Replica], items: list[str]
+) -> None:
+    """Over two replicas: what the one took is evidence for the other, until the one is erased."""
+    here, there = replica(own_redis.url), replica(own_redis.url)
+    common, extra = items[40:48], items[100]
+    line = (demo_release / "current" / "items.jsonl").read_text().splitlines()[100]
+    category = json.loads(line)["categories"][-1]
+
+    def post(one: Replica, user_id: str, taken: list[str]) -> None:
+        events = [{"user_id": user_id, "item_id": item, "event": "view"} for item in taken]
+        assert one.http.post("/interactions", json={"events": events}).json()["accepted"] == len(taken)
+
+    def witnesses() -> int:
+        """Similar users of ann who took the extra item."""
+        # All of a category, so that the item is on the list whatever its rank.
+        wanted = {"n": 200, "explain": True, "category": category}
+        body = here.http.get("/recommend/ann", params=wanted).json()
+        reasons = [item["reasons"] for item in body["items"] if item["item_id"] == extra]
+        return sum(reason.get("similar_users", 0) for reason in reasons[0])
+
+    post(here, "ann", common)
+    before = witnesses()
+    version = here.http.get("/users/ann").json()["version"]
+    post(there, "bob", [extra, *common])
+    wait_until(lambda: witnesses() == before + 1, what="bob", timeout_s=10)
+    assert here.http.get("/users/ann").json()["version"] == version
+    assert there.http.delete("/users/bob").status_code == 204
+    wait_until(lambda: witnesses() == before, what="bob's leave", timeout_s=10)
+
+
+async def storm(post: Callable[..., Any], clients: int, events: int) -> list[list[str]]:
+    posted = [event(f"i{k}", float(k), user_id=f"u{k % 97}") for k in range(events)]
+
+    async def client(number: int) -> list[str]:
+        outcomes: list[str] = []
+        for start in range(0, events, 100):
+            outcomes += await post(*posted[start : start + 100])
+        return outcomes
+
+    return await all_of([client(number) for number in range(clients)])
+
+
+async def test_a_storm_of_duplicates_counts_each_once(redis_server: RedisServer, tmp_path: Path) -> None:
+    with redis_server.client() as client:
+        client.flushall()
+        store = await open_store(settings_for(redis_server, tmp_path, redis_read_timeout_s=5.0))
+        answers = await storm(apply_to(store), 8, 1000)
+        assert all(sorted(one) == ["accepted", *["duplicate"] * 7] for one in zip(*answers, strict=True))
+        assert sum(client.xlen(stream_key(bucket)) for bucket in range(NUM_BUCKETS)) == 1000
+        await store.close()
+
+
+async def test_a_cluster_of_three_masters(three_masters: RedisCluster, tmp_path: Path) -> None:
+    three_masters.flush()
+    settings = settings_for(three_masters.nodes[0], tmp_path, redis_cluster=True, redis_read_timeout_s=5.0)
+    store = await open_store(settings)
+    answers = await storm(apply_to(store), 3, 300)
+    assert all(sorted(one) == ["accepted", "duplicate", "duplicate"] for one in zip(*answers, strict=True))
+    held = [entry.item_id for k in range(97) for entry in (await store.read(f"u{k}")).history]
+    assert sorted(held) == sorted(f"i{k}" for k in range(300))
+    records = await store.read_many([f"u{k}" for k in range(97)])
+    assert sum(len(record.history) for record in records) == 300
+    await store.erase("u5")
+    erased = await store.erased()
+    assert erased is not None
+    assert [erased.holds("u5"), erased.holds("u6")] == [True, False]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "interactions.csv").write_text("user_id,item_id,timestamp\nu5,x,1\n")
+    done = await asyncio.to_thread(take_in, three_masters.url, tmp_path / "data")
+    theirs = len([k for k in range(300) if k % 97 == 5])
+    assert (done.events, done.forgotten_rows) == (300 - theirs, 1)
+    await store.close()
+
+
+async def test_a_cluster_that_lost_a_master_takes_what_the_others_can(tmp_path: Path) -> None:
+    cluster = RedisCluster(tmp_path)
+    for node in cluster.nodes:
+        node.options = (*node.options[:2], "--cluster-require-full-coverage", "no", *node.options[2:])
+    cluster.start()
+    try:
+        settings = settings_for(cluster.nodes[0], tmp_path, redis_cluster=True)
+        store = await open_store(settings)
+        users = [f"u{k}" for k in range(30)]
+        await apply_to(store)(*(event("x", 1.0, user_id=user) for user in users))
+        cluster.nodes[2].kill()
+        outcomes: set[str] = set()
+        for user in users:
+            try:
+                outcomes |= {*(await apply_to(store)(event("y", 2.0, user_id=user)))}
+            except StoreError:
+                outcomes.add("refused")
+        assert outcomes == {"accepted", "refused"}
+        cluster.nodes[2].start()
+        end = time.monotonic() + 20
+        while True:
+            try:
+                again = await apply_to(store)(*(event("y", 2.0, user_id=user) for user in users))
+                if "unavailable" not in again:
+                    break
+            except StoreError:
+                pass
+            assert time.monotonic() < end
+            await asyncio.sleep(0.2)
+        await store.close()
+    finally:
+        cluster.kill()
+
+
+def test_hostile_events_are_answered_each_in_its_own_right(
+    redis_server: RedisServer, replica: Callable[[str], Replica], items: list[str]
+) -> None:
+    http = replica(redis_server.url).http
+    now = time.time()
+    hostile: list[tuple[dict[str, Any], str]] = [
+        ({"timestamp": now + 90_000}, "timestamp_in_future"),
+        ({"timestamp": now * 1000}, "timestamp_in_future"),
+        ({"timestamp": 10**400}, "invalid_timestamp"),
+        ({"timestamp": -1}, "invalid_timestamp"),
+        ({"timestamp": "yesterday"}, "invalid_event"),
+        ({"timestamp": True}, "invalid_event"),
+        ({"user_id": "u" * 10_000}, "invalid_user_id"),
+        ({"user_id": ""}, "invalid_user_id"),
+        ({"user_id": "a\nb"}, "invalid_user_id"),
+        ({"item_id": "i" * 10_000}, "invalid_item_id"),
+        ({"item_id": "nothing of the kind"}, "unknown_item"),
+        ({"event_id": "e" * 10_000}, "invalid_event_id"),
+        ({"event": "é" * 60}, "invalid_event_type"),
+        ({"event": "view\x00"}, "invalid_event_type"),
+        ({"surprise": 1}, "invalid_event"),
+    ]
+    user_id = uuid.uuid4().hex
+    good = {"user_id": user_id, "item_id": items[0], "timestamp": 0}
+    posted = [good, *({"user_id": user_id, "item_id": items[1], **bad} for bad, _ in hostile), good]
+    headers = {"content-type": "application/json"}
+    body = http.post("/interactions", content=json.dumps({"events": posted}), headers=headers).json()
+    answers = [result.get("reason") or result["status"] for result in body["results"]]
+    assert answers == ["accepted", *(reason for _, reason in hostile), "duplicate"]
+    assert http.get(f"/users/{user_id}").json()["history"] == [items[0]]
+
+
+def test_clients_of_http_post_the_same_thousand_events_at_once(
+    redis_server: RedisServer, replica: Callable[[str], Replica], items: list[str]
+) -> None:
+    service = replica(redis_server.url)
+    run = uuid.uuid4().hex
+    posted = [
+        {"user_id": f"{run}-{k % 50}", "item_id": items[k % len(items)], "event_id": f"{run}-{k}"} for k in range(1000)
+    ]
+    counts: list[tuple[int, int, int]] = []
+
+    def client() -> None:
+        body = httpx.post(f"{service.process.url}/interactions", json={"events": posted}, timeout=60).json()
+        counts.append((body["accepted"], body["duplicates"], body["refused"]))
+
+    threads = [threading.Thread(target=client) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [sum(column) for column in zip(*counts, strict=True)] == [1000, 7000, 0]

@@ -1,0 +1,159 @@
+"""A user is the release's history ⊕ what came since, each event once."""
+
+import itertools
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isrf.interest import Neighbours
+from isrf.recommend import Interests
+from service.state import group_cache
+from service.state.merge import ReleasePast, UserState, merge
+from service.state.store import Entry, Mark, UserRecord
+
+
+def past(*history: Entry, disliked: Sequence[str] = ()) -> ReleasePast:
+    """All bought."""
+    return ReleasePast(history, [True] * len(history), disliked)
+
+
+RELEASE = past(Entry("a", 10.0), Entry("b", 20.0), Entry("a", 30.0))
+
+
+def user(*history: Entry, erased: bool = False, **marks: Mark) -> UserRecord:
+    return UserRecord("v", history, marks, erased, None)
+
+
+def items(state: UserState) -> list[str]:
+    return [entry.item_id for entry in state.history]
+
+
+def test_without_news_the_release_stands() -> None:
+    state = merge(user(), RELEASE, 30.0)
+    assert list(state.history) == list(RELEASE.history)
+    assert (state.bought, state.disliked) == ({"a", "b"}, set())
+
+
+def test_news_stand_where_their_time_is() -> None:
+    news = (Entry("x", 5.0), Entry("y", 25.0), Entry("z", 40.0))
+    assert items(merge(user(*news), RELEASE, 30.0)) == ["x", "a", "b", "y", "a", "z"]
+
+
+def test_what_the_release_has_learned_is_not_read_twice() -> None:
+    state = merge(user(Entry("a", 30.0), Entry("b", 31.0)), RELEASE, 30.0)
+    assert items(state) == ["a", "b", "a", "b"]
+
+
+def test_a_late_event_that_the_release_has_not_read_stays_though_it_is_old() -> None:
+    assert items(merge(user(Entry("b", 15.0)), RELEASE, 30.0)) == ["a", "b", "b", "a"]
+
+
+def test_an_event_dated_by_the_service_counts_as_learned_if_the_release_holds_the_item() -> None:
+    old, new = Entry("b", 29.5, assigned=True), Entry("b", 31.0, assigned=True)
+    assert items(merge(user(old), RELEASE, 30.0)) == ["a", "b", "a"]
+    assert items(merge(user(new), RELEASE, 30.0)) == ["a", "b", "a", "b"]
+
+
+def test_a_release_without_times_is_older_than_the_news() -> None:
+    untimed = past(Entry("a", None), Entry("b", None))
+    assert items(merge(user(Entry("x", 5.0)), untimed, 100.0)) == ["a", "b", "x"]
+    assert items(merge(user(Entry("a", 5.0)), untimed, 100.0)) == ["a", "b"], "learned: made before the release"
+    assert items(merge(user(Entry("a", 500.0)), untimed, 100.0)) == ["a", "b", "a"]
+
+
+def test_remove_takes_back_what_the_release_holds_until_then() -> None:
+    state = merge(user(a=Mark(removed=10.0)), RELEASE, 30.0)
+    assert items(state) == ["b", "a"]
+    assert state.bought == {"a", "b"}
+    state = merge(user(a=Mark(removed=30.0)), RELEASE, 30.0)
+    assert items(state) == ["b"]
+    assert state.bought == {"b"}
+
+
+def test_remove_takes_back_what_has_no_time() -> None:
+    state = merge(user(a=Mark(removed=1.0)), past(Entry("a", None), Entry("b", None)), 0.0)
+    assert (items(state), state.bought) == (["b"], {"b"})
+
+
+def test_bought_again_after_a_remove_is_bought() -> None:
+    state = merge(user(Entry("a", 50.0), a=Mark(bought=50.0, removed=40.0)), RELEASE, 30.0)
+    assert (items(state), state.bought) == (["b", "a"], {"a", "b"})
+
+
+def test_a_dislike_excludes_and_is_no_history_and_can_be_taken_back() -> None:
+    state = merge(user(x=Mark(disliked=5.0)), RELEASE, 30.0)
+    assert (state.disliked, items(state)) == ({"x"}, ["a", "b", "a"])
+    assert merge(user(x=Mark(disliked=5.0, removed=5.0)), RELEASE, 30.0).disliked == set()
+
+
+def test_what_was_only_seen_is_history_and_excludes_nothing() -> None:
+    seen = ReleasePast([Entry("a", 1.0), Entry("b", 2.0), Entry("a", 3.0)], [False, True, False])
+    state = merge(user(), seen, 3.0)
+    assert (items(state), state.bought) == (["a", "b", "a"], {"b"})
+    assert merge(user(a=Mark(bought=9.0)), seen, 3.0).bought == {"a", "b"}
+    assert items(merge(user(Entry("a", 2.5, assigned=True)), seen, 3.0)) == ["a", "b", "a"], (
+        "learned, though not bought"
+    )
+
+
+def test_a_dislike_of_the_release_stands_until_it_is_taken_back() -> None:
+    known = past(Entry("a", 1.0), disliked=["x", "y"])
+    assert merge(user(), known, 1.0).disliked == {"x", "y"}
+    assert merge(user(x=Mark(removed=5.0)), known, 1.0).disliked == {"y"}
+    assert merge(user(x=Mark(disliked=6.0, removed=5.0)), known, 1.0).disliked == {"x", "y"}
+    assert merge(user(erased=True), known, 1.0).disliked == set()
+
+
+def test_an_erased_user_has_no_release() -> None:
+    state = merge(user(Entry("x", 1.0), erased=True, x=Mark(bought=1.0)), RELEASE, 30.0)
+    assert (items(state), state.bought) == (["x"], {"x"})
+
+
+@given(st.data())
+def test_however_much_the_next_release_has_learned_the_history_is_the_same(data: st.DataObject) -> None:
+    """The property that switching releases rests on: release ⊕ state is the same before and after."""
+    moments = data.draw(st.lists(st.floats(0, 1e9), min_size=1, max_size=12, unique=True))
+    events = [Entry(random.Random(t).choice("abc"), t) for t in sorted(moments)]
+    since = data.draw(st.integers(0, len(events)))
+    known = data.draw(st.integers(since, len(events)))
+    record = user(*events[since:])
+    before = merge(record, past(*events[:since]), events[since - 1].timestamp or 0.0)
+    after = merge(record, past(*events[:known]), events[known - 1].timestamp or 0.0)
+    assert list(before.history) == list(after.history) == events
+    assert before.bought <= after.bought
+
+
+MOMENT = {"version": "v", "release_id": "r", "crowd": "c"}
+
+
+def interests(num: int, seed: int = 0) -> Interests:
+    rng = np.random.default_rng(seed)
+    users = np.full((1, 7), -1, dtype=np.int64)
+    users[0, :num] = rng.permutation(7)[:num] * (4_000 if seed == 0 else 700_000)
+    similarity = np.where(users >= 0, rng.random((1, 7)), 0).astype(np.float32)
+    vectors = (rng.random((1, 5)).astype(np.float32), rng.random((1, 3)).astype(np.float32))
+    return group_cache.rounded(Interests(vectors[0], Neighbours(users, similarity, np.array([num < 3])), vectors[1]))
+
+
+def test_cached_interests_come_back_bit_by_bit() -> None:
+    for num, seed in itertools.product(range(8), range(2)):
+        kept = interests(num, seed)
+        read = group_cache.decode(group_cache.encode(kept, **MOMENT), **MOMENT)
+        assert read is not None
+        for ours, theirs in zip(
+            itertools.chain([kept.explicit, kept.group], kept.neighbours),
+            itertools.chain([read.explicit, read.group], read.neighbours),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(ours, theirs, strict=True)
+
+
+@pytest.mark.parametrize("other", ["version", "release_id", "crowd"])
+def test_cached_interests_of_another_moment_are_none(other: str) -> None:
+    payload = group_cache.encode(interests(3), **MOMENT)
+    assert group_cache.decode(payload, **(MOMENT | {other: "other"})) is None
+    assert group_cache.decode(None, **MOMENT) is None

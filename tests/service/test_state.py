@@ -1,0 +1,340 @@
+"""What every store does with events: embedded, redis-server, Redis Cluster."""
+
+import asyncio
+import itertools
+import random
+import time
+from typing import Any
+
+import pytest
+
+from isrf.errors import StoreError
+from isrf.stream import REMEMBER_S
+from service.state import payload
+from service.state.commands import KEPT_HISTORY
+from service.state.connect import open_store
+from service.state.keys import NUM_BUCKETS, bucket_of, stream_key, user_keys
+from service.state.store import NO_VERSION, Entry, Mark, Store
+from tests.service.servers import RedisServer, all_of, apply_to, event, read_events, settings_for
+
+NOW = 1_700_000_000.0
+
+
+async def history_of(store: Store, user_id: str = "ann") -> list[str]:
+    return [entry.item_id for entry in (await store.read(user_id)).history]
+
+
+async def test_a_user_that_nobody_knows_has_no_state(store: Store) -> None:
+    record = await store.read("nobody")
+    assert (record.version, list(record.history), dict(record.marks), record.erased, record.group) == (
+        NO_VERSION,
+        [],
+        {},
+        False,
+        None,
+    )
+
+
+async def test_an_accepted_event_is_in_the_next_read(store: Store) -> None:
+    assert await apply_to(store)(event("tea", NOW)) == ["accepted"]
+    record = await store.read("ann")
+    assert list(record.history) == [Entry("tea", NOW)]
+    assert record.marks == {"tea": Mark(bought=NOW)}
+
+
+async def test_timestamps_come_back_exactly(store: Store) -> None:
+    moments = [1700000000.1234567, 0.1 + 0.2, 1e-7, 0.0]
+    await apply_to(store)(*(event(f"i{place}", t) for place, t in enumerate(moments)))
+    assert {entry.timestamp for entry in (await store.read("ann")).history} == set(moments)
+
+
+async def test_what_each_event_type_does(store: Store) -> None:
+    await apply_to(store)(
+        event("bought", 1.0, "purchase"),
+        event("typeless", 2.0),
+        event("viewed", 3.0, "view"),
+        event("hated", 4.0, "dislike"),
+        event("returned", 5.0, "purchase"),
+        event("returned", 6.0, "remove"),
+    )
+    record = await store.read("ann")
+    assert [entry.item_id for entry in record.history] == ["bought", "typeless", "viewed"]
+    assert record.marks == {
+        "bought": Mark(bought=1.0),
+        "typeless": Mark(bought=2.0),
+        "hated": Mark(disliked=4.0),
+        "returned": Mark(bought=5.0, removed=6.0),
+    }
+
+
+async def test_late_events_land_in_time_order(store: Store) -> None:
+    apply = apply_to(store)
+    for item, t in (("c", 30.0), ("a", 10.0), ("d", 40.0), ("b", 20.0)):
+        await apply(event(item, t))
+    assert await history_of(store) == ["a", "b", "c", "d"]
+
+
+async def test_the_order_of_arrival_changes_nothing(store: Store) -> None:
+    """A purchase that arrives after the `remove` that took it back stays taken back; a later one stands."""
+    posted = [event("x", 1.0), event("x", 2.0, "remove"), event("x", 3.0), event("y", 4.0, "dislike"), event("y", 5.0)]
+    seen = []
+    for place, order in enumerate(itertools.islice(itertools.permutations(posted), 0, 120, 7)):
+        user = f"u{place}"
+        for one in order:
+            await apply_to(store)({**one, "user_id": user})
+        record = await store.read(user)
+        seen.append((tuple(record.history), tuple(sorted(record.marks.items()))))
+    assert len(set(seen)) == 1
+    assert seen[0][0] == (Entry("x", 3.0), Entry("y", 5.0))
+
+
+async def test_two_views_of_one_item_are_two_entries_and_one_moment_is_one(store: Store) -> None:
+    await apply_to(store)(event("x", 1.0, "view"), event("x", 2.0, "view"), event("x", 2.0, "cart"))
+    assert await history_of(store) == ["x", "x"]
+
+
+async def test_an_event_id_counts_once_for_its_user(store: Store) -> None:
+    apply = apply_to(store)
+    assert await apply(event("x", 1.0, event_id="e1"), event("y", 2.0, event_id="e1")) == ["accepted", "duplicate"]
+    assert await apply(event("z", 3.0, event_id="e1"), event("z", 3.0, event_id="e1", user_id="bob")) == [
+        "duplicate",
+        "accepted",
+    ]
+    assert await history_of(store) == ["x"]
+
+
+async def test_without_an_id_the_timestamp_tells_duplicates(store: Store) -> None:
+    apply = apply_to(store)
+    assert await apply(event("x", 1.0), event("x", 1.0)) == ["accepted", "duplicate"]
+    assert await apply(event("x", 1.0, "view")) == ["accepted"]
+    assert await apply(event("x"), event("x")) == ["accepted", "accepted"]
+
+
+async def test_an_event_id_is_forgotten_after_a_day(store: Store) -> None:
+    apply = apply_to(store)
+    one = event("x", 1.0, event_id="e1")
+    assert await apply(one, now=NOW) == ["accepted"]
+    assert await apply(one, now=NOW + REMEMBER_S - 1) == ["duplicate"]
+    assert await apply(one, now=NOW + REMEMBER_S + 1) == ["accepted"]
+
+
+async def test_a_storm_of_the_same_events_counts_each_once(store: Store) -> None:
+    posted = [event(f"i{k}", float(k), user_id=f"u{k % 7}") for k in range(100)]
+    answers = await all_of([apply_to(store)(*posted) for _ in range(8)])
+    for one_event in zip(*answers, strict=True):
+        assert sorted(one_event) == ["accepted", *["duplicate"] * 7]
+    assert sum([len(await history_of(store, f"u{k}")) for k in range(7)]) == 100
+
+
+async def test_the_version_moves_with_every_accepted_event_and_is_never_used_again(store: Store) -> None:
+    apply = apply_to(store)
+    versions = [(await store.read("ann")).version]
+    for k in range(5):
+        await apply(event(f"i{k}", float(k)))
+        versions.append((await store.read("ann")).version)
+    await apply(event("i0", 0.0))
+    assert (await store.read("ann")).version == versions[-1], "a duplicate changes nothing"
+    await store.erase("ann")
+    versions.append((await store.read("ann")).version)
+    for k in range(5):
+        await apply(event(f"i{k}", float(k)))
+        versions.append((await store.read("ann")).version)
+    assert len(set(versions)) == len(versions)
+
+
+async def test_the_history_is_bounded_and_the_marks_are_exact(store: Store) -> None:
+    posted = [event(f"i{k}", float(k)) for k in range(KEPT_HISTORY + 150)]
+    random.Random(1).shuffle(posted)
+    await apply_to(store)(*posted)
+    record = await store.read("ann")
+    assert [entry.item_id for entry in record.history] == [f"i{k}" for k in range(150, KEPT_HISTORY + 150)]
+    assert len(record.marks) == KEPT_HISTORY + 150
+
+
+@pytest.mark.parametrize(
+    "user_id", ["/", "a/b", "#?%", "%2F", "a b", "日本語", "{b1}", "}{", "*", "u" * 512, "🦊" * 128]
+)
+async def test_any_id_is_a_user_of_its_own(store: Store, user_id: str) -> None:
+    await apply_to(store)(event("x*[]\\/", 1.0, user_id=user_id, event_id=user_id))
+    assert await history_of(store, user_id) == ["x*[]\\/"]
+    assert await history_of(store, user_id[:-1] + "!") == []
+
+
+async def test_the_cached_interests_stay_until_they_expire_or_the_user_goes(store: Store) -> None:
+    await store.keep_group("ann", b"\x00\xff", 60)
+    assert (await store.read("ann")).group == b"\x00\xff"
+    await store.erase("ann")
+    assert (await store.read("ann")).group is None
+
+
+async def test_an_erased_user_starts_afresh(store: Store) -> None:
+    apply = apply_to(store)
+    await apply(event("x", 1.0), event("y", 2.0, user_id="bob"))
+    await store.erase("ann")
+    record = await store.read("ann")
+    assert (list(record.history), dict(record.marks), record.erased) == ([], {}, True)
+    assert await apply(event("x", 1.0)) == ["accepted"], "what was erased is not remembered as seen"
+    record = await store.read("ann")
+    assert ([entry.item_id for entry in record.history], record.erased) == (["x"], True)
+    assert await history_of(store, "bob") == ["y"]
+
+
+async def test_all_keys_of_a_user_share_a_slot_and_users_spread_over_the_buckets() -> None:
+    keys = [*user_keys("ann/{x}"), stream_key(bucket_of("ann/{x}"))]
+    assert {key[key.index("{") : key.index("}") + 1] for key in keys} == {f"{{b{bucket_of('ann/{x}')}}}"}
+    assert {bucket_of(f"user-{k}") for k in range(2000)} == set(range(NUM_BUCKETS))
+    assert bucket_of("ann") == 51, "a stable hash: state is lost if this changes"
+
+
+async def test_accepted_events_and_only_they_stand_in_the_stream(redis_server: RedisServer, tmp_path: Any) -> None:
+    with redis_server.client() as client:
+        client.flushall()
+    store = await open_store(settings_for(redis_server, tmp_path))
+    good = read_events(event("x", 1.0), event("x", 1.0), event("日本", user_id="a/b"))
+    await store.apply(good)
+    await store.erase("nobody")
+    with redis_server.client() as client:
+        kept = [
+            payload.decode(fields[b"e"])
+            for bucket in range(NUM_BUCKETS)
+            for _, fields in client.xrange(stream_key(bucket))
+        ]
+        assert sorted(kept) == sorted([good[0], good[2]])
+        await store.erase("ann")
+        assert not client.xrange(stream_key(bucket_of("ann")))
+    await store.close()
+
+
+async def test_a_key_of_the_wrong_type_refuses_its_bucket_whole(redis_server: RedisServer, tmp_path: Any) -> None:
+    """The script looks before its first write: no half of an event stays."""
+    store = await open_store(settings_for(redis_server, tmp_path))
+    keys = user_keys("ann")
+    for broken in (keys.version, keys.history, keys.marks, keys.event_ids, stream_key(bucket_of("ann"))):
+        with redis_server.client() as client:
+            client.flushall()
+            client.rpush(broken, "not what is expected")
+            with pytest.raises(StoreError):
+                await store.apply(read_events(event("x", 1.0)))
+            assert client.keys("*") == [broken.encode()]
+    await store.close()
+
+
+async def test_one_broken_bucket_does_not_refuse_the_others(redis_server: RedisServer, tmp_path: Any) -> None:
+    store = await open_store(settings_for(redis_server, tmp_path))
+    other = next(f"u{k}" for k in range(100) if bucket_of(f"u{k}") != bucket_of("ann"))
+    with redis_server.client() as client:
+        client.flushall()
+        client.set(user_keys("ann").history, "broken")
+    assert await apply_to(store)(event("x", 1.0), event("y", 1.0, user_id=other)) == ["unavailable", "accepted"]
+    assert await history_of(store, other) == ["y"]
+    await store.close()
+
+
+async def test_a_server_that_forgot_the_script_is_told_again(redis_server: RedisServer, tmp_path: Any) -> None:
+    store = await open_store(settings_for(redis_server, tmp_path))
+    with redis_server.client() as client:
+        client.flushall()
+        assert await apply_to(store)(event("x", 1.0)) == ["accepted"]
+        client.script_flush()
+    assert await apply_to(store)(event("x", 1.0), event("y", 2.0), event("z", 1.0, user_id="bob")) == [
+        "duplicate",
+        "accepted",
+        "accepted",
+    ]
+    assert await history_of(store) == ["x", "y"]
+    await store.close()
+
+
+async def test_full_memory_refuses_writes_and_keeps_state(own_redis: RedisServer, tmp_path: Any) -> None:
+    store = await open_store(settings_for(own_redis, tmp_path))
+    await apply_to(store)(event("x", 1.0))
+    with own_redis.client() as client:
+        assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+        client.config_set("maxmemory", 1)
+        with pytest.raises(StoreError, match="cannot be reached or written"):
+            await apply_to(store)(event("y", 2.0))
+        with pytest.raises(StoreError):
+            await store.ping()
+        for _ in range(10):
+            await store.keep_group("ann", b"x", 60)
+            assert await history_of(store) == ["x"], "what cannot be written can still be read"
+        client.config_set("maxmemory", 0)
+    assert await apply_to(store)(event("y", 2.0)) == ["accepted"]
+    await store.close()
+
+
+async def refused_in_time(store: Store) -> None:
+    """Reads fail before a caller would notice; one in ten may meet a busy machine."""
+    taken = []
+    for _ in range(10):
+        began = time.monotonic()
+        with pytest.raises(StoreError):
+            await store.read("ann")
+        taken.append(time.monotonic() - began)
+    assert sorted(taken)[-2] < 0.25
+
+
+async def test_redis_gone_is_said_soon_and_its_return_is_noticed(own_redis: RedisServer, tmp_path: Any) -> None:
+    store = await open_store(settings_for(own_redis, tmp_path))
+    await apply_to(store)(event("x", 1.0))
+    own_redis.kill()
+    await refused_in_time(store)
+    with pytest.raises(StoreError):
+        await apply_to(store)(event("y", 2.0))
+    own_redis.start()
+    end = time.monotonic() + 5
+    while True:
+        try:
+            assert await history_of(store) == ["x"], "kill -9 of Redis lost an accepted event"
+            break
+        except StoreError:
+            assert time.monotonic() < end
+    assert await apply_to(store)(event("y", 2.0)) == ["accepted"]
+    await store.close()
+
+
+async def test_kill_9_of_redis_in_a_storm_loses_no_accepted_event(own_redis: RedisServer, tmp_path: Any) -> None:
+    store = await open_store(settings_for(own_redis, tmp_path))
+    accepted: list[tuple[str, str]] = []
+
+    async def client(number: int, life: int) -> None:
+        for k in range(100_000):
+            item = f"{life}-{number}-{k}"
+            try:
+                outcomes = await apply_to(store)(event(item, float(k), "view", user_id=f"u{life}-{number}-{k // 50}"))
+            except StoreError:
+                return
+            if outcomes == ["accepted"]:
+                accepted.append((f"u{life}-{number}-{k // 50}", item))
+
+    async def killer(wanted: int) -> None:
+        while len(accepted) < wanted:
+            await asyncio.sleep(0.005)
+        own_redis.kill()
+
+    for life in range(3):
+        await all_of([killer(len(accepted) + 300), *(client(number, life) for number in range(8))])
+        own_redis.start()
+    await asyncio.sleep(0.3)
+    held = {user_id: await history_of(store, user_id) for user_id in {user_id for user_id, _ in accepted}}
+    assert len(accepted) >= 900
+    for user_id, item in accepted:
+        assert held[user_id].count(item) == 1
+    await store.close()
+
+
+async def test_a_slow_redis_is_not_waited_for(own_redis: RedisServer, tmp_path: Any) -> None:
+    store = await open_store(settings_for(own_redis, tmp_path))
+    await apply_to(store)(event("x", 1.0))
+    with own_redis.client() as client:
+        client.execute_command("CLIENT", "PAUSE", 1500, "ALL")
+    await refused_in_time(store)
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        try:
+            assert await history_of(store) == ["x"]
+            break
+        except StoreError:
+            continue
+    assert await history_of(store) == ["x"]
+    await store.close()
