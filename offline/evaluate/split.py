@@ -1,0 +1,61 @@
+"""Who a split can be asked about: histories before a held-out item, and that item."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from isrf.errors import DataError
+from isrf.interest import IntArray
+from isrf.order import PURCHASE
+
+
+class Split(NamedTuple):
+    """The users that a split can ask about, with everything before their held-out item."""
+
+    users: IntArray  # (R,)
+    histories: list[list[int]]  # item rows, oldest first
+    bought: list[list[int]]  # those of the history that the service takes off the list
+    targets: IntArray  # (R,)
+    typed: bool  # whether some event of the data is no purchase
+
+
+def load_split(ingest: Path, split: str) -> Split:
+    """Histories and held-out items of `split` ("valid" or "test") from ingest's output."""
+    heldout = pl.read_parquet(ingest / "heldout.parquet")
+    columns = ["user_index", "item_index", "event"]
+    past = pl.read_parquet(ingest / "train.parquet", columns=columns)
+    typed = bool((past["event"] != PURCHASE).any() or (heldout["event"] != PURCHASE).any())
+    if split == "test":
+        past = pl.concat([past, heldout.filter(pl.col("split") == "valid").select(columns)])
+    asked = heldout.filter(pl.col("split") == split).sort("user_index")
+    if not len(asked):
+        raise DataError(
+            "evaluate.nothing_held_out",
+            f"the data holds out no {split} interaction.",
+            fix="Evaluate data with users of three events and more, ingested with --fit train.",
+        )
+    bought = pl.col("item_index").filter(pl.col("event") == PURCHASE)
+    histories = past.group_by("user_index", maintain_order=True).agg("item_index", bought=bought)
+    rows = asked.select("user_index").join(histories, on="user_index", how="left", maintain_order="left")
+    return Split(
+        users=asked["user_index"].to_numpy().astype(np.int64),
+        histories=rows["item_index"].to_list(),
+        bought=rows["bought"].to_list(),
+        targets=asked["item_index"].to_numpy().astype(np.int64),
+        typed=typed,
+    )
+
+
+def sample_split(split: Split, count: int, seed: int) -> Split:
+    """`count` users of a split, drawn by seed; the whole split where it has no more."""
+    if count >= len(split.users):
+        return split
+    kept = np.sort(np.random.default_rng(seed).choice(len(split.users), count, replace=False))
+    return split._replace(
+        users=split.users[kept],
+        histories=[split.histories[row] for row in kept],
+        bought=[split.bought[row] for row in kept],
+        targets=split.targets[kept],
+    )
