@@ -4,7 +4,7 @@ score(item) = Σ over channels of weight · log(p(item) + ε). An item that no b
 channel, as the lowest beam − δ. It knows nothing of graphs or bundles: probabilities in, order out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -149,19 +149,23 @@ class Choice(NamedTuple):
     ndcg_at_10: float  # on the sample that it was chosen on
 
 
-def choose_weights(candidates: Sequence[Candidates], targets: IntArray, *, start: FusionWeights) -> Choice:
+def choose_weights(
+    candidates: Sequence[Candidates], targets: IntArray, *, start: FusionWeights, without: Collection[str] = ()
+) -> Choice:
     """Coordinate ascent on validation NDCG@10 over `GRID`, `EPSILON_GRID` and `BEAM_GAPS`.
 
     Args:
         candidates: one per validation user.
         targets: (R,) the held-out item rows; a target that is no candidate is a miss.
         start: where the ascent begins.
+        without: channels whose weight is 0, whatever `start` says.
     """
     table = _Table(candidates, targets)
-    best, score = start, table.ndcg(start)
+    best = start.model_copy(update={"weights": start.weights | dict.fromkeys(without, 0.0)})
+    score = table.ndcg(best)
     for _ in range(MAX_ROUNDS):
         before = score
-        for move in _MOVES:
+        for move in (move for move in _MOVES if move[1] not in without):
             trial = _moved(best, move)
             trial_score = table.ndcg(trial)
             if trial_score > score + 1e-6:

@@ -6,7 +6,7 @@ A preset is a set of overrides; `--config FILE.toml` and `--set section.key=valu
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from isrf.bundle import FusionWeights
 from isrf.errors import ConfigError
@@ -14,6 +14,11 @@ from isrf.errors import ConfigError
 PresetName = Literal["demo", "mini", "small"]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Channel = Literal["generative", "dense", "explicit", "group", "transition", "cooccurrence", "content"]
+Channels = Annotated[
+    tuple[Channel, ...], BeforeValidator(lambda given: given.split(",") if isinstance(given, str) else given)
+]
+"""Of `isrf.fusion.CHANNELS`; `--set evaluate.without=group,content` names several."""
 
 
 class _Section(BaseModel):
@@ -44,7 +49,9 @@ class ReasonConfig(_Section):
 
 
 class EmbedConfig(_Section):
-    encoder: str = "tfidf-svd"  # or hf:<hub name or local directory>, or openai: an embeddings endpoint
+    encoder: str = (
+        "tfidf-svd"  # or hf:<hub name or local directory>, openai: an embeddings endpoint, no-text: none is read
+    )
     base_url: str = "http://127.0.0.1:8000/v1"  # of the endpoint; its key comes from OPENAI_API_KEY alone
     model: str = "text-embedding-3-small"  # the endpoint's
     batch_size: Positive = 64  # texts per forward pass or request
@@ -84,6 +91,8 @@ class ModelConfig(_Section):
     interest_length: Positive = 50
     num_prompts: Positive = 3
     item_id_dropout: Share = 0.1
+    explicit_vector: bool = True  # whether the encoder reads it; without: an ablation
+    group_vector: bool = True
     backbone: str | None = None  # hub name or local directory of pretrained T5 weights
 
 
@@ -118,6 +127,7 @@ class EvidenceConfig(_Section):
 class EvaluateConfig(_Section):
     validation_users: Positive = 20_000  # at most, to choose the fusion weights on: with 4,000 the choice was noise
     bootstrap_samples: Positive = 500
+    without: Channels = ()  # channels that get no weight in the fusion
 
 
 class RunConfig(_Section):

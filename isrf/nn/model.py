@@ -61,6 +61,8 @@ class ModelSpec(BaseModel):
     history_length: int
     num_prompts: int
     item_id_dropout: float
+    reads_explicit: bool = True
+    reads_group: bool = True
     stacks: StackSpec
 
     @property
@@ -202,10 +204,20 @@ class IsrfModel(nn.Module):
         Returns:
             (B, S', D) float32 and (B, S') bool, S' = prompts + 2 + S.
         """
-        interests = torch.stack([self.explicit_adapter(explicit), self.group_adapter(group)], dim=1)
+        interests = torch.stack([self.read_explicit(explicit), self.read_group(group)], dim=1)
         aged = item_inputs + self.ages[: item_inputs.shape[1]]
         always = torch.ones_like(task[:, None].expand(-1, self.spec.num_prompts + 2), dtype=torch.bool)
         return torch.cat([self.prompts[task], interests, aged], dim=1), torch.cat([always, mask], dim=1)
+
+    def read_explicit(self, explicit: Tensor) -> Tensor:
+        """(B, D) from (B, E); zeros in a model that is told to do without."""
+        read: Tensor = self.explicit_adapter(explicit)
+        return read if self.spec.reads_explicit else read * 0.0
+
+    def read_group(self, group: Tensor) -> Tensor:
+        """(B, D) from (B, G); zeros in a model that is told to do without."""
+        read: Tensor = self.group_adapter(group)
+        return read if self.spec.reads_group else read * 0.0
 
     def query(self, states: Tensor, mask: Tensor) -> Tensor:
         """(B, D) dense-path query from the encoder's states (B, S', D) and the history's mask (B, S) bool."""
@@ -225,7 +237,7 @@ class IsrfModel(nn.Module):
             mask=source_mask,
             query=self.query(states, mask),
             individual=history.sum(1) / mask.sum(1, keepdim=True).clamp(min=1),
-            group=self.group_adapter(group),
+            group=self.read_group(group),
         )
 
     def decode(self, encoded: Encoded, codes: Tensor) -> Tensor:

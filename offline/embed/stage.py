@@ -22,6 +22,7 @@ from offline.evidence import save_lists
 VERSION = 3
 STORE_FILE = "vectors.sqlite3"
 HUGGING_FACE = "hf:"
+NO_ENCODER = "no-text"
 
 
 class Encoded(NamedTuple):
@@ -63,7 +64,7 @@ def run(ctx: StageContext) -> None:
 
 def _dense_encoder(ctx: StageContext) -> DenseEncoder | None:
     name = ctx.config.embed.encoder
-    if name == "tfidf-svd":
+    if name in ("tfidf-svd", NO_ENCODER):
         return None
     if name == "openai":
         from offline.embed.endpoint import EndpointEncoder
@@ -76,11 +77,14 @@ def _dense_encoder(ctx: StageContext) -> DenseEncoder | None:
     raise ConfigError(
         "config.encoder",
         f"no text encoder is named {name!r}.",
-        fix="Use tfidf-svd, hf:<hub name or directory> or openai.",
+        fix="Use tfidf-svd, hf:<hub name or directory>, openai, or no-text: none is read.",
     )
 
 
 def _encode_tfidf(ctx: StageContext, texts: Texts, fitted: list[TextFields]) -> Encoded:
+    if ctx.config.embed.encoder == NO_ENCODER:
+        texts = texts._replace(items=[{} for _ in texts.items], users=[{} for _ in texts.users])
+        fitted = []
     encoder = fit_tfidf(fitted, dim=ctx.config.embed.dim, seed=ctx.config.seed)
     items = transform(encoder, texts.items)
     by_terms = len(items) <= MAX_ITEMS_BY_TERMS

@@ -67,7 +67,7 @@ def _choose_and_measure(recommender: Recommender, ctx: StageContext) -> tuple[Fu
     source = candidates_of(
         recommender, valid, include_seen=False, progress=ctx.progress, title="evaluate: choosing fusion weights"
     )
-    choice = choose_weights(list(source), valid.targets, start=DEFAULT_FUSION)
+    choice = choose_weights(list(source), valid.targets, start=DEFAULT_FUSION, without=config.evaluate.without)
     evaluation: dict[str, Any] = {
         "protocol": protocol(config.ingest.shuffle_ties, include_seen=False, typed=valid.typed),
         "weights_chosen_on": {"split": "valid", "users": len(valid.users), "NDCG@10": round(choice.ndcg_at_10, 5)},

@@ -44,6 +44,8 @@ def new_model(config: RunConfig, parts: ItemParts, *, explicit_dim: int, group_d
         history_length=model.history_length,
         num_prompts=model.num_prompts,
         item_id_dropout=model.item_id_dropout,
+        reads_explicit=model.explicit_vector,
+        reads_group=model.group_vector,
         stacks=_stack_spec(config) if stacks is None else StackSpec.of(stacks.config),
     )
     return IsrfModel(spec, parts, stacks=stacks)

@@ -50,7 +50,7 @@ def batch_losses(
     alignment = alignment_loss(
         encoded.group if direct else encoded.individual,
         encoded.individual if direct else encoded.group,
-        valid=(batch.group != 0).any(dim=1),
+        valid=(encoded.group != 0).any(dim=1),
         users=batch.users,
         temperature=config.alignment_temperature,
     )

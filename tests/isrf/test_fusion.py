@@ -97,6 +97,14 @@ def test_the_choice_finds_the_channel_that_knows() -> None:
     assert choice.fusion.weights["content"] > 0
 
 
+def test_a_channel_that_is_done_without_gets_no_weight() -> None:
+    best = candidates().items[:1]  # the dense path alone would do
+    choice = choose_weights(
+        [candidates()], best, start=weights(dense=2.0, generative=0.5), without=("dense", "content")
+    )
+    assert (choice.fusion.weights["dense"], choice.fusion.weights["content"]) == (0.0, 0.0)
+
+
 def test_a_target_that_is_no_candidate_is_a_miss() -> None:
     choice = choose_weights([candidates()], np.array([4]), start=DEFAULT_FUSION)
     assert choice.ndcg_at_10 == 0.0

@@ -1,9 +1,12 @@
 """Settings are frozen, typed, and refuse what they do not know."""
 
+from typing import get_args
+
 import pytest
 
 from isrf.errors import ConfigError
-from offline.config import PRESETS, RunConfig, build_config
+from isrf.fusion import CHANNELS
+from offline.config import PRESETS, Channel, RunConfig, build_config
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
@@ -49,6 +52,17 @@ def test_a_preset_is_chosen_by_name_alone() -> None:
     with pytest.raises(ConfigError) as error:
         build_config("demo", None, ("preset=small",))
     assert error.value.code == "config.preset"
+
+
+def test_channels_are_named_with_commas_and_known() -> None:
+    config = build_config("demo", None, ("evaluate.without=group,content",))
+    assert config.evaluate.without == ("group", "content")
+    with pytest.raises(ConfigError, match=r"evaluate\.without"):
+        build_config("demo", None, ("evaluate.without=horoscope",))
+
+
+def test_the_configurations_channels_are_those_that_are_fused() -> None:
+    assert get_args(Channel) == CHANNELS
 
 
 def test_a_configuration_survives_its_own_json() -> None:

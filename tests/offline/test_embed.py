@@ -132,6 +132,15 @@ def test_a_shop_without_any_text_is_left_to_its_graphs(tmp_path: Path) -> None:
     assert not read_text_encoder(out / "text_encoder").encode([{"title": "a new kettle"}]).any()
 
 
+def test_without_an_encoder_no_text_is_read(shop: Shop) -> None:
+    out = shop.embed("embed.encoder=no-text")
+    items, users = vectors(out)
+    assert not items.any()
+    assert not users.any()
+    assert read_text_encoder(out / "text_encoder").vocabulary == {}
+    assert not np.load(out / "evidence" / "content_indices.npy").size
+
+
 def test_a_dense_encoder_with_nothing_to_read_is_a_clear_error(tmp_path: Path) -> None:
     blank = dict.fromkeys(("title", "brand", "categories", "description", "price"))
     shop = Shop(tmp_path, [blank] * NUM_ITEMS)

@@ -1,5 +1,6 @@
 """What the model reads, drops and shares."""
 
+import pytest
 import torch
 
 from isrf.nn.model import ItemVectors
@@ -67,6 +68,20 @@ def test_every_input_reaches_the_answer_and_masked_items_do_not() -> None:
     hidden = request["history"].clone()
     hidden[0, 3:] = 11
     torch.testing.assert_close(query(history=hidden), base, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("part", ["explicit", "group"])
+def test_a_model_that_does_without_an_interest_answers_alike_whatever_it_is(part: str) -> None:
+    model = make_model(IDS, 4)
+    model.spec = model.spec.model_copy(update={f"reads_{part}": False})
+    request = make_request(model, 2)
+    inputs = model.item_inputs()[request["history"]]
+    queries = []
+    for changed in (request, {**request, part: request[part] + 1}):
+        encoded = model.encode(inputs, *(changed[n] for n in ("mask", "explicit", "group", "task")))
+        queries.append(encoded.query)
+        assert bool(encoded.group.any()) == (part != "group")  # the alignment has nothing to pull to either
+    torch.testing.assert_close(*queries, rtol=0, atol=0)
 
 
 def test_decoding_a_level_depends_on_the_codes_before_it_only() -> None:
