@@ -2,9 +2,10 @@
 
     python benchmarks/group_refresh.py --releases var/demo/releases [--users 22363] [--newcomers 0] [--refreshes 1000]
 
-What a read does after an event, cache aside: the interest graph on the history, the exact search among the base users
-(and newcomers, who come as a second index), selection, group vector, and the bytes that go to Redis. The graphs are the
-release's; base users are made up in its dimensions, as many as asked for. Prints the machine and one JSON line.
+What a read does after an event, cache aside: the interest graph on the history, the search among the base users (exact,
+or in cells from as many users on as the offline job makes them; newcomers come as a second index), selection, group
+vector, and the bytes that go to Redis. The graphs are the release's; base users are made up in its dimensions, as many
+as asked for. Prints the machine and one JSON line.
 """
 
 import argparse
@@ -18,8 +19,10 @@ import numpy as np
 
 from isrf.evidence import user_item_lists
 from isrf.recommend import Recommender
+from offline.config import GraphConfig
+from offline.graph.cells import divide
 from service.bundle_files import Release, open_release
-from service.neighbours import UserIndex, joined
+from service.neighbours import Cells, UserIndex, joined
 from service.state.group_cache import encode, rounded
 
 TARGET_P95_MS = 5.0
@@ -43,7 +46,16 @@ def crowded(release: Release, num_users: int, num_newcomers: int, rng: np.random
     )
     layers = rng.normal(size=(everyone, recommender.tables.group_layers.shape[1])).astype(np.float16)
     users = np.repeat(np.arange(everyone), HISTORY)
-    nearest = UserIndex(features[:num_users])
+    base, cells = features[:num_users].astype(np.float16), None
+    if num_users >= GraphConfig().cells_from:
+        cells = Cells(
+            *divide(features[:num_users], base, release.manifest.group_search.max_neighbours + 1, seed=0).cells
+        )
+    began = time.perf_counter()
+    nearest = UserIndex(base, cells)
+    print(
+        f"{'index_seconds':20} {time.perf_counter() - began:.2f}, {cells.probes if cells else 'no'} cells looked into"
+    )
     return recommender.with_users(
         group_layers=layers,
         user_items=user_item_lists(users, histories.ravel(), num_users=everyone),

@@ -1,6 +1,6 @@
 """The release bundle: what offline publishes and the service opens (schema and checks, no IO).
 
-`Manifest` is the one description of a bundle; `ARRAYS` names every array with its dtype and shape in symbols.
+`Manifest` is the one description of a bundle; `arrays_of` names its arrays with their dtypes and shapes in symbols.
 `check_arrays` holds arrays against manifest. Files are read and hashed by the two edges (`offline.release`,
 `service.bundle_files`), which know nothing of each other.
 """
@@ -49,6 +49,14 @@ ARRAYS: dict[str, ArraySpec] = {
     **{f"evidence/{name}_indices.npy": ArraySpec("int32", (None,)) for name in EVIDENCE_LISTS},
     **{f"evidence/{name}_weights.npy": ArraySpec("float32", (None,)) for name in EVIDENCE_LISTS},
 }
+
+USER_CELLS_FILE = "user_cells.npy"
+USER_CENTROIDS_FILE = "user_centroids.npy"
+CELL_ARRAYS: dict[str, ArraySpec] = {
+    USER_CELLS_FILE: ArraySpec("int32", ("U",)),
+    USER_CENTROIDS_FILE: ArraySpec("float32", (None, "F")),
+}
+"""Only where there are too many users to look at each of them: the cell that each is in, and the cells' centroids."""
 
 
 class _Frozen(BaseModel):
@@ -104,6 +112,7 @@ class GroupSearch(_Frozen):
     nearest_cosine: float  # median cosine of a base user and its nearest other
     max_neighbours: Annotated[int, Field(ge=1)]
     min_neighbours: Annotated[int, Field(ge=1)]  # taken, and marked weak, where nobody reaches the threshold
+    probes: Annotated[int, Field(ge=1)] | None = None  # cells that a search looks into; None: at every user, no cells
 
 
 class FusionWeights(_Frozen):
@@ -146,8 +155,13 @@ class Manifest(_Frozen):
     files: dict[str, FileEntry]  # path inside the bundle → hash and size; the manifest itself aside
 
 
+def arrays_of(manifest: Manifest) -> dict[str, ArraySpec]:
+    """Every array that this bundle holds, by file name."""
+    return ARRAYS if manifest.group_search.probes is None else ARRAYS | CELL_ARRAYS
+
+
 def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Holds every array of `ARRAYS` against the manifest's counts; raises `BundleError` naming the file."""
+    """Holds every array of `arrays_of` against the manifest's counts; raises `BundleError` naming the file."""
     dims, counts = manifest.dimensions, manifest.counts
     symbols = {
         "N": counts.num_items,
@@ -158,7 +172,7 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None
         "E": dims.explicit,
         "G": dims.group,
     }
-    for name, spec in ARRAYS.items():
+    for name, spec in arrays_of(manifest).items():
         if name not in arrays:
             raise BundleError("bundle.missing_file", f"{name} is missing.", fix="Publish the release again.")
         array = arrays[name]
@@ -181,6 +195,17 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None
             arrays[f"evidence/{name}_indptr.npy"],
             arrays[f"evidence/{name}_indices.npy"],
             arrays[f"evidence/{name}_weights.npy"],
+        )
+    if manifest.group_search.probes is not None:
+        _check_cells(manifest.group_search.probes, arrays[USER_CELLS_FILE], arrays[USER_CENTROIDS_FILE])
+
+
+def _check_cells(probes: int, cells: NDArray[Any], centroids: NDArray[Any]) -> None:
+    if not (probes <= len(centroids) and int(cells.min()) >= 0 and int(cells.max()) < len(centroids)):
+        raise BundleError(
+            "bundle.array_mismatch",
+            f"{USER_CELLS_FILE} names cells that {USER_CENTROIDS_FILE} lacks, or fewer than {probes} are there.",
+            fix="Publish the release again; its parts come from different runs.",
         )
 
 

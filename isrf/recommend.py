@@ -188,6 +188,12 @@ class Recommender:
         changed._nearest_users = nearest_users
         return changed
 
+    def among(self, nearest_users: NeighbourSearch) -> "Recommender":
+        """The same recommender and people, its neighbours found by another search."""
+        changed = copy.copy(self)
+        changed._nearest_users = nearest_users
+        return changed
+
     def search(self, requests: Sequence[RankRequest], interests: Interests) -> SearchOutput:
         """One run of the search graph for B requests."""
         history, mask = pad_histories([r.history for r in requests], self._decoding.history_length)

@@ -69,6 +69,7 @@ class GraphConfig(_Section):
     min_neighbours: Positive = 5
     text_share: Share = 0.2  # of the squared length of a user feature: semantic part against LightGCN part
     recency: Share = 0.7  # weight of an item by its age in the history, newest 1
+    cells_from: Positive = 100_000  # users, from which on similar ones are looked for in cells, not among all
 
 
 class SemanticIdsConfig(_Section):

@@ -22,7 +22,7 @@ from isrf.golden import Golden, make_goldens
 from isrf.recommend import Recommender, RecommenderTables
 from offline.context import StageContext
 from offline.decoding import decoding_of
-from offline.neighbours import user_index
+from offline.neighbours import load_user_index
 from offline.onnx_graphs import graph_signature, open_graph
 from offline.reason.show import ITEM_TABLE, REASONING_DIR, USER_TABLE
 from offline.torch_graph import torch_search
@@ -41,6 +41,8 @@ _FROM_STAGE: dict[str, str] = {
     "item_embeddings.npy": "graph",
     "user_features.npy": "graph",
     "group_layers.npy": "graph",
+    bundle.USER_CELLS_FILE: "graph",
+    bundle.USER_CENTROIDS_FILE: "graph",
     "evidence": "evaluate",
     bundle.TEXT_ENCODER_DIR: "embed",
 }
@@ -114,14 +116,15 @@ def _goldens(ctx: StageContext) -> list[Golden]:
     config = ctx.config
     arrays = {name: np.load(ctx.out / name) for name in ARRAYS}
     tables = RecommenderTables.from_arrays(arrays, codebook_size=config.semantic_ids.codebook_size)
+    search = _group_search(ctx)
     recommender = Recommender(
         tables,
         decoding=decoding_of(config),
-        group_search=_group_search(ctx),
+        group_search=search,
         fusion=_fusion(ctx),
         interest_graph=open_graph(ctx.out / bundle.INTEREST_GRAPH_FILE),
         search_graph=torch_search(ctx.inputs, config),
-        nearest_users=user_index(arrays["user_features.npy"]),
+        nearest_users=load_user_index(ctx.out, search).exact,
     )
     lists = tables.user_items
     with_items = np.flatnonzero(np.diff(lists.indptr) > 0)

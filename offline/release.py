@@ -9,11 +9,11 @@ import polars as pl
 from pydantic import ValidationError
 
 from isrf import bundle
-from isrf.bundle import ARRAYS, Manifest, check_arrays
+from isrf.bundle import Manifest, arrays_of, check_arrays
 from isrf.errors import BundleError
 from isrf.golden import Golden, replay
 from isrf.recommend import Recommender, RecommenderTables
-from offline.neighbours import user_index
+from offline.neighbours import load_user_index
 from offline.onnx_graphs import graph_signature, open_graph
 
 
@@ -27,13 +27,14 @@ def open_release(folder: Path) -> Release:
     """Reads, hashes, checks and golden-replays a release; `BundleError` names the file that is wrong."""
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    arrays = {name: np.load(folder / name) for name in ARRAYS}
+    arrays = {name: np.load(folder / name) for name in arrays_of(manifest)}
     check_arrays(manifest, arrays)
     for name, expected in manifest.graphs.items():
         if graph_signature(folder / name) != expected:
             raise BundleError(
                 "bundle.graph_mismatch", f"{name}: its inputs or outputs are not the manifest's.", fix=_PUBLISH
             )
+    index = load_user_index(folder, manifest.group_search)
     recommender = Recommender(
         RecommenderTables.from_arrays(arrays, codebook_size=manifest.dimensions.codebook_size),
         decoding=manifest.decoding,
@@ -41,10 +42,10 @@ def open_release(folder: Path) -> Release:
         fusion=manifest.fusion,
         interest_graph=open_graph(folder / bundle.INTEREST_GRAPH_FILE),
         search_graph=open_graph(folder / bundle.SEARCH_GRAPH_FILE),
-        nearest_users=user_index(arrays["user_features.npy"]),
+        nearest_users=index,
     )
     lines = (folder / bundle.GOLDEN_FILE).read_text(encoding="utf-8").splitlines()
-    replay(recommender, [Golden.model_validate_json(line) for line in lines])
+    replay(recommender.among(index.exact), [Golden.model_validate_json(line) for line in lines])
     return Release(manifest, recommender, _item_ids(folder, manifest))
 
 

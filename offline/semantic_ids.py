@@ -4,8 +4,6 @@ Codebooks are trained on items with training interactions only; the other items 
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import faiss
@@ -17,6 +15,7 @@ from isrf.interest import FloatArray, unit_rows
 from isrf.semantic_ids import SemanticIds, assign_semantic_ids, check_capacity
 from offline.config import SemanticIdsConfig
 from offline.context import StageContext
+from offline.one_thread import one_faiss_thread
 
 VERSION = "1"
 
@@ -38,22 +37,11 @@ def run(ctx: StageContext) -> None:
             fix="Give users with at least three interactions each (two of them are held out).",
         )
     vectors = fuse_vectors(item_text, embeddings, config.text_share)
-    with _one_thread():
+    with one_faiss_thread():
         codebooks = train_codebooks(vectors[trained], config=config, seed=ctx.config.seed)
     ids = assign_semantic_ids(vectors, codebooks, codebook_size=config.codebook_size)
     np.save(ctx.out / "semantic_ids.npy", ids.codes)
     (ctx.out / "report.json").write_text(json.dumps(describe(ids, codebooks), indent=2))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """FAISS on one thread: sums in one order on every machine, so that equal runs give equal codes."""
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)
 
 
 def fuse_vectors(item_text: FloatArray, embeddings: FloatArray, text_share: float) -> FloatArray:

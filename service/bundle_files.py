@@ -15,20 +15,19 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from isrf import bundle
-from isrf.bundle import ARRAYS, Manifest, check_arrays
+from isrf.bundle import Manifest, arrays_of, check_arrays
 from isrf.errors import BundleError, DataError
 from isrf.golden import Golden, replay
 from isrf.recommend import Recommender, RecommenderTables
 from service.catalogue import Catalogue, read_item
 from service.graphs import open_graph
 from service.history_files import read_users
-from service.neighbours import UserIndex
+from service.neighbours import Cells, UserIndex
 from service.release_users import ReleaseUsers
 
 CURRENT = "current"
 _PUBLISH = "Publish the release again."
 _REQUIRED = (
-    *ARRAYS,
     bundle.SEARCH_GRAPH_FILE,
     bundle.INTEREST_GRAPH_FILE,
     bundle.ITEMS_FILE,
@@ -71,10 +70,12 @@ def open_release(releases: Path) -> Release:
     folder = find_release(releases)
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    arrays = {name: _load(folder, name) for name in ARRAYS}
+    arrays = {name: _load(folder, name) for name in arrays_of(manifest)}
     check_arrays(manifest, arrays)
     catalogue = _read_catalogue(folder, manifest, arrays["popularity.npy"])
-    user_index = UserIndex(arrays["user_features.npy"])
+    search = manifest.group_search
+    cells = None if search.probes is None else Cells.of(arrays, search.probes)
+    user_index = UserIndex(arrays["user_features.npy"], cells)
     release = Release(
         manifest=manifest,
         recommender=_recommender(folder, manifest, arrays, user_index),
@@ -83,7 +84,8 @@ def open_release(releases: Path) -> Release:
         user_index=user_index,
         learned_until=_learned_until(manifest),
     )
-    replay(release.recommender, _read_goldens(folder, manifest))
+    # Among all users, as the goldens were made: which cells are looked into may hang on a rounding error.
+    replay(release.recommender.among(user_index.exact), _read_goldens(folder, manifest))
     return release
 
 
@@ -111,7 +113,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
     """Holds size and SHA-256 of every file against the manifest, and the manifest against what serving needs."""
-    for name in _REQUIRED:
+    for name in (*_REQUIRED, *arrays_of(manifest)):
         if name not in manifest.files:
             raise BundleError("bundle.missing_file", f"the manifest does not list {name}.", fix=_PUBLISH)
     for name, entry in manifest.files.items():

@@ -16,7 +16,7 @@ from offline.evaluate.figures import protocol, split_figures
 from offline.evaluate.lists import candidates_of, top_lists
 from offline.evaluate.split import load_split, sample_split
 from offline.evidence import build_lists, load_lists, save_lists
-from offline.neighbours import user_index
+from offline.neighbours import load_user_index
 from offline.onnx_graphs import open_graph
 
 
@@ -25,8 +25,9 @@ def run(ctx: StageContext) -> None:
     config, out = ctx.config, ctx.out
     train = pl.read_parquet(ctx.inputs["ingest"] / "train.parquet")
     content = load_lists(ctx.inputs["embed"] / "evidence")["content"]
-    user_features = np.load(ctx.inputs["graph"] / "user_features.npy")
-    lists = build_lists(train, content, num_users=len(user_features), config=config.evidence)
+    group_layers = np.load(ctx.inputs["graph"] / "group_layers.npy")
+    search = GroupSearch.model_validate_json((ctx.inputs["graph"] / "group_search.json").read_bytes())
+    lists = build_lists(train, content, num_users=len(group_layers), config=config.evidence)
     popularity = np.bincount(train["item_index"].to_numpy(), minlength=len(content.indptr) - 1).astype(np.float32)
     save_lists(out / "evidence", lists)
     np.save(out / "popularity.npy", popularity)
@@ -37,7 +38,7 @@ def run(ctx: StageContext) -> None:
         item_inputs=np.load(compiled / "item_inputs.npy"),
         item_vectors=np.load(compiled / "item_vectors.npy"),
         item_embeddings=np.load(ctx.inputs["graph"] / "item_embeddings.npy"),
-        group_layers=np.load(ctx.inputs["graph"] / "group_layers.npy"),
+        group_layers=group_layers,
         popularity=popularity,
         item_lists={name: lists[name] for name in lists if name != "user_items"},
         user_items=lists["user_items"],
@@ -45,11 +46,11 @@ def run(ctx: StageContext) -> None:
     recommender = Recommender(
         tables,
         decoding=decoding_of(config),
-        group_search=GroupSearch.model_validate_json((ctx.inputs["graph"] / "group_search.json").read_bytes()),
+        group_search=search,
         fusion=DEFAULT_FUSION,
         interest_graph=open_graph(compiled / "lightgcn.onnx"),
         search_graph=open_graph(compiled / "recommender.onnx"),
-        nearest_users=user_index(user_features),
+        nearest_users=load_user_index(ctx.inputs["graph"], search),
     )
     fusion, evaluation = _choose_and_measure(recommender, ctx)
     (out / "fusion.json").write_text(fusion.model_dump_json(indent=2))

@@ -6,7 +6,6 @@ what is propagated offline and what is summed up online are the same graph.
 
 from typing import Any, NamedTuple
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +13,7 @@ from isrf.bundle import GroupSearch
 from isrf.errors import StageError
 from isrf.interest import FloatArray, IntArray, select_neighbours
 from offline.config import GraphConfig
+from offline.neighbours import Cells, UserIndex
 
 BACKGROUND_PAIRS = 20_000
 _BLOCK_QUERIES = 1024
@@ -34,19 +34,19 @@ class SimilarUserGraph(NamedTuple):
     weak: NDArray[np.bool_]  # (U,) nobody reached the threshold
 
 
-def nearest_users(queries: FloatArray, features: NDArray[np.float16], k: int) -> NearestUsers:
+def nearest_users(
+    queries: FloatArray, features: NDArray[np.float16], k: int, cells: Cells | None = None
+) -> NearestUsers:
     """The k base users with the largest inner product for every query, (U, F) each; rows of length 0 find nobody."""
-    base = features.astype(np.float32)
-    present = np.flatnonzero(np.abs(base).sum(axis=1) > 0)
-    index = faiss.IndexFlatIP(base.shape[1])
-    index.add(base[present])
+    present = np.flatnonzero(features.any(axis=1))
+    index = UserIndex(features[present], None if cells is None else cells._replace(cells=cells.cells[present]))
     k = min(k, len(present))
     cosine = np.zeros((len(queries), k), dtype=np.float32)
     users = np.full((len(queries), k), -1, dtype=np.int64)
     asking = np.flatnonzero(np.abs(queries).sum(axis=1) > 0)
     for first in range(0, len(asking), _BLOCK_QUERIES):
         rows = asking[first : first + _BLOCK_QUERIES]
-        cosine[rows], found = index.search(np.ascontiguousarray(queries[rows]), k)
+        cosine[rows], found = index(queries[rows], k)
         users[rows] = present[found]
     return NearestUsers(cosine, users)
 
@@ -58,6 +58,7 @@ def calibrate_search(
     *,
     config: GraphConfig,
     seed: int,
+    probes: int | None = None,
 ) -> GroupSearch:
     """Where cosines of random pairs and of nearest pairs lie: the mean of the one, the median of the other."""
     asking = np.flatnonzero(nearest.users[:, 0] >= 0) if nearest.users.shape[1] else np.zeros(0, np.int64)
@@ -79,6 +80,7 @@ def calibrate_search(
         nearest_cosine=float(np.median(others)),
         max_neighbours=config.max_neighbours,
         min_neighbours=config.min_neighbours,
+        probes=probes,
     )
 
 

@@ -14,6 +14,7 @@ from isrf.nn.lightgcn import Interactions, LightGCNSettings
 from isrf.nn.lightgcn_training import LightGCNVectors, train_lightgcn
 from offline.config import GraphConfig
 from offline.context import StageContext
+from offline.graph.cells import divide
 from offline.graph.features import (
     fit_feature_map,
     join_features,
@@ -49,8 +50,12 @@ def run(ctx: StageContext) -> None:
     joined = join_features(user_text, explicit, config.text_share)
     features = (joined * present[:, None]).astype(np.float16)
 
-    nearest = nearest_users(queries, features, config.max_neighbours + 1)
-    search = calibrate_search(queries, features, nearest, config=config, seed=seed)
+    k = config.max_neighbours + 1
+    division = divide(queries, features, k, seed=seed) if len(features) >= config.cells_from else None
+    cells = None if division is None else division.cells
+    nearest = nearest_users(queries, features, k, cells)
+    probes = None if cells is None else cells.probes
+    search = calibrate_search(queries, features, nearest, config=config, seed=seed, probes=probes)
     graph = join_similar_users(search, nearest)
     arrays: dict[str, NDArray[Any]] = {
         "item_layers": vectors.item_layers,
@@ -59,6 +64,8 @@ def run(ctx: StageContext) -> None:
         "user_features": features,
         "group_layers": propagate(graph, explicit, GROUP_LAYERS),
     }
+    if cells is not None:
+        arrays |= {"user_cells": cells.cells, "user_centroids": cells.centroids}
     for name, array in arrays.items():
         np.save(ctx.out / f"{name}.npy", array)
     (ctx.out / "group_search.json").write_text(search.model_dump_json(indent=2))
@@ -67,6 +74,9 @@ def run(ctx: StageContext) -> None:
         "lightgcn_losses": vectors.losses,
         "similar_user_graph": describe(graph, present),
     }
+    if division is not None:
+        found = {"cells": len(division.cells.centroids), "probes": division.cells.probes, "recall": division.recall}
+        report["similar_user_search"] = found
     (ctx.out / "report.json").write_text(json.dumps(report, indent=2))
 
 

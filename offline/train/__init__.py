@@ -13,7 +13,7 @@ from isrf.interest import InterestTables
 from isrf.nn.siblings import Siblings
 from isrf.trie import build_trie
 from offline.context import StageContext
-from offline.neighbours import user_index
+from offline.neighbours import load_user_index
 from offline.train.build import SPEC_FILE, WEIGHTS_FILE, load_model, load_parts, new_model
 from offline.train.checkpoint import log_lines
 from offline.train.hardware import training_device
@@ -78,6 +78,7 @@ def load_interests(ctx: StageContext) -> Interests:
     """The tables behind the explicit and group vectors, with the base users' index."""
     graph = ctx.inputs["graph"]
     config = ctx.config.graph
+    search = GroupSearch.model_validate_json((graph / "group_search.json").read_bytes())
     return Interests(
         tables=InterestTables(
             item_text=np.load(ctx.inputs["embed"] / "item_text.npy"),
@@ -86,9 +87,9 @@ def load_interests(ctx: StageContext) -> Interests:
             recency=config.recency,
             text_share=config.text_share,
         ),
-        search=GroupSearch.model_validate_json((graph / "group_search.json").read_bytes()),
+        search=search,
         group_layers=np.load(graph / "group_layers.npy"),
-        nearest_users=user_index(np.load(graph / "user_features.npy")),
+        nearest_users=load_user_index(graph, search),
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from isrf.bundle import ARRAYS, EVIDENCE_LISTS, Manifest, check_arrays
+from isrf.bundle import ARRAYS, EVIDENCE_LISTS, Manifest, arrays_of, check_arrays
 from isrf.errors import BundleError
 
 
@@ -103,3 +103,36 @@ def test_evidence_that_points_outside_the_catalogue_is_refused() -> None:
     some["evidence/content_weights.npy"] = np.ones(1, np.float32)
     with pytest.raises(BundleError, match="content"):
         check_arrays(manifest(), some)
+
+
+def divided(**changes: np.ndarray) -> tuple[Manifest, dict[str, np.ndarray]]:
+    """Users in two cells, of which a search looks into both."""
+    search = manifest().group_search.model_copy(update={"probes": 2}).model_dump()
+    cells = {"user_cells.npy": np.zeros(3, np.int32), "user_centroids.npy": np.zeros((2, 6), np.float32)}
+    return manifest(group_search=search), arrays() | cells | changes
+
+
+def test_cells_belong_to_a_release_that_is_searched_by_them() -> None:
+    check_arrays(*divided())
+    ours, some = divided()
+    assert set(arrays_of(ours)) == set(some)
+    assert set(arrays_of(manifest())) == set(ARRAYS)
+    for name in ("user_cells.npy", "user_centroids.npy"):
+        with pytest.raises(BundleError, match=name):
+            check_arrays(ours, {key: array for key, array in some.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"user_cells.npy": np.array([0, 2, 0], np.int32)},
+        {"user_cells.npy": np.array([0, -1, 0], np.int32)},
+        {"user_cells.npy": np.zeros(4, np.int32)},
+        {"user_centroids.npy": np.zeros((1, 6), np.float32)},
+        {"user_centroids.npy": np.zeros((2, 5), np.float32)},
+    ],
+)
+def test_cells_that_do_not_fit_are_refused(changes: dict[str, np.ndarray]) -> None:
+    with pytest.raises(BundleError) as error:
+        check_arrays(*divided(**changes))
+    assert error.value.code == "bundle.array_mismatch"
