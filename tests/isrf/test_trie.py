@@ -90,9 +90,9 @@ def test_a_million_items_take_seconds() -> None:
     rng = np.random.default_rng(0)
     keys = rng.choice(2**32, 1_000_000, replace=False)
     semantic_ids = np.stack([(keys >> shift) & 255 for shift in (24, 16, 8, 0)], axis=1).astype(np.int32)
-    started = time.perf_counter()
+    started = time.process_time()  # what others do on this machine counts for nothing
     tables = build_trie(semantic_ids, 256)
-    assert time.perf_counter() - started < 15
+    assert time.process_time() - started < 15
     assert len(tables.leaf_items) == 1_000_000
 
 

@@ -25,7 +25,8 @@ class Reply:
     content: str | None = ""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    delay_s: float = 0.0
+    after: asyncio.Event | None = None  # not before this, and then
+    delay_s: float = 0.0  # later
     refusal: str | None = None
     body: dict[str, Any] | None = None  # a whole body in place of a chat completion
     finish_reason: str = "stop"
@@ -111,6 +112,8 @@ class LlmServer:
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             reply = self._script(request, len(self.requests) - 1)
+            if reply.after:
+                await reply.after.wait()
             if reply.delay_s:
                 await asyncio.sleep(reply.delay_s)
             if reply.status == HANG:

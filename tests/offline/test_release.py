@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -123,8 +123,24 @@ def test_publishing_twice_is_the_same_as_once(tiny: Path) -> None:
     assert publish(bundle, releases) == releases / read_manifest(bundle).release_id
 
 
-def run_command(data: Path, releases: Path, *options: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "offline", "run", "--data", str(data), "--releases", str(releases), *options]
+KILLED_IN_A_STAGE = """
+import os, runpy, signal, sys
+stage = sys.argv.pop(1)
+
+def kill(event, args):
+    if event == "open" and f"/.work/{stage}/" in str(args[0]) and ".part" in str(args[0]) and "w" in str(args[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill)
+runpy.run_module("offline", run_name="__main__", alter_sys=True)
+"""
+"""The command, killed at the first file that the stage opens to write: beside what its libraries wrote before."""
+
+
+def run_command(
+    data: Path, releases: Path, *options: str, how: Sequence[str] = ("-m", "offline")
+) -> "subprocess.Popen[str]":
+    command = [sys.executable, *how, "run", "--data", str(data), "--releases", str(releases), *options]
     settings = [part for setting in TINY for part in ("--set", setting)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -135,12 +151,10 @@ def run_command(data: Path, releases: Path, *options: str) -> "subprocess.Popen[
 @pytest.mark.parametrize("stage", ["reason", "train", "compile"])
 def test_a_run_killed_in_a_stage_resumes_and_publishes_equal_hashes(tiny: Path, tmp_path: Path, stage: str) -> None:
     releases = tmp_path / "releases"
-    killed = run_command(tiny / "shop", releases)
-    while killed.poll() is None and not list((releases / ".work").glob(f"{stage}/*.part")):
-        time.sleep(0.005)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    killed = run_command(tiny / "shop", releases, how=("-c", KILLED_IN_A_STAGE, stage))
+    _, errors = killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, errors
+    assert list((releases / ".work" / stage).glob("*.part"))
     assert not (releases / "current").exists()
     resumed = run_command(tiny / "shop", releases)
     printed, errors = resumed.communicate()

@@ -59,8 +59,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         server = request.getfixturevalue("redis_server" if request.param == "redis" else "redis_cluster")
         with server.client() as client:
             client.flushall()
-    # What is claimed of every store is not how soon it answers on a busy machine.
-    patient = {"redis_cluster": request.param == "cluster", "redis_read_timeout_s": 5.0}
-    opened = await open_store(settings_for(server, tmp_path / "state", **patient))
+    settings = settings_for(server, tmp_path / "state", redis_cluster=request.param == "cluster")
+    opened = await open_store(settings)
     yield opened
     await opened.close()

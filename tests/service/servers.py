@@ -10,19 +10,34 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import redis
 
+from isrf.errors import StoreError
 from service.settings import Settings
 from service.state.events import Event, EventReader, EventRules, Refusal
 from service.state.store import Outcome, Store
 
+ResultT = TypeVar("ResultT")
+
 REDIS_CONF = Path(__file__).parents[2] / "docker" / "redis.conf"
+
+PATIENCE_S = 90.0
+"""What a test waits for something that must happen, on however busy a machine."""
+
+PATIENT = {"redis_read_timeout_s": 10.0, "redis_write_timeout_s": 60.0}
+"""Settings of a store where it is not the claim how soon it gives up."""
+
+AS_SERVED = {name: Settings.model_fields[name].default for name in PATIENT}
+"""The same where that is the claim."""
+
+SOON_S = 0.25
+"""A read from the release while Redis is gone."""
 
 
 def free_port() -> int:
@@ -72,7 +87,7 @@ class RedisServer:
 
     @contextmanager
     def client(self) -> Iterator[Any]:
-        client = redis.Redis(port=self.port, socket_timeout=2)
+        client = redis.Redis(port=self.port, socket_timeout=PATIENCE_S)
         try:
             yield client
         finally:
@@ -173,7 +188,7 @@ def wait_until(
     condition: Callable[[], bool],
     *,
     what: str,
-    timeout_s: float = 20,
+    timeout_s: float = PATIENCE_S,
     alive: Callable[[], bool] = lambda: True,
 ) -> None:
     end = time.monotonic() + timeout_s
@@ -184,7 +199,10 @@ def wait_until(
 
 
 class ServiceProcess:
-    """`python -m service` as its own process; its state folder survives `kill` and `start`."""
+    """`python -m service` as its own process; its state folder survives `kill` and `start`.
+
+    It waits longer for Redis than it would by default, where the environment does not say otherwise.
+    """
 
     def __init__(self, releases: Path, folder: Path, *options: str, **environment: str) -> None:
         self.folder, self.port = folder, free_port()
@@ -192,7 +210,7 @@ class ServiceProcess:
         self.command += ["--state-dir", str(folder / "state"), *options]
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("ISRF_", "REDIS_URL"))
-        } | environment
+        } | (as_environment(PATIENT) | environment)
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -208,7 +226,7 @@ class ServiceProcess:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(self.command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
         try:
-            wait_until(self.is_ready, what="the service", timeout_s=60, alive=lambda: self.exit_code() is None)
+            wait_until(self.is_ready, what="the service", alive=lambda: self.exit_code() is None)
         except AssertionError:
             self.kill()
             raise AssertionError(self.log) from None
@@ -216,7 +234,7 @@ class ServiceProcess:
 
     def is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}/readyz", timeout=10).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -226,7 +244,7 @@ class ServiceProcess:
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(sent)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=PATIENCE_S)
 
     def kill(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -237,13 +255,36 @@ class ServiceProcess:
     def refused(self) -> tuple[int, str]:
         """Runs a command that must end by itself: exit code and stderr."""
         ended = subprocess.run(
-            self.command, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+            self.command, env=self.environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
         return ended.returncode, ended.stderr
 
 
+async def eventually(read: Callable[[], Awaitable[ResultT]], *, what: str) -> ResultT:
+    """The first answer that is none of a store that cannot be reached."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return await read()
+        except StoreError:
+            assert time.monotonic() < end, f"{what} took longer than {PATIENCE_S} s"
+            await asyncio.sleep(0.02)
+
+
+def check_soon(taken_s: Sequence[float], *, wait_s: float) -> None:
+    """Reads that took so long wait for no server that takes `wait_s`; a busy machine may delay some of them."""
+    ordered = sorted(taken_s)
+    assert ordered[len(ordered) // 2] < wait_s / 2, ordered
+    assert ordered[0] < SOON_S, ordered
+
+
 def settings_for(server: RedisServer | None, state_dir: Path, **more: Any) -> Settings:
-    return Settings(redis_url=None if server is None else server.url, state_dir=state_dir, **more)
+    """Patient settings, where `more` does not say otherwise."""
+    return Settings(redis_url=None if server is None else server.url, state_dir=state_dir, **(PATIENT | more))
+
+
+def as_environment(settings: Mapping[str, object]) -> dict[str, str]:
+    return {f"ISRF_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 def read_events(*posted: dict[str, Any], now: float | None = None) -> list[Event]:

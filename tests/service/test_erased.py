@@ -9,7 +9,7 @@ import httpx
 import polars as pl
 import pytest
 
-from tests.service.servers import RedisServer, ServiceProcess, wait_until
+from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, wait_until
 
 
 def another_release(demo_release: Path, folder: Path) -> Path:
@@ -30,7 +30,7 @@ def shopper_of(releases: Path) -> str:
 
 
 def told(service: ServiceProcess, user_id: str) -> dict[str, Any]:
-    answer: dict[str, Any] = httpx.get(f"{service.url}/users/{user_id}", timeout=10).json()
+    answer: dict[str, Any] = httpx.get(f"{service.url}/users/{user_id}", timeout=PATIENCE_S).json()
     return answer
 
 
@@ -42,14 +42,14 @@ def test_erased_over_restart_and_a_newer_release_from_older_data(
     shopper = shopper_of(demo_release)
     before = ServiceProcess(demo_release, tmp_path / "service", **environment).start()
     assert told(before, shopper)["known"]
-    assert httpx.delete(f"{before.url}/users/{shopper}").status_code == 204
+    assert httpx.delete(f"{before.url}/users/{shopper}", timeout=PATIENCE_S).status_code == 204
     before.stop()
     newer = another_release(demo_release, tmp_path / "newer-releases")
     for releases in (demo_release, newer):
         after = ServiceProcess(releases, tmp_path / "service", **environment).start()
         try:
             assert (told(after, shopper)["known"], told(after, shopper)["history"]) == (False, [])
-            source = httpx.get(f"{after.url}/recommend/{shopper}").json()["meta"]
+            source = httpx.get(f"{after.url}/recommend/{shopper}", timeout=PATIENCE_S).json()["meta"]
             assert source["source"] == "popular"
             assert releases is demo_release or source["release_id"] == "r-newer"
         finally:
@@ -62,10 +62,15 @@ def test_erased_on_one_replica_is_erased_on_all(demo_release: Path, own_redis: R
     replicas = [ServiceProcess(demo_release, tmp_path / str(k), **environment).start() for k in range(2)]
     try:
         assert all(told(replica, shopper)["known"] for replica in replicas)
-        assert httpx.delete(f"{replicas[0].url}/users/{shopper}").status_code == 204
+        assert httpx.delete(f"{replicas[0].url}/users/{shopper}", timeout=PATIENCE_S).status_code == 204
         assert [told(replica, shopper)["known"] for replica in replicas] == [False, False]
         event = {"user_id": shopper, "item_id": items(replicas[1])[0]}
-        assert httpx.post(f"{replicas[1].url}/interactions", json={"events": [event]}).json()["accepted"] == 1
+        assert (
+            httpx.post(f"{replicas[1].url}/interactions", json={"events": [event]}, timeout=PATIENCE_S).json()[
+                "accepted"
+            ]
+            == 1
+        )
         wait_until(lambda: told(replicas[0], shopper)["history"] == [event["item_id"]], what="the fresh user")
     finally:
         for replica in replicas:
@@ -73,4 +78,4 @@ def test_erased_on_one_replica_is_erased_on_all(demo_release: Path, own_redis: R
 
 
 def items(service: ServiceProcess) -> list[str]:
-    return [item["item_id"] for item in httpx.get(f"{service.url}/popular?n=5").json()["items"]]
+    return [item["item_id"] for item in httpx.get(f"{service.url}/popular?n=5", timeout=PATIENCE_S).json()["items"]]

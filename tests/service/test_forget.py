@@ -118,7 +118,7 @@ def test_without_releases_the_data_is_cleaned(data: Path, tmp_path: Path) -> Non
 async def test_the_store_forgets_too(redis_server: RedisServer, tmp_path: Path, data: Path, releases: Path) -> None:
     with redis_server.client() as client:
         client.flushall()
-        store = await open_store(settings_for(redis_server, tmp_path, redis_read_timeout_s=5.0))
+        store = await open_store(settings_for(redis_server, tmp_path))
         await apply_to(store)(event("x", 1.0), event("y", 2.0, user_id="bob"))
         forget("ann", data, releases, store=redis_server.url)
         record = await store.read("ann")

@@ -13,7 +13,7 @@ import pytest
 
 from service.bundle_files import Release, open_release
 from service.state.store import Entry
-from tests.service.servers import ServiceProcess
+from tests.service.servers import PATIENCE_S, ServiceProcess
 
 EXCLUDES = {"", "purchase"}.__contains__
 
@@ -27,7 +27,7 @@ def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(scope="module")
 def http(service: ServiceProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=service.url, timeout=10) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENCE_S) as client:
         yield client
 
 

@@ -22,7 +22,7 @@ async def test_a_user_with_20_items_fits_into_3_2_kb(redis_server: RedisServer, 
     similarity = np.sort(rng.uniform(0.7, 1.2, (1, 100)).astype(np.float32))[:, ::-1]
     vectors = rng.normal(size=(2, 1, 128)).astype(np.float32)
     interests = group_cache.rounded(Interests(vectors[0], Neighbours(users, similarity, np.array([False])), vectors[1]))
-    store = await open_store(settings_for(redis_server, tmp_path, redis_read_timeout_s=5.0))
+    store = await open_store(settings_for(redis_server, tmp_path))
     with redis_server.client() as client:
         client.flushall()
         user_id = "A3SGXH7AUHU8GW"

@@ -14,7 +14,7 @@ import httpx
 import polars as pl
 import pytest
 
-from tests.service.servers import RedisServer, ServiceProcess, wait_until
+from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, check_soon, wait_until
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_second_process_on_one_state_folder_is_refused(demo_release: Path, ser
     assert code == 3
     assert "store.locked" in error.splitlines()[-1]
     assert "Traceback" not in error
-    assert httpx.get(f"{service.url}/readyz").json()["status"] == "ready"
+    assert httpx.get(f"{service.url}/readyz", timeout=PATIENCE_S).json()["status"] == "ready"
 
 
 @pytest.mark.parametrize(("sent", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2)])
@@ -94,7 +94,7 @@ def test_a_signal_lets_accepted_requests_finish_and_ends_with_0(
         while True:
             try:
                 # A connection for each: one that was accepted must be answered, one that never was is refused or reset.
-                statuses.append(httpx.get(f"{service.url}/recommend/{shopper}", timeout=30).status_code)
+                statuses.append(httpx.get(f"{service.url}/recommend/{shopper}", timeout=PATIENCE_S).status_code)
             except (httpx.ConnectError, httpx.ReadError):
                 return
             except httpx.TransportError as error:
@@ -124,7 +124,7 @@ def test_kill_9_loses_no_accepted_event_over_http(service: ServiceProcess, catal
         service.start()
 
         def client(number: int, life: int = life) -> None:
-            with httpx.Client(base_url=service.url) as http:
+            with httpx.Client(base_url=service.url, timeout=PATIENCE_S) as http:
                 for k in range(100_000):
                     event_id = f"{life}-{number}-{k}"
                     posted = {"user_id": f"u{number}", "item_id": catalogue[k % 500], "event_id": event_id}
@@ -144,7 +144,7 @@ def test_kill_9_loses_no_accepted_event_over_http(service: ServiceProcess, catal
         for thread in clients:
             thread.join()
     service.start()
-    with httpx.Client(base_url=service.url) as http:
+    with httpx.Client(base_url=service.url, timeout=PATIENCE_S) as http:
         again = [{"user_id": user_id, "item_id": catalogue[0], "event_id": event_id} for user_id, event_id in accepted]
         for start in range(0, len(again), 500):
             body = http.post("/interactions", json={"events": again[start : start + 500]}).json()
@@ -156,7 +156,7 @@ def test_reads_go_on_without_redis_and_all_comes_back(
 ) -> None:
     process = ServiceProcess(demo_release, tmp_path / "service", REDIS_URL=own_redis.url).start()
     try:
-        with httpx.Client(base_url=process.url, timeout=5) as http:
+        with httpx.Client(base_url=process.url, timeout=PATIENCE_S) as http:
             first = http.get(f"/recommend/{shopper}").json()
             bought = first["items"][0]["item_id"]
             event = {"user_id": shopper, "item_id": bought, "event_id": "e1"}
@@ -171,7 +171,7 @@ def test_reads_go_on_without_redis_and_all_comes_back(
                 assert (body["meta"]["source"], len(body["items"])) == ("bundle:sequence", 10)
                 assert [warning["code"] for warning in body["warnings"]] == ["store_unavailable"]
             assert body["items"] == first["items"]
-            assert sorted(taken)[-2] < 0.25, "one may meet a busy machine"
+            check_soon(taken, wait_s=1.0)
             assert http.get("/recommend/nobody").json()["meta"]["source"] == "bundle:popular"
             refused = http.post("/interactions", json={"events": [event]})
             assert (refused.status_code, refused.json()["code"]) == (503, "store.unavailable")
@@ -195,10 +195,17 @@ def test_a_service_starts_without_redis_and_finds_it_later(
     own_redis.kill()
     process = ServiceProcess(demo_release, tmp_path / "service", REDIS_URL=own_redis.url).start()
     try:
-        assert httpx.get(f"{process.url}/recommend/{shopper}").json()["meta"]["source"] == "bundle:sequence"
+        assert (
+            httpx.get(f"{process.url}/recommend/{shopper}", timeout=PATIENCE_S).json()["meta"]["source"]
+            == "bundle:sequence"
+        )
         own_redis.start()
-        wait_until(lambda: httpx.get(f"{process.url}/readyz").json()["status"] == "ready", what="recovery")
-        assert httpx.get(f"{process.url}/recommend/{shopper}").json()["meta"]["source"] == "sequence"
+        wait_until(
+            lambda: httpx.get(f"{process.url}/readyz", timeout=PATIENCE_S).json()["status"] == "ready", what="recovery"
+        )
+        assert (
+            httpx.get(f"{process.url}/recommend/{shopper}", timeout=PATIENCE_S).json()["meta"]["source"] == "sequence"
+        )
     finally:
         process.kill()
 
@@ -218,9 +225,16 @@ def test_what_one_worker_accepted_every_other_shows(
             someone = uuid.uuid4().hex
             posted = {"user_id": someone, "item_id": catalogue[k]}
             # A connection of its own per request: the two workers take turns by accident, not by rule.
-            assert httpx.post(f"{urls[k % 2]}/interactions", json={"events": [posted]}).json()["accepted"] == 1
-            assert httpx.get(f"{urls[1 - k % 2]}/users/{someone}").json()["history"] == [catalogue[k]]
-        text = httpx.get(f"{urls[1]}/metrics").text
+            assert (
+                httpx.post(f"{urls[k % 2]}/interactions", json={"events": [posted]}, timeout=PATIENCE_S).json()[
+                    "accepted"
+                ]
+                == 1
+            )
+            assert httpx.get(f"{urls[1 - k % 2]}/users/{someone}", timeout=PATIENCE_S).json()["history"] == [
+                catalogue[k]
+            ]
+        text = httpx.get(f"{urls[1]}/metrics", timeout=PATIENCE_S).text
         counted = next(line for line in text.splitlines() if line.startswith("isrf_events_total"))
         assert counted.endswith(" 10.0"), "both workers' events, whichever of them answers"
         assert processes[1].stop() == 0
@@ -235,7 +249,7 @@ def test_a_hundred_reads_at_once_compute_the_interests_once(
     service.start()
 
     def computed() -> float:
-        text = httpx.get(f"{service.url}/metrics").text
+        text = httpx.get(f"{service.url}/metrics", timeout=PATIENCE_S).text
         lines = [line for line in text.splitlines() if line.startswith('isrf_group_cache_total{result="computed"}')]
         return float(lines[0].split()[-1]) if lines else 0.0
 
@@ -243,7 +257,7 @@ def test_a_hundred_reads_at_once_compute_the_interests_once(
     answers: list[str] = []
 
     def read() -> None:
-        answers.append(json.dumps(httpx.get(f"{service.url}/recommend/{shopper}", timeout=30).json()["items"]))
+        answers.append(json.dumps(httpx.get(f"{service.url}/recommend/{shopper}", timeout=PATIENCE_S).json()["items"]))
 
     threads = [threading.Thread(target=read) for _ in range(100)]
     for thread in threads:

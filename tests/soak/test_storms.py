@@ -11,7 +11,7 @@ import pytest
 
 from isrf.stream import NUM_BUCKETS, read_event, stream_key
 from offline.loop_back import take_in
-from tests.service.servers import RedisServer, ServiceProcess, wait_until
+from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, check_soon, wait_until
 
 pytestmark = pytest.mark.soak
 
@@ -34,7 +34,7 @@ class Storm:
         return threads
 
     def _client(self, life: int, number: int) -> None:
-        with httpx.Client(base_url=self._url, timeout=10) as http:
+        with httpx.Client(base_url=self._url, timeout=PATIENCE_S) as http:
             for k in range(1_000_000):
                 name = f"u{number}-{k % 10}", f"{life}-{number}-{k}"
                 posted = {"user_id": name[0], "item_id": self._items[k % 300], "event_id": name[1], "event": "view"}
@@ -73,7 +73,7 @@ def test_kill_9_in_a_storm_loses_no_accepted_event_and_doubles_none(
         for _ in range(lives):
             wanted = len(storm.accepted) + 400
             threads = storm.start()
-            wait_until(lambda wanted=wanted: len(storm.accepted) >= wanted, what="the storm", timeout_s=120)  # type: ignore[misc]
+            wait_until(lambda wanted=wanted: len(storm.accepted) >= wanted, what="the storm")  # type: ignore[misc]
             (process if victim == "service" else own_redis).kill()
             for thread in threads:
                 thread.join()
@@ -93,7 +93,7 @@ def test_redis_gone_for_a_minute(demo_release: Path, tmp_path: Path, own_redis: 
     process = ServiceProcess(demo_release, tmp_path / "service", REDIS_URL=own_redis.url).start()
     item = items_of(demo_release)[0]
     try:
-        with httpx.Client(base_url=process.url, timeout=10) as http:
+        with httpx.Client(base_url=process.url, timeout=PATIENCE_S) as http:
             assert http.post("/interactions", json={"events": [{"user_id": "u", "item_id": item}]}).is_success
             own_redis.kill()
             taken, end = [], time.monotonic() + 60
@@ -106,7 +106,7 @@ def test_redis_gone_for_a_minute(demo_release: Path, tmp_path: Path, own_redis: 
                     http.post("/interactions", json={"events": [{"user_id": "u", "item_id": item}]}).status_code == 503
                 )
                 time.sleep(0.05)
-            assert sorted(taken)[int(0.99 * len(taken))] < 0.25
+            check_soon(taken, wait_s=1.0)
             own_redis.start()
             wait_until(lambda: http.get("/readyz").json()["status"] == "ready", what="recovery")
             assert http.get("/recommend/u").json()["meta"]["source"] == "sequence"
