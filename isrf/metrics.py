@@ -55,12 +55,27 @@ def bootstrap_mean(values: NDArray[np.float64], *, samples: int, seed: int) -> I
     Raises:
         ValueError: no values, or no samples.
     """
-    if len(values) == 0 or samples < 1:
-        raise ValueError(f"a bootstrap needs values and samples, got {len(values)} and {samples}")
+    return bootstrap_means(values[:, None], samples=samples, seed=seed)[0]
+
+
+def bootstrap_means(values: NDArray[np.float64], *, samples: int, seed: int) -> list[Interval]:
+    """The mean of every column of `values` (U, M) with its interval; one draw of users serves all columns.
+
+    A draw is how often each user is in it, so that a table of metrics costs a matrix product and not M bootstraps.
+
+    Raises:
+        ValueError: no values, or no samples.
+    """
+    num_users = len(values)
+    if num_users == 0 or samples < 1:
+        raise ValueError(f"a bootstrap needs values and samples, got {num_users} and {samples}")
     rng = np.random.default_rng(seed)
-    means = np.array([values[rng.integers(len(values), size=len(values))].mean() for _ in range(samples)])
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
+    means = np.empty((samples, values.shape[1]))
+    for sample in range(samples):
+        times = np.bincount(rng.integers(num_users, size=num_users), minlength=num_users)
+        means[sample] = times @ values / num_users
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return [Interval(*map(float, column)) for column in zip(values.mean(axis=0), low, high, strict=True)]
 
 
 def bootstrap_difference(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from isrf.errors import IsrfError
@@ -140,25 +139,14 @@ def ingest(
 def _show_evaluation(release: Path) -> None:
     evaluation = read_manifest(release).evaluation
     if "test" in evaluation:
-        _print_metrics({**evaluation["test"], "protocol": evaluation["protocol"], "split": "test"})
+        _print_evaluation({**evaluation["test"], "protocol": evaluation["protocol"]}, "test")
 
 
-def _print_metrics(result: dict[str, Any]) -> None:
-    table = Table(title=f"{result['split']} · {result['users']} users · {result['protocol']}", title_justify="left")
-    for heading in ("", "HR@10", "NDCG@10", "95%", "NDCG@20", "items shown"):
-        table.add_column(heading, justify="left" if not heading else "right")
-    for name, figures in {"fused": result["fused"], **result["channels"]}.items():
-        low, high = figures["NDCG@10_95"]
-        table.add_row(
-            name,
-            f"{figures['HR@10']:.4f}",
-            f"{figures['NDCG@10']:.4f}",
-            f"{low:.4f} – {high:.4f}",
-            f"{figures['NDCG@20']:.4f}",
-            str(figures["items_recommended@10"]),
-            style="bold" if name == "fused" else "",
-        )
-    console.print(table)
+def _print_evaluation(result: dict[str, Any], split: str) -> None:
+    from offline.evaluate.tables import evaluation_tables
+
+    for table in evaluation_tables(result, split=split):
+        console.print(table)
 
 
 @app.command()
@@ -168,15 +156,22 @@ def evaluate(
     predictions: Annotated[Path | None, typer.Option(help="Write 20 items per user here (JSON lines).")] = None,
     split: Annotated[str, typer.Option(help="test or valid.")] = "test",
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Do not exclude seen items.")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="The other protocols on all users, not on a sample.")] = False,
 ) -> None:
     """Measure a published release on held-out interactions, through the graphs that are served."""
     from offline.evaluate import evaluate_release
 
     with progress_bars() as progress:
         result = evaluate_release(
-            release, data, split=split, include_seen=include_seen, predictions=predictions, progress=progress
+            release,
+            data,
+            split=split,
+            include_seen=include_seen,
+            whole=whole,
+            predictions=predictions,
+            progress=progress,
         )
-    _print_metrics(result)
+    _print_evaluation(result, split)
     typer.echo(json.dumps(result))
 
 

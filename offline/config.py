@@ -129,6 +129,7 @@ class EvaluateConfig(_Section):
     validation_users: Positive = 20_000  # at most, to choose the fusion weights on: with 4,000 the choice was noise
     bootstrap_samples: Positive = 500
     without: Channels = ()  # channels that get no weight in the fusion
+    sampled_users: Positive = 2000  # at most, of each split: with seen items, and direct recommendation
 
 
 class RunConfig(_Section):

@@ -1,13 +1,14 @@
-"""Asks the recommender for every user of a split: candidates, and the lists that come of them.
+"""Asks the recommender for every user of a split: candidates, and the lists that can be read off them.
 
-It knows nothing of metrics; who is asked and what is measured are other modules' business.
+One run of the search graph serves every list: the fused one, the one without the generative path, each channel's own.
+It knows nothing of metrics; who is asked for what, and what comes of it, are other modules' business.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.progress import Progress
 
 from isrf.bundle import FusionWeights
@@ -15,65 +16,63 @@ from isrf.evidence import Evidence
 from isrf.fusion import CHANNELS, Candidates, channel_order, fuse
 from isrf.interest import IntArray
 from isrf.recommend import RankRequest, Recommender
+from offline.evaluate.questions import Question
 from offline.evaluate.split import Split
 
 BATCH = 64
 LIST_LENGTH = 20
+FUSED = "fused"
+WITHOUT_GENERATIVE = "without_generative"
+
+View: TypeAlias = Callable[[Candidates], IntArray]
+"""Candidates → item rows, best first."""
+
+Lists: TypeAlias = dict[str, IntArray]
+"""By name, the top `LIST_LENGTH` item rows of every user (R, LIST_LENGTH), −1 where a list is shorter."""
+
+
+class Fusions(NamedTuple):
+    """The fusion that is served, and the best one found without the generative path."""
+
+    full: FusionWeights
+    without_generative: FusionWeights
+
+
+def all_views(fusions: Fusions) -> dict[str, View]:
+    """Every list that candidates can be read off into: both fused ones and each channel's own."""
+    return {
+        FUSED: lambda candidates: fuse(candidates, fusions.full).items,
+        WITHOUT_GENERATIVE: lambda candidates: fuse(candidates, fusions.without_generative).items,
+        **{name: partial(channel_order, channel=column) for column, name in enumerate(CHANNELS)},
+    }
 
 
 def candidates_of(
-    recommender: Recommender, split: Split, *, include_seen: bool, progress: Progress, title: str
+    recommender: Recommender, split: Split, question: Question, *, progress: Progress, title: str
 ) -> Iterator[Candidates]:
     """Every user's candidates in turn, a batch at a time."""
-    num_items = len(recommender.tables.item_vectors)
     task = progress.add_task(title, total=len(split.users))
     for start in range(0, len(split.users), BATCH):
-        histories = split.histories[start : start + BATCH]
+        rows = range(start, min(start + BATCH, len(split.users)))
+        histories = [split.histories[row] for row in rows]
         interests = recommender.read(histories, split.users[start : start + BATCH].tolist())
         requests = [
-            RankRequest(history=history, n=LIST_LENGTH, allowed=_allowed(bought, num_items, include_seen))
-            for history, bought in zip(histories, split.bought[start : start + BATCH], strict=True)
+            RankRequest(history=history, n=LIST_LENGTH, allowed=question.allowed(row), task=question.task)
+            for row, history in zip(rows, histories, strict=True)
         ]
         output = recommender.search(requests, interests)
         for b, request in enumerate(requests):
             evidence: dict[str, Evidence] = recommender.evidence(request.history, interests.neighbours, b)
             yield recommender.candidates(request, output, interests.explicit[b], evidence, b)
-        progress.advance(task, len(histories))
+        progress.advance(task, len(rows))
     progress.remove_task(task)
 
 
-def _allowed(bought: Sequence[int], num_items: int, include_seen: bool) -> NDArray[np.bool_]:
-    allowed = np.ones(num_items, dtype=np.bool_)
-    if not include_seen:
-        allowed[bought] = False
-    return allowed
-
-
-class Lists(NamedTuple):
-    """Top `LIST_LENGTH` item rows of every user, −1 where a list is shorter."""
-
-    fused: IntArray  # (R, LIST_LENGTH)
-    channels: dict[str, IntArray]
-
-
-def top_lists(
-    recommender: Recommender,
-    split: Split,
-    fusion: FusionWeights,
-    *,
-    include_seen: bool,
-    progress: Progress,
-    title: str,
-) -> Lists:
-    """Fused lists and every channel's own."""
-    shape = (len(split.users), LIST_LENGTH)
-    fused = np.full(shape, -1, dtype=np.int64)
-    channels = {name: np.full(shape, -1, dtype=np.int64) for name in CHANNELS}
-    source = candidates_of(recommender, split, include_seen=include_seen, progress=progress, title=title)
+def read_lists(source: Iterable[Candidates], count: int, views: Mapping[str, View]) -> Lists:
+    """Every view's list of each of the `count` candidate sets."""
+    lists = {name: np.full((count, LIST_LENGTH), -1, dtype=np.int64) for name in views}
     for row, candidates in enumerate(source):
-        best = fuse(candidates, fusion).items[:LIST_LENGTH]
-        fused[row, : len(best)] = best
-        for column, name in enumerate(CHANNELS):
-            own = channel_order(candidates, column)[:LIST_LENGTH]
-            channels[name][row, : len(own)] = own
-    return Lists(fused, channels)
+        for name, view in views.items():
+            best = view(candidates)[:LIST_LENGTH]
+            lists[name][row, : len(best)] = best
+    return lists

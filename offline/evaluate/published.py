@@ -1,7 +1,6 @@
 """Measures a published release on the shop's data again, and writes its lists for an independent scorer."""
 
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,15 +8,15 @@ from typing import Any
 import polars as pl
 from rich.progress import Progress
 
-from isrf.bundle import Manifest
-from isrf.errors import ConfigError, DataError
+from isrf.bundle import FusionWeights, Manifest
+from isrf.errors import ConfigError
 from isrf.interest import IntArray
-from offline import ingest
 from offline.config import RunConfig
-from offline.context import StageContext
-from offline.evaluate.figures import protocol, split_figures
-from offline.evaluate.lists import top_lists
+from offline.evaluate.lists import FUSED, Fusions
+from offline.evaluate.measure import Measure
 from offline.evaluate.split import Split, load_split
+from offline.evaluate.weights import FUSION_WITHOUT_GENERATIVE
+from offline.read_again import read_again, refuse_other_data
 from offline.release import open_release
 
 
@@ -27,58 +26,52 @@ def evaluate_release(
     *,
     split: str,
     include_seen: bool,
+    whole: bool,
     predictions: Path | None,
     progress: Progress,
 ) -> dict[str, Any]:
     """Measures a published release on the shop's data, ordered as the release's was.
 
+    Args:
+        folder: the release.
+        data: the shop's folder.
+        split: "test" or "valid".
+        include_seen: full ranking with the items that a user already has.
+        whole: the other protocols on all users too, and not on `evaluate.sampled_users` of them.
+        predictions: where the fused lists go, JSON lines.
+        progress: bars.
+
     Raises:
-        DataError: `evaluate.other_data` where the data is not what the release was made from.
+        DataError: `evaluate.other_data`, `evaluate.other_order`, where the data is not what the release was made from.
     """
     if split not in ("test", "valid"):
         raise ConfigError("config.split", f"{split!r} is no split.", fix="Take test or valid.")
     if predictions is not None:
         predictions.touch()  # a path that cannot be written is better known now than after the work
     release = open_release(folder)
-    config = RunConfig.model_validate(release.manifest.config)
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "ingest"
-        out.mkdir()
-        ingest.run(StageContext(data=data, inputs={}, out=out, scratch=Path(scratch), config=config, progress=progress))
-        _refuse_other_data(json.loads((out / "report.json").read_text()), release.manifest, data)
-        asked = load_split(out, split)
-        user_ids = pl.read_parquet(out / "users.parquet")["user_id"].to_list()
-    lists = top_lists(
-        release.recommender,
-        asked,
-        release.manifest.fusion,
-        include_seen=include_seen,
-        progress=progress,
-        title=f"evaluate: {split}",
-    )
+    manifest = release.manifest
+    config = RunConfig.model_validate(manifest.config)
+    with read_again(data, config, progress) as ingested:
+        refuse_other_data(ingested, manifest, data)
+        asked = load_split(ingested, split)
+        user_ids = pl.read_parquet(ingested / "users.parquet")["user_id"].to_list()
+    measure = Measure(recommender=release.recommender, fusions=_fusions(manifest), config=config, progress=progress)
+    lists = measure.lists(asked, split, include_seen=include_seen)
     if predictions is not None:
-        write_predictions(predictions, asked, lists.fused, user_ids, release.item_ids)
+        write_predictions(predictions, asked, lists[FUSED], user_ids, release.item_ids)
     return {
-        "release_id": release.manifest.release_id,
-        "protocol": protocol(release.manifest.tie_seed, include_seen=include_seen, typed=asked.typed),
+        "release_id": manifest.release_id,
+        "protocol": measure.protocol(asked, include_seen=include_seen),
         "split": split,
-        **split_figures(lists, asked, config),
+        **measure.describe_ranking(lists, asked),
+        **measure.beside(asked, split, num_users=len(asked.users) if whole else config.evaluate.sampled_users),
     }
 
 
-def _refuse_other_data(report: dict[str, Any], manifest: Manifest, data: Path) -> None:
-    if report["fingerprint"] != manifest.data_fingerprint:
-        raise DataError(
-            "evaluate.other_data",
-            f"{data} is not the data that {manifest.release_id} was made from.",
-            fix="Evaluate a release on its own data; row numbers mean nothing in other data.",
-        )
-    if report["order_fingerprint"] != manifest.order_fingerprint:
-        raise DataError(
-            "evaluate.other_order",
-            f"{data} orders events of equal timestamp otherwise than the data of {manifest.release_id}.",
-            fix="Evaluate with the rows in the order that the release was made from: other items would be held out.",
-        )
+def _fusions(manifest: Manifest) -> Fusions:
+    """Both fusions of a release; one made before the second was chosen is measured with its own weights."""
+    stored = manifest.evaluation.get(FUSION_WITHOUT_GENERATIVE)
+    return Fusions(manifest.fusion, FusionWeights.model_validate(stored) if stored else manifest.fusion)
 
 
 def write_predictions(

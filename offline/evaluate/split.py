@@ -20,6 +20,15 @@ class Split(NamedTuple):
     targets: IntArray  # (R,)
     typed: bool  # whether some event of the data is no purchase
 
+    def rows(self, kept: IntArray) -> "Split":
+        """The part of some of the users, in the given order."""
+        return self._replace(
+            users=self.users[kept],
+            histories=[self.histories[row] for row in kept],
+            bought=[self.bought[row] for row in kept],
+            targets=self.targets[kept],
+        )
+
 
 def load_split(ingest: Path, split: str) -> Split:
     """Histories and held-out items of `split` ("valid" or "test") from ingest's output."""
@@ -48,14 +57,8 @@ def load_split(ingest: Path, split: str) -> Split:
     )
 
 
-def sample_split(split: Split, count: int, seed: int) -> Split:
-    """`count` users of a split, drawn by seed; the whole split where it has no more."""
+def sample_rows(split: Split, count: int, seed: int) -> IntArray:
+    """Rows of `count` users of a split in ascending order, drawn by seed; all rows where it has no more."""
     if count >= len(split.users):
-        return split
-    kept = np.sort(np.random.default_rng(seed).choice(len(split.users), count, replace=False))
-    return split._replace(
-        users=split.users[kept],
-        histories=[split.histories[row] for row in kept],
-        bought=[split.bought[row] for row in kept],
-        targets=split.targets[kept],
-    )
+        return np.arange(len(split.users))
+    return np.sort(np.random.default_rng(seed).choice(len(split.users), count, replace=False))

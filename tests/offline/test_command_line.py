@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from offline.config import build_config
 from offline.publish import publish
 from tests.shops import TINY, run_stages, write_shop
 
@@ -65,6 +66,19 @@ def test_evaluate_prints_its_protocol_and_writes_lists_without_seen_items(publis
     last = {user: item for user, item, time in EVENTS if time == 50}
     hits = sum(last[one["user_id"]] in one["items"][:10] for one in written)
     assert result["fused"]["HR@10"] == pytest.approx(hits / len(written), abs=1e-5)
+    assert "direct recommendation" in done.stderr
+    stored = json.loads((release / "manifest.json").read_text())["evaluation"]
+    assert {name: result[name] for name in stored["test"]} == stored["test"], "measured again, the same comes out"
+
+
+def test_evaluate_asks_all_users_under_the_other_protocols_on_request(tmp_path: Path) -> None:
+    shop = write_shop(tmp_path / "shop", EVENTS, ITEMS)
+    config = build_config("demo", None, (*TINY, "evaluate.sampled_users=5"))
+    release = publish(run_stages("export", shop, tmp_path / "releases", config)["export"], tmp_path / "releases")
+    for options, count in (((), 5), (("--whole",), 30)):
+        done = offline("evaluate", "--release", release, "--data", shop, "--split", "valid", *options)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["direct"]["users"] == count
 
 
 @pytest.mark.parametrize(
