@@ -10,7 +10,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 # Torch with more OpenMP threads than free cores is many times slower; tests run in as many processes as there are cores.
 CORES := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help install demo demo-release smoke test lint types imports unit system soak clean
+.PHONY: help install demo demo-release smoke test lint types imports unit system soak audit clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,17 @@ imports: $(STAMP)
 
 unit: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile -m 'not soak'
+
+AUDIT := var/audit
+PIP_AUDIT := pip-audit==2.10.1
+
+audit:  ## known vulnerabilities of every pinned package
+	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet $(PIP_AUDIT); }
+	@grep -v '^#' constraints.txt > $(AUDIT)/pinned.txt
+	@$(AUDIT)/bin/pip-audit --strict --requirement $(AUDIT)/pinned.txt --no-deps --disable-pip --progress-spinner off \
+	  > $(AUDIT)/report.txt 2>&1 && cat $(AUDIT)/report.txt && exit 0; \
+	cat $(AUDIT)/report.txt >&2; grep -q '^Found .* known vulnerabilit' $(AUDIT)/report.txt && exit 1; \
+	echo "NOT AUDITED: the package index's vulnerability service could not be asked, so nothing is known." >&2; exit 2
 
 soak: system $(STAMP)  ## long storms
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m soak --timeout 3600

@@ -6,6 +6,7 @@
     ├── StageError          the offline job: a stage cannot go on, another run holds the folder
     ├── BundleError         a release that may not be served
     ├── RequestError        a caller's request that cannot be answered as asked
+    ├── AccessError         a caller who may not do this, or not so often
     └── StoreError          user state cannot be read or written now
 
 Every error says what was found, where, and what to do about it (`fix`). `code` is stable: callers may match on it.
@@ -47,6 +48,10 @@ class BundleError(IsrfError):
 
 class RequestError(IsrfError):
     """A caller's request that cannot be answered as asked."""
+
+
+class AccessError(IsrfError):
+    """A caller who may not do this, or not so often."""
 
 
 class StoreError(IsrfError):

@@ -1,5 +1,7 @@
 """`python -m service --releases DIR [--host H] [--port P] [--workers W]`; each option also by environment.
 
+`python -m service keys …` manages API keys (`service.doors.command`).
+
 Ends with 0 after SIGTERM or SIGINT, 2 for a setting that cannot work, 3 if release or state cannot be opened.
 """
 
@@ -20,6 +22,9 @@ from uvicorn.supervisors.multiprocess import Multiprocess, Process
 from isrf.errors import BundleError, ConfigError, IsrfError
 from service.app import create_app
 from service.bundle_files import find_release, read_manifest
+from service.doors.command import main as keys_command
+from service.doors.keys import read_keys
+from service.doors.wire import BoundedHttp
 from service.logs import configure_logs
 from service.settings import Settings, load_settings
 
@@ -29,8 +34,13 @@ DOOR_S = 0.3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until told to stop; the exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["keys"]:
+        return keys_command(given[1:])
     try:
-        settings = _settings(arguments)
+        settings = _settings(given)
+        if settings.api_keys_file is not None:
+            read_keys(settings.api_keys_file)
     except ConfigError as error:
         return _refused(error, 2)
     configure_logs(settings.log_level)
@@ -49,6 +59,7 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--port", help="port to bind (ISRF_BIND_PORT)")
     parser.add_argument("--workers", help="processes; more than one needs REDIS_URL (ISRF_WORKERS)")
     parser.add_argument("--state-dir", type=Path, help="folder of the embedded store (ISRF_STATE_DIR)")
+    parser.add_argument("--api-keys-file", type=Path, help="made by `python -m service keys` (ISRF_API_KEYS_FILE)")
     options = parser.parse_args(arguments)
     return load_settings(
         releases_dir=options.releases,
@@ -56,6 +67,7 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
         bind_port=options.port,
         workers=options.workers,
         state_dir=options.state_dir,
+        api_keys_file=options.api_keys_file,
     )
 
 
@@ -67,6 +79,7 @@ def _serve(settings: Settings) -> int:
         "ISRF_BIND_PORT": str(settings.bind_port),
         "ISRF_WORKERS": str(settings.workers),
         "ISRF_STATE_DIR": str(settings.state_dir),
+        "ISRF_API_KEYS_FILE": "" if settings.api_keys_file is None else str(settings.api_keys_file),
     }
     # uvicorn drains on SIGTERM and then raises the signal again: a drained service has ended well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -75,7 +88,7 @@ def _serve(settings: Settings) -> int:
         "port": settings.bind_port,
         "workers": settings.workers,
         "loop": "uvloop",
-        "http": "httptools",
+        "http": BoundedHttp,
         "log_config": None,
         "access_log": False,
         "server_header": False,

@@ -9,12 +9,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from isrf.errors import IsrfError
 from service.bundle_files import open_release
 from service.collect import collect_later
 from service.cpus import available_cpus
 from service.crowd_feed import CrowdFeed
+from service.doors.doorkeeper import Doorkeeper
+from service.doors.keys import KeyRing
+from service.doors.rate import RateLimiter
 from service.engine import Engine
 from service.logs import configure_logs
 from service.middleware import RequestMiddleware
@@ -34,12 +38,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The app under `settings` (else the environment's); nothing is opened before its lifespan begins."""
     chosen = settings or load_settings()
     metrics = Metrics()
+    ring = None if chosen.api_keys_file is None else KeyRing(chosen.api_keys_file)
+    limiter = RateLimiter(chosen.rate_limit or None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             try:
                 app.state.service = await _open(chosen, metrics, stack)
+                limiter.share(chosen)
+                stack.push_async_callback(limiter.close)
             except IsrfError as error:
                 app.state.start_error = error
                 _log.error("cannot_start", code=error.code, message=error.message, fix=error.fix)
@@ -54,7 +62,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Recommendations that react to the last click and say why.",
         version="0.1.0",
         lifespan=lifespan,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
     )
+    # The one added last stands outermost.
+    app.add_middleware(Doorkeeper, ring=ring, limiter=limiter, metrics=metrics)
+    if chosen.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(chosen.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Content-Type", "X-API-Key", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
     app.add_middleware(RequestMiddleware, metrics=metrics, max_body_bytes=chosen.max_body_bytes)
     install_problem_handlers(app, metrics)
     for routes in (recommend, interactions, users, probes):

@@ -1,4 +1,7 @@
-"""Around every request: its id, the limit of its body, one log line, one measurement. Pure ASGI, nothing buffered."""
+"""Around every request: its id, limits of head and body, the headers of every answer, one log line, one measurement.
+
+Pure ASGI, nothing buffered.
+"""
 
 import re
 import time
@@ -9,11 +12,26 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from isrf.errors import IsrfError, RequestError
+from service.doors.wire import MAX_HEAD_BYTES, TOO_LARGE
 from service.observe import Metrics
-from service.problems import INTERNAL, MEDIA_TYPE, problem_body
+from service.problems import INTERNAL, send_problem
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _QUIET = {"/livez", "/readyz", "/metrics"}
+_ANSWERS_CARRY = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    # Answers are about somebody: no cache between here and the shop may keep them.
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""Unless a route says otherwise."""
+_DOCS = "/docs"
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' "
+    "https://cdn.jsdelivr.net; img-src data: https://fastapi.tiangolo.com; connect-src 'self'; frame-ancestors 'none'"
+)
 
 _log = structlog.get_logger("service")
 
@@ -38,22 +56,36 @@ class RequestMiddleware:
             nonlocal status, started
             if message["type"] == "http.response.start":
                 status, started = message["status"], True
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                sent = MutableHeaders(scope=message)
+                sent["X-Request-ID"] = request_id
+                if scope["path"] == _DOCS:
+                    sent["Content-Security-Policy"] = _DOCS_POLICY
+                for name, value in _ANSWERS_CARRY.items():
+                    sent.setdefault(name, value)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                if _declared_length(headers) > self._max_body_bytes:
-                    await self._problem(413, "request.too_large", self._too_large(), request_id, answer)
-                else:
+                refusal = self._refusal(scope, headers)
+                if refusal is None:
                     await self._app(scope, self._limited(receive), answer)
+                else:
+                    await send_problem(refusal, scope, answer, metrics=self._metrics)
             except Exception as error:
                 _log.error("unexpected_error", error_type=type(error).__name__, exc_info=error)
                 if started:
                     raise
-                await self._problem(500, "internal", INTERNAL, request_id, answer)
+                await send_problem(IsrfError("internal", INTERNAL), scope, answer, metrics=self._metrics)
             finally:
                 self._account(scope, status, time.perf_counter() - began)
+
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> RequestError | None:
+        head = sum(len(name) + len(value) for name, value in scope["headers"])
+        if head + len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_HEAD_BYTES:
+            return RequestError("request.head_too_large", TOO_LARGE, fix="Send lists in a body.")
+        if _declared_length(headers) > self._max_body_bytes:
+            return RequestError("request.too_large", self._too_large())
+        return None
 
     def _limited(self, receive: Receive) -> Receive:
         taken = 0
@@ -70,18 +102,6 @@ class RequestMiddleware:
 
     def _too_large(self) -> str:
         return f"The body has more than {self._max_body_bytes} bytes; send it in parts."
-
-    async def _problem(self, status: int, code: str, detail: str, request_id: str, send: Send) -> None:
-        self._metrics.problems.labels(code).inc()
-        body = problem_body(status, code, detail, request_id=request_id)
-        # The rest of the body is not read, so the connection cannot be used again.
-        headers = [
-            (b"content-type", MEDIA_TYPE.encode()),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
 
     def _account(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's pattern, never the path: paths hold user_ids and would make a time series each.

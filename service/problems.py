@@ -14,8 +14,18 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.types import Scope, Send
 
-from isrf.errors import BundleError, ConfigError, DataError, IsrfError, RequestError, StageError, StoreError
+from isrf.errors import (
+    AccessError,
+    BundleError,
+    ConfigError,
+    DataError,
+    IsrfError,
+    RequestError,
+    StageError,
+    StoreError,
+)
 from service.observe import Metrics
 
 MEDIA_TYPE = "application/problem+json"
@@ -27,6 +37,10 @@ STATUS_OF_CODE: dict[str, int] = {
     "request.malformed_json": 400,
     "request.too_large": 413,
     "request.invalid": 422,
+    "request.head_too_large": 431,
+    "key.missing": 401,
+    "key.unknown": 401,
+    "rate.limited": 429,
 }
 """Codes whose status is not their class's."""
 
@@ -40,6 +54,7 @@ CODE_OF_STATUS: dict[int, str] = {
 
 STATUS_OF_CLASS: tuple[tuple[type[IsrfError], int], ...] = (
     (RequestError, 422),
+    (AccessError, 403),
     (StoreError, 503),
     (BundleError, 503),
     (ConfigError, 500),
@@ -92,6 +107,22 @@ def problem_body(
     if errors:
         body["errors"] = errors
     return orjson.dumps(body)
+
+
+async def send_problem(
+    error: IsrfError, scope: Scope, send: Send, *, metrics: Metrics, headers: Mapping[str, str] | None = None
+) -> None:
+    """Answers from outside of the app, where its handlers do not reach."""
+    metrics.problems.labels(error.code).inc()
+    status = status_of(error)
+    body = problem_body(status, error.code, error.message, request_id=scope["state"]["request_id"], fix=error.fix)
+    lines = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    lines += [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+    if any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]):
+        # The body is not read, so the connection cannot be used again.
+        lines.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": lines})
+    await send({"type": "http.response.body", "body": body})
 
 
 def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:

@@ -5,6 +5,8 @@ line over it. It opens nothing: whether a release or a Redis is really there is 
 """
 
 import ipaddress
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +14,10 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from isrf.errors import ConfigError
+from service.doors.keys import checked_rate
+
+SECRETS = {"REDIS_URL": "redis_url", "ISRF_ERASURE_KEY": "erasure_key"}
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 
 
 class Settings(BaseSettings):
@@ -41,6 +47,14 @@ class Settings(BaseSettings):
     """How often neighbours are looked for among other people: those active lately join, those erased leave."""
 
     api_keys_file: Path | None = None
+    """Made by `python -m service keys`; without one the service runs in development mode, on loopback."""
+    rate_limit: str = "10000/minute"
+    """How often a key without a rate of its own may call; empty for as often as it likes. Not in development mode."""
+    cors_origins: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Pages of other origins that browsers may let read answers, `https://shop.example,…`; none unless named."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Serves /metrics there without a key, for a network that callers cannot reach; 0 for no such port."""
+    metrics_host: str = "127.0.0.1"
     exclude_events: Annotated[frozenset[str], NoDecode] = frozenset()
     """Event types that exclude an item from recommendations, beside `purchase` and events without a type."""
 
@@ -50,12 +64,25 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024 * 1024
     log_level: str = "INFO"
 
-    @field_validator("exclude_events", mode="before")
+    @field_validator("exclude_events", "cors_origins", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
         if isinstance(value, str):
             value = value.split(",")
         return frozenset(str(name).strip().lower() for name in value if str(name).strip())
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: frozenset[str]) -> frozenset[str]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin[:80]!r} is no origin; write https://host[:port], one for each")
+        return value
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _rate(cls, value: str) -> str:
+        return checked_rate(value) if value else value
 
     @field_validator("redis_url", "api_keys_file", "erasure_key", mode="before")
     @classmethod
@@ -72,8 +99,9 @@ class Settings(BaseSettings):
 
 def load_settings(**overrides: Any) -> Settings:
     """Environment, then `overrides` (None: not given); `ConfigError` on what cannot work."""
+    given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
+        settings = Settings(**(_from_files() | given))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -86,20 +114,36 @@ def load_settings(**overrides: Any) -> Settings:
     return settings
 
 
+def _from_files() -> dict[str, str]:
+    """Secrets that stand in a file, as container platforms hand them out: `REDIS_URL_FILE` for `REDIS_URL`."""
+    found = {}
+    for variable, name in SECRETS.items():
+        file = os.environ.get(f"{variable}_FILE")
+        if not file:
+            continue
+        if os.environ.get(variable):
+            raise ConfigError(
+                "config.secret_twice", f"{variable} and {variable}_FILE are both set.", fix="Unset one of them."
+            )
+        try:
+            found[name] = Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                "config.secret_file",
+                f"{variable}_FILE cannot be read ({type(error).__name__}).",
+                fix="Point it to a text file with nothing but the secret, readable by the service.",
+            ) from None
+    return found
+
+
 def _refuse_what_cannot_work(settings: Settings) -> None:
-    if settings.api_keys_file is not None:
-        # Silently open doors would be worse than no start at all.
-        raise ConfigError(
-            "config.keys_unsupported",
-            "ISRF_API_KEYS_FILE is set, and this version cannot check API keys yet.",
-            fix="Unset it and keep the service on loopback behind your own gateway.",
-        )
-    if not is_loopback(settings.bind_host):
+    if settings.api_keys_file is None and not is_loopback(settings.bind_host):
         raise ConfigError(
             "config.bind_without_keys",
             f"without API keys the service runs in development mode and binds to loopback only, not to "
             f"{settings.bind_host!r}.",
-            fix="Use --host 127.0.0.1 (or ::1).",
+            fix="Make a key with `python -m service keys add --file FILE --role write` and set "
+            "ISRF_API_KEYS_FILE=FILE, or use --host 127.0.0.1 (or ::1).",
         )
     if settings.workers > 1 and settings.redis_url is None:
         raise ConfigError(

@@ -25,8 +25,12 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": {"application/problem+json": {"schema": _PROBLEM_SCHEMA}}}
     for status, text in {
         400: "The body is not JSON.",
+        401: "No API key, or an unknown one.",
+        403: "The key's role may not do this.",
         413: "The body is too large.",
         422: "Cannot be answered as asked.",
+        429: "Too often; see Retry-After.",
+        431: "The head is too large.",
         503: "Not now; see Retry-After.",
     }.items()
 }

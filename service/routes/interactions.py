@@ -4,12 +4,13 @@ import time
 
 from fastapi import APIRouter, Request, Response
 
+from service.doors.caller import WRITE
 from service.routes.dependencies import PROBLEMS, ServiceDep, json_response
 from service.schemas import InteractionsAnswer, InteractionsRequest
 from service.state.events import Event, Refusal
 from service.state.store import Outcome
 
-router = APIRouter(tags=["interactions"])
+router = APIRouter(tags=["interactions"], dependencies=[WRITE])
 
 _NOT_NOW = Refusal("store_unavailable", "state could not take this event now; send it again")
 

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Response
 
 from isrf.errors import StoreError
+from service.doors.caller import ADMIN
 from service.observe import CONTENT_TYPE
 from service.routes.dependencies import ServiceDep, json_response
 from service.schemas import Readiness
@@ -37,7 +38,7 @@ async def readyz(service: ServiceDep) -> Response:
     )
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, dependencies=[ADMIN])
 async def metrics(service: ServiceDep) -> Response:
     """Prometheus text format."""
     return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)

@@ -3,12 +3,13 @@
 from fastapi import APIRouter, Request, Response
 
 from isrf.errors import RequestError
+from service.doors.caller import READ
 from service.identifiers import id_problem
 from service.recommendations import Wanted
 from service.routes.dependencies import PROBLEMS, ServiceDep, UserIdDep, WantedDep, items_of, json_response, meta_of
 from service.schemas import PopularItems, Recommendations, SessionRequest
 
-router = APIRouter(tags=["recommend"])
+router = APIRouter(tags=["recommend"], dependencies=[READ])
 
 
 @router.get("/recommend/{user_id:path}", response_model=Recommendations, responses=PROBLEMS)

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from service.catalogue import words
+from service.doors.caller import READ, WRITE
 from service.routes.dependencies import PROBLEMS, ServiceDep, UserIdDep, json_response, meta_of
 from service.schemas import UserAnswer
 
@@ -11,7 +12,7 @@ router = APIRouter(tags=["users"])
 SHOWN_WORDS = 8
 
 
-@router.get("/users/{user_id:path}", response_model=UserAnswer, responses=PROBLEMS)
+@router.get("/users/{user_id:path}", dependencies=[READ], response_model=UserAnswer, responses=PROBLEMS)
 async def show_user(request: Request, user_id: UserIdDep, service: ServiceDep) -> Response:
     """History (oldest first), version and interests. A user nobody knows has an empty history."""
     ours = service.recommendations
@@ -43,7 +44,9 @@ async def show_user(request: Request, user_id: UserIdDep, service: ServiceDep) -
     )
 
 
-@router.delete("/users/{user_id:path}", status_code=204, response_class=Response, responses=PROBLEMS)
+@router.delete(
+    "/users/{user_id:path}", dependencies=[WRITE], status_code=204, response_class=Response, responses=PROBLEMS
+)
 async def erase_user(user_id: UserIdDep, service: ServiceDep) -> Response:
     """Erases everything about a user, what the release knows of their history included. New events start afresh."""
     await service.store.erase(user_id)

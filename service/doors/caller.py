@@ -1,0 +1,47 @@
+"""Who the caller of a request is, and what a route asks of them.
+
+Every route names the role it needs (`READ`, `WRITE`, `ADMIN`) or is one of `OPEN`; a test goes through all of them.
+"""
+
+from typing import Annotated, Any, NamedTuple
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader
+
+from isrf.errors import AccessError
+from service.doors.keys import RANK, Role
+
+OPEN = frozenset({"/livez", "/readyz"})
+"""Paths that need no key: whoever restarts or routes asks them."""
+
+
+class Caller(NamedTuple):
+    """`key_id` is "" in development mode, where everybody may do everything."""
+
+    key_id: str
+    role: Role
+
+
+DEVELOPER = Caller("", "admin")
+
+_documented = APIKeyHeader(
+    name="X-API-Key", auto_error=False, description="Made by `python -m service keys add`; none in development mode."
+)
+
+
+def _needs(role: Role) -> Any:
+    async def check(request: Request, _: Annotated[str | None, Security(_documented)]) -> None:
+        caller: Caller = request.state.caller
+        if RANK[caller.role] < RANK[role]:
+            raise AccessError(
+                "key.insufficient",
+                f"this needs a key of role {role}, and yours is of role {caller.role}.",
+                fix=f"Make one with `python -m service keys add --role {role}`.",
+            )
+
+    return Depends(check)
+
+
+READ = _needs("read")
+WRITE = _needs("write")
+ADMIN = _needs("admin")

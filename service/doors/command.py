@@ -1,0 +1,127 @@
+"""`python -m service keys add|list|drop`: the API keys file.
+
+    python -m service keys add --file FILE --role write [--name "shop backend"] [--rate 50/second] [--to FILE]
+
+A key is printed once, on standard output and nothing else there, and cannot be shown again. Rotate by adding a new one,
+giving it to the callers, and dropping the old one: a running service follows within a second.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from isrf.errors import ConfigError
+from service.doors.keys import RANK, KeyEntry, KeyFile, checked_rate, make_key, read_keys
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code: 0, or 2 with a sentence on stderr."""
+    options = _parser().parse_args(arguments)
+    if not options.file:
+        print("error: config.keys_file: name the file with --file or ISRF_API_KEYS_FILE.", file=sys.stderr)
+        return 2
+    try:
+        return int(options.run(options, Path(options.file)))
+    except (ConfigError, OSError) as error:
+        code = error.code if isinstance(error, ConfigError) else "config.keys_file"
+        print(f"error: {code}: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m service keys", description="Manages the API keys file.")
+    actions = parser.add_subparsers(required=True, metavar="add|list|drop")
+    add = actions.add_parser("add", help="make a key and print it, once")
+    add.add_argument("--role", choices=sorted(RANK, key=lambda role: RANK[role]), required=True)
+    add.add_argument("--name", default="", help="whose key it is, for people")
+    add.add_argument("--rate", type=_rate, help="how often it may call, e.g. 50/second (else ISRF_RATE_LIMIT)")
+    add.add_argument("--to", type=Path, help="write the key into this file, readable by you alone, and print its path")
+    add.add_argument("--once", action="store_true", help="do nothing if the file holds a key already")
+    add.set_defaults(run=_add)
+    listed = actions.add_parser("list", help="ids, roles, names; never the keys")
+    listed.set_defaults(run=_list)
+    drop = actions.add_parser("drop", help="let a key in no more")
+    drop.add_argument("id", help="the eight characters after isrf_")
+    drop.set_defaults(run=_drop)
+    for action in (add, listed, drop):
+        action.add_argument(
+            "--file", default=os.environ.get("ISRF_API_KEYS_FILE"), help="API keys file (ISRF_API_KEYS_FILE)"
+        )
+    return parser
+
+
+def _rate(text: str) -> str:
+    try:
+        return checked_rate(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _add(options: argparse.Namespace, path: Path) -> int:
+    with _alone(path):
+        keys = read_keys(path) if path.exists() else ()
+        if keys and options.once:
+            print(f"{path} holds {len(keys)} keys already", file=sys.stderr)
+            return 0
+        key, entry = make_key(options.role, name=options.name, rate=options.rate, now=datetime.now(UTC))
+        if options.to is not None:
+            _write(options.to, key + "\n")
+        _write(path, _text((*keys, entry)))
+    print(f"key {entry.id} of role {entry.role} stands in {path}", file=sys.stderr)
+    print(key if options.to is None else options.to)
+    return 0
+
+
+def _list(_: argparse.Namespace, path: Path) -> int:
+    for key in read_keys(path):
+        print(f"{key.id}  {key.role:<5}  {key.created_at:%Y-%m-%d}  {key.rate or '-'}  {key.name}".rstrip())
+    return 0
+
+
+def _drop(options: argparse.Namespace, path: Path) -> int:
+    with _alone(path):
+        keys = read_keys(path)
+        kept = tuple(key for key in keys if key.id != options.id)
+        if len(kept) == len(keys):
+            raise ConfigError("config.no_such_key", f"{path} holds no key {options.id!r}.", fix="See `keys list`.")
+        if not kept:
+            raise ConfigError(
+                "config.last_key", "this is the last key, and without one nobody could come in.", fix="Add one first."
+            )
+        _write(path, _text(kept))
+    return 0
+
+
+def _text(keys: Sequence[KeyEntry]) -> str:
+    return json.dumps(KeyFile(keys=tuple(keys)).model_dump(mode="json", exclude_defaults=True), indent=2) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all, and readable by its owner alone from its first byte."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Two commands at once must not lose each other's key."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)

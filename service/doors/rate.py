@@ -1,0 +1,112 @@
+"""How often a key may call: counted in Redis over all replicas, in this process alone where there is no Redis.
+
+A round trip to Redis buys a handful of admissions (a hundredth of the limit, one for limits below 200), and a refusal
+is remembered until the limit lets somebody in again: under load neither costs a request anything. What a replica bought
+and does not use, a hundredth of the limit at most, the others lack.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from limits import RateLimitItem, parse
+from limits.aio.storage import MemoryStorage, RedisClusterStorage, RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from redis.exceptions import RedisError
+
+from service.settings import Settings
+
+PREFIX = "isrf:rate"
+ASK_S = 0.1
+"""Redis is waited for this long: an answer must not be late because it was counted."""
+BREAK_S = 1.0
+_FAILURES = (RedisError, OSError, asyncio.TimeoutError)
+
+
+@dataclass
+class _Purse:
+    """What this process knows of one key's limit."""
+
+    held: int = 0
+    held_until: float = 0.0
+    closed_until: float = 0.0
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class RateLimiter:
+    """One per app."""
+
+    def __init__(self, default: str | None) -> None:
+        """`default` is of keys without a rate of their own; None for no limit. It counts for this process alone."""
+        self._default = default
+        self._redis: RedisStorage | None = None
+        self._shared: SlidingWindowCounterRateLimiter | None = None
+        self._alone = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._shared_again_at = 0.0
+        self._purses: dict[tuple[str, str], _Purse] = {}
+
+    def share(self, settings: Settings) -> None:
+        """Counts over all replicas from now on, where the settings name a Redis; connects when it is first asked."""
+        if settings.redis_url is not None:
+            self._redis = _storage(settings.redis_url.get_secret_value(), cluster=settings.redis_cluster)
+            self._shared = SlidingWindowCounterRateLimiter(self._redis)
+
+    async def close(self) -> None:
+        if self._redis is not None:
+            bridge: Any = self._redis.bridge
+            await bridge.get_connection().aclose()
+
+    async def wait_s(self, key_id: str, rate: str | None) -> int | None:
+        """None where the call is admitted (and counted), else the whole seconds after which another may be."""
+        text = rate or self._default
+        if text is None:
+            return None
+        purse = self._purses.setdefault((key_id, text), _Purse())
+        async with purse.asking:
+            now = time.monotonic()
+            if purse.held > 0 and now < purse.held_until:
+                purse.held -= 1
+                return None
+            if now >= purse.closed_until:
+                await self._ask(purse, key_id, parse(text))
+                if purse.held >= 0:
+                    return None
+                purse.held = 0
+            return max(1, math.ceil(purse.closed_until - time.monotonic()))
+
+    async def _ask(self, purse: _Purse, key_id: str, item: RateLimitItem) -> None:
+        """Leaves in the purse what was granted beyond this call, or −1 and when to ask again."""
+        for limiter in self._limiters():
+            try:
+                async with asyncio.timeout(ASK_S):
+                    for wanted in dict.fromkeys((max(1, item.amount // 100), 1)):
+                        if await limiter.hit(item, key_id, cost=wanted):
+                            purse.held, purse.held_until = wanted - 1, time.monotonic() + item.get_expiry()
+                            return
+                    stats = await limiter.get_window_stats(item, key_id)
+            except _FAILURES:
+                if limiter is self._alone:
+                    raise
+                self._shared_again_at = time.monotonic() + BREAK_S
+                continue
+            purse.held, purse.closed_until = -1, time.monotonic() + max(0.0, stats.reset_time - time.time())
+            return
+
+    def _limiters(self) -> Sequence[SlidingWindowCounterRateLimiter]:
+        if self._shared is None or time.monotonic() < self._shared_again_at:
+            return (self._alone,)
+        return (self._shared, self._alone)
+
+
+def _storage(url: str, *, cluster: bool) -> RedisStorage:
+    scheme, address = url.split("://", 1)
+    options: dict[str, Any] = {"socket_timeout": ASK_S, "socket_connect_timeout": ASK_S, "protocol": 2}
+    if cluster:
+        encrypted = {"ssl": True} if scheme == "rediss" else {}
+        uri = f"async+redis+cluster://{address}"
+        return RedisClusterStorage(uri, implementation="redispy", key_prefix=PREFIX, **options | encrypted)
+    scheme = "redis+unix" if scheme == "unix" else scheme
+    return RedisStorage(f"async+{scheme}://{address}", implementation="redispy", key_prefix=PREFIX, **options)

@@ -1,0 +1,48 @@
+"""The HTTP protocol with an end to its patience: a request's head that never ends is answered 431 and dropped.
+
+httptools keeps the line it reads until it is whole, however long it gets; heads that end are judged by
+`service.middleware`. What cannot be read as HTTP is answered with a problem, too.
+"""
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.problems import MEDIA_TYPE, problem_body
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Of request line and headers together, as in most servers before this one."""
+TOO_LARGE = f"Request line and headers have more than {MAX_HEAD_BYTES} bytes."
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """uvicorn's protocol, for uvicorn's `http` option."""
+
+    _in_head = True
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        began_before = self._in_head
+        super().data_received(data)
+        if not self._in_head:
+            self._head_bytes = 0
+        elif began_before:
+            # What came with the end of the message before it is not counted: the bound is this and one read more.
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self._refuse(431, "request.head_too_large", TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "http.malformed", msg)
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        body = problem_body(status, code, detail, request_id="")
+        head = f"HTTP/1.1 {status} Refused\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
+        self.transport.close()
