@@ -37,12 +37,12 @@ def check_capacity(num_items: int, *, levels: int, codebook_size: int) -> None:
     enough_codes = codebook_size
     while enough_codes**levels < num_items:
         enough_codes += 1
-    more_levels = f"semantic_ids.levels to {enough_levels} or " if codebook_size > 1 else ""
+    more_levels = f"--set semantic_ids.levels={enough_levels} or " if codebook_size > 1 else ""
     raise ConfigError(
         "config.semantic_ids_capacity",
         f"{num_items} items do not fit into {levels} levels of {codebook_size} codes "
         f"({codebook_size**levels} semantic IDs).",
-        fix=f"Raise {more_levels}semantic_ids.codebook_size to {enough_codes}.",
+        fix=f"Give {more_levels}--set semantic_ids.codebook_size={enough_codes}.",
     )
 
 

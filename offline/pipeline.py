@@ -25,6 +25,7 @@ from rich.progress import Progress
 from isrf.errors import DataError, StageError
 from offline.config import RunConfig
 from offline.context import StageContext
+from offline.preconditions import check_settings
 
 WORK_DIR = ".work"
 KEPT_OUTPUTS = 6
@@ -117,13 +118,15 @@ def run_until(
 
     Raises:
         StageError: `stage.locked` where another run holds the folder, `stage.disk_full` where the disk is.
+        ConfigError: a setting of a later stage that cannot work with what `ingest` has counted.
     """
     work = releases / WORK_DIR
     work.mkdir(parents=True, exist_ok=True)
     with _lock(work / "lock"):
         outputs: dict[str, Path] = {}
         keys: dict[str, str] = {}
-        for stage in _in_order(last):
+        stages = list(_in_order(last))
+        for stage in stages:
             module = cast(StageModule, importlib.import_module(stage.module))
             keys[stage.name] = _key(stage, module.VERSION, keys, config, data)
             out = work / stage.name / keys[stage.name]
@@ -136,6 +139,8 @@ def run_until(
             outputs[stage.name] = out
             os.utime(out)  # when it was last used
             _forget_old(out)
+            if stage.name == "ingest":
+                check_settings(config, out, {one.name for one in stages})
         return outputs
 
 

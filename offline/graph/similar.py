@@ -98,7 +98,7 @@ def join_similar_users(search: GroupSearch, nearest: NearestUsers) -> SimilarUse
             "graph.all_weak",
             f"no user has a similar user at a calibrated similarity of {search.threshold} "
             f"(a random pair has 0, a typical nearest pair 1).",
-            fix="Lower graph.similarity_threshold; 0.6 to 0.8 is the stable range.",
+            fix="Give --set graph.similarity_threshold=0.7; 0.6 to 0.8 is the stable range.",
         )
     degree = (found.users >= 0).sum(axis=1)
     return SimilarUserGraph(found.users.astype(np.int32), degree, found.weak)

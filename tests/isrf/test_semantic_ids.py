@@ -1,5 +1,7 @@
 """Semantic IDs: always unique, nearest where there is room, an error only where there cannot be room."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -99,6 +101,6 @@ def test_too_many_items_end_in_an_error_that_says_what_to_raise(
         )
     assert caught.value.code == "config.semantic_ids_capacity"
     assert "semantic_ids.codebook_size" in caught.value.fix
-    raised = [int(word.rstrip(".")) for word in caught.value.fix.split() if word.rstrip(".").isdigit()]
+    raised = [int(number) for number in re.findall(r"=(\d+)", caught.value.fix)]
     assert [str(value) for value in raised] == list(named)
     check_capacity(num_items, levels=levels, codebook_size=raised[-1])

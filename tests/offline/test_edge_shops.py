@@ -10,9 +10,10 @@ import pytest
 
 from isrf.errors import DataError, IsrfError
 from isrf.recommend import RankRequest
+from offline.config import build_config
 from offline.publish import publish
 from offline.release import open_release
-from tests.shops import Event, run_stages, write_shop
+from tests.shops import TINY, Event, run_stages, write_shop
 
 HOSTILE = ("a/b", "c#d", "e?f", "g%20h", "i j", "ü–ñ", "日本", "x&y=1", "..", "'; DROP")
 
@@ -22,9 +23,10 @@ def events(users: int, items: Sequence[str], length: int) -> list[Event]:
     return [(f"u{user}", item, t) for user in range(users) for t, item in enumerate(rng.sample(items, length))]
 
 
-def serve(folder: Path, shop: Path) -> list[list[int]]:
+def serve(folder: Path, shop: Path, *settings: str) -> list[list[int]]:
     """Trains, publishes, opens, and asks for ten items per history; the lists."""
-    release = open_release(publish(run_stages("export", shop, folder / "releases")["export"], folder / "releases"))
+    releases, config = folder / "releases", build_config("demo", None, (*TINY, *settings))
+    release = open_release(publish(run_stages("export", shop, releases, config)["export"], releases))
     recommender, num_items = release.recommender, release.manifest.counts.num_items
     histories = [[], [0], [1, 0]]
     allowed = np.ones(num_items, dtype=np.bool_)
@@ -35,10 +37,10 @@ def serve(folder: Path, shop: Path) -> list[list[int]]:
     return lists
 
 
-def test_fewer_items_than_beams(tmp_path: Path) -> None:
+def test_as_many_beams_as_items_and_more_wanted_than_there_are(tmp_path: Path) -> None:
     items = [f"i{row}" for row in range(4)]
     catalogue = [{"item_id": item, "title": f"Cup {item}"} for item in items]
-    serve(tmp_path, write_shop(tmp_path / "shop", events(6, items, 4), catalogue))
+    serve(tmp_path, write_shop(tmp_path / "shop", events(6, items, 4), catalogue), "search.num_beams=4")
 
 
 def test_identical_items(tmp_path: Path) -> None:
