@@ -10,7 +10,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 # Torch with more OpenMP threads than free cores is many times slower; tests run in as many processes as there are cores.
 CORES := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help install demo demo-release smoke test lint types imports unit system soak audit clean
+.PHONY: help install demo demo-release smoke test lint types imports unit system soak audit benchmarks-venv clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,16 @@ audit:  ## known vulnerabilities of every pinned package
 
 soak: system $(STAMP)  ## long storms
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m soak --timeout 3600
+
+benchmarks-venv: benchmarks/.venv/.installed  ## RecTools for `benchmarks/quality.py --sasrec`, in an environment of its own
+
+benchmarks/.venv/.installed: benchmarks/requirements.txt
+	test -x benchmarks/.venv/bin/python || $(PYTHON) -m venv benchmarks/.venv
+	benchmarks/.venv/bin/python -c 'import torch' 2>/dev/null \
+	  || benchmarks/.venv/bin/pip install --quiet --retries 0 --timeout 10 --index-url $(TORCH_CPU_INDEX) $(TORCH) 2>/dev/null \
+	  || benchmarks/.venv/bin/pip install --quiet $(TORCH)
+	benchmarks/.venv/bin/pip install --quiet --requirement $<
+	touch $@
 
 system:  ## redis-server: installed where apt and root are there, else named
 	@command -v redis-server >/dev/null && exit 0; \

@@ -55,7 +55,7 @@ def evaluate_release(
         refuse_other_data(ingested, manifest, data)
         asked = load_split(ingested, split)
         user_ids = pl.read_parquet(ingested / "users.parquet")["user_id"].to_list()
-    measure = Measure(recommender=release.recommender, fusions=_fusions(manifest), config=config, progress=progress)
+    measure = Measure(recommender=release.recommender, fusions=fusions_of(manifest), config=config, progress=progress)
     lists = measure.lists(asked, split, include_seen=include_seen)
     if predictions is not None:
         write_predictions(predictions, asked, lists[FUSED], user_ids, release.item_ids)
@@ -68,7 +68,7 @@ def evaluate_release(
     }
 
 
-def _fusions(manifest: Manifest) -> Fusions:
+def fusions_of(manifest: Manifest) -> Fusions:
     """Both fusions of a release; one made before the second was chosen is measured with its own weights."""
     stored = manifest.evaluation.get(FUSION_WITHOUT_GENERATIVE)
     return Fusions(manifest.fusion, FusionWeights.model_validate(stored) if stored else manifest.fusion)
