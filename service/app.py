@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from isrf.errors import IsrfError
@@ -27,6 +27,7 @@ from service.problems import install_problem_handlers
 from service.recommendations import Recommendations
 from service.routes import interactions, probes, recommend, users
 from service.routes.dependencies import Service
+from service.routes.parameters import only_known_parameters
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.events import EventReader, EventRules
@@ -62,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Recommendations that react to the last click and say why.",
         version="0.1.0",
         lifespan=lifespan,
+        dependencies=[Depends(only_known_parameters)],
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )

@@ -5,8 +5,11 @@ they forge log lines; 512 bytes because an id is repeated in every key and strea
 """
 
 import unicodedata
+from typing import Any
 
 MAX_ID_BYTES = 512
+ID_SCHEMA: dict[str, Any] = {"minLength": 1, "maxLength": MAX_ID_BYTES, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]+$"}
+"""What JSON Schema can say of an id; it counts characters, not bytes."""
 
 
 def id_problem(text: str) -> str | None:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from service.identifiers import ID_SCHEMA
 from service.state.events import EventIn
 
 MAX_N = 200
@@ -12,7 +13,7 @@ MAX_SESSION = 1000
 MAX_EXCLUDED = 1000
 
 Count = Annotated[int, Field(ge=1, le=MAX_N, description="How many items are wanted.")]
-ExternalId = Annotated[str, Field(min_length=1, max_length=512)]
+ExternalId = Annotated[str, Field(min_length=1, max_length=512, json_schema_extra={"pattern": ID_SCHEMA["pattern"]})]
 
 
 class _Body(BaseModel):

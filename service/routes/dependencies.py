@@ -6,13 +6,13 @@ from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
 import orjson
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 
 from isrf.errors import RequestError
 from service.catalogue import Catalogue
 from service.crowd_feed import CrowdFeed
 from service.explain import reasons
-from service.identifiers import id_problem
+from service.identifiers import ID_SCHEMA, id_problem
 from service.observe import Metrics
 from service.problems import Problem
 from service.recommendations import Answer, Recommendations, Wanted
@@ -27,6 +27,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         400: "The body is not JSON.",
         401: "No API key, or an unknown one.",
         403: "The key's role may not do this.",
+        404: "There is no such resource; a path with a line break never is one.",
         413: "The body is too large.",
         422: "Cannot be answered as asked.",
         429: "Too often; see Retry-After.",
@@ -52,7 +53,7 @@ async def running_service(request: Request) -> Service:
     return service
 
 
-async def checked_user_id(request: Request, user_id: str) -> str:
+async def checked_user_id(request: Request, user_id: Annotated[str, Path(json_schema_extra=ID_SCHEMA)]) -> str:
     """The user_id of the path; a slash in it may come encoded or plain."""
     try:
         # The server decodes leniently: two broken ids would become one.

@@ -1,11 +1,12 @@
 """Alive, ready, and the numbers."""
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 
 from isrf.errors import StoreError
 from service.doors.caller import ADMIN
 from service.observe import CONTENT_TYPE
-from service.routes.dependencies import ServiceDep, json_response
+from service.routes.dependencies import PROBLEMS, ServiceDep, json_response
 from service.schemas import Readiness
 
 router = APIRouter(tags=["probes"])
@@ -38,7 +39,15 @@ async def readyz(service: ServiceDep) -> Response:
     )
 
 
-@router.get("/metrics", response_class=Response, dependencies=[ADMIN])
+@router.get(
+    "/metrics",
+    dependencies=[ADMIN],
+    response_class=PlainTextResponse,
+    responses={
+        **PROBLEMS,
+        200: {"description": "The metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+    },
+)
 async def metrics(service: ServiceDep) -> Response:
     """Prometheus text format."""
     return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)

@@ -399,3 +399,16 @@ def test_the_log_is_json_without_anybodys_id(http: httpx.Client, service: Servic
     (mine,) = [line for line in lines if line.get("request_id") == "log-" + mark]
     assert (mine["event"], mine["route"], mine["status"]) == ("request", "/recommend/{user_id:path}", 200)
     assert service.log.count(mark) == 1, "the request id alone"
+
+
+def test_a_parameter_that_nobody_knows_is_refused(http: httpx.Client) -> None:
+    for path, query, code in (
+        ("/popular", "include-seen=true", "request.unknown_parameter"),
+        ("/popular", "=null", "request.unknown_parameter"),
+        ("/popular", "n=1&n=2", "request.repeated_parameter"),
+        ("/users/ann", "n=1", "request.unknown_parameter"),
+    ):
+        answer = http.get(f"{path}?{query}")
+        assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert http.post("/recommend?n=1", json={"history": []}).json()["code"] == "request.unknown_parameter"
+    assert http.get("/popular?exclude=a&exclude=b").status_code == 200

@@ -1,0 +1,37 @@
+"""Query parameters that a route does not know are refused: `include-seen=true` must not be an answer without it.
+
+So is one that stands twice and takes one value: which of the two was meant?
+"""
+
+from functools import lru_cache
+
+from fastapi import FastAPI, Request
+
+from isrf.errors import RequestError
+
+
+async def only_known_parameters(request: Request) -> None:
+    """A dependency of the whole app."""
+    if not request.query_params:
+        return
+    known = _known(request.app, request.scope["route"].path_format, request.method.lower())
+    for name in request.query_params:
+        if not known.get(name, True) and len(request.query_params.getlist(name)) > 1:
+            raise RequestError("request.repeated_parameter", f"the parameter {name} stands twice.")
+        if name not in known:
+            raise RequestError(
+                "request.unknown_parameter",
+                f"there is no parameter {name[:80]!r} here.",
+                fix=f"Known here: {', '.join(sorted(known)) or 'none'}.",
+            )
+
+
+@lru_cache(maxsize=256)
+def _known(app: FastAPI, path: str, method: str) -> dict[str, bool]:
+    """The route's query parameters, and whether they may be repeated."""
+    operation = app.openapi().get("paths", {}).get(path, {}).get(method, {})
+    return {
+        one["name"]: one["schema"].get("type") == "array"
+        for one in operation.get("parameters", ())
+        if one["in"] == "query"
+    }

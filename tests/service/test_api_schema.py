@@ -1,0 +1,66 @@
+"""The OpenAPI document is true: whatever it allows or forbids, no call ends in a 5xx or in what it does not name."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from pathlib import Path
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    positive_data_acceptance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.service.servers import ServiceProcess
+from tests.service.test_doors import Guarded
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    positive_data_acceptance,
+]
+
+
+@pytest.fixture(scope="module")
+def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    process = Guarded(demo_release, tmp_path_factory.mktemp("schema"), ISRF_RATE_LIMIT="")
+    yield process.start()
+    process.kill()
+
+
+def test_no_call_is_answered_otherwise_than_documented(service: Guarded) -> None:
+    headers = {"X-API-Key": service.keys["admin"]}
+    schema = schemathesis.openapi.from_url(f"{service.url}/openapi.json", headers=headers)
+    tried = []
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        tried.append(operation.label)
+        for mode in schemathesis.GenerationMode:
+            strategy = operation.as_strategy(generation_mode=mode)
+
+            @settings(
+                max_examples=25,
+                derandomize=True,
+                database=None,
+                deadline=None,
+                phases=[Phase.generate],
+                verbosity=Verbosity.quiet,
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(case=strategy)
+            def ask(case: schemathesis.Case) -> None:
+                case.call_and_validate(base_url=service.url, headers=headers, checks=CHECKS)
+
+            # What takes nothing cannot be asked wrongly.
+            with suppress(Unsatisfiable) if mode.is_negative else nullcontext():
+                ask()
+    assert {"GET /recommend/{user_id}", "POST /interactions", "GET /metrics"} <= set(tried)
