@@ -162,7 +162,10 @@ class Recommender:
             histories: item rows, oldest first.
             own: the base user row of each query, −1 where it has none; that row is no neighbour of its own.
         """
-        interest = self.interest(histories)
+        return self.group(histories, self.interest(histories), own)
+
+    def group(self, histories: Sequence[Sequence[int]], interest: HistoryInterest, own: Sequence[int]) -> Interests:
+        """The part of `read` that looks for similar users, for what `interest` said of the same histories."""
         # One more than the cap, since the query's own row may be among them.
         cosine, users = self._nearest_users(interest.feature, self._group_search.max_neighbours + 1)
         users[[not history for history in histories]] = -1  # an empty history is like nobody

@@ -26,6 +26,7 @@ from service.doors.command import main as keys_command
 from service.doors.keys import read_keys
 from service.doors.wire import BoundedHttp
 from service.logs import configure_logs
+from service.observe import Metrics
 from service.settings import Settings, load_settings
 
 GRACE_S = 30
@@ -49,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         read_manifest(find_release(settings.releases_dir))
     except BundleError as error:
         return _refused(error, 3)
-    return _serve(settings)
+    try:
+        return _serve(settings)
+    except ConfigError as error:
+        return _refused(error, 2)
 
 
 def _settings(arguments: Sequence[str] | None) -> Settings:
@@ -98,14 +102,27 @@ def _serve(settings: Settings) -> int:
         return _serve_alone(settings, options)
     with tempfile.TemporaryDirectory(prefix="isrf-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        _serve_metrics(settings, Metrics())
         config = uvicorn.Config("service.app:from_environment", factory=True, **options)
         listening = config.bind_socket()
         DrainingWorkers(config, sockets=[listening]).run()
     return 0
 
 
+def _serve_metrics(settings: Settings, metrics: Metrics) -> None:
+    if settings.metrics_port:
+        try:
+            metrics.serve(settings.metrics_host, settings.metrics_port)
+        except OSError as error:
+            where = f"{settings.metrics_host}:{settings.metrics_port}"
+            raise ConfigError(
+                "config.metrics_port", f"{where} cannot be bound ({error.strerror}).", fix="Set ISRF_METRICS_PORT."
+            ) from None
+
+
 def _serve_alone(settings: Settings, options: dict[str, Any]) -> int:
     app = create_app(settings)
+    _serve_metrics(settings, app.state.metrics)
     try:
         DrainingServer(uvicorn.Config(app, **options)).run()
     except KeyboardInterrupt:

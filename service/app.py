@@ -6,6 +6,7 @@ uvicorn --factory service.app:from_environment      (or, with the command line's
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 
 import structlog
 from fastapi import Depends, FastAPI
@@ -31,6 +32,7 @@ from service.routes.parameters import only_known_parameters
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.events import EventReader, EventRules
+from service.traces import open_traces
 
 _log = structlog.get_logger("service")
 
@@ -41,10 +43,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     metrics = Metrics()
     ring = None if chosen.api_keys_file is None else KeyRing(chosen.api_keys_file)
     limiter = RateLimiter(chosen.rate_limit or None)
+    traces = open_traces()
+    if traces is not None:
+        metrics.trace_stages(traces.stage)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            if traces is not None:
+                stack.push_async_callback(asyncio.to_thread, traces.close)
             try:
                 app.state.service = await _open(chosen, metrics, stack)
                 limiter.share(chosen)
@@ -77,7 +84,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["Content-Type", "X-API-Key", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
-    app.add_middleware(RequestMiddleware, metrics=metrics, max_body_bytes=chosen.max_body_bytes)
+    app.add_middleware(RequestMiddleware, metrics=metrics, traces=traces, max_body_bytes=chosen.max_body_bytes)
+    app.state.metrics = metrics
     install_problem_handlers(app, metrics)
     for routes in (recommend, interactions, users, probes):
         app.include_router(routes.router)
@@ -97,7 +105,7 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
     stack.push_async_callback(store.close)
     release = await asyncio.to_thread(open_release, settings.releases_dir)
     threads = settings.inference_threads or max(1, available_cpus() // settings.workers)
-    engine = Engine(release, num_threads=threads, observe=metrics.stage)
+    engine = Engine(release, num_threads=threads, metrics=metrics)
     stack.callback(engine.close)
     await asyncio.to_thread(engine.warm_up)
     rules = EventRules(settings.exclude_events)
@@ -110,6 +118,8 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
     stack.push_async_callback(_end, collecting)
     manifest = release.manifest
     metrics.release.labels(manifest.release_id, manifest.preset, manifest.encoder, manifest.reasoner).set(1)
+    metrics.release_created.set(datetime.fromisoformat(manifest.created_at).timestamp())
+    metrics.learned_until.set(release.learned_until)
     _log.info("ready", release_id=manifest.release_id, store=store.kind, threads=threads)
     return Service(
         recommendations=recommendations,

@@ -6,6 +6,8 @@ Pure ASGI, nothing buffered.
 import re
 import time
 import uuid
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -16,6 +18,7 @@ from isrf.errors import IsrfError, RequestError
 from service.doors.wire import MAX_HEAD_BYTES, TOO_LARGE
 from service.observe import Metrics
 from service.problems import INTERNAL, send_problem
+from service.traces import Traces
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _QUIET = {"/livez", "/readyz", "/metrics"}
@@ -39,8 +42,8 @@ _log = structlog.get_logger("service")
 class RequestMiddleware:
     """Wraps the app inside Starlette's own error middleware."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, max_body_bytes: int) -> None:
-        self._app, self._metrics, self._max_body_bytes = app, metrics, max_body_bytes
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, traces: Traces | None, max_body_bytes: int) -> None:
+        self._app, self._metrics, self._traces, self._max_body_bytes = app, metrics, traces, max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,7 +67,11 @@ class RequestMiddleware:
                     sent.setdefault(name, value)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with (
+            structlog.contextvars.bound_contextvars(request_id=request_id),
+            self._metrics.in_progress.track_inprogress(),
+            self._trace(scope["method"], headers, request_id) as traced,
+        ):
             try:
                 refusal = self._refusal(scope, headers)
                 if refusal is None:
@@ -77,7 +84,16 @@ class RequestMiddleware:
                     raise
                 await send_problem(IsrfError("internal", INTERNAL), scope, answer, metrics=self._metrics)
             finally:
-                self._account(scope, status, time.perf_counter() - began)
+                seconds = time.perf_counter() - began
+                # The route's pattern, never the path: paths hold user_ids and would make a time series each.
+                route = getattr(scope.get("route"), "path", "none")
+                traced |= {"http.route": route, "http.response.status_code": status}
+                self._account(scope, route, status, seconds)
+
+    def _trace(
+        self, method: str, headers: dict[bytes, bytes], request_id: str
+    ) -> AbstractContextManager[dict[str, Any]]:
+        return nullcontext({}) if self._traces is None else self._traces.request(method, headers, request_id)
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> RequestError | None:
         head = sum(len(name) + len(value) for name, value in scope["headers"])
@@ -103,12 +119,18 @@ class RequestMiddleware:
     def _too_large(self) -> str:
         return f"The body has more than {self._max_body_bytes} bytes; send it in parts."
 
-    def _account(self, scope: Scope, status: int, seconds: float) -> None:
-        # The route's pattern, never the path: paths hold user_ids and would make a time series each.
-        route = getattr(scope.get("route"), "path", "none")
+    def _account(self, scope: Scope, route: str, status: int, seconds: float) -> None:
         self._metrics.requests.labels(route, scope["method"], str(status)).observe(seconds)
         if route not in _QUIET:
-            _log.info("request", method=scope["method"], route=route, status=status, ms=round(seconds * 1e3, 2))
+            caller = scope["state"].get("caller")
+            _log.info(
+                "request",
+                method=scope["method"],
+                route=route,
+                status=status,
+                ms=round(seconds * 1e3, 2),
+                **({"key": caller.key_id} if caller and caller.key_id else {}),
+            )
 
 
 def _request_id(sent: bytes | None) -> str:

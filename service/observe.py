@@ -5,6 +5,7 @@ PROMETHEUS_MULTIPROC_DIR is set, which `service.__main__` does before the worker
 """
 
 import os
+from collections.abc import Callable
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -14,6 +15,7 @@ from prometheus_client import (
     Histogram,
     generate_latest,
     multiprocess,
+    start_http_server,
 )
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -36,6 +38,30 @@ class Metrics:
         self.stages = Histogram(
             "isrf_stage_seconds", "Time of a request's stages.", ("stage",), buckets=_BUCKETS, registry=registry
         )
+        self.in_progress = Gauge(
+            "isrf_requests_in_progress",
+            "Requests being answered now.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.waiting = Gauge(
+            "isrf_model_queue",
+            "Model calls that wait for a thread now.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.batch_size = Histogram(
+            "isrf_model_batch_size",
+            "Requests that one run of the model answers.",
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=registry,
+        )
+        self.items = Counter(
+            "isrf_items",
+            "Recommended items by the channel that speaks loudest for them.",
+            ("source",),
+            registry=registry,
+        )
         self.answers = Counter(
             "isrf_answers", "Recommendation answers by what they rest on.", ("source",), registry=registry
         )
@@ -47,6 +73,15 @@ class Metrics:
         )
         self.events = Counter(
             "isrf_events", "Interactions by outcome; `detail` is the reason.", ("outcome", "detail"), registry=registry
+        )
+        self.empty_answers = Counter(
+            "isrf_empty_answers", "Answers without any item, by what they rest on.", ("source",), registry=registry
+        )
+        self.store_failures = Counter(
+            "isrf_store_failures",
+            "Requests that user state did not answer: reads go on from the release, writes are refused.",
+            ("operation",),
+            registry=registry,
         )
         self.problems = Counter("isrf_problems", "Problem answers by code.", ("code",), registry=registry)
         self.store_up = Gauge(
@@ -63,14 +98,40 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.release_created = Gauge(
+            "isrf_release_created_timestamp_seconds",
+            "When the release that is served was made; its age is time() minus this.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.learned_until = Gauge(
+            "isrf_release_learned_until_timestamp_seconds",
+            "The release that is served knows nothing newer than this.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._tracing: Callable[[str, float], None] | None = None
 
     def stage(self, name: str, seconds: float) -> None:
         self.stages.labels(name).observe(seconds)
+        if self._tracing is not None:
+            self._tracing(name, seconds)
+
+    def trace_stages(self, told: Callable[[str, float], None]) -> None:
+        """Tells each stage to somebody else, too."""
+        self._tracing = told
+
+    def serve(self, host: str, port: int) -> None:
+        """Serves the text format on a port of its own, from a thread, until the process ends."""
+        start_http_server(port, host, registry=self._everyone())
 
     def exposition(self) -> bytes:
         """The text format."""
+        return generate_latest(self._everyone())
+
+    def _everyone(self) -> CollectorRegistry:
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(self._registry)
+            return self._registry
         everyone = CollectorRegistry()
         multiprocess.MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]
-        return generate_latest(everyone)
+        return everyone

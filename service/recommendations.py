@@ -5,6 +5,7 @@ It knows no HTTP and no JSON; routes turn its answers into bodies.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -100,10 +101,13 @@ class Recommendations:
             was_read = True
         except StoreError as error:
             record, was_read = UserRecord(NO_VERSION, (), {}, erased=False, group=None), False
+            self._metrics.store_failures.labels("read").inc()
             if self._store_answers:
                 _log.warning("store_unavailable", code=error.code, message=error.message)
         if was_read and not self._store_answers:
             _log.info("store_recovered")
+        if was_read != self._store_answers:
+            self._metrics.store_up.labels(self._store.kind).set(was_read)
         self._store_answers = was_read
         self._metrics.stage("store", time.perf_counter() - began)
         past = release.users.past(user_id, lambda kind: self._rules.effect(kind) == "B")
@@ -231,8 +235,12 @@ class Recommendations:
             warnings.append(_warning("unknown_category", "No item of the release is in this category."))
         if len(items) < wanted.n:
             self._metrics.short_answers.inc()
+            if not items:
+                self._metrics.empty_answers.labels(source).inc()
             warnings.append(_warning("fewer_items", f"Only {len(items)} items are allowed."))
         self._metrics.answers.labels(source).inc()
+        for channel, count in Counter(item.source for item in items).items():
+            self._metrics.items.labels(channel).inc(count)
         return Answer(
             items=items,
             source=source,

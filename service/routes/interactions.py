@@ -4,6 +4,7 @@ import time
 
 from fastapi import APIRouter, Request, Response
 
+from isrf.errors import StoreError
 from service.doors.caller import WRITE
 from service.routes.dependencies import PROBLEMS, ServiceDep, json_response
 from service.schemas import InteractionsAnswer, InteractionsRequest
@@ -24,7 +25,11 @@ async def post_interactions(request: Request, body: InteractionsRequest, service
     began = time.perf_counter()
     read = service.events.read(body.events, time.time())
     events = [one for one in read if isinstance(one, Event)]
-    outcomes = iter(await service.store.apply(events) if events else [])
+    try:
+        outcomes = iter(await service.store.apply(events) if events else [])
+    except StoreError:
+        service.metrics.store_failures.labels("write").inc()
+        raise
     results = []
     counts = {"accepted": 0, "duplicate": 0, "refused": 0}
     for one in read:

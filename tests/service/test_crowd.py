@@ -12,6 +12,7 @@ from service.crowd import Crowd, base_crowd, gather, read_newcomers
 from service.crowd_feed import CrowdFeed
 from service.engine import Engine
 from service.neighbours import UserIndex, joined
+from service.observe import Metrics
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.store import Store
@@ -125,7 +126,7 @@ def test_replicas_that_know_the_same_people_number_them_equally(release: Release
 
 
 async def feed_of(release: Release, store: Store) -> tuple[Engine, CrowdFeed]:
-    engine = Engine(release, num_threads=1, observe=lambda _stage, _seconds: None)
+    engine = Engine(release, num_threads=1, metrics=Metrics())
     return engine, CrowdFeed(engine, store, rules=EventRules(()), epoch_s=0.001)
 
 
