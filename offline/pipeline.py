@@ -113,8 +113,11 @@ def run_until(
     config: RunConfig,
     progress: Progress,
     report: Callable[[str], None] = lambda _: None,
+    kept_outputs: int = KEPT_OUTPUTS,
 ) -> dict[str, Path]:
     """Runs every stage that `last` needs and has not run yet, then `last`; returns the output folders by stage.
+
+    Of each stage the `kept_outputs` last used outputs stay; older ones are removed.
 
     Raises:
         StageError: `stage.locked` where another run holds the folder, `stage.disk_full` where the disk is.
@@ -138,7 +141,7 @@ def run_until(
                 report(f"{stage.name}: {time.monotonic() - started:.1f} s")
             outputs[stage.name] = out
             os.utime(out)  # when it was last used
-            _forget_old(out)
+            _forget_old(out, kept_outputs)
             if stage.name == "ingest":
                 check_settings(config, out, {one.name for one in stages})
         return outputs
@@ -213,13 +216,13 @@ def _run(
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _forget_old(used: Path) -> None:
+def _forget_old(used: Path, kept_outputs: int) -> None:
     """Removes the folders that runs of long ago left of a stage, half-finished or not; files (the ledger) stay."""
     others = sorted(
         (path for path in used.parent.iterdir() if path.is_dir() and path != used and path.suffix != ".runs"),
         key=lambda path: -path.stat().st_mtime,
     )
-    for path in others[KEPT_OUTPUTS - 1 :]:
+    for path in others[kept_outputs - 1 :]:
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -12,6 +12,7 @@ from isrf.recommend import Recommender, RecommenderTables
 from isrf.trie import build_trie
 from offline.context import StageContext
 from offline.decoding import decoding_of
+from offline.evaluate.lists import FUSED
 from offline.evaluate.measure import Measure
 from offline.evaluate.questions import full_ranking
 from offline.evaluate.split import load_split, sample_rows
@@ -20,9 +21,12 @@ from offline.evidence import build_lists, load_lists, save_lists
 from offline.neighbours import load_user_index
 from offline.onnx_graphs import open_graph
 
+KEPT_LISTS = (FUSED, "dense", "generative")
+"""Kept user by user, (R, LIST_LENGTH) int32 in the order of users, so that two runs can be compared in pairs."""
+
 
 def run(ctx: StageContext) -> None:
-    """Writes `evidence/`, `popularity.npy`, `fusion.json`, `evaluation.json`."""
+    """Writes `evidence/`, `popularity.npy`, `fusion.json`, `evaluation.json` and the `test_*.npy` lists."""
     config, out = ctx.config, ctx.out
     recommender = _recommender(ctx)
     if config.fit == "all":
@@ -85,6 +89,8 @@ def _choose_and_measure(recommender: Recommender, ctx: StageContext) -> tuple[Fu
         "valid": chosen.lists if of_others is None else join_lists(rows, chosen.lists, others, of_others),
         "test": measure.lists(test, "test"),
     }
+    for name in KEPT_LISTS:
+        np.save(ctx.out / f"test_{name}.npy", lists["test"][name].astype(np.int32))
     evaluation: dict[str, Any] = {
         "protocol": question.protocol,
         "weights_chosen_on": chosen.report,
