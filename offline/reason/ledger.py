@@ -2,8 +2,9 @@
 
 SQLite in WAL mode, shared by all runs of a shop and by runs at the same time. A call is *claimed* before it is made;
 the claims of a run that died are free at once on the same machine (its lock file is no longer held), elsewhere after
-`LEASE_S`. One thread does all transactions, and what waits meanwhile goes into one: hundreds of answers a second are
-each on disk before anyone builds on them. It knows completions and nothing of prompts or schemas.
+`LEASE_S`. An answer is written before any later call of its run is made, so that `kill -9` repeats none; it is synced
+to disk moments later, and before the run returns anything that rests on it. It knows completions and nothing of
+prompts or schemas.
 """
 
 import asyncio
@@ -12,18 +13,16 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from functools import partial
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from isrf.errors import StageError
 from offline.reason.client import Completion
+from offline.reason.transactions import BUSY_TIMEOUT_S, Transactions
 
 LEASE_S = 3600.0
 POLL_S = 0.2
-BUSY_TIMEOUT_S = 60.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -49,39 +48,33 @@ class _Taken:
     """Another run is asking."""
 
 
-_Job = Callable[[sqlite3.Connection], Any]
-
-
 class Ledger:
     """Open with `open_ledger`; use from one event loop."""
 
     def __init__(self, path: Path, *, model: str) -> None:
-        self._path = path
         self._model = model
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
-        self._waiting: list[tuple[_Job, asyncio.Future[Any]]] = []
-        self._flushing: asyncio.Task[None] | None = None
+        self._runs = path.with_name(f"{path.name}.runs")
+        self._transactions = Transactions(path, turn=self._runs / "opening")
         self._asking: dict[str, asyncio.Future[Completion]] = {}
         self._run = uuid.uuid4().hex
-        self._failure: StageError | None = None
-        self._connection: sqlite3.Connection
-        self._open = ExitStack()
+        self._lock = ExitStack()
 
     async def start(self) -> None:
         """Opens the file; `StageError` (`reason.ledger`) where it cannot be used."""
         try:
-            await self._in_thread(self._connect)
-            await self._do(self._sweep)
+            await self._transactions.in_thread(self._register)
+            await self._transactions.open(_SCHEMA)
+            await self._transactions.do(self._sweep)
         except StageError:
-            await self._in_thread(self._disconnect)
-            self._thread.shutdown()
+            with suppress(StageError):
+                await self._leave()
             raise
 
     async def obtain(self, key: str, step: str, ask: Callable[[], Awaitable[Completion]]) -> Entry:
         """The stored answer, or the one that `ask` brings.
 
-        A new answer is on disk before any later call of this run is made: its write stands in the queue before the
-        claim of that call, which is waited for. Whoever else wants the same key meanwhile, here or in another run,
+        A new answer is written before any later call of this run is made: it stands in the queue before the claim of
+        that call, which is waited for. Whoever else wants the same key meanwhile, here or in another run,
         waits for this one. An error of `ask` passes through and frees the key.
         """
         while key in self._asking:
@@ -105,35 +98,44 @@ class Ledger:
 
     def forget(self, *keys: str) -> None:
         """Drops answers that cannot be used, so that a later run asks again; on disk by `close` at the latest."""
-        self._do(lambda db: db.executemany("DELETE FROM answers WHERE key = ?", [(key,) for key in keys]))
+        self._transactions.do(lambda db: db.executemany("DELETE FROM answers WHERE key = ?", [(key,) for key in keys]))
 
     async def close(self) -> None:
-        """Waits for pending writes, gives this run's claims back, closes the file."""
+        """Gives this run's claims back, waits until every answer is on disk, closes the file.
+
+        Raises:
+            StageError: `reason.ledger` where one of them is not.
+        """
         try:
-            await self._do(lambda db: db.execute("DELETE FROM claims WHERE run = ?", (self._run,)))
+            await self._transactions.do(lambda db: db.execute("DELETE FROM claims WHERE run = ?", (self._run,)))
         finally:
-            await self._in_thread(self._disconnect)
-            self._thread.shutdown()
-        if self._failure is not None:
-            raise self._failure
+            await self._leave()
+        if self._transactions.failure is not None:
+            raise self._transactions.failure
+
+    async def _leave(self) -> None:
+        try:
+            await self._transactions.close()
+        finally:
+            self._lock.close()
 
     async def _obtain(self, key: str, step: str, ask: Callable[[], Awaitable[Completion]]) -> Entry:
         while True:
-            if self._failure is not None:
-                raise self._failure  # an answer could not be stored: pay for no further one
-            found = await self._do(lambda db: self._claim(db, key))
+            if self._transactions.failure is not None:
+                raise self._transactions.failure  # an answer could not be stored: pay for no further one
+            found = await self._transactions.do(lambda db: self._claim(db, key))
             if isinstance(found, Completion):
                 return Entry(found, paid=False)
             if isinstance(found, _Claimed):
                 break
             await asyncio.sleep(POLL_S)
-            await self._do(self._sweep)
+            await self._transactions.do(self._sweep)
         try:
             completion = await ask()
         except BaseException:
-            self._do(lambda db: db.execute("DELETE FROM claims WHERE key = ?", (key,)))
+            self._transactions.do(lambda db: db.execute("DELETE FROM claims WHERE key = ?", (key,)))
             raise
-        self._do(lambda db: self._store(db, key, step, completion))
+        self._transactions.do(lambda db: self._store(db, key, step, completion))
         return Entry(completion, paid=True)
 
     def _claim(self, db: sqlite3.Connection, key: str) -> Completion | _Claimed | _Taken:
@@ -163,75 +165,16 @@ class Ledger:
                 db.execute("DELETE FROM claims WHERE run = ?", (run,))
                 path.unlink(missing_ok=True)
 
-    def _do(self, job: _Job) -> asyncio.Future[Any]:
-        """Puts `job` into the next transaction; done once that is on disk."""
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # a write is not waited for
-        self._waiting.append((job, done))
-        if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.create_task(self._flush())
-        return done
-
-    async def _flush(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            try:
-                results = await self._in_thread(partial(self._transact, [job for job, _ in batch]))
-            except StageError as error:
-                self._failure = error
-                for _, done in batch:
-                    if not done.cancelled():
-                        done.set_exception(error)
-                continue
-            for (_, done), result in zip(batch, results, strict=True):
-                if not done.cancelled():
-                    done.set_result(result)
-
-    def _transact(self, jobs: list[_Job]) -> list[Any]:
-        db = self._connection
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            results = [job(db) for job in jobs]
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-        return results
-
-    async def _in_thread(self, work: Callable[[], Any]) -> Any:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except (sqlite3.Error, OSError) as error:
-            raise StageError(
-                "reason.ledger",
-                f"the ledger of LLM answers {self._path} cannot be used: {error}.",
-                fix="Free some space, or check the file's rights; answers stored so far are kept.",
-            ) from error
-
-    def _connect(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+    def _register(self) -> None:
+        """Holds a lock for as long as this process lives, by which others know that its claims stand."""
         lock = self._lock_path(self._run)
-        lock.parent.mkdir(exist_ok=True)
-        held = self._open.enter_context(lock.open("w"))
-        self._open.callback(lock.unlink, missing_ok=True)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = self._lock.enter_context(lock.open("w"))
+        self._lock.callback(lock.unlink, missing_ok=True)
         fcntl.flock(held, fcntl.LOCK_EX)
-        self._connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-        self._open.callback(self._connection.close)
-        with lock.with_name("opening").open("w") as turn:  # SQLite's busy timeout does not cover the switch to WAL
-            fcntl.flock(turn, fcntl.LOCK_EX)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(_SCHEMA)
-
-    def _disconnect(self) -> None:
-        runs = self._lock_path(self._run).parent
-        with (runs / "opening").open("w") as turn:  # the last one to leave puts the log away
-            fcntl.flock(turn, fcntl.LOCK_EX)
-            self._open.close()
 
     def _lock_path(self, run: str) -> Path:
-        return self._path.with_name(f"{self._path.name}.runs") / f"{run}.lock"
+        return self._runs / f"{run}.lock"
 
 
 def _is_abandoned(path: Path) -> bool:

@@ -1,12 +1,10 @@
 """A real HTTP server on loopback that speaks the OpenAI protocol and misbehaves on a script.
 
-`LlmServer(script)` runs in a thread; `script(request, nth)` says what each call gets. In a process of its own, for the
-benchmark, `python tests/offline/llm_server.py PORT LATENCY_S` gives good answers.
+`LlmServer(script)` runs in a thread; `script(request, nth)` says what each call gets.
 """
 
 import asyncio
 import json
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -146,11 +144,3 @@ def _render(request: dict[str, Any], reply: Reply) -> bytes:
     lines = [f"HTTP/1.1 {reply.status} Scripted", "content-type: application/json", f"content-length: {len(payload)}"]
     lines += [f"{name}: {value}" for name, value in reply.headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + payload
-
-
-if __name__ == "__main__":
-    latency_s = float(sys.argv[2])
-    lone = LlmServer(lambda request, _nth: Reply(good_answer(request), delay_s=latency_s), port=int(sys.argv[1]))
-    with lone:
-        print(lone.base_url, flush=True)
-        threading.Event().wait()

@@ -292,7 +292,10 @@ def test_a_dead_server_ends_the_run_and_what_was_paid_for_is_kept(tmp_path: Path
 
 
 def test_a_wrong_key_ends_the_run_at_the_first_call(tmp_path: Path) -> None:
-    with LlmServer(lambda _request, _nth: Reply(status=401)) as server, pytest.raises(StageError, match="HTTP 401"):
+    with (
+        LlmServer(lambda _request, _nth: Reply(status=401)) as server,
+        pytest.raises(StageError, match="HTTP 401: scripted"),
+    ):
         run_reason(tmp_path, server, "reason.concurrency=1")
     assert len(server.requests) == 1
 
@@ -507,6 +510,23 @@ def test_the_key_comes_from_the_environment_and_is_stored_nowhere(
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"sk-very-secret" in path.read_bytes()]
 
 
+def test_the_proxy_that_the_environment_names_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with LlmServer() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.base_url.removesuffix("/v1"))
+        outcome = run_reason(tmp_path, proxy, "reason.base_url=http://llm.example:81/v1")
+    assert {request["_path"] for request in proxy.requests} == {"http://llm.example:81/v1/chat/completions"}
+    assert set(outcome.items["origin"]) == {"llm"}
+
+
+def test_an_error_that_is_not_the_protocols_is_quoted(tmp_path: Path) -> None:
+    page = {"detail": "no such route"}
+    with LlmServer(lambda *_: Reply(status=404, body=page)) as server, pytest.raises(StageError) as error:
+        run_reason(tmp_path, server, "reason.concurrency=1")
+    assert 'HTTP 404: {"detail": "no such route"}' in str(error.value)
+
+
 def test_a_ledger_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite3").write_bytes(b"no database at all" * 100)
     with LlmServer() as server, pytest.raises(StageError) as error:
@@ -535,7 +555,9 @@ async def test_claims_of_another_machine_hold_until_they_expire(tmp_path: Path) 
 async def test_a_full_disk_stops_the_run_before_another_call_is_paid_for(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite3", model="m")
     await ledger.start()
-    await ledger._do(lambda db: db.execute("PRAGMA max_page_count=30"))  # SQLite's own "database or disk is full"
+    await ledger._transactions.do(
+        lambda db: db.execute("PRAGMA max_page_count=30")
+    )  # SQLite's own "database or disk is full"
     asked = 0
 
     async def ask() -> Completion:
