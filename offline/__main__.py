@@ -175,6 +175,24 @@ def evaluate(
     typer.echo(json.dumps(result))
 
 
+@app.command()
+def audit(
+    data: DataOption,
+    release: Annotated[Path | None, typer.Option("--release", help="A release made from the data.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, too.")] = False,
+) -> None:
+    """Look for held-out interactions where they must not be; status 1 where there are any."""
+    from offline import audit as auditing
+
+    with progress_bars() as progress:
+        findings = auditing.audit(data, release, progress)
+    console.print(auditing.as_table(findings))
+    if as_json:
+        typer.echo(json.dumps(auditing.as_json(findings), ensure_ascii=False))
+    if auditing.has_leak(findings):
+        raise typer.Exit(1)
+
+
 @app.command("export")
 def export_command(
     data: DataOption,

@@ -1,0 +1,184 @@
+"""Does a release hold more than training says? Its arrays against the same made anew from training interactions alone.
+
+What cannot be made anew without training (the model's weights) is made of what is checked here.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from isrf import bundle
+from isrf.bundle import ARRAYS, Manifest
+from isrf.evidence import SparseLists, cooccurrence_lists, lists_from_arrays, transition_lists, user_item_lists
+from isrf.golden import Golden
+from isrf.interest import FloatArray, pad_histories, unit_rows
+from offline.audit.findings import Finding
+from offline.audit.shop import Shop
+from offline.config import RunConfig
+from offline.onnx_graphs import open_graph
+from offline.reason.show import REASONING_DIR
+
+SAME = 0.999
+"""Cosine of a stored float16 vector with itself before it was stored."""
+
+BLOCK_USERS = 1024
+_KNOWN_FOLDERS = (bundle.TEXT_ENCODER_DIR, REASONING_DIR, "evidence")
+_KNOWN_FILES = {
+    bundle.SEARCH_GRAPH_FILE,
+    bundle.INTEREST_GRAPH_FILE,
+    bundle.ITEMS_FILE,
+    bundle.USERS_FILE,
+    bundle.HISTORIES_FILE,
+    bundle.GOLDEN_FILE,
+    *ARRAYS,
+}
+
+
+def audit_contents(release: Path, manifest: Manifest, shop: Shop) -> Iterator[Finding]:
+    """A finding per part of the release."""
+    arrays = {name: np.load(release / name) for name in ARRAYS}
+    yield _popularity(arrays["popularity.npy"], shop)
+    yield from _evidence(arrays, RunConfig.model_validate(manifest.config), shop)
+    yield _graph(arrays["item_embeddings.npy"], shop)
+    yield _neighbours(release, manifest, arrays, shop)
+    yield _goldens(release, shop)
+    yield _histories(release, shop)
+    yield _other_files(manifest)
+
+
+def _popularity(popularity: NDArray[Any], shop: Shop) -> Finding:
+    counted = np.bincount(shop.items, minlength=shop.num_items)
+    other = int((popularity != counted).sum())
+    extra = float(popularity.sum() - counted.sum())
+    return Finding(
+        "popularity",
+        "leak" if other else "ok",
+        f"{other} of {shop.num_items} counts differ from training's"
+        + (f"; {extra:+.0f} interactions in all, {2 * len(shop.test.users)} are held out" if other else ""),
+        {"items": shop.num_items, "differing": other, "extra": extra},
+    )
+
+
+def _evidence(arrays: dict[str, NDArray[Any]], config: RunConfig, shop: Shop) -> Iterator[Finding]:
+    size, length = {"num_items": shop.num_items}, config.evidence.list_length
+    anew = {
+        "user_items": user_item_lists(shop.users, shop.items, num_users=shop.num_users),
+        "transition": transition_lists(shop.users, shop.items, window=config.evidence.window, length=length, **size),
+        "cooccurrence": cooccurrence_lists(shop.users, shop.items, length=length, **size),
+    }
+    users, items = shop.held_out()
+    stored = lists_from_arrays("user_items", arrays)
+    pairs = sum(
+        item in stored.indices[stored.row(user)] for user, item in zip(users.tolist(), items.tolist(), strict=True)
+    )
+    for name, wanted in anew.items():
+        rows = _differing_rows(lists_from_arrays(name, arrays), wanted)
+        text = f"{rows} of {len(wanted.indptr) - 1} rows differ from those that training gives"
+        if name == "user_items":
+            text += f"; {pairs} of {len(users)} held-out pairs stand in them"
+        leak = rows > 0 or (name == "user_items" and pairs > 0)
+        yield Finding(f"evidence: {name}", "leak" if leak else "ok", text, {"differing_rows": rows})
+
+
+def _differing_rows(stored: SparseLists, wanted: SparseLists) -> int:
+    if len(stored.indptr) != len(wanted.indptr):
+        return max(len(stored.indptr), len(wanted.indptr)) - 1
+    return sum(
+        not np.array_equal(stored.indices[stored.row(row)], wanted.indices[wanted.row(row)])
+        or not np.allclose(stored.weights[stored.row(row)], wanted.weights[wanted.row(row)], atol=1e-6)
+        for row in range(len(wanted.indptr) - 1)
+    )
+
+
+def _graph(embeddings: NDArray[Any], shop: Shop) -> Finding:
+    """LightGCN gives a vector to every item with an edge and to no other."""
+    taken = np.bincount(shop.items, minlength=shop.num_items) > 0
+    edges = np.any(embeddings != 0, axis=1)
+    foreign, cold = int((edges & ~taken).sum()), int((~taken).sum())
+    text = f"{foreign} of the {cold} items without a training interaction have an edge in the interaction graph"
+    return Finding(
+        "graph edges",
+        "leak" if foreign else "ok" if cold else "note",
+        text if cold else "every item has a training interaction, so an edge of a held-out one would not show here",
+        {"cold_items": cold, "with_edges": foreign},
+    )
+
+
+def _neighbours(release: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]], shop: Shop) -> Finding:
+    """Base users' vectors are those of their training histories, read by the release's own graph."""
+    width = manifest.dimensions.explicit
+    stored = {
+        "user_features.npy": arrays["user_features.npy"][:, -width:],
+        "group_layers.npy": arrays["group_layers.npy"],
+    }
+    read = _explicit(release, manifest, shop.training())
+    says = np.linalg.norm(read, axis=1) > 0
+    differing = {
+        name: int((np.einsum("ue,ue->u", unit_rows(part.astype(np.float32)), read)[says] < SAME).sum())
+        for name, part in stored.items()
+    }
+    return Finding(
+        "neighbours",
+        "leak" if any(differing.values()) else "ok",
+        f"of {int(says.sum())} base users, "
+        + " and ".join(f"{count} have another row in {name}" for name, count in differing.items())
+        + " than their training history gives",
+        {"users": int(says.sum()), **differing},
+    )
+
+
+def _explicit(release: Path, manifest: Manifest, histories: list[list[int]]) -> FloatArray:
+    graph = open_graph(release / bundle.INTEREST_GRAPH_FILE)
+    parts = []
+    for first in range(0, len(histories), BLOCK_USERS):
+        history, mask = pad_histories(histories[first : first + BLOCK_USERS], manifest.decoding.interest_length)
+        parts.append(graph({"history": history, "history_mask": mask})["explicit"])
+    return np.concatenate(parts)
+
+
+def _goldens(release: Path, shop: Shop) -> Finding:
+    lines = (release / bundle.GOLDEN_FILE).read_text(encoding="utf-8").splitlines()
+    goldens = [Golden.model_validate_json(line) for line in lines]
+    training = shop.training()
+    other = sum(golden.own >= 0 and golden.history != training[golden.own] for golden in goldens)
+    return Finding(
+        "goldens",
+        "leak" if other else "ok",
+        f"{other} of {len(goldens)} golden requests ask with another history than training's",
+        {"goldens": len(goldens), "differing": other},
+    )
+
+
+def _histories(release: Path, shop: Shop) -> Finding:
+    """The one file that may hold everything, for serving."""
+    stored = pl.read_parquet(release / bundle.HISTORIES_FILE, columns=["user_index", "item_ids"])
+    expected = [[shop.item_ids[item] for item in history] for history in shop.training()]
+    for split in (shop.valid, shop.test):
+        for user, item in zip(split.users.tolist(), split.targets.tolist(), strict=True):
+            expected[user].append(shop.item_ids[item])
+    found = dict(stored.iter_rows())
+    other = sum(found.get(user, []) != history for user, history in enumerate(expected))
+    return Finding(
+        "histories",
+        "warning" if other else "ok",
+        f"{bundle.HISTORIES_FILE} holds all events, for serving alone; {other} of {len(expected)} users' differ",
+        {"users": len(expected), "differing": other},
+    )
+
+
+def _other_files(manifest: Manifest) -> Finding:
+    others = [
+        name
+        for name in manifest.files
+        if name not in _KNOWN_FILES and not name.startswith(tuple(f"{f}/" for f in _KNOWN_FOLDERS))
+    ]
+    return Finding(
+        "other files",
+        "warning" if others else "ok",
+        f"{', '.join(others)}: nothing here knows what is in them" if others else "no file but those of the contract",
+        {"files": others},
+    )

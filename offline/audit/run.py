@@ -1,0 +1,83 @@
+"""All lines of the audit, one after the other, over the shop's data read again in the order of the release."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.progress import Progress
+
+from isrf.bundle import Manifest
+from isrf.errors import BundleError
+from offline.audit.contents import audit_contents
+from offline.audit.findings import Finding
+from offline.audit.id_rules import audit_ids
+from offline.audit.shop import load_shop
+from offline.audit.texts import audit_prompts, audit_user_texts, audit_vocabulary
+from offline.audit.ties import audit_shuffling, audit_table, audit_ties, table_ndcg
+from offline.config import RunConfig, build_config
+from offline.ingest.bad_rows import BadRows
+from offline.ingest.files import find_file
+from offline.ingest.items import read_items
+from offline.read_again import read_again, refuse_other_data
+from offline.release import read_manifest, verify_files
+
+SHUFFLE_SEED = 1
+
+
+def audit(data: Path, release: Path | None, progress: Progress) -> list[Finding]:
+    """Findings over the shop's folder and, where one is given, a release made from it.
+
+    Raises:
+        BundleError: the release cannot be trusted as it lies there, or holds nothing out (`audit.nothing_held_out`).
+        DataError: the data cannot be used, or is not the release's.
+    """
+    manifest = None if release is None else _manifest(release)
+    config = build_config() if manifest is None else RunConfig.model_validate(manifest.config)
+    return list(_findings(data, release, manifest, config, progress))
+
+
+def _manifest(release: Path) -> Manifest:
+    manifest = read_manifest(release)
+    if manifest.fit == "all":
+        raise BundleError(
+            "audit.nothing_held_out",
+            f"{manifest.release_id} was trained on everything, for production.",
+            fix=f"Audit {manifest.evaluated_release_id}, the run that was evaluated with the same settings.",
+        )
+    verify_files(release, manifest)
+    return manifest
+
+
+def _findings(
+    data: Path, release: Path | None, manifest: Manifest | None, config: RunConfig, progress: Progress
+) -> Iterator[Finding]:
+    with read_again(data, config, progress) as ingested:
+        if manifest is not None:
+            refuse_other_data(ingested, manifest, data)
+        shop = load_shop(ingested)
+        yield from audit_ids(shop, _file_order(data))
+        yield audit_ties(json.loads((ingested / "report.json").read_text()))
+        values = table_ndcg(shop)
+        seed = config.ingest.shuffle_ties
+        other_seed = SHUFFLE_SEED if seed is None else None
+        other = config.model_copy(update={"ingest": config.ingest.model_copy(update={"shuffle_ties": other_seed})})
+        with read_again(data, other, progress) as reordered:
+            yield audit_shuffling((_order(seed), values), (_order(other_seed), table_ndcg(load_shop(reordered))))
+        yield audit_table(values, None if manifest is None else manifest.evaluation["test"])
+        yield audit_prompts(shop)
+        if release is not None and manifest is not None:
+            yield from audit_contents(release, manifest, shop)
+            yield audit_user_texts(shop, release)
+            yield audit_vocabulary(shop, release)
+
+
+def _file_order(data: Path) -> list[str]:
+    """Item ids as the catalogue file lists them."""
+    path = find_file(data, "items", ("jsonl", "parquet"))
+    items = read_items(path, BadRows(path.name)).items
+    ids: list[str] = items.sort("line")["item_id"].to_list()
+    return ids
+
+
+def _order(seed: int | None) -> str:
+    return "ties in file order" if seed is None else f"ties shuffled with seed {seed}"

@@ -1,0 +1,74 @@
+"""The shop as the audit sees it: training interactions, and what is held out behind every history."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from isrf.interest import IntArray
+from offline.evaluate.split import Split, load_split
+
+
+class Shop(NamedTuple):
+    """Ingest's output; rows are ingest's own numbers."""
+
+    folder: Path
+    item_ids: list[str]
+    user_ids: list[str]
+    users: IntArray  # (T,) training events, by user, then order
+    items: IntArray  # (T,)
+    valid: Split
+    test: Split
+    tied: dict[str, NDArray[np.bool_]]  # per split (R,): the held-out event has the time of the one before it
+
+    @property
+    def num_items(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def num_users(self) -> int:
+        return len(self.user_ids)
+
+    def splits(self) -> dict[str, Split]:
+        """By name, as in `tied`."""
+        return {"valid": self.valid, "test": self.test}
+
+    def training(self) -> list[list[int]]:
+        """Every user's training items, oldest first."""
+        stops = np.cumsum(np.bincount(self.users, minlength=self.num_users))[:-1]
+        return [part.tolist() for part in np.split(self.items, stops)]
+
+    def held_out(self) -> tuple[IntArray, IntArray]:
+        """User and item rows of every held-out interaction that is no repetition of the user's own training."""
+        users = np.concatenate([self.valid.users, self.test.users])
+        items = np.concatenate([self.valid.targets, self.test.targets])
+        known = np.isin(users * self.num_items + items, self.users * self.num_items + self.items)
+        return users[~known], items[~known]
+
+
+def load_shop(ingest: Path) -> Shop:
+    """Reads what `ingest` wrote."""
+    train = pl.read_parquet(ingest / "train.parquet", columns=["user_index", "item_index", "timestamp"])
+    return Shop(
+        folder=ingest,
+        item_ids=pl.read_parquet(ingest / "items.parquet", columns=["item_id"])["item_id"].to_list(),
+        user_ids=pl.read_parquet(ingest / "users.parquet")["user_id"].to_list(),
+        users=train["user_index"].to_numpy().astype(np.int64),
+        items=train["item_index"].to_numpy().astype(np.int64),
+        valid=load_split(ingest, "valid"),
+        test=load_split(ingest, "test"),
+        tied=_tied(train, pl.read_parquet(ingest / "heldout.parquet")),
+    )
+
+
+def _tied(train: pl.DataFrame, heldout: pl.DataFrame) -> dict[str, NDArray[np.bool_]]:
+    """Without times nothing is tied."""
+    last = train.group_by("user_index").agg(last=pl.col("timestamp").last())
+    by_split = {split: heldout.filter(pl.col("split") == split).sort("user_index") for split in ("valid", "test")}
+    before = {
+        "valid": by_split["valid"].join(last, on="user_index", how="left", maintain_order="left")["last"],
+        "test": by_split["valid"]["timestamp"],  # whoever has a test event has a validation event
+    }
+    return {split: (by_split[split]["timestamp"] == before[split]).fill_null(False).to_numpy() for split in by_split}
