@@ -32,8 +32,10 @@ ITEMS_PER_ANSWER = 50
 BLOCK = 100
 NUM_SHUFFLES = 20
 LEAST_GAIN = 0.02
-"""Share of held-out items above chance from which on a rule that beats it is a leak; below it is a warning. Amazon Beauty
-numbered by first appearance gives 5.4% away; its own ids, which grow with time, 1.0% (untied, within 10 items)."""
+"""Share of held-out items above chance from which on a rule that beats it is a leak; below it is a warning.
+
+Amazon Beauty numbered by first appearance gives 5.4% away; its own ids, which grow with time, 1.0% (untied, within 10).
+"""
 
 SAMPLES = 200
 
