@@ -38,6 +38,7 @@ _SEARCH_AXES = {
     "trie_leaf_start": {0: "M"},
     "trie_leaf_stop": {0: "M"},
     "leaf_items": {0: "N"},
+    "node_vectors": {0: "M"},
     **{name: {0: "B"} for name in SearchOutput._fields},
 }
 _INTEREST_AXES = {

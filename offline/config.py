@@ -105,6 +105,7 @@ class TrainConfig(_Section):
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     generation_weight: float = 1.0
+    distillation: Share = 0.5  # of the generation loss: what the dense path believes, against the target alone
     dense_weight: float = 1.0
     alignment_weight: float = 0.1
     alignment_temperature: float = 0.2

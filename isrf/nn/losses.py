@@ -10,27 +10,34 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def generation_loss(logits: Tensor, codes: Tensor, siblings: Tensor) -> Tensor:
+def generation_loss(
+    logits: Tensor, own: Tensor, exists: Tensor, *, taught: Tensor | None = None, distillation: float = 0.0
+) -> Tensor:
     """Mean cross-entropy over samples and levels, each code against those that the trie has after the same prefix.
 
     Args:
-        logits: (B, L, C).
-        codes: (B, L) int64.
-        siblings: (B, L, C) bool, the codes that some item has after the target's prefix.
+        logits: (B, L, C) one per choice.
+        own: (B, L) int64, the place of the target's own code.
+        exists: (B, L, C) bool, the places that hold a choice.
+        taught: (B, L, C) a teacher's distribution over the choices, no gradient (Hinton et al. 2015, section 2).
+        distillation: the teacher's share of the loss; the rest is the target's own.
     """
-    usable = logits.float().masked_fill(~siblings, -torch.inf)
-    return F.cross_entropy(usable.flatten(0, 1), codes.flatten())
+    usable = logits.float().masked_fill(~exists, -torch.inf)
+    loss = F.cross_entropy(usable.flatten(0, 1), own.flatten())
+    if taught is None or not distillation:
+        return loss
+    logs = usable.log_softmax(2).masked_fill(~exists, 0.0)
+    return (1 - distillation) * loss - distillation * (taught * logs).sum(2).mean()
 
 
-def dense_loss(query: Tensor, item_vectors: Tensor, target: Tensor) -> Tensor:
+def dense_loss(scores: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of the target in the softmax over the whole catalogue.
 
     Args:
-        query: (B, D), temperature folded in.
-        item_vectors: (N, D).
+        scores: (B, N) query · item vectors, temperature folded in.
         target: (B,) int64 item rows.
     """
-    return F.cross_entropy((query @ item_vectors.T).float(), target)
+    return F.cross_entropy(scores.float(), target)
 
 
 def sampled_dense_loss(

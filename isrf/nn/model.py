@@ -15,8 +15,13 @@ from torch import Tensor, nn
 from transformers import T5Config, T5Model
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
+from isrf.nn.siblings import Siblings
+
 SEQUENTIAL, DIRECT = 0, 1
 NUM_TASKS = 2
+
+NODE_WIDTH = 64
+"""Most of P, the width in which a prefix's content is compared: every step gathers C of them for each beam."""
 
 
 class StackSpec(BaseModel):
@@ -98,6 +103,13 @@ class Encoded(NamedTuple):
     group: Tensor  # (B, D) the group vector in the model's width, for the alignment
 
 
+class Decoded(NamedTuple):
+    """What the decoder asks for at l levels."""
+
+    codes: Tensor  # (B, l, C) logits of every code, whatever came before it
+    content: Tensor  # (B, l, P) to be compared with what lies below each prefix (`node_vectors`)
+
+
 class IsrfModel(nn.Module):
     """T5 encoder and decoder with item-level input, a generative and a dense path."""
 
@@ -130,6 +142,11 @@ class IsrfModel(nn.Module):
         self.pool = nn.Linear(3 * width, width, bias=False)
         self.query_norm = T5LayerNorm(width)
         self.start_adapter = nn.Linear(width, width, bias=False)
+        self.node_projection = nn.Parameter(torch.empty(min(width, NODE_WIDTH), width))
+        self.node_adapters = nn.Parameter(torch.zeros(spec.num_levels, width, min(width, NODE_WIDTH)))
+        self.node_gains = nn.Parameter(torch.ones(spec.num_levels))
+        self.size_gains = nn.Parameter(torch.ones(spec.num_levels))
+        nn.init.orthogonal_(self.node_projection)
         nn.init.normal_(self.item_ids.weight, std=0.02)
         self.register_buffer("code_content", _code_content(parts, spec.codebook_size), persistent=False)
         for name, part in parts._asdict().items():
@@ -240,8 +257,8 @@ class IsrfModel(nn.Module):
             group=self.read_group(group),
         )
 
-    def decode(self, encoded: Encoded, codes: Tensor) -> Tensor:
-        """Teacher-forced logits (B, L, C) of the semantic IDs `codes` (B, L) int64."""
+    def decode(self, encoded: Encoded, codes: Tensor) -> Decoded:
+        """Teacher-forced: what is asked for at each level of the semantic IDs `codes` (B, L) int64."""
         vectors = self.code_vectors()
         states = self.decoder(
             inputs_embeds=torch.cat([self.start(encoded.query), self.embed_codes(codes[:, :-1], vectors)], dim=1),
@@ -250,7 +267,28 @@ class IsrfModel(nn.Module):
             use_cache=False,
         ).last_hidden_state
         levels = range(codes.shape[1])
-        return torch.stack([self.code_logits(states[:, at], vectors[at], level=at) for at in levels], dim=1)
+        logits = [self.code_logits(states[:, at], vectors[at], level=at) for at in levels]
+        content = [self.content_query(encoded.query, states[:, at], level=at) for at in levels]
+        return Decoded(torch.stack(logits, dim=1), torch.stack(content, dim=1))
+
+    def node_vectors(self, siblings: Siblings, item_vectors: Tensor) -> Tensor:
+        """(M, P + 1): what lies below each node, the mean of its items' dense vectors (N, D), and the log of how many.
+
+        A code alone means the same after every prefix; with this the decoder sees what it would lead to.
+        """
+        below = siblings.means(item_vectors @ self.node_projection.transpose(0, 1))
+        return torch.cat([below, siblings.leaf_counts().log()[:, None]], dim=1)
+
+    def content_query(self, query: Tensor, states: Tensor, *, level: int) -> Tensor:
+        """(…, P + 1) what is asked of `node_vectors` at one level.
+
+        It begins as the dense path's own question, so that decoding begins as a walk towards the dense path's best,
+        and learns what the prefix adds. query (…, D), states (…, D).
+        """
+        asked = query @ self.node_projection.transpose(0, 1) * self.node_gains[level]
+        asked = asked + states @ self.node_adapters[level]
+        size = (asked[..., :1] * 0 + self.size_gains[level]).expand(*asked.shape[:-1], 1)
+        return torch.cat([asked, size], dim=-1)
 
     def start(self, query: Tensor) -> Tensor:
         """(B, 1, D) what decoding starts from: a vector of its own and what the dense path asks for. query (B, D)."""

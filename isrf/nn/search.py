@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from isrf.nn.model import IsrfModel
+from isrf.nn.model import Decoded, IsrfModel
+from isrf.nn.siblings import Siblings
 from isrf.nn.stacks import (
     MASKED,
     CrossCache,
@@ -41,6 +42,7 @@ INPUT_NAMES = (
     "trie_leaf_start",
     "trie_leaf_stop",
     "leaf_items",
+    "node_vectors",
 )
 
 
@@ -65,6 +67,7 @@ class Trie(NamedTuple):
     leaf_start: Tensor  # (M,)
     leaf_stop: Tensor  # (M,)
     leaf_items: Tensor  # (N,)
+    vectors: Tensor  # (M, P + 1) what lies below each node (`IsrfModel.node_vectors`)
     allowed_before: Tensor  # (B, N + 1) int32: allowed leaves before each leaf
 
 
@@ -122,6 +125,7 @@ class ConstrainedSearch(nn.Module):
         trie_leaf_start: Tensor,
         trie_leaf_stop: Tensor,
         leaf_items: Tensor,
+        node_vectors: Tensor,
     ) -> SearchOutput:
         """Inputs and outputs of `recommender.onnx`; shapes and dtypes stand in ARCHITECTURE.md."""
         model = self.model
@@ -132,10 +136,12 @@ class ConstrainedSearch(nn.Module):
         states = encode(model.encoder, source, mask, bias)
         allowed_leaves = torch.cumsum(allowed[:, leaf_items].to(torch.int32), dim=1, dtype=torch.int32)
         allowed_before = torch.cat([torch.zeros_like(allowed_leaves[:, :1]), allowed_leaves], dim=1)
-        trie = Trie(trie_code, trie_child_start, trie_leaf_start, trie_leaf_stop, leaf_items, allowed_before)
+        trie = Trie(
+            trie_code, trie_child_start, trie_leaf_start, trie_leaf_stop, leaf_items, node_vectors, allowed_before
+        )
         query = model.query(states, history_mask)
         cross = cross_caches(model.decoder, states)
-        beam_items, beam_log_probs = self._generate(model.start(query), cross, source_bias(mask), trie)
+        beam_items, beam_log_probs = self._generate(query, cross, source_bias(mask), trie)
         dense_items, dense_log_probs, log_partition = self._top(query @ item_vectors.transpose(0, 1), allowed)
         # An item without training interactions has no embedding, and the graph nothing to say of it.
         known = (item_embeddings != 0).any(dim=1)
@@ -155,8 +161,11 @@ class ConstrainedSearch(nn.Module):
     def tables(self, trie: TrieTables) -> tuple[Tensor, ...]:
         """The inputs from `item_inputs` on, in order: the model's own item tables and a trie, on the model's device."""
         model = self.model
-        arrays = (torch.from_numpy(table).to(model.part_graph.device) for table in trie)
-        return (model.item_inputs(), model.item_vectors(), model.part_graph, *arrays)
+        device, vectors = model.part_graph.device, model.item_vectors()
+        arrays = (torch.from_numpy(table).to(device) for table in trie)
+        with torch.no_grad():
+            nodes = model.node_vectors(Siblings.of(trie, device), vectors)
+        return (model.item_inputs(), vectors, model.part_graph, *arrays, nodes)
 
     def _top(self, scores: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The best allowed items by scores (B, N): rows (B, M_d), log-probabilities (B, M_d), log partition (B,)."""
@@ -168,14 +177,14 @@ class ConstrainedSearch(nn.Module):
         return torch.where(best == -torch.inf, -1, items), best - log_partition[:, None], log_partition
 
     def _generate(
-        self, start: Tensor, cross: list[CrossCache], cross_bias: Tensor, trie: Trie
+        self, query: Tensor, cross: list[CrossCache], cross_bias: Tensor, trie: Trie
     ) -> tuple[Tensor, Tensor]:
-        """Items (B, K) and log-probabilities (B, K) of the beams, best first."""
+        """Items (B, K) and log-probabilities (B, K) of the beams, best first. query (B, D)."""
         batch = trie.allowed_before[:, 0].to(torch.int64) * 0  # (B,) zeros that carry the batch's size
         beams = _Beams(
             nodes=batch[:, None],
             scores=batch[:, None].to(torch.float32),
-            inputs=start,
+            inputs=self.model.start(query),
             lineage=batch[:, None, None].to(torch.float32),
         )
         past: list[SelfCache] | None = None
@@ -189,9 +198,11 @@ class ConstrainedSearch(nn.Module):
                 self_bias=self._step_bias(level) + beams.lineage[:, None],
                 cross_bias=cross_bias,
             )
-            beams = self._advance(
-                beams, self.model.code_logits(states, self.code_vectors[level], level=level), trie, level=level
+            asked = Decoded(
+                self.model.code_logits(states, self.code_vectors[level], level=level),
+                self.model.content_query(query[:, None], states, level=level),
             )
+            beams = self._advance(beams, asked, trie, level=level)
         dead = beams.scores == -torch.inf
         items = torch.where(dead, -1, trie.leaf_items[trie.leaf_start[beams.nodes]])
         missing = self.num_beams - self.beam_widths[-1]
@@ -209,17 +220,20 @@ class ConstrainedSearch(nn.Module):
         columns = [by_distance[level - step].expand(self.beam_widths[step], -1) for step in range(level + 1)]
         return torch.cat(columns, dim=0).T[:, None]
 
-    def _advance(self, beams: _Beams, logits: Tensor, trie: Trie, *, level: int) -> _Beams:
-        """The best extensions of all beams by one code. logits: (B, K, C)."""
+    def _advance(self, beams: _Beams, asked: Decoded, trie: Trie, *, level: int) -> _Beams:
+        """The best extensions of all beams by one code; `asked` of each of the K beams."""
         size = self.model.spec.codebook_size
-        children = trie.child_start[beams.nodes][:, :, None] + torch.arange(size, device=logits.device)
+        children = trie.child_start[beams.nodes][:, :, None] + torch.arange(size, device=asked.codes.device)
         exists = children < trie.child_start[beams.nodes + 1][:, :, None]
         children = torch.where(exists, children, 0).flatten(1)  # (B, K · C); the root stands in for no child
         codes = trie.code[children]
         below = trie.allowed_before.gather(1, trie.leaf_stop[children])
         below = below - trie.allowed_before.gather(1, trie.leaf_start[children])
         # A code competes with those that the trie has after the same prefix (`isrf.nn.siblings`).
-        usable = torch.where(exists, logits.gather(2, codes.view(exists.shape)), MASKED)
+        by_code = asked.codes.gather(2, codes.view(exists.shape))
+        below_each = nn.functional.embedding(children.view(exists.shape), trie.vectors)  # (B, K, C, P + 1)
+        by_content = (below_each @ asked.content[..., None])[..., 0]
+        usable = torch.where(exists, by_code + by_content, MASKED)
         scores = beams.scores[:, :, None] + torch.log_softmax(usable, dim=-1)
         scores = torch.where(exists.flatten(1) & (below > 0), scores.flatten(1), -torch.inf)
         best, picked = ranked_topk(scores, self.beam_widths[level + 1])

@@ -31,7 +31,7 @@ from offline.train.validation import Scores, validate
 
 __all__ = ["VERSION", "load_interests", "load_model", "run"]
 
-VERSION = 3
+VERSION = 4
 LOG_FILE = "log.jsonl"
 
 

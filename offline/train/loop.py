@@ -21,12 +21,16 @@ from isrf.nn.siblings import Siblings
 from offline.config import TrainConfig
 from offline.train.batches import plan_epoch, take
 from offline.train.checkpoint import Standing, load_checkpoint, save_checkpoint
-from offline.train.objective import Losses, batch_losses
+from offline.train.objective import FULL_SOFTMAX_ITEMS, Losses, batch_losses
 from offline.train.samples import Samples
 from offline.train.validation import Scores
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 LOG_EVERY = 50
+
+NODE_REFRESH_STEPS = 200
+"""How old the prefixes' content may be in training where the catalogue is sampled. A run resumed between two
+refreshes makes it anew, so that only smaller catalogues resume to the last bit."""
 
 
 class Task(NamedTuple):
@@ -59,6 +63,7 @@ class _Trainer:
         self.batches_per_epoch = len(self._plan(0).batches)
         self.num_steps = config.epochs * self.batches_per_epoch
         self.saved_at = time.monotonic()
+        self.nodes: Tensor | None = None
 
     def _plan(self, epoch: int) -> Any:
         config = self.task.config
@@ -117,12 +122,24 @@ class _Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         with torch.autocast(task.device.type, torch.bfloat16, enabled=task.device.type == "cuda"):
-            losses: Losses = batch_losses(task.model, batch, task.siblings, config, generator)
+            losses: Losses = batch_losses(
+                task.model, batch, task.siblings, config, generator, nodes=self._node_vectors()
+            )
         self.optimiser.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(task.model.parameters(), config.clip_norm)
         self.optimiser.step()
         return torch.stack([loss.detach().float() for loss in losses])
+
+    def _node_vectors(self) -> Tensor | None:
+        """Of a catalogue too large to compute them for every batch: those of at most `NODE_REFRESH_STEPS` ago."""
+        model = self.task.model
+        if model.spec.num_items <= FULL_SOFTMAX_ITEMS:
+            return None
+        if self.nodes is None or self.standing.step % NODE_REFRESH_STEPS == 0:
+            with torch.no_grad():
+                self.nodes = model.node_vectors(self.task.siblings, model.item_vectors())
+        return self.nodes
 
     def _note(self, means: Tensor, samples_per_s: float) -> None:
         """Adds a log line; a loss that is no number ends the run before it can reach a checkpoint."""

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from isrf.nn.losses import alignment_loss, candidate_loss, dense_loss, generation_loss, sampled_dense_loss
-from isrf.nn.model import DIRECT, Encoded, IsrfModel, ItemVectors
-from isrf.nn.siblings import Siblings
+from isrf.nn.model import DIRECT, Decoded, Encoded, IsrfModel, ItemVectors
+from isrf.nn.siblings import Choices, Siblings
 from offline.config import TrainConfig
 from offline.train.batches import Batch
 
@@ -24,6 +24,14 @@ class Losses(NamedTuple):
     alignment: Tensor
 
 
+def choice_logits(decoded: Decoded, choices: Choices, nodes: Tensor) -> Tensor:
+    """(B, L, C): every choice's logit, by its code and by what lies below it (`nodes`, the model's `node_vectors`)."""
+    by_code = decoded.codes.gather(2, choices.codes)
+    sample, level, place = choices.exists.nonzero(as_tuple=True)  # few places hold a choice
+    by_content = (decoded.content[sample, level] * nodes[choices.nodes[sample, level, place]]).sum(1)
+    return by_code.index_put((sample, level, place), by_content.to(by_code.dtype), accumulate=True)
+
+
 class _Catalogue(NamedTuple):
     """The items whose vectors this batch computes: all of them, or those it needs."""
 
@@ -35,18 +43,46 @@ class _Catalogue(NamedTuple):
 
 
 def batch_losses(
-    model: IsrfModel, batch: Batch, siblings: Siblings, config: TrainConfig, generator: torch.Generator
+    model: IsrfModel,
+    batch: Batch,
+    siblings: Siblings,
+    config: TrainConfig,
+    generator: torch.Generator,
+    *,
+    nodes: Tensor | None = None,
 ) -> Losses:
-    """Generation + dense + alignment of one batch; `generator` decides drops and negatives."""
+    """Generation + dense + alignment of one batch; `generator` decides drops and negatives.
+
+    `nodes` are the model's `node_vectors` of some steps ago, for a catalogue that is sampled; a smaller one's are
+    made anew for every batch.
+    """
     catalogue = _catalogue(model, batch, generator)
     encoded = model.encode(
         _history_vectors(model, catalogue, generator), batch.mask, batch.explicit, batch.group, batch.task
     )
     codes = model.part_semantic_ids[batch.target]
     direct = int(batch.task[0]) == DIRECT
-    competing = siblings.mask(batch.target, model.spec.codebook_size)
-    generation = generation_loss(model.decode(encoded, codes), codes, competing)
-    dense = _direct(catalogue, encoded, batch, config, generator) if direct else _sequential(model, catalogue, encoded)
+    choices = siblings.choices(batch.target, model.spec.codebook_size)
+    if nodes is None:
+        nodes = model.node_vectors(siblings, catalogue.vectors.detach())
+    scores = None if direct or catalogue.pool is not None else encoded.query @ catalogue.vectors.T
+    taught = None
+    if scores is not None and config.distillation:
+        # One target says one code a level; the dense path's beliefs say how the others compare.
+        taught = siblings.conditionals(choices, scores.detach().float().softmax(1))
+    generation = generation_loss(
+        choice_logits(model.decode(encoded, codes), choices, nodes),
+        choices.own,
+        choices.exists,
+        taught=taught,
+        distillation=config.distillation,
+    )
+    if scores is not None:
+        dense = dense_loss(scores, batch.target)
+    elif direct:
+        dense = _direct(catalogue, encoded, batch, config, generator)
+    else:
+        dense = _sampled(model, catalogue, encoded)
     alignment = alignment_loss(
         encoded.group if direct else encoded.individual,
         encoded.individual if direct else encoded.group,
@@ -84,9 +120,8 @@ def _history_vectors(model: IsrfModel, catalogue: _Catalogue, generator: torch.G
     return model.inputs_of(items._replace(identity=items.identity * kept))
 
 
-def _sequential(model: IsrfModel, catalogue: _Catalogue, encoded: Encoded) -> Tensor:
-    if catalogue.pool is None:
-        return dense_loss(encoded.query, catalogue.vectors, catalogue.target)
+def _sampled(model: IsrfModel, catalogue: _Catalogue, encoded: Encoded) -> Tensor:
+    assert catalogue.pool is not None
     return sampled_dense_loss(
         encoded.query,
         catalogue.vectors[catalogue.target],

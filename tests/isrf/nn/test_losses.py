@@ -20,18 +20,47 @@ def test_generation_is_the_mean_over_samples_and_levels_among_siblings() -> None
     assert generation_loss(logits, torch.tensor([[0, 3]]), siblings).item() == pytest.approx(by_hand)
 
 
-def test_siblings_are_the_codes_after_the_same_prefix() -> None:
+@pytest.fixture
+def siblings() -> Siblings:
     semantic_ids = np.array([[0, 0], [0, 2], [2, 1], [2, 0]], dtype=np.int32)
-    siblings = Siblings.of(build_trie(semantic_ids, 3), torch.device("cpu"))
-    mask = siblings.mask(torch.tensor([1, 2, 1]), 3).tolist()
-    both, first, last = [True, False, True], [True, False, True], [True, True, False]
-    assert mask == [[both, first], [both, last], [both, first]]
+    return Siblings.of(build_trie(semantic_ids, 3), torch.device("cpu"))
+
+
+def test_a_code_competes_with_those_after_the_same_prefix(siblings: Siblings) -> None:
+    choices = siblings.choices(torch.tensor([1, 2]), 3)
+    assert choices.exists.tolist() == [[[True, True, False]] * 2] * 2
+    assert choices.codes[choices.exists].tolist() == [0, 2, 0, 2, 0, 2, 0, 1]
+    own = choices.codes.gather(2, choices.own[:, :, None])[:, :, 0]
+    assert own.tolist() == [[0, 2], [2, 1]]
+
+
+def test_a_teacher_over_items_says_what_each_choice_is_worth(siblings: Siblings) -> None:
+    beliefs = torch.tensor([[0.1, 0.3, 0.6, 0.0], [0.5, 0.2, 0.2, 0.1]])
+    found = siblings.conditionals(siblings.choices(torch.tensor([1, 2]), 3), beliefs)
+    by_hand = [[[0.4, 0.6, 0], [0.25, 0.75, 0]], [[0.7, 0.3, 0], [1 / 3, 2 / 3, 0]]]
+    torch.testing.assert_close(found, torch.tensor(by_hand))
+
+
+def test_a_node_holds_the_mean_of_the_items_below(siblings: Siblings) -> None:
+    vectors = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 6.0], [0.0, 2.0]])
+    by_hand = [[1.0, 2.0], [2.0, 0.0], [0.0, 4.0], [1.0, 0.0], [3.0, 0.0], [0.0, 2.0], [0.0, 6.0]]
+    torch.testing.assert_close(siblings.means(vectors), torch.tensor(by_hand))
+    assert siblings.leaf_counts().tolist() == [4, 2, 2, 1, 1, 1, 1]
+
+
+def test_the_teacher_weighs_as_much_as_it_is_told() -> None:
+    logits, codes = torch.zeros(1, 1, 3), torch.tensor([[2]])
+    logits[0, 0, 2] = math.log(2.0)
+    siblings, taught = torch.tensor([[[True, False, True]]]), torch.tensor([[[0.75, 0.0, 0.25]]])
+    own, teachers = -math.log(2 / 3), -0.75 * math.log(1 / 3) - 0.25 * math.log(2 / 3)
+    loss = generation_loss(logits, codes, siblings, taught=taught, distillation=0.4)
+    assert loss.item() == pytest.approx(0.6 * own + 0.4 * teachers)
 
 
 def test_dense_is_the_softmax_over_all_items() -> None:
     query = torch.tensor([[1.0, 0.0]])
     vectors = torch.tensor([[math.log(3.0), 9.0], [0.0, 9.0], [0.0, -9.0]])
-    assert dense_loss(query, vectors, torch.tensor([0])).item() == pytest.approx(-math.log(3 / 5))
+    assert dense_loss(query @ vectors.T, torch.tensor([0])).item() == pytest.approx(-math.log(3 / 5))
 
 
 def test_sampling_the_whole_catalogue_once_is_the_full_softmax() -> None:
@@ -39,7 +68,7 @@ def test_sampling_the_whole_catalogue_once_is_the_full_softmax() -> None:
     query, vectors, target = torch.randn(5, 3), torch.randn(11, 3), torch.tensor([0, 3, 3, 10, 7])
     collision = torch.arange(11)[None] == target[:, None]
     sampled = sampled_dense_loss(query, vectors[target], vectors, collision=collision, num_items=11)
-    torch.testing.assert_close(sampled, dense_loss(query, vectors, target))
+    torch.testing.assert_close(sampled, dense_loss(query @ vectors.T, target))
 
 
 def test_sampled_negatives_stand_for_the_whole_catalogue() -> None:
