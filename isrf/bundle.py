@@ -41,6 +41,7 @@ ARRAYS: dict[str, ArraySpec] = {
     "item_inputs.npy": ArraySpec("float32", ("N", "D")),
     "item_vectors.npy": ArraySpec("float32", ("N", "D")),
     "item_embeddings.npy": ArraySpec("float32", ("N", "E")),
+    "node_vectors.npy": ArraySpec("float32", (None, None)),  # (M, P + 1): M follows from the semantic IDs
     "semantic_ids.npy": ArraySpec("int32", ("N", "L")),
     "popularity.npy": ArraySpec("float32", ("N",)),
     "user_features.npy": ArraySpec("float16", ("U", "F")),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.bundle import Decoding, FusionWeights, GroupSearch
+from isrf.errors import BundleError
 from isrf.evidence import ITEM_CHANNELS, Evidence, SparseLists, group_evidence, item_evidence, lists_from_arrays
 from isrf.fusion import Candidates, Fused, fuse, gather
 from isrf.interest import (
@@ -48,6 +49,7 @@ class RecommenderTables:
     item_inputs: FloatArray  # (N, D)
     item_vectors: FloatArray  # (N, D)
     item_embeddings: FloatArray  # (N, E) LightGCN's, temperature folded in; zero without training interactions
+    node_vectors: FloatArray  # (M, P + 1) what lies below each of the trie's nodes
     group_layers: NDArray[np.float16]  # (U, G)
     popularity: FloatArray  # (N,)
     item_lists: dict[str, SparseLists]  # one per item channel, a row per item
@@ -56,11 +58,20 @@ class RecommenderTables:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], *, codebook_size: int) -> "RecommenderTables":
         """From a bundle's arrays by file name (`isrf.bundle.ARRAYS`)."""
+        trie = build_trie(arrays["semantic_ids.npy"], codebook_size)
+        if len(arrays["node_vectors.npy"]) != len(trie.trie_code):
+            raise BundleError(
+                "bundle.array_mismatch",
+                f"node_vectors.npy has {len(arrays['node_vectors.npy'])} rows, the semantic IDs make "
+                f"{len(trie.trie_code)} nodes.",
+                fix="Publish the release again; its parts come from different runs.",
+            )
         return cls(
-            trie=build_trie(arrays["semantic_ids.npy"], codebook_size),
+            trie=trie,
             item_inputs=arrays["item_inputs.npy"],
             item_vectors=arrays["item_vectors.npy"],
             item_embeddings=arrays["item_embeddings.npy"],
+            node_vectors=arrays["node_vectors.npy"],
             group_layers=arrays["group_layers.npy"],
             popularity=arrays["popularity.npy"],
             item_lists={name: lists_from_arrays(name, arrays) for name in ITEM_CHANNELS},
@@ -150,6 +161,7 @@ class Recommender:
             "item_inputs": tables.item_inputs,
             "item_vectors": tables.item_vectors,
             "item_embeddings": tables.item_embeddings,
+            "node_vectors": tables.node_vectors,
             **tables.trie._asdict(),
         }
         self._cold: BoolArray = np.all(tables.item_embeddings == 0, axis=1)

@@ -1,4 +1,4 @@
-"""Turns the trained model into what is served: two ONNX graphs and the two item tables.
+"""Turns the trained model into what is served: two ONNX graphs and the tables they read.
 
 `recommender.onnx` is `isrf.nn.search.ConstrainedSearch`, `lightgcn.onnx` is `isrf.interest.read_history` with its
 tables inside; names and shapes stand in ARCHITECTURE.md, "The graphs". Exporting twice gives the same bytes.
@@ -20,7 +20,7 @@ from isrf.trie import TrieTables, build_trie
 from offline.context import StageContext
 from offline.train import load_interests, load_model
 
-VERSION = 3
+VERSION = 4
 OPSET = 17
 
 _SEARCH_AXES = {
@@ -75,7 +75,7 @@ class InterestReader(nn.Module):
 
 
 def run(ctx: StageContext) -> None:
-    """The stage: writes `recommender.onnx`, `lightgcn.onnx`, `item_inputs.npy`, `item_vectors.npy`."""
+    """The stage: writes `recommender.onnx`, `lightgcn.onnx`, and `.npy` of item inputs, item and node vectors."""
     config = ctx.config
     model = load_model(ctx.inputs)
     trie = build_trie(np.load(ctx.inputs["semantic-ids"] / "semantic_ids.npy"), config.semantic_ids.codebook_size)
@@ -85,6 +85,7 @@ def run(ctx: StageContext) -> None:
     export_interest(reader, ctx.out / INTEREST_GRAPH_FILE)
     np.save(ctx.out / "item_inputs.npy", model.item_inputs().numpy())
     np.save(ctx.out / "item_vectors.npy", model.item_vectors().numpy())
+    np.save(ctx.out / "node_vectors.npy", search.tables(trie)[-1].numpy())
 
 
 def search_inputs(

@@ -34,6 +34,7 @@ _PRODUCERS = ("torch", "transformers", "onnx", "onnxruntime", "faiss-cpu", "nump
 _FROM_STAGE: dict[str, str] = {
     "item_inputs.npy": "compile",
     "item_vectors.npy": "compile",
+    "node_vectors.npy": "compile",
     bundle.SEARCH_GRAPH_FILE: "compile",
     bundle.INTEREST_GRAPH_FILE: "compile",
     "semantic_ids.npy": "semantic-ids",

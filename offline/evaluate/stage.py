@@ -57,6 +57,7 @@ def _recommender(ctx: StageContext) -> Recommender:
         item_inputs=np.load(compiled / "item_inputs.npy"),
         item_vectors=np.load(compiled / "item_vectors.npy"),
         item_embeddings=np.load(ctx.inputs["graph"] / "item_embeddings.npy"),
+        node_vectors=np.load(compiled / "node_vectors.npy"),
         group_layers=group_layers,
         popularity=popularity,
         item_lists={name: lists[name] for name in lists if name != "user_items"},

@@ -75,7 +75,7 @@ def test_two_exports_are_equal_byte_for_byte(compiled: tuple[Path, dict[str, Pat
     again = context(tmp_path, inputs, "compile", small_config())
     compile_stage.run(again)
     names = sorted(path.name for path in out.iterdir())
-    assert names == ["item_inputs.npy", "item_vectors.npy", "lightgcn.onnx", "recommender.onnx"]
+    assert names == ["item_inputs.npy", "item_vectors.npy", "lightgcn.onnx", "node_vectors.npy", "recommender.onnx"]
     for name in names:
         assert (again.out / name).read_bytes() == (out / name).read_bytes()
 
@@ -122,6 +122,7 @@ def test_the_graph_answers_as_the_torch_model_does_on_200_histories(
             "item_inputs": np.load(out / "item_inputs.npy"),
             "item_vectors": np.load(out / "item_vectors.npy"),
             "item_embeddings": np.load(inputs["graph"] / "item_embeddings.npy"),
+            "node_vectors": np.load(out / "node_vectors.npy"),
             **build_trie(semantic_ids, model.spec.codebook_size)._asdict(),
         }
         theirs, ours = run_both(session, search, arrays)
@@ -194,6 +195,7 @@ def test_another_catalogue_needs_no_new_export(tmp_path: Path) -> None:
         "item_inputs": rng.normal(size=(70, 16)).astype(np.float32),
         "item_vectors": rng.normal(size=(70, 16)).astype(np.float32),
         "item_embeddings": rng.normal(size=(70, model.spec.graph_dim)).astype(np.float32),
+        "node_vectors": rng.normal(size=(len(build_trie(many, 5).trie_code), 17)).astype(np.float32),
         **build_trie(many, 5)._asdict(),
     }
     theirs, ours = run_both(open_graph(tmp_path / "g.onnx"), search, arrays)

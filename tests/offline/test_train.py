@@ -214,12 +214,12 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pyte
     killed = context(tmp_path, inputs, "killed", config)
     real, done = loop.batch_losses, 0
 
-    def until_killed(*args: object) -> objective.Losses:
+    def until_killed(*args: object, **settings: object) -> objective.Losses:
         nonlocal done
         if done == steps:
             raise KilledError
         done += 1
-        return real(*args)  # type: ignore[arg-type]
+        return real(*args, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "batch_losses", until_killed)
     with pytest.raises(KilledError):

@@ -25,13 +25,26 @@ def brute_force(model: IsrfModel, request: dict[str, Tensor]) -> Tensor:
     rows = model.part_semantic_ids.tolist()
     columns = []
     for codes in rows:
-        logits = model.decode(encoded, torch.tensor(codes).expand(len(inputs), -1))
+        decoded = model.decode(encoded, torch.tensor(codes).expand(len(inputs), -1))
         total = torch.zeros(len(inputs))
         for level, code in enumerate(codes):
             siblings = sorted({row[level] for row in rows if row[:level] == codes[:level]})
-            log_probs = torch.log_softmax(logits[:, level, siblings], dim=-1)
+            logits = decoded.codes[:, level, siblings]
+            logits = logits + by_content(model, decoded.content[:, level], codes[:level], siblings)
+            log_probs = torch.log_softmax(logits, dim=-1)
             total += log_probs[:, siblings.index(code)]
         columns.append(total)
+    return torch.stack(columns, dim=1)
+
+
+def by_content(model: IsrfModel, asked: Tensor, prefix: list[int], siblings: list[int]) -> Tensor:
+    """(B, siblings) by definition: what is asked of the mean of the dense vectors below, and of the log of how many."""
+    columns = []
+    for code in siblings:
+        path = torch.tensor([*prefix, code])
+        below = model.item_vectors()[(model.part_semantic_ids[:, : len(path)] == path).all(1)]
+        mean = below.mean(0) @ model.node_projection.T
+        columns.append(asked[:, :-1] @ mean + asked[:, -1] * np.log(len(below)))
     return torch.stack(columns, dim=1)
 
 

@@ -61,6 +61,8 @@ def make_model(
     model = IsrfModel(spec, parts).eval()
     with torch.no_grad():
         model.code_bias.normal_()
+        model.node_adapters.normal_()
+        model.size_gains.normal_()
         model.item_ids.weight.normal_()
     return model
 
