@@ -230,10 +230,10 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pyte
 
     counted = 0
 
-    def counting(*args: object) -> objective.Losses:
+    def counting(*args: object, **settings: object) -> objective.Losses:
         nonlocal counted
         counted += 1
-        return real(*args)  # type: ignore[arg-type]
+        return real(*args, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "batch_losses", counting)
     train.run(killed)
