@@ -127,6 +127,7 @@ def image(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_the_service_starts_as_nobody_on_a_read_only_tree(image: Path, demo_release: Path, tmp_path: Path) -> None:
     final = read_stages(ROOT / "docker/service.Dockerfile")[-1]
     names = {path.name.lower() for path in (image / "lib").glob("python3*/site-packages/*")}
