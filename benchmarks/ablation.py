@@ -49,6 +49,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "without the dense path": ("train.dense_weight=0", "evaluate.without=dense"),
     "without the generative path": ("train.generation_weight=0", "evaluate.without=generative"),
     **{f"without the {name} channel": (f"evaluate.without={name}",) for name in CHANNELS[2:]},
+    "without the ranker": ("evaluate.ranker=false",),
     "semantic IDs from text alone": ("semantic_ids.text_share=1",),
     "semantic IDs from LightGCN alone": ("semantic_ids.text_share=0",),
     **{f"decoder layers: {count}": (f"model.num_decoder_layers={count}",) for count in DECODER_LAYERS},

@@ -30,9 +30,9 @@ from scipy import sparse
 
 from isrf.metrics import Interval, bootstrap_difference, bootstrap_mean, hit_rate, ndcg, ranks_of
 from offline.config import RunConfig
-from offline.evaluate.lists import FUSED, LIST_LENGTH, WITHOUT_GENERATIVE
+from offline.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOUT_GENERATIVE
 from offline.evaluate.measure import Measure
-from offline.evaluate.published import fusions_of, write_predictions
+from offline.evaluate.published import scorers_of, write_predictions
 from offline.evaluate.questions import full_ranking
 from offline.evaluate.split import Split, load_split
 from offline.pipeline import run_until
@@ -182,11 +182,13 @@ def _sasrec_inputs(shop: Shop, work: Path) -> tuple[Path, Path]:
 
 def release_rows(release: Release, shop: Shop, config: RunConfig, progress: Progress) -> dict[str, NDArray[np.int64]]:
     """Every channel's lists, what is fused without the generative path, and the fused ones, last."""
-    measure = Measure(
-        recommender=release.recommender, fusions=fusions_of(release.manifest), config=config, progress=progress
-    )
+    measure = Measure(recommender=release.recommender, scorers=scorers_of(release), config=config, progress=progress)
     lists = measure.lists(shop.test, "test")
-    fused = {"fused without the generative path": lists.pop(WITHOUT_GENERATIVE), FUSED: lists.pop(FUSED)}
+    fused = {
+        "fused without the generative path": lists.pop(WITHOUT_GENERATIVE),
+        "log-linear fusion": lists.pop(LOG_LINEAR),
+        FUSED: lists.pop(FUSED),
+    }
     names = {"dense": "dense path", "generative": "generative path"}
     return {f"{names.get(name, name)} alone": own for name, own in lists.items()} | fused
 

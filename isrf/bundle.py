@@ -60,6 +60,11 @@ CELL_ARRAYS: dict[str, ArraySpec] = {
 """Only where there are too many users to look at each of them: the cell that each is in, and the cells' centroids."""
 
 
+RANKER_FILE = "ranker.npy"
+RANKER_ARRAYS: dict[str, ArraySpec] = {RANKER_FILE: ArraySpec("float32", (None,))}
+"""Only where a learned ranker won on validation: its numbers one after the other, as `isrf.ranker` lays them out."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
@@ -124,6 +129,25 @@ class FusionWeights(_Frozen):
     beam_gap: float  # δ: an item that no beam reached counts as the lowest beam's log-probability − δ
 
 
+class RankerSpec(_Frozen):
+    """What a learned ranker reads, and what it won by; its numbers are in `RANKER_FILE`."""
+
+    features: tuple[str, ...]  # of each candidate, in the order of the first layer's inputs
+    context: tuple[str, ...]  # of the request, after them
+    without: tuple[str, ...]  # channels that it does not read
+    top: Annotated[int, Field(ge=1)]  # candidates that it orders, the first by log-linear fusion
+    hidden: Annotated[int, Field(ge=1)]
+    num_values: Annotated[int, Field(ge=1)]
+    validation: dict[str, Any]  # cross-validated NDCG@10 with and without it
+
+
+class StoredRanker(_Frozen):
+    """A ranker inside JSON: for a run that takes over an evaluated one, and for measuring again."""
+
+    spec: RankerSpec
+    values: str  # base64 of the numbers as little-endian float32
+
+
 class Producer(_Frozen):
     isrf_version: str
     versions: dict[str, str]
@@ -145,6 +169,7 @@ class Manifest(_Frozen):
     decoding: Decoding
     group_search: GroupSearch
     fusion: FusionWeights
+    ranker: RankerSpec | None = None  # over the fused candidates; None: log-linear fusion is the answer
     graphs: dict[str, GraphSpec]  # file name → signature
     data_fingerprint: str  # sha256 over the ingested events and items
     order_fingerprint: str  # sha256 over the histories in their order: ties ordered otherwise are other data
@@ -158,7 +183,8 @@ class Manifest(_Frozen):
 
 def arrays_of(manifest: Manifest) -> dict[str, ArraySpec]:
     """Every array that this bundle holds, by file name."""
-    return ARRAYS if manifest.group_search.probes is None else ARRAYS | CELL_ARRAYS
+    cells = {} if manifest.group_search.probes is None else CELL_ARRAYS
+    return ARRAYS | cells | ({} if manifest.ranker is None else RANKER_ARRAYS)
 
 
 def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -199,6 +225,12 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None
         )
     if manifest.group_search.probes is not None:
         _check_cells(manifest.group_search.probes, arrays[USER_CELLS_FILE], arrays[USER_CENTROIDS_FILE])
+    if manifest.ranker is not None and len(arrays[RANKER_FILE]) != manifest.ranker.num_values:
+        raise BundleError(
+            "bundle.array_mismatch",
+            f"{RANKER_FILE} holds {len(arrays[RANKER_FILE])} numbers, the manifest says {manifest.ranker.num_values}.",
+            fix="Publish the release again; its parts come from different runs.",
+        )
 
 
 def _check_cells(probes: int, cells: NDArray[Any], centroids: NDArray[Any]) -> None:

@@ -1,7 +1,8 @@
 """Log-linear fusion of the learned paths and the evidence channels, and the choice of its weights on validation.
 
 score(item) = Σ over channels of weight · log(p(item) + ε). An item that no beam reached counts, in the generative
-channel, as the lowest beam − δ. It knows nothing of graphs or bundles: probabilities in, order out.
+channel, as the lowest beam − δ. It knows nothing of graphs or bundles: probabilities in, order out. What a learned
+ranker makes of the same candidates is `isrf.ranker`'s business.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.bundle import FusionWeights
-from isrf.evidence import Evidence
-from isrf.interest import FloatArray, IntArray
+from isrf.evidence import ITEM_CHANNELS, Evidence
+from isrf.interest import BoolArray, FloatArray, IntArray
 from isrf.metrics import ndcg
 
 LEARNED_CHANNELS = ("generative", "dense", "explicit")
@@ -51,6 +52,19 @@ class Candidates(NamedTuple):
 
     items: IntArray  # (c,)
     values: _Matrix  # (c, len(CHANNELS)) float32
+    last_item: _Matrix  # (c, len(ITEM_CHANNELS)) float32: what the lists say from the history's last item alone
+    beams_only: BoolArray  # (c,) whether nothing but a beam brought it
+    history_length: int
+    last_popularity: float  # of the history's last item
+
+    def without_beams(self) -> "Candidates":
+        """What would be candidates if the generative path did not exist."""
+        kept = ~self.beams_only
+        values = self.values[kept]
+        values[:, 0] = NO_BEAM
+        return self._replace(
+            items=self.items[kept], values=values, last_item=self.last_item[kept], beams_only=self.beams_only[kept]
+        )
 
 
 def gather(
@@ -60,6 +74,10 @@ def gather(
     dense: FloatArray,
     explicit: FloatArray,
     evidence: Mapping[str, Evidence],
+    last_item: Mapping[str, Evidence],
+    beams_only: BoolArray,
+    history_length: int,
+    last_popularity: float,
 ) -> Candidates:
     """Lines the channels up over the candidate items.
 
@@ -69,6 +87,10 @@ def gather(
         dense: (c,) the dense path's log-probability of every candidate.
         explicit: (c,) the interaction graph's log-probability of every candidate, given the explicit vector.
         evidence: per evidence channel its distribution.
+        last_item: per item channel its distribution from the history's last item alone.
+        beams_only: (c,) whether nothing but a beam brought the candidate.
+        history_length: items in the history.
+        last_popularity: of its last item.
     """
     values = np.zeros((len(items), len(CHANNELS)), dtype=np.float32)
     values[:, 0] = NO_BEAM
@@ -78,9 +100,17 @@ def gather(
     values[:, 1] = dense
     values[:, 2] = explicit
     for column, name in enumerate(EVIDENCE_CHANNELS, start=len(LEARNED_CHANNELS)):
-        place, found = _find(items, evidence[name].items)
-        values[place[found], column] = evidence[name].probability[found]
-    return Candidates(items, values)
+        _place(evidence[name], items, values[:, column])
+    last = np.zeros((len(items), len(ITEM_CHANNELS)), dtype=np.float32)
+    for column, name in enumerate(ITEM_CHANNELS):
+        _place(last_item[name], items, last[:, column])
+    return Candidates(items, values, last, beams_only, history_length, last_popularity)
+
+
+def _place(evidence: Evidence, items: IntArray, column: NDArray[np.float32]) -> None:
+    """Writes a distribution over the candidates' column (c,) of it."""
+    place, found = _find(items, evidence.items)
+    column[place[found]] = evidence.probability[found]
 
 
 def _find(haystack: IntArray, needles: IntArray) -> tuple[IntArray, NDArray[np.bool_]]:
@@ -120,20 +150,45 @@ class Fused(NamedTuple):
 
     items: IntArray  # (c,)
     scores: FloatArray  # (c,)
-    contributions: _Matrix  # (c, len(CHANNELS)): weighted logs above the mean of the channel over the candidates
-    sources: list[str]  # (c,) the channel that lifts the item most
+    contributions: _Matrix  # (e, len(CHANNELS)) of the first e: by how much each channel lifts the item over what it
+    # would have with the channel at its mean over the candidates
+    sources: list[str]  # (e,) the channel that lifts the item most
+
+
+class Weighed(NamedTuple):
+    """One request's log-linear scores before they are ordered."""
+
+    logs: _Matrix  # (c, len(CHANNELS))
+    weights: NDArray[np.float32]  # (len(CHANNELS),)
+    scores: FloatArray  # (c,)
+    order: IntArray  # (c,) places of the candidates, best first
+
+    def contributions(self, places: IntArray) -> _Matrix:
+        """Of the candidates at `places` (e,): weighted logs above the mean of the channel over all candidates."""
+        average = self.logs.mean(axis=0, keepdims=True) if len(self.logs) else self.logs
+        lifted: _Matrix = (self.logs[places] - average) * self.weights
+        return lifted
+
+
+def weigh(candidates: Candidates, fusion: FusionWeights) -> Weighed:
+    """Scores one request's candidates by the log-linear fusion."""
+    logs = channel_logs(candidates.values, fusion)
+    weights = np.array([fusion.weights[name] for name in CHANNELS], dtype=np.float32)
+    scores = logs @ weights
+    return Weighed(logs, weights, scores, np.lexsort((candidates.items, -scores)))
 
 
 def fuse(candidates: Candidates, fusion: FusionWeights) -> Fused:
     """Scores and orders one request's candidates."""
-    logs = channel_logs(candidates.values, fusion)
-    weights = np.array([fusion.weights[name] for name in CHANNELS], dtype=np.float32)
-    scores = logs @ weights
-    order = np.lexsort((candidates.items, -scores))
-    average = logs.mean(axis=0, keepdims=True) if len(logs) else logs
-    contributions = ((logs - average) * weights)[order]
-    main = contributions.argmax(axis=1) if len(logs) else np.zeros(0, np.int64)
-    return Fused(candidates.items[order], scores[order], contributions, [CHANNELS[c] for c in main])
+    weighed = weigh(candidates, fusion)
+    order = weighed.order
+    contributions = weighed.contributions(order)
+    return Fused(candidates.items[order], weighed.scores[order], contributions, sources_of(contributions))
+
+
+def sources_of(contributions: _Matrix) -> list[str]:
+    """Per row of contributions (e, len(CHANNELS)) the channel that lifts the item most."""
+    return [CHANNELS[c] for c in contributions.argmax(axis=1)] if len(contributions) else []
 
 
 def channel_order(candidates: Candidates, channel: int) -> IntArray:
@@ -150,7 +205,12 @@ class Choice(NamedTuple):
 
 
 def choose_weights(
-    candidates: Sequence[Candidates], targets: IntArray, *, start: FusionWeights, without: Collection[str] = ()
+    candidates: Sequence[Candidates],
+    targets: IntArray,
+    *,
+    start: FusionWeights,
+    without: Collection[str] = (),
+    without_beams: bool = False,
 ) -> Choice:
     """Coordinate ascent on validation NDCG@10 over `GRID`, `EPSILON_GRID` and `BEAM_GAPS`.
 
@@ -159,8 +219,9 @@ def choose_weights(
         targets: (R,) the held-out item rows; a target that is no candidate is a miss.
         start: where the ascent begins.
         without: channels whose weight is 0, whatever `start` says.
+        without_beams: candidates that only a beam brought do not count (`Candidates.without_beams`).
     """
-    table = _Table(candidates, targets)
+    table = _Table(candidates, targets, without_beams=without_beams)
     best = start.model_copy(update={"weights": start.weights | dict.fromkeys(without, 0.0)})
     score = table.ndcg(best)
     for _ in range(MAX_ROUNDS):
@@ -192,7 +253,7 @@ def _moved(fusion: FusionWeights, move: _Move) -> FusionWeights:
 class _Table:
     """Validation candidates padded into one array a channel, logs kept, so that a trial is a few passes over memory."""
 
-    def __init__(self, candidates: Sequence[Candidates], targets: IntArray) -> None:
+    def __init__(self, candidates: Sequence[Candidates], targets: IntArray, *, without_beams: bool) -> None:
         width = max((len(c.items) for c in candidates), default=0)
         self._values = np.zeros((len(CHANNELS), len(candidates), width), dtype=np.float32)
         self._values[0] = NO_BEAM
@@ -200,8 +261,9 @@ class _Table:
         self._place = np.full(len(candidates), -1, dtype=np.int64)
         for r, (one, target) in enumerate(zip(candidates, targets, strict=True)):
             self._values[:, r, : len(one.items)] = one.values.T
-            self._padding[r, : len(one.items)] = 0
-            hit = np.flatnonzero(one.items == target)
+            dropped = one.beams_only & without_beams
+            self._padding[r, : len(one.items)] = np.where(dropped, -np.inf, 0)
+            hit = np.flatnonzero((one.items == target) & ~dropped)
             self._place[r] = hit[0] if len(hit) else -1
         self._logs: dict[tuple[int, float], _Matrix] = {}
 

@@ -1,7 +1,7 @@
 """A request from history to ranked items; `offline evaluate` and the service call this same code.
 
     history → interest graph → nearest base users → group vector          (`Recommender.read`, cacheable per user)
-            → search graph → candidates of every channel → fusion → top n  (`Recommender.rank`)
+            → search graph → candidates of every channel → fusion, ranker → top n  (`Recommender.rank`)
 
 Graphs and neighbour index are handed in as callables; it knows neither ONNX Runtime nor FAISS nor torch.
 """
@@ -29,6 +29,7 @@ from isrf.interest import (
     pad_histories,
     select_neighbours,
 )
+from isrf.ranker import Ranker, rerank
 from isrf.trie import TrieTables, build_trie
 
 Graph: TypeAlias = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
@@ -119,7 +120,7 @@ class Ranked(NamedTuple):
     """One request's answer, best first: n items, or every allowed item where those are fewer."""
 
     items: list[RankedItem]
-    fused: Fused | None  # the scored candidates with each channel's contribution; None where popularity answered
+    fused: Fused | None  # the scored candidates, of the first n each channel's contribution; None: popularity answered
     evidence: dict[str, Evidence]
 
 
@@ -153,9 +154,11 @@ class Recommender:
         interest_graph: Graph,
         search_graph: Graph,
         nearest_users: NeighbourSearch,
+        ranker: Ranker | None = None,
     ) -> None:
         self.tables = tables
-        self._decoding, self._group_search, self._fusion = decoding, group_search, fusion
+        self._decoding, self._group_search = decoding, group_search
+        self._fusion, self._ranker = fusion, ranker
         self._interest_graph, self._search_graph, self._nearest_users = interest_graph, search_graph, nearest_users
         self._constant_inputs: dict[str, NDArray[Any]] = {
             "item_inputs": tables.item_inputs,
@@ -266,16 +269,18 @@ class Recommender:
             evidence: of query b.
             b: its place in the batch.
         """
-        rows = np.concatenate(
+        others = np.concatenate(
             [
-                output.beam_items[b],
                 output.dense_items[b],
                 output.explicit_items[b, :CHANNEL_LIMIT],
                 *(channel.items for channel in evidence.values()),
             ]
         )
-        union = np.unique(rows[rows >= 0])
-        items = union[request.allowed[union]]
+        # Beams come last: the first place of an item tells whether anything else brought it.
+        union, first = np.unique(np.concatenate([others, output.beam_items[b]]), return_index=True)
+        answerable = (union >= 0) & request.allowed[union]
+        items, first = union[answerable], first[answerable]
+        last = int(request.history[-1])
         by_graph = self.tables.item_embeddings[items] @ explicit - output.explicit_log_partition[b]
         # An item without training interactions counts as the least likely of the others.
         by_graph[self._cold[items]] = by_graph.min(initial=0)
@@ -285,10 +290,21 @@ class Recommender:
             dense=self.tables.item_vectors[items] @ output.query[b] - output.log_partition[b],
             explicit=by_graph,
             evidence=evidence,
+            last_item={
+                name: item_evidence(self.tables.item_lists[name], [last], limit=CHANNEL_LIMIT) for name in ITEM_CHANNELS
+            },
+            beams_only=first >= len(others),
+            history_length=len(request.history),
+            last_popularity=float(self.tables.popularity[last]),
         )
 
     def _fused(self, request: RankRequest, candidates: Candidates, evidence: dict[str, Evidence]) -> Ranked:
-        fused = fuse(candidates, self._fusion)
+        if self._ranker is None or request.task == "direct":  # it was fitted on whole-catalogue requests
+            fused = fuse(candidates, self._fusion)
+        else:
+            fused = rerank(
+                candidates, self._fusion, self._ranker, popularity=self.tables.popularity, explained=request.n
+            )
         top = [
             RankedItem(int(item), round(float(score), SCORE_DIGITS), source)
             for item, score, source in zip(

@@ -36,7 +36,7 @@ from offline.command_line import (
 )
 from offline.pipeline import STAGES
 from offline.reason.command import app as reason_app
-from offline.release import read_manifest
+from offline.release import read_manifest, read_ranker
 
 ERASURE_KEY = "ISRF_ERASURE_KEY"
 
@@ -81,7 +81,14 @@ def run(
         measured = publish(run_stages("export", data, releases, settings.model_copy(update={"fit": "train"})), releases)
         manifest = read_manifest(measured)
         console.print(f"evaluated {measured}; now training on everything")
-        settings = settings.model_copy(update={"evaluated_release_id": manifest.release_id, "fusion": manifest.fusion})
+        ranker = read_ranker(measured, manifest)
+        settings = settings.model_copy(
+            update={
+                "evaluated_release_id": manifest.release_id,
+                "fusion": manifest.fusion,
+                "ranker": None if ranker is None else ranker.stored(),
+            }
+        )
     release = publish(run_stages("export", data, releases, settings), releases)
     console.print(f"published {release}")
     _show_evaluation(release)

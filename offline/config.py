@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from isrf.bundle import FusionWeights
+from isrf.bundle import FusionWeights, StoredRanker
 from isrf.errors import ConfigError
 
 PresetName = Literal["demo", "mini", "small"]
@@ -129,7 +129,8 @@ class EvidenceConfig(_Section):
 class EvaluateConfig(_Section):
     validation_users: Positive = 20_000  # at most, to choose the fusion weights on: with 4,000 the choice was noise
     bootstrap_samples: Positive = 500
-    without: Channels = ()  # channels that get no weight in the fusion
+    without: Channels = ()  # channels that get no weight in the fusion, and that the ranker does not read
+    ranker: bool = True  # whether a learned ranker is tried; it is served where it wins on validation
     sampled_users: Positive = 2000  # at most, of each split: with seen items, and direct recommendation
 
 
@@ -141,6 +142,7 @@ class RunConfig(_Section):
     fit: Literal["train", "all"] = "train"
     evaluated_release_id: str | None = None  # with fit "all": the run that was evaluated, and whose fusion this is
     fusion: FusionWeights | None = None
+    ranker: StoredRanker | None = None  # with fit "all": that run's, where it has one
     ingest: IngestConfig = IngestConfig()
     reason: ReasonConfig = ReasonConfig()
     embed: EmbedConfig = EmbedConfig()

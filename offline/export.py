@@ -17,17 +17,28 @@ import polars as pl
 
 import isrf
 from isrf import bundle
-from isrf.bundle import ARRAYS, Counts, Dimensions, FileEntry, FusionWeights, GroupSearch, Manifest, Producer
+from isrf.bundle import (
+    ARRAYS,
+    Counts,
+    Dimensions,
+    FileEntry,
+    FusionWeights,
+    GroupSearch,
+    Manifest,
+    Producer,
+    RankerSpec,
+)
 from isrf.golden import Golden, make_goldens
 from isrf.recommend import Recommender, RecommenderTables
 from offline.context import StageContext
 from offline.decoding import decoding_of
+from offline.evaluate.stage import RANKER_SPEC
 from offline.neighbours import load_user_index
 from offline.onnx_graphs import graph_signature, open_graph
 from offline.reason.show import ITEM_TABLE, REASONING_DIR, USER_TABLE
 from offline.torch_graph import torch_search
 
-VERSION = 2
+VERSION = 3
 NUM_GOLDENS = 24
 _PRODUCERS = ("torch", "transformers", "onnx", "onnxruntime", "faiss-cpu", "numpy", "polars", "scikit-learn")
 
@@ -45,6 +56,7 @@ _FROM_STAGE: dict[str, str] = {
     bundle.USER_CELLS_FILE: "graph",
     bundle.USER_CENTROIDS_FILE: "graph",
     "evidence": "evaluate",
+    bundle.RANKER_FILE: "evaluate",
     bundle.TEXT_ENCODER_DIR: "embed",
 }
 
@@ -143,6 +155,11 @@ def _fusion(ctx: StageContext) -> FusionWeights:
     return FusionWeights.model_validate_json((ctx.inputs["evaluate"] / "fusion.json").read_bytes())
 
 
+def _ranker(ctx: StageContext) -> RankerSpec | None:
+    path = ctx.inputs["evaluate"] / RANKER_SPEC
+    return RankerSpec.model_validate_json(path.read_bytes()) if path.exists() else None
+
+
 def _manifest(ctx: StageContext) -> Manifest:
     report: dict[str, Any] = json.loads((ctx.inputs["ingest"] / "report.json").read_text())
     files = _hash_files(ctx.out)
@@ -180,6 +197,7 @@ def _manifest(ctx: StageContext) -> Manifest:
         decoding=decoding_of(config),
         group_search=_group_search(ctx),
         fusion=_fusion(ctx),
+        ranker=_ranker(ctx),
         graphs=graphs,
         data_fingerprint=report["fingerprint"],
         order_fingerprint=report["order_fingerprint"],

@@ -87,6 +87,7 @@ STAGES: dict[str, Stage] = {
                 "evaluate",
                 "seed",
                 "fusion",
+                "ranker",
                 "evaluated_release_id",
             ),
         ),

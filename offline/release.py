@@ -12,6 +12,7 @@ from isrf import bundle
 from isrf.bundle import Manifest, arrays_of, check_arrays
 from isrf.errors import BundleError
 from isrf.golden import Golden, replay
+from isrf.ranker import Ranker, ranker_of
 from isrf.recommend import Recommender, RecommenderTables
 from offline.neighbours import load_user_index
 from offline.onnx_graphs import graph_signature, open_graph
@@ -21,6 +22,7 @@ class Release(NamedTuple):
     manifest: Manifest
     recommender: Recommender
     item_ids: list[str]
+    ranker: Ranker | None
 
 
 def open_release(folder: Path) -> Release:
@@ -35,6 +37,7 @@ def open_release(folder: Path) -> Release:
                 "bundle.graph_mismatch", f"{name}: its inputs or outputs are not the manifest's.", fix=_PUBLISH
             )
     index = load_user_index(folder, manifest.group_search)
+    ranker = ranker_of(manifest, arrays)
     recommender = Recommender(
         RecommenderTables.from_arrays(arrays, codebook_size=manifest.dimensions.codebook_size),
         decoding=manifest.decoding,
@@ -43,10 +46,11 @@ def open_release(folder: Path) -> Release:
         interest_graph=open_graph(folder / bundle.INTEREST_GRAPH_FILE),
         search_graph=open_graph(folder / bundle.SEARCH_GRAPH_FILE),
         nearest_users=index,
+        ranker=ranker,
     )
     lines = (folder / bundle.GOLDEN_FILE).read_text(encoding="utf-8").splitlines()
     replay(recommender.among(index.exact), [Golden.model_validate_json(line) for line in lines])
-    return Release(manifest, recommender, _item_ids(folder, manifest))
+    return Release(manifest, recommender, _item_ids(folder, manifest), ranker)
 
 
 _PUBLISH = "Publish the release again."
@@ -68,6 +72,15 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.",
             fix="Publish the release again with this version.",
         ) from None
+
+
+def read_ranker(folder: Path, manifest: Manifest) -> Ranker | None:
+    """The ranker of a release that was just published; None where it has none."""
+    return (
+        None
+        if manifest.ranker is None
+        else ranker_of(manifest, {bundle.RANKER_FILE: np.load(folder / bundle.RANKER_FILE)})
+    )
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:

@@ -18,6 +18,7 @@ from isrf import bundle
 from isrf.bundle import Manifest, arrays_of, check_arrays
 from isrf.errors import BundleError, DataError
 from isrf.golden import Golden, replay
+from isrf.ranker import ranker_of
 from isrf.recommend import Recommender, RecommenderTables
 from service.catalogue import Catalogue, read_item
 from service.graphs import open_graph
@@ -167,6 +168,7 @@ def _recommender(
         interest_graph=graphs[bundle.INTEREST_GRAPH_FILE],
         search_graph=graphs[bundle.SEARCH_GRAPH_FILE],
         nearest_users=user_index,
+        ranker=ranker_of(manifest, arrays),
     )
 
 

@@ -1,8 +1,8 @@
-"""Measures what will be served, and chooses the fusion weights: leave-one-out, full ranking, through ONNX Runtime.
+"""Measures what will be served, and chooses fusion weights and ranker: leave-one-out, full ranking, by ONNX Runtime.
 
-As a stage (`offline.evaluate.stage`) it builds the evidence lists, chooses the weights on a sample of validation users
-and measures both splits; `offline.evaluate.published` measures a published release on the shop's data again. Histories
-for the test item include the validation item, as they would when serving.
+As a stage (`offline.evaluate.stage`) it builds the evidence lists, chooses weights and ranker on a sample of validation
+users and measures both splits; `offline.evaluate.published` measures a published release on the shop's data again.
+Histories for the test item include the validation item, as they would when serving.
 """
 
 from offline.evaluate.published import evaluate_release
@@ -10,4 +10,4 @@ from offline.evaluate.stage import run
 
 __all__ = ["VERSION", "evaluate_release", "run"]
 
-VERSION = 6
+VERSION = 7

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from isrf.interest import FloatArray, IntArray
 from isrf.metrics import Interval, bootstrap_means, hit_rate, ndcg, ranks_of
-from offline.evaluate.lists import FUSED, WITHOUT_GENERATIVE, Lists
+from offline.evaluate.lists import FUSED, LOG_LINEAR, WITHOUT_GENERATIVE, Lists
 from offline.evaluate.split import Split
 
 CUTOFFS = (5, 10, 20)
@@ -30,8 +30,8 @@ def describe_lists(lists: Lists, targets: IntArray, *, samples: int, seed: int) 
     """HR and NDCG at `CUTOFFS` of every list, and by how much the fused list beats each of the others.
 
     Returns:
-        "fused", "without_generative" and "channels" by name, each with every metric and its interval; "fused_minus" by
-        the other list's name.
+        "fused", "log_linear_fusion", "without_generative" and "channels" by name, each with every metric and its
+        interval; "fused_minus" by the other list's name.
     """
     values = {name: _values(own, targets) for name, own in lists.items()}
     columns = {(name, metric): column for name, own in values.items() for metric, column in own.items()}
@@ -43,7 +43,7 @@ def describe_lists(lists: Lists, targets: IntArray, *, samples: int, seed: int) 
     }
     intervals = _bootstrap([columns, differences], samples=samples, seed=seed)
     figures, minus = (_by_name(part) for part in intervals)
-    result: dict[str, Any] = {name: figures.pop(name) for name in (FUSED, WITHOUT_GENERATIVE)}
+    result: dict[str, Any] = {name: figures.pop(name) for name in (FUSED, LOG_LINEAR, WITHOUT_GENERATIVE)}
     return {**result, "channels": figures, "fused_minus": minus}
 
 

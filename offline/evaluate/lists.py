@@ -1,6 +1,7 @@
 """Asks the recommender for every user of a split: candidates, and the lists that can be read off them.
 
-One run of the search graph serves every list: the fused one, the one without the generative path, each channel's own.
+One run of the search graph serves every list: the fused one as it is served, the log-linear one, the one without the
+generative path, each channel's own.
 It knows nothing of metrics; who is asked for what, and what comes of it, are other modules' business.
 """
 
@@ -14,14 +15,16 @@ from rich.progress import Progress
 from isrf.bundle import FusionWeights
 from isrf.evidence import Evidence
 from isrf.fusion import CHANNELS, Candidates, channel_order, fuse
-from isrf.interest import IntArray
-from isrf.recommend import RankRequest, Recommender
+from isrf.interest import FloatArray, IntArray
+from isrf.ranker import Ranker, ranked_items
+from isrf.recommend import RankRequest, Recommender, Task
 from offline.evaluate.questions import Question
 from offline.evaluate.split import Split
 
 BATCH = 64
 LIST_LENGTH = 20
 FUSED = "fused"
+LOG_LINEAR = "log_linear_fusion"
 WITHOUT_GENERATIVE = "without_generative"
 
 View: TypeAlias = Callable[[Candidates], IntArray]
@@ -31,18 +34,34 @@ Lists: TypeAlias = dict[str, IntArray]
 """By name, the top `LIST_LENGTH` item rows of every user (R, LIST_LENGTH), −1 where a list is shorter."""
 
 
-class Fusions(NamedTuple):
-    """The fusion that is served, and the best one found without the generative path."""
+class Scorer(NamedTuple):
+    """What orders candidates: log-linear fusion, and the ranker over it where there is one."""
 
-    full: FusionWeights
-    without_generative: FusionWeights
+    fusion: FusionWeights
+    ranker: Ranker | None
+
+    def order(self, candidates: Candidates, popularity: FloatArray) -> IntArray:
+        """Item rows, best first."""
+        if self.ranker is None:
+            return fuse(candidates, self.fusion).items
+        return ranked_items(candidates, self.fusion, self.ranker, popularity=popularity)
 
 
-def all_views(fusions: Fusions) -> dict[str, View]:
-    """Every list that candidates can be read off into: both fused ones and each channel's own."""
+class Scorers(NamedTuple):
+    """What is served, and the best one found without the generative path."""
+
+    full: Scorer
+    without_generative: Scorer
+
+
+def all_views(scorers: Scorers, popularity: FloatArray, *, task: Task) -> dict[str, View]:
+    """Every list that candidates can be read off into: the fused ones and each channel's own."""
+    if task == "direct":  # as served: no ranker
+        scorers = Scorers(*(one._replace(ranker=None) for one in scorers))
     return {
-        FUSED: lambda candidates: fuse(candidates, fusions.full).items,
-        WITHOUT_GENERATIVE: lambda candidates: fuse(candidates, fusions.without_generative).items,
+        FUSED: lambda candidates: scorers.full.order(candidates, popularity),
+        LOG_LINEAR: lambda candidates: fuse(candidates, scorers.full.fusion).items,
+        WITHOUT_GENERATIVE: lambda candidates: scorers.without_generative.order(candidates.without_beams(), popularity),
         **{name: partial(channel_order, channel=column) for column, name in enumerate(CHANNELS)},
     }
 

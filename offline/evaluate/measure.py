@@ -8,7 +8,7 @@ from rich.progress import Progress
 from isrf.recommend import Recommender
 from offline.config import RunConfig
 from offline.evaluate.figures import describe_coverage, describe_lists, describe_slices
-from offline.evaluate.lists import FUSED, Fusions, Lists, all_views, candidates_of, read_lists
+from offline.evaluate.lists import FUSED, LOG_LINEAR, Lists, Scorers, all_views, candidates_of, read_lists
 from offline.evaluate.questions import Question, direct, full_ranking
 from offline.evaluate.split import Split, sample_rows
 
@@ -18,7 +18,7 @@ class Measure:
     """Asks one recommender and describes what it answers; `config` is that of the release."""
 
     recommender: Recommender
-    fusions: Fusions
+    scorers: Scorers
     config: RunConfig
     progress: Progress
 
@@ -34,7 +34,7 @@ class Measure:
         """Figures of full-ranking lists: metrics, differences, coverage, slices."""
         popularity = self.recommender.tables.popularity
         figures = self._describe(lists, split)
-        for name, own in ((FUSED, figures[FUSED]), *figures["channels"].items()):
+        for name, own in (*((name, figures[name]) for name in (FUSED, LOG_LINEAR)), *figures["channels"].items()):
             own |= describe_coverage(lists[name], popularity)
         return figures | {"slices": describe_slices(lists[FUSED], split, popularity, **self._bootstrap)}
 
@@ -58,7 +58,8 @@ class Measure:
     def _ask(self, split: Split, question: Question, title: str) -> Lists:
         """Every list of a split's users, from one run of the search graph each."""
         source = candidates_of(self.recommender, split, question, progress=self.progress, title=f"evaluate: {title}")
-        return read_lists(source, len(split.users), all_views(self.fusions))
+        views = all_views(self.scorers, self.recommender.tables.popularity, task=question.task)
+        return read_lists(source, len(split.users), views)
 
     def _describe(self, lists: Lists, split: Split) -> dict[str, Any]:
         return {"users": len(split.users), **describe_lists(lists, split.targets, **self._bootstrap)}

@@ -8,16 +8,17 @@ from typing import Any
 import polars as pl
 from rich.progress import Progress
 
-from isrf.bundle import FusionWeights, Manifest
+from isrf.bundle import FusionWeights, StoredRanker
 from isrf.errors import ConfigError
 from isrf.interest import IntArray
+from isrf.ranker import Ranker
 from offline.config import RunConfig
-from offline.evaluate.lists import FUSED, Fusions
+from offline.evaluate.lists import FUSED, Scorer, Scorers
 from offline.evaluate.measure import Measure
 from offline.evaluate.split import Split, load_split
-from offline.evaluate.weights import FUSION_WITHOUT_GENERATIVE
+from offline.evaluate.weights import FUSION_WITHOUT_GENERATIVE, RANKER_WITHOUT_GENERATIVE
 from offline.read_again import read_again, refuse_other_data
-from offline.release import open_release
+from offline.release import Release, open_release
 
 
 def evaluate_release(
@@ -55,7 +56,7 @@ def evaluate_release(
         refuse_other_data(ingested, manifest, data)
         asked = load_split(ingested, split)
         user_ids = pl.read_parquet(ingested / "users.parquet")["user_id"].to_list()
-    measure = Measure(recommender=release.recommender, fusions=fusions_of(manifest), config=config, progress=progress)
+    measure = Measure(recommender=release.recommender, scorers=scorers_of(release), config=config, progress=progress)
     lists = measure.lists(asked, split, include_seen=include_seen)
     if predictions is not None:
         write_predictions(predictions, asked, lists[FUSED], user_ids, release.item_ids)
@@ -68,10 +69,16 @@ def evaluate_release(
     }
 
 
-def fusions_of(manifest: Manifest) -> Fusions:
-    """Both fusions of a release; one made before the second was chosen is measured with its own weights."""
-    stored = manifest.evaluation.get(FUSION_WITHOUT_GENERATIVE)
-    return Fusions(manifest.fusion, FusionWeights.model_validate(stored) if stored else manifest.fusion)
+def scorers_of(release: Release) -> Scorers:
+    """Both scorers of a release; one made before the second was chosen is measured with its own."""
+    manifest = release.manifest
+    full = Scorer(manifest.fusion, release.ranker)
+    fusion = manifest.evaluation.get(FUSION_WITHOUT_GENERATIVE)
+    if fusion is None:
+        return Scorers(full, full)
+    stored = manifest.evaluation.get(RANKER_WITHOUT_GENERATIVE)
+    ranker = None if stored is None else Ranker.from_stored(StoredRanker.model_validate(stored))
+    return Scorers(full, Scorer(FusionWeights.model_validate(fusion), ranker))
 
 
 def write_predictions(

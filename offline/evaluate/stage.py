@@ -6,38 +6,44 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from isrf.bundle import FusionWeights, GroupSearch
+from isrf.bundle import RANKER_FILE, GroupSearch
 from isrf.fusion import DEFAULT_FUSION
+from isrf.ranker import Ranker
 from isrf.recommend import Recommender, RecommenderTables
 from isrf.trie import build_trie
 from offline.context import StageContext
 from offline.decoding import decoding_of
-from offline.evaluate.lists import FUSED
+from offline.evaluate.lists import FUSED, LOG_LINEAR, Scorer
 from offline.evaluate.measure import Measure
 from offline.evaluate.questions import full_ranking
 from offline.evaluate.split import load_split, sample_rows
-from offline.evaluate.weights import FUSION_WITHOUT_GENERATIVE, choose_fusions, join_lists
+from offline.evaluate.weights import FUSION_WITHOUT_GENERATIVE, RANKER_WITHOUT_GENERATIVE, choose_scorers, join_lists
 from offline.evidence import build_lists, load_lists, save_lists
 from offline.neighbours import load_user_index
 from offline.onnx_graphs import open_graph
 
-KEPT_LISTS = (FUSED, "dense", "generative")
+RANKER_SPEC = "ranker.json"
+KEPT_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")
 """Kept user by user, (R, LIST_LENGTH) int32 in the order of users, so that two runs can be compared in pairs."""
 
 
 def run(ctx: StageContext) -> None:
-    """Writes `evidence/`, `popularity.npy`, `fusion.json`, `evaluation.json` and the `test_*.npy` lists."""
+    """Writes `evidence/`, `popularity.npy`, `fusion.json`, `evaluation.json`, `test_*.npy` lists; a ranker that won."""
     config, out = ctx.config, ctx.out
     recommender = _recommender(ctx)
     if config.fit == "all":
-        fusion = config.fusion or DEFAULT_FUSION
+        taken_over = None if config.ranker is None else Ranker.from_stored(config.ranker)
+        served = Scorer(config.fusion or DEFAULT_FUSION, taken_over)
         evaluation: dict[str, Any] = {
             "protocol": "none: trained on all interactions, nothing held out",
             "evaluated_release_id": config.evaluated_release_id,
         }
     else:
-        fusion, evaluation = _choose_and_measure(recommender, ctx)
-    (out / "fusion.json").write_text(fusion.model_dump_json(indent=2))
+        served, evaluation = _choose_and_measure(recommender, ctx)
+    (out / "fusion.json").write_text(served.fusion.model_dump_json(indent=2))
+    if served.ranker is not None:
+        np.save(out / RANKER_FILE, served.ranker.values())
+        (out / RANKER_SPEC).write_text(served.ranker.spec.model_dump_json(indent=2))
     (out / "evaluation.json").write_text(json.dumps(evaluation, indent=2))
 
 
@@ -74,15 +80,15 @@ def _recommender(ctx: StageContext) -> Recommender:
     )
 
 
-def _choose_and_measure(recommender: Recommender, ctx: StageContext) -> tuple[FusionWeights, dict[str, Any]]:
+def _choose_and_measure(recommender: Recommender, ctx: StageContext) -> tuple[Scorer, dict[str, Any]]:
     config, ingest = ctx.config, ctx.inputs["ingest"]
     valid, test = load_split(ingest, "valid"), load_split(ingest, "test")
     tie_seed, num_items = config.ingest.shuffle_ties, len(recommender.tables.popularity)
     rows = sample_rows(valid, config.evaluate.validation_users, config.seed)
     asked = valid.rows(rows)
     question = full_ranking(asked, num_items, tie_seed=tie_seed)
-    chosen = choose_fusions(recommender, asked, question, without=config.evaluate.without, progress=ctx.progress)
-    measure = Measure(recommender=recommender, fusions=chosen.fusions, config=config, progress=ctx.progress)
+    chosen = choose_scorers(recommender, asked, question, config=config, progress=ctx.progress)
+    measure = Measure(recommender=recommender, scorers=chosen.scorers, config=config, progress=ctx.progress)
 
     others = np.setdiff1d(np.arange(len(valid.users)), rows)
     of_others = measure.lists(valid.rows(others), "valid") if len(others) else None
@@ -92,13 +98,15 @@ def _choose_and_measure(recommender: Recommender, ctx: StageContext) -> tuple[Fu
     }
     for name in KEPT_LISTS:
         np.save(ctx.out / f"test_{name}.npy", lists["test"][name].astype(np.int32))
+    second = chosen.scorers.without_generative
     evaluation: dict[str, Any] = {
         "protocol": question.protocol,
         "weights_chosen_on": chosen.report,
-        FUSION_WITHOUT_GENERATIVE: chosen.fusions.without_generative.model_dump(),
+        FUSION_WITHOUT_GENERATIVE: second.fusion.model_dump(),
+        RANKER_WITHOUT_GENERATIVE: None if second.ranker is None else second.ranker.stored().model_dump(),
     }
     for name, split in (("valid", valid), ("test", test)):
         evaluation[name] = measure.describe_ranking(lists[name], split) | measure.beside(
             split, name, num_users=config.evaluate.sampled_users
         )
-    return chosen.fusions.full, evaluation
+    return chosen.scorers.full, evaluation

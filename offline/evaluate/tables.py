@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from offline.evaluate.figures import CUTOFFS
-from offline.evaluate.lists import FUSED, WITHOUT_GENERATIVE
+from offline.evaluate.lists import FUSED, LOG_LINEAR, WITHOUT_GENERATIVE
 
 
 def evaluation_tables(result: dict[str, Any], *, split: str) -> Iterator[Table]:
@@ -22,7 +22,7 @@ def evaluation_tables(result: dict[str, Any], *, split: str) -> Iterator[Table]:
 
 
 def _lists(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {FUSED: result[FUSED], WITHOUT_GENERATIVE: result[WITHOUT_GENERATIVE], **result["channels"]}
+    return {**{name: result[name] for name in (FUSED, LOG_LINEAR, WITHOUT_GENERATIVE)}, **result["channels"]}
 
 
 def _metrics(result: dict[str, Any], title: str) -> Table:

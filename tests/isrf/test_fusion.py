@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from isrf.bundle import FusionWeights
-from isrf.evidence import NOTHING, Evidence
-from isrf.fusion import CHANNELS, DEFAULT_FUSION, EVIDENCE_CHANNELS, channel_order, choose_weights, fuse, gather
+from isrf.fusion import CHANNELS, DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates, channel_order, choose_weights, fuse
+from tests.isrf.candidate_sets import candidate_set
 
 
 def weights(**given: float) -> FusionWeights:
@@ -16,18 +16,13 @@ def weights(**given: float) -> FusionWeights:
     )
 
 
-def candidates():
-    return gather(
-        np.array([2, 5, 9]),
-        (np.array([9, -1]), np.array([-3.0, -np.inf], dtype=np.float32)),
+def candidates() -> Candidates:
+    return candidate_set(
+        [2, 5, 9],
+        beams={9: -3.0},
         dense=np.array([-1.0, -2.0, -4.0], dtype=np.float32),
         explicit=np.array([-2.0, -2.5, -2.25], dtype=np.float32),
-        evidence={
-            "group": Evidence(np.array([5, 7]), np.array([0.5, 0.5], dtype=np.float32)),
-            "transition": NOTHING,
-            "cooccurrence": NOTHING,
-            "content": NOTHING,
-        },
+        evidence={"group": {5: 0.5, 7: 0.5}},
     )
 
 
@@ -58,13 +53,7 @@ def test_the_source_is_the_channel_that_lifts_an_item_most() -> None:
 
 
 def test_no_candidates_give_an_empty_answer() -> None:
-    empty = gather(
-        np.zeros(0, np.int64),
-        (np.array([-1]), np.array([-np.inf], dtype=np.float32)),
-        dense=np.zeros(0, np.float32),
-        explicit=np.zeros(0, np.float32),
-        evidence=dict.fromkeys(EVIDENCE_CHANNELS, NOTHING),
-    )
+    empty = candidate_set([])
     assert fuse(empty, DEFAULT_FUSION).sources == []
 
 
@@ -80,15 +69,11 @@ def test_the_choice_finds_the_channel_that_knows() -> None:
     for _ in range(60):
         target = int(rng.integers(20))
         sample.append(
-            gather(
-                np.arange(20),
-                (np.array([-1]), np.array([-np.inf], dtype=np.float32)),
+            candidate_set(
+                range(20),
                 dense=rng.normal(size=20).astype(np.float32),
                 explicit=rng.normal(size=20).astype(np.float32),
-                evidence={
-                    **dict.fromkeys(EVIDENCE_CHANNELS, NOTHING),
-                    "content": Evidence(np.array([target]), np.ones(1, "f")),
-                },
+                evidence={"content": {target: 1.0}},
             )
         )
         targets.append(target)
@@ -108,3 +93,15 @@ def test_a_channel_that_is_done_without_gets_no_weight() -> None:
 def test_a_target_that_is_no_candidate_is_a_miss() -> None:
     choice = choose_weights([candidates()], np.array([4]), start=DEFAULT_FUSION)
     assert choice.ndcg_at_10 == 0.0
+
+
+def test_what_only_beams_brought_is_no_candidate_without_the_generative_path() -> None:
+    one = candidate_set([2, 9], beams={2: -1.0, 9: -3.0}, dense=np.array([-2.0, -1.0], "f"), beams_only=[9])
+    left = one.without_beams()
+    assert left.items.tolist() == [2]
+    assert not np.isfinite(left.values[:, 0]).any()
+    assert np.isfinite(one.values[:, 0]).all(), "the candidates themselves stay as they were"
+    by_dense = weights(dense=1.0)
+    assert choose_weights([one], np.array([9]), start=by_dense).ndcg_at_10 == 1.0
+    assert choose_weights([one], np.array([9]), start=by_dense, without_beams=True).ndcg_at_10 == 0.0
+    assert choose_weights([one], np.array([2]), start=by_dense, without_beams=True).ndcg_at_10 == 1.0

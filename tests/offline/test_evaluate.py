@@ -33,7 +33,12 @@ def test_figures_and_paired_differences_are_those_computed_by_hand() -> None:
     targets = np.array([7, 8, 9, 5])
     fused = lists_of([7], [1, 8], [1, 2], [*range(10, 16), 5])  # ranks 0, 1, none, 6
     weaker = lists_of([1, 7], [1, 8], [1, 2], [])  # ranks 1, 1, none, none
-    found = describe_lists({"fused": fused, "without_generative": weaker, "dense": weaker}, targets, samples=20, seed=0)
+    found = describe_lists(
+        {"fused": fused, "without_generative": weaker, "log_linear_fusion": weaker, "dense": weaker},
+        targets,
+        samples=20,
+        seed=0,
+    )
     assert found["fused"]["HR@5"] == 0.5
     assert found["fused"]["HR@10"] == 0.75
     assert found["fused"]["NDCG@5"] == pytest.approx((1 + 0.63093) / 4, abs=1e-5)
@@ -130,7 +135,7 @@ def test_an_evaluation_holds_every_protocol_of_both_splits(shop: Path) -> None:
         for figures in (part["fused"], part["without_generative"], *part["channels"].values()):
             assert {f"{m}@{k}" for m in ("HR", "NDCG") for k in (5, 10, 20)} <= figures.keys()
         assert set(part["channels"]) == set(CHANNELS)
-        assert set(part["fused_minus"]) == {"without_generative", *CHANNELS}
+        assert set(part["fused_minus"]) == {"without_generative", "log_linear_fusion", *CHANNELS}
         for slices in part["slices"].values():
             assert sum(figures["users"] for figures in slices.values()) == NUM_USERS
     assert found["test"]["seen_included"]["protocol"].endswith("seen items included")

@@ -1,0 +1,108 @@
+"""Fitting the learned ranker of `isrf.ranker`: softmax cross-entropy of the held-out item among the first candidates.
+
+It knows neither users nor splits: padded inputs in, the ranker's numbers out; equal seed and rows, equal numbers.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isrf.interest import IntArray
+from isrf.ranker import CONTEXT, FEATURES, HIDDEN, Scale
+
+EPOCHS = 12
+BATCH = 256
+LEARNING_RATE = 3e-3
+WEIGHT_DECAY = 1e-4
+
+
+class Samples(NamedTuple):
+    """Requests whose held-out item is among the first candidates, padded to `isrf.ranker.TOP` of them."""
+
+    base: NDArray[np.float32]  # (S, TOP) log-linear scores, best first, 0 where padded
+    features: NDArray[np.float32]  # (S, TOP, F)
+    context: NDArray[np.float32]  # (S, G)
+    counts: IntArray  # (S,) candidates that are there
+    places: IntArray  # (S,) of the held-out item
+
+    def rows(self, kept: IntArray) -> "Samples":
+        return Samples(self.base[kept], self.features[kept], self.context[kept], self.counts[kept], self.places[kept])
+
+    def real(self) -> NDArray[np.bool_]:
+        """(S, TOP) whether a candidate is there."""
+        there: NDArray[np.bool_] = np.arange(self.base.shape[1]) < self.counts[:, None]
+        return there
+
+
+class RankerNet(nn.Module):
+    """`isrf.ranker.Ranker.scores` in torch, over standardised inputs; a test holds the two equal."""
+
+    def __init__(self, hidden: int = HIDDEN) -> None:
+        super().__init__()
+        self.first = nn.Linear(len(FEATURES) + len(CONTEXT), hidden)
+        self.second = nn.Linear(hidden, hidden)
+        self.last = nn.Linear(hidden, 1)
+        self.base_weight = nn.Parameter(torch.ones(1))
+        nn.init.zeros_(self.last.weight)  # fitting begins at log-linear fusion
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, base: Tensor, features: Tensor, context: Tensor) -> Tensor:
+        """base (B, t), features (B, t, F), context (B, G) → scores (B, t)."""
+        own, shared = self.first.weight[:, : len(FEATURES)], self.first.weight[:, len(FEATURES) :]
+        first = features @ own.T + functional.linear(context, shared, self.first.bias)[:, None]
+        second = self.second(functional.gelu(first, approximate="tanh"))
+        learned = self.last(functional.gelu(second, approximate="tanh"))[..., 0]
+        scores: Tensor = self.base_weight * base + learned
+        return scores
+
+    def parts(self, features: Scale, context: Scale) -> dict[str, NDArray[np.float32]]:
+        """Its numbers by the names of `isrf.ranker.layout`."""
+        tensors = {
+            "first": self.first.weight.T,
+            "first_bias": self.first.bias,
+            "second": self.second.weight.T,
+            "second_bias": self.second.bias,
+            "last": self.last.weight[0],
+            "last_bias": self.last.bias,
+            "base_weight": self.base_weight,
+        }
+        return {
+            "feature_mean": features.mean,
+            "feature_deviation": features.deviation,
+            "context_mean": context.mean,
+            "context_deviation": context.deviation,
+            **{name: np.ascontiguousarray(tensor.detach().numpy()) for name, tensor in tensors.items()},
+        }
+
+
+def fit(samples: Samples, *, seed: int) -> dict[str, NDArray[np.float32]]:
+    """The parts of a ranker fitted on at least one sample."""
+    real = samples.real()
+    feature_scale, context_scale = Scale.of(samples.features[real]), Scale.of(samples.context)
+    base, places = torch.from_numpy(samples.base), torch.from_numpy(samples.places)
+    features = torch.from_numpy(feature_scale.apply(samples.features))
+    context = torch.from_numpy(context_scale.apply(samples.context))
+    padded = torch.from_numpy(~real)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = RankerNet()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    batches = math.ceil(len(places) / BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=EPOCHS * batches + 1)
+    order = torch.Generator().manual_seed(seed)
+    for _ in range(EPOCHS):
+        drawn = torch.randperm(len(places), generator=order)
+        for start in range(0, len(places), BATCH):
+            rows = drawn[start : start + BATCH]
+            scores = net(base[rows], features[rows], context[rows]).masked_fill(padded[rows], -torch.inf)
+            loss = functional.cross_entropy(scores, places[rows])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+    return net.parts(feature_scale, context_scale)

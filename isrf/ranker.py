@@ -1,0 +1,268 @@
+"""A learned ranker over the fused candidates: what log-linear weights cannot say, such as which channels go together.
+
+score = a · base + MLP(features of the candidate, context of the request), `base` the log-linear score; it orders the
+first `TOP` candidates by `base` and leaves the others behind them. One function makes the inputs, for fitting and for
+serving. NumPy alone: it is fitted by `isrf.nn.ranker` and chosen by `offline.evaluate.ranker`.
+"""
+
+import base64
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isrf.bundle import RANKER_FILE, FusionWeights, Manifest, RankerSpec, StoredRanker
+from isrf.errors import BundleError
+from isrf.evidence import ITEM_CHANNELS
+from isrf.fusion import CHANNELS, EVIDENCE_CHANNELS, LEARNED_CHANNELS, Candidates, Fused, Weighed, sources_of, weigh
+from isrf.interest import FloatArray, IntArray
+
+TOP = 150
+HIDDEN = 32
+FEATURES = (
+    *(f"log {name}" for name in CHANNELS),
+    "beam",
+    *(f"any {name}" for name in EVIDENCE_CHANNELS),
+    "popularity",
+    *(f"last {name}" for name in ITEM_CHANNELS),
+)
+CONTEXT = ("length", "last popularity", "best dense", *(f"best {name}" for name in EVIDENCE_CHANNELS))
+
+_EVIDENCE_FLOOR = np.float32(1e-5)
+_LAST_FLOOR = np.float32(1e-4)
+_BEST_FLOOR = np.float32(1e-3)
+_LARGEST_STEP = 1e-3  # a deviation below it is no measure of anything: the column counts as constant
+
+_Matrix: TypeAlias = NDArray[np.float32]
+
+
+def _names_of(channel: str) -> tuple[str, ...]:
+    own = (f"log {channel}", f"any {channel}", f"last {channel}")
+    return (*own, "beam") if channel == "generative" else own
+
+
+_COLUMNS = {c: [FEATURES.index(name) for name in _names_of(c) if name in FEATURES] for c in CHANNELS}
+"""Per channel the features that come from it."""
+_OF_CHANNEL = np.zeros((len(CHANNELS), len(FEATURES)), dtype=np.bool_)
+for _row, _name in enumerate(CHANNELS):
+    _OF_CHANNEL[_row, _COLUMNS[_name]] = True
+
+
+class Inputs(NamedTuple):
+    """What the ranker reads of one request."""
+
+    weighed: Weighed
+    features: _Matrix  # (c, len(FEATURES)), in the order of the candidates
+    context: _Matrix  # (len(CONTEXT),)
+
+
+def read_inputs(
+    candidates: Candidates, fusion: FusionWeights, *, popularity: FloatArray, without: Collection[str] = ()
+) -> Inputs:
+    """Features and context of one request with at least one candidate; both 0 for what comes from `without`."""
+    weighed, learned = weigh(candidates, fusion), len(LEARNED_CHANNELS)
+    evidence = candidates.values[:, learned:]
+    best = np.log(evidence.max(axis=0) + _BEST_FLOOR)
+    features = np.concatenate(
+        [
+            weighed.logs[:, :learned],
+            np.log(evidence + _EVIDENCE_FLOOR),
+            np.isfinite(candidates.values[:, :1]),
+            evidence > 0,
+            np.log1p(popularity[candidates.items])[:, None],
+            np.log(candidates.last_item + _LAST_FLOOR),
+        ],
+        axis=1,
+        dtype=np.float32,
+    )
+    facts = [np.log(candidates.history_length), np.log1p(candidates.last_popularity), candidates.values[:, 1].max()]
+    context = np.array([*facts, *best], dtype=np.float32)
+    for name in without:
+        features[:, _COLUMNS[name]] = 0
+        if f"best {name}" in CONTEXT:
+            context[CONTEXT.index(f"best {name}")] = 0
+    return Inputs(weighed, features, context)
+
+
+class Scale(NamedTuple):
+    """Mean and deviation of every column, so that each input is of the size of 1."""
+
+    mean: _Matrix
+    deviation: _Matrix
+
+    @classmethod
+    def of(cls, rows: _Matrix) -> "Scale":
+        """From (n, columns); a column that does not vary keeps its size."""
+        deviation = rows.std(axis=0, dtype=np.float64)
+        mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return cls(mean, np.where(deviation < _LARGEST_STEP, 1.0, deviation).astype(np.float32))
+
+    def apply(self, rows: _Matrix) -> _Matrix:
+        """(..., columns) → the same, standardised."""
+        return (rows - self.mean) / self.deviation
+
+
+def gelu(x: _Matrix) -> _Matrix:
+    """Hendrycks and Gimpel 2016, section 2: the tanh form."""
+    inner = x * x
+    inner *= x
+    inner *= np.float32(0.044715)
+    inner += x
+    inner *= np.float32(np.sqrt(2 / np.pi))
+    np.tanh(inner, out=inner)
+    inner += 1
+    inner *= x
+    inner *= np.float32(0.5)
+    return inner
+
+
+def layout(hidden: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the numbers in `RANKER_FILE`, in their order; layers as (inputs, outputs)."""
+    features, context = len(FEATURES), len(CONTEXT)
+    return {
+        "feature_mean": (features,),
+        "feature_deviation": (features,),
+        "context_mean": (context,),
+        "context_deviation": (context,),
+        "first": (features + context, hidden),
+        "first_bias": (hidden,),
+        "second": (hidden, hidden),
+        "second_bias": (hidden,),
+        "last": (hidden,),
+        "last_bias": (1,),
+        "base_weight": (1,),
+    }
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """A fitted ranker; threads may share it."""
+
+    spec: RankerSpec
+    parts: Mapping[str, _Matrix]  # by the names of `layout`
+
+    @classmethod
+    def of(cls, parts: Mapping[str, _Matrix], *, without: Collection[str], validation: dict[str, Any]) -> "Ranker":
+        """From the parts of `layout`."""
+        hidden = len(parts["first_bias"])
+        spec = RankerSpec(
+            features=FEATURES,
+            context=CONTEXT,
+            without=tuple(sorted(without)),
+            top=TOP,
+            hidden=hidden,
+            num_values=sum(parts[name].size for name in layout(hidden)),
+            validation=validation,
+        )
+        return cls(spec, parts)
+
+    @classmethod
+    def from_values(cls, spec: RankerSpec, values: NDArray[np.float32]) -> "Ranker":
+        """From the numbers of `RANKER_FILE`; `BundleError` (`bundle.ranker`) where this version reads others."""
+        shapes = layout(spec.hidden)
+        sizes = [int(np.prod(shape)) for shape in shapes.values()]
+        known = (spec.features, spec.context, len(values)) == (FEATURES, CONTEXT, sum(sizes))
+        if not (known and set(spec.without) <= set(CHANNELS) and np.isfinite(values).all()):
+            raise BundleError(
+                "bundle.ranker",
+                f"{RANKER_FILE} and the manifest describe a ranker that this version cannot read.",
+                fix="Publish the release again with this version.",
+            )
+        pieces = np.split(values, np.cumsum(sizes)[:-1])
+        return cls(spec, {name: piece.reshape(shapes[name]) for name, piece in zip(shapes, pieces, strict=True)})
+
+    @classmethod
+    def from_stored(cls, stored: StoredRanker) -> "Ranker":
+        return cls.from_values(stored.spec, np.frombuffer(base64.b64decode(stored.values), dtype="<f4"))
+
+    def values(self) -> NDArray[np.float32]:
+        """All numbers one after the other."""
+        return np.concatenate([self.parts[name].ravel() for name in layout(self.spec.hidden)], dtype=np.float32)
+
+    def stored(self) -> StoredRanker:
+        return StoredRanker(spec=self.spec, values=base64.b64encode(self.values().astype("<f4").tobytes()).decode())
+
+    def scores(self, base: FloatArray, features: _Matrix, context: _Matrix) -> FloatArray:
+        """(..., t) scores from base (..., t), features (..., t, F) and context (..., G), none of them standardised."""
+        scores: FloatArray = self.parts["base_weight"] * base + self.learned(features, context)
+        return scores
+
+    def learned(self, features: _Matrix, context: _Matrix) -> FloatArray:
+        """The MLP's part of `scores`, (..., t)."""
+        part = self.parts
+        first = part["first"]
+        shared = Scale(part["context_mean"], part["context_deviation"]).apply(context) @ first[len(FEATURES) :]
+        own = Scale(part["feature_mean"], part["feature_deviation"]).apply(features) @ first[: len(FEATURES)]
+        own += (shared + part["first_bias"])[..., None, :]
+        second = gelu(own) @ part["second"]
+        second += part["second_bias"]
+        learned: FloatArray = gelu(second) @ part["last"] + part["last_bias"]
+        return learned
+
+
+def ranker_of(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> Ranker | None:
+    """A release's ranker from its arrays by file name; None where it has none."""
+    return None if manifest.ranker is None else Ranker.from_values(manifest.ranker, arrays[RANKER_FILE])
+
+
+class _Ordered(NamedTuple):
+    inputs: Inputs
+    places: IntArray  # (c,) of the candidates, best first
+    scores: FloatArray  # (c,)
+
+
+def _order(candidates: Candidates, fusion: FusionWeights, ranker: Ranker, popularity: FloatArray) -> _Ordered:
+    inputs = read_inputs(candidates, fusion, popularity=popularity, without=ranker.spec.without)
+    order, base = inputs.weighed.order, inputs.weighed.scores
+    top, rest = order[: ranker.spec.top], order[ranker.spec.top :]
+    scores = ranker.scores(base[top], inputs.features[top], inputs.context)
+    best = np.argsort(-scores, kind="stable")  # ties as fusion had them
+    behind = base[rest]
+    if len(rest):
+        behind = behind + min(np.float32(0), scores.min() - behind[0])
+    return _Ordered(inputs, np.concatenate([top[best], rest]), np.concatenate([scores[best], behind]))
+
+
+def rerank(
+    candidates: Candidates, fusion: FusionWeights, ranker: Ranker, *, popularity: FloatArray, explained: int
+) -> Fused:
+    """Orders one request's candidates, and says of the first `explained` what each channel contributes.
+
+    By occlusion: how much of an item's score goes if all that comes from the channel — its log, its flag, its column
+    of the last item — is set to the mean over the candidates. Of a purely log-linear ranker that is what
+    `isrf.fusion.fuse` says.
+
+    Args:
+        candidates: of one request.
+        fusion: weights of the log-linear score.
+        ranker: fitted on that score.
+        popularity: (N,) training interactions of every item.
+        explained: how many of the first.
+    """
+    if not len(candidates.items):
+        return Fused(candidates.items, np.zeros(0, np.float32), np.zeros((0, len(CHANNELS)), np.float32), [])
+    ordered = _order(candidates, fusion, ranker, popularity)
+    contributions = _contributions(ordered, ranker, explained)
+    return Fused(candidates.items[ordered.places], ordered.scores, contributions, sources_of(contributions))
+
+
+def ranked_items(candidates: Candidates, fusion: FusionWeights, ranker: Ranker, *, popularity: FloatArray) -> IntArray:
+    """The items of `rerank` (c,), nothing explained."""
+    if not len(candidates.items):
+        return candidates.items
+    return candidates.items[_order(candidates, fusion, ranker, popularity).places]
+
+
+def _contributions(ordered: _Ordered, ranker: Ranker, explained: int) -> _Matrix:
+    inputs, places = ordered.inputs, ordered.places[:explained]
+    contributions = inputs.weighed.contributions(places)
+    learned = places[: ranker.spec.top]  # the others have nothing but their log-linear score
+    contributions[: len(learned)] *= ranker.parts["base_weight"]
+    features = inputs.features[learned]
+    occluded = np.where(_OF_CHANNEL[:, None, :], inputs.features.mean(axis=0), features)  # (channels, e, F)
+    variants = np.concatenate([features[None], occluded]).reshape(-1, features.shape[1])
+    scores = ranker.learned(variants, inputs.context).reshape(1 + len(CHANNELS), -1)
+    contributions[: len(learned)] += (scores[0] - scores[1:]).T
+    return contributions

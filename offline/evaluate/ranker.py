@@ -1,0 +1,123 @@
+"""Fits the learned ranker on validation users, and decides by cross-validation whether it may be served.
+
+It is served where the 95% interval of what it gains over log-linear fusion, user by user on users that it was not
+fitted on, lies above zero; a small shop's rarely does.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isrf.bundle import FusionWeights
+from isrf.fusion import Candidates
+from isrf.interest import FloatArray, IntArray
+from isrf.metrics import bootstrap_difference, ndcg
+from isrf.nn.ranker import Samples, fit
+from isrf.ranker import CONTEXT, FEATURES, TOP, Ranker, read_inputs
+
+FOLDS = 4
+MEASURED_FOLDS = 2
+"""Half of the users say enough of the gain for half of the time."""
+MIN_SAMPLES = 100
+"""Held-out items among the first candidates, below which nothing is fitted."""
+CUTOFF = 10
+_CHUNK = 512
+
+
+class Collected(NamedTuple):
+    samples: Samples
+    users: IntArray  # (S,) rows of the users asked, ascending
+    num_users: int  # asked
+
+
+def collect(
+    candidates: Iterable[Candidates],
+    targets: IntArray,
+    *,
+    fusion: FusionWeights,
+    popularity: FloatArray,
+    without: Collection[str],
+) -> Collected:
+    """What the ranker would read of every user whose held-out item is among the first candidates.
+
+    Args:
+        candidates: one per user.
+        targets: (R,) their held-out item rows.
+        fusion: whose score the ranker starts from.
+        popularity: (N,) training interactions of every item.
+        without: channels that it may not read.
+    """
+    users, places, base, features, context = [], [], [], [], []
+    for user, (one, target) in enumerate(zip(candidates, targets.tolist(), strict=True)):
+        if target not in one.items:
+            continue
+        inputs = read_inputs(one, fusion, popularity=popularity, without=without)
+        top = inputs.weighed.order[:TOP]
+        hit = np.flatnonzero(one.items[top] == target)
+        if len(hit):
+            users.append(user)
+            places.append(int(hit[0]))
+            base.append(inputs.weighed.scores[top])
+            features.append(inputs.features[top])
+            context.append(inputs.context)
+    counts = np.array([len(own) for own in base], dtype=np.int64)
+    samples = Samples(
+        np.zeros((len(users), TOP), np.float32),
+        np.zeros((len(users), TOP, len(FEATURES)), np.float32),
+        np.array(context, dtype=np.float32).reshape(-1, len(CONTEXT)),
+        counts,
+        np.array(places, dtype=np.int64),
+    )
+    for row, count in enumerate(counts.tolist()):
+        samples.base[row, :count] = base[row]
+        samples.features[row, :count] = features[row]
+    return Collected(samples, np.array(users, dtype=np.int64), len(targets))
+
+
+def choose_ranker(
+    collected: Collected, *, without: Collection[str], seed: int, bootstrap_samples: int
+) -> tuple[Ranker | None, dict[str, Any]]:
+    """The ranker fitted on all samples where it won on users that it was not fitted on, else None; and the figures."""
+    samples, users = collected.samples, collected.users
+    if len(users) < MIN_SAMPLES:
+        return None, {"served": False, "reason": f"fewer than {MIN_SAMPLES} held-out items among the first {TOP}"}
+    fold_of = np.random.default_rng(seed).permutation(collected.num_users) % FOLDS
+    with_ranker, fused = np.zeros(collected.num_users), np.zeros(collected.num_users)
+    fused[users] = _ndcg(samples.base, samples)
+    for fold in range(MEASURED_FOLDS):
+        held = np.flatnonzero(fold_of[users] == fold)
+        others = np.flatnonzero(fold_of[users] != fold)
+        ranker = Ranker.of(fit(samples.rows(others), seed=seed), without=without, validation={})
+        part = samples.rows(held)
+        with_ranker[users[held]] = _ndcg(_scores(ranker, part), part)
+    measured = fold_of < MEASURED_FOLDS
+    gain = bootstrap_difference(with_ranker[measured], fused[measured], samples=bootstrap_samples, seed=seed)
+    figures: dict[str, Any] = {
+        "users": int(measured.sum()),
+        "NDCG@10": round(float(with_ranker[measured].mean()), 5),
+        "NDCG@10_log_linear": round(float(fused[measured].mean()), 5),
+        "gain": round(gain.mean, 5),
+        "gain_95": [round(gain.low, 5), round(gain.high, 5)],
+    }
+    if gain.low <= 0:
+        return None, {"served": False, **figures}
+    return Ranker.of(fit(samples, seed=seed), without=without, validation=figures), {"served": True, **figures}
+
+
+def _scores(ranker: Ranker, samples: Samples) -> FloatArray:
+    """(S, TOP), a few requests at a time."""
+    parts = [
+        ranker.scores(*(column[start : start + _CHUNK] for column in samples[:3]))
+        for start in range(0, len(samples.places), _CHUNK)
+    ]
+    return np.concatenate(parts) if parts else samples.base
+
+
+def _ndcg(scores: FloatArray, samples: Samples) -> NDArray[np.float64]:
+    """NDCG@10 of every sample (S,); of equal scores the better base comes first."""
+    scores = np.where(samples.real(), scores, -np.inf)
+    own = np.take_along_axis(scores, samples.places[:, None], axis=1)
+    before = np.arange(scores.shape[1]) < samples.places[:, None]
+    return ndcg(((scores > own) | ((scores == own) & before)).sum(axis=1), CUTOFF)
