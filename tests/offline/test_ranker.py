@@ -17,16 +17,17 @@ from isrf.fusion import DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates
 from isrf.nn.ranker import fit
 from isrf.ranker import Ranker
 from isrf.recommend import RankRequest
-from offline.config import RunConfig
+from offline.config import RunConfig, build_config
 from offline.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOUT_GENERATIVE, Lists
 from offline.evaluate.measure import Measure
 from offline.evaluate.published import scorers_of
 from offline.evaluate.questions import direct, full_ranking
 from offline.evaluate.ranker import MIN_SAMPLES, Collected, choose_ranker, collect
 from offline.evaluate.split import Split, load_split
-from offline.release import open_release, read_manifest
+from offline.release import open_release, read_manifest, read_ranker
 from service.bundle_files import open_release as open_for_serving
 from tests.isrf.candidate_sets import candidate_set
+from tests.shops import TINY, run_stages, write_shop
 
 POPULARITY = np.ones(30, dtype=np.float32)
 
@@ -163,3 +164,24 @@ def test_a_ranker_of_other_features_is_refused(ranked: Path, tmp_path: Path, ope
     with pytest.raises(BundleError) as error:
         opened(folder)  # type: ignore[operator]
     assert error.value.code == "bundle.ranker"
+
+
+def test_a_run_on_everything_takes_the_ranker_over_from_the_evaluated_one(tmp_path: Path) -> None:
+    events = [(f"u{user}", f"i{(user + place) % 12}", 10 * place) for user in range(30) for place in range(4)]
+    data = write_shop(tmp_path / "shop", events, [{"item_id": f"i{row}", "title": f"Cup {row}"} for row in range(12)])
+    ranker = Ranker.of(fit(collected(200, noise=True).samples, seed=0), without=(), validation={"gain": 0.01})
+    config = build_config("demo", None, (*TINY, "fit=all")).model_copy(update={"ranker": ranker.stored()})
+    folder = run_stages("export", data, tmp_path / "releases", config)["export"]
+    opened = open_release(folder)
+    assert opened.manifest.ranker == ranker.spec
+    assert opened.ranker is not None
+    assert np.array_equal(opened.ranker.values(), ranker.values())
+    taken = read_ranker(folder, opened.manifest)
+    assert taken is not None
+    assert taken.stored() == ranker.stored()
+    assert RunConfig.model_validate(opened.manifest.config).ranker == ranker.stored()
+
+
+def test_a_setting_switches_it_off() -> None:
+    assert build_config("demo").evaluate.ranker
+    assert not build_config("demo", None, ("evaluate.ranker=false",)).evaluate.ranker
