@@ -291,6 +291,15 @@ def resident_bytes(service: ServiceProcess) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def test_what_is_no_http_is_a_problem_too(service: Guarded) -> None:
+    with socket.create_connection(("127.0.0.1", service.port)) as caller:
+        caller.settimeout(20)
+        caller.sendall(b"GET /popular\x00 HTTP/9.9\r\n\r\n")
+        head, body = b"".join(iter(lambda: caller.recv(65536), b"")).split(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert json.loads(body)["code"] == "http.malformed"
+
+
 def test_a_large_head_is_a_problem(service: Guarded) -> None:
     answer = service.call("GET", "/popular", service.keys["read"], headers={"x-large": "x" * 70_000})
     assert (answer.status_code, answer.json()["code"]) == (431, "request.head_too_large")
