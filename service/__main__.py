@@ -2,14 +2,13 @@
 
 `python -m service keys …` manages API keys (`service.doors.command`).
 
-Ends with 0 after SIGTERM or SIGINT, 2 for a setting that cannot work, 3 if release or state cannot be opened.
+Ends with 0 after SIGTERM or SIGINT once it has drained, 1 if a second one did not let it, 2 for a setting that cannot
+work, 3 if release or state cannot be opened.
 """
 
 import argparse
-import asyncio
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from uvicorn.supervisors.multiprocess import Multiprocess, Process
+from uvicorn.config import STARTUP_FAILURE
 
 from isrf.errors import BundleError, ConfigError, IsrfError
 from service.app import create_app
@@ -25,12 +24,12 @@ from service.bundle_files import find_release, read_manifest
 from service.doors.command import main as keys_command
 from service.doors.keys import read_keys
 from service.doors.wire import BoundedHttp
+from service.draining import DrainingWorkers, LoneServer
 from service.logs import configure_logs
 from service.observe import Metrics
 from service.settings import Settings, load_settings
 
 GRACE_S = 30
-DOOR_S = 0.3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,8 +104,11 @@ def _serve(settings: Settings) -> int:
         _serve_metrics(settings, Metrics())
         config = uvicorn.Config("service.app:from_environment", factory=True, **options)
         listening = config.bind_socket()
-        DrainingWorkers(config, sockets=[listening]).run()
-    return 0
+        workers = DrainingWorkers(config, sockets=[listening])
+        workers.run()
+    if any(worker.exitcode == STARTUP_FAILURE for worker in workers.processes):
+        return 3
+    return 1 if workers.cut_short else 0
 
 
 def _serve_metrics(settings: Settings, metrics: Metrics) -> None:
@@ -123,49 +125,19 @@ def _serve_metrics(settings: Settings, metrics: Metrics) -> None:
 def _serve_alone(settings: Settings, options: dict[str, Any]) -> int:
     app = create_app(settings)
     _serve_metrics(settings, app.state.metrics)
+    server = LoneServer(uvicorn.Config(app, **options))
     try:
-        DrainingServer(uvicorn.Config(app, **options)).run()
+        server.run()
     except KeyboardInterrupt:
-        return 0
+        return 1 if server.force_exit else 0
     except SystemExit as ended:
+        if server.force_exit:
+            return 1
         error = getattr(app.state, "start_error", None)
         if error is not None:
             return _refused(error, 3)
         return ended.code if isinstance(ended.code, int) else 3
     return 0
-
-
-class DrainingServer(uvicorn.Server):
-    """Closes the door first and the connections a moment later.
-
-    uvicorn closes connections that it has accepted and not yet read from, so their callers would get no answer.
-    """
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        await asyncio.sleep(DOOR_S)
-        await super().shutdown(sockets)
-
-
-class DrainingWorker(Process):
-    """A worker whose server drains."""
-
-    @property
-    def server(self) -> uvicorn.Server:
-        if self._server is None:
-            self._server = DrainingServer(config=self.config)
-        return self._server
-
-
-class DrainingWorkers(Multiprocess):
-    """uvicorn's supervisor with workers that drain (one that replaces a dead worker is uvicorn's own)."""
-
-    def init_processes(self) -> None:
-        for _ in range(self.processes_num):
-            worker = DrainingWorker(self.config, self.sockets)
-            worker.start()
-            self.processes.append(worker)
 
 
 def _refused(error: IsrfError, code: int) -> int:

@@ -6,29 +6,25 @@ uvicorn --factory service.app:from_environment      (or, with the command line's
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
 
 import structlog
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from isrf.errors import IsrfError
-from service.bundle_files import open_release
-from service.collect import collect_later
 from service.cpus import available_cpus
-from service.crowd_feed import CrowdFeed
 from service.doors.doorkeeper import Doorkeeper
 from service.doors.keys import KeyRing
 from service.doors.rate import RateLimiter
-from service.engine import Engine
 from service.logs import configure_logs
 from service.middleware import RequestMiddleware
 from service.observe import Metrics
 from service.problems import install_problem_handlers
-from service.recommendations import Recommendations
-from service.routes import interactions, probes, recommend, users
-from service.routes.dependencies import Service
+from service.releases import Releases
+from service.routes import admin, interactions, probes, recommend, users
+from service.routes.dependencies import Running
 from service.routes.parameters import only_known_parameters
+from service.serving import Parts
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.events import EventReader, EventRules
@@ -53,7 +49,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             if traces is not None:
                 stack.push_async_callback(asyncio.to_thread, traces.close)
             try:
-                app.state.service = await _open(chosen, metrics, stack)
+                app.state.running = await _open(chosen, metrics, stack)
                 limiter.share(chosen)
                 stack.push_async_callback(limiter.close)
             except IsrfError as error:
@@ -87,7 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(RequestMiddleware, metrics=metrics, traces=traces, max_body_bytes=chosen.max_body_bytes)
     app.state.metrics = metrics
     install_problem_handlers(app, metrics)
-    for routes in (recommend, interactions, users, probes):
+    for routes in (recommend, interactions, users, probes, admin):
         app.include_router(routes.router)
     return app
 
@@ -99,37 +95,22 @@ def from_environment() -> FastAPI:
     return create_app(settings)
 
 
-async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Service:
+async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Running:
     # The store first: a second process on one state folder is refused before it spends seconds on a release.
     store = await open_store(settings)
     stack.push_async_callback(store.close)
-    release = await asyncio.to_thread(open_release, settings.releases_dir)
     threads = settings.inference_threads or max(1, available_cpus() // settings.workers)
-    engine = Engine(release, num_threads=threads, metrics=metrics)
-    stack.callback(engine.close)
-    await asyncio.to_thread(engine.warm_up)
     rules = EventRules(settings.exclude_events)
-    recommendations = Recommendations(engine, store, metrics, rules=rules, group_ttl_s=settings.group_ttl_s)
-    stack.push_async_callback(recommendations.close)
-    crowd_feed = CrowdFeed(engine, store, rules=rules, epoch_s=settings.crowd_epoch_s)
-    stack.push_async_callback(crowd_feed.close)
-    await crowd_feed.start()
-    collecting = asyncio.create_task(collect_later(store, release, rules))
-    stack.push_async_callback(_end, collecting)
-    manifest = release.manifest
-    metrics.release.labels(manifest.release_id, manifest.preset, manifest.encoder, manifest.reasoner).set(1)
-    metrics.release_created.set(datetime.fromisoformat(manifest.created_at).timestamp())
-    metrics.learned_until.set(release.learned_until)
-    _log.info("ready", release_id=manifest.release_id, store=store.kind, threads=threads)
-    return Service(
-        recommendations=recommendations,
+    parts = Parts(
         store=store,
-        events=EventReader(rules, release.catalogue.knows),
-        crowd_feed=crowd_feed,
         metrics=metrics,
+        rules=rules,
+        num_threads=threads,
+        group_ttl_s=settings.group_ttl_s,
+        crowd_epoch_s=settings.crowd_epoch_s,
     )
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
+    releases = Releases(settings.releases_dir, parts, experiment=settings.experiment, watch_s=settings.watch_releases_s)
+    stack.push_async_callback(releases.close)
+    await releases.start()
+    _log.info("ready", release_id=releases.current.release_id, store=store.kind, threads=threads)
+    return Running(releases=releases, store=store, events=EventReader(rules, releases.knows), metrics=metrics)

@@ -19,7 +19,8 @@ from service.state.store import Store
 PAGE = 200
 PAUSE_S = 0.02
 GRACE_S = 600.0
-"""After a release was opened: meanwhile other replicas may serve the one before, which has not learned as much."""
+"""After a release was opened: meanwhile other replicas may serve the one before, which has not learned as much, and
+this one may be told to go back to it."""
 CLAIM_S = 3600
 
 _log = structlog.get_logger("service")
@@ -44,9 +45,9 @@ async def collect_learned(store: Store, release: Release, rules: EventRules) -> 
     return count
 
 
-async def collect_later(store: Store, release: Release, rules: EventRules) -> None:
-    """Collects once the replicas of a Redis have had time to open the release."""
-    await asyncio.sleep(0 if store.kind == "embedded" else GRACE_S)
+async def collect_later(store: Store, release: Release, rules: EventRules, grace_s: float) -> None:
+    """Collects once everybody has had time to open the release."""
+    await asyncio.sleep(grace_s)
     await collect_learned(store, release, rules)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import structlog
 
 from isrf.errors import IsrfError
+from isrf.ids import UserIndex
 from isrf.stream import NUM_BUCKETS, bucket_of
 from service.bundle_files import Release
 from service.crowd import Newcomer, gather, read_newcomers
@@ -32,9 +33,19 @@ _log = structlog.get_logger("service")
 
 
 class CrowdFeed:
-    """One per app."""
+    """One per release."""
 
-    def __init__(self, engine: Engine, store: Store, *, rules: EventRules, epoch_s: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        *,
+        rules: EventRules,
+        epoch_s: float,
+        before: "CrowdFeed | None" = None,
+    ) -> None:
+        """`before` is the feed of another release: who is known there to be erased is so here, store or no store."""
+        self._before = before
         self._engine, self._store, self._rules, self._epoch_s = engine, store, rules, epoch_s
         self._recent: Recent = nobody()
         self._seen: list[bytes | None] = [None] * len(self._recent)
@@ -46,6 +57,12 @@ class CrowdFeed:
 
     async def start(self) -> None:
         """Looks once, if that can be done soon, and then every epoch until `close`."""
+        before, self._before = self._before, None
+        if before is not None:
+            release = self._engine.release
+            async with self._looking:
+                gone = await asyncio.to_thread(before.gone_from, release)
+                await self._gather(release, self._engine.crowd.erased | gone)
         self._task = asyncio.create_task(self._run())
         first = asyncio.create_task(self.look())
         with contextlib.suppress(TimeoutError):
@@ -75,6 +92,12 @@ class CrowdFeed:
             self._known.pop(user_id, None)
             erased = self._engine.crowd.erased | ({row} if row >= 0 else frozenset())
             await self._gather(release, erased)
+
+    def gone_from(self, release: Release) -> frozenset[int]:
+        """Rows of another release's users of whom this feed knows that they were erased."""
+        ids, crowd = self._engine.release.users.ids, self._engine.crowd
+        named = (release.users.row(ids.external(UserIndex(row))) for row in crowd.erased)
+        return _rows(release, self._erased[0]) | {row for row in named if row >= 0}
 
     async def _run(self) -> None:
         while True:

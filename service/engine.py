@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Engine:
-    """One per process."""
+    """One per release."""
 
     def __init__(self, release: Release, *, num_threads: int, metrics: Metrics) -> None:
         self.release = release

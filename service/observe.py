@@ -63,7 +63,7 @@ class Metrics:
             registry=registry,
         )
         self.answers = Counter(
-            "isrf_answers", "Recommendation answers by what they rest on.", ("source",), registry=registry
+            "isrf_answers", "Recommendation answers by what they rest on.", ("source", "release_id"), registry=registry
         )
         self.short_answers = Counter(
             "isrf_short_answers", "Answers with fewer items than asked for.", registry=registry
@@ -83,6 +83,25 @@ class Metrics:
             ("operation",),
             registry=registry,
         )
+        self.release_events = Counter(
+            "isrf_release_events",
+            "Accepted interactions of the users that a release answers; bought, history, disliked or removed.",
+            ("release_id", "effect"),
+            registry=registry,
+        )
+        self.release_requests = Histogram(
+            "isrf_release_request_seconds",
+            "Time that a request held a release.",
+            ("release_id",),
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self.reloads = Counter(
+            "isrf_reloads",
+            "Switches to another release, and refusals by code.",
+            ("result", "code"),
+            registry=registry,
+        )
         self.problems = Counter("isrf_problems", "Problem answers by code.", ("code",), registry=registry)
         self.store_up = Gauge(
             "isrf_store_up",
@@ -93,7 +112,7 @@ class Metrics:
         )
         self.release = Gauge(
             "isrf_release_info",
-            "1 for the release that is served.",
+            "1 for a release that is served, 0 for one that was.",
             ("release_id", "preset", "encoder", "reasoner"),
             registry=registry,
             multiprocess_mode="livemax",

@@ -56,7 +56,7 @@ STATUS_OF_CLASS: tuple[tuple[type[IsrfError], int], ...] = (
     (RequestError, 422),
     (AccessError, 403),
     (StoreError, 503),
-    (BundleError, 503),
+    (BundleError, 409),
     (ConfigError, 500),
     (DataError, 500),
     (StageError, 500),

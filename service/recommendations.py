@@ -76,7 +76,7 @@ class Answer:
 
 
 class Recommendations:
-    """One per app; remembers who computes, or has just computed, a user's interests, so that nobody does it twice.
+    """One per release; remembers who computes, or has just computed, a user's interests, so that nobody does it twice.
 
     A finished computation is kept for a while: a request may have read the store just before the result came there.
     """
@@ -238,7 +238,7 @@ class Recommendations:
             if not items:
                 self._metrics.empty_answers.labels(source).inc()
             warnings.append(_warning("fewer_items", f"Only {len(items)} items are allowed."))
-        self._metrics.answers.labels(source).inc()
+        self._metrics.answers.labels(source, self.release.manifest.release_id).inc()
         for channel, count in Counter(item.source for item in items).items():
             self._metrics.items.labels(channel).inc(count)
         return Answer(
@@ -257,7 +257,7 @@ class Recommendations:
         warnings = [] if len(items) == wanted.n else [_warning("fewer_items", f"Only {len(items)} items are allowed.")]
         if wanted.category is not None and not self.release.catalogue.has_category(wanted.category):
             warnings.append(_warning("unknown_category", "No item of the release is in this category."))
-        self._metrics.answers.labels("popular").inc()
+        self._metrics.answers.labels("popular", self.release.manifest.release_id).inc()
         return Answer(items=items, source="popular", crowd=self._engine.crowd, warnings=warnings)
 
 

@@ -128,3 +128,10 @@ class Readiness(BaseModel):
     status: Literal["ready", "degraded"]
     release_id: str
     store: Literal["ok", "unavailable"]
+
+
+class Reloaded(BaseModel):
+    status: Literal["switched", "unchanged"]
+    release_id: str = Field(description="What is served now.")
+    previous_release_id: str
+    seconds: float = Field(description="What it took, requests having been answered all along.")

@@ -14,6 +14,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from isrf.errors import ConfigError
+from service.experiment import Experiment, read_experiment
 from service.doors.keys import checked_rate
 
 SECRETS = {"REDIS_URL": "redis_url", "ISRF_ERASURE_KEY": "erasure_key"}
@@ -30,6 +31,11 @@ class Settings(BaseSettings):
     bind_host: str = "127.0.0.1"
     bind_port: Annotated[int, Field(ge=0, le=65535)] = 8000
     workers: Annotated[int, Field(ge=1, le=256)] = 1
+
+    watch_releases_s: Annotated[float, Field(ge=0, le=3600)] = 5.0
+    """How often `current` is looked at for another release; 0 for only when `POST /admin/reload` asks."""
+    experiment: Annotated[Experiment | None, NoDecode] = None
+    """`release_id:10%`: a second release beside `current`, and the share of the users that it answers."""
 
     redis_url: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("redis_url", "REDIS_URL", "ISRF_REDIS_URL")
@@ -83,6 +89,11 @@ class Settings(BaseSettings):
     @classmethod
     def _rate(cls, value: str) -> str:
         return checked_rate(value) if value else value
+
+    @field_validator("experiment", mode="before")
+    @classmethod
+    def _experiment(cls, value: Any) -> Any:
+        return (read_experiment(value) if value.strip() else None) if isinstance(value, str) else value
 
     @field_validator("redis_url", "api_keys_file", "erasure_key", mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 """What routes are handed: the running service, a checked user_id, and how an answer leaves."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
@@ -10,12 +11,12 @@ from fastapi import Depends, Path, Query, Request, Response
 
 from isrf.errors import RequestError
 from service.catalogue import Catalogue
-from service.crowd_feed import CrowdFeed
 from service.explain import reasons
 from service.identifiers import ID_SCHEMA, id_problem
 from service.observe import Metrics
 from service.problems import Problem
 from service.recommendations import Answer, Recommendations, Wanted
+from service.releases import Releases
 from service.schemas import MAX_EXCLUDED, MAX_N
 from service.state.events import EventReader
 from service.state.store import Store
@@ -38,19 +39,46 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Service:
+class Running:
     """Everything that lives as long as the app does."""
 
-    recommendations: Recommendations
+    releases: Releases
     store: Store
     events: EventReader
-    crowd_feed: CrowdFeed
     metrics: Metrics
 
 
-async def running_service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
+@dataclass(frozen=True, kw_only=True)
+class Service(Running):
+    """What a request works with: its release stays the same from start to end."""
+
+    recommendations: Recommendations
+
+
+async def running(request: Request) -> Running:
+    """Without a release of its own: for probes, and for those who would wait for themselves."""
+    found: Running = request.app.state.running
+    return found
+
+
+RunningDep = Annotated[Running, Depends(running)]
+
+
+async def leased_service(request: Request, app: RunningDep) -> AsyncIterator[Service]:
+    """The release of the path's user, if there is one, else the current."""
+    began = time.perf_counter()
+    with app.releases.lease(request.path_params.get("user_id")) as serving:
+        yield Service(
+            releases=app.releases,
+            store=app.store,
+            events=app.events,
+            metrics=app.metrics,
+            recommendations=serving.recommendations,
+        )
+    app.metrics.release_requests.labels(serving.release_id).observe(time.perf_counter() - began)
+
+
+ServiceDep = Annotated[Service, Depends(leased_service)]
 
 
 async def checked_user_id(request: Request, user_id: Annotated[str, Path(json_schema_extra=ID_SCHEMA)]) -> str:
@@ -69,7 +97,7 @@ async def checked_user_id(request: Request, user_id: Annotated[str, Path(json_sc
 
 
 async def wanted_by_query(
-    request: Request,
+    service: ServiceDep,
     n: Annotated[int, Query(ge=1, le=MAX_N, description="How many items are wanted.")] = 10,
     category: Annotated[str | None, Query(max_length=512)] = None,
     exclude: Annotated[
@@ -78,14 +106,12 @@ async def wanted_by_query(
     include_seen: Annotated[bool, Query(description="Recommend bought items too; disliked ones never.")] = False,
     explain: Annotated[bool, Query(description="Add the reasons.")] = False,
 ) -> Wanted:
-    service = await running_service(request)
     excluded = _split(exclude, service.recommendations.release.catalogue)
     if len(excluded) > MAX_EXCLUDED:
         raise RequestError("request.invalid", f"exclude names {len(excluded)} items, {MAX_EXCLUDED} are allowed.")
     return Wanted(n=n, category=category, exclude=excluded, include_seen=include_seen, explain=explain)
 
 
-ServiceDep = Annotated[Service, Depends(running_service)]
 UserIdDep = Annotated[str, Depends(checked_user_id)]
 WantedDep = Annotated[Wanted, Depends(wanted_by_query)]
 

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request, Response
 
 from isrf.errors import StoreError
 from service.doors.caller import WRITE
-from service.routes.dependencies import PROBLEMS, ServiceDep, json_response
+from service.routes.dependencies import PROBLEMS, RunningDep, json_response
 from service.schemas import InteractionsAnswer, InteractionsRequest
-from service.state.events import Event, Refusal
+from service.state.events import EFFECTS, Event, Refusal
 from service.state.store import Outcome
 
 router = APIRouter(tags=["interactions"], dependencies=[WRITE])
@@ -17,7 +17,7 @@ _NOT_NOW = Refusal("store_unavailable", "state could not take this event now; se
 
 
 @router.post("/interactions", response_model=InteractionsAnswer, responses=PROBLEMS)
-async def post_interactions(request: Request, body: InteractionsRequest, service: ServiceDep) -> Response:
+async def post_interactions(request: Request, body: InteractionsRequest, service: RunningDep) -> Response:
     """Takes up to 1,000 events and answers for each: accepted, duplicate, or refused with a reason.
 
     Sending the same event again is safe if it has an `event_id` or a `timestamp`.
@@ -34,6 +34,9 @@ async def post_interactions(request: Request, body: InteractionsRequest, service
     counts = {"accepted": 0, "duplicate": 0, "refused": 0}
     for one in read:
         result = _answer(one, next(outcomes)) if isinstance(one, Event) else _refused(one)
+        if isinstance(one, Event) and result["status"] == "accepted":
+            release_id = service.releases.of(one.user_id).release_id
+            service.metrics.release_events.labels(release_id, EFFECTS[one.effect]).inc()
         counts[result["status"]] += 1
         service.metrics.events.labels(result["status"], result.get("reason", "")).inc()
         results.append(result)

@@ -6,7 +6,7 @@ from fastapi.responses import PlainTextResponse
 from isrf.errors import StoreError
 from service.doors.caller import ADMIN
 from service.observe import CONTENT_TYPE
-from service.routes.dependencies import PROBLEMS, ServiceDep, json_response
+from service.routes.dependencies import PROBLEMS, RunningDep, json_response
 from service.schemas import Readiness
 
 router = APIRouter(tags=["probes"])
@@ -19,7 +19,7 @@ async def livez() -> dict[str, str]:
 
 
 @router.get("/readyz", response_model=Readiness)
-async def readyz(service: ServiceDep) -> Response:
+async def readyz(service: RunningDep) -> Response:
     """200 as long as recommendations can be answered; `degraded` while user state cannot be read and written.
 
     Taking a degraded replica out of rotation would turn worse answers into none.
@@ -33,7 +33,7 @@ async def readyz(service: ServiceDep) -> Response:
     return json_response(
         {
             "status": "ready" if store == "ok" else "degraded",
-            "release_id": service.recommendations.release.manifest.release_id,
+            "release_id": service.releases.current.release_id,
             "store": store,
         }
     )
@@ -48,6 +48,6 @@ async def readyz(service: ServiceDep) -> Response:
         200: {"description": "The metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
     },
 )
-async def metrics(service: ServiceDep) -> Response:
+async def metrics(service: RunningDep) -> Response:
     """Prometheus text format."""
     return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)

@@ -51,5 +51,5 @@ async def erase_user(user_id: UserIdDep, service: ServiceDep) -> Response:
     """Erases everything about a user, what the release knows of their history included. New events start afresh."""
     await service.store.erase(user_id)
     # Here at once; every other replica learns it in the next epoch.
-    await service.crowd_feed.forget(user_id)
+    await service.releases.forget(user_id)
     return Response(status_code=204)

@@ -20,6 +20,7 @@ from isrf.order import PURCHASE
 from service.identifiers import MAX_ID_BYTES, id_problem
 
 Effect = Literal["B", "H", "D", "R"]
+EFFECTS: dict[Effect, str] = {"B": "bought", "H": "history", "D": "disliked", "R": "removed"}
 MAX_EVENT_TYPE = 64  # bytes: what the offline job reads
 MAX_AHEAD_S = 86_400.0
 """How far a timestamp may lie in the future: clocks and time zones err by hours, not by days."""

@@ -13,6 +13,7 @@ import pytest
 
 from isrf.errors import BundleError
 from service.bundle_files import find_release, open_release
+from tests.service.releases import change_manifest, seal
 
 
 @pytest.fixture
@@ -21,24 +22,6 @@ def folder(demo_release: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "release"
     shutil.copytree((demo_release / "current").resolve(), copy)
     return copy
-
-
-def change_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    change(manifest)
-    path.write_text(json.dumps(manifest))
-
-
-def seal(folder: Path) -> None:
-    """Makes the manifest's hashes true again: what is left must be found by looking inside."""
-
-    def change(manifest: dict[str, Any]) -> None:
-        for name, entry in manifest["files"].items():
-            content = (folder / name).read_bytes()
-            entry |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-
-    change_manifest(folder, change)
 
 
 def refusal(folder: Path) -> BundleError:

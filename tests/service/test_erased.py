@@ -9,7 +9,9 @@ import httpx
 import polars as pl
 import pytest
 
+from tests.service.releases import point, two_releases
 from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, wait_until
+from tests.service.told import reload, served
 
 
 def another_release(demo_release: Path, folder: Path) -> Path:
@@ -75,6 +77,35 @@ def test_erased_on_one_replica_is_erased_on_all(demo_release: Path, own_redis: R
     finally:
         for replica in replicas:
             replica.stop()
+
+
+def test_an_erased_user_stays_erased_on_every_replica_over_a_reload(
+    demo_release: Path, tmp_path: Path, own_redis: RedisServer
+) -> None:
+    releases = two_releases(demo_release / "current", tmp_path / "releases")
+    environment = {"REDIS_URL": own_redis.url, "ISRF_CROWD_EPOCH_S": "1", "ISRF_WATCH_RELEASES_S": "0"}
+    user_id = shopper_of(releases)
+    replicas = [ServiceProcess(releases, tmp_path / str(k), **environment).start() for k in range(2)]
+
+    def known() -> set[tuple[bool, int]]:
+        bodies = [httpx.get(f"{one.url}/users/{user_id}", timeout=PATIENCE_S).json() for one in replicas]
+        return {(body["known"], len(body["history"])) for body in bodies}
+
+    try:
+        assert httpx.delete(f"{replicas[0].url}/users/{user_id}").status_code == 204
+        assert known() == {(False, 0)}
+        point(releases, "r-b")
+        assert [reload(one).status_code for one in replicas] == [200, 200]
+        assert known() == {(False, 0)}
+        own_redis.kill()
+        point(releases, "r-a")
+        # Nobody can be asked now, and it is still known here.
+        assert [reload(one).status_code for one in replicas] == [200, 200]
+        assert known() == {(False, 0)}
+        assert {served(one) for one in replicas} == {"r-a"}
+    finally:
+        for one in replicas:
+            one.kill()
 
 
 def items(service: ServiceProcess) -> list[str]:

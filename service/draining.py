@@ -1,0 +1,83 @@
+"""uvicorn's server and supervisor, ending without dropping a request: the first signal drains, a second one ends."""
+
+import asyncio
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
+
+DOOR_S = 0.3
+_POLL_S = 0.1
+_CLOSE = (b"connection", b"close")
+
+
+class DrainingServer(uvicorn.Server):
+    """Closes the door first and the connections a moment later.
+
+    uvicorn closes connections that it has accepted and not yet read from, so their callers would get no answer.
+    Meanwhile every answer says that its connection ends, so that nobody sends the next request into a closed one.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(DOOR_S)
+        await super().shutdown(sockets)
+
+
+class LoneServer(DrainingServer):
+    """The server of a process without workers: a second signal of either kind ends it.
+
+    A worker must not take two for an end: from a terminal it gets the interrupt and its supervisor's signal as well.
+    """
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
+
+
+class DrainingWorker(Process):
+    """A worker whose server drains."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        if self._server is None:
+            self._server = DrainingServer(config=self.config)
+        return self._server
+
+
+class DrainingWorkers(Multiprocess):
+    """uvicorn's supervisor with workers that drain (one that replaces a dead worker is uvicorn's own)."""
+
+    cut_short = False
+
+    def init_processes(self) -> None:
+        for _ in range(self.processes_num):
+            worker = DrainingWorker(self.config, self.sockets)
+            worker.start()
+            self.processes.append(worker)
+
+    def handle_int(self) -> None:
+        self._told(signal.SIGINT)
+
+    def handle_term(self) -> None:
+        self._told(signal.SIGTERM)
+
+    def _told(self, sent: signal.Signals) -> None:
+        self.cut_short = self.should_exit.is_set()
+        if sent == signal.SIGINT:
+            super().handle_int()
+        else:
+            super().handle_term()
+
+    def join_all(self) -> None:
+        for worker in self.processes:
+            while worker.process.is_alive():
+                worker.process.join(_POLL_S)
+                self.handle_signals()
+                if self.cut_short:
+                    worker.process.kill()

@@ -1,0 +1,199 @@
+"""Which releases are served, and how one takes the other's place: no request is dropped, and none sees two of them.
+
+`current` is looked at every few seconds on every worker of every replica, and at once where an operator asks for it.
+What it points to is opened beside what is served, verified, its goldens replayed; then requests to come are answered
+from it, those under way end on the old one, and the old one is freed. What cannot be served is refused, and nothing
+changes. Going back is pointing `current` back.
+"""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from isrf.errors import BundleError, IsrfError
+from service.bundle_files import open_release
+from service.collect import GRACE_S
+from service.experiment import Experiment
+from service.serving import Identity, Parts, Serving, identify
+
+REFUSED_AGAIN_S = 60.0
+"""A release that was refused is not opened again before: it may be large, and somebody has to mend it first."""
+
+_log = structlog.get_logger("service")
+
+
+class Switched(NamedTuple):
+    """What a look at `current` came to; the same release before and after where nothing changed."""
+
+    before: str
+    after: str
+    seconds: float
+
+
+class Releases:
+    """One per app."""
+
+    def __init__(self, folder: Path, parts: Parts, *, experiment: Experiment | None = None, watch_s: float = 0) -> None:
+        """`watch_s` is how often `current` is looked at, 0 for only when asked."""
+        self._folder, self._parts, self._experiment, self._watch_s = folder, parts, experiment, watch_s
+        self._current: Serving | None = None
+        self._trial: Serving | None = None  # the experiment's; may be the current one
+        self._open: set[Serving] = set()  # those on their way in and out too
+        self._switching = asyncio.Lock()
+        self._refused: tuple[Identity | None, float] | None = None
+        self._closing = False
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def current(self) -> Serving:
+        assert self._current is not None, "not started"
+        return self._current
+
+    async def start(self) -> None:
+        """Opens what is to be served; `BundleError` where that cannot be."""
+        self._current = serving = await self._opened(await asyncio.to_thread(identify, self._folder))
+        serving.tell_age()
+        if self._experiment is None:
+            # One process on its state: nobody else serves an older release.
+            serving.collect(0 if self._parts.store.kind == "embedded" else GRACE_S)
+        else:
+            identity = await asyncio.to_thread(identify, self._folder / self._experiment.release_id)
+            self._trial = serving if identity == serving.identity else await self._opened(identity)
+        if self._watch_s:
+            self._watching = asyncio.create_task(self._watch())
+
+    def of(self, user_id: str | None) -> Serving:
+        """What answers a user; None is nobody in particular, who takes part in no experiment."""
+        experiment, trial = self._experiment, self._trial
+        if trial is not None and experiment is not None and user_id is not None and experiment.holds(user_id):
+            return trial
+        return self.current
+
+    @contextmanager
+    def lease(self, user_id: str | None) -> Iterator[Serving]:
+        """What answers a user, to be held from the request's start to its end."""
+        with self.of(user_id).lease() as serving:
+            yield serving
+
+    def knows(self, item_id: str) -> bool:
+        """Whether the item is one that a caller can have been shown."""
+        return any(one.release.catalogue.knows(item_id) for one in self._open)
+
+    async def forget(self, user_id: str) -> None:
+        """Takes a user who was just erased out of every crowd of this replica at once."""
+        for one in tuple(self._open):
+            await one.crowd_feed.forget(user_id)
+
+    async def reload(self) -> Switched:
+        """Serves what `current` points to now, if that is another release than before.
+
+        Raises:
+            BundleError: it cannot be served; what was served still is.
+        """
+        async with self._switching:
+            began, before, wanted = time.monotonic(), self.current, None
+            try:
+                wanted = await asyncio.to_thread(identify, self._folder)
+                if wanted != before.identity:
+                    await self._switch(wanted)
+            except Exception as error:
+                # Whatever is wrong with it, it is not served.
+                self._refuse(wanted, error)
+                raise
+            self._refused = None
+            seconds = time.monotonic() - began
+        if self.current is not before:
+            self._parts.metrics.reloads.labels("switched", "").inc()
+            _log.info(
+                "release_switched",
+                release_id=self.current.release_id,
+                before=before.release_id,
+                seconds=round(seconds, 2),
+            )
+        return Switched(before.release_id, self.current.release_id, seconds)
+
+    async def close(self) -> None:
+        self._closing = True
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+        for one in (self._current, self._trial):
+            self._retire(one)
+        while self._retiring:
+            await asyncio.wait(self._retiring)
+
+    async def _switch(self, identity: Identity) -> None:
+        if self._retiring:
+            # Never more than one release that nobody asks any more.
+            await asyncio.wait(self._retiring)
+        before, trial = self.current, self._trial
+        if trial is not None and trial.identity == identity:
+            self._current = trial
+        else:
+            self._current = await self._opened(identity, before)
+        self.current.tell_age()
+        if before is not trial:
+            self._retire(before)
+
+    async def _opened(self, identity: Identity, before: Serving | None = None) -> Serving:
+        """An open release, ready for its first request."""
+        release = await asyncio.to_thread(open_release, identity.folder)
+        serving = Serving(release, identity, self._parts, before=before)
+        # From now on it hears of erasures.
+        self._open.add(serving)
+        try:
+            await serving.start()
+        except BaseException:
+            self._retire(serving)
+            raise
+        return serving
+
+    def _retire(self, serving: Serving | None) -> None:
+        if serving is not None and serving in self._open:
+            task = asyncio.create_task(self._end(serving))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    async def _end(self, serving: Serving) -> None:
+        await serving.close()
+        self._open.discard(serving)
+        if self._experiment is None and not self._closing:
+            # Later than requests that still read what the old one has not learned.
+            self.current.collect(GRACE_S)
+
+    def _refuse(self, wanted: Identity | None, error: Exception) -> None:
+        self._refused = (wanted, time.monotonic() + REFUSED_AGAIN_S)
+        code = error.code if isinstance(error, IsrfError) else "internal"
+        self._parts.metrics.reloads.labels("refused", code).inc()
+        if isinstance(error, BundleError):
+            _log.error("release_refused", code=code, message=error.message, fix=error.fix)
+        else:
+            _log.error("release_refused", code=code, exc_info=error)
+
+    async def _watch(self) -> None:
+        # Workers of one machine do not all open a release at the same moment.
+        await asyncio.sleep(self._watch_s * (os.getpid() % 8) / 8)
+        while True:
+            await asyncio.sleep(self._watch_s)
+            wanted = await asyncio.to_thread(self._look)
+            if wanted == self.current.identity or self._was_refused(wanted):
+                continue
+            with contextlib.suppress(Exception):  # told by `_refuse`; the next release may be better
+                await self.reload()
+
+    def _look(self) -> Identity | None:
+        try:
+            return identify(self._folder)
+        except BundleError:
+            return None
+
+    def _was_refused(self, wanted: Identity | None) -> bool:
+        return self._refused is not None and self._refused[0] == wanted and time.monotonic() < self._refused[1]

@@ -1,0 +1,24 @@
+"""What an operator tells the service."""
+
+from fastapi import APIRouter, Response
+
+from service.routes.dependencies import PROBLEMS, RunningDep, json_response
+from service.schemas import Reloaded
+
+router = APIRouter(prefix="/admin", tags=["admin"])
+
+_PROBLEMS = {**PROBLEMS, 409: {**PROBLEMS[422], "description": "It cannot be served; what was served still is."}}
+
+
+@router.post("/reload", response_model=Reloaded, responses=_PROBLEMS)
+async def reload(service: RunningDep) -> Response:
+    """Serves what `current` points to now. Other workers and replicas see for themselves within seconds."""
+    switched = await service.releases.reload()
+    return json_response(
+        {
+            "status": "unchanged" if switched.before == switched.after else "switched",
+            "release_id": switched.after,
+            "previous_release_id": switched.before,
+            "seconds": round(switched.seconds, 3),
+        }
+    )

@@ -1,0 +1,130 @@
+"""One open release and all that answers from it, from the first look at the crowd to the last request.
+
+A request leases it and has one release, one engine and one catalogue from start to end, whatever is served meanwhile.
+It knows no other release; `service.releases` does.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from isrf.bundle import MANIFEST_FILE
+from isrf.errors import BundleError
+from service.bundle_files import Release, find_release
+from service.collect import collect_later
+from service.crowd_feed import CrowdFeed
+from service.engine import Engine
+from service.observe import Metrics
+from service.recommendations import Recommendations
+from service.state.events import EventRules
+from service.state.store import Store
+
+
+class Identity(NamedTuple):
+    """A release as it lies there: another folder, or another manifest in it, is another one."""
+
+    folder: Path
+    digest: str
+
+
+def identify(releases: Path) -> Identity:
+    """Of what `releases` serves; `BundleError` where it serves nothing."""
+    folder = find_release(releases)
+    path = folder / MANIFEST_FILE
+    try:
+        return Identity(folder, hashlib.sha256(path.read_bytes()).hexdigest())
+    except OSError as error:
+        raise BundleError(
+            "bundle.unreadable", f"{path} cannot be read: {error}.", fix="Check its permissions and the disk."
+        ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What every release is served with."""
+
+    store: Store
+    metrics: Metrics
+    rules: EventRules
+    num_threads: int
+    group_ttl_s: int
+    crowd_epoch_s: float
+
+
+class Serving:
+    """A release that is served, was served until a moment ago, or is about to be."""
+
+    def __init__(self, release: Release, identity: Identity, parts: Parts, *, before: "Serving | None" = None) -> None:
+        """`before` is what was served until now: those it knows to be erased are gone here from the first request."""
+        self.release, self.identity = release, identity
+        self._parts = parts
+        self._engine = Engine(release, num_threads=parts.num_threads, metrics=parts.metrics)
+        self.recommendations = Recommendations(
+            self._engine, parts.store, parts.metrics, rules=parts.rules, group_ttl_s=parts.group_ttl_s
+        )
+        self.crowd_feed: CrowdFeed = CrowdFeed(
+            self._engine,
+            parts.store,
+            rules=parts.rules,
+            epoch_s=parts.crowd_epoch_s,
+            before=None if before is None else before.crowd_feed,
+        )
+        self._collecting: asyncio.Task[None] | None = None
+        self._leases = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def release_id(self) -> str:
+        return self.release.manifest.release_id
+
+    async def start(self) -> None:
+        """Ready for the first request: warm, and among the people of today."""
+        await asyncio.to_thread(self._engine.warm_up)
+        await self.crowd_feed.start()
+        self._tell(1)
+
+    def collect(self, grace_s: float) -> None:
+        """What this release has learned is collected from state after `grace_s`."""
+        if self._collecting is None:
+            parts = self._parts
+            self._collecting = asyncio.create_task(collect_later(parts.store, self.release, parts.rules, grace_s))
+
+    @contextmanager
+    def lease(self) -> Iterator["Serving"]:
+        """Held by a request from its start to its end."""
+        self._leases += 1
+        self._idle.clear()
+        try:
+            yield self
+        finally:
+            self._leases -= 1
+            if self._leases == 0:
+                self._idle.set()
+
+    async def close(self) -> None:
+        """Waits for the requests that hold it, and for what they still write."""
+        await self._idle.wait()
+        if self._collecting is not None:
+            self._collecting.cancel()
+            await asyncio.wait([self._collecting])
+        await self.crowd_feed.close()
+        await self.recommendations.close()
+        await asyncio.to_thread(self._engine.close)
+        self._tell(0)
+
+    def tell_age(self) -> None:
+        """That this is the release that everybody but an experiment's users is answered from."""
+        metrics = self._parts.metrics
+        metrics.release_created.set(datetime.fromisoformat(self.release.manifest.created_at).timestamp())
+        metrics.learned_until.set(self.release.learned_until)
+
+    def _tell(self, value: int) -> None:
+        manifest = self.release.manifest
+        labels = (manifest.release_id, manifest.preset, manifest.encoder, manifest.reasoner)
+        self._parts.metrics.release.labels(*labels).set(value)
