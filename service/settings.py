@@ -14,8 +14,8 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from isrf.errors import ConfigError
-from service.experiment import Experiment, read_experiment
 from service.doors.keys import checked_rate
+from service.experiment import Experiment, read_experiment
 
 SECRETS = {"REDIS_URL": "redis_url", "ISRF_ERASURE_KEY": "erasure_key"}
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")

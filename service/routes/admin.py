@@ -2,10 +2,11 @@
 
 from fastapi import APIRouter, Response
 
+from service.doors.caller import ADMIN
 from service.routes.dependencies import PROBLEMS, RunningDep, json_response
 from service.schemas import Reloaded
 
-router = APIRouter(prefix="/admin", tags=["admin"])
+router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[ADMIN])
 
 _PROBLEMS = {**PROBLEMS, 409: {**PROBLEMS[422], "description": "It cannot be served; what was served still is."}}
 
