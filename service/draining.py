@@ -24,6 +24,8 @@ class DrainingServer(uvicorn.Server):
         self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
         for server in self.servers:
             server.close()
+        for one in sockets or ():
+            one.close()
         await asyncio.sleep(DOOR_S)
         await super().shutdown(sockets)
 
@@ -73,6 +75,12 @@ class DrainingWorkers(Multiprocess):
             super().handle_int()
         else:
             super().handle_term()
+
+    def terminate_all(self) -> None:
+        super().terminate_all()
+        # The port is closed when nobody holds it any more; callers would wait in it for a worker that never comes.
+        for one in self.sockets:
+            one.close()
 
     def join_all(self) -> None:
         for worker in self.processes:

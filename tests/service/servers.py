@@ -144,10 +144,13 @@ class SlowProxy:
 
     def __init__(self, port: int) -> None:
         self.delay_s = 0.0
+        self.waiting = 0
+        """Pieces that are being held back."""
         self._to = port
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self._open: list[socket.socket] = []
+        self._closed = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -168,7 +171,9 @@ class SlowProxy:
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         try:
             while data := source.recv(65536):
-                time.sleep(self.delay_s)
+                self.waiting += 1
+                self._closed.wait(self.delay_s)
+                self.waiting -= 1
                 target.sendall(data)
         except OSError:
             pass
@@ -178,6 +183,7 @@ class SlowProxy:
                     end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        self._closed.set()
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         for end in (self._listening, *self._open):
@@ -237,6 +243,10 @@ class ServiceProcess:
             return httpx.get(f"{self.url}/readyz", timeout=10).status_code == 200
         except httpx.TransportError:
             return False
+
+    def is_listening(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def exit_code(self) -> int | None:
         return None if self.process is None else self.process.poll()
