@@ -159,7 +159,8 @@ def test_a_release_that_is_not_sound_is_refused_and_the_old_one_answers(
     source = releases / "r-a"
 
     def answers() -> list[Any]:
-        return [httpx.get(f"{service.url}/recommend/{user}").json()["items"] for user in users]
+        with httpx.Client(base_url=service.url, timeout=PATIENCE_S) as http:
+            return [http.get(f"/recommend/{user}").json()["items"] for user in users]
 
     before = answers()
     for k, (damage, code) in enumerate(DAMAGES):
@@ -230,11 +231,9 @@ def test_every_worker_and_every_replica_sees_for_itself(
 
         def all_new() -> bool:
             # A connection of its own per request: either worker may answer it.
-            bodies = [
-                httpx.get(f"{process.url}/recommend/{user_id}", timeout=PATIENCE_S).json()
-                for process in processes
-                for _ in range(8)
-            ]
+            each = httpx.Limits(max_keepalive_connections=0)
+            with httpx.Client(timeout=PATIENCE_S, limits=each) as http:
+                bodies = [http.get(f"{p.url}/recommend/{user_id}").json() for p in processes for _ in range(8)]
             return all(body["meta"]["release_id"] == "r-b" for body in bodies)
 
         wait_until(all_new, what="all workers")
