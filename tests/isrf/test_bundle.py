@@ -43,7 +43,7 @@ def manifest(**changes: object) -> Manifest:
 def arrays() -> dict[str, np.ndarray]:
     sizes = {"N": 5, "U": 3, "D": 4, "L": 2, "F": 6, "E": 2, "G": 2}
     made = {
-        name: np.zeros([sizes[s] for s in spec.shape if s], dtype=spec.dtype)
+        name: np.zeros([sizes[s] if s else 3 for s in spec.shape], dtype=spec.dtype)
         for name, spec in ARRAYS.items()
         if not name.startswith("evidence/")
     }
