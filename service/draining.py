@@ -1,6 +1,7 @@
 """uvicorn's server and supervisor, ending without dropping a request: the first signal drains, a second one ends."""
 
 import asyncio
+import multiprocessing
 import signal
 import socket
 from types import FrameType
@@ -10,6 +11,8 @@ from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 DOOR_S = 0.3
 _POLL_S = 0.1
+_TICKS = 10
+"""Ten a second."""
 _CLOSE = (b"connection", b"close")
 
 
@@ -19,6 +22,13 @@ class DrainingServer(uvicorn.Server):
     uvicorn closes connections that it has accepted and not yet read from, so their callers would get no answer.
     Meanwhile every answer says that its connection ends, so that nobody sends the next request into a closed one.
     """
+
+    async def on_tick(self, counter: int) -> bool:
+        supervisor = multiprocessing.parent_process()
+        if counter % _TICKS == 0 and supervisor is not None and not supervisor.is_alive():
+            # Killed: nobody would ever tell this worker to end, and it would hold the port.
+            self.should_exit = True
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]

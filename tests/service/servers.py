@@ -230,7 +230,9 @@ class ServiceProcess:
 
     def start(self) -> "ServiceProcess":
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(self.command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                self.command, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
         try:
             wait_until(self.is_ready, what="the service", alive=lambda: self.exit_code() is None)
         except AssertionError:
@@ -257,8 +259,9 @@ class ServiceProcess:
         return self.process.wait(timeout=PATIENCE_S)
 
     def kill(self) -> None:
+        """Its workers with it."""
         if self.process is not None and self.process.poll() is None:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)
         if self.process is not None:
             self.process.wait()
 

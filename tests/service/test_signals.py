@@ -1,5 +1,7 @@
 """The first signal drains, a second one ends: callers who are being answered are, whatever connection they came on."""
 
+import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -104,3 +106,19 @@ def test_a_second_signal_ends_what_would_take_long(
     service.process.send_signal(second)
     assert service.process.wait(timeout=20) == 1
     writing.join()
+
+
+def test_workers_end_with_a_supervisor_that_was_killed(
+    demo_release: Path, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    service = ServiceProcess(demo_release, tmp_path / "service", "--workers", "2", REDIS_URL=redis_server.url).start()
+    # One that is still opening the release would hear of it afterwards only.
+    wait_until(lambda: service.log.count('"event": "ready"') == 2, what="the second worker")
+    assert service.process is not None
+    service.process.kill()
+    service.process.wait()
+    try:
+        wait_until(lambda: not service.is_listening(), what="the workers' end")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(service.process.pid, signal.SIGKILL)
