@@ -212,7 +212,7 @@ def test_only_named_origins_may_read_answers(service: Guarded, demo_release: Pat
 def counted(
     request: pytest.FixtureRequest, demo_release: Path, tmp_path: Path, redis_server: RedisServer
 ) -> Iterator[list[Guarded]]:
-    """One service, or two replicas over one Redis, and a key that may call 20 times a day (a minute could end in between)."""
+    """One service, or two replicas over one Redis, and a key that may call 20 times a day (a minute may end midway)."""
     environment = {}
     if request.param != "embedded":
         server = redis_server if request.param == "redis" else request.getfixturevalue("redis_cluster")
