@@ -1,0 +1,54 @@
+"""Calls the recommendation service as a shop should: bounded in time, tried again where that is safe, typed.
+
+    from isrf_client import Client
+
+    with Client("http://127.0.0.1:8000", api_key=None) as isrf:
+        answer = isrf.recommend("shopper-0393", n=5, explain=True)
+        isrf.interactions([{"user_id": "shopper-0393", "item_id": answer["items"][0]["item_id"], "event": "view"}])
+
+`AsyncClient` has the same methods, awaited. It needs httpx and nothing of the service.
+"""
+
+from isrf_client.answers import (
+    Event,
+    EventAnswer,
+    InteractionsAnswer,
+    Interests,
+    ListOptions,
+    Meta,
+    PopularItems,
+    Reason,
+    Recommendations,
+    RecommendedItem,
+    UserAnswer,
+    Warned,
+    Words,
+)
+from isrf_client.asynchronous import AsyncClient
+from isrf_client.attempts import READS, WRITES, Patience
+from isrf_client.errors import ClientError, NoAnswerError, ProblemError
+from isrf_client.synchronous import Client
+
+__all__ = [
+    "READS",
+    "WRITES",
+    "AsyncClient",
+    "Client",
+    "ClientError",
+    "Event",
+    "EventAnswer",
+    "InteractionsAnswer",
+    "Interests",
+    "ListOptions",
+    "Meta",
+    "NoAnswerError",
+    "Patience",
+    "PopularItems",
+    "ProblemError",
+    "Reason",
+    "Recommendations",
+    "RecommendedItem",
+    "UserAnswer",
+    "Warned",
+    "Words",
+]

@@ -1,0 +1,104 @@
+"""What the service takes and answers, as its OpenAPI document says it; the JSON itself, typed.
+
+Fields that a newer service adds are there at run time, only their types are missing here.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NotRequired, TypedDict
+
+
+class ListOptions(TypedDict, total=False):
+    """What may be asked of a list."""
+
+    n: int
+    category: str
+    exclude: Sequence[str]
+    include_seen: bool
+    explain: bool
+
+
+class Event(TypedDict):
+    """One interaction. Give a `timestamp` (Unix seconds) where an event may wait before it is sent."""
+
+    user_id: str
+    item_id: str
+    event: NotRequired[str]
+    timestamp: NotRequired[float]
+    event_id: NotRequired[str]
+
+
+class Reason(TypedDict):
+    """Evidence for an item."""
+
+    channel: str
+    items: NotRequired[list[str]]
+    similar_users: NotRequired[int]
+
+
+class RecommendedItem(TypedDict):
+    item_id: str
+    rank: int
+    score: float
+    source: str
+    reasons: NotRequired[list[Reason]]
+
+
+class Meta(TypedDict):
+    release_id: str
+    source: str
+    request_id: str
+    user_version: NotRequired[str]
+
+
+class Warned(TypedDict):
+    code: str
+    message: str
+
+
+class PopularItems(TypedDict):
+    items: list[RecommendedItem]
+    meta: Meta
+    warnings: list[Warned]
+
+
+class Recommendations(PopularItems):
+    user_id: str | None
+
+
+class EventAnswer(TypedDict):
+    """`duplicate` is what a second try says of an event whose first was accepted and not answered."""
+
+    status: Literal["accepted", "duplicate", "refused"]
+    event_id: NotRequired[str]
+    reason: NotRequired[str]
+    detail: NotRequired[str]
+
+
+class InteractionsAnswer(TypedDict):
+    results: list[EventAnswer]
+    accepted: int
+    duplicates: int
+    refused: int
+
+
+class Words(TypedDict):
+    words: str
+    items: int
+
+
+class Interests(TypedDict):
+    explicit: list[Words]
+    group: list[Words]
+    similar_users: int
+
+
+class UserAnswer(TypedDict):
+    user_id: str
+    known: bool
+    version: str
+    history: list[str]
+    timestamps: list[float | None]
+    excluded: list[str]
+    interests: Interests
+    meta: Meta
+    warnings: list[Warned]

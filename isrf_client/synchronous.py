@@ -1,0 +1,78 @@
+"""The client for code that waits. One may be shared by threads."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self, Unpack
+
+import httpx
+
+from isrf_client.answers import Event, InteractionsAnswer, ListOptions, PopularItems, Recommendations, UserAnswer
+from isrf_client.attempts import READS, WRITES, AnswerT, Patience, Pause, Steps, Try
+from isrf_client.calls import Calls
+from isrf_client.connection import checked_url, headers_for, request_of
+
+
+class Client:
+    """Every method raises `ClientError`: `ProblemError` with the service's code, or `NoAnswerError`."""
+
+    def __init__(
+        self, base_url: str, *, api_key: str | None = None, reads: Patience = READS, writes: Patience = WRITES
+    ) -> None:
+        self._base_url = checked_url(base_url)
+        self._http = httpx.Client(headers=headers_for(api_key))
+        self._calls = Calls(reads=reads, writes=writes, clock=time.monotonic)
+
+    def recommend(self, user_id: str, **options: Unpack[ListOptions]) -> Recommendations:
+        """Items for a user; popular ones for a user nobody knows."""
+        return self._run(self._calls.recommend(user_id, options))
+
+    def recommend_session(self, history: Sequence[str], **options: Unpack[ListOptions]) -> Recommendations:
+        """Items for an anonymous session, from the item_ids it holds, oldest first."""
+        return self._run(self._calls.recommend_session(history, options))
+
+    def popular(self, **options: Unpack[ListOptions]) -> PopularItems:
+        return self._run(self._calls.popular(options))
+
+    def user(self, user_id: str) -> UserAnswer:
+        """What the service knows of a user, and their interests in words."""
+        return self._run(self._calls.user(user_id))
+
+    def interactions(self, events: Sequence[Event]) -> InteractionsAnswer:
+        """Posts events, however many; returns when each is accepted, a duplicate, or refused with a reason."""
+        return self._run(self._calls.interactions(events))
+
+    def erase(self, user_id: str) -> None:
+        """Erases everything about a user."""
+        return self._run(self._calls.erase(user_id))
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, steps: Steps[AnswerT]) -> AnswerT:
+        outcome = None
+        try:
+            while True:
+                step = steps.send(outcome)
+                if isinstance(step, Pause):
+                    time.sleep(step.seconds)
+                    outcome = None
+                else:
+                    outcome = self._try(step)
+        except StopIteration as done:
+            answer: AnswerT = done.value
+            return answer
+
+    def _try(self, step: Try) -> httpx.Response | httpx.TransportError:
+        try:
+            return self._http.request(**request_of(step, self._base_url))
+        except httpx.TransportError as error:
+            return error

@@ -1,0 +1,275 @@
+"""Both clients against a real service."""
+
+import asyncio
+import inspect
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+import isrf_client
+from isrf_client import AsyncClient, Client, ClientError, NoAnswerError, Patience, ProblemError, answers
+from service.app import create_app
+from service.settings import Settings
+from tests.service.releases import shopper_of
+from tests.service.servers import PATIENCE_S, ServiceProcess, free_port
+from tests.service.test_doors import Guarded
+
+PATIENT = Patience(timeout_s=PATIENCE_S, tries=1, deadline_s=PATIENCE_S)
+INSISTENT = Patience(timeout_s=PATIENCE_S, tries=1000, deadline_s=PATIENCE_S)
+ROOT = Path(isrf_client.__file__).parent
+
+
+class Both:
+    """One of the two clients, called alike."""
+
+    def __init__(self, kind: type[Client] | type[AsyncClient], **options: Any) -> None:
+        self._kind, self._options = kind, {"reads": PATIENT, "writes": INSISTENT} | options
+
+    def __call__(self, url: str, method: str, *arguments: Any, **options: Any) -> Any:
+        if self._kind is Client:
+            with Client(url, **self._options) as client:
+                return getattr(client, method)(*arguments, **options)
+
+        async def ask() -> Any:
+            async with AsyncClient(url, **self._options) as client:
+                return await getattr(client, method)(*arguments, **options)
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture(params=[Client, AsyncClient])
+def call(request: pytest.FixtureRequest) -> Both:
+    return Both(request.param)
+
+
+@pytest.fixture(scope="module")
+def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    process = ServiceProcess(demo_release, tmp_path_factory.mktemp("called")).start()
+    yield process
+    process.kill()
+
+
+@pytest.fixture(scope="module")
+def shopper(demo_release: Path) -> str:
+    return shopper_of(demo_release / "current")
+
+
+def item_ids(answer: Any) -> list[str]:
+    return [item["item_id"] for item in answer["items"]]
+
+
+def test_a_shops_calls(call: Both, service: ServiceProcess, shopper: str) -> None:
+    first = item_ids(call(service.url, "recommend", shopper, n=5, explain=True, include_seen=False))
+    assert len(first) == 5
+    without = call(service.url, "recommend", shopper, n=5, exclude=first[:2])
+    assert not set(item_ids(without)) & set(first[:2])
+    answer = call(service.url, "recommend_session", call(service.url, "user", shopper)["history"], n=3)
+    assert (answer["meta"]["source"], len(answer["items"])) == ("session", 3)
+    assert len(call(service.url, "popular", n=7)["items"]) == 7
+
+
+@pytest.mark.parametrize("user_id", ["a/b", "..", "../popular", ".", "a b?n=1#x", "ü%2F%", "–,", "x" * 512])
+def test_any_user_is_known_by_one_event_and_gone_when_erased(call: Both, service: ServiceProcess, user_id: str) -> None:
+    (item_id,) = item_ids(call(service.url, "popular", n=1))
+    posted = call(service.url, "interactions", [{"user_id": user_id, "item_id": item_id, "event": "view"}])
+    assert posted["accepted"] == 1
+    told = call(service.url, "user", user_id)
+    assert (told["user_id"], told["history"]) == (user_id, [item_id])
+    assert call(service.url, "recommend", user_id, n=1)["user_id"] == user_id
+    assert call(service.url, "erase", user_id) is None
+    assert call(service.url, "user", user_id)["known"] is False
+
+
+def test_a_refusal_is_an_exception_with_the_services_code(call: Both, service: ServiceProcess) -> None:
+    with pytest.raises(ProblemError) as caught:
+        call(service.url, "recommend", "ann", n=0)
+    assert (caught.value.code, caught.value.status) == ("request.invalid", 422)
+    assert caught.value.request_id
+    with pytest.raises(ProblemError) as unknown:
+        call(service.url, "popular", **{"include-seen": True})
+    assert unknown.value.code == "request.unknown_parameter"
+    assert "Known here" in unknown.value.fix
+
+
+def test_nobody_there_is_an_exception_too(call: Both) -> None:
+    with pytest.raises(NoAnswerError) as caught:
+        call(f"http://127.0.0.1:{free_port()}", "popular")
+    assert caught.value.code == "client.unreachable"
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_service_that_is_silent_is_given_up(kind: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hasty = Patience(timeout_s=0.05, tries=2, deadline_s=PATIENCE_S)
+        with pytest.raises(NoAnswerError) as caught:
+            Both(kind, reads=hasty)(f"http://127.0.0.1:{silent.getsockname()[1]}", "popular")
+    assert caught.value.code == "client.timeout"
+
+
+class LosingProxy:
+    """Passes requests on to a service, and loses as many of its answers as it is told to."""
+
+    def __init__(self, port: int, *, losses: int) -> None:
+        self.losses, self._to = losses, port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            with client, socket.create_connection(("127.0.0.1", self._to)) as server:
+                threading.Thread(target=_pump, args=(client, server), daemon=True).start()
+                answer = server.recv(65536)
+                if self.losses and answer:
+                    self.losses -= 1
+                    # Closing alone ends nothing while the other thread reads.
+                    client.shutdown(socket.SHUT_RDWR)
+                    continue
+                while answer:
+                    client.sendall(answer)
+                    answer = server.recv(65536)
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+def test_an_event_whose_answer_was_lost_counts_once(call: Both, service: ServiceProcess) -> None:
+    someone = uuid.uuid4().hex
+    (item_id,) = item_ids(call(service.url, "popular", n=1))
+    proxy = LosingProxy(service.port, losses=2)
+    posted = call(proxy.url, "interactions", [{"user_id": someone, "item_id": item_id, "event": "view"}] * 2)
+    proxy.close()
+    assert proxy.losses == 0
+    assert [result["status"] for result in posted["results"]] == ["duplicate", "duplicate"]
+    assert call(service.url, "user", someone)["history"] == [item_id, item_id]
+
+
+def test_events_wait_for_a_service_that_comes_back(demo_release: Path, tmp_path: Path) -> None:
+    process = ServiceProcess(demo_release, tmp_path)
+    answers: list[Any] = []
+    try:
+        process.start()
+        (item_id,) = item_ids(Both(Client)(process.url, "popular", n=1))
+        process.kill()
+
+        def post(call: Both, user_id: str) -> None:
+            event = {"user_id": user_id, "item_id": item_id, "event": "view"}
+            answers.append(call(process.url, "interactions", [event]))
+
+        posting = [
+            threading.Thread(target=post, args=(Both(kind), kind.__name__), daemon=True)
+            for kind in (Client, AsyncClient)
+        ]
+        for one in posting:
+            one.start()
+        process.start()
+        for one in posting:
+            one.join(timeout=PATIENCE_S)
+        assert [answer["accepted"] for answer in answers] == [1, 1]
+        for user_id in ("Client", "AsyncClient"):
+            assert Both(Client)(process.url, "user", user_id)["history"] == [item_id]
+    finally:
+        process.kill()
+
+
+def test_a_key_is_sent_and_never_shown(demo_release: Path, tmp_path: Path) -> None:
+    guarded = Guarded(demo_release, tmp_path)
+    guarded.start()
+    try:
+        for kind in (Client, AsyncClient):
+            client = Both(kind, api_key=guarded.keys["read"])
+            assert item_ids(client(guarded.url, "popular", n=1))
+            with pytest.raises(ProblemError) as caught:
+                client(guarded.url, "erase", "ann")
+            assert caught.value.code == "key.insufficient"
+            assert guarded.keys["read"] not in str(caught.value)
+            with pytest.raises(ProblemError) as without:
+                Both(kind)(guarded.url, "popular")
+            assert without.value.code == "key.missing"
+    finally:
+        guarded.kill()
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"base_url": "ftp://shop"},
+        {"base_url": "127.0.0.1:8000"},
+        {"base_url": "http://shop?x=1"},
+        {"api_key": "a\nb"},
+        {"api_key": ""},
+        {"api_key": "ü"},
+    ],
+)
+def test_what_cannot_work_is_refused_when_the_client_is_made(kind: Callable[..., Any], wrong: dict[str, str]) -> None:
+    options: dict[str, Any] = {"base_url": "http://127.0.0.1:8000", **wrong}
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        kind(options.pop("base_url"), **options)
+
+
+def test_both_clients_have_the_same_calls() -> None:
+    def calls(kind: type) -> dict[str, str]:
+        return {name: str(inspect.signature(method)) for name, method in vars(kind).items() if not name.startswith("_")}
+
+    assert calls(Client) == calls(AsyncClient)
+
+
+def test_the_types_are_those_of_the_openapi_document() -> None:
+    document = create_app(Settings()).openapi()
+    schemas = document["components"]["schemas"]
+    typed = {name: kind for name, kind in vars(answers).items() if name in schemas}
+    assert len(typed) >= 9
+    for name, kind in typed.items():
+        fields = set(get_type_hints(kind))
+        assert fields <= set(schemas[name]["properties"]), name
+    parameters = {one["name"] for one in document["paths"]["/popular"]["get"]["parameters"]}
+    assert set(get_type_hints(answers.ListOptions)) <= parameters
+
+
+def test_it_needs_httpx_and_nothing_else_of_ours() -> None:
+    code = "import isrf_client, sys; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=True)
+    names = set(loaded.stdout.split())
+    assert {"isrf_client", "httpx"} <= names
+    assert not names & {"isrf", "service", "offline", "numpy", "pydantic", "fastapi"}
+
+
+def test_it_is_a_package_of_its_own(tmp_path: Path) -> None:
+    shutil.copytree(ROOT, tmp_path / "source", ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    install += ["--no-index", "--target", str(tmp_path / "installed"), str(tmp_path / "source")]
+    subprocess.run(install, check=True, capture_output=True, cwd=tmp_path)
+    installed = {str(path.relative_to(tmp_path / "installed")) for path in (tmp_path / "installed").rglob("*")}
+    modules = {f"isrf_client/{path.name}" for path in ROOT.glob("*.py")}
+    assert {*modules, "isrf_client/py.typed"} <= installed
+    metadata = next((tmp_path / "installed").glob("isrf_client-*.dist-info")) / "METADATA"
+    needs = [line for line in metadata.read_text().splitlines() if line.startswith("Requires-Dist")]
+    assert needs == ["Requires-Dist: httpx<1,>=0.28"]
+
+
+def test_every_error_is_a_client_error() -> None:
+    assert issubclass(ProblemError, ClientError)
+    assert issubclass(NoAnswerError, ClientError)
