@@ -37,8 +37,10 @@ def sections() -> list[str]:
 def examples() -> list[tuple[list[str], Any]]:
     """Each block of commands, and the JSON that the README shows as its answer (None without)."""
     found = []
-    for block, answer in re.findall(r"^```sh\n(.*?)^```\n(?:```json\n(.*?)^```)?", THE_WAY, re.MULTILINE | re.DOTALL):
-        found.append((commands(block), json.loads(answer) if answer else None))
+    blocks = re.findall(r"^```(sh|python)\n(.*?)^```\n(?:```json\n(.*?)^```)?", THE_WAY, re.MULTILINE | re.DOTALL)
+    for language, block, answer in blocks:
+        run = commands(block) if language == "sh" else [f".venv/bin/python -W error -c {shlex.quote(block)}"]
+        found.append((run, json.loads(answer) if answer else None))
     return found
 
 
@@ -144,6 +146,8 @@ def test_every_example_works(developer: Developer) -> None:
         for command in block:
             said = developer.do(command)
             done.append(command.split()[0])
+            if " -c " in command:
+                assert said == "", "the example went on without the service"
             if said.startswith("{"):
                 told = json.loads(said)
                 assert told.get("refused", 0) == 0, (command, told)
