@@ -11,17 +11,23 @@ from numpy.typing import NDArray
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
 from isrf.recommend import Graph
 from offline.config import RunConfig
-from offline.train import load_model
+from offline.train.build import load_model
 
 
 def torch_search(inputs: Mapping[str, Path], config: RunConfig) -> Graph:
     """The trained model's own search; `inputs` are the stages' output folders by name."""
     model = load_model(inputs).eval()
-    search = ConstrainedSearch(model, num_beams=config.search.num_beams, num_dense=config.search.num_dense).eval()
+    return graph_of(ConstrainedSearch(model, num_beams=config.search.num_beams, num_dense=config.search.num_dense))
+
+
+def graph_of(search: ConstrainedSearch) -> Graph:
+    """A search as the callable that its export would be, on the device where it stands."""
+    search.eval()
+    device = search.code_vectors.device
 
     def run(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         with torch.inference_mode():
-            outputs = search(*(torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in INPUT_NAMES))
-        return {name: value.numpy() for name, value in outputs._asdict().items()}
+            outputs = search(*(torch.from_numpy(np.ascontiguousarray(arrays[name])).to(device) for name in INPUT_NAMES))
+        return {name: value.cpu().numpy() for name, value in outputs._asdict().items()}
 
     return run

@@ -32,7 +32,8 @@ class Split(NamedTuple):
 
 def load_split(ingest: Path, split: str) -> Split:
     """Histories and held-out items of `split` ("valid" or "test") from ingest's output."""
-    heldout = pl.read_parquet(ingest / "heldout.parquet")
+    needed = ["valid", "test"] if split == "test" else [split]
+    heldout = pl.scan_parquet(ingest / "heldout.parquet").filter(pl.col("split").is_in(needed)).collect()
     columns = ["user_index", "item_index", "event"]
     past = pl.read_parquet(ingest / "train.parquet", columns=columns)
     typed = bool((past["event"] != PURCHASE).any() or (heldout["event"] != PURCHASE).any())

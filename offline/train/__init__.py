@@ -23,15 +23,13 @@ from offline.train.samples import (
     Samples,
     Sequences,
     read_sequences,
-    read_validation,
     training_samples,
-    validation_samples,
 )
-from offline.train.validation import Scores, validate
+from offline.train.validation import judge_of
 
 __all__ = ["VERSION", "load_interests", "load_model", "run"]
 
-VERSION = 4
+VERSION = 5
 LOG_FILE = "log.jsonl"
 
 
@@ -40,7 +38,7 @@ def run(ctx: StageContext) -> None:
     config, device = ctx.config, training_device()
     interests = load_interests(ctx)
     sequences = read_sequences(ctx.inputs["ingest"], len(interests.group_layers))
-    samples, held_out = _samples(ctx, sequences, interests)
+    samples = _samples(ctx, sequences, interests)
     if len(samples.target) == 0:
         raise StageError(
             "train.no_samples",
@@ -54,14 +52,11 @@ def run(ctx: StageContext) -> None:
     )
     trie = build_trie(parts.semantic_ids.numpy().astype(np.int32), config.semantic_ids.codebook_size)
 
-    def judge() -> Scores:
-        return validate(model, held_out, sequences, trie, device)
-
     task = Task(
         model=model,
         samples=samples,
         siblings=Siblings.of(trie, device),
-        validate=judge if len(held_out.target) else None,
+        validate=judge_of(ctx, interests, trie),
         config=config.train,
         seed=config.seed,
         device=device,
@@ -93,18 +88,19 @@ def load_interests(ctx: StageContext) -> Interests:
     )
 
 
-def _samples(ctx: StageContext, sequences: Sequences, interests: Interests) -> tuple[Samples, Samples]:
-    """Training and validation samples."""
-    config, ingest = ctx.config, ctx.inputs["ingest"]
-    lengths = {
-        "history_length": config.model.history_length,
-        "interest_length": config.model.interest_length,
-    }
+def _samples(ctx: StageContext, sequences: Sequences, interests: Interests) -> Samples:
+    """A sample per training prefix."""
+    model = ctx.config.model
     bar = ctx.progress.add_task("train: interests of every prefix", total=len(sequences.items))
-    samples = training_samples(sequences, interests, **lengths, advance=lambda done: ctx.progress.advance(bar, done))
+    samples = training_samples(
+        sequences,
+        interests,
+        history_length=model.history_length,
+        interest_length=model.interest_length,
+        advance=lambda done: ctx.progress.advance(bar, done),
+    )
     ctx.progress.update(bar, completed=len(sequences.items))
-    held_out = read_validation(ingest, config.train.validation_users, config.seed)
-    return samples, validation_samples(sequences, interests, held_out, **lengths)
+    return samples
 
 
 def _name_of(ctx: StageContext, samples: Samples) -> str:

@@ -39,7 +39,7 @@ class Task(NamedTuple):
     model: IsrfModel
     samples: Samples
     siblings: Siblings
-    validate: Callable[[], Scores] | None  # None where nothing is held out
+    validate: Callable[[IsrfModel], Scores] | None  # None where nothing is held out
     config: TrainConfig
     seed: int
     device: torch.device
@@ -164,7 +164,7 @@ class _Trainer:
         standing, validate = self.standing, self.task.validate
         if validate is None:
             return
-        scores = validate()
+        scores = validate(self.task.model)
         standing.log.append({"epoch": standing.epoch, "step": standing.step, "NDCG@10": scores._asdict()})
         if scores.decisive > standing.best_score:
             standing.best_score, standing.best_epoch, standing.epochs_without_gain = scores.decisive, standing.epoch, 0

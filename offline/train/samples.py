@@ -1,4 +1,4 @@
-"""Training and validation samples as tensors: every training prefix, with the interests of exactly that prefix.
+"""Training samples as tensors: every training prefix, with the interests of exactly that prefix.
 
 A sample's target is used for nothing but the target column: history, explicit vector and group vector are made of the
 items before it, by `isrf.interest`'s functions, the sample's own user excluded from its neighbours. A user's first
@@ -65,16 +65,6 @@ def read_sequences(ingest: Path, num_users: int) -> Sequences:
     return Sequences(items, np.concatenate([[0], np.cumsum(counts)]), (frame["event"] == PURCHASE).to_numpy())
 
 
-def read_validation(ingest: Path, limit: int, seed: int) -> tuple[IntArray, IntArray]:
-    """Users and items of at most `limit` rows held out for validation, drawn by `seed`; never the test rows."""
-    rows = pl.scan_parquet(ingest / "heldout.parquet").filter(pl.col("split") == "valid").sort("user_index").collect()
-    users, items = (rows[name].to_numpy().astype(np.int64) for name in ("user_index", "item_index"))
-    if len(users) > limit:
-        kept = np.sort(np.random.default_rng(seed).choice(len(users), limit, replace=False))
-        users, items = users[kept], items[kept]
-    return users, items
-
-
 def training_samples(
     sequences: Sequences,
     interests: Interests,
@@ -83,56 +73,10 @@ def training_samples(
     interest_length: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Samples:
-    """One sample per training interaction that has another before it."""
+    """One sample per training interaction that has another before it, its history all that came before."""
     users = np.repeat(np.arange(len(sequences.start) - 1), np.diff(sequences.start))
     ends = np.flatnonzero(np.arange(len(users)) > sequences.start[users])
-    return _samples(
-        sequences,
-        interests,
-        users=users[ends],
-        ends=ends,
-        target=sequences.items[ends],
-        history_length=history_length,
-        interest_length=interest_length,
-        advance=advance,
-    )
-
-
-def validation_samples(
-    sequences: Sequences,
-    interests: Interests,
-    held_out: tuple[IntArray, IntArray],
-    *,
-    history_length: int,
-    interest_length: int,
-) -> Samples:
-    """One sample per held-out item whose user has training items: all of them are its history."""
-    users, items = held_out
-    known = sequences.start[users + 1] > sequences.start[users]
-    users, items = users[known], items[known]
-    return _samples(
-        sequences,
-        interests,
-        users=users,
-        ends=sequences.start[users + 1],
-        target=items,
-        history_length=history_length,
-        interest_length=interest_length,
-    )
-
-
-def _samples(
-    sequences: Sequences,
-    interests: Interests,
-    *,
-    users: IntArray,
-    ends: IntArray,
-    target: IntArray,
-    history_length: int,
-    interest_length: int,
-    advance: Callable[[int], None] = lambda _: None,
-) -> Samples:
-    """Sample i reads user `users[i]`'s items before position `ends[i]` of the sequences."""
+    users = users[ends]
     explicit = np.zeros((len(users), interests.tables.item_layers.shape[1]), dtype=np.float32)
     group = np.zeros((len(users), interests.group_layers.shape[1]), dtype=np.float32)
     for first in range(0, len(users), INTEREST_BATCH):
@@ -141,7 +85,7 @@ def _samples(
         explicit[part], group[part] = _interests(interests, history, mask, users[part])
         advance(len(history))
     history, mask = _histories(sequences, users, ends, history_length)
-    return Samples(users, history.astype(np.int32), mask.sum(axis=1), target, explicit, group)
+    return Samples(users, history.astype(np.int32), mask.sum(axis=1), sequences.items[ends], explicit, group)
 
 
 def _histories(sequences: Sequences, users: IntArray, ends: IntArray, length: int) -> tuple[IntArray, BoolArray]:

@@ -1,28 +1,41 @@
-"""What the model in training would answer: NDCG@10 of each path and of both, seen items excluded.
+"""What the model in training would be served as: NDCG@10 of both learned paths and of the fused list, on validation.
 
-It asks the very search that is exported. Both paths are joined by the sum of their log-probabilities over the union of
-beams and dense top, an item that no beam reached counting as the lowest beam's − `BEAM_GAP`; the evidence channels and
-their weights come later (`evaluate`).
+It asks through the very request that is served (`isrf.recommend`), the torch search in the graph's place. The fusion's
+weights are chosen for each epoch as `evaluate` will choose them, on these users: the same hindsight for every epoch,
+so the figures compare epochs and nothing else.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
+from isrf.evidence import SparseLists
+from isrf.fusion import CHANNELS, DEFAULT_FUSION, channel_order, choose_weights
+from isrf.interest import read_history
 from isrf.metrics import ndcg, ranks_of
 from isrf.nn.model import IsrfModel
-from isrf.nn.search import ConstrainedSearch, SearchOutput
+from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
+from isrf.recommend import Recommender, RecommenderTables
 from isrf.trie import TrieTables
-from offline.train.batches import take
-from offline.train.samples import Samples, Sequences
+from offline.config import EvidenceConfig
+from offline.context import StageContext
+from offline.decoding import decoding_of
+from offline.evaluate.lists import candidates_of, read_lists
+from offline.evaluate.questions import full_ranking
+from offline.evaluate.split import load_split, sample_rows
+from offline.evidence import build_lists, load_lists
+from offline.torch_graph import graph_of
+from offline.train.samples import Interests
 
-BATCH = 128
 NUM_BEAMS = 20
 NUM_DENSE = 100
-BEAM_GAP = 1.0
 CUTOFF = 10
+PATHS = ("dense", "generative")
 
 
 class Scores(NamedTuple):
@@ -30,61 +43,76 @@ class Scores(NamedTuple):
 
     dense: float
     generative: float
-    joint: float
+    fused: float
 
     @property
     def decisive(self) -> float:
-        """What early stopping asks for: the mean of both paths, each of which is served as a channel of its own.
-
-        Not the joint list: its equal weights are not those that fusion will choose, and it peaks while the
-        generative path still gains.
-        """
-        return (self.dense + self.generative) / 2
+        """What early stopping asks for: the list that is served."""
+        return self.fused
 
 
-@torch.no_grad()
-def validate(
-    model: IsrfModel, samples: Samples, sequences: Sequences, trie: TrieTables, device: torch.device
-) -> Scores:
-    """Scores of the validation samples; the model is left in training mode."""
-    model.eval()
-    search = ConstrainedSearch(model, num_beams=NUM_BEAMS, num_dense=min(NUM_DENSE, model.spec.num_items)).to(device)
-    tables = search.tables(trie)
-    tops: list[list[np.ndarray]] = [[], [], []]
-    for first in range(0, len(samples.target), BATCH):
-        rows = np.arange(first, min(first + BATCH, len(samples.target)))
-        batch = take(samples, rows, 0, device)
-        allowed = torch.from_numpy(_unseen(sequences, samples.users[rows], model.spec.num_items)).to(device)
-        output = search(batch.history, batch.mask, batch.explicit, batch.group, batch.task, allowed, *tables)
-        for top, items in zip(
-            tops, (output.dense_items, output.beam_items, joint_items(output, tables[1])), strict=True
-        ):
-            top.append(items[:, :CUTOFF].cpu().numpy())
-    model.train()
-    return Scores(*(float(ndcg(ranks_of(np.concatenate(top), samples.target), CUTOFF).mean()) for top in tops))
+def judge_of(ctx: StageContext, interests: Interests, trie: TrieTables) -> "Judge | None":
+    """None where no validation interaction is held out."""
+    held_out = pl.scan_parquet(ctx.inputs["ingest"] / "heldout.parquet").filter(pl.col("split") == "valid")
+    return Judge(ctx, interests, trie) if held_out.select(pl.len()).collect().item() else None
 
 
-def _unseen(sequences: Sequences, users: np.ndarray, num_items: int) -> np.ndarray:
-    """(B, N) bool: everything but what the users bought in training."""
-    allowed = np.ones((len(users), num_items), dtype=np.bool_)
-    for row, user in enumerate(users.tolist()):
-        events = slice(sequences.start[user], sequences.start[user + 1])
-        allowed[row, sequences.items[events][sequences.bought[events]]] = False
-    return allowed
+class Judge:
+    """Asks validation users about a model, as often as it is told to; made once for a training."""
 
+    def __init__(self, ctx: StageContext, interests: Interests, trie: TrieTables) -> None:
+        config, ingest = ctx.config, ctx.inputs["ingest"]
+        split = load_split(ingest, "valid")
+        self._split = split.rows(sample_rows(split, config.train.validation_users, config.seed))
+        self._interests, self._trie = interests, trie
+        self._config, self._progress = config, ctx.progress
+        train = pl.read_parquet(ingest / "train.parquet")
+        content = load_lists(ctx.inputs["embed"] / "evidence")["content"]
+        num_items = len(content.indptr) - 1
+        # How long the lists are is `evaluate`'s own matter: a change of that is no reason to train again.
+        self._lists: Mapping[str, SparseLists] = build_lists(
+            train, content, num_users=len(interests.group_layers), config=EvidenceConfig()
+        )
+        self._popularity = np.bincount(train["item_index"].to_numpy(), minlength=num_items).astype(np.float32)
 
-def joint_items(output: SearchOutput, item_vectors: Tensor) -> Tensor:
-    """(B, CUTOFF) items by the sum of both paths' log-probabilities."""
-    beams, dense = output.beam_items, output.dense_items
-    beam_scores = output.beam_log_probs
-    floor = torch.where(beams >= 0, beam_scores, torch.inf).amin(1, keepdim=True) - BEAM_GAP
-    of_beams = (item_vectors[beams.clamp(min=0)] @ output.query[:, :, None])[:, :, 0] - output.log_partition[:, None]
-    same = dense[:, :, None] == beams[:, None, :]  # (B, M_d, K)
-    generated = torch.where(same, beam_scores[:, None, :], -torch.inf).amax(2)
-    dense_scores = output.dense_log_probs + torch.maximum(generated, floor)
-    # A beam that the dense top holds as well is counted there.
-    own = torch.where((beams >= 0) & ~same.any(1), of_beams + beam_scores, -torch.inf)
-    dense_scores = torch.where(dense >= 0, dense_scores, -torch.inf)
-    scores = torch.cat([dense_scores, own], dim=1)
-    order = scores.topk(min(CUTOFF, scores.shape[1]), dim=1).indices
-    return torch.cat([dense, beams], dim=1).gather(1, order)
+    @torch.no_grad()
+    def __call__(self, model: IsrfModel) -> Scores:
+        """The model as it is now; left in training mode."""
+        model.eval()
+        question = full_ranking(self._split, model.spec.num_items, tie_seed=None)
+        recommender = self._recommender(model)
+        source = candidates_of(recommender, self._split, question, progress=self._progress, title="train: validating")
+        candidates, targets = list(source), self._split.targets
+        model.train()
+        views = {name: partial(channel_order, channel=CHANNELS.index(name)) for name in PATHS}
+        lists = read_lists(candidates, len(candidates), views)
+        alone = {name: float(ndcg(ranks_of(lists[name], targets), CUTOFF).mean()) for name in PATHS}
+        return Scores(**alone, fused=choose_weights(candidates, targets, start=DEFAULT_FUSION).ndcg_at_10)
+
+    def _recommender(self, model: IsrfModel) -> Recommender:
+        search = ConstrainedSearch(model, num_beams=NUM_BEAMS, num_dense=min(NUM_DENSE, model.spec.num_items)).eval()
+        tables = search.tables(self._trie)
+        made = dict(zip(INPUT_NAMES[-len(tables) :], (table.cpu().numpy() for table in tables), strict=True))
+        lists = self._lists
+        return Recommender(
+            RecommenderTables(
+                trie=self._trie,
+                item_inputs=made["item_inputs"],
+                item_vectors=made["item_vectors"],
+                item_embeddings=made["item_embeddings"],
+                node_vectors=made["node_vectors"],
+                group_layers=self._interests.group_layers,
+                popularity=self._popularity,
+                item_lists={name: lists[name] for name in lists if name != "user_items"},
+                user_items=lists["user_items"],
+            ),
+            decoding=decoding_of(self._config),
+            group_search=self._interests.search,
+            fusion=DEFAULT_FUSION,
+            interest_graph=self._read,
+            search_graph=graph_of(search.to(model.part_graph.device)),
+            nearest_users=self._interests.nearest_users,
+        )
+
+    def _read(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return read_history(self._interests.tables, arrays["history"], arrays["history_mask"])._asdict()

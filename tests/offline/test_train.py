@@ -15,15 +15,15 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from isrf.errors import ConfigError, StageError
 from isrf.nn.model import DIRECT, SEQUENTIAL
-from isrf.nn.search import SearchOutput
 from isrf.nn.siblings import Siblings
 from isrf.trie import build_trie
 from offline import train
+from offline.evaluate.split import load_split
 from offline.train import checkpoint, hardware, loop, objective
 from offline.train.batches import plan_epoch, take
 from offline.train.build import SPEC_FILE, WEIGHTS_FILE, load_model, load_parts, new_model
-from offline.train.samples import Samples, Sequences, read_sequences, read_validation, training_samples
-from offline.train.validation import joint_items
+from offline.train.samples import Samples, Sequences, read_sequences, training_samples
+from offline.train.validation import Judge, Scores
 from tests.offline.train_inputs import (
     DIM,
     NUM_ITEMS,
@@ -105,30 +105,27 @@ def test_validation_never_opens_the_test_rows(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     valid = rng.integers(0, NUM_ITEMS, NUM_USERS)
     write_held_out(inputs["ingest"], valid, rng.integers(0, NUM_ITEMS, NUM_USERS))
-    users, items = read_validation(inputs["ingest"], 25, seed=0)
-    np.testing.assert_array_equal(items, valid[users])
-    assert len(users) == 25
+    one = load_split(inputs["ingest"], "valid")
+    np.testing.assert_array_equal(one.targets, valid[one.users])
     write_held_out(inputs["ingest"], valid, rng.integers(0, NUM_ITEMS, NUM_USERS))
-    np.testing.assert_array_equal(read_validation(inputs["ingest"], 25, seed=0)[0], users)
+    two = load_split(inputs["ingest"], "valid")
+    assert one.histories == two.histories
+    np.testing.assert_array_equal(one.targets, two.targets)
 
 
-def test_both_paths_are_joined_over_the_union_of_their_items() -> None:
-    """Items 5 and 7 come from both, 9 from the dense top only (the lowest beam − 1), 2 from the beams only."""
-    vectors = torch.zeros(10, 1)
-    vectors[2, 0] = -3.0
-    output = SearchOutput(
-        beam_items=torch.tensor([[7, 2, 5, -1]]),
-        beam_log_probs=torch.tensor([[-1.0, -1.5, -4.0, -torch.inf]]),
-        dense_items=torch.tensor([[5, 9, 7]]),
-        dense_log_probs=torch.tensor([[-0.2, -0.4, -3.0]]),
-        query=torch.ones(1, 1),
-        log_partition=torch.tensor([1.0]),
-        explicit_items=torch.tensor([[-1]]),
-        explicit_log_partition=torch.tensor([0.0]),
-    )
-    by_hand = {5: -0.2 - 4.0, 9: -0.4 - 5.0, 7: -3.0 - 1.0, 2: (-3.0 - 1.0) - 1.5}
-    wanted = sorted(by_hand, key=lambda item: -by_hand[item])
-    assert joint_items(output, vectors)[0, :4].tolist() == wanted
+def test_the_list_that_is_judged_is_the_fused_one(tmp_path: Path) -> None:
+    """What follows is in the transitions' evidence, so an untrained model's fused list finds what its paths do not."""
+    inputs = write_inputs(tmp_path)
+    config = small_config("train.validation_users=40")
+    ctx = context(tmp_path, inputs, "train", config)
+    parts = load_parts(inputs)
+    trie = build_trie(parts.semantic_ids.numpy().astype(np.int32), config.semantic_ids.codebook_size)
+    model = new_model(config, parts, explicit_dim=DIM, group_dim=DIM)
+    scores = Judge(ctx, train.load_interests(ctx), trie)(model)
+    assert model.training
+    assert scores.decisive == scores.fused > 0.4
+    assert scores.dense < 0.2
+    assert scores.generative < 0.2
 
 
 def test_an_epoch_has_every_sample_once_and_its_share_of_direct_batches() -> None:
@@ -173,7 +170,7 @@ def test_the_stage_learns_the_rule_and_writes_what_loads(tmp_path: Path) -> None
     assert losses[-1] < losses[0] / 2
     assert max(score["dense"] for score in scores) > 0.5
     assert max(score["generative"] for score in scores) > 0.2  # by chance 0.08
-    assert max(score["joint"] for score in scores) > 0.5
+    assert max(score["fused"] for score in scores) > 0.5
     model = load_model({**inputs, "train": ctx.out})
     weights = load_file(ctx.out / WEIGHTS_FILE)
     assert not model.training
@@ -187,12 +184,12 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path: Path, monkeypatch: pytest
     given = iter([0.1, 0.3, 0.2, 0.3, 0.9])
     seen: list[dict[str, torch.Tensor]] = []
 
-    def judged(model: torch.nn.Module, *_: object) -> train.Scores:
+    def judged(self: Judge, model: torch.nn.Module) -> Scores:
         seen.append({name: value.clone() for name, value in model.state_dict().items()})
         score = next(given)
-        return train.Scores(score, score, score)
+        return Scores(score, score, score)
 
-    monkeypatch.setattr(train, "validate", judged)
+    monkeypatch.setattr(Judge, "__call__", judged)
     train.run(ctx)
     assert len(seen) == 4  # the third and fourth epoch were no gain
     for name, value in load_file(ctx.out / WEIGHTS_FILE).items():

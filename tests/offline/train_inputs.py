@@ -7,9 +7,11 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from isrf.evidence import sparse_lists
 from isrf.interest import unit_rows
 from offline.config import RunConfig, build_config
 from offline.context import StageContext
+from offline.evidence import save_lists
 
 NUM_ITEMS, NUM_USERS, TEXT_DIM, DIM, LEVELS, CODES = 60, 40, 8, 6, 3, 8
 
@@ -69,6 +71,11 @@ def write_inputs(folder: Path, *, events: NDArray[np.int64] | None = None) -> di
     (inputs["graph"] / "group_search.json").write_text(
         '{"threshold": 0.7, "background_cosine": 0.0, "nearest_cosine": 0.6, "max_neighbours": 5, "min_neighbours": 2}'
     )
+    nobody = np.zeros(0, np.int64)
+    save_lists(
+        inputs["embed"] / "evidence",
+        {"content": sparse_lists(nobody, nobody, np.zeros(0), num_rows=NUM_ITEMS, length=1)},
+    )
     keys = rng.choice(CODES**LEVELS, NUM_ITEMS, replace=False)
     codes = np.stack([keys // CODES**2, keys // CODES % CODES, keys % CODES], axis=1)
     np.save(inputs["semantic-ids"] / "semantic_ids.npy", codes.astype(np.int32))
@@ -79,7 +86,9 @@ def write_held_out(ingest: Path, valid: NDArray[np.int64], test: NDArray[np.int6
     """One validation and one test item per user."""
     users = np.arange(NUM_USERS, dtype=np.int32)
     frames = [
-        pl.DataFrame({"user_index": users, "item_index": items.astype(np.int32)}).with_columns(split=pl.lit(split))
+        pl.DataFrame({"user_index": users, "item_index": items.astype(np.int32)}).with_columns(
+            split=pl.lit(split), event=pl.lit("purchase")
+        )
         for split, items in (("valid", valid), ("test", test))
     ]
     pl.concat(frames).write_parquet(ingest / "heldout.parquet")
