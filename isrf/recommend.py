@@ -160,14 +160,15 @@ class Recommender:
         self._decoding, self._group_search = decoding, group_search
         self._fusion, self._ranker = fusion, ranker
         self._interest_graph, self._search_graph, self._nearest_users = interest_graph, search_graph, nearest_users
+        self._cold: BoolArray = np.all(tables.item_embeddings == 0, axis=1)
         self._constant_inputs: dict[str, NDArray[Any]] = {
             "item_inputs": tables.item_inputs,
             "item_vectors": tables.item_vectors,
             "item_embeddings": tables.item_embeddings,
+            "item_known": ~self._cold,
             "node_vectors": tables.node_vectors,
             **tables.trie._asdict(),
         }
-        self._cold: BoolArray = np.all(tables.item_embeddings == 0, axis=1)
         self._by_popularity = np.lexsort((np.arange(len(tables.popularity)), -tables.popularity))
 
     def read(self, histories: Sequence[Sequence[int]], own: Sequence[int]) -> Interests:

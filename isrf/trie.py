@@ -20,6 +20,7 @@ class TrieTables(NamedTuple):
     trie_leaf_start: NDArray[np.int64]  # (M,) the leaves below n are [start[n], stop[n]) of `leaf_items`
     trie_leaf_stop: NDArray[np.int64]  # (M,)
     leaf_items: NDArray[np.int64]  # (N,) item row of each leaf
+    trie_places: NDArray[np.int64]  # (L,) the most children that a node of each depth has
 
 
 def build_trie(semantic_ids: NDArray[np.int32], codebook_size: int) -> TrieTables:
@@ -74,6 +75,7 @@ def _pack(starts: list[NDArray[np.int64]], codes: NDArray[np.int32], order: NDAr
         offsets[level + 1] + np.searchsorted(starts[level + 1], starts[level]) for level in range(len(starts) - 1)
     ]
     num_nodes = int(offsets[-1])
+    places = [int(np.diff(start, append=offsets[level + 2]).max()) for level, start in enumerate(child_starts)]
     child_starts.append(np.full(num_items + 1, num_nodes, dtype=np.int64))
     return TrieTables(
         trie_code=np.concatenate(edge_codes),
@@ -81,6 +83,7 @@ def _pack(starts: list[NDArray[np.int64]], codes: NDArray[np.int32], order: NDAr
         trie_leaf_start=np.concatenate(starts).astype(np.int64),
         trie_leaf_stop=np.concatenate(stops).astype(np.int64),
         leaf_items=order.astype(np.int64),
+        trie_places=np.array(places, dtype=np.int64),
     )
 
 

@@ -20,7 +20,7 @@ from isrf.trie import TrieTables, build_trie
 from offline.context import StageContext
 from offline.train import load_interests, load_model
 
-VERSION = 4
+VERSION = 5
 OPSET = 17
 
 _SEARCH_AXES = {
@@ -33,6 +33,7 @@ _SEARCH_AXES = {
     "item_inputs": {0: "N"},
     "item_vectors": {0: "N"},
     "item_embeddings": {0: "N"},
+    "item_known": {0: "N"},
     "trie_code": {0: "M"},
     "trie_child_start": {0: "M_plus_1"},
     "trie_leaf_start": {0: "M"},

@@ -15,9 +15,10 @@ def open_graph(path: Path) -> Graph:
     """Runs on the CPU with the threads that this process may use; inputs and outputs by name."""
     session = _session(path)
     names = [output.name for output in session.get_outputs()]
+    taken = [value.name for value in session.get_inputs()]
 
     def run(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return dict(zip(names, session.run(None, inputs), strict=True))
+        return dict(zip(names, session.run(None, {name: inputs[name] for name in taken}), strict=True))
 
     return run
 

@@ -48,7 +48,8 @@ def open_graph(path: Path, expected: GraphSpec) -> Graph:
     names = list(found.outputs)
 
     def run(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return {name: np.asarray(value) for name, value in zip(names, session.run(None, inputs), strict=True)}
+        taken = {name: inputs[name] for name in found.inputs}
+        return {name: np.asarray(value) for name, value in zip(names, session.run(None, taken), strict=True)}
 
     return run
 

@@ -238,10 +238,11 @@ class IsrfModel(nn.Module):
 
     def query(self, states: Tensor, mask: Tensor) -> Tensor:
         """(B, D) dense-path query from the encoder's states (B, S', D) and the history's mask (B, S) bool."""
-        items = states[:, self.spec.num_prompts + 2 :] * mask[:, :, None].to(states.dtype)
-        mean = items.sum(1) / mask.sum(1, keepdim=True).clamp(min=1).to(states.dtype)
+        items, taken = states[:, self.spec.num_prompts + 2 :], mask.to(states.dtype)
+        # A product, not a sum: ONNX Runtime adds up the rows of a single request in another order than a batch's.
+        mean = (taken[:, None] @ items)[:, 0] / taken.sum(1, keepdim=True).clamp(min=1)
         prompt = states[:, self.spec.num_prompts - 1]
-        pooled: Tensor = self.query_norm(self.pool(torch.cat([prompt, items[:, 0], mean], dim=1)))
+        pooled: Tensor = self.query_norm(self.pool(torch.cat([prompt, items[:, 0] * taken[:, :1], mean], dim=1)))
         return pooled
 
     def encode(self, item_inputs: Tensor, mask: Tensor, explicit: Tensor, group: Tensor, task: Tensor) -> Encoded:

@@ -37,11 +37,13 @@ INPUT_NAMES = (
     "item_inputs",
     "item_vectors",
     "item_embeddings",
+    "item_known",
     "trie_code",
     "trie_child_start",
     "trie_leaf_start",
     "trie_leaf_stop",
     "leaf_items",
+    "trie_places",
     "node_vectors",
 )
 
@@ -67,6 +69,7 @@ class Trie(NamedTuple):
     leaf_start: Tensor  # (M,)
     leaf_stop: Tensor  # (M,)
     leaf_items: Tensor  # (N,)
+    places: Tensor  # (L,) the most children that a node of each depth has
     vectors: Tensor  # (M, P + 1) what lies below each node (`IsrfModel.node_vectors`)
     allowed_before: Tensor  # (B, N + 1) int32: allowed leaves before each leaf
 
@@ -88,6 +91,7 @@ class ConstrainedSearch(nn.Module):
 
     encoder_buckets: Tensor
     decoder_buckets: Tensor
+    all_places: Tensor
     code_vectors: Tensor
 
     def __init__(self, model: IsrfModel, *, num_beams: int, num_dense: int) -> None:
@@ -107,6 +111,7 @@ class ConstrainedSearch(nn.Module):
         attention = model.decoder.block[0].layer[0].SelfAttention
         buckets = relative_buckets(attention, -torch.arange(spec.num_levels), bidirectional=False)
         self.register_buffer("decoder_buckets", buckets, persistent=False)
+        self.register_buffer("all_places", torch.arange(spec.codebook_size), persistent=False)
         self.register_buffer("code_vectors", model.code_vectors().detach(), persistent=False)
 
     def forward(
@@ -120,11 +125,13 @@ class ConstrainedSearch(nn.Module):
         item_inputs: Tensor,
         item_vectors: Tensor,
         item_embeddings: Tensor,
+        item_known: Tensor,
         trie_code: Tensor,
         trie_child_start: Tensor,
         trie_leaf_start: Tensor,
         trie_leaf_stop: Tensor,
         leaf_items: Tensor,
+        trie_places: Tensor,
         node_vectors: Tensor,
     ) -> SearchOutput:
         """Inputs and outputs of `recommender.onnx`; shapes and dtypes stand in ARCHITECTURE.md."""
@@ -137,15 +144,21 @@ class ConstrainedSearch(nn.Module):
         allowed_leaves = torch.cumsum(allowed[:, leaf_items].to(torch.int32), dim=1, dtype=torch.int32)
         allowed_before = torch.cat([torch.zeros_like(allowed_leaves[:, :1]), allowed_leaves], dim=1)
         trie = Trie(
-            trie_code, trie_child_start, trie_leaf_start, trie_leaf_stop, leaf_items, node_vectors, allowed_before
+            trie_code,
+            trie_child_start,
+            trie_leaf_start,
+            trie_leaf_stop,
+            leaf_items,
+            trie_places,
+            node_vectors,
+            allowed_before,
         )
         query = model.query(states, history_mask)
         cross = cross_caches(model.decoder, states)
         beam_items, beam_log_probs = self._generate(query, cross, source_bias(mask), trie)
-        dense_items, dense_log_probs, log_partition = self._top(query @ item_vectors.transpose(0, 1), allowed)
+        dense_items, dense_log_probs, log_partition = self._top(_scores(query, item_vectors), allowed)
         # An item without training interactions has no embedding, and the graph nothing to say of it.
-        known = (item_embeddings != 0).any(dim=1)
-        by_graph = torch.where(known, explicit @ item_embeddings.transpose(0, 1), -torch.inf)
+        by_graph = torch.where(item_known, _scores(explicit, item_embeddings), -torch.inf)
         explicit_items, _, explicit_log_partition = self._top(by_graph, allowed)
         return SearchOutput(
             beam_items,
@@ -165,7 +178,8 @@ class ConstrainedSearch(nn.Module):
         arrays = (torch.from_numpy(table).to(device) for table in trie)
         with torch.no_grad():
             nodes = model.node_vectors(Siblings.of(trie, device), vectors)
-        return (model.item_inputs(), vectors, model.part_graph, *arrays, nodes)
+        known = (model.part_graph != 0).any(dim=1)
+        return (model.item_inputs(), vectors, model.part_graph, known, *arrays, nodes)
 
     def _top(self, scores: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The best allowed items by scores (B, N): rows (B, M_d), log-probabilities (B, M_d), log partition (B,)."""
@@ -222,16 +236,18 @@ class ConstrainedSearch(nn.Module):
 
     def _advance(self, beams: _Beams, asked: Decoded, trie: Trie, *, level: int) -> _Beams:
         """The best extensions of all beams by one code; `asked` of each of the K beams."""
-        size = self.model.spec.codebook_size
-        children = trie.child_start[beams.nodes][:, :, None] + torch.arange(size, device=asked.codes.device)
+        # Deep prefixes have few children: as many places as any node of this depth needs, whoever shares the batch.
+        least = -(-self.beam_widths[level + 1] // self.beam_widths[level])
+        places = self.all_places[: trie.places[level].clamp(min=least)]
+        children = trie.child_start[beams.nodes][:, :, None] + places
         exists = children < trie.child_start[beams.nodes + 1][:, :, None]
-        children = torch.where(exists, children, 0).flatten(1)  # (B, K · C); the root stands in for no child
+        children = torch.where(exists, children, 0).flatten(1)  # (B, K · places); the root stands in for no child
         codes = trie.code[children]
         below = trie.allowed_before.gather(1, trie.leaf_stop[children])
         below = below - trie.allowed_before.gather(1, trie.leaf_start[children])
         # A code competes with those that the trie has after the same prefix (`isrf.nn.siblings`).
         by_code = asked.codes.gather(2, codes.view(exists.shape))
-        below_each = nn.functional.embedding(children.view(exists.shape), trie.vectors)  # (B, K, C, P + 1)
+        below_each = nn.functional.embedding(children.view(exists.shape), trie.vectors)  # (B, K, places, P + 1)
         by_content = (below_each @ asked.content[..., None])[..., 0]
         usable = torch.where(exists, by_code + by_content, MASKED)
         scores = beams.scores[:, :, None] + torch.log_softmax(usable, dim=-1)
@@ -242,7 +258,7 @@ class ConstrainedSearch(nn.Module):
             picked = torch.sort(picked, dim=1).values
             best = scores.gather(1, picked)
         codes = codes.gather(1, picked)
-        parents = torch.div(picked, size, rounding_mode="trunc")
+        parents = torch.div(picked, places.shape[0], rounding_mode="trunc")
         width = beams.lineage.shape[2]
         inherited = beams.lineage.gather(1, parents[:, :, None].expand(-1, -1, width))
         own = (1 - torch.eye(self.beam_widths[level + 1], device=scores.device)) * MASKED
@@ -252,6 +268,13 @@ class ConstrainedSearch(nn.Module):
             inputs=nn.functional.embedding(codes, self.code_vectors[level]),
             lineage=torch.cat([inherited, own + inherited[:, :, :1] * 0], dim=2),
         )
+
+
+def _scores(queries: Tensor, vectors: Tensor) -> Tensor:
+    """queries (B, D) · vectors (N, D) → (B, N), of two rows at least: one row alone is multiplied by another kernel,
+    whose sums differ in their last bits, and an answer would depend on who shares the batch."""
+    pair = torch.cat([queries, queries[:1]], dim=0)
+    return (pair @ vectors.transpose(0, 1))[:-1]
 
 
 def ranked_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """The trie holds every semantic ID, once, in order, whatever the catalogue's shape."""
 
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -38,6 +39,10 @@ def _check(semantic_ids: NDArray[np.int32], tables: TrieTables) -> None:
             assert tables.trie_code[node] == (prefix[-1] if prefix else 0)
             node += 1
     assert sorted(tables.leaf_items.tolist()) == list(range(num_items))
+    most = [
+        max(sum(after[:-1] == before for after in below) for before in above) for above, below in pairwise(prefixes)
+    ]
+    assert tables.trie_places.tolist() == most
     leaves = semantic_ids[tables.leaf_items].tolist()
     assert leaves == sorted(leaves)
 

@@ -179,22 +179,30 @@ def test_production_releases_learn_from_everything_and_name_the_run_that_was_eva
     assert np.load(tmp_path / "releases" / manifest.release_id / "popularity.npy").sum() == 40 * 6
 
 
-def test_the_graph_returns_the_torch_models_items_on_200_real_histories_alone_and_in_batches(
+def test_the_graph_returns_the_torch_models_items_on_1000_real_histories_alone_and_in_batches(
     demo_release: Path,
 ) -> None:
+    """Items and order equal; and every number the same to the last bit whoever shares the batch."""
     opened = open_release(demo_release / "current")
     config = RunConfig.model_validate(opened.manifest.config)
     stages = {path.name: next(p for p in path.iterdir() if p.is_dir()) for path in _stage_folders(demo_release)}
     lists = opened.recommender.tables.user_items
-    histories = [lists.indices[lists.row(user)].tolist() for user in range(200)]
-    interests = opened.recommender.read(histories, range(200))
+    whole = [(user, lists.indices[lists.row(user)].tolist()) for user in range(len(lists.indptr) - 1)]
+    prefixes = [(user, taken[: len(taken) - less]) for less in (0, 1, 2) for user, taken in whole if len(taken) > less]
+    users, histories = zip(*prefixes[:1000], strict=True)
+    assert len(histories) == 1000
+    interests = opened.recommender.read(histories, users)
     in_torch = _search(opened.recommender, torch_search(stages, config), histories, interests, size=50)
     graph = open_graph(demo_release / "current" / "recommender.onnx")
-    for size in (1, 7, 64):
-        in_onnx = _search(opened.recommender, graph, histories, interests, size=size)
-        assert np.array_equal(in_onnx["beam_items"], in_torch["beam_items"])
-        assert np.array_equal(in_onnx["dense_items"][:, :50], in_torch["dense_items"][:, :50])
-        np.testing.assert_allclose(in_onnx["beam_log_probs"], in_torch["beam_log_probs"], atol=1e-4)
+    alone = _search(opened.recommender, graph, histories, interests, size=1)
+    assert np.array_equal(alone["beam_items"], in_torch["beam_items"])
+    assert np.array_equal(alone["dense_items"][:, :50], in_torch["dense_items"][:, :50])
+    for name in ("beam_log_probs", "dense_log_probs", "log_partition", "query", "explicit_log_partition"):
+        np.testing.assert_allclose(alone[name], in_torch[name], atol=1e-4, err_msg=name)
+    for size in (2, 64):
+        together = _search(opened.recommender, graph, histories, interests, size=size)
+        for name, value in alone.items():
+            np.testing.assert_array_equal(together[name], value, err_msg=f"{name}, {size} together")
 
 
 @pytest.mark.parametrize("n", [1, 10, 200])
