@@ -65,6 +65,16 @@ RANKER_ARRAYS: dict[str, ArraySpec] = {RANKER_FILE: ArraySpec("float32", (None,)
 """Only where a learned ranker won on validation: its numbers one after the other, as `isrf.ranker` lays them out."""
 
 
+ITEM_READER_DIR = "item_reader"
+ITEM_READER_ARRAYS: dict[str, ArraySpec] = {
+    f"{ITEM_READER_DIR}/codebooks.npy": ArraySpec("float32", ("L", "C", None)),  # (L, C, D_t + E)
+    f"{ITEM_READER_DIR}/code_vectors.npy": ArraySpec("float32", ("L", "C", "D")),
+    f"{ITEM_READER_DIR}/text_adapter.npy": ArraySpec("float32", (None, "D")),  # (D_t, D)
+    f"{ITEM_READER_DIR}/item_text.npy": ArraySpec("float16", ("N", None)),  # (N, D_t)
+}
+"""What a new item's text becomes vectors by (`isrf.item_reader`); releases made before there was any lack it."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
@@ -148,6 +158,13 @@ class StoredRanker(_Frozen):
     values: str  # base64 of the numbers as little-endian float32
 
 
+class ItemReaderSpec(_Frozen):
+    """How a new item gets its codes."""
+
+    text_share: Annotated[float, Field(ge=0, le=1)]  # of a fused vector's squared length
+    codes_trained: tuple[int, ...]  # per level: codes that have a vector
+
+
 class Producer(_Frozen):
     isrf_version: str
     versions: dict[str, str]
@@ -170,6 +187,7 @@ class Manifest(_Frozen):
     group_search: GroupSearch
     fusion: FusionWeights
     ranker: RankerSpec | None = None  # over the fused candidates; None: log-linear fusion is the answer
+    item_reader: ItemReaderSpec | None = None  # None: no new item can be read until the next release
     graphs: dict[str, GraphSpec]  # file name → signature
     data_fingerprint: str  # sha256 over the ingested events and items
     order_fingerprint: str  # sha256 over the histories in their order: ties ordered otherwise are other data
@@ -184,7 +202,9 @@ class Manifest(_Frozen):
 def arrays_of(manifest: Manifest) -> dict[str, ArraySpec]:
     """Every array that this bundle holds, by file name."""
     cells = {} if manifest.group_search.probes is None else CELL_ARRAYS
-    return ARRAYS | cells | ({} if manifest.ranker is None else RANKER_ARRAYS)
+    ranker = {} if manifest.ranker is None else RANKER_ARRAYS
+    reader = {} if manifest.item_reader is None else ITEM_READER_ARRAYS
+    return ARRAYS | cells | ranker | reader
 
 
 def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -195,6 +215,7 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None
         "U": counts.num_users,
         "D": dims.width,
         "L": dims.num_levels,
+        "C": dims.codebook_size,
         "F": dims.feature,
         "E": dims.explicit,
         "G": dims.group,

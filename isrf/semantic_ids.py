@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.errors import ConfigError
-from isrf.interest import FloatArray
+from isrf.interest import FloatArray, unit_rows
 
 _BLOCK_ITEMS = 8192
 
@@ -44,6 +44,28 @@ def check_capacity(num_items: int, *, levels: int, codebook_size: int) -> None:
         f"({codebook_size**levels} semantic IDs).",
         fix=f"Give {more_levels}--set semantic_ids.codebook_size={enough_codes}.",
     )
+
+
+def fuse_vectors(item_text: FloatArray, embeddings: FloatArray, text_share: float) -> FloatArray:
+    """[sqrt(share) · text ⊕ sqrt(1 − share) · unit LightGCN embedding], (N, D_t + E) float32."""
+    text = np.sqrt(text_share) * unit_rows(item_text)
+    graph = np.sqrt(1.0 - text_share) * unit_rows(embeddings)
+    return np.concatenate([text, graph], axis=1).astype(np.float32)
+
+
+def nearest_codes(vectors: FloatArray, codebooks: Sequence[FloatArray]) -> NDArray[np.int64]:
+    """(N, L) every level's nearest code, room or no room: what `assign_semantic_ids` gives who meets nobody.
+
+    Args:
+        vectors: (N, D) float32.
+        codebooks: per level (C_l, D) float32.
+    """
+    residual = vectors.astype(np.float32)
+    codes = np.zeros((len(vectors), len(codebooks)), dtype=np.int64)
+    for level, codebook in enumerate(codebooks):
+        codes[:, level] = _nearest_code(residual, codebook)
+        residual -= codebook[codes[:, level]]
+    return codes
 
 
 def assign_semantic_ids(vectors: FloatArray, codebooks: Sequence[FloatArray], *, codebook_size: int) -> SemanticIds:

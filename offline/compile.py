@@ -38,7 +38,8 @@ _SEARCH_AXES = {
     "trie_child_start": {0: "M_plus_1"},
     "trie_leaf_start": {0: "M"},
     "trie_leaf_stop": {0: "M"},
-    "leaf_items": {0: "N"},
+    # Not N: items that came since the release have rows and no leaf.
+    "leaf_items": {0: "N_leaves"},
     "node_vectors": {0: "M"},
     **{name: {0: "B"} for name in SearchOutput._fields},
 }
@@ -76,7 +77,7 @@ class InterestReader(nn.Module):
 
 
 def run(ctx: StageContext) -> None:
-    """The stage: writes `recommender.onnx`, `lightgcn.onnx`, and `.npy` of item inputs, item and node vectors."""
+    """The stage: writes both graphs, `.npy` of item inputs, item and node vectors, and what reads a new item."""
     config = ctx.config
     model = load_model(ctx.inputs)
     trie = build_trie(np.load(ctx.inputs["semantic-ids"] / "semantic_ids.npy"), config.semantic_ids.codebook_size)
@@ -87,6 +88,8 @@ def run(ctx: StageContext) -> None:
     np.save(ctx.out / "item_inputs.npy", model.item_inputs().numpy())
     np.save(ctx.out / "item_vectors.npy", model.item_vectors().numpy())
     np.save(ctx.out / "node_vectors.npy", search.tables(trie)[-1].numpy())
+    np.save(ctx.out / "code_vectors.npy", model.code_vectors().detach().numpy())
+    np.save(ctx.out / "text_adapter.npy", model.text_adapter.weight.detach().numpy().T.copy())
 
 
 def search_inputs(

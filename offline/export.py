@@ -24,6 +24,7 @@ from isrf.bundle import (
     FileEntry,
     FusionWeights,
     GroupSearch,
+    ItemReaderSpec,
     Manifest,
     Producer,
     RankerSpec,
@@ -38,7 +39,7 @@ from offline.onnx_graphs import graph_signature, open_graph
 from offline.reason.show import ITEM_TABLE, REASONING_DIR, USER_TABLE
 from offline.torch_graph import torch_search
 
-VERSION = 3
+VERSION = 4
 NUM_GOLDENS = 24
 _PRODUCERS = ("torch", "transformers", "onnx", "onnxruntime", "faiss-cpu", "numpy", "polars", "scikit-learn")
 
@@ -59,6 +60,7 @@ _FROM_STAGE: dict[str, str] = {
     bundle.RANKER_FILE: "evaluate",
     bundle.TEXT_ENCODER_DIR: "embed",
 }
+_ITEM_READER_FROM = {"codebooks": "semantic-ids", "code_vectors": "compile", "text_adapter": "compile"}
 
 
 def run(ctx: StageContext) -> None:
@@ -70,6 +72,7 @@ def run(ctx: StageContext) -> None:
             shutil.copytree(source, ctx.out / name)
         elif source.exists():
             shutil.copy2(source, ctx.out / name)
+    _write_item_reader(ctx)
     shutil.copy2(ingest / "users.parquet", ctx.out / bundle.USERS_FILE)
     (ctx.out / REASONING_DIR).mkdir()
     for name in (ITEM_TABLE, USER_TABLE):
@@ -80,6 +83,22 @@ def run(ctx: StageContext) -> None:
     (ctx.out / bundle.GOLDEN_FILE).write_text("".join(g.model_dump_json() + "\n" for g in goldens), encoding="utf-8")
     manifest = _manifest(ctx)
     (ctx.out / bundle.MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+
+
+def _write_item_reader(ctx: StageContext) -> None:
+    folder = ctx.out / bundle.ITEM_READER_DIR
+    folder.mkdir()
+    for name, stage in _ITEM_READER_FROM.items():
+        shutil.copy2(ctx.inputs[stage] / f"{name}.npy", folder / f"{name}.npy")
+    np.save(folder / "item_text.npy", np.load(ctx.inputs["embed"] / "item_text.npy").astype(np.float16))
+
+
+def _item_reader(ctx: StageContext) -> ItemReaderSpec:
+    report = json.loads((ctx.inputs["semantic-ids"] / "report.json").read_text())
+    return ItemReaderSpec(
+        text_share=ctx.config.semantic_ids.text_share,
+        codes_trained=tuple(level["codes_trained"] for level in report["levels"]),
+    )
 
 
 def _write_items(ctx: StageContext) -> None:
@@ -198,6 +217,7 @@ def _manifest(ctx: StageContext) -> Manifest:
         group_search=_group_search(ctx),
         fusion=_fusion(ctx),
         ranker=_ranker(ctx),
+        item_reader=_item_reader(ctx),
         graphs=graphs,
         data_fingerprint=report["fingerprint"],
         order_fingerprint=report["order_fingerprint"],

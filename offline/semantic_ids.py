@@ -11,20 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.errors import StageError
-from isrf.interest import FloatArray, unit_rows
-from isrf.semantic_ids import SemanticIds, assign_semantic_ids, check_capacity
+from isrf.interest import FloatArray
+from isrf.semantic_ids import SemanticIds, assign_semantic_ids, check_capacity, fuse_vectors
 from offline.config import SemanticIdsConfig
 from offline.context import StageContext
 from offline.one_thread import one_faiss_thread
 
-VERSION = "1"
+VERSION = "2"
 
+CODEBOOKS_FILE = "codebooks.npy"
 ITEMS_PER_CODE = 8
 """Items that a code of a level is worth: a small catalogue gets fewer codes per level rather than codes of one item."""
 
 
 def run(ctx: StageContext) -> None:
-    """Writes `semantic_ids.npy` (N, L) int32 and the report; `ConfigError` where the items do not fit."""
+    """Writes `semantic_ids.npy` (N, L) int32, `codebooks.npy` (L, C, D_t + E) float32 and the report.
+
+    Raises:
+        ConfigError: the items do not fit.
+        StageError: `semantic_ids.no_trained_items`.
+    """
     config = ctx.config.semantic_ids
     item_text: FloatArray = np.load(ctx.inputs["embed"] / "item_text.npy", allow_pickle=False)
     embeddings: FloatArray = np.load(ctx.inputs["graph"] / "item_embeddings.npy", allow_pickle=False)
@@ -41,14 +47,16 @@ def run(ctx: StageContext) -> None:
         codebooks = train_codebooks(vectors[trained], config=config, seed=ctx.config.seed)
     ids = assign_semantic_ids(vectors, codebooks, codebook_size=config.codebook_size)
     np.save(ctx.out / "semantic_ids.npy", ids.codes)
+    np.save(ctx.out / CODEBOOKS_FILE, pad_codebooks(codebooks, config.codebook_size))
     (ctx.out / "report.json").write_text(json.dumps(describe(ids, codebooks), indent=2))
 
 
-def fuse_vectors(item_text: FloatArray, embeddings: FloatArray, text_share: float) -> FloatArray:
-    """[sqrt(share) · text ⊕ sqrt(1 − share) · unit LightGCN embedding], (N, D_t + E) float32."""
-    text = np.sqrt(text_share) * unit_rows(item_text)
-    graph = np.sqrt(1.0 - text_share) * unit_rows(embeddings)
-    return np.concatenate([text, graph], axis=1).astype(np.float32)
+def pad_codebooks(codebooks: list[FloatArray], codebook_size: int) -> FloatArray:
+    """(L, C, D_t + E): all codebooks as one array, zeros where a code was not trained."""
+    padded = np.zeros((len(codebooks), codebook_size, codebooks[0].shape[1]), dtype=np.float32)
+    for level, codebook in enumerate(codebooks):
+        padded[level, : len(codebook)] = codebook
+    return padded
 
 
 def train_codebooks(vectors: FloatArray, *, config: SemanticIdsConfig, seed: int) -> list[FloatArray]:

@@ -10,9 +10,10 @@ from rich.progress import Progress
 
 from isrf.errors import ConfigError, StageError
 from isrf.interest import unit_rows
+from isrf.semantic_ids import fuse_vectors
 from offline.config import build_config
 from offline.context import StageContext
-from offline.semantic_ids import fuse_vectors, run
+from offline.semantic_ids import run
 
 
 def run_stage(folder: Path, item_text: NDArray[np.float32], embeddings: NDArray[np.float32], *assignments: str) -> Path:

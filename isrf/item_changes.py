@@ -1,0 +1,61 @@
+"""What a shop says of its items between two releases, as the service keeps it and the offline job reads it back.
+
+An item's entry holds every field that was ever said, with its value and the moment. A field that was never said stands
+as the release has it; null takes a value away. Names and format only, no client of any store.
+
+    isrf:{items}:h  hash  item_id → entry
+    isrf:{items}:o  zset  item_id, scored by the number of its last change: what is new is a range
+    isrf:{items}:n  hash  `id` of the counting (another one: start anew), `n` the number of the last change
+    isrf:{items}:a  set   item_ids that no release had when they were put
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from isrf.errors import StoreError
+
+ENTRIES_KEY = "isrf:{items}:h"
+ORDER_KEY = "isrf:{items}:o"
+COUNT_KEY = "isrf:{items}:n"
+ADDED_KEY = "isrf:{items}:a"
+
+TEXT_FIELDS = ("title", "brand", "description")
+AVAILABLE, HIDDEN, METADATA = "available", "hidden", "metadata"
+FIELDS = (*TEXT_FIELDS, "categories", "price", METADATA, AVAILABLE, HIDDEN)
+
+
+class Said(NamedTuple):
+    """A field's value and when the service was told."""
+
+    value: Any
+    at: float  # seconds
+
+
+Entry = Mapping[str, Said]
+
+
+def merged(entry: Entry | None, fields: Mapping[str, Any], at: float) -> dict[str, Said]:
+    """The entry after another change; fields that the change leaves out stay."""
+    return {**(entry or {}), **{name: Said(value, at) for name, value in fields.items()}}
+
+
+def encode_entry(entry: Entry) -> bytes:
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+
+
+def decode_entry(payload: bytes) -> dict[str, Said]:
+    """Raises `StoreError` (`store.items_corrupt`) on anything that `encode_entry` did not write."""
+    try:
+        return {name: Said(value, float(at)) for name, (value, at) in json.loads(payload).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StoreError(
+            "store.items_corrupt", f"a kept item cannot be read: {error}.", fix="Restore the store from a backup."
+        ) from None
+
+
+def is_offered(entry: Entry) -> bool | None:
+    """Whether the item may be recommended; None where the entry does not say."""
+    if HIDDEN in entry and entry[HIDDEN].value:
+        return False
+    return entry[AVAILABLE].value is not False if AVAILABLE in entry else None if HIDDEN not in entry else True

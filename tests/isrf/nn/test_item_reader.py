@@ -1,0 +1,70 @@
+"""A new item reads as the torch model reads one whose identity is dropped."""
+
+import numpy as np
+import torch
+
+from isrf.bundle import ItemReaderSpec
+from isrf.item_reader import ItemReader
+from isrf.nn.model import IsrfModel
+from tests.isrf.nn.toy import GRAPH_DIM, TEXT_DIM, make_model, random_ids
+
+LEVELS, CODES = 3, 4
+
+
+def reader_of(model: IsrfModel, codebooks: np.ndarray) -> ItemReader:
+    return ItemReader(
+        spec=ItemReaderSpec(text_share=0.5, codes_trained=(CODES, CODES, 2)),
+        codebooks=codebooks,
+        code_vectors=model.code_vectors().detach().numpy(),
+        text_adapter=model.text_adapter.weight.detach().numpy().T,
+        item_text=model.part_text.numpy().astype(np.float16),
+    )
+
+
+def test_vectors_are_the_models_without_identity() -> None:
+    ids = random_ids(20, LEVELS, CODES)
+    model = make_model(ids, CODES)
+    rng = np.random.default_rng(0)
+    reader = reader_of(model, rng.normal(size=(LEVELS, CODES, TEXT_DIM + GRAPH_DIM)).astype(np.float32))
+    items = model.items()
+    without = items._replace(identity=torch.zeros_like(items.identity))
+    text = model.part_text.numpy()
+    vectors = reader.vectors(ids.astype(np.int64), text)
+    np.testing.assert_allclose(vectors, model.vectors_of(without).detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(vectors[-1], model.item_vectors()[-1].numpy(), atol=1e-5, err_msg="the cold item")
+    assert not np.allclose(vectors[0], model.item_vectors()[0].numpy(), atol=1e-2), "the others have an identity"
+    read = reader.read(text)
+    with_its_codes = items._replace(
+        codes=model.embed_codes(torch.from_numpy(reader.codes(text)), model.code_vectors()).mean(1),
+        identity=torch.zeros_like(items.identity),
+    )
+    np.testing.assert_allclose(read.item_vectors, model.vectors_of(with_its_codes).detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(read.item_inputs, model.inputs_of(with_its_codes).detach().numpy(), atol=1e-4)
+
+
+def test_codes_are_the_nearest_trained_ones() -> None:
+    model = make_model(random_ids(20, LEVELS, CODES), CODES)
+    rng = np.random.default_rng(1)
+    codebooks = rng.normal(size=(LEVELS, CODES, TEXT_DIM + GRAPH_DIM)).astype(np.float32)
+    codebooks[2, 2:] = 0.0  # not trained, and nearer than the others to what is small
+    reader = reader_of(model, codebooks)
+    text = rng.normal(size=(50, TEXT_DIM)).astype(np.float32)
+    for row, codes in zip(text, reader.codes(text), strict=True):
+        residual = np.concatenate([np.sqrt(0.5) * row / np.linalg.norm(row), np.zeros(GRAPH_DIM)])
+        for level, trained in enumerate((CODES, CODES, 2)):
+            book = codebooks[level, :trained]
+            best = np.square(residual - book).sum(axis=1).argmin()
+            assert codes[level] == best
+            residual = residual - book[best]
+
+
+def test_nearest_items_weigh_as_content_lists_do_and_no_text_has_none() -> None:
+    model = make_model(random_ids(20, LEVELS, CODES), CODES)
+    reader = reader_of(model, np.zeros((LEVELS, CODES, TEXT_DIM + GRAPH_DIM), dtype=np.float32))
+    rows, weights = reader.nearest(model.part_text[3].numpy())
+    cosine = reader.item_text.astype(np.float32) @ model.part_text[3].numpy()
+    assert (cosine[rows] > 0).all()
+    assert (np.diff(cosine[rows]) <= 0).all()
+    np.testing.assert_allclose(weights, cosine[rows] ** 2 / (cosine[rows] ** 2).sum(), rtol=1e-4)
+    rows, weights = reader.nearest(np.zeros(TEXT_DIM, dtype=np.float32))
+    assert len(rows) == len(weights) == 0
