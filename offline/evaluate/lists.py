@@ -5,7 +5,9 @@ generative path, each channel's own.
 It knows nothing of metrics; who is asked for what, and what comes of it, are other modules' business.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
@@ -13,13 +15,13 @@ import numpy as np
 from rich.progress import Progress
 
 from isrf.bundle import FusionWeights
-from isrf.evidence import Evidence
 from isrf.fusion import CHANNELS, Candidates, channel_order, fuse
 from isrf.interest import FloatArray, IntArray
 from isrf.ranker import Ranker, ranked_items
-from isrf.recommend import RankRequest, Recommender, Task
+from isrf.recommend import Interests, RankRequest, Recommender, SearchOutput, Task
 from offline.evaluate.questions import Question
 from offline.evaluate.split import Split
+from offline.hardware import usable_cpus
 
 BATCH = 64
 LIST_LENGTH = 20
@@ -66,12 +68,20 @@ def all_views(scorers: Scorers, popularity: FloatArray, *, task: Task) -> dict[s
     }
 
 
+class _Asked(NamedTuple):
+    """A batch of requests and what the graphs said of them."""
+
+    requests: list[RankRequest]
+    interests: Interests
+    output: SearchOutput
+
+
 def candidates_of(
     recommender: Recommender, split: Split, question: Question, *, progress: Progress, title: str
 ) -> Iterator[Candidates]:
-    """Every user's candidates in turn, a batch at a time."""
-    task = progress.add_task(title, total=len(split.users))
-    for start in range(0, len(split.users), BATCH):
+    """Every user's candidates in turn; the graphs run some batches ahead, in threads, since they let go of the GIL."""
+
+    def ask(start: int) -> _Asked:
         rows = range(start, min(start + BATCH, len(split.users)))
         histories = [split.histories[row] for row in rows]
         interests = recommender.read(histories, split.users[start : start + BATCH].tolist())
@@ -79,12 +89,32 @@ def candidates_of(
             RankRequest(history=history, n=LIST_LENGTH, allowed=question.allowed(row), task=question.task)
             for row, history in zip(rows, histories, strict=True)
         ]
-        output = recommender.search(requests, interests)
-        for b, request in enumerate(requests):
-            evidence: dict[str, Evidence] = recommender.evidence(request.history, interests.neighbours, b)
-            yield recommender.candidates(request, output, interests.explicit[b], evidence, b)
-        progress.advance(task, len(rows))
+        return _Asked(requests, interests, recommender.search(requests, interests))
+
+    task = progress.add_task(title, total=len(split.users))
+    for asked in _ahead(ask, range(0, len(split.users), BATCH)):
+        for b, request in enumerate(asked.requests):
+            evidence = recommender.evidence(request.history, asked.interests.neighbours, b)
+            yield recommender.candidates(request, asked.output, asked.interests.explicit[b], evidence, b)
+        progress.advance(task, len(asked.requests))
     progress.remove_task(task)
+
+
+def _ahead(ask: Callable[[int], _Asked], starts: Iterable[int]) -> Iterator[_Asked]:
+    """The answers in the order of `starts`, as many under way as there are CPUs."""
+    count = usable_cpus()
+    with ThreadPoolExecutor(max_workers=count) as pool:
+        waiting: deque[Future[_Asked]] = deque()
+        try:
+            for start in starts:
+                waiting.append(pool.submit(ask, start))
+                if len(waiting) > count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # whoever stops reading does not wait for what nobody will read
+            for future in waiting:
+                future.cancel()
 
 
 def read_lists(source: Iterable[Candidates], count: int, views: Mapping[str, View]) -> Lists:

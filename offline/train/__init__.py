@@ -13,10 +13,10 @@ from isrf.interest import InterestTables
 from isrf.nn.siblings import Siblings
 from isrf.trie import build_trie
 from offline.context import StageContext
+from offline.hardware import training_device
 from offline.neighbours import load_user_index
 from offline.train.build import SPEC_FILE, WEIGHTS_FILE, load_model, load_parts, new_model
 from offline.train.checkpoint import log_lines
-from offline.train.hardware import training_device
 from offline.train.loop import Task, train
 from offline.train.samples import (
     Interests,

@@ -17,9 +17,9 @@ from isrf.errors import ConfigError, StageError
 from isrf.nn.model import DIRECT, SEQUENTIAL
 from isrf.nn.siblings import Siblings
 from isrf.trie import build_trie
-from offline import train
+from offline import hardware, train
 from offline.evaluate.split import load_split
-from offline.train import checkpoint, hardware, loop, objective
+from offline.train import checkpoint, loop, objective
 from offline.train.batches import plan_epoch, take
 from offline.train.build import SPEC_FILE, WEIGHTS_FILE, load_model, load_parts, new_model
 from offline.train.samples import Samples, Sequences, read_sequences, training_samples
