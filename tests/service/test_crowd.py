@@ -61,6 +61,19 @@ def test_selected_neighbours_are_the_nearest_of_those_present() -> None:
     assert {*UserIndex(features).among(few)(queries, 50)[1][0]} == {3, 8, -1}
 
 
+@pytest.mark.parametrize("width", [24, 19])  # a multiple of what one instruction reads, and none
+def test_users_in_half_precision_are_found_as_their_stored_values_say(width: int) -> None:
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(400, width)).astype(np.float16)
+    features[7] = 0
+    queries = rng.normal(size=(5, width)).astype(np.float32)
+    cosine, users = UserIndex(features)(queries, 401)
+    products = queries @ features.astype(np.float32).T
+    np.testing.assert_array_equal(users[:, :400], np.argsort(-products, axis=1, kind="stable"))
+    np.testing.assert_allclose(cosine[:, :400], -np.sort(-products, axis=1), rtol=1e-4, atol=1e-5)
+    assert (users[:, 400] == -1).all()
+
+
 def test_base_and_delta_together_are_one_index() -> None:
     rng = np.random.default_rng(1)
     features = rng.normal(size=(300, 8)).astype(np.float32)
