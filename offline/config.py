@@ -114,6 +114,7 @@ class TrainConfig(_Section):
     patience: Positive = 2  # epochs without a better validation NDCG@10 before training stops
     validation_users: Positive = 2000
     checkpoint_every_s: float = 60.0
+    processes: Annotated[int, Field(ge=0)] = 0  # that share every batch; 0: one for each GPU, without any one
 
 
 class SearchConfig(_Section):

@@ -38,7 +38,7 @@ def _quota(words: list[str]) -> list[int]:
     return [max(1, int(words[0]) // int(words[1]))]
 
 
-def training_device() -> torch.device:
-    """The first CUDA device, else the CPU with as many threads as the process may use."""
-    torch.set_num_threads(usable_cpus())
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def training_device(rank: int = 0, *, of: int = 1) -> torch.device:
+    """The CUDA device of process `rank` of `of`; without so many the CPU, with this process' part of its threads."""
+    torch.set_num_threads(max(1, usable_cpus() // of))
+    return torch.device("cuda", rank) if torch.cuda.device_count() >= of else torch.device("cpu")

@@ -2,22 +2,27 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
+from rich.progress import Progress
 from safetensors.torch import save
 
 from isrf.bundle import GroupSearch
 from isrf.errors import StageError
 from isrf.interest import InterestTables
 from isrf.nn.siblings import Siblings
-from isrf.trie import build_trie
+from isrf.trie import TrieTables, build_trie
+from offline.config import RunConfig
 from offline.context import StageContext
 from offline.hardware import training_device
 from offline.neighbours import load_user_index
 from offline.train.build import SPEC_FILE, WEIGHTS_FILE, load_model, load_parts, new_model
 from offline.train.checkpoint import log_lines
 from offline.train.loop import Task, train
+from offline.train.peers import Peers, together
 from offline.train.samples import (
     Interests,
     Samples,
@@ -35,7 +40,6 @@ LOG_FILE = "log.jsonl"
 
 def run(ctx: StageContext) -> None:
     """The stage; raises `StageError` where there is nothing to train on or the loss is no number any more."""
-    config, device = ctx.config, training_device()
     interests = load_interests(ctx)
     sequences = read_sequences(ctx.inputs["ingest"], len(interests.group_layers))
     samples = _samples(ctx, sequences, interests)
@@ -45,28 +49,52 @@ def run(ctx: StageContext) -> None:
             "no user has two training interactions, so there is nothing to learn an order from.",
             fix="Train on users with at least four interactions each (two of them are held out).",
         )
-    torch.manual_seed(config.seed)
-    parts = load_parts(ctx.inputs)
-    model = new_model(config, parts, explicit_dim=samples.explicit.shape[1], group_dim=samples.group.shape[1]).to(
-        device
-    )
-    trie = build_trie(parts.semantic_ids.numpy().astype(np.int32), config.semantic_ids.codebook_size)
+    count = ctx.config.train.processes or max(1, torch.cuda.device_count())
+    if count > 1:
+        _share(samples, ctx.scratch)
+    with together(count, _follow, ctx.inputs, ctx.scratch, ctx.config) as peers:
+        task = _task(ctx.inputs, ctx.config, samples, peers)
+        task = task._replace(validate=judge_of(ctx, interests, _trie(ctx.inputs, ctx.config)))
+        standing = train(task, ctx.scratch, ctx.progress)
+    weights = {name: value.detach().cpu().contiguous() for name, value in task.model.state_dict().items()}
+    (ctx.out / WEIGHTS_FILE).write_bytes(save(weights))
+    (ctx.out / SPEC_FILE).write_text(task.model.spec.model_dump_json(indent=2))
+    (ctx.out / LOG_FILE).write_text(log_lines(standing))
 
-    task = Task(
-        model=model,
+
+def _task(inputs: Mapping[str, Path], config: RunConfig, samples: Samples, peers: Peers) -> Task:
+    """What is trained, the same in every process; nobody judges it yet."""
+    device = training_device(peers.rank, of=peers.count)
+    torch.manual_seed(config.seed)
+    parts = load_parts(inputs)
+    model = new_model(config, parts, explicit_dim=samples.explicit.shape[1], group_dim=samples.group.shape[1])
+    return Task(
+        model=model.to(device),
         samples=samples,
-        siblings=Siblings.of(trie, device),
-        validate=judge_of(ctx, interests, trie),
+        siblings=Siblings.of(_trie(inputs, config), device),
+        validate=None,
         config=config.train,
         seed=config.seed,
         device=device,
-        run=_name_of(ctx, samples),
+        run=_name_of(config, samples),
+        peers=peers,
     )
-    standing = train(task, ctx.scratch, ctx.progress)
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    (ctx.out / WEIGHTS_FILE).write_bytes(save(weights))
-    (ctx.out / SPEC_FILE).write_text(model.spec.model_dump_json(indent=2))
-    (ctx.out / LOG_FILE).write_text(log_lines(standing))
+
+
+def _follow(peers: Peers, inputs: Mapping[str, Path], scratch: Path, config: RunConfig) -> None:
+    """Another process' part of the training."""
+    columns = (np.load(scratch / f"samples.{name}.npy", mmap_mode="r") for name in Samples._fields)
+    train(_task(inputs, config, Samples(*columns), peers), scratch, Progress(disable=True))
+
+
+def _share(samples: Samples, scratch: Path) -> None:
+    for name, column in samples._asdict().items():
+        np.save(scratch / f"samples.{name}.npy", column)
+
+
+def _trie(inputs: Mapping[str, Path], config: RunConfig) -> TrieTables:
+    semantic_ids = np.load(inputs["semantic-ids"] / "semantic_ids.npy")
+    return build_trie(semantic_ids, config.semantic_ids.codebook_size)
 
 
 def load_interests(ctx: StageContext) -> Interests:
@@ -103,11 +131,11 @@ def _samples(ctx: StageContext, sequences: Sequences, interests: Interests) -> S
     return samples
 
 
-def _name_of(ctx: StageContext, samples: Samples) -> str:
+def _name_of(config: RunConfig, samples: Samples) -> str:
     """Names what a checkpoint belongs to: the settings and the samples themselves."""
     digest = hashlib.sha256()
     for array in samples:
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    settings = ctx.config.model_dump(mode="json", include={"model", "train", "semantic_ids", "seed"})
+    settings = config.model_dump(mode="json", include={"model", "train", "semantic_ids", "seed"})
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()

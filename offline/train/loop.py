@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
@@ -22,6 +24,7 @@ from offline.config import TrainConfig
 from offline.train.batches import plan_epoch, take
 from offline.train.checkpoint import Standing, load_checkpoint, save_checkpoint
 from offline.train.objective import FULL_SOFTMAX_ITEMS, Losses, batch_losses
+from offline.train.peers import Peers
 from offline.train.samples import Samples
 from offline.train.validation import Scores
 
@@ -44,6 +47,7 @@ class Task(NamedTuple):
     seed: int
     device: torch.device
     run: str  # names data and settings
+    peers: Peers = Peers()
 
 
 def train(task: Task, scratch: Path, progress: Progress) -> Standing:
@@ -64,6 +68,8 @@ class _Trainer:
         self.num_steps = config.epochs * self.batches_per_epoch
         self.saved_at = time.monotonic()
         self.nodes: Tensor | None = None
+        self.peers = task.peers
+        self.peers.agree(True)  # nobody writes a checkpoint before all have read theirs
 
     def _plan(self, epoch: int) -> Any:
         config = self.task.config
@@ -79,7 +85,7 @@ class _Trainer:
         standing, config = self.standing, self.task.config
         bar = self.progress.add_task("train", total=self.num_steps, completed=standing.step)
         self.task.model.train()
-        while standing.epoch < config.epochs and standing.epochs_without_gain < config.patience:
+        while standing.epoch < config.epochs and self.peers.agree(standing.epochs_without_gain < config.patience):
             self._epoch(bar)
             self._judge()
             standing.epoch, standing.batch = standing.epoch + 1, 0
@@ -95,41 +101,47 @@ class _Trainer:
         started, num_samples, sums = time.monotonic(), 0, torch.zeros(4, device=task.device)
         since = 0
         for rows, kind in list(zip(plan.batches, plan.tasks, strict=True))[standing.batch :]:
-            sums += self._step(take(task.samples, rows, kind, task.device))
+            sums += self._step(rows, kind)
             standing.batch, standing.step = standing.batch + 1, standing.step + 1
             num_samples, since = num_samples + len(rows), since + 1
-            due = time.monotonic() - self.saved_at >= task.config.checkpoint_every_s
+            due = self.peers.agree(time.monotonic() - self.saved_at >= task.config.checkpoint_every_s)
             if since == LOG_EVERY or due or standing.batch == self.batches_per_epoch:
                 rate = num_samples / (time.monotonic() - started)
-                self._note(sums / since, rate)
+                means = self.peers.sum(sums) / since
+                self._note(means, rate)
                 self.progress.update(
                     bar,
                     completed=standing.step,
-                    description=f"train: epoch {standing.epoch + 1}, loss {float(sums[0]) / since:.3f}, "
-                    f"{rate:.0f} samples/s",
+                    description=f"train: epoch {standing.epoch + 1}, loss {float(means[0]):.3f}, {rate:.0f} samples/s",
                 )
                 sums, since = torch.zeros_like(sums), 0
             if due:
                 self._save()
 
-    def _step(self, batch: Any) -> Tensor:
-        """(4,) the losses of one step."""
-        task, config = self.task, self.task.config
-        seed = (task.seed * 1_000_003 + self.standing.step) % 2**63
+    def _step(self, rows: NDArray[np.int64], kind: int) -> Tensor:
+        """(4,) this process' part of the losses of one step."""
+        task, config, own = self.task, self.task.config, self.peers.share(rows)
+        seed = (task.seed * 1_000_003 + self.standing.step + self.peers.rank * 2**40) % 2**63
         torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
         rate = config.learning_rate * schedule(self.standing.step, self.num_steps, config.warmup_share)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        with torch.autocast(task.device.type, torch.bfloat16, enabled=task.device.type == "cuda"):
-            losses: Losses = batch_losses(
-                task.model, batch, task.siblings, config, generator, nodes=self._node_vectors()
-            )
         self.optimiser.zero_grad(set_to_none=True)
-        losses.total.backward()  # type: ignore[no-untyped-call]
+        part = torch.zeros(4, device=task.device)
+        nodes = self._node_vectors()
+        if len(own):
+            batch = take(task.samples, own, kind, task.device)
+            with torch.autocast(task.device.type, torch.bfloat16, enabled=task.device.type == "cuda"):
+                losses: Losses = batch_losses(
+                    task.model, batch, task.siblings, config, torch.Generator().manual_seed(seed), nodes=nodes
+                )
+            share = len(own) / len(rows)
+            (losses.total * share).backward()  # type: ignore[no-untyped-call]
+            part = torch.stack([loss.detach().float() for loss in losses]) * share
+        self.peers.sum_gradients(task.model)
         torch.nn.utils.clip_grad_norm_(task.model.parameters(), config.clip_norm)
         self.optimiser.step()
-        return torch.stack([loss.detach().float() for loss in losses])
+        return part
 
     def _node_vectors(self) -> Tensor | None:
         """Of a catalogue too large to compute them for every batch: those of at most `NODE_REFRESH_STEPS` ago."""
@@ -182,6 +194,8 @@ class _Trainer:
         )
 
     def _save(self) -> None:
+        if not self.peers.first:
+            return
         if not all(bool(torch.isfinite(value).all()) for value in self.task.model.parameters()):
             raise self._diverged(f"a weight became infinite or no number by step {self.standing.step}.")
         save_checkpoint(self.path, self.standing, self.task.model, self.optimiser, self.best)

@@ -196,6 +196,31 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path: Path, monkeypatch: pytest
         torch.testing.assert_close(value, seen[1][name], rtol=0, atol=0)
 
 
+def test_two_processes_take_the_steps_that_one_would(tmp_path: Path) -> None:
+    """But for what each draws from its own share: here no drop-out, no alignment, no direct batches."""
+    inputs = write_inputs(tmp_path)
+    settings = ("model.dropout=0", "model.item_id_dropout=0", "train.alignment_weight=0", "train.direct_share=0")
+    settings = (*settings, "train.batch_size=31", "train.learning_rate=0.001")
+    weights = []
+    for name, count in (("one", 1), ("two", 2)):
+        ctx = context(tmp_path, inputs, name, small_config(*settings, f"train.processes={count}"))
+        train.run(ctx)
+        weights.append(load_file(ctx.out / WEIGHTS_FILE))
+    start = new_model(small_config(), load_parts(inputs), explicit_dim=DIM, group_dim=DIM).state_dict()
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=2e-4)
+    assert any((weights[0][name] - value).abs().max() > 0.01 for name, value in start.items())
+
+
+def test_a_process_that_fails_ends_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = write_inputs(tmp_path)
+    ctx = context(tmp_path, inputs, "train", small_config("train.processes=2"))
+    monkeypatch.setattr(train, "_share", lambda samples, scratch: None)  # so the other finds nothing to train on
+    with pytest.raises(StageError, match=r"samples\.users\.npy") as raised:
+        train.run(ctx)
+    assert raised.value.code == "train.process_failed"
+
+
 class KilledError(Exception):
     pass
 
