@@ -25,6 +25,8 @@ USERS_FILE = "users.parquet"
 HISTORIES_FILE = "histories.parquet"
 GOLDEN_FILE = "golden.jsonl"
 TEXT_ENCODER_DIR = "text_encoder"
+REASONING_DIR = "reasoning"
+USER_REASONING_FILE = f"{REASONING_DIR}/user_features.parquet"
 
 EVIDENCE_LISTS = ("transition", "cooccurrence", "content", "user_items")
 """Sparse lists: the first three have a row per item, `user_items` one per base user (training items, oldest first)."""

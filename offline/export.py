@@ -36,7 +36,7 @@ from offline.decoding import decoding_of
 from offline.evaluate.stage import RANKER_SPEC
 from offline.neighbours import load_user_index
 from offline.onnx_graphs import graph_signature, open_graph
-from offline.reason.show import ITEM_TABLE, REASONING_DIR, USER_TABLE
+from offline.reason.show import ITEM_TABLE, USER_TABLE
 from offline.torch_graph import torch_search
 
 VERSION = 4
@@ -74,9 +74,9 @@ def run(ctx: StageContext) -> None:
             shutil.copy2(source, ctx.out / name)
     _write_item_reader(ctx)
     shutil.copy2(ingest / "users.parquet", ctx.out / bundle.USERS_FILE)
-    (ctx.out / REASONING_DIR).mkdir()
+    (ctx.out / bundle.REASONING_DIR).mkdir()
     for name in (ITEM_TABLE, USER_TABLE):
-        shutil.copy2(ctx.inputs["reason"] / name, ctx.out / REASONING_DIR / name)
+        shutil.copy2(ctx.inputs["reason"] / name, ctx.out / bundle.REASONING_DIR / name)
     _write_items(ctx)
     _histories(ingest).write_parquet(ctx.out / bundle.HISTORIES_FILE)
     goldens = _goldens(ctx)

@@ -25,6 +25,7 @@ from service.graphs import open_graph
 from service.history_files import read_users
 from service.neighbours import Cells, UserIndex
 from service.release_users import ReleaseUsers
+from service.wording import Wording, read_cores
 
 CURRENT = "current"
 _PUBLISH = "Publish the release again."
@@ -47,6 +48,8 @@ class Release:
     catalogue: Catalogue
     users: ReleaseUsers
     user_index: UserIndex
+    semantic_ids: NDArray[np.int32]  # (N, L)
+    wording: Wording
     learned_until: float
     """Seconds: the histories can hold no event after this moment."""
 
@@ -83,6 +86,8 @@ def open_release(releases: Path) -> Release:
         catalogue=catalogue,
         users=read_users(folder, manifest, catalogue),
         user_index=user_index,
+        semantic_ids=arrays["semantic_ids.npy"],
+        wording=Wording(catalogue, read_cores(folder, manifest)),
         learned_until=_learned_until(manifest),
     )
     # Among all users, as the goldens were made: which cells are looked into may hang on a rounding error.

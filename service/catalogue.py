@@ -21,6 +21,8 @@ class ItemLine(BaseModel):
     brand: str | None = None
     categories: list[str] = Field(default_factory=list)
     price: float | None = None
+    feature: str | None = None
+    """The semantic feature, as the reasoner put it."""
 
 
 class Best(NamedTuple):
@@ -37,6 +39,8 @@ class Catalogue:
         self.items = items
         self._popularity = popularity
         self._by_popularity: IntArray = np.lexsort((np.arange(len(items)), -popularity)).astype(np.int64)
+        self._rank = np.empty(len(items), dtype=np.int64)
+        self._rank[self._by_popularity] = np.arange(1, len(items) + 1)
         rows: dict[str, list[int]] = {}
         for row, item in enumerate(items):
             for category in set(item.categories):
@@ -70,6 +74,14 @@ class Catalogue:
             mask[self._in_category.get(category, np.zeros(0, np.int64))] = True
         mask[self.rows(excluded)] = False
         return mask
+
+    def popularity_rank(self, row: int) -> int:
+        """1 for the most popular item, equal ones in row order."""
+        return int(self._rank[row])
+
+    def times_taken(self, row: int) -> int:
+        """In the training interactions."""
+        return round(float(self._popularity[row]))
 
     def popular(self, allowed: BoolArray, n: int) -> list[Best]:
         """The n most popular allowed items, equal ones in row order."""

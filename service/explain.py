@@ -1,39 +1,145 @@
-"""Reasons for a recommended item: what in the release's graphs leads to it from this user. Evidence, not prose.
+"""Why an item is recommended: the paths that lead to it from the user's own items, as the release's data has them.
 
-Similar users appear as a count, never as ids.
+A path exists or is not told: its item stands in the history, its edge in the lists, vectors or semantic IDs of the
+release, its similar users among this request's neighbours. What a reason is, and its sentence: `service.reasons`.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import chain
 
 import numpy as np
 
-from isrf.evidence import ITEM_CHANNELS, RECENT_ITEMS
-from isrf.interest import Neighbours
-from isrf.recommend import RecommenderTables
-from service.catalogue import Catalogue
+from isrf.evidence import ITEM_CHANNELS, RECENT_ITEMS, ItemChannel
+from isrf.interest import BoolArray, FloatArray, Neighbours
+from isrf.phrases import PhraseTable, without_overlap
+from isrf.recommend import RankedItem
+from service.bundle_files import Release
+from service.crowd import Crowd
+from service.reasons import Channel, Path, Reason
+
+MAX_PATHS = 3
+"""Paths of a reason; the strongest."""
+NEGLIGIBLE = 0.1
+"""A path weaker than this share of the strongest is no reason."""
+MAX_PHRASES = 3
+"""Phrases that say an interest."""
 
 
-def reasons(
-    item: int, history: Sequence[int], neighbours: Neighbours, *, tables: RecommenderTables, catalogue: Catalogue
-) -> list[dict[str, Any]]:
-    """One entry per evidence channel that names the item; empty where only the learned paths found it.
+class Explainer:
+    """Of one answer."""
 
-    Args:
-        item: the recommended row.
-        history: item rows, oldest first.
-        neighbours: of this one user (batch axis of 1).
-    """
-    found: list[dict[str, Any]] = []
-    recent = list(dict.fromkeys(history[-RECENT_ITEMS:][::-1]))
-    for channel in ITEM_CHANNELS:
-        lists = tables.item_lists[channel]
-        leading = [start for start in recent if item in lists.indices[lists.row(start)]]
-        if leading:
-            found.append({"channel": channel, "items": [catalogue.item_id(start) for start in leading]})
-    users = neighbours.users[0]
-    took = tables.user_items
-    count = sum(bool(np.any(took.indices[took.row(int(user))] == item)) for user in users[users >= 0])
-    if count:
-        found.append({"channel": "group", "similar_users": int(count)})
-    return found
+    def __init__(self, release: Release, crowd: Crowd, history: Sequence[int], neighbours: Neighbours | None) -> None:
+        """history: item rows, oldest first. neighbours: of this one user (batch axis of 1), None without any."""
+        self._release, self._tables = release, crowd.recommender.tables
+        decoding = release.manifest.decoding
+        self._recent = _latest(history, RECENT_ITEMS)
+        self._read = _latest(history, decoding.history_length)
+        self._weighed = _latest(history, decoding.interest_length)
+        self._group = None if neighbours is None else _Group(release, crowd, self._weighed, neighbours)
+
+    def reasons(self, item: RankedItem) -> list[Reason]:
+        """What speaks for an item, its main source first; never nothing."""
+        row, source = item.item_index, item.source
+        found = [self._group.reason(row)] if self._group is not None else []
+        found += [self._by_list(row, channel) for channel in ITEM_CHANNELS]
+        if source == "generative":
+            found.append(self._generative(row) or Reason(channel="generative"))
+        if source == "explicit":
+            found.append(self._nearest(row, "explicit", self._tables.item_embeddings, self._weighed))
+        if source == "dense" or not any(reason is not None and reason.paths for reason in found):
+            # What no graph leads to is the dense path's, which knows every item.
+            found.append(self._nearest(row, "dense", self._tables.item_vectors, self._read))
+        told = [reason for reason in found if reason is not None]
+        if source == "popular" or not told:
+            told.append(Reason(channel="popular", popularity_rank=self._release.catalogue.popularity_rank(row)))
+        return sorted(told, key=lambda reason: reason.channel != source)
+
+    def _by_list(self, row: int, channel: ItemChannel) -> Reason | None:
+        lists = self._tables.item_lists[channel]
+        leading = []
+        for start in self._recent:
+            span = lists.row(start)
+            at = np.flatnonzero(lists.indices[span] == row)
+            leading += [(start, float(lists.weights[span][place])) for place in at]
+        return self._reason(row, channel, leading)
+
+    def _nearest(self, row: int, channel: Channel, vectors: FloatArray, read: Sequence[int]) -> Reason | None:
+        """By the cosine to the nearest of the user's items; None where no two vectors can be compared (cold items)."""
+        starts = [start for start in read if start != row] or list(read)
+        norms = np.linalg.norm(vectors[starts], axis=1) * np.linalg.norm(vectors[row])
+        if not norms.any():
+            return None
+        cosines = np.where(norms > 0, vectors[starts] @ vectors[row] / np.where(norms > 0, norms, 1), -np.inf)
+        best = int(cosines.argmax())
+        return self._reason(row, channel, [(starts[best], float(cosines[best]))])
+
+    def _generative(self, row: int) -> Reason | None:
+        """By how much of the item's semantic ID one of the user's begins with."""
+        codes = self._release.semantic_ids
+        leading = []
+        for start in self._read:
+            depth = int(np.cumprod(codes[start] == codes[row]).sum())
+            if depth and start != row:
+                leading.append((start, depth / codes.shape[1]))
+        return self._reason(row, "generative", leading)
+
+    def _reason(self, row: int, channel: Channel, leading: Sequence[tuple[int, float]]) -> Reason | None:
+        """Of (row of the user's item, strength) pairs, the latest item first."""
+        if not leading:
+            return None
+        strongest = sorted(leading, key=lambda pair: -pair[1])[:MAX_PATHS]
+        strongest = [pair for pair in strongest if pair[1] >= min(NEGLIGIBLE * strongest[0][1], strongest[0][1])]
+        wording = self._release.wording
+        words = chain(*(wording.common(start, row, limit=MAX_PHRASES) for start, _ in strongest))
+        return Reason(
+            channel=channel,
+            paths=[Path(start, round(strength, 4)) for start, strength in strongest],
+            words=without_overlap(words, limit=MAX_PHRASES),
+        )
+
+
+class _Group:
+    """Who is similar, and what they took."""
+
+    def __init__(self, release: Release, crowd: Crowd, items: Sequence[int], neighbours: Neighbours) -> None:
+        self._release, self._items = release, items
+        self._users = [int(user) for user in neighbours.users[0] if user >= 0]
+        self._weak = bool(neighbours.weak[0])
+        lists = crowd.recommender.tables.user_items
+        self._places: dict[int, list[int]] = {}
+        for place, user in enumerate(self._users):
+            for item in set(lists.indices[lists.row(user)].tolist()):
+                self._places.setdefault(item, []).append(place)
+        self._phrases: PhraseTable | None = None
+
+    def reason(self, row: int) -> Reason | None:
+        takers = self._took(row)
+        if not takers.any():
+            return None
+        both = [(start, int((takers & self._took(start)).sum())) for start in self._items if start != row]
+        strongest = sorted((pair for pair in both if pair[1]), key=lambda pair: -pair[1])[:MAX_PATHS]
+        return Reason(
+            channel="group",
+            paths=[Path(start, similar_users=count) for start, count in strongest],
+            words=self._interest(takers),
+            similar_users=int(takers.sum()),
+            of_similar_users=len(self._users),
+            weak=self._weak,
+        )
+
+    def _took(self, row: int) -> BoolArray:
+        """(similar users,) bool."""
+        took = np.zeros(len(self._users), dtype=np.bool_)
+        took[self._places.get(row, [])] = True
+        return took
+
+    def _interest(self, takers: BoolArray) -> list[str]:
+        """What those who took it share; too few of them to tell: what all the similar users share."""
+        if self._phrases is None:
+            self._phrases = self._release.wording.group(self._users)
+        return self._phrases.shared(takers, limit=MAX_PHRASES) or self._phrases.shared(limit=MAX_PHRASES)
+
+
+def _latest(history: Sequence[int], length: int) -> list[int]:
+    """The distinct ones of the last `length` items, latest first."""
+    return list(dict.fromkeys(history[-length:][::-1]))

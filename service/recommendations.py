@@ -18,7 +18,9 @@ from isrf.recommend import Interests, RankedItem, RankRequest
 from service.bundle_files import Release
 from service.crowd import Crowd
 from service.engine import Engine
+from service.explain import Explainer
 from service.observe import Metrics
+from service.reasons import reason_body
 from service.state.events import EventRules
 from service.state.group_cache import decode, encode
 from service.state.merge import UserState, merge
@@ -73,6 +75,8 @@ class Answer:
     neighbours: Neighbours | None = None
     crowd: Crowd
     warnings: list[dict[str, str]] = field(default_factory=list)
+    reasons: list[list[dict[str, Any]]] | None = None
+    """Of each item, where the caller asked for them."""
 
 
 class Recommendations:
@@ -241,16 +245,31 @@ class Recommendations:
         self._metrics.answers.labels(source, self.release.manifest.release_id).inc()
         for channel, count in Counter(item.source for item in items).items():
             self._metrics.items.labels(channel).inc(count)
+        neighbours = None if interests is None else interests.neighbours
         return Answer(
             items=items,
             source=source,
             rows=rows,
-            neighbours=None if interests is None else interests.neighbours,
+            neighbours=neighbours,
             crowd=crowd,
             warnings=warnings,
+            reasons=await self._reasons(items, rows, neighbours, crowd) if wanted.explain else None,
         )
 
-    def popular(self, wanted: Wanted) -> Answer:
+    async def _reasons(
+        self, items: Sequence[RankedItem], rows: Sequence[int], neighbours: Neighbours | None, crowd: Crowd
+    ) -> list[list[dict[str, Any]]]:
+        release = self.release
+
+        def explain() -> list[list[dict[str, Any]]]:
+            explainer = Explainer(release, crowd, rows, neighbours)
+            return [
+                [reason_body(item.item_index, reason, release) for reason in explainer.reasons(item)] for item in items
+            ]
+
+        return await self._engine.run("explain", explain)
+
+    async def popular(self, wanted: Wanted) -> Answer:
         """The most popular items, the same for everybody."""
         allowed = self._allowed(wanted.exclude, wanted)
         items = [RankedItem(row, score, "popular") for row, score in self.release.catalogue.popular(allowed, wanted.n)]
@@ -258,7 +277,9 @@ class Recommendations:
         if wanted.category is not None and not self.release.catalogue.has_category(wanted.category):
             warnings.append(_warning("unknown_category", "No item of the release is in this category."))
         self._metrics.answers.labels("popular", self.release.manifest.release_id).inc()
-        return Answer(items=items, source="popular", crowd=self._engine.crowd, warnings=warnings)
+        crowd = self._engine.crowd
+        reasons = await self._reasons(items, (), None, crowd) if wanted.explain else None
+        return Answer(items=items, source="popular", crowd=crowd, warnings=warnings, reasons=reasons)
 
 
 WarningCode = Literal["store_unavailable", "unknown_items", "unknown_category", "fewer_items"]

@@ -47,12 +47,36 @@ class Warned(BaseModel):
     message: str
 
 
-class Reason(BaseModel):
-    """Evidence for one item: the user's items or the number of similar users that speak for it."""
+class ReasonPath(BaseModel):
+    """One way from the user to the item: user → `item_id` → [similar users who took both →] recommended item."""
 
-    channel: Literal["group", "transition", "cooccurrence", "content"]
-    items: list[str] | None = Field(default=None, description="Items of the history that lead here, latest first.")
-    similar_users: int | None = Field(default=None, description="How many similar users took it.")
+    item_id: str = Field(description="An item of the user's history.")
+    strength: float | None = Field(
+        default=None,
+        description="Of the edge from it to the recommended item. transition, cooccurrence, content: its weight in the "
+        "item's list of that channel (a list's weights sum to 1). explicit, dense: cosine of the two items' vectors. "
+        "generative: the share of the semantic ID's levels that begin alike.",
+    )
+    similar_users: int | None = Field(
+        default=None, description="Of the group channel: similar users who took this and the recommended item."
+    )
+
+
+class Reason(BaseModel):
+    """What one channel has to say for an item: evidence that can be checked, and a sentence made of it alone."""
+
+    channel: Literal["group", "transition", "cooccurrence", "content", "explicit", "dense", "generative", "popular"]
+    interest: Literal["individual", "group", "everybody"] = Field(description="Whose interest speaks.")
+    text: str = Field(description="The evidence as a sentence to the shopper.")
+    paths: list[ReasonPath] = Field(description="Strongest first, 3 at most; empty where no item of the user's leads.")
+    words: list[str] = Field(
+        description="The interest in the semantic features' words: what at least 3 of the similar users look for, or "
+        "what the item and the user's items have in common."
+    )
+    similar_users: int | None = Field(default=None, description="How many of the similar users took the item.")
+    of_similar_users: int | None = Field(default=None, description="How many similar users there are.")
+    weak: bool | None = Field(default=None, description="True: nobody is really similar, these are the nearest few.")
+    popularity_rank: int | None = Field(default=None, description="1 for the most popular item.")
 
 
 class RecommendedItem(BaseModel):
@@ -60,7 +84,9 @@ class RecommendedItem(BaseModel):
     rank: int
     score: float
     source: str = Field(description="The channel that speaks loudest for it: generative, dense, group, …, popular.")
-    reasons: list[Reason] | None = None
+    reasons: list[Reason] | None = Field(
+        default=None, description="With `explain`, its main source's first; never empty."
+    )
 
 
 class Meta(BaseModel):

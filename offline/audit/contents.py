@@ -20,13 +20,12 @@ from offline.audit.findings import Finding
 from offline.audit.shop import Shop
 from offline.config import RunConfig
 from offline.onnx_graphs import open_graph
-from offline.reason.show import REASONING_DIR
 
 SAME = 0.999
 """Cosine of a stored float16 vector with itself before it was stored."""
 
 BLOCK_USERS = 1024
-_KNOWN_FOLDERS = (bundle.TEXT_ENCODER_DIR, REASONING_DIR, "evidence")
+_KNOWN_FOLDERS = (bundle.TEXT_ENCODER_DIR, bundle.REASONING_DIR, "evidence")
 _KNOWN_FILES = {
     bundle.SEARCH_GRAPH_FILE,
     bundle.INTEREST_GRAPH_FILE,

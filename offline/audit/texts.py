@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from isrf.bundle import TEXT_ENCODER_DIR
+from isrf.bundle import REASONING_DIR, TEXT_ENCODER_DIR
 from isrf.interest import IntArray
 from isrf.text import tokenize
 from offline.audit.chance import most_hits
@@ -21,7 +21,7 @@ from offline.embed.text_files import read_text_encoder
 from offline.embed.texts import read_texts
 from offline.reason.corpus import read_corpus
 from offline.reason.prompting import taken_data
-from offline.reason.show import REASONING_DIR, USER_TABLE
+from offline.reason.show import USER_TABLE
 
 NUM_WORDS = 5
 """Of a title; reasoners shorten long ones."""

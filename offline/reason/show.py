@@ -15,13 +15,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from isrf.bundle import ITEMS_FILE, USERS_FILE
+from isrf.bundle import ITEMS_FILE, REASONING_DIR, USERS_FILE
 from isrf.errors import DataError
 from offline.pipeline import WORK_DIR
 from offline.reason.tables import ITEM_FIELDS, USER_FIELDS
 
 ITEM_TABLE, USER_TABLE = "item_features.parquet", "user_features.parquet"
-REASONING_DIR = "reasoning"
 
 
 class _Found(NamedTuple):

@@ -11,7 +11,6 @@ from fastapi import Depends, Path, Query, Request, Response
 
 from isrf.errors import RequestError
 from service.catalogue import Catalogue
-from service.explain import reasons
 from service.identifiers import ID_SCHEMA, id_problem
 from service.observe import Metrics
 from service.problems import Problem
@@ -134,7 +133,7 @@ def meta_of(request: Request, service: Service, source: str, version: str | None
     return meta
 
 
-def items_of(answer: Answer, service: Service, *, explain: bool) -> list[dict[str, Any]]:
+def items_of(answer: Answer, service: Service) -> list[dict[str, Any]]:
     """The items of an answer as they leave."""
     release = service.recommendations.release
     items: list[dict[str, Any]] = []
@@ -145,18 +144,8 @@ def items_of(answer: Answer, service: Service, *, explain: bool) -> list[dict[st
             "score": item.score,
             "source": item.source,
         }
-        if explain:
-            row["reasons"] = (
-                []
-                if answer.neighbours is None
-                else reasons(
-                    item.item_index,
-                    answer.rows,
-                    answer.neighbours,
-                    tables=answer.crowd.recommender.tables,
-                    catalogue=release.catalogue,
-                )
-            )
+        if answer.reasons is not None:
+            row["reasons"] = answer.reasons[place - 1]
         items.append(row)
     return items
 

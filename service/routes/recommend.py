@@ -20,7 +20,7 @@ async def recommend_user(request: Request, user_id: UserIdDep, wanted: WantedDep
     return json_response(
         {
             "user_id": user_id,
-            "items": items_of(answer, service, explain=wanted.explain),
+            "items": items_of(answer, service),
             "meta": meta_of(request, service, answer.source, user.state.version),
             "warnings": answer.warnings,
         }
@@ -45,7 +45,7 @@ async def recommend_session(request: Request, body: SessionRequest, service: Ser
     return json_response(
         {
             "user_id": None,
-            "items": items_of(answer, service, explain=wanted.explain),
+            "items": items_of(answer, service),
             "meta": meta_of(request, service, answer.source),
             "warnings": answer.warnings,
         }
@@ -55,10 +55,10 @@ async def recommend_session(request: Request, body: SessionRequest, service: Ser
 @router.get("/popular", response_model=PopularItems, responses=PROBLEMS)
 async def popular(request: Request, wanted: WantedDep, service: ServiceDep) -> Response:
     """The most popular items, in a category or in all."""
-    answer = service.recommendations.popular(wanted)
+    answer = await service.recommendations.popular(wanted)
     return json_response(
         {
-            "items": items_of(answer, service, explain=wanted.explain),
+            "items": items_of(answer, service),
             "meta": meta_of(request, service, answer.source),
             "warnings": answer.warnings,
         }

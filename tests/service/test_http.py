@@ -212,18 +212,19 @@ def test_an_answer_does_not_change_with_the_cache(http: httpx.Client, shopper: s
         assert recommend(http, shopper, n=50)["items"] == cold["items"]
 
 
-def test_reasons_name_what_the_user_has(http: httpx.Client, shopper: str) -> None:
-    history = set(user(http, shopper)["history"])
+def test_every_item_says_why(http: httpx.Client, shopper: str) -> None:
+    history = user(http, shopper)["history"]
     body = recommend(http, shopper, n=30, explain=True)
-    reasons = [reason for item in body["items"] for reason in item["reasons"]]
-    assert reasons
-    for reason in reasons:
-        assert set(reason) == {"channel", "similar_users"} if reason["channel"] == "group" else {"channel", "items"}
-        assert reason.get("similar_users", 1) >= 1
-        assert set(reason.get("items", [])) <= history
-    for item in body["items"]:
-        if item["source"] in {"group", "transition", "cooccurrence", "content"}:
-            assert item["source"] in {reason["channel"] for reason in item["reasons"]}
+    assert all(item["reasons"] and item["reasons"][0]["text"] for item in body["items"])
+    paths = [path for item in body["items"] for reason in item["reasons"] for path in reason["paths"]]
+    assert paths
+    assert {path["item_id"] for path in paths} <= set(history)
+    session = http.post("/recommend", json={"history": history, "n": 30, "explain": True}).json()
+    everybody = http.get("/popular", params={"explain": True}).json()
+    for item in (*session["items"], *everybody["items"]):
+        assert item["reasons"]
+    assert {reason["channel"] for item in everybody["items"] for reason in item["reasons"]} == {"popular"}
+    assert [item["reasons"][0]["popularity_rank"] for item in everybody["items"]] == list(range(1, 11))
     assert "reasons" not in recommend(http, shopper)["items"][0]
 
 

@@ -1,0 +1,157 @@
+"""A reason for a recommended item: evidence, and one sentence made of nothing but that evidence.
+
+    user → item of theirs → [similar users who took both →] recommended item
+
+Similar users appear as counts, never as ids. Where the evidence comes from is `service.explain`'s business.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from service.bundle_files import Release
+
+MAX_TITLE = 60
+"""Characters of a title in a sentence."""
+
+Channel = Literal["group", "transition", "cooccurrence", "content", "explicit", "dense", "generative", "popular"]
+
+
+class Path(NamedTuple):
+    """From the user over one of their items to the recommended one.
+
+    Attributes:
+        item: row of the user's item.
+        strength: of the edge from it to the recommended item; what it measures depends on the channel.
+        similar_users: of the group channel, how many similar users took both.
+    """
+
+    item: int
+    strength: float | None = None
+    similar_users: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """What one channel has to say for an item.
+
+    Attributes:
+        paths: strongest first.
+        words: the group's interest, or what the semantic features of the item and of the user's items both say.
+        similar_users: how many of them took the item.
+        of_similar_users: how many similar users there are.
+        weak: nobody is really similar; these are the nearest few.
+        popularity_rank: 1 for the most popular item.
+    """
+
+    channel: Channel
+    paths: Sequence[Path] = ()
+    words: Sequence[str] = ()
+    similar_users: int | None = None
+    of_similar_users: int | None = None
+    weak: bool | None = None
+    popularity_rank: int | None = None
+
+
+_INTEREST: dict[Channel, str] = {"group": "group", "popular": "everybody"}
+
+
+def reason_body(item: int, reason: Reason, release: Release) -> dict[str, Any]:
+    """A reason as it leaves: ids in place of rows, and what it does not have left out."""
+    catalogue = release.catalogue
+    told = {
+        "similar_users": reason.similar_users,
+        "of_similar_users": reason.of_similar_users,
+        "weak": reason.weak,
+        "popularity_rank": reason.popularity_rank,
+    }
+    paths = [
+        {
+            "item_id": catalogue.item_id(path.item),
+            **{name: value for name, value in path._asdict().items() if name != "item" and value is not None},
+        }
+        for path in reason.paths
+    ]
+    return {
+        "channel": reason.channel,
+        "interest": _INTEREST.get(reason.channel, "individual"),
+        "text": sentence(item, reason, release),
+        "paths": paths,
+        "words": list(reason.words),
+        **{name: value for name, value in told.items() if value is not None},
+    }
+
+
+def sentence(item: int, reason: Reason, release: Release) -> str:
+    """One sentence.
+
+    Args:
+        item: row of the recommended item.
+        reason: why.
+        release: whose rows these are.
+    """
+    names = _names([path.item for path in reason.paths], release)
+    alike = _alike(reason.words)
+    if reason.channel == "group":
+        return _group(reason, release)
+    if reason.channel == "transition":
+        return f"Shoppers who took {names} went on to take this."
+    if reason.channel == "cooccurrence":
+        return f"Shoppers who took {names} also took this."
+    if reason.channel == "content":
+        return f"It is described much like {names}{alike}."
+    if reason.channel == "popular":
+        return _popular(item, reason, release)
+    if reason.channel == "generative":
+        return _generative(reason, release)
+    path = reason.paths[0]
+    if path.item == item:
+        return "It is itself among your latest items."
+    where = "in the graph of who took what" if reason.channel == "explicit" else "by what the model learned of them"
+    return f"Of your items {names} is nearest to it {where} (cosine {path.strength:.2f}){alike}."
+
+
+def _group(reason: Reason, release: Release) -> str:
+    one = reason.of_similar_users == 1
+    whom = "nearest to you, though not really like you," if reason.weak else "most like you"
+    text = f"The shopper {whom}" if one else f"{reason.similar_users} of the {reason.of_similar_users} shoppers {whom}"
+    text += " took it"
+    if reason.paths:
+        path = reason.paths[0]
+        also = ", and" if reason.similar_users == 1 else f"; {path.similar_users} of them took"
+        text += f"{also} {_name(path.item, release)} as you did"
+    return text + (f"; what they look for: {', '.join(reason.words)}." if reason.words else ".")
+
+
+def _generative(reason: Reason, release: Release) -> str:
+    levels = release.semantic_ids.shape[1]
+    text = "The model spelled it out from your latest items, code by code"
+    if not reason.paths:
+        return f"{text}; none of theirs begins alike."
+    path = reason.paths[0]
+    same = round((path.strength or 0) * levels)
+    return f"{text}; the code of {_name(path.item, release)} begins alike ({same} of {levels}){_alike(reason.words)}."
+
+
+def _popular(item: int, reason: Reason, release: Release) -> str:
+    taken = release.catalogue.times_taken(item)
+    if not taken:
+        return "Nobody has taken it yet: it is here because nothing that speaks for itself was left."
+    return (
+        f"It is number {reason.popularity_rank} of {len(release.catalogue)} by how often it was taken ({taken} times)."
+    )
+
+
+def _alike(words: Sequence[str]) -> str:
+    return f"; in common: {', '.join(words)}" if words else ""
+
+
+def _names(rows: Sequence[int], release: Release) -> str:
+    names = [_name(row, release) for row in rows]
+    return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def _name(row: int, release: Release) -> str:
+    item = release.catalogue.items[row]
+    title = " ".join((item.title or item.item_id).split())
+    return f"“{title if len(title) <= MAX_TITLE else title[: MAX_TITLE - 1].rstrip() + '…'}”"

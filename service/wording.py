@@ -1,0 +1,77 @@
+"""What a release's reasoner wrote of items and users, as explanations use it: what items, or a group, have in common.
+
+Of a user's text nothing leaves but phrases that several similar users share (`LEAST_USERS`): none can be told apart.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from isrf.bundle import USER_REASONING_FILE, Manifest
+from isrf.errors import BundleError
+from isrf.phrases import PhraseTable, background, common_phrases, phrases
+from service.catalogue import Catalogue
+
+LEAST_USERS = 3
+"""Similar users who share a phrase, before it is told."""
+SAMPLED_TEXTS = 2000
+"""Items and users, evenly over the rows, by which it is known what texts in general say."""
+REMEMBERED = 4096
+"""Texts whose phrases are kept."""
+
+
+class Wording:
+    """Of one release; threads may share it."""
+
+    def __init__(self, catalogue: Catalogue, cores: pl.Series) -> None:
+        """`cores` (U,) are the users' core preferences; empty where the release tells none."""
+        self._catalogue, self._cores = catalogue, cores
+        items = catalogue.items
+        self._items_in_general = background(_told(items[row].feature for row in _sample(len(items))))
+        self._users_in_general = background(_told(cores[row] for row in _sample(len(cores))))
+        self._phrases = lru_cache(maxsize=REMEMBERED)(phrases)
+
+    def common(self, one: int, other: int, *, limit: int) -> list[str]:
+        """What the semantic features of two items (rows) both say."""
+        items = self._catalogue.items
+        said = [self._phrases(items[row].feature or "") for row in (one, other)]
+        return common_phrases(said[0], said[1], self._items_in_general, limit=limit)
+
+    def group(self, users: Sequence[int]) -> PhraseTable:
+        """What the core preferences of similar users (rows) share; those whom the release does not know say nothing."""
+        texts = [(self._cores[user] or "") if user < len(self._cores) else "" for user in users]
+        return PhraseTable([self._phrases(text) for text in texts], self._users_in_general, at_least=LEAST_USERS)
+
+
+def _sample(count: int) -> range:
+    return range(0, count, max(1, count // SAMPLED_TEXTS))
+
+
+def _told(texts: Iterable[str | None]) -> Iterable[str]:
+    return (text for text in texts if text)
+
+
+def read_cores(folder: Path, manifest: Manifest) -> pl.Series:
+    """The users' core preferences in a verified release folder; none of a release that does not tell them."""
+    if USER_REASONING_FILE not in manifest.files:
+        return pl.Series(dtype=pl.String)
+    try:
+        table = pl.read_parquet(folder / USER_REASONING_FILE, columns=["user_index", "core"]).sort("user_index")
+        cores = table["core"].cast(pl.String, strict=True)
+        rows = table["user_index"].to_numpy()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise BundleError(
+            "bundle.table",
+            f"{USER_REASONING_FILE} tells no core preferences: {error}.",
+            fix="Publish the release again.",
+        ) from error
+    if not np.array_equal(rows, np.arange(manifest.counts.num_users)):
+        raise BundleError(
+            "bundle.array_mismatch",
+            f"{USER_REASONING_FILE} has {len(rows)} rows, the manifest says {manifest.counts.num_users}.",
+            fix="Publish the release again.",
+        )
+    return cores
