@@ -25,7 +25,7 @@ SAME = 0.999
 """Cosine of a stored float16 vector with itself before it was stored."""
 
 BLOCK_USERS = 1024
-_KNOWN_FOLDERS = (bundle.TEXT_ENCODER_DIR, bundle.REASONING_DIR, "evidence")
+_KNOWN_FOLDERS = (bundle.TEXT_ENCODER_DIR, bundle.REASONING_DIR, bundle.ITEM_READER_DIR, "evidence")
 _KNOWN_FILES = {
     bundle.SEARCH_GRAPH_FILE,
     bundle.INTEREST_GRAPH_FILE,
