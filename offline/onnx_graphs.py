@@ -1,6 +1,5 @@
 """Opens an exported graph with ONNX Runtime as a callable of arrays, and reads its signature."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from isrf.recommend import Graph
 
 
 def open_graph(path: Path) -> Graph:
-    """Runs on the CPU with the threads that this process may use; inputs and outputs by name."""
+    """Runs on the CPU, each call in one thread, as it is served; inputs and outputs by name."""
     session = _session(path)
     names = [output.name for output in session.get_outputs()]
     taken = [value.name for value in session.get_inputs()]
@@ -35,7 +34,7 @@ def graph_signature(path: Path) -> GraphSpec:
 
 def _session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,233 @@
+"""A release whose weights mean nothing, to measure what serving costs: latency hangs on sizes, not on what was learned.
+
+    python benchmarks/synthetic_release.py --releases DIR --preset small --data SHOP
+    python benchmarks/synthetic_release.py --releases DIR --preset mini --items 1000000 --users 200000
+
+With `--data` the stages before training run on a shop's real data, so that histories, trie, graphs and evidence lists
+are its own; with `--items` all of it is drawn from a seed. Weights are random, the fusion's the default, nothing is
+evaluated and the manifest says so. The bundle is exported, verified and published as any other.
+"""
+
+import argparse
+import importlib
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from rich.progress import Progress
+from safetensors.torch import save_file
+
+from isrf.bundle import TEXT_ENCODER_DIR
+from isrf.evidence import SparseLists, user_item_lists
+from isrf.fusion import DEFAULT_FUSION
+from isrf.interest import FloatArray, unit_rows
+from offline.command_line import configured
+from offline.config import RunConfig
+from offline.context import StageContext
+from offline.embed.text_files import write_text_encoder
+from offline.embed.tfidf import fit_tfidf
+from offline.evidence import build_lists, load_lists, save_lists
+from offline.graph.cells import divide
+from offline.pipeline import WORK_DIR, run_until
+from offline.publish import publish
+from offline.train.build import SPEC_FILE, WEIGHTS_FILE, load_parts, new_model
+
+EVENTS_PER_USER = 8
+LIST_LENGTH = 20
+"""Entries of a drawn evidence list's row; a trained shop's are up to 100 long, most of them shorter."""
+PROTOCOL = "none: the weights are random"
+WORDS = ("red", "blue", "warm", "light", "soft", "steel", "glass", "kitchen", "garden", "travel", "night", "kids")
+
+
+class Sizes(NamedTuple):
+    num_items: int
+    num_users: int
+
+
+def drawn_stages(folder: Path, sizes: Sizes, config: RunConfig) -> dict[str, Path]:
+    """Outputs of ingest, reason, embed, graph and semantic-ids, in their formats, drawn from the seed."""
+    stages = {name: folder / name for name in ("ingest", "reason", "embed", "graph", "semantic-ids")}
+    for path in stages.values():
+        path.mkdir(parents=True)
+    rng = np.random.default_rng(config.seed)
+    _draw_shop(stages, sizes, rng)
+    _draw_texts(stages["embed"], sizes, config, rng)
+    _draw_graphs(stages["graph"], sizes, config, rng)
+    _draw_semantic_ids(stages["semantic-ids"], sizes, config, rng)
+    return stages
+
+
+def _draw_shop(stages: dict[str, Path], sizes: Sizes, rng: np.random.Generator) -> None:
+    num_items, num_users = sizes
+    words = rng.choice(WORDS, (num_items, 3))
+    titles = pl.Series([" ".join(row) for row in words.tolist()])
+    nothing = pl.lit(None, pl.String)
+    pl.DataFrame({"item_id": [f"item-{row}" for row in range(num_items)], "title": titles}).select(
+        "item_id",
+        "title",
+        brand=pl.Series(rng.choice(WORDS, num_items).tolist()),
+        categories=pl.Series([[word] for word in words[:, 0].tolist()]),
+        description=nothing,
+        price=pl.Series(rng.uniform(1, 100, num_items).round(2)),
+        metadata=nothing,
+    ).write_parquet(stages["ingest"] / "items.parquet")
+    pl.DataFrame({"user_id": [f"user-{row}" for row in range(num_users)]}).write_parquet(
+        stages["ingest"] / "users.parquet"
+    )
+    # Few items have most of the events: squares of a uniform draw.
+    items = (rng.random((num_users, EVENTS_PER_USER + 2)) ** 2 * num_items).astype(np.int32)
+    frame = pl.DataFrame(
+        {
+            "user_index": np.repeat(np.arange(num_users, dtype=np.int32), EVENTS_PER_USER + 2),
+            "item_index": items.ravel(),
+            "timestamp": np.tile(np.arange(EVENTS_PER_USER + 2, dtype=np.float64), num_users),
+        }
+    ).with_columns(event=pl.lit("purchase"), weight=1.0)
+    place = pl.col("timestamp")
+    frame.filter(place < EVENTS_PER_USER).write_parquet(stages["ingest"] / "train.parquet")
+    split = pl.when(place == EVENTS_PER_USER).then(pl.lit("valid")).otherwise(pl.lit("test"))
+    held_out = frame.filter(place >= EVENTS_PER_USER).drop("weight").with_columns(split=split)
+    held_out.write_parquet(stages["ingest"] / "heldout.parquet")
+    frame.clear().select("user_index", "item_index").write_parquet(stages["ingest"] / "excluded.parquet")
+    name = f"synthetic {num_items} items {num_users} users"
+    report = {"fingerprint": name, "order_fingerprint": name, "events_through": float(EVENTS_PER_USER + 2)}
+    (stages["ingest"] / "report.json").write_text(json.dumps(report))
+    features = pl.DataFrame({"item_index": np.arange(num_items, dtype=np.int32), "feature": titles})
+    origin = pl.lit("attribute").alias("origin")
+    said = [nothing.alias(name) for name in ("positive", "negative", "justification")]
+    features.with_columns(*said, origin).write_parquet(stages["reason"] / "item_features.parquet")
+    pl.DataFrame({"user_index": np.arange(num_users, dtype=np.int32)}).with_columns(
+        *[nothing.alias(name) for name in ("likes", "dislikes", "core")], origin
+    ).write_parquet(stages["reason"] / "user_features.parquet")
+
+
+def _rows(rng: np.random.Generator, count: int, width: int) -> FloatArray:
+    return unit_rows(rng.standard_normal((count, width), dtype=np.float32))
+
+
+def _draw_texts(folder: Path, sizes: Sizes, config: RunConfig, rng: np.random.Generator) -> None:
+    np.save(folder / "item_text.npy", _rows(rng, sizes.num_items, config.embed.dim))
+    encoder = fit_tfidf([{"title": f"{a} {b}"} for a in WORDS for b in WORDS], dim=config.embed.dim, seed=config.seed)
+    write_text_encoder(folder / TEXT_ENCODER_DIR, encoder)
+    save_lists(folder / "evidence", {"content": _drawn_lists(rng, sizes.num_items)})
+
+
+def _draw_graphs(folder: Path, sizes: Sizes, config: RunConfig, rng: np.random.Generator) -> None:
+    num_items, num_users = sizes
+    width, text_width = config.graph.dim, config.embed.dim
+    features = _rows(rng, num_users, text_width + width).astype(np.float16)
+    arrays: dict[str, NDArray[np.generic]] = {
+        "item_layers": _rows(rng, num_items, width),
+        "item_embeddings": _rows(rng, num_items, width),
+        "feature_map": np.eye(text_width, dtype=np.float32),
+        "user_features": features,
+        "group_layers": _rows(rng, num_users, width).astype(np.float16),
+    }
+    # Everybody is a little like everybody: the most neighbours that there may be.
+    search = {"threshold": 0.7, "background_cosine": -1.0, "nearest_cosine": 0.0}
+    search |= {"max_neighbours": config.graph.max_neighbours, "min_neighbours": config.graph.min_neighbours}
+    if num_users >= config.graph.cells_from:
+        cells = divide(features.astype(np.float32), features, config.graph.max_neighbours + 1, seed=config.seed).cells
+        arrays |= {"user_cells": cells.cells, "user_centroids": cells.centroids}
+        search |= {"probes": cells.probes}
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    (folder / "group_search.json").write_text(json.dumps(search))
+
+
+def _draw_semantic_ids(folder: Path, sizes: Sizes, config: RunConfig, rng: np.random.Generator) -> None:
+    levels, size = config.semantic_ids.levels, config.semantic_ids.codebook_size
+    numbers = np.unique(rng.integers(0, size**levels, 2 * sizes.num_items))
+    numbers = rng.permutation(numbers)[: sizes.num_items]
+    places = size ** np.arange(levels - 1, -1, -1)
+    np.save(folder / "semantic_ids.npy", (numbers[:, None] // places % size).astype(np.int32))
+    width = config.embed.dim + config.graph.dim
+    np.save(folder / "codebooks.npy", rng.standard_normal((levels, size, width), dtype=np.float32))
+    (folder / "report.json").write_text(json.dumps({"levels": [{"codes_trained": size}] * levels}))
+
+
+def _drawn_lists(rng: np.random.Generator, num_items: int) -> SparseLists:
+    indices = rng.integers(0, num_items, (num_items, LIST_LENGTH), dtype=np.int32)
+    weights = np.full(num_items * LIST_LENGTH, 1 / LIST_LENGTH, dtype=np.float32)
+    return SparseLists(np.arange(num_items + 1, dtype=np.int64) * LIST_LENGTH, indices.ravel(), weights)
+
+
+def _untrained(out: Path, stages: dict[str, Path], config: RunConfig) -> None:
+    torch.manual_seed(config.seed)
+    widths = {f"{name}_dim": config.graph.dim for name in ("explicit", "group")}
+    model = new_model(config, load_parts(stages), **widths)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, out / WEIGHTS_FILE)
+    (out / SPEC_FILE).write_text(model.spec.model_dump_json())
+
+
+def _unmeasured(out: Path, stages: dict[str, Path], config: RunConfig, *, drawn: bool) -> None:
+    train = pl.read_parquet(stages["ingest"] / "train.parquet")
+    content = load_lists(stages["embed"] / "evidence")["content"]
+    users, items = (train[name].to_numpy().astype(np.int64) for name in ("user_index", "item_index"))
+    num_items, num_users = len(content.indptr) - 1, len(np.load(stages["graph"] / "group_layers.npy", mmap_mode="r"))
+    if drawn:
+        rng = np.random.default_rng(config.seed)
+        lists = {name: _drawn_lists(rng, num_items) for name in ("transition", "cooccurrence")}
+        lists |= {"content": content, "user_items": user_item_lists(users, items, num_users=num_users)}
+    else:
+        lists = build_lists(train, content, num_users=num_users, config=config.evidence)
+    save_lists(out / "evidence", lists)
+    np.save(out / "popularity.npy", np.bincount(items, minlength=num_items).astype(np.float32))
+    (out / "fusion.json").write_text(DEFAULT_FUSION.model_dump_json())
+    (out / "evaluation.json").write_text(json.dumps({"protocol": PROTOCOL}))
+
+
+def make(releases: Path, config: RunConfig, *, data: Path | None, sizes: Sizes | None) -> Path:
+    """The published release's folder."""
+    work = releases / WORK_DIR / "synthetic"
+    shutil.rmtree(work, ignore_errors=True)
+    with Progress(transient=True) as progress:
+        if data is not None:
+            stages = run_until("semantic-ids", data=data, releases=releases, config=config, progress=progress)
+        else:
+            assert sizes is not None
+            stages = drawn_stages(work, sizes, config)
+        for name in ("train", "compile", "evaluate", "export"):
+            out = work / name
+            out.mkdir(parents=True)
+            if name == "train":
+                _untrained(out, stages, config)
+            elif name == "evaluate":
+                _unmeasured(out, stages, config, drawn=data is None)
+            else:
+                stage = importlib.import_module(f"offline.{name}")
+                stage.run(
+                    StageContext(
+                        data=data or work, inputs=stages, out=out, scratch=work, config=config, progress=progress
+                    )
+                )
+            stages[name] = out
+    target = publish(stages["export"], releases)
+    shutil.rmtree(work)
+    return target
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--releases", type=Path, required=True)
+    parser.add_argument("--preset", default="mini")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--items", type=int)
+    parser.add_argument("--users", type=int, default=100_000)
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    if (arguments.data is None) == (arguments.items is None):
+        parser.error("name either --data or --items")
+    arguments.releases.mkdir(parents=True, exist_ok=True)
+    config = configured(arguments.preset, None, arguments.settings, {})
+    sizes = None if arguments.items is None else Sizes(arguments.items, arguments.users)
+    print(make(arguments.releases, config, data=arguments.data, sizes=sizes))
+
+
+if __name__ == "__main__":
+    main()
