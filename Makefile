@@ -32,8 +32,8 @@ $(DEMO)/data/interactions.csv: $(STAMP)
 demo-release: $(DEMO)/data/interactions.csv
 	$(BIN)/python -m offline run --data $(DEMO)/data --releases $(DEMO)/releases --preset demo
 
-demo: demo-release  ## generate the demo shop, train it, serve it on http://127.0.0.1:8000
-	$(BIN)/python -m service --releases $(DEMO)/releases --state-dir $(DEMO)/state
+demo: demo-release  ## generate the demo shop, train it, serve it and its page, http://127.0.0.1:8000/demo
+	$(BIN)/python -m service --releases $(DEMO)/releases --state-dir $(DEMO)/state --demo
 
 smoke: demo-release  ## as demo, then make a shop's calls, print the answers, exit
 	$(BIN)/python examples/smoke.py --releases $(DEMO)/releases --data $(DEMO)/data
@@ -77,12 +77,16 @@ benchmarks/.venv/.installed: benchmarks/requirements.txt
 	benchmarks/.venv/bin/pip install --quiet --requirement $<
 	touch $@
 
-system:  ## redis-server: installed where apt and root are there, else named
-	@command -v redis-server >/dev/null && exit 0; \
+# A command and the Debian package that has it.
+SYSTEM := redis-server:redis-server chromium:chromium
+
+system:  ## redis-server and chromium: installed where apt and root are there, else named
+	@missing=; for one in $(SYSTEM); do command -v $${one%%:*} >/dev/null || missing="$$missing $${one##*:}"; done; \
+	[ -z "$$missing" ] && exit 0; \
 	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	else \
-	  echo "redis-server is missing: install your system's redis package (Debian: apt-get install redis-server)" >&2; exit 1; \
+	  echo "missing:$$missing. Install your system's packages (Debian: apt-get install$$missing)" >&2; exit 1; \
 	fi
 
 clean:  ## remove what the other targets made (.venv stays)

@@ -31,7 +31,6 @@ class Reason(TypedDict):
     """Evidence for an item."""
 
     channel: str
-    items: NotRequired[list[str]]
     similar_users: NotRequired[int]
 
 

@@ -21,6 +21,7 @@ from uvicorn.config import STARTUP_FAILURE
 from isrf.errors import BundleError, ConfigError, IsrfError
 from service.app import create_app
 from service.bundle_files import find_release, read_manifest
+from service.demo.routes import PAGE
 from service.doors.command import main as keys_command
 from service.doors.keys import read_keys
 from service.doors.wire import BoundedHttp
@@ -63,6 +64,7 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--workers", help="processes; more than one needs REDIS_URL (ISRF_WORKERS)")
     parser.add_argument("--state-dir", type=Path, help="folder of the embedded store (ISRF_STATE_DIR)")
     parser.add_argument("--api-keys-file", type=Path, help="made by `python -m service keys` (ISRF_API_KEYS_FILE)")
+    parser.add_argument("--demo", action="store_true", default=None, help="a page to try it on, at /demo (ISRF_DEMO)")
     options = parser.parse_args(arguments)
     return load_settings(
         releases_dir=options.releases,
@@ -71,6 +73,7 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
         workers=options.workers,
         state_dir=options.state_dir,
         api_keys_file=options.api_keys_file,
+        demo=options.demo,
     )
 
 
@@ -83,6 +86,7 @@ def _serve(settings: Settings) -> int:
         "ISRF_WORKERS": str(settings.workers),
         "ISRF_STATE_DIR": str(settings.state_dir),
         "ISRF_API_KEYS_FILE": "" if settings.api_keys_file is None else str(settings.api_keys_file),
+        "ISRF_DEMO": str(settings.demo),
     }
     # uvicorn drains on SIGTERM and then raises the signal again: a drained service has ended well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -125,7 +129,7 @@ def _serve_metrics(settings: Settings, metrics: Metrics) -> None:
 def _serve_alone(settings: Settings, options: dict[str, Any]) -> int:
     app = create_app(settings)
     _serve_metrics(settings, app.state.metrics)
-    server = LoneServer(uvicorn.Config(app, **options))
+    server = LoneServer(uvicorn.Config(app, **options), page=PAGE if settings.demo else "")
     try:
         server.run()
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from isrf.errors import IsrfError
 from service.cpus import available_cpus
+from service.demo.routes import demo_router
 from service.doors.doorkeeper import Doorkeeper
 from service.doors.keys import KeyRing
 from service.doors.rate import RateLimiter
@@ -85,6 +86,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_problem_handlers(app, metrics)
     for routes in (recommend, interactions, users, probes, admin):
         app.include_router(routes.router)
+    if chosen.demo:
+        app.include_router(demo_router())
     return app
 
 

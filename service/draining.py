@@ -46,6 +46,17 @@ class LoneServer(DrainingServer):
     A worker must not take two for an end: from a terminal it gets the interrupt and its supervisor's signal as well.
     """
 
+    def __init__(self, config: uvicorn.Config, *, page: str = "") -> None:
+        """`page` is a path whose address is printed as soon as it can be opened."""
+        super().__init__(config)
+        self._page = page
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._page and self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            print(f"\n  Open http://{f'[{host}]' if ':' in host else host}:{port}{self._page}\n", flush=True)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             self.force_exit = True

@@ -69,6 +69,8 @@ class Settings(BaseSettings):
     group_ttl_s: Annotated[int, Field(ge=1)] = 3600
     max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024 * 1024
     log_level: str = "INFO"
+    demo: bool = False
+    """Serves a page to try the service on at /demo; in development mode only."""
 
     @field_validator("exclude_events", "cors_origins", mode="before")
     @classmethod
@@ -155,6 +157,12 @@ def _refuse_what_cannot_work(settings: Settings) -> None:
             f"{settings.bind_host!r}.",
             fix="Make a key with `python -m service keys add --file FILE --role write` and set "
             "ISRF_API_KEYS_FILE=FILE, or use --host 127.0.0.1 (or ::1).",
+        )
+    if settings.demo and settings.api_keys_file is not None:
+        raise ConfigError(
+            "config.demo_with_keys",
+            "the page at /demo shows shoppers to whoever opens it and sends no key; API keys are set.",
+            fix="Unset ISRF_DEMO (or leave out --demo), or run it on loopback without API keys.",
         )
     if settings.workers > 1 and settings.redis_url is None:
         raise ConfigError(

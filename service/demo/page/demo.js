@@ -1,0 +1,161 @@
+// Pick a shopper, see what is known and recommended and why, click something, see what changed.
+
+import { IsrfClient, IsrfError } from "./isrf_client.js";
+import { cardOf, historyEntry, showCall, showWords } from "./view.js";
+
+const NUM_ITEMS = 12;
+const NUM_PAST = 12;
+const at = (id) => document.getElementById(id);
+const RESTS_ON = {
+  sequence: "from their own history",
+  session: "from this visit",
+  group: "from shoppers like them",
+  "category-popular": "popular in the categories they know",
+  popular: "popular items, for nobody knows them yet",
+};
+
+const isrf = new IsrfClient("", { fetch: measured });
+const items = new Map(); // item_id -> what to show of it
+let turn = 0; // an answer that comes after the next question is dropped
+let shown = { userId: "", ranks: new Map(), recommendationId: undefined };
+let lastMs = 0;
+
+async function measured(url, request) {
+  const began = performance.now();
+  let status = "–";
+  try {
+    const response = await fetch(url, request);
+    status = response.status;
+    // The body is part of the answer.
+    await response.clone().arrayBuffer();
+    return response;
+  } finally {
+    lastMs = performance.now() - began;
+    showCall(at("calls"), { method: request.method, path: url, status, ms: lastMs });
+  }
+}
+
+async function learn(itemIds) {
+  const missing = [...new Set(itemIds)].filter((id) => !items.has(id));
+  if (missing.length === 0) return;
+  const answer = await isrf.call("POST", "/demo/items", { body: { item_ids: missing } });
+  for (const item of answer.items) items.set(item.item_id, item);
+}
+
+const item = (id) => items.get(id) ?? { item_id: id, title: id };
+
+async function show(userId, told) {
+  const mine = ++turn;
+  at("list").setAttribute("aria-busy", "true");
+  const answer = await isrf.recommend(userId, { n: NUM_ITEMS, explain: true });
+  const tookMs = lastMs;
+  const user = await isrf.user(userId);
+  await learn([...user.history.slice(-NUM_PAST), ...answer.items.flatMap((one) => mentioned(one))]);
+  if (mine !== turn) return;
+  const before = shown.userId === userId ? shown.ranks : null;
+  const ranks = new Map(answer.items.map((one) => [one.item_id, one.rank]));
+  showUser(user);
+  showList(answer, before);
+  shown = { userId, ranks, recommendationId: answer.meta.recommendation_id };
+  const rests = RESTS_ON[answer.meta.source.replace("bundle:", "")] ?? answer.meta.source;
+  const changed = before && told ? `${told}: ${changes(before, ranks)}. ` : "";
+  at("said").textContent = `${changed}Answered ${rests} in ${tookMs.toFixed(0)} ms.`;
+}
+
+const mentioned = (one) => [one.item_id, ...one.reasons.flatMap((reason) => reason.items ?? [])];
+
+function changes(before, ranks) {
+  const fresh = [...ranks.keys()].filter((id) => !before.has(id)).length;
+  const moved = [...ranks].filter(([id, rank]) => before.has(id) && before.get(id) !== rank).length;
+  return fresh || moved ? `${fresh} new, ${moved} moved` : "the list stays as it is";
+}
+
+function showUser(user) {
+  at("who-name").textContent = user.user_id;
+  at("avatar").textContent = [...user.user_id.replace(/[^\p{L}\p{N}]/gu, "")].slice(-2).join("") || "?";
+  const { explicit, group, similar_users: similar } = user.interests;
+  const count = user.history.length;
+  at("who-about").textContent = user.known
+    ? `${count} ${count === 1 ? "item" : "items"} in the history · ${similar} similar shoppers`
+    : "Nobody knows this shopper yet. Look at something.";
+  showWords(at("explicit"), explicit, "Nothing yet");
+  showWords(at("group"), group, "Nobody yet");
+  const past = user.history.slice(-NUM_PAST).reverse();
+  at("history").replaceChildren(...past.map((id) => historyEntry(item(id))));
+  at("history").parentElement.hidden = past.length === 0;
+}
+
+function showList(answer, before) {
+  const list = at("list");
+  const focused = list.contains(document.activeElement) ? document.activeElement : null;
+  const focusedId = focused?.closest(".card")?.dataset.itemId;
+  const open = new Set([...list.querySelectorAll(".why[open]")].map((why) => why.closest(".card").dataset.itemId));
+  const cards = answer.items.map((one) => cardOf(one, item, before));
+  for (const card of cards) card.querySelector(".why").open = before !== null && open.has(card.dataset.itemId);
+  list.replaceChildren(...cards);
+  list.removeAttribute("aria-busy");
+  if (!focused) return;
+  // Whoever uses the keyboard goes on where they were, or at the list's start.
+  const again = cards.find((card) => card.dataset.itemId === focusedId);
+  (again?.querySelector(`.${focused.className || "look"}`) ?? list).focus({ preventScroll: true });
+}
+
+async function act(itemId, kind) {
+  const event = { user_id: shown.userId, item_id: itemId, event: kind };
+  if (shown.recommendationId) event.recommendation_id = shown.recommendationId;
+  const posted = await isrf.interactions([event]);
+  const [result] = posted.results;
+  if (result.status !== "accepted") throw new IsrfError(result.reason ?? result.status, result.detail ?? "Not accepted.");
+  const verb = kind === "purchase" ? "Bought" : "Looked at";
+  await show(shown.userId, `${verb} “${item(itemId).title}” (${lastMs.toFixed(0)} ms)`);
+}
+
+function visit(userId) {
+  location.hash = encodeURIComponent(userId);
+  return show(userId);
+}
+
+// One thing at a time, and what goes wrong is said where it can be read.
+let busy = Promise.resolve();
+function then(work) {
+  busy = busy.then(async () => {
+    try {
+      await work();
+      at("trouble").hidden = true;
+    } catch (error) {
+      at("list").removeAttribute("aria-busy");
+      at("trouble").textContent = `That did not work (${error.code ?? error.name}): ${error.message}`;
+      at("trouble").hidden = false;
+    }
+  });
+  return busy;
+}
+
+at("list").addEventListener("click", (click) => {
+  const button = click.target.closest("button[data-event]");
+  if (!button) return;
+  const { itemId } = button.closest(".card").dataset;
+  button.closest(".card").classList.add("chosen");
+  then(() => act(itemId, button.dataset.event)).then(() => button.closest(".card")?.classList.remove("chosen"));
+});
+at("shopper").addEventListener("change", (event) => then(() => visit(event.target.value)));
+at("visitor").addEventListener("click", () => {
+  const name = `visitor-${Math.random().toString(36).slice(2, 8)}`;
+  choose(name, "new visitor");
+  then(() => visit(name));
+});
+
+function choose(userId, about) {
+  const select = at("shopper");
+  if (![...select.options].some((one) => one.value === userId)) select.add(new Option(`${userId} · ${about}`, userId));
+  select.value = userId;
+}
+
+await then(async () => {
+  const answer = await isrf.call("GET", "/demo/shoppers");
+  for (const one of answer.shoppers) choose(one.user_id, `${one.num_items} items · ${one.likes.join(", ")}`);
+  const wanted = decodeURIComponent(location.hash.slice(1)) || answer.shoppers[0]?.user_id || "visitor";
+  choose(wanted, "from the address");
+  await visit(wanted);
+});
+document.documentElement.dataset.ready = "yes";

@@ -1,0 +1,113 @@
+// Elements from data. Titles and ids are the shop's: they become text, never markup.
+
+const SOURCES = {
+  generative: "Next in sequence",
+  dense: "Fits the history",
+  explicit: "Their own taste",
+  group: "Shoppers like them",
+  transition: "Comes next",
+  cooccurrence: "Taken together",
+  content: "Much alike",
+  popular: "Popular",
+};
+const MAX_CALLS = 8;
+const price = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+
+export function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+// FNV-1a: the same category has the same colour on every page.
+function hash(text) {
+  let value = 0x811c9dc5;
+  for (const character of text) value = Math.imul(value ^ character.codePointAt(0), 0x01000193) >>> 0;
+  return value;
+}
+
+function paint(art, shownItem) {
+  const own = hash(shownItem.item_id);
+  art.style.setProperty("--hue", hash(shownItem.category ?? shownItem.brand ?? "") % 360);
+  art.style.setProperty("--x", `${15 + (own % 70)}%`);
+  art.style.setProperty("--y", `${10 + ((own >>> 8) % 70)}%`);
+  art.style.setProperty("--turn", `${(own >>> 16) % 180}deg`);
+}
+
+const initial = (shownItem) => [...(shownItem.category ?? shownItem.title)][0] ?? "";
+
+/** A recommended item. `itemOf` gives what to show of an item_id; `before` the ranks of the list before, or null. */
+export function cardOf(recommended, itemOf, before) {
+  const shownItem = itemOf(recommended.item_id);
+  const card = document.getElementById("card").content.cloneNode(true).querySelector(".card");
+  const part = (className) => card.querySelector(`.${className}`);
+  card.dataset.itemId = recommended.item_id;
+  paint(part("art"), shownItem);
+  part("initial").textContent = initial(shownItem);
+  part("rank").textContent = recommended.rank;
+  part("source").textContent = SOURCES[recommended.source] ?? recommended.source;
+  part("title").textContent = shownItem.title;
+  part("maker").textContent = [shownItem.brand, shownItem.category].filter(Boolean).join(" · ");
+  part("price").textContent = shownItem.price == null ? "" : price.format(shownItem.price);
+  part("look").setAttribute("aria-label", `Look at ${shownItem.title}`);
+  part("buy").setAttribute("aria-label", `Buy ${shownItem.title}`);
+  const none = { channel: recommended.source, text: "The whole of the history leads here, no single item of it." };
+  const reasons = recommended.reasons.length ? recommended.reasons : [none];
+  part("reasons").append(...reasons.map((reason) => reasonOf(reason, itemOf)));
+  if (before) showChange(part("change"), card, recommended.rank, before.get(recommended.item_id));
+  return card;
+}
+
+function showChange(badge, card, rank, was) {
+  if (was === undefined) {
+    card.classList.add("fresh");
+    badge.textContent = "new";
+  } else if (was !== rank) {
+    badge.textContent = was > rank ? `▲ ${was - rank}` : `▼ ${rank - was}`;
+    badge.setAttribute("aria-label", `was number ${was}`);
+  }
+}
+
+function reasonOf(reason, itemOf) {
+  const row = element("li");
+  row.dataset.channel = reason.channel;
+  const items = (reason.items ?? []).map((id) => itemOf(id).title).join(", ");
+  const text = reason.text ?? (items || `${reason.similar_users} similar shoppers took it.`);
+  row.append(element("b", "", SOURCES[reason.channel] ?? reason.channel), text);
+  return row;
+}
+
+export function historyEntry(shownItem) {
+  const row = element("li", "past-item");
+  const art = element("div", "art");
+  art.setAttribute("aria-hidden", "true");
+  paint(art, shownItem);
+  art.append(element("span", "initial", initial(shownItem)));
+  row.append(art, element("span", "title", shownItem.title));
+  return row;
+}
+
+/** Interests as chips, the more items behind one the fuller; those that were not there before light up. */
+export function showWords(list, interests, none) {
+  const before = new Set([...list.children].map((chip) => chip.dataset.words));
+  const most = Math.max(1, ...interests.map((one) => one.items));
+  const chips = interests.map((one) => {
+    const chip = element("li", "chip", one.words);
+    chip.dataset.words = one.words;
+    chip.style.setProperty("--share", `${Math.round((100 * one.items) / most)}%`);
+    chip.append(element("span", "count", one.items));
+    if (before.size && !before.has(one.words)) chip.classList.add("fresh");
+    return chip;
+  });
+  list.replaceChildren(...(chips.length ? chips : [element("li", "quiet", none)]));
+}
+
+export function showCall(list, { method, path, status, ms }) {
+  const row = element("li", "call");
+  const told = decodeURI(path.replaceAll("%25", "%2525")).slice(0, 120);
+  row.append(element("code", "method", method), element("code", "path", told));
+  row.append(element("span", "status", status), element("span", "ms", `${ms.toFixed(1)} ms`));
+  list.prepend(row);
+  while (list.children.length > MAX_CALLS) list.lastElementChild.remove();
+}

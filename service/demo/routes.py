@@ -1,0 +1,91 @@
+"""The page at /demo, its files, and what a shop knows and the API does not tell: titles, and who the shoppers are.
+
+The page has no inline script or style, and may talk to nobody but this service.
+"""
+
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from pathlib import PurePath
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.demo.shop import item_card, some_shoppers
+from service.doors.caller import READ
+from service.routes.dependencies import PROBLEMS, ServiceDep, json_response
+from service.schemas import ExternalId
+
+PAGE = "/demo"
+router = APIRouter(prefix=PAGE, tags=["demo"], dependencies=[READ])
+
+MAX_CARDS = 1000
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class CardsRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    item_ids: Annotated[list[ExternalId], Field(max_length=MAX_CARDS)]
+
+
+class Card(BaseModel):
+    """An item as a shop would show it; null where the catalogue does not say."""
+
+    item_id: str
+    title: str
+    brand: str | None
+    category: str | None
+    price: float | None
+
+
+class Cards(BaseModel):
+    items: list[Card] = Field(description="Those of the items that the release knows.")
+
+
+class Shopper(BaseModel):
+    user_id: str
+    num_items: int
+    likes: list[str] = Field(description="What their items have in common.")
+
+
+class Shoppers(BaseModel):
+    shoppers: list[Shopper]
+
+
+@router.get("/shoppers", response_model=Shoppers, responses=PROBLEMS)
+async def shoppers(service: ServiceDep) -> Response:
+    """Some shoppers with a history, from all over the release."""
+    return json_response({"shoppers": await some_shoppers(service.recommendations)})
+
+
+@router.post("/items", response_model=Cards, responses=PROBLEMS)
+async def items(body: CardsRequest, service: ServiceDep) -> Response:
+    """What to show of items."""
+    catalogue = service.recommendations.release.catalogue
+    return json_response({"items": [item_card(catalogue.items[row]) for row in catalogue.rows(body.item_ids)]})
+
+
+def demo_router() -> APIRouter:
+    """The page, its files read once, and the two calls above."""
+    whole = APIRouter(dependencies=[READ])
+    for file in files(__package__).joinpath("page").iterdir():
+        media_type = _TYPES.get(PurePath(file.name).suffix)
+        if media_type is not None:
+            path = PAGE if file.name == "index.html" else f"{PAGE}/{file.name}"
+            whole.add_api_route(path, _file(file.read_bytes(), media_type), include_in_schema=False)
+    whole.include_router(router)
+    return whole
+
+
+def _file(content: bytes, media_type: str) -> Callable[[], Awaitable[Response]]:
+    async def answer() -> Response:
+        return Response(content, headers=_HEADERS, media_type=media_type)
+
+    return answer
