@@ -1,6 +1,7 @@
 """A release's items as the service needs them: ids, categories, words, popularity. Rows mean nothing beyond it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,24 @@ class ItemLine(BaseModel):
     """The semantic feature, as the reasoner put it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """What a caller leaves of the catalogue. An item without a price is in no price range.
+
+    Attributes:
+        exclude: item_ids.
+        min_price, max_price: both inclusive.
+    """
+
+    category: str | None = None
+    exclude: tuple[str, ...] = ()
+    min_price: float | None = None
+    max_price: float | None = None
+
+
+EVERYTHING = Filter()
+
+
 class Best(NamedTuple):
     item_index: int
     popularity: float
@@ -41,6 +60,7 @@ class Catalogue:
         self._by_popularity: IntArray = np.lexsort((np.arange(len(items)), -popularity)).astype(np.int64)
         self._rank = np.empty(len(items), dtype=np.int64)
         self._rank[self._by_popularity] = np.arange(1, len(items) + 1)
+        self._prices = np.array([np.nan if item.price is None else item.price for item in items], dtype=np.float64)
         rows: dict[str, list[int]] = {}
         for row, item in enumerate(items):
             for category in set(item.categories):
@@ -65,14 +85,20 @@ class Catalogue:
     def has_category(self, category: str) -> bool:
         return category in self._in_category
 
-    def allowed(self, excluded: Iterable[str], category: str | None) -> BoolArray:
-        """(N,) bool: the items inside the category that are not excluded."""
-        if category is None:
+    def allowed(self, excluded: Iterable[str] = (), only: Filter = EVERYTHING) -> BoolArray:
+        """(N,) bool: the items that the filter leaves, without those excluded besides."""
+        if only.category is None:
             mask = np.ones(len(self.items), dtype=np.bool_)
         else:
             mask = np.zeros(len(self.items), dtype=np.bool_)
-            mask[self._in_category.get(category, np.zeros(0, np.int64))] = True
+            mask[self._in_category.get(only.category, np.zeros(0, np.int64))] = True
+        # Comparisons with NaN, an unknown price, are false.
+        if only.min_price is not None:
+            mask &= self._prices >= only.min_price
+        if only.max_price is not None:
+            mask &= self._prices <= only.max_price
         mask[self.rows(excluded)] = False
+        mask[self.rows(only.exclude)] = False
         return mask
 
     def popularity_rank(self, row: int) -> int:

@@ -59,7 +59,7 @@ class Engine:
     def warm_up(self) -> None:
         """Runs one request outside the pool, so that the first caller does not pay for first-time allocation."""
         recommender = self.release.recommender
-        allowed = self.release.catalogue.allowed((), None)
+        allowed = self.release.catalogue.allowed()
         recommender.rank([RankRequest(history=[0], n=1, allowed=allowed)], recommender.read([[0]], [-1]))
 
     def close(self) -> None:

@@ -6,16 +6,19 @@ It knows no HTTP and no JSON; routes turn its answers into bodies.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import structlog
 
+from isrf.diversity import diversify
 from isrf.errors import StoreError
 from isrf.interest import BoolArray, Neighbours
 from isrf.recommend import Interests, RankedItem, RankRequest
 from service.bundle_files import Release
+from service.catalogue import EVERYTHING, Filter
 from service.crowd import Crowd
 from service.engine import Engine
 from service.explain import Explainer
@@ -29,6 +32,9 @@ from service.state.store import NO_VERSION, Store, UserRecord
 REMEMBERED = 2048
 """Interests computed last, kept in this process (about 2 KB each)."""
 
+POOL_TIMES, POOL_MOST = 5, 400
+"""Candidates for each place of a diverse list, and how many of them at most."""
+
 _log = structlog.get_logger("service")
 
 
@@ -37,10 +43,15 @@ class Wanted:
     """What the caller asks of a list."""
 
     n: int
-    category: str | None = None
-    exclude: Sequence[str] = ()
+    only: Filter = EVERYTHING
     include_seen: bool = False
     explain: bool = False
+    diversity: float = 0.0  # 0: the order stands, 1: items as unlike each other as can be
+
+    @property
+    def pool(self) -> int:
+        """How many items a list of n different ones is chosen from."""
+        return min(POOL_TIMES * self.n, max(self.n, POOL_MOST)) if self.diversity else self.n
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +144,7 @@ class Recommendations:
     async def for_user(self, user: UserView, wanted: Wanted) -> Answer:
         """A user's recommendations; `sequence` for one with a history, else `popular`."""
         seen = () if wanted.include_seen else user.state.bought
-        allowed = self._allowed([*seen, *user.state.disliked, *wanted.exclude], wanted)
+        allowed = self._allowed([*seen, *user.state.disliked], wanted)
         warnings = []
         source: str = "sequence" if user.rows else "popular"
         if not user.store_was_read:
@@ -152,7 +163,7 @@ class Recommendations:
         if len(rows) < len(history):
             warnings.append(_warning("unknown_items", f"{len(history) - len(rows)} items of the history are unknown."))
         seen = () if wanted.include_seen else history
-        allowed = self._allowed([*seen, *wanted.exclude], wanted)
+        allowed = self._allowed(seen, wanted)
         crowd = self._engine.crowd
         interests = await self._engine.read(rows, -1, crowd) if rows else None
         source = "session" if rows else "popular"
@@ -216,8 +227,8 @@ class Recommendations:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    def _allowed(self, excluded: Sequence[str], wanted: Wanted) -> BoolArray:
-        return self.release.catalogue.allowed(excluded, wanted.category)
+    def _allowed(self, excluded: Collection[str], wanted: Wanted) -> BoolArray:
+        return self.release.catalogue.allowed(excluded, wanted.only)
 
     async def _answer(
         self,
@@ -231,12 +242,14 @@ class Recommendations:
     ) -> Answer:
         catalogue = self.release.catalogue
         if interests is None or not allowed.any():
-            items = [RankedItem(row, score, "popular") for row, score in catalogue.popular(allowed, wanted.n)]
+            items = [RankedItem(row, score, "popular") for row, score in catalogue.popular(allowed, wanted.pool)]
         else:
-            ranked = await self._engine.rank(RankRequest(history=rows, n=wanted.n, allowed=allowed), interests, crowd)
+            ranked = await self._engine.rank(
+                RankRequest(history=rows, n=wanted.pool, allowed=allowed), interests, crowd
+            )
             items = ranked.items
-        if wanted.category is not None and not catalogue.has_category(wanted.category):
-            warnings.append(_warning("unknown_category", "No item of the release is in this category."))
+        items = await self._diversified(items, wanted, crowd)
+        warnings += self._unknown_category(wanted)
         if len(items) < wanted.n:
             self._metrics.short_answers.inc()
             if not items:
@@ -256,6 +269,24 @@ class Recommendations:
             reasons=await self._reasons(items, rows, neighbours, crowd) if wanted.explain else None,
         )
 
+    async def _diversified(self, items: list[RankedItem], wanted: Wanted, crowd: Crowd) -> list[RankedItem]:
+        if not wanted.diversity:
+            return items[: wanted.n]
+        vectors = crowd.recommender.tables.item_vectors
+
+        def order() -> list[RankedItem]:
+            scores = np.array([item.score for item in items], dtype=np.float32)
+            rows = [item.item_index for item in items]
+            return [items[at] for at in diversify(scores, vectors[rows], wanted.n, diversity=wanted.diversity)]
+
+        return await self._engine.run("diversity", order)
+
+    def _unknown_category(self, wanted: Wanted) -> list[dict[str, str]]:
+        category = wanted.only.category
+        if category is None or self.release.catalogue.has_category(category):
+            return []
+        return [_warning("unknown_category", "No item of the release is in this category.")]
+
     async def _reasons(
         self, items: Sequence[RankedItem], rows: Sequence[int], neighbours: Neighbours | None, crowd: Crowd
     ) -> list[list[dict[str, Any]]]:
@@ -271,13 +302,13 @@ class Recommendations:
 
     async def popular(self, wanted: Wanted) -> Answer:
         """The most popular items, the same for everybody."""
-        allowed = self._allowed(wanted.exclude, wanted)
-        items = [RankedItem(row, score, "popular") for row, score in self.release.catalogue.popular(allowed, wanted.n)]
+        allowed = self._allowed((), wanted)
+        catalogue, crowd = self.release.catalogue, self._engine.crowd
+        items = [RankedItem(row, score, "popular") for row, score in catalogue.popular(allowed, wanted.pool)]
+        items = await self._diversified(items, wanted, crowd)
         warnings = [] if len(items) == wanted.n else [_warning("fewer_items", f"Only {len(items)} items are allowed.")]
-        if wanted.category is not None and not self.release.catalogue.has_category(wanted.category):
-            warnings.append(_warning("unknown_category", "No item of the release is in this category."))
+        warnings += self._unknown_category(wanted)
         self._metrics.answers.labels("popular", self.release.manifest.release_id).inc()
-        crowd = self._engine.crowd
         reasons = await self._reasons(items, (), None, crowd) if wanted.explain else None
         return Answer(items=items, source="popular", crowd=crowd, warnings=warnings, reasons=reasons)
 

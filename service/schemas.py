@@ -13,6 +13,18 @@ MAX_SESSION = 1000
 MAX_EXCLUDED = 1000
 
 Count = Annotated[int, Field(ge=1, le=MAX_N, description="How many items are wanted.")]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MinPrice = Annotated[Price | None, Field(description="Only items of at least this price; one without a price is none.")]
+MaxPrice = Annotated[Price | None, Field(description="Only items of at most this price; one without a price is none.")]
+Diversity = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="0: by score alone. Up to 1: items unlike those before them (maximal marginal relevance).",
+    ),
+]
 ExternalId = Annotated[str, Field(min_length=1, max_length=512, json_schema_extra={"pattern": ID_SCHEMA["pattern"]})]
 
 
@@ -29,6 +41,9 @@ class SessionRequest(_Body):
     n: Count = 10
     category: str | None = None
     exclude: Annotated[list[ExternalId], Field(max_length=MAX_EXCLUDED)] = []
+    min_price: MinPrice = None
+    max_price: MaxPrice = None
+    diversity: Diversity = 0.0
     include_seen: bool = False
     explain: bool = False
 

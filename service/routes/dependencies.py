@@ -10,13 +10,13 @@ import orjson
 from fastapi import Depends, Path, Query, Request, Response
 
 from isrf.errors import RequestError
-from service.catalogue import Catalogue
+from service.catalogue import Catalogue, Filter
 from service.identifiers import ID_SCHEMA, id_problem
 from service.observe import Metrics
 from service.problems import Problem
 from service.recommendations import Answer, Recommendations, Wanted
 from service.releases import Releases
-from service.schemas import MAX_EXCLUDED, MAX_N
+from service.schemas import MAX_EXCLUDED, MAX_N, Diversity, MaxPrice, MinPrice
 from service.state.events import EventReader
 from service.state.store import Store
 
@@ -102,13 +102,17 @@ async def wanted_by_query(
     exclude: Annotated[
         list[str], Query(description="item_ids, repeated or separated by commas; an id with a comma in it is one id.")
     ] = [],  # noqa: B006 - FastAPI copies the default
+    min_price: MinPrice = None,
+    max_price: MaxPrice = None,
+    diversity: Diversity = 0.0,
     include_seen: Annotated[bool, Query(description="Recommend bought items too; disliked ones never.")] = False,
     explain: Annotated[bool, Query(description="Add the reasons.")] = False,
 ) -> Wanted:
     excluded = _split(exclude, service.recommendations.release.catalogue)
     if len(excluded) > MAX_EXCLUDED:
         raise RequestError("request.invalid", f"exclude names {len(excluded)} items, {MAX_EXCLUDED} are allowed.")
-    return Wanted(n=n, category=category, exclude=excluded, include_seen=include_seen, explain=explain)
+    only = Filter(category=category, exclude=tuple(excluded), min_price=min_price, max_price=max_price)
+    return Wanted(n=n, only=only, include_seen=include_seen, explain=explain, diversity=diversity)
 
 
 UserIdDep = Annotated[str, Depends(checked_user_id)]

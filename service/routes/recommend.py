@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from isrf.errors import RequestError
+from service.catalogue import Filter
 from service.doors.caller import READ
 from service.identifiers import id_problem
 from service.recommendations import Wanted
@@ -36,8 +37,13 @@ async def recommend_session(request: Request, body: SessionRequest, service: Ser
             raise RequestError("request.invalid_item_id", f"an item_id {problem}.", fix="Send the shop's own item ids.")
     wanted = Wanted(
         n=body.n,
-        category=body.category,
-        exclude=body.exclude,
+        only=Filter(
+            category=body.category,
+            exclude=tuple(body.exclude),
+            min_price=body.min_price,
+            max_price=body.max_price,
+        ),
+        diversity=body.diversity,
         include_seen=body.include_seen,
         explain=body.explain,
     )

@@ -78,7 +78,7 @@ class Told:
     def __init__(self, engine: Engine, history: Sequence[int], own: int, n: int) -> None:
         async def answer() -> tuple[Neighbours, list[RankedItem]]:
             interests = await engine.read(history, own, engine.crowd)
-            allowed = engine.release.catalogue.allowed((), None)
+            allowed = engine.release.catalogue.allowed()
             allowed[list(history[::2])] = False  # the others were only looked at
             request = RankRequest(history=history, n=n, allowed=allowed)
             return interests.neighbours, (await engine.rank(request, interests, engine.crowd)).items
