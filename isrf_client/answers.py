@@ -27,11 +27,26 @@ class Event(TypedDict):
     event_id: NotRequired[str]
 
 
+class ReasonPath(TypedDict):
+    """user → `item_id` → [similar users who took both →] recommended item."""
+
+    item_id: str
+    strength: NotRequired[float]
+    similar_users: NotRequired[int]
+
+
 class Reason(TypedDict):
-    """Evidence for an item."""
+    """Evidence for an item, and a sentence made of it."""
 
     channel: str
+    interest: Literal["individual", "group", "everybody"]
+    text: str
+    paths: list[ReasonPath]
+    words: list[str]
     similar_users: NotRequired[int]
+    of_similar_users: NotRequired[int]
+    weak: NotRequired[bool]
+    popularity_rank: NotRequired[int]
 
 
 class RecommendedItem(TypedDict):

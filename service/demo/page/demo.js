@@ -50,7 +50,7 @@ async function show(userId, told) {
   const answer = await isrf.recommend(userId, { n: NUM_ITEMS, explain: true });
   const tookMs = lastMs;
   const user = await isrf.user(userId);
-  await learn([...user.history.slice(-NUM_PAST), ...answer.items.flatMap((one) => mentioned(one))]);
+  await learn([...user.history.slice(-NUM_PAST), ...answer.items.map((one) => one.item_id)]);
   if (mine !== turn) return;
   const before = shown.userId === userId ? shown.ranks : null;
   const ranks = new Map(answer.items.map((one) => [one.item_id, one.rank]));
@@ -61,8 +61,6 @@ async function show(userId, told) {
   const changed = before && told ? `${told}: ${changes(before, ranks)}. ` : "";
   at("said").textContent = `${changed}Answered ${rests} in ${tookMs.toFixed(0)} ms.`;
 }
-
-const mentioned = (one) => [one.item_id, ...one.reasons.flatMap((reason) => reason.items ?? [])];
 
 function changes(before, ranks) {
   const fresh = [...ranks.keys()].filter((id) => !before.has(id)).length;

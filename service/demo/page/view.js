@@ -52,9 +52,7 @@ export function cardOf(recommended, itemOf, before) {
   part("price").textContent = shownItem.price == null ? "" : price.format(shownItem.price);
   part("look").setAttribute("aria-label", `Look at ${shownItem.title}`);
   part("buy").setAttribute("aria-label", `Buy ${shownItem.title}`);
-  const none = { channel: recommended.source, text: "The whole of the history leads here, no single item of it." };
-  const reasons = recommended.reasons.length ? recommended.reasons : [none];
-  part("reasons").append(...reasons.map((reason) => reasonOf(reason, itemOf)));
+  part("reasons").append(...recommended.reasons.map((reason) => reasonOf(reason, recommended.item_id)));
   if (before) showChange(part("change"), card, recommended.rank, before.get(recommended.item_id));
   return card;
 }
@@ -69,12 +67,15 @@ function showChange(badge, card, rank, was) {
   }
 }
 
-function reasonOf(reason, itemOf) {
+function reasonOf(reason, itemId) {
   const row = element("li");
   row.dataset.channel = reason.channel;
-  const items = (reason.items ?? []).map((id) => itemOf(id).title).join(", ");
-  const text = reason.text ?? (items || `${reason.similar_users} similar shoppers took it.`);
-  row.append(element("b", "", SOURCES[reason.channel] ?? reason.channel), text);
+  row.append(element("b", "", SOURCES[reason.channel] ?? reason.channel), reason.text);
+  const [path] = reason.paths;
+  if (path) {
+    const between = path.similar_users ? [`${path.similar_users} similar shoppers`] : [];
+    row.append(element("code", "path", ["shopper", path.item_id, ...between, itemId].join(" → ")));
+  }
   return row;
 }
 
