@@ -1,0 +1,46 @@
+"""The graph that is timed against `transformers.generate` answers what it answers."""
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from isrf.nn.search import ConstrainedSearch
+from offline.compile import export_search
+from offline.config import ModelConfig
+from offline.int8 import quantised
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def decode(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import decode as module  # type: ignore[import-not-found]
+
+    monkeypatch.setattr(module, "NUM_ITEMS", 600)
+    assert isinstance(module, ModuleType)
+    return module
+
+
+def test_generate_and_the_graph_name_the_same_items_with_the_same_scores(decode: ModuleType, tmp_path: Path) -> None:
+    model, trie = decode.random_model(ModelConfig(), 16)
+    search = ConstrainedSearch(model, num_beams=decode.BEAMS, num_dense=8).eval()
+    with torch.inference_mode():
+        export_search(search, trie, tmp_path / "fp32.onnx")
+        onnx.save_model(quantised(onnx.load_model(str(tmp_path / "fp32.onnx"))), str(tmp_path / "int8.onnx"))
+        inputs = decode.requests(search, trie, 2)
+        runs = {
+            "generate": decode.generate_run(model, trie, inputs, content=True),
+            "fp32": decode.graph_run(tmp_path / "fp32.onnx", inputs, 1),
+            "int8": decode.graph_run(tmp_path / "int8.onnx", inputs, 1),
+        }
+        found = decode.check(runs)
+        codes_alone, _ = decode.generate_run(model, trie, inputs, content=False)()
+        assert found["fp32_largest_difference"] < 1e-4
+        assert not np.array_equal(codes_alone, runs["generate"]()[0])  # the content term has a say
+        with pytest.raises(SystemExit):
+            decode.check({**runs, "fp32": runs["int8"]})

@@ -1,0 +1,86 @@
+"""The search with integer matrices answers nearly what fp32 does, and the same whoever shares the batch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
+from isrf.trie import build_trie
+from offline.compile import export_search
+from offline.int8 import quantised
+from tests.isrf.nn.toy import make_model, make_request, random_ids, search_inputs
+
+BATCH = 16
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, dict[str, NDArray[Any]]]:
+    """fp32 and int8 sessions of one random model, and the inputs of 16 requests."""
+    path = tmp_path_factory.mktemp("int8") / "fp32.onnx"
+    semantic_ids = random_ids(60, 3, 6)
+    search = ConstrainedSearch(make_model(semantic_ids, 6), num_beams=5, num_dense=8)
+    export_search(search, build_trie(semantic_ids, 6), path)
+    model = onnx.load_model(str(path))
+    sessions = [
+        onnxruntime.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"])
+        for one in (model, quantised(model))
+    ]
+    inputs = search_inputs(search, semantic_ids, **make_request(search.model, BATCH))
+    return *sessions, {name: value.numpy() for name, value in zip(INPUT_NAMES, inputs, strict=True)}
+
+
+def _requests(arrays: dict[str, NDArray[Any]], rows: list[int]) -> dict[str, NDArray[Any]]:
+    per_request = INPUT_NAMES[: INPUT_NAMES.index("item_inputs")]
+    return {name: value[rows] if name in per_request else value for name, value in arrays.items()}
+
+
+def test_alone_and_beside_fifteen_others_the_answer_is_the_same_to_the_last_bit(
+    graphs: tuple[Any, Any, dict[str, NDArray[Any]]],
+) -> None:
+    _, int8, arrays = graphs
+    together = int8.run(None, arrays)
+    for row in range(BATCH):
+        alone = int8.run(None, _requests(arrays, [row]))
+        copies = int8.run(None, _requests(arrays, [row] * BATCH))
+        for one, many, company in zip(alone, copies, together, strict=True):
+            np.testing.assert_array_equal(many, np.repeat(one, BATCH, axis=0))
+            np.testing.assert_array_equal(company[row], one[0])
+
+
+def test_scores_stay_near_those_of_fp32(graphs: tuple[Any, Any, dict[str, NDArray[Any]]]) -> None:
+    fp32, int8, arrays = graphs
+    names = [output.name for output in fp32.get_outputs()]
+    exact = dict(zip(names, fp32.run(None, arrays), strict=True))
+    coarse = dict(zip(names, int8.run(None, arrays), strict=True))
+    assert not np.array_equal(exact["query"], coarse["query"])
+    cosine = np.sum(exact["query"] * coarse["query"], axis=1)
+    cosine /= np.linalg.norm(exact["query"], axis=1) * np.linalg.norm(coarse["query"], axis=1)
+    assert cosine.min() > 0.995
+    off = []
+    for row in range(BATCH):
+        theirs = dict(zip(exact["beam_items"][row], exact["beam_log_probs"][row], strict=True))
+        ours = dict(zip(coarse["beam_items"][row], coarse["beam_log_probs"][row], strict=True))
+        off += [abs(theirs[item] - ours[item]) for item in theirs.keys() & ours.keys()]
+    assert len(off) > 0.9 * BATCH * 5
+    assert np.mean(off) < 0.2
+
+
+def test_every_matrix_of_the_stacks_is_an_integer_one_and_stands_once(
+    graphs: tuple[Any, Any, dict[str, NDArray[Any]]], tmp_path: Path
+) -> None:
+    semantic_ids = random_ids(60, 3, 6)
+    search = ConstrainedSearch(make_model(semantic_ids, 6), num_beams=5, num_dense=8)
+    export_search(search, build_trie(semantic_ids, 6), tmp_path / "fp32.onnx")
+    graph = quantised(onnx.load_model(str(tmp_path / "fp32.onnx"))).graph
+    spec = search.model.spec.stacks
+    matrices = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
+    assert len(matrices) == 6 * spec.num_layers + 10 * spec.num_decoder_layers
+    assert not [node.name for node in graph.node if node.op_type == "MatMul" and node.name.endswith("wo/MatMul")]
+    steps = 3 * spec.num_decoder_layers * 8  # of decoding: all but the source's keys and values
+    products = [node for node in graph.node if node.op_type == "MatMulIntegerToFloat"]
+    assert len(products) == 6 * spec.num_layers + 2 * spec.num_decoder_layers + steps
