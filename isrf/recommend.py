@@ -275,6 +275,8 @@ class Recommender:
                 output.dense_items[b],
                 output.explicit_items[b, :CHANNEL_LIMIT],
                 *(channel.items for channel in evidence.values()),
+                # Given candidates are all wanted in their order, however many no channel brings by itself.
+                *([np.flatnonzero(request.allowed)] if request.task == "direct" else ()),
             ]
         )
         # Beams come last: the first place of an item tells whether anything else brought it.

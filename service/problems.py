@@ -38,6 +38,7 @@ STATUS_OF_CODE: dict[str, int] = {
     "request.too_large": 413,
     "request.invalid": 422,
     "request.head_too_large": 431,
+    "request.unknown_item": 404,
     "key.missing": 401,
     "key.unknown": 401,
     "rate.limited": 429,

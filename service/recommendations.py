@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Collection, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,9 +16,10 @@ import structlog
 from isrf.diversity import diversify
 from isrf.errors import StoreError
 from isrf.interest import BoolArray, Neighbours
-from isrf.recommend import Interests, RankedItem, RankRequest
+from isrf.recommend import SCORE_DIGITS, Interests, RankedItem, RankRequest, Task
+from isrf.similar import likeness
 from service.bundle_files import Release
-from service.catalogue import EVERYTHING, Filter
+from service.catalogue import EVERYTHING, Catalogue, Filter
 from service.crowd import Crowd
 from service.engine import Engine
 from service.explain import Explainer
@@ -85,7 +86,7 @@ class Answer:
     rows: Sequence[int] = ()
     neighbours: Neighbours | None = None
     crowd: Crowd
-    warnings: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[list[dict[str, Any]]] | None = None
     """Of each item, where the caller asked for them."""
 
@@ -149,9 +150,7 @@ class Recommendations:
         source: str = "sequence" if user.rows else "popular"
         if not user.store_was_read:
             source = f"bundle:{source}"
-            warnings.append(
-                _warning("store_unavailable", "User state could not be read; the answer rests on the release alone.")
-            )
+            warnings.append(_without_state())
         interests = await self.interests(user) if user.rows else None
         return await self._answer(user.rows, interests, user.crowd, allowed, wanted, source, warnings)
 
@@ -159,15 +158,52 @@ class Recommendations:
         """Recommendations for nothing but a history of item_ids, oldest first."""
         catalogue = self.release.catalogue
         rows = catalogue.rows(history)
-        warnings = []
-        if len(rows) < len(history):
-            warnings.append(_warning("unknown_items", f"{len(history) - len(rows)} items of the history are unknown."))
+        warnings = _unknown_history(len(history) - len(rows))
         seen = () if wanted.include_seen else history
         allowed = self._allowed(seen, wanted)
         crowd = self._engine.crowd
         interests = await self._engine.read(rows, -1, crowd) if rows else None
         source = "session" if rows else "popular"
         return await self._answer(rows, interests, crowd, allowed, wanted, source, warnings)
+
+    async def rank(
+        self, user: UserView | None, history: Sequence[str], candidates: Sequence[str], wanted: Wanted
+    ) -> Answer:
+        """Candidates in their order for a user, else for a history of item_ids, oldest first; seen ones stay."""
+        crowd = self._engine.crowd if user is None else user.crowd
+        catalogue = self.release.catalogue
+        rows = catalogue.rows(history) if user is None else user.rows
+        given = np.zeros(len(catalogue), dtype=np.bool_)
+        given[catalogue.rows(candidates)] = True
+        allowed = catalogue.allowed() & given
+        warnings = _missing(candidates, catalogue, allowed)
+        if user is None:
+            warnings += _unknown_history(len(history) - len(rows))
+        interests = (
+            await (self._engine.read(rows, -1, crowd) if user is None else self.interests(user)) if rows else None
+        )
+        source = ("session" if user is None else "sequence") if rows else "popular"
+        if user is not None and not user.store_was_read:
+            source = f"bundle:{source}"
+            warnings.append(_without_state())
+        wanted = replace(wanted, n=min(wanted.n, max(1, int(allowed.sum()))))
+        return await self._answer(rows, interests, crowd, allowed, wanted, source, warnings, task="direct")
+
+    async def similar(self, item_id: str, wanted: Wanted) -> Answer:
+        """What is like an item that the catalogue knows, itself left out."""
+        crowd = self._engine.crowd
+        catalogue, tables = self.release.catalogue, crowd.recommender.tables
+        (row,) = catalogue.rows([item_id])
+        allowed = self._allowed([item_id], wanted)
+
+        def best() -> list[RankedItem]:
+            like = likeness(row, tables.item_lists, tables.item_vectors)
+            rows = np.flatnonzero(allowed)
+            order = rows[np.lexsort((rows, -like.scores[rows]))][: wanted.pool].tolist()
+            return [RankedItem(at, round(float(like.scores[at]), SCORE_DIGITS), like.source(at)) for at in order]
+
+        items = await self._diversified(await self._engine.run("model", best), wanted, crowd)
+        return await self._told(items, [row], None, crowd, wanted, "similar", self._unknown_category(wanted))
 
     async def interests(self, user: UserView) -> Interests:
         """A user's interests: from the cache, from a request that computes them now, or computed (and then cached)."""
@@ -238,18 +274,32 @@ class Recommendations:
         allowed: BoolArray,
         wanted: Wanted,
         source: str,
-        warnings: list[dict[str, str]],
+        warnings: list[dict[str, Any]],
+        task: Task = "sequential",
     ) -> Answer:
         catalogue = self.release.catalogue
         if interests is None or not allowed.any():
             items = [RankedItem(row, score, "popular") for row, score in catalogue.popular(allowed, wanted.pool)]
         else:
             ranked = await self._engine.rank(
-                RankRequest(history=rows, n=wanted.pool, allowed=allowed), interests, crowd
+                RankRequest(history=rows, n=wanted.pool, allowed=allowed, task=task), interests, crowd
             )
             items = ranked.items
         items = await self._diversified(items, wanted, crowd)
         warnings += self._unknown_category(wanted)
+        return await self._told(items, rows, interests, crowd, wanted, source, warnings)
+
+    async def _told(
+        self,
+        items: list[RankedItem],
+        rows: Sequence[int],
+        interests: Interests | None,
+        crowd: Crowd,
+        wanted: Wanted,
+        source: str,
+        warnings: list[dict[str, Any]],
+    ) -> Answer:
+        """A finished list as an answer: counted, with warnings and reasons."""
         if len(items) < wanted.n:
             self._metrics.short_answers.inc()
             if not items:
@@ -281,7 +331,7 @@ class Recommendations:
 
         return await self._engine.run("diversity", order)
 
-    def _unknown_category(self, wanted: Wanted) -> list[dict[str, str]]:
+    def _unknown_category(self, wanted: Wanted) -> list[dict[str, Any]]:
         category = wanted.only.category
         if category is None or self.release.catalogue.has_category(category):
             return []
@@ -302,19 +352,39 @@ class Recommendations:
 
     async def popular(self, wanted: Wanted) -> Answer:
         """The most popular items, the same for everybody."""
-        allowed = self._allowed((), wanted)
-        catalogue, crowd = self.release.catalogue, self._engine.crowd
-        items = [RankedItem(row, score, "popular") for row, score in catalogue.popular(allowed, wanted.pool)]
-        items = await self._diversified(items, wanted, crowd)
-        warnings = [] if len(items) == wanted.n else [_warning("fewer_items", f"Only {len(items)} items are allowed.")]
-        warnings += self._unknown_category(wanted)
-        self._metrics.answers.labels("popular", self.release.manifest.release_id).inc()
-        reasons = await self._reasons(items, (), None, crowd) if wanted.explain else None
-        return Answer(items=items, source="popular", crowd=crowd, warnings=warnings, reasons=reasons)
+        return await self._answer((), None, self._engine.crowd, self._allowed((), wanted), wanted, "popular", [])
 
 
-WarningCode = Literal["store_unavailable", "unknown_items", "unknown_category", "fewer_items"]
+WarningCode = Literal[
+    "store_unavailable",
+    "unknown_items",
+    "unknown_category",
+    "fewer_items",
+    "unknown_candidates",
+    "unavailable_candidates",
+]
 
 
-def _warning(code: WarningCode, message: str) -> dict[str, str]:
-    return {"code": code, "message": message}
+def _warning(code: WarningCode, message: str, **more: Any) -> dict[str, Any]:
+    return {"code": code, "message": message, **more}
+
+
+def _without_state() -> dict[str, Any]:
+    return _warning("store_unavailable", "User state could not be read; the answer rests on the release alone.")
+
+
+def _unknown_history(count: int) -> list[dict[str, Any]]:
+    return [_warning("unknown_items", f"{count} items of the history are unknown.")] if count else []
+
+
+def _missing(candidates: Sequence[str], catalogue: Catalogue, allowed: BoolArray) -> list[dict[str, Any]]:
+    """What cannot be ranked, by name."""
+    known = [item_id for item_id in dict.fromkeys(candidates) if catalogue.knows(item_id)]
+    unknown = [item_id for item_id in dict.fromkeys(candidates) if not catalogue.knows(item_id)]
+    gone = [item_id for item_id, row in zip(known, catalogue.rows(known), strict=True) if not allowed[row]]
+    told = []
+    if unknown:
+        told.append(_warning("unknown_candidates", f"{len(unknown)} candidates are unknown.", item_ids=unknown))
+    if gone:
+        told.append(_warning("unavailable_candidates", f"{len(gone)} candidates are not on offer.", item_ids=gone))
+    return told

@@ -11,6 +11,8 @@ MAX_N = 200
 MAX_EVENTS = 1000
 MAX_SESSION = 1000
 MAX_EXCLUDED = 1000
+MAX_USERS = 256
+MAX_CANDIDATES = 1000
 
 Count = Annotated[int, Field(ge=1, le=MAX_N, description="How many items are wanted.")]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -32,12 +34,14 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class SessionRequest(_Body):
-    """Recommendations for an anonymous session, from nothing but the items it holds."""
+History = Annotated[
+    list[ExternalId], Field(max_length=MAX_SESSION, description="item_ids, oldest first; unknown ones are skipped.")
+]
 
-    history: Annotated[
-        list[ExternalId], Field(max_length=MAX_SESSION, description="item_ids, oldest first; unknown ones are skipped.")
-    ]
+
+class ListRequest(_Body):
+    """What is wanted of a list."""
+
     n: Count = 10
     category: str | None = None
     exclude: Annotated[list[ExternalId], Field(max_length=MAX_EXCLUDED)] = []
@@ -45,6 +49,29 @@ class SessionRequest(_Body):
     max_price: MaxPrice = None
     diversity: Diversity = 0.0
     include_seen: bool = False
+    explain: bool = False
+
+
+class SessionRequest(ListRequest):
+    """Recommendations for an anonymous session, from nothing but the items it holds."""
+
+    history: History
+
+
+class UsersRequest(ListRequest):
+    """Recommendations for many users, each as they would be alone."""
+
+    users: Annotated[list[ExternalId], Field(min_length=1, max_length=MAX_USERS, description="user_ids.")]
+
+
+class RankRequest(_Body):
+    """Given candidates, to be put in order for a user, else for a history, else by popularity."""
+
+    candidates: Annotated[list[ExternalId], Field(min_length=1, max_length=MAX_CANDIDATES, description="item_ids.")]
+    user_id: ExternalId | None = None
+    history: History = []
+    n: Annotated[int | None, Field(ge=1, le=MAX_CANDIDATES, description="How many of them; all, if missing.")] = None
+    diversity: Diversity = 0.0
     explain: bool = False
 
 
@@ -60,6 +87,7 @@ class InteractionsRequest(_Body):
 class Warned(BaseModel):
     code: str
     message: str
+    item_ids: list[str] | None = Field(default=None, description="The candidates that it is about.")
 
 
 class ReasonPath(BaseModel):
@@ -107,8 +135,8 @@ class RecommendedItem(BaseModel):
 class Meta(BaseModel):
     release_id: str
     source: str = Field(
-        description="What the answer rests on: sequence, session or popular; prefixed `bundle:` when user state could "
-        "not be read and the release's own knowledge was used."
+        description="What the answer rests on: sequence, session, popular, similar; prefixed `bundle:` when user state "
+        "could not be read and the release's own knowledge was used."
     )
     request_id: str
     user_version: str | None = None
@@ -125,6 +153,17 @@ class PopularItems(BaseModel):
     items: list[RecommendedItem]
     meta: Meta
     warnings: list[Warned]
+
+
+class SimilarItems(BaseModel):
+    item_id: str
+    items: list[RecommendedItem]
+    meta: Meta
+    warnings: list[Warned]
+
+
+class ManyRecommendations(BaseModel):
+    answers: list[Recommendations] = Field(description="One per user, in the order of the users.")
 
 
 class EventAnswer(BaseModel):

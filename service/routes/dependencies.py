@@ -1,7 +1,8 @@
 """What routes are handed: the running service, a checked user_id, and how an answer leaves."""
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
@@ -16,7 +17,7 @@ from service.observe import Metrics
 from service.problems import Problem
 from service.recommendations import Answer, Recommendations, Wanted
 from service.releases import Releases
-from service.schemas import MAX_EXCLUDED, MAX_N, Diversity, MaxPrice, MinPrice
+from service.schemas import MAX_EXCLUDED, MAX_N, Diversity, ListRequest, MaxPrice, MinPrice
 from service.state.events import EventReader
 from service.state.store import Store
 
@@ -63,10 +64,11 @@ async def running(request: Request) -> Running:
 RunningDep = Annotated[Running, Depends(running)]
 
 
-async def leased_service(request: Request, app: RunningDep) -> AsyncIterator[Service]:
-    """The release of the path's user, if there is one, else the current."""
+@contextmanager
+def lease(app: Running, user_id: str | None) -> Iterator[Service]:
+    """The release of a user, or the current, to work with until the end."""
     began = time.perf_counter()
-    with app.releases.lease(request.path_params.get("user_id")) as serving:
+    with app.releases.lease(user_id) as serving:
         yield Service(
             releases=app.releases,
             store=app.store,
@@ -77,22 +79,36 @@ async def leased_service(request: Request, app: RunningDep) -> AsyncIterator[Ser
     app.metrics.release_requests.labels(serving.release_id).observe(time.perf_counter() - began)
 
 
+async def leased_service(request: Request, app: RunningDep) -> AsyncIterator[Service]:
+    """The release of the path's user, if there is one, else the current."""
+    with lease(app, request.path_params.get("user_id")) as service:
+        yield service
+
+
 ServiceDep = Annotated[Service, Depends(leased_service)]
 
 
 async def checked_user_id(request: Request, user_id: Annotated[str, Path(json_schema_extra=ID_SCHEMA)]) -> str:
     """The user_id of the path; a slash in it may come encoded or plain."""
+    return _checked_id(request, "user", user_id)
+
+
+async def checked_item_id(request: Request, item_id: Annotated[str, Path(json_schema_extra=ID_SCHEMA)]) -> str:
+    """The item_id of the path; a slash in it may come encoded or plain."""
+    return _checked_id(request, "item", item_id)
+
+
+def _checked_id(request: Request, kind: str, text: str) -> str:
+    code = f"request.invalid_{kind}_id"
     try:
         # The server decodes leniently: two broken ids would become one.
         unquote_to_bytes(request.scope.get("raw_path") or b"").decode("utf-8")
     except UnicodeDecodeError:
-        raise RequestError(
-            "request.invalid_user_id", "the user_id is not valid UTF-8.", fix="Percent-encode its UTF-8 bytes."
-        ) from None
-    problem = id_problem(user_id)
+        raise RequestError(code, f"the {kind}_id is not valid UTF-8.", fix="Percent-encode its UTF-8 bytes.") from None
+    problem = id_problem(text)
     if problem:
-        raise RequestError("request.invalid_user_id", f"the user_id {problem}.", fix="Send the shop's own user id.")
-    return user_id
+        raise RequestError(code, f"the {kind}_id {problem}.", fix=f"Send the shop's own {kind} id.")
+    return text
 
 
 async def wanted_by_query(
@@ -116,6 +132,7 @@ async def wanted_by_query(
 
 
 UserIdDep = Annotated[str, Depends(checked_user_id)]
+ItemIdDep = Annotated[str, Depends(checked_item_id)]
 WantedDep = Annotated[Wanted, Depends(wanted_by_query)]
 
 
@@ -135,6 +152,22 @@ def meta_of(request: Request, service: Service, source: str, version: str | None
     if version is not None:
         meta["user_version"] = version
     return meta
+
+
+def wanted_by_body(body: ListRequest) -> Wanted:
+    checked_item_ids(body.exclude)
+    only = Filter(
+        category=body.category, exclude=tuple(body.exclude), min_price=body.min_price, max_price=body.max_price
+    )
+    return Wanted(n=body.n, only=only, include_seen=body.include_seen, explain=body.explain, diversity=body.diversity)
+
+
+def checked_item_ids(item_ids: Iterable[str]) -> None:
+    """`RequestError` on one that can be no shop's."""
+    for item_id in item_ids:
+        problem = id_problem(item_id)
+        if problem:
+            raise RequestError("request.invalid_item_id", f"an item_id {problem}.", fix="Send the shop's own item ids.")
 
 
 def items_of(answer: Answer, service: Service) -> list[dict[str, Any]]:

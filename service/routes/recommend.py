@@ -1,71 +1,125 @@
-"""Recommendations for a user, for a session, and for everybody."""
+"""Recommendations for users, for a session, and for everybody; the order of given candidates; similar items."""
+
+import asyncio
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from isrf.errors import RequestError
-from service.catalogue import Filter
 from service.doors.caller import READ
 from service.identifiers import id_problem
-from service.recommendations import Wanted
-from service.routes.dependencies import PROBLEMS, ServiceDep, UserIdDep, WantedDep, items_of, json_response, meta_of
-from service.schemas import PopularItems, Recommendations, SessionRequest
+from service.recommendations import Answer, Wanted
+from service.routes.dependencies import (
+    PROBLEMS,
+    ItemIdDep,
+    RunningDep,
+    Service,
+    ServiceDep,
+    UserIdDep,
+    WantedDep,
+    checked_item_ids,
+    items_of,
+    json_response,
+    lease,
+    meta_of,
+    wanted_by_body,
+)
+from service.schemas import (
+    ManyRecommendations,
+    PopularItems,
+    RankRequest,
+    Recommendations,
+    SessionRequest,
+    SimilarItems,
+    UsersRequest,
+)
 
 router = APIRouter(tags=["recommend"], dependencies=[READ])
+
+AT_ONCE = 32
+"""Users of one request that are answered at the same time: others shall have their turn in between."""
 
 
 @router.get("/recommend/{user_id:path}", response_model=Recommendations, responses=PROBLEMS)
 async def recommend_user(request: Request, user_id: UserIdDep, wanted: WantedDep, service: ServiceDep) -> Response:
     """Items for a user. Always `n` of them while that many are allowed; an unknown user gets the popular ones."""
-    user = await service.recommendations.view(user_id)
-    answer = await service.recommendations.for_user(user, wanted)
-    return json_response(
-        {
-            "user_id": user_id,
-            "items": items_of(answer, service),
-            "meta": meta_of(request, service, answer.source, user.state.version),
-            "warnings": answer.warnings,
-        }
-    )
+    return json_response(await _for_user(request, user_id, wanted, service))
 
 
-@router.post("/recommend", response_model=Recommendations, responses=PROBLEMS)
-async def recommend_session(request: Request, body: SessionRequest, service: ServiceDep) -> Response:
-    """Items for an anonymous session, from the items it holds. Nothing is stored."""
-    for item_id in (*body.history, *body.exclude):
-        problem = id_problem(item_id)
-        if problem:
-            raise RequestError("request.invalid_item_id", f"an item_id {problem}.", fix="Send the shop's own item ids.")
-    wanted = Wanted(
-        n=body.n,
-        only=Filter(
-            category=body.category,
-            exclude=tuple(body.exclude),
-            min_price=body.min_price,
-            max_price=body.max_price,
-        ),
-        diversity=body.diversity,
-        include_seen=body.include_seen,
-        explain=body.explain,
-    )
-    answer = await service.recommendations.for_session(body.history, wanted)
-    return json_response(
-        {
-            "user_id": None,
-            "items": items_of(answer, service),
-            "meta": meta_of(request, service, answer.source),
-            "warnings": answer.warnings,
-        }
-    )
+@router.post("/recommend", response_model=Recommendations | ManyRecommendations, responses=PROBLEMS)
+async def recommend_many(request: Request, body: SessionRequest | UsersRequest, app: RunningDep) -> Response:
+    """Items for an anonymous session, from the items it holds; or for up to 256 users. Nothing is stored."""
+    wanted = wanted_by_body(body)
+    if isinstance(body, UsersRequest):
+        return json_response(await _for_users(request, body.users, wanted, app))
+    checked_item_ids(body.history)
+    with lease(app, None) as service:
+        answer = await service.recommendations.for_session(body.history, wanted)
+        return json_response({"user_id": None, **_body(request, answer, service)})
+
+
+@router.post("/rank", response_model=Recommendations, responses=PROBLEMS)
+async def rank(request: Request, body: RankRequest, app: RunningDep) -> Response:
+    """The candidates in their order for a user, or for a history; those seen already stay, unknown ones are named."""
+    checked_item_ids((*body.history, *body.candidates))
+    if body.user_id is not None:
+        _checked_user_ids([body.user_id])
+    n = body.n or len(body.candidates)
+    wanted = Wanted(n=n, explain=body.explain, diversity=body.diversity)
+    with lease(app, body.user_id) as service:
+        ours = service.recommendations
+        user = None if body.user_id is None else await ours.view(body.user_id)
+        answer = await ours.rank(user, body.history, body.candidates, wanted)
+        version = None if user is None else user.state.version
+        return json_response({"user_id": body.user_id, **_body(request, answer, service, version)})
+
+
+@router.get("/similar/{item_id:path}", response_model=SimilarItems, responses=PROBLEMS)
+async def similar(request: Request, item_id: ItemIdDep, wanted: WantedDep, service: ServiceDep) -> Response:
+    """Items like this one: taken together with it, described like it, or near it to the model. New items have some."""
+    if not service.recommendations.release.catalogue.knows(item_id):
+        raise RequestError(
+            "request.unknown_item", "the catalogue has no such item.", fix="Send an item_id of the catalogue."
+        )
+    answer = await service.recommendations.similar(item_id, wanted)
+    return json_response({"item_id": item_id, **_body(request, answer, service)})
 
 
 @router.get("/popular", response_model=PopularItems, responses=PROBLEMS)
 async def popular(request: Request, wanted: WantedDep, service: ServiceDep) -> Response:
     """The most popular items, in a category or in all."""
-    answer = await service.recommendations.popular(wanted)
-    return json_response(
-        {
-            "items": items_of(answer, service),
-            "meta": meta_of(request, service, answer.source),
-            "warnings": answer.warnings,
-        }
-    )
+    return json_response(_body(request, await service.recommendations.popular(wanted), service))
+
+
+async def _for_user(request: Request, user_id: str, wanted: Wanted, service: Service) -> dict[str, Any]:
+    user = await service.recommendations.view(user_id)
+    answer = await service.recommendations.for_user(user, wanted)
+    return {"user_id": user_id, **_body(request, answer, service, user.state.version)}
+
+
+async def _for_users(request: Request, user_ids: list[str], wanted: Wanted, app: RunningDep) -> dict[str, Any]:
+    """Each as if asked for alone; those that wait at the same time share the model's runs."""
+    _checked_user_ids(user_ids)
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def one(user_id: str) -> dict[str, Any]:
+        async with turn:
+            with lease(app, user_id) as service:
+                return await _for_user(request, user_id, wanted, service)
+
+    return {"answers": await asyncio.gather(*(one(user_id) for user_id in user_ids))}
+
+
+def _checked_user_ids(user_ids: list[str]) -> None:
+    for user_id in user_ids:
+        problem = id_problem(user_id)
+        if problem:
+            raise RequestError("request.invalid_user_id", f"a user_id {problem}.", fix="Send the shop's own user ids.")
+
+
+def _body(request: Request, answer: Answer, service: Service, version: str | None = None) -> dict[str, Any]:
+    return {
+        "items": items_of(answer, service),
+        "meta": meta_of(request, service, answer.source, version),
+        "warnings": answer.warnings,
+    }

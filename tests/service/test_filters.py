@@ -104,6 +104,7 @@ def test_nothing_forbidden_and_never_too_few(
             shop.http.get(f"/recommend/{user or 'nobody'}", params={**asked, "include_seen": True}),
             left(set()),
         ),
+        (shop.http.get(f"/similar/{history[0]}", params=query), left(excluded | {history[0]})),
     ]
     for answer, allowed in answers:
         assert answer.status_code == 200, answer.text
