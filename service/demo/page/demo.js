@@ -145,7 +145,7 @@ at("visitor").addEventListener("click", () => {
 
 function choose(userId, about) {
   const select = at("shopper");
-  if (![...select.options].some((one) => one.value === userId)) select.add(new Option(`${userId} · ${about}`, userId));
+  if (![...select.options].some((one) => one.value === userId)) select.add(new Option([userId, about].filter(Boolean).join(" · "), userId));
   select.value = userId;
 }
 
@@ -153,7 +153,7 @@ await then(async () => {
   const answer = await isrf.call("GET", "/demo/shoppers");
   for (const one of answer.shoppers) choose(one.user_id, `${one.num_items} items · ${one.likes.join(", ")}`);
   const wanted = decodeURIComponent(location.hash.slice(1)) || answer.shoppers[0]?.user_id || "visitor";
-  choose(wanted, "from the address");
+  choose(wanted, "");
   await visit(wanted);
 });
 document.documentElement.dataset.ready = "yes";

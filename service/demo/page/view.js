@@ -10,6 +10,7 @@ const SOURCES = {
   content: "Much alike",
   popular: "Popular",
 };
+const HUES = [8, 25, 150, 165, 180, 195, 210, 225, 245, 265, 285, 310, 330, 350]; // without the muddy ones
 const MAX_CALLS = 8;
 const price = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
@@ -29,7 +30,7 @@ function hash(text) {
 
 function paint(art, shownItem) {
   const own = hash(shownItem.item_id);
-  art.style.setProperty("--hue", hash(shownItem.category ?? shownItem.brand ?? "") % 360);
+  art.style.setProperty("--hue", HUES[hash(shownItem.category ?? shownItem.brand ?? "") % HUES.length]);
   art.style.setProperty("--x", `${15 + (own % 70)}%`);
   art.style.setProperty("--y", `${10 + ((own >>> 8) % 70)}%`);
   art.style.setProperty("--turn", `${(own >>> 16) % 180}deg`);
