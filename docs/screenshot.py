@@ -1,6 +1,6 @@
 """Makes docs/demo.png of the running demo page, after one click.
 
-    python docs/screenshot.py http://127.0.0.1:8000/demo && pngquant --force --output docs/demo.png docs/demo.png
+python docs/screenshot.py http://127.0.0.1:8000/demo && pngquant --force --output docs/demo.png docs/demo.png
 """
 
 import re
