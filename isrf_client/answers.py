@@ -13,7 +13,20 @@ class ListOptions(TypedDict, total=False):
     n: int
     category: str
     exclude: Sequence[str]
+    min_price: float
+    max_price: float
+    diversity: float
     include_seen: bool
+    explain: bool
+
+
+class RankOptions(TypedDict, total=False):
+    """For whom candidates are put in order, and what may be asked of the list."""
+
+    user_id: str
+    history: Sequence[str]
+    n: int
+    diversity: float
     explain: bool
 
 
@@ -67,6 +80,7 @@ class Meta(TypedDict):
 class Warned(TypedDict):
     code: str
     message: str
+    item_ids: NotRequired[list[str]]
 
 
 class PopularItems(TypedDict):
@@ -77,6 +91,10 @@ class PopularItems(TypedDict):
 
 class Recommendations(PopularItems):
     user_id: str | None
+
+
+class SimilarItems(PopularItems):
+    item_id: str
 
 
 class EventAnswer(TypedDict):

@@ -8,7 +8,16 @@ from typing import Self, Unpack
 
 import httpx
 
-from isrf_client.answers import Event, InteractionsAnswer, ListOptions, PopularItems, Recommendations, UserAnswer
+from isrf_client.answers import (
+    Event,
+    InteractionsAnswer,
+    ListOptions,
+    PopularItems,
+    RankOptions,
+    Recommendations,
+    SimilarItems,
+    UserAnswer,
+)
 from isrf_client.attempts import READS, WRITES, AnswerT, Patience, Pause, Steps, Try
 from isrf_client.calls import Calls
 from isrf_client.connection import checked_url, headers_for, request_of
@@ -31,6 +40,18 @@ class AsyncClient:
     async def recommend_session(self, history: Sequence[str], **options: Unpack[ListOptions]) -> Recommendations:
         """Items for an anonymous session, from the item_ids it holds, oldest first."""
         return await self._run(self._calls.recommend_session(history, options))
+
+    async def recommend_many(self, user_ids: Sequence[str], **options: Unpack[ListOptions]) -> list[Recommendations]:
+        """An answer for each user, however many."""
+        return await self._run(self._calls.recommend_many(user_ids, options))
+
+    async def rank(self, candidates: Sequence[str], **options: Unpack[RankOptions]) -> Recommendations:
+        """The candidates in their order for a user, or for a history."""
+        return await self._run(self._calls.rank(candidates, options))
+
+    async def similar(self, item_id: str, **options: Unpack[ListOptions]) -> SimilarItems:
+        """Items like this one."""
+        return await self._run(self._calls.similar(item_id, options))
 
     async def popular(self, **options: Unpack[ListOptions]) -> PopularItems:
         return await self._run(self._calls.popular(options))

@@ -45,6 +45,7 @@ class Patience:
 READS = Patience(timeout_s=1.0, tries=2, deadline_s=2.0)
 """A page waits for a read: better a fallback soon than an answer late."""
 WRITES = Patience(timeout_s=5.0, tries=6, deadline_s=30.0, first_pause_s=0.2)
+"""For what no page waits for: events, erasures, recommendations for many."""
 
 
 @dataclass(frozen=True, kw_only=True)

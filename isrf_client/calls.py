@@ -14,13 +14,16 @@ from isrf_client.answers import (
     InteractionsAnswer,
     ListOptions,
     PopularItems,
+    RankOptions,
     Recommendations,
+    SimilarItems,
     UserAnswer,
 )
 from isrf_client.attempts import Budget, Call, Patience, Pause, Steps, attempts
 
 MAX_EVENTS = 1000
-"""Of one request; more are sent in parts."""
+MAX_USERS = 256
+"""Of one request, both; more are sent in parts."""
 NOT_NOW = "store_unavailable"
 """Why an event is refused that may be sent again as it is."""
 
@@ -43,6 +46,22 @@ class Calls:
 
     def recommend_session(self, history: Sequence[str], options: ListOptions) -> Steps[Recommendations]:
         return self._read("POST", "/recommend", body={"history": list(history), **options})
+
+    def recommend_many(self, user_ids: Sequence[str], options: ListOptions) -> Steps[list[Recommendations]]:
+        """With the patience of a write: no page waits for it."""
+        found: list[Recommendations] = []
+        for start in range(0, len(user_ids), MAX_USERS):
+            body = {"users": list(user_ids[start : start + MAX_USERS]), **options}
+            call = Call(method="POST", path="/recommend", body=body)
+            answer = yield from attempts(call, Budget(self._writes, self._clock))
+            found += answer["answers"]
+        return found
+
+    def rank(self, candidates: Sequence[str], options: RankOptions) -> Steps[Recommendations]:
+        return self._read("POST", "/rank", body={"candidates": list(candidates), **options})
+
+    def similar(self, item_id: str, options: ListOptions) -> Steps[SimilarItems]:
+        return self._read("GET", f"/similar/{segment(item_id)}", params=options)
 
     def popular(self, options: ListOptions) -> Steps[PopularItems]:
         return self._read("GET", "/popular", params=options)

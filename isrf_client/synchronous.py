@@ -7,7 +7,16 @@ from typing import Self, Unpack
 
 import httpx
 
-from isrf_client.answers import Event, InteractionsAnswer, ListOptions, PopularItems, Recommendations, UserAnswer
+from isrf_client.answers import (
+    Event,
+    InteractionsAnswer,
+    ListOptions,
+    PopularItems,
+    RankOptions,
+    Recommendations,
+    SimilarItems,
+    UserAnswer,
+)
 from isrf_client.attempts import READS, WRITES, AnswerT, Patience, Pause, Steps, Try
 from isrf_client.calls import Calls
 from isrf_client.connection import checked_url, headers_for, request_of
@@ -30,6 +39,18 @@ class Client:
     def recommend_session(self, history: Sequence[str], **options: Unpack[ListOptions]) -> Recommendations:
         """Items for an anonymous session, from the item_ids it holds, oldest first."""
         return self._run(self._calls.recommend_session(history, options))
+
+    def recommend_many(self, user_ids: Sequence[str], **options: Unpack[ListOptions]) -> list[Recommendations]:
+        """An answer for each user, however many."""
+        return self._run(self._calls.recommend_many(user_ids, options))
+
+    def rank(self, candidates: Sequence[str], **options: Unpack[RankOptions]) -> Recommendations:
+        """The candidates in their order for a user, or for a history."""
+        return self._run(self._calls.rank(candidates, options))
+
+    def similar(self, item_id: str, **options: Unpack[ListOptions]) -> SimilarItems:
+        """Items like this one."""
+        return self._run(self._calls.similar(item_id, options))
 
     def popular(self, **options: Unpack[ListOptions]) -> PopularItems:
         return self._run(self._calls.popular(options))

@@ -16,6 +16,7 @@ import pytest
 
 import isrf_client
 from isrf_client import AsyncClient, Client, ClientError, NoAnswerError, Patience, ProblemError, answers
+from isrf_client.calls import MAX_USERS
 from service.app import create_app
 from service.settings import Settings
 from tests.service.releases import shopper_of
@@ -73,7 +74,11 @@ def test_a_shops_calls(call: Both, service: ServiceProcess, shopper: str) -> Non
     assert not set(item_ids(without)) & set(first[:2])
     answer = call(service.url, "recommend_session", call(service.url, "user", shopper)["history"], n=3)
     assert (answer["meta"]["source"], len(answer["items"])) == ("session", 3)
-    assert len(call(service.url, "popular", n=7)["items"]) == 7
+    assert len(call(service.url, "popular", n=7, min_price=20.0, diversity=0.5)["items"]) == 7
+    ordered = item_ids(call(service.url, "rank", first[::-1], user_id=shopper))
+    assert (sorted(ordered), len(ordered)) == (sorted(first), 5)
+    alike = call(service.url, "similar", first[0], n=4)
+    assert (alike["item_id"], len(set(item_ids(alike)) - {first[0]})) == (first[0], 4)
 
 
 @pytest.mark.parametrize("user_id", ["a/b", "..", "../popular", ".", "a b?n=1#x", "ü%2F%", "–,", "x" * 512])
@@ -86,6 +91,13 @@ def test_any_user_is_known_by_one_event_and_gone_when_erased(call: Both, service
     assert call(service.url, "recommend", user_id, n=1)["user_id"] == user_id
     assert call(service.url, "erase", user_id) is None
     assert call(service.url, "user", user_id)["known"] is False
+
+
+def test_many_users_are_asked_about_in_parts(call: Both, service: ServiceProcess, shopper: str) -> None:
+    users = [shopper, *(f"nobody-{k}" for k in range(MAX_USERS))]
+    found = call(service.url, "recommend_many", users, n=1)
+    assert [answer["user_id"] for answer in found] == users
+    assert found[0]["items"] == call(service.url, "recommend", shopper, n=1)["items"]
 
 
 def test_a_refusal_is_an_exception_with_the_services_code(call: Both, service: ServiceProcess) -> None:
@@ -245,6 +257,8 @@ def test_the_types_are_those_of_the_openapi_document() -> None:
     for name, kind in typed.items():
         fields = set(get_type_hints(kind))
         assert fields <= set(schemas[name]["properties"]), name
+    assert set(get_type_hints(answers.RankOptions)) <= set(schemas["RankRequest"]["properties"])
+    assert set(get_type_hints(answers.ListOptions)) <= set(schemas["SessionRequest"]["properties"])
     parameters = {one["name"] for one in document["paths"]["/popular"]["get"]["parameters"]}
     assert set(get_type_hints(answers.ListOptions)) <= parameters
 

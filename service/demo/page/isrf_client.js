@@ -28,6 +28,8 @@ export class IsrfClient {
 
   recommend = (userId, options = {}) => this.call("GET", `/recommend/${segment(userId)}`, { query: options });
   recommendSession = (history, options = {}) => this.call("POST", "/recommend", { body: { history, ...options } });
+  rank = (candidates, options = {}) => this.call("POST", "/rank", { body: { candidates, ...options } });
+  similar = (itemId, options = {}) => this.call("GET", `/similar/${segment(itemId)}`, { query: options });
   popular = (options = {}) => this.call("GET", "/popular", { query: options });
   user = (userId) => this.call("GET", `/users/${segment(userId)}`);
   erase = (userId) => this.call("DELETE", `/users/${segment(userId)}`);
