@@ -172,6 +172,16 @@ def test_the_keyboard_is_enough(visit: Visit) -> None:
     assert where, "whoever uses the keyboard goes on where they were"
 
 
+def test_the_address_names_the_shopper(visit: Visit, service: ServiceProcess) -> None:
+    first, second = visit.page.locator("#who-name").inner_text(), offered(service, 9)
+    visit.pick(second)
+    visit.page.go_back()
+    expect(visit.page.locator("#who-name")).to_have_text(first)
+    assert visit.page.locator("#shopper").input_value() == first
+    visit.page.evaluate(f"location.hash = {second!r}")
+    expect(visit.page.locator("#who-name")).to_have_text(second)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_it_whole(chromium: Browser, service: ServiceProcess, scheme: Any) -> None:
     size: Any = {"width": PHONE_WIDTH, "height": 740}

@@ -18,6 +18,7 @@ const isrf = new IsrfClient("", { fetch: measured });
 const items = new Map(); // item_id -> what to show of it
 let turn = 0; // an answer that comes after the next question is dropped
 let shown = { userId: "", ranks: new Map(), recommendationId: undefined };
+let asked = ""; // who the address names
 let lastMs = 0;
 
 async function measured(url, request) {
@@ -109,9 +110,12 @@ async function act(itemId, kind) {
 }
 
 function visit(userId) {
+  asked = userId;
   location.hash = encodeURIComponent(userId);
   return show(userId);
 }
+
+const named = () => decodeURIComponent(location.hash.slice(1));
 
 // One thing at a time, and what goes wrong is said where it can be read.
 let busy = Promise.resolve();
@@ -152,8 +156,16 @@ function choose(userId, about) {
 await then(async () => {
   const answer = await isrf.call("GET", "/demo/shoppers");
   for (const one of answer.shoppers) choose(one.user_id, `${one.num_items} items · ${one.likes.join(", ")}`);
-  const wanted = decodeURIComponent(location.hash.slice(1)) || answer.shoppers[0]?.user_id || "visitor";
+  const wanted = named() || answer.shoppers[0]?.user_id || "visitor";
   choose(wanted, "");
   await visit(wanted);
 });
+// Back, forward, or another shopper typed into the address.
+window.addEventListener("hashchange", () =>
+  then(async () => {
+    if (!named() || named() === asked) return;
+    choose(named(), "");
+    await visit(named());
+  }),
+);
 document.documentElement.dataset.ready = "yes";
