@@ -30,7 +30,9 @@ function hash(text) {
 
 function paint(art, shownItem) {
   const own = hash(shownItem.item_id);
-  art.style.setProperty("--hue", HUES[hash(shownItem.category ?? shownItem.brand ?? "") % HUES.length]);
+  // A category has its colour, an item its shade of it.
+  const hue = HUES[hash(shownItem.category ?? shownItem.brand ?? "") % HUES.length];
+  art.style.setProperty("--hue", hue - 16 + ((own >>> 4) % 33));
   art.style.setProperty("--x", `${15 + (own % 70)}%`);
   art.style.setProperty("--y", `${10 + ((own >>> 8) % 70)}%`);
   art.style.setProperty("--turn", `${(own >>> 16) % 180}deg`);
