@@ -7,7 +7,8 @@
     ├── BundleError         a release that may not be served
     ├── RequestError        a caller's request that cannot be answered as asked
     ├── AccessError         a caller who may not do this, or not so often
-    └── StoreError          user state cannot be read or written now
+    ├── StoreError          user state cannot be read or written now
+    └── OverloadError       more is asked for now than can be answered in time
 
 Every error says what was found, where, and what to do about it (`fix`). `code` is stable: callers may match on it.
 It deliberately knows no HTTP: `service.problems` holds the one table to statuses.
@@ -56,3 +57,7 @@ class AccessError(IsrfError):
 
 class StoreError(IsrfError):
     """User state cannot be read or written now."""
+
+
+class OverloadError(IsrfError):
+    """More is asked for now than can be answered in time."""

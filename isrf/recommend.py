@@ -93,6 +93,17 @@ class Interests(NamedTuple):
         part = Neighbours(near.users[kept], near.similarity[kept], near.weak[kept])
         return Interests(self.explicit[kept], part, self.group[kept])
 
+    @classmethod
+    def together(cls, parts: "Sequence[Interests]") -> "Interests":
+        """Those of one recommender, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        neighbours = Neighbours(
+            *(np.concatenate(column) for column in zip(*(p.neighbours for p in parts), strict=True))
+        )
+        explicit = np.concatenate([part.explicit for part in parts])
+        return cls(explicit, neighbours, np.concatenate([part.group for part in parts]))
+
 
 @dataclass(frozen=True, kw_only=True)
 class RankRequest:

@@ -68,9 +68,9 @@ def tombstone_key(bucket: int) -> str:
 
 
 def user_keys(user_id: str) -> tuple[str, ...]:
-    """Version, history, marks, event ids, cached interests of a user, in this order."""
+    """Version, history, marks, event ids, cached interests, last answer of a user, in this order."""
     tag = f"isrf:{{b{bucket_of(user_id)}}}"
-    return tuple(f"{tag}:{kind}:{user_id}" for kind in "vhxeg")
+    return tuple(f"{tag}:{kind}:{user_id}" for kind in "vhxega")
 
 
 def erasure_call(secret: bytes, user_id: str, now: float) -> tuple[int, list[str]]:

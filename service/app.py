@@ -17,10 +17,12 @@ from service.demo.routes import demo_router
 from service.doors.doorkeeper import Doorkeeper
 from service.doors.keys import KeyRing
 from service.doors.rate import RateLimiter
+from service.load import Load
 from service.logs import configure_logs
 from service.middleware import RequestMiddleware
 from service.observe import Metrics
 from service.problems import install_problem_handlers
+from service.recommendations import Keeping
 from service.releases import Releases
 from service.routes import admin, interactions, probes, recommend, users
 from service.routes.dependencies import Running
@@ -81,7 +83,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["Content-Type", "X-API-Key", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
-    app.add_middleware(RequestMiddleware, metrics=metrics, traces=traces, max_body_bytes=chosen.max_body_bytes)
+    app.add_middleware(
+        RequestMiddleware,
+        metrics=metrics,
+        traces=traces,
+        max_body_bytes=chosen.max_body_bytes,
+        deadline_s=chosen.deadline_s,
+    )
     app.state.metrics = metrics
     install_problem_handlers(app, metrics)
     for routes in (recommend, interactions, users, probes, admin):
@@ -108,8 +116,8 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
         store=store,
         metrics=metrics,
         rules=rules,
-        num_threads=threads,
-        group_ttl_s=settings.group_ttl_s,
+        load=Load(threads, settings.max_batch, settings.max_waiting),
+        keeping=Keeping(settings.group_ttl_s, settings.answer_ttl_s, settings.answer_cache_mb << 20),
         crowd_epoch_s=settings.crowd_epoch_s,
     )
     releases = Releases(settings.releases_dir, parts, experiment=settings.experiment, watch_s=settings.watch_releases_s)

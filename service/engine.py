@@ -1,54 +1,81 @@
 """Runs a release's recommender off the event loop, in as many threads as the process has CPUs.
 
-ONNX Runtime and FAISS let go of the GIL; each call uses one thread. It knows neither users nor HTTP: rows in, rows out.
+ONNX Runtime and FAISS let go of the GIL; each call uses one thread and answers all that waited together
+(`service.batches`). It knows neither users nor HTTP: rows in, rows out.
 """
 
 import asyncio
-import contextlib
-import contextvars
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from isrf.recommend import Interests, Ranked, RankRequest
+from service.batches import Batches, Tell
 from service.bundle_files import Release
 from service.crowd import Crowd, base_crowd
+from service.load import LARGEST_BATCH, Load
 from service.observe import Metrics
 from service.state.group_cache import rounded
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+BATCH_S = 0.04
+"""How long a batch may take where its size is not given: who comes when it has just begun waits for all of it."""
+
+
+class Question(NamedTuple):
+    """What one request asks of the model.
+
+    Attributes:
+        history: item rows, oldest first.
+        own: the user's row in the crowd, or −1.
+        interests: what is known of them already, or None to read them.
+        request: the list to make, or None for the interests alone.
+    """
+
+    crowd: Crowd
+    history: Sequence[int]
+    own: int
+    interests: Interests | None
+    request: RankRequest | None
+
+
+class Reply(NamedTuple):
+    interests: Interests
+    ranked: Ranked | None  # None where no list was asked for
+
 
 class Engine:
     """One per release."""
 
-    def __init__(self, release: Release, *, num_threads: int, metrics: Metrics) -> None:
+    def __init__(self, release: Release, *, load: Load, metrics: Metrics) -> None:
         self.release = release
         self.crowd = base_crowd(release)
         """Who may be a neighbour now. A request takes it once: interests and ranking must be of one crowd."""
-        self._threads = ThreadPoolExecutor(max_workers=num_threads, thread_name_prefix="engine")
-        self._metrics = metrics
+        self._load, self._metrics = load, metrics
+        self._threads = ThreadPoolExecutor(max_workers=load.num_threads, thread_name_prefix="engine")
+        self._batches = Batches(self._threads, load.num_threads, metrics)
+        self._take_on(load.max_batch or 1)
 
     async def read(self, history: Sequence[int], own: int, crowd: Crowd) -> Interests:
         """Interests of one history (item rows, oldest first), in the precision of the cache; `own` may be −1."""
-
-        def read() -> Interests:
-            began = time.perf_counter()
-            interest = crowd.recommender.interest([history])
-            between = time.perf_counter()
-            interests = rounded(crowd.recommender.group([history], interest, [own]))
-            self._metrics.stage("features", between - began)
-            self._metrics.stage("group", time.perf_counter() - between)
-            return interests
-
-        return await self.run(None, read)
+        return (await self._ask(Question(crowd, history, own, None, None))).interests
 
     async def rank(self, request: RankRequest, interests: Interests, crowd: Crowd) -> Ranked:
         """One request's answer; the interests are of the same crowd."""
-        self._metrics.batch_size.observe(1)
-        return await self.run("model", lambda: crowd.recommender.rank([request], interests)[0])
+        ranked = (await self._ask(Question(crowd, request.history, -1, interests, request))).ranked
+        assert ranked is not None
+        return ranked
+
+    async def answer(
+        self, request: RankRequest, own: int, crowd: Crowd, interests: Interests | None
+    ) -> tuple[Interests, Ranked]:
+        """Interests and list together, in one turn; interests that are known already are of the same crowd."""
+        reply = await self._ask(Question(crowd, request.history, own, interests, request))
+        assert reply.ranked is not None
+        return reply.interests, reply.ranked
 
     async def change_crowd(self, make: Callable[[], Crowd]) -> None:
         """Takes another crowd for the requests to come, unless it is of another release."""
@@ -57,39 +84,98 @@ class Engine:
             self.crowd = crowd
 
     def warm_up(self) -> None:
-        """Runs one request outside the pool, so that the first caller does not pay for first-time allocation."""
-        recommender = self.release.recommender
+        """Runs batches outside the pool, so that the first caller does not pay for first-time allocation.
+
+        Where the size of a batch is not given, it is the largest that a run answers within `BATCH_S`.
+        """
         allowed = self.release.catalogue.allowed()
-        recommender.rank([RankRequest(history=[0], n=1, allowed=allowed)], recommender.read([[0]], [-1]))
+        question = Question(self.crowd, [0], -1, None, RankRequest(history=[0], n=10, allowed=allowed))
+
+        def seconds(size: int) -> float:
+            began = time.perf_counter()
+            _answer([question] * size, _nobody)
+            return time.perf_counter() - began
+
+        seconds(1)
+        fits, size = 1, 2
+        # Twice: the first run of a size allocates for it.
+        while size <= (self._load.max_batch or LARGEST_BATCH) and min(seconds(size), seconds(size)) <= BATCH_S:
+            fits, size = size, size * 2
+        self._take_on(self._load.max_batch or fits)
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    async def run(self, stage: str | None, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs `work` in one of the engine's threads; None where it measures its stages itself."""
-        metrics, asked = self._metrics, time.perf_counter()
-        metrics.waiting.inc()
-        # Whoever takes it out ends the waiting: the thread that begins, or the caller who has gone away before.
-        ticket = [None]
-
-        def end_waiting() -> None:
-            with contextlib.suppress(IndexError):
-                ticket.pop()
-                metrics.waiting.dec()
+    async def run(self, stage: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs work behind the scenes, or of a request that had its turn, in one of the engine's threads."""
 
         def measured() -> T:
             began = time.perf_counter()
-            end_waiting()
-            metrics.stage("queue", began - asked)
             try:
                 return work(*args, **kwargs)
             finally:
-                if stage is not None:
-                    metrics.stage(stage, time.perf_counter() - began)
+                self._metrics.stage(stage, time.perf_counter() - began)
 
-        # In the caller's context: a stage belongs to the trace of its request.
-        inside = contextvars.copy_context().run
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: inside(measured))
-        finally:
-            end_waiting()
+        return await self._batches.run(measured)
+
+    async def run_in_turn(self, stage: str, work: Callable[[], T]) -> T:
+        """Runs a request's own work; refused as any question is where too many wait."""
+
+        def measured(_: Sequence[None], tell: Tell) -> Sequence[T]:
+            began = time.perf_counter()
+            found = work()
+            tell(stage, time.perf_counter() - began)
+            return [found]
+
+        return await self._batches.ask(measured, None, object())
+
+    async def _ask(self, question: Question) -> Reply:
+        return await self._batches.ask(self._answer, question, question.crowd)
+
+    def _answer(self, questions: Sequence[Question], tell: Tell) -> list[Reply]:
+        self._metrics.batch_size.observe(len(questions))
+        return _answer(questions, tell)
+
+    def _take_on(self, max_batch: int) -> None:
+        self._batches.max_batch = max_batch
+        self._batches.max_waiting = self._load.waiting(max_batch)
+
+
+def _answer(questions: Sequence[Question], tell: Tell) -> list[Reply]:
+    """Of one crowd; each answered as it would be alone, to the last bit."""
+    interests = _interests(questions, tell)
+    asked = [place for place, question in enumerate(questions) if question.request is not None]
+    lists: dict[int, Ranked] = {}
+    if asked:
+        began = time.perf_counter()
+        requests = [request for question in questions if (request := question.request) is not None]
+        together = Interests.together([interests[place] for place in asked])
+        lists = dict(zip(asked, questions[0].crowd.recommender.rank(requests, together), strict=True))
+        tell("model", time.perf_counter() - began)
+    return [Reply(one, lists.get(place)) for place, one in enumerate(interests)]
+
+
+def _interests(questions: Sequence[Question], tell: Tell) -> list[Interests]:
+    unread = [question for question in questions if question.interests is None]
+    read: Interests | None = None
+    if unread:
+        recommender, began = questions[0].crowd.recommender, time.perf_counter()
+        histories = [question.history for question in unread]
+        interest = recommender.interest(histories)
+        between = time.perf_counter()
+        read = rounded(recommender.group(histories, interest, [question.own for question in unread]))
+        tell("features", between - began)
+        tell("group", time.perf_counter() - between)
+    found: list[Interests] = []
+    taken = 0
+    for question in questions:
+        if question.interests is not None:
+            found.append(question.interests)
+        elif read is not None:
+            found.append(read.rows([taken]))
+            taken += 1
+    return found
+
+
+def _nobody(_stage: str, _seconds: float) -> None:
+    """Measures nothing."""

@@ -15,10 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isrf.errors import IsrfError, RequestError
-from service.doors.wire import MAX_HEAD_BYTES, TOO_LARGE
+from service.doors.wire import LINE, MAX_HEAD_BYTES, TOO_LARGE
 from service.observe import Metrics
 from service.problems import INTERNAL, send_problem
 from service.traces import Traces
+from service.turn import begin_turn
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _QUIET = {"/livez", "/readyz", "/metrics"}
@@ -42,8 +43,11 @@ _log = structlog.get_logger("service")
 class RequestMiddleware:
     """Wraps the app inside Starlette's own error middleware."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, traces: Traces | None, max_body_bytes: int) -> None:
-        self._app, self._metrics, self._traces, self._max_body_bytes = app, metrics, traces, max_body_bytes
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, traces: Traces | None, max_body_bytes: int, deadline_s: float
+    ) -> None:
+        self._app, self._metrics, self._traces = app, metrics, traces
+        self._max_body_bytes, self._deadline_s = max_body_bytes, deadline_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,6 +57,7 @@ class RequestMiddleware:
         request_id = _request_id(headers.get(b"x-request-id"))
         scope.setdefault("state", {})["request_id"] = request_id
         began = time.perf_counter()
+        begin_turn(self._deadline_s, scope.get("extensions", {}).get(LINE))
         status, started = 500, False
 
         async def answer(message: Message) -> None:

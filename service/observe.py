@@ -56,9 +56,15 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=registry,
         )
+        self.not_run = Counter(
+            "isrf_model_not_run",
+            "Model calls that were not made: refused since too many waited, expired, or without a caller by then.",
+            ("reason",),
+            registry=registry,
+        )
         self.items = Counter(
             "isrf_items",
-            "Recommended items by the channel that speaks loudest for them.",
+            "Recommended items of computed answers by the channel that speaks loudest for them.",
             ("source",),
             registry=registry,
         )
@@ -70,6 +76,12 @@ class Metrics:
         )
         self.group_cache = Counter(
             "isrf_group_cache", "Where a user's interests came from.", ("result",), registry=registry
+        )
+        self.answer_cache = Counter(
+            "isrf_answer_cache",
+            "Where a user's answer came from: kept here or in the store, shared with one just being made, or computed.",
+            ("result",),
+            registry=registry,
         )
         self.events = Counter(
             "isrf_events", "Interactions by outcome; `detail` is the reason.", ("outcome", "detail"), registry=registry

@@ -5,12 +5,13 @@ It knows no HTTP and no JSON; routes turn its answers into bodies.
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Collection, Coroutine, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import orjson
 import structlog
 
 from isrf.diversity import diversify
@@ -18,6 +19,8 @@ from isrf.errors import StoreError
 from isrf.interest import BoolArray, Neighbours
 from isrf.recommend import SCORE_DIGITS, Interests, RankedItem, RankRequest, Task
 from isrf.similar import likeness
+from service import answers
+from service.answers import AnswerKey, Answers, Served
 from service.bundle_files import Release
 from service.catalogue import EVERYTHING, Catalogue, Filter
 from service.crowd import Crowd
@@ -28,7 +31,7 @@ from service.reasons import reason_body
 from service.state.events import EventRules
 from service.state.group_cache import decode, encode
 from service.state.merge import UserState, merge
-from service.state.store import NO_VERSION, Store, UserRecord
+from service.state.store import NO_VERSION, Cached, Store, UserRecord
 
 REMEMBERED = 2048
 """Interests computed last, kept in this process (about 2 KB each)."""
@@ -36,7 +39,18 @@ REMEMBERED = 2048
 POOL_TIMES, POOL_MOST = 5, 400
 """Candidates for each place of a diverse list, and how many of them at most."""
 
+Write: TypeAlias = "Callable[[Answer], Sequence[Mapping[str, Any]]]"
+"""An answer's items as they leave."""
+
 _log = structlog.get_logger("service")
+
+
+class Keeping(NamedTuple):
+    """What is kept of what was computed, and for how long."""
+
+    group_ttl_s: int
+    answer_ttl_s: int
+    answer_bytes: int  # of answers in this process; 0: no answer is kept anywhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,21 +100,23 @@ class Answer:
     rows: Sequence[int] = ()
     neighbours: Neighbours | None = None
     crowd: Crowd
+    interests: Interests | None = None
     warnings: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[list[dict[str, Any]]] | None = None
     """Of each item, where the caller asked for them."""
 
 
 class Recommendations:
-    """One per release; remembers who computes, or has just computed, a user's interests, so that nobody does it twice.
+    """One per release. What is asked for again, at once or later, is not computed again (`service.answers`).
 
-    A finished computation is kept for a while: a request may have read the store just before the result came there.
+    Interests just computed are remembered: a request may have read the store before they came there.
     """
 
-    def __init__(self, engine: Engine, store: Store, metrics: Metrics, *, rules: EventRules, group_ttl_s: int) -> None:
+    def __init__(self, engine: Engine, store: Store, metrics: Metrics, *, rules: EventRules, keeping: Keeping) -> None:
         self._engine, self._store, self._metrics = engine, store, metrics
-        self._rules, self._group_ttl_s = rules, group_ttl_s
-        self._computing: dict[tuple[str, str, str, str], asyncio.Task[Interests]] = {}
+        self._rules, self._keeping = rules, keeping
+        self._computed: OrderedDict[tuple[str, str, str], Interests] = OrderedDict()
+        self._answers = Answers(max_bytes=keeping.answer_bytes, ttl_s=keeping.answer_ttl_s)
         self._store_answers = True
         self._background: set[asyncio.Task[None]] = set()
 
@@ -108,24 +124,38 @@ class Recommendations:
     def release(self) -> Release:
         return self._engine.release
 
+    async def recommend(self, user_id: str, wanted: Wanted, write: Write) -> tuple[str, Served]:
+        """The user's version and answer; one that was given before where it is still true.
+
+        Args:
+            write: puts an answer's items down.
+        """
+        crowd = self._engine.crowd
+        record, was_read = await self._read(user_id)
+        if not was_read or not self._keeping.answer_bytes:
+            # Without the store the version says nothing of the state.
+            self._metrics.answer_cache.labels("bypassed").inc()
+            return record.version, await self._make(self._view(user_id, record, was_read, crowd), wanted, write, None)
+        key = self._key(user_id, record.version, crowd, wanted)
+        found = self._answers.get(key)
+        if found is not None:
+            return record.version, self._again(found, "process")
+        found = answers.decode(key, record.answer)
+        if found is not None:
+            self._answers.keep(key, found)
+            return record.version, self._again(found, "store")
+        self._metrics.answer_cache.labels("shared" if self._answers.is_made(key) else "computed").inc()
+        return record.version, await self._answers.made(
+            key, lambda: self._make(self._view(user_id, record, was_read, crowd), wanted, write, key)
+        )
+
     async def view(self, user_id: str) -> UserView:
         """The user's state; from the release alone where the store cannot be read."""
-        release, crowd = self.release, self._engine.crowd
-        began = time.perf_counter()
-        try:
-            record = await self._store.read(user_id)
-            was_read = True
-        except StoreError as error:
-            record, was_read = UserRecord(NO_VERSION, (), {}, erased=False, group=None), False
-            self._metrics.store_failures.labels("read").inc()
-            if self._store_answers:
-                _log.warning("store_unavailable", code=error.code, message=error.message)
-        if was_read and not self._store_answers:
-            _log.info("store_recovered")
-        if was_read != self._store_answers:
-            self._metrics.store_up.labels(self._store.kind).set(was_read)
-        self._store_answers = was_read
-        self._metrics.stage("store", time.perf_counter() - began)
+        crowd = self._engine.crowd
+        return self._view(user_id, *(await self._read(user_id)), crowd)
+
+    def _view(self, user_id: str, record: UserRecord, was_read: bool, crowd: Crowd) -> UserView:
+        release = self.release
         past = release.users.past(user_id, lambda kind: self._rules.effect(kind) == "B")
         if release.users.row(user_id) in crowd.erased:
             # Without the store, what it last said of erased users still holds.
@@ -142,8 +172,58 @@ class Recommendations:
             store_was_read=was_read,
         )
 
-    async def for_user(self, user: UserView, wanted: Wanted) -> Answer:
-        """A user's recommendations; `sequence` for one with a history, else `popular`."""
+    async def _read(self, user_id: str) -> tuple[UserRecord, bool]:
+        """What the store holds of a user, and whether it could be asked."""
+        began = time.perf_counter()
+        try:
+            record, was_read = await self._store.read(user_id), True
+        except StoreError as error:
+            record, was_read = UserRecord(NO_VERSION, (), {}, erased=False, group=None), False
+            self._metrics.store_failures.labels("read").inc()
+            if self._store_answers:
+                _log.warning("store_unavailable", code=error.code, message=error.message)
+        if was_read != self._store_answers:
+            if was_read:
+                _log.info("store_recovered")
+            self._metrics.store_up.labels(self._store.kind).set(was_read)
+        self._store_answers = was_read
+        self._metrics.stage("store", time.perf_counter() - began)
+        return record, was_read
+
+    def _key(self, user_id: str, version: str, crowd: Crowd, wanted: Wanted) -> AnswerKey:
+        return AnswerKey(
+            user_id=user_id,
+            version=version,
+            release_id=self.release.manifest.release_id,
+            crowd=crowd.token,
+            catalogue="",
+            parameters=repr(wanted),
+        )
+
+    def _again(self, served: Served, where: str) -> Served:
+        self._metrics.answer_cache.labels(where).inc()
+        self._metrics.answers.labels(served.source, self.release.manifest.release_id).inc()
+        return served
+
+    async def _make(self, user: UserView, wanted: Wanted, write: Write, key: AnswerKey | None) -> Served:
+        """An answer, computed; kept by the store as well where it has a key."""
+        known = self._known_interests(user) if user.rows else None
+        answer = await self.for_user(user, wanted, known)
+        served = Served(answer.source, orjson.dumps(write(answer)), orjson.dumps(answer.warnings))
+        group = None if known is not None else self._to_keep(user, answer.interests)
+        # Popular items are looked up as soon as kept answers are: nothing to keep of somebody unknown.
+        kept = None if key is None or not user.rows else answers.encode(key, served)
+        if kept is not None and len(kept) > answers.LARGEST_KEPT:
+            kept = None
+        self._keep(user.user_id, group, None if kept is None else Cached(kept, self._keeping.answer_ttl_s))
+        return served
+
+    async def for_user(self, user: UserView, wanted: Wanted, interests: Interests | None = None) -> Answer:
+        """A user's recommendations, computed; `sequence` for one with a history, else `popular`.
+
+        Args:
+            interests: the user's, where they are known already.
+        """
         seen = () if wanted.include_seen else user.state.bought
         allowed = self._allowed([*seen, *user.state.disliked], wanted)
         warnings = []
@@ -151,8 +231,8 @@ class Recommendations:
         if not user.store_was_read:
             source = f"bundle:{source}"
             warnings.append(_without_state())
-        interests = await self.interests(user) if user.rows else None
-        return await self._answer(user.rows, interests, user.crowd, allowed, wanted, source, warnings)
+        asked = _Asked(user.rows, user.own, user.crowd, allowed, interests)
+        return await self._answer(asked, wanted, source, warnings)
 
     async def for_session(self, history: Sequence[str], wanted: Wanted) -> Answer:
         """Recommendations for nothing but a history of item_ids, oldest first."""
@@ -161,10 +241,8 @@ class Recommendations:
         warnings = _unknown_history(len(history) - len(rows))
         seen = () if wanted.include_seen else history
         allowed = self._allowed(seen, wanted)
-        crowd = self._engine.crowd
-        interests = await self._engine.read(rows, -1, crowd) if rows else None
         source = "session" if rows else "popular"
-        return await self._answer(rows, interests, crowd, allowed, wanted, source, warnings)
+        return await self._answer(_Asked(rows, -1, self._engine.crowd, allowed), wanted, source, warnings)
 
     async def rank(
         self, user: UserView | None, history: Sequence[str], candidates: Sequence[str], wanted: Wanted
@@ -179,15 +257,19 @@ class Recommendations:
         warnings = _missing(candidates, catalogue, allowed)
         if user is None:
             warnings += _unknown_history(len(history) - len(rows))
-        interests = (
-            await (self._engine.read(rows, -1, crowd) if user is None else self.interests(user)) if rows else None
-        )
         source = ("session" if user is None else "sequence") if rows else "popular"
         if user is not None and not user.store_was_read:
             source = f"bundle:{source}"
             warnings.append(_without_state())
         wanted = replace(wanted, n=min(wanted.n, max(1, int(allowed.sum()))))
-        return await self._answer(rows, interests, crowd, allowed, wanted, source, warnings, task="direct")
+        if user is None or not rows:
+            return await self._answer(_Asked(rows, -1, crowd, allowed, None, "direct"), wanted, source, warnings)
+        known = self._known_interests(user)
+        asked = _Asked(rows, user.own, crowd, allowed, known, "direct")
+        answer = await self._answer(asked, wanted, source, warnings)
+        if known is None:
+            self._keep(user.user_id, self._to_keep(user, answer.interests), None)
+        return answer
 
     async def similar(self, item_id: str, wanted: Wanted) -> Answer:
         """What is like an item that the catalogue knows, itself left out."""
@@ -202,27 +284,51 @@ class Recommendations:
             order = rows[np.lexsort((rows, -like.scores[rows]))][: wanted.pool].tolist()
             return [RankedItem(at, round(float(like.scores[at]), SCORE_DIGITS), like.source(at)) for at in order]
 
-        items = await self._diversified(await self._engine.run("model", best), wanted, crowd)
+        items = await self._diversified(await self._engine.run_in_turn("model", best), wanted, crowd)
         return await self._told(items, [row], None, crowd, wanted, "similar", self._unknown_category(wanted))
 
     async def interests(self, user: UserView) -> Interests:
-        """A user's interests: from the cache, from a request that computes them now, or computed (and then cached)."""
+        """A user's interests: from the cache, just computed for another request, or computed (and then cached)."""
+        known = self._known_interests(user)
+        if known is not None:
+            return known
+        interests = await self._engine.read(user.rows, user.own, user.crowd)
+        self._keep(user.user_id, self._to_keep(user, interests), None)
+        return interests
+
+    def _known_interests(self, user: UserView) -> Interests | None:
         release_id, version = user.crowd.release.manifest.release_id, user.state.version
-        found = decode(user.cached, version=version, release_id=release_id, crowd=user.crowd.token)
-        if found is not None:
-            self._metrics.group_cache.labels("hit").inc()
-            return found
-        # Without the store the version says nothing of the state: no sharing by it.
+        # Without the store the version says nothing of the state.
         if not user.store_was_read:
             self._metrics.group_cache.labels("bypassed").inc()
-            return await self._engine.read(user.rows, user.own, user.crowd)
-        key = (release_id, user.user_id, version, user.crowd.token)
-        task = self._computing.get(key)
-        self._metrics.group_cache.labels("computed" if task is None else "shared").inc()
-        if task is None:
-            task = self._begin(key, self._compute(user, release_id))
-        # Shielded: a caller that goes away must not take the others' answer with it.
-        return await asyncio.shield(task)
+            return None
+        found = decode(user.cached, version=version, release_id=release_id, crowd=user.crowd.token)
+        if found is None:
+            found = self._computed.get((user.user_id, version, user.crowd.token))
+        self._metrics.group_cache.labels("computed" if found is None else "hit").inc()
+        return found
+
+    def _to_keep(self, user: UserView, interests: Interests | None) -> Cached | None:
+        """Interests that were just computed, remembered here and as the store keeps them."""
+        if interests is None or not user.store_was_read:
+            return None
+        while len(self._computed) >= REMEMBERED:
+            self._computed.popitem(last=False)
+        version, release_id, crowd = user.state.version, user.crowd.release.manifest.release_id, user.crowd.token
+        self._computed[user.user_id, version, crowd] = interests
+        payload = encode(interests, version=version, release_id=release_id, crowd=crowd)
+        return Cached(payload, self._keeping.group_ttl_s)
+
+    def _keep(self, user_id: str, group: Cached | None, answer: Cached | None) -> None:
+        if group is not None or answer is not None:
+            # The answer does not wait for the cache: with `appendfsync always` a write waits for the disk.
+            self._later(self._store.keep(user_id, group=group, answer=answer))
+
+    def forget(self, user_id: str) -> None:
+        """Nothing of a user who was just erased stays in this process."""
+        self._answers.forget(user_id)
+        for key in [key for key in self._computed if key[0] == user_id]:
+            del self._computed[key]
 
     def similar_items(self, interests: Interests, crowd: Crowd) -> list[int]:
         """Rows of what the similar users took, repeated as often as they did."""
@@ -231,32 +337,10 @@ class Recommendations:
         return [int(item) for user in users[users >= 0] for item in took.indices[took.row(int(user))]]
 
     async def close(self) -> None:
-        """Waits for what is still being written to the cache."""
-        computing = {task for task in self._computing.values() if not task.done()}
-        if computing:
-            await asyncio.wait(computing)
+        """Waits for what is still being made, and written to the cache."""
+        await self._answers.close()
         if self._background:
             await asyncio.wait(self._background)
-
-    async def _compute(self, user: UserView, release_id: str) -> Interests:
-        interests = await self._engine.read(user.rows, user.own, user.crowd)
-        payload = encode(interests, version=user.state.version, release_id=release_id, crowd=user.crowd.token)
-        # The answer does not wait for the cache: with `appendfsync always` a write waits for the disk.
-        self._later(self._store.keep_group(user.user_id, payload, self._group_ttl_s))
-        return interests
-
-    def _begin(self, key: tuple[str, str, str, str], work: Coroutine[Any, Any, Interests]) -> asyncio.Task[Interests]:
-        while len(self._computing) >= REMEMBERED:
-            del self._computing[next(iter(self._computing))]
-        task = asyncio.create_task(work)
-        self._computing[key] = task
-
-        def forget_failure(done: asyncio.Task[Interests]) -> None:
-            if done.cancelled() or done.exception() is not None:
-                self._computing.pop(key, None)
-
-        task.add_done_callback(forget_failure)
-        return task
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -266,28 +350,18 @@ class Recommendations:
     def _allowed(self, excluded: Collection[str], wanted: Wanted) -> BoolArray:
         return self.release.catalogue.allowed(excluded, wanted.only)
 
-    async def _answer(
-        self,
-        rows: Sequence[int],
-        interests: Interests | None,
-        crowd: Crowd,
-        allowed: BoolArray,
-        wanted: Wanted,
-        source: str,
-        warnings: list[dict[str, Any]],
-        task: Task = "sequential",
-    ) -> Answer:
-        catalogue = self.release.catalogue
-        if interests is None or not allowed.any():
-            items = [RankedItem(row, score, "popular") for row, score in catalogue.popular(allowed, wanted.pool)]
-        else:
-            ranked = await self._engine.rank(
-                RankRequest(history=rows, n=wanted.pool, allowed=allowed, task=task), interests, crowd
-            )
+    async def _answer(self, asked: "_Asked", wanted: Wanted, source: str, warnings: list[dict[str, Any]]) -> Answer:
+        interests: Interests | None = None
+        if asked.rows and asked.allowed.any():
+            request = RankRequest(history=asked.rows, n=wanted.pool, allowed=asked.allowed, task=asked.task)
+            interests, ranked = await self._engine.answer(request, asked.own, asked.crowd, asked.interests)
             items = ranked.items
-        items = await self._diversified(items, wanted, crowd)
+        else:
+            popular = self.release.catalogue.popular(asked.allowed, wanted.pool)
+            items = [RankedItem(row, score, "popular") for row, score in popular]
+        items = await self._diversified(items, wanted, asked.crowd)
         warnings += self._unknown_category(wanted)
-        return await self._told(items, rows, interests, crowd, wanted, source, warnings)
+        return await self._told(items, asked.rows, interests, asked.crowd, wanted, source, warnings)
 
     async def _told(
         self,
@@ -315,6 +389,7 @@ class Recommendations:
             rows=rows,
             neighbours=neighbours,
             crowd=crowd,
+            interests=interests,
             warnings=warnings,
             reasons=await self._reasons(items, rows, neighbours, crowd) if wanted.explain else None,
         )
@@ -352,7 +427,19 @@ class Recommendations:
 
     async def popular(self, wanted: Wanted) -> Answer:
         """The most popular items, the same for everybody."""
-        return await self._answer((), None, self._engine.crowd, self._allowed((), wanted), wanted, "popular", [])
+        asked = _Asked((), -1, self._engine.crowd, self._allowed((), wanted))
+        return await self._answer(asked, wanted, "popular", [])
+
+
+class _Asked(NamedTuple):
+    """What a list is made from."""
+
+    rows: Sequence[int]
+    own: int
+    crowd: Crowd
+    allowed: BoolArray
+    interests: Interests | None = None  # None: to be read
+    task: Task = "sequential"
 
 
 WarningCode = Literal[

@@ -90,6 +90,7 @@ class Releases:
     async def forget(self, user_id: str) -> None:
         """Takes a user who was just erased out of every crowd of this replica at once."""
         for one in tuple(self._open):
+            one.recommendations.forget(user_id)
             await one.crowd_feed.forget(user_id)
 
     async def reload(self) -> Switched:

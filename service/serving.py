@@ -19,8 +19,9 @@ from service.bundle_files import Release, find_release
 from service.collect import collect_later
 from service.crowd_feed import CrowdFeed
 from service.engine import Engine
+from service.load import Load
 from service.observe import Metrics
-from service.recommendations import Recommendations
+from service.recommendations import Keeping, Recommendations
 from service.state.events import EventRules
 from service.state.store import Store
 
@@ -51,8 +52,8 @@ class Parts:
     store: Store
     metrics: Metrics
     rules: EventRules
-    num_threads: int
-    group_ttl_s: int
+    load: Load
+    keeping: Keeping
     crowd_epoch_s: float
 
 
@@ -63,9 +64,9 @@ class Serving:
         """`before` is what was served until now: those it knows to be erased are gone here from the first request."""
         self.release, self.identity = release, identity
         self._parts = parts
-        self._engine = Engine(release, num_threads=parts.num_threads, metrics=parts.metrics)
+        self._engine = Engine(release, load=parts.load, metrics=parts.metrics)
         self.recommendations = Recommendations(
-            self._engine, parts.store, parts.metrics, rules=parts.rules, group_ttl_s=parts.group_ttl_s
+            self._engine, parts.store, parts.metrics, rules=parts.rules, keeping=parts.keeping
         )
         self.crowd_feed: CrowdFeed = CrowdFeed(
             self._engine,

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from isrf.errors import ConfigError
 from service.doors.keys import checked_rate
 from service.experiment import Experiment, read_experiment
+from service.load import LARGEST_BATCH
 
 SECRETS = {"REDIS_URL": "redis_url", "ISRF_ERASURE_KEY": "erasure_key"}
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
@@ -66,7 +67,16 @@ class Settings(BaseSettings):
 
     inference_threads: Annotated[int, Field(ge=0, le=256)] = 0
     """Model calls at once; 0 takes the CPUs that this process may really use, shared among the workers."""
+    max_batch: Annotated[int, Field(ge=0, le=LARGEST_BATCH)] = 0
+    """Requests that one run of the model may answer; 0 measures at the start how many it answers in 40 ms."""
+    max_waiting: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Requests that may wait for the model, beyond which callers are refused at once; 0 for a batch per thread."""
+    deadline_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    """A request whose turn at the model has not come by then is refused."""
     group_ttl_s: Annotated[int, Field(ge=1)] = 3600
+    answer_ttl_s: Annotated[int, Field(ge=1)] = 300
+    answer_cache_mb: Annotated[int, Field(ge=0, le=10_000)] = 16
+    """Answers that each worker keeps, for users who have not changed; 0 computes every answer anew."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024 * 1024
     log_level: str = "INFO"
     demo: bool = False

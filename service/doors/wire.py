@@ -4,12 +4,17 @@ httptools keeps the line it reads until it is whole, however long it gets; heads
 `service.middleware`. What cannot be read as HTTP is answered with a problem, too.
 """
 
+import asyncio
+
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.problems import MEDIA_TYPE, problem_body
+from service.turn import Line
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of request line and headers together, as in most servers before this one."""
+LINE = "isrf.line"
+"""Where a request's scope has the caller's connection, among the extensions."""
 TOO_LARGE = f"Request line and headers have more than {MAX_HEAD_BYTES} bytes."
 
 
@@ -18,6 +23,14 @@ class BoundedHttp(HttpToolsProtocol):
 
     _in_head = True
     _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._line = Line()
+        super().connection_made(transport)  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._line.cut = True
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         began_before = self._in_head
@@ -33,6 +46,7 @@ class BoundedHttp(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._in_head = True
         super().on_message_begin()
+        self.scope["extensions"] = {LINE: self._line}  # type: ignore[dict-item]
 
     def on_headers_complete(self) -> None:
         self._in_head = False

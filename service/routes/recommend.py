@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import orjson
 from fastapi import APIRouter, Request, Response
 
 from isrf.errors import RequestError
@@ -33,10 +34,11 @@ from service.schemas import (
     SimilarItems,
     UsersRequest,
 )
+from service.turn import renew_turn
 
 router = APIRouter(tags=["recommend"], dependencies=[READ])
 
-AT_ONCE = 32
+AT_ONCE = 8
 """Users of one request that are answered at the same time: others shall have their turn in between."""
 
 
@@ -92,9 +94,13 @@ async def popular(request: Request, wanted: WantedDep, service: ServiceDep) -> R
 
 
 async def _for_user(request: Request, user_id: str, wanted: Wanted, service: Service) -> dict[str, Any]:
-    user = await service.recommendations.view(user_id)
-    answer = await service.recommendations.for_user(user, wanted)
-    return {"user_id": user_id, **_body(request, answer, service, user.state.version)}
+    version, served = await service.recommendations.recommend(user_id, wanted, lambda answer: items_of(answer, service))
+    return {
+        "user_id": user_id,
+        "items": orjson.Fragment(served.items),
+        "meta": meta_of(request, service, served.source, version),
+        "warnings": orjson.Fragment(served.warnings),
+    }
 
 
 async def _for_users(request: Request, user_ids: list[str], wanted: Wanted, app: RunningDep) -> dict[str, Any]:
@@ -104,6 +110,7 @@ async def _for_users(request: Request, user_ids: list[str], wanted: Wanted, app:
 
     async def one(user_id: str) -> dict[str, Any]:
         async with turn:
+            renew_turn()
             with lease(app, user_id) as service:
                 return await _for_user(request, user_id, wanted, service)
 

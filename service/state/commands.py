@@ -49,7 +49,7 @@ def ask_user(pipe: Any, user_id: str, tombstone: str) -> None:
     pipe.hget(tombstone_key(bucket_of(user_id)), tombstone)
 
 
-def read_record(answers: Sequence[Any], group: bytes | None) -> UserRecord:
+def read_record(answers: Sequence[Any], group: bytes | None = None, answer: bytes | None = None) -> UserRecord:
     version, history, marks, tombstone = answers
     erased = tombstone is not None
     if version is None:
@@ -60,6 +60,7 @@ def read_record(answers: Sequence[Any], group: bytes | None) -> UserRecord:
         {item.decode(): _mark(mark.decode()) for item, mark in marks.items()},
         erased,
         group,
+        answer,
     )
 
 

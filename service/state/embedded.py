@@ -21,7 +21,7 @@ from service.state.keys import META_KEY, NUM_BUCKETS, bucket_of, tombstone_key
 from service.state.merge import Learned
 from service.state.recent import PER_BUCKET, Look, Recent
 from service.state.redis_store import RedisStore
-from service.state.store import Outcome, UserRecord
+from service.state.store import Cached, Outcome, UserRecord
 
 REPLAY_BATCH = 500
 STEP = 20
@@ -122,8 +122,15 @@ class EmbeddedStore:
                 await asyncio.sleep(0)
         return outcomes
 
-    async def keep_group(self, user_id: str, payload: bytes, ttl_s: int) -> None:
-        await self._memory.keep_group(user_id, payload, ttl_s)
+    async def keep(
+        self,
+        user_id: str,
+        *,
+        group: Cached | None = None,
+        answer: Cached | None = None,  # noqa: ARG002 - this process keeps its answers itself, and there is no other
+    ) -> None:
+        if group is not None:
+            await self._memory.keep(user_id, group=group)
 
     async def erase(self, user_id: str) -> None:
         await self._journal.erase(user_id)

@@ -8,6 +8,7 @@ one script may touch them together. The bucket is a stable hash of the id; chang
     isrf:{b7}:x:<user_id>   hash    item_id → mark: latest bought / disliked / removed timestamps
     isrf:{b7}:e:<user_id>   zset    digests of the event ids of the last 24 h, scored by acceptance time
     isrf:{b7}:g:<user_id>   string  cached interests (`service.state.group_cache`), with a TTL
+    isrf:{b7}:a:<user_id>   string  the last answer (`service.answers`), with a TTL
     isrf:{b7}:t             hash    tombstones of erased users: keyed hash → nonce, position in the stream, time
     isrf:{b7}:s             stream  accepted events, until the offline job has read them
     isrf:{b0}:meta          hash    `id` of the store, `secret` of its tombstones
@@ -39,6 +40,7 @@ class UserKeys(NamedTuple):
     marks: str
     event_ids: str
     group: str
+    answer: str
 
 
 def user_keys(user_id: str) -> UserKeys:

@@ -21,7 +21,7 @@ from service.state.events import Event
 from service.state.keys import bucket_of, user_keys
 from service.state.merge import Learned
 from service.state.recent import Look, Recent, read_recent
-from service.state.store import Outcome, UserRecord
+from service.state.store import Cached, Outcome, UserRecord
 
 BREAK_AFTER = 3
 BREAK_S = 0.25
@@ -60,12 +60,14 @@ class RedisStore:
             name = await self._erasure.name(user_id)
             pipe = self._reads.pipeline(transaction=False)
             ask_user(pipe, user_id, name)
-            pipe.get(user_keys(user_id).group)
+            keys = user_keys(user_id)
+            pipe.get(keys.group)
+            pipe.get(keys.answer)
             answers: list[Any] = await pipe.execute()
             return answers
 
-        *known, group = await self._guarded(ask)
-        return read_record(known, group)
+        *known, group, answer = await self._guarded(ask)
+        return read_record(known, group, answer)
 
     async def read_many(self, user_ids: Sequence[str]) -> list[UserRecord]:
         records: list[UserRecord] = []
@@ -75,7 +77,7 @@ class RedisStore:
                 for user_id in user_ids[start : start + READ_TOGETHER]:
                     ask_user(pipe, user_id, await self._erasure.name(user_id))
                 answers = await pipe.execute()
-                records += [read_record(answers[at : at + ASKED], None) for at in range(0, len(answers), ASKED)]
+                records += [read_record(answers[at : at + ASKED]) for at in range(0, len(answers), ASKED)]
         except _FAILURES as error:
             raise _unavailable(error) from error
         return records
@@ -140,10 +142,15 @@ class RedisStore:
         sha = await self._writes.script_load(SCRIPT)
         return sha.decode() if isinstance(sha, bytes) else str(sha)
 
-    async def keep_group(self, user_id: str, payload: bytes, ttl_s: int) -> None:
+    async def keep(self, user_id: str, *, group: Cached | None = None, answer: Cached | None = None) -> None:
+        keys = user_keys(user_id)
         # A write: with `appendfsync always` it may take longer than a read is given.
+        pipe = self._writes.pipeline(transaction=False)
+        for key, cached in ((keys.group, group), (keys.answer, answer)):
+            if cached is not None:
+                pipe.set(key, cached.payload, ex=cached.ttl_s)
         with contextlib.suppress(*_FAILURES):
-            await self._writes.set(user_keys(user_id).group, payload, ex=ttl_s)
+            await pipe.execute()
 
     async def erase(self, user_id: str) -> None:
         try:

@@ -45,6 +45,7 @@ class UserRecord(NamedTuple):
         marks: by item_id, exact and unbounded.
         erased: the release's history of this user must not be read.
         group: cached interests as bytes (`service.state.group_cache`), or None.
+        answer: the last answer as bytes (`service.answers`), or None.
     """
 
     version: str
@@ -52,6 +53,14 @@ class UserRecord(NamedTuple):
     marks: Mapping[str, Mark]
     erased: bool
     group: bytes | None
+    answer: bytes | None = None
+
+
+class Cached(NamedTuple):
+    """What a store keeps for a while."""
+
+    payload: bytes
+    ttl_s: int
 
 
 class Store(Protocol):
@@ -81,8 +90,8 @@ class Store(Protocol):
             StoreError: no event was taken in.
         """
 
-    async def keep_group(self, user_id: str, payload: bytes, ttl_s: int) -> None:
-        """Caches a user's interests; a store that cannot do so now does nothing."""
+    async def keep(self, user_id: str, *, group: Cached | None = None, answer: Cached | None = None) -> None:
+        """Caches a user's interests and last answer; a store that cannot do so now does nothing."""
 
     async def erase(self, user_id: str) -> None:
         """Forgets a user, release history included; events posted afterwards start a fresh one."""

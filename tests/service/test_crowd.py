@@ -11,6 +11,7 @@ from service.bundle_files import Release, open_release
 from service.crowd import Crowd, base_crowd, gather, read_newcomers
 from service.crowd_feed import CrowdFeed
 from service.engine import Engine
+from service.load import Load
 from service.neighbours import UserIndex, joined
 from service.observe import Metrics
 from service.state.connect import open_store
@@ -139,7 +140,7 @@ def test_replicas_that_know_the_same_people_number_them_equally(release: Release
 
 
 async def feed_of(release: Release, store: Store) -> tuple[Engine, CrowdFeed]:
-    engine = Engine(release, num_threads=1, metrics=Metrics())
+    engine = Engine(release, load=Load(1), metrics=Metrics())
     return engine, CrowdFeed(engine, store, rules=EventRules(()), epoch_s=0.001)
 
 

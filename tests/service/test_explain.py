@@ -20,6 +20,7 @@ from isrf.recommend import RankedItem, RankRequest
 from service.bundle_files import Release, open_release
 from service.engine import Engine
 from service.explain import MAX_PATHS, Explainer
+from service.load import Load
 from service.observe import Metrics
 from service.reasons import reason_body
 from service.schemas import Reason
@@ -67,7 +68,7 @@ def release(demo_release: Path) -> Release:
 
 @pytest.fixture(scope="module")
 def engine(release: Release) -> Iterator[Engine]:
-    opened = Engine(release, num_threads=1, metrics=Metrics())
+    opened = Engine(release, load=Load(1), metrics=Metrics())
     yield opened
     opened.close()
 

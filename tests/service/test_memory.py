@@ -9,6 +9,7 @@ from isrf.recommend import Interests
 from service.state import group_cache
 from service.state.connect import open_store
 from service.state.keys import user_keys
+from service.state.store import Cached
 from tests.service.servers import RedisServer, apply_to, event, settings_for
 
 NOW = 1_700_000_000.0
@@ -29,8 +30,11 @@ async def test_a_user_with_20_items_fits_into_3_2_kb(redis_server: RedisServer, 
         items = [f"B00{k:07d}" for k in range(20)]
         await apply_to(store)(*(event(item, NOW + 977.0 * k, user_id=user_id) for k, item in enumerate(items)))
         payload = group_cache.encode(interests, version="v", release_id="r", crowd="c")
-        await store.keep_group(user_id, payload, 3600)
-        sizes = {kind: client.memory_usage(key) for kind, key in user_keys(user_id)._asdict().items()}
+        await store.keep(user_id, group=Cached(payload, 3600))
+        # The last answer comes on top, for minutes and a few hundred bytes.
+        sizes = {
+            kind: client.memory_usage(key) for kind, key in user_keys(user_id)._asdict().items() if kind != "answer"
+        }
     assert sum(sizes.values()) <= LIMIT, sizes
     assert len(payload) < 1000
     await store.close()

@@ -14,8 +14,9 @@ from isrf.errors import BundleError
 from isrf.recommend import Interests
 from service.engine import Engine
 from service.experiment import Experiment
+from service.load import Load
 from service.observe import Metrics
-from service.recommendations import Wanted
+from service.recommendations import Keeping, Wanted
 from service.releases import Releases
 from service.serving import Parts, Serving
 from service.state.connect import open_store
@@ -50,7 +51,12 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 def new(folder: Path, store: Store, experiment: Experiment | None = None) -> Releases:
     parts = Parts(
-        store=store, metrics=Metrics(), rules=EventRules(()), num_threads=1, group_ttl_s=60, crowd_epoch_s=60.0
+        store=store,
+        metrics=Metrics(),
+        rules=EventRules(()),
+        load=Load(1),
+        keeping=Keeping(60, 60, 1 << 20),
+        crowd_epoch_s=60.0,
     )
     return Releases(folder, parts, experiment=experiment)
 

@@ -15,7 +15,7 @@ from service.state import payload
 from service.state.commands import KEPT_HISTORY
 from service.state.connect import open_store
 from service.state.keys import NUM_BUCKETS, bucket_of, stream_key, user_keys
-from service.state.store import NO_VERSION, Entry, Mark, Store
+from service.state.store import NO_VERSION, Cached, Entry, Mark, Store
 from tests.service.servers import (
     AS_SERVED,
     RedisServer,
@@ -171,11 +171,14 @@ async def test_any_id_is_a_user_of_its_own(store: Store, user_id: str) -> None:
     assert await history_of(store, user_id[:-1] + "!") == []
 
 
-async def test_the_cached_interests_stay_until_they_expire_or_the_user_goes(store: Store) -> None:
-    await store.keep_group("ann", b"\x00\xff", 60)
-    assert (await store.read("ann")).group == b"\x00\xff"
+async def test_what_is_cached_stays_until_it_expires_or_the_user_goes(store: Store) -> None:
+    await store.keep("ann", group=Cached(b"\x00\xff", 60))
+    await store.keep("ann", answer=Cached(b"answer", 60))
+    record = await store.read("ann")
+    assert record.group == b"\x00\xff"
+    assert record.answer == (None if store.kind == "embedded" else b"answer"), "one process keeps its own answers"
     await store.erase("ann")
-    assert (await store.read("ann")).group is None
+    assert (await store.read("ann"))[-2:] == (None, None)
 
 
 async def test_an_erased_user_starts_afresh(store: Store) -> None:
@@ -267,7 +270,7 @@ async def test_full_memory_refuses_writes_and_keeps_state(own_redis: RedisServer
         with pytest.raises(StoreError):
             await store.ping()
         for _ in range(10):
-            await store.keep_group("ann", b"x", 60)
+            await store.keep("ann", group=Cached(b"x", 60))
             assert await history_of(store) == ["x"], "what cannot be written can still be read"
         client.config_set("maxmemory", 0)
     assert await apply_to(store)(event("y", 2.0)) == ["accepted"]

@@ -1,0 +1,268 @@
+"""How many requests does one service answer, how soon, and what becomes of more than that? Over HTTP, realistic mix.
+
+    python benchmarks/serve.py --releases var/demo/releases [--seconds 10] [--redis] [--workers 1] [--overload]
+
+Starts the service (with a Redis as docker/redis.conf configures it, else the embedded store) and offers it load at a
+rate (`benchmarks/open_loop.py`, a process of its own) that grows until it no longer keeps up. `saturation` is the most
+that was answered per second; goodput, the most at which 99 of 100 are answered within 100 ms. Before that, one
+unchanged user alone, and many at once. `--overload` ends with a minute at five times the saturation.
+Prints the machine and one JSON line. Service and load share this machine: run it on a quiet one.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import polars as pl
+
+HERE = Path(__file__).parent
+REDIS_CONF = HERE.parent / "docker" / "redis.conf"
+FIRST_RATE, GROWTH = 50.0, 1.35
+KEEPS_UP = 0.95
+"""Of what is offered; a service that answers less is saturated."""
+UNCHANGED = 200
+CLIENTS = 16
+OVERLOAD_S = 60.0
+
+
+def machine() -> dict[str, object]:
+    """What the figures were measured on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), platform.processor())
+    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def ask(connection: HTTPConnection, path: str) -> int:
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+def wait_for(port: int, path: str, process: "subprocess.Popen[bytes]") -> None:
+    while process.poll() is None:
+        try:
+            if path == "" and socket.create_connection(("127.0.0.1", port), 1).close() is None:
+                return
+            if path and ask(HTTPConnection("127.0.0.1", port, timeout=5), path) == 200:
+                return
+        except OSError:
+            time.sleep(0.02)
+    sys.exit(f"{process.args!r} ended")
+
+
+@contextmanager
+def running(command: list[str], port: int, path: str, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, env=os.environ | environment, stdout=quiet, stderr=quiet)
+    try:
+        wait_for(port, path, process)
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def memory_mb(process: "subprocess.Popen[bytes]", field: str) -> float:
+    """`VmRSS` or `VmHWM` of the service's first process."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return round(next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024, 1)
+
+
+class Load:
+    """A service under load, and where the load stands among the users."""
+
+    def __init__(self, port: int, release: Path) -> None:
+        self.port = port
+        histories = pl.read_parquet(release / "histories.parquet").filter(pl.col("item_ids").list.len() > 0)
+        ids = pl.read_parquet(release / "users.parquet")["user_id"]
+        users = ids.gather(histories["user_index"].cast(pl.UInt32)).to_list()
+        np.random.default_rng(0).shuffle(users)
+        self.unchanged, self._users = users[:UNCHANGED], users[UNCHANGED:]
+        self._items = pl.read_ndjson(release / "items.jsonl", schema={"item_id": pl.String})["item_id"].to_list()
+        self._start = self._seed = 0
+
+    def warm(self) -> None:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        for user in self.unchanged:
+            ask(connection, f"/recommend/{quote(user, safe='')}?n=10")
+
+    def offer(self, rate: float, seconds: float) -> dict[str, Any]:
+        self._seed += 1
+        plan = {
+            "port": self.port, "rate": rate, "seconds": seconds, "seed": self._seed, "users": self._users,
+            "start": self._start, "unchanged": self.unchanged, "items": self._items,
+        }  # fmt: skip
+        command = [sys.executable, str(HERE / "open_loop.py")]
+        ended = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, check=True)
+        seen: dict[str, Any] = json.loads(ended.stdout)
+        self._start = seen.pop("next")
+        return {"rate": round(rate, 1), **seen}
+
+    def unchanged_alone(self, seconds: float) -> dict[str, float]:
+        """Milliseconds of one caller's requests, one after the other."""
+        connection, taken = HTTPConnection("127.0.0.1", self.port, timeout=30), []
+        path, end = f"/recommend/{quote(self.unchanged[0], safe='')}?n=10", time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            began = time.perf_counter()
+            ask(connection, path)
+            taken.append((time.perf_counter() - began) * 1e3)
+        return {f"p{q}": round(float(np.percentile(taken, q)), 2) for q in (50, 95, 99)}
+
+    def unchanged_per_s(self, seconds: float) -> float:
+        """Answers per second to callers who ask without pause, over plain sockets: they share the machine."""
+        counts = [0] * CLIENTS
+        end = time.perf_counter() + seconds
+
+        def call(number: int) -> None:
+            path = f"/recommend/{quote(self.unchanged[number], safe='')}?n=10"
+            request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            with socket.create_connection(("127.0.0.1", self.port)) as line:
+                while time.perf_counter() < end:
+                    line.sendall(request)
+                    received = line.recv(65536)
+                    size = int(received.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+                    while len(received.partition(b"\r\n\r\n")[2]) < size:
+                        received += line.recv(65536)
+                    counts[number] += received.startswith(b"HTTP/1.1 200")
+
+        threads = [threading.Thread(target=call, args=(number,)) for number in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return round(sum(counts) / seconds)
+
+
+def tell(name: str, seen: dict[str, Any]) -> None:
+    print(
+        f"{name:12} {seen['rate']:8.1f}/s: {seen['ok_per_s']:7.1f} answered, {seen['refused']:6} refused, "
+        f"{seen['failed']:3} failed, ms {seen['ms']}, by then {seen['left_late_p99_ms']} late",
+        flush=True,
+    )
+
+
+def grow(load: Load, seconds: float) -> list[dict[str, Any]]:
+    """What was seen at each rate, until the service no longer keeps up."""
+    steps: list[dict[str, Any]] = []
+    rate = FIRST_RATE
+    while not steps or steps[-1]["ok"] >= KEEPS_UP * steps[-1]["offered"]:
+        steps.append(load.offer(rate, seconds))
+        tell("rate", steps[-1])
+        rate *= GROWTH
+    return steps
+
+
+def overload(load: Load, process: "subprocess.Popen[bytes]", saturation: float, seconds: float) -> dict[str, Any]:
+    before = load.offer(0.3 * saturation, 5)
+    resident: list[float] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1):
+            resident.append(memory_mb(process, "VmRSS"))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    seen = load.offer(5 * saturation, seconds)
+    done.set()
+    watching.join()
+    tell("overload", seen)
+    time.sleep(5)
+    after = load.offer(0.3 * saturation, 5)
+    tell("after", after)
+    half = len(resident) // 2
+    return {
+        "seconds": seconds,
+        "goodput_share": round(seen["ok_per_s"] / saturation, 3),
+        "soon_share": round(seen["soon_per_s"] / saturation, 3),
+        "failed": seen["failed"],
+        "refused": seen["refused"],
+        "ms": seen["ms"],
+        "memory_growth": round(max(resident[half:]) / max(resident[:half]) - 1, 3) if half else None,
+        "p99_before_ms": before["ms"]["p99"],
+        "p99_after_ms": after["ms"]["p99"],
+    }
+
+
+def measure(load: Load, process: "subprocess.Popen[bytes]", options: argparse.Namespace) -> dict[str, Any]:
+    load.warm()
+    found: dict[str, Any] = {
+        "unchanged_ms": load.unchanged_alone(3),
+        "unchanged_per_s": load.unchanged_per_s(5),
+    }
+    print(f"unchanged user: {found}", flush=True)
+    steps = grow(load, options.seconds)
+    saturation = max(step["ok_per_s"] for step in steps)
+    good = [step["ok_per_s"] for step in steps if step["ms"]["p99"] <= 100 and step["ok"] >= 0.99 * step["offered"]]
+    at_70 = load.offer(0.7 * saturation, options.seconds)
+    tell("at 70%", at_70)
+    found |= {
+        "rates": steps,
+        "saturation_per_s": saturation,
+        "goodput_per_s": max(good, default=0.0),
+        "at_70_percent": at_70,
+        "p99_by_p50_at_70_percent": round(at_70["ms"]["p99"] / at_70["ms"]["p50"], 2),
+    }
+    if options.overload:
+        found["overload"] = overload(load, process, saturation, options.overload_seconds)
+    return found | {"peak_memory_mb": memory_mb(process, "VmHWM")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--releases", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=10.0, help="at each rate")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--redis", action="store_true")
+    parser.add_argument("--overload", action="store_true")
+    parser.add_argument("--overload-seconds", type=float, default=OVERLOAD_S)
+    options = parser.parse_args()
+    release = (options.releases / "current").resolve()
+    manifest = json.loads((release / "manifest.json").read_text())
+    redis_port, port = free_port(), free_port()
+    # Beside the releases, not in a temporary folder: that may be memory, where syncing costs nothing.
+    with tempfile.TemporaryDirectory(dir=options.releases, prefix=".serve-") as folder:
+        server = [shutil.which("redis-server") or "redis-server", str(REDIS_CONF), "--port", str(redis_port)]
+        service = [sys.executable, "-m", "service", "--releases", str(options.releases), "--port", str(port)]
+        service += ["--state-dir", f"{folder}/state", "--workers", str(options.workers)]
+        environment = {"REDIS_URL": f"redis://127.0.0.1:{redis_port}/0"} if options.redis else {}
+        with running([*server, "--bind", "127.0.0.1", "--dir", folder], redis_port, ""):
+            began = time.perf_counter()
+            with running(service, port, "/readyz", **environment) as process:
+                start_s = time.perf_counter() - began
+                found = measure(Load(port, release), process, options)
+    about = {
+        "benchmark": "serve", **machine(), "preset": manifest["preset"], "items": manifest["counts"]["num_items"],
+        "users": manifest["counts"]["num_users"], "beams": manifest["decoding"]["num_beams"],
+        "store": "redis" if options.redis else "embedded", "workers": options.workers, "start_s": round(start_s, 2),
+    }  # fmt: skip
+    for name, value in about.items():
+        print(f"{name:16} {value}")
+    print(json.dumps(about | found))
+
+
+if __name__ == "__main__":
+    main()

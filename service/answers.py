@@ -1,0 +1,138 @@
+"""Answers that were given before: an unchanged user costs no run of the model.
+
+An answer's key says all that it was made of: the user's version, release, crowd, catalogue, and what was asked for.
+Whatever changes one of them makes another key, so nothing has to be called back; what nobody can ask for any more is
+pushed out by what is asked for now. A version must come from the same read as the state that it speaks of.
+It knows neither HTTP nor the model; a store keeps `encode`d answers for other replicas.
+"""
+
+import asyncio
+import hashlib
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
+
+from isrf.errors import OverloadError
+
+_STAMP = 16
+_FORMAT = "1"
+"""Raised with every change of what an answer holds: replicas of two versions may share one Redis."""
+_LEVEL = 1
+LARGEST_KEPT = 8192
+"""Bytes of an entry that the store takes: lists of hundreds with their reasons are not worth its memory."""
+_OVERHEAD = 512
+"""Bytes of an entry in this process beside its texts, about."""
+
+
+class AnswerKey(NamedTuple):
+    user_id: str
+    version: str
+    release_id: str
+    crowd: str
+    catalogue: str
+    parameters: str  # everything else that the caller said
+
+    def stamp(self) -> bytes:
+        return hashlib.blake2b(repr((_FORMAT, *self)).encode(), digest_size=_STAMP).digest()
+
+
+class Served(NamedTuple):
+    """An answer as it leaves, but for what differs from request to request."""
+
+    source: str
+    items: bytes  # JSON
+    warnings: bytes  # JSON
+
+
+def encode(key: AnswerKey, served: Served) -> bytes:
+    """An entry of the store: the key's stamp, and the answer."""
+    # orjson writes no line breaks.
+    text = b"\n".join((served.source.encode(), served.warnings, served.items))
+    return key.stamp() + zlib.compress(text, _LEVEL)
+
+
+def decode(key: AnswerKey, payload: bytes | None) -> Served | None:
+    """None where the entry is of another key."""
+    if payload is None or payload[:_STAMP] != key.stamp():
+        return None
+    source, warnings, items = zlib.decompress(payload[_STAMP:]).split(b"\n", 2)
+    return Served(source.decode(), items, warnings)
+
+
+class Answers:
+    """Of one process and one release; those asked for last, and those that are just being made."""
+
+    def __init__(self, *, max_bytes: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`max_bytes` of answers are kept, for `ttl_s` at most."""
+        self._max_bytes, self._ttl_s, self._clock = max_bytes, ttl_s, clock
+        self._kept: OrderedDict[AnswerKey, tuple[Served, int, float]] = OrderedDict()
+        self._bytes = 0
+        self._making: dict[AnswerKey, asyncio.Task[Served]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: AnswerKey) -> Served | None:
+        found = self._kept.get(key)
+        if found is None:
+            return None
+        if self._clock() >= found[2]:
+            self._drop(key)
+            return None
+        self._kept.move_to_end(key)
+        return found[0]
+
+    def keep(self, key: AnswerKey, served: Served) -> None:
+        self._drop(key)
+        size = sum(map(len, key)) + len(served.items) + len(served.warnings) + _OVERHEAD
+        self._kept[key] = (served, size, self._clock() + self._ttl_s)
+        self._bytes += size
+        while self._bytes > self._max_bytes:
+            self._drop(next(iter(self._kept)))
+
+    def forget(self, user_id: str) -> None:
+        """Nothing of a user who was erased stays."""
+        for key in [key for key in self._kept if key.user_id == user_id]:
+            self._drop(key)
+
+    def is_made(self, key: AnswerKey) -> bool:
+        """Whether somebody is just making this answer."""
+        return key in self._making
+
+    async def made(self, key: AnswerKey, make: Callable[[], Coroutine[Any, Any, Served]]) -> Served:
+        """The answer, kept from now on; made once however many ask for it meanwhile."""
+        while (task := self._making.get(key)) is not None and not task.done():
+            try:
+                return await asyncio.shield(task)
+            except OverloadError as error:
+                if error.code == "overload.refused":
+                    raise
+                # The turn that ended was that of the first to ask; ours has not.
+        task = asyncio.create_task(make())
+        self._making[key] = task
+        try:
+            # Shielded: a caller that goes away must not take the others' answer with it.
+            served = await asyncio.shield(task)
+        finally:
+            if task.done():
+                self._end(key, task)
+            else:
+                task.add_done_callback(lambda done: self._end(key, done))
+        self.keep(key, served)
+        return served
+
+    async def close(self) -> None:
+        """Waits for what is being made."""
+        if self._making:
+            await asyncio.wait(self._making.values())
+
+    def _end(self, key: AnswerKey, task: asyncio.Task[Served]) -> None:
+        if self._making.get(key) is task:
+            del self._making[key]
+
+    def _drop(self, key: AnswerKey) -> None:
+        found = self._kept.pop(key, None)
+        if found is not None:
+            self._bytes -= found[1]

@@ -1,0 +1,214 @@
+"""An unchanged user costs no run of the model, and no answer is older than what it rests on."""
+
+import contextlib
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from service.answers import Served
+from service.catalogue import Filter
+from service.load import Load
+from service.observe import Metrics
+from service.recommendations import Answer, Keeping, Recommendations, Wanted
+from service.releases import Releases
+from service.serving import Parts
+from service.state.connect import open_store
+from service.state.events import EventRules
+from service.state.store import Store
+from tests.service.releases import point, shopper_of, some_users, two_releases
+from tests.service.servers import RedisServer, apply_to, event, settings_for
+
+NOW = 1_700_000_000.0
+
+
+@pytest.fixture(scope="module")
+def folder(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return two_releases(demo_release / "current", tmp_path_factory.mktemp("releases"))
+
+
+class Replica:
+    """One process's worth of the service on a store, without HTTP."""
+
+    def __init__(self, folder: Path, store: Store, answer_bytes: int = 1 << 20) -> None:
+        self.metrics = Metrics()
+        self.releases = Releases(
+            folder,
+            Parts(
+                store=store,
+                metrics=self.metrics,
+                rules=EventRules(()),
+                load=Load(1),
+                keeping=Keeping(60, 60, answer_bytes),
+                crowd_epoch_s=3600.0,
+            ),
+        )
+
+    @property
+    def ours(self) -> Recommendations:
+        return self.releases.current.recommendations
+
+    async def ask(self, user_id: str, **wanted: Any) -> tuple[str, Served]:
+        return await self.ours.recommend(user_id, Wanted(**{"n": 10} | wanted), self.write)
+
+    async def anew(self, user_id: str, **wanted: Any) -> Served:
+        """The answer without anything that was kept of earlier ones."""
+        answer = await self.ours.for_user(await self.ours.view(user_id), Wanted(**{"n": 10} | wanted))
+        return Served(answer.source, orjson.dumps(self.write(answer)), orjson.dumps(answer.warnings))
+
+    def write(self, answer: Answer) -> Sequence[Mapping[str, Any]]:
+        catalogue = self.releases.current.release.catalogue
+        return [{"item_id": catalogue.item_id(item.item_index), "score": item.score} for item in answer.items]
+
+    def counted(self) -> dict[str, int]:
+        """Answers by where they came from, and runs of the model."""
+        found = {"runs": 0}
+        for line in self.metrics.exposition().decode().splitlines():
+            if line.startswith("isrf_answer_cache_total{"):
+                found[line.split('"')[1]] = int(float(line.split()[-1]))
+            if line.startswith("isrf_model_batch_size_count"):
+                found["runs"] = int(float(line.split()[-1]))
+        return found
+
+    async def look(self) -> None:
+        feed = self.releases.current.crowd_feed
+        feed._epoch_s = 0.001  # until now, and not from hour to hour
+        await feed.look()
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, store: Store, count: int = 1, **more: int) -> AsyncIterator[list[Replica]]:
+    point(folder, "r-a")
+    async with contextlib.AsyncExitStack() as stack:
+        replicas = [Replica(folder, store, **more) for _ in range(count)]
+        for one in replicas:
+            stack.push_async_callback(one.releases.close)
+            await one.releases.start()
+        yield replicas
+
+
+async def settle(replica: Replica) -> None:
+    """Until what was to be kept is in the store."""
+    for task in tuple(replica.ours._background):
+        await task
+
+
+async def test_an_unchanged_user_costs_no_run_on_any_replica(folder: Path, store: Store) -> None:
+    shopper = shopper_of(folder / "r-a")
+    async with running(folder, store, 2) as (one, other):
+        first = await one.ask(shopper)
+        await settle(one)
+        assert one.counted() == {"computed": 1, "runs": 1}
+        assert [await one.ask(shopper) for _ in range(3)] == [first] * 3
+        assert one.counted() == {"computed": 1, "process": 3, "runs": 1}
+        assert await other.ask(shopper) == first
+        if store.kind == "embedded":  # one process; the two here share nothing but its state
+            assert other.counted() == {"computed": 1, "runs": 1}
+        else:
+            assert other.counted() == {"store": 1, "runs": 0}
+        assert (await one.anew(shopper)) == first[1]
+
+
+async def test_every_parameter_is_part_of_the_key(folder: Path, store: Store) -> None:
+    shopper = shopper_of(folder / "r-a")
+    async with running(folder, store) as (one,):
+        items = [item["item_id"] for item in orjson.loads((await one.ask(shopper))[1].items)]
+        catalogue = one.releases.current.release.catalogue
+        category = catalogue.items[0].categories[-1]
+        asked: list[dict[str, Any]] = [
+            {"n": 3}, {"only": Filter(exclude=tuple(items[:1]))}, {"only": Filter(exclude=tuple(items[1:2]))},
+            {"only": Filter(category=category)}, {"only": Filter(category="none")}, {"only": Filter(max_price=20.0)},
+            {"include_seen": True}, {"explain": True}, {"diversity": 0.5},
+        ]  # fmt: skip
+        for _ in range(2):
+            for wanted in asked:
+                assert (await one.ask(shopper, **wanted))[1] == await one.anew(shopper, **wanted), wanted
+        assert one.counted()["process"] == len(asked)
+
+
+async def test_an_accepted_write_another_crowd_an_erasure_and_a_reload_are_seen_at_once(
+    folder: Path, store: Store
+) -> None:
+    shopper = shopper_of(folder / "r-a")
+    async with running(folder, store, 2) as replicas:
+        one = replicas[0]
+        for replica in replicas:
+            version, served = await replica.ask(shopper)
+            await settle(replica)
+        bought = orjson.loads(served.items)[0]["item_id"]
+        assert await apply_to(store)(event(bought, NOW, user_id=shopper)) == ["accepted"]
+        for replica in replicas:
+            newer, after = await replica.ask(shopper)
+            assert newer != version
+            assert bought.encode() not in after.items
+        runs = one.counted()["runs"]
+        await one.look()
+        assert one.releases.current._engine.crowd.newcomers, "the shopper is somebody's neighbour now"
+        assert (await one.ask(shopper))[1] == await one.anew(shopper)
+        assert one.counted()["runs"] == runs + 2, "another crowd, another answer"
+        await store.erase(shopper)
+        await one.releases.forget(shopper)
+        assert len(one.ours._answers) == 0
+        for replica in replicas:
+            assert (await replica.ask(shopper))[1].source == "popular"
+        point(folder, "r-b")
+        await one.releases.reload()
+        source, items = (await one.ask("somebody"))[1][:2]
+        assert source == "popular"
+        assert all(item["item_id"].endswith("~b") for item in orjson.loads(items))
+
+
+async def test_without_the_store_nothing_is_kept_nor_taken(
+    folder: Path, own_redis: RedisServer, tmp_path: Path
+) -> None:
+    shopper = shopper_of(folder / "r-a")
+    store = await open_store(settings_for(own_redis, tmp_path))
+    async with running(folder, store) as (one,):
+        await one.ask(shopper)
+        own_redis.kill()
+        for _ in range(2):
+            assert (await one.ask(shopper))[1].source == "bundle:sequence"
+        assert one.counted()["bypassed"] == 2
+        assert len(one.ours._answers) == 1
+    await store.close()
+
+
+async def test_it_can_be_switched_off(folder: Path, store: Store) -> None:
+    shopper = shopper_of(folder / "r-a")
+    async with running(folder, store, answer_bytes=0) as (one,):
+        first = await one.ask(shopper)
+        await settle(one)
+        assert await one.ask(shopper) == first
+        assert one.counted() == {"bypassed": 2, "runs": 2}
+        assert (await store.read(shopper)).answer is None
+
+
+async def test_whatever_happens_kept_answers_are_those_made_anew(folder: Path, store: Store) -> None:
+    """Two replicas, a few users, and in any order: writes, dislikes, erasures, looks at the crowd, reloads."""
+    rng = random.Random(0)
+    users = [*some_users(folder / "r-a")[:3], "new"]
+    async with running(folder, store, 2) as replicas:
+        for step in range(40):
+            user_id, replica = rng.choice(users), rng.choice(replicas)
+            match rng.randrange(8):
+                case 0 | 1:
+                    catalogue = replica.releases.current.release.catalogue
+                    kind = rng.choice(["purchase", "view", "dislike", "remove"])
+                    item = catalogue.item_id(rng.randrange(5))
+                    await apply_to(store)(event(item, NOW + step, kind, user_id=user_id))
+                case 2:
+                    await replica.look()
+                case 3 if rng.random() < 0.3:
+                    await store.erase(user_id)
+                    await replica.releases.forget(user_id)
+                case 4 if rng.random() < 0.3:
+                    point(folder, rng.choice(["r-a", "r-b"]))
+                    await replica.releases.reload()
+                case _:
+                    wanted = rng.choice([{}, {"n": 3}, {"include_seen": True}])
+                    _, served = await replica.ask(user_id, **wanted)
+                    assert served == await replica.anew(user_id, **wanted), step
+        assert sum(one.counted().get("process", 0) + one.counted().get("store", 0) for one in replicas) > 0

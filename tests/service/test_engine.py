@@ -1,0 +1,82 @@
+"""A real release's engine: an answer is the same to the last bit alone and in any company."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isrf.interest import Neighbours
+from isrf.recommend import Interests, Ranked, RankRequest
+from service.bundle_files import Release, open_release
+from service.crowd import gather, read_newcomers
+from service.engine import Engine
+from service.load import LARGEST_BATCH, Load
+from service.observe import Metrics
+
+NUM_USERS = 40
+
+
+@pytest.fixture(scope="module")
+def release(demo_release: Path) -> Release:
+    return open_release(demo_release)
+
+
+@pytest.fixture
+async def engine(release: Release) -> AsyncIterator[Engine]:
+    one = Engine(release, load=Load(1, max_batch=LARGEST_BATCH, max_waiting=1000), metrics=Metrics())
+    yield one
+    one.close()
+
+
+def histories(release: Release) -> list[list[int]]:
+    pasts = (release.users.past(str(user_id), lambda _: True) for user_id in list(release.users.ids)[::7])
+    read = [release.catalogue.rows(entry.item_id for entry in past.history) for past in pasts]
+    return [rows for rows in read if rows][:NUM_USERS]
+
+
+def same(one: tuple[Interests, Ranked], other: tuple[Interests, Ranked]) -> bool:
+    arrays = [(part.explicit, part.group, *part.neighbours) for part, _ in (one, other)]
+    assert isinstance(one[0].neighbours, Neighbours)
+    fused = [ranked.fused for _, ranked in (one, other)]
+    assert fused[0] is not None
+    assert fused[1] is not None
+    return (
+        one[1].items == other[1].items
+        and np.array_equal(fused[0].scores, fused[1].scores)
+        and all(np.array_equal(a, b) for a, b in zip(*arrays, strict=True))
+    )
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+async def test_alone_and_in_company_answers_are_equal_to_the_last_bit(
+    release: Release, engine: Engine, crowded: bool
+) -> None:
+    asked = histories(release)
+    if crowded:
+        people = read_newcomers(release.recommender, ["v"] * 9, asked[:9])
+        engine.crowd = gather(release, [0, 1], {f"new-{k}": one for k, one in enumerate(people)})
+    crowd = engine.crowd
+    rng = np.random.default_rng(0)
+    requests = [
+        RankRequest(history=rows, n=10, allowed=rng.random(len(release.catalogue)) < share)
+        for rows, share in zip(asked, [1.0, 0.5, 0.02, 1.0] * len(asked), strict=False)
+    ]
+    alone = [await engine.answer(request, -1, crowd, None) for request in requests]
+    go_on = threading.Event()
+    blocked = asyncio.create_task(engine.run("explain", lambda: go_on.wait(60)))
+    # Some of them bring interests that were read before; all wait together for the one thread.
+    waiting = [
+        asyncio.create_task(engine.answer(request, -1, crowd, alone[k][0] if k % 3 == 0 else None))
+        for k, request in enumerate(requests)
+    ]
+    await asyncio.sleep(0)
+    go_on.set()
+    together = await asyncio.gather(*waiting)
+    await blocked
+    assert [same(one, other) for one, other in zip(alone, together, strict=True)] == [True] * len(asked)
+    lines = engine._metrics.exposition().decode().splitlines()
+    runs = next(float(line.split()[-1]) for line in lines if line.startswith("isrf_model_batch_size_count"))
+    assert runs == len(asked) + -(-len(asked) // LARGEST_BATCH)
