@@ -25,6 +25,10 @@ AVAILABLE, HIDDEN, METADATA = "available", "hidden", "metadata"
 FIELDS = (*TEXT_FIELDS, "categories", "price", METADATA, AVAILABLE, HIDDEN)
 
 
+ROW_FIELDS = ("item_id", *FIELDS)
+"""Of a catalogue row; every other key of one is the shop's own (`METADATA`)."""
+
+
 class Said(NamedTuple):
     """A field's value and when the service was told."""
 
@@ -40,6 +44,26 @@ def merged(entry: Entry | None, fields: Mapping[str, Any], at: float) -> dict[st
     return {**(entry or {}), **{name: Said(value, at) for name, value in fields.items()}}
 
 
+def changed_row(row: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the shop's catalogue after what was said; a hidden item stays in it, for the events that name it."""
+    changed = dict(row)
+    for name, value in fields.items():
+        if name == METADATA:
+            if value is None:
+                changed = {key: kept for key, kept in changed.items() if key in ROW_FIELDS}
+            changed |= {key: own for key, own in (value or {}).items() if key not in ROW_FIELDS}
+        elif value is None or (name == HIDDEN and not value):
+            changed.pop(name, None)
+        else:
+            changed[name] = value
+    return changed
+
+
+def values_of(entry: Entry) -> dict[str, Any]:
+    """What was said, without when."""
+    return {name: said.value for name, said in entry.items()}
+
+
 def encode_entry(entry: Entry) -> bytes:
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
 
@@ -52,10 +76,3 @@ def decode_entry(payload: bytes) -> dict[str, Said]:
         raise StoreError(
             "store.items_corrupt", f"a kept item cannot be read: {error}.", fix="Restore the store from a backup."
         ) from None
-
-
-def is_offered(entry: Entry) -> bool | None:
-    """Whether the item may be recommended; None where the entry does not say."""
-    if HIDDEN in entry and entry[HIDDEN].value:
-        return False
-    return entry[AVAILABLE].value is not False if AVAILABLE in entry else None if HIDDEN not in entry else True

@@ -1,9 +1,10 @@
 """A new item's vectors from its text alone: what the model would read of it, had it been in the shop without a buyer.
 
 Its codes are the greedy nearest ones of the release's codebooks, as an item without training interactions gets them
-(its graph part is zero); they name it to nobody and need not be unique. Its vector is made of the codes' vectors and
-the text: the identity part, which the model learned to do without, is missing. A test holds all of it equal to the
-torch model. Arrays in, arrays out.
+(its graph part is zero); they name it to nobody and need not be unique. Its vector is made of the codes' vectors, the
+text, and in place of an identity of its own, that of its stand-in: the item most like it that somebody took. The model
+learned to do without an identity, and a test holds that form equal to the torch model's; but without one an item stands
+behind all others (ARCHITECTURE.md, "Tried"). Arrays in, arrays out.
 """
 
 from collections.abc import Mapping
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 
 from isrf.bundle import ITEM_READER_DIR, ItemReaderSpec
 from isrf.errors import BundleError
-from isrf.evidence import CONTENT_LENGTH, CONTENT_POWER
-from isrf.interest import FloatArray, IntArray
+from isrf.evidence import CONTENT_LENGTH, CONTENT_POWER, SparseLists
+from isrf.interest import BoolArray, FloatArray, IntArray
 from isrf.semantic_ids import fuse_vectors, nearest_codes
 
 
@@ -25,7 +26,7 @@ class NewItems(NamedTuple):
 
     item_inputs: FloatArray  # (B, D)
     item_vectors: FloatArray  # (B, D)
-    text: FloatArray  # (B, D_t) rows of length 1, or 0 for a text without a known word
+    stand_ins: IntArray  # (B,) rows of the release's items that somebody took, −1 for a text without a known word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,9 @@ class ItemReader:
     code_vectors: FloatArray  # (L, C, D)
     text_adapter: FloatArray  # (D_t, D)
     item_text: NDArray[np.float16]  # (N, D_t) of the release's own items
+    item_vectors: FloatArray  # (N, D)
+    semantic_ids: NDArray[np.int32]  # (N, L)
+    trained: BoolArray  # (N,) whether anybody took the item in training
 
     @classmethod
     def of(cls, spec: ItemReaderSpec, arrays: Mapping[str, NDArray[Any]]) -> "ItemReader":
@@ -57,7 +61,14 @@ class ItemReader:
                 fix="Publish the release again; its parts come from different runs.",
             )
         return cls(
-            spec=spec, codebooks=codebooks, code_vectors=code_vectors, text_adapter=text_adapter, item_text=item_text
+            spec=spec,
+            codebooks=codebooks,
+            code_vectors=code_vectors,
+            text_adapter=text_adapter,
+            item_text=item_text,
+            item_vectors=arrays["item_vectors.npy"],
+            semantic_ids=arrays["semantic_ids.npy"],
+            trained=np.any(arrays["item_embeddings.npy"] != 0, axis=1),
         )
 
     @property
@@ -68,8 +79,10 @@ class ItemReader:
     def read(self, text: FloatArray) -> NewItems:
         """Items from their texts' vectors (B, D_t)."""
         vectors = self.vectors(self.codes(text), text)
-        width = np.float32(vectors.shape[1])
-        return NewItems(np.sqrt(width) * vectors, vectors, text)
+        stand_ins = np.array([self._stand_in(row) for row in text], dtype=np.int64)
+        found = stand_ins >= 0
+        vectors[found] += self._identities(stand_ins[found])
+        return NewItems(np.sqrt(np.float32(vectors.shape[1])) * vectors, vectors, stand_ins)
 
     def codes(self, text: FloatArray) -> IntArray:
         """(B, L) int64 the nearest code of every level."""
@@ -78,7 +91,7 @@ class ItemReader:
         return nearest_codes(fuse_vectors(text, graph, self.spec.text_share), books)
 
     def vectors(self, codes: IntArray, text: FloatArray) -> FloatArray:
-        """(B, D) what the dense path scores items with; the encoder reads √D times as much."""
+        """(B, D) what the dense path scores items without an identity with; the encoder reads √D times as much."""
         levels, _, width = self.code_vectors.shape
         mean = self.code_vectors[np.arange(levels), codes].mean(axis=1)
         vectors: FloatArray = (mean / np.sqrt(np.float32(width)) + text @ self.text_adapter).astype(np.float32)
@@ -96,3 +109,38 @@ class ItemReader:
         rows = rows[cosine[rows] > 0]
         weights = cosine[rows] ** np.float32(CONTENT_POWER)
         return rows.astype(np.int64), (weights / max(float(weights.sum()), 1e-12)).astype(np.float32)
+
+    def _stand_in(self, text: FloatArray) -> int:
+        cosine = np.where(self.trained, self.item_text.astype(np.float32) @ text, -1.0)
+        best = int(cosine.argmax())
+        return best if cosine[best] > 0 else -1
+
+    def _identities(self, rows: IntArray) -> FloatArray:
+        """(R, D) what the release's items are beside their codes and texts."""
+        without = self.vectors(self.semantic_ids[rows].astype(np.int64), self.item_text[rows].astype(np.float32))
+        identities: FloatArray = self.item_vectors[rows] - without
+        return identities
+
+    def places(self, text: FloatArray, rows: IntArray, lists: SparseLists) -> FloatArray:
+        """What an item of this text (D_t,) would weigh in the content lists of some of the release's items.
+
+        Those lists may come from more detail than the vectors here have, so cosines are carried over by their order:
+        who is as near to the list's owner as its k-th nearest member weighs what the k-th heaviest does.
+
+        Args:
+            text: the item's.
+            rows: (c,) owners of the lists.
+            lists: the release's content lists.
+
+        Returns:
+            (c,) float32, 0 where the item is further away than every member of a full list.
+        """
+        found = np.zeros(len(rows), dtype=np.float32)
+        for place, row in enumerate(rows):
+            owner = self.item_text[row].astype(np.float32)
+            entries = lists.row(int(row))
+            members = self.item_text[lists.indices[entries]].astype(np.float32)
+            cosine, weights = np.sort(members @ owner), np.sort(lists.weights[entries])
+            last = 0.0 if len(members) >= CONTENT_LENGTH else float(weights[0]) if len(members) else 1.0
+            found[place] = np.interp(owner @ text, cosine, weights, left=last) if len(members) else last
+        return found

@@ -80,6 +80,16 @@ class RecommenderTables:
         )
 
 
+class AddedItems(NamedTuple):
+    """x items that came since the release, known by their text alone; their rows follow the release's."""
+
+    item_inputs: FloatArray  # (x, D)
+    item_vectors: FloatArray  # (x, D)
+    stand_ins: IntArray  # (x,) the release's item that each is to the interaction graph, −1 for none
+    content: SparseLists  # a row per added item: the release's items that are like it
+    content_places: FloatArray  # (entries of `content`,) what the added item weighs in the list of each of those
+
+
 class Interests(NamedTuple):
     """What B histories say of their users, before any item is scored."""
 
@@ -167,10 +177,14 @@ class Recommender:
         nearest_users: NeighbourSearch,
         ranker: Ranker | None = None,
     ) -> None:
-        self.tables = tables
+        self._take_tables(tables)
         self._decoding, self._group_search = decoding, group_search
         self._fusion, self._ranker = fusion, ranker
         self._interest_graph, self._search_graph, self._nearest_users = interest_graph, search_graph, nearest_users
+        self._stand_ins: IntArray | None = None
+
+    def _take_tables(self, tables: RecommenderTables) -> None:
+        self.tables = tables
         self._cold: BoolArray = np.all(tables.item_embeddings == 0, axis=1)
         self._constant_inputs: dict[str, NDArray[Any]] = {
             "item_inputs": tables.item_inputs,
@@ -195,13 +209,14 @@ class Recommender:
         """The part of `read` that looks for similar users, for what `interest` said of the same histories."""
         # One more than the cap, since the query's own row may be among them.
         cosine, users = self._nearest_users(interest.feature, self._group_search.max_neighbours + 1)
-        users[[not history for history in histories]] = -1  # an empty history is like nobody
+        # An empty history is like nobody.
+        users[[not history for history in self._known(histories)]] = -1
         neighbours = select_neighbours(self._group_search, cosine, users, np.asarray(own, dtype=np.int64))
         return Interests(interest.explicit, neighbours, group_interest(neighbours, self.tables.group_layers))
 
     def interest(self, histories: Sequence[Sequence[int]]) -> HistoryInterest:
         """Explicit vectors and query features of B histories (item rows, oldest first)."""
-        history, mask = pad_histories(histories, self._decoding.interest_length)
+        history, mask = pad_histories(self._known(histories), self._decoding.interest_length)
         outputs = self._interest_graph({"history": history, "history_mask": mask})
         return HistoryInterest(outputs["explicit"], outputs["feature"])
 
@@ -223,6 +238,48 @@ class Recommender:
         changed = copy.copy(self)
         changed._nearest_users = nearest_users
         return changed
+
+    def with_items(self, added: AddedItems) -> "Recommender":
+        """The same recommender and people, with more items on offer, on the dense path and in what it brings.
+
+        To be asked of the release's own recommender. What the interaction graph says of an added item's stand-in, it
+        says of the item: the interest graph carries the release's items inside. Of the evidence channels, content alone
+        leads to it.
+        """
+        changed = copy.copy(self)
+        tables, count = self.tables, len(added.item_inputs)
+        lists: dict[str, SparseLists] = {
+            name: _with_empty_rows(tables.item_lists[name], count) for name in ITEM_CHANNELS
+        }
+        by_graph = np.where(added.stand_ins[:, None] >= 0, tables.item_embeddings[added.stand_ins], 0.0)
+        lists["content"] = _with_rows(_with_entries(tables.item_lists["content"], added), added.content)
+        changed._take_tables(
+            replace(
+                tables,
+                item_inputs=np.concatenate([tables.item_inputs, added.item_inputs]),
+                item_vectors=np.concatenate([tables.item_vectors, added.item_vectors]),
+                item_embeddings=np.concatenate([tables.item_embeddings, by_graph.astype(np.float32)]),
+                popularity=_with_zeros(tables.popularity, count),
+                item_lists=lists,
+            )
+        )
+        changed._stand_ins = np.concatenate([np.arange(len(tables.item_inputs)), added.stand_ins])
+        return changed
+
+    def with_items_of(self, other: "Recommender") -> "Recommender":
+        """These people, and the items of another recommender of the same release."""
+        return other.with_users(
+            group_layers=self.tables.group_layers,
+            user_items=self.tables.user_items,
+            nearest_users=self._nearest_users,
+        )
+
+    def _known(self, histories: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+        """Histories of the release's items alone: added ones are stood in for."""
+        stand_ins = self._stand_ins
+        if stand_ins is None:
+            return histories
+        return [[row for row in stand_ins[list(history)].tolist() if row >= 0] for history in histories]
 
     def search(self, requests: Sequence[RankRequest], interests: Interests) -> SearchOutput:
         """One run of the search graph for B requests."""
@@ -338,3 +395,38 @@ class Recommender:
         free[taken] = False
         order = self._by_popularity[free[self._by_popularity]][:count]
         return [RankedItem(int(item), below - 1.0 - place, "popular") for place, item in enumerate(order)]
+
+
+def _with_zeros(rows: FloatArray, count: int) -> FloatArray:
+    return np.concatenate([rows, np.zeros((count, *rows.shape[1:]), dtype=rows.dtype)])
+
+
+def _with_empty_rows(lists: SparseLists, count: int) -> SparseLists:
+    return lists._replace(indptr=np.concatenate([lists.indptr, np.full(count, lists.indptr[-1])]))
+
+
+def _with_rows(lists: SparseLists, more: SparseLists) -> SparseLists:
+    return SparseLists(
+        np.concatenate([lists.indptr, lists.indptr[-1] + more.indptr[1:]]),
+        np.concatenate([lists.indices, more.indices]),
+        np.concatenate([lists.weights, more.weights]),
+    )
+
+
+def _with_entries(lists: SparseLists, added: AddedItems) -> SparseLists:
+    """The release's content lists with the added items in them; a list still sums to 1."""
+    num_rows = len(lists.indptr) - 1
+    kept = added.content_places > 0
+    rows = added.content.indices[kept].astype(np.int64)
+    counts = np.diff(added.content.indptr)
+    items = np.repeat(num_rows + np.arange(len(counts)), counts)[kept]
+    weights = added.content_places[kept]
+    scale = 1.0 / (1.0 + np.bincount(rows, weights=weights, minlength=num_rows))
+    order = np.argsort(rows, kind="stable")
+    at = lists.indptr[rows[order] + 1]
+    owners = np.repeat(np.arange(num_rows), np.diff(lists.indptr))
+    return SparseLists(
+        lists.indptr + np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))]),
+        np.insert(lists.indices, at, items[order].astype(np.int32)),
+        np.insert(lists.weights * scale[owners], at, (weights * scale[rows])[order]).astype(np.float32),
+    )

@@ -17,7 +17,8 @@ NUM_BUCKETS = 64
 META_KEY = "isrf:{b0}:meta"
 """Hash: `id` of this store, `secret` of its tombstones (`SecretRecord`)."""
 JOURNAL_FILE = "journal.sqlite3"
-"""The embedded store's tables: journal (seq, user_id, payload), tombstones (name, bucket, text), meta (name, value).
+"""The embedded store's tables: journal (seq, user_id, payload), tombstones (name, bucket, text), meta (name, value),
+items (seq, item_id, entry, added).
 
 `meta` has what `META_KEY` has, and `exported`: the highest seq that the offline job has taken in.
 """

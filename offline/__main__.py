@@ -123,7 +123,7 @@ def ingest(
         Path | None, typer.Option("--releases", help="Folder of releases; not needed to merge.")
     ] = None,
     from_redis: Annotated[
-        str | None, typer.Option("--from-redis", help="Redis URL or state folder: merge its accepted events first.")
+        str | None, typer.Option("--from-redis", help="Redis URL or state folder: merge its events and items first.")
     ] = None,
     preset: PresetOption = "demo",
     config: ConfigOption = None,
@@ -135,7 +135,10 @@ def ingest(
         from offline.loop_back import take_in
 
         taken = take_in(from_redis, data, erasure_key=os.environ.get(ERASURE_KEY))
-        console.print(f"merged {taken.events} events of the service, left out {taken.left_out} of erased users")
+        console.print(
+            f"merged {taken.events} events and {taken.items} items of the service, left out {taken.left_out} events of "
+            "erased users"
+        )
     if releases is not None:
         settings = configured(preset, config, assignments, {"ingest.shuffle_ties": shuffle_ties})
         typer.echo(run_stages("ingest", data, releases, settings))

@@ -24,7 +24,7 @@ from service.observe import Metrics
 from service.problems import install_problem_handlers
 from service.recommendations import Keeping
 from service.releases import Releases
-from service.routes import admin, interactions, probes, recommend, users
+from service.routes import admin, bulk, interactions, items, probes, recommend, users
 from service.routes.dependencies import Running
 from service.routes.parameters import only_known_parameters
 from service.serving import Parts
@@ -92,7 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.metrics = metrics
     install_problem_handlers(app, metrics)
-    for routes in (recommend, interactions, users, probes, admin):
+    for routes in (recommend, interactions, users, items, bulk, probes, admin):
         app.include_router(routes.router)
     if chosen.demo:
         app.include_router(demo_router())
@@ -119,6 +119,8 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
         load=Load(threads, settings.max_batch, settings.max_waiting),
         keeping=Keeping(settings.group_ttl_s, settings.answer_ttl_s, settings.answer_cache_mb << 20),
         crowd_epoch_s=settings.crowd_epoch_s,
+        items_poll_s=settings.items_poll_s,
+        max_added_items=settings.max_added_items,
     )
     releases = Releases(settings.releases_dir, parts, experiment=settings.experiment, watch_s=settings.watch_releases_s)
     stack.push_async_callback(releases.close)

@@ -14,16 +14,19 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from isrf import bundle
+from isrf import bundle, text
 from isrf.bundle import Manifest, arrays_of, check_arrays
 from isrf.errors import BundleError, DataError
+from isrf.evidence import lists_from_arrays
 from isrf.golden import Golden, replay
+from isrf.item_reader import ItemReader
 from isrf.ranker import ranker_of
 from isrf.recommend import Recommender, RecommenderTables
 from service.catalogue import Catalogue, read_item
 from service.graphs import open_graph
 from service.history_files import read_users
 from service.neighbours import Cells, UserIndex
+from service.new_items import NewItemReader
 from service.release_users import ReleaseUsers
 from service.wording import Wording, read_cores
 
@@ -50,6 +53,8 @@ class Release:
     user_index: UserIndex
     semantic_ids: NDArray[np.int32]  # (N, L)
     wording: Wording
+    new_items: NewItemReader | None
+    """None where no new item can be read."""
     learned_until: float
     """Seconds: the histories can hold no event after this moment."""
 
@@ -88,6 +93,7 @@ def open_release(releases: Path) -> Release:
         user_index=user_index,
         semantic_ids=arrays["semantic_ids.npy"],
         wording=Wording(catalogue, read_cores(folder, manifest)),
+        new_items=_read_new_items(folder, manifest, arrays),
         learned_until=_learned_until(manifest),
     )
     # Among all users, as the goldens were made: which cells are looked into may hang on a rounding error.
@@ -175,6 +181,32 @@ def _recommender(
         nearest_users=user_index,
         ranker=ranker_of(manifest, arrays),
     )
+
+
+def _read_new_items(folder: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]]) -> NewItemReader | None:
+    if manifest.item_reader is None:
+        return None
+    reader = ItemReader.of(manifest.item_reader, arrays)
+    parts = f"{bundle.TEXT_ENCODER_DIR}/"
+    try:
+        config, vocabulary = (
+            orjson.loads((folder / parts / name).read_bytes()) for name in (text.CONFIG_FILE, text.VOCABULARY_FILE)
+        )
+        encoder = text.check_text_encoder(
+            config, vocabulary, {name: _load(folder, parts + name) for name in text.ARRAY_FILES}
+        )
+    except (OSError, ValueError, ValidationError) as error:
+        raise BundleError("bundle.text_encoder", f"{parts} cannot be read: {error}.", fix=_PUBLISH) from error
+    if len(encoder.mean) != reader.text_dim:
+        raise BundleError(
+            "bundle.array_mismatch",
+            f"{parts} makes {len(encoder.mean)} numbers of a text, {bundle.ITEM_READER_DIR}/ reads {reader.text_dim}.",
+            fix=_PUBLISH,
+        )
+    # An encoder without words reads nothing.
+    if not encoder.vocabulary:
+        return None
+    return NewItemReader(encoder=encoder, reader=reader, content=lists_from_arrays("content", arrays))
 
 
 def _read_catalogue(folder: Path, manifest: Manifest, popularity: NDArray[np.float32]) -> Catalogue:

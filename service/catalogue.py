@@ -1,15 +1,34 @@
-"""A release's items as the service needs them: ids, categories, words, popularity. Rows mean nothing beyond it."""
+"""The items on offer as the service needs them: ids, categories, words, popularity. Rows mean nothing beyond it.
 
+A catalogue is a frozen picture: the release's items, and what the shop said of items since. Rows are only ever added,
+so that a row of an earlier picture is the same item in every later one of the same process.
+"""
+
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from isrf.ids import IdMap, ItemId, ItemIndex
 from isrf.interest import BoolArray, IntArray
+
+
+class _Metadata(BaseModel):
+    """Of the shop's own fields those that mean something here, if they are what they should be."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    available: bool | None = None
+    hidden: bool | None = None
+
+    @field_validator("available", "hidden", mode="before")
+    @classmethod
+    def _or_nothing(cls, value: Any) -> Any:
+        return value if isinstance(value, bool) else None
 
 
 class ItemLine(BaseModel):
@@ -24,6 +43,14 @@ class ItemLine(BaseModel):
     price: float | None = None
     feature: str | None = None
     """The semantic feature, as the reasoner put it."""
+    metadata: _Metadata | None = Field(default=None, exclude=True)
+    available: bool = True
+    hidden: bool = False
+
+    @property
+    def offered(self) -> bool:
+        """Whether it may be recommended."""
+        return self.available and not self.hidden
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,22 +77,28 @@ class Best(NamedTuple):
 
 
 class Catalogue:
-    """Frozen; shared by all requests of a release."""
+    """Frozen; shared by all requests of a release.
+
+    Attributes:
+        version: opaque; equal versions under one release mean equal items.
+    """
 
     def __init__(self, items: Sequence[ItemLine], popularity: NDArray[np.float32]) -> None:
         """Row i of `popularity` (N,) is item i; raises `DataError` on an item_id that stands twice."""
-        self.ids: IdMap[ItemId, ItemIndex] = IdMap(ItemId(item.item_id) for item in items)
+        self.version = ""
         self.items = items
+        self.ids: IdMap[ItemId, ItemIndex] = IdMap(ItemId(item.item_id) for item in items)
         self._popularity = popularity
         self._by_popularity: IntArray = np.lexsort((np.arange(len(items)), -popularity)).astype(np.int64)
         self._rank = np.empty(len(items), dtype=np.int64)
         self._rank[self._by_popularity] = np.arange(1, len(items) + 1)
         self._prices = np.array([np.nan if item.price is None else item.price for item in items], dtype=np.float64)
+        self._offered: BoolArray = np.array([item.offered for item in items], dtype=np.bool_)
         rows: dict[str, list[int]] = {}
         for row, item in enumerate(items):
             for category in set(item.categories):
                 rows.setdefault(category, []).append(row)
-        self._in_category: Mapping[str, IntArray] = {
+        self._in_category: dict[str, IntArray] = {
             name: np.asarray(members, dtype=np.int64) for name, members in rows.items()
         }
 
@@ -76,22 +109,28 @@ class Catalogue:
         return item_id in self.ids
 
     def rows(self, item_ids: Iterable[str]) -> list[int]:
-        """Rows of the items that this release knows, in the given order."""
+        """Rows of the items that are known, in the given order."""
         return [int(row) for row in self.ids.known([ItemId(item_id) for item_id in item_ids])]
 
     def item_id(self, row: int) -> str:
         return self.ids.external(ItemIndex(row))
 
+    def find(self, item_id: str) -> ItemLine | None:
+        """What is said of an item now."""
+        row = self.ids.index(ItemId(item_id))
+        return None if row is None else self.items[row]
+
     def has_category(self, category: str) -> bool:
         return category in self._in_category
 
     def allowed(self, excluded: Iterable[str] = (), only: Filter = EVERYTHING) -> BoolArray:
-        """(N,) bool: the items that the filter leaves, without those excluded besides."""
+        """(N,) bool: the items on offer that the filter leaves, without those excluded besides."""
         if only.category is None:
-            mask = np.ones(len(self.items), dtype=np.bool_)
+            mask = self._offered.copy()
         else:
             mask = np.zeros(len(self.items), dtype=np.bool_)
-            mask[self._in_category.get(only.category, np.zeros(0, np.int64))] = True
+            inside = self._in_category.get(only.category, np.zeros(0, np.int64))
+            mask[inside] = self._offered[inside]
         # Comparisons with NaN, an unknown price, are false.
         if only.min_price is not None:
             mask &= self._prices >= only.min_price
@@ -114,10 +153,47 @@ class Catalogue:
         order = self._by_popularity[allowed[self._by_popularity]][:n]
         return [Best(int(row), float(self._popularity[row])) for row in order]
 
+    def with_items(self, lines: Mapping[str, ItemLine], version: str) -> "Catalogue":
+        """The catalogue with these items as they are now; new ones get the next rows, in the given order."""
+        changed = copy.copy(self)
+        changed.version = version
+        added = [ItemId(item_id) for item_id in lines if item_id not in self.ids]
+        if added:
+            changed.ids = IdMap((*self.ids, *added))
+            changed._popularity = np.concatenate([self._popularity, np.zeros(len(added), dtype=np.float32)])
+            # Nobody took them yet: behind all others, in their order.
+            behind = np.arange(len(self), len(changed.ids))
+            changed._by_popularity = np.concatenate([self._by_popularity, behind])
+            changed._rank = np.concatenate([self._rank, behind + 1])
+        items = [*self.items, *(lines[item_id] for item_id in added)]
+        offered = np.concatenate([self._offered, np.zeros(len(added), dtype=np.bool_)])
+        prices = np.concatenate([self._prices, np.zeros(len(added))])
+        moved: dict[str, tuple[set[int], set[int]]] = {}
+        for item_id, line in lines.items():
+            row = int(changed.ids.known([ItemId(item_id)])[0])
+            before = set(self.items[row].categories) if row < len(self) else set()
+            for name in before ^ set(line.categories):
+                moved.setdefault(name, (set(), set()))[name in before].add(row)
+            items[row], offered[row] = line, line.offered
+            prices[row] = np.nan if line.price is None else line.price
+        changed.items, changed._offered, changed._prices = items, offered, prices
+        changed._in_category = self._in_category | {
+            name: _moved(self._in_category.get(name), came, gone) for name, (came, gone) in moved.items()
+        }
+        return changed
+
+
+def _moved(rows: IntArray | None, came: set[int], gone: set[int]) -> IntArray:
+    return np.array(sorted(({*rows.tolist()} if rows is not None else set()) - gone | came), dtype=np.int64)
+
 
 def read_item(line: bytes) -> ItemLine:
     """One line of `items.jsonl`; raises pydantic's `ValidationError`."""
-    return ItemLine.model_validate_json(line)
+    item = ItemLine.model_validate_json(line)
+    said = item.metadata
+    if said is None or (said.available is None and said.hidden is None):
+        return item
+    return item.model_copy(update={"available": said.available is not False, "hidden": said.hidden is True})
 
 
 def words(items: Iterable[ItemLine], *, limit: int) -> list[dict[str, Any]]:

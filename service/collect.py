@@ -12,6 +12,7 @@ import structlog
 
 from isrf.errors import StoreError
 from service.bundle_files import Release
+from service.item_feed import ItemFeed
 from service.state.events import EventRules
 from service.state.merge import Learned, learned
 from service.state.store import Store
@@ -45,10 +46,23 @@ async def collect_learned(store: Store, release: Release, rules: EventRules) -> 
     return count
 
 
-async def collect_later(store: Store, release: Release, rules: EventRules, grace_s: float) -> None:
+async def collect_later(store: Store, release: Release, rules: EventRules, items: ItemFeed, grace_s: float) -> None:
     """Collects once everybody has had time to open the release."""
     await asyncio.sleep(grace_s)
     await collect_learned(store, release, rules)
+    await collect_items(store, items)
+
+
+async def collect_items(store: Store, items: ItemFeed) -> int:
+    """The number of items of which nothing had to be kept any more."""
+    try:
+        count = await store.collect_items(items.learned())
+    except StoreError as error:
+        _log.info("items_not_collected", code=error.code)
+        return 0
+    if count:
+        _log.info("items_collected", items=count)
+    return count
 
 
 async def _collect(store: Store, release: Release, rules: EventRules, user_ids: Sequence[str]) -> int:

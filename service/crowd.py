@@ -8,7 +8,7 @@ It knows neither store nor clock; `service.crowd_feed` does.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -34,10 +34,10 @@ class Newcomer(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Crowd:
-    """Who may be a neighbour.
+    """Who may be a neighbour, and with it what is on offer: rows of both kinds are of this picture.
 
     Attributes:
-        release: whose base users these are.
+        release: whose base users these are, with the items that are on offer.
         recommender: the release's, among these people.
         token: equal tokens mean the same people with the same histories in the same rows.
         erased: rows of base users who were erased.
@@ -49,6 +49,10 @@ class Crowd:
     token: str
     erased: frozenset[int]
     newcomers: Mapping[str, int]
+
+    def among_items_of(self, release: Release) -> "Crowd":
+        """The same people, the items that are on offer now."""
+        return replace(self, release=release, recommender=self.recommender.with_items_of(release.recommender))
 
     def row(self, user_id: str) -> int:
         """The row of a user, who is no neighbour of their own; −1 for one that nobody knows."""

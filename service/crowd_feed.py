@@ -50,7 +50,6 @@ class CrowdFeed:
         self._recent: Recent = nobody()
         self._seen: list[bytes | None] = [None] * len(self._recent)
         self._known: dict[str, Newcomer | str] = {}  # a version alone: nothing new of them
-        self._of: Release | None = None
         self._erased: tuple[Erased | None, frozenset[int]] = (None, frozenset())
         self._looking = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -109,8 +108,6 @@ class CrowdFeed:
 
     async def _look(self) -> None:
         release = self._engine.release
-        if release is not self._of:
-            self._known, self._erased, self._of = {}, (None, frozenset()), release
         erased = await self._rows_of_erased(release)
         before_ms = int(time.time() // self._epoch_s * self._epoch_s * 1000)
         # On copies: a look that fails half-way must not count as done.

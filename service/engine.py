@@ -78,10 +78,15 @@ class Engine:
         return reply.interests, reply.ranked
 
     async def change_crowd(self, make: Callable[[], Crowd]) -> None:
-        """Takes another crowd for the requests to come, unless it is of another release."""
+        """Takes another crowd for the requests to come."""
         crowd = await asyncio.to_thread(make)
-        if crowd.release is self.release:
-            self.crowd = crowd
+        # The items may have changed meanwhile.
+        self.crowd = crowd if crowd.release is self.release else crowd.among_items_of(self.release)
+
+    def change_release(self, release: Release) -> None:
+        """Takes the same release with other items on offer for the requests to come."""
+        self.release = release
+        self.crowd = self.crowd.among_items_of(release)
 
     def warm_up(self) -> None:
         """Runs batches outside the pool, so that the first caller does not pay for first-time allocation.

@@ -77,7 +77,7 @@ class Explainer:
         """By how much of the item's semantic ID one of the user's begins with."""
         codes = self._release.semantic_ids
         leading = []
-        for start in self._read:
+        for start in (start for start in self._read if start < len(codes)):
             depth = int(np.cumprod(codes[start] == codes[row]).sum())
             if depth and start != row:
                 leading.append((start, depth / codes.shape[1]))

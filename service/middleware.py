@@ -21,6 +21,8 @@ from service.problems import INTERNAL, send_problem
 from service.traces import Traces
 from service.turn import begin_turn
 
+STREAMED = "/import/"
+"""Bodies that are taken line by line and never kept: it is their lines that are limited."""
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _QUIET = {"/livez", "/readyz", "/metrics"}
 _ANSWERS_CARRY = {
@@ -80,7 +82,8 @@ class RequestMiddleware:
             try:
                 refusal = self._refusal(scope, headers)
                 if refusal is None:
-                    await self._app(scope, self._limited(receive), answer)
+                    streamed = scope["path"].startswith(STREAMED)
+                    await self._app(scope, receive if streamed else self._limited(receive), answer)
                 else:
                     await send_problem(refusal, scope, answer, metrics=self._metrics)
             except Exception as error:
@@ -104,7 +107,7 @@ class RequestMiddleware:
         head = sum(len(name) + len(value) for name, value in scope["headers"])
         if head + len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_HEAD_BYTES:
             return RequestError("request.head_too_large", TOO_LARGE, fix="Send lists in a body.")
-        if _declared_length(headers) > self._max_body_bytes:
+        if _declared_length(headers) > self._max_body_bytes and not scope["path"].startswith(STREAMED):
             return RequestError("request.too_large", self._too_large())
         return None
 

@@ -74,6 +74,9 @@ class Metrics:
         self.short_answers = Counter(
             "isrf_short_answers", "Answers with fewer items than asked for.", registry=registry
         )
+        self.item_changes = Counter(
+            "isrf_item_changes", "Items added, changed or hidden, by outcome.", ("outcome",), registry=registry
+        )
         self.group_cache = Counter(
             "isrf_group_cache", "Where a user's interests came from.", ("result",), registry=registry
         )

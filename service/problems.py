@@ -43,6 +43,8 @@ STATUS_OF_CODE: dict[str, int] = {
     "key.missing": 401,
     "key.unknown": 401,
     "rate.limited": 429,
+    "item.unreadable": 409,
+    "item.too_many": 409,
 }
 """Codes whose status is not their class's."""
 

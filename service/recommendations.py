@@ -155,7 +155,7 @@ class Recommendations:
         return self._view(user_id, *(await self._read(user_id)), crowd)
 
     def _view(self, user_id: str, record: UserRecord, was_read: bool, crowd: Crowd) -> UserView:
-        release = self.release
+        release = crowd.release  # with the items of this crowd
         past = release.users.past(user_id, lambda kind: self._rules.effect(kind) == "B")
         if release.users.row(user_id) in crowd.erased:
             # Without the store, what it last said of erased users still holds.
@@ -196,7 +196,7 @@ class Recommendations:
             version=version,
             release_id=self.release.manifest.release_id,
             crowd=crowd.token,
-            catalogue="",
+            catalogue=crowd.release.catalogue.version,
             parameters=repr(wanted),
         )
 
@@ -225,7 +225,7 @@ class Recommendations:
             interests: the user's, where they are known already.
         """
         seen = () if wanted.include_seen else user.state.bought
-        allowed = self._allowed([*seen, *user.state.disliked], wanted)
+        allowed = _allowed(user.crowd, [*seen, *user.state.disliked], wanted)
         warnings = []
         source: str = "sequence" if user.rows else "popular"
         if not user.store_was_read:
@@ -236,20 +236,20 @@ class Recommendations:
 
     async def for_session(self, history: Sequence[str], wanted: Wanted) -> Answer:
         """Recommendations for nothing but a history of item_ids, oldest first."""
-        catalogue = self.release.catalogue
-        rows = catalogue.rows(history)
+        crowd = self._engine.crowd
+        rows = crowd.release.catalogue.rows(history)
         warnings = _unknown_history(len(history) - len(rows))
         seen = () if wanted.include_seen else history
-        allowed = self._allowed(seen, wanted)
+        allowed = _allowed(crowd, seen, wanted)
         source = "session" if rows else "popular"
-        return await self._answer(_Asked(rows, -1, self._engine.crowd, allowed), wanted, source, warnings)
+        return await self._answer(_Asked(rows, -1, crowd, allowed), wanted, source, warnings)
 
     async def rank(
         self, user: UserView | None, history: Sequence[str], candidates: Sequence[str], wanted: Wanted
     ) -> Answer:
         """Candidates in their order for a user, else for a history of item_ids, oldest first; seen ones stay."""
         crowd = self._engine.crowd if user is None else user.crowd
-        catalogue = self.release.catalogue
+        catalogue = crowd.release.catalogue
         rows = catalogue.rows(history) if user is None else user.rows
         given = np.zeros(len(catalogue), dtype=np.bool_)
         given[catalogue.rows(candidates)] = True
@@ -274,9 +274,9 @@ class Recommendations:
     async def similar(self, item_id: str, wanted: Wanted) -> Answer:
         """What is like an item that the catalogue knows, itself left out."""
         crowd = self._engine.crowd
-        catalogue, tables = self.release.catalogue, crowd.recommender.tables
+        catalogue, tables = crowd.release.catalogue, crowd.recommender.tables
         (row,) = catalogue.rows([item_id])
-        allowed = self._allowed([item_id], wanted)
+        allowed = _allowed(crowd, [item_id], wanted)
 
         def best() -> list[RankedItem]:
             like = likeness(row, tables.item_lists, tables.item_vectors)
@@ -297,7 +297,7 @@ class Recommendations:
         return interests
 
     def _known_interests(self, user: UserView) -> Interests | None:
-        release_id, version = user.crowd.release.manifest.release_id, user.state.version
+        release_id, version = user.crowd.release.manifest.release_id, _version(user)
         # Without the store the version says nothing of the state.
         if not user.store_was_read:
             self._metrics.group_cache.labels("bypassed").inc()
@@ -314,7 +314,7 @@ class Recommendations:
             return None
         while len(self._computed) >= REMEMBERED:
             self._computed.popitem(last=False)
-        version, release_id, crowd = user.state.version, user.crowd.release.manifest.release_id, user.crowd.token
+        version, release_id, crowd = _version(user), user.crowd.release.manifest.release_id, user.crowd.token
         self._computed[user.user_id, version, crowd] = interests
         payload = encode(interests, version=version, release_id=release_id, crowd=crowd)
         return Cached(payload, self._keeping.group_ttl_s)
@@ -347,9 +347,6 @@ class Recommendations:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    def _allowed(self, excluded: Collection[str], wanted: Wanted) -> BoolArray:
-        return self.release.catalogue.allowed(excluded, wanted.only)
-
     async def _answer(self, asked: "_Asked", wanted: Wanted, source: str, warnings: list[dict[str, Any]]) -> Answer:
         interests: Interests | None = None
         if asked.rows and asked.allowed.any():
@@ -357,7 +354,7 @@ class Recommendations:
             interests, ranked = await self._engine.answer(request, asked.own, asked.crowd, asked.interests)
             items = ranked.items
         else:
-            popular = self.release.catalogue.popular(asked.allowed, wanted.pool)
+            popular = asked.crowd.release.catalogue.popular(asked.allowed, wanted.pool)
             items = [RankedItem(row, score, "popular") for row, score in popular]
         items = await self._diversified(items, wanted, asked.crowd)
         warnings += self._unknown_category(wanted)
@@ -415,7 +412,7 @@ class Recommendations:
     async def _reasons(
         self, items: Sequence[RankedItem], rows: Sequence[int], neighbours: Neighbours | None, crowd: Crowd
     ) -> list[list[dict[str, Any]]]:
-        release = self.release
+        release = crowd.release
 
         def explain() -> list[list[dict[str, Any]]]:
             explainer = Explainer(release, crowd, rows, neighbours)
@@ -427,8 +424,19 @@ class Recommendations:
 
     async def popular(self, wanted: Wanted) -> Answer:
         """The most popular items, the same for everybody."""
-        asked = _Asked((), -1, self._engine.crowd, self._allowed((), wanted))
-        return await self._answer(asked, wanted, "popular", [])
+        crowd = self._engine.crowd
+        return await self._answer(_Asked((), -1, crowd, _allowed(crowd, (), wanted)), wanted, "popular", [])
+
+
+def _allowed(crowd: Crowd, excluded: Collection[str], wanted: Wanted) -> BoolArray:
+    """Of the items that are on offer for a request of this crowd."""
+    return crowd.release.catalogue.allowed(excluded, wanted.only)
+
+
+def _version(user: UserView) -> str:
+    """What interests depend on of the user; a replica that does not know a new item yet must not speak for others."""
+    known, held = len(user.rows), len(user.state.history)
+    return user.state.version if known == held else f"{user.state.version} {known}"
 
 
 class _Asked(NamedTuple):

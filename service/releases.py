@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from service.bundle_files import open_release
 from service.collect import GRACE_S
 from service.experiment import Experiment
 from service.serving import Identity, Parts, Serving, identify
+from service.state.items import ItemChange, ItemOutcome
 
 REFUSED_AGAIN_S = 60.0
 """A release that was refused is not opened again before: it may be large, and somebody has to mend it first."""
@@ -86,6 +87,25 @@ class Releases:
     def knows(self, item_id: str) -> bool:
         """Whether the item is one that a caller can have been shown."""
         return any(one.release.catalogue.knows(item_id) for one in self._open)
+
+    def is_new(self, item_id: str) -> bool:
+        """Whether no release that is open holds an item."""
+        return all(one.items.is_new(item_id) for one in self._open)
+
+    async def change_items(self, changes: Sequence[ItemChange]) -> list[ItemOutcome]:
+        """Takes in what the shop says of its items; it is part of this replica's next answer.
+
+        Raises:
+            StoreError: as `Store.change_items`.
+        """
+        outcomes = await self._parts.store.change_items(changes, limit=self._parts.max_added_items)
+        await self.look_for_items()
+        return outcomes
+
+    async def look_for_items(self) -> None:
+        """What the shop said to another replica, at once."""
+        for one in tuple(self._open):
+            await one.items.look()
 
     async def forget(self, user_id: str) -> None:
         """Takes a user who was just erased out of every crowd of this replica at once."""

@@ -204,6 +204,48 @@ class UserAnswer(BaseModel):
     warnings: list[Warned]
 
 
+class ShownItem(BaseModel):
+    item_id: str
+    title: str | None
+    brand: str | None
+    categories: list[str]
+    price: float | None
+    available: bool = Field(description="Whether it is recommended.")
+    in_release: bool = Field(description="false: it came since, and is known by its texts alone.")
+
+
+class ItemMeta(BaseModel):
+    release_id: str
+    request_id: str
+
+
+class ItemAnswer(BaseModel):
+    item: ShownItem
+    meta: ItemMeta
+
+
+class ItemChanged(ItemAnswer):
+    status: Literal["added", "changed"]
+    warnings: list[Warned]
+
+
+class BadLine(BaseModel):
+    line: int = Field(description="Of the body, the first is 1.")
+    reason: str = Field(description="Stable code.")
+    detail: str
+
+
+class Imported(BaseModel):
+    lines: int
+    accepted: int
+    duplicates: int
+    refused: int
+    reasons: dict[str, int] = Field(description="How many were refused for which reason.")
+    problems: list[BadLine] = Field(description="The first thousand that were refused.")
+    problems_left_out: int
+    meta: dict[str, str]
+
+
 class Readiness(BaseModel):
     status: Literal["ready", "degraded"]
     release_id: str

@@ -19,6 +19,7 @@ from service.bundle_files import Release, find_release
 from service.collect import collect_later
 from service.crowd_feed import CrowdFeed
 from service.engine import Engine
+from service.item_feed import ItemFeed
 from service.load import Load
 from service.observe import Metrics
 from service.recommendations import Keeping, Recommendations
@@ -55,6 +56,8 @@ class Parts:
     load: Load
     keeping: Keeping
     crowd_epoch_s: float
+    items_poll_s: float
+    max_added_items: int
 
 
 class Serving:
@@ -62,7 +65,7 @@ class Serving:
 
     def __init__(self, release: Release, identity: Identity, parts: Parts, *, before: "Serving | None" = None) -> None:
         """`before` is what was served until now: those it knows to be erased are gone here from the first request."""
-        self.release, self.identity = release, identity
+        self.identity = identity
         self._parts = parts
         self._engine = Engine(release, load=parts.load, metrics=parts.metrics)
         self.recommendations = Recommendations(
@@ -75,10 +78,18 @@ class Serving:
             epoch_s=parts.crowd_epoch_s,
             before=None if before is None else before.crowd_feed,
         )
+        self.items: ItemFeed = ItemFeed(
+            self._engine, parts.store, poll_s=parts.items_poll_s, before=None if before is None else before.items
+        )
         self._collecting: asyncio.Task[None] | None = None
         self._leases = 0
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def release(self) -> Release:
+        """With the items that are on offer now."""
+        return self._engine.release
 
     @property
     def release_id(self) -> str:
@@ -87,6 +98,7 @@ class Serving:
     async def start(self) -> None:
         """Ready for the first request: warm, and among the people of today."""
         await asyncio.to_thread(self._engine.warm_up)
+        await self.items.start()
         await self.crowd_feed.start()
         self._tell(1)
 
@@ -94,7 +106,9 @@ class Serving:
         """What this release has learned is collected from state after `grace_s`."""
         if self._collecting is None:
             parts = self._parts
-            self._collecting = asyncio.create_task(collect_later(parts.store, self.release, parts.rules, grace_s))
+            self._collecting = asyncio.create_task(
+                collect_later(parts.store, self.release, parts.rules, self.items, grace_s)
+            )
 
     @contextmanager
     def lease(self) -> Iterator["Serving"]:
@@ -115,6 +129,7 @@ class Serving:
             self._collecting.cancel()
             await asyncio.wait([self._collecting])
         await self.crowd_feed.close()
+        await self.items.close()
         await self.recommendations.close()
         await asyncio.to_thread(self._engine.close)
         self._tell(0)

@@ -52,6 +52,10 @@ class Settings(BaseSettings):
     """Under which erased users are noted; without one the store makes and keeps its own. It cannot be changed later."""
     crowd_epoch_s: Annotated[float, Field(gt=0, le=60)] = 30.0
     """How often neighbours are looked for among other people: those active lately join, those erased leave."""
+    items_poll_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    """How often it is asked what the shop said of its items on another replica."""
+    max_added_items: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+    """Items that may be put before a release holds them; each costs a row in every replica's tables."""
 
     api_keys_file: Path | None = None
     """Made by `python -m service keys`; without one the service runs in development mode, on loopback."""

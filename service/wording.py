@@ -37,7 +37,8 @@ class Wording:
     def common(self, one: int, other: int, *, limit: int) -> list[str]:
         """What the semantic features of two items (rows) both say."""
         items = self._catalogue.items
-        said = [self._phrases(items[row].feature or "") for row in (one, other)]
+        # Of an item that came since the release no reasoner wrote.
+        said = [self._phrases((items[row].feature or "") if row < len(items) else "") for row in (one, other)]
         return common_phrases(said[0], said[1], self._items_in_general, limit=limit)
 
     def group(self, users: Sequence[int]) -> PhraseTable:

@@ -4,7 +4,8 @@
 its place, and renames it. That rename is the commit: a cursor written before it counts if, and only if, it happened
 (`offline.loop_back.commit`), so that a kill at any moment neither loses an event nor takes one in twice. Only then may
 the store let go of what was taken in. Users who were erased since the last run leave the file; their old events never
-come into it. It knows nothing of stages and releases.
+come into it. What the shop said of its items goes into the catalogue file first: that is a state, and writing it twice
+changes nothing. It knows nothing of stages and releases.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 from isrf.stream import Tombstone, tombstone_name
 from offline.loop_back.commit import DataFolder
+from offline.loop_back.item_rows import write_items
 from offline.loop_back.rows import NewRow, write_interactions
 from offline.loop_back.sources import Entry, Source, open_source
 
@@ -25,10 +27,11 @@ class TakenIn(NamedTuple):
     events: int  # rows added
     left_out: int  # events of erased users
     forgotten_rows: int  # rows of erased users taken out of the file
+    items: int = 0  # catalogue rows that were added or changed
 
 
 def take_in(store: str, data: Path, *, erasure_key: str | None = None) -> TakenIn:
-    """Merges what `store` accepted since the last run into the interactions file of `data`.
+    """Merges what `store` accepted since the last run into the two files of `data`.
 
     Args:
         store: a Redis URL (a cluster is recognised), or the folder of an embedded store, whose service may be running.
@@ -41,7 +44,7 @@ def take_in(store: str, data: Path, *, erasure_key: str | None = None) -> TakenI
         ConfigError: `config.erasure_key`.
         StageError: `loop_back.locked`, another run is at work in `data`.
     """
-    total = TakenIn(0, 0, 0)
+    total = TakenIn(0, 0, 0, 0)
     with open_source(store, erasure_key=erasure_key) as source, DataFolder(data) as folder:
         while True:
             done, more = _once(source, folder)
@@ -54,10 +57,15 @@ def _once(source: Source, folder: DataFolder) -> tuple[TakenIn, bool]:
     progress = folder.progress(source.store_id)
     # The tombstones after the events: whoever is not among them was erased after everything that was read here.
     batch = source.read(progress.cursors)
+    # The items after the events, and into the shop's folder before them: no event may name an item that is not there.
+    said = source.items(progress.items)
+    if said.entries:
+        folder.rewrite_items(lambda old, part: write_items(old, part, said.entries))
+        folder.commit_items(source.store_id, said.cursor)
     tombstones, secret = source.tombstones()
     new = {name: stone for name, stone in tombstones.items() if stone.nonce not in progress.forgotten}
     kept = list(_standing(batch.entries, tombstones, secret))
-    done = TakenIn(len(kept), len(batch.entries) - len(kept), 0)
+    done = TakenIn(len(kept), len(batch.entries) - len(kept), 0, len(said.entries))
     if kept or new:
         rows = [NewRow(*entry.event[:3], entry.event.timestamp) for entry in sorted(kept, key=_moment)]
         forgets = _forgets(new, secret)

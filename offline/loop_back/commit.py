@@ -5,6 +5,8 @@
     3. the part is renamed to be the interactions file       ← from here on it is done
     4. `.isrf/pending.json` is renamed to `.isrf/progress.json`
 
+The catalogue file changes in one step too, and before: what is written there twice is the same.
+
 Whoever finds `pending.json` knows by the part whether step 3 happened: there, it did not; gone, it did. The shop may
 write its file anew between two runs; progress is about the store, and stays.
 """
@@ -28,11 +30,17 @@ OWN_DIR = ".isrf"
 Position = tuple[int, int]
 
 
+class ItemsCursor(NamedTuple):
+    counting: str  # another one: the store was emptied
+    last: int
+
+
 class Progress(NamedTuple):
     """What has been taken in of one store."""
 
     cursors: dict[int, Position]  # by bucket: the last entry that was
     forgotten: frozenset[str]  # nonces of the tombstones that were seen
+    items: ItemsCursor | None  # the last change of an item that was
 
 
 class DataFolder:
@@ -42,6 +50,7 @@ class DataFolder:
         self._data, self._own = data, data / OWN_DIR
         self._part, self._pending = self._own / "interactions.part", self._own / "pending.json"
         self._done = self._own / "progress.json"
+        self._items_part = self._own / "items.part"
         self._stack = ExitStack()
         self._rewritten: Path | None = None
 
@@ -68,7 +77,23 @@ class DataFolder:
     def progress(self, store_id: str) -> Progress:
         kept = self._read(self._done).get(store_id, {})
         cursors = {int(bucket): stream_position(text) for bucket, text in kept.get("cursors", {}).items()}
-        return Progress(cursors, frozenset(kept.get("forgotten", ())))
+        items = kept.get("items")
+        return Progress(cursors, frozenset(kept.get("forgotten", ())), None if items is None else ItemsCursor(*items))
+
+    def rewrite_items(self, write: Callable[[Path, Path], int]) -> None:
+        """Has the new catalogue written, and puts it into its place; done twice, it is the same catalogue."""
+        old = find_file(self._data, "items", ("jsonl", "parquet"))
+        write(old, self._items_part)
+        shutil.copymode(old, self._items_part)
+        sync_path(self._items_part)
+        self._items_part.replace(old)
+        sync_path(self._data)
+
+    def commit_items(self, store_id: str, cursor: ItemsCursor | None) -> None:
+        """Notes how far the catalogue is; killed before, the next run writes it again."""
+        progress = self._read(self._done)
+        progress.setdefault(store_id, {})["items"] = None if cursor is None else list(cursor)
+        self._write(progress, self._done)
 
     def rewrite(self, write: Callable[[Path, Path], int]) -> int:
         """Has the new file written: `write(old, part)`; it takes the old one's place with `commit`."""
@@ -84,7 +109,7 @@ class DataFolder:
         """Puts the rewritten file, if there is one, and the progress in their places."""
         progress = self._read(self._done)
         texts = {str(bucket): f"{ms}-{number}" for bucket, (ms, number) in cursors.items()}
-        progress[store_id] = {"cursors": texts, "forgotten": sorted(forgotten)}
+        progress.setdefault(store_id, {}).update(cursors=texts, forgotten=sorted(forgotten))
         self._write(progress, self._pending if self._rewritten else self._done)
         if self._rewritten:
             self.replace()
@@ -104,7 +129,7 @@ class DataFolder:
             sync_path(self._data)
             self._pending.replace(self._done)
         # The pending progress first: without its part it would count as done.
-        for left in (self._pending, self._part, self._own / "writing.json"):
+        for left in (self._pending, self._part, self._items_part, self._own / "writing.json"):
             left.unlink(missing_ok=True)
             sync_path(self._own)
 

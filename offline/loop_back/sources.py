@@ -17,6 +17,8 @@ import redis
 from redis.exceptions import RedisError
 
 from isrf.errors import ConfigError, DataError, StoreError
+from isrf.item_changes import COUNT_KEY, ENTRIES_KEY, ORDER_KEY, decode_entry
+from isrf.item_changes import Entry as Item
 from isrf.stream import (
     ERASE_SCRIPT,
     EVENT_FIELD,
@@ -37,6 +39,7 @@ from isrf.stream import (
     stream_position,
     tombstone_key,
 )
+from offline.loop_back.commit import ItemsCursor
 
 PAGE = 1000
 MAX_ENTRIES = 500_000
@@ -58,12 +61,20 @@ class Batch(NamedTuple):
     more: bool
 
 
+class ItemBatch(NamedTuple):
+    entries: dict[str, Item]  # item_id → what was said
+    cursor: ItemsCursor | None
+
+
 class Source(Protocol):
     """A store's events beyond a cursor, and its tombstones."""
 
     store_id: str
 
     def read(self, cursors: Mapping[int, Position]) -> Batch: ...
+
+    def items(self, after: ItemsCursor | None) -> ItemBatch:
+        """Every item of which something was said since a cursor, with all that was ever said of it."""
 
     def tombstones(self) -> tuple[dict[str, Tombstone], bytes | None]:
         """By name, and the secret of the names (None where there are none)."""
@@ -153,6 +164,25 @@ class RedisSource:
                     break
         return Batch(entries, ends, more=False)
 
+    def items(self, after: ItemsCursor | None) -> ItemBatch:
+        counting, last = self._client.hmget(COUNT_KEY, ["id", "n"])
+        if counting is None:
+            return ItemBatch({}, after)
+        counting, start = counting.decode(), 0
+        if after is not None and after.counting == counting:
+            start = after.last
+        entries: dict[str, Item] = {}
+        while start < int(last):
+            page = self._client.zrangebyscore(ORDER_KEY, f"({start}", last, start=0, num=PAGE, withscores=True)
+            if not page:
+                break
+            ids = [member for member, _ in page]
+            start = int(page[-1][1])
+            for item_id, entry in zip(ids, self._client.hmget(ENTRIES_KEY, ids), strict=True):
+                if entry is not None:
+                    entries[item_id.decode()] = decode_entry(entry)
+        return ItemBatch(entries, ItemsCursor(counting, int(last)))
+
     def tombstones(self) -> tuple[dict[str, Tombstone], bytes | None]:
         found: dict[str, Tombstone] = {}
         for bucket in range(NUM_BUCKETS):
@@ -237,6 +267,14 @@ class JournalSource:
                 if len(entries) == MAX_ENTRIES:
                     return Batch(entries, {0: (0, last)}, more=True)
         return Batch(entries, {0: (0, last)}, more=False)
+
+    def items(self, after: ItemsCursor | None) -> ItemBatch:
+        if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'items'").fetchone() is None:
+            return ItemBatch({}, after)  # of a service from before items could be put
+        last = 0 if after is None else after.last
+        rows = self._db.execute("SELECT seq, item_id, entry FROM items WHERE seq > ? ORDER BY seq", (last,)).fetchall()
+        entries: dict[str, Item] = {item_id: decode_entry(entry) for _, item_id, entry in rows}
+        return ItemBatch(entries, ItemsCursor("journal", rows[-1][0]) if rows else after)
 
     def tombstones(self) -> tuple[dict[str, Tombstone], bytes | None]:
         rows = self._db.execute("SELECT name, text FROM tombstones").fetchall()

@@ -1,14 +1,17 @@
 """Events come in. *accepted* means: on disk, and part of every answer from now on."""
 
 import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from isrf.errors import StoreError
 from service.doors.caller import WRITE
-from service.routes.dependencies import PROBLEMS, RunningDep, json_response
+from service.routes.dependencies import PROBLEMS, Running, RunningDep, json_response
 from service.schemas import InteractionsAnswer, InteractionsRequest
-from service.state.events import EFFECTS, Event, Refusal
+from service.state.events import EFFECTS, UNKNOWN_ITEM, Event, Refusal
 from service.state.store import Outcome
 
 router = APIRouter(tags=["interactions"], dependencies=[WRITE])
@@ -22,25 +25,8 @@ async def post_interactions(request: Request, body: InteractionsRequest, service
 
     Sending the same event again is safe if it has an `event_id` or a `timestamp`.
     """
-    began = time.perf_counter()
-    read = service.events.read(body.events, time.time())
-    events = [one for one in read if isinstance(one, Event)]
-    try:
-        outcomes = iter(await service.store.apply(events) if events else [])
-    except StoreError:
-        service.metrics.store_failures.labels("write").inc()
-        raise
-    results = []
-    counts = {"accepted": 0, "duplicate": 0, "refused": 0}
-    for one in read:
-        result = _answer(one, next(outcomes)) if isinstance(one, Event) else _refused(one)
-        if isinstance(one, Event) and result["status"] == "accepted":
-            release_id = service.releases.of(one.user_id).release_id
-            service.metrics.release_events.labels(release_id, EFFECTS[one.effect]).inc()
-        counts[result["status"]] += 1
-        service.metrics.events.labels(result["status"], result.get("reason", "")).inc()
-        results.append(result)
-    service.metrics.stage("write", time.perf_counter() - began)
+    results = await take_events(body.events, service)
+    counts = Counter(result["status"] for result in results)
     return json_response(
         {
             "results": results,
@@ -50,6 +36,36 @@ async def post_interactions(request: Request, body: InteractionsRequest, service
             "meta": {"request_id": request.state.request_id},
         }
     )
+
+
+async def take_events(posted: Sequence[Any], service: Running) -> list[dict[str, str]]:
+    """What became of each of up to 1,000 posted events.
+
+    Raises:
+        StoreError: none was taken in.
+    """
+    began = time.perf_counter()
+    read = service.events.read(posted, time.time())
+    if any(isinstance(one, Refusal) and one.reason == UNKNOWN_ITEM for one in read):
+        # Another replica may have taken it in a moment ago.
+        await service.releases.look_for_items()
+        read = service.events.read(posted, time.time())
+    events = [one for one in read if isinstance(one, Event)]
+    try:
+        outcomes = iter(await service.store.apply(events) if events else [])
+    except StoreError:
+        service.metrics.store_failures.labels("write").inc()
+        raise
+    results = []
+    for one in read:
+        result = _answer(one, next(outcomes)) if isinstance(one, Event) else _refused(one)
+        if isinstance(one, Event) and result["status"] == "accepted":
+            release_id = service.releases.of(one.user_id).release_id
+            service.metrics.release_events.labels(release_id, EFFECTS[one.effect]).inc()
+        service.metrics.events.labels(result["status"], result.get("reason", "")).inc()
+        results.append(result)
+    service.metrics.stage("write", time.perf_counter() - began)
+    return results
 
 
 def _answer(event: Event, outcome: Outcome) -> dict[str, str]:

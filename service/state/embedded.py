@@ -6,16 +6,18 @@ no effect. An event that reached the disk but not its caller is there after a re
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from fakeredis import FakeAsyncRedis
 
+from isrf.item_changes import Entry as ItemEntry
 from isrf.stream import REMEMBER_S, tombstone_name
 from service.state import payload as event_payload
 from service.state.erasure import Erased
 from service.state.events import Event
+from service.state.items import PAGE, ItemChange, ItemOutcome, ItemsCursor, ItemsLook, Prepared, first_of_each
 from service.state.journal import Journal
 from service.state.keys import META_KEY, NUM_BUCKETS, bucket_of, tombstone_key
 from service.state.merge import Learned
@@ -25,6 +27,7 @@ from service.state.store import Cached, Outcome, UserRecord
 
 REPLAY_BATCH = 500
 STEP = 20
+EVERYTHING = 2**62
 MAX_CONNECTIONS = 1_000_000
 
 
@@ -37,6 +40,8 @@ class EmbeddedStore:
         self._journal, self._memory = journal, memory
         # Memory takes changes in the journal's order: a restart must not find another state than the one served.
         self._changing = asyncio.Lock()
+        self._changing_items = asyncio.Lock()
+        self._added: set[str] = set()
         self._erased: Erased | None = None
         self._recent: list[dict[str, int]] = [{} for _ in range(NUM_BUCKETS)]
         self._count = 0
@@ -72,6 +77,10 @@ class EmbeddedStore:
                 await self._take(batch)
                 batch = []
         await self._take(batch)
+        items = [Prepared(item_id, b"", entry, added) for item_id, entry, added in self._journal.items()]
+        self._added = {one.item_id for one in items if one.added}
+        for start in range(0, len(items), PAGE):
+            await self._memory.item_states.write(items[start : start + PAGE], limit=len(items))
 
     async def _take(self, batch: list[Event]) -> None:
         if batch:
@@ -141,6 +150,50 @@ class EmbeddedStore:
             counts[bucket_of(user_id)] += 1
             secret = self._journal.secret
             self._erased = Erased(secret, names | {tombstone_name(secret, user_id)}, tuple(counts))
+
+    async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
+        outcomes: list[ItemOutcome] = ["accepted"] * len(changes)
+        async with self._changing_items:
+            waiting = list(range(len(changes)))
+            while waiting:
+                places = [waiting[at] for at in first_of_each([changes[place].item_id for place in waiting])[:PAGE]]
+                waiting = sorted(set(waiting) - set(places))
+                taken: list[ItemChange] = []
+                added = set(self._added)
+                for place in places:
+                    change = changes[place]
+                    if change.added and change.item_id not in added and len(added) >= limit:
+                        outcomes[place] = "too_many"
+                    else:
+                        taken.append(change)
+                        added |= {change.item_id} if change.added else set()
+                prepared = await self._memory.item_states.prepare(taken)
+                await self._journal.keep_items([(one.item_id, one.entry, one.added) for one in prepared])
+                self._added = added
+                await self._memory.item_states.write(prepared, limit=len(added))
+        return outcomes
+
+    async def items(self, after: ItemsCursor | None) -> ItemsLook:
+        return await self._memory.items(after)
+
+    async def collect_items(self, doomed: Mapping[str, ItemEntry]) -> int:
+        async with self._changing_items:
+            # Memory knows which have not changed since; what a crash brings back of them is collected again.
+            count = await self._memory.item_states.collect(doomed)
+            look = await self._memory.items(None)
+            gone = [item_id for item_id in doomed if item_id not in look.entries]
+            self._added -= set(gone)
+            await self._journal.forget_items(gone)
+        return count
+
+    def user_ids(self) -> AsyncIterator[list[str]]:
+        return self._memory.user_ids()
+
+    async def accepted(self) -> AsyncIterator[list[Event]]:
+        after = 0
+        while page := await self._journal.page(after, EVERYTHING, REPLAY_BATCH):
+            after = page[-1][0]
+            yield [event_payload.decode(payload) for _, payload in page]
 
     async def claim(self, _name: str, _ttl_s: int) -> bool:
         return True

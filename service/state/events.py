@@ -21,6 +21,7 @@ from service.identifiers import MAX_ID_BYTES, id_problem
 
 Effect = Literal["B", "H", "D", "R"]
 EFFECTS: dict[Effect, str] = {"B": "bought", "H": "history", "D": "disliked", "R": "removed"}
+UNKNOWN_ITEM = "unknown_item"
 MAX_EVENT_TYPE = 64  # bytes: what the offline job reads
 MAX_AHEAD_S = 86_400.0
 """How far a timestamp may lie in the future: clocks and time zones err by hours, not by days."""
@@ -127,7 +128,7 @@ class EventReader:
             return refusal
         # An item that the catalogue has dropped may still be taken back.
         if not self._knows_item(posted.item_id) and plain_type(posted.event) != "remove":
-            return Refusal("unknown_item", "the item_id is not in the catalogue of the release served")
+            return Refusal(UNKNOWN_ITEM, "the item_id is not in the catalogue")
         return None
 
     def _event(self, posted: EventIn, now: float, assigned_at: float) -> Event:

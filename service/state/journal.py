@@ -85,6 +85,22 @@ class Journal:
         doomed = [(seq,) for seq in seqs]
         await self._do(lambda db: db.executemany("DELETE FROM journal WHERE seq = ?", doomed))
 
+    def items(self) -> list[tuple[str, bytes, bool]]:
+        """(item_id, entry, added) of every item of which something was said, in the order of its last change."""
+        rows = self._db.execute("SELECT item_id, entry, added FROM items ORDER BY seq").fetchall()
+        return [(item_id, entry, bool(added)) for item_id, entry, added in rows]
+
+    async def keep_items(self, rows: Sequence[tuple[str, bytes, bool]]) -> None:
+        """Returns when the entries (item_id, entry, added) are on disk, in place of the items' entries before."""
+        taken = list(rows)
+        query = "INSERT OR REPLACE INTO items (item_id, entry, added) VALUES (?, ?, ?)"
+        await self._do(lambda db: db.executemany(query, taken))
+
+    async def forget_items(self, item_ids: Sequence[str]) -> None:
+        """Deletes items' entries."""
+        doomed = [(item_id,) for item_id in item_ids]
+        await self._do(lambda db: db.executemany("DELETE FROM items WHERE item_id = ?", doomed))
+
     async def exported(self) -> int:
         """The highest seq that the offline job has taken in."""
         rows = await self._query("SELECT value FROM meta WHERE name = 'exported'")
@@ -187,6 +203,11 @@ def _open(path: Path) -> sqlite3.Connection:
             )
             db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
             db.execute("CREATE INDEX IF NOT EXISTS journal_user ON journal (user_id)")
+            # A change gets another seq, never one that was used before.
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS items (seq INTEGER PRIMARY KEY AUTOINCREMENT, "
+                "item_id TEXT NOT NULL UNIQUE, entry BLOB NOT NULL, added INTEGER NOT NULL)"
+            )
     except BaseException:
         db.close()
         raise

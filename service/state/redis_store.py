@@ -8,16 +8,19 @@ It does not know what events mean for a history; `service.state.merge` does.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Literal
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from isrf.errors import StoreError
+from isrf.item_changes import Entry as ItemEntry
 from service.state.commands import ASKED, ask_user, history_member, read_record, script_call
 from service.state.erasure import Erased, Erasure
 from service.state.events import Event
+from service.state.everything import accepted_events, all_users
+from service.state.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook, ItemStates
 from service.state.keys import bucket_of, user_keys
 from service.state.merge import Learned
 from service.state.recent import Look, Recent, read_recent
@@ -51,6 +54,7 @@ class RedisStore:
         self._streamed = streamed
         self._reads, self._writes = reads, writes
         self._erasure = Erasure(reads, writes, key=erasure_key)
+        self.item_states = ItemStates(writes)
         self._script_sha: str | None = None
         self._failures = 0
         self._asks_again_at = 0.0
@@ -155,6 +159,38 @@ class RedisStore:
     async def erase(self, user_id: str) -> None:
         try:
             await self._erasure.erase(user_id)
+        except _FAILURES as error:
+            raise _unavailable(error) from error
+
+    async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
+        try:
+            return await self.item_states.change(changes, limit=limit)
+        except _FAILURES as error:
+            raise _unavailable(error) from error
+
+    async def items(self, after: ItemsCursor | None) -> ItemsLook:
+        try:
+            return await self.item_states.look(after)
+        except _FAILURES as error:
+            raise _unavailable(error) from error
+
+    async def collect_items(self, doomed: Mapping[str, ItemEntry]) -> int:
+        try:
+            return await self.item_states.collect(doomed)
+        except _FAILURES as error:
+            raise _unavailable(error) from error
+
+    async def user_ids(self) -> AsyncIterator[list[str]]:
+        try:
+            async for page in all_users(self._writes):
+                yield page
+        except _FAILURES as error:
+            raise _unavailable(error) from error
+
+    async def accepted(self) -> AsyncIterator[list[Event]]:
+        try:
+            async for page in accepted_events(self._writes, self._erasure):
+                yield page
         except _FAILURES as error:
             raise _unavailable(error) from error
 

@@ -4,11 +4,13 @@
 code in this process with a journal on disk. Anything that state cannot do now is a `StoreError`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from isrf.item_changes import Entry as ItemEntry
 from service.state.erasure import Erased
 from service.state.events import Event
+from service.state.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
 from service.state.recent import Look, Recent
 
 if TYPE_CHECKING:
@@ -95,6 +97,28 @@ class Store(Protocol):
 
     async def erase(self, user_id: str) -> None:
         """Forgets a user, release history included; events posted afterwards start a fresh one."""
+
+    async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
+        """Takes changes of items in; an accepted one survives a crash from here on.
+
+        Args:
+            limit: how many items there may be that no release has.
+
+        Raises:
+            StoreError: no more than a part was taken in; sending all of it again does no harm.
+        """
+
+    async def items(self, after: ItemsCursor | None, /) -> ItemsLook:
+        """What the shop said of items since a cursor."""
+
+    async def collect_items(self, doomed: Mapping[str, ItemEntry], /) -> int:
+        """Takes out what a release says as well, if it has not changed since; how many."""
+
+    def user_ids(self) -> AsyncIterator[list[str]]:
+        """Everybody of whom state knows something, page by page; somebody may come twice."""
+
+    def accepted(self) -> AsyncIterator[list[Event]]:
+        """Accepted events that the store still has, page by page, without those of erased users."""
 
     async def claim(self, name: str, ttl_s: int, /) -> bool:
         """Whether work that one replica should do falls to this one."""

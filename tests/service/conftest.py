@@ -63,3 +63,13 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     opened = await open_store(settings)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def address(store: Store, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of the store under test, as the offline job is told it."""
+    kind = request.node.callspec.params["store"]
+    if kind == "embedded":
+        return str(tmp_path / "state")
+    url: str = request.getfixturevalue("redis_server" if kind == "redis" else "redis_cluster").url
+    return url

@@ -29,6 +29,8 @@ CHECKS = [
     positive_data_acceptance,
 ]
 
+schemathesis.serializer.alias("application/x-ndjson", "text/plain")
+
 
 @pytest.fixture(scope="module")
 def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:

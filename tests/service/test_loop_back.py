@@ -33,16 +33,6 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def address(store: Store, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Of the store under test, as the offline job is told it."""
-    kind = request.node.callspec.params["store"]
-    if kind == "embedded":
-        return str(tmp_path / "state")
-    url: str = request.getfixturevalue("redis_server" if kind == "redis" else "redis_cluster").url
-    return url
-
-
 def rows(data: Path) -> list[tuple[str, str, float, str]]:
     bad = BadRows("interactions.csv")
     table, _ = read_interactions(next(data.glob("interactions.*")), bad)

@@ -57,6 +57,8 @@ def new(folder: Path, store: Store, experiment: Experiment | None = None) -> Rel
         load=Load(1),
         keeping=Keeping(60, 60, 1 << 20),
         crowd_epoch_s=60.0,
+        items_poll_s=60.0,
+        max_added_items=10,
     )
     return Releases(folder, parts, experiment=experiment)
 

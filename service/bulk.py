@@ -1,0 +1,131 @@
+"""Many lines at once, in and out, as JSON Lines: read and written piece by piece, never kept whole.
+
+Every line is judged in its own right. What cannot be taken in is counted by reason and named with its line's number.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
+
+from isrf.errors import StoreError
+
+MAX_LINE_BYTES = 256 * 1024
+TOGETHER = 500
+"""Lines that are taken in by one call of the store."""
+MAX_NAMED = 1000
+"""Lines that are named with what is wrong; of others the number."""
+
+
+class Verdict(NamedTuple):
+    """What became of a line, or of a part of it."""
+
+    status: str  # accepted, duplicate, refused
+    reason: str = ""
+    detail: str = ""
+
+
+Take = Callable[[Sequence[Mapping[str, Any]]], Awaitable[Sequence[Sequence[Verdict]]]]
+"""Takes records in; of each the verdicts on its parts, at least one."""
+
+
+@dataclass
+class Report:
+    """What became of all lines."""
+
+    lines: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    named: list[dict[str, Any]] = field(default_factory=list)
+    left_out: int = 0
+
+    def add(self, line: int, verdict: Verdict) -> None:
+        self.counts[verdict.status] += 1
+        if verdict.status != "refused":
+            return
+        self.reasons[verdict.reason] += 1
+        if len(self.named) < MAX_NAMED:
+            self.named.append({"line": line, "reason": verdict.reason, "detail": verdict.detail})
+        else:
+            self.left_out += 1
+
+    def body(self) -> dict[str, Any]:
+        return {
+            "lines": self.lines,
+            "accepted": self.counts["accepted"],
+            "duplicates": self.counts["duplicate"],
+            "refused": self.counts["refused"],
+            "reasons": dict(self.reasons),
+            "problems": self.named,
+            "problems_left_out": self.left_out,
+        }
+
+
+async def take_lines(pieces: AsyncIterator[bytes], take: Take) -> Report:
+    """Takes the lines of a body in; empty ones count as lines and as nothing else.
+
+    Raises:
+        StoreError: the store could not go on; the message says from which line.
+    """
+    report, batch, taken = Report(), [], 0
+    async for line in _lines(pieces):
+        report.lines += 1
+        record = _read(line)
+        if isinstance(record, Verdict):
+            report.add(report.lines, record)
+        elif record is not None:
+            batch.append((report.lines, record))
+        if len(batch) == TOGETHER:
+            await _take(batch, take, report, taken)
+            batch, taken = [], report.lines
+    await _take(batch, take, report, taken)
+    report.named.sort(key=lambda named: int(named["line"]))
+    return report
+
+
+async def _take(batch: Sequence[tuple[int, Mapping[str, Any]]], take: Take, report: Report, taken: int) -> None:
+    if not batch:
+        return
+    try:
+        verdicts = await take([record for _, record in batch])
+    except StoreError as error:
+        message = f"{error.message.rstrip('.')}; lines 1 to {taken} were taken in."
+        raise StoreError(error.code, message, fix="Send what is left, or all of it, later.") from error
+    for (line, _), parts in zip(batch, verdicts, strict=True):
+        for verdict in parts:
+            report.add(line, verdict)
+
+
+async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes | None]:
+    """Lines without their ends; None for one that is too long, which is not kept."""
+    rest, too_long = b"", False
+    async for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield None if too_long or len(line) > MAX_LINE_BYTES else line
+            too_long = False
+        if len(rest) > MAX_LINE_BYTES:
+            rest, too_long = b"", True
+    if rest or too_long:
+        yield None if too_long else rest
+
+
+def _read(line: bytes | None) -> Mapping[str, Any] | Verdict | None:
+    if line is None:
+        return Verdict("refused", "line_too_long", f"a line has at most {MAX_LINE_BYTES} bytes")
+    if not line.strip():
+        return None
+    try:
+        record = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
+    except orjson.JSONDecodeError:
+        return Verdict("refused", "malformed_json", "the line is not JSON in UTF-8")
+    return record if isinstance(record, dict) else Verdict("refused", "malformed_json", "the line is no JSON object")
+
+
+async def write_lines(pages: AsyncIterator[Sequence[Mapping[str, Any]]]) -> AsyncIterator[bytes]:
+    """Records as JSON Lines, a page at a time."""
+    async for page in pages:
+        if page:
+            yield b"".join(orjson.dumps(record) + b"\n" for record in page)

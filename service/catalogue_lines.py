@@ -1,0 +1,34 @@
+"""The whole catalogue as lines of the shop's own format: the release's items, and what was said of items since."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from isrf.bundle import ITEMS_FILE
+from isrf.item_changes import METADATA, ROW_FIELDS, changed_row, values_of
+from service.item_feed import ItemFeed
+
+PAGE = 500
+
+
+async def catalogue_lines(folder: Path, items: ItemFeed) -> AsyncIterator[list[dict[str, Any]]]:
+    """Rows of the data contract's `items.jsonl`, page by page; `folder` is the release's."""
+    known = dict(items.entries)
+    with await asyncio.to_thread((folder / ITEMS_FILE).open, "rb") as file:
+        while lines := await asyncio.to_thread(lambda: list(islice(file, PAGE))):
+            rows = [_row(line) for line in lines]
+            yield [changed_row(row, items.standing(row["item_id"], known.pop(row["item_id"], {}))) for row in rows]
+    added = list(known.items())
+    for start in range(0, len(added), PAGE):
+        yield [changed_row({"item_id": item_id}, values_of(entry)) for item_id, entry in added[start : start + PAGE]]
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """As the shop wrote it: without what the offline job found out."""
+    stored = orjson.loads(line)
+    own = stored.get(METADATA) or {}
+    return {name: stored[name] for name in ROW_FIELDS if name in stored and name != METADATA} | own

@@ -1,0 +1,163 @@
+"""Keeps a replica's items up to date: what the shop said of them since the release, on whichever replica.
+
+The store numbers every change, so a look costs one small question where nothing is new. The replica that took a change
+looks at once; the others within `poll_s`. What the store cannot tell now stays as it was until it can.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from isrf.errors import IsrfError
+from isrf.item_changes import Entry
+from service.bundle_files import Release
+from service.engine import Engine
+from service.item_changes import changed_line, is_learned, standing, text_of
+from service.new_items import ReadItem, added_items
+from service.state.items import ItemsCursor
+from service.state.store import Store
+
+FIRST_LOOK_S = 5.0
+"""How long the start waits for the items."""
+
+_log = structlog.get_logger("service")
+
+
+class ItemFeed:
+    """One per release that is open."""
+
+    def __init__(self, engine: Engine, store: Store, *, poll_s: float, before: "ItemFeed | None" = None) -> None:
+        """`before` is the feed of another release: what it knows holds here too, store or no store."""
+        self._engine, self._store, self._poll_s = engine, store, poll_s
+        self._base: Release = engine.release
+        self._entries: dict[str, Entry] = {}
+        self._inherited: dict[str, Entry] = {} if before is None else dict(before._entries)
+        self._inherited_version = "" if before is None else f"{before._engine.release.catalogue.version} inherited"
+        self._cursor: ItemsCursor | None = None
+        self._read: dict[str, ReadItem] = {}  # in the order of their rows
+        self._looking = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def reads_new_items(self) -> bool:
+        return self._base.new_items is not None
+
+    def is_new(self, item_id: str) -> bool:
+        """Whether the release does not hold an item."""
+        return not self._base.catalogue.knows(item_id)
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """What was said, by item_id."""
+        return self._entries
+
+    def standing(self, item_id: str, entry: Entry) -> dict[str, Any]:
+        """The fields of an entry that count beside the release."""
+        return standing(entry, self._base.catalogue.find(item_id), self._base.learned_until)
+
+    def understands(self, item_id: str) -> bool:
+        """Whether a word of a new item's texts is known to the release."""
+        read = self._read.get(item_id)
+        return read is not None and len(read.near) > 0
+
+    async def start(self) -> None:
+        """Looks once, if that can be done soon, and then every `poll_s` until `close`."""
+        if self._inherited:
+            async with self._looking:
+                await self._take(self._inherited, set(self._inherited), self._inherited_version)
+        first = asyncio.create_task(self.look())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(first), FIRST_LOOK_S)
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        async with self._looking:
+            pass
+
+    async def look(self) -> None:
+        """Brings the items up to date."""
+        async with self._looking:
+            try:
+                await self._look()
+            except IsrfError as error:
+                _log.info("items_unchanged", code=error.code)
+
+    def learned(self) -> dict[str, Entry]:
+        """Entries without which the release says the same."""
+        catalogue, until = self._base.catalogue, self._base.learned_until
+        return {
+            item_id: entry
+            for item_id, entry in self._entries.items()
+            if is_learned(entry, catalogue.find(item_id), until)
+        }
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_s)
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001 - items that grow old must not end the service
+                _log.error("items_failed", exc_info=error)
+
+    async def _look(self) -> None:
+        found = await self._store.items(self._cursor)
+        if found.cursor == self._cursor and not found.entries and self._cursor is not None:
+            return
+        entries = dict(found.entries) if found.whole else {**self._entries, **found.entries}
+        changed = set(found.entries)
+        if found.whole:
+            changed |= set(self._entries)
+        version = "" if found.cursor is None else f"{found.cursor.counting.decode()}.{found.cursor.last}"
+        if changed or version != self._engine.release.catalogue.version:
+            await self._take(entries, changed, version)
+        self._cursor = found.cursor
+
+    async def _take(self, entries: dict[str, Entry], changed: set[str], version: str) -> None:
+        before = self._engine.release
+        release, read = await asyncio.to_thread(self._applied, before, entries, sorted(changed), version)
+        self._entries, self._read = entries, read
+        self._engine.change_release(release)
+
+    def _applied(
+        self, release: Release, entries: Mapping[str, Entry], changed: list[str], version: str
+    ) -> tuple[Release, dict[str, ReadItem]]:
+        """The release with the changed items as they are now. Takes milliseconds an item that is new."""
+        base, until = self._base.catalogue, self._base.learned_until
+        read = dict(self._read)
+        lines = {}
+        for item_id in changed:
+            line = base.find(item_id)
+            entry = entries.get(item_id, {})
+            if line is None:
+                if not self._read_new(item_id, entry, read):
+                    continue
+                # Its row stays, and the histories with it, when nothing is said of it any more.
+                lines[item_id] = changed_line(item_id, entry, None, until)
+                if item_id not in entries:
+                    lines[item_id] = lines[item_id].model_copy(update={"hidden": True})
+            else:
+                lines[item_id] = changed_line(item_id, entry, line, until)
+        catalogue = release.catalogue.with_items(lines, version)
+        recommender = release.recommender
+        if any(read[item_id] is not self._read.get(item_id) for item_id in read):
+            recommender = self._base.recommender.with_items(added_items(read))
+        return replace(release, catalogue=catalogue, recommender=recommender), read
+
+    def _read_new(self, item_id: str, entry: Entry, read: dict[str, ReadItem]) -> bool:
+        """Whether an item that the release does not hold has, or now gets, a row."""
+        if item_id in read and not entry:
+            return True
+        if self._base.new_items is None or not entry:
+            return False
+        text = text_of(entry)
+        if item_id not in read or read[item_id].text != text:
+            read[item_id] = self._base.new_items.read(text)
+        return True

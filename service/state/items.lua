@@ -1,0 +1,34 @@
+-- Takes changes of items into state: each item's entry as it was read is replaced by the one that was made of it.
+--
+-- KEYS: entries, their order, the counting, item_ids that no release had.
+-- ARGV: how many of the latter there may be, a random nonce, then per item 4 values:
+--       item_id, the entry that was read ("" for none), the new entry, "1" if no release has the item.
+-- Returns one number per item: 1 taken, 0 somebody was faster (read again), -1 too many items.
+--
+-- Everything that can fail is read first.
+
+local limit = tonumber(ARGV[1])
+redis.call('HLEN', KEYS[1])
+redis.call('ZCARD', KEYS[2])
+redis.call('HLEN', KEYS[3])
+local num_added = redis.call('SCARD', KEYS[4])
+local answers = {}
+for i = 3, #ARGV, 4 do
+  local item, expected, entry, added = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local another = added == '1' and redis.call('SISMEMBER', KEYS[4], item) == 0
+  if (redis.call('HGET', KEYS[1], item) or '') ~= expected then
+    answers[#answers + 1] = 0
+  elseif another and num_added >= limit then
+    answers[#answers + 1] = -1
+  else
+    redis.call('HSETNX', KEYS[3], 'id', ARGV[2])
+    redis.call('ZADD', KEYS[2], redis.call('HINCRBY', KEYS[3], 'n', 1), item)
+    redis.call('HSET', KEYS[1], item, entry)
+    if another then
+      redis.call('SADD', KEYS[4], item)
+      num_added = num_added + 1
+    end
+    answers[#answers + 1] = 1
+  end
+end
+return answers

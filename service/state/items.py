@@ -1,0 +1,137 @@
+"""Changes of items in Redis: one hash of entries, numbered as they come, so that every replica reads what is new.
+
+Fields are merged here and written by compare-and-set; whoever was slower reads again. It knows no release: what an
+entry means beside one is `service.item_changes`.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any, Literal, NamedTuple
+
+from isrf.item_changes import ADDED_KEY, COUNT_KEY, ENTRIES_KEY, ORDER_KEY, Entry, decode_entry, encode_entry, merged
+
+SCRIPT = files("service.state").joinpath("items.lua").read_text(encoding="utf-8")
+COLLECT_SCRIPT = files("service.state").joinpath("collect_items.lua").read_text(encoding="utf-8")
+PAGE = 500
+TRIES = 20
+
+ItemOutcome = Literal["accepted", "too_many", "unavailable"]
+
+
+class ItemChange(NamedTuple):
+    """What the shop says of one item now; fields that are left out stay as they are."""
+
+    item_id: str
+    fields: Mapping[str, Any]
+    at: float  # seconds
+    added: bool  # no release that is served has it
+
+
+class Prepared(NamedTuple):
+    """An entry as it was read and as it shall be."""
+
+    item_id: str
+    expected: bytes  # b"" for none
+    entry: bytes
+    added: bool
+
+
+class ItemsCursor(NamedTuple):
+    counting: bytes  # another one: the store was emptied, everything known of it is void
+    last: int
+
+
+class ItemsLook(NamedTuple):
+    """What changed since a cursor; `whole` where that is everything there is."""
+
+    cursor: ItemsCursor | None  # None: nothing was ever said
+    entries: dict[str, Entry]
+    whole: bool
+
+
+class ItemStates:
+    """Behind one client, which may be slow: nobody's recommendation waits for it."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def prepare(self, changes: Sequence[ItemChange]) -> list[Prepared]:
+        """Merges distinct items' changes with what is there."""
+        if not changes:
+            return []
+        found = await self._client.hmget(ENTRIES_KEY, [change.item_id for change in changes])
+        return [
+            Prepared(
+                change.item_id,
+                known or b"",
+                encode_entry(merged(decode_entry(known) if known else None, change.fields, change.at)),
+                change.added,
+            )
+            for change, known in zip(changes, found, strict=True)
+        ]
+
+    async def write(self, prepared: Sequence[Prepared], *, limit: int) -> list[int]:
+        """Per item 1 taken, 0 changed meanwhile, −1 too many."""
+        if not prepared:
+            return []
+        arguments: list[Any] = [limit, secrets.token_hex(8)]
+        for one in prepared:
+            arguments += [one.item_id, one.expected, one.entry, "1" if one.added else ""]
+        answers: list[int] = await self._client.eval(
+            SCRIPT, 4, ENTRIES_KEY, ORDER_KEY, COUNT_KEY, ADDED_KEY, *arguments
+        )
+        return answers
+
+    async def change(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
+        """Takes changes in, in their order; several of one item are one after the other."""
+        outcomes: list[ItemOutcome] = ["unavailable"] * len(changes)
+        waiting, tries = list(range(len(changes))), TRIES
+        while waiting and tries:
+            turn = first_of_each([changes[place].item_id for place in waiting])
+            places = [waiting[at] for at in turn[:PAGE]]
+            answers = await self.write(await self.prepare([changes[place] for place in places]), limit=limit)
+            for place, answer in zip(places, answers, strict=True):
+                if answer:
+                    outcomes[place] = "accepted" if answer == 1 else "too_many"
+                    waiting.remove(place)
+            tries = TRIES if any(answers) else tries - 1
+        return outcomes
+
+    async def look(self, after: ItemsCursor | None) -> ItemsLook:
+        """Every entry that changed after the cursor, or all of them."""
+        counting, last = await self._client.hmget(COUNT_KEY, ["id", "n"])
+        if counting is None:
+            return ItemsLook(None, {}, whole=True)
+        whole = after is None or after.counting != counting
+        start = 0 if after is None or whole else after.last
+        entries: dict[str, Entry] = {}
+        if start >= int(last or 0):
+            return ItemsLook(ItemsCursor(counting, start), entries, whole)
+        while True:
+            page = await self._client.zrangebyscore(ORDER_KEY, f"({start}", "+inf", start=0, num=PAGE, withscores=True)
+            ids = [member for member, _ in page]
+            found = await self._client.hmget(ENTRIES_KEY, ids) if ids else []
+            for item_id, entry in zip(ids, found, strict=True):
+                if entry is not None:  # collected meanwhile
+                    entries[item_id.decode()] = decode_entry(entry)
+            if page:
+                start = int(page[-1][1])
+            if len(page) < PAGE:
+                return ItemsLook(ItemsCursor(counting, start), entries, whole)
+
+    async def collect(self, doomed: Mapping[str, Entry]) -> int:
+        """Takes out entries that have not changed since they were read."""
+        names, count = list(doomed), 0
+        for start in range(0, len(names), PAGE):
+            arguments = [part for name in names[start : start + PAGE] for part in (name, encode_entry(doomed[name]))]
+            count += int(await self._client.eval(COLLECT_SCRIPT, 3, ENTRIES_KEY, ORDER_KEY, ADDED_KEY, *arguments))
+        return count
+
+
+def first_of_each(names: Sequence[str]) -> list[int]:
+    """The first place of every name."""
+    places: dict[str, int] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name, place)
+    return list(places.values())

@@ -1,0 +1,190 @@
+"""Many lines in and out: every line judged, none dropped in silence, and what goes out comes in again."""
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from isrf.errors import StoreError
+from service.bulk import MAX_LINE_BYTES, MAX_NAMED, TOGETHER, Verdict, take_lines
+from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess
+
+
+async def pieces(body: bytes, size: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), size):
+        yield body[start : start + size]
+
+
+class Taker:
+    """Accepts even numbers."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    async def take(self, records: Sequence[Mapping[str, Any]]) -> list[list[Verdict]]:
+        self.sizes.append(len(records))
+        return [
+            [Verdict("accepted") if record["n"] % 2 == 0 else Verdict("refused", "odd", str(record["n"]))]
+            for record in records
+        ]
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+async def test_lines_are_judged_one_by_one_however_they_arrive(size: int) -> None:
+    body = b'\xef\xbb\xbf{"n": 0}\r\n\n{"n": 1}\nnonsense\n[1]\n\xff\n{"n": 2}'
+    report = (await take_lines(pieces(body, size), Taker().take)).body()
+    assert (report["lines"], report["accepted"], report["refused"]) == (7, 2, 4)
+    assert report["reasons"] == {"odd": 1, "malformed_json": 3}
+    assert [one["line"] for one in report["problems"]] == [3, 4, 5, 6]
+
+
+async def test_a_line_without_end_is_not_kept_and_the_next_is_read() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"n": 0}\n{"n": "'
+        for _ in range(50):
+            yield b"x" * MAX_LINE_BYTES
+        yield b'"}\n{"n": 2}\n' + b"y" * (MAX_LINE_BYTES + 1)
+
+    report = (await take_lines(body(), Taker().take)).body()
+    assert (report["lines"], report["accepted"]) == (4, 2)
+    assert [(one["line"], one["reason"]) for one in report["problems"]] == [(2, "line_too_long"), (4, "line_too_long")]
+
+
+async def test_many_lines_go_in_parts_and_every_bad_one_is_counted() -> None:
+    taker = Taker()
+    body = b"".join(b'{"n": 1}\n' for _ in range(3 * TOGETHER + 1))
+    report = (await take_lines(pieces(body, 1000), taker.take)).body()
+    assert taker.sizes == [TOGETHER] * 3 + [1]
+    assert report["refused"] == 3 * TOGETHER + 1
+    assert len(report["problems"]) == MAX_NAMED
+    assert report["problems_left_out"] == 3 * TOGETHER + 1 - MAX_NAMED
+
+
+async def test_a_store_that_gives_up_is_told_from_which_line() -> None:
+    calls = 0
+
+    async def take(records: Sequence[Mapping[str, Any]]) -> list[list[Verdict]]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise StoreError("store.unavailable", "no.")
+        return [[Verdict("accepted")] for _ in records]
+
+    body = b'{"n": 0}\n' * (TOGETHER + 5)
+    with pytest.raises(StoreError, match=f"lines 1 to {TOGETHER} were taken in"):
+        await take_lines(pieces(body, 4096), take)
+
+
+class Bulk(ServiceProcess):
+    def send(self, kind: str, *records: Any) -> dict[str, Any]:
+        lines = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in records]
+        answer = httpx.post(f"{self.url}/import/{kind}", content=b"\n".join(lines), timeout=PATIENCE_S)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def fetch(self, kind: str) -> list[dict[str, Any]]:
+        answer = httpx.get(f"{self.url}/export/{kind}", timeout=PATIENCE_S)
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        return [json.loads(line) for line in answer.text.splitlines()]
+
+
+@pytest.fixture
+def service(demo_release: Path, tmp_path: Path) -> Iterator[Bulk]:
+    process = Bulk(demo_release, tmp_path / "one")
+    process.start()
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def other(demo_release: Path, tmp_path: Path, redis_server: RedisServer) -> Iterator[Bulk]:
+    with redis_server.client() as client:
+        client.flushall()
+    process = Bulk(demo_release, tmp_path / "other", REDIS_URL=redis_server.url)
+    process.start()
+    yield process
+    process.kill()
+
+
+def item_ids(release: Path) -> list[str]:
+    return [json.loads(line)["item_id"] for line in (release / "current" / "items.jsonl").read_text().splitlines()]
+
+
+def test_bad_lines_are_named_and_the_others_taken(service: Bulk, demo_release: Path) -> None:
+    known = item_ids(demo_release)[0]
+    report = service.send(
+        "items",
+        {"item_id": "new", "title": "Headphones", "colour": "red", "available": None},
+        {"item_id": known, "price": "cheap"},
+        b"{",
+        {"title": "nobody's"},
+        {"item_id": 7, "title": "Seven"},
+        {"item_id": "a\nb", "title": "x"},
+        {"item_id": known, "price": 3.5, "hidden": True},
+    )
+    assert (report["accepted"], report["refused"]) == (3, 4)
+    assert [(one["line"], one["reason"]) for one in report["problems"]] == [
+        (2, "invalid_item"), (3, "malformed_json"), (4, "invalid_item_id"), (6, "invalid_item_id"),
+    ]  # fmt: skip
+    assert httpx.get(f"{service.url}/items/{known}").status_code == 404
+    events = [{"user_id": "ann", "item_id": one, "timestamp": 5.0} for one in ("new", "7", known, "unknown")]
+    report = service.send("events", *events, events[0], {"user_id": "ann"})
+    assert (report["accepted"], report["duplicates"], report["refused"]) == (3, 1, 2)
+    assert report["reasons"] == {"unknown_item": 1, "invalid_event": 1}
+    assert service.send("users", {"user_id": "bob", "history": "none"})["reasons"] == {"invalid_user": 1}
+
+
+def test_a_body_larger_than_any_other_is_taken(service: Bulk, demo_release: Path) -> None:
+    known = item_ids(demo_release)
+    lines = [
+        {"user_id": f"user-{k % 50}", "item_id": known[k % 40], "timestamp": float(k), "event_id": "x" * 200 + str(k)}
+        for k in range(9000)
+    ]
+    report = service.send("events", *lines)
+    assert (report["lines"], report["accepted"]) == (9000, 9000)
+    answer = httpx.post(f"{service.url}/interactions", json={"events": lines}, timeout=PATIENCE_S)
+    assert answer.status_code == 413
+
+
+def test_what_goes_out_comes_in_again(service: Bulk, other: Bulk, demo_release: Path) -> None:
+    first, second, third, *_ = item_ids(demo_release)
+    service.send("items", {"item_id": "new", "title": "Headphones", "colour": "red"}, {"item_id": first, "price": 1.5})
+    service.send("items", {"item_id": second, "hidden": True}, {"item_id": third, "available": False})
+    catalogue = service.fetch("items")
+    by_id = {item["item_id"]: item for item in catalogue}
+    assert len(by_id) == len(catalogue) == len(item_ids(demo_release)) + 1
+    assert by_id["new"] == {"item_id": "new", "title": "Headphones", "colour": "red"}
+    assert (by_id[first]["price"], by_id[second]["hidden"], by_id[third]["available"]) == (1.5, True, False)
+    assert not {"feature", "semantic_id", "metadata"} & {name for item in catalogue for name in item}
+    report = other.send("items", *catalogue)
+    assert (report["accepted"], report["refused"]) == (len(catalogue), 0)
+    assert sorted(other.fetch("items"), key=lambda one: str(one["item_id"])) == sorted(
+        catalogue, key=lambda one: str(one["item_id"])
+    )
+
+    ids = [first, third, "new"]
+    service.send(
+        "events",
+        *({"user_id": f"u{k % 7}/ä", "item_id": ids[k % 3], "timestamp": float(k), "event": "view"} for k in range(40)),
+        {"user_id": "ann", "item_id": first, "timestamp": 50.0},
+        {"user_id": "ann", "item_id": third, "timestamp": 51.0, "event": "dislike"},
+        {"user_id": "u1/ä", "item_id": third, "timestamp": 60.0, "event": "remove"},
+        {"user_id": "gone", "item_id": first, "timestamp": 60.0},
+    )
+    assert httpx.delete(f"{service.url}/users/gone").status_code == 204
+    events, users = service.fetch("events"), service.fetch("users")
+    assert len(events) == 43
+    assert not any(one["user_id"] == "gone" for one in (*events, *users))
+    assert other.send("events", *events)["accepted"] == 43
+    assert other.send("events", *events)["duplicates"] == 43
+    assert sorted(other.fetch("users"), key=str) == sorted(users, key=str)
+    assert sorted(other.fetch("events"), key=str) == sorted(events, key=str)
+    httpx.delete(f"{other.url}/users/ann")
+    assert len(other.fetch("events")) == 41
+    assert other.send("users", *users)["refused"] == 0
+    back = [user for user in other.fetch("users") if user["user_id"] == "ann"]
+    assert back == [user for user in users if user["user_id"] == "ann"], "as events that make the same state"

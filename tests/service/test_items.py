@@ -1,0 +1,288 @@
+"""The catalogue between two releases: new items recommended and clicked at once, others changed, hidden, kept."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from tests.service.releases import named_copy, point, seal
+from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, wait_until
+from tests.service.told import reload
+
+STRANGE = "neu/ä #?%20 日本"
+CATEGORY = "Headphones"
+NEW = {
+    "title": "Wireless Noise Cancelling Headphones",
+    "brand": "Lumen & Oak",
+    "categories": ["Electronics", "Headphones"],
+    "description": "Wireless over-ear headphones with noise cancelling.",
+    "price": 79.0,
+}
+
+
+class Shop:
+    """One replica, as the shop's backend calls it."""
+
+    def __init__(self, service: ServiceProcess) -> None:
+        self.service = service
+
+    def call(self, method: str, path: str, **more: Any) -> httpx.Response:
+        return httpx.request(method, self.service.url + path, timeout=PATIENCE_S, **more)
+
+    def put(self, item_id: str, **fields: Any) -> httpx.Response:
+        return self.call("PUT", f"/items/{quote(item_id, safe='')}", json=fields)
+
+    def delete(self, item_id: str) -> int:
+        return self.call("DELETE", f"/items/{quote(item_id, safe='')}").status_code
+
+    def show(self, item_id: str) -> httpx.Response:
+        return self.call("GET", f"/items/{quote(item_id, safe='')}")
+
+    def post(self, user_id: str, item_id: str, event: str = "view") -> str:
+        body = {"events": [{"user_id": user_id, "item_id": item_id, "event": event}]}
+        status: str = self.call("POST", "/interactions", json=body).json()["results"][0]["status"]
+        return status
+
+    def recommended(self, user_id: str, **more: Any) -> dict[str, str]:
+        """item_id → source."""
+        answer = self.call("GET", f"/recommend/{user_id}", params={"n": 200} | more)
+        assert answer.status_code == 200, answer.text
+        return {item["item_id"]: item["source"] for item in answer.json()["items"]}
+
+
+def items_of(release: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (release / "items.jsonl").read_text().splitlines()]
+
+
+def some_items(release: Path, category: str, count: int) -> list[str]:
+    return [item["item_id"] for item in items_of(release) if category in item.get("categories", ())][:count]
+
+
+@pytest.fixture
+def releases(demo_release: Path, tmp_path: Path) -> Path:
+    named_copy(demo_release / "current", tmp_path / "releases", "r-a")
+    point(tmp_path / "releases", "r-a")
+    return tmp_path / "releases"
+
+
+@pytest.fixture
+def shop(releases: Path, tmp_path: Path) -> Iterator[Shop]:
+    """With the embedded store; looks at releases when told to."""
+    process = ServiceProcess(releases, tmp_path / "service", ISRF_WATCH_RELEASES_S="0")
+    yield Shop(process.start())
+    process.kill()
+
+
+def interested(shop: Shop, releases: Path) -> None:
+    """ann looked at three headphones."""
+    for item_id in some_items(releases / "current", CATEGORY, 3):
+        assert shop.post("ann", item_id) == "accepted"
+
+
+def test_a_new_item_is_recommended_clicked_and_kept(shop: Shop, releases: Path) -> None:
+    interested(shop, releases)
+    before = shop.recommended("ann", category=CATEGORY)
+    assert shop.post("ann", STRANGE) == "refused"
+    assert shop.show(STRANGE).status_code == 404
+    put = shop.put(STRANGE, **NEW)
+    assert (put.status_code, put.json()["status"], put.json()["warnings"]) == (200, "added", [])
+    assert shop.show(STRANGE).json()["item"] == {
+        "item_id": STRANGE, "available": True, "in_release": False,
+        **{name: NEW[name] for name in ("title", "brand", "categories", "price")},
+    }  # fmt: skip
+    after = shop.recommended("ann", category=CATEGORY)
+    assert set(after) - set(before) == {STRANGE}
+    assert after[STRANGE] in {"dense", "content"}
+    assert STRANGE in list(shop.recommended("ann"))[:100], "of 613: for what it is, not for what is left"
+    elsewhere = shop.recommended("ann", category="Bakeware")
+    assert elsewhere
+    assert STRANGE not in elsewhere
+    assert shop.post("ann", STRANGE) == "accepted"
+    assert shop.post("bob", STRANGE) == "accepted"
+    shop.service.kill()
+    shop.service.start()
+    assert STRANGE in shop.recommended("ann", category=CATEGORY)
+    bob = shop.call("GET", "/users/bob").json()
+    assert bob["history"] == [STRANGE]
+    assert {one["words"] for one in bob["interests"]["explicit"]} >= {CATEGORY}
+    assert bob["interests"]["similar_users"] > 0, "it is read as what it is most like"
+    answer = shop.call("GET", "/recommend/bob", params={"n": 5}).json()
+    assert answer["meta"]["source"] == "sequence"
+    session = shop.call("POST", "/recommend", json={"history": [STRANGE], "n": 5}).json()
+    assert [item["item_id"] for item in session["items"]] == [item["item_id"] for item in answer["items"]] or session
+    assert session["meta"]["source"] == "session"
+    assert session["warnings"] == []
+    assert shop.post("bob", STRANGE, "purchase") == "accepted"
+    assert STRANGE not in shop.recommended("bob")
+
+
+def test_a_new_item_is_read_anew_when_its_texts_change(shop: Shop, releases: Path) -> None:
+    interested(shop, releases)
+    shop.put("new", **NEW)
+    assert "new" in shop.recommended("ann", category=CATEGORY)
+    pan = next(item for item in items_of(releases / "current") if "Bakeware" in str(item.get("categories")))
+    shop.put("new", **{name: pan.get(name) for name in NEW if name in pan})
+    assert "new" not in shop.recommended("ann", category=CATEGORY)
+    like = shop.call("POST", "/recommend", json={"history": ["new"], "n": 10}).json()["items"]
+    twin = shop.call("POST", "/recommend", json={"history": [pan["item_id"]], "n": 10}).json()["items"]
+    assert len({one["item_id"] for one in like} & {one["item_id"] for one in twin}) > 2
+
+
+def test_an_item_of_the_release_is_changed_hidden_and_brought_back(shop: Shop, releases: Path) -> None:
+    first, second, third, *_ = some_items(releases / "current", CATEGORY, 5)
+    everything = shop.recommended("nobody")
+    assert first in shop.recommended("nobody", category=CATEGORY)
+    put = shop.put(first, categories=["Odd things"], price=1.5, metadata={"colour": "red"})
+    assert put.json()["status"] == "changed"
+    assert put.json()["item"]["title"] == shop.show(first).json()["item"]["title"] is not None
+    assert first not in shop.recommended("nobody", category=CATEGORY)
+    assert list(shop.recommended("nobody", category="Odd things")) == [first]
+    assert shop.show(first).json()["item"]["price"] == 1.5
+
+    assert shop.post("ann", second) == "accepted"
+    shop.put(second, available=False)
+    assert second not in shop.recommended("nobody", category=CATEGORY)
+    assert shop.show(second).json()["item"]["available"] is False
+    assert shop.call("GET", "/users/ann").json()["history"] == [second]
+    assert shop.call("GET", "/recommend/ann").json()["meta"]["source"] == "sequence", "it still says who ann is"
+    assert shop.post("ann", second, "purchase") == "accepted"
+    shop.put(second, available=True)
+    assert second in shop.recommended("nobody", category=CATEGORY)
+
+    assert [shop.delete(third), shop.delete(third), shop.delete("no such item")] == [204, 404, 404]
+    assert shop.show(third).status_code == 404
+    assert third not in shop.recommended("nobody", category=CATEGORY)
+    assert shop.post("bob", third) == "accepted", "a page that was loaded before may still show it"
+    shop.put(third)
+    assert third in shop.recommended("nobody", category=CATEGORY)
+    assert set(everything) - {first} <= set(shop.recommended("nobody"))
+
+
+def test_bad_items_are_refused_with_what_is_wrong(shop: Shop) -> None:
+    for wrong in (
+        {"title": 5}, {"price": -1}, {"price": "3"}, {"categories": "Audio"}, {"categories": [None]},
+        {"available": None},
+        {"available": "no"}, {"colour": "red"}, {"title": "x" * 3000}, {"metadata": {"a": "x" * 20_000}},
+        {"categories": ["x"] * 65}, {"metadata": {"a": 2**70}},
+    ):  # fmt: skip
+        answer = shop.put("new", **wrong)
+        assert (answer.status_code, answer.json()["code"]) == (422, "request.invalid"), wrong
+    for text in ('{"title": "\\ud800"}', '{"price": NaN}', '{"metadata": {"\\ud800": 1}}', '{"price": 1e999}'):
+        headers = {"Content-Type": "application/json"}
+        assert shop.call("PUT", "/items/new", content=text, headers=headers).status_code == 422, text
+    assert shop.call("PUT", "/items/%ff", json={}).json()["code"] == "request.invalid_item_id"
+    assert shop.call("PUT", "/items/%01", json={}).json()["code"] == "request.invalid_item_id"
+    assert shop.put("x" * 513).json()["code"] == "request.invalid_item_id"
+    assert shop.show("new").status_code == 404
+    silent = shop.put("new", title="Zzyzx qwrtp")
+    assert [one["code"] for one in silent.json()["warnings"]] == ["no_known_words"]
+
+
+def test_so_many_items_may_be_added(releases: Path, tmp_path: Path) -> None:
+    process = ServiceProcess(releases, tmp_path / "service", ISRF_MAX_ADDED_ITEMS="2")
+    shop = Shop(process.start())
+    try:
+        assert [shop.put(f"new{k}", **NEW).status_code for k in range(3)] == [200, 200, 409]
+        assert shop.put("new9", **NEW).json()["code"] == "item.too_many"
+        assert shop.put("new1", price=3.0).status_code == 200
+        assert shop.put(some_items(releases / "current", CATEGORY, 1)[0], price=3.0).status_code == 200
+    finally:
+        process.kill()
+
+
+def test_a_release_without_a_reader_changes_items_and_takes_no_new_ones(shop: Shop, releases: Path) -> None:
+    folder = named_copy(releases / "r-a", releases, "r-old")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["item_reader"] = None
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    shop.put("new", **NEW)
+    point(releases, "r-old")
+    assert reload(shop.service).status_code == 200
+    answer = shop.put("another", **NEW)
+    assert (answer.status_code, answer.json()["code"]) == (409, "item.unreadable")
+    assert "new" not in shop.recommended("nobody")
+    first = some_items(releases / "current", CATEGORY, 1)[0]
+    assert shop.put(first, available=False).status_code == 200
+    assert first not in shop.recommended("nobody", category=CATEGORY)
+    point(releases, "r-a")
+    assert reload(shop.service).status_code == 200
+    assert "new" in shop.recommended("nobody", category=CATEGORY)
+
+
+def test_the_next_release_takes_over_what_was_said(shop: Shop, releases: Path) -> None:
+    """One that holds the item, and says of another what was said: both are its own from then on."""
+    first, second, third, *_ = some_items(releases / "r-a", CATEGORY, 3)
+    shop.put("new", **NEW)
+    shop.put(first, price=1.5)
+    shop.put(second, available=False)
+    shop.post("ann", "new")
+    assert shop.recommended("ann", category=CATEGORY)
+    folder = named_copy(releases / "r-a", releases, "r-b")
+    lines = items_of(folder)
+    for line in lines:
+        if line["item_id"] == third:  # what was the third's row is the new item's
+            line |= {"item_id": "new", **{name: NEW[name] for name in ("title", "brand", "categories", "price")}}
+        if line["item_id"] == first:
+            line["price"] = 1.5
+    (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    forget_item(folder, third)
+    seal(folder)
+    point(releases, "r-b")
+    assert reload(shop.service).status_code == 200
+    assert shop.show("new").json()["item"]["in_release"] is True
+    shown = shop.recommended("nobody", category=CATEGORY)
+    assert "new" in shown
+    assert second not in shown, "of what it is silent about, what was said stands"
+    assert shop.call("GET", "/users/ann").json()["history"] == ["new"]
+    shop.service.kill()  # whoever starts on it collects what it knows
+    shop.service.start()
+    assert (
+        shop.service.log.count('"items": 1') == 1
+        or wait_until(lambda: '"event": "items_collected"' in shop.service.log, what="the collection") is None
+    )
+    assert shop.show(first).json()["item"]["price"] == 1.5
+    assert second not in shop.recommended("nobody", category=CATEGORY)
+
+
+def forget_item(folder: Path, item_id: str) -> None:
+    import polars as pl
+
+    histories = pl.read_parquet(folder / "histories.parquet")
+    kept = []
+    for row in histories.iter_rows(named=True):
+        places = [k for k, item in enumerate(row["item_ids"]) if item != item_id]
+        kept.append(
+            {
+                **row,
+                **{name: [row[name][k] for k in places] for name in ("item_ids", "timestamps", "events")},
+                "disliked_item_ids": [item for item in row["disliked_item_ids"] if item != item_id],
+            }
+        )
+    pl.DataFrame(kept, schema=histories.schema).write_parquet(folder / "histories.parquet")
+
+
+def test_what_one_replica_was_told_the_other_shows(releases: Path, tmp_path: Path, redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.flushall()
+    processes = [ServiceProcess(releases, tmp_path / str(k), REDIS_URL=redis_server.url) for k in range(2)]
+    try:
+        one, other = (Shop(process.start()) for process in processes)
+        interested(one, releases)
+        assert one.put("new", **NEW).status_code == 200
+        assert other.post("ann", "new") == "accepted", "at once: who is asked looks first"
+        for shop in (one, other):
+            wait_until(lambda shop=shop: "new" in shop.recommended("ann", category=CATEGORY), what="the new item")
+            assert shop.call("GET", "/users/ann").json()["history"][-1] == "new"
+        assert one.delete("new") == 204
+        assert "new" not in one.recommended("ann", category=CATEGORY)
+        wait_until(lambda: "new" not in other.recommended("ann", category=CATEGORY), what="its end")
+        first = some_items(releases / "current", CATEGORY, 1)[0]
+        assert other.put(first, available=False).status_code == 200
+        wait_until(lambda: first not in one.recommended("nobody", category=CATEGORY), what="the change")
+    finally:
+        for process in processes:
+            process.kill()
