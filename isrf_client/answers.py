@@ -4,7 +4,7 @@ Fields that a newer service adds are there at run time, only their types are mis
 """
 
 from collections.abc import Sequence
-from typing import Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 
 class ListOptions(TypedDict, total=False):
@@ -95,6 +95,37 @@ class Recommendations(PopularItems):
 
 class SimilarItems(PopularItems):
     item_id: str
+
+
+class ItemBody(TypedDict, total=False):
+    """What the shop says of an item. A field that is left out stays as it is; None takes it away."""
+
+    title: str | None
+    brand: str | None
+    categories: list[str] | None
+    description: str | None
+    price: float | None
+    available: bool
+    metadata: dict[str, Any] | None
+
+
+class ShownItem(TypedDict):
+    item_id: str
+    title: str | None
+    brand: str | None
+    categories: list[str]
+    price: float | None
+    available: bool
+    in_release: bool
+
+
+class ItemAnswer(TypedDict):
+    item: ShownItem
+
+
+class ItemChanged(ItemAnswer):
+    status: Literal["added", "changed"]
+    warnings: list[Warned]
 
 
 class EventAnswer(TypedDict):

@@ -12,6 +12,9 @@ from isrf_client.answers import (
     Event,
     EventAnswer,
     InteractionsAnswer,
+    ItemAnswer,
+    ItemBody,
+    ItemChanged,
     ListOptions,
     PopularItems,
     RankOptions,
@@ -52,8 +55,7 @@ class Calls:
         found: list[Recommendations] = []
         for start in range(0, len(user_ids), MAX_USERS):
             body = {"users": list(user_ids[start : start + MAX_USERS]), **options}
-            call = Call(method="POST", path="/recommend", body=body)
-            answer = yield from attempts(call, Budget(self._writes, self._clock))
+            answer = yield from self._write("POST", "/recommend", body=body)
             found += answer["answers"]
         return found
 
@@ -70,7 +72,16 @@ class Calls:
         return self._read("GET", f"/users/{segment(user_id)}")
 
     def erase(self, user_id: str) -> Steps[None]:
-        return attempts(Call(method="DELETE", path=f"/users/{segment(user_id)}"), Budget(self._writes, self._clock))
+        return self._write("DELETE", f"/users/{segment(user_id)}")
+
+    def item(self, item_id: str) -> Steps[ItemAnswer]:
+        return self._read("GET", f"/items/{segment(item_id)}")
+
+    def put_item(self, item_id: str, body: ItemBody) -> Steps[ItemChanged]:
+        return self._write("PUT", f"/items/{segment(item_id)}", body=body)
+
+    def hide_item(self, item_id: str) -> Steps[None]:
+        return self._write("DELETE", f"/items/{segment(item_id)}")
 
     def interactions(self, events: Sequence[Event]) -> Steps[InteractionsAnswer]:
         """Every event has its id before the first try, so that none counts twice however often it is sent."""
@@ -107,9 +118,11 @@ class Calls:
     def _read(
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Mapping[str, Any] | None = None
     ) -> Steps[Any]:
-        return attempts(
-            Call(method=method, path=path, params=params or {}, body=body), Budget(self._reads, self._clock)
-        )
+        call = Call(method=method, path=path, params=params or {}, body=body)
+        return attempts(call, Budget(self._reads, self._clock))
+
+    def _write(self, method: str, path: str, *, body: Mapping[str, Any] | None = None) -> Steps[Any]:
+        return attempts(Call(method=method, path=path, body=body), Budget(self._writes, self._clock))
 
 
 def _given(event: Event) -> dict[str, Any]:

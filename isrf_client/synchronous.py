@@ -10,6 +10,9 @@ import httpx
 from isrf_client.answers import (
     Event,
     InteractionsAnswer,
+    ItemAnswer,
+    ItemBody,
+    ItemChanged,
     ListOptions,
     PopularItems,
     RankOptions,
@@ -62,6 +65,18 @@ class Client:
     def interactions(self, events: Sequence[Event]) -> InteractionsAnswer:
         """Posts events, however many; returns when each is accepted, a duplicate, or refused with a reason."""
         return self._run(self._calls.interactions(events))
+
+    def item(self, item_id: str) -> ItemAnswer:
+        """An item as it is offered now."""
+        return self._run(self._calls.item(item_id))
+
+    def put_item(self, item_id: str, **body: Unpack[ItemBody]) -> ItemChanged:
+        """Adds an item, or changes one; recommended from the next answer on."""
+        return self._run(self._calls.put_item(item_id, body))
+
+    def hide_item(self, item_id: str) -> None:
+        """Recommends an item no longer; `put_item` brings it back."""
+        return self._run(self._calls.hide_item(item_id))
 
     def erase(self, user_id: str) -> None:
         """Erases everything about a user."""

@@ -93,6 +93,22 @@ def test_any_user_is_known_by_one_event_and_gone_when_erased(call: Both, service
     assert call(service.url, "user", user_id)["known"] is False
 
 
+def test_an_item_comes_changes_and_goes(call: Both, service: ServiceProcess) -> None:
+    item_id = f"a/b ..{uuid.uuid4().hex}"
+    with pytest.raises(ProblemError) as unknown:
+        call(service.url, "item", item_id)
+    assert unknown.value.code == "request.unknown_item"
+    (like,) = item_ids(call(service.url, "popular", n=1))
+    title = call(service.url, "item", like)["item"]["title"]
+    assert call(service.url, "put_item", item_id, title=title, price=5.0)["status"] == "added"
+    assert call(service.url, "put_item", item_id, price=None)["status"] == "changed"
+    shown = call(service.url, "item", item_id)["item"]
+    assert (shown["title"], shown["price"], shown["in_release"]) == (title, None, False)
+    assert call(service.url, "hide_item", item_id) is None
+    with pytest.raises(ProblemError):
+        call(service.url, "item", item_id)
+
+
 def test_many_users_are_asked_about_in_parts(call: Both, service: ServiceProcess, shopper: str) -> None:
     users = [shopper, *(f"nobody-{k}" for k in range(MAX_USERS))]
     found = call(service.url, "recommend_many", users, n=1)

@@ -10,7 +10,7 @@ const RESTS_ON = {
   sequence: "from their own history",
   session: "from this visit",
   group: "from shoppers like them",
-  "category-popular": "popular in the categories they know",
+  "category-popular": "popular items of the category",
   popular: "popular items, for nobody knows them yet",
 };
 
