@@ -19,6 +19,7 @@ SCHEMA_VERSION: Literal[1] = 1
 
 MANIFEST_FILE = "manifest.json"
 SEARCH_GRAPH_FILE = "recommender.onnx"
+INT8_GRAPH_FILE = "recommender.int8.onnx"
 INTEREST_GRAPH_FILE = "lightgcn.onnx"
 ITEMS_FILE = "items.jsonl"
 USERS_FILE = "users.parquet"
@@ -160,6 +161,25 @@ class StoredRanker(_Frozen):
     values: str  # base64 of the numbers as little-endian float32
 
 
+VariantName = Literal["fp32", "int8"]
+SEARCH_GRAPHS: dict[VariantName, str] = {"fp32": SEARCH_GRAPH_FILE, "int8": INT8_GRAPH_FILE}
+"""The search's forms; every release has fp32."""
+
+
+class GoldenTolerance(_Frozen):
+    """How far a form of the search may be from the torch model's goldens."""
+
+    log_prob: Annotated[float, Field(ge=0)]  # of an item that both name
+    missing: Annotated[int, Field(ge=0)]  # items of one list that it may lack
+
+
+class Variant(_Frozen):
+    """A form of the search other than fp32, and what it costs."""
+
+    loss: dict[str, Any]  # NDCG@10 of what is served with it, beside fp32's; empty where nothing was held out
+    tolerance: GoldenTolerance
+
+
 class ItemReaderSpec(_Frozen):
     """How a new item gets its codes."""
 
@@ -189,6 +209,7 @@ class Manifest(_Frozen):
     group_search: GroupSearch
     fusion: FusionWeights
     ranker: RankerSpec | None = None  # over the fused candidates; None: log-linear fusion is the answer
+    variants: dict[VariantName, Variant] = {}  # forms of the search beside fp32
     item_reader: ItemReaderSpec | None = None  # None: no new item can be read until the next release
     graphs: dict[str, GraphSpec]  # file name → signature
     data_fingerprint: str  # sha256 over the ingested events and items

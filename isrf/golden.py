@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from isrf.bundle import SEARCH_GRAPHS, GoldenTolerance, VariantName
 from isrf.errors import BundleError
 from isrf.recommend import RankRequest, Recommender, SearchOutput
 
@@ -62,6 +63,35 @@ def _live(output: SearchOutput, b: int) -> dict[str, list[Any]]:
         "dense_items": output.dense_items[b, :DENSE_KEPT][dense].tolist(),
         "dense_log_probs": output.dense_log_probs[b, :DENSE_KEPT][dense].tolist(),
     }
+
+
+def deviation(recommender: Recommender, goldens: Sequence[Golden]) -> GoldenTolerance:
+    """How far the recommender's answers are from the goldens."""
+    output = answer(recommender, [g.history for g in goldens], [g.own for g in goldens])
+    farthest, missing = 0.0, 0
+    for b, golden in enumerate(goldens):
+        found = _live(output, b)
+        for path in ("beam", "dense"):
+            ours = dict(zip(found[f"{path}_items"], found[f"{path}_log_probs"], strict=True))
+            theirs = zip(getattr(golden, f"{path}_items"), getattr(golden, f"{path}_log_probs"), strict=True)
+            off = [abs(ours[item] - score) if item in ours else None for item, score in theirs]
+            missing = max(missing, off.count(None))
+            farthest = max([farthest, *(one for one in off if one is not None)])
+    return GoldenTolerance(log_prob=farthest, missing=missing)
+
+
+def replay_within(
+    recommender: Recommender, goldens: Sequence[Golden], tolerance: GoldenTolerance, *, variant: VariantName
+) -> None:
+    """Raises `BundleError` (`bundle.golden_mismatch`) where a form of the search is further off than is allowed."""
+    found = deviation(recommender, goldens)
+    if found.log_prob > tolerance.log_prob or found.missing > tolerance.missing:
+        raise BundleError(
+            "bundle.golden_mismatch",
+            f"{SEARCH_GRAPHS[variant]} is {found.log_prob:.4f} and {found.missing} items off its goldens, the manifest "
+            f"allows {tolerance.log_prob:.4f} and {tolerance.missing}.",
+            fix="Serve fp32 (ISRF_VARIANT=fp32): this processor adds up 8-bit products otherwise.",
+        )
 
 
 def replay(recommender: Recommender, goldens: Sequence[Golden]) -> None:

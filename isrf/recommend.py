@@ -233,6 +233,12 @@ class Recommender:
         changed._nearest_users = nearest_users
         return changed
 
+    def searching_with(self, search_graph: Graph) -> "Recommender":
+        """The same recommender with another form of its search graph."""
+        changed = copy.copy(self)
+        changed._search_graph = search_graph
+        return changed
+
     def among(self, nearest_users: NeighbourSearch) -> "Recommender":
         """The same recommender and people, its neighbours found by another search."""
         changed = copy.copy(self)

@@ -120,6 +120,7 @@ class TrainConfig(_Section):
 class SearchConfig(_Section):
     num_beams: Positive = 20
     num_dense: Positive = 256
+    int8: bool = False  # whether a release holds the search with 8-bit matrices as well: `ISRF_VARIANT` serves it
 
 
 class EvidenceConfig(_Section):
@@ -173,6 +174,7 @@ PRESETS: dict[PresetName, dict[str, dict[str, Any]]] = {
             "num_decoder_layers": 2,
         },
         "train": {"epochs": 20, "learning_rate": 5e-4},
+        "search": {"int8": True},
     },
 }
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import platform
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -19,27 +20,31 @@ import isrf
 from isrf import bundle
 from isrf.bundle import (
     ARRAYS,
+    SEARCH_GRAPHS,
     Counts,
     Dimensions,
     FileEntry,
     FusionWeights,
+    GoldenTolerance,
     GroupSearch,
     ItemReaderSpec,
     Manifest,
     Producer,
     RankerSpec,
+    Variant,
+    VariantName,
 )
-from isrf.golden import Golden, make_goldens
-from isrf.recommend import Recommender, RecommenderTables
+from isrf.golden import Golden, deviation, make_goldens
+from isrf.recommend import Graph, Recommender, RecommenderTables
 from offline.context import StageContext
 from offline.decoding import decoding_of
-from offline.evaluate.stage import RANKER_SPEC
+from offline.evaluate.stage import INT8_LOSS, RANKER_SPEC
 from offline.neighbours import load_user_index
 from offline.onnx_graphs import graph_signature, open_graph
 from offline.reason.show import ITEM_TABLE, USER_TABLE
 from offline.torch_graph import torch_search
 
-VERSION = 4
+VERSION = 5
 NUM_GOLDENS = 24
 _PRODUCERS = ("torch", "transformers", "onnx", "onnxruntime", "faiss-cpu", "numpy", "polars", "scikit-learn")
 
@@ -48,6 +53,7 @@ _FROM_STAGE: dict[str, str] = {
     "item_vectors.npy": "compile",
     "node_vectors.npy": "compile",
     bundle.SEARCH_GRAPH_FILE: "compile",
+    bundle.INT8_GRAPH_FILE: "compile",
     bundle.INTEREST_GRAPH_FILE: "compile",
     "semantic_ids.npy": "semantic-ids",
     "popularity.npy": "evaluate",
@@ -81,7 +87,7 @@ def run(ctx: StageContext) -> None:
     _histories(ingest).write_parquet(ctx.out / bundle.HISTORIES_FILE)
     goldens = _goldens(ctx)
     (ctx.out / bundle.GOLDEN_FILE).write_text("".join(g.model_dump_json() + "\n" for g in goldens), encoding="utf-8")
-    manifest = _manifest(ctx)
+    manifest = _manifest(ctx, goldens)
     (ctx.out / bundle.MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
 
 
@@ -145,25 +151,38 @@ def _histories(ingest: Path) -> pl.DataFrame:
 
 def _goldens(ctx: StageContext) -> list[Golden]:
     """Requests spread over the users by length of history, answered by the torch model itself."""
-    config = ctx.config
-    arrays = {name: np.load(ctx.out / name) for name in ARRAYS}
-    tables = RecommenderTables.from_arrays(arrays, codebook_size=config.semantic_ids.codebook_size)
-    search = _group_search(ctx)
-    recommender = Recommender(
-        tables,
-        decoding=decoding_of(config),
-        group_search=search,
-        fusion=_fusion(ctx),
-        interest_graph=open_graph(ctx.out / bundle.INTEREST_GRAPH_FILE),
-        search_graph=torch_search(ctx.inputs, config),
-        nearest_users=load_user_index(ctx.out, search).exact,
-    )
-    lists = tables.user_items
+    recommender = _recommender(ctx, torch_search(ctx.inputs, ctx.config))
+    lists = recommender.tables.user_items
     with_items = np.flatnonzero(np.diff(lists.indptr) > 0)
     by_length = with_items[np.argsort(np.diff(lists.indptr)[with_items], kind="stable")]
     users = by_length[np.linspace(0, len(by_length) - 1, min(NUM_GOLDENS, len(by_length))).astype(np.int64)]
     histories = [lists.indices[lists.row(user)].tolist() for user in users]
     return make_goldens(recommender, histories, users.tolist())
+
+
+def _recommender(ctx: StageContext, search_graph: Graph) -> Recommender:
+    config, search = ctx.config, _group_search(ctx)
+    arrays = {name: np.load(ctx.out / name) for name in ARRAYS}
+    return Recommender(
+        RecommenderTables.from_arrays(arrays, codebook_size=config.semantic_ids.codebook_size),
+        decoding=decoding_of(config),
+        group_search=search,
+        fusion=_fusion(ctx),
+        interest_graph=open_graph(ctx.out / bundle.INTEREST_GRAPH_FILE),
+        search_graph=search_graph,
+        nearest_users=load_user_index(ctx.out, search).exact,
+    )
+
+
+def _variants(ctx: StageContext, goldens: Sequence[Golden]) -> dict[VariantName, Variant]:
+    """Forms of the search beside fp32: what evaluation says they lose, and how far off the goldens they may be."""
+    graph, loss = ctx.out / bundle.INT8_GRAPH_FILE, ctx.inputs["evaluate"] / INT8_LOSS
+    if not graph.exists():
+        return {}
+    found = deviation(_recommender(ctx, open_graph(graph)), goldens)
+    # Other processors round activations otherwise, by as much as quantising itself does.
+    tolerance = GoldenTolerance(log_prob=2 * found.log_prob, missing=2 * found.missing + 1)
+    return {"int8": Variant(loss=json.loads(loss.read_text()) if loss.exists() else {}, tolerance=tolerance)}
 
 
 def _group_search(ctx: StageContext) -> GroupSearch:
@@ -179,13 +198,15 @@ def _ranker(ctx: StageContext) -> RankerSpec | None:
     return RankerSpec.model_validate_json(path.read_bytes()) if path.exists() else None
 
 
-def _manifest(ctx: StageContext) -> Manifest:
+def _manifest(ctx: StageContext, goldens: Sequence[Golden]) -> Manifest:
     report: dict[str, Any] = json.loads((ctx.inputs["ingest"] / "report.json").read_text())
     files = _hash_files(ctx.out)
     shapes = {name: np.load(ctx.out / name, mmap_mode="r").shape for name in ARRAYS}
     interactions = len(pl.read_parquet(ctx.inputs["ingest"] / "train.parquet", columns=["user_index"]))
     interactions += len(pl.read_parquet(ctx.inputs["ingest"] / "heldout.parquet", columns=["user_index"]))
-    graphs = {name: graph_signature(ctx.out / name) for name in (bundle.SEARCH_GRAPH_FILE, bundle.INTEREST_GRAPH_FILE)}
+    variants = _variants(ctx, goldens)
+    names = [bundle.SEARCH_GRAPH_FILE, bundle.INTEREST_GRAPH_FILE, *(SEARCH_GRAPHS[name] for name in variants)]
+    graphs = {name: graph_signature(ctx.out / name) for name in names}
     explicit = graphs[bundle.SEARCH_GRAPH_FILE].inputs["explicit"].shape[1]
     config = ctx.config
     return Manifest(
@@ -217,6 +238,7 @@ def _manifest(ctx: StageContext) -> Manifest:
         group_search=_group_search(ctx),
         fusion=_fusion(ctx),
         ranker=_ranker(ctx),
+        variants=variants,
         item_reader=_item_reader(ctx),
         graphs=graphs,
         data_fingerprint=report["fingerprint"],

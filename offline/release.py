@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from isrf import bundle
 from isrf.bundle import Manifest, arrays_of, check_arrays
 from isrf.errors import BundleError
-from isrf.golden import Golden, replay
+from isrf.golden import Golden, replay, replay_within
 from isrf.ranker import Ranker, ranker_of
 from isrf.recommend import Recommender, RecommenderTables
 from offline.neighbours import load_user_index
@@ -49,7 +49,11 @@ def open_release(folder: Path) -> Release:
         ranker=ranker,
     )
     lines = (folder / bundle.GOLDEN_FILE).read_text(encoding="utf-8").splitlines()
-    replay(recommender.among(index.exact), [Golden.model_validate_json(line) for line in lines])
+    goldens, everywhere = [Golden.model_validate_json(line) for line in lines], recommender.among(index.exact)
+    replay(everywhere, goldens)
+    for name, variant in manifest.variants.items():
+        graph = open_graph(folder / bundle.SEARCH_GRAPHS[name])
+        replay_within(everywhere.searching_with(graph), goldens, variant.tolerance, variant=name)
     return Release(manifest, recommender, _item_ids(folder, manifest), ranker)
 
 

@@ -121,6 +121,7 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
         crowd_epoch_s=settings.crowd_epoch_s,
         items_poll_s=settings.items_poll_s,
         max_added_items=settings.max_added_items,
+        variant=settings.variant,
     )
     releases = Releases(settings.releases_dir, parts, experiment=settings.experiment, watch_s=settings.watch_releases_s)
     stack.push_async_callback(releases.close)

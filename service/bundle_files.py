@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from isrf import bundle, text
-from isrf.bundle import Manifest, arrays_of, check_arrays
+from isrf.bundle import Manifest, VariantName, arrays_of, check_arrays
 from isrf.errors import BundleError, DataError
 from isrf.evidence import lists_from_arrays
-from isrf.golden import Golden, replay
+from isrf.golden import Golden, replay, replay_within
 from isrf.item_reader import ItemReader
 from isrf.ranker import ranker_of
 from isrf.recommend import Recommender, RecommenderTables
@@ -74,10 +74,16 @@ def find_release(releases: Path) -> Path:
     )
 
 
-def open_release(releases: Path) -> Release:
-    """Opens what `releases` serves. Takes seconds: run it in a thread."""
+def open_release(releases: Path, variant: VariantName = "fp32") -> Release:
+    """Opens what `releases` serves, with one form of its search. Takes seconds: run it in a thread."""
     folder = find_release(releases)
     manifest = read_manifest(folder)
+    if variant != "fp32" and variant not in manifest.variants:
+        raise BundleError(
+            "bundle.no_variant",
+            f"{folder} holds no {variant} search.",
+            fix="Serve fp32 (ISRF_VARIANT=fp32), or publish the release with --set search.int8=true.",
+        )
     verify_files(folder, manifest)
     arrays = {name: _load(folder, name) for name in arrays_of(manifest)}
     check_arrays(manifest, arrays)
@@ -87,7 +93,7 @@ def open_release(releases: Path) -> Release:
     user_index = UserIndex(arrays["user_features.npy"], cells)
     release = Release(
         manifest=manifest,
-        recommender=_recommender(folder, manifest, arrays, user_index),
+        recommender=_recommender(folder, manifest, arrays, user_index, bundle.SEARCH_GRAPHS[variant]),
         catalogue=catalogue,
         users=read_users(folder, manifest, catalogue),
         user_index=user_index,
@@ -97,7 +103,11 @@ def open_release(releases: Path) -> Release:
         learned_until=_learned_until(manifest),
     )
     # Among all users, as the goldens were made: which cells are looked into may hang on a rounding error.
-    replay(release.recommender.among(user_index.exact), _read_goldens(folder, manifest))
+    goldens, everywhere = _read_goldens(folder, manifest), release.recommender.among(user_index.exact)
+    if variant == "fp32":
+        replay(everywhere, goldens)
+    else:
+        replay_within(everywhere, goldens, manifest.variants[variant].tolerance, variant=variant)
     return release
 
 
@@ -125,7 +135,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
     """Holds size and SHA-256 of every file against the manifest, and the manifest against what serving needs."""
-    for name in (*_REQUIRED, *arrays_of(manifest)):
+    variants = (bundle.SEARCH_GRAPHS[name] for name in manifest.variants)
+    for name in (*_REQUIRED, *variants, *arrays_of(manifest)):
         if name not in manifest.files:
             raise BundleError("bundle.missing_file", f"the manifest does not list {name}.", fix=_PUBLISH)
     for name, entry in manifest.files.items():
@@ -160,10 +171,10 @@ def _load(folder: Path, name: str) -> NDArray[Any]:
 
 
 def _recommender(
-    folder: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]], user_index: UserIndex
+    folder: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]], user_index: UserIndex, search_graph: str
 ) -> Recommender:
     graphs = {}
-    for name in (bundle.SEARCH_GRAPH_FILE, bundle.INTEREST_GRAPH_FILE):
+    for name in (search_graph, bundle.INTEREST_GRAPH_FILE):
         if name not in manifest.graphs:
             raise BundleError("bundle.graph_mismatch", f"the manifest has no signature of {name}.", fix=_PUBLISH)
         graphs[name] = open_graph(folder / name, manifest.graphs[name])
@@ -177,7 +188,7 @@ def _recommender(
         group_search=manifest.group_search,
         fusion=manifest.fusion,
         interest_graph=graphs[bundle.INTEREST_GRAPH_FILE],
-        search_graph=graphs[bundle.SEARCH_GRAPH_FILE],
+        search_graph=graphs[search_graph],
         nearest_users=user_index,
         ranker=ranker_of(manifest, arrays),
     )

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from isrf.bundle import MANIFEST_FILE
+from isrf.bundle import MANIFEST_FILE, VariantName
 from isrf.errors import BundleError
 from service.bundle_files import Release, find_release
 from service.collect import collect_later
@@ -58,6 +58,7 @@ class Parts:
     crowd_epoch_s: float
     items_poll_s: float
     max_added_items: int
+    variant: VariantName = "fp32"
 
 
 class Serving:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from isrf.bundle import VariantName
 from isrf.errors import ConfigError
 from service.doors.keys import checked_rate
 from service.experiment import Experiment, read_experiment
@@ -69,6 +70,8 @@ class Settings(BaseSettings):
     exclude_events: Annotated[frozenset[str], NoDecode] = frozenset()
     """Event types that exclude an item from recommendations, beside `purchase` and events without a type."""
 
+    variant: VariantName = "fp32"
+    """Which form of the search is served; a release holds `int8` where it was made with `search.int8`."""
     inference_threads: Annotated[int, Field(ge=0, le=256)] = 0
     """Model calls at once; 0 takes the CPUs that this process may really use, shared among the workers."""
     max_batch: Annotated[int, Field(ge=0, le=LARGEST_BATCH)] = 0

@@ -40,7 +40,9 @@ def demo_release(tmp_path_factory: pytest.TempPathFactory, demo_shop: Path) -> P
     """A releases folder with one release of the demo shop and `current` pointing to it; shared: do not change it."""
 
     def make(folder: Path) -> None:
-        config = build_config("demo", None, ("train.epochs=2", "graph.epochs=4", "evaluate.bootstrap_samples=50"))
+        config = build_config(
+            "demo", None, ("train.epochs=2", "graph.epochs=4", "evaluate.bootstrap_samples=50", "search.int8=true")
+        )
         publish(run_stages("export", demo_shop, folder, config)["export"], folder)
 
     return _shared(tmp_path_factory, "demo-release", make)

@@ -27,7 +27,7 @@ SAME = 0.999
 BLOCK_USERS = 1024
 _KNOWN_FOLDERS = (bundle.TEXT_ENCODER_DIR, bundle.REASONING_DIR, bundle.ITEM_READER_DIR, "evidence")
 _KNOWN_FILES = {
-    bundle.SEARCH_GRAPH_FILE,
+    *bundle.SEARCH_GRAPHS.values(),
     bundle.INTEREST_GRAPH_FILE,
     bundle.ITEMS_FILE,
     bundle.USERS_FILE,

@@ -1,11 +1,11 @@
 """One split measured under every protocol: full ranking without and with seen items, and direct recommendation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.progress import Progress
 
-from isrf.recommend import Recommender
+from isrf.recommend import Graph, Recommender
 from offline.config import RunConfig
 from offline.evaluate.figures import describe_coverage, describe_lists, describe_slices
 from offline.evaluate.lists import FUSED, LOG_LINEAR, Lists, Scorers, all_views, candidates_of, read_lists
@@ -21,6 +21,10 @@ class Measure:
     scorers: Scorers
     config: RunConfig
     progress: Progress
+
+    def searching_with(self, graph: Graph) -> "Measure":
+        """The same, asking another form of the search graph."""
+        return replace(self, recommender=self.recommender.searching_with(graph))
 
     def lists(self, split: Split, title: str, *, include_seen: bool = False) -> Lists:
         """Every full-ranking list of a split's users."""

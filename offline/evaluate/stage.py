@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from isrf.bundle import RANKER_FILE, GroupSearch
+from isrf.bundle import INT8_GRAPH_FILE, RANKER_FILE, GroupSearch
 from isrf.fusion import DEFAULT_FUSION
 from isrf.ranker import Ranker
 from isrf.recommend import Recommender, RecommenderTables
@@ -17,18 +17,21 @@ from offline.evaluate.lists import FUSED, LOG_LINEAR, Scorer
 from offline.evaluate.measure import Measure
 from offline.evaluate.questions import full_ranking
 from offline.evaluate.split import load_split, sample_rows
+from offline.evaluate.variants import describe_loss
 from offline.evaluate.weights import FUSION_WITHOUT_GENERATIVE, RANKER_WITHOUT_GENERATIVE, choose_scorers, join_lists
 from offline.evidence import build_lists, load_lists, save_lists
 from offline.neighbours import load_user_index
 from offline.onnx_graphs import open_graph
 
 RANKER_SPEC = "ranker.json"
+INT8_LOSS = "int8_loss.json"
 KEPT_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")
 """Kept user by user, (R, LIST_LENGTH) int32 in the order of users, so that two runs can be compared in pairs."""
 
 
 def run(ctx: StageContext) -> None:
-    """Writes `evidence/`, `popularity.npy`, `fusion.json`, `evaluation.json`, `test_*.npy` lists; a ranker that won."""
+    """Writes `evidence/`, `popularity.npy`, `fusion.json`, `evaluation.json`, `test_*.npy` lists; a ranker that won,
+    and what int8 loses where a release is to have it."""
     config, out = ctx.config, ctx.out
     recommender = _recommender(ctx)
     if config.fit == "all":
@@ -98,6 +101,10 @@ def _choose_and_measure(recommender: Recommender, ctx: StageContext) -> tuple[Sc
     }
     for name in KEPT_LISTS:
         np.save(ctx.out / f"test_{name}.npy", lists["test"][name].astype(np.int32))
+    if config.search.int8:
+        int8 = open_graph(ctx.inputs["compile"] / INT8_GRAPH_FILE)
+        loss = describe_loss(measure, int8, test, lists["test"][FUSED], title="test, int8")
+        (ctx.out / INT8_LOSS).write_text(json.dumps(loss, indent=2))
     second = chosen.scorers.without_generative
     evaluation: dict[str, Any] = {
         "protocol": question.protocol,

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from isrf.errors import BundleError
+from isrf.recommend import RankRequest
 from service.bundle_files import find_release, open_release
 from tests.service.releases import change_manifest, seal
 
@@ -40,6 +41,46 @@ def test_a_published_release_opens_and_says_what_it_holds(demo_release: Path) ->
     counts = release.manifest.counts
     assert (len(release.catalogue), len(release.users)) == (counts.num_items, counts.num_users)
     assert open_release(demo_release / "current").manifest == release.manifest
+
+
+def test_the_search_with_8_bit_matrices_is_served_where_it_is_asked_for(demo_release: Path) -> None:
+    exact, coarse = open_release(demo_release), open_release(demo_release, "int8")
+    variant = exact.manifest.variants["int8"]
+    assert variant.loss["users"] > 0
+    assert abs(variant.loss["relative_loss"]["mean"]) < 0.05
+    assert 0 < variant.tolerance.log_prob < 0.5
+    history = [3, 14, 15]
+    interests = exact.recommender.read([history], [-1])
+    request = RankRequest(history=history, n=10, allowed=np.ones(len(exact.catalogue), dtype=np.bool_))
+    outputs = [opened.recommender.search([request], interests) for opened in (exact, coarse)]
+    assert not np.array_equal(outputs[0].query, outputs[1].query)
+    lists = [opened.recommender.rank([request], interests)[0].items for opened in (exact, coarse)]
+    first, second = ({item.item_index for item in items} for items in lists)
+    assert len(first & second) >= 8
+
+
+def test_a_release_without_the_variant_says_how_to_get_it(folder: Path) -> None:
+    change_manifest(folder, lambda manifest: manifest.update(variants={}))
+    with pytest.raises(BundleError) as refused:
+        open_release(folder, "int8")
+    assert refused.value.code == "bundle.no_variant"
+    assert "search.int8=true" in refused.value.fix
+    open_release(folder)
+
+
+def test_a_variant_further_off_its_goldens_than_its_manifest_allows_is_refused(folder: Path) -> None:
+    """As on a processor that adds up 8-bit products otherwise."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["variants"]["int8"]["tolerance"]["log_prob"] /= 1000
+
+    change_manifest(folder, change)
+    with pytest.raises(BundleError) as refused:
+        open_release(folder, "int8")
+    assert refused.value.code == "bundle.golden_mismatch"
+    assert "recommender.int8.onnx" in refused.value.message
+    assert "ISRF_VARIANT=fp32" in refused.value.fix
+    open_release(folder)
 
 
 def test_histories_hold_what_the_users_took(demo_release: Path, demo_shop: Path) -> None:
@@ -136,7 +177,7 @@ def test_a_manifest_that_points_outside_is_refused(folder: Path, name: str) -> N
 
 
 def test_a_file_that_the_manifest_does_not_vouch_for_is_not_opened(folder: Path) -> None:
-    for name in ("golden.jsonl", "recommender.onnx", "popularity.npy"):
+    for name in ("golden.jsonl", "recommender.onnx", "recommender.int8.onnx", "popularity.npy"):
         kept = (folder / "manifest.json").read_text()
         change_manifest(folder, lambda manifest, name=name: manifest["files"].pop(name))  # type: ignore[misc]
         assert name in refusal(folder).message
