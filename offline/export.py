@@ -43,6 +43,7 @@ from offline.neighbours import load_user_index
 from offline.onnx_graphs import graph_signature, open_graph
 from offline.reason.show import ITEM_TABLE, USER_TABLE
 from offline.torch_graph import torch_search
+from offline.train import load_model
 
 VERSION = 5
 NUM_GOLDENS = 24
@@ -151,7 +152,7 @@ def _histories(ingest: Path) -> pl.DataFrame:
 
 def _goldens(ctx: StageContext) -> list[Golden]:
     """Requests spread over the users by length of history, answered by the torch model itself."""
-    recommender = _recommender(ctx, torch_search(ctx.inputs, ctx.config))
+    recommender = _recommender(ctx, torch_search(load_model(ctx.inputs), ctx.config))
     lists = recommender.tables.user_items
     with_items = np.flatnonzero(np.diff(lists.indptr) > 0)
     by_length = with_items[np.argsort(np.diff(lists.indptr)[with_items], kind="stable")]

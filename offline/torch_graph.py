@@ -1,22 +1,19 @@
 """The torch model behind the same callable as the exported graph: the other side of every golden and equality test."""
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from isrf.nn.model import IsrfModel
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
 from isrf.recommend import Graph
 from offline.config import RunConfig
-from offline.train.build import load_model
 
 
-def torch_search(inputs: Mapping[str, Path], config: RunConfig) -> Graph:
-    """The trained model's own search; `inputs` are the stages' output folders by name."""
-    model = load_model(inputs).eval()
+def torch_search(model: IsrfModel, config: RunConfig) -> Graph:
+    """A trained model's own search."""
     return graph_of(ConstrainedSearch(model, num_beams=config.search.num_beams, num_dense=config.search.num_dense))
 
 

@@ -22,6 +22,7 @@ from offline.onnx_graphs import open_graph
 from offline.publish import publish
 from offline.release import open_release, read_manifest
 from offline.torch_graph import torch_search
+from offline.train import load_model
 from tests.shops import TINY, Event, run_stages, write_shop
 
 
@@ -192,7 +193,7 @@ def test_the_graph_returns_the_torch_models_items_on_1000_real_histories_alone_a
     users, histories = zip(*prefixes[:1000], strict=True)
     assert len(histories) == 1000
     interests = opened.recommender.read(histories, users)
-    in_torch = _search(opened.recommender, torch_search(stages, config), histories, interests, size=50)
+    in_torch = _search(opened.recommender, torch_search(load_model(stages), config), histories, interests, size=50)
     graph = open_graph(demo_release / "current" / "recommender.onnx")
     alone = _search(opened.recommender, graph, histories, interests, size=1)
     assert np.array_equal(alone["beam_items"], in_torch["beam_items"])
