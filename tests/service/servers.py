@@ -30,8 +30,8 @@ REDIS_CONF = Path(__file__).parents[2] / "docker" / "redis.conf"
 PATIENCE_S = 90.0
 """What a test waits for something that must happen, on however busy a machine."""
 
-PATIENT = {"redis_read_timeout_s": 10.0, "redis_write_timeout_s": 60.0}
-"""Settings of a store where it is not the claim how soon it gives up."""
+PATIENT = {"redis_read_timeout_s": 10.0, "redis_write_timeout_s": 60.0, "deadline_s": 60.0}
+"""Settings where it is not the claim how soon something is given up."""
 
 AS_SERVED = {name: Settings.model_fields[name].default for name in PATIENT}
 """The same where that is the claim."""

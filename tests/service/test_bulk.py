@@ -10,7 +10,17 @@ import pytest
 
 from isrf.errors import StoreError
 from service.bulk import MAX_LINE_BYTES, MAX_NAMED, TOGETHER, Verdict, take_lines
-from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess
+from service.state.connect import open_store
+from service.state.store import Store
+from tests.service.servers import (
+    PATIENCE_S,
+    RedisCluster,
+    RedisServer,
+    ServiceProcess,
+    apply_to,
+    event,
+    settings_for,
+)
 
 
 async def pieces(body: bytes, size: int) -> AsyncIterator[bytes]:
@@ -76,6 +86,31 @@ async def test_a_store_that_gives_up_is_told_from_which_line() -> None:
     body = b'{"n": 0}\n' * (TOGETHER + 5)
     with pytest.raises(StoreError, match=f"lines 1 to {TOGETHER} were taken in"):
         await take_lines(pieces(body, 4096), take)
+
+
+async def check_everything(store: Store) -> None:
+    """Users and events come out of every store, without those erased."""
+    apply = apply_to(store)
+    posted = [event(f"i{k % 7}", float(k), user_id=f"u{k % 30}") for k in range(90)]
+    await apply(*posted)
+    await store.erase("u3")
+    await apply(event("fresh", 100.0, user_id="u4"))
+    users = [user_id async for page in store.user_ids() for user_id in page]
+    assert set(users) == {f"u{k}" for k in range(30) if k != 3}
+    found = [(one.user_id, one.item_id, one.timestamp) async for page in store.accepted() for one in page]
+    expected = [(one["user_id"], one["item_id"], one["timestamp"]) for one in posted if one["user_id"] != "u3"]
+    assert sorted(found) == sorted([*expected, ("u4", "fresh", 100.0)])
+
+
+async def test_everything_comes_out_of_every_store(store: Store) -> None:
+    await check_everything(store)
+
+
+async def test_everything_comes_out_of_every_master(three_masters: RedisCluster, tmp_path: Path) -> None:
+    three_masters.flush()
+    store = await open_store(settings_for(three_masters.nodes[0], tmp_path, redis_cluster=True))
+    await check_everything(store)
+    await store.close()
 
 
 class Bulk(ServiceProcess):

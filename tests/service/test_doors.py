@@ -364,16 +364,19 @@ TRAVERSAL = ["../../etc/passwd", "..%2f..%2fetc%2fpasswd", "....//", "/etc/passw
 
 @pytest.mark.parametrize("path", TRAVERSAL)
 def test_an_id_is_never_a_path(service: Guarded, path: str) -> None:
-    for prefix in ("/recommend/", "/users/"):
+    for prefix in ("/recommend/", "/users/", "/items/", "/similar/"):
         request = f"GET {prefix}{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-api-key: {service.keys['read']}"
         with socket.create_connection(("127.0.0.1", service.port)) as caller:
             caller.sendall(request.encode() + b"\r\n\r\n")
             answer = b"".join(iter(lambda: caller.recv(65536), b""))
         head, body = answer.split(b"\r\n\r\n", 1)
-        assert head.startswith(b"HTTP/1.1 200")
         told = json.loads(body)
-        assert told["user_id"] == unquote(path)
         assert b"root:" not in body
+        if prefix in {"/items/", "/similar/"}:
+            assert (told["status"], told["code"]) == (404, "request.unknown_item")
+            continue
+        assert head.startswith(b"HTTP/1.1 200")
+        assert told["user_id"] == unquote(path)
         assert told.get("known", False) is False
 
 

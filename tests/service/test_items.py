@@ -120,6 +120,62 @@ def test_a_new_item_is_recommended_clicked_and_kept(shop: Shop, releases: Path) 
     assert STRANGE not in shop.recommended("bob")
 
 
+def test_a_new_item_takes_part_in_every_kind_of_answer(shop: Shop, releases: Path) -> None:
+    known = some_items(releases / "current", CATEGORY, 3)
+    interested(shop, releases)
+    shop.put("new", **NEW)
+    told = shop.call("GET", "/recommend/ann", params={"n": 200, "explain": True}).json()["items"]
+    (new,) = (item for item in told if item["item_id"] == "new")
+    assert {reason["channel"] for reason in new["reasons"]} >= {new["source"]}
+    assert {path["item_id"] for reason in new["reasons"] for path in reason["paths"]} <= set(known)
+    assert shop.post("ann", "new") == "accepted"
+    told = shop.call("GET", "/recommend/ann", params={"n": 50, "explain": True}).json()["items"]
+    assert "new" in {path["item_id"] for item in told for reason in item["reasons"] for path in reason["paths"]}
+    similar = [item["item_id"] for item in shop.call("GET", "/similar/new", params={"n": 10}).json()["items"]]
+    assert set(similar) & set(some_items(releases / "current", CATEGORY, 99))
+    assert "new" in [item["item_id"] for item in shop.call("GET", f"/similar/{known[0]}?n=100").json()["items"]]
+    ranked = shop.call("POST", "/rank", json={"user_id": "ann", "candidates": [*known, "new"]}).json()
+    assert {item["item_id"] for item in ranked["items"]} == {*known, "new"}
+    assert ranked["warnings"] == []
+    shop.put("new", price=12.0)
+    assert "new" in shop.recommended("nobody", category=CATEGORY, min_price=11.5, max_price=12.5)
+    assert shop.delete("new") == 204
+    ranked = shop.call("POST", "/rank", json={"user_id": "ann", "candidates": [*known, "new"]}).json()
+    assert [warning["code"] for warning in ranked["warnings"]] == ["unavailable_candidates"]
+    assert shop.call("GET", "/users/ann").json()["history"][-1] == "new"
+
+
+def test_without_redis_nothing_is_taken_and_what_was_said_stays(
+    releases: Path, tmp_path: Path, own_redis: RedisServer
+) -> None:
+    process = ServiceProcess(releases, tmp_path / "service", REDIS_URL=own_redis.url, ISRF_WATCH_RELEASES_S="0")
+    shop = Shop(process.start())
+    first, second, *_ = some_items(releases / "current", CATEGORY, 3)
+    try:
+        assert shop.put("new", **NEW).status_code == 200
+        assert shop.put(first, available=False).status_code == 200
+        own_redis.kill()
+        for refused in (shop.put(second, price=1.0), shop.call("DELETE", f"/items/{second}")):
+            assert (refused.status_code, refused.json()["code"]) == (503, "store.unavailable")
+            assert refused.headers["retry-after"]
+        shown = shop.recommended("nobody", category=CATEGORY)
+        assert "new" in shown
+        assert first not in shown
+        named_copy(releases / "r-a", releases, "r-b")
+        point(releases, "r-b")
+        assert reload(process).status_code == 200
+        shown = shop.recommended("nobody", category=CATEGORY)
+        assert "new" in shown, "another release takes it over from the one before"
+        assert first not in shown
+        own_redis.start()
+        wait_until(lambda: shop.put(second, available=False).status_code == 200, what="Redis")
+        shown = shop.recommended("nobody", category=CATEGORY)
+        assert "new" in shown
+        assert not {first, second} & set(shown)
+    finally:
+        process.kill()
+
+
 def test_a_new_item_is_read_anew_when_its_texts_change(shop: Shop, releases: Path) -> None:
     interested(shop, releases)
     shop.put("new", **NEW)
