@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import time
 import zlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
@@ -69,10 +69,15 @@ class Answers:
         self._max_bytes, self._ttl_s, self._clock = max_bytes, ttl_s, clock
         self._kept: OrderedDict[AnswerKey, tuple[Served, int, float]] = OrderedDict()
         self._bytes = 0
+        self._of_user: Counter[str] = Counter()
         self._making: dict[AnswerKey, asyncio.Task[Served]] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def has_any(self, user_id: str) -> bool:
+        """Whether any answer to this user is kept here, or being made."""
+        return user_id in self._of_user or any(key.user_id == user_id for key in self._making)
 
     def get(self, key: AnswerKey) -> Served | None:
         found = self._kept.get(key)
@@ -89,6 +94,7 @@ class Answers:
         size = sum(map(len, key)) + len(served.items) + len(served.warnings) + _OVERHEAD
         self._kept[key] = (served, size, self._clock() + self._ttl_s)
         self._bytes += size
+        self._of_user[key.user_id] += 1
         while self._bytes > self._max_bytes:
             self._drop(next(iter(self._kept)))
 
@@ -136,3 +142,6 @@ class Answers:
         found = self._kept.pop(key, None)
         if found is not None:
             self._bytes -= found[1]
+            self._of_user[key.user_id] -= 1
+            if not self._of_user[key.user_id]:
+                del self._of_user[key.user_id]

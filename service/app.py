@@ -26,7 +26,8 @@ from service.recommendations import Keeping
 from service.releases import Releases
 from service.routes import admin, bulk, interactions, items, probes, recommend, users
 from service.routes.dependencies import Running
-from service.routes.parameters import only_known_parameters
+from service.routes.parameters import KnownQueries, only_known_parameters
+from service.routes.shortcut import Shortcut
 from service.serving import Parts
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
@@ -73,7 +74,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
+    queries = app.state.queries = KnownQueries()
     # The one added last stands outermost.
+    app.add_middleware(Shortcut, queries=queries, metrics=metrics)
     app.add_middleware(Doorkeeper, ring=ring, limiter=limiter, metrics=metrics)
     if chosen.cors_origins:
         app.add_middleware(
@@ -88,6 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         metrics=metrics,
         traces=traces,
         max_body_bytes=chosen.max_body_bytes,
+        load=_load(chosen),
         deadline_s=chosen.deadline_s,
     )
     app.state.metrics = metrics
@@ -106,17 +110,21 @@ def from_environment() -> FastAPI:
     return create_app(settings)
 
 
+def _load(settings: Settings) -> Load:
+    threads = settings.inference_threads or max(1, available_cpus() // settings.workers)
+    return Load(threads, settings.max_batch, settings.max_waiting, settings.max_in_progress)
+
+
 async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Running:
     # The store first: a second process on one state folder is refused before it spends seconds on a release.
     store = await open_store(settings)
     stack.push_async_callback(store.close)
-    threads = settings.inference_threads or max(1, available_cpus() // settings.workers)
     rules = EventRules(settings.exclude_events)
     parts = Parts(
         store=store,
         metrics=metrics,
         rules=rules,
-        load=Load(threads, settings.max_batch, settings.max_waiting),
+        load=_load(settings),
         keeping=Keeping(settings.group_ttl_s, settings.answer_ttl_s, settings.answer_cache_mb << 20),
         crowd_epoch_s=settings.crowd_epoch_s,
         items_poll_s=settings.items_poll_s,
@@ -126,5 +134,5 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
     releases = Releases(settings.releases_dir, parts, experiment=settings.experiment, watch_s=settings.watch_releases_s)
     stack.push_async_callback(releases.close)
     await releases.start()
-    _log.info("ready", release_id=releases.current.release_id, store=store.kind, threads=threads)
+    _log.info("ready", release_id=releases.current.release_id, store=store.kind, threads=parts.load.num_threads)
     return Running(releases=releases, store=store, events=EventReader(rules, releases.knows), metrics=metrics)

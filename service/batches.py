@@ -18,6 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 import structlog
 
 from isrf.errors import OverloadError
+from service.load import refused
 from service.observe import Metrics
 from service.turn import Turn, current_turn
 
@@ -59,19 +60,19 @@ class Batches:
         Raises:
             OverloadError: too many wait already, the request's turn ended before its work began, or its caller left.
         """
-        if len(self._waiting) >= self.max_waiting:
-            self._drop_the_late()
-            if len(self._waiting) >= self.max_waiting:
-                self._metrics.not_run.labels("refused").inc()
-                raise OverloadError(
-                    "overload.refused",
-                    "more is asked for now than can be answered in time.",
-                    fix="Send the request again after the time in Retry-After.",
-                )
+        self.check()
         ticket = _Ticket(work, question, group)
         ticket.turn = current_turn()
         answer: A = await self._wait(ticket)
         return answer
+
+    def check(self) -> None:
+        """Raises `OverloadError` where a question would be refused now."""
+        if len(self._waiting) >= self.max_waiting:
+            self._drop_the_late()
+            if len(self._waiting) >= self.max_waiting:
+                self._metrics.not_run.labels("refused").inc()
+                raise refused()
 
     async def run(self, work: Callable[[], A]) -> A:
         """Work of its own, behind the scenes: neither refused nor hurried, and in no batch."""

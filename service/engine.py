@@ -59,6 +59,10 @@ class Engine:
         self._batches = Batches(self._threads, load.num_threads, metrics)
         self._take_on(load.max_batch or 1)
 
+    def check(self) -> None:
+        """Raises `OverloadError` where a question would be refused now."""
+        self._batches.check()
+
     async def read(self, history: Sequence[int], own: int, crowd: Crowd) -> Interests:
         """Interests of one history (item rows, oldest first), in the precision of the cache; `own` may be −1."""
         return (await self._ask(Question(crowd, history, own, None, None))).interests

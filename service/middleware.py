@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isrf.errors import IsrfError, RequestError
 from service.doors.wire import LINE, MAX_HEAD_BYTES, TOO_LARGE
+from service.load import Load, refused
 from service.observe import Metrics
 from service.problems import INTERNAL, send_problem
 from service.traces import Traces
@@ -25,18 +25,19 @@ STREAMED = "/import/"
 """Bodies that are taken line by line and never kept: it is their lines that are limited."""
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _QUIET = {"/livez", "/readyz", "/metrics"}
-_ANSWERS_CARRY = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+_POLICY = b"content-security-policy"
+_ANSWERS_CARRY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
     # Answers are about somebody: no cache between here and the shop may keep them.
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
+    (b"cache-control", b"no-store"),
+    (_POLICY, b"default-src 'none'; frame-ancestors 'none'"),
+)
 """Unless a route says otherwise."""
 _DOCS = "/docs"
 _DOCS_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' "
-    "https://cdn.jsdelivr.net; img-src data: https://fastapi.tiangolo.com; connect-src 'self'; frame-ancestors 'none'"
+    b"default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' "
+    b"https://cdn.jsdelivr.net; img-src data: https://fastapi.tiangolo.com; connect-src 'self'; frame-ancestors 'none'"
 )
 
 _log = structlog.get_logger("service")
@@ -46,10 +47,18 @@ class RequestMiddleware:
     """Wraps the app inside Starlette's own error middleware."""
 
     def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, traces: Traces | None, max_body_bytes: int, deadline_s: float
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        traces: Traces | None,
+        max_body_bytes: int,
+        load: Load,
+        deadline_s: float,
     ) -> None:
         self._app, self._metrics, self._traces = app, metrics, traces
-        self._max_body_bytes, self._deadline_s = max_body_bytes, deadline_s
+        self._max_body_bytes, self._load, self._deadline_s = max_body_bytes, load, deadline_s
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,12 +75,13 @@ class RequestMiddleware:
             nonlocal status, started
             if message["type"] == "http.response.start":
                 status, started = message["status"], True
-                sent = MutableHeaders(scope=message)
-                sent["X-Request-ID"] = request_id
+                lines = list(message["headers"])
                 if scope["path"] == _DOCS:
-                    sent["Content-Security-Policy"] = _DOCS_POLICY
-                for name, value in _ANSWERS_CARRY.items():
-                    sent.setdefault(name, value)
+                    lines.append((_POLICY, _DOCS_POLICY))
+                said = {name for name, _ in lines}
+                lines += [line for line in _ANSWERS_CARRY if line[0] not in said]
+                lines.append((b"x-request-id", request_id.encode()))
+                message["headers"] = lines
             await send(message)
 
         with (
@@ -79,6 +89,7 @@ class RequestMiddleware:
             self._metrics.in_progress.track_inprogress(),
             self._trace(scope["method"], headers, request_id) as traced,
         ):
+            self._under_way += 1
             try:
                 refusal = self._refusal(scope, headers)
                 if refusal is None:
@@ -92,6 +103,7 @@ class RequestMiddleware:
                     raise
                 await send_problem(IsrfError("internal", INTERNAL), scope, answer, metrics=self._metrics)
             finally:
+                self._under_way -= 1
                 seconds = time.perf_counter() - began
                 # The route's pattern, never the path: paths hold user_ids and would make a time series each.
                 route = getattr(scope.get("route"), "path", "none")
@@ -103,7 +115,10 @@ class RequestMiddleware:
     ) -> AbstractContextManager[dict[str, Any]]:
         return nullcontext({}) if self._traces is None else self._traces.request(method, headers, request_id)
 
-    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> RequestError | None:
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> IsrfError | None:
+        if self._under_way > self._load.max_in_progress and scope["path"] not in _QUIET:
+            # Before anything is read: whatever waits for this process's attention waits longer with each of them.
+            return refused()
         head = sum(len(name) + len(value) for name, value in scope["headers"])
         if head + len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_HEAD_BYTES:
             return RequestError("request.head_too_large", TOO_LARGE, fix="Send lists in a body.")

@@ -123,6 +123,8 @@ async def send_problem(
     body = problem_body(status, error.code, error.message, request_id=scope["state"]["request_id"], fix=error.fix)
     lines = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
     lines += [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+    if status == 503:
+        lines.append((b"retry-after", str(RETRY_AFTER_S).encode()))
     if any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]):
         # The body is not read, so the connection cannot be used again.
         lines.append((b"connection", b"close"))

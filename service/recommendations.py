@@ -131,6 +131,9 @@ class Recommendations:
             write: puts an answer's items down.
         """
         crowd = self._engine.crowd
+        if not self._answers.has_any(user_id):
+            # Not after the state was read: refusals must be cheap when there are many.
+            self._engine.check()
         record, was_read = await self._read(user_id)
         if not was_read or not self._keeping.answer_bytes:
             # Without the store the version says nothing of the state.

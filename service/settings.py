@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     """Requests that one run of the model may answer; 0 measures at the start how many it answers in 40 ms."""
     max_waiting: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Requests that may wait for the model, beyond which callers are refused at once; 0 for a batch per thread."""
+    max_in_progress: Annotated[int, Field(ge=1, le=100_000)] = 128
+    """Requests of any kind that may be under way in a worker, beyond which callers are refused at once."""
     deadline_s: Annotated[float, Field(gt=0, le=60)] = 1.0
     """A request whose turn at the model has not come by then is refused."""
     group_ttl_s: Annotated[int, Field(ge=1)] = 3600

@@ -13,6 +13,8 @@ from service.turn import Line
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of request line and headers together, as in most servers before this one."""
+HEAD_S = 20.0
+"""From connecting, or a head's first byte, to its last; between requests the server's keep-alive counts."""
 LINE = "isrf.line"
 """Where a request's scope has the caller's connection, among the extensions."""
 TOO_LARGE = f"Request line and headers have more than {MAX_HEAD_BYTES} bytes."
@@ -24,12 +26,16 @@ class BoundedHttp(HttpToolsProtocol):
     _in_head = True
     _head_bytes = 0
 
+    _late: asyncio.TimerHandle | None = None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._line = Line()
         super().connection_made(transport)  # type: ignore[arg-type]
+        self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._line.cut = True
+        self._expect_nothing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -45,12 +51,28 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._in_head = True
+        if self._late is None:
+            self._expect_head()
         super().on_message_begin()
         self.scope["extensions"] = {LINE: self._line}  # type: ignore[dict-item]
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._expect_nothing()
         super().on_headers_complete()
+
+    def _expect_head(self) -> None:
+        self._late = self.loop.call_later(HEAD_S, self._head_is_late)
+
+    def _expect_nothing(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _head_is_late(self) -> None:
+        self._late = None
+        if not self.transport.is_closing():
+            self._refuse(408, "http.slow_head", f"A request's head has {HEAD_S:.0f} seconds to arrive.")
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "http.malformed", msg)

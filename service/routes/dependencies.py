@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
@@ -13,6 +13,7 @@ from fastapi import Depends, Path, Query, Request, Response
 from isrf.errors import RequestError
 from service.catalogue import Catalogue, Filter
 from service.identifiers import ID_SCHEMA, id_problem
+from service.load import WRITES_AT_ONCE, Gate
 from service.observe import Metrics
 from service.problems import Problem
 from service.recommendations import Answer, Recommendations, Wanted
@@ -46,6 +47,7 @@ class Running:
     store: Store
     events: EventReader
     metrics: Metrics
+    writes: Gate = field(default_factory=lambda: Gate(WRITES_AT_ONCE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,7 @@ def lease(app: Running, user_id: str | None) -> Iterator[Service]:
             store=app.store,
             events=app.events,
             metrics=app.metrics,
+            writes=app.writes,
             recommendations=serving.recommendations,
         )
     app.metrics.release_requests.labels(serving.release_id).observe(time.perf_counter() - began)
@@ -188,5 +191,9 @@ def items_of(answer: Answer, service: Service) -> list[dict[str, Any]]:
 
 
 def json_response(body: Mapping[str, Any], status: int = 200) -> Response:
+    return Response(json_body(body), status, media_type="application/json")
+
+
+def json_body(body: Mapping[str, Any]) -> bytes:
     """Our own output, not validated again."""
-    return Response(orjson.dumps(body), status, media_type="application/json")
+    return orjson.dumps(body)

@@ -25,7 +25,8 @@ async def post_interactions(request: Request, body: InteractionsRequest, service
 
     Sending the same event again is safe if it has an `event_id` or a `timestamp`.
     """
-    results = await take_events(body.events, service)
+    with service.writes:
+        results = await take_events(body.events, service)
     counts = Counter(result["status"] for result in results)
     return json_response(
         {

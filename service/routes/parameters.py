@@ -3,11 +3,16 @@
 So is one that stands twice and takes one value: which of the two was meant?
 """
 
+from collections import OrderedDict
 from functools import lru_cache
 
 from fastapi import FastAPI, Request
 
 from isrf.errors import RequestError
+from service.recommendations import Wanted
+
+KNOWN_QUERIES = 1024
+LONGEST_KNOWN = 256
 
 
 async def only_known_parameters(request: Request) -> None:
@@ -24,6 +29,23 @@ async def only_known_parameters(request: Request) -> None:
                 f"there is no parameter {name[:80]!r} here.",
                 fix=f"Known here: {', '.join(sorted(known)) or 'none'}.",
             )
+
+
+class KnownQueries:
+    """What `GET /recommend/{user_id}` was asked for last: query strings that were found good, and what they ask."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, Wanted] = OrderedDict()
+
+    def learn(self, query: bytes, wanted: Wanted) -> None:
+        """Not where the catalogue has a say in what a query means, as it has in item_ids with commas."""
+        if len(query) <= LONGEST_KNOWN and not wanted.only.exclude:
+            while len(self._known) >= KNOWN_QUERIES:
+                self._known.popitem(last=False)
+            self._known[query] = wanted
+
+    def get(self, query: bytes) -> Wanted | None:
+        return self._known.get(query)
 
 
 @lru_cache(maxsize=256)

@@ -38,14 +38,17 @@ from service.turn import renew_turn
 
 router = APIRouter(tags=["recommend"], dependencies=[READ])
 
+USER_PATH = "/recommend/{user_id:path}"
+
 AT_ONCE = 8
 """Users of one request that are answered at the same time: others shall have their turn in between."""
 
 
-@router.get("/recommend/{user_id:path}", response_model=Recommendations, responses=PROBLEMS)
+@router.get(USER_PATH, response_model=Recommendations, responses=PROBLEMS)
 async def recommend_user(request: Request, user_id: UserIdDep, wanted: WantedDep, service: ServiceDep) -> Response:
     """Items for a user. Always `n` of them while that many are allowed; an unknown user gets the popular ones."""
-    return json_response(await _for_user(request, user_id, wanted, service))
+    request.app.state.queries.learn(request.scope["query_string"], wanted)
+    return json_response(await user_body(request, user_id, wanted, service))
 
 
 @router.post("/recommend", response_model=Recommendations | ManyRecommendations, responses=PROBLEMS)
@@ -93,7 +96,8 @@ async def popular(request: Request, wanted: WantedDep, service: ServiceDep) -> R
     return json_response(_body(request, await service.recommendations.popular(wanted), service))
 
 
-async def _for_user(request: Request, user_id: str, wanted: Wanted, service: Service) -> dict[str, Any]:
+async def user_body(request: Request, user_id: str, wanted: Wanted, service: Service) -> dict[str, Any]:
+    """A user's answer as it leaves."""
     version, served = await service.recommendations.recommend(user_id, wanted, lambda answer: items_of(answer, service))
     return {
         "user_id": user_id,
@@ -112,7 +116,7 @@ async def _for_users(request: Request, user_ids: list[str], wanted: Wanted, app:
         async with turn:
             renew_turn()
             with lease(app, user_id) as service:
-                return await _for_user(request, user_id, wanted, service)
+                return await user_body(request, user_id, wanted, service)
 
     return {"answers": await asyncio.gather(*(one(user_id) for user_id in user_ids))}
 

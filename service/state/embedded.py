@@ -6,7 +6,8 @@ no effect. An event that reached the disk but not its caller is there after a re
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +29,8 @@ from service.state.store import Cached, Outcome, UserRecord
 REPLAY_BATCH = 500
 STEP = 20
 EVERYTHING = 2**62
+RECORDS = 4096
+"""Users whose state is held ready: a simulated server is not asked again for what nobody has changed."""
 MAX_CONNECTIONS = 1_000_000
 
 
@@ -45,6 +48,8 @@ class EmbeddedStore:
         self._erased: Erased | None = None
         self._recent: list[dict[str, int]] = [{} for _ in range(NUM_BUCKETS)]
         self._count = 0
+        self._records: OrderedDict[str, UserRecord] = OrderedDict()
+        self._changes = 0
 
     @classmethod
     async def open(cls, folder: Path, *, erasure_key: str | None = None) -> "EmbeddedStore":
@@ -88,7 +93,24 @@ class EmbeddedStore:
             self._note(batch)
 
     async def read(self, user_id: str) -> UserRecord:
-        return await self._memory.read(user_id)
+        found = self._records.get(user_id)
+        if found is not None:
+            self._records.move_to_end(user_id)
+            return found
+        changes = self._changes
+        record = await self._memory.read(user_id)
+        # Not one that somebody may have changed while it was read.
+        if changes == self._changes:
+            while len(self._records) >= RECORDS:
+                self._records.popitem(last=False)
+            self._records[user_id] = record
+        return record
+
+    def _changed(self, user_ids: Iterable[str]) -> None:
+        """To be called when a change begins and when it has ended: what was read before, or meanwhile, is not kept."""
+        self._changes += 1
+        for user_id in user_ids:
+            self._records.pop(user_id, None)
 
     async def read_many(self, user_ids: Sequence[str]) -> list[UserRecord]:
         records: list[UserRecord] = []
@@ -125,7 +147,10 @@ class EmbeddedStore:
         outcomes: list[Outcome] = []
         async with self._changing:
             for start in range(0, len(events), STEP):
+                users = {event.user_id for event in events[start : start + STEP]}
+                self._changed(users)
                 outcomes += await self._memory.apply(events[start : start + STEP])
+                self._changed(users)
                 self._note(events[start : start + STEP])
                 # fakeredis computes on the event loop: others get their turn between the steps.
                 await asyncio.sleep(0)
@@ -140,11 +165,14 @@ class EmbeddedStore:
     ) -> None:
         if group is not None:
             await self._memory.keep(user_id, group=group)
+            self._changed([user_id])
 
     async def erase(self, user_id: str) -> None:
         await self._journal.erase(user_id)
         async with self._changing:
+            self._changed([user_id])
             await self._memory.erase(user_id)
+            self._changed([user_id])
             names = frozenset() if self._erased is None else self._erased.names
             counts = [0] * NUM_BUCKETS if self._erased is None else list(self._erased.counts)
             counts[bucket_of(user_id)] += 1
@@ -200,7 +228,9 @@ class EmbeddedStore:
 
     async def collect(self, user_id: str, version: str, learned: Learned) -> None:
         async with self._changing:
+            self._changed([user_id])
             await self._memory.collect(user_id, version, learned)
+            self._changed([user_id])
 
     async def compact(self) -> None:
         """Deletes the rows that were taken into the shop's data and of which nothing is left in state.

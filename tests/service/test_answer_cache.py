@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from isrf.item_changes import HIDDEN
 from service.answers import Served
 from service.catalogue import Filter
 from service.load import Load
@@ -18,6 +19,7 @@ from service.releases import Releases
 from service.serving import Parts
 from service.state.connect import open_store
 from service.state.events import EventRules
+from service.state.items import ItemChange
 from service.state.store import Store
 from tests.service.releases import point, shopper_of, some_users, two_releases
 from tests.service.servers import RedisServer, apply_to, event, settings_for
@@ -44,6 +46,8 @@ class Replica:
                 load=Load(1),
                 keeping=Keeping(60, 60, answer_bytes),
                 crowd_epoch_s=3600.0,
+                items_poll_s=3600.0,
+                max_added_items=10,
             ),
         )
 
@@ -187,13 +191,13 @@ async def test_it_can_be_switched_off(folder: Path, store: Store) -> None:
 
 
 async def test_whatever_happens_kept_answers_are_those_made_anew(folder: Path, store: Store) -> None:
-    """Two replicas, a few users, and in any order: writes, dislikes, erasures, looks at the crowd, reloads."""
+    """Two replicas, in any order: writes, erasures, looks at the crowd, reloads, items hidden and shown again."""
     rng = random.Random(0)
     users = [*some_users(folder / "r-a")[:3], "new"]
     async with running(folder, store, 2) as replicas:
         for step in range(40):
             user_id, replica = rng.choice(users), rng.choice(replicas)
-            match rng.randrange(8):
+            match rng.randrange(9):
                 case 0 | 1:
                     catalogue = replica.releases.current.release.catalogue
                     kind = rng.choice(["purchase", "view", "dislike", "remove"])
@@ -207,8 +211,13 @@ async def test_whatever_happens_kept_answers_are_those_made_anew(folder: Path, s
                 case 4 if rng.random() < 0.3:
                     point(folder, rng.choice(["r-a", "r-b"]))
                     await replica.releases.reload()
+                case 5:
+                    items = replica.releases.current.release.catalogue
+                    change = ItemChange(items.item_id(rng.randrange(20)), {HIDDEN: rng.random() < 0.5}, step, False)
+                    assert await replica.releases.change_items([change]) == ["accepted"]
                 case _:
                     wanted = rng.choice([{}, {"n": 3}, {"include_seen": True}])
-                    _, served = await replica.ask(user_id, **wanted)
-                    assert served == await replica.anew(user_id, **wanted), step
+                    for _ in range(2):
+                        _, served = await replica.ask(user_id, **wanted)
+                        assert served == await replica.anew(user_id, **wanted), step
         assert sum(one.counted().get("process", 0) + one.counted().get("store", 0) for one in replicas) > 0

@@ -1,5 +1,6 @@
 """The embedded store: what was accepted survives, what was refused has no effect, a second process stays out."""
 
+import asyncio
 import json
 import os
 import signal
@@ -160,4 +161,25 @@ async def test_writers_that_wait_together_share_a_commit(tmp_path: Path) -> None
     outcomes = await all_of([apply_to(store)(event(f"i{k}", float(k))) for k in range(200)])
     assert outcomes == [["accepted"]] * 200
     assert 0 < sum(statement.startswith("COMMIT") for statement in statements) < 10
+    await store.close()
+
+
+async def test_what_is_held_ready_is_never_older_than_an_accepted_event(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    users = [f"u{k}" for k in range(5)]
+
+    async def write(number: int) -> None:
+        for k in range(10):
+            user_id, item = users[(number + k) % 5], f"item-{number}-{k}"
+            await apply_to(store)(event(item, 1.0, user_id=user_id))
+            assert item in [entry.item_id for entry in (await store.read(user_id)).history]
+
+    async def read() -> None:
+        for k in range(100):
+            await store.read(users[k % 5])
+
+    await asyncio.gather(*(write(number) for number in range(5)), *(read() for _ in range(5)))
+    assert sum([len((await store.read(user_id)).history) for user_id in users]) == 50
+    await store.erase("u0")
+    assert (await store.read("u0")).history == []
     await store.close()
