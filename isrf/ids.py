@@ -28,12 +28,19 @@ class IdMap(Generic[ExternalT, IndexT]):
         self._index: dict[ExternalT, IndexT] = {}
         for row, external_id in enumerate(self._external):
             if external_id in self._index:
-                raise DataError(
-                    "data.duplicate_id",
-                    f"the id {external_id!r} stands in rows {self._index[external_id]} and {row}.",
-                    fix="Give every item and every user one row.",
-                )
+                raise _duplicate(external_id, self._index[external_id], row)
             self._index[external_id] = row  # type: ignore[assignment]
+
+    def extended(self, more: Sequence[ExternalT]) -> "IdMap[ExternalT, IndexT]":
+        """A map with further ids behind these; raises as the constructor does."""
+        longer: IdMap[ExternalT, IndexT] = IdMap(())
+        longer._external = self._external + tuple(more)
+        longer._index = self._index.copy()
+        for row, external_id in enumerate(more, start=len(self)):
+            if external_id in longer._index:
+                raise _duplicate(external_id, longer._index[external_id], row)
+            longer._index[external_id] = row  # type: ignore[assignment]
+        return longer
 
     def __len__(self) -> int:
         return len(self._external)
@@ -57,3 +64,11 @@ class IdMap(Generic[ExternalT, IndexT]):
     def known(self, external_ids: Sequence[ExternalT]) -> list[IndexT]:
         """The rows of the ids that are known, in the given order; unknown ids are left out."""
         return [row for row in map(self._index.get, external_ids) if row is not None]
+
+
+def _duplicate(external_id: str, first: int, second: int) -> DataError:
+    return DataError(
+        "data.duplicate_id",
+        f"the id {external_id!r} stands in rows {first} and {second}.",
+        fix="Give every item and every user one row.",
+    )

@@ -7,7 +7,7 @@ learned to do without an identity, and a test holds that form equal to the torch
 behind all others (ARCHITECTURE.md, "Tried"). Arrays in, arrays out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,12 +21,21 @@ from isrf.interest import BoolArray, FloatArray, IntArray
 from isrf.semantic_ids import fuse_vectors, nearest_codes
 
 
+class Near(NamedTuple):
+    """The release's items that are like one new item, nearest first; nothing for a text without a known word."""
+
+    rows: IntArray  # (c,)
+    weights: FloatArray  # (c,) in the new item's content list, summing to 1
+    places: FloatArray  # (c,) the new item's own weight in the content list of each of them
+
+
 class NewItems(NamedTuple):
     """B items as the recommender needs them."""
 
     item_inputs: FloatArray  # (B, D)
     item_vectors: FloatArray  # (B, D)
     stand_ins: IntArray  # (B,) rows of the release's items that somebody took, −1 for a text without a known word
+    near: Sequence[Near]  # B of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +85,16 @@ class ItemReader:
         """D_t."""
         return len(self.text_adapter)
 
-    def read(self, text: FloatArray) -> NewItems:
-        """Items from their texts' vectors (B, D_t)."""
+    def read(self, text: FloatArray, content: SparseLists) -> NewItems:
+        """Items from their texts' vectors (B, D_t); `content` are the release's content lists."""
         vectors = self.vectors(self.codes(text), text)
-        stand_ins = np.array([self._stand_in(row) for row in text], dtype=np.int64)
+        # In one go: it is all of the release's texts that have to be read for it.
+        cosines = text @ self.item_text.astype(np.float32).T
+        stand_ins = np.array([self._stand_in(cosine) for cosine in cosines], dtype=np.int64)
         found = stand_ins >= 0
         vectors[found] += self._identities(stand_ins[found])
-        return NewItems(np.sqrt(np.float32(vectors.shape[1])) * vectors, vectors, stand_ins)
+        near = [self._near(one, cosine, content) for one, cosine in zip(text, cosines, strict=True)]
+        return NewItems(np.sqrt(np.float32(vectors.shape[1])) * vectors, vectors, stand_ins, near)
 
     def codes(self, text: FloatArray) -> IntArray:
         """(B, L) int64 the nearest code of every level."""
@@ -97,23 +109,20 @@ class ItemReader:
         vectors: FloatArray = (mean / np.sqrt(np.float32(width)) + text @ self.text_adapter).astype(np.float32)
         return vectors
 
-    def nearest(self, text: FloatArray) -> tuple[IntArray, FloatArray]:
-        """The release's items nearest to one text (D_t,), nearest first: rows (c,) and weights (c,) summing to 1.
+    def _stand_in(self, cosine: FloatArray) -> int:
+        taken = np.where(self.trained, cosine, np.float32(-1))
+        best = int(taken.argmax())
+        return best if taken[best] > 0 else -1
 
-        Nothing for a text without a known word. Weights as the content lists have them.
-        """
-        cosine = self.item_text.astype(np.float32) @ text
+    def _near(self, text: FloatArray, cosine: FloatArray, content: SparseLists) -> Near:
+        """Of one text (D_t,), its cosines with all items (N,) given."""
         count = min(CONTENT_LENGTH, len(cosine))
         rows = np.argpartition(-cosine, count - 1)[:count]
         rows = rows[np.lexsort((rows, -cosine[rows]))]
-        rows = rows[cosine[rows] > 0]
+        rows = rows[cosine[rows] > 0].astype(np.int64)
         weights = cosine[rows] ** np.float32(CONTENT_POWER)
-        return rows.astype(np.int64), (weights / max(float(weights.sum()), 1e-12)).astype(np.float32)
-
-    def _stand_in(self, text: FloatArray) -> int:
-        cosine = np.where(self.trained, self.item_text.astype(np.float32) @ text, -1.0)
-        best = int(cosine.argmax())
-        return best if cosine[best] > 0 else -1
+        scaled = (weights / max(float(weights.sum()), 1e-12)).astype(np.float32)
+        return Near(rows, scaled, self._places(text, rows, content))
 
     def _identities(self, rows: IntArray) -> FloatArray:
         """(R, D) what the release's items are beside their codes and texts."""
@@ -121,7 +130,7 @@ class ItemReader:
         identities: FloatArray = self.item_vectors[rows] - without
         return identities
 
-    def places(self, text: FloatArray, rows: IntArray, lists: SparseLists) -> FloatArray:
+    def _places(self, text: FloatArray, rows: IntArray, lists: SparseLists) -> FloatArray:
         """What an item of this text (D_t,) would weigh in the content lists of some of the release's items.
 
         Those lists may come from more detail than the vectors here have, so cosines are carried over by their order:

@@ -428,11 +428,13 @@ def _with_entries(lists: SparseLists, added: AddedItems) -> SparseLists:
     items = np.repeat(num_rows + np.arange(len(counts)), counts)[kept]
     weights = added.content_places[kept]
     scale = 1.0 / (1.0 + np.bincount(rows, weights=weights, minlength=num_rows))
+    before = lists.weights.copy()
+    for row in np.unique(rows):  # a few of many
+        before[lists.row(row)] *= scale[row]
     order = np.argsort(rows, kind="stable")
     at = lists.indptr[rows[order] + 1]
-    owners = np.repeat(np.arange(num_rows), np.diff(lists.indptr))
     return SparseLists(
         lists.indptr + np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))]),
         np.insert(lists.indices, at, items[order].astype(np.int32)),
-        np.insert(lists.weights * scale[owners], at, (weights * scale[rows])[order]).astype(np.float32),
+        np.insert(before, at, (weights * scale[rows])[order].astype(np.float32)),
     )

@@ -159,7 +159,7 @@ class Catalogue:
         changed.version = version
         added = [ItemId(item_id) for item_id in lines if item_id not in self.ids]
         if added:
-            changed.ids = IdMap((*self.ids, *added))
+            changed.ids = self.ids.extended(added)
             changed._popularity = np.concatenate([self._popularity, np.zeros(len(added), dtype=np.float32)])
             # Nobody took them yet: behind all others, in their order.
             behind = np.arange(len(self), len(changed.ids))

@@ -62,7 +62,7 @@ class ItemFeed:
     def understands(self, item_id: str) -> bool:
         """Whether a word of a new item's texts is known to the release."""
         read = self._read.get(item_id)
-        return read is not None and len(read.near) > 0
+        return read is not None and len(read.near.rows) > 0
 
     async def start(self) -> None:
         """Looks once, if that can be done soon, and then every `poll_s` until `close`."""
@@ -131,33 +131,31 @@ class ItemFeed:
     ) -> tuple[Release, dict[str, ReadItem]]:
         """The release with the changed items as they are now. Takes milliseconds an item that is new."""
         base, until = self._base.catalogue, self._base.learned_until
-        read = dict(self._read)
+        read = self._read | self._read_new({item_id: entries[item_id] for item_id in changed if item_id in entries})
         lines = {}
         for item_id in changed:
             line = base.find(item_id)
-            entry = entries.get(item_id, {})
-            if line is None:
-                if not self._read_new(item_id, entry, read):
-                    continue
+            if line is None and item_id not in read:
+                continue
+            lines[item_id] = changed_line(item_id, entries.get(item_id, {}), line, until)
+            if line is None and item_id not in entries:
                 # Its row stays, and the histories with it, when nothing is said of it any more.
-                lines[item_id] = changed_line(item_id, entry, None, until)
-                if item_id not in entries:
-                    lines[item_id] = lines[item_id].model_copy(update={"hidden": True})
-            else:
-                lines[item_id] = changed_line(item_id, entry, line, until)
+                lines[item_id] = lines[item_id].model_copy(update={"hidden": True})
         catalogue = release.catalogue.with_items(lines, version)
         recommender = release.recommender
         if any(read[item_id] is not self._read.get(item_id) for item_id in read):
             recommender = self._base.recommender.with_items(added_items(read))
         return replace(release, catalogue=catalogue, recommender=recommender), read
 
-    def _read_new(self, item_id: str, entry: Entry, read: dict[str, ReadItem]) -> bool:
-        """Whether an item that the release does not hold has, or now gets, a row."""
-        if item_id in read and not entry:
-            return True
-        if self._base.new_items is None or not entry:
-            return False
-        text = text_of(entry)
-        if item_id not in read or read[item_id].text != text:
-            read[item_id] = self._base.new_items.read(text)
-        return True
+    def _read_new(self, entries: Mapping[str, Entry]) -> dict[str, ReadItem]:
+        """Those of the items that the release does not hold, read where that was not done yet."""
+        reader = self._base.new_items
+        if reader is None:
+            return {}
+        texts = {item_id: text_of(entry) for item_id, entry in entries.items() if self.is_new(item_id)}
+        unread = {
+            item_id: text
+            for item_id, text in texts.items()
+            if item_id not in self._read or self._read[item_id].text != text
+        }
+        return dict(zip(unread, reader.read(list(unread.values())), strict=True))

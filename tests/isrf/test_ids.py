@@ -32,3 +32,12 @@ def test_a_negative_row_is_no_row() -> None:
     id_map: IdMap[ItemId, ItemIndex] = IdMap([ItemId("a")])
     with pytest.raises(IndexError):
         id_map.external(ItemIndex(-1))
+
+
+def test_an_extended_map_keeps_every_row_and_the_one_before_as_it_was() -> None:
+    before: IdMap[ItemId, ItemIndex] = IdMap([ItemId("a"), ItemId("b")])
+    after = before.extended([ItemId("c")])
+    assert [after.index(ItemId(name)) for name in "abc"] == [0, 1, 2]
+    assert (list(after), list(before), ItemId("c") in before) == (["a", "b", "c"], ["a", "b"], False)
+    with pytest.raises(DataError):
+        before.extended([ItemId("d"), ItemId("a")])

@@ -1,14 +1,17 @@
 """A new item reads as the torch model reads one whose identity is dropped."""
 
 import numpy as np
+import pytest
 import torch
 
 from isrf.bundle import ItemReaderSpec
+from isrf.evidence import SparseLists
 from isrf.item_reader import ItemReader
 from isrf.nn.model import IsrfModel
 from tests.isrf.nn.toy import GRAPH_DIM, TEXT_DIM, make_model, random_ids
 
 LEVELS, CODES = 3, 4
+NO_LISTS = SparseLists(np.zeros(21, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
 
 
 def reader_of(model: IsrfModel, codebooks: np.ndarray) -> ItemReader:
@@ -43,7 +46,7 @@ def test_a_new_item_has_the_identity_of_what_it_is_most_like_that_somebody_took(
     rng = np.random.default_rng(0)
     reader = reader_of(model, rng.normal(size=(LEVELS, CODES, TEXT_DIM + GRAPH_DIM)).astype(np.float32))
     text = np.concatenate([rng.normal(size=(30, TEXT_DIM)), np.zeros((1, TEXT_DIM))]).astype(np.float32)
-    read = reader.read(text)
+    read = reader.read(text, NO_LISTS)
     cosine = text[:-1] @ reader.item_text.astype(np.float32)[:-1].T  # the last item is cold
     np.testing.assert_array_equal(read.stand_ins[:-1], cosine.argmax(axis=1))
     assert read.stand_ins[-1] == -1
@@ -76,10 +79,25 @@ def test_codes_are_the_nearest_trained_ones() -> None:
 def test_nearest_items_weigh_as_content_lists_do_and_no_text_has_none() -> None:
     model = make_model(random_ids(20, LEVELS, CODES), CODES)
     reader = reader_of(model, np.zeros((LEVELS, CODES, TEXT_DIM + GRAPH_DIM), dtype=np.float32))
-    rows, weights = reader.nearest(model.part_text[3].numpy())
+    text = np.stack([model.part_text[3].numpy(), np.zeros(TEXT_DIM, dtype=np.float32)])
+    (rows, weights, places), nothing = reader.read(text, NO_LISTS).near
     cosine = reader.item_text.astype(np.float32) @ model.part_text[3].numpy()
     assert (cosine[rows] > 0).all()
     assert (np.diff(cosine[rows]) <= 0).all()
     np.testing.assert_allclose(weights, cosine[rows] ** 2 / (cosine[rows] ** 2).sum(), rtol=1e-4)
-    rows, weights = reader.nearest(np.zeros(TEXT_DIM, dtype=np.float32))
-    assert len(rows) == len(weights) == 0
+    assert (places == 1.0).all(), "whose list is empty has nobody nearer"
+    assert [len(part) for part in nothing] == [0, 0, 0]
+
+
+def test_its_place_in_the_list_of_another_is_that_of_who_is_as_near() -> None:
+    model = make_model(random_ids(20, LEVELS, CODES), CODES)
+    reader = reader_of(model, np.zeros((LEVELS, CODES, TEXT_DIM + GRAPH_DIM), dtype=np.float32))
+    items = reader.item_text.astype(np.float32)
+    owner = 4
+    order = np.argsort(-(items @ items[owner]))[:5]
+    weights = np.array([0.4, 0.3, 0.15, 0.1, 0.05], dtype=np.float32)
+    indptr = np.where(np.arange(21) > owner, 5, 0)
+    lists = SparseLists(indptr, order.astype(np.int32), weights)
+    near = reader.read(items[order[1]][None], lists).near[0]
+    (place,) = near.places[near.rows == owner]
+    assert place == pytest.approx(0.3, rel=1e-3)
