@@ -56,8 +56,8 @@ class Parts:
     load: Load
     keeping: Keeping
     crowd_epoch_s: float
-    items_poll_s: float
-    max_added_items: int
+    items_poll_s: float = 1.0
+    max_added_items: int = 10_000
     variant: VariantName = "fp32"
 
 
