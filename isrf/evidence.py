@@ -98,14 +98,15 @@ def group_evidence(user_items: SparseLists, users: IntArray, similarity: FloatAr
         limit: entries kept.
     """
     real = (users >= 0) & (similarity > 0)
-    rows = [user_items.row(user) for user in users[real]]
-    if not rows:
+    rows = users[real]
+    if not len(rows):
         return NOTHING
-    strength = similarity[real] ** GROUP_POWER
-    weights = [user_items.weights[row] * s for row, s in zip(rows, strength, strict=True)]
-    items = np.concatenate([user_items.indices[row] for row in rows])
-    flat = np.concatenate(weights)
-    return _sum_by_item(items, flat, float(flat.sum()), limit)
+    start = user_items.indptr[rows]
+    counts = user_items.indptr[rows + 1] - start
+    before = np.cumsum(counts) - counts
+    entries = np.repeat(start - before, counts) + np.arange(counts.sum())  # all their rows, one after the other
+    flat = user_items.weights[entries] * np.repeat(similarity[real] ** GROUP_POWER, counts)
+    return _sum_by_item(user_items.indices[entries], flat, float(flat.sum()), limit)
 
 
 def sparse_lists(
