@@ -3,7 +3,8 @@
     python benchmarks/request_latency.py --releases var/demo/releases [--requests 500]
 
 Starts the service on the release with the embedded store, warms it up, then asks for distinct known users one after the
-other, so that no cache can answer. Prints the machine, p50/p95/p99 of the whole call, and one JSON line.
+other, so that no cache can answer. Prints the machine, p50/p95/p99 of the whole call, the CPU time that a request took
+of the service (which says something beside other work too), and one JSON line.
 """
 
 import argparse
@@ -72,6 +73,12 @@ def timed_calls(port: int, users: list[str]) -> list[float]:
     return times
 
 
+def cpu_seconds(process: "subprocess.Popen[bytes]") -> float:
+    """Of all threads of a process so far."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def percentiles(times: list[float]) -> dict[str, float]:
     return {f"p{q}": round(float(np.percentile(times, q)), 2) for q in (50, 95, 99)}
 
@@ -90,7 +97,9 @@ def main() -> None:
         process, port = start_service(arguments.releases, state)
         try:
             timed_calls(port, users[:WARM_UP])
+            before = cpu_seconds(process)
             times = timed_calls(port, users[WARM_UP : WARM_UP + arguments.requests])
+            cpu_ms = round((cpu_seconds(process) - before) * 1000 / len(times), 2)
         finally:
             process.terminate()
             process.wait(timeout=30)
@@ -103,9 +112,10 @@ def main() -> None:
         "beams": manifest["decoding"]["num_beams"],
         "requests": len(times),
         "http_ms": percentiles(times),
+        "service_cpu_ms": cpu_ms,
     }
     print(f"{result['machine']}")
-    print(f"{len(times)} requests, each of another user, n=10: {result['http_ms']} ms")
+    print(f"{len(times)} requests, each of another user, n=10: {result['http_ms']} ms, {cpu_ms} ms of CPU each")
     print(json.dumps(result))
 
 

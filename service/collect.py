@@ -1,7 +1,7 @@
 """State that a release has learned is collected: what it says anyway need not be kept a second time.
 
 Merging gives the same user before and after, so that nobody sees it happen. A user's newer events stay, and so does a
-recent `remove`: an older event that arrives late must still meet it. It goes through the release's users once, on one
+recent `remove`: an older event that arrives late must still meet it. It goes through state's users once, on one
 replica, behind the requests.
 """
 
@@ -32,11 +32,13 @@ async def collect_learned(store: Store, release: Release, rules: EventRules) -> 
     try:
         if not await store.claim(f"collect:{release.manifest.release_id}", CLAIM_S):
             return 0
-        user_ids = [str(user_id) for user_id in release.users.ids]
         count = 0
-        for start in range(0, len(user_ids), PAGE):
-            count += await _collect(store, release, rules, user_ids[start : start + PAGE])
-            await asyncio.sleep(PAUSE_S)
+        # Whom state knows, not whom the release knows: those are a hundred times as many, and each costs a read.
+        async for page in store.user_ids():
+            user_ids = [user_id for user_id in page if release.users.row(user_id) >= 0]
+            for start in range(0, len(user_ids), PAGE):
+                count += await _collect(store, release, rules, user_ids[start : start + PAGE])
+                await asyncio.sleep(PAUSE_S)
         await store.compact()
     except StoreError as error:
         _log.info("not_collected", code=error.code)

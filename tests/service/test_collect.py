@@ -94,6 +94,24 @@ async def test_learned_state_goes_and_news_stay(store: Store, release: Release) 
     assert merge(record, past_of(release, user_id), release.learned_until) == before
 
 
+async def test_nobody_is_read_of_whom_there_is_no_state(
+    store: Store, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release knows thousands; a read of each, just after the start, is what requests would wait for."""
+    user_id = shopper(release)
+    await apply_to(store)(*learned_events(release, user_id), event("new", release.learned_until, user_id="stranger"))
+    asked: list[str] = []
+    read_many = store.read_many
+
+    async def noted(user_ids: Sequence[str]) -> list[UserRecord]:
+        asked.extend(user_ids)
+        return await read_many(user_ids)
+
+    monkeypatch.setattr(store, "read_many", noted)
+    assert await collect_learned(store, release, RULES) == 1
+    assert set(asked) == {user_id}
+
+
 async def test_what_moved_meanwhile_or_was_erased_is_left_alone(store: Store, release: Release) -> None:
     user_id = shopper(release)
     apply = apply_to(store)
