@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from isrf.errors import OverloadError
 
 _STAMP = 16
-_FORMAT = "1"
+_FORMAT = "2"
 """Raised with every change of what an answer holds: replicas of two versions may share one Redis."""
 _LEVEL = 1
 LARGEST_KEPT = 8192
@@ -44,12 +44,13 @@ class Served(NamedTuple):
     source: str
     items: bytes  # JSON
     warnings: bytes  # JSON
+    about: bytes = b"{}"  # JSON: `service.recommendations.Answer.about`
 
 
 def encode(key: AnswerKey, served: Served) -> bytes:
     """An entry of the store: the key's stamp, and the answer."""
     # orjson writes no line breaks.
-    text = b"\n".join((served.source.encode(), served.warnings, served.items))
+    text = b"\n".join((served.source.encode(), served.warnings, served.about, served.items))
     return key.stamp() + zlib.compress(text, _LEVEL)
 
 
@@ -57,8 +58,8 @@ def decode(key: AnswerKey, payload: bytes | None) -> Served | None:
     """None where the entry is of another key."""
     if payload is None or payload[:_STAMP] != key.stamp():
         return None
-    source, warnings, items = zlib.decompress(payload[_STAMP:]).split(b"\n", 2)
-    return Served(source.decode(), items, warnings)
+    source, warnings, about, items = zlib.decompress(payload[_STAMP:]).split(b"\n", 3)
+    return Served(source.decode(), items, warnings, about)
 
 
 class Answers:

@@ -17,6 +17,8 @@ from service.demo.routes import demo_router
 from service.doors.doorkeeper import Doorkeeper
 from service.doors.keys import KeyRing
 from service.doors.rate import RateLimiter
+from service.exposure import Exposure
+from service.given import GivenLists
 from service.load import Load
 from service.logs import configure_logs
 from service.middleware import RequestMiddleware
@@ -120,10 +122,18 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
     store = await open_store(settings)
     stack.push_async_callback(store.close)
     rules = EventRules(settings.exclude_events)
+    # As long after an answer was given again from the cache as after it was made.
+    list_ttl_s = settings.recommendation_ttl_s + settings.answer_ttl_s
+    given = GivenLists(store, ttl_s=list_ttl_s)
+    stack.push_async_callback(given.close)
+    exposure = Exposure(store, given, ttl_s=list_ttl_s)
+    stack.push_async_callback(exposure.close)
+    exposure.start()
     parts = Parts(
         store=store,
         metrics=metrics,
         rules=rules,
+        given=given,
         load=_load(settings),
         keeping=Keeping(settings.group_ttl_s, settings.answer_ttl_s, settings.answer_cache_mb << 20),
         crowd_epoch_s=settings.crowd_epoch_s,
@@ -135,4 +145,5 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
     stack.push_async_callback(releases.close)
     await releases.start()
     _log.info("ready", release_id=releases.current.release_id, store=store.kind, threads=parts.load.num_threads)
-    return Running(releases=releases, store=store, events=EventReader(rules, releases.knows), metrics=metrics)
+    events = EventReader(rules, releases.knows)
+    return Running(releases=releases, store=store, events=events, exposure=exposure, metrics=metrics)

@@ -40,6 +40,7 @@ STATUS_OF_CODE: dict[str, int] = {
     "request.invalid": 422,
     "request.head_too_large": 431,
     "request.unknown_item": 404,
+    "recommendation.gone": 404,
     "key.missing": 401,
     "key.unknown": 401,
     "rate.limited": 429,

@@ -26,6 +26,7 @@ from service.catalogue import EVERYTHING, Catalogue, Filter
 from service.crowd import Crowd
 from service.engine import Engine
 from service.explain import Explainer
+from service.given import MOST_LENGTH, Entry, GivenList, GivenLists, length_for
 from service.observe import Metrics
 from service.reasons import reason_body
 from service.state.events import EventRules
@@ -62,11 +63,19 @@ class Wanted:
     include_seen: bool = False
     explain: bool = False
     diversity: float = 0.0  # 0: the order stands, 1: items as unlike each other as can be
+    offset: int = 0
+    recommendation_id: str | None = None  # of the list to read on from; None for a new one
+    session: tuple[str, ...] = ()  # item_ids, oldest first: read where the user has no history
+
+    @property
+    def length(self) -> int:
+        """How long a list is, of which a page of n is told."""
+        return max(length_for(self.n), min(self.offset + self.n, MOST_LENGTH))
 
     @property
     def pool(self) -> int:
-        """How many items a list of n different ones is chosen from."""
-        return min(POOL_TIMES * self.n, max(self.n, POOL_MOST)) if self.diversity else self.n
+        """How many items the list is chosen from."""
+        return max(self.length, min(POOL_TIMES * self.n, POOL_MOST)) if self.diversity else self.length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +98,24 @@ class UserView:
     own: int
     cached: bytes | None
     store_was_read: bool
+    lineage: str
+    """Another one after every erasure."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A list, best first."""
+    """A page of a list, best first.
+
+    Attributes:
+        places: of the items in the list, from 1 on.
+        num_listed: how long the list is.
+    """
 
     items: list[RankedItem]
+    places: Sequence[int]
+    recommendation_id: str
+    num_listed: int
+    release_id: str
     source: str
     rows: Sequence[int] = ()
     neighbours: Neighbours | None = None
@@ -105,6 +125,15 @@ class Answer:
     reasons: list[list[dict[str, Any]]] | None = None
     """Of each item, where the caller asked for them."""
 
+    def about(self, wanted: Wanted) -> dict[str, Any]:
+        """What else is told and counted of it: its id, where its next page begins, and its items by channel."""
+        next_offset = wanted.offset + wanted.n
+        return {
+            "recommendation_id": self.recommendation_id,
+            "next_offset": next_offset if next_offset < self.num_listed else None,
+            "channels": dict(Counter(item.source for item in self.items)),
+        }
+
 
 class Recommendations:
     """One per release. What is asked for again, at once or later, is not computed again (`service.answers`).
@@ -112,8 +141,17 @@ class Recommendations:
     Interests just computed are remembered: a request may have read the store before they came there.
     """
 
-    def __init__(self, engine: Engine, store: Store, metrics: Metrics, *, rules: EventRules, keeping: Keeping) -> None:
-        self._engine, self._store, self._metrics = engine, store, metrics
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        metrics: Metrics,
+        *,
+        given: GivenLists,
+        rules: EventRules,
+        keeping: Keeping,
+    ) -> None:
+        self._engine, self._store, self._metrics, self._given = engine, store, metrics, given
         self._rules, self._keeping = rules, keeping
         self._computed: OrderedDict[tuple[str, str, str], Interests] = OrderedDict()
         self._answers = Answers(max_bytes=keeping.answer_bytes, ttl_s=keeping.answer_ttl_s)
@@ -173,6 +211,7 @@ class Recommendations:
             own=crowd.row(user_id),
             cached=record.group,
             store_was_read=was_read,
+            lineage=state.version.partition(".")[0] if record.erased else "",
         )
 
     async def _read(self, user_id: str) -> tuple[UserRecord, bool]:
@@ -212,8 +251,13 @@ class Recommendations:
         """An answer, computed; kept by the store as well where it has a key."""
         known = self._known_interests(user) if user.rows else None
         answer = await self.for_user(user, wanted, known)
-        served = Served(answer.source, orjson.dumps(write(answer)), orjson.dumps(answer.warnings))
-        group = None if known is not None else self._to_keep(user, answer.interests)
+        served = Served(
+            answer.source,
+            orjson.dumps(write(answer)),
+            orjson.dumps(answer.warnings),
+            orjson.dumps(answer.about(wanted)),
+        )
+        group = None if known is not None or not user.rows else self._to_keep(user, answer.interests)
         # Popular items are looked up as soon as kept answers are: nothing to keep of somebody unknown.
         kept = None if key is None or not user.rows else answers.encode(key, served)
         if kept is not None and len(kept) > answers.LARGEST_KEPT:
@@ -222,19 +266,22 @@ class Recommendations:
         return served
 
     async def for_user(self, user: UserView, wanted: Wanted, interests: Interests | None = None) -> Answer:
-        """A user's recommendations, computed; `sequence` for one with a history, else `popular`.
+        """A user's recommendations, computed: from their history, else from the session, else popular ones.
 
         Args:
             interests: the user's, where they are known already.
         """
-        seen = () if wanted.include_seen else user.state.bought
+        session = () if user.rows else wanted.session
+        seen = () if wanted.include_seen else (*user.state.bought, *session)
         allowed = _allowed(user.crowd, [*seen, *user.state.disliked], wanted)
-        warnings = []
-        source: str = "sequence" if user.rows else "popular"
+        session_rows = user.crowd.release.catalogue.rows(session)
+        warnings = _unknown_history(len(session) - len(session_rows))
+        source = "sequence" if user.rows else "session" if session_rows else _popular(wanted)
         if not user.store_was_read:
             source = f"bundle:{source}"
             warnings.append(_without_state())
-        asked = _Asked(user.rows, user.own, user.crowd, allowed, interests)
+        whose = _Whose(owner_of("user", user.user_id), user.lineage)
+        asked = _Asked(user.rows or session_rows, user.own, user.crowd, allowed, whose, interests)
         return await self._answer(asked, wanted, source, warnings)
 
     async def for_session(self, history: Sequence[str], wanted: Wanted) -> Answer:
@@ -244,8 +291,9 @@ class Recommendations:
         warnings = _unknown_history(len(history) - len(rows))
         seen = () if wanted.include_seen else history
         allowed = _allowed(crowd, seen, wanted)
-        source = "session" if rows else "popular"
-        return await self._answer(_Asked(rows, -1, crowd, allowed), wanted, source, warnings)
+        source = "session" if rows else _popular(wanted)
+        asked = _Asked(rows, -1, crowd, allowed, _Whose(owner_of("session")))
+        return await self._answer(asked, wanted, source, warnings)
 
     async def rank(
         self, user: UserView | None, history: Sequence[str], candidates: Sequence[str], wanted: Wanted
@@ -266,9 +314,10 @@ class Recommendations:
             warnings.append(_without_state())
         wanted = replace(wanted, n=min(wanted.n, max(1, int(allowed.sum()))))
         if user is None or not rows:
-            return await self._answer(_Asked(rows, -1, crowd, allowed, None, "direct"), wanted, source, warnings)
+            asked = _Asked(rows, -1, crowd, allowed, _CHOICE, None, "direct")
+            return await self._answer(asked, wanted, source, warnings)
         known = self._known_interests(user)
-        asked = _Asked(rows, user.own, crowd, allowed, known, "direct")
+        asked = _Asked(rows, user.own, crowd, allowed, _CHOICE, known, "direct")
         answer = await self._answer(asked, wanted, source, warnings)
         if known is None:
             self._keep(user.user_id, self._to_keep(user, answer.interests), None)
@@ -288,7 +337,8 @@ class Recommendations:
             return [RankedItem(at, round(float(like.scores[at]), SCORE_DIGITS), like.source(at)) for at in order]
 
         items = await self._diversified(await self._engine.run_in_turn("model", best), wanted, crowd)
-        return await self._told(items, [row], None, crowd, wanted, "similar", self._unknown_category(wanted))
+        asked = _Asked([row], -1, crowd, allowed, _Whose(owner_of("similar", item_id)))
+        return await self._told(asked, items, None, wanted, "similar", self._unknown_category(wanted))
 
     async def interests(self, user: UserView) -> Interests:
         """A user's interests: from the cache, just computed for another request, or computed (and then cached)."""
@@ -361,48 +411,97 @@ class Recommendations:
             items = [RankedItem(row, score, "popular") for row, score in popular]
         items = await self._diversified(items, wanted, asked.crowd)
         warnings += self._unknown_category(wanted)
-        return await self._told(items, asked.rows, interests, asked.crowd, wanted, source, warnings)
+        return await self._told(asked, items, interests, wanted, source, warnings)
 
     async def _told(
         self,
-        items: list[RankedItem],
-        rows: Sequence[int],
+        asked: "_Asked",
+        listed: list[RankedItem],
         interests: Interests | None,
-        crowd: Crowd,
         wanted: Wanted,
         source: str,
         warnings: list[dict[str, Any]],
     ) -> Answer:
-        """A finished list as an answer: counted, with warnings and reasons."""
+        """The first page of a finished list: kept to be read on, counted, with warnings and reasons."""
+        items = listed[wanted.offset : wanted.offset + wanted.n]
         if len(items) < wanted.n:
             self._metrics.short_answers.inc()
             if not items:
                 self._metrics.empty_answers.labels(source).inc()
-            warnings.append(_warning("fewer_items", f"Only {len(items)} items are allowed."))
-        self._metrics.answers.labels(source, self.release.manifest.release_id).inc()
+            warnings.append(_end_of_list(len(listed)) if wanted.offset else _fewer_items(len(items)))
+        release_id, catalogue = self.release.manifest.release_id, asked.crowd.release.catalogue
+        self._metrics.answers.labels(source, release_id).inc()
         for channel, count in Counter(item.source for item in items).items():
             self._metrics.items.labels(channel).inc(count)
+        entries = [Entry(catalogue.item_id(item.item_index), item.score, item.source) for item in listed[:MOST_LENGTH]]
         neighbours = None if interests is None else interests.neighbours
         return Answer(
             items=items,
+            places=range(wanted.offset + 1, wanted.offset + len(items) + 1),
+            recommendation_id=self._given.keep(
+                GivenList(*asked.whose, release_id, source, wanted.include_seen, entries)
+            ),
+            num_listed=len(listed),
+            release_id=release_id,
             source=source,
-            rows=rows,
+            rows=asked.rows,
             neighbours=neighbours,
-            crowd=crowd,
+            crowd=asked.crowd,
             interests=interests,
             warnings=warnings,
-            reasons=await self._reasons(items, rows, neighbours, crowd) if wanted.explain else None,
+            reasons=await self._reasons(items, asked.rows, neighbours, asked.crowd) if wanted.explain else None,
         )
+
+    async def next_page(self, owner: str, wanted: Wanted, user: UserView | None = None) -> Answer:
+        """A page of a list that was given before, as it was then, without what must not be shown any more.
+
+        Raises:
+            RequestError: `recommendation.gone`.
+        """
+        assert wanted.recommendation_id is not None
+        given = await self._given.of(wanted.recommendation_id, owner, "" if user is None else user.lineage)
+        crowd = self._engine.crowd if user is None else user.crowd
+        catalogue = crowd.release.catalogue
+        bought = () if user is None or given.include_seen else user.state.bought
+        allowed = catalogue.allowed((*bought, *(() if user is None else user.state.disliked)))
+        page = list(enumerate(given.entries[wanted.offset : wanted.offset + wanted.n], start=wanted.offset + 1))
+        rows = {item_id: row for _, (item_id, _, _) in page for row in catalogue.rows([item_id])}
+        told = [(place, one) for place, one in page if one.item_id in rows and allowed[rows[one.item_id]]]
+        items = [RankedItem(rows[one.item_id], one.score, one.channel) for _, one in told]
+        warnings = [_end_of_list(len(given.entries))] if len(page) < wanted.n else []
+        if len(items) < len(page):
+            warnings.append(_warning("fewer_items", f"{len(page) - len(items)} items are not to be shown any more."))
+        history = catalogue.rows(wanted.session) if user is None or not user.rows else user.rows
+        interests = await self._interests_again(user, history, crowd) if wanted.explain and items else None
+        neighbours = None if interests is None else interests.neighbours
+        return Answer(
+            items=items,
+            places=[place for place, _ in told],
+            recommendation_id=wanted.recommendation_id,
+            num_listed=len(given.entries),
+            release_id=given.release_id,
+            source=given.source,
+            crowd=crowd,
+            warnings=warnings,
+            reasons=await self._reasons(items, history, neighbours, crowd) if wanted.explain else None,
+        )
+
+    async def _interests_again(self, user: UserView | None, history: Sequence[int], crowd: Crowd) -> Interests | None:
+        if not history:
+            return None
+        if user is not None and user.rows:
+            return await self.interests(user)
+        return await self._engine.read(history, -1, crowd)
 
     async def _diversified(self, items: list[RankedItem], wanted: Wanted, crowd: Crowd) -> list[RankedItem]:
         if not wanted.diversity:
-            return items[: wanted.n]
+            return items
         vectors = crowd.recommender.tables.item_vectors
 
         def order() -> list[RankedItem]:
             scores = np.array([item.score for item in items], dtype=np.float32)
             rows = [item.item_index for item in items]
-            return [items[at] for at in diversify(scores, vectors[rows], wanted.n, diversity=wanted.diversity)]
+            return [items[at] for at in diversify(scores, vectors[rows], wanted.length, diversity=wanted.diversity)]
 
         return await self._engine.run("diversity", order)
 
@@ -428,7 +527,26 @@ class Recommendations:
     async def popular(self, wanted: Wanted) -> Answer:
         """The most popular items, the same for everybody."""
         crowd = self._engine.crowd
-        return await self._answer(_Asked((), -1, crowd, _allowed(crowd, (), wanted)), wanted, "popular", [])
+        asked = _Asked((), -1, crowd, _allowed(crowd, (), wanted), _Whose(owner_of("popular")))
+        return await self._answer(asked, wanted, _popular(wanted), [])
+
+
+class _Whose(NamedTuple):
+    """Whose list it is (`service.given`)."""
+
+    owner: str
+    lineage: str = ""
+
+
+def owner_of(kind: Literal["user", "session", "popular", "similar", "choice"], external_id: str = "") -> str:
+    return f"{kind}\n{external_id}"
+
+
+_CHOICE = _Whose(owner_of("choice"))
+
+
+def _popular(wanted: Wanted) -> str:
+    return "popular" if wanted.only.category is None else "category-popular"
 
 
 def _allowed(crowd: Crowd, excluded: Collection[str], wanted: Wanted) -> BoolArray:
@@ -449,6 +567,7 @@ class _Asked(NamedTuple):
     own: int
     crowd: Crowd
     allowed: BoolArray
+    whose: _Whose
     interests: Interests | None = None  # None: to be read
     task: Task = "sequential"
 
@@ -458,6 +577,7 @@ WarningCode = Literal[
     "unknown_items",
     "unknown_category",
     "fewer_items",
+    "end_of_list",
     "unknown_candidates",
     "unavailable_candidates",
 ]
@@ -465,6 +585,14 @@ WarningCode = Literal[
 
 def _warning(code: WarningCode, message: str, **more: Any) -> dict[str, Any]:
     return {"code": code, "message": message, **more}
+
+
+def _fewer_items(count: int) -> dict[str, Any]:
+    return _warning("fewer_items", f"Only {count} items are allowed.")
+
+
+def _end_of_list(count: int) -> dict[str, Any]:
+    return _warning("end_of_list", f"The list has {count} items.")
 
 
 def _without_state() -> dict[str, Any]:

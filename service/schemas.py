@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from service.given import ID_PATTERN
 from service.identifiers import ID_SCHEMA
 from service.state.events import EventIn
 
@@ -27,6 +28,11 @@ Diversity = Annotated[
         description="0: by score alone. Up to 1: items unlike those before them (maximal marginal relevance).",
     ),
 ]
+RecommendationId = Annotated[
+    str | None,
+    Field(pattern=ID_PATTERN, description="Of an earlier answer: its list is read on from `offset`, as it was then."),
+]
+Offset = Annotated[int, Field(ge=0, le=10_000, description="Items of the list to leave out; a list has 200 at most.")]
 ExternalId = Annotated[str, Field(min_length=1, max_length=512, json_schema_extra={"pattern": ID_SCHEMA["pattern"]})]
 
 
@@ -56,6 +62,11 @@ class SessionRequest(ListRequest):
     """Recommendations for an anonymous session, from nothing but the items it holds."""
 
     history: History
+    user_id: ExternalId | None = Field(
+        default=None, description="Whose session it is: their own history, if they have one, is read in its place."
+    )
+    recommendation_id: RecommendationId = None
+    offset: Offset = 0
 
 
 class UsersRequest(ListRequest):
@@ -135,11 +146,21 @@ class RecommendedItem(BaseModel):
 class Meta(BaseModel):
     release_id: str
     source: str = Field(
-        description="What the answer rests on: sequence, session, popular, similar; prefixed `bundle:` when user state "
-        "could not be read and the release's own knowledge was used."
+        description="What the answer rests on: sequence, session, category-popular, popular, similar; prefixed "
+        "`bundle:` when user state could not be read and the release's own knowledge was used."
     )
     request_id: str
     user_version: str | None = None
+    recommendation_id: str = Field(
+        description="Send it with the events on shown items, and with `offset` for the next page of the same list."
+    )
+    next_offset: int | None = Field(default=None, description="Where the next page begins; missing at the list's end.")
+
+
+class UserMeta(BaseModel):
+    release_id: str
+    source: str = Field(description="`state`, or `bundle` where user state could not be read.")
+    request_id: str
 
 
 class Recommendations(BaseModel):
@@ -200,7 +221,7 @@ class UserAnswer(BaseModel):
     timestamps: list[float | None] = Field(description="Of each entry of the history, in seconds.")
     excluded: list[str] = Field(description="Items that are not recommended: bought, or disliked.")
     interests: Interests
-    meta: Meta
+    meta: UserMeta
     warnings: list[Warned]
 
 
@@ -250,6 +271,33 @@ class Readiness(BaseModel):
     status: Literal["ready", "degraded"]
     release_id: str
     store: Literal["ok", "unavailable"]
+
+
+class Rates(BaseModel):
+    """What was shown and what became of it; a click and a purchase count once for a list and an item."""
+
+    source: str
+    items_shown: int
+    clicks: int = Field(description="Shown items with an accepted event that named the answer's recommendation_id.")
+    purchases: int = Field(description="Those of the clicks that bought.")
+    click_through: float | None = Field(description="Clicks for each item shown; null where none was.")
+
+
+class AnswerRates(Rates):
+    answers: int
+
+
+class ReleaseStats(BaseModel):
+    release_id: str
+    answers: int
+    by_answer_source: list[AnswerRates] = Field(description="By what the answers rested on (`meta.source`).")
+    by_item_source: list[Rates] = Field(description="By each item's own `source`, the channel that lifted it most.")
+
+
+class Stats(BaseModel):
+    """Of all replicas, since counting began; with the embedded store since the service started."""
+
+    releases: list[ReleaseStats]
 
 
 class Reloaded(BaseModel):

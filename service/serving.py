@@ -19,6 +19,7 @@ from service.bundle_files import Release, find_release
 from service.collect import collect_later
 from service.crowd_feed import CrowdFeed
 from service.engine import Engine
+from service.given import GivenLists
 from service.item_feed import ItemFeed
 from service.load import Load
 from service.observe import Metrics
@@ -53,6 +54,7 @@ class Parts:
     store: Store
     metrics: Metrics
     rules: EventRules
+    given: GivenLists
     load: Load
     keeping: Keeping
     crowd_epoch_s: float
@@ -70,7 +72,7 @@ class Serving:
         self._parts = parts
         self._engine = Engine(release, load=parts.load, metrics=parts.metrics)
         self.recommendations = Recommendations(
-            self._engine, parts.store, parts.metrics, rules=parts.rules, keeping=parts.keeping
+            self._engine, parts.store, parts.metrics, given=parts.given, rules=parts.rules, keeping=parts.keeping
         )
         self.crowd_feed: CrowdFeed = CrowdFeed(
             self._engine,

@@ -86,6 +86,8 @@ class Settings(BaseSettings):
     answer_ttl_s: Annotated[int, Field(ge=1)] = 300
     answer_cache_mb: Annotated[int, Field(ge=0, le=10_000)] = 16
     """Answers that each worker keeps, for users who have not changed; 0 computes every answer anew."""
+    recommendation_ttl_s: Annotated[int, Field(ge=1, le=86_400)] = 900
+    """How long a list can be read on from, and a click be known by it (about 1 KB each in Redis)."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024 * 1024
     log_level: str = "INFO"
     demo: bool = False

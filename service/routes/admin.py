@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from service.doors.caller import ADMIN
 from service.routes.dependencies import PROBLEMS, RunningDep, json_response
-from service.schemas import Reloaded
+from service.schemas import Reloaded, Stats
 
 router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[ADMIN])
 
@@ -23,3 +23,9 @@ async def reload(service: RunningDep) -> Response:
             "seconds": round(switched.seconds, 3),
         }
     )
+
+
+@router.get("/stats", response_model=Stats, responses=PROBLEMS)
+async def stats(service: RunningDep) -> Response:
+    """What was shown and clicked, by release, by what answers rested on and by channel. No users."""
+    return json_response({"releases": await service.exposure.stats()})

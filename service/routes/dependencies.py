@@ -12,13 +12,24 @@ from fastapi import Depends, Path, Query, Request, Response
 
 from isrf.errors import RequestError
 from service.catalogue import Catalogue, Filter
+from service.exposure import Exposure
 from service.identifiers import ID_SCHEMA, id_problem
 from service.load import WRITES_AT_ONCE, Gate
 from service.observe import Metrics
 from service.problems import Problem
 from service.recommendations import Answer, Recommendations, Wanted
 from service.releases import Releases
-from service.schemas import MAX_EXCLUDED, MAX_N, Diversity, ListRequest, MaxPrice, MinPrice
+from service.schemas import (
+    MAX_EXCLUDED,
+    MAX_N,
+    MAX_SESSION,
+    Diversity,
+    ListRequest,
+    MaxPrice,
+    MinPrice,
+    Offset,
+    RecommendationId,
+)
 from service.state.events import EventReader
 from service.state.store import Store
 
@@ -29,7 +40,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         400: "The body is not JSON.",
         401: "No API key, or an unknown one.",
         403: "The key's role may not do this.",
-        404: "There is no such resource; a path with a line break never is one.",
+        404: "There is no such resource, or not any more; a path with a line break never is one.",
         413: "The body is too large.",
         422: "Cannot be answered as asked.",
         429: "Too often; see Retry-After.",
@@ -46,6 +57,7 @@ class Running:
     releases: Releases
     store: Store
     events: EventReader
+    exposure: Exposure
     metrics: Metrics
     writes: Gate = field(default_factory=lambda: Gate(WRITES_AT_ONCE))
 
@@ -75,6 +87,7 @@ def lease(app: Running, user_id: str | None) -> Iterator[Service]:
             releases=app.releases,
             store=app.store,
             events=app.events,
+            exposure=app.exposure,
             metrics=app.metrics,
             writes=app.writes,
             recommendations=serving.recommendations,
@@ -126,16 +139,43 @@ async def wanted_by_query(
     diversity: Diversity = 0.0,
     include_seen: Annotated[bool, Query(description="Recommend bought items too; disliked ones never.")] = False,
     explain: Annotated[bool, Query(description="Add the reasons.")] = False,
+    recommendation_id: RecommendationId = None,
+    offset: Offset = 0,
 ) -> Wanted:
     excluded = _split(exclude, service.recommendations.release.catalogue)
     if len(excluded) > MAX_EXCLUDED:
         raise RequestError("request.invalid", f"exclude names {len(excluded)} items, {MAX_EXCLUDED} are allowed.")
     only = Filter(category=category, exclude=tuple(excluded), min_price=min_price, max_price=max_price)
-    return Wanted(n=n, only=only, include_seen=include_seen, explain=explain, diversity=diversity)
+    return Wanted(
+        n=n,
+        only=only,
+        include_seen=include_seen,
+        explain=explain,
+        diversity=diversity,
+        recommendation_id=recommendation_id,
+        offset=offset,
+    )
+
+
+async def session_by_query(
+    service: ServiceDep,
+    session: Annotated[
+        list[str],
+        Query(
+            description="item_ids of the running session, oldest first, repeated or separated by commas: read where "
+            "the user has no history of their own."
+        ),
+    ] = [],  # noqa: B006 - FastAPI copies the default
+) -> tuple[str, ...]:
+    named = _split(session, service.recommendations.release.catalogue)
+    if len(named) > MAX_SESSION:
+        raise RequestError("request.invalid", f"session names {len(named)} items, {MAX_SESSION} are allowed.")
+    return tuple(named)
 
 
 UserIdDep = Annotated[str, Depends(checked_user_id)]
 ItemIdDep = Annotated[str, Depends(checked_item_id)]
+SessionDep = Annotated[tuple[str, ...], Depends(session_by_query)]
 WantedDep = Annotated[Wanted, Depends(wanted_by_query)]
 
 
@@ -146,11 +186,13 @@ def _split(values: Sequence[str], catalogue: Catalogue) -> list[str]:
     return found
 
 
-def meta_of(request: Request, service: Service, source: str, version: str | None = None) -> dict[str, Any]:
+def meta_of(request: Request, release_id: str, source: str, version: str | None = None, **more: Any) -> dict[str, Any]:
+    """`more` that is None is left out."""
     meta = {
-        "release_id": service.recommendations.release.manifest.release_id,
+        "release_id": release_id,
         "source": source,
         "request_id": request.state.request_id,
+        **{name: value for name, value in more.items() if value is not None},
     }
     if version is not None:
         meta["user_version"] = version
@@ -177,7 +219,7 @@ def items_of(answer: Answer, service: Service) -> list[dict[str, Any]]:
     """The items of an answer as they leave."""
     release = service.recommendations.release
     items: list[dict[str, Any]] = []
-    for place, item in enumerate(answer.items, start=1):
+    for at, (place, item) in enumerate(zip(answer.places, answer.items, strict=True)):
         row = {
             "item_id": release.catalogue.item_id(item.item_index),
             "rank": place,
@@ -185,7 +227,7 @@ def items_of(answer: Answer, service: Service) -> list[dict[str, Any]]:
             "source": item.source,
         }
         if answer.reasons is not None:
-            row["reasons"] = answer.reasons[place - 1]
+            row["reasons"] = answer.reasons[at]
         items.append(row)
     return items
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from isrf.errors import StoreError
 from service.doors.caller import WRITE
+from service.exposure import Click
 from service.routes.dependencies import PROBLEMS, Running, RunningDep, json_response
 from service.schemas import InteractionsAnswer, InteractionsRequest
 from service.state.events import EFFECTS, UNKNOWN_ITEM, Event, Refusal
@@ -58,13 +59,18 @@ async def take_events(posted: Sequence[Any], service: Running) -> list[dict[str,
         service.metrics.store_failures.labels("write").inc()
         raise
     results = []
-    for one in read:
+    clicks = []
+    for raw, one in zip(posted, read, strict=True):
         result = _answer(one, next(outcomes)) if isinstance(one, Event) else _refused(one)
         if isinstance(one, Event) and result["status"] == "accepted":
             release_id = service.releases.of(one.user_id).release_id
             service.metrics.release_events.labels(release_id, EFFECTS[one.effect]).inc()
+            recommendation_id = raw.get("recommendation_id")
+            if recommendation_id and one.effect in "BH":
+                clicks.append(Click(recommendation_id, one.item_id, one.effect == "B"))
         service.metrics.events.labels(result["status"], result.get("reason", "")).inc()
         results.append(result)
+    service.exposure.clicked(clicks)
     service.metrics.stage("write", time.perf_counter() - began)
     return results
 

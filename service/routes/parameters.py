@@ -38,8 +38,8 @@ class KnownQueries:
         self._known: OrderedDict[bytes, Wanted] = OrderedDict()
 
     def learn(self, query: bytes, wanted: Wanted) -> None:
-        """Not where the catalogue has a say in what a query means, as it has in item_ids with commas."""
-        if len(query) <= LONGEST_KNOWN and not wanted.only.exclude:
+        """Not where the catalogue has a say in what a query means, as it has in item_ids with commas; no page's."""
+        if len(query) <= LONGEST_KNOWN and not (wanted.only.exclude or wanted.session or wanted.recommendation_id):
             while len(self._known) >= KNOWN_QUERIES:
                 self._known.popitem(last=False)
             self._known[query] = wanted

@@ -1,6 +1,7 @@
 """Recommendations for users, for a session, and for everybody; the order of given candidates; similar items."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -9,13 +10,14 @@ from fastapi import APIRouter, Request, Response
 from isrf.errors import RequestError
 from service.doors.caller import READ
 from service.identifiers import id_problem
-from service.recommendations import Answer, Wanted
+from service.recommendations import Answer, Wanted, owner_of
 from service.routes.dependencies import (
     PROBLEMS,
     ItemIdDep,
     RunningDep,
     Service,
     ServiceDep,
+    SessionDep,
     UserIdDep,
     WantedDep,
     checked_item_ids,
@@ -45,22 +47,34 @@ AT_ONCE = 8
 
 
 @router.get(USER_PATH, response_model=Recommendations, responses=PROBLEMS)
-async def recommend_user(request: Request, user_id: UserIdDep, wanted: WantedDep, service: ServiceDep) -> Response:
+async def recommend_user(
+    request: Request, user_id: UserIdDep, wanted: WantedDep, session: SessionDep, service: ServiceDep
+) -> Response:
     """Items for a user. Always `n` of them while that many are allowed; an unknown user gets the popular ones."""
+    wanted = replace(wanted, session=session)
     request.app.state.queries.learn(request.scope["query_string"], wanted)
     return json_response(await user_body(request, user_id, wanted, service))
 
 
 @router.post("/recommend", response_model=Recommendations | ManyRecommendations, responses=PROBLEMS)
 async def recommend_many(request: Request, body: SessionRequest | UsersRequest, app: RunningDep) -> Response:
-    """Items for an anonymous session, from the items it holds; or for up to 256 users. Nothing is stored."""
+    """Items for a session, from the items it holds; or for up to 256 users. Nothing is stored of a session."""
     wanted = wanted_by_body(body)
     if isinstance(body, UsersRequest):
         return json_response(await _for_users(request, body.users, wanted, app))
     checked_item_ids(body.history)
-    with lease(app, None) as service:
-        answer = await service.recommendations.for_session(body.history, wanted)
-        return json_response({"user_id": None, **_body(request, answer, service)})
+    wanted = replace(wanted, session=tuple(body.history), offset=body.offset, recommendation_id=body.recommendation_id)
+    if body.user_id is not None:
+        _checked_user_ids([body.user_id])
+    with lease(app, body.user_id) as service:
+        if body.user_id is not None:
+            return json_response(await user_body(request, body.user_id, wanted, service))
+        ours = service.recommendations
+        if wanted.recommendation_id is None:
+            answer = await ours.for_session(body.history, wanted)
+        else:
+            answer = await ours.next_page(owner_of("session"), wanted)
+        return json_response({"user_id": None, **_body(request, answer, wanted, service)})
 
 
 @router.post("/rank", response_model=Recommendations, responses=PROBLEMS)
@@ -76,33 +90,52 @@ async def rank(request: Request, body: RankRequest, app: RunningDep) -> Response
         user = None if body.user_id is None else await ours.view(body.user_id)
         answer = await ours.rank(user, body.history, body.candidates, wanted)
         version = None if user is None else user.state.version
-        return json_response({"user_id": body.user_id, **_body(request, answer, service, version)})
+        told = _body(request, answer, wanted, service, version)
+        # The rest of the candidates is asked for with a larger n.
+        told["meta"].pop("next_offset", None)
+        return json_response({"user_id": body.user_id, **told})
 
 
 @router.get("/similar/{item_id:path}", response_model=SimilarItems, responses=PROBLEMS)
 async def similar(request: Request, item_id: ItemIdDep, wanted: WantedDep, service: ServiceDep) -> Response:
     """Items like this one: taken together with it, described like it, or near it to the model. New items have some."""
-    if not service.recommendations.release.catalogue.knows(item_id):
+    ours = service.recommendations
+    if not ours.release.catalogue.knows(item_id):
         raise RequestError(
             "request.unknown_item", "the catalogue has no such item.", fix="Send an item_id of the catalogue."
         )
-    answer = await service.recommendations.similar(item_id, wanted)
-    return json_response({"item_id": item_id, **_body(request, answer, service)})
+    if wanted.recommendation_id is None:
+        answer = await ours.similar(item_id, wanted)
+    else:
+        answer = await ours.next_page(owner_of("similar", item_id), replace(wanted, session=(item_id,)))
+    return json_response({"item_id": item_id, **_body(request, answer, wanted, service)})
 
 
 @router.get("/popular", response_model=PopularItems, responses=PROBLEMS)
 async def popular(request: Request, wanted: WantedDep, service: ServiceDep) -> Response:
     """The most popular items, in a category or in all."""
-    return json_response(_body(request, await service.recommendations.popular(wanted), service))
+    ours = service.recommendations
+    if wanted.recommendation_id is None:
+        answer = await ours.popular(wanted)
+    else:
+        answer = await ours.next_page(owner_of("popular"), wanted)
+    return json_response(_body(request, answer, wanted, service))
 
 
 async def user_body(request: Request, user_id: str, wanted: Wanted, service: Service) -> dict[str, Any]:
     """A user's answer as it leaves."""
-    version, served = await service.recommendations.recommend(user_id, wanted, lambda answer: items_of(answer, service))
+    ours = service.recommendations
+    if wanted.recommendation_id is not None:
+        user = await ours.view(user_id)
+        answer = await ours.next_page(owner_of("user", user_id), wanted, user)
+        return {"user_id": user_id, **_body(request, answer, wanted, service, user.state.version)}
+    version, served = await ours.recommend(user_id, wanted, lambda answer: items_of(answer, service))
+    about = orjson.loads(served.about)
+    release_id = ours.release.manifest.release_id
     return {
         "user_id": user_id,
         "items": orjson.Fragment(served.items),
-        "meta": meta_of(request, service, served.source, version),
+        "meta": _meta(request, service, release_id, served.source, about, version),
         "warnings": orjson.Fragment(served.warnings),
     }
 
@@ -128,9 +161,20 @@ def _checked_user_ids(user_ids: list[str]) -> None:
             raise RequestError("request.invalid_user_id", f"a user_id {problem}.", fix="Send the shop's own user ids.")
 
 
-def _body(request: Request, answer: Answer, service: Service, version: str | None = None) -> dict[str, Any]:
+def _body(
+    request: Request, answer: Answer, wanted: Wanted, service: Service, version: str | None = None
+) -> dict[str, Any]:
     return {
         "items": items_of(answer, service),
-        "meta": meta_of(request, service, answer.source, version),
+        "meta": _meta(request, service, answer.release_id, answer.source, answer.about(wanted), version),
         "warnings": answer.warnings,
     }
+
+
+def _meta(
+    request: Request, service: Service, release_id: str, source: str, about: dict[str, Any], version: str | None
+) -> dict[str, Any]:
+    """What an answer tells of itself, which is then counted as shown."""
+    service.exposure.shown(release_id, source, about["channels"])
+    told = {name: about[name] for name in ("recommendation_id", "next_offset")}
+    return meta_of(request, release_id, source, version, **told)

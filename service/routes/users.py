@@ -38,7 +38,7 @@ async def show_user(request: Request, user_id: UserIdDep, service: ServiceDep) -
             "timestamps": [entry.timestamp for entry in state.history],
             "excluded": sorted(state.bought | state.disliked),
             "interests": {"explicit": explicit, "group": group, "similar_users": num_similar},
-            "meta": meta_of(request, service, "state" if user.store_was_read else "bundle"),
+            "meta": meta_of(request, ours.release.manifest.release_id, "state" if user.store_was_read else "bundle"),
             "warnings": warnings,
         }
     )

@@ -32,6 +32,7 @@ EVERYTHING = 2**62
 RECORDS = 4096
 """Users whose state is held ready: a simulated server is not asked again for what nobody has changed."""
 MAX_CONNECTIONS = 1_000_000
+MOST_MARKS = 100_000
 
 
 class EmbeddedStore:
@@ -50,6 +51,7 @@ class EmbeddedStore:
         self._count = 0
         self._records: OrderedDict[str, UserRecord] = OrderedDict()
         self._changes = 0
+        self._marks: dict[str, None] = {}
 
     @classmethod
     async def open(cls, folder: Path, *, erasure_key: str | None = None) -> "EmbeddedStore":
@@ -222,6 +224,25 @@ class EmbeddedStore:
         while page := await self._journal.page(after, EVERYTHING, REPLAY_BATCH):
             after = page[-1][0]
             yield [event_payload.decode(payload) for _, payload in page]
+
+    async def keep_lists(self, _lists: Mapping[str, bytes], _ttl_s: int) -> None:
+        """This process has them itself, and there is no other."""
+
+    async def read_list(self, _recommendation_id: str) -> bytes | None:
+        return None
+
+    async def first(self, marks: Sequence[str], _ttl_s: int) -> list[bool]:
+        known = [mark in self._marks for mark in marks]
+        self._marks |= dict.fromkeys(marks)
+        while len(self._marks) > MOST_MARKS:
+            del self._marks[next(iter(self._marks))]
+        return [not one for one in known]
+
+    async def count(self, counts: Mapping[str, int]) -> None:
+        await self._memory.count(counts)
+
+    async def counts(self) -> dict[str, int]:
+        return await self._memory.counts()
 
     async def claim(self, _name: str, _ttl_s: int) -> bool:
         return True

@@ -45,6 +45,11 @@ class EventIn(BaseModel):
         description="Remembered for 24 hours for its user. Derived from user, item, event and timestamp if missing; "
         "an event with neither id nor timestamp is never a duplicate.",
     )
+    recommendation_id: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Of the answer that showed the item; it is counted, and no part of the event.",
+    )
 
 
 class Event(NamedTuple):

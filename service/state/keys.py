@@ -13,6 +13,8 @@ one script may touch them together. The bucket is a stable hash of the id; chang
     isrf:{b7}:s             stream  accepted events, until the offline job has read them
     isrf:{b0}:meta          hash    `id` of the store, `secret` of its tombstones
     isrf:{b0}:ping          string  written by readiness probes
+
+What was shown, by no user's name, has keys of its own (`service.state.exposure_keys`).
 """
 
 import base64

@@ -10,12 +10,13 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from isrf.errors import StoreError
 from isrf.item_changes import Entry as ItemEntry
+from service.state import exposure_keys
 from service.state.commands import ASKED, ask_user, history_member, read_record, script_call
 from service.state.erasure import Erased, Erasure
 from service.state.events import Event
@@ -37,6 +38,7 @@ SCRIPT = files("service.state").joinpath("script.lua").read_text(encoding="utf-8
 COLLECT_SCRIPT = files("service.state").joinpath("collect.lua").read_text(encoding="utf-8")
 _FAILURES = (RedisError, OSError, asyncio.TimeoutError)
 
+T = TypeVar("T")
 Client = Any  # redis.asyncio.Redis | RedisCluster | fakeredis: one interface, no common type
 
 
@@ -194,6 +196,27 @@ class RedisStore:
         except _FAILURES as error:
             raise _unavailable(error) from error
 
+    async def keep_lists(self, lists: Mapping[str, bytes], ttl_s: int) -> None:
+        await self._written(exposure_keys.keep_lists(self._writes, lists, ttl_s))
+
+    async def read_list(self, recommendation_id: str) -> bytes | None:
+        key = exposure_keys.list_key(recommendation_id)
+
+        async def ask() -> Any:
+            return await self._reads.get(key)
+
+        payload: bytes | None = await self._guarded(ask)
+        return payload
+
+    async def first(self, marks: Sequence[str], ttl_s: int) -> list[bool]:
+        return await self._written(exposure_keys.first_marks(self._writes, marks, ttl_s))
+
+    async def count(self, counts: Mapping[str, int]) -> None:
+        await self._written(exposure_keys.add_counts(self._writes, counts))
+
+    async def counts(self) -> dict[str, int]:
+        return await self._written(exposure_keys.read_counts(self._writes))
+
     async def claim(self, name: str, ttl_s: int) -> bool:
         try:
             return bool(await self._writes.set(f"isrf:{{b0}}:{name}", "1", ex=ttl_s, nx=True))
@@ -223,6 +246,12 @@ class RedisStore:
     async def close(self) -> None:
         for client in (self._reads, self._writes):
             await client.aclose()
+
+    async def _written(self, work: Awaitable[T]) -> T:
+        try:
+            return await work
+        except _FAILURES as error:
+            raise _unavailable(error) from error
 
     async def _guarded(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         """Runs a read; after `BREAK_AFTER` failures in a row fails at once for `BREAK_S`."""

@@ -120,6 +120,21 @@ class Store(Protocol):
     def accepted(self) -> AsyncIterator[list[Event]]:
         """Accepted events that the store still has, page by page, without those of erased users."""
 
+    async def keep_lists(self, lists: Mapping[str, bytes], ttl_s: int, /) -> None:
+        """Keeps lists that were given, by recommendation_id, for other replicas."""
+
+    async def read_list(self, recommendation_id: str, /) -> bytes | None:
+        """A list that a replica kept."""
+
+    async def first(self, marks: Sequence[str], ttl_s: int, /) -> list[bool]:
+        """Of each mark, whether nobody asked for it in the last `ttl_s` seconds."""
+
+    async def count(self, counts: Mapping[str, int], /) -> None:
+        """Adds to the counts by name."""
+
+    async def counts(self) -> dict[str, int]:
+        """All counts, of all replicas."""
+
     async def claim(self, name: str, ttl_s: int, /) -> bool:
         """Whether work that one replica should do falls to this one."""
 

@@ -46,7 +46,7 @@ def shop(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         + row["disliked_item_ids"]
         for row in told.iter_rows(named=True)
     }
-    chosen = Settings(releases_dir=demo_release, state_dir=tmp_path_factory.mktemp("state"))
+    chosen = Settings(releases_dir=demo_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60)
     with TestClient(create_app(chosen)) as http:
         yield Shop(http, items, bought)
 

@@ -22,7 +22,7 @@ from service.settings import Settings
 @pytest.fixture(scope="module")
 def http(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     with TestClient(
-        create_app(Settings(releases_dir=demo_release, state_dir=tmp_path_factory.mktemp("state")))
+        create_app(Settings(releases_dir=demo_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60))
     ) as http:
         yield http
 

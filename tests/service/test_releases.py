@@ -14,6 +14,7 @@ from isrf.errors import BundleError
 from isrf.recommend import Interests
 from service.engine import Engine
 from service.experiment import Experiment
+from service.given import GivenLists
 from service.load import Load
 from service.observe import Metrics
 from service.recommendations import Keeping, Wanted
@@ -54,6 +55,7 @@ def new(folder: Path, store: Store, experiment: Experiment | None = None) -> Rel
         store=store,
         metrics=Metrics(),
         rules=EventRules(()),
+        given=GivenLists(store, ttl_s=60),
         load=Load(1),
         keeping=Keeping(60, 60, 1 << 20),
         crowd_epoch_s=60.0,

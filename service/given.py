@@ -1,0 +1,133 @@
+"""Lists that were given, by `recommendation_id`: to be read on from, and to know by what a clicked item was shown.
+
+A list stays as it was, whatever becomes of its user: the last ones in this process, and all of them for a while in the
+store, so that another replica can go on. It names its user by a digest that differs from list to list.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import secrets
+import zlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import orjson
+
+from isrf.errors import RequestError, StoreError
+from service.state.store import Store
+
+LENGTH_TIMES, MOST_LENGTH = 10, 200
+"""A list is kept for ten pages, up to this many items."""
+ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
+IN_PROCESS_BYTES = 16 * 1024 * 1024
+WRITTEN_TOGETHER, MOST_WAITING = 200, 5000
+
+
+class Entry(NamedTuple):
+    item_id: str
+    score: float
+    channel: str  # its source
+
+
+class GivenList(NamedTuple):
+    """Attributes:
+    owner: for whom it was made, the same text whenever the same caller asks.
+    lineage: of the owner's state; another one after they were erased.
+    source: what the answer rested on.
+    """
+
+    owner: str
+    lineage: str
+    release_id: str
+    source: str
+    include_seen: bool
+    entries: Sequence[Entry]
+
+
+def length_for(n: int) -> int:
+    """How many items a list has whose pages have n."""
+    return max(n, min(LENGTH_TIMES * n, MOST_LENGTH))
+
+
+class GivenLists:
+    """One per app."""
+
+    def __init__(self, store: Store, *, ttl_s: int) -> None:
+        self._store, self._ttl_s = store, ttl_s
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._bytes = 0
+        self._waiting: dict[str, bytes] = {}
+        self._writing: asyncio.Task[None] | None = None
+
+    def keep(self, given: GivenList) -> str:
+        """The list's new recommendation_id; the store learns of it in a moment."""
+        recommendation_id = secrets.token_urlsafe(12)
+        payload = _encode(recommendation_id, given)
+        self._remember(recommendation_id, payload)
+        self._waiting[recommendation_id] = payload
+        while len(self._waiting) > MOST_WAITING:
+            del self._waiting[next(iter(self._waiting))]
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+        return recommendation_id
+
+    async def find(self, recommendation_id: str) -> GivenList | None:
+        """None where it is not kept any more, or was never given; its owner is a digest (`is_of`)."""
+        payload = self._kept.get(recommendation_id)
+        if payload is None:
+            try:
+                payload = await self._store.read_list(recommendation_id)
+            except StoreError:
+                payload = None
+            if payload is not None:
+                self._remember(recommendation_id, payload)
+        return None if payload is None else _decode(payload)
+
+    async def of(self, recommendation_id: str, owner: str, lineage: str) -> GivenList:
+        """The list that was given to this owner; `RequestError` where there is none (any more)."""
+        given = await self.find(recommendation_id)
+        if given is None or given.owner != _digest(recommendation_id, owner) or given.lineage != lineage:
+            raise RequestError(
+                "recommendation.gone",
+                "this recommendation_id is not known here, or not any more.",
+                fix="Ask again without recommendation_id and offset: lists are kept for a while only.",
+            )
+        return given
+
+    async def close(self) -> None:
+        """Waits for what is still being written."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+
+    def _remember(self, recommendation_id: str, payload: bytes) -> None:
+        self._kept[recommendation_id] = payload
+        self._bytes += len(payload)
+        while self._bytes > IN_PROCESS_BYTES:
+            self._bytes -= len(self._kept.popitem(last=False)[1])
+
+    async def _write(self) -> None:
+        # While one write is under way the next ones gather: a few round trips however many lists there are.
+        while self._waiting:
+            some = dict(list(self._waiting.items())[:WRITTEN_TOGETHER])
+            for recommendation_id in some:
+                del self._waiting[recommendation_id]
+            with contextlib.suppress(StoreError):
+                await self._store.keep_lists(some, self._ttl_s)
+
+
+def _digest(recommendation_id: str, owner: str) -> str:
+    return hashlib.blake2b(owner.encode(), key=recommendation_id.encode(), digest_size=12).hexdigest()
+
+
+def _encode(recommendation_id: str, given: GivenList) -> bytes:
+    # A list of the owner's own would be found by whoever can guess an id.
+    owner, *about, entries = given
+    told = (_digest(recommendation_id, owner), *about, [tuple(entry) for entry in entries])
+    return zlib.compress(orjson.dumps(told), 1)
+
+
+def _decode(payload: bytes) -> GivenList:
+    given = GivenList(*orjson.loads(zlib.decompress(payload)))
+    return given._replace(entries=[Entry(*entry) for entry in given.entries])

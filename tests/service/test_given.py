@@ -1,0 +1,125 @@
+"""Lists that were given, and what became of them: for every store, over replicas, without anybody's name."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from isrf.errors import RequestError
+from service import given as given_module
+from service.exposure import Click, Exposure, summary
+from service.given import Entry, GivenList, GivenLists, length_for
+from service.state.store import Store
+
+
+def a_list(owner: str = "user\nann", **changed: Any) -> GivenList:
+    entries = [Entry("a", 2.0, "dense"), Entry("b", 1.0, "group"), Entry("c", 0.5, "dense")]
+    return GivenList(owner, "", "r-1", "sequence", False, entries)._replace(**changed)
+
+
+@pytest.mark.parametrize(("n", "length"), [(1, 10), (10, 100), (20, 200), (50, 200), (200, 200)])
+def test_ten_pages_are_kept(n: int, length: int) -> None:
+    assert length_for(n) == length
+
+
+async def test_a_list_is_its_owners_alone(store: Store) -> None:
+    lists = GivenLists(store, ttl_s=60)
+    one, other = lists.keep(a_list()), lists.keep(a_list())
+    assert one != other
+    found = await lists.of(one, "user\nann", "")
+    assert (found.entries, found.release_id, found.source) == (a_list().entries, "r-1", "sequence")
+    assert found.owner != (await lists.of(other, "user\nann", "")).owner, "lists of one user cannot be joined"
+    for recommendation_id, owner, lineage in (
+        (one, "user\nbob", ""),
+        (one, "user\nann", "erased-1"),
+        ("never-given", "user\nann", ""),
+    ):
+        with pytest.raises(RequestError) as gone:
+            await lists.of(recommendation_id, owner, lineage)
+        assert gone.value.code == "recommendation.gone"
+    await lists.close()
+
+
+async def test_another_replica_goes_on(store: Store) -> None:
+    here, there = GivenLists(store, ttl_s=60), GivenLists(store, ttl_s=60)
+    ids = [here.keep(a_list()) for _ in range(500)]
+    await here.close()
+    found = [await there.find(one) for one in (ids[0], ids[-1])]
+    if store.kind == "embedded":
+        assert found == [None, None], "there is no other process"
+    else:
+        assert all(one is not None and one.entries == a_list().entries for one in found)
+
+
+async def test_lists_here_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(given_module, "IN_PROCESS_BYTES", 2000)
+    lists = GivenLists(store, ttl_s=60)
+    ids = [lists.keep(a_list()) for _ in range(300)]
+    assert len(lists._kept) < 30
+    assert sum(map(len, lists._kept.values())) <= 2000
+    assert ids[-1] in lists._kept
+    await lists.close()
+
+
+async def test_clicks_count_once_by_what_showed_the_item(store: Store) -> None:
+    lists = GivenLists(store, ttl_s=60)
+    one, other = Exposure(store, lists, ttl_s=60), Exposure(store, lists, ttl_s=60)
+    shown = lists.keep(a_list())
+    one.shown("r-1", "sequence", Counter({"dense": 2, "group": 1}))
+    other.shown("r-1", "popular", Counter({"popular": 10}))
+    one.clicked([Click(shown, "a", False), Click(shown, "a", False), Click(shown, "no such item", True)])
+    one.clicked([Click("no-such-list", "a", True)])
+    await one.stats()
+    other.clicked([Click(shown, "a", True), Click(shown, "b", True)])
+    (told,) = await other.stats()
+    assert told == {
+        "release_id": "r-1",
+        "answers": 2,
+        "by_answer_source": [
+            {
+                "source": "popular",
+                "answers": 1,
+                "items_shown": 10,
+                "clicks": 0,
+                "purchases": 0,
+                "click_through": 0.0,
+            },
+            {
+                "source": "sequence",
+                "answers": 1,
+                "items_shown": 3,
+                "clicks": 2,
+                "purchases": 2,
+                "click_through": 0.666667,
+            },
+        ],
+        "by_item_source": [
+            {"source": "dense", "items_shown": 2, "clicks": 1, "purchases": 1, "click_through": 0.5},
+            {"source": "group", "items_shown": 1, "clicks": 1, "purchases": 1, "click_through": 1.0},
+            {"source": "popular", "items_shown": 10, "clicks": 0, "purchases": 0, "click_through": 0.0},
+        ],
+    }
+    await asyncio.gather(one.close(), other.close(), lists.close())
+
+
+async def test_no_count_is_lost_while_the_store_is_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from isrf.errors import StoreError
+
+    exposure = Exposure(store, GivenLists(store, ttl_s=60), ttl_s=60)
+    exposure.shown("r-1", "popular", {"popular": 5})
+
+    async def away(*_: Any) -> None:
+        raise StoreError("store.unavailable", "gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store), "count", away)
+        with pytest.raises(StoreError):
+            await exposure.stats()
+        exposure.shown("r-1", "popular", {"popular": 5})
+    (told,) = await exposure.stats()
+    assert (told["answers"], told["by_item_source"][0]["items_shown"]) == (2, 10)
+
+
+def test_nothing_counted_is_nothing_told() -> None:
+    assert summary({}) == []
