@@ -1,10 +1,9 @@
 """A new item's vectors from its text alone: what the model would read of it, had it been in the shop without a buyer.
 
-Its codes are the greedy nearest ones of the release's codebooks, as an item without training interactions gets them
-(its graph part is zero); they name it to nobody and need not be unique. Its vector is made of the codes' vectors, the
-text, and in place of an identity of its own, that of its stand-in: the item most like it that somebody took. The model
-learned to do without an identity, and a test holds that form equal to the torch model's; but without one an item stands
-behind all others (ARCHITECTURE.md, "Tried"). Arrays in, arrays out.
+Its vector is made of its own text and of the codes and identity of its *stand-in*: the item most like it that somebody
+took. The model learned to do without an identity, and a test holds that form equal to the torch model's; but with
+nothing but its text an item stands behind almost all others (ARCHITECTURE.md, "Tried"). Where no word of it is known it
+has no stand-in, and the codes that a text of nothing gets. Codes name it to nobody. Arrays in, arrays out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -87,17 +86,18 @@ class ItemReader:
 
     def read(self, text: FloatArray, content: SparseLists) -> NewItems:
         """Items from their texts' vectors (B, D_t); `content` are the release's content lists."""
-        vectors = self.vectors(self.codes(text), text)
         # In one go: it is all of the release's texts that have to be read for it.
         cosines = text @ self.item_text.astype(np.float32).T
         stand_ins = np.array([self._stand_in(cosine) for cosine in cosines], dtype=np.int64)
-        found = stand_ins >= 0
+        codes, found = self.codes(text), stand_ins >= 0
+        codes[found] = self.semantic_ids[stand_ins[found]]
+        vectors = self.vectors(codes, text)
         vectors[found] += self._identities(stand_ins[found])
         near = [self._near(one, cosine, content) for one, cosine in zip(text, cosines, strict=True)]
         return NewItems(np.sqrt(np.float32(vectors.shape[1])) * vectors, vectors, stand_ins, near)
 
     def codes(self, text: FloatArray) -> IntArray:
-        """(B, L) int64 the nearest code of every level."""
+        """(B, L) int64 the nearest code of every level, as an item without buyers has them: its graph part is zero."""
         graph = np.zeros((len(text), self.codebooks.shape[2] - self.text_dim), dtype=np.float32)
         books = [book[:trained] for book, trained in zip(self.codebooks, self.spec.codes_trained, strict=True)]
         return nearest_codes(fuse_vectors(text, graph, self.spec.text_share), books)
