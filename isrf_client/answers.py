@@ -20,6 +20,25 @@ class ListOptions(TypedDict, total=False):
     explain: bool
 
 
+class PageOptions(ListOptions, total=False):
+    """The list of an earlier answer is read on: its `meta`'s `recommendation_id`, and `next_offset` as `offset`."""
+
+    recommendation_id: str
+    offset: int
+
+
+class UserOptions(PageOptions, total=False):
+    """`session`: item_ids of the running session, read where the user has no history of their own."""
+
+    session: Sequence[str]
+
+
+class SessionOptions(PageOptions, total=False):
+    """`user_id`: whose session it is; their own history, if they have one, is read in its place."""
+
+    user_id: str
+
+
 class RankOptions(TypedDict, total=False):
     """For whom candidates are put in order, and what may be asked of the list."""
 
@@ -31,13 +50,18 @@ class RankOptions(TypedDict, total=False):
 
 
 class Event(TypedDict):
-    """One interaction. Give a `timestamp` (Unix seconds) where an event may wait before it is sent."""
+    """One interaction.
+
+    Give a `timestamp` (Unix seconds) where it may wait before it is sent, and for an item that was recommended the
+    `recommendation_id` of that answer's `meta`.
+    """
 
     user_id: str
     item_id: str
     event: NotRequired[str]
     timestamp: NotRequired[float]
     event_id: NotRequired[str]
+    recommendation_id: NotRequired[str]
 
 
 class ReasonPath(TypedDict):
@@ -75,6 +99,8 @@ class Meta(TypedDict):
     source: str
     request_id: str
     user_version: NotRequired[str]
+    recommendation_id: NotRequired[str]
+    next_offset: NotRequired[int]
 
 
 class Warned(TypedDict):

@@ -15,11 +15,14 @@ from isrf_client.answers import (
     ItemBody,
     ItemChanged,
     ListOptions,
+    PageOptions,
     PopularItems,
     RankOptions,
     Recommendations,
+    SessionOptions,
     SimilarItems,
     UserAnswer,
+    UserOptions,
 )
 from isrf_client.attempts import READS, WRITES, AnswerT, Patience, Pause, Steps, Try
 from isrf_client.calls import Calls
@@ -36,11 +39,11 @@ class AsyncClient:
         self._http = httpx.AsyncClient(headers=headers_for(api_key))
         self._calls = Calls(reads=reads, writes=writes, clock=time.monotonic)
 
-    async def recommend(self, user_id: str, **options: Unpack[ListOptions]) -> Recommendations:
+    async def recommend(self, user_id: str, **options: Unpack[UserOptions]) -> Recommendations:
         """Items for a user; popular ones for a user nobody knows."""
         return await self._run(self._calls.recommend(user_id, options))
 
-    async def recommend_session(self, history: Sequence[str], **options: Unpack[ListOptions]) -> Recommendations:
+    async def recommend_session(self, history: Sequence[str], **options: Unpack[SessionOptions]) -> Recommendations:
         """Items for an anonymous session, from the item_ids it holds, oldest first."""
         return await self._run(self._calls.recommend_session(history, options))
 
@@ -52,11 +55,11 @@ class AsyncClient:
         """The candidates in their order for a user, or for a history."""
         return await self._run(self._calls.rank(candidates, options))
 
-    async def similar(self, item_id: str, **options: Unpack[ListOptions]) -> SimilarItems:
+    async def similar(self, item_id: str, **options: Unpack[PageOptions]) -> SimilarItems:
         """Items like this one."""
         return await self._run(self._calls.similar(item_id, options))
 
-    async def popular(self, **options: Unpack[ListOptions]) -> PopularItems:
+    async def popular(self, **options: Unpack[PageOptions]) -> PopularItems:
         return await self._run(self._calls.popular(options))
 
     async def user(self, user_id: str) -> UserAnswer:

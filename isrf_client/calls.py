@@ -16,11 +16,14 @@ from isrf_client.answers import (
     ItemBody,
     ItemChanged,
     ListOptions,
+    PageOptions,
     PopularItems,
     RankOptions,
     Recommendations,
+    SessionOptions,
     SimilarItems,
     UserAnswer,
+    UserOptions,
 )
 from isrf_client.attempts import Budget, Call, Patience, Pause, Steps, attempts
 
@@ -44,10 +47,10 @@ class Calls:
     def __init__(self, *, reads: Patience, writes: Patience, clock: Clock) -> None:
         self._reads, self._writes, self._clock = reads, writes, clock
 
-    def recommend(self, user_id: str, options: ListOptions) -> Steps[Recommendations]:
+    def recommend(self, user_id: str, options: UserOptions) -> Steps[Recommendations]:
         return self._read("GET", f"/recommend/{segment(user_id)}", params=options)
 
-    def recommend_session(self, history: Sequence[str], options: ListOptions) -> Steps[Recommendations]:
+    def recommend_session(self, history: Sequence[str], options: SessionOptions) -> Steps[Recommendations]:
         return self._read("POST", "/recommend", body={"history": list(history), **options})
 
     def recommend_many(self, user_ids: Sequence[str], options: ListOptions) -> Steps[list[Recommendations]]:
@@ -62,10 +65,10 @@ class Calls:
     def rank(self, candidates: Sequence[str], options: RankOptions) -> Steps[Recommendations]:
         return self._read("POST", "/rank", body={"candidates": list(candidates), **options})
 
-    def similar(self, item_id: str, options: ListOptions) -> Steps[SimilarItems]:
+    def similar(self, item_id: str, options: PageOptions) -> Steps[SimilarItems]:
         return self._read("GET", f"/similar/{segment(item_id)}", params=options)
 
-    def popular(self, options: ListOptions) -> Steps[PopularItems]:
+    def popular(self, options: PageOptions) -> Steps[PopularItems]:
         return self._read("GET", "/popular", params=options)
 
     def user(self, user_id: str) -> Steps[UserAnswer]:

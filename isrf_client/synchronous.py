@@ -14,11 +14,14 @@ from isrf_client.answers import (
     ItemBody,
     ItemChanged,
     ListOptions,
+    PageOptions,
     PopularItems,
     RankOptions,
     Recommendations,
+    SessionOptions,
     SimilarItems,
     UserAnswer,
+    UserOptions,
 )
 from isrf_client.attempts import READS, WRITES, AnswerT, Patience, Pause, Steps, Try
 from isrf_client.calls import Calls
@@ -35,11 +38,11 @@ class Client:
         self._http = httpx.Client(headers=headers_for(api_key))
         self._calls = Calls(reads=reads, writes=writes, clock=time.monotonic)
 
-    def recommend(self, user_id: str, **options: Unpack[ListOptions]) -> Recommendations:
+    def recommend(self, user_id: str, **options: Unpack[UserOptions]) -> Recommendations:
         """Items for a user; popular ones for a user nobody knows."""
         return self._run(self._calls.recommend(user_id, options))
 
-    def recommend_session(self, history: Sequence[str], **options: Unpack[ListOptions]) -> Recommendations:
+    def recommend_session(self, history: Sequence[str], **options: Unpack[SessionOptions]) -> Recommendations:
         """Items for an anonymous session, from the item_ids it holds, oldest first."""
         return self._run(self._calls.recommend_session(history, options))
 
@@ -51,11 +54,11 @@ class Client:
         """The candidates in their order for a user, or for a history."""
         return self._run(self._calls.rank(candidates, options))
 
-    def similar(self, item_id: str, **options: Unpack[ListOptions]) -> SimilarItems:
+    def similar(self, item_id: str, **options: Unpack[PageOptions]) -> SimilarItems:
         """Items like this one."""
         return self._run(self._calls.similar(item_id, options))
 
-    def popular(self, **options: Unpack[ListOptions]) -> PopularItems:
+    def popular(self, **options: Unpack[PageOptions]) -> PopularItems:
         return self._run(self._calls.popular(options))
 
     def user(self, user_id: str) -> UserAnswer:

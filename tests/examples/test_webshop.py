@@ -80,6 +80,11 @@ def history(service: ServiceProcess, user_id: str) -> list[str]:
     return found
 
 
+def clicks(service: ServiceProcess) -> int:
+    stats: Any = httpx.get(f"{service.url}/admin/stats", timeout=PATIENCE_S).json()
+    return sum(one["clicks"] for release in stats["releases"] for one in release["by_item_source"])
+
+
 def until_recommended(shop: ShopProcess, user_id: str) -> str:
     """The page once it holds recommendations: on a busy machine one may be late."""
     pages = [shop.page("/", user=user_id)]
@@ -104,6 +109,8 @@ def test_the_shop_outlives_the_service_and_loses_no_event(
 
     shop.page(offered[0])
     wait_until(lambda: history(service, shopper) == [*past, item_ids[0]], what="the view")
+
+    wait_until(lambda: clicks(service) == 1, what="the click, counted for the list that it came from")
 
     service.kill()
     without = shop.page("/", user=shopper)

@@ -93,6 +93,25 @@ def test_any_user_is_known_by_one_event_and_gone_when_erased(call: Both, service
     assert call(service.url, "user", user_id)["known"] is False
 
 
+def test_a_list_is_read_on_as_it_was(call: Both, service: ServiceProcess, shopper: str) -> None:
+    whole = item_ids(call(service.url, "recommend", shopper, n=6))
+    first = call(service.url, "recommend", shopper, n=3)
+    shown = first["meta"]["recommendation_id"]
+    clicked: Any = {"user_id": shopper, "item_id": whole[0], "event": "view", "recommendation_id": shown}
+    assert call(service.url, "interactions", [clicked])["accepted"] == 1
+    place = {"recommendation_id": shown, "offset": first["meta"]["next_offset"]}
+    second = call(service.url, "recommend", shopper, n=3, **place)
+    assert item_ids(first) + item_ids(second) == whole
+
+
+def test_a_session_stands_in_for_a_history(call: Both, service: ServiceProcess) -> None:
+    session = item_ids(call(service.url, "popular", n=3))
+    nobody = uuid.uuid4().hex
+    asked = call(service.url, "recommend", nobody, n=4, session=session)
+    assert asked["meta"]["source"] == "session"
+    assert item_ids(asked) == item_ids(call(service.url, "recommend_session", session, n=4, user_id=nobody))
+
+
 def test_an_item_comes_changes_and_goes(call: Both, service: ServiceProcess) -> None:
     item_id = f"a/b ..{uuid.uuid4().hex}"
     with pytest.raises(ProblemError) as unknown:
@@ -274,9 +293,14 @@ def test_the_types_are_those_of_the_openapi_document() -> None:
         fields = set(get_type_hints(kind))
         assert fields <= set(schemas[name]["properties"]), name
     assert set(get_type_hints(answers.RankOptions)) <= set(schemas["RankRequest"]["properties"])
-    assert set(get_type_hints(answers.ListOptions)) <= set(schemas["SessionRequest"]["properties"])
+    assert set(get_type_hints(answers.ListOptions)) <= set(schemas["UsersRequest"]["properties"])
+    assert set(get_type_hints(answers.SessionOptions)) <= set(schemas["SessionRequest"]["properties"])
+    event = schemas["InteractionsRequest"]["properties"]["events"]["items"]
+    assert set(get_type_hints(answers.Event)) <= set(event["properties"])
     parameters = {one["name"] for one in document["paths"]["/popular"]["get"]["parameters"]}
-    assert set(get_type_hints(answers.ListOptions)) <= parameters
+    assert set(get_type_hints(answers.PageOptions)) <= parameters
+    asked = {one["name"] for one in document["paths"]["/recommend/{user_id}"]["get"]["parameters"]}
+    assert set(get_type_hints(answers.UserOptions)) <= asked
 
 
 def test_it_needs_httpx_and_nothing_else_of_ours() -> None:

@@ -13,8 +13,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
+from tests.examples.test_webshop import clicks
 from tests.service.releases import change_manifest, named_copy, point, seal
-from tests.service.servers import PATIENCE_S, ServiceProcess
+from tests.service.servers import PATIENCE_S, ServiceProcess, wait_until
 from tests.service.test_doors import make_key
 
 NUM_ITEMS = 12
@@ -116,6 +117,13 @@ def test_pick_a_shopper_click_an_item_and_the_list_changes(visit: Visit, service
         visit.page.locator("#explicit .chip").first.inner_text().split("\n")[0]
         == told["interests"]["explicit"][0]["words"]
     )
+
+
+def test_a_click_names_the_list_that_it_came_from(visit: Visit, service: ServiceProcess) -> None:
+    before = clicks(service)
+    visit.cards.nth(3).locator(".look").click()
+    visit.said("Looked at “")
+    wait_until(lambda: clicks(service) == before + 1, what="the click, counted")
 
 
 def test_what_is_bought_leaves_the_list(visit: Visit, service: ServiceProcess) -> None:
