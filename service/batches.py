@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 import structlog
 
 from isrf.errors import OverloadError
-from service.load import refused
+from service.load import caller_gone, refused
 from service.observe import Metrics
 from service.turn import Turn, current_turn
 
@@ -121,7 +121,7 @@ class Batches:
             return False
         if turn.is_in_vain():
             self._metrics.not_run.labels("caller_gone").inc()
-            error = OverloadError("overload.caller_gone", "the caller hung up before this was begun.")
+            error = caller_gone()
         elif turn.is_over():
             self._metrics.not_run.labels("expired").inc()
             error = OverloadError(

@@ -48,3 +48,8 @@ def refused() -> OverloadError:
         "more is asked for now than can be answered in time.",
         fix="Send the request again after the time in Retry-After.",
     )
+
+
+def caller_gone() -> OverloadError:
+    """What nobody is told any more."""
+    return OverloadError("overload.caller_gone", "the caller hung up before this was begun.")

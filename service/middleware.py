@@ -15,11 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isrf.errors import IsrfError, RequestError
 from service.doors.wire import LINE, MAX_HEAD_BYTES, TOO_LARGE
-from service.load import Load, refused
+from service.load import Load, caller_gone, refused
 from service.observe import Metrics
 from service.problems import INTERNAL, send_problem
 from service.traces import Traces
-from service.turn import begin_turn
+from service.turn import begin_turn, current_turn
 
 STREAMED = "/import/"
 """Bodies that are taken line by line and never kept: it is their lines that are limited."""
@@ -116,6 +116,10 @@ class RequestMiddleware:
         return nullcontext({}) if self._traces is None else self._traces.request(method, headers, request_id)
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> IsrfError | None:
+        turn = current_turn()
+        if turn is not None and turn.is_in_vain():
+            # Of a caller who gave up while this process was behind: it must not fall further behind for them.
+            return caller_gone()
         if self._under_way > self._load.max_in_progress and scope["path"] not in _QUIET:
             # Before anything is read: whatever waits for this process's attention waits longer with each of them.
             return refused()

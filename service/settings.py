@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     inference_threads: Annotated[int, Field(ge=0, le=256)] = 0
     """Model calls at once; 0 takes the CPUs that this process may really use, shared among the workers."""
     max_batch: Annotated[int, Field(ge=0, le=LARGEST_BATCH)] = 0
-    """Requests that one run of the model may answer; 0 measures at the start how many it answers in 40 ms."""
+    """Requests that one run of the model may answer; 0 measures at the start how many it answers soon enough."""
     max_waiting: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Requests that may wait for the model, beyond which callers are refused at once; 0 for a batch per thread."""
     max_in_progress: Annotated[int, Field(ge=1, le=100_000)] = 128
