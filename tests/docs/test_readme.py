@@ -65,7 +65,13 @@ class Developer:
         (home / ".curlrc").write_text("silent\nshow-error\nfail-with-body\n")
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("ISRF_", "REDIS_URL"))
-        } | {"HOME": str(home), "PYTHONPATH": str(ROOT), "ISRF_BIND_PORT": str(self.port)}
+        } | {
+            "HOME": str(home),
+            "PYTHONPATH": str(ROOT),
+            "ISRF_BIND_PORT": str(self.port),
+            # On a busy machine a turn may be long in coming.
+            "ISRF_DEADLINE_S": "60",
+        }
 
     def do(self, command: str) -> str:
         words = shlex.split(command)
