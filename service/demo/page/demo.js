@@ -14,7 +14,8 @@ const RESTS_ON = {
   popular: "popular items, for nobody knows them yet",
 };
 
-const isrf = new IsrfClient("", { fetch: measured });
+// Who tries something out waits longer than a shop should.
+const isrf = new IsrfClient("", { fetch: measured, timeoutMs: 20_000, deadlineMs: 60_000 });
 const items = new Map(); // item_id -> what to show of it
 let turn = 0; // an answer that comes after the next question is dropped
 let shown = { userId: "", ranks: new Map(), recommendationId: undefined };
