@@ -21,6 +21,7 @@ from service.new_items import ReadItem, added_items
 from service.state.items import ItemsCursor
 from service.state.store import Store
 
+CLOSE_S = 2.0
 FIRST_LOOK_S = 5.0
 """How long the start waits for the items."""
 
@@ -77,10 +78,8 @@ class ItemFeed:
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        async with self._looking:
-            pass
+            # A store that hangs must not hold up the end.
+            await asyncio.wait([self._task], timeout=CLOSE_S)
 
     async def look(self) -> None:
         """Brings the items up to date."""

@@ -69,7 +69,9 @@ def test_callers_on_connections_that_they_keep_lose_no_answer(
 def stuck(demo_release: Path, tmp_path: Path, own_redis: RedisServer) -> Iterator[tuple[ServiceProcess, SlowProxy]]:
     """A service whose Redis can be made to take longer than anybody waits."""
     proxy = SlowProxy(own_redis.port)
-    service = ServiceProcess(demo_release, tmp_path / "service", REDIS_URL=proxy.url, ISRF_REDIS_WRITE_TIMEOUT_S="60")
+    # Nothing else asks meanwhile: it is the write that hangs.
+    waits = {"ISRF_REDIS_WRITE_TIMEOUT_S": "60", "ISRF_ITEMS_POLL_S": "60"}
+    service = ServiceProcess(demo_release, tmp_path / "service", REDIS_URL=proxy.url, **waits)
     yield service, proxy
     service.kill()
     proxy.close()
