@@ -31,7 +31,7 @@ async def some_shoppers(recommendations: Recommendations) -> list[dict[str, Any]
     found: list[dict[str, Any]] = []
     for start in starts[:NUM_SHOPPERS]:
         for row in range(start, min(start + LOOKED_AT, len(release.users))):
-            user = await recommendations.view(release.users.ids.external(UserIndex(row)))
+            user = await recommendations.users.view(release.users.ids.external(UserIndex(row)))
             if len(user.rows) in LENGTHS:
                 likes = words((release.catalogue.items[item] for item in user.rows), limit=3)
                 told = [one["words"] for one in likes]

@@ -11,13 +11,14 @@ import orjson
 from fastapi import Depends, Path, Query, Request, Response
 
 from isrf.errors import RequestError
+from service.asking import Answer, Wanted
 from service.catalogue import Catalogue, Filter
 from service.exposure import Exposure
 from service.identifiers import ID_SCHEMA, id_problem
 from service.load import WRITES_AT_ONCE, Gate
 from service.observe import Metrics
 from service.problems import Problem
-from service.recommendations import Answer, Recommendations, Wanted
+from service.recommendations import Recommendations
 from service.releases import Releases
 from service.schemas import (
     MAX_EXCLUDED,

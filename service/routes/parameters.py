@@ -9,7 +9,7 @@ from functools import lru_cache
 from fastapi import FastAPI, Request
 
 from isrf.errors import RequestError
-from service.recommendations import Wanted
+from service.asking import Wanted
 
 KNOWN_QUERIES = 1024
 LONGEST_KNOWN = 256

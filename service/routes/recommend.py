@@ -8,9 +8,9 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from isrf.errors import RequestError
+from service.asking import Answer, Wanted, owner_of
 from service.doors.caller import READ
 from service.identifiers import id_problem
-from service.recommendations import Answer, Wanted, owner_of
 from service.routes.dependencies import (
     PROBLEMS,
     ItemIdDep,
@@ -87,7 +87,7 @@ async def rank(request: Request, body: RankRequest, app: RunningDep) -> Response
     wanted = Wanted(n=n, explain=body.explain, diversity=body.diversity)
     with lease(app, body.user_id) as service:
         ours = service.recommendations
-        user = None if body.user_id is None else await ours.view(body.user_id)
+        user = None if body.user_id is None else await ours.users.view(body.user_id)
         answer = await ours.rank(user, body.history, body.candidates, wanted)
         version = None if user is None else user.state.version
         told = _body(request, answer, wanted, service, version)
@@ -126,7 +126,7 @@ async def user_body(request: Request, user_id: str, wanted: Wanted, service: Ser
     """A user's answer as it leaves."""
     ours = service.recommendations
     if wanted.recommendation_id is not None:
-        user = await ours.view(user_id)
+        user = await ours.users.view(user_id)
         answer = await ours.next_page(owner_of("user", user_id), wanted, user)
         return {"user_id": user_id, **_body(request, answer, wanted, service, user.state.version)}
     version, served = await ours.recommend(user_id, wanted, lambda answer: items_of(answer, service))

@@ -16,13 +16,13 @@ SHOWN_WORDS = 8
 async def show_user(request: Request, user_id: UserIdDep, service: ServiceDep) -> Response:
     """History (oldest first), version and interests. A user nobody knows has an empty history."""
     ours = service.recommendations
-    user = await ours.view(user_id)
+    user = await ours.users.view(user_id)
     items = ours.release.catalogue.items
     explicit = words((items[row] for row in user.rows), limit=SHOWN_WORDS)
     group, num_similar = [], 0
     if user.rows:
-        interests = await ours.interests(user)
-        group = words((items[row] for row in ours.similar_items(interests, user.crowd)), limit=SHOWN_WORDS)
+        interests = await ours.users.interests(user)
+        group = words((items[row] for row in ours.users.similar_items(interests, user.crowd)), limit=SHOWN_WORDS)
         num_similar = int((interests.neighbours.users >= 0).sum())
     state = user.state
     warnings = []

@@ -11,11 +11,12 @@ import pytest
 
 from isrf.item_changes import HIDDEN
 from service.answers import Served
+from service.asking import Answer, Wanted
 from service.catalogue import Filter
 from service.given import GivenLists
 from service.load import Load
 from service.observe import Metrics
-from service.recommendations import Answer, Keeping, Recommendations, Wanted
+from service.recommendations import Keeping, Recommendations
 from service.releases import Releases
 from service.serving import Parts
 from service.state.connect import open_store
@@ -68,7 +69,7 @@ class Replica:
     async def anew(self, user_id: str, **wanted: Any) -> Served:
         """The answer without anything that was kept of earlier ones."""
         asked = Wanted(**{"n": 10} | wanted)
-        answer = await self.ours.for_user(await self.ours.view(user_id), asked)
+        answer = await self.ours.for_user(await self.ours.users.view(user_id), asked)
         return Served(
             answer.source,
             orjson.dumps(self.write(answer)),
@@ -109,7 +110,7 @@ async def running(folder: Path, store: Store, count: int = 1, **more: int) -> As
 
 async def settle(replica: Replica) -> None:
     """Until what was to be kept is in the store."""
-    for task in tuple(replica.ours._background):
+    for task in tuple(replica.ours.users._background):
         await task
 
 

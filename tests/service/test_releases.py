@@ -12,12 +12,13 @@ import pytest
 
 from isrf.errors import BundleError
 from isrf.recommend import Interests
+from service.asking import Wanted
 from service.engine import Engine
 from service.experiment import Experiment
 from service.given import GivenLists
 from service.load import Load
 from service.observe import Metrics
-from service.recommendations import Keeping, Wanted
+from service.recommendations import Keeping
 from service.releases import Releases
 from service.serving import Parts, Serving
 from service.state.connect import open_store
@@ -192,7 +193,7 @@ async def test_an_erased_user_is_in_no_neighbour_list_of_a_release_from_older_da
             found = rows_found(releases.current)
             assert row not in found
             assert before in found, "whoever stands in the old row is somebody else"
-            view = await releases.current.recommendations.view(erased)
+            view = await releases.current.recommendations.users.view(erased)
             assert (view.rows, view.store_was_read) == ([], store_answers)
     await store.close()
 

@@ -1,0 +1,123 @@
+"""What is asked of a release, who asks, and what is answered: the words that the parts of a request share."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from isrf.interest import BoolArray, Neighbours
+from isrf.recommend import Interests, RankedItem, Task
+from service.catalogue import EVERYTHING, Filter
+from service.crowd import Crowd
+from service.given import MOST_LENGTH, length_for
+from service.state.merge import UserState
+
+POOL_TIMES, POOL_MOST = 5, 400
+"""Candidates for each place of a diverse list, and how many of them at most."""
+
+Write: TypeAlias = "Callable[[Answer], Sequence[Mapping[str, Any]]]"
+"""An answer's items as they leave."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the caller asks of a list."""
+
+    n: int
+    only: Filter = EVERYTHING
+    include_seen: bool = False
+    explain: bool = False
+    diversity: float = 0.0  # 0: the order stands, 1: items as unlike each other as can be
+    offset: int = 0
+    recommendation_id: str | None = None  # of the list to read on from; None for a new one
+    session: tuple[str, ...] = ()  # item_ids, oldest first: read where the user has no history
+
+    @property
+    def length(self) -> int:
+        """How long a list is, of which a page of n is told."""
+        return max(length_for(self.n), min(self.offset + self.n, MOST_LENGTH))
+
+    @property
+    def pool(self) -> int:
+        """How many items the list is chosen from."""
+        return max(self.length, min(POOL_TIMES * self.n, POOL_MOST)) if self.diversity else self.length
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserView:
+    """A user as this request sees them.
+
+    Attributes:
+        state: merged from release and store.
+        rows: of the history's items that the release knows, oldest first.
+        crowd: among whom this request looks for neighbours.
+        own: the user's row in the crowd, or −1; erased or not, it is no neighbour of theirs.
+        cached: what the store holds of the user's interests.
+        store_was_read: False where only the release was asked, since the store could not be.
+    """
+
+    user_id: str
+    state: UserState
+    rows: list[int]
+    crowd: Crowd
+    own: int
+    cached: bytes | None
+    store_was_read: bool
+    lineage: str
+    """Another one after every erasure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A page of a list, best first.
+
+    Attributes:
+        places: of the items in the list, from 1 on.
+        num_listed: how long the list is.
+    """
+
+    items: list[RankedItem]
+    places: Sequence[int]
+    recommendation_id: str
+    num_listed: int
+    release_id: str
+    source: str
+    rows: Sequence[int] = ()
+    neighbours: Neighbours | None = None
+    crowd: Crowd
+    interests: Interests | None = None
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    reasons: list[list[dict[str, Any]]] | None = None
+    """Of each item, where the caller asked for them."""
+
+    def about(self, wanted: Wanted) -> dict[str, Any]:
+        """What else is told and counted of it: its id, where its next page begins, and its items by channel."""
+        next_offset = wanted.offset + wanted.n
+        return {
+            "recommendation_id": self.recommendation_id,
+            "next_offset": next_offset if next_offset < self.num_listed else None,
+            "channels": dict(Counter(item.source for item in self.items)),
+        }
+
+
+class Whose(NamedTuple):
+    """Whose list it is (`service.given`)."""
+
+    owner: str
+    lineage: str = ""
+
+
+def owner_of(kind: Literal["user", "session", "popular", "similar", "choice"], external_id: str = "") -> str:
+    return f"{kind}\n{external_id}"
+
+
+class Asked(NamedTuple):
+    """What a list is made from."""
+
+    rows: Sequence[int]
+    own: int
+    crowd: Crowd
+    allowed: BoolArray
+    whose: Whose
+    interests: Interests | None = None  # None: to be read
+    task: Task = "sequential"

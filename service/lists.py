@@ -1,0 +1,141 @@
+"""From what is asked to a finished list: ranked or popular, made diverse, kept to be read on, counted, explained.
+
+It knows no user's state: whose history it is, and what may be answered, is said to it.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from isrf.diversity import diversify
+from isrf.interest import BoolArray, Neighbours
+from isrf.recommend import SCORE_DIGITS, Interests, RankedItem, RankRequest
+from isrf.similar import likeness
+from service import warned
+from service.asking import Answer, Asked, Wanted, Whose, owner_of
+from service.crowd import Crowd
+from service.engine import Engine
+from service.explain import Explainer
+from service.given import MOST_LENGTH, Entry, GivenList, GivenLists
+from service.observe import Metrics
+from service.reasons import reason_body
+
+
+class Lists:
+    """One per release."""
+
+    def __init__(self, engine: Engine, metrics: Metrics, given: GivenLists) -> None:
+        self._engine, self._metrics, self._given = engine, metrics, given
+
+    async def answer(self, asked: Asked, wanted: Wanted, source: str, warnings: list[dict[str, Any]]) -> Answer:
+        """What the model says of a history, else popular items."""
+        interests: Interests | None = None
+        if asked.rows and asked.allowed.any():
+            request = RankRequest(history=asked.rows, n=wanted.pool, allowed=asked.allowed, task=asked.task)
+            interests, ranked = await self._engine.answer(request, asked.own, asked.crowd, asked.interests)
+            items = ranked.items
+        else:
+            popular = asked.crowd.release.catalogue.popular(asked.allowed, wanted.pool)
+            items = [RankedItem(row, score, "popular") for row, score in popular]
+        items = await self._diversified(items, wanted, asked.crowd)
+        warnings += warned.unknown_category(asked.crowd.release.catalogue, wanted.only.category)
+        return await self._told(asked, items, interests, wanted, source, warnings)
+
+    async def _told(
+        self,
+        asked: Asked,
+        listed: list[RankedItem],
+        interests: Interests | None,
+        wanted: Wanted,
+        source: str,
+        warnings: list[dict[str, Any]],
+    ) -> Answer:
+        """The first page of a finished list: kept to be read on, counted, with warnings and reasons."""
+        items = listed[wanted.offset : wanted.offset + wanted.n]
+        if len(items) < wanted.n:
+            self._metrics.short_answers.inc()
+            if not items:
+                self._metrics.empty_answers.labels(source).inc()
+            warnings.append(warned.end_of_list(len(listed)) if wanted.offset else warned.fewer_items(len(items)))
+        release_id, catalogue = asked.crowd.release.manifest.release_id, asked.crowd.release.catalogue
+        self._metrics.answers.labels(source, release_id).inc()
+        for channel, count in Counter(item.source for item in items).items():
+            self._metrics.items.labels(channel).inc(count)
+        entries = [Entry(catalogue.item_id(item.item_index), item.score, item.source) for item in listed[:MOST_LENGTH]]
+        neighbours = None if interests is None else interests.neighbours
+        return Answer(
+            items=items,
+            places=range(wanted.offset + 1, wanted.offset + len(items) + 1),
+            recommendation_id=self._given.keep(
+                GivenList(*asked.whose, release_id, source, wanted.include_seen, entries)
+            ),
+            num_listed=len(listed),
+            release_id=release_id,
+            source=source,
+            rows=asked.rows,
+            neighbours=neighbours,
+            crowd=asked.crowd,
+            interests=interests,
+            warnings=warnings,
+            reasons=await self.reasons(items, asked.rows, neighbours, asked.crowd) if wanted.explain else None,
+        )
+
+    async def similar(self, item_id: str, wanted: Wanted) -> Answer:
+        """What is like an item that the catalogue knows, itself left out."""
+        crowd = self._engine.crowd
+        catalogue, tables = crowd.release.catalogue, crowd.recommender.tables
+        (row,) = catalogue.rows([item_id])
+        allowed = allowed_items(crowd, [item_id], wanted)
+
+        def best() -> list[RankedItem]:
+            like = likeness(row, tables.item_lists, tables.item_vectors)
+            rows = np.flatnonzero(allowed)
+            order = rows[np.lexsort((rows, -like.scores[rows]))][: wanted.pool].tolist()
+            return [RankedItem(at, round(float(like.scores[at]), SCORE_DIGITS), like.source(at)) for at in order]
+
+        items = await self._diversified(await self._engine.run_in_turn("model", best), wanted, crowd)
+        asked = Asked([row], -1, crowd, allowed, Whose(owner_of("similar", item_id)))
+        warnings = warned.unknown_category(catalogue, wanted.only.category)
+        return await self._told(asked, items, None, wanted, "similar", warnings)
+
+    async def popular(self, wanted: Wanted) -> Answer:
+        """The most popular items, the same for everybody."""
+        crowd = self._engine.crowd
+        asked = Asked((), -1, crowd, allowed_items(crowd, (), wanted), Whose(owner_of("popular")))
+        return await self.answer(asked, wanted, popular_source(wanted), [])
+
+    async def _diversified(self, items: list[RankedItem], wanted: Wanted, crowd: Crowd) -> list[RankedItem]:
+        if not wanted.diversity:
+            return items
+        vectors = crowd.recommender.tables.item_vectors
+
+        def order() -> list[RankedItem]:
+            scores = np.array([item.score for item in items], dtype=np.float32)
+            rows = [item.item_index for item in items]
+            return [items[at] for at in diversify(scores, vectors[rows], wanted.length, diversity=wanted.diversity)]
+
+        return await self._engine.run("diversity", order)
+
+    async def reasons(
+        self, items: Sequence[RankedItem], rows: Sequence[int], neighbours: Neighbours | None, crowd: Crowd
+    ) -> list[list[dict[str, Any]]]:
+        release = crowd.release
+
+        def explain() -> list[list[dict[str, Any]]]:
+            explainer = Explainer(release, crowd, rows, neighbours)
+            return [
+                [reason_body(item.item_index, reason, release) for reason in explainer.reasons(item)] for item in items
+            ]
+
+        return await self._engine.run("explain", explain)
+
+
+def popular_source(wanted: Wanted) -> str:
+    return "popular" if wanted.only.category is None else "category-popular"
+
+
+def allowed_items(crowd: Crowd, excluded: Collection[str], wanted: Wanted) -> BoolArray:
+    """Of the items that are on offer for a request of this crowd."""
+    return crowd.release.catalogue.allowed(excluded, wanted.only)

@@ -1,0 +1,145 @@
+"""A user as a request sees them: state out of release and store, and interests, remembered while they are true."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from isrf.errors import StoreError
+from isrf.recommend import Interests
+from service.asking import UserView
+from service.crowd import Crowd
+from service.engine import Engine
+from service.observe import Metrics
+from service.state.events import EventRules
+from service.state.group_cache import decode, encode
+from service.state.merge import merge
+from service.state.store import NO_VERSION, Cached, Store, UserRecord
+
+REMEMBERED = 2048
+"""Interests computed last, kept in this process (about 2 KB each)."""
+
+_log = structlog.get_logger("service")
+
+
+class UserViews:
+    """One per release.
+
+    Interests just computed are remembered: a request may have read the store before they came there.
+    """
+
+    def __init__(self, engine: Engine, store: Store, metrics: Metrics, *, rules: EventRules, group_ttl_s: int) -> None:
+        self._engine, self._store, self._metrics = engine, store, metrics
+        self._rules, self._group_ttl_s = rules, group_ttl_s
+        self._computed: OrderedDict[tuple[str, str, str], Interests] = OrderedDict()
+        self._store_answers = True
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def view(self, user_id: str) -> UserView:
+        """The user's state; from the release alone where the store cannot be read."""
+        crowd = self._engine.crowd
+        return self.seen_as(user_id, *(await self.read(user_id)), crowd)
+
+    def seen_as(self, user_id: str, record: UserRecord, was_read: bool, crowd: Crowd) -> UserView:
+        release = crowd.release  # with the items of this crowd
+        past = release.users.past(user_id, lambda kind: self._rules.effect(kind) == "B")
+        if release.users.row(user_id) in crowd.erased:
+            # Without the store, what it last said of erased users still holds.
+            record = record._replace(erased=True)
+        state = merge(record, past, release.learned_until)
+        rows = release.catalogue.rows(entry.item_id for entry in state.history)
+        return UserView(
+            user_id=user_id,
+            state=state,
+            rows=rows,
+            crowd=crowd,
+            own=crowd.row(user_id),
+            cached=record.group,
+            store_was_read=was_read,
+            lineage=state.version.partition(".")[0] if record.erased else "",
+        )
+
+    async def read(self, user_id: str) -> tuple[UserRecord, bool]:
+        """What the store holds of a user, and whether it could be asked."""
+        began = time.perf_counter()
+        try:
+            record, was_read = await self._store.read(user_id), True
+        except StoreError as error:
+            record, was_read = UserRecord(NO_VERSION, (), {}, erased=False, group=None), False
+            self._metrics.store_failures.labels("read").inc()
+            if self._store_answers:
+                _log.warning("store_unavailable", code=error.code, message=error.message)
+        if was_read != self._store_answers:
+            if was_read:
+                _log.info("store_recovered")
+            self._metrics.store_up.labels(self._store.kind).set(was_read)
+        self._store_answers = was_read
+        self._metrics.stage("store", time.perf_counter() - began)
+        return record, was_read
+
+    async def interests(self, user: UserView) -> Interests:
+        """A user's interests: from the cache, just computed for another request, or computed (and then cached)."""
+        known = self.known_interests(user)
+        if known is not None:
+            return known
+        interests = await self._engine.read(user.rows, user.own, user.crowd)
+        self.keep(user.user_id, self.to_keep(user, interests), None)
+        return interests
+
+    def known_interests(self, user: UserView) -> Interests | None:
+        release_id, version = user.crowd.release.manifest.release_id, _version(user)
+        # Without the store the version says nothing of the state.
+        if not user.store_was_read:
+            self._metrics.group_cache.labels("bypassed").inc()
+            return None
+        found = decode(user.cached, version=version, release_id=release_id, crowd=user.crowd.token)
+        if found is None:
+            found = self._computed.get((user.user_id, version, user.crowd.token))
+        self._metrics.group_cache.labels("computed" if found is None else "hit").inc()
+        return found
+
+    def to_keep(self, user: UserView, interests: Interests | None) -> Cached | None:
+        """Interests that were just computed, remembered here and as the store keeps them."""
+        if interests is None or not user.store_was_read:
+            return None
+        while len(self._computed) >= REMEMBERED:
+            self._computed.popitem(last=False)
+        version, release_id, crowd = _version(user), user.crowd.release.manifest.release_id, user.crowd.token
+        self._computed[user.user_id, version, crowd] = interests
+        payload = encode(interests, version=version, release_id=release_id, crowd=crowd)
+        return Cached(payload, self._group_ttl_s)
+
+    def keep(self, user_id: str, group: Cached | None, answer: Cached | None) -> None:
+        if group is not None or answer is not None:
+            # The answer does not wait for the cache: with `appendfsync always` a write waits for the disk.
+            self._later(self._store.keep(user_id, group=group, answer=answer))
+
+    def forget(self, user_id: str) -> None:
+        """Nothing of a user who was just erased is remembered."""
+        for key in [key for key in self._computed if key[0] == user_id]:
+            del self._computed[key]
+
+    def similar_items(self, interests: Interests, crowd: Crowd) -> list[int]:
+        """Rows of what the similar users took, repeated as often as they did."""
+        took = crowd.recommender.tables.user_items
+        users = interests.neighbours.users[0]
+        return [int(item) for user in users[users >= 0] for item in took.indices[took.row(int(user))]]
+
+    async def close(self) -> None:
+        """Waits for what is still being written to the cache."""
+        if self._background:
+            await asyncio.wait(self._background)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def _version(user: UserView) -> str:
+    """What interests depend on of the user; a replica that does not know a new item yet must not speak for others."""
+    known, held = len(user.rows), len(user.state.history)
+    return user.state.version if known == held else f"{user.state.version} {known}"

@@ -1,0 +1,60 @@
+"""What an answer says of itself: warnings, each with a stable code."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from isrf.interest import BoolArray
+from service.catalogue import Catalogue
+
+WarningCode = Literal[
+    "store_unavailable",
+    "unknown_items",
+    "unknown_category",
+    "fewer_items",
+    "end_of_list",
+    "unknown_candidates",
+    "unavailable_candidates",
+]
+
+
+def warning(code: WarningCode, message: str, **more: Any) -> dict[str, Any]:
+    return {"code": code, "message": message, **more}
+
+
+def fewer_items(count: int) -> dict[str, Any]:
+    return warning("fewer_items", f"Only {count} items are allowed.")
+
+
+def gone_items(count: int) -> dict[str, Any]:
+    return warning("fewer_items", f"{count} items are not to be shown any more.")
+
+
+def end_of_list(count: int) -> dict[str, Any]:
+    return warning("end_of_list", f"The list has {count} items.")
+
+
+def without_state() -> dict[str, Any]:
+    return warning("store_unavailable", "User state could not be read; the answer rests on the release alone.")
+
+
+def unknown_history(count: int) -> list[dict[str, Any]]:
+    return [warning("unknown_items", f"{count} items of the history are unknown.")] if count else []
+
+
+def unknown_category(catalogue: Catalogue, category: str | None) -> list[dict[str, Any]]:
+    if category is None or catalogue.has_category(category):
+        return []
+    return [warning("unknown_category", "No item of the release is in this category.")]
+
+
+def missing_candidates(candidates: Sequence[str], catalogue: Catalogue, allowed: BoolArray) -> list[dict[str, Any]]:
+    """What cannot be ranked, by name."""
+    known = [item_id for item_id in dict.fromkeys(candidates) if catalogue.knows(item_id)]
+    unknown = [item_id for item_id in dict.fromkeys(candidates) if not catalogue.knows(item_id)]
+    gone = [item_id for item_id, row in zip(known, catalogue.rows(known), strict=True) if not allowed[row]]
+    told = []
+    if unknown:
+        told.append(warning("unknown_candidates", f"{len(unknown)} candidates are unknown.", item_ids=unknown))
+    if gone:
+        told.append(warning("unavailable_candidates", f"{len(gone)} candidates are not on offer.", item_ids=gone))
+    return told
