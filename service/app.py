@@ -4,7 +4,8 @@ uvicorn --factory service.app:from_environment      (or, with the command line's
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
@@ -35,6 +36,8 @@ from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.events import EventReader, EventRules
 from service.traces import open_traces
+
+CLOSE_S = 2.0
 
 _log = structlog.get_logger("service")
 
@@ -117,6 +120,13 @@ def _load(settings: Settings) -> Load:
     return Load(threads, settings.max_batch, settings.max_waiting, settings.max_in_progress)
 
 
+async def _in_time(close: Callable[[], Awaitable[None]]) -> None:
+    """What is but remembered or counted must not hold up the end: the store may hang."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_S):
+            await close()
+
+
 async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Running:
     # The store first: a second process on one state folder is refused before it spends seconds on a release.
     store = await open_store(settings)
@@ -125,9 +135,9 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
     # As long after an answer was given again from the cache as after it was made.
     list_ttl_s = settings.recommendation_ttl_s + settings.answer_ttl_s
     given = GivenLists(store, ttl_s=list_ttl_s)
-    stack.push_async_callback(given.close)
+    stack.push_async_callback(_in_time, given.close)
     exposure = Exposure(store, given, ttl_s=list_ttl_s)
-    stack.push_async_callback(exposure.close)
+    stack.push_async_callback(_in_time, exposure.close)
     exposure.start()
     parts = Parts(
         store=store,

@@ -19,6 +19,7 @@ from service.state.group_cache import decode, encode
 from service.state.merge import merge
 from service.state.store import NO_VERSION, Cached, Store, UserRecord
 
+CLOSE_S = 2.0
 REMEMBERED = 2048
 """Interests computed last, kept in this process (about 2 KB each)."""
 
@@ -129,9 +130,9 @@ class UserViews:
         return [int(item) for user in users[users >= 0] for item in took.indices[took.row(int(user))]]
 
     async def close(self) -> None:
-        """Waits for what is still being written to the cache."""
+        """Waits for what is still being written to the cache, but not for a store that hangs."""
         if self._background:
-            await asyncio.wait(self._background)
+            await asyncio.wait(self._background, timeout=CLOSE_S)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

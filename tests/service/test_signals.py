@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -77,6 +78,14 @@ def stuck(demo_release: Path, tmp_path: Path, own_redis: RedisServer) -> Iterato
     proxy.close()
 
 
+def under_way(service: ServiceProcess) -> float:
+    """Requests that the service is about to answer, this one among them."""
+    text = httpx.get(f"{service.url}/metrics").text
+    return sum(
+        float(number) for number in re.findall(r"^isrf_requests_in_progress(?:{.*})? (\S+)$", text, re.MULTILINE)
+    )
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_what_would_take_long(
@@ -98,7 +107,7 @@ def test_a_second_signal_ends_what_would_take_long(
 
     writing = threading.Thread(target=write)
     writing.start()
-    wait_until(lambda: proxy.waiting > 0, what="the write to hang")
+    wait_until(lambda: under_way(service) > 1 and proxy.waiting > 0, what="the write to hang")
     assert service.process is not None
     service.process.send_signal(signal.SIGTERM)
     wait_until(lambda: not service.is_listening(), what="the door to close")
