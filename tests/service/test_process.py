@@ -1,6 +1,7 @@
 """The service as a process: starting, stopping, being killed; with Redis gone, and back; several replicas."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -46,6 +47,17 @@ def test_the_service_imports_nothing_of_the_offline_half() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[] False"
+
+
+def test_a_call_of_the_model_or_of_faiss_takes_one_thread() -> None:
+    """FAISS in a new thread too: what is set after OpenMP was loaded holds for the thread that set it alone."""
+    code = (
+        "import service.app, faiss, threading\n"
+        "threading.Thread(target=lambda: print(faiss.omp_get_max_threads())).start()"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert ended.stdout.strip() == "1"
 
 
 def test_a_folder_without_release_ends_the_command_with_3(tmp_path: Path) -> None:
