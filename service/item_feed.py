@@ -80,6 +80,7 @@ class ItemFeed:
             self._task.cancel()
             # A store that hangs must not hold up the end.
             await asyncio.wait([self._task], timeout=CLOSE_S)
+            self._task = None  # a cancelled task keeps the frames it ended in, and with them all that this holds
 
     async def look(self) -> None:
         """Brings the items up to date."""
