@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.service.servers import ServiceProcess
+from tests.service.servers import AS_SERVED, ServiceProcess, as_environment
 
 pytestmark = pytest.mark.soak
 
@@ -29,7 +29,7 @@ def benchmark() -> ModuleType:
 
 def test_five_times_the_saturation(demo_release: Path, tmp_path: Path) -> None:
     serve = benchmark()
-    service = ServiceProcess(demo_release, tmp_path).start()
+    service = ServiceProcess(demo_release, tmp_path, **as_environment(AS_SERVED)).start()
     try:
         load = serve.Load(service.port, (demo_release / "current").resolve())
         load.warm()
