@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,9 @@ def wait_for(port: int, path: str, process: "subprocess.Popen[bytes]") -> None:
         try:
             if path == "" and socket.create_connection(("127.0.0.1", port), 1).close() is None:
                 return
-            if path and ask(HTTPConnection("127.0.0.1", port, timeout=5), path) == 200:
-                return
+            with closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+                if path and ask(connection, path) == 200:
+                    return
         except OSError:
             time.sleep(0.02)
     sys.exit(f"{process.args!r} ended")
@@ -105,9 +106,9 @@ class Load:
         self._start = self._seed = 0
 
     def warm(self) -> None:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
-        for user in self.unchanged:
-            ask(connection, f"/recommend/{quote(user, safe='')}?n=10")
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            for user in self.unchanged:
+                ask(connection, f"/recommend/{quote(user, safe='')}?n=10")
 
     def offer(self, rate: float, seconds: float) -> dict[str, Any]:
         self._seed += 1
@@ -123,12 +124,13 @@ class Load:
 
     def unchanged_alone(self, seconds: float) -> dict[str, float]:
         """Milliseconds of one caller's requests, one after the other."""
-        connection, taken = HTTPConnection("127.0.0.1", self.port, timeout=30), []
+        taken = []
         path, end = f"/recommend/{quote(self.unchanged[0], safe='')}?n=10", time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            began = time.perf_counter()
-            ask(connection, path)
-            taken.append((time.perf_counter() - began) * 1e3)
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            while time.perf_counter() < end:
+                began = time.perf_counter()
+                ask(connection, path)
+                taken.append((time.perf_counter() - began) * 1e3)
         return {f"p{q}": round(float(np.percentile(taken, q)), 2) for q in (50, 95, 99)}
 
     def unchanged_per_s(self, seconds: float) -> float:
