@@ -31,7 +31,7 @@ from offline.config import RunConfig
 from offline.context import StageContext
 from offline.embed.text_files import write_text_encoder
 from offline.embed.tfidf import fit_tfidf
-from offline.evidence import build_lists, load_lists, save_lists
+from offline.evidence import Counted, count_evidence, load_lists, save_lists
 from offline.graph.cells import divide
 from offline.pipeline import WORK_DIR, run_until
 from offline.publish import publish
@@ -166,20 +166,26 @@ def _untrained(out: Path, stages: dict[str, Path], config: RunConfig) -> None:
 
 
 def _unmeasured(out: Path, stages: dict[str, Path], config: RunConfig, *, drawn: bool) -> None:
-    train = pl.read_parquet(stages["ingest"] / "train.parquet")
-    content = load_lists(stages["embed"] / "evidence")["content"]
-    users, items = (train[name].to_numpy().astype(np.int64) for name in ("user_index", "item_index"))
-    num_items, num_users = len(content.indptr) - 1, len(np.load(stages["graph"] / "group_layers.npy", mmap_mode="r"))
+    num_users = len(np.load(stages["graph"] / "group_layers.npy", mmap_mode="r"))
     if drawn:
-        rng = np.random.default_rng(config.seed)
-        lists = {name: _drawn_lists(rng, num_items) for name in ("transition", "cooccurrence")}
-        lists |= {"content": content, "user_items": user_item_lists(users, items, num_users=num_users)}
+        counted = _drawn_evidence(stages, num_users, config)
     else:
-        lists = build_lists(train, content, num_users=num_users, config=config.evidence)
-    save_lists(out / "evidence", lists)
-    np.save(out / "popularity.npy", np.bincount(items, minlength=num_items).astype(np.float32))
+        counted = count_evidence(stages, num_users=num_users, config=config.evidence)
+    save_lists(out / "evidence", counted.lists)
+    np.save(out / "popularity.npy", counted.popularity)
     (out / "fusion.json").write_text(DEFAULT_FUSION.model_dump_json())
     (out / "evaluation.json").write_text(json.dumps({"protocol": PROTOCOL}))
+
+
+def _drawn_evidence(stages: dict[str, Path], num_users: int, config: RunConfig) -> Counted:
+    """As `count_evidence`, the lists of what goes together drawn as well: to count them takes minutes at this size."""
+    train = pl.read_parquet(stages["ingest"] / "train.parquet")
+    users, items = (train[name].to_numpy().astype(np.int64) for name in ("user_index", "item_index"))
+    content = load_lists(stages["embed"] / "evidence")["content"]
+    num_items, rng = len(content.indptr) - 1, np.random.default_rng(config.seed)
+    lists = {name: _drawn_lists(rng, num_items) for name in ("transition", "cooccurrence")}
+    lists |= {"content": content, "user_items": user_item_lists(users, items, num_users=num_users)}
+    return Counted(lists, np.bincount(items, minlength=num_items).astype(np.float32))
 
 
 def make(releases: Path, config: RunConfig, *, data: Path | None, sizes: Sizes | None) -> Path:

@@ -1,6 +1,8 @@
 """The evidence lists of a release, from training interactions and texts alone."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -11,7 +13,29 @@ from isrf.evidence import (
     transition_lists,
     user_item_lists,
 )
+from isrf.interest import FloatArray
 from offline.config import EvidenceConfig
+
+
+class Counted(NamedTuple):
+    """What training interactions and texts say by themselves."""
+
+    lists: dict[str, SparseLists]  # `isrf.bundle.EVIDENCE_LISTS`
+    popularity: FloatArray  # (N,) training interactions of every item
+
+    @property
+    def item_lists(self) -> dict[str, SparseLists]:
+        """Those with a row per item."""
+        return {name: one for name, one in self.lists.items() if name != "user_items"}
+
+
+def count_evidence(inputs: Mapping[str, Path], *, num_users: int, config: EvidenceConfig) -> Counted:
+    """Counted anew from `ingest`'s training interactions and `embed`'s content lists; `inputs` by stage name."""
+    train = pl.read_parquet(inputs["ingest"] / "train.parquet")
+    content = load_lists(inputs["embed"] / "evidence")["content"]
+    popularity = np.bincount(train["item_index"].to_numpy(), minlength=len(content.indptr) - 1)
+    lists = build_lists(train, content, num_users=num_users, config=config)
+    return Counted(lists, popularity.astype(np.float32))
 
 
 def build_lists(

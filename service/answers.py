@@ -44,7 +44,7 @@ class Served(NamedTuple):
     source: str
     items: bytes  # JSON
     warnings: bytes  # JSON
-    about: bytes = b"{}"  # JSON: `service.recommendations.Answer.about`
+    about: bytes = b"{}"  # JSON: `service.asking.Answer.about`
 
 
 def encode(key: AnswerKey, served: Served) -> bytes:
@@ -92,7 +92,7 @@ class Answers:
 
     def keep(self, key: AnswerKey, served: Served) -> None:
         self._drop(key)
-        size = sum(map(len, key)) + len(served.items) + len(served.warnings) + _OVERHEAD
+        size = sum(map(len, key)) + len(served.items) + len(served.warnings) + len(served.about) + _OVERHEAD
         self._kept[key] = (served, size, self._clock() + self._ttl_s)
         self._bytes += size
         self._of_user[key.user_id] += 1

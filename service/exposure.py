@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import structlog
+
 from isrf.errors import StoreError
 from service.given import GivenLists
 from service.state.store import Store
@@ -18,6 +20,8 @@ from service.state.store import Store
 EVERY_S = 1.0
 MOST_WAITING = 10_000
 """Clicks that wait to be counted; more are not counted."""
+
+_log = structlog.get_logger("service")
 
 Kind = Literal["answers", "shown", "clicks", "purchases"]
 
@@ -68,9 +72,12 @@ class Exposure:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(EVERY_S)
-            # Told by reads and writes; counts wait.
-            with contextlib.suppress(StoreError):
-                await self._flush()
+            try:
+                # Told by reads and writes; counts wait.
+                with contextlib.suppress(StoreError):
+                    await self._flush()
+            except Exception as error:  # noqa: BLE001 - one list that cannot be read must not end the counting
+                _log.error("exposure_failed", exc_info=error)
 
     async def _flush(self) -> None:
         async with self._flushing:

@@ -74,7 +74,7 @@ class GivenLists:
         return recommendation_id
 
     async def find(self, recommendation_id: str) -> GivenList | None:
-        """None where it is not kept any more, or was never given; its owner is a digest (`is_of`)."""
+        """None where it is not kept any more, or was never given; its owner is a digest (`of` compares it)."""
         payload = self._kept.get(recommendation_id)
         if payload is None:
             try:
@@ -102,8 +102,9 @@ class GivenLists:
             await asyncio.wait([self._writing])
 
     def _remember(self, recommendation_id: str, payload: bytes) -> None:
+        # Two who ask for a list at once bring it twice.
+        self._bytes += len(payload) - len(self._kept.get(recommendation_id, b""))
         self._kept[recommendation_id] = payload
-        self._bytes += len(payload)
         while self._bytes > IN_PROCESS_BYTES:
             self._bytes -= len(self._kept.popitem(last=False)[1])
 
@@ -128,6 +129,10 @@ def _encode(recommendation_id: str, given: GivenList) -> bytes:
     return zlib.compress(orjson.dumps(told), 1)
 
 
-def _decode(payload: bytes) -> GivenList:
-    given = GivenList(*orjson.loads(zlib.decompress(payload)))
-    return given._replace(entries=[Entry(*entry) for entry in given.entries])
+def _decode(payload: bytes) -> GivenList | None:
+    """None of what this version cannot read: another one may share the store, and the list is as good as gone."""
+    try:
+        given = GivenList(*orjson.loads(zlib.decompress(payload)))
+        return given._replace(entries=[Entry(*entry) for entry in given.entries])
+    except (zlib.error, ValueError, TypeError):
+        return None

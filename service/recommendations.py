@@ -205,9 +205,7 @@ class Recommendations:
         items = [RankedItem(rows[one.item_id], one.score, one.channel) for _, one in told]
         warnings = [warned.end_of_list(len(given.entries))] if len(page) < wanted.n else []
         if len(items) < len(page):
-            warnings.append(
-                warned.warning("fewer_items", f"{len(page) - len(items)} items are not to be shown any more.")
-            )
+            warnings.append(warned.gone_items(len(page) - len(items)))
         history = catalogue.rows(wanted.session) if user is None or not user.rows else user.rows
         interests = await self._interests_again(user, history, crowd) if wanted.explain and items else None
         neighbours = None if interests is None else interests.neighbours

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from isrf.bundle import INT8_GRAPH_FILE, RANKER_FILE, GroupSearch
 from isrf.fusion import DEFAULT_FUSION
@@ -19,7 +18,7 @@ from offline.evaluate.questions import full_ranking
 from offline.evaluate.split import load_split, sample_rows
 from offline.evaluate.variants import describe_loss
 from offline.evaluate.weights import FUSION_WITHOUT_GENERATIVE, RANKER_WITHOUT_GENERATIVE, choose_scorers, join_lists
-from offline.evidence import build_lists, load_lists, save_lists
+from offline.evidence import count_evidence, save_lists
 from offline.neighbours import load_user_index
 from offline.onnx_graphs import open_graph
 
@@ -53,14 +52,11 @@ def run(ctx: StageContext) -> None:
 def _recommender(ctx: StageContext) -> Recommender:
     """What will be served, its evidence lists and popularity counted here and written."""
     config, compiled = ctx.config, ctx.inputs["compile"]
-    train = pl.read_parquet(ctx.inputs["ingest"] / "train.parquet")
-    content = load_lists(ctx.inputs["embed"] / "evidence")["content"]
     group_layers = np.load(ctx.inputs["graph"] / "group_layers.npy")
     search = GroupSearch.model_validate_json((ctx.inputs["graph"] / "group_search.json").read_bytes())
-    lists = build_lists(train, content, num_users=len(group_layers), config=config.evidence)
-    popularity = np.bincount(train["item_index"].to_numpy(), minlength=len(content.indptr) - 1).astype(np.float32)
-    save_lists(ctx.out / "evidence", lists)
-    np.save(ctx.out / "popularity.npy", popularity)
+    counted = count_evidence(ctx.inputs, num_users=len(group_layers), config=config.evidence)
+    save_lists(ctx.out / "evidence", counted.lists)
+    np.save(ctx.out / "popularity.npy", counted.popularity)
     tables = RecommenderTables(
         trie=build_trie(np.load(ctx.inputs["semantic-ids"] / "semantic_ids.npy"), config.semantic_ids.codebook_size),
         item_inputs=np.load(compiled / "item_inputs.npy"),
@@ -68,9 +64,9 @@ def _recommender(ctx: StageContext) -> Recommender:
         item_embeddings=np.load(ctx.inputs["graph"] / "item_embeddings.npy"),
         node_vectors=np.load(compiled / "node_vectors.npy"),
         group_layers=group_layers,
-        popularity=popularity,
-        item_lists={name: lists[name] for name in lists if name != "user_items"},
-        user_items=lists["user_items"],
+        popularity=counted.popularity,
+        item_lists=counted.item_lists,
+        user_items=counted.lists["user_items"],
     )
     return Recommender(
         tables,

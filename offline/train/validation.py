@@ -5,16 +5,13 @@ weights are chosen for each epoch as `evaluate` will choose them, on these users
 so the figures compare epochs and nothing else.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from isrf.evidence import SparseLists
 from isrf.fusion import CHANNELS, DEFAULT_FUSION, channel_order, choose_weights
 from isrf.interest import read_history
 from isrf.metrics import ndcg, ranks_of
@@ -28,7 +25,7 @@ from offline.decoding import decoding_of
 from offline.evaluate.lists import candidates_of, read_lists
 from offline.evaluate.questions import full_ranking
 from offline.evaluate.split import load_split, sample_rows
-from offline.evidence import build_lists, load_lists
+from offline.evidence import count_evidence
 from offline.torch_graph import graph_of
 from offline.train.samples import Interests
 
@@ -61,19 +58,13 @@ class Judge:
     """Asks validation users about a model, as often as it is told to; made once for a training."""
 
     def __init__(self, ctx: StageContext, interests: Interests, trie: TrieTables) -> None:
-        config, ingest = ctx.config, ctx.inputs["ingest"]
-        split = load_split(ingest, "valid")
+        config = ctx.config
+        split = load_split(ctx.inputs["ingest"], "valid")
         self._split = split.rows(sample_rows(split, config.train.validation_users, config.seed))
         self._interests, self._trie = interests, trie
         self._config, self._progress = config, ctx.progress
-        train = pl.read_parquet(ingest / "train.parquet")
-        content = load_lists(ctx.inputs["embed"] / "evidence")["content"]
-        num_items = len(content.indptr) - 1
         # How long the lists are is `evaluate`'s own matter: a change of that is no reason to train again.
-        self._lists: Mapping[str, SparseLists] = build_lists(
-            train, content, num_users=len(interests.group_layers), config=EvidenceConfig()
-        )
-        self._popularity = np.bincount(train["item_index"].to_numpy(), minlength=num_items).astype(np.float32)
+        self._counted = count_evidence(ctx.inputs, num_users=len(interests.group_layers), config=EvidenceConfig())
 
     @torch.no_grad()
     def __call__(self, model: IsrfModel) -> Scores:
@@ -93,7 +84,6 @@ class Judge:
         search = ConstrainedSearch(model, num_beams=NUM_BEAMS, num_dense=min(NUM_DENSE, model.spec.num_items)).eval()
         tables = search.tables(self._trie)
         made = dict(zip(INPUT_NAMES[-len(tables) :], (table.cpu().numpy() for table in tables), strict=True))
-        lists = self._lists
         return Recommender(
             RecommenderTables(
                 trie=self._trie,
@@ -102,9 +92,9 @@ class Judge:
                 item_embeddings=made["item_embeddings"],
                 node_vectors=made["node_vectors"],
                 group_layers=self._interests.group_layers,
-                popularity=self._popularity,
-                item_lists={name: lists[name] for name in lists if name != "user_items"},
-                user_items=lists["user_items"],
+                popularity=self._counted.popularity,
+                item_lists=self._counted.item_lists,
+                user_items=self._counted.lists["user_items"],
             ),
             decoding=decoding_of(self._config),
             group_search=self._interests.search,

@@ -165,22 +165,13 @@ class RedisStore:
             raise _unavailable(error) from error
 
     async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
-        try:
-            return await self.item_states.change(changes, limit=limit)
-        except _FAILURES as error:
-            raise _unavailable(error) from error
+        return await self._written(self.item_states.change(changes, limit=limit))
 
     async def items(self, after: ItemsCursor | None) -> ItemsLook:
-        try:
-            return await self.item_states.look(after)
-        except _FAILURES as error:
-            raise _unavailable(error) from error
+        return await self._written(self.item_states.look(after))
 
     async def collect_items(self, doomed: Mapping[str, ItemEntry]) -> int:
-        try:
-            return await self.item_states.collect(doomed)
-        except _FAILURES as error:
-            raise _unavailable(error) from error
+        return await self._written(self.item_states.collect(doomed))
 
     async def user_ids(self) -> AsyncIterator[list[str]]:
         try:
@@ -248,6 +239,7 @@ class RedisStore:
             await client.aclose()
 
     async def _written(self, work: Awaitable[T]) -> T:
+        """Of the client that may be slow; `StoreError` where it fails."""
         try:
             return await work
         except _FAILURES as error:

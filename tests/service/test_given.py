@@ -1,6 +1,7 @@
 """Lists that were given, and what became of them: for every store, over replicas, without anybody's name."""
 
 import asyncio
+import zlib
 from collections import Counter
 from typing import Any
 
@@ -50,6 +51,29 @@ async def test_another_replica_goes_on(store: Store) -> None:
         assert found == [None, None], "there is no other process"
     else:
         assert all(one is not None and one.entries == a_list().entries for one in found)
+
+
+async def test_two_who_ask_at_once_count_a_list_once(store: Store) -> None:
+    here, there = GivenLists(store, ttl_s=60), GivenLists(store, ttl_s=60)
+    one = here.keep(a_list())
+    await here.close()
+    await asyncio.gather(*(there.find(one) for _ in range(5)))
+    assert there._bytes == sum(map(len, there._kept.values()))
+
+
+async def test_a_list_that_cannot_be_read_is_gone(store: Store) -> None:
+    lists = GivenLists(store, ttl_s=60)
+    exposure = Exposure(store, lists, ttl_s=60)
+    shown = lists.keep(a_list())
+    for number, payload in enumerate((b"", b"no zlib", zlib.compress(b"[1"), zlib.compress(b"[1, 2]"))):
+        lists._remember(f"unreadable-{number}", payload)
+        with pytest.raises(RequestError) as gone:
+            await lists.of(f"unreadable-{number}", "user\nann", "")
+        assert gone.value.code == "recommendation.gone"
+    exposure.clicked([Click("unreadable-1", "a", False), Click(shown, "a", False)])
+    (told,) = await exposure.stats()
+    assert told["by_item_source"][0]["clicks"] == 1, "the other click counts"
+    await asyncio.gather(exposure.close(), lists.close())
 
 
 async def test_lists_here_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
