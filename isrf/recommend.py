@@ -41,6 +41,9 @@ _TASK_CODES: dict[Task, int] = {"sequential": 0, "direct": 1}
 CHANNEL_LIMIT = 200
 """Candidates that the explicit channel and each evidence channel may bring."""
 
+POPULAR_BLOCK = 4096
+"""Items that are looked at together where popularity fills a list."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecommenderTables:
@@ -397,10 +400,19 @@ class Recommender:
 
     def _fill(self, request: RankRequest, taken: IntArray, below: float, count: int) -> list[RankedItem]:
         """The most popular allowed items that are not taken, scored below `below` in their order."""
-        free = request.allowed.copy()
-        free[taken] = False
-        order = self._by_popularity[free[self._by_popularity]][:count]
-        return [RankedItem(int(item), below - 1.0 - place, "popular") for place, item in enumerate(order)]
+        order = first_allowed(self._by_popularity, request.allowed, taken, count)
+        return [RankedItem(item, below - 1.0 - place, "popular") for place, item in enumerate(order)]
+
+
+def first_allowed(order: IntArray, allowed: BoolArray, taken: IntArray, count: int) -> list[int]:
+    """The first `count` rows of `order` (N,) that are allowed (N,) and not taken."""
+    found: list[int] = []
+    for start in range(0, len(order), POPULAR_BLOCK):  # mostly one: no pass over a large catalogue
+        block = order[start : start + POPULAR_BLOCK]
+        found += block[allowed[block] & ~np.isin(block, taken)].tolist()
+        if len(found) >= count:
+            break
+    return found[:count]
 
 
 def _with_zeros(rows: FloatArray, count: int) -> FloatArray:

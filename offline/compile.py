@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from isrf.bundle import INT8_GRAPH_FILE, INTEREST_GRAPH_FILE, SEARCH_GRAPH_FILE
 from isrf.interest import InterestTables
+from isrf.nn.fused import DOMAIN
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchOutput
 from isrf.trie import TrieTables, build_trie
 from offline.context import StageContext
 from offline.int8 import quantised
 from offline.train import load_interests, load_model
 
-VERSION = 6
+VERSION = 7
 OPSET = 17
 
 _SEARCH_AXES = {
@@ -155,6 +156,7 @@ def _export(
             output_names=list(outputs),
             dynamic_axes=axes,
             opset_version=OPSET,
+            custom_opsets={DOMAIN: 1},
             dynamo=False,
         )
     model = onnx.load_model(os.fspath(path))

@@ -9,21 +9,37 @@ It knows graphs, not models: what such a graph loses is measured by `offline.eva
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-_PART = re.compile(r"/(q|k|v|o|wi|wo)(_\d+)?/MatMul$")
-"""Matrices of T5's stacks as the exporter names their products: attention and feed-forward."""
+from isrf.nn.fused import DOMAIN
 
-_DOMAIN = "com.microsoft"
+_PART = re.compile(r"/(qkv|kv|q|o|wi|wo)(_\d+)?/MatMul$")
+"""Matrices of T5's stacks as the exporter names their products: attention (some of them joined) and feed-forward."""
+
 _STEPS = 127
-_ZERO = "int8.zero"
-_ONE = "int8.one"
-_TOP = "int8.top"
-_LEAST = "int8.least"
+
+
+class _Steps(NamedTuple):
+    """How rows between −1 and 1, or 0 and 1, become bytes."""
+
+    name: str
+    zero: int  # the byte of 0
+    from_0_to_1: int
+
+    @property
+    def constants(self) -> tuple[str, str]:
+        """Names of a step's size and of the byte of 0."""
+        return f"int8.{self.name}.step", f"int8.{self.name}.zero"
+
+
+_SIGNED = _Steps("signed", 128, _STEPS)
+_POSITIVE = _Steps("positive", 0, 255)
+"""What comes out of a ReLU has no sign: twice as fine."""
 
 
 def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -38,6 +54,7 @@ def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
         node.output[0]: shared.get(node.input[1], node.input[1]) for node in graph.node if _PART.search(node.name)
     }
     matrices = {name: numpy_helper.to_array(weights[name]) for name in sorted(set(chosen.values()))}
+    relu = {node.output[0] for node in graph.node if node.op_type == "Relu"}
     nodes: list[onnx.NodeProto] = []
     quantised_rows: set[str] = set()
     for node in graph.node:
@@ -45,11 +62,13 @@ def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
             nodes.append(node)
             continue
         rows = node.input[0]
-        if rows not in quantised_rows:  # queries, keys and values are made of the same rows
-            nodes += _quantise_rows(rows)
+        steps = _POSITIVE if rows in relu else _SIGNED
+        if rows not in quantised_rows:  # a gated feed-forward layer reads the same rows twice
+            nodes += _quantise_rows(rows, steps)
             quantised_rows.add(rows)
-        nodes += _product(rows, chosen[node.output[0]], node.output[0])
-    result.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
+        nodes += _product(rows, chosen[node.output[0]], node.output[0], steps)
+    if DOMAIN not in {opset.domain for opset in result.opset_import}:
+        result.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     del graph.node[:]
     graph.node.extend(nodes)
     still_used = {name for node in nodes for name in node.input}
@@ -63,27 +82,31 @@ def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def _quantise_rows(rows: str) -> Iterator[onnx.NodeProto]:
-    """`rows` (…, K) float → `.int8` (…, K) uint8 around 128, and `.step` (…, 1) float, one per row."""
-    yield helper.make_node("Abs", [rows], [f"{rows}.size"])
-    yield helper.make_node("ReduceMax", [f"{rows}.size"], [f"{rows}.largest"], axes=[-1], keepdims=1)
-    yield helper.make_node("Max", [f"{rows}.largest", _LEAST], [f"{rows}.range"])
-    yield helper.make_node("Div", [f"{rows}.range", _TOP], [f"{rows}.step"])
-    yield helper.make_node("Div", [rows, f"{rows}.step"], [f"{rows}.scaled"])
-    yield helper.make_node("QuantizeLinear", [f"{rows}.scaled", _ONE, _ZERO], [f"{rows}.int8"])
+def _quantise_rows(rows: str, steps: _Steps) -> Iterator[onnx.NodeProto]:
+    """`rows` (…, K) float → `.int8` (…, K) uint8, and `.range` (…, 1) float, each row's largest value.
+
+    A row of zeros becomes 0 / 0, which are some bytes or other; their product is multiplied by the range, 0.
+    """
+    size = rows if steps.zero == 0 else f"{rows}.size"
+    if size != rows:
+        yield helper.make_node("Abs", [rows], [size])
+    yield helper.make_node("ReduceMax", [size], [f"{rows}.range"], axes=[-1], keepdims=1)
+    yield helper.make_node("Div", [rows, f"{rows}.range"], [f"{rows}.scaled"])
+    yield helper.make_node("QuantizeLinear", [f"{rows}.scaled", *steps.constants], [f"{rows}.int8"])
 
 
-def _product(rows: str, matrix: str, output: str) -> Iterator[onnx.NodeProto]:
-    columns = [f"{rows}.int8", f"{matrix}.int8", _ONE, f"{matrix}.step", _ZERO]
-    yield helper.make_node("MatMulIntegerToFloat", columns, [f"{output}.columns"], domain=_DOMAIN)
-    yield helper.make_node("Mul", [f"{output}.columns", f"{rows}.step"], [output])
+def _product(rows: str, matrix: str, output: str, steps: _Steps) -> Iterator[onnx.NodeProto]:
+    step, zero = steps.constants
+    columns = [f"{rows}.int8", f"{matrix}.int8", step, f"{matrix}.step", zero]
+    yield helper.make_node("MatMulIntegerToFloat", columns, [f"{output}.columns"], domain=DOMAIN)
+    yield helper.make_node("Mul", [f"{output}.columns", f"{rows}.range"], [output])
 
 
 def _constants() -> Iterator[onnx.TensorProto]:
-    yield numpy_helper.from_array(np.array(128, dtype=np.uint8), _ZERO)
-    yield numpy_helper.from_array(np.array(1, dtype=np.float32), _ONE)
-    yield numpy_helper.from_array(np.array(_STEPS, dtype=np.float32), _TOP)
-    yield numpy_helper.from_array(np.array(1e-20, dtype=np.float32), _LEAST)
+    for steps in (_SIGNED, _POSITIVE):
+        step, zero = steps.constants
+        yield numpy_helper.from_array(np.array(1 / steps.from_0_to_1, dtype=np.float32), step)
+        yield numpy_helper.from_array(np.array(steps.zero, dtype=np.uint8), zero)
 
 
 def _integers(name: str, matrix: NDArray[np.float32]) -> Iterator[onnx.TensorProto]:

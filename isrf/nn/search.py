@@ -3,7 +3,8 @@
 `ConstrainedSearch.forward` takes and gives exactly what `recommender.onnx` does (ARCHITECTURE.md, "The graphs"), and
 is the torch model's own answer as well: one search, exported, not rewritten. `allowed` is carried up to the prefixes
 before decoding (a cumulative sum over the leaves), so a beam is only ever extended towards an allowed item:
-min(K, allowed items) beams are alive at the end.
+min(K, allowed items) beams are alive at the end. A beam below which one item is left has nothing to choose any more,
+whatever the decoder would say: from the third level on the decoder reads only the others.
 
 Ties go to the lower leaf in the beams and to the lower item row on the dense path.
 """
@@ -15,16 +16,7 @@ from torch import Tensor, nn
 
 from isrf.nn.model import Decoded, IsrfModel
 from isrf.nn.siblings import Siblings
-from isrf.nn.stacks import (
-    MASKED,
-    CrossCache,
-    SelfCache,
-    cross_caches,
-    decode_step,
-    encode,
-    relative_buckets,
-    source_bias,
-)
+from isrf.nn.stacks import MASKED, DecoderStack, EncoderStack, Memory, relative_buckets, source_bias
 from isrf.trie import TrieTables
 
 INPUT_NAMES = (
@@ -79,14 +71,28 @@ class _Beams(NamedTuple):
 
     nodes: Tensor  # (B, K) int64
     scores: Tensor  # (B, K) float32, −inf where dead
-    inputs: Tensor  # (B, K, D) what the decoder reads next
-    lineage: Tensor  # (B, K, T) float32: 0 at a beam's own ancestors (itself included), MASKED elsewhere
+    codes: Tensor  # (B, K) int64 on the edge into each: what the decoder reads next
+    parents: Tensor  # (B, K) int64 the row of the decoder's last step that each comes from
+
+
+class _Reading(NamedTuple):
+    """The W of a request's K beams that the decoder reads at one level."""
+
+    codes: Tensor  # (B, W) int64
+    parents: Tensor  # (B, W) int64
+    rows: Tensor  # (B, K) int64 where each beam is among the B · W; any row where it is not read
+
+
+UNDECIDED_FROM = 2
+"""The first level at which beams may be left out; before it nearly every prefix has several items below."""
+LEAST_READ = 2
+"""A product of one row alone may run in another kernel, whose sums differ in their last bits."""
 
 
 class ConstrainedSearch(nn.Module):
     """`model`, asked for its `num_beams` best generated and its `num_dense` best dense items.
 
-    The codes' vectors are taken when it is made: make another one when the weights have changed.
+    Codes' vectors and joined matrices are made with it: make another one when the weights have changed.
     """
 
     encoder_buckets: Tensor
@@ -109,10 +115,11 @@ class ConstrainedSearch(nn.Module):
         buckets = relative_buckets(attention, positions[None] - positions[:, None], bidirectional=True)
         self.register_buffer("encoder_buckets", buckets, persistent=False)
         attention = model.decoder.block[0].layer[0].SelfAttention
-        buckets = relative_buckets(attention, -torch.arange(spec.num_levels), bidirectional=False)
+        buckets = relative_buckets(attention, torch.arange(1 - spec.num_levels, 1), bidirectional=False)
         self.register_buffer("decoder_buckets", buckets, persistent=False)
         self.register_buffer("all_places", torch.arange(spec.codebook_size), persistent=False)
         self.register_buffer("code_vectors", model.code_vectors().detach(), persistent=False)
+        self.encoder, self.decoder = EncoderStack(model.encoder), DecoderStack(model.decoder)
 
     def forward(
         self,
@@ -140,7 +147,7 @@ class ConstrainedSearch(nn.Module):
         length = source.shape[1]
         attention = model.encoder.block[0].layer[0].SelfAttention
         bias = attention.relative_attention_bias(self.encoder_buckets[:length, :length]).permute(2, 0, 1)
-        states = encode(model.encoder, source, mask, bias)
+        states = self.encoder(source, mask, bias)
         allowed_leaves = torch.cumsum(allowed[:, leaf_items].to(torch.int32), dim=1, dtype=torch.int32)
         allowed_before = torch.cat([torch.zeros_like(allowed_leaves[:, :1]), allowed_leaves], dim=1)
         trie = Trie(
@@ -154,7 +161,7 @@ class ConstrainedSearch(nn.Module):
             allowed_before,
         )
         query = model.query(states, history_mask)
-        cross = cross_caches(model.decoder, states)
+        cross = self.decoder.read(states)
         beam_items, beam_log_probs = self._generate(query, cross, source_bias(mask), trie)
         dense_items, dense_log_probs, log_partition = self._top(_scores(query, item_vectors), allowed)
         # An item without training interactions has no embedding, and the graph nothing to say of it.
@@ -190,33 +197,26 @@ class ConstrainedSearch(nn.Module):
         best, items = ranked_topk(torch.cat([usable, dead.expand(scores.shape[0], -1)], dim=1), self.num_dense)
         return torch.where(best == -torch.inf, -1, items), best - log_partition[:, None], log_partition
 
-    def _generate(
-        self, query: Tensor, cross: list[CrossCache], cross_bias: Tensor, trie: Trie
-    ) -> tuple[Tensor, Tensor]:
+    def _generate(self, query: Tensor, cross: list[Memory], cross_bias: Tensor, trie: Trie) -> tuple[Tensor, Tensor]:
         """Items (B, K) and log-probabilities (B, K) of the beams, best first. query (B, D)."""
-        batch = trie.allowed_before[:, 0].to(torch.int64) * 0  # (B,) zeros that carry the batch's size
-        beams = _Beams(
-            nodes=batch[:, None],
-            scores=batch[:, None].to(torch.float32),
-            inputs=self.model.start(query),
-            lineage=batch[:, None, None].to(torch.float32),
-        )
-        past: list[SelfCache] | None = None
-        num_levels = self.model.spec.num_levels
-        for level in range(num_levels):
-            states, past = decode_step(
-                self.model.decoder,
-                beams.inputs,
-                past,
+        zeros = trie.allowed_before[:, :1].to(torch.int64) * 0  # (B, 1): they carry the batch's size
+        beams = _Beams(nodes=zeros, scores=zeros.to(torch.float32), codes=zeros, parents=zeros)
+        lines: list[Memory] | None = None
+        for level in range(self.model.spec.num_levels):
+            reading = self._reading(beams, trie, level=level)
+            states, lines = self.decoder.step(
+                self._tokens(query, reading, level=level),
+                lines,
+                reading.parents.flatten(),
                 cross,
-                self_bias=self._step_bias(level) + beams.lineage[:, None],
+                line_bias=self._line_bias(level),
                 cross_bias=cross_bias,
             )
             asked = Decoded(
                 self.model.code_logits(states, self.code_vectors[level], level=level),
                 self.model.content_query(query[:, None], states, level=level),
             )
-            beams = self._advance(beams, asked, trie, level=level)
+            beams = self._advance(beams, asked, reading.rows, trie, level=level)
         dead = beams.scores == -torch.inf
         items = torch.where(dead, -1, trie.leaf_items[trie.leaf_start[beams.nodes]])
         missing = self.num_beams - self.beam_widths[-1]
@@ -227,15 +227,40 @@ class ConstrainedSearch(nn.Module):
             return items, torch.cat([beams.scores, dead_scores], dim=1)
         return items, beams.scores
 
-    def _step_bias(self, level: int) -> Tensor:
-        """(H, 1, T): the relative position bias of this step's queries to every beam of the steps 0 … level."""
-        attention = self.model.decoder.block[0].layer[0].SelfAttention
-        by_distance = attention.relative_attention_bias(self.decoder_buckets)  # (L, H)
-        columns = [by_distance[level - step].expand(self.beam_widths[step], -1) for step in range(level + 1)]
-        return torch.cat(columns, dim=0).T[:, None]
+    def _reading(self, beams: _Beams, trie: Trie, *, level: int) -> _Reading:
+        """The beams whose next code is open. One that has a single item below has all its codes decided."""
+        count = self.beam_widths[level]
+        request = torch.cumsum(torch.ones_like(beams.nodes[:, :1]), dim=0) - 1  # (B, 1)
+        if level < UNDECIDED_FROM or count <= LEAST_READ:
+            places = torch.arange(count, device=beams.nodes.device)
+            return _Reading(beams.codes, beams.parents, request * count + places)
+        below = trie.leaf_stop[beams.nodes] - trie.leaf_start[beams.nodes]
+        undecided = ((below > 1) & (beams.scores > -torch.inf)).to(torch.int64)
+        width = undecided.sum(1).amax().clamp(min=LEAST_READ)
+        _, order = ranked_topk(undecided.to(torch.float32), count)
+        read = order[:, :width]
+        places = (torch.cumsum(undecided, dim=1) - 1).clamp(min=0)
+        return _Reading(beams.codes.gather(1, read), beams.parents.gather(1, read), request * read.shape[1] + places)
 
-    def _advance(self, beams: _Beams, asked: Decoded, trie: Trie, *, level: int) -> _Beams:
-        """The best extensions of all beams by one code; `asked` of each of the K beams."""
+    def _tokens(self, query: Tensor, reading: _Reading, *, level: int) -> Tensor:
+        """(B, W, D) what the decoder reads: the start, then the codes chosen last."""
+        if level == 0:
+            return self.model.start(query)
+        tokens: Tensor = nn.functional.embedding(reading.codes, self.code_vectors[level - 1])
+        return tokens
+
+    def _line_bias(self, level: int) -> Tensor:
+        """(1, H, 1, level + 1): the relative position bias of this step's rows to each step of their line."""
+        attention = self.model.decoder.block[0].layer[0].SelfAttention
+        # Oldest first, (level + 1, H).
+        along: Tensor = attention.relative_attention_bias(self.decoder_buckets[-1 - level :])
+        return along.T[None, :, None]
+
+    def _advance(self, beams: _Beams, asked: Decoded, rows: Tensor, trie: Trie, *, level: int) -> _Beams:
+        """The best extensions of all beams by one code; `asked` by the decoder's W rows of each request.
+
+        A beam that was not read has one child: of that its log-softmax is 0, whatever row stands in for it.
+        """
         # Deep prefixes have few children: as many places as any node of this depth needs, whoever shares the batch.
         least = -(-self.beam_widths[level + 1] // self.beam_widths[level])
         places = self.all_places[: trie.places[level].clamp(min=least)]
@@ -246,6 +271,8 @@ class ConstrainedSearch(nn.Module):
         below = trie.allowed_before.gather(1, trie.leaf_stop[children])
         below = below - trie.allowed_before.gather(1, trie.leaf_start[children])
         # A code competes with those that the trie has after the same prefix (`isrf.nn.siblings`).
+        if level >= UNDECIDED_FROM:
+            asked = Decoded(*(nn.functional.embedding(rows, part.flatten(0, 1)) for part in asked))
         by_code = asked.codes.gather(2, codes.view(exists.shape))
         below_each = nn.functional.embedding(children.view(exists.shape), trie.vectors)  # (B, K, places, P + 1)
         by_content = (below_each @ asked.content[..., None])[..., 0]
@@ -257,16 +284,12 @@ class ConstrainedSearch(nn.Module):
         if not last:  # in order of the nodes, so that the next level's ties go to the lower leaf again
             picked = torch.sort(picked, dim=1).values
             best = scores.gather(1, picked)
-        codes = codes.gather(1, picked)
         parents = torch.div(picked, places.shape[0], rounding_mode="trunc")
-        width = beams.lineage.shape[2]
-        inherited = beams.lineage.gather(1, parents[:, :, None].expand(-1, -1, width))
-        own = (1 - torch.eye(self.beam_widths[level + 1], device=scores.device)) * MASKED
         return _Beams(
             nodes=children.gather(1, picked),
             scores=best,
-            inputs=nn.functional.embedding(codes, self.code_vectors[level]),
-            lineage=torch.cat([inherited, own + inherited[:, :, :1] * 0], dim=2),
+            codes=codes.gather(1, picked),
+            parents=rows.gather(1, parents),
         )
 
 

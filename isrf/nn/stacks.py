@@ -1,31 +1,148 @@
 """T5's encoder and decoder, computed from the modules' own weights in a form that exports well.
 
-`transformers` trains; this runs the same arithmetic for the search: cross-attention keys and values once per request,
-beams as rows of one matrix product, self-attention over every beam of every step with an ancestor mask in place of a
-reordered cache. A test holds both equal. Inference only: no dropout.
+`transformers` trains; this runs the same arithmetic for the search: cross-attention keys and values of all layers in
+one product once per request, queries, keys and values of a row in one product, a beam's self-attention over its own
+line of ancestors alone. A test holds both equal. Inference only: no dropout, and weights as they were when a stack was
+taken over.
 """
 
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from isrf.nn.fused import add_and_norm, attend, attend_on
 
 MASKED = -1e9
 """Added to a score that may not count: e^(MASKED) is 0 in float32."""
 
 
-class CrossCache(NamedTuple):
-    """One decoder layer's keys and values over the source."""
-
-    keys: Tensor  # (B, H, d, S)
-    values: Tensor  # (B, H, S, d)
-
-
-class SelfCache(NamedTuple):
-    """One decoder layer's keys and values of every beam of every step so far, T in all."""
+class Memory(NamedTuple):
+    """One decoder layer's keys and values of something that is attended to."""
 
     keys: Tensor  # (B, H, T, d)
     values: Tensor  # (B, H, T, d)
+
+
+class Joined(nn.Module):
+    """Several projections of the same rows as one product. (…, D) in, (…, sum of their widths) out."""
+
+    weight: Tensor
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__()
+        # Persistent: the exporter writes any other buffer once for every step that reads it.
+        self.register_buffer("weight", torch.cat([part.weight.detach() for part in parts]))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The projections side by side."""
+        return nn.functional.linear(rows, self.weight)
+
+
+class _Layer(nn.Module):
+    """One block: self-attention's three projections joined, the rest as it is."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        attention = block.layer[0].SelfAttention
+        self.qkv = Joined(attention.q, attention.k, attention.v)
+        self.block = block
+
+
+class EncoderStack(nn.Module):
+    """A `T5Stack` that is an encoder."""
+
+    def __init__(self, stack: Any) -> None:
+        super().__init__()
+        self.heads = stack.block[0].layer[0].SelfAttention.n_heads
+        self.layers: Any = nn.ModuleList(_Layer(block) for block in stack.block)
+        self.norms = [*(norm for block in stack.block for norm in _norms(block)), stack.final_layer_norm]
+
+    def forward(self, source: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
+        """The states (B, S, D).
+
+        Args:
+            source: (B, S, D) input vectors.
+            mask: (B, S) bool.
+            bias: (H, S, S) relative position bias, query by key.
+        """
+        norms, by_place = iter(self.norms), bias[None] + source_bias(mask)
+        states, inner = source, normed(next(norms), source)
+        for layer in self.layers:
+            query, key, value = layer.qkv(inner).chunk(3, dim=-1)
+            mixed = layer.block.layer[0].SelfAttention.o(attend(query, key, value, by_place, heads=self.heads))
+            inner, states = add_and_norm(states, mixed, next(norms))
+            inner, states = add_and_norm(states, layer.block.layer[1].DenseReluDense(inner), next(norms))
+        return inner
+
+
+class DecoderStack(nn.Module):
+    """A `T5Stack` that is a decoder."""
+
+    def __init__(self, stack: Any) -> None:
+        super().__init__()
+        self.heads = stack.block[0].layer[0].SelfAttention.n_heads
+        self.layers: Any = nn.ModuleList(_Layer(block) for block in stack.block)
+        self.norms = [*(norm for block in stack.block for norm in _norms(block)), stack.final_layer_norm]
+        cross = [block.layer[1].EncDecAttention for block in stack.block]
+        self.kv = Joined(*(part for attention in cross for part in (attention.k, attention.v)))
+
+    def read(self, source_states: Tensor) -> list[Memory]:
+        """Every layer's cross-attention keys and values, computed once per request. (B, S, D) in."""
+        parts = 2 * len(self.layers)
+        projected = self.kv(source_states)
+        split = projected.view(*projected.shape[:2], parts, self.heads, projected.shape[2] // (parts * self.heads))
+        by_part = split.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, S, d)
+        return [Memory(keys, values) for keys, values in zip(by_part[::2], by_part[1::2], strict=True)]
+
+    def step(
+        self,
+        tokens: Tensor,
+        past: list[Memory] | None,
+        parents: Tensor | None,
+        cross: list[Memory],
+        *,
+        line_bias: Tensor,
+        cross_bias: Tensor,
+    ) -> tuple[Tensor, list[Memory]]:
+        """One step of W beams of each request.
+
+        Args:
+            tokens: (B, W, D) the vectors of the tokens just chosen.
+            past: per layer keys and values of the step before, each row's whole line (R', H, t, d); None at the first.
+            parents: (B · W,) int64 the row of the step before that each beam comes from.
+            cross: per layer the source's keys and values.
+            line_bias: (1, H, 1, t + 1) relative position bias along a line.
+            cross_bias: (B, 1, 1, S).
+
+        Returns:
+            the states (B, W, D) and each row's line with its own keys and values behind it.
+        """
+        shape = tokens.shape
+        wide = cross_bias.expand(-1, -1, shape[1], -1)
+        norms, lines = iter(self.norms), []
+        states, inner = tokens, normed(next(norms), tokens)
+        for at, layer in enumerate(self.layers):
+            own, reading, feeding = layer.block.layer
+            mixed, line = self._line(layer.qkv(inner), None if past is None else past[at], parents, line_bias)
+            inner, states = add_and_norm(states, own.SelfAttention.o(mixed.view(shape[0], shape[1], -1)), next(norms))
+            asked = reading.EncDecAttention.q(inner)
+            read = reading.EncDecAttention.o(attend(asked, *cross[at], wide, heads=self.heads))
+            inner, states = add_and_norm(states, read, next(norms))
+            inner, states = add_and_norm(states, feeding.DenseReluDense(inner), next(norms))
+            lines.append(line)
+        return inner, lines
+
+    def _line(
+        self, projected: Tensor, past: Memory | None, parents: Tensor | None, bias: Tensor
+    ) -> tuple[Tensor, Memory]:
+        """What each of the rows `projected` (B, W, 3 · H · d) takes from its line, (B · W, 1, H · d), and the line."""
+        query, key, value = projected.view(-1, 1, projected.shape[2]).chunk(3, dim=-1)
+        if past is None or parents is None:  # nothing came before: all attention is on the row itself
+            return value, Memory(_by_head(key, self.heads), _by_head(value, self.heads))
+        before = past.keys.index_select(0, parents), past.values.index_select(0, parents)
+        mixed, keys, values = attend_on(query, key, value, before, bias, heads=self.heads)
+        return mixed, Memory(keys, values)
 
 
 def normed(norm: Any, states: Tensor) -> Tensor:
@@ -46,91 +163,16 @@ def relative_buckets(attention: Any, distance: Tensor, *, bidirectional: bool) -
     return buckets
 
 
-def encode(stack: Any, source: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
-    """The encoder's states (B, S, D).
-
-    Args:
-        stack: a `T5Stack`.
-        source: (B, S, D) input vectors.
-        mask: (B, S) bool.
-        bias: (H, S, S) relative position bias, query by key.
-    """
-    scores_bias = bias[None] + source_bias(mask)
-    states = source
-    for block in stack.block:
-        attention, inner = block.layer[0].SelfAttention, normed(block.layer[0].layer_norm, states)
-        query, key, value = (_heads(attention, part(inner)) for part in (attention.q, attention.k, attention.v))
-        states = states + _attend(attention, query, key.transpose(2, 3), value, scores_bias)
-        states = states + _feed_forward(block.layer[1], states)
-    return normed(stack.final_layer_norm, states)
-
-
-def cross_caches(stack: Any, source_states: Tensor) -> list[CrossCache]:
-    """Every decoder layer's cross-attention keys and values, computed once per request. (B, S, D) in."""
-    caches = []
-    for block in stack.block:
-        attention = block.layer[1].EncDecAttention
-        key, value = (_heads(attention, part(source_states)) for part in (attention.k, attention.v))
-        caches.append(CrossCache(key.transpose(2, 3), value))
-    return caches
-
-
-def decode_step(
-    stack: Any,
-    tokens: Tensor,
-    past: list[SelfCache] | None,
-    cross: list[CrossCache],
-    *,
-    self_bias: Tensor,
-    cross_bias: Tensor,
-) -> tuple[Tensor, list[SelfCache]]:
-    """One step of all beams.
-
-    Args:
-        stack: a `T5Stack` that is a decoder.
-        tokens: (B, K, D) the vectors of the tokens just chosen.
-        past: per layer the caches of the T earlier beams; None at the first step.
-        cross: per layer the source's keys and values.
-        self_bias: (B, H, K, T + K): relative position bias, `MASKED` off a beam's own line of ancestors.
-        cross_bias: (B, 1, 1, S).
-
-    Returns:
-        the states (B, K, D) and the caches with this step's beams appended.
-    """
-    states, caches = tokens, []
-    for layer, block in enumerate(stack.block):
-        attention, inner = block.layer[0].SelfAttention, normed(block.layer[0].layer_norm, states)
-        query, key, value = (_heads(attention, part(inner)) for part in (attention.q, attention.k, attention.v))
-        if past is not None:
-            key = torch.cat([past[layer].keys, key], dim=2)
-            value = torch.cat([past[layer].values, value], dim=2)
-        caches.append(SelfCache(key, value))
-        states = states + _attend(attention, query, key.transpose(2, 3), value, self_bias)
-        attention, inner = block.layer[1].EncDecAttention, normed(block.layer[1].layer_norm, states)
-        query = _heads(attention, attention.q(inner))
-        states = states + _attend(attention, query, cross[layer].keys, cross[layer].values, cross_bias)
-        states = states + _feed_forward(block.layer[2], states)
-    return normed(stack.final_layer_norm, states), caches
-
-
 def source_bias(mask: Tensor) -> Tensor:
     """(B, 1, 1, S) float32: 0 where the source mask (B, S) holds, `MASKED` elsewhere."""
     return (~mask).to(torch.float32)[:, None, None, :] * MASKED
 
 
-def _heads(attention: Any, projected: Tensor) -> Tensor:
+def _norms(block: Any) -> list[Any]:
+    """Of every sublayer of a block, in order."""
+    return [layer.layer_norm for layer in block.layer]
+
+
+def _by_head(rows: Tensor, heads: int) -> Tensor:
     """(B, T, H · d) → (B, H, T, d)."""
-    split = projected.view(*projected.shape[:2], attention.n_heads, attention.key_value_proj_dim)
-    return split.transpose(1, 2)
-
-
-def _attend(attention: Any, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    """T5 does not scale the scores. (B, H, Q, d), (B, H, d, T), (B, H, T, d), bias to (B, H, Q, T) → (B, Q, D)."""
-    weights = torch.softmax(query @ keys + bias, dim=-1)
-    mixed: Tensor = attention.o((weights @ values).transpose(1, 2).flatten(2))
-    return mixed
-
-
-def _feed_forward(layer: Any, states: Tensor) -> Tensor:
-    transformed: Tensor = layer.DenseReluDense(normed(layer.layer_norm, states))
-    return transformed
+    return rows.view(*rows.shape[:2], heads, -1).transpose(1, 2)

@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
 from isrf.trie import build_trie
@@ -79,8 +80,29 @@ def test_every_matrix_of_the_stacks_is_an_integer_one_and_stands_once(
     graph = quantised(onnx.load_model(str(tmp_path / "fp32.onnx"))).graph
     spec = search.model.spec.stacks
     matrices = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
-    assert len(matrices) == 6 * spec.num_layers + 10 * spec.num_decoder_layers
+    joined = 4 * spec.num_layers + 6 * spec.num_decoder_layers  # queries, keys and values are one
+    assert len(matrices) == joined + 1  # the source's keys and values of all decoder layers
     assert not [node.name for node in graph.node if node.op_type == "MatMul" and node.name.endswith("wo/MatMul")]
-    steps = 3 * spec.num_decoder_layers * 8  # of decoding: all but the source's keys and values
+    steps = 3 * spec.num_decoder_layers * 6  # of decoding: all but the source's keys and values
     products = [node for node in graph.node if node.op_type == "MatMulIntegerToFloat"]
-    assert len(products) == 6 * spec.num_layers + 2 * spec.num_decoder_layers + steps
+    assert len(products) == 4 * spec.num_layers + 1 + steps
+
+
+def test_a_row_of_zeros_stays_one() -> None:
+    rows = np.array([[0, 0, 0], [0.5, -2, 1], [0, 0, 0]], dtype=np.float32)
+    weights = np.arange(12, dtype=np.float32).reshape(3, 4) - 5
+    for relu in (False, True):
+        nodes = [helper.make_node("Relu", ["x"], ["r"])] if relu else [helper.make_node("Identity", ["x"], ["r"])]
+        nodes.append(helper.make_node("MatMul", ["r", "w"], ["y"], name="/q/MatMul"))
+        graph = helper.make_graph(
+            nodes,
+            "product",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["R", 3])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["R", 4])],
+            [numpy_helper.from_array(weights, "w")],
+        )
+        model = quantised(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {"x": rows})
+        np.testing.assert_array_equal(found[[0, 2]], 0)
+        np.testing.assert_allclose(found[1], (np.maximum(rows, 0) if relu else rows)[1] @ weights, atol=0.1)

@@ -1,5 +1,7 @@
 """The search finds what brute force finds and never leaves the allowed items."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,6 @@ from torch import Tensor
 
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import ConstrainedSearch, SearchOutput, ranked_topk
-from isrf.nn.stacks import encode
 from tests.isrf.nn.toy import make_model, make_request, random_ids, search_inputs
 
 
@@ -142,7 +143,7 @@ def test_own_forward_equals_that_of_transformers(feed_forward_proj: str) -> None
         attention = model.encoder.block[0].layer[0].SelfAttention
         length = source.shape[1]
         bias = attention.relative_attention_bias(search.encoder_buckets[:length, :length]).permute(2, 0, 1)
-        ours = encode(model.encoder, source, mask, bias)
+        ours = search.encoder(source, mask, bias)
     torch.testing.assert_close(ours[mask], theirs.states[mask], rtol=1e-5, atol=1e-5)
     output = run(search, semantic_ids, **request)
     torch.testing.assert_close(output.query, theirs.query, rtol=1e-5, atol=1e-5)
@@ -171,6 +172,26 @@ def test_the_generative_path_is_a_distribution_over_the_catalogue() -> None:
     model = make_model(semantic_ids, 3)
     output = run(ConstrainedSearch(model, num_beams=50, num_dense=5), semantic_ids, **make_request(model, 3))
     torch.testing.assert_close(output.beam_log_probs.exp().sum(1), torch.ones(3))
+
+
+def test_the_decoder_reads_only_beams_that_have_something_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the first two codes one item is left, but for one prefix: of ten beams the decoder reads two at most."""
+    pairs = [(first, second) for first in range(5) for second in range(5)]
+    semantic_ids = np.array([(*pair, 1, 2) for pair in pairs] + [(3, 3, 0, 0), (3, 3, 0, 4)], dtype=np.int32)
+    search = ConstrainedSearch(make_model(semantic_ids, 5), num_beams=10, num_dense=5)
+    widths: list[int] = []
+    step = search.decoder.step
+
+    def spy(tokens: Tensor, *args: Any, **kwargs: Any) -> Any:
+        widths.append(tokens.shape[1])
+        return step(tokens, *args, **kwargs)
+
+    monkeypatch.setattr(search.decoder, "step", spy)
+    request = make_request(search.model, 3)
+    output = run(search, semantic_ids, **request)
+    assert widths == [1, 5, 2, 2]
+    scores = brute_force(search.model, request).gather(1, output.beam_items)
+    torch.testing.assert_close(output.beam_log_probs, scores, rtol=1e-5, atol=1e-5)
 
 
 def test_padding_and_company_change_nothing() -> None:

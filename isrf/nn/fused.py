@@ -1,0 +1,126 @@
+"""Operators that ONNX Runtime runs as one kernel, with their arithmetic in torch beside it.
+
+Outside an export they are the plain torch spelled out here; exported, each becomes one node of ONNX Runtime's own
+domain where the plain spelling would be ten: at 20 rows a node costs as much as what it computes. It knows neither
+layers nor beams. Inference only.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+DOMAIN = "com.microsoft"
+
+
+def add_and_norm(states: Tensor, change: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
+    """states + change, T5's layer norm (root mean square, no shift) of it and it itself; (…, D) all."""
+    run: Any = _AddAndNorm.apply
+    normed, total = run(states, change, norm.weight, float(norm.variance_epsilon))
+    return normed, total
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor, *, heads: int) -> Tensor:
+    """Attention of heads that lie side by side in the width; T5 does not scale the scores.
+
+    Args:
+        query: (B, Q, H · d).
+        keys, values: (B, H, T, d), or (B, T, H · d) as the query.
+        bias: (B, H, Q, T), the first two may be 1.
+        heads: H.
+
+    Returns:
+        (B, Q, H · d).
+    """
+    run: Any = _Attend.apply
+    mixed: Tensor = run(query, keys, values, bias, heads)
+    return mixed
+
+
+def attend_on(
+    query: Tensor, key: Tensor, value: Tensor, past: tuple[Tensor, Tensor], bias: Tensor, *, heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Attention over what came before and the row itself.
+
+    Args:
+        query, key, value: (R, 1, H · d), the heads side by side.
+        past: keys and values of what came before, (R, H, t, d).
+        bias: (1, H, 1, t + 1).
+        heads: H.
+
+    Returns:
+        (R, 1, H · d), and keys and values with the row's own behind them (R, H, t + 1, d).
+    """
+    run: Any = _AttendOn.apply
+    mixed, keys, values = run(query, key, value, *past, bias, heads)
+    return mixed, keys, values
+
+
+class _AddAndNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, states: Tensor, change: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        total = states + change
+        return total / torch.sqrt(total.pow(2).mean(-1, keepdim=True) + epsilon) * weight, total
+
+    @staticmethod
+    def symbolic(g: Any, states: Any, change: Any, weight: Any, epsilon: float) -> Any:
+        normed, _, _, total = g.op(
+            f"{DOMAIN}::SkipSimplifiedLayerNormalization", states, change, weight, epsilon_f=epsilon, outputs=4
+        )
+        return normed.setType(states.type()), total.setType(states.type())
+
+
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor, heads: int) -> Tensor:
+        if keys.dim() == 3:
+            keys, values = (_by_head(rows, heads) for rows in (keys, values))
+        return _mixed(query, keys, values, bias)
+
+    @staticmethod
+    def symbolic(g: Any, query: Any, keys: Any, values: Any, bias: Any, heads: int) -> Any:
+        return _attention(g, query, keys, values, bias, heads=heads, outputs=1).setType(query.type())
+
+
+class _AttendOn(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        _: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        past_keys: Tensor,
+        past_values: Tensor,
+        bias: Tensor,
+        heads: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        keys = torch.cat([past_keys, _by_head(key, heads)], dim=2)
+        values = torch.cat([past_values, _by_head(value, heads)], dim=2)
+        return _mixed(query, keys, values, bias), keys, values
+
+    @staticmethod
+    def symbolic(
+        g: Any, query: Any, key: Any, value: Any, past_keys: Any, past_values: Any, bias: Any, heads: int
+    ) -> Any:
+        given = (query, key, value, bias, past_keys, past_values)
+        mixed, keys, values = _attention(g, *given, heads=heads, outputs=3)
+        rows = torch._C.TensorType.get().with_dtype(torch.float32)
+        line = rows.with_sizes([None, heads, None, None])
+        return mixed.setType(rows.with_sizes([None, 1, None])), keys.setType(line), values.setType(line)
+
+
+def _mixed(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    weights = torch.softmax(_by_head(query, keys.shape[1]) @ keys.transpose(2, 3) + bias, dim=-1)
+    return (weights @ values).transpose(1, 2).flatten(2)
+
+
+def _by_head(rows: Tensor, heads: int) -> Tensor:
+    """(B, T, H · d) → (B, H, T, d)."""
+    return rows.view(*rows.shape[:2], heads, -1).transpose(1, 2)
+
+
+def _attention(g: Any, query: Any, keys: Any, values: Any, bias: Any, *past: Any, heads: int, outputs: int) -> Any:
+    none = g.op("prim::Constant")
+    none.setType(torch._C.OptionalType.ofTensor())
+    given = (query, keys, values, none, none, bias, *past)
+    return g.op(f"{DOMAIN}::MultiHeadAttention", *given, num_heads_i=heads, scale_f=1.0, outputs=outputs)
