@@ -20,6 +20,7 @@ SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
 SEARCH_GRAPH_FILE = "recommender.onnx"
 INT8_GRAPH_FILE = "recommender.int8.onnx"
+FP16_GRAPH_FILE = "recommender.fp16.onnx"
 INTEREST_GRAPH_FILE = "lightgcn.onnx"
 ITEMS_FILE = "items.jsonl"
 USERS_FILE = "users.parquet"
@@ -161,8 +162,8 @@ class StoredRanker(_Frozen):
     values: str  # base64 of the numbers as little-endian float32
 
 
-VariantName = Literal["fp32", "int8"]
-SEARCH_GRAPHS: dict[VariantName, str] = {"fp32": SEARCH_GRAPH_FILE, "int8": INT8_GRAPH_FILE}
+VariantName = Literal["fp32", "int8", "fp16"]
+SEARCH_GRAPHS: dict[VariantName, str] = {"fp32": SEARCH_GRAPH_FILE, "int8": INT8_GRAPH_FILE, "fp16": FP16_GRAPH_FILE}
 """The search's forms; every release has fp32."""
 
 

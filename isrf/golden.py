@@ -90,7 +90,7 @@ def replay_within(
             "bundle.golden_mismatch",
             f"{SEARCH_GRAPHS[variant]} is {found.log_prob:.4f} and {found.missing} items off its goldens, the manifest "
             f"allows {tolerance.log_prob:.4f} and {tolerance.missing}.",
-            fix="Serve fp32 (ISRF_VARIANT=fp32): this processor adds up 8-bit products otherwise.",
+            fix="Serve fp32 (ISRF_VARIANT=fp32): this machine adds up its products otherwise.",
         )
 
 

@@ -38,6 +38,9 @@ Graph: TypeAlias = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
 Task = Literal["sequential", "direct"]
 _TASK_CODES: dict[Task, int] = {"sequential": 0, "direct": 1}
 
+REQUEST_INPUTS = frozenset({"history", "history_mask", "explicit", "group", "task", "allowed"})
+"""Inputs of the search graph that are a request's own; the others are tables over all items, the same in every call."""
+
 CHANNEL_LIMIT = 200
 """Candidates that the explicit channel and each evidence channel may bring."""
 

@@ -13,12 +13,14 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from isrf.bundle import INT8_GRAPH_FILE, INTEREST_GRAPH_FILE, SEARCH_GRAPH_FILE
+from isrf.bundle import INTEREST_GRAPH_FILE, SEARCH_GRAPH_FILE, SEARCH_GRAPHS
 from isrf.interest import InterestTables
 from isrf.nn.fused import DOMAIN
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchOutput
 from isrf.trie import TrieTables, build_trie
+from offline.config import variants_of
 from offline.context import StageContext
+from offline.fp16 import halved
 from offline.int8 import quantised
 from offline.train import load_interests, load_model
 
@@ -85,9 +87,10 @@ def run(ctx: StageContext) -> None:
     trie = build_trie(np.load(ctx.inputs["semantic-ids"] / "semantic_ids.npy"), config.semantic_ids.codebook_size)
     search = ConstrainedSearch(model, num_beams=config.search.num_beams, num_dense=config.search.num_dense)
     export_search(search, trie, ctx.out / SEARCH_GRAPH_FILE)
-    if config.search.int8:
+    forms = {"int8": quantised, "fp16": halved}
+    for name in variants_of(config.search):
         exact = onnx.load_model(os.fspath(ctx.out / SEARCH_GRAPH_FILE))
-        onnx.save_model(quantised(exact), os.fspath(ctx.out / INT8_GRAPH_FILE))
+        onnx.save_model(forms[name](exact), os.fspath(ctx.out / SEARCH_GRAPHS[name]))
     reader = InterestReader(load_interests(ctx).tables, interest_length=config.model.interest_length)
     export_interest(reader, ctx.out / INTEREST_GRAPH_FILE)
     np.save(ctx.out / "item_inputs.npy", model.item_inputs().numpy())

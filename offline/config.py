@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from isrf.bundle import FusionWeights, StoredRanker
+from isrf.bundle import FusionWeights, StoredRanker, VariantName
 from isrf.errors import ConfigError
 
 PresetName = Literal["demo", "mini", "small"]
@@ -121,6 +121,13 @@ class SearchConfig(_Section):
     num_beams: Positive = 20
     num_dense: Positive = 256
     int8: bool = False  # whether a release holds the search with 8-bit matrices as well: `ISRF_VARIANT` serves it
+    fp16: bool = False  # and with 16-bit ones, for GPUs
+
+
+def variants_of(search: SearchConfig) -> list[VariantName]:
+    """The forms of the search that a release holds beside fp32."""
+    asked: dict[VariantName, bool] = {"int8": search.int8, "fp16": search.fp16}
+    return [name for name, held in asked.items() if held]
 
 
 class EvidenceConfig(_Section):
@@ -174,7 +181,7 @@ PRESETS: dict[PresetName, dict[str, dict[str, Any]]] = {
             "num_decoder_layers": 2,
         },
         "train": {"epochs": 20, "learning_rate": 5e-4},
-        "search": {"int8": True},
+        "search": {"int8": True, "fp16": True},
     },
 }
 

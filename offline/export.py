@@ -34,11 +34,12 @@ from isrf.bundle import (
     Variant,
     VariantName,
 )
-from isrf.golden import Golden, deviation, make_goldens
+from isrf.golden import TOLERANCE, Golden, deviation, make_goldens
 from isrf.recommend import Graph, Recommender, RecommenderTables
+from offline.config import variants_of
 from offline.context import StageContext
 from offline.decoding import decoding_of
-from offline.evaluate.stage import INT8_LOSS, RANKER_SPEC
+from offline.evaluate.stage import RANKER_SPEC, loss_file
 from offline.neighbours import load_user_index
 from offline.onnx_graphs import graph_signature, open_graph
 from offline.reason.show import ITEM_TABLE, USER_TABLE
@@ -55,6 +56,7 @@ _FROM_STAGE: dict[str, str] = {
     "node_vectors.npy": "compile",
     bundle.SEARCH_GRAPH_FILE: "compile",
     bundle.INT8_GRAPH_FILE: "compile",
+    bundle.FP16_GRAPH_FILE: "compile",
     bundle.INTEREST_GRAPH_FILE: "compile",
     "semantic_ids.npy": "semantic-ids",
     "popularity.npy": "evaluate",
@@ -177,13 +179,14 @@ def _recommender(ctx: StageContext, search_graph: Graph) -> Recommender:
 
 def _variants(ctx: StageContext, goldens: Sequence[Golden]) -> dict[VariantName, Variant]:
     """Forms of the search beside fp32: what evaluation says they lose, and how far off the goldens they may be."""
-    graph, loss = ctx.out / bundle.INT8_GRAPH_FILE, ctx.inputs["evaluate"] / INT8_LOSS
-    if not graph.exists():
-        return {}
-    found = deviation(_recommender(ctx, open_graph(graph)), goldens)
-    # Other processors round activations otherwise, by as much as quantising itself does.
-    tolerance = GoldenTolerance(log_prob=2 * found.log_prob, missing=2 * found.missing + 1)
-    return {"int8": Variant(loss=json.loads(loss.read_text()) if loss.exists() else {}, tolerance=tolerance)}
+    variants: dict[VariantName, Variant] = {}
+    for name in variants_of(ctx.config.search):
+        found = deviation(_recommender(ctx, open_graph(ctx.out / SEARCH_GRAPHS[name])), goldens)
+        # Other processors round activations otherwise, by as much as the form itself does.
+        tolerance = GoldenTolerance(log_prob=2 * found.log_prob + TOLERANCE, missing=2 * found.missing + 1)
+        loss = ctx.inputs["evaluate"] / loss_file(name)
+        variants[name] = Variant(loss=json.loads(loss.read_text()) if loss.exists() else {}, tolerance=tolerance)
+    return variants
 
 
 def _group_search(ctx: StageContext) -> GroupSearch:

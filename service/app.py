@@ -150,6 +150,7 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
         items_poll_s=settings.items_poll_s,
         max_added_items=settings.max_added_items,
         variant=settings.variant,
+        device=settings.device,
     )
     releases = Releases(settings.releases_dir, parts, experiment=settings.experiment, watch_s=settings.watch_releases_s)
     stack.push_async_callback(releases.close)

@@ -21,10 +21,11 @@ from isrf.evidence import lists_from_arrays
 from isrf.golden import Golden, replay, replay_within
 from isrf.item_reader import ItemReader
 from isrf.ranker import ranker_of
-from isrf.recommend import Recommender, RecommenderTables
+from isrf.recommend import REQUEST_INPUTS, Recommender, RecommenderTables
 from service.catalogue import Catalogue, read_item
 from service.graphs import open_graph
 from service.history_files import read_users
+from service.load import DeviceName
 from service.neighbours import Cells, UserIndex
 from service.new_items import NewItemReader
 from service.release_users import ReleaseUsers
@@ -74,7 +75,7 @@ def find_release(releases: Path) -> Path:
     )
 
 
-def open_release(releases: Path, variant: VariantName = "fp32") -> Release:
+def open_release(releases: Path, variant: VariantName = "fp32", device: DeviceName = "cpu") -> Release:
     """Opens what `releases` serves, with one form of its search. Takes seconds: run it in a thread."""
     folder = find_release(releases)
     manifest = read_manifest(folder)
@@ -82,7 +83,7 @@ def open_release(releases: Path, variant: VariantName = "fp32") -> Release:
         raise BundleError(
             "bundle.no_variant",
             f"{folder} holds no {variant} search.",
-            fix="Serve fp32 (ISRF_VARIANT=fp32), or publish the release with --set search.int8=true.",
+            fix=f"Serve fp32 (ISRF_VARIANT=fp32), or publish the release with --set search.{variant}=true.",
         )
     verify_files(folder, manifest)
     arrays = {name: _load(folder, name) for name in arrays_of(manifest)}
@@ -93,7 +94,7 @@ def open_release(releases: Path, variant: VariantName = "fp32") -> Release:
     user_index = UserIndex(arrays["user_features.npy"], cells)
     release = Release(
         manifest=manifest,
-        recommender=_recommender(folder, manifest, arrays, user_index, bundle.SEARCH_GRAPHS[variant]),
+        recommender=_recommender(folder, manifest, arrays, user_index, variant, device),
         catalogue=catalogue,
         users=read_users(folder, manifest, catalogue),
         user_index=user_index,
@@ -171,13 +172,24 @@ def _load(folder: Path, name: str) -> NDArray[Any]:
 
 
 def _recommender(
-    folder: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]], user_index: UserIndex, search_graph: str
+    folder: Path,
+    manifest: Manifest,
+    arrays: dict[str, NDArray[Any]],
+    user_index: UserIndex,
+    variant: VariantName,
+    device: DeviceName,
 ) -> Recommender:
-    graphs = {}
+    search_graph = bundle.SEARCH_GRAPHS[variant]
     for name in (search_graph, bundle.INTEREST_GRAPH_FILE):
         if name not in manifest.graphs:
             raise BundleError("bundle.graph_mismatch", f"the manifest has no signature of {name}.", fix=_PUBLISH)
-        graphs[name] = open_graph(folder / name, manifest.graphs[name])
+    signature = manifest.graphs[search_graph]
+    search = open_graph(
+        folder / search_graph,
+        signature,
+        device="cpu" if variant == "int8" else device,
+        tables=signature.inputs.keys() - REQUEST_INPUTS,
+    )
     try:
         tables = RecommenderTables.from_arrays(arrays, codebook_size=manifest.dimensions.codebook_size)
     except DataError as error:
@@ -187,8 +199,9 @@ def _recommender(
         decoding=manifest.decoding,
         group_search=manifest.group_search,
         fusion=manifest.fusion,
-        interest_graph=graphs[bundle.INTEREST_GRAPH_FILE],
-        search_graph=graphs[search_graph],
+        # A few products of one row: on a GPU the way there would take longer.
+        interest_graph=open_graph(folder / bundle.INTEREST_GRAPH_FILE, manifest.graphs[bundle.INTEREST_GRAPH_FILE]),
+        search_graph=search,
         nearest_users=user_index,
         ranker=ranker_of(manifest, arrays),
     )

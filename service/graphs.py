@@ -1,43 +1,46 @@
-"""Opens an exported graph with ONNX Runtime as a callable of arrays, and says what its signature is.
+"""Opens an exported graph with ONNX Runtime as a callable of arrays, on a GPU where there is one.
 
-One thread per call: calls run side by side in the engine's pool, and a second thread pool inside each would only make
-them wait for each other.
+On the CPU one thread per call: calls run side by side in the engine's pool, and a second thread pool inside each would
+only make them wait for each other. On a GPU the tables over all items stay in its memory from one call to the next.
 """
 
+import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+import structlog
 from numpy.typing import NDArray
 
 from isrf.bundle import GraphSpec, TensorSpec
-from isrf.errors import BundleError
+from isrf.errors import BundleError, ConfigError
 from isrf.recommend import Graph
+from service.load import DeviceName
 
-PROVIDERS = ("CPUExecutionProvider",)
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+_CUDA_OPTIONS = {"use_tf32": "0"}
+"""fp32 is fp32: TensorFloat-32 keeps 10 bits of it, and the goldens would not be met."""
+
+_log = structlog.get_logger("service")
 
 
-def open_graph(path: Path, expected: GraphSpec) -> Graph:
-    """The graph as inputs by name → outputs by name; `BundleError` if it cannot be read or is not the manifest's."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=list(PROVIDERS))
-    except Exception as error:
-        raise BundleError(
-            "bundle.graph_unreadable",
-            f"{path.name} cannot be opened by ONNX Runtime {onnxruntime.__version__}: {error}.",
-            fix="Publish the release again, with a version of ONNX Runtime that is not newer than the service's.",
-        ) from error
-    if tuple(session.get_providers()) != PROVIDERS:
-        raise BundleError(
-            "bundle.graph_provider",
-            f"{path.name} runs on {session.get_providers()}, {PROVIDERS} was asked for.",
-            fix="Install one ONNX Runtime package only.",
-        )
+def open_graph(path: Path, expected: GraphSpec, *, device: DeviceName = "cpu", tables: Collection[str] = ()) -> Graph:
+    """The graph as inputs by name → outputs by name.
+
+    Args:
+        path: of the `.onnx` file.
+        expected: its signature, as the manifest has it.
+        device: where it runs.
+        tables: inputs that are the same arrays in most calls; they are copied to a GPU when they change.
+
+    Raises:
+        BundleError: it cannot be read, or is not the manifest's.
+        ConfigError: `cuda`, and it does not run there.
+    """
+    session = _session(path, device)
     found = _signature(session)
     if found != expected:
         raise BundleError(
@@ -45,6 +48,8 @@ def open_graph(path: Path, expected: GraphSpec) -> Graph:
             f"{path.name}: its inputs or outputs are not the manifest's ({_difference(found, expected)}).",
             fix="Publish the release again; its parts come from different runs.",
         )
+    if session.get_providers()[0] == CUDA:
+        return BoundGraph(session, tables, memory="cuda")
     names = list(found.outputs)
 
     def run(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -52,6 +57,75 @@ def open_graph(path: Path, expected: GraphSpec) -> Graph:
         return {name: np.asarray(value) for name, value in zip(names, session.run(None, taken), strict=True)}
 
     return run
+
+
+class BoundGraph:
+    """A graph whose tables stay where it runs; threads may share it."""
+
+    def __init__(self, session: Any, tables: Collection[str], *, memory: str) -> None:
+        """`memory` is ONNX Runtime's name of the device's: "cuda" or "cpu"."""
+        self._session, self._memory = session, memory
+        self._inputs = [value.name for value in session.get_inputs()]
+        self._outputs = [value.name for value in session.get_outputs()]
+        self._tables = frozenset(tables) & frozenset(self._inputs)
+        self._held: dict[str, tuple[NDArray[Any], Any]] = {}  # by name the last array, and its copy
+        self._lock = threading.Lock()
+
+    def __call__(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        binding, held = self._session.io_binding(), self._copies(inputs)
+        for name in self._inputs:
+            if name in held:
+                binding.bind_ortvalue_input(name, held[name])
+            else:
+                binding.bind_cpu_input(name, np.ascontiguousarray(inputs[name]))
+        for name in self._outputs:
+            binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(binding)
+        return dict(zip(self._outputs, binding.copy_outputs_to_cpu(), strict=True))
+
+    def _copies(self, inputs: dict[str, NDArray[Any]]) -> dict[str, Any]:
+        """The tables where the graph runs: the last ones, or new copies of those that have changed.
+
+        Each is known by the very array: whoever changes a table makes another.
+        """
+        with self._lock:
+            for name in self._tables:
+                array = inputs[name]
+                if name not in self._held or self._held[name][0] is not array:
+                    there = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self._memory, 0)
+                    self._held[name] = (array, there)
+            return {name: there for name, (_, there) in self._held.items()}
+
+
+def _session(path: Path, device: DeviceName) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    wanted: list[Any] = [CPU]
+    if device != "cpu" and CUDA in onnxruntime.get_available_providers():
+        onnxruntime.preload_dlls()  # CUDA's libraries out of their own wheels
+        wanted = [(CUDA, _CUDA_OPTIONS), CPU]
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
+    except Exception as error:
+        raise BundleError(
+            "bundle.graph_unreadable",
+            f"{path.name} cannot be opened by ONNX Runtime {onnxruntime.__version__}: {error}.",
+            fix="Publish the release again, with a version of ONNX Runtime that is not newer than the service's.",
+        ) from error
+    # Asked for CUDA, ONNX Runtime goes on without where it finds no GPU or not all of its libraries.
+    runs_on = session.get_providers()[0]
+    if device == "cuda" and runs_on != CUDA:
+        raise ConfigError(
+            "config.no_gpu",
+            f"{path.name} was to run on a CUDA GPU, and ONNX Runtime {onnxruntime.__version__} runs it on {runs_on}.",
+            fix="Install docker/requirements-gpu.txt in an environment of its own, see that the GPU is visible to the "
+            "process (`nvidia-smi`), or set ISRF_DEVICE=cpu.",
+        )
+    if device != "cpu":
+        _log.info("graph_opened", graph=path.name, provider=runs_on)
+    return session
 
 
 def _signature(session: Any) -> GraphSpec:

@@ -1,8 +1,11 @@
 """How much one process takes on, as settings say it and engines keep to it."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from isrf.errors import OverloadError
+
+DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
+"""Where the search runs; `auto`: on a CUDA GPU where ONNX Runtime really runs it there, else on the CPU."""
 
 LARGEST_BATCH = 16
 """FAISS compares 20 queries and more by another kernel, whose last bits differ."""

@@ -166,7 +166,7 @@ class Releases:
 
     async def _opened(self, identity: Identity, before: Serving | None = None) -> Serving:
         """An open release, ready for its first request."""
-        release = await asyncio.to_thread(open_release, identity.folder, self._parts.variant)
+        release = await asyncio.to_thread(open_release, identity.folder, self._parts.variant, self._parts.device)
         serving = Serving(release, identity, self._parts, before=before)
         # From now on it hears of erasures.
         self._open.add(serving)

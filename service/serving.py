@@ -21,7 +21,7 @@ from service.crowd_feed import CrowdFeed
 from service.engine import Engine
 from service.given import GivenLists
 from service.item_feed import ItemFeed
-from service.load import Load
+from service.load import DeviceName, Load
 from service.observe import Metrics
 from service.recommendations import Keeping, Recommendations
 from service.state.events import EventRules
@@ -61,6 +61,7 @@ class Parts:
     items_poll_s: float = 1.0
     max_added_items: int = 10_000
     variant: VariantName = "fp32"
+    device: DeviceName = "cpu"
 
 
 class Serving:

@@ -17,7 +17,7 @@ from isrf.bundle import VariantName
 from isrf.errors import ConfigError
 from service.doors.keys import checked_rate
 from service.experiment import Experiment, read_experiment
-from service.load import LARGEST_BATCH
+from service.load import LARGEST_BATCH, DeviceName
 
 SECRETS = {"REDIS_URL": "redis_url", "ISRF_ERASURE_KEY": "erasure_key"}
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
@@ -71,7 +71,10 @@ class Settings(BaseSettings):
     """Event types that exclude an item from recommendations, beside `purchase` and events without a type."""
 
     variant: VariantName = "fp32"
-    """Which form of the search is served; a release holds `int8` where it was made with `search.int8`."""
+    """Which form of the search is served; a release holds `int8` and `fp16` where it was made with `search.int8`,
+    `search.fp16`."""
+    device: DeviceName = "auto"
+    """Where the search runs; `auto` takes a GPU that ONNX Runtime really runs it on, else the CPU."""
     inference_threads: Annotated[int, Field(ge=0, le=256)] = 0
     """Model calls at once; 0 takes the CPUs that this process may really use, shared among the workers."""
     max_batch: Annotated[int, Field(ge=0, le=LARGEST_BATCH)] = 0
@@ -184,6 +187,12 @@ def _refuse_what_cannot_work(settings: Settings) -> None:
             "config.demo_with_keys",
             "the page at /demo shows shoppers to whoever opens it and sends no key; API keys are set.",
             fix="Unset ISRF_DEMO (or leave out --demo), or run it on loopback without API keys.",
+        )
+    if settings.variant == "int8" and settings.device == "cuda":
+        raise ConfigError(
+            "config.int8_on_gpu",
+            "the 8-bit search is made for a processor's instructions; a GPU would hand its products back.",
+            fix="Set ISRF_VARIANT=fp16 (or fp32) for the GPU, or ISRF_DEVICE=cpu.",
         )
     if settings.workers > 1 and settings.redis_url is None:
         raise ConfigError(

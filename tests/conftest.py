@@ -41,7 +41,15 @@ def demo_release(tmp_path_factory: pytest.TempPathFactory, demo_shop: Path) -> P
 
     def make(folder: Path) -> None:
         config = build_config(
-            "demo", None, ("train.epochs=2", "graph.epochs=4", "evaluate.bootstrap_samples=50", "search.int8=true")
+            "demo",
+            None,
+            (
+                "train.epochs=2",
+                "graph.epochs=4",
+                "evaluate.bootstrap_samples=50",
+                "search.int8=true",
+                "search.fp16=true",
+            ),
         )
         publish(run_stages("export", demo_shop, folder, config)["export"], folder)
 

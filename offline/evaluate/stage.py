@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from isrf.bundle import INT8_GRAPH_FILE, RANKER_FILE, GroupSearch
+from isrf.bundle import RANKER_FILE, SEARCH_GRAPHS, GroupSearch, VariantName
 from isrf.fusion import DEFAULT_FUSION
 from isrf.ranker import Ranker
 from isrf.recommend import Recommender, RecommenderTables
 from isrf.trie import build_trie
+from offline.config import variants_of
 from offline.context import StageContext
 from offline.decoding import decoding_of
 from offline.evaluate.lists import FUSED, LOG_LINEAR, Scorer
@@ -23,14 +24,18 @@ from offline.neighbours import load_user_index
 from offline.onnx_graphs import open_graph
 
 RANKER_SPEC = "ranker.json"
-INT8_LOSS = "int8_loss.json"
 KEPT_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")
 """Kept user by user, (R, LIST_LENGTH) int32 in the order of users, so that two runs can be compared in pairs."""
 
 
+def loss_file(variant: VariantName) -> str:
+    """Where an evaluation keeps what a form of the search loses."""
+    return f"{variant}_loss.json"
+
+
 def run(ctx: StageContext) -> None:
     """Writes `evidence/`, `popularity.npy`, `fusion.json`, `evaluation.json`, `test_*.npy` lists; a ranker that won,
-    and what int8 loses where a release is to have it."""
+    and what the forms of the search beside fp32 lose."""
     config, out = ctx.config, ctx.out
     recommender = _recommender(ctx)
     if config.fit == "all":
@@ -97,10 +102,10 @@ def _choose_and_measure(recommender: Recommender, ctx: StageContext) -> tuple[Sc
     }
     for name in KEPT_LISTS:
         np.save(ctx.out / f"test_{name}.npy", lists["test"][name].astype(np.int32))
-    if config.search.int8:
-        int8 = open_graph(ctx.inputs["compile"] / INT8_GRAPH_FILE)
-        loss = describe_loss(measure, int8, test, lists["test"][FUSED], title="test, int8")
-        (ctx.out / INT8_LOSS).write_text(json.dumps(loss, indent=2))
+    for name in variants_of(config.search):
+        graph = open_graph(ctx.inputs["compile"] / SEARCH_GRAPHS[name])
+        loss = describe_loss(measure, graph, test, lists["test"][FUSED], title=f"test, {name}")
+        (ctx.out / loss_file(name)).write_text(json.dumps(loss, indent=2))
     second = chosen.scorers.without_generative
     evaluation: dict[str, Any] = {
         "protocol": question.protocol,

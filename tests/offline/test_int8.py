@@ -82,6 +82,7 @@ def test_every_matrix_of_the_stacks_is_an_integer_one_and_stands_once(
     matrices = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
     joined = 4 * spec.num_layers + 6 * spec.num_decoder_layers  # queries, keys and values are one
     assert len(matrices) == joined + 1  # the source's keys and values of all decoder layers
+    assert not {tensor.name for tensor in graph.initializer} & {one.name.removesuffix(".int8") for one in matrices}
     assert not [node.name for node in graph.node if node.op_type == "MatMul" and node.name.endswith("wo/MatMul")]
     steps = 3 * spec.num_decoder_layers * 6  # of decoding: all but the source's keys and values
     products = [node for node in graph.node if node.op_type == "MatMulIntegerToFloat"]

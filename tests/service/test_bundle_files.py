@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from isrf.bundle import VariantName
 from isrf.errors import BundleError
 from isrf.recommend import RankRequest
 from service.bundle_files import find_release, open_release
@@ -43,9 +44,10 @@ def test_a_published_release_opens_and_says_what_it_holds(demo_release: Path) ->
     assert open_release(demo_release / "current").manifest == release.manifest
 
 
-def test_the_search_with_8_bit_matrices_is_served_where_it_is_asked_for(demo_release: Path) -> None:
-    exact, coarse = open_release(demo_release), open_release(demo_release, "int8")
-    variant = exact.manifest.variants["int8"]
+@pytest.mark.parametrize("name", ["int8", "fp16"])
+def test_another_form_of_the_search_is_served_where_it_is_asked_for(demo_release: Path, name: VariantName) -> None:
+    exact, coarse = open_release(demo_release), open_release(demo_release, name)
+    variant = exact.manifest.variants[name]
     assert variant.loss["users"] > 0
     assert abs(variant.loss["relative_loss"]["mean"]) < 0.05
     assert 0 < variant.tolerance.log_prob < 0.5

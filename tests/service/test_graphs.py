@@ -1,0 +1,92 @@
+"""Where a graph runs is checked, not assumed, and tables that stay there are those of the call."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from isrf.bundle import SEARCH_GRAPH_FILE, Manifest
+from isrf.errors import ConfigError
+from isrf.recommend import REQUEST_INPUTS, RankRequest
+from service.bundle_files import Release, open_release, read_manifest
+from service.graphs import CUDA, BoundGraph, open_graph
+from service.settings import load_settings
+
+ON_GPU = CUDA in onnxruntime.get_available_providers()
+
+
+@pytest.fixture(scope="module")
+def release(demo_release: Path) -> Release:
+    return open_release(demo_release)
+
+
+def _path(demo_release: Path) -> tuple[Path, Manifest]:
+    folder = (demo_release / "current").resolve()
+    return folder / SEARCH_GRAPH_FILE, read_manifest(folder)
+
+
+def _search_inputs(release: Release, history: list[int]) -> dict[str, NDArray[Any]]:
+    """What the recommender gives its search graph."""
+    taken: dict[str, NDArray[Any]] = {}
+
+    def listening(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        taken.update(inputs)
+        return release.recommender._search_graph(inputs)
+
+    request = RankRequest(history=history, n=10, allowed=np.ones(len(release.catalogue), dtype=np.bool_))
+    recommender = release.recommender
+    recommender.searching_with(listening).search([request], recommender.read([history], [-1]))
+    return taken
+
+
+@pytest.mark.skipif(ON_GPU, reason="there is a GPU")
+def test_without_a_gpu_cuda_is_refused_and_auto_takes_the_processor(demo_release: Path, release: Release) -> None:
+    path, manifest = _path(demo_release)
+    with pytest.raises(ConfigError) as refused:
+        open_graph(path, manifest.graphs[SEARCH_GRAPH_FILE], device="cuda")
+    assert refused.value.code == "config.no_gpu"
+    assert "ISRF_DEVICE=cpu" in refused.value.fix
+    inputs = _search_inputs(release, [3, 14, 15])
+    graphs = (open_graph(path, manifest.graphs[SEARCH_GRAPH_FILE], device=device) for device in ("cpu", "auto"))
+    first, second = (graph(inputs) for graph in graphs)
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name])
+
+
+def test_a_bound_graph_answers_as_an_unbound_one_and_follows_its_tables(demo_release: Path, release: Release) -> None:
+    """Bound to this machine's own memory, which takes the same way as a GPU's."""
+    path, manifest = _path(demo_release)
+    plain = open_graph(path, manifest.graphs[SEARCH_GRAPH_FILE])
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = {value.name for value in session.get_inputs()}
+    bound = BoundGraph(session, names - REQUEST_INPUTS, memory="cpu")
+    first = _search_inputs(release, [3, 14, 15])
+    changed = {**_search_inputs(release, [8, 2]), "item_vectors": first["item_vectors"] * np.float32(1.5)}
+    for inputs in (first, changed, first):
+        wanted, found = plain(inputs), bound(inputs)
+        assert wanted.keys() == found.keys()
+        for name, value in wanted.items():
+            np.testing.assert_array_equal(found[name], value)
+    assert not np.array_equal(plain(first)["query"], plain(changed)["query"])
+
+
+def test_tables_are_copied_when_they_change_and_not_before(demo_release: Path, release: Release) -> None:
+    path, _ = _path(demo_release)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    bound = BoundGraph(session, {"item_vectors", "item_inputs"}, memory="cpu")
+    first, second = _search_inputs(release, [3, 14, 15]), _search_inputs(release, [8, 2])
+    copies = bound._copies(first)
+    assert bound._copies(second)["item_vectors"] is copies["item_vectors"]
+    again = bound._copies({**second, "item_vectors": second["item_vectors"].copy()})
+    assert again["item_vectors"] is not copies["item_vectors"]
+    assert again["item_inputs"] is copies["item_inputs"]
+
+
+def test_the_8_bit_search_on_a_gpu_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_settings(releases_dir=tmp_path, variant="int8", device="cuda")
+    assert refused.value.code == "config.int8_on_gpu"
+    assert "fp16" in refused.value.fix
