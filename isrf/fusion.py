@@ -1,11 +1,11 @@
-"""Log-linear fusion of the learned paths and the evidence channels, and the choice of its weights on validation.
+"""Log-linear fusion of the learned paths and the evidence channels.
 
 score(item) = Σ over channels of weight · log(p(item) + ε). An item that no beam reached counts, in the generative
-channel, as the lowest beam − δ. It knows nothing of graphs or bundles: probabilities in, order out. What a learned
-ranker makes of the same candidates is `isrf.ranker`'s business.
+channel, as the lowest beam − δ. It knows nothing of graphs or bundles: probabilities in, order out. Its weights are
+fitted by `isrf.fusion_fit`; what a learned ranker makes of the same candidates is `isrf.ranker`'s business.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,16 +14,11 @@ from numpy.typing import NDArray
 from isrf.bundle import FusionWeights
 from isrf.evidence import ITEM_CHANNELS, Evidence
 from isrf.interest import BoolArray, FloatArray, IntArray
-from isrf.metrics import ndcg
 
 LEARNED_CHANNELS = ("generative", "dense", "explicit")
 EVIDENCE_CHANNELS = ("group", "transition", "cooccurrence", "content")
 CHANNELS = (*LEARNED_CHANNELS, *EVIDENCE_CHANNELS)
 
-GRID: tuple[float, ...] = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-EPSILON_GRID: tuple[float, ...] = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-BEAM_GAPS: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
-MAX_ROUNDS = 4
 NO_BEAM = -np.inf
 DEFAULT_FUSION = FusionWeights(
     weights={
@@ -38,7 +33,7 @@ DEFAULT_FUSION = FusionWeights(
     epsilons=dict.fromkeys(EVIDENCE_CHANNELS, 1e-3),
     beam_gap=1.0,
 )
-"""Where the choice begins; validation decides."""
+"""Where nobody says which weights are better; validation decides."""
 
 _Matrix: TypeAlias = NDArray[np.float32]
 
@@ -123,16 +118,16 @@ def _find(haystack: IntArray, needles: IntArray) -> tuple[IntArray, NDArray[np.b
 def channel_logs(values: _Matrix, fusion: FusionWeights) -> _Matrix:
     """Candidate values (c, channels) → logs of the same shape, floors filled in."""
     return np.stack(
-        [_channel_log(channel, values[:, channel], floor) for channel, floor in enumerate(_floors(fusion))], axis=1
+        [channel_log(channel, values[:, channel], floor) for channel, floor in enumerate(floors(fusion))], axis=1
     )
 
 
-def _floors(fusion: FusionWeights) -> tuple[float, ...]:
+def floors(fusion: FusionWeights) -> tuple[float, ...]:
     """Per channel what keeps its logarithm finite: δ, nothing (two know every item), ε of each evidence channel."""
     return (fusion.beam_gap, 0.0, 0.0, *(fusion.epsilons[name] for name in EVIDENCE_CHANNELS))
 
 
-def _channel_log(channel: int, values: _Matrix, floor: float) -> _Matrix:
+def channel_log(channel: int, values: _Matrix, floor: float) -> _Matrix:
     """One channel's values (…, c) → logs (…, c)."""
     if CHANNELS[channel] in ("dense", "explicit"):
         return values
@@ -197,90 +192,3 @@ def channel_order(candidates: Candidates, channel: int) -> IntArray:
     said = np.isfinite(values) if channel < len(LEARNED_CHANNELS) else values > 0
     items, values = candidates.items[said], values[said]
     return items[np.lexsort((items, -values))]
-
-
-class Choice(NamedTuple):
-    fusion: FusionWeights
-    ndcg_at_10: float  # on the sample that it was chosen on
-
-
-def choose_weights(
-    candidates: Sequence[Candidates],
-    targets: IntArray,
-    *,
-    start: FusionWeights,
-    without: Collection[str] = (),
-    without_beams: bool = False,
-) -> Choice:
-    """Coordinate ascent on validation NDCG@10 over `GRID`, `EPSILON_GRID` and `BEAM_GAPS`.
-
-    Args:
-        candidates: one per validation user.
-        targets: (R,) the held-out item rows; a target that is no candidate is a miss.
-        start: where the ascent begins.
-        without: channels whose weight is 0, whatever `start` says.
-        without_beams: candidates that only a beam brought do not count (`Candidates.without_beams`).
-    """
-    table = _Table(candidates, targets, without_beams=without_beams)
-    best = start.model_copy(update={"weights": start.weights | dict.fromkeys(without, 0.0)})
-    score = table.ndcg(best)
-    for _ in range(MAX_ROUNDS):
-        before = score
-        for move in (move for move in _MOVES if move[1] not in without):
-            trial = _moved(best, move)
-            trial_score = table.ndcg(trial)
-            if trial_score > score + 1e-6:
-                best, score = trial, trial_score
-        if score <= before + 1e-5:
-            break
-    return Choice(best, score)
-
-
-_Move: TypeAlias = tuple[str, str, float]
-_MOVES: tuple[_Move, ...] = (
-    *(("weights", name, weight) for name in CHANNELS for weight in GRID),
-    *(("epsilons", name, epsilon) for name in EVIDENCE_CHANNELS for epsilon in EPSILON_GRID),
-    *(("beam_gap", "generative", gap) for gap in BEAM_GAPS),
-)
-
-
-def _moved(fusion: FusionWeights, move: _Move) -> FusionWeights:
-    field, name, value = move
-    changed = value if field == "beam_gap" else {**getattr(fusion, field), name: value}
-    return fusion.model_copy(update={field: changed})
-
-
-class _Table:
-    """Validation candidates padded into one array a channel, logs kept, so that a trial is a few passes over memory."""
-
-    def __init__(self, candidates: Sequence[Candidates], targets: IntArray, *, without_beams: bool) -> None:
-        width = max((len(c.items) for c in candidates), default=0)
-        self._values = np.zeros((len(CHANNELS), len(candidates), width), dtype=np.float32)
-        self._values[0] = NO_BEAM
-        self._padding = np.full((len(candidates), width), -np.inf, dtype=np.float32)
-        self._place = np.full(len(candidates), -1, dtype=np.int64)
-        for r, (one, target) in enumerate(zip(candidates, targets, strict=True)):
-            self._values[:, r, : len(one.items)] = one.values.T
-            dropped = one.beams_only & without_beams
-            self._padding[r, : len(one.items)] = np.where(dropped, -np.inf, 0)
-            hit = np.flatnonzero((one.items == target) & ~dropped)
-            self._place[r] = hit[0] if len(hit) else -1
-        self._logs: dict[tuple[int, float], _Matrix] = {}
-
-    def _log(self, channel: int, floor: float) -> _Matrix:
-        if (channel, floor) not in self._logs:
-            self._logs[channel, floor] = _channel_log(channel, self._values[channel], floor)
-        return self._logs[channel, floor]
-
-    def ndcg(self, fusion: FusionWeights) -> float:
-        scores = self._padding.copy()
-        for channel, (name, floor) in enumerate(zip(CHANNELS, _floors(fusion), strict=True)):
-            if fusion.weights[name]:
-                scores += np.float32(fusion.weights[name]) * self._log(channel, floor)
-        if not scores.shape[1]:
-            return 0.0
-        own = np.take_along_axis(scores, np.maximum(self._place, 0)[:, None], axis=1)
-        ahead = (scores > own).sum(axis=1)
-        ahead += ((scores == own) & (np.arange(scores.shape[1]) < self._place[:, None])).sum(axis=1)
-        ranks = np.where(self._place >= 0, ahead, -1)
-        return float(ndcg(ranks, 10).mean())

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from offline.products import exchange_products
+from offline.products import Rows, exchange_products
 
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -26,11 +26,11 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
 class _Halves:
     """`offline.products.Exchange`."""
 
-    def read(self, rows: str, *, positive: bool) -> Iterator[onnx.NodeProto]:
-        yield helper.make_node("Cast", [rows], [f"{rows}.fp16"], to=TensorProto.FLOAT16)
+    def read(self, rows: Rows) -> Iterator[onnx.NodeProto]:
+        yield helper.make_node("Cast", [rows.name], [f"{rows.name}.fp16"], to=TensorProto.FLOAT16)
 
-    def product(self, rows: str, matrix: str, output: str, *, positive: bool) -> Iterator[onnx.NodeProto]:
-        yield helper.make_node("MatMul", [f"{rows}.fp16", f"{matrix}.fp16"], [f"{output}.fp16"])
+    def product(self, rows: Rows, matrix: str, output: str) -> Iterator[onnx.NodeProto]:
+        yield helper.make_node("MatMul", [f"{rows.name}.fp16", f"{matrix}.fp16"], [f"{output}.fp16"])
         yield helper.make_node("Cast", [f"{output}.fp16"], [output], to=TensorProto.FLOAT)
 
     def stored(self, name: str, matrix: NDArray[np.float32]) -> Iterator[onnx.TensorProto]:

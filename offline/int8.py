@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from isrf.nn.fused import DOMAIN
-from offline.products import exchange_products
+from offline.products import Rows, exchange_products
 
 _STEPS = 127
 
@@ -50,23 +50,24 @@ def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
 class _Integers:
     """`offline.products.Exchange`."""
 
-    def read(self, rows: str, *, positive: bool) -> Iterator[onnx.NodeProto]:
-        """`rows` (…, K) float → `.int8` (…, K) uint8, and `.range` (…, 1) float, each row's largest value.
+    def read(self, rows: Rows) -> Iterator[onnx.NodeProto]:
+        """Rows (…, K) float → `.int8` (…, K) uint8, and `.range` (…, 1) float, each row's largest value.
 
         A row of zeros becomes 0 / 0, which are some bytes or other; their product is multiplied by the range, 0.
         """
-        size = rows if positive else f"{rows}.size"
-        if size != rows:
-            yield helper.make_node("Abs", [rows], [size])
-        yield helper.make_node("ReduceMax", [size], [f"{rows}.range"], axes=[-1], keepdims=1)
-        yield helper.make_node("Div", [rows, f"{rows}.range"], [f"{rows}.scaled"])
-        yield helper.make_node("QuantizeLinear", [f"{rows}.scaled", *_steps(positive).constants], [f"{rows}.int8"])
+        name = rows.name
+        size = name if rows.positive else f"{name}.size"
+        if not rows.positive:
+            yield helper.make_node("Abs", [name], [size])
+        yield helper.make_node("ReduceMax", [size], [f"{name}.range"], axes=[-1], keepdims=1)
+        yield helper.make_node("Div", [name, f"{name}.range"], [f"{name}.scaled"])
+        yield helper.make_node("QuantizeLinear", [f"{name}.scaled", *_steps(rows).constants], [f"{name}.int8"])
 
-    def product(self, rows: str, matrix: str, output: str, *, positive: bool) -> Iterator[onnx.NodeProto]:
-        step, zero = _steps(positive).constants
-        columns = [f"{rows}.int8", f"{matrix}.int8", step, f"{matrix}.step", zero]
+    def product(self, rows: Rows, matrix: str, output: str) -> Iterator[onnx.NodeProto]:
+        step, zero = _steps(rows).constants
+        columns = [f"{rows.name}.int8", f"{matrix}.int8", step, f"{matrix}.step", zero]
         yield helper.make_node("MatMulIntegerToFloat", columns, [f"{output}.columns"], domain=DOMAIN)
-        yield helper.make_node("Mul", [f"{output}.columns", f"{rows}.range"], [output])
+        yield helper.make_node("Mul", [f"{output}.columns", f"{rows.name}.range"], [output])
 
     def stored(self, name: str, matrix: NDArray[np.float32]) -> Iterator[onnx.TensorProto]:
         """int8 and a step per column."""
@@ -75,8 +76,8 @@ class _Integers:
         yield numpy_helper.from_array(step.astype(np.float32), f"{name}.step")
 
 
-def _steps(positive: bool) -> _Steps:
-    return _POSITIVE if positive else _SIGNED
+def _steps(rows: Rows) -> _Steps:
+    return _POSITIVE if rows.positive else _SIGNED
 
 
 def _constants() -> Iterator[onnx.TensorProto]:

@@ -6,7 +6,7 @@ models: what such a graph loses is measured by `offline.evaluate`.
 
 import re
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import onnx
@@ -17,14 +17,21 @@ _PART = re.compile(r"/(qkv|kv|q|o|wi|wo)(_\d+)?/MatMul$")
 """Matrices of T5's stacks as the exporter names their products: attention (some of them joined) and feed-forward."""
 
 
+class Rows(NamedTuple):
+    """The tensor on a product's left."""
+
+    name: str
+    positive: bool  # nothing in it is below 0
+
+
 class Exchange(Protocol):
     """What stands in place of `rows @ matrix`; names are those of tensors."""
 
-    def read(self, rows: str, *, positive: bool) -> Iterable[onnx.NodeProto]:
-        """What is made of the rows once, for all products that they take part in; `positive`: nothing is below 0."""
+    def read(self, rows: Rows) -> Iterable[onnx.NodeProto]:
+        """What is made of the rows once, for all products that they take part in."""
         ...
 
-    def product(self, rows: str, matrix: str, output: str, *, positive: bool) -> Iterable[onnx.NodeProto]:
+    def product(self, rows: Rows, matrix: str, output: str) -> Iterable[onnx.NodeProto]:
         """One product."""
         ...
 
@@ -52,11 +59,11 @@ def exchange_products(model: onnx.ModelProto, exchange: Exchange) -> onnx.ModelP
         if node.output[0] not in chosen:
             nodes.append(node)
             continue
-        rows = node.input[0]
-        if rows not in read:  # a gated feed-forward layer reads the same rows twice
-            nodes += exchange.read(rows, positive=rows in relu)
-            read.add(rows)
-        nodes += exchange.product(rows, chosen[node.output[0]], node.output[0], positive=rows in relu)
+        rows = Rows(node.input[0], positive=node.input[0] in relu)
+        if rows.name not in read:  # a gated feed-forward layer reads the same rows twice
+            nodes += exchange.read(rows)
+            read.add(rows.name)
+        nodes += exchange.product(rows, chosen[node.output[0]], node.output[0])
     read_by_others = {name for node in nodes for name in node.input}
     nodes = [node for node in nodes if node.op_type != "Identity" or node.output[0] in read_by_others]
     del graph.node[:]

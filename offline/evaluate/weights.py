@@ -11,7 +11,8 @@ import numpy as np
 from rich.progress import Progress
 
 from isrf.bundle import FusionWeights
-from isrf.fusion import DEFAULT_FUSION, Candidates, choose_weights
+from isrf.fusion import DEFAULT_FUSION, Candidates
+from isrf.fusion_fit import choose_weights
 from isrf.interest import FloatArray, IntArray
 from isrf.ranker import Ranker
 from isrf.recommend import Recommender
@@ -49,7 +50,7 @@ def choose_scorers(
     excluded = set(config.evaluate.without)
     full = choose_weights(candidates, asked.targets, start=DEFAULT_FUSION, without=excluded)
     weaker = choose_weights(
-        candidates, asked.targets, start=full.fusion, without={*excluded, "generative"}, without_beams=True
+        candidates, asked.targets, start=DEFAULT_FUSION, without={*excluded, "generative"}, without_beams=True
     )
     report: dict[str, Any] = {
         "split": "valid",

@@ -12,7 +12,8 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from isrf.fusion import CHANNELS, DEFAULT_FUSION, channel_order, choose_weights
+from isrf.fusion import CHANNELS, DEFAULT_FUSION, channel_order
+from isrf.fusion_fit import choose_weights
 from isrf.interest import read_history
 from isrf.metrics import ndcg, ranks_of
 from isrf.nn.model import IsrfModel

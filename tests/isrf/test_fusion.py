@@ -1,10 +1,9 @@
 """Fusion is a weighted sum of logs, worked out by hand; its weights are found on validation."""
 
 import numpy as np
-import pytest
 
 from isrf.bundle import FusionWeights
-from isrf.fusion import CHANNELS, DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates, channel_order, choose_weights, fuse
+from isrf.fusion import CHANNELS, DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates, channel_order, fuse
 from tests.isrf.candidate_sets import candidate_set
 
 
@@ -63,45 +62,9 @@ def test_a_channels_own_list_holds_only_what_it_says_something_of() -> None:
     assert channel_order(candidates(), CHANNELS.index("group")).tolist() == [5]
 
 
-def test_the_choice_finds_the_channel_that_knows() -> None:
-    rng = np.random.default_rng(0)
-    sample, targets = [], []
-    for _ in range(60):
-        target = int(rng.integers(20))
-        sample.append(
-            candidate_set(
-                range(20),
-                dense=rng.normal(size=20).astype(np.float32),
-                explicit=rng.normal(size=20).astype(np.float32),
-                evidence={"content": {target: 1.0}},
-            )
-        )
-        targets.append(target)
-    choice = choose_weights(sample, np.array(targets), start=weights(dense=1.0))
-    assert choice.ndcg_at_10 == pytest.approx(1.0)
-    assert choice.fusion.weights["content"] > 0
-
-
-def test_a_channel_that_is_done_without_gets_no_weight() -> None:
-    best = candidates().items[:1]  # the dense path alone would do
-    choice = choose_weights(
-        [candidates()], best, start=weights(dense=2.0, generative=0.5), without=("dense", "content")
-    )
-    assert (choice.fusion.weights["dense"], choice.fusion.weights["content"]) == (0.0, 0.0)
-
-
-def test_a_target_that_is_no_candidate_is_a_miss() -> None:
-    choice = choose_weights([candidates()], np.array([4]), start=DEFAULT_FUSION)
-    assert choice.ndcg_at_10 == 0.0
-
-
 def test_what_only_beams_brought_is_no_candidate_without_the_generative_path() -> None:
     one = candidate_set([2, 9], beams={2: -1.0, 9: -3.0}, dense=np.array([-2.0, -1.0], "f"), beams_only=[9])
     left = one.without_beams()
     assert left.items.tolist() == [2]
     assert not np.isfinite(left.values[:, 0]).any()
     assert np.isfinite(one.values[:, 0]).all(), "the candidates themselves stay as they were"
-    by_dense = weights(dense=1.0)
-    assert choose_weights([one], np.array([9]), start=by_dense).ndcg_at_10 == 1.0
-    assert choose_weights([one], np.array([9]), start=by_dense, without_beams=True).ndcg_at_10 == 0.0
-    assert choose_weights([one], np.array([2]), start=by_dense, without_beams=True).ndcg_at_10 == 1.0
