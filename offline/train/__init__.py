@@ -54,7 +54,8 @@ def run(ctx: StageContext) -> None:
         _share(samples, ctx.scratch)
     with together(count, _follow, ctx.inputs, ctx.scratch, ctx.config) as peers:
         task = _task(ctx.inputs, ctx.config, samples, peers)
-        task = task._replace(validate=judge_of(ctx, interests, _trie(ctx.inputs, ctx.config)))
+        if ctx.config.train.patience:
+            task = task._replace(validate=judge_of(ctx, interests, _trie(ctx.inputs, ctx.config)))
         standing = train(task, ctx.scratch, ctx.progress)
     weights = {name: value.detach().cpu().contiguous() for name, value in task.model.state_dict().items()}
     (ctx.out / WEIGHTS_FILE).write_bytes(save(weights))

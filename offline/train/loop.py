@@ -42,7 +42,7 @@ class Task(NamedTuple):
     model: IsrfModel
     samples: Samples
     siblings: Siblings
-    validate: Callable[[IsrfModel], Scores] | None  # None where nothing is held out
+    validate: Callable[[IsrfModel], Scores] | None  # None where nothing is held out, or nobody stops early
     config: TrainConfig
     seed: int
     device: torch.device
@@ -51,7 +51,7 @@ class Task(NamedTuple):
 
 
 def train(task: Task, scratch: Path, progress: Progress) -> Standing:
-    """Leaves the best epoch's weights in the model (the last epoch's where nothing is held out)."""
+    """Leaves the best epoch's weights in the model (the last epoch's where nobody validates)."""
     return _Trainer(task, scratch, progress).train()
 
 
@@ -85,7 +85,9 @@ class _Trainer:
         standing, config = self.standing, self.task.config
         bar = self.progress.add_task("train", total=self.num_steps, completed=standing.step)
         self.task.model.train()
-        while standing.epoch < config.epochs and self.peers.agree(standing.epochs_without_gain < config.patience):
+        while standing.epoch < config.epochs and self.peers.agree(
+            config.patience == 0 or standing.epochs_without_gain < config.patience
+        ):
             self._epoch(bar)
             self._judge()
             standing.epoch, standing.batch = standing.epoch + 1, 0

@@ -25,8 +25,8 @@ from isrf.errors import StageError
 
 PATIENCE = timedelta(hours=1)
 """How long one waits for another, while the first validates say."""
-LAST_WORDS_S = 5.0
-"""Of a process that failed: it closes its connections before it says why."""
+LAST_WORDS_S = 30.0
+"""Of a process that failed: it closes its connections before it says why, on a busy machine many seconds before."""
 
 
 class Peers:
@@ -102,6 +102,8 @@ def together(count: int, follow: Callable[..., None], *arguments: Any) -> Iterat
 
 def _cause(others: Any, error: Exception) -> Exception:
     """What made this process fail: an error of its own, or that of another one, which cut the line between them."""
+    if not isinstance(error, RuntimeError):  # a line that is cut is one
+        return error
     try:
         others.join(timeout=LAST_WORDS_S)
     except (ProcessRaisedException, ProcessExitedException) as failed:

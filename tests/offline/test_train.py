@@ -196,6 +196,24 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path: Path, monkeypatch: pytest
         torch.testing.assert_close(value, seen[1][name], rtol=0, atol=0)
 
 
+def test_without_patience_every_epoch_is_trained_and_nobody_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = write_inputs(tmp_path)
+    impatient = context(tmp_path, inputs, "impatient", small_config("train.epochs=3", "train.patience=0"))
+    train.run(impatient)
+    log = [json.loads(line) for line in (impatient.out / "log.jsonl").read_text().splitlines()]
+    assert {line["epoch"] for line in log} == {0, 1, 2}
+    assert not any("NDCG@10" in line for line in log)
+    given = iter([0.1, 0.2, 0.3])
+    monkeypatch.setattr(Judge, "__call__", lambda self, model: Scores(*[next(given)] * 3))
+    judged = context(tmp_path, inputs, "judged", small_config("train.epochs=3"))  # the last epoch is the best
+    train.run(judged)
+    kept = load_file(judged.out / WEIGHTS_FILE)
+    for name, value in load_file(impatient.out / WEIGHTS_FILE).items():
+        torch.testing.assert_close(value, kept[name], rtol=0, atol=0)
+
+
 def test_two_processes_take_the_steps_that_one_would(tmp_path: Path) -> None:
     """But for what each draws from its own share: here no drop-out, no alignment, no direct batches."""
     inputs = write_inputs(tmp_path)
