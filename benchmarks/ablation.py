@@ -11,12 +11,14 @@ JSON line.
 `--planted` asks what the group vector is for: demo shops, in which every shopper has a category that the shopper never
 touched and the hidden group likes. For each seed a shop, and two models of that seed that differ in
 `model.group_vector` alone, both trained for all epochs (`train.patience=0`: early stopping would keep different ones);
-the gain is the difference in the share of the top 10 that lies in the planted category, shopper by shopper.
+the gain is the difference in the share of the top 10 that lies in the planted category, shopper by shopper. The fused
+list stands there three times: with the weights that each model's validation chose, and both models' with one's weights.
 """
 
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -28,12 +30,17 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from isrf.fusion import CHANNELS
+from isrf.bundle import FusionWeights
+from isrf.fusion import CHANNELS, Candidates, fuse
 from isrf.metrics import Interval, bootstrap_difference, bootstrap_mean, hit_rate, ndcg, ranks_of
 from offline.command_line import configured
 from offline.config import RunConfig
+from offline.context import StageContext
 from offline.demo_shop import PlantedInterest, generate
+from offline.evaluate.lists import View, candidates_of, read_lists
+from offline.evaluate.questions import full_ranking
 from offline.evaluate.split import Split, load_split
+from offline.evaluate.stage import recommender_of
 from offline.pipeline import run_until
 
 CUTOFF = 10
@@ -55,16 +62,23 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     **{f"decoder layers: {count}": (f"model.num_decoder_layers={count}",) for count in DECODER_LAYERS},
 }
 GROUP_VECTOR = "model.group_vector"
+ARMS = {"with": "true", "without": "false"}
 PLANTED_LISTS = ("fused", "dense", "generative")
+ONE_WEIGHTS = {arm: f"fused, weights of {arm}" for arm in ARMS}
 
 
 class Measured(NamedTuple):
     """What one variant answers."""
 
-    ingest: Path
+    outputs: Mapping[str, Path]  # of every stage
+    config: RunConfig
     test: Split
     lists: dict[str, NDArray[np.int64]]  # by name (R, LIST_LENGTH), in the order of the split's users
-    fusion: dict[str, float]
+
+    @property
+    def fusion(self) -> FusionWeights:
+        """The weights that validation chose."""
+        return FusionWeights.model_validate_json((self.outputs["evaluate"] / "fusion.json").read_bytes())
 
 
 def measure(data: Path, releases: Path, config: RunConfig, note: Callable[[str], None]) -> Measured:
@@ -80,8 +94,7 @@ def measure(data: Path, releases: Path, config: RunConfig, note: Callable[[str],
             kept_outputs=2 * len(VARIANTS),
         )
     lists = {name: np.load(outputs["evaluate"] / f"test_{name}.npy").astype(np.int64) for name in PLANTED_LISTS}
-    weights = json.loads((outputs["evaluate"] / "fusion.json").read_text())["weights"]
-    return Measured(outputs["ingest"], load_split(outputs["ingest"], "test"), lists, weights)
+    return Measured(outputs, config, load_split(outputs["ingest"], "test"), lists)
 
 
 def compare(variants: Mapping[str, Measured]) -> dict[str, dict[str, object]]:
@@ -97,7 +110,7 @@ def compare(variants: Mapping[str, Measured]) -> dict[str, dict[str, object]]:
                 f"{path}_NDCG@10": round(float(ndcg(ranks_of(one.lists[path], one.test.targets), CUTOFF).mean()), 5)
                 for path in ("dense", "generative")
             },
-            "fusion": one.fusion,
+            "fusion": one.fusion.weights,
         }
         if name != WHOLE:
             paired = bootstrap_difference(values[name], values[WHOLE], samples=SAMPLES, seed=0)
@@ -115,26 +128,50 @@ def planted_share(
 
 def planted_gain(seeds: list[int], work: Path, settings: list[str], note: Callable[[str], None]) -> dict[str, object]:
     """Per list the share of the planted category with and without the group vector, and the gain over all seeds."""
-    arms: dict[str, list[list[NDArray[np.float64]]]] = {name: [] for name in PLANTED_LISTS}
+    names = (*PLANTED_LISTS, *ONE_WEIGHTS.values())
+    shares: dict[str, list[list[NDArray[np.float64]]]] = {name: [] for name in names}
     for seed in seeds:
         shop = work / f"shop-{seed}"
         truth = {one.user_id: one for one in generate(shop, seed=seed)}
-        pair = []
-        for reads in ("true", "false"):
+        pair = {}
+        for arm, reads in ARMS.items():
             alike = (f"seed={seed}", "train.patience=0", f"{GROUP_VECTOR}={reads}")
             config = configured("demo", None, [*settings, *alike], {})
             note(f"seed {seed}, {GROUP_VECTOR}={reads}")
-            pair.append(measure(shop, work / f"releases-{seed}", config, note))
-        for name in PLANTED_LISTS:
-            arms[name].append([_shares(one, name, truth) for one in pair])
-    return {name: _gain(shares) for name, shares in arms.items()}
+            pair[arm] = measure(shop, work / f"releases-{seed}", config, note)
+        weights = {ONE_WEIGHTS[arm]: one.fusion for arm, one in pair.items()}
+        lists = [one.lists | _fused_with(weights, one) for one in pair.values()]
+        for name, rows in shares.items():
+            rows.append([_shares(one, given[name], truth) for one, given in zip(pair.values(), lists, strict=True)])
+    return {name: _gain(rows) for name, rows in shares.items()}
 
 
-def _shares(one: Measured, name: str, truth: Mapping[str, PlantedInterest]) -> NDArray[np.float64]:
-    user_ids = pl.read_parquet(one.ingest / "users.parquet")["user_id"].to_list()
-    leaves = pl.read_parquet(one.ingest / "items.parquet")["categories"].list.last().to_numpy().astype(np.str_)
+def _fused_with(weights: Mapping[str, FusionWeights], one: Measured) -> dict[str, NDArray[np.int64]]:
+    """The test users' fused lists by each of the given weights, without a ranker."""
+
+    def view(fusion: FusionWeights) -> View:
+        def items(candidates: Candidates) -> NDArray[np.int64]:
+            return fuse(candidates, fusion).items
+
+        return items
+
+    with tempfile.TemporaryDirectory() as folder, Progress(disable=True) as progress:
+        out = Path(folder)
+        recommender = recommender_of(
+            StageContext(data=out, inputs=one.outputs, out=out, scratch=out, config=one.config, progress=progress)
+        )
+        num_items = len(recommender.tables.popularity)
+        question = full_ranking(one.test, num_items, tie_seed=one.config.ingest.shuffle_ties)
+        source = candidates_of(recommender, one.test, question, progress=progress, title="one set of weights")
+        return read_lists(source, len(one.test.users), {name: view(fusion) for name, fusion in weights.items()})
+
+
+def _shares(one: Measured, lists: NDArray[np.int64], truth: Mapping[str, PlantedInterest]) -> NDArray[np.float64]:
+    ingest = one.outputs["ingest"]
+    user_ids = pl.read_parquet(ingest / "users.parquet")["user_id"].to_list()
+    leaves = pl.read_parquet(ingest / "items.parquet")["categories"].list.last().to_numpy().astype(np.str_)
     wanted = np.array([truth[user_ids[user]].untouched_category for user in one.test.users.tolist()])
-    return planted_share(one.lists[name], leaves, wanted)
+    return planted_share(lists, leaves, wanted)
 
 
 def _gain(shares: list[list[NDArray[np.float64]]]) -> dict[str, object]:

@@ -37,7 +37,7 @@ def run(ctx: StageContext) -> None:
     """Writes `evidence/`, `popularity.npy`, `fusion.json`, `evaluation.json`, `test_*.npy` lists; a ranker that won,
     and what the forms of the search beside fp32 lose."""
     config, out = ctx.config, ctx.out
-    recommender = _recommender(ctx)
+    recommender = recommender_of(ctx)
     if config.fit == "all":
         taken_over = None if config.ranker is None else Ranker.from_stored(config.ranker)
         served = Scorer(config.fusion or DEFAULT_FUSION, taken_over)
@@ -54,8 +54,8 @@ def run(ctx: StageContext) -> None:
     (out / "evaluation.json").write_text(json.dumps(evaluation, indent=2))
 
 
-def _recommender(ctx: StageContext) -> Recommender:
-    """What will be served, its evidence lists and popularity counted here and written."""
+def recommender_of(ctx: StageContext) -> Recommender:
+    """What will be served, its evidence lists and popularity counted here and written to `ctx.out`."""
     config, compiled = ctx.config, ctx.inputs["compile"]
     group_layers = np.load(ctx.inputs["graph"] / "group_layers.npy")
     search = GroupSearch.model_validate_json((ctx.inputs["graph"] / "group_search.json").read_bytes())
