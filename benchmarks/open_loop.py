@@ -13,7 +13,7 @@ import random
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -28,6 +28,8 @@ AHEAD = 400
 """Users between the one that is read and those that are changed: their writes are long answered."""
 SOON_MS = 100.0
 PATIENCE_S = 10.0
+LOOK_S = 0.05
+"""How often it is looked who has lost patience."""
 
 
 class Plan(NamedTuple):
@@ -54,46 +56,57 @@ class Seen(NamedTuple):
     next: int  # `start` of a plan that goes on
 
 
-class _Connection(asyncio.Protocol):
-    """One request at a time."""
+class _Asked(NamedTuple):
+    kind: str
+    due: float
+    request: bytes
 
-    def __init__(self) -> None:
+
+class _Connection(asyncio.Protocol):
+    """One request at a time; `ended` is called with its status, 0 where the connection ended before the answer."""
+
+    def __init__(self, ended: Callable[["_Connection", _Asked, int], None]) -> None:
+        self._ended = ended
         self._transport: Any = None
-        self._received = bytearray()
-        self._answer: asyncio.Future[int] | None = None
+        self._received = b""
+        self.asked: _Asked | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
     def connection_lost(self, _: Exception | None) -> None:
         self._transport = None
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(0)
+        self._end(0)
 
     @property
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
     def data_received(self, data: bytes) -> None:
-        self._received += data
-        end = self._received.find(b"\r\n\r\n")
-        if end < 0 or self._answer is None or self._answer.done():
+        received = self._received = self._received + data if self._received else data
+        end = received.find(b"\r\n\r\n")
+        if end < 0:
             return
-        head = bytes(self._received[:end]).lower()
+        head = received[:end].lower()
         size = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-        if len(self._received) >= end + 4 + size:
-            self._received.clear()
-            self._answer.set_result(int(head[9:12]))
+        if len(received) >= end + 4 + size:
+            self._received = b""
+            self._end(int(head[9:12]))
 
-    def ask(self, request: bytes) -> "asyncio.Future[int]":
-        """The status of the answer, 0 where the connection ended."""
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        return self._answer
+    def ask(self, asked: _Asked) -> None:
+        self.asked = asked
+        self._transport.write(asked.request)
 
-    def end(self) -> None:
+    def give_up(self) -> None:
+        """Nothing is told of it."""
+        self.asked = None
         if self._transport is not None:
             self._transport.abort()
+
+    def _end(self, status: int) -> None:
+        asked, self.asked = self.asked, None
+        if asked is not None:
+            self._ended(self, asked, status)
 
 
 def requests(plan: Plan) -> Iterator[tuple[str, bytes]]:
@@ -132,57 +145,83 @@ def _post(path: str, body: dict[str, Any]) -> bytes:
 
 
 class _Run:
+    """No task and no timer of its own for a request: what the load costs is not there for the service."""
+
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._idle: deque[_Connection] = deque()
+        self._busy: dict[_Connection, None] = {}  # in the order in which they were asked
+        self._connecting: dict[asyncio.Task[None], _Asked] = {}
         self._answers: list[tuple[str, int, float]] = []
         self._left_late: list[float] = []
 
     async def __call__(self) -> Seen:
         plan, rng = self._plan, np.random.default_rng(self._plan.seed)
         # Independent callers: the times between them are exponential.
-        due = np.cumsum(rng.exponential(1 / plan.rate, int(plan.rate * plan.seconds)))
-        asking: set[asyncio.Task[None]] = set()
-        made = requests(plan)
+        due = np.cumsum(rng.exponential(1 / plan.rate, int(plan.rate * plan.seconds))).tolist()
+        # Made before the first leaves: what making them takes must delay none.
+        made = [(kind, request) for (kind, request), _ in zip(requests(plan), due, strict=False)]
         began = time.perf_counter() + 0.01
-        num_fresh = 0
-        for moment in due:
-            kind, request = next(made)
-            num_fresh += kind == FRESH
+        giving_up = asyncio.create_task(self._give_up_in_time())
+        for (kind, request), moment in zip(made, due, strict=True):
             wait = began + moment - time.perf_counter()
             if wait > 0:
                 await asyncio.sleep(wait)
-            task = asyncio.create_task(self._one(kind, request, began + moment))
-            asking.add(task)
-            task.add_done_callback(asking.discard)
-        if asking:
-            await asyncio.wait(asking)
+            self._leave(_Asked(kind, began + moment, request))
+        while self._busy or self._connecting:
+            await asyncio.sleep(LOOK_S)
+        giving_up.cancel()
         for one in self._idle:
-            one.end()
-        return self._seen(num_fresh)
+            one.give_up()
+        return self._seen(sum(kind == FRESH for kind, _ in made))
 
-    async def _one(self, kind: str, request: bytes, due: float) -> None:
-        self._left_late.append(time.perf_counter() - due)
-        status, connection = 0, None
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                connection = await self._connection()
-                status = await connection.ask(request)
-        except (OSError, TimeoutError):
-            if connection is not None:
-                connection.end()
-        else:
-            self._idle.append(connection)
-        self._answers.append((kind, status, (time.perf_counter() - due) * 1e3))
-
-    async def _connection(self) -> _Connection:
+    def _leave(self, asked: _Asked) -> None:
+        self._left_late.append(time.perf_counter() - asked.due)
         while self._idle:
             # The one used last: those that the server has closed meanwhile lie at the bottom.
             connection = self._idle.pop()
             if connection.is_open:
-                return connection
+                self._ask(connection, asked)
+                return
+        task = asyncio.create_task(self._connect(asked))
+        self._connecting[task] = asked
+        task.add_done_callback(self._connecting.pop)
+
+    async def _connect(self, asked: _Asked) -> None:
         loop = asyncio.get_running_loop()
-        return (await loop.create_connection(_Connection, "127.0.0.1", self._plan.port))[1]
+        try:
+            async with asyncio.timeout(max(0.0, asked.due + PATIENCE_S - time.perf_counter())):
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(self._ended), "127.0.0.1", self._plan.port
+                )
+        except (OSError, TimeoutError):
+            self._note(asked, 0)
+        else:
+            self._ask(connection, asked)
+
+    def _ask(self, connection: _Connection, asked: _Asked) -> None:
+        self._busy[connection] = None
+        connection.ask(asked)
+
+    def _ended(self, connection: _Connection, asked: _Asked, status: int) -> None:
+        del self._busy[connection]
+        if status:
+            self._idle.append(connection)
+        self._note(asked, status)
+
+    def _note(self, asked: _Asked, status: int) -> None:
+        self._answers.append((asked.kind, status, (time.perf_counter() - asked.due) * 1e3))
+
+    async def _give_up_in_time(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            before = time.perf_counter() - PATIENCE_S
+            for connection in list(self._busy):
+                asked = connection.asked
+                if asked is not None and asked.due <= before:
+                    del self._busy[connection]
+                    connection.give_up()
+                    self._note(asked, 0)
 
     def _seen(self, num_fresh: int) -> Seen:
         ok = [(kind, ms) for kind, status, ms in self._answers if status == 200]

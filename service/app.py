@@ -5,8 +5,9 @@ uvicorn --factory service.app:from_environment      (or, with the command line's
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import structlog
 from fastapi import Depends, FastAPI
@@ -18,6 +19,7 @@ from service.demo.routes import demo_router
 from service.doors.doorkeeper import Doorkeeper
 from service.doors.keys import KeyRing
 from service.doors.rate import RateLimiter
+from service.doors.turnstile import NAME, Turnstile
 from service.exposure import Exposure
 from service.given import GivenLists
 from service.load import Load
@@ -48,12 +50,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     metrics = Metrics()
     ring = None if chosen.api_keys_file is None else KeyRing(chosen.api_keys_file)
     limiter = RateLimiter(chosen.rate_limit or None)
+    turnstile = Turnstile(_load(chosen), metrics)
     traces = open_traces()
     if traces is not None:
         metrics.trace_stages(traces.stage)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         async with AsyncExitStack() as stack:
             if traces is not None:
                 stack.push_async_callback(asyncio.to_thread, traces.close)
@@ -68,7 +71,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             except Exception as error:
                 _log.error("cannot_start", exc_info=error)
                 raise
-            yield
+            turnstile.open(app.state.running.releases)
+            yield {NAME: turnstile}
 
     app = FastAPI(
         title="ISRF",

@@ -51,7 +51,8 @@ class Batches:
     def __init__(self, threads: ThreadPoolExecutor, num_threads: int, metrics: Metrics) -> None:
         self.max_batch = 1
         self.max_waiting = 1
-        self._threads, self._free, self._metrics = threads, num_threads, metrics
+        self._threads, self._num_threads, self._metrics = threads, num_threads, metrics
+        self._free = num_threads
         self._waiting: deque[_Ticket] = deque()
 
     async def ask(self, work: Callable[[Sequence[Q], Tell], Sequence[A]], question: Q, group: object) -> A:
@@ -68,11 +69,17 @@ class Batches:
 
     def check(self) -> None:
         """Raises `OverloadError` where a question would be refused now."""
+        if self.is_full():
+            self._metrics.not_run.labels("refused").inc()
+            raise refused()
+
+    def is_full(self, under_way: int = 0) -> bool:
+        """Whether a question would be refused now; or soon, since so many callers are already on their way to ask."""
+        if under_way >= self.max_waiting + self._num_threads * self.max_batch:
+            return True
         if len(self._waiting) >= self.max_waiting:
             self._drop_the_late()
-            if len(self._waiting) >= self.max_waiting:
-                self._metrics.not_run.labels("refused").inc()
-                raise refused()
+        return len(self._waiting) >= self.max_waiting
 
     async def run(self, work: Callable[[], A]) -> A:
         """Work of its own, behind the scenes: neither refused nor hurried, and in no batch."""

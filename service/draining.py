@@ -1,9 +1,14 @@
-"""uvicorn's server and supervisor, ending without dropping a request: the first signal drains, a second one ends."""
+"""uvicorn's server and supervisor, ending without dropping a request: the first signal drains, a second one ends.
+
+And beginning so that who comes in a crowd is heard at once, if only to be refused.
+"""
 
 import asyncio
 import multiprocessing
+import os
 import signal
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -14,14 +19,30 @@ _POLL_S = 0.1
 _TICKS = 10
 """Ten a second."""
 _CLOSE = (b"connection", b"close")
+ACCEPTED_TOGETHER = 16
+"""Connections in a turn of the event loop; libuv takes one for each listening handle, the others wait unheard."""
 
 
 class DrainingServer(uvicorn.Server):
-    """Closes the door first and the connections a moment later.
+    """Opens the door wide, and when it ends closes it first and the connections a moment later.
 
     uvicorn closes connections that it has accepted and not yet read from, so their callers would get no answer.
     Meanwhile every answer says that its connection ends, so that nobody sends the next request into a closed one.
     """
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.started:
+            return
+        loop = asyncio.get_running_loop()
+        listening = [one.fileno() for server in self.servers for one in server.sockets]
+        for number in listening * (ACCEPTED_TOGETHER - 1):
+            again = socket.socket(fileno=os.dup(number))
+            self.servers.append(await loop.create_server(self._protocol, sock=again, backlog=self.config.backlog))
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def on_tick(self, counter: int) -> bool:
         supervisor = multiprocessing.parent_process()

@@ -65,6 +65,10 @@ class Engine:
         """Raises `OverloadError` where a question would be refused now."""
         self._batches.check()
 
+    def is_full(self, under_way: int) -> bool:
+        """Whether a question would be refused of somebody who comes while so many are on their way to ask or asking."""
+        return self._batches.is_full(under_way)
+
     async def read(self, history: Sequence[int], own: int, crowd: Crowd) -> Interests:
         """Interests of one history (item rows, oldest first), in the precision of the cache; `own` may be −1."""
         return (await self._ask(Question(crowd, history, own, None, None))).interests

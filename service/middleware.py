@@ -3,9 +3,7 @@
 Pure ASGI, nothing buffered.
 """
 
-import re
 import time
-import uuid
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,6 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isrf.errors import IsrfError, RequestError
+from service.doors.headers import ANSWERS_CARRY, POLICY, REQUEST_ID, request_id_of
+from service.doors.turnstile import QUIET
 from service.doors.wire import LINE, MAX_HEAD_BYTES, TOO_LARGE
 from service.load import Load, caller_gone, refused
 from service.observe import Metrics
@@ -23,17 +23,6 @@ from service.turn import begin_turn, current_turn
 
 STREAMED = "/import/"
 """Bodies that are taken line by line and never kept: it is their lines that are limited."""
-_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
-_QUIET = {"/livez", "/readyz", "/metrics"}
-_POLICY = b"content-security-policy"
-_ANSWERS_CARRY = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    # Answers are about somebody: no cache between here and the shop may keep them.
-    (b"cache-control", b"no-store"),
-    (_POLICY, b"default-src 'none'; frame-ancestors 'none'"),
-)
-"""Unless a route says otherwise."""
 _DOCS = "/docs"
 _DOCS_POLICY = (
     b"default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' "
@@ -65,7 +54,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        request_id = _request_id(headers.get(b"x-request-id"))
+        request_id = request_id_of(headers.get(REQUEST_ID))
         scope.setdefault("state", {})["request_id"] = request_id
         began = time.perf_counter()
         begin_turn(self._deadline_s, scope.get("extensions", {}).get(LINE))
@@ -77,10 +66,10 @@ class RequestMiddleware:
                 status, started = message["status"], True
                 lines = list(message["headers"])
                 if scope["path"] == _DOCS:
-                    lines.append((_POLICY, _DOCS_POLICY))
+                    lines.append((POLICY, _DOCS_POLICY))
                 said = {name for name, _ in lines}
-                lines += [line for line in _ANSWERS_CARRY if line[0] not in said]
-                lines.append((b"x-request-id", request_id.encode()))
+                lines += [line for line in ANSWERS_CARRY if line[0] not in said]
+                lines.append((REQUEST_ID, request_id.encode()))
                 message["headers"] = lines
             await send(message)
 
@@ -120,7 +109,7 @@ class RequestMiddleware:
         if turn is not None and turn.is_in_vain():
             # Of a caller who gave up while this process was behind: it must not fall further behind for them.
             return caller_gone()
-        if self._under_way > self._load.max_in_progress and scope["path"] not in _QUIET:
+        if self._under_way > self._load.max_in_progress and scope["path"] not in QUIET:
             # Before anything is read: whatever waits for this process's attention waits longer with each of them.
             return refused()
         head = sum(len(name) + len(value) for name, value in scope["headers"])
@@ -148,7 +137,7 @@ class RequestMiddleware:
 
     def _account(self, scope: Scope, route: str, status: int, seconds: float) -> None:
         self._metrics.requests.labels(route, scope["method"], str(status)).observe(seconds)
-        if route not in _QUIET:
+        if route not in QUIET:
             caller = scope["state"].get("caller")
             _log.info(
                 "request",
@@ -158,12 +147,6 @@ class RequestMiddleware:
                 ms=round(seconds * 1e3, 2),
                 **({"key": caller.key_id} if caller and caller.key_id else {}),
             )
-
-
-def _request_id(sent: bytes | None) -> str:
-    if sent is not None and _SANE_REQUEST_ID.fullmatch(sent):
-        return sent.decode()
-    return uuid.uuid4().hex
 
 
 def _declared_length(headers: dict[bytes, bytes]) -> int:

@@ -58,6 +58,14 @@ class Recommendations:
     def release(self) -> Release:
         return self._engine.release
 
+    def has_room(self, user_id: str | None, under_way: int) -> bool:
+        """Whether somebody may come while so many wait for the model or are on their way to it.
+
+        Args:
+            user_id: of whom a list is asked for; who was answered before may need no model.
+        """
+        return not self._engine.is_full(under_way) or (user_id is not None and self._answers.has_any(user_id))
+
     async def recommend(self, user_id: str, wanted: Wanted, write: Write) -> tuple[str, Served]:
         """The user's version and answer; one that was given before where it is still true.
 

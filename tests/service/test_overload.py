@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -11,10 +12,15 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+import structlog
+import uvicorn
+import uvloop
 from fastapi import FastAPI
 
 from isrf.errors import OverloadError
 from service.app import create_app
+from service.doors.wire import BoundedHttp
+from service.draining import ACCEPTED_TOGETHER, DrainingServer
 from service.engine import Engine
 from service.load import Gate
 from service.settings import Settings
@@ -156,7 +162,7 @@ async def test_the_way_around_the_framework_gives_the_same_answers(
     demo_release: Path, tmp_path: Path, users: list[str]
 ) -> None:
     """A query goes the long way once and the short way from then on."""
-    async with running(demo_release, tmp_path, answer_cache_mb=0) as busy:
+    async with running(demo_release, tmp_path, answer_cache_mb=0, deadline_s=60) as busy:
         strange = ["a/b", "%2F", "a b", "日本語", "🦊"]
         for query in ("", "?n=3", "?n=3&explain=true", "?exclude=x,y", "?category=none&include_seen=true"):
             for user_id in [users[0], *strange]:
@@ -180,6 +186,160 @@ async def test_the_way_around_the_framework_gives_the_same_answers(
         text = (await busy.http.get("/metrics")).text
         assert 'route="/recommend/{user_id:path}"' in text
         assert 'route="none"' not in text
+
+
+@contextlib.asynccontextmanager
+async def listening(demo_release: Path, tmp_path: Path, **more: Any) -> AsyncIterator[tuple[Busy, int]]:
+    """The app behind the protocol and the server that it is served with, and its port."""
+    settings = Settings(
+        releases_dir=demo_release, state_dir=tmp_path, watch_releases_s=0, inference_threads=1, max_batch=1, **more
+    )
+    app = create_app(settings)
+    server = DrainingServer(uvicorn.Config(app, port=0, http=BoundedHttp, log_config=None, access_log=False))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not serving.done(), serving.result()
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+        busy = Busy(app, http)
+        try:
+            yield busy, port
+        finally:
+            busy.go_on.set()
+            server.should_exit = True
+            await serving
+
+
+async def read_answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    head = await reader.readuntil(b"\r\n\r\n")
+    return head, await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+
+
+async def test_who_comes_when_the_model_is_full_is_turned_away_before_anything_is_made_of_it(
+    demo_release: Path, tmp_path: Path, users: list[str]
+) -> None:
+    async with listening(demo_release, tmp_path, max_waiting=2, deadline_s=60) as (busy, _):
+        kept = await busy.ask(users[0])
+        assert kept.status_code == 200
+        held = await busy.hold()
+        # One could run, two may wait.
+        inside = [busy.ask(user_id) for user_id in users[1:3]]
+        await busy.until_waiting(2)
+        with structlog.testing.capture_logs() as told:
+            refused = [await busy.ask(user_id) for user_id in users[3:6]]
+            sent = {"history": [kept.json()["items"][0]["item_id"]]}
+            refused.append(await busy.http.post("/recommend", json=sent, headers={"X-Request-ID": "my-own"}))
+            while not told:
+                await asyncio.sleep(0.05)
+        for one in refused:
+            check_refused(one)
+            assert one.json()["request_id"] == one.headers["x-request-id"]
+            for name, value in kept.headers.items():
+                if name not in {"content-length", "content-type", "date", "x-request-id"}:
+                    assert one.headers[name] == value, name
+        assert refused[-1].headers["x-request-id"] == "my-own"
+        assert [(line["event"], line.get("count")) for line in told] == [("turned_away", 4)], "of one line each"
+        assert (await busy.ask(users[0])).json()["items"] == kept.json()["items"]
+        assert (await busy.http.get("/popular")).status_code == 200
+        for path in ("/livez", "/readyz", "/metrics"):
+            assert (await busy.http.get(path)).status_code == 200, path
+        text = (await busy.http.get("/metrics")).text
+        assert 'isrf_problems_total{code="overload.refused"} 4.0' in text
+        assert 'isrf_model_not_run_total{reason="refused"} 4.0' in text
+        assert 'isrf_request_seconds_count{method="GET",route="none",status="503"} 3.0' in text
+        busy.go_on.set()
+        assert [(await one).status_code for one in inside] == [200] * 2
+        await held
+        assert (await busy.ask(users[4])).status_code == 200, "and it is over"
+
+
+async def test_callers_on_their_way_to_the_model_are_counted_too(
+    demo_release: Path, tmp_path: Path, users: list[str]
+) -> None:
+    """Those who come in one moment all find an empty queue."""
+    async with listening(demo_release, tmp_path, max_waiting=1, deadline_s=60) as (busy, port):
+        lines = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
+        # Nothing is read in between: all are there in one turn of the loop.
+        for (_, writer), user_id in zip(lines, users, strict=False):
+            writer.write(f"GET /recommend/{quote(user_id, safe='')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        heads = [(await read_answer(reader))[0] for reader, _ in lines]
+        for _, writer in lines:
+            writer.close()
+        text = (await busy.http.get("/metrics")).text
+        # One may run and one wait; what came in was answered, and all others were turned away at the door.
+        assert 'isrf_request_seconds_count{method="GET",route="none",status="503"}' in text
+        assert 'route="/recommend/{user_id:path}",status="503"' not in text
+        assert {head.split(b" ", 2)[1] for head in heads} == {b"200", b"503"}
+        for user_id in users[12:16]:
+            assert (await busy.ask(user_id)).status_code == 200, "who was counted in was counted out"
+
+
+async def test_so_many_are_under_way_at_the_wire_and_a_refusal_leaves_the_connection_usable(
+    demo_release: Path, tmp_path: Path, users: list[str]
+) -> None:
+    async with listening(demo_release, tmp_path, max_waiting=100, max_in_progress=2, deadline_s=60) as (busy, port):
+        held = await busy.hold()
+        inside = [busy.ask(user_id) for user_id in users[:2]]
+        await busy.until_waiting(2)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        post = b"POST /interactions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+        for pieces in ([b"GET /popular HTTP/1.1\r\nHost: x\r\n\r\n"], [post + b"{}       "], [post, b"{}  ", b"     "]):
+            for piece in pieces:
+                writer.write(piece)
+                await asyncio.sleep(0.02)
+            head, body = await read_answer(reader)
+            assert head.startswith(b"HTTP/1.1 503 "), head
+            assert b"connection: close" not in head
+            assert json.loads(body)["code"] == "overload.refused"
+        # Two at once: the second is answered after the first, and as any other.
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /popular HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await read_answer(reader))[0].startswith(b"HTTP/1.1 200 ")
+        assert (await read_answer(reader))[0].startswith(b"HTTP/1.1 503 ")
+        writer.close()
+        for more in (b"Connection: close\r\n", b"Expect: 100-continue\r\n", b"Transfer-Encoding: chunked\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST /recommend HTTP/1.1\r\nHost: x\r\n" + more + b"\r\n")
+            head, _ = await read_answer(reader)
+            assert head.startswith(b"HTTP/1.1 503 "), head
+            assert b"connection: close" in head
+            assert await reader.read() == b"", "what would follow cannot be told from a body"
+            writer.close()
+        busy.go_on.set()
+        assert {(await one).status_code for one in inside} == {200}
+        await held
+        assert (await busy.http.get("/popular")).status_code == 200
+
+
+def test_a_crowd_of_new_connections_is_heard_at_once() -> None:
+    """An event loop that accepts one connection in each of its turns leaves the others unheard while it is busy."""
+    count = 4 * ACCEPTED_TOGETHER
+
+    async def nobody(_scope: object, _receive: object, _send: object) -> None:
+        raise AssertionError("nothing is asked")
+
+    async def turns() -> int:
+        server = DrainingServer(
+            uvicorn.Config(nobody, port=0, http=BoundedHttp, lifespan="off", log_config=None, loop="uvloop")
+        )
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        address = server.servers[0].sockets[0].getsockname()
+        lines = [socket.create_connection(address, timeout=60) for _ in range(count)]
+        taken = 0
+        while len(server.server_state.connections) < count:
+            taken += 1
+            await asyncio.sleep(0)
+        for line in lines:
+            line.close()
+        server.should_exit = True
+        await serving
+        with socket.socket() as probe:
+            assert probe.connect_ex(address) != 0, "every handle of the port is closed"
+        return taken
+
+    assert uvloop.run(turns()) < count / 2
 
 
 def test_a_head_that_does_not_come_is_not_waited_for(demo_release: Path, tmp_path: Path) -> None:

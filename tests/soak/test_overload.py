@@ -27,9 +27,6 @@ def benchmark() -> ModuleType:
     return module
 
 
-@pytest.mark.xfail(
-    reason="most callers time out instead of being refused: refusals wait for the event loop", strict=False
-)
 def test_five_times_the_saturation(demo_release: Path, tmp_path: Path) -> None:
     serve = benchmark()
     service = ServiceProcess(demo_release, tmp_path, **as_environment(AS_SERVED)).start()

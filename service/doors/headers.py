@@ -1,0 +1,27 @@
+"""What every answer carries, whoever writes it, and the id by which its request is spoken of."""
+
+import re
+import uuid
+from collections.abc import Sequence
+
+Lines = Sequence[tuple[bytes, bytes]]
+"""Names in lower case, and values."""
+
+POLICY = b"content-security-policy"
+ANSWERS_CARRY: Lines = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    # Answers are about somebody: no cache between here and the shop may keep them.
+    (b"cache-control", b"no-store"),
+    (POLICY, b"default-src 'none'; frame-ancestors 'none'"),
+)
+"""Unless a route says otherwise."""
+REQUEST_ID = b"x-request-id"
+_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+
+
+def request_id_of(sent: bytes | None) -> str:
+    """The caller's own id where it is a sane one, else a new one."""
+    if sent is not None and _SANE_REQUEST_ID.fullmatch(sent):
+        return sent.decode()
+    return uuid.uuid4().hex
