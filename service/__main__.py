@@ -26,6 +26,7 @@ from service.doors.command import main as keys_command
 from service.doors.keys import read_keys
 from service.doors.wire import BoundedHttp
 from service.draining import DrainingWorkers, LoneServer
+from service.garbage import set_apart
 from service.logs import configure_logs
 from service.observe import Metrics
 from service.settings import Settings, load_settings
@@ -127,7 +128,7 @@ def _serve_metrics(settings: Settings, metrics: Metrics) -> None:
 
 
 def _serve_alone(settings: Settings, options: dict[str, Any]) -> int:
-    app = create_app(settings)
+    app = create_app(settings, opened=set_apart)
     _serve_metrics(settings, app.state.metrics)
     server = LoneServer(uvicorn.Config(app, **options), page=PAGE if settings.demo else "")
     try:

@@ -21,6 +21,7 @@ from service.doors.keys import KeyRing
 from service.doors.rate import RateLimiter
 from service.doors.turnstile import NAME, Turnstile
 from service.exposure import Exposure
+from service.garbage import set_apart
 from service.given import GivenLists
 from service.load import Load
 from service.logs import configure_logs
@@ -44,8 +45,12 @@ CLOSE_S = 2.0
 _log = structlog.get_logger("service")
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The app under `settings` (else the environment's); nothing is opened before its lifespan begins."""
+def create_app(settings: Settings | None = None, *, opened: Callable[[], None] = lambda: None) -> FastAPI:
+    """The app under `settings` (else the environment's); nothing is opened before its lifespan begins.
+
+    Args:
+        opened: called whenever a release that is served from now on is open.
+    """
     chosen = settings or load_settings()
     metrics = Metrics()
     ring = None if chosen.api_keys_file is None else KeyRing(chosen.api_keys_file)
@@ -61,7 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             if traces is not None:
                 stack.push_async_callback(asyncio.to_thread, traces.close)
             try:
-                app.state.running = await _open(chosen, metrics, stack)
+                app.state.running = await _open(chosen, metrics, stack, opened)
                 limiter.share(chosen)
                 stack.push_async_callback(limiter.close)
             except IsrfError as error:
@@ -116,7 +121,7 @@ def from_environment() -> FastAPI:
     """The app of a worker process: settings and logs as the environment says."""
     settings = load_settings()
     configure_logs(settings.log_level)
-    return create_app(settings)
+    return create_app(settings, opened=set_apart)
 
 
 def _load(settings: Settings) -> Load:
@@ -131,7 +136,7 @@ async def _in_time(close: Callable[[], Awaitable[None]]) -> None:
             await close()
 
 
-async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Running:
+async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, opened: Callable[[], None]) -> Running:
     # The store first: a second process on one state folder is refused before it spends seconds on a release.
     store = await open_store(settings)
     stack.push_async_callback(store.close)
@@ -156,7 +161,13 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
         variant=settings.variant,
         device=settings.device,
     )
-    releases = Releases(settings.releases_dir, parts, experiment=settings.experiment, watch_s=settings.watch_releases_s)
+    releases = Releases(
+        settings.releases_dir,
+        parts,
+        experiment=settings.experiment,
+        watch_s=settings.watch_releases_s,
+        opened=opened,
+    )
     stack.push_async_callback(releases.close)
     await releases.start()
     _log.info("ready", release_id=releases.current.release_id, store=store.kind, threads=parts.load.num_threads)

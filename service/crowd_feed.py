@@ -7,7 +7,7 @@ crowd and share cached interests. What the store cannot tell now stays as it was
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
@@ -27,7 +27,12 @@ HISTORY = 50
 """Items of a newcomer that are read; older ones weigh nothing."""
 FIRST_LOOK_S = 5.0
 """How long the start waits for the crowd."""
-READ_TOGETHER = 1000
+READ_TOGETHER = 64
+"""Newcomers in one run of the interest graph: a request that comes meanwhile waits for no more."""
+REST_TIMES = 3
+"""A look that nobody waits for rests so many times as long as it worked: requests share the threads with it."""
+REST_SHARE = 1 / 3
+"""Of an epoch, by the end of which it does not rest any more."""
 
 _log = structlog.get_logger("service")
 
@@ -52,6 +57,8 @@ class CrowdFeed:
         self._known: dict[str, Newcomer | str] = {}  # a version alone: nothing new of them
         self._erased: tuple[Erased | None, frozenset[int]] = (None, frozenset())
         self._looking = asyncio.Lock()
+        self._hurries = asyncio.Event()  # somebody waits for the look under way to end
+        self._rests_until = 0.0
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -75,9 +82,10 @@ class CrowdFeed:
         async with self._looking:
             pass
 
-    async def look(self) -> None:
-        """Brings the crowd up to date."""
+    async def look(self, *, rests_for_s: float = 0.0) -> None:
+        """Brings the crowd up to date; not in one piece, where it may rest for so long in all."""
         async with self._looking:
+            self._rests_until = time.monotonic() + rests_for_s
             try:
                 await self._look()
             except IsrfError as error:
@@ -85,7 +93,7 @@ class CrowdFeed:
 
     async def forget(self, user_id: str) -> None:
         """Takes a user who was just erased out of this replica's crowd at once."""
-        async with self._looking:
+        async with self._at_once():
             release = self._engine.release
             row = release.users.row(user_id)
             self._known.pop(user_id, None)
@@ -102,7 +110,7 @@ class CrowdFeed:
         while True:
             await asyncio.sleep(self._epoch_s - time.time() % self._epoch_s)
             try:
-                await self.look()
+                await self.look(rests_for_s=REST_SHARE * self._epoch_s)
             except Exception as error:  # noqa: BLE001 - a crowd that grows old must not end the service
                 _log.error("crowd_failed", exc_info=error)
 
@@ -144,6 +152,7 @@ class CrowdFeed:
     async def _read(self, release: Release, user_ids: Sequence[str]) -> dict[str, Newcomer | str]:
         found: dict[str, Newcomer | str] = {}
         for start in range(0, len(user_ids), READ_TOGETHER):
+            began = time.monotonic()
             some = user_ids[start : start + READ_TOGETHER]
             versions, histories, names = [], [], []
             for user_id, record in zip(some, await self._store.read_many(some), strict=True):
@@ -161,7 +170,21 @@ class CrowdFeed:
                     names.append(user_id)
             newcomers = await self._engine.run("crowd", read_newcomers, release.recommender, versions, histories)
             found.update(zip(names, newcomers, strict=True))
+            await self._rest(time.monotonic() - began)
         return found
+
+    async def _rest(self, worked_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, min(REST_TIMES * worked_s, self._rests_until - time.monotonic()))):
+                await self._hurries.wait()
+
+    @contextlib.asynccontextmanager
+    async def _at_once(self) -> AsyncIterator[None]:
+        """When the look under way has ended, which does not rest any more."""
+        self._hurries.set()
+        async with self._looking:
+            self._hurries.clear()
+            yield
 
 
 def _rows(release: Release, erased: Erased | None) -> frozenset[int]:

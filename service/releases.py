@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -41,8 +41,20 @@ class Switched(NamedTuple):
 class Releases:
     """One per app."""
 
-    def __init__(self, folder: Path, parts: Parts, *, experiment: Experiment | None = None, watch_s: float = 0) -> None:
-        """`watch_s` is how often `current` is looked at, 0 for only when asked."""
+    def __init__(
+        self,
+        folder: Path,
+        parts: Parts,
+        *,
+        experiment: Experiment | None = None,
+        watch_s: float = 0,
+        opened: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Args:
+        watch_s: how often `current` is looked at, 0 for only when asked.
+        opened: called whenever what is served from now on is open.
+        """
+        self._tell_opened = opened
         self._folder, self._parts, self._experiment, self._watch_s = folder, parts, experiment, watch_s
         self._current: Serving | None = None
         self._trial: Serving | None = None  # the experiment's; may be the current one
@@ -70,6 +82,7 @@ class Releases:
             self._trial = serving if identity == serving.identity else await self._opened(identity)
         if self._watch_s:
             self._watching = asyncio.create_task(self._watch())
+        self._tell_opened()
 
     def of(self, user_id: str | None) -> Serving:
         """What answers a user; None is nobody in particular, who takes part in no experiment."""
@@ -132,6 +145,7 @@ class Releases:
             self._refused = None
             seconds = time.monotonic() - began
         if self.current is not before:
+            self._tell_opened()
             self._parts.metrics.reloads.labels("switched", "").inc()
             _log.info(
                 "release_switched",

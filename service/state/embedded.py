@@ -117,7 +117,11 @@ class EmbeddedStore:
     async def read_many(self, user_ids: Sequence[str]) -> list[UserRecord]:
         records: list[UserRecord] = []
         for start in range(0, len(user_ids), STEP):
-            records += await self._memory.read_many(user_ids[start : start + STEP])
+            some = user_ids[start : start + STEP]
+            ready = {user_id: self._records[user_id] for user_id in some if user_id in self._records}
+            asked = [user_id for user_id in some if user_id not in ready]
+            ready |= zip(asked, await self._memory.read_many(asked), strict=True)
+            records += [ready[user_id] for user_id in some]
             await asyncio.sleep(0)
         return records
 

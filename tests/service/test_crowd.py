@@ -1,5 +1,7 @@
 """Neighbours among the base users and those active since: who joins, who is gone, and that nothing else changes."""
 
+import asyncio
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from isrf.evidence import GROUP_RECENCY
 from isrf.recommend import Interests
+from service import crowd_feed
 from service.bundle_files import Release, open_release
 from service.crowd import Crowd, base_crowd, gather, read_newcomers
 from service.crowd_feed import CrowdFeed
@@ -203,3 +206,29 @@ async def test_a_look_that_fails_changes_nothing_and_the_next_one_catches_up(
     assert list(engine.crowd.newcomers) == ["ann", "bob"]
     await store.close()
     engine.close()
+
+
+async def test_a_look_that_rests_sees_the_same_and_ends_at_once_where_somebody_waits(
+    release: Release, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crowd_feed, "READ_TOGETHER", 10)
+    monkeypatch.setattr(crowd_feed, "REST_TIMES", 1e9)
+    item = release.catalogue.item_id(0)
+    await apply_to(store)(*(event(item, 1.0, user_id=f"new{k}") for k in range(40)))
+    engine, feed = await feed_of(release, store)
+    began = time.monotonic()
+    look = asyncio.create_task(feed.look(rests_for_s=0.5))
+    await look
+    assert time.monotonic() - began >= 0.5
+    assert set(engine.crowd.newcomers) == {f"new{k}" for k in range(40)}
+    other, second = await feed_of(release, store)
+    look = asyncio.create_task(second.look(rests_for_s=3600))
+    await asyncio.sleep(0.5)
+    assert not look.done(), "it rests"
+    assert not other.crowd.newcomers
+    async with asyncio.timeout(60):
+        await second.forget("new7")
+        await look
+    assert set(other.crowd.newcomers) == {f"new{k}" for k in range(40) if k != 7}
+    for one in (engine, other):
+        one.close()

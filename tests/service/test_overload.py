@@ -356,3 +356,19 @@ def test_a_head_that_does_not_come_is_not_waited_for(demo_release: Path, tmp_pat
         assert httpx.get(f"{service.url}/livez").status_code == 200
     finally:
         service.kill()
+
+
+def test_what_lives_as_long_as_the_process_is_kept_out_of_the_garbage_collectors_way(
+    demo_release: Path, tmp_path: Path
+) -> None:
+    """It would look at all of it again and again, and nothing else would run meanwhile."""
+    service = ServiceProcess(demo_release, tmp_path)
+    counted = "import atexit, gc, sys; atexit.register(lambda: print('apart:', gc.get_freeze_count(), flush=True)); "
+    service.command[1:3] = ["-c", counted + "from service.__main__ import main; sys.exit(main())"]
+    service.start()
+    try:
+        assert service.stop() == 0
+        (count,) = [int(line.split()[1]) for line in service.log.splitlines() if line.startswith("apart:")]
+        assert count > 50_000
+    finally:
+        service.kill()

@@ -5,7 +5,7 @@ import contextlib
 import gc
 import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -51,7 +51,9 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await opened.close()
 
 
-def new(folder: Path, store: Store, experiment: Experiment | None = None) -> Releases:
+def new(
+    folder: Path, store: Store, experiment: Experiment | None = None, opened: Callable[[], None] = lambda: None
+) -> Releases:
     parts = Parts(
         store=store,
         metrics=Metrics(),
@@ -63,7 +65,7 @@ def new(folder: Path, store: Store, experiment: Experiment | None = None) -> Rel
         items_poll_s=60.0,
         max_added_items=10,
     )
-    return Releases(folder, parts, experiment=experiment)
+    return Releases(folder, parts, experiment=experiment, opened=opened)
 
 
 @contextlib.asynccontextmanager
@@ -134,6 +136,31 @@ async def test_a_release_that_is_refused_is_freed_and_nothing_changes(folder: Pa
         point(folder, "r-a")
         assert (await releases.reload())[:2] == ("r-a", "r-a")
         assert releases.current is before
+
+
+async def test_out_of_the_garbage_collectors_way_a_release_is_freed_all_the_same(folder: Path, store: Store) -> None:
+    frozen: list[int] = []
+
+    def set_apart() -> None:
+        gc.freeze()
+        frozen.append(gc.get_freeze_count())
+
+    point(folder, "r-a")
+    releases = new(folder, store, opened=set_apart)
+    try:
+        await releases.start()
+        assert len(frozen) == 1
+        await releases.reload()
+        assert len(frozen) == 1, "nothing was opened"
+        gone = weakref.ref(releases.current.release)
+        point(folder, "r-b")
+        await releases.reload()
+        assert len(frozen) == 2
+        await until_freed(gone)
+        assert gc.get_freeze_count() < frozen[-1]
+    finally:
+        await releases.close()
+        gc.unfreeze()
 
 
 async def test_a_second_switch_waits_for_the_release_before_the_last(folder: Path, store: Store) -> None:
