@@ -1,5 +1,8 @@
 """How much one process takes on, as settings say it and engines keep to it."""
 
+import time
+from collections import deque
+from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
 from isrf.errors import OverloadError
@@ -13,6 +16,9 @@ FEWEST_WAITING = 16
 """May wait at least, however small the batches."""
 WRITES_AT_ONCE = 64
 """Posts of events, dearer than most requests: what they keep waiting shall have an end."""
+
+FEW, LONG_S = 8, 1.0
+"""So many may be inside of a gate however long they take, and nobody else while the first of them took longer."""
 
 
 class Load(NamedTuple):
@@ -30,18 +36,23 @@ class Load(NamedTuple):
 
 
 class Gate:
-    """Lets so many in at a time; who comes when it is full is refused, not kept waiting."""
+    """Lets so many in at a time; who comes when it is full is refused, not kept waiting.
 
-    def __init__(self, limit: int) -> None:
-        self._limit, self._inside = limit, 0
+    It is full with fewer where they take long: of as many as it holds the last would wait for all the others.
+    """
+
+    def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit, self._clock = limit, clock
+        self._entered: deque[float] = deque()  # they leave about in the order in which they came
 
     def __enter__(self) -> None:
-        if self._inside >= self._limit:
+        inside, now = len(self._entered), self._clock()
+        if inside >= self._limit or (inside >= FEW and now - self._entered[0] > LONG_S):
             raise refused()
-        self._inside += 1
+        self._entered.append(now)
 
     def __exit__(self, *_: object) -> None:
-        self._inside -= 1
+        self._entered.popleft()
 
 
 def refused() -> OverloadError:

@@ -1,6 +1,7 @@
 """The load generator: the mix it says, and latencies from the moment that a request was due, answered late or never."""
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import subprocess
@@ -9,6 +10,8 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "open_loop.py"
 spec = importlib.util.spec_from_file_location("open_loop", PATH)
@@ -75,3 +78,30 @@ async def test_a_server_that_answers_late_is_asked_on_and_every_answer_is_counte
     assert (seen["ok"], seen["refused"], seen["failed"]) == (90, 10, 0)
     assert seen["ms"]["p50"] > 1000, "half of 4.5 s of work came in 1 s"
     assert seen["soon_per_s"] < 20
+
+
+async def test_who_gets_no_answer_is_counted_as_failed_and_no_longer_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first two callers are hung up on, the third is never answered, the others are."""
+    monkeypatch.setattr(open_loop, "PATIENCE_S", 4.0)
+    num_asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal num_asked
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0))
+                num_asked += 1
+                if num_asked <= 2:
+                    break
+                if num_asked > 3:
+                    writer.write(b"HTTP/1.1 200 X\r\ncontent-length: 2\r\n\r\no")
+                    await asyncio.sleep(0)
+                    writer.write(b"k")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    seen = await open_loop._Run(open_loop.Plan(**plan(port=server.sockets[0].getsockname()[1])))()
+    server.close()
+    assert (seen.offered, seen.ok, seen.refused, seen.failed) == (100, 97, 0, 3)

@@ -22,7 +22,7 @@ from service.app import create_app
 from service.doors.wire import BoundedHttp
 from service.draining import ACCEPTED_TOGETHER, DrainingServer
 from service.engine import Engine
-from service.load import Gate
+from service.load import FEW, LONG_S, Gate
 from service.settings import Settings
 from tests.service.releases import some_users
 from tests.service.servers import ServiceProcess
@@ -156,6 +156,23 @@ def test_a_gate_refuses_whom_it_does_not_hold() -> None:
         raise AssertionError("unreachable")
     with gate, gate:
         pass
+
+
+def test_a_gate_is_full_with_few_inside_where_they_take_long() -> None:
+    now = 0.0
+    gate = Gate(64, clock=lambda: now)
+    with contextlib.ExitStack() as inside:
+        for _ in range(FEW):
+            inside.enter_context(gate)
+        now = LONG_S / 2
+        inside.enter_context(gate)
+        now = 1.1 * LONG_S
+        with pytest.raises(OverloadError), gate:
+            raise AssertionError("unreachable")
+    with contextlib.ExitStack() as inside:
+        for _ in range(FEW):
+            now += LONG_S
+            inside.enter_context(gate)
 
 
 async def test_the_way_around_the_framework_gives_the_same_answers(
