@@ -148,13 +148,15 @@ class ContentTerm(LogitsProcessor):
 
     def __init__(self, generator: Generator, trie: TrieTables, node_vectors: torch.Tensor) -> None:
         self._generator, self._trie, self._vectors = generator, trie, node_vectors
-        self._code, self._start = torch.from_numpy(trie.trie_code), torch.from_numpy(trie.trie_child_start)
+        device = node_vectors.device
+        self._code, self._start = (torch.from_numpy(own).to(device) for own in (trie.trie_code, trie.trie_child_start))
         self._nodes = nodes_of(trie)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         level = input_ids.shape[1] - 1
-        nodes = torch.tensor([self._nodes.get(tuple(prefix), 0) for prefix in input_ids[:, 1:].tolist()])
-        children = self._start[nodes][:, None] + torch.arange(int(self._trie.trie_places[level]))
+        device = scores.device
+        nodes = torch.tensor([self._nodes.get(tuple(prefix), 0) for prefix in input_ids[:, 1:].tolist()], device=device)
+        children = self._start[nodes][:, None] + torch.arange(int(self._trie.trie_places[level]), device=device)
         exists = children < self._start[nodes + 1][:, None]
         children = torch.where(exists, children, 0)
         generator = self._generator
@@ -213,7 +215,7 @@ def generate_run(model: IsrfModel, trie: TrieTables, inputs: tuple[torch.Tensor,
         )
         leaves = [nodes[tuple(sequence)] - first_leaf for sequence in found.sequences[:, 1:].tolist()]
         items = trie.leaf_items[leaves].reshape(-1, SHOWN)
-        return items, found.sequences_scores.reshape(-1, SHOWN).numpy()
+        return items, found.sequences_scores.reshape(-1, SHOWN).cpu().numpy()
 
     return run
 

@@ -11,6 +11,7 @@ import torch
 from isrf.nn.search import ConstrainedSearch
 from offline.compile import export_search
 from offline.config import ModelConfig
+from offline.fp16 import halved
 from offline.int8 import quantised
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -44,3 +45,22 @@ def test_generate_and_the_graph_name_the_same_items_with_the_same_scores(decode:
         assert not np.array_equal(codes_alone, runs["generate"]()[0])  # the content term has a say
         with pytest.raises(SystemExit):
             decode.check({**runs, "fp32": runs["int8"]})
+
+
+def test_the_gpus_way_agrees_with_generate_on_the_processor_too(decode: ModuleType, tmp_path: Path) -> None:
+    import decode_gpu  # type: ignore[import-not-found]
+
+    model, trie = decode.random_model(ModelConfig(), 16)
+    search = ConstrainedSearch(model, num_beams=decode.BEAMS, num_dense=8).eval()
+    with torch.inference_mode():
+        export_search(search, trie, tmp_path / "fp32.onnx")
+        onnx.save_model(halved(onnx.load_model(str(tmp_path / "fp32.onnx"))), str(tmp_path / "fp16.onnx"))
+        inputs = decode.requests(search, trie, 2)
+        runs = {"generate": decode.generate_run(model, trie, inputs, content=True)}
+        runs |= {name: decode_gpu.graph_run(tmp_path / f"{name}.onnx", inputs, "cpu") for name in ("fp32", "fp16")}
+        found = decode_gpu.agreement(runs)
+        assert found["fp32_items_shared"] == 1.0
+        assert found["fp16_items_shared"] >= 0.8
+        assert decode_gpu.throughput(runs["fp32"], 2, 0.0)["requests_per_s"] > 0
+        with pytest.raises(SystemExit):
+            decode_gpu.agreement({**runs, "fp32": lambda: (runs["fp32"]()[0], runs["fp32"]()[1] - 1)})
