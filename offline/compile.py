@@ -129,7 +129,7 @@ def export_search(search: ConstrainedSearch, trie: TrieTables, path: Path) -> No
         task=torch.zeros(batch, dtype=torch.int64),
         allowed=torch.ones(batch, spec.num_items, dtype=torch.bool),
     )
-    _export(search, example, path, INPUT_NAMES, SearchOutput._fields, _SEARCH_AXES)
+    _export(search, example, path, INPUT_NAMES, SearchOutput._fields, _SEARCH_AXES, (DOMAIN,))
 
 
 def export_interest(reader: InterestReader, path: Path) -> None:
@@ -145,6 +145,7 @@ def _export(
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
     axes: dict[str, dict[int, str]],
+    domains: tuple[str, ...] = (),
 ) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         # The TorchScript exporter is deprecated, takes a tenth of the new one's time and keeps the graph small.
@@ -159,7 +160,7 @@ def _export(
             output_names=list(outputs),
             dynamic_axes=axes,
             opset_version=OPSET,
-            custom_opsets={DOMAIN: 1},
+            custom_opsets=dict.fromkeys(domains, 1),
             dynamo=False,
         )
     model = onnx.load_model(os.fspath(path))
