@@ -7,6 +7,8 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,28 @@ def test_the_mix_is_what_it_says_and_every_fresh_user_was_changed_before() -> No
     assert unchanged_since < 0.15 * counts["fresh"]
 
 
+@asynccontextmanager
+async def listening(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[int]:
+    """The port of a server whose connections are all closed at the end."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def kept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await serve(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(kept, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    for writer in writers:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
 async def test_a_server_that_answers_late_is_asked_on_and_every_answer_is_counted() -> None:
     """One answer at a time, 50 ms each, five times of that asked for: most wait, and their waiting is seen."""
     turn, num_asked = asyncio.Lock(), 0
@@ -60,19 +84,11 @@ async def test_a_server_that_answers_late_is_asked_on_and_every_answer_is_counte
                 await asyncio.sleep(0 if refused else 0.05)
             writer.write(b"HTTP/1.1 %d X\r\ncontent-length: 2\r\n\r\nok" % (503 if refused else 200))
 
-    async def quietly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await serve(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    server = await asyncio.start_server(quietly, "127.0.0.1", 0)
-    asked = plan(port=server.sockets[0].getsockname()[1])
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(PATH), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    out, _ = await process.communicate(json.dumps(asked).encode())
-    server.close()
+    async with listening(serve) as port:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(PATH), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        out, _ = await process.communicate(json.dumps(plan(port=port)).encode())
     seen = json.loads(out)
     assert seen["offered"] == num_asked == 100
     assert (seen["ok"], seen["refused"], seen["failed"]) == (90, 10, 0)
@@ -89,19 +105,16 @@ async def test_who_gets_no_answer_is_counted_as_failed_and_no_longer_waited_for(
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal num_asked
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0))
-                num_asked += 1
-                if num_asked <= 2:
-                    break
-                if num_asked > 3:
-                    writer.write(b"HTTP/1.1 200 X\r\ncontent-length: 2\r\n\r\no")
-                    await asyncio.sleep(0)
-                    writer.write(b"k")
-        writer.close()
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0))
+            num_asked += 1
+            if num_asked <= 2:
+                break
+            if num_asked > 3:
+                writer.write(b"HTTP/1.1 200 X\r\ncontent-length: 2\r\n\r\no")
+                await asyncio.sleep(0)
+                writer.write(b"k")
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    seen = await open_loop._Run(open_loop.Plan(**plan(port=server.sockets[0].getsockname()[1])))()
-    server.close()
+    async with listening(serve) as port:
+        seen = await open_loop._Run(open_loop.Plan(**plan(port=port)))()
     assert (seen.offered, seen.ok, seen.refused, seen.failed) == (100, 97, 0, 3)
