@@ -113,21 +113,23 @@ class _Table(NamedTuple):
 class _Fit:
     """Newton's method over the weights of `free` channels."""
 
-    def __init__(self, table: _Table, fusion: FusionWeights, free: list[int]) -> None:
+    def __init__(
+        self, table: _Table, fusion: FusionWeights, free: list[int], *, logs: FloatArray | None = None
+    ) -> None:
+        """`logs` (n, w, f) are the free channels' with the fusion's floors, where somebody has them already."""
         self._table, self._fusion, self._free = table, fusion, free
-        self._logs = table.logs(fusion)[:, :, free]
+        self._logs = table.logs(fusion)[:, :, free] if logs is None else logs
         self._start = np.array([fusion.weights[CHANNELS[channel]] for channel in free], dtype=np.float64)
         self.weights: _Matrix = self._start.copy()
         self.loss = np.inf  # of the best weights, mean over users
 
     def with_floor(self, channel: int, fusion: FusionWeights) -> "_Fit":
         """The same with another floor of one channel, from the best weights of this one."""
-        changed = _Fit.__new__(_Fit)
-        changed._table, changed._fusion, changed._free = self._table, fusion, self._free
-        changed._logs = self._logs.copy()
+        logs = self._logs.copy()
         column = channel_log(channel, self._table.values[:, :, channel], floors(fusion)[channel])
-        changed._logs[:, :, self._free.index(channel)] = column
-        changed._start, changed.weights, changed.loss = self._start, self.weights.copy(), np.inf
+        logs[:, :, self._free.index(channel)] = column
+        changed = _Fit(self._table, fusion, self._free, logs=logs)
+        changed.weights = self.weights.copy()
         return changed
 
     def best(self) -> FusionWeights:

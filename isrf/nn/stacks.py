@@ -49,14 +49,18 @@ class _Layer(nn.Module):
         self.block = block
 
 
-class EncoderStack(nn.Module):
-    """A `T5Stack` that is an encoder."""
+class _Stack(nn.Module):
+    """What both stacks take over of a `T5Stack`."""
 
     def __init__(self, stack: Any) -> None:
         super().__init__()
         self.heads = stack.block[0].layer[0].SelfAttention.n_heads
         self.layers: Any = nn.ModuleList(_Layer(block) for block in stack.block)
         self.norms = [*(norm for block in stack.block for norm in _norms(block)), stack.final_layer_norm]
+
+
+class EncoderStack(_Stack):
+    """A `T5Stack` that is an encoder."""
 
     def forward(self, source: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
         """The states (B, S, D).
@@ -76,14 +80,11 @@ class EncoderStack(nn.Module):
         return inner
 
 
-class DecoderStack(nn.Module):
+class DecoderStack(_Stack):
     """A `T5Stack` that is a decoder."""
 
     def __init__(self, stack: Any) -> None:
-        super().__init__()
-        self.heads = stack.block[0].layer[0].SelfAttention.n_heads
-        self.layers: Any = nn.ModuleList(_Layer(block) for block in stack.block)
-        self.norms = [*(norm for block in stack.block for norm in _norms(block)), stack.final_layer_norm]
+        super().__init__(stack)
         cross = [block.layer[1].EncDecAttention for block in stack.block]
         self.kv = Joined(*(part for attention in cross for part in (attention.k, attention.v)))
 

@@ -1,5 +1,6 @@
 """The graph that is timed against `transformers.generate` answers what it answers."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -8,7 +9,9 @@ import onnx
 import pytest
 import torch
 
+from isrf.nn.model import IsrfModel
 from isrf.nn.search import ConstrainedSearch
+from isrf.trie import TrieTables
 from offline.compile import export_search
 from offline.config import ModelConfig
 from offline.fp16 import halved
@@ -27,13 +30,20 @@ def decode(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_generate_and_the_graph_name_the_same_items_with_the_same_scores(decode: ModuleType, tmp_path: Path) -> None:
+def exported(
+    decode: ModuleType, folder: Path, name: str, form: Callable[[onnx.ModelProto], onnx.ModelProto]
+) -> tuple[IsrfModel, TrieTables, tuple[torch.Tensor, ...]]:
+    """A random model with two requests; its search lies in the folder as fp32 and in another form."""
     model, trie = decode.random_model(ModelConfig(), 16)
     search = ConstrainedSearch(model, num_beams=decode.BEAMS, num_dense=8).eval()
+    export_search(search, trie, folder / "fp32.onnx")
+    onnx.save_model(form(onnx.load_model(str(folder / "fp32.onnx"))), str(folder / f"{name}.onnx"))
+    return model, trie, decode.requests(search, trie, 2)
+
+
+def test_generate_and_the_graph_name_the_same_items_with_the_same_scores(decode: ModuleType, tmp_path: Path) -> None:
     with torch.inference_mode():
-        export_search(search, trie, tmp_path / "fp32.onnx")
-        onnx.save_model(quantised(onnx.load_model(str(tmp_path / "fp32.onnx"))), str(tmp_path / "int8.onnx"))
-        inputs = decode.requests(search, trie, 2)
+        model, trie, inputs = exported(decode, tmp_path, "int8", quantised)
         runs = {
             "generate": decode.generate_run(model, trie, inputs, content=True),
             "fp32": decode.graph_run(tmp_path / "fp32.onnx", inputs, 1),
@@ -50,12 +60,8 @@ def test_generate_and_the_graph_name_the_same_items_with_the_same_scores(decode:
 def test_the_gpus_way_agrees_with_generate_on_the_processor_too(decode: ModuleType, tmp_path: Path) -> None:
     import decode_gpu  # type: ignore[import-not-found]
 
-    model, trie = decode.random_model(ModelConfig(), 16)
-    search = ConstrainedSearch(model, num_beams=decode.BEAMS, num_dense=8).eval()
     with torch.inference_mode():
-        export_search(search, trie, tmp_path / "fp32.onnx")
-        onnx.save_model(halved(onnx.load_model(str(tmp_path / "fp32.onnx"))), str(tmp_path / "fp16.onnx"))
-        inputs = decode.requests(search, trie, 2)
+        model, trie, inputs = exported(decode, tmp_path, "fp16", halved)
         runs = {"generate": decode.generate_run(model, trie, inputs, content=True)}
         runs |= {name: decode_gpu.graph_run(tmp_path / f"{name}.onnx", inputs, "cpu") for name in ("fp32", "fp16")}
         found = decode_gpu.agreement(runs)
