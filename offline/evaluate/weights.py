@@ -4,17 +4,15 @@ Twice: as it is served, and the best without the generative path. Candidates of 
 are chosen, and are read off into lists afterwards, so that nobody is asked twice.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from rich.progress import Progress
 
-from isrf.bundle import FusionWeights
 from isrf.fusion import DEFAULT_FUSION, Candidates
 from isrf.fusion_fit import choose_weights
 from isrf.interest import FloatArray, IntArray
-from isrf.ranker import Ranker
 from isrf.recommend import Recommender
 from offline.config import RunConfig
 from offline.evaluate.lists import Lists, Scorer, Scorers, all_views, candidates_of, read_lists
@@ -33,6 +31,12 @@ class Chosen(NamedTuple):
     report: dict[str, Any]
 
 
+class Found(NamedTuple):
+    scorer: Scorer
+    ndcg_at_10: float  # of the fusion, on the users that it was chosen on
+    ranker: dict[str, Any]  # why it is served or not
+
+
 def choose_scorers(
     recommender: Recommender, asked: Split, question: Question, *, config: RunConfig, progress: Progress
 ) -> Chosen:
@@ -47,45 +51,52 @@ def choose_scorers(
     """
     title = "evaluate: choosing fusion weights"
     candidates = list(candidates_of(recommender, asked, question, progress=progress, title=title))
-    excluded = set(config.evaluate.without)
-    full = choose_weights(candidates, asked.targets, start=DEFAULT_FUSION, without=excluded)
-    weaker = choose_weights(
-        candidates, asked.targets, start=DEFAULT_FUSION, without={*excluded, "generative"}, without_beams=True
+    popularity = recommender.tables.popularity
+    full, weaker = (
+        choose_scorer(candidates, asked.targets, popularity, config=config, beams=beams) for beams in (True, False)
     )
     report: dict[str, Any] = {
         "split": "valid",
         "users": len(asked.users),
         "NDCG@10": round(full.ndcg_at_10, 5),
         "NDCG@10_without_generative": round(weaker.ndcg_at_10, 5),
+        "ranker": full.ranker,
+        RANKER_WITHOUT_GENERATIVE: weaker.ranker,
     }
-    fitting = _Fitting(candidates, asked.targets, recommender.tables.popularity, config)
-    served, report["ranker"] = fitting.ranker(full.fusion, excluded)
-    second, report[RANKER_WITHOUT_GENERATIVE] = fitting.ranker(weaker.fusion, {*excluded, "generative"}, beams=False)
-    scorers = Scorers(Scorer(full.fusion, served), Scorer(weaker.fusion, second))
-    views = all_views(scorers, recommender.tables.popularity, task=question.task)
+    scorers = Scorers(full.scorer, weaker.scorer)
+    views = all_views(scorers, popularity, task=question.task)
     return Chosen(scorers, read_lists(candidates, len(candidates), views), report)
 
 
-class _Fitting(NamedTuple):
-    """On what rankers are fitted."""
+def choose_scorer(
+    candidates: Sequence[Candidates],
+    targets: IntArray,
+    popularity: FloatArray,
+    *,
+    config: RunConfig,
+    beams: bool,
+) -> Found:
+    """What orders candidates best on these users: fusion weights, and a ranker over them where one wins.
 
-    candidates: Sequence[Candidates]
-    targets: IntArray
-    popularity: FloatArray
-    config: RunConfig
-
-    def ranker(
-        self, fusion: FusionWeights, without: Collection[str], *, beams: bool = True
-    ) -> tuple[Ranker | None, dict[str, Any]]:
-        """The ranker over `fusion` if it wins, and the figures; `beams`: whether beams bring candidates."""
-        settings = self.config.evaluate
-        if not settings.ranker:
-            return None, {"served": False, "reason": "evaluate.ranker is false"}
-        source = self.candidates if beams else (one.without_beams() for one in self.candidates)
-        collected = collect(source, self.targets, fusion=fusion, popularity=self.popularity, without=without)
-        return choose_ranker(
-            collected, without=without, seed=self.config.seed, bootstrap_samples=settings.bootstrap_samples
-        )
+    Args:
+        candidates: one per user.
+        targets: (R,) their held-out item rows.
+        popularity: (N,) training interactions of every item.
+        config: `evaluate.without` names channels that may not be used, `evaluate.ranker` whether one is tried.
+        beams: whether there is a generative path; without, nor do its beams bring candidates.
+    """
+    settings = config.evaluate
+    without = {*settings.without, *(() if beams else ("generative",))}
+    choice = choose_weights(candidates, targets, start=DEFAULT_FUSION, without=without, without_beams=not beams)
+    if not settings.ranker:
+        reason = {"served": False, "reason": "evaluate.ranker is false"}
+        return Found(Scorer(choice.fusion, None), choice.ndcg_at_10, reason)
+    source = candidates if beams else (one.without_beams() for one in candidates)
+    collected = collect(source, targets, fusion=choice.fusion, popularity=popularity, without=without)
+    ranker, figures = choose_ranker(
+        collected, without=without, seed=config.seed, bootstrap_samples=settings.bootstrap_samples
+    )
+    return Found(Scorer(choice.fusion, ranker), choice.ndcg_at_10, figures)
 
 
 def join_lists(asked: IntArray, lists: Lists, others: IntArray, of_others: Lists) -> Lists:

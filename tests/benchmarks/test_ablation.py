@@ -1,23 +1,18 @@
 """Variants differ by what their name says, share what they can, and are compared user by user."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
-import numpy as np
+import ablation
 import pytest
+from rich.progress import Progress
 
+from offline.command_line import configured
 from offline.config import build_config
+from offline.demo_shop import generate
+from offline.pipeline import run_until
 from tests.shops import TINY
-
-ROOT = Path(__file__).parents[2]
-spec = importlib.util.spec_from_file_location("ablation", ROOT / "benchmarks" / "ablation.py")
-assert spec is not None
-assert spec.loader is not None
-ablation = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(ablation)
-generate_demo_shop = ablation.generate
 
 SETTINGS = [
     word for one in (*TINY, "semantic_ids.codebook_size=12", "evaluate.sampled_users=5") for word in ("--set", one)
@@ -38,48 +33,49 @@ def test_every_variant_is_a_valid_configuration_of_its_own(name: str) -> None:
     assert changed != default or name == f"decoder layers: {default.model.num_decoder_layers}"
 
 
-def test_variants_share_the_stages_that_did_not_change(
+def test_variants_share_what_did_not_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    generate_demo_shop(tmp_path / "shop", seed=0, num_shoppers=60)
-    parts = ("--only", "group", "--only", "dense", "--only", "layers: 1")
+    generate(tmp_path / "shop", seed=0, num_shoppers=60)
+    parts = ("--only", "group", "--only", "generative", "--only", "layers: 1", "--only", "seed")
     result = run(monkeypatch, capsys, "--data", tmp_path / "shop", "--releases", tmp_path, *parts)
     rows = result["rows"]
-    assert len(rows) == 5
+    assert list(rows) == [
+        "whole model",
+        "the same, seed 1",
+        "without the group vector",
+        "without the generative path",
+        "without the group channel",
+        "decoder layers: 1",
+    ]
 
     def outputs(stage: str) -> int:
         return sum(1 for path in (tmp_path / ".work" / stage).iterdir() if path.is_dir() and not path.suffix)
 
-    assert (outputs("graph"), outputs("semantic-ids")) == (1, 1)
-    assert outputs("train") == 3  # whole, without the group vector, without the dense path
-    assert outputs("evaluate") == 4
+    assert (outputs("ingest"), outputs("graph")) == (1, 2)
+    assert outputs("train") == 4  # whole, of another seed, without the group vector, without the generative path
     assert rows["without the group channel"]["fusion"]["group"] == 0.0
-    assert rows["without the dense path"]["fusion"]["dense"] == 0.0
-    assert rows["decoder layers: 1"]["minus_whole"] == [0.0, 0.0, 0.0]  # the same run
-    whole, other = rows["whole model"]["NDCG@10"][0], rows["without the dense path"]["NDCG@10"][0]
-    assert rows["without the dense path"]["minus_whole"][0] == pytest.approx(other - whole, abs=2e-5)
+    assert rows["without the generative path"]["fusion"]["generative"] == 0.0
+    assert rows["decoder layers: 1"]["fused_minus_whole"] == [0.0, 0.0, 0.0]  # the same model
+    assert rows["without the group channel"]["dense"] == rows["whole model"]["dense"]
+    for row in rows.values():
+        assert row["fused"] == row["log_linear_fusion"], "this shop is too small for a ranker"
+    whole, other = rows["whole model"]["fused"][0], rows["without the group vector"]["fused"][0]
+    assert rows["without the group vector"]["fused_minus_whole"][0] == pytest.approx(other - whole, abs=2e-5)
 
 
-def test_the_planted_gain_is_paired_over_shops_of_several_seeds(
+def test_the_whole_model_is_measured_as_a_run_measures_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        ablation, "generate", lambda folder, *, seed: generate_demo_shop(folder, seed=seed, num_shoppers=60)
-    )
-    result = run(monkeypatch, capsys, "--planted", "--seeds", "0,1", "--work", tmp_path)
-    rows = result["rows"]
-    # One arm's own weights are those that its validation chose (this shop is too small for a ranker).
-    for arm in ("with", "without"):
-        assert rows[f"fused, weights of {arm}"][arm] == rows["fused"][arm]
-    for row in rows.values():
-        mean, low, high = row["gain"]
-        assert low <= mean <= high
-        assert mean == pytest.approx(row["with"] - row["without"], abs=2e-5)
-        assert mean == pytest.approx(np.mean(row["gain_by_seed"]), abs=2e-5)  # shops of one size
-    assert any(seed_gain != 0 for row in rows.values() for seed_gain in row["gain_by_seed"])
-
-
-def test_the_planted_share_by_hand() -> None:
-    category = np.array(["tent", "tea", "tent", "pen"])
-    lists = np.array([[0, 2, 3, 1, -1, -1, -1, -1, -1, -1], [3, 1, -1, -1, -1, -1, -1, -1, -1, -1]])
-    assert ablation.planted_share(lists, category, np.array(["tent", "tent"])).tolist() == [0.2, 0.0]
+    """The table's first row is what the release of this configuration says of itself."""
+    data, releases = tmp_path / "shop", tmp_path / "releases"
+    generate(data, seed=0, num_shoppers=60)
+    result = run(monkeypatch, capsys, "--data", data, "--releases", releases, "--only", "nothing else")
+    with Progress(disable=True) as progress:
+        config = configured("demo", None, SETTINGS[1::2], {})
+        outputs = run_until("evaluate", data=data, releases=releases, config=config, progress=progress)
+    evaluation = json.loads((outputs["evaluate"] / "evaluation.json").read_text())
+    row = result["rows"]["whole model"]
+    assert row["fused"][0] == evaluation["test"]["fused"]["NDCG@10"] > 0
+    assert row["generative"] == evaluation["test"]["channels"]["generative"]["NDCG@10"]
+    assert row["fusion"] == json.loads((outputs["evaluate"] / "fusion.json").read_text())["weights"]

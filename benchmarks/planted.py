@@ -1,0 +1,161 @@
+"""What is the group vector for? On demo shops, in which every shopper has a category that the shopper never touched and
+the hidden group likes.
+
+    python benchmarks/planted.py [--seeds 0,1,2] [--set section.key=value …] [--work var/planted]
+
+For each seed a shop, and two models of that seed that differ in `model.group_vector` alone, both trained for all epochs
+(`train.patience=0`: early stopping would keep different ones); the gain is the difference in the share of the top 10
+that lies in the planted category, shopper by shopper, with 95% bootstrap intervals over shoppers. The fused list stands
+there three times: with the weights that each model's validation chose, and both models' with one's weights. Ends in one
+JSON line.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from intervals import DIGITS, rounded, show
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from isrf.bundle import FusionWeights
+from isrf.fusion import Candidates, fuse
+from isrf.metrics import bootstrap_difference
+from offline.command_line import configured
+from offline.config import RunConfig
+from offline.context import StageContext
+from offline.demo_shop import PlantedInterest, generate
+from offline.evaluate.lists import View, candidates_of, read_lists
+from offline.evaluate.questions import full_ranking
+from offline.evaluate.split import Split, load_split
+from offline.evaluate.stage import recommender_of
+from offline.pipeline import run_until
+
+CUTOFF = 10
+SAMPLES = 1000
+GROUP_VECTOR = "model.group_vector"
+ARMS = {"with": "true", "without": "false"}
+LISTS = ("fused", "dense", "generative")
+ONE_WEIGHTS = {arm: f"fused, weights of {arm}" for arm in ARMS}
+
+
+class Measured(NamedTuple):
+    """What one model answers."""
+
+    outputs: Mapping[str, Path]  # of every stage
+    config: RunConfig
+    test: Split
+    lists: dict[str, NDArray[np.int64]]  # by name (R, LIST_LENGTH), in the order of the split's users
+
+    @property
+    def fusion(self) -> FusionWeights:
+        """The weights that validation chose."""
+        return FusionWeights.model_validate_json((self.outputs["evaluate"] / "fusion.json").read_bytes())
+
+
+def measure(data: Path, releases: Path, config: RunConfig, note: Callable[[str], None]) -> Measured:
+    """Runs what has not run yet."""
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        outputs = run_until("evaluate", data=data, releases=releases, config=config, progress=progress, report=note)
+    lists = {name: np.load(outputs["evaluate"] / f"test_{name}.npy").astype(np.int64) for name in LISTS}
+    return Measured(outputs, config, load_split(outputs["ingest"], "test"), lists)
+
+
+def planted_share(
+    lists: NDArray[np.int64], category: NDArray[np.str_], wanted: NDArray[np.str_]
+) -> NDArray[np.float64]:
+    """Of each user's first ten places the share whose item is of the wanted category; lists (R, n), wanted (R,)."""
+    top = lists[:, :CUTOFF]
+    share: NDArray[np.float64] = np.mean((category[np.maximum(top, 0)] == wanted[:, None]) & (top >= 0), axis=1)
+    return share
+
+
+def planted_gain(
+    seeds: list[int], work: Path, settings: list[str], note: Callable[[str], None]
+) -> dict[str, dict[str, object]]:
+    """Per list the share of the planted category with and without the group vector, and the gain over all seeds."""
+    names = (*LISTS, *ONE_WEIGHTS.values())
+    shares: dict[str, list[list[NDArray[np.float64]]]] = {name: [] for name in names}
+    for seed in seeds:
+        shop = work / f"shop-{seed}"
+        truth = {one.user_id: one for one in generate(shop, seed=seed)}
+        pair = {}
+        for arm, reads in ARMS.items():
+            alike = (f"seed={seed}", "train.patience=0", f"{GROUP_VECTOR}={reads}")
+            config = configured("demo", None, [*settings, *alike], {})
+            note(f"seed {seed}, {GROUP_VECTOR}={reads}")
+            pair[arm] = measure(shop, work / f"releases-{seed}", config, note)
+        weights = {ONE_WEIGHTS[arm]: one.fusion for arm, one in pair.items()}
+        lists = [one.lists | _fused_with(weights, one) for one in pair.values()]
+        for name, rows in shares.items():
+            rows.append([_shares(one, given[name], truth) for one, given in zip(pair.values(), lists, strict=True)])
+    return {name: _gain(rows) for name, rows in shares.items()}
+
+
+def _fused_with(weights: Mapping[str, FusionWeights], one: Measured) -> dict[str, NDArray[np.int64]]:
+    """The test users' fused lists by each of the given weights, without a ranker."""
+
+    def view(fusion: FusionWeights) -> View:
+        def items(candidates: Candidates) -> NDArray[np.int64]:
+            return fuse(candidates, fusion).items
+
+        return items
+
+    with tempfile.TemporaryDirectory() as folder, Progress(disable=True) as progress:
+        out = Path(folder)
+        recommender = recommender_of(
+            StageContext(data=out, inputs=one.outputs, out=out, scratch=out, config=one.config, progress=progress)
+        )
+        num_items = len(recommender.tables.popularity)
+        question = full_ranking(one.test, num_items, tie_seed=one.config.ingest.shuffle_ties)
+        source = candidates_of(recommender, one.test, question, progress=progress, title="one set of weights")
+        return read_lists(source, len(one.test.users), {name: view(fusion) for name, fusion in weights.items()})
+
+
+def _shares(one: Measured, lists: NDArray[np.int64], truth: Mapping[str, PlantedInterest]) -> NDArray[np.float64]:
+    ingest = one.outputs["ingest"]
+    user_ids = pl.read_parquet(ingest / "users.parquet")["user_id"].to_list()
+    leaves = pl.read_parquet(ingest / "items.parquet")["categories"].list.last().to_numpy().astype(np.str_)
+    wanted = np.array([truth[user_ids[user]].untouched_category for user in one.test.users.tolist()])
+    return planted_share(lists, leaves, wanted)
+
+
+def _gain(shares: list[list[NDArray[np.float64]]]) -> dict[str, object]:
+    """Shares by seed and arm (with, without), shopper by shopper → their means and the paired gain."""
+    having, lacking = (np.concatenate([pair[arm] for pair in shares]) for arm in (0, 1))
+    return {
+        "with": round(float(having.mean()), DIGITS),
+        "without": round(float(lacking.mean()), DIGITS),
+        "gain": rounded(bootstrap_difference(having, lacking, samples=SAMPLES, seed=0)),
+        "gain_by_seed": [round(float((pair[0] - pair[1]).mean()), DIGITS) for pair in shares],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="for both models"
+    )
+    parser.add_argument("--work", type=Path, default=Path("var/planted"), help="kept between runs")
+    arguments = parser.parse_args()
+
+    def note(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    rows = planted_gain(seeds, arguments.work, arguments.settings, note)
+    columns = {"with": "with", "without": "without", "gain": "gain", "by seed": "gain_by_seed"}
+    show(rows, columns, f"share of the top {CUTOFF} in the planted category · seeds {arguments.seeds}")
+    print(json.dumps({"benchmark": "planted", "seeds": seeds, "settings": arguments.settings, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
