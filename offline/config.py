@@ -111,8 +111,9 @@ class TrainConfig(_Section):
     alignment_temperature: float = 0.2
     direct_share: Share = 0.2  # of the batches that are direct recommendation
     num_direct_negatives: Positive = 99
-    # Epochs without a better validation NDCG@10 before training stops; the best one's weights are kept. With 0 nobody
-    # is asked: every epoch is trained and the last one's weights are kept, so that two settings train equally long.
+    # Epochs in a row whose validation NDCG@10 is worse than the best one's, beyond noise, before training stops; the
+    # latest one's that is not are kept. With 0 nobody is asked: every epoch is trained and the last one's weights are
+    # kept, so that two settings train equally long.
     patience: Annotated[int, Field(ge=0)] = 2
     validation_users: Positive = 2000
     checkpoint_every_s: float = 60.0

@@ -27,18 +27,18 @@ class Standing(BaseModel):
     epoch: int = 0
     batch: int = 0  # batches done in this epoch
     step: int = 0  # batches done in all
-    best_score: float = -1.0
-    best_epoch: int = -1
-    epochs_without_gain: int = 0
+    best: list[float] = []  # the best epoch's NDCG@10 of every validation user
+    kept_epoch: int = -1
+    epochs_worse: int = 0  # in a row
     log: list[dict[str, Any]] = []
 
 
 def save_checkpoint(
-    path: Path, standing: Standing, model: nn.Module, optimiser: torch.optim.Optimizer, best: dict[str, Tensor]
+    path: Path, standing: Standing, model: nn.Module, optimiser: torch.optim.Optimizer, kept: dict[str, Tensor]
 ) -> None:
     """Writes beside `path`, flushes, renames."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in best.items()}
+    tensors |= {f"kept.{name}": value for name, value in kept.items()}
     for name, parameter in model.named_parameters():
         state = optimiser.state.get(parameter, {})
         tensors |= {f"{key}.{name}": state[key] for key in _STATE if key in state}
@@ -74,7 +74,7 @@ def load_checkpoint(
             state = {key: tensors[f"{key}.{name}"] for key in _STATE}
             moments = {key: state[key].to(parameter.device) for key in _STATE[1:]}
             optimiser.state[parameter] = {"step": state["step"], **moments}
-    return standing, _part(tensors, "best")
+    return standing, _part(tensors, "kept")
 
 
 def log_lines(standing: Standing) -> str:

@@ -51,7 +51,7 @@ class Task(NamedTuple):
 
 
 def train(task: Task, scratch: Path, progress: Progress) -> Standing:
-    """Leaves the best epoch's weights in the model (the last epoch's where nobody validates)."""
+    """Leaves the kept epoch's weights in the model (the last epoch's where nobody validates)."""
     return _Trainer(task, scratch, progress).train()
 
 
@@ -63,7 +63,7 @@ class _Trainer:
             task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         resumed = load_checkpoint(self.path, task.run, task.model, self.optimiser)
-        self.standing, self.best = resumed if resumed is not None else (Standing(run=task.run), {})
+        self.standing, self.kept = resumed if resumed is not None else (Standing(run=task.run), {})
         self.batches_per_epoch = len(self._plan(0).batches)
         self.num_steps = config.epochs * self.batches_per_epoch
         self.saved_at = time.monotonic()
@@ -86,14 +86,14 @@ class _Trainer:
         bar = self.progress.add_task("train", total=self.num_steps, completed=standing.step)
         self.task.model.train()
         while standing.epoch < config.epochs and self.peers.agree(
-            config.patience == 0 or standing.epochs_without_gain < config.patience
+            config.patience == 0 or standing.epochs_worse < config.patience
         ):
             self._epoch(bar)
             self._judge()
             standing.epoch, standing.batch = standing.epoch + 1, 0
             self._save()
-        if self.best:
-            self.task.model.load_state_dict(self.best)
+        if self.kept:
+            self.task.model.load_state_dict(self.kept)
         self.progress.update(bar, completed=self.num_steps)
         return standing
 
@@ -174,17 +174,20 @@ class _Trainer:
         )
 
     def _judge(self) -> None:
-        """Validates, keeps the weights if they are the best so far."""
+        """Validates; keeps the weights of the latest epoch that is no worse than the best."""
         standing, validate = self.standing, self.task.validate
         if validate is None:
             return
         scores = validate(self.task.model)
-        standing.log.append({"epoch": standing.epoch, "step": standing.step, "NDCG@10": scores._asdict()})
-        if scores.decisive > standing.best_score:
-            standing.best_score, standing.best_epoch, standing.epochs_without_gain = scores.decisive, standing.epoch, 0
-            self.best = copy.deepcopy(self.task.model.state_dict())
+        standing.log.append({"epoch": standing.epoch, "step": standing.step, "NDCG@10": scores.means()})
+        best = np.array(standing.best or scores.fused)
+        if is_no_worse(scores.fused, best):
+            standing.kept_epoch, standing.epochs_worse = standing.epoch, 0
+            self.kept = copy.deepcopy(self.task.model.state_dict())
         else:
-            standing.epochs_without_gain += 1
+            standing.epochs_worse += 1
+        if scores.fused.mean() >= best.mean():
+            standing.best = scores.fused.tolist()
 
     def _diverged(self, found: str) -> StageError:
         config = self.task.config
@@ -200,8 +203,18 @@ class _Trainer:
             return
         if not all(bool(torch.isfinite(value).all()) for value in self.task.model.parameters()):
             raise self._diverged(f"a weight became infinite or no number by step {self.standing.step}.")
-        save_checkpoint(self.path, self.standing, self.task.model, self.optimiser, self.best)
+        save_checkpoint(self.path, self.standing, self.task.model, self.optimiser, self.kept)
         self.saved_at = time.monotonic()
+
+
+def is_no_worse(gains: NDArray[np.float64], best: NDArray[np.float64]) -> bool:
+    """Whether the users of one epoch lose nothing to those of the best, but for noise; both (R,), the same users.
+
+    The one-standard-error rule (Breiman et al. 1984, section 3.4.3), in pairs: an epoch that loses less than the
+    standard error of the difference is later on the learning rate's way down, and what it learned is not lost.
+    """
+    lost = best - gains
+    return bool(lost.mean() <= lost.std() / math.sqrt(len(lost)))
 
 
 def schedule(step: int, num_steps: int, warmup_share: float) -> float:

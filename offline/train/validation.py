@@ -8,11 +8,12 @@ so the figures compare epochs and nothing else.
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from isrf.fusion import CHANNELS, DEFAULT_FUSION, channel_order
+from isrf.fusion import CHANNELS, DEFAULT_FUSION, channel_order, fuse
 from isrf.fusion_fit import choose_weights
 from isrf.interest import read_history
 from isrf.metrics import ndcg, ranks_of
@@ -23,7 +24,7 @@ from isrf.trie import TrieTables
 from offline.config import EvidenceConfig
 from offline.context import StageContext
 from offline.decoding import decoding_of
-from offline.evaluate.lists import candidates_of, read_lists
+from offline.evaluate.lists import View, candidates_of, read_lists
 from offline.evaluate.questions import full_ranking
 from offline.evaluate.split import load_split, sample_rows
 from offline.evidence import count_evidence
@@ -37,16 +38,14 @@ PATHS = ("dense", "generative")
 
 
 class Scores(NamedTuple):
-    """NDCG@10."""
+    """NDCG@10 of every validation user (R,)."""
 
-    dense: float
-    generative: float
-    fused: float
+    dense: NDArray[np.float64]
+    generative: NDArray[np.float64]
+    fused: NDArray[np.float64]
 
-    @property
-    def decisive(self) -> float:
-        """What early stopping asks for: the list that is served."""
-        return self.fused
+    def means(self) -> dict[str, float]:
+        return {name: float(values.mean()) for name, values in self._asdict().items()}
 
 
 def judge_of(ctx: StageContext, interests: Interests, trie: TrieTables) -> "Judge | None":
@@ -76,10 +75,11 @@ class Judge:
         source = candidates_of(recommender, self._split, question, progress=self._progress, title="train: validating")
         candidates, targets = list(source), self._split.targets
         model.train()
-        views = {name: partial(channel_order, channel=CHANNELS.index(name)) for name in PATHS}
+        fusion = choose_weights(candidates, targets, start=DEFAULT_FUSION).fusion
+        views: dict[str, View] = {name: partial(channel_order, channel=CHANNELS.index(name)) for name in PATHS}
+        views["fused"] = lambda one: fuse(one, fusion).items
         lists = read_lists(candidates, len(candidates), views)
-        alone = {name: float(ndcg(ranks_of(lists[name], targets), CUTOFF).mean()) for name in PATHS}
-        return Scores(**alone, fused=choose_weights(candidates, targets, start=DEFAULT_FUSION).ndcg_at_10)
+        return Scores(**{name: ndcg(ranks_of(own, targets), CUTOFF) for name, own in lists.items()})
 
     def _recommender(self, model: IsrfModel) -> Recommender:
         search = ConstrainedSearch(model, num_beams=NUM_BEAMS, num_dense=min(NUM_DENSE, model.spec.num_items)).eval()

@@ -178,22 +178,41 @@ def test_the_stage_learns_the_rule_and_writes_what_loads(tmp_path: Path) -> None
         torch.testing.assert_close(value, weights[name], rtol=0, atol=0)
 
 
-def test_early_stopping_keeps_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+USERS = np.random.default_rng(0).random(400)  # what each of them gains differs
+NOISE = np.random.default_rng(1).normal(size=400)
+NOISE -= NOISE.mean()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "judged", "kept"),
+    [
+        ([USERS, USERS + 0.2, USERS + 0.1, USERS + 0.1, USERS + 0.9], 4, 1),  # two worse ones, and it is over
+        ([USERS, USERS + 0.1, USERS, USERS + 0.1, USERS], 5, 3),  # in a row
+        (
+            [USERS, USERS - 0.01 + NOISE, USERS - 0.02 + NOISE],
+            3,
+            2,
+        ),  # within a standard error, 0.05
+        ([USERS, *(USERS - 0.03 * k + NOISE for k in (1, 2, 3, 4))], 4, 1),  # noise does not add up: against the best
+    ],
+)
+def test_early_stopping_keeps_the_latest_epoch_that_is_no_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: list[np.ndarray], judged: int, kept: int
+) -> None:
     inputs = write_inputs(tmp_path)
-    ctx = context(tmp_path, inputs, "train", small_config("train.epochs=9", "train.patience=2"))
-    given = iter([0.1, 0.3, 0.2, 0.3, 0.9])
+    config = small_config(f"train.epochs={len(epochs)}", "train.patience=2")
+    ctx = context(tmp_path, inputs, "train", config)
     seen: list[dict[str, torch.Tensor]] = []
 
-    def judged(self: Judge, model: torch.nn.Module) -> Scores:
+    def judge(self: Judge, model: torch.nn.Module) -> Scores:
         seen.append({name: value.clone() for name, value in model.state_dict().items()})
-        score = next(given)
-        return Scores(score, score, score)
+        return Scores(*[epochs[len(seen) - 1]] * 3)
 
-    monkeypatch.setattr(Judge, "__call__", judged)
+    monkeypatch.setattr(Judge, "__call__", judge)
     train.run(ctx)
-    assert len(seen) == 4  # the third and fourth epoch were no gain
+    assert len(seen) == judged
     for name, value in load_file(ctx.out / WEIGHTS_FILE).items():
-        torch.testing.assert_close(value, seen[1][name], rtol=0, atol=0)
+        torch.testing.assert_close(value, seen[kept][name], rtol=0, atol=0)
 
 
 def test_without_patience_every_epoch_is_trained_and_nobody_judges(
@@ -206,7 +225,7 @@ def test_without_patience_every_epoch_is_trained_and_nobody_judges(
     assert {line["epoch"] for line in log} == {0, 1, 2}
     assert not any("NDCG@10" in line for line in log)
     given = iter([0.1, 0.2, 0.3])
-    monkeypatch.setattr(Judge, "__call__", lambda self, model: Scores(*[next(given)] * 3))
+    monkeypatch.setattr(Judge, "__call__", lambda self, model: Scores(*[np.full(9, next(given))] * 3))
     judged = context(tmp_path, inputs, "judged", small_config("train.epochs=3"))  # the last epoch is the best
     train.run(judged)
     kept = load_file(judged.out / WEIGHTS_FILE)
