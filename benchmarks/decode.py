@@ -31,8 +31,8 @@ import onnx
 import onnxruntime
 import torch
 import transformers
+from machine import machine
 from numpy.typing import NDArray
-from request_latency import machine
 from transformers import LogitsProcessor, LogitsProcessorList, T5Config, T5ForConditionalGeneration
 from transformers.modeling_outputs import Seq2SeqLMOutput
 

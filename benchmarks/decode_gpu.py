@@ -21,7 +21,7 @@ import onnx
 import torch
 import transformers
 from decode import BEAMS, NUM_ITEMS, SHOWN, TOLERANCE, Run, generate_run, random_model, requests
-from request_latency import machine
+from machine import machine
 
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
 from isrf.recommend import REQUEST_INPUTS

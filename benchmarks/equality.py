@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from machine import machine
 from numpy.typing import NDArray
-from request_latency import machine
 
 from isrf.bundle import HISTORIES_FILE
 from isrf.golden import TOLERANCE

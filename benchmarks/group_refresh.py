@@ -10,12 +10,11 @@ as asked for. Prints the machine and one JSON line.
 
 import argparse
 import json
-import os
-import platform
 import time
 from pathlib import Path
 
 import numpy as np
+from machine import machine
 
 from isrf.evidence import user_item_lists
 from isrf.recommend import Recommender
@@ -27,13 +26,6 @@ from service.state.group_cache import encode, rounded
 
 TARGET_P95_MS = 5.0
 HISTORY = 20
-
-
-def machine() -> dict[str, object]:
-    """What the figures were measured on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), platform.processor())
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
 
 
 def crowded(release: Release, num_users: int, num_newcomers: int, rng: np.random.Generator) -> Recommender:

@@ -11,8 +11,6 @@ import argparse
 import http.client
 import json
 import os
-import platform
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,27 +20,13 @@ from urllib.parse import quote
 
 import numpy as np
 import polars as pl
+from machine import free_port, machine
 
 WARM_UP = 50
 
 
-def machine() -> dict[str, object]:
-    """What the figures were measured on."""
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
-
-
 def start_service(releases: Path, state: str) -> tuple["subprocess.Popen[bytes]", int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "service", "--releases", str(releases), "--port", str(port), "--state-dir", state]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(600):

@@ -12,7 +12,6 @@ Prints the machine and one JSON line. Service and load share this machine: run i
 import argparse
 import json
 import os
-import platform
 import shutil
 import socket
 import subprocess
@@ -29,6 +28,7 @@ from urllib.parse import quote
 
 import numpy as np
 import polars as pl
+from machine import free_port, machine
 
 HERE = Path(__file__).parent
 REDIS_CONF = HERE.parent / "docker" / "redis.conf"
@@ -38,20 +38,6 @@ KEEPS_UP = 0.95
 UNCHANGED = 200
 CLIENTS = 16
 OVERLOAD_S = 60.0
-
-
-def machine() -> dict[str, object]:
-    """What the figures were measured on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), platform.processor())
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def ask(connection: HTTPConnection, path: str) -> int:

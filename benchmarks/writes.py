@@ -13,7 +13,6 @@ import argparse
 import http.client
 import json
 import os
-import platform
 import shutil
 import socket
 import subprocess
@@ -27,24 +26,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from machine import free_port, machine
 
 REDIS_CONF = Path(__file__).parents[1] / "docker" / "redis.conf"
 BATCH = 50
 TARGETS = {"batches_events_per_s": 1500, "single_events_per_s": 300, "visible_p95_ms": 25}
-
-
-def machine() -> dict[str, object]:
-    """What the figures were measured on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), platform.processor())
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

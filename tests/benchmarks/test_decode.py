@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import decode as module
 import numpy as np
 import onnx
 import pytest
@@ -17,16 +18,10 @@ from offline.config import ModelConfig
 from offline.fp16 import halved
 from offline.int8 import quantised
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture
 def decode(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import decode as module  # type: ignore[import-not-found]
-
     monkeypatch.setattr(module, "NUM_ITEMS", 600)
-    assert isinstance(module, ModuleType)
     return module
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+from new_items import as_new, measure, questions
 
-from benchmarks.new_items import as_new, measure, questions
 from service.bundle_files import open_release
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import subprocess
 import sys
@@ -10,17 +9,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
+import open_loop
 import pytest
-
-PATH = Path(__file__).parents[2] / "benchmarks" / "open_loop.py"
-spec = importlib.util.spec_from_file_location("open_loop", PATH)
-assert spec is not None
-assert spec.loader is not None
-open_loop = sys.modules["open_loop"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(open_loop)
 
 USERS = [f"u{k}" for k in range(1000)]
 
@@ -86,7 +78,7 @@ async def test_a_server_that_answers_late_is_asked_on_and_every_answer_is_counte
 
     async with listening(serve) as port:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, str(PATH), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            sys.executable, open_loop.__file__, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         out, _ = await process.communicate(json.dumps(plan(port=port)).encode())
     seen = json.loads(out)

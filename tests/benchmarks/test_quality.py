@@ -1,13 +1,12 @@
 """The comparison table: every row by one protocol, scored by one code, baselines that can be worked out by hand."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import quality
 
 from offline.release import open_release
 from tests.shops import write_shop
@@ -16,16 +15,6 @@ ROOT = Path(__file__).parents[2]
 SASREC_PYTHON = ROOT / "benchmarks" / ".venv" / "bin" / "python"
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-quality = load("quality")
 needs_rectools = pytest.mark.skipif(
     not SASREC_PYTHON.exists(), reason="benchmarks/.venv is missing: make benchmarks-venv"
 )

@@ -1,23 +1,14 @@
 """A drawn release is a release: it opens, its goldens replay, and it answers."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
+import synthetic_release as synthetic
 
 from isrf.recommend import RankRequest
 from offline.config import build_config
 from offline.release import open_release
 from tests.offline.train_inputs import SETTINGS
-
-PATH = Path(__file__).parents[2] / "benchmarks" / "synthetic_release.py"
-spec = importlib.util.spec_from_file_location("synthetic_release", PATH)
-assert spec is not None
-assert spec.loader is not None
-synthetic = importlib.util.module_from_spec(spec)
-sys.modules["synthetic_release"] = synthetic
-spec.loader.exec_module(synthetic)
 
 
 def test_a_drawn_release_answers(tmp_path: Path) -> None:
