@@ -121,11 +121,13 @@ def test_the_list_that_is_judged_is_the_fused_one(tmp_path: Path) -> None:
     parts = load_parts(inputs)
     trie = build_trie(parts.semantic_ids.numpy().astype(np.int32), config.semantic_ids.codebook_size)
     model = new_model(config, parts, explicit_dim=DIM, group_dim=DIM)
-    scores = Judge(ctx, train.load_interests(ctx), trie)(model)
+    judged = Judge(ctx, train.load_interests(ctx), trie)(model)
     assert model.training
-    assert scores.decisive == scores.fused > 0.4
-    assert scores.dense < 0.2
-    assert scores.generative < 0.2
+    assert {len(gains) for gains in judged} == {40}
+    scores = judged.means()
+    assert scores["fused"] > 0.4
+    assert scores["dense"] < 0.2
+    assert scores["generative"] < 0.2
 
 
 def test_an_epoch_has_every_sample_once_and_its_share_of_direct_batches() -> None:
