@@ -16,6 +16,7 @@ from isrf.ids import UserIndex
 from isrf.stream import NUM_BUCKETS, bucket_of
 from service.bundle_files import Release
 from service.crowd import Newcomer, gather, read_newcomers
+from service.ending import end
 from service.engine import Engine
 from service.state.erasure import Erased
 from service.state.events import EventRules
@@ -76,9 +77,8 @@ class CrowdFeed:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
+            self._task = None
         async with self._looking:
             pass
 

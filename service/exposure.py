@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import structlog
 
 from isrf.errors import StoreError
+from service.ending import end
 from service.given import GivenLists
 from service.state.store import Store
 
@@ -64,8 +65,7 @@ class Exposure:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end(self._task)
         with contextlib.suppress(StoreError):
             await self._flush()
 

@@ -15,6 +15,7 @@ import structlog
 from isrf.errors import IsrfError
 from isrf.item_changes import Entry
 from service.bundle_files import Release
+from service.ending import end
 from service.engine import Engine
 from service.item_changes import changed_line, is_learned, standing, text_of
 from service.new_items import ReadItem, added_items
@@ -77,9 +78,8 @@ class ItemFeed:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
             # A store that hangs must not hold up the end.
-            await asyncio.wait([self._task], timeout=CLOSE_S)
+            await end(self._task, within_s=CLOSE_S)
             self._task = None  # a cancelled task keeps the frames it ended in, and with them all that this holds
 
     async def look(self) -> None:

@@ -20,6 +20,7 @@ import structlog
 from isrf.errors import BundleError, IsrfError
 from service.bundle_files import open_release
 from service.collect import GRACE_S
+from service.ending import end
 from service.experiment import Experiment
 from service.serving import Identity, Parts, Serving, identify
 from service.state.items import ItemChange, ItemOutcome
@@ -158,8 +159,7 @@ class Releases:
     async def close(self) -> None:
         self._closing = True
         if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+            await end(self._watching)
         for one in (self._current, self._trial):
             self._retire(one)
         while self._retiring:

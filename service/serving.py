@@ -18,6 +18,7 @@ from isrf.errors import BundleError
 from service.bundle_files import Release, find_release
 from service.collect import collect_later
 from service.crowd_feed import CrowdFeed
+from service.ending import end
 from service.engine import Engine
 from service.given import GivenLists
 from service.item_feed import ItemFeed
@@ -130,8 +131,7 @@ class Serving:
         """Waits for the requests that hold it, and for what they still write."""
         await self._idle.wait()
         if self._collecting is not None:
-            self._collecting.cancel()
-            await asyncio.wait([self._collecting])
+            await end(self._collecting)
         await self.crowd_feed.close()
         await self.items.close()
         await self.recommendations.close()
