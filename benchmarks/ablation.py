@@ -96,7 +96,7 @@ def answer(
 def _ask(outputs: Mapping[str, Path], variants: Mapping[str, RunConfig], progress: Progress) -> dict[str, Answered]:
     """Variants of one model, which differ in what orders its candidates."""
     config = next(iter(variants.values()))
-    with _recommender(outputs, config, progress) as recommender:
+    with recommender_from(outputs, config, progress) as recommender:
         popularity, tie_seed = recommender.tables.popularity, config.ingest.shuffle_ties
 
         def candidates(split_name: str, count: int | None = None) -> tuple[Iterator[Candidates], IntArray]:
@@ -108,14 +108,15 @@ def _ask(outputs: Mapping[str, Path], variants: Mapping[str, RunConfig], progres
 
         source, targets = candidates("valid", config.evaluate.validation_users)
         asked = list(source)
+        beams = {name: "generative" not in own.evaluate.without for name, own in variants.items()}
         found = {
-            name: choose_scorer(asked, targets, popularity, config=own, beams="generative" not in own.evaluate.without)
+            name: choose_scorer(asked, targets, popularity, config=own, beams=beams[name])
             for name, own in variants.items()
         }
         source, targets = candidates("test")
         views: dict[str, View] = {path: partial(channel_order, channel=CHANNELS.index(path)) for path in PATHS}
-        for name, own in variants.items():
-            views |= _views(name, found[name].scorer, popularity, beams="generative" not in own.evaluate.without)
+        for name in variants:
+            views |= _views(name, found[name].scorer, popularity, beams=beams[name])
         lists = read_lists(source, len(targets), views)
     gains = {name: ndcg(ranks_of(own, targets), CUTOFF) for name, own in lists.items()}
     return {
@@ -141,7 +142,8 @@ def _views(name: str, scorer: Scorer, popularity: FloatArray, *, beams: bool) ->
 
 
 @contextmanager
-def _recommender(outputs: Mapping[str, Path], config: RunConfig, progress: Progress) -> Iterator[Recommender]:
+def recommender_from(outputs: Mapping[str, Path], config: RunConfig, progress: Progress) -> Iterator[Recommender]:
+    """What these stages' outputs make, with what it writes beside itself in a folder that goes with it."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         yield recommender_of(

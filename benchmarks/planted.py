@@ -13,13 +13,13 @@ JSON line.
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from ablation import recommender_from
 from intervals import DIGITS, rounded, show
 from numpy.typing import NDArray
 from rich.console import Console
@@ -30,12 +30,10 @@ from isrf.fusion import Candidates, fuse
 from isrf.metrics import bootstrap_difference
 from offline.command_line import configured
 from offline.config import RunConfig
-from offline.context import StageContext
 from offline.demo_shop import PlantedInterest, generate
 from offline.evaluate.lists import View, candidates_of, read_lists
 from offline.evaluate.questions import full_ranking
 from offline.evaluate.split import Split, load_split
-from offline.evaluate.stage import recommender_of
 from offline.pipeline import run_until
 
 CUTOFF = 10
@@ -108,11 +106,7 @@ def _fused_with(weights: Mapping[str, FusionWeights], one: Measured) -> dict[str
 
         return items
 
-    with tempfile.TemporaryDirectory() as folder, Progress(disable=True) as progress:
-        out = Path(folder)
-        recommender = recommender_of(
-            StageContext(data=out, inputs=one.outputs, out=out, scratch=out, config=one.config, progress=progress)
-        )
+    with Progress(disable=True) as progress, recommender_from(one.outputs, one.config, progress) as recommender:
         num_items = len(recommender.tables.popularity)
         question = full_ranking(one.test, num_items, tie_seed=one.config.ingest.shuffle_ties)
         source = candidates_of(recommender, one.test, question, progress=progress, title="one set of weights")

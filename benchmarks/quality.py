@@ -22,13 +22,14 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from intervals import rounded
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from scipy import sparse
 
-from isrf.metrics import Interval, bootstrap_difference, bootstrap_mean, hit_rate, ndcg, ranks_of
+from isrf.metrics import bootstrap_difference, bootstrap_mean, hit_rate, ndcg, ranks_of
 from offline.config import RunConfig
 from offline.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOUT_GENERATIVE
 from offline.evaluate.measure import Measure
@@ -196,9 +197,6 @@ def release_rows(release: Release, shop: Shop, config: RunConfig, progress: Prog
 def figures(lists: NDArray[np.int64], fused: NDArray[np.int64] | None, targets: NDArray[np.int64]) -> dict[str, object]:
     """One row: NDCG@10 and HR@10 with their intervals, and what the fused lists have over it, user by user."""
     ranks = ranks_of(lists, targets)
-
-    def rounded(interval: Interval) -> list[float]:
-        return [round(value, 5) for value in interval]
 
     row: dict[str, object] = {
         f"{name}@{CUTOFF}": rounded(bootstrap_mean(measure(ranks, CUTOFF), samples=SAMPLES, seed=0))

@@ -28,7 +28,6 @@ class Standing(BaseModel):
     batch: int = 0  # batches done in this epoch
     step: int = 0  # batches done in all
     best: list[float] = []  # the best epoch's NDCG@10 of every validation user
-    kept_epoch: int = -1
     epochs_worse: int = 0  # in a row
     log: list[dict[str, Any]] = []
 

@@ -182,7 +182,7 @@ class _Trainer:
         standing.log.append({"epoch": standing.epoch, "step": standing.step, "NDCG@10": scores.means()})
         best = np.array(standing.best or scores.fused)
         if is_no_worse(scores.fused, best):
-            standing.kept_epoch, standing.epochs_worse = standing.epoch, 0
+            standing.epochs_worse = 0
             self.kept = copy.deepcopy(self.task.model.state_dict())
         else:
             standing.epochs_worse += 1

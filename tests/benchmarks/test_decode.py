@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import decode as module
+import decode_gpu
 import numpy as np
 import onnx
 import pytest
@@ -53,8 +54,6 @@ def test_generate_and_the_graph_name_the_same_items_with_the_same_scores(decode:
 
 
 def test_the_gpus_way_agrees_with_generate_on_the_processor_too(decode: ModuleType, tmp_path: Path) -> None:
-    import decode_gpu  # type: ignore[import-not-found]
-
     with torch.inference_mode():
         model, trie, inputs = exported(decode, tmp_path, "fp16", halved)
         runs = {"generate": decode.generate_run(model, trie, inputs, content=True)}
