@@ -6,6 +6,7 @@ costs a small part of an answer, and however many there are, they do not keep th
 """
 
 import asyncio
+from collections import Counter
 from urllib.parse import unquote_to_bytes
 
 import structlog
@@ -36,7 +37,8 @@ class Turnstile:
     def __init__(self, load: Load, metrics: Metrics) -> None:
         self._max_in_progress, self._metrics = load.max_in_progress, metrics
         self._releases: Releases | None = None
-        self._at_model = 0
+        # By what they ask for: who asks for a list that somebody is just asking for shares its making.
+        self._at_model: Counter[object] = Counter()
         self._turned_away = 0
         self._before_id, self._after_id = _halves_of_body()
 
@@ -54,24 +56,30 @@ class Turnstile:
         if self._releases is None or not path.startswith(MODEL_PREFIXES):
             return False
         user_id = None
-        if method == b"GET" and path.startswith(USER_PREFIX):
+        if _asks_for_a_users_list(method, path):
+            if url in self._at_model:
+                return False
             user_id = unquote_to_bytes(path[len(USER_PREFIX) :]).decode("utf-8", "replace")
-        if self._releases.of(user_id).recommendations.has_room(user_id, self._at_model):
+        if self._releases.of(user_id).recommendations.has_room(user_id, len(self._at_model)):
             return False
         self._metrics.not_run.labels("refused").inc()
         return True
 
-    def counting(self, url: bytes, app: ASGIApp) -> ASGIApp:
+    def counting(self, method: bytes, url: bytes, app: ASGIApp) -> ASGIApp:
         """The app for a request that came in; one of the model's is inside from now on until it is answered."""
         if not url.startswith(MODEL_PREFIXES):
             return app
-        self._at_model += 1
+        asked: object = url if _asks_for_a_users_list(method, url) else object()
+        at_model = self._at_model
+        at_model[asked] += 1
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             try:
                 await app(scope, receive, send)
             finally:
-                self._at_model -= 1
+                at_model[asked] -= 1
+                if not at_model[asked]:
+                    del at_model[asked]
 
         return counted
 
@@ -92,6 +100,10 @@ class Turnstile:
     def _tell(self) -> None:
         _log.warning("turned_away", count=self._turned_away)
         self._turned_away = 0
+
+
+def _asks_for_a_users_list(method: bytes, path: bytes) -> bool:
+    return method == b"GET" and path.startswith(USER_PREFIX)
 
 
 _STATUS = b"HTTP/1.1 503 Service Unavailable\r\n"

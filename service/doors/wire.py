@@ -76,7 +76,7 @@ class BoundedHttp(HttpToolsProtocol):
             if plain and turnstile.refuses(method, self.url, len(self.tasks)):
                 self._turn_away(turnstile, method)
                 return
-            self.app = turnstile.counting(self.url, self._whole_app)
+            self.app = turnstile.counting(method, self.url, self._whole_app)
         else:
             self.app = self._whole_app
         super().on_headers_complete()

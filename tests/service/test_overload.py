@@ -292,6 +292,30 @@ async def test_callers_on_their_way_to_the_model_are_counted_too(
             assert (await busy.ask(user_id)).status_code == 200, "who was counted in was counted out"
 
 
+async def test_callers_of_one_list_are_one_caller_to_the_model(
+    demo_release: Path, tmp_path: Path, users: list[str]
+) -> None:
+    """It is made once for all of them: a page that many open at once is no overload."""
+    async with listening(demo_release, tmp_path, max_waiting=2, deadline_s=60) as (busy, _):
+        held = await busy.hold()
+        alike = [busy.ask(users[0]) for _ in range(40)]
+        await busy.until_waiting(1)
+        other = busy.ask(users[1])
+        await busy.until_waiting(2)
+        check_refused(await busy.ask(users[2]))
+        alike += [busy.ask(users[0]) for _ in range(10)]
+        busy.go_on.set()
+        answers = [await one for one in alike]
+        assert {one.status_code for one in answers} == {200}
+        assert len({json.dumps(one.json()["items"]) for one in answers}) == 1
+        assert (await other).status_code == 200
+        await held
+        text = (await busy.http.get("/metrics")).text
+        assert 'isrf_group_cache_total{result="computed"} 2.0' in text
+        for user_id in users[3:7]:
+            assert (await busy.ask(user_id)).status_code == 200, "who was counted in was counted out"
+
+
 async def test_so_many_are_under_way_at_the_wire_and_a_refusal_leaves_the_connection_usable(
     demo_release: Path, tmp_path: Path, users: list[str]
 ) -> None:
