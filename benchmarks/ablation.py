@@ -137,7 +137,7 @@ def _views(name: str, scorer: Scorer, popularity: FloatArray, *, beams: bool) ->
 
     return {
         f"{FUSED}, {name}": lambda candidates: scorer.order(kept(candidates), popularity),
-        f"{LOG_LINEAR}, {name}": lambda candidates: fuse(kept(candidates), scorer.fusion).items,
+        f"{LOG_LINEAR}, {name}": lambda candidates: fuse(kept(candidates), scorer.fusion, explained=0).items,
     }
 
 

@@ -102,7 +102,7 @@ def _fused_with(weights: Mapping[str, FusionWeights], one: Measured) -> dict[str
 
     def view(fusion: FusionWeights) -> View:
         def items(candidates: Candidates) -> NDArray[np.int64]:
-            return fuse(candidates, fusion).items
+            return fuse(candidates, fusion, explained=0).items
 
         return items
 

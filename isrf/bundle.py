@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from isrf.errors import BundleError
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 """Raised whenever a reader of the older form would misread the newer one."""
 
 MANIFEST_FILE = "manifest.json"
@@ -196,7 +196,7 @@ class Producer(_Frozen):
 class Manifest(_Frozen):
     """`manifest.json`. `release_id` hashes `files` and `config`: equal content, equal id."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     release_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
     created_at: str  # RFC 3339, UTC; the only field that two equal runs differ in
     producer: Producer

@@ -48,7 +48,7 @@ class SparseLists(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """One channel's distribution over items: distinct item rows in ascending order, probabilities summing to ≤ 1."""
+    """One channel's distribution over items: distinct item rows, probabilities summing to ≤ 1."""
 
     items: IntArray  # (c,)
     probability: FloatArray  # (c,)
@@ -61,12 +61,27 @@ def _sum_by_item(items: NDArray[np.int32], weights: FloatArray, total: float, li
     """Adds up the weights of equal items and keeps the `limit` heaviest (ties: lower row), divided by `total`."""
     if not len(items) or total <= 0:
         return NOTHING
-    distinct, inverse = np.unique(items, return_inverse=True)
-    summed = np.bincount(inverse, weights=weights)
+    # Sorted by item, equal ones in their order: one sort of plain numbers, cheaper than a stable one of places.
+    keys = items.astype(np.int64) << 32
+    keys += np.arange(len(items))
+    keys.sort()
+    rows, places = keys >> 32, keys & 0xFFFFFFFF
+    begins = np.ones(len(rows), dtype=np.bool_)
+    np.not_equal(rows[1:], rows[:-1], out=begins[1:])
+    starts = np.flatnonzero(begins)
+    distinct, summed = rows[starts], np.add.reduceat(weights[places], starts)
     if len(distinct) > limit:
-        heaviest = np.sort(np.lexsort((distinct, -summed))[:limit])
+        heaviest = np.argsort(-summed, kind="stable")[:limit]
         distinct, summed = distinct[heaviest], summed[heaviest]
-    return Evidence(distinct.astype(np.int64), (summed / total).astype(np.float32))
+    return Evidence(distinct, (summed / total).astype(np.float32))
+
+
+def _entries_of(lists: SparseLists, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """The places of all entries of `rows` (r,), one row after the other, and how many each has (r,)."""
+    start = lists.indptr[rows]
+    counts = lists.indptr[rows + 1] - start
+    ends = np.cumsum(counts)
+    return np.arange(ends[-1]) + np.repeat(start - ends + counts, counts), counts
 
 
 def item_evidence(lists: SparseLists, history: Sequence[int], *, limit: int) -> Evidence:
@@ -77,15 +92,21 @@ def item_evidence(lists: SparseLists, history: Sequence[int], *, limit: int) -> 
         history: item rows, oldest first.
         limit: entries kept.
     """
-    recent = history[-RECENT_ITEMS:][::-1]
-    rows = [lists.row(item) for item in recent]
-    ages = AGE_DECAY ** np.arange(len(recent))
-    weights = [lists.weights[rows[age]] * ages[age] for age in range(len(recent))]
-    if not weights:
+    recent = np.array(history[-RECENT_ITEMS:][::-1], dtype=np.int64)
+    if not len(recent):
         return NOTHING
-    return _sum_by_item(
-        np.concatenate([lists.indices[row] for row in rows]), np.concatenate(weights), float(ages.sum()), limit
-    )
+    entries, counts = _entries_of(lists, recent)
+    ages = AGE_DECAY ** np.arange(len(recent))
+    weights = lists.weights[entries] * np.repeat(ages, counts)
+    return _sum_by_item(lists.indices[entries], weights, float(ages.sum()), limit)
+
+
+def last_item_evidence(lists: SparseLists, item: int, *, limit: int) -> Evidence:
+    """`item_evidence` of a history of one item: its list as it stands."""
+    row = lists.row(item)
+    if row.stop - row.start > limit:
+        return item_evidence(lists, [item], limit=limit)
+    return Evidence(lists.indices[row].astype(np.int64), lists.weights[row])
 
 
 def group_evidence(user_items: SparseLists, users: IntArray, similarity: FloatArray, *, limit: int) -> Evidence:
@@ -101,10 +122,7 @@ def group_evidence(user_items: SparseLists, users: IntArray, similarity: FloatAr
     rows = users[real]
     if not len(rows):
         return NOTHING
-    start = user_items.indptr[rows]
-    counts = user_items.indptr[rows + 1] - start
-    before = np.cumsum(counts) - counts
-    entries = np.repeat(start - before, counts) + np.arange(counts.sum())  # all their rows, one after the other
+    entries, counts = _entries_of(user_items, rows)
     flat = user_items.weights[entries] * np.repeat(similarity[real] ** GROUP_POWER, counts)
     return _sum_by_item(user_items.indices[entries], flat, float(flat.sum()), limit)
 

@@ -173,11 +173,17 @@ def weigh(candidates: Candidates, fusion: FusionWeights) -> Weighed:
     return Weighed(logs, weights, scores, np.lexsort((candidates.items, -scores)))
 
 
-def fuse(candidates: Candidates, fusion: FusionWeights) -> Fused:
-    """Scores and orders one request's candidates."""
+def fuse(candidates: Candidates, fusion: FusionWeights, *, explained: int | None = None) -> Fused:
+    """Scores and orders one request's candidates.
+
+    Args:
+        candidates: of one request.
+        fusion: the weights.
+        explained: how many of the first are told what each channel contributes; None: all.
+    """
     weighed = weigh(candidates, fusion)
     order = weighed.order
-    contributions = weighed.contributions(order)
+    contributions = weighed.contributions(order[:explained])
     return Fused(candidates.items[order], weighed.scores[order], contributions, sources_of(contributions))
 
 

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from isrf.bundle import Decoding, FusionWeights, GroupSearch
 from isrf.errors import BundleError
-from isrf.evidence import ITEM_CHANNELS, Evidence, SparseLists, group_evidence, item_evidence, lists_from_arrays
+from isrf.evidence import (
+    ITEM_CHANNELS,
+    Evidence,
+    SparseLists,
+    group_evidence,
+    item_evidence,
+    last_item_evidence,
+    lists_from_arrays,
+)
 from isrf.fusion import Candidates, Fused, fuse, gather
 from isrf.interest import (
     BoolArray,
@@ -162,10 +170,9 @@ class SearchOutput(NamedTuple):
     beam_log_probs: FloatArray
     dense_items: IntArray
     dense_log_probs: FloatArray
-    query: FloatArray
-    log_partition: FloatArray
+    dense_all: FloatArray
     explicit_items: IntArray
-    explicit_log_partition: FloatArray
+    explicit_all: FloatArray
 
 
 class Recommender:
@@ -191,12 +198,11 @@ class Recommender:
 
     def _take_tables(self, tables: RecommenderTables) -> None:
         self.tables = tables
-        self._cold: BoolArray = np.all(tables.item_embeddings == 0, axis=1)
         self._constant_inputs: dict[str, NDArray[Any]] = {
             "item_inputs": tables.item_inputs,
             "item_vectors": tables.item_vectors,
             "item_embeddings": tables.item_embeddings,
-            "item_known": ~self._cold,
+            "item_known": np.any(tables.item_embeddings != 0, axis=1),
             "node_vectors": tables.node_vectors,
             **tables.trie._asdict(),
         }
@@ -319,7 +325,7 @@ class Recommender:
             output = self.search(some, part)
             for place, b in enumerate(reading):
                 evidence = self.evidence(some[place].history, part.neighbours, place)
-                candidates = self.candidates(some[place], output, part.explicit[place], evidence, place)
+                candidates = self.candidates(some[place], output, evidence, place)
                 ranked[b] = self._fused(some[place], candidates, evidence)
         return [one for one in ranked if one is not None]
 
@@ -337,7 +343,6 @@ class Recommender:
         self,
         request: RankRequest,
         output: SearchOutput,
-        explicit: FloatArray,
         evidence: dict[str, Evidence],
         b: int,
     ) -> Candidates:
@@ -346,7 +351,6 @@ class Recommender:
         Args:
             request: query b.
             output: the search graph's answer to the batch.
-            explicit: (E,) the query's explicit vector.
             evidence: of query b.
             b: its place in the batch.
         """
@@ -364,17 +368,19 @@ class Recommender:
         answerable = (union >= 0) & request.allowed[union]
         items, first = union[answerable], first[answerable]
         last = int(request.history[-1])
-        by_graph = self.tables.item_embeddings[items] @ explicit - output.explicit_log_partition[b]
+        by_graph = output.explicit_all[b, items]
         # An item without training interactions counts as the least likely of the others.
-        by_graph[self._cold[items]] = by_graph.min(initial=0)
+        known = np.isfinite(by_graph)
+        by_graph[~known] = by_graph.min(where=known, initial=0)
         return gather(
             items,
             (output.beam_items[b], output.beam_log_probs[b]),
-            dense=self.tables.item_vectors[items] @ output.query[b] - output.log_partition[b],
+            dense=output.dense_all[b, items],
             explicit=by_graph,
             evidence=evidence,
             last_item={
-                name: item_evidence(self.tables.item_lists[name], [last], limit=CHANNEL_LIMIT) for name in ITEM_CHANNELS
+                name: last_item_evidence(self.tables.item_lists[name], last, limit=CHANNEL_LIMIT)
+                for name in ITEM_CHANNELS
             },
             beams_only=first >= len(others),
             history_length=len(request.history),
@@ -383,16 +389,15 @@ class Recommender:
 
     def _fused(self, request: RankRequest, candidates: Candidates, evidence: dict[str, Evidence]) -> Ranked:
         if self._ranker is None or request.task == "direct":  # it was fitted on whole-catalogue requests
-            fused = fuse(candidates, self._fusion)
+            fused = fuse(candidates, self._fusion, explained=request.n)
         else:
             fused = rerank(
                 candidates, self._fusion, self._ranker, popularity=self.tables.popularity, explained=request.n
             )
+        items, scores = fused.items[: request.n].tolist(), fused.scores[: request.n].tolist()
         top = [
-            RankedItem(int(item), round(float(score), SCORE_DIGITS), source)
-            for item, score, source in zip(
-                fused.items[: request.n], fused.scores[: request.n], fused.sources[: request.n], strict=True
-            )
+            RankedItem(item, round(score, SCORE_DIGITS), source)
+            for item, score, source in zip(items, scores, fused.sources, strict=True)
         ]
         if len(top) < request.n:
             top += self._fill(request, fused.items, top[-1].score if top else 0.0, request.n - len(top))

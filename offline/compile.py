@@ -24,7 +24,7 @@ from offline.fp16 import halved
 from offline.int8 import quantised
 from offline.train import load_interests, load_model
 
-VERSION = 7
+VERSION = 8
 OPSET = 17
 
 _SEARCH_AXES = {
@@ -46,6 +46,8 @@ _SEARCH_AXES = {
     "leaf_items": {0: "N_leaves"},
     "node_vectors": {0: "M"},
     **{name: {0: "B"} for name in SearchOutput._fields},
+    "dense_all": {0: "B", 1: "N"},
+    "explicit_all": {0: "B", 1: "N"},
 }
 _INTEREST_AXES = {
     "history": {0: "B", 1: "H"},

@@ -56,6 +56,88 @@ def attend_on(
     return mixed, keys, values
 
 
+def reshaped(rows: Tensor, *sizes: int) -> Tensor:
+    """The same values in another shape: 0 keeps the size of that place, −1 (once) is what is left over."""
+    run: Any = _Reshape.apply
+    shaped: Tensor = run(rows, sizes)
+    return shaped
+
+
+def padded(rows: Tensor, before: int, after: int, *, value: float) -> Tensor:
+    """(B, n) with so many columns of `value` before and after."""
+    run: Any = _Pad.apply
+    wider: Tensor = run(rows, before, after, value)
+    return wider
+
+
+def rows_like(rows: Tensor, other: Tensor) -> Tensor:
+    """(B · W, 1, d) as (B, W, d), B and W those of `other` (B, W, …)."""
+    run: Any = _RowsLike.apply
+    shaped: Tensor = run(rows, other)
+    return shaped
+
+
+def score_all(queries: Tensor, vectors: Tensor) -> Tensor:
+    """queries (B, D) · vectors (N, D) → (B, N); exported, each request's own product of a matrix and a vector.
+
+    A table that is read once for one vector takes a fraction of the time of a product of two matrices, and what comes
+    out does not depend on who shares the batch.
+    """
+    run: Any = _ScoreAll.apply
+    scores: Tensor = run(queries, vectors)
+    return scores
+
+
+class _Reshape(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, rows: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        return rows.reshape([size or rows.shape[place] for place, size in enumerate(sizes)])
+
+    @staticmethod
+    def symbolic(g: Any, rows: Any, sizes: tuple[int, ...]) -> Any:
+        shaped = g.op("Reshape", rows, _constant(g, *sizes))
+        return shaped.setType(rows.type().with_sizes([size if size > 0 else None for size in sizes]))
+
+
+class _Pad(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, rows: Tensor, before: int, after: int, value: float) -> Tensor:
+        return torch.nn.functional.pad(rows, (before, after), value=value)
+
+    @staticmethod
+    def symbolic(g: Any, rows: Any, before: int, after: int, value: float) -> Any:
+        filling = g.op("Constant", value_t=torch.tensor(value, dtype=rows.type().dtype()))
+        wider = g.op("Pad", rows, _constant(g, 0, before, 0, after), filling)
+        return wider.setType(rows.type().with_sizes([None, None]))
+
+
+class _RowsLike(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, rows: Tensor, other: Tensor) -> Tensor:
+        return rows.reshape(*other.shape[:2], -1)
+
+    @staticmethod
+    def symbolic(g: Any, rows: Any, other: Any) -> Any:
+        sizes = g.op("Concat", g.op("Shape", other, end_i=2), _constant(g, -1), axis_i=0)
+        return g.op("Reshape", rows, sizes).setType(rows.type().with_sizes([None, None, None]))
+
+
+class _ScoreAll(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, queries: Tensor, vectors: Tensor) -> Tensor:
+        return queries @ vectors.transpose(0, 1)
+
+    @staticmethod
+    def symbolic(g: Any, queries: Any, vectors: Any) -> Any:
+        columns = g.op("Unsqueeze", queries, _constant(g, 2))
+        scores = g.op("MatMul", g.op("Unsqueeze", vectors, _constant(g, 0)), columns)
+        return g.op("Squeeze", scores, _constant(g, 2)).setType(queries.type().with_sizes([None, None]))
+
+
+def _constant(g: Any, *values: int) -> Any:
+    return g.op("Constant", value_t=torch.tensor(values, dtype=torch.int64))
+
+
 class _AddAndNorm(torch.autograd.Function):
     @staticmethod
     def forward(_: Any, states: Tensor, change: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

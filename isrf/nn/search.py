@@ -14,9 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from isrf.nn.fused import padded, reshaped, score_all
 from isrf.nn.model import Decoded, IsrfModel
 from isrf.nn.siblings import Siblings
-from isrf.nn.stacks import MASKED, DecoderStack, EncoderStack, Memory, relative_buckets, source_bias
+from isrf.nn.stacks import MASKED, DecoderStack, EncoderStack, Memory, relative_bias, source_bias
 from isrf.trie import TrieTables
 
 INPUT_NAMES = (
@@ -47,10 +48,9 @@ class SearchOutput(NamedTuple):
     beam_log_probs: Tensor  # (B, K) float32, −inf where a beam is dead
     dense_items: Tensor  # (B, M_d) int64, best first, −1 where nothing more is allowed
     dense_log_probs: Tensor  # (B, M_d) float32
-    query: Tensor  # (B, D) float32
-    log_partition: Tensor  # (B,) float32
+    dense_all: Tensor  # (B, N) float32 the dense path's log-probability of every item, allowed or not
     explicit_items: Tensor  # (B, M_d) int64, best first by explicit · embedding, −1 where nothing more is allowed
-    explicit_log_partition: Tensor  # (B,) float32
+    explicit_all: Tensor  # (B, N) float32 the interaction graph's log-probability of every item, −inf where not known
 
 
 class Trie(NamedTuple):
@@ -95,8 +95,8 @@ class ConstrainedSearch(nn.Module):
     Codes' vectors and joined matrices are made with it: make another one when the weights have changed.
     """
 
-    encoder_buckets: Tensor
-    decoder_buckets: Tensor
+    encoder_bias: Tensor  # (1, H, S', S') by relative position, query by key
+    line_bias: Tensor  # (1, H, 1, L) the decoder's, of the last step to each before it, oldest first
     all_places: Tensor
     code_vectors: Tensor
 
@@ -111,14 +111,13 @@ class ConstrainedSearch(nn.Module):
             self.beam_widths.append(min(num_beams, self.beam_widths[-1] * spec.codebook_size))
         longest = spec.num_prompts + 2 + spec.history_length
         positions = torch.arange(longest)
-        attention = model.encoder.block[0].layer[0].SelfAttention
-        buckets = relative_buckets(attention, positions[None] - positions[:, None], bidirectional=True)
-        self.register_buffer("encoder_buckets", buckets, persistent=False)
-        attention = model.decoder.block[0].layer[0].SelfAttention
-        buckets = relative_buckets(attention, torch.arange(1 - spec.num_levels, 1), bidirectional=False)
-        self.register_buffer("decoder_buckets", buckets, persistent=False)
+        by_distance = relative_bias(model.encoder, positions[None] - positions[:, None], bidirectional=True)
+        self.register_buffer("encoder_bias", by_distance, persistent=False)
+        by_distance = relative_bias(model.decoder, torch.arange(1 - spec.num_levels, 1)[None], bidirectional=False)
+        self.register_buffer("line_bias", by_distance, persistent=False)
         self.register_buffer("all_places", torch.arange(spec.codebook_size), persistent=False)
         self.register_buffer("code_vectors", model.code_vectors().detach(), persistent=False)
+        self.asking = _Asking(model, self.code_vectors)
         self.encoder, self.decoder = EncoderStack(model.encoder), DecoderStack(model.decoder)
 
     def forward(
@@ -145,11 +144,10 @@ class ConstrainedSearch(nn.Module):
         model = self.model
         source, mask = model.source(item_inputs[history], history_mask, explicit, group, task)
         length = source.shape[1]
-        attention = model.encoder.block[0].layer[0].SelfAttention
-        bias = attention.relative_attention_bias(self.encoder_buckets[:length, :length]).permute(2, 0, 1)
-        states = self.encoder(source, mask, bias)
-        allowed_leaves = torch.cumsum(allowed[:, leaf_items].to(torch.int32), dim=1, dtype=torch.int32)
-        allowed_before = torch.cat([torch.zeros_like(allowed_leaves[:, :1]), allowed_leaves], dim=1)
+        states = self.encoder(source, mask, self.encoder_bias[:, :, :length, :length])
+        # A leaf more stands before the first, since nothing is allowed before it.
+        allowed_leaves = padded(allowed[:, leaf_items].to(torch.int32), 1, 0, value=0)
+        allowed_before = torch.cumsum(allowed_leaves, dim=1, dtype=torch.int32)
         trie = Trie(
             trie_code,
             trie_child_start,
@@ -163,19 +161,14 @@ class ConstrainedSearch(nn.Module):
         query = model.query(states, history_mask)
         cross = self.decoder.read(states)
         beam_items, beam_log_probs = self._generate(query, cross, source_bias(mask), trie)
-        dense_items, dense_log_probs, log_partition = self._top(_scores(query, item_vectors), allowed)
+        dense_all = torch.log_softmax(score_all(query, item_vectors), dim=1)
+        dense_items, dense_log_probs = self._top(dense_all, allowed)
         # An item without training interactions has no embedding, and the graph nothing to say of it.
-        by_graph = torch.where(item_known, _scores(explicit, item_embeddings), -torch.inf)
-        explicit_items, _, explicit_log_partition = self._top(by_graph, allowed)
+        by_graph = torch.where(item_known, score_all(explicit, item_embeddings), MASKED)
+        explicit_all = torch.where(item_known, torch.log_softmax(by_graph, dim=1), -torch.inf)
+        explicit_items, _ = self._top(explicit_all, allowed)
         return SearchOutput(
-            beam_items,
-            beam_log_probs,
-            dense_items,
-            dense_log_probs,
-            query,
-            log_partition,
-            explicit_items,
-            explicit_log_partition,
+            beam_items, beam_log_probs, dense_items, dense_log_probs, dense_all, explicit_items, explicit_all
         )
 
     def tables(self, trie: TrieTables) -> tuple[Tensor, ...]:
@@ -188,34 +181,32 @@ class ConstrainedSearch(nn.Module):
         known = (model.part_graph != 0).any(dim=1)
         return (model.item_inputs(), vectors, model.part_graph, known, *arrays, nodes)
 
-    def _top(self, scores: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The best allowed items by scores (B, N): rows (B, M_d), log-probabilities (B, M_d), log partition (B,)."""
-        log_partition = torch.logsumexp(scores, dim=1)
-        dead = torch.full((1, self.num_dense), -torch.inf, device=scores.device)
-        usable = torch.where(allowed, scores, -torch.inf)
+    def _top(self, log_probs: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+        """The best allowed items by log-probabilities (B, N): rows (B, M_d), log-probabilities (B, M_d)."""
         # Padded so that a catalogue smaller than num_dense still gives num_dense columns.
-        best, items = ranked_topk(torch.cat([usable, dead.expand(scores.shape[0], -1)], dim=1), self.num_dense)
-        return torch.where(best == -torch.inf, -1, items), best - log_partition[:, None], log_partition
+        usable = padded(torch.where(allowed, log_probs, -torch.inf), 0, self.num_dense, value=-torch.inf)
+        best, items = ranked_topk(usable, self.num_dense)
+        return torch.where(best == -torch.inf, -1, items), best
 
     def _generate(self, query: Tensor, cross: list[Memory], cross_bias: Tensor, trie: Trie) -> tuple[Tensor, Tensor]:
         """Items (B, K) and log-probabilities (B, K) of the beams, best first. query (B, D)."""
         zeros = trie.allowed_before[:, :1].to(torch.int64) * 0  # (B, 1): they carry the batch's size
+        request = torch.cumsum(zeros + 1, dim=0) - 1
         beams = _Beams(nodes=zeros, scores=zeros.to(torch.float32), codes=zeros, parents=zeros)
+        wide = cross_bias + torch.zeros(self.num_beams, 1, device=cross_bias.device)  # a row for each beam
+        by_query = self.asking.of_query(query)
         lines: list[Memory] | None = None
         for level in range(self.model.spec.num_levels):
-            reading = self._reading(beams, trie, level=level)
+            reading = self._reading(beams, trie, request, level=level)
             states, lines = self.decoder.step(
                 self._tokens(query, reading, level=level),
                 lines,
-                reading.parents.flatten(),
+                reshaped(reading.parents, -1),
                 cross,
-                line_bias=self._line_bias(level),
-                cross_bias=cross_bias,
+                line_bias=self.line_bias[:, :, :, -1 - level :],
+                cross_bias=wide[:, :, : reading.codes.shape[1]],
             )
-            asked = Decoded(
-                self.model.code_logits(states, self.code_vectors[level], level=level),
-                self.model.content_query(query[:, None], states, level=level),
-            )
+            asked = self.asking(states, by_query, reading.rows, level=level)
             beams = self._advance(beams, asked, reading.rows, trie, level=level)
         dead = beams.scores == -torch.inf
         items = torch.where(dead, -1, trie.leaf_items[trie.leaf_start[beams.nodes]])
@@ -227,10 +218,12 @@ class ConstrainedSearch(nn.Module):
             return items, torch.cat([beams.scores, dead_scores], dim=1)
         return items, beams.scores
 
-    def _reading(self, beams: _Beams, trie: Trie, *, level: int) -> _Reading:
-        """The beams whose next code is open. One that has a single item below has all its codes decided."""
+    def _reading(self, beams: _Beams, trie: Trie, request: Tensor, *, level: int) -> _Reading:
+        """The beams whose next code is open. One that has a single item below has all its codes decided.
+
+        request (B, 1) int64 is each request's place in the batch.
+        """
         count = self.beam_widths[level]
-        request = torch.cumsum(torch.ones_like(beams.nodes[:, :1]), dim=0) - 1  # (B, 1)
         if level < UNDECIDED_FROM or count <= LEAST_READ:
             places = torch.arange(count, device=beams.nodes.device)
             return _Reading(beams.codes, beams.parents, request * count + places)
@@ -249,55 +242,80 @@ class ConstrainedSearch(nn.Module):
         tokens: Tensor = nn.functional.embedding(reading.codes, self.code_vectors[level - 1])
         return tokens
 
-    def _line_bias(self, level: int) -> Tensor:
-        """(1, H, 1, level + 1): the relative position bias of this step's rows to each step of their line."""
-        attention = self.model.decoder.block[0].layer[0].SelfAttention
-        # Oldest first, (level + 1, H).
-        along: Tensor = attention.relative_attention_bias(self.decoder_buckets[-1 - level :])
-        return along.T[None, :, None]
-
     def _advance(self, beams: _Beams, asked: Decoded, rows: Tensor, trie: Trie, *, level: int) -> _Beams:
-        """The best extensions of all beams by one code; `asked` by the decoder's W rows of each request.
+        """The best extensions of all beams by one code; `asked` of each beam.
 
         A beam that was not read has one child: of that its log-softmax is 0, whatever row stands in for it.
         """
         # Deep prefixes have few children: as many places as any node of this depth needs, whoever shares the batch.
         least = -(-self.beam_widths[level + 1] // self.beam_widths[level])
-        places = self.all_places[: trie.places[level].clamp(min=least)]
-        children = trie.child_start[beams.nodes][:, :, None] + places
+        num_places = trie.places[level].clamp(min=least)
+        children = trie.child_start[beams.nodes][:, :, None] + self.all_places[:num_places]
         exists = children < trie.child_start[beams.nodes + 1][:, :, None]
-        children = torch.where(exists, children, 0).flatten(1)  # (B, K · places); the root stands in for no child
-        codes = trie.code[children]
-        below = trie.allowed_before.gather(1, trie.leaf_stop[children])
-        below = below - trie.allowed_before.gather(1, trie.leaf_start[children])
+        children = torch.where(exists, children, 0)  # (B, K, places); the root stands in for no child
+        codes, flat = trie.code[children], children.flatten(1)
+        stop, start = trie.leaf_stop[flat], trie.leaf_start[flat]
+        open_ = trie.allowed_before.gather(1, stop) > trie.allowed_before.gather(1, start)
         # A code competes with those that the trie has after the same prefix (`isrf.nn.siblings`).
-        if level >= UNDECIDED_FROM:
-            asked = Decoded(*(nn.functional.embedding(rows, part.flatten(0, 1)) for part in asked))
-        by_code = asked.codes.gather(2, codes.view(exists.shape))
-        below_each = nn.functional.embedding(children.view(exists.shape), trie.vectors)  # (B, K, places, P + 1)
-        by_content = (below_each @ asked.content[..., None])[..., 0]
+        by_code = asked.codes.gather(2, codes)
+        by_content = (trie.vectors[children] @ asked.content[..., None])[..., 0]
         usable = torch.where(exists, by_code + by_content, MASKED)
-        scores = beams.scores[:, :, None] + torch.log_softmax(usable, dim=-1)
-        scores = torch.where(exists.flatten(1) & (below > 0), scores.flatten(1), -torch.inf)
+        scores = (beams.scores[:, :, None] + torch.log_softmax(usable, dim=-1)).flatten(1)
+        scores = torch.where(exists.flatten(1) & open_, scores, -torch.inf)
         best, picked = ranked_topk(scores, self.beam_widths[level + 1])
         last = level + 1 == self.model.spec.num_levels
         if not last:  # in order of the nodes, so that the next level's ties go to the lower leaf again
-            picked = torch.sort(picked, dim=1).values
+            picked = torch.topk(picked, self.beam_widths[level + 1], dim=1, largest=False).values
             best = scores.gather(1, picked)
-        parents = torch.div(picked, places.shape[0], rounding_mode="trunc")
+        parents = torch.div(picked, num_places, rounding_mode="trunc")
         return _Beams(
-            nodes=children.gather(1, picked),
+            nodes=flat.gather(1, picked),
             scores=best,
-            codes=codes.gather(1, picked),
+            codes=codes.flatten(1).gather(1, picked),
             parents=rows.gather(1, parents),
         )
 
 
-def _scores(queries: Tensor, vectors: Tensor) -> Tensor:
-    """queries (B, D) · vectors (N, D) → (B, N), of two rows at least: one row alone is multiplied by another kernel,
-    whose sums differ in their last bits, and an answer would depend on who shares the batch."""
-    pair = torch.cat([queries, queries[:1]], dim=0)
-    return (pair @ vectors.transpose(0, 1))[:-1]
+class _Asking(nn.Module):
+    """What the decoder asks for at every level (`IsrfModel.code_logits`, `.content_query`), of both kinds at once."""
+
+    heads: Tensor  # (L, D, C + P + 1)
+    biases: Tensor  # (L, C + P + 1)
+    projection: Tensor  # (D, P + 1) of the dense query, nothing in the last column
+    gains: Tensor  # (L, P + 1)
+
+    def __init__(self, model: IsrfModel, code_vectors: Tensor) -> None:
+        super().__init__()
+        adapters, gains = model.node_adapters.detach(), model.node_gains.detach()[:, None]
+        by_code = code_vectors.transpose(1, 2) * float(model.spec.width) ** -0.5
+        no_size = torch.zeros_like(adapters[:, :, :1])
+        self.register_buffer("heads", torch.cat([by_code, adapters, no_size], dim=2), persistent=False)
+        no_content = torch.zeros_like(adapters[:, 0])
+        size = model.size_gains.detach()[:, None]
+        self.register_buffer("biases", torch.cat([model.code_bias.detach(), no_content, size], dim=1), persistent=False)
+        projection = model.node_projection.detach().T
+        self.register_buffer("projection", torch.cat([projection, no_size[0]], dim=1), persistent=False)
+        self.register_buffer("gains", gains.expand(-1, projection.shape[1] + 1).clone(), persistent=False)
+        self.widths = [by_code.shape[2], projection.shape[1] + 1]
+
+    def of_query(self, query: Tensor) -> Tensor:
+        """(B, 1, P + 1) what the dense path asks for, from its query (B, D)."""
+        return (query @ self.projection)[:, None]
+
+    def forward(self, states: Tensor, by_query: Tensor, rows: Tensor, *, level: int) -> Decoded:
+        """Codes (B, K, C) and content (B, K, P + 1) that each beam asks for.
+
+        Args:
+            states: (B, W, D) of the rows that were read.
+            by_query: `of_query`.
+            rows: (B, K) which of the B · W rows is each beam's.
+            level: of the code that is asked for.
+        """
+        asked = states @ self.heads[level] + self.biases[level]
+        if level >= UNDECIDED_FROM:
+            asked = nn.functional.embedding(rows, reshaped(asked, -1, sum(self.widths)))
+        codes, content = torch.split(asked, self.widths, dim=-1)
+        return Decoded(codes, content + by_query * self.gains[level])
 
 
 def ranked_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

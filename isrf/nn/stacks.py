@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from isrf.nn.fused import add_and_norm, attend, attend_on
+from isrf.nn.fused import add_and_norm, attend, attend_on, reshaped, rows_like
 
 MASKED = -1e9
 """Added to a score that may not count: e^(MASKED) is 0 in float32."""
@@ -25,18 +25,21 @@ class Memory(NamedTuple):
 
 
 class Joined(nn.Module):
-    """Several projections of the same rows as one product. (…, D) in, (…, sum of their widths) out."""
+    """Several projections of the same rows as one product. (…, D) in, a (…, width) of each out."""
 
     weight: Tensor
 
     def __init__(self, *parts: Any) -> None:
         super().__init__()
+        self.widths = [len(part.weight) for part in parts]
         # Persistent: the exporter writes any other buffer once for every step that reads it.
         self.register_buffer("weight", torch.cat([part.weight.detach() for part in parts]))
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """The projections side by side."""
-        return nn.functional.linear(rows, self.weight)
+    def forward(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Every projection, in order."""
+        joined = nn.functional.linear(rows, self.weight)
+        parts: tuple[Tensor, ...] = torch.split(joined, self.widths, dim=-1)
+        return parts
 
 
 class _Layer(nn.Module):
@@ -68,12 +71,12 @@ class EncoderStack(_Stack):
         Args:
             source: (B, S, D) input vectors.
             mask: (B, S) bool.
-            bias: (H, S, S) relative position bias, query by key.
+            bias: (1, H, S, S) relative position bias, query by key.
         """
-        norms, by_place = iter(self.norms), bias[None] + source_bias(mask)
+        norms, by_place = iter(self.norms), bias + source_bias(mask)
         states, inner = source, normed(next(norms), source)
         for layer in self.layers:
-            query, key, value = layer.qkv(inner).chunk(3, dim=-1)
+            query, key, value = layer.qkv(inner)
             mixed = layer.block.layer[0].SelfAttention.o(attend(query, key, value, by_place, heads=self.heads))
             inner, states = add_and_norm(states, mixed, next(norms))
             inner, states = add_and_norm(states, layer.block.layer[1].DenseReluDense(inner), next(norms))
@@ -90,10 +93,7 @@ class DecoderStack(_Stack):
 
     def read(self, source_states: Tensor) -> list[Memory]:
         """Every layer's cross-attention keys and values, computed once per request. (B, S, D) in."""
-        parts = 2 * len(self.layers)
-        projected = self.kv(source_states)
-        split = projected.view(*projected.shape[:2], parts, self.heads, projected.shape[2] // (parts * self.heads))
-        by_part = split.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, S, d)
+        by_part = [_by_head(part, self.heads) for part in self.kv(source_states)]
         return [Memory(keys, values) for keys, values in zip(by_part[::2], by_part[1::2], strict=True)]
 
     def step(
@@ -114,31 +114,30 @@ class DecoderStack(_Stack):
             parents: (B · W,) int64 the row of the step before that each beam comes from.
             cross: per layer the source's keys and values.
             line_bias: (1, H, 1, t + 1) relative position bias along a line.
-            cross_bias: (B, 1, 1, S).
+            cross_bias: (B, 1, W, S).
 
         Returns:
             the states (B, W, D) and each row's line with its own keys and values behind it.
         """
-        shape = tokens.shape
-        wide = cross_bias.expand(-1, -1, shape[1], -1)
         norms, lines = iter(self.norms), []
         states, inner = tokens, normed(next(norms), tokens)
         for at, layer in enumerate(self.layers):
             own, reading, feeding = layer.block.layer
-            mixed, line = self._line(layer.qkv(inner), None if past is None else past[at], parents, line_bias)
-            inner, states = add_and_norm(states, own.SelfAttention.o(mixed.view(shape[0], shape[1], -1)), next(norms))
+            flat = reshaped(inner, -1, 1, 0)
+            mixed, line = self._line(layer.qkv(flat), None if past is None else past[at], parents, line_bias)
+            inner, states = add_and_norm(states, own.SelfAttention.o(rows_like(mixed, tokens)), next(norms))
             asked = reading.EncDecAttention.q(inner)
-            read = reading.EncDecAttention.o(attend(asked, *cross[at], wide, heads=self.heads))
+            read = reading.EncDecAttention.o(attend(asked, *cross[at], cross_bias, heads=self.heads))
             inner, states = add_and_norm(states, read, next(norms))
             inner, states = add_and_norm(states, feeding.DenseReluDense(inner), next(norms))
             lines.append(line)
         return inner, lines
 
     def _line(
-        self, projected: Tensor, past: Memory | None, parents: Tensor | None, bias: Tensor
+        self, projected: tuple[Tensor, ...], past: Memory | None, parents: Tensor | None, bias: Tensor
     ) -> tuple[Tensor, Memory]:
-        """What each of the rows `projected` (B, W, 3 · H · d) takes from its line, (B · W, 1, H · d), and the line."""
-        query, key, value = projected.view(-1, 1, projected.shape[2]).chunk(3, dim=-1)
+        """What each row takes from its line, and the line; `projected` and taken (B · W, 1, H · d)."""
+        query, key, value = projected
         if past is None or parents is None:  # nothing came before: all attention is on the row itself
             return value, Memory(_by_head(key, self.heads), _by_head(value, self.heads))
         before = past.keys.index_select(0, parents), past.values.index_select(0, parents)
@@ -153,15 +152,17 @@ def normed(norm: Any, states: Tensor) -> Tensor:
     return shaped
 
 
-def relative_buckets(attention: Any, distance: Tensor, *, bidirectional: bool) -> Tensor:
-    """T5's bucket of each relative position `distance` (key − query), any shape, int64."""
-    buckets: Tensor = attention._relative_position_bucket(
+def relative_bias(stack: Any, distance: Tensor, *, bidirectional: bool) -> Tensor:
+    """(1, H, Q, T): T5's bias of attention by relative position `distance` (Q, T) int64, key − query."""
+    attention = stack.block[0].layer[0].SelfAttention
+    buckets = attention._relative_position_bucket(
         distance,
         bidirectional=bidirectional,
         num_buckets=attention.relative_attention_num_buckets,
         max_distance=attention.relative_attention_max_distance,
     )
-    return buckets
+    bias: Tensor = attention.relative_attention_bias(buckets).detach().permute(2, 0, 1)[None]
+    return bias
 
 
 def source_bias(mask: Tensor) -> Tensor:
@@ -176,4 +177,4 @@ def _norms(block: Any) -> list[Any]:
 
 def _by_head(rows: Tensor, heads: int) -> Tensor:
     """(B, T, H · d) → (B, H, T, d)."""
-    return rows.view(*rows.shape[:2], heads, -1).transpose(1, 2)
+    return reshaped(rows, 0, 0, heads, -1).transpose(1, 2)

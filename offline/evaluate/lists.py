@@ -45,7 +45,7 @@ class Scorer(NamedTuple):
     def order(self, candidates: Candidates, popularity: FloatArray) -> IntArray:
         """Item rows, best first."""
         if self.ranker is None:
-            return fuse(candidates, self.fusion).items
+            return fuse(candidates, self.fusion, explained=0).items
         return ranked_items(candidates, self.fusion, self.ranker, popularity=popularity)
 
 
@@ -62,7 +62,7 @@ def all_views(scorers: Scorers, popularity: FloatArray, *, task: Task) -> dict[s
         scorers = Scorers(*(one._replace(ranker=None) for one in scorers))
     return {
         FUSED: lambda candidates: scorers.full.order(candidates, popularity),
-        LOG_LINEAR: lambda candidates: fuse(candidates, scorers.full.fusion).items,
+        LOG_LINEAR: lambda candidates: fuse(candidates, scorers.full.fusion, explained=0).items,
         WITHOUT_GENERATIVE: lambda candidates: scorers.without_generative.order(candidates.without_beams(), popularity),
         **{name: partial(channel_order, channel=column) for column, name in enumerate(CHANNELS)},
     }
@@ -95,7 +95,7 @@ def candidates_of(
     for asked in _ahead(ask, range(0, len(split.users), BATCH)):
         for b, request in enumerate(asked.requests):
             evidence = recommender.evidence(request.history, asked.interests.neighbours, b)
-            yield recommender.candidates(request, asked.output, asked.interests.explicit[b], evidence, b)
+            yield recommender.candidates(request, asked.output, evidence, b)
         progress.advance(task, len(asked.requests))
     progress.remove_task(task)
 

@@ -77,7 +77,7 @@ class Judge:
         model.train()
         fusion = choose_weights(candidates, targets, start=DEFAULT_FUSION).fusion
         views: dict[str, View] = {name: partial(channel_order, channel=CHANNELS.index(name)) for name in PATHS}
-        views["fused"] = lambda one: fuse(one, fusion).items
+        views["fused"] = lambda one: fuse(one, fusion, explained=0).items
         lists = read_lists(candidates, len(candidates), views)
         return Scores(**{name: ndcg(ranks_of(own, targets), CUTOFF) for name, own in lists.items()})
 

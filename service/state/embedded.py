@@ -24,13 +24,14 @@ from service.state.keys import META_KEY, NUM_BUCKETS, bucket_of, tombstone_key
 from service.state.merge import Learned
 from service.state.recent import PER_BUCKET, Look, Recent
 from service.state.redis_store import RedisStore
-from service.state.store import Cached, Outcome, UserRecord
+from service.state.store import NO_VERSION, Cached, Outcome, UserRecord
 
 REPLAY_BATCH = 500
 STEP = 20
 EVERYTHING = 2**62
 RECORDS = 4096
 """Users whose state is held ready: a simulated server is not asked again for what nobody has changed."""
+NOBODY = UserRecord(NO_VERSION, (), {}, erased=False, group=None)
 MAX_CONNECTIONS = 1_000_000
 MOST_MARKS = 100_000
 
@@ -50,6 +51,7 @@ class EmbeddedStore:
         self._recent: list[dict[str, int]] = [{} for _ in range(NUM_BUCKETS)]
         self._count = 0
         self._records: OrderedDict[str, UserRecord] = OrderedDict()
+        self._known: set[str] = set()
         self._changes = 0
         self._marks: dict[str, None] = {}
 
@@ -91,6 +93,7 @@ class EmbeddedStore:
 
     async def _take(self, batch: list[Event]) -> None:
         if batch:
+            self._known.update(event.user_id for event in batch)
             await self._memory.apply(batch)
             self._note(batch)
 
@@ -100,13 +103,17 @@ class EmbeddedStore:
             self._records.move_to_end(user_id)
             return found
         changes = self._changes
-        record = await self._memory.read(user_id)
+        record = await self._memory.read(user_id) if self._may_know(user_id) else NOBODY
         # Not one that somebody may have changed while it was read.
         if changes == self._changes:
             while len(self._records) >= RECORDS:
                 self._records.popitem(last=False)
             self._records[user_id] = record
         return record
+
+    def _may_know(self, user_id: str) -> bool:
+        """Whether memory may hold anything of a user: most of a shop's shoppers have done nothing since the release."""
+        return user_id in self._known or (self._erased is not None and self._erased.holds(user_id))
 
     def _changed(self, user_ids: Iterable[str]) -> None:
         """To be called when a change begins and when it has ended: what was read before, or meanwhile, is not kept."""
@@ -154,6 +161,7 @@ class EmbeddedStore:
         async with self._changing:
             for start in range(0, len(events), STEP):
                 users = {event.user_id for event in events[start : start + STEP]}
+                self._known |= users
                 self._changed(users)
                 outcomes += await self._memory.apply(events[start : start + STEP])
                 self._changed(users)
@@ -169,13 +177,15 @@ class EmbeddedStore:
         group: Cached | None = None,
         answer: Cached | None = None,  # noqa: ARG002 - this process keeps its answers itself, and there is no other
     ) -> None:
-        if group is not None:
-            await self._memory.keep(user_id, group=group)
-            self._changed([user_id])
+        # Interests say themselves of which state they are: they stay with what is held ready of their user.
+        found = self._records.get(user_id)
+        if group is not None and found is not None:
+            self._records[user_id] = found._replace(group=group.payload)
 
     async def erase(self, user_id: str) -> None:
         await self._journal.erase(user_id)
         async with self._changing:
+            self._known.add(user_id)
             self._changed([user_id])
             await self._memory.erase(user_id)
             self._changed([user_id])

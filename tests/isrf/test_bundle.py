@@ -10,7 +10,7 @@ from isrf.errors import BundleError
 
 def manifest(**changes: object) -> Manifest:
     fields = {
-        "schema_version": 1,
+        "schema_version": 2,
         "release_id": "r-1",
         "created_at": "2026-01-01T00:00:00+00:00",
         "producer": {"isrf_version": "0", "versions": {}},
@@ -60,7 +60,7 @@ def test_a_manifest_survives_its_own_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"schema_version": 2}, {"surprise": 1}, {"release_id": "../x"}, {"files": {"a": {"sha256": "0"}}}]
+    "changes", [{"schema_version": 1}, {"surprise": 1}, {"release_id": "../x"}, {"files": {"a": {"sha256": "0"}}}]
 )
 def test_a_manifest_that_is_not_understood_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

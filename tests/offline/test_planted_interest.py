@@ -37,7 +37,7 @@ def found(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         ranked = recommender.rank([request], interests)[0]
         evidence = recommender.evidence(history, interests.neighbours, 0)
         output = recommender.search([request], interests)
-        candidates = recommender.candidates(request, output, interests.explicit[0], evidence, 0)
+        candidates = recommender.candidates(request, output, evidence, 0)
         tops = {name: channel_order(candidates, column)[:TOP].tolist() for column, name in enumerate(CHANNELS)}
         tops["fused"] = [item.item_index for item in ranked.items]
         for name, items in tops.items():

@@ -14,6 +14,7 @@ import pytest
 from isrf.errors import StoreError
 from isrf.stream import JOURNAL_FILE
 from service.state.embedded import EmbeddedStore
+from service.state.store import NO_VERSION, UserRecord
 from tests.service.servers import all_of, apply_to, event
 
 STORM = """
@@ -182,4 +183,30 @@ async def test_what_is_held_ready_is_never_older_than_an_accepted_event(tmp_path
     assert sum([len((await store.read(user_id)).history) for user_id in users]) == 50
     await store.erase("u0")
     assert (await store.read("u0")).history == []
+    await store.close()
+
+
+async def test_who_did_nothing_since_the_release_is_not_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    await apply_to(store)(event("x", 1.0, user_id="ann"))
+    await store.erase("bob")
+    await store.close()
+    store = await EmbeddedStore.open(tmp_path)  # what a journal and its tombstones say counts too
+    asked: list[str] = []
+    read = store._memory.read
+
+    async def noted(user_id: str) -> UserRecord:
+        asked.append(user_id)
+        return await read(user_id)
+
+    monkeypatch.setattr(store._memory, "read", noted)
+    records = {user_id: await store.read(user_id) for user_id in ("ann", "bob", "cleo")}
+    assert asked == ["ann", "bob"]
+    assert [entry.item_id for entry in records["ann"].history] == ["x"]
+    assert records["bob"].erased
+    assert records["cleo"] == UserRecord(NO_VERSION, (), {}, erased=False, group=None)
+    await apply_to(store)(event("y", 2.0, user_id="cleo"))
+    assert [entry.item_id for entry in (await store.read("cleo")).history] == ["y"]
     await store.close()

@@ -120,7 +120,7 @@ def vectors_of_another_run(folder: Path) -> None:
 
 
 def of_another_schema(folder: Path) -> None:
-    change_manifest(folder, lambda manifest: manifest.update(schema_version=2))
+    change_manifest(folder, lambda manifest: manifest.update(schema_version=1))
 
 
 def without_a_manifest(folder: Path) -> None:
