@@ -170,6 +170,7 @@ class SearchOutput(NamedTuple):
     beam_log_probs: FloatArray
     dense_items: IntArray
     dense_log_probs: FloatArray
+    query: FloatArray
     dense_all: FloatArray
     explicit_items: IntArray
     explicit_all: FloatArray

@@ -3,8 +3,8 @@
 Weights are quantised per column when it is made, activations per *row* when it runs: a row's scale is its own largest
 value, and integers add up exactly, so an answer does not depend on who shares the batch. ONNX Runtime's own dynamic
 quantisation takes one scale for the whole tensor, which does; its blockwise kernel (`MatMulNBits`) was half as fast.
-Weights are stored around 128, not around 0: where a processor has no VNNI, ONNX Runtime multiplies *signed* weights by
-an instruction that saturates, and the answer would be another one there. Bytes without a sign add up exactly everywhere.
+Weights are stored around 128, not around 0: on a processor without VNNI, ONNX Runtime multiplies *signed* weights by an
+instruction that saturates, and the answer would be another one there. Bytes without a sign add up exactly everywhere.
 """
 
 from collections.abc import Iterator

@@ -48,6 +48,7 @@ class SearchOutput(NamedTuple):
     beam_log_probs: Tensor  # (B, K) float32, −inf where a beam is dead
     dense_items: Tensor  # (B, M_d) int64, best first, −1 where nothing more is allowed
     dense_log_probs: Tensor  # (B, M_d) float32
+    query: Tensor  # (B, D) float32, temperature folded in: an item's score is its vector's product with it
     dense_all: Tensor  # (B, N) float32 the dense path's log-probability of every item, allowed or not
     explicit_items: Tensor  # (B, M_d) int64, best first by explicit · embedding, −1 where nothing more is allowed
     explicit_all: Tensor  # (B, N) float32 the interaction graph's log-probability of every item, −inf where not known
@@ -168,7 +169,7 @@ class ConstrainedSearch(nn.Module):
         explicit_all = torch.where(item_known, torch.log_softmax(by_graph, dim=1), -torch.inf)
         explicit_items, _ = self._top(explicit_all, allowed)
         return SearchOutput(
-            beam_items, beam_log_probs, dense_items, dense_log_probs, dense_all, explicit_items, explicit_all
+            beam_items, beam_log_probs, dense_items, dense_log_probs, query, dense_all, explicit_items, explicit_all
         )
 
     def tables(self, trie: TrieTables) -> tuple[Tensor, ...]:

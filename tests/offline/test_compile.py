@@ -61,6 +61,7 @@ def test_the_stage_writes_graphs_and_tables_with_the_stated_names(compiled: tupl
     outputs = {value.name: tuple(value.shape) for value in session.get_outputs()}
     assert outputs["beam_items"] == outputs["beam_log_probs"] == ("B", 6)
     assert outputs["dense_items"] == outputs["dense_log_probs"] == ("B", 12)
+    assert outputs["query"] == ("B", 16)
     assert outputs["dense_all"] == outputs["explicit_all"] == ("B", "N")
     model = train.load_model(inputs)
     for name, table in (("item_inputs", model.item_inputs()), ("item_vectors", model.item_vectors())):

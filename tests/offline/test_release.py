@@ -202,7 +202,7 @@ def test_the_graph_returns_the_torch_models_items_on_1000_real_histories_alone_a
     scores = alone["dense_log_probs"][:, :50], in_torch["dense_log_probs"][:, :50]
     assert exchanged.mean() < 1e-3
     np.testing.assert_allclose(scores[0][exchanged], scores[1][exchanged], atol=1e-5)
-    for name in ("beam_log_probs", "dense_log_probs", "dense_all", "explicit_all"):
+    for name in ("beam_log_probs", "dense_log_probs", "dense_all", "query", "explicit_all"):
         np.testing.assert_allclose(alone[name], in_torch[name], atol=1e-4, err_msg=name)
     for size in (2, 64):
         together = _search(opened.recommender, graph, histories, interests, size=size)
