@@ -48,7 +48,7 @@ class SparseLists(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """One channel's distribution over items: distinct item rows, probabilities summing to ≤ 1."""
+    """One channel's distribution over items: distinct item rows in any order, probabilities summing to ≤ 1."""
 
     items: IntArray  # (c,)
     probability: FloatArray  # (c,)
@@ -69,7 +69,7 @@ def _sum_by_item(items: NDArray[np.int32], weights: FloatArray, total: float, li
     begins = np.ones(len(rows), dtype=np.bool_)
     np.not_equal(rows[1:], rows[:-1], out=begins[1:])
     starts = np.flatnonzero(begins)
-    distinct, summed = rows[starts], np.add.reduceat(weights[places], starts)
+    distinct, summed = rows[starts], np.add.reduceat(weights[places], starts, dtype=np.float64)
     if len(distinct) > limit:
         heaviest = np.argsort(-summed, kind="stable")[:limit]
         distinct, summed = distinct[heaviest], summed[heaviest]

@@ -3,7 +3,7 @@
 Written by `offline.export` with the torch search, replayed by both edges through the exported graphs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,43 +34,44 @@ class Golden(BaseModel):
     dense_log_probs: list[float]
 
 
-def answer(recommender: Recommender, histories: Sequence[Sequence[int]], own: Sequence[int]) -> SearchOutput:
-    """The search graph's answer with every item allowed, one request at a time (as a lone request is served)."""
+def answers(
+    recommender: Recommender, histories: Sequence[Sequence[int]], own: Sequence[int]
+) -> Iterator[dict[str, list[Any]]]:
+    """What the search graph finds with every item allowed, one request at a time (as a lone request is served)."""
     everything = np.ones(len(recommender.tables.item_vectors), dtype=np.bool_)
-    outputs = []
     for history, row in zip(histories, own, strict=True):
         request = RankRequest(history=history, n=1, allowed=everything)
-        outputs.append(recommender.search([request], recommender.read([history], [row])))
-    return SearchOutput(*(np.concatenate(parts) for parts in zip(*outputs, strict=True)))
+        yield _live(recommender.search([request], recommender.read([history], [row])))
 
 
 def make_goldens(recommender: Recommender, histories: Sequence[Sequence[int]], own: Sequence[int]) -> list[Golden]:
     """Goldens from a recommender whose search graph is the torch model."""
-    output = answer(recommender, histories, own)
+    found = answers(recommender, histories, own)
     return [
-        Golden(history=list(history), own=row, **_live(output, b))
-        for b, (history, row) in enumerate(zip(histories, own, strict=True))
+        Golden(history=list(history), own=row, **live) for history, row, live in zip(histories, own, found, strict=True)
     ]
 
 
-def _live(output: SearchOutput, b: int) -> dict[str, list[Any]]:
-    """What request b found on the two learned paths, dead places left out."""
-    beams = output.beam_items[b] >= 0
-    dense = output.dense_items[b, :DENSE_KEPT] >= 0
+def _live(output: SearchOutput) -> dict[str, list[Any]]:
+    """What one request found on the two learned paths, dead places left out."""
+    beams = output.beam_items[0] >= 0
+    dense = output.dense_items[0, :DENSE_KEPT] >= 0
     return {
-        "beam_items": output.beam_items[b, beams].tolist(),
-        "beam_log_probs": output.beam_log_probs[b, beams].tolist(),
-        "dense_items": output.dense_items[b, :DENSE_KEPT][dense].tolist(),
-        "dense_log_probs": output.dense_log_probs[b, :DENSE_KEPT][dense].tolist(),
+        "beam_items": output.beam_items[0, beams].tolist(),
+        "beam_log_probs": output.beam_log_probs[0, beams].tolist(),
+        "dense_items": output.dense_items[0, :DENSE_KEPT][dense].tolist(),
+        "dense_log_probs": output.dense_log_probs[0, :DENSE_KEPT][dense].tolist(),
     }
+
+
+def _answers_to(goldens: Sequence[Golden], recommender: Recommender) -> Iterator[dict[str, list[Any]]]:
+    return answers(recommender, [golden.history for golden in goldens], [golden.own for golden in goldens])
 
 
 def deviation(recommender: Recommender, goldens: Sequence[Golden]) -> GoldenTolerance:
     """How far the recommender's answers are from the goldens."""
-    output = answer(recommender, [g.history for g in goldens], [g.own for g in goldens])
     farthest, missing = 0.0, 0
-    for b, golden in enumerate(goldens):
-        found = _live(output, b)
+    for golden, found in zip(goldens, _answers_to(goldens, recommender), strict=True):
         for path in ("beam", "dense"):
             ours = dict(zip(found[f"{path}_items"], found[f"{path}_log_probs"], strict=True))
             theirs = zip(getattr(golden, f"{path}_items"), getattr(golden, f"{path}_log_probs"), strict=True)
@@ -98,9 +99,7 @@ def replay(recommender: Recommender, goldens: Sequence[Golden]) -> None:
     """Raises `BundleError` (`bundle.golden_mismatch`) where the release answers a golden request otherwise."""
     if not goldens:
         raise BundleError("bundle.golden_missing", "golden.jsonl holds no request.", fix="Publish the release again.")
-    output = answer(recommender, [g.history for g in goldens], [g.own for g in goldens])
-    for b, golden in enumerate(goldens):
-        found = _live(output, b)
+    for b, (golden, found) in enumerate(zip(goldens, _answers_to(goldens, recommender), strict=True)):
         same = all(
             _same_order(getattr(golden, f"{path}_items"), getattr(golden, f"{path}_log_probs"), found[f"{path}_items"])
             and _close(getattr(golden, f"{path}_log_probs"), found[f"{path}_log_probs"])

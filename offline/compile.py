@@ -24,7 +24,7 @@ from offline.fp16 import halved
 from offline.int8 import quantised
 from offline.train import load_interests, load_model
 
-VERSION = 8
+VERSION = 9
 OPSET = 17
 
 _SEARCH_AXES = {

@@ -19,7 +19,6 @@ from isrf.nn.fused import DOMAIN
 from offline.products import Rows, exchange_products
 
 _STEPS = 127
-_WEIGHT_ZERO = "int8.weight.zero"
 
 
 class _Steps(NamedTuple):
@@ -68,7 +67,7 @@ class _Integers:
 
     def product(self, rows: Rows, matrix: str, output: str) -> Iterator[onnx.NodeProto]:
         step, zero = _steps(rows).constants
-        columns = [f"{rows.name}.int8", f"{matrix}.int8", step, f"{matrix}.step", zero, _WEIGHT_ZERO]
+        columns = [f"{rows.name}.int8", f"{matrix}.int8", step, f"{matrix}.step", zero, _SIGNED.constants[1]]
         yield helper.make_node("MatMulIntegerToFloat", columns, [f"{output}.columns"], domain=DOMAIN)
         yield helper.make_node("Mul", [f"{output}.columns", f"{rows.name}.range"], [output])
 
@@ -84,7 +83,6 @@ def _steps(rows: Rows) -> _Steps:
 
 
 def _constants() -> Iterator[onnx.TensorProto]:
-    yield numpy_helper.from_array(np.array(_SIGNED.zero, dtype=np.uint8), _WEIGHT_ZERO)
     for steps in (_SIGNED, _POSITIVE):
         step, zero = steps.constants
         yield numpy_helper.from_array(np.array(1 / steps.from_0_to_1, dtype=np.float32), step)

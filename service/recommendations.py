@@ -58,13 +58,17 @@ class Recommendations:
     def release(self) -> Release:
         return self._engine.release
 
-    def has_room(self, user_id: str | None, under_way: int) -> bool:
-        """Whether somebody may come while so many wait for the model or are on their way to it.
+    def has_room(self, user_id: str | None, under_way: int, *, shared: bool = False) -> bool:
+        """Whether somebody may come while so many lists wait for the model or are on their way to it.
 
         Args:
             user_id: of whom a list is asked for; who was answered before may need no model.
+            under_way: lists, however many callers each of them has.
+            shared: whether the very list is among them.
         """
-        return not self._engine.is_full(under_way) or (user_id is not None and self._answers.has_any(user_id))
+        if not self._engine.is_full(under_way) or (shared and self._keeping.answer_bytes > 0):
+            return True
+        return user_id is not None and self._answers.has_any(user_id)
 
     async def recommend(self, user_id: str, wanted: Wanted, write: Write) -> tuple[str, Served]:
         """The user's version and answer; one that was given before where it is still true.

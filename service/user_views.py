@@ -17,10 +17,10 @@ from service.observe import Metrics
 from service.state.events import EventRules
 from service.state.group_cache import decode, encode
 from service.state.merge import merge
-from service.state.store import NO_VERSION, Cached, Store, UserRecord
+from service.state.store import NOBODY, Cached, Store, UserRecord
 
 CLOSE_S = 2.0
-REMEMBERED = 2048
+REMEMBERED = 4096
 """Interests computed last, kept in this process (about 2 KB each)."""
 
 _log = structlog.get_logger("service")
@@ -69,7 +69,7 @@ class UserViews:
         try:
             record, was_read = await self._store.read(user_id), True
         except StoreError as error:
-            record, was_read = UserRecord(NO_VERSION, (), {}, erased=False, group=None), False
+            record, was_read = NOBODY, False
             self._metrics.store_failures.labels("read").inc()
             if self._store_answers:
                 _log.warning("store_unavailable", code=error.code, message=error.message)

@@ -1,8 +1,9 @@
-"""Operators that ONNX Runtime runs as one kernel, with their arithmetic in torch beside it.
+"""Operators in fewer nodes than the exporter would make of them, with their arithmetic in torch beside it.
 
-Outside an export they are the plain torch spelled out here; exported, each becomes one node of ONNX Runtime's own
-domain where the plain spelling would be ten: at 20 rows a node costs as much as what it computes. It knows neither
-layers nor beams. Inference only.
+Outside an export they are the plain torch spelled out here. Exported, attention and norms become one node of ONNX
+Runtime's own domain where the plain spelling would be ten, and a change of shape one where the exporter reads sizes,
+cuts them and puts them together again: at 20 rows a node costs as much as what it computes. It knows neither layers nor
+beams. Inference only.
 """
 
 from typing import Any
@@ -63,7 +64,7 @@ def reshaped(rows: Tensor, *sizes: int) -> Tensor:
     return shaped
 
 
-def padded(rows: Tensor, before: int, after: int, *, value: float) -> Tensor:
+def padded(rows: Tensor, before: int, after: int, *, value: float | bool) -> Tensor:
     """(B, n) with so many columns of `value` before and after."""
     run: Any = _Pad.apply
     wider: Tensor = run(rows, before, after, value)
@@ -101,11 +102,11 @@ class _Reshape(torch.autograd.Function):
 
 class _Pad(torch.autograd.Function):
     @staticmethod
-    def forward(_: Any, rows: Tensor, before: int, after: int, value: float) -> Tensor:
+    def forward(_: Any, rows: Tensor, before: int, after: int, value: float | bool) -> Tensor:
         return torch.nn.functional.pad(rows, (before, after), value=value)
 
     @staticmethod
-    def symbolic(g: Any, rows: Any, before: int, after: int, value: float) -> Any:
+    def symbolic(g: Any, rows: Any, before: int, after: int, value: float | bool) -> Any:
         filling = g.op("Constant", value_t=torch.tensor(value, dtype=rows.type().dtype()))
         wider = g.op("Pad", rows, _constant(g, 0, before, 0, after), filling)
         return wider.setType(rows.type().with_sizes([None, None]))

@@ -107,7 +107,7 @@ class Decoded(NamedTuple):
     """What the decoder asks for at l levels."""
 
     codes: Tensor  # (B, l, C) logits of every code, whatever came before it
-    content: Tensor  # (B, l, P) to be compared with what lies below each prefix (`node_vectors`)
+    content: Tensor  # (B, l, P + 1) to be compared with what lies below each prefix (`node_vectors`)
 
 
 class IsrfModel(nn.Module):

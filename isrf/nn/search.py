@@ -147,8 +147,8 @@ class ConstrainedSearch(nn.Module):
         length = source.shape[1]
         states = self.encoder(source, mask, self.encoder_bias[:, :, :length, :length])
         # A leaf more stands before the first, since nothing is allowed before it.
-        allowed_leaves = padded(allowed[:, leaf_items].to(torch.int32), 1, 0, value=0)
-        allowed_before = torch.cumsum(allowed_leaves, dim=1, dtype=torch.int32)
+        allowed_leaves = padded(allowed[:, leaf_items], 1, 0, value=False)
+        allowed_before = torch.cumsum(allowed_leaves.to(torch.int32), dim=1, dtype=torch.int32)
         trie = Trie(
             trie_code,
             trie_child_start,
@@ -191,7 +191,7 @@ class ConstrainedSearch(nn.Module):
 
     def _generate(self, query: Tensor, cross: list[Memory], cross_bias: Tensor, trie: Trie) -> tuple[Tensor, Tensor]:
         """Items (B, K) and log-probabilities (B, K) of the beams, best first. query (B, D)."""
-        zeros = trie.allowed_before[:, :1].to(torch.int64) * 0  # (B, 1): they carry the batch's size
+        zeros = trie.allowed_before[:, :1].to(torch.int64)  # (B, 1): nothing stands before the first leaf
         request = torch.cumsum(zeros + 1, dim=0) - 1
         beams = _Beams(nodes=zeros, scores=zeros.to(torch.float32), codes=zeros, parents=zeros)
         wide = cross_bias + torch.zeros(self.num_beams, 1, device=cross_bias.device)  # a row for each beam
@@ -256,13 +256,13 @@ class ConstrainedSearch(nn.Module):
         children = torch.where(exists, children, 0)  # (B, K, places); the root stands in for no child
         codes, flat = trie.code[children], children.flatten(1)
         stop, start = trie.leaf_stop[flat], trie.leaf_start[flat]
-        open_ = trie.allowed_before.gather(1, stop) > trie.allowed_before.gather(1, start)
+        reachable = trie.allowed_before.gather(1, stop) > trie.allowed_before.gather(1, start)
         # A code competes with those that the trie has after the same prefix (`isrf.nn.siblings`).
         by_code = asked.codes.gather(2, codes)
         by_content = (trie.vectors[children] @ asked.content[..., None])[..., 0]
         usable = torch.where(exists, by_code + by_content, MASKED)
         scores = (beams.scores[:, :, None] + torch.log_softmax(usable, dim=-1)).flatten(1)
-        scores = torch.where(exists.flatten(1) & open_, scores, -torch.inf)
+        scores = torch.where(exists.flatten(1) & reachable, scores, -torch.inf)
         best, picked = ranked_topk(scores, self.beam_widths[level + 1])
         last = level + 1 == self.model.spec.num_levels
         if not last:  # in order of the nodes, so that the next level's ties go to the lower leaf again
@@ -283,7 +283,7 @@ class _Asking(nn.Module):
     heads: Tensor  # (L, D, C + P + 1)
     biases: Tensor  # (L, C + P + 1)
     projection: Tensor  # (D, P + 1) of the dense query, nothing in the last column
-    gains: Tensor  # (L, P + 1)
+    gains: Tensor  # (L, 1)
 
     def __init__(self, model: IsrfModel, code_vectors: Tensor) -> None:
         super().__init__()
@@ -296,7 +296,7 @@ class _Asking(nn.Module):
         self.register_buffer("biases", torch.cat([model.code_bias.detach(), no_content, size], dim=1), persistent=False)
         projection = model.node_projection.detach().T
         self.register_buffer("projection", torch.cat([projection, no_size[0]], dim=1), persistent=False)
-        self.register_buffer("gains", gains.expand(-1, projection.shape[1] + 1).clone(), persistent=False)
+        self.register_buffer("gains", gains.clone(), persistent=False)
         self.widths = [by_code.shape[2], projection.shape[1] + 1]
 
     def of_query(self, query: Tensor) -> Tensor:

@@ -156,7 +156,7 @@ def relative_bias(stack: Any, distance: Tensor, *, bidirectional: bool) -> Tenso
     """(1, H, Q, T): T5's bias of attention by relative position `distance` (Q, T) int64, key − query."""
     attention = stack.block[0].layer[0].SelfAttention
     buckets = attention._relative_position_bucket(
-        distance,
+        distance.to(attention.relative_attention_bias.weight.device),
         bidirectional=bidirectional,
         num_buckets=attention.relative_attention_num_buckets,
         max_distance=attention.relative_attention_max_distance,

@@ -37,7 +37,7 @@ class Turnstile:
     def __init__(self, load: Load, metrics: Metrics) -> None:
         self._max_in_progress, self._metrics = load.max_in_progress, metrics
         self._releases: Releases | None = None
-        # By what they ask for: who asks for a list that somebody is just asking for shares its making.
+        # Callers by what is made for them: who asks for a list that somebody is just asking for shares its making.
         self._at_model: Counter[object] = Counter()
         self._turned_away = 0
         self._before_id, self._after_id = _halves_of_body()
@@ -55,12 +55,11 @@ class Turnstile:
             return True
         if self._releases is None or not path.startswith(MODEL_PREFIXES):
             return False
-        user_id = None
-        if _asks_for_a_users_list(method, path):
-            if url in self._at_model:
-                return False
+        user_id, shared = None, False
+        if method == b"GET" and path.startswith(USER_PREFIX):
             user_id = unquote_to_bytes(path[len(USER_PREFIX) :]).decode("utf-8", "replace")
-        if self._releases.of(user_id).recommendations.has_room(user_id, len(self._at_model)):
+            shared = _what_is_made(method, url) in self._at_model
+        if self._releases.of(user_id).recommendations.has_room(user_id, len(self._at_model), shared=shared):
             return False
         self._metrics.not_run.labels("refused").inc()
         return True
@@ -69,17 +68,16 @@ class Turnstile:
         """The app for a request that came in; one of the model's is inside from now on until it is answered."""
         if not url.startswith(MODEL_PREFIXES):
             return app
-        asked: object = url if _asks_for_a_users_list(method, url) else object()
-        at_model = self._at_model
-        at_model[asked] += 1
+        made = _what_is_made(method, url)
+        self._at_model[made] += 1
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             try:
                 await app(scope, receive, send)
             finally:
-                at_model[asked] -= 1
-                if not at_model[asked]:
-                    del at_model[asked]
+                self._at_model[made] -= 1
+                if not self._at_model[made]:
+                    del self._at_model[made]
 
         return counted
 
@@ -102,8 +100,10 @@ class Turnstile:
         self._turned_away = 0
 
 
-def _asks_for_a_users_list(method: bytes, path: bytes) -> bool:
-    return method == b"GET" and path.startswith(USER_PREFIX)
+def _what_is_made(method: bytes, url: bytes) -> object:
+    """Equal for callers who get one answer: a user's list under one query. A later page of a list is made for each."""
+    is_list = method == b"GET" and url.startswith(USER_PREFIX) and b"recommendation_id=" not in url
+    return url if is_list else object()
 
 
 _STATUS = b"HTTP/1.1 503 Service Unavailable\r\n"

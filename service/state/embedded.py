@@ -24,14 +24,13 @@ from service.state.keys import META_KEY, NUM_BUCKETS, bucket_of, tombstone_key
 from service.state.merge import Learned
 from service.state.recent import PER_BUCKET, Look, Recent
 from service.state.redis_store import RedisStore
-from service.state.store import NO_VERSION, Cached, Outcome, UserRecord
+from service.state.store import NOBODY, Cached, Outcome, UserRecord
 
 REPLAY_BATCH = 500
 STEP = 20
 EVERYTHING = 2**62
 RECORDS = 4096
 """Users whose state is held ready: a simulated server is not asked again for what nobody has changed."""
-NOBODY = UserRecord(NO_VERSION, (), {}, erased=False, group=None)
 MAX_CONNECTIONS = 1_000_000
 MOST_MARKS = 100_000
 
@@ -175,17 +174,13 @@ class EmbeddedStore:
         user_id: str,
         *,
         group: Cached | None = None,
-        answer: Cached | None = None,  # noqa: ARG002 - this process keeps its answers itself, and there is no other
+        answer: Cached | None = None,
     ) -> None:
-        # Interests say themselves of which state they are: they stay with what is held ready of their user.
-        found = self._records.get(user_id)
-        if group is not None and found is not None:
-            self._records[user_id] = found._replace(group=group.payload)
+        """This process remembers both itself, and there is no other."""
 
     async def erase(self, user_id: str) -> None:
         await self._journal.erase(user_id)
         async with self._changing:
-            self._known.add(user_id)
             self._changed([user_id])
             await self._memory.erase(user_id)
             self._changed([user_id])
@@ -194,6 +189,7 @@ class EmbeddedStore:
             counts[bucket_of(user_id)] += 1
             secret = self._journal.secret
             self._erased = Erased(secret, names | {tombstone_name(secret, user_id)}, tuple(counts))
+            self._known.discard(user_id)  # by its tombstone it is known without its name
 
     async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
         outcomes: list[ItemOutcome] = ["accepted"] * len(changes)

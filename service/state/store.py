@@ -58,6 +58,10 @@ class UserRecord(NamedTuple):
     answer: bytes | None = None
 
 
+NOBODY = UserRecord(NO_VERSION, (), {}, erased=False, group=None)
+"""Of whom state knows nothing."""
+
+
 class Cached(NamedTuple):
     """What a store keeps for a while."""
 
@@ -93,7 +97,8 @@ class Store(Protocol):
         """
 
     async def keep(self, user_id: str, *, group: Cached | None = None, answer: Cached | None = None) -> None:
-        """Caches a user's interests and last answer; a store that cannot do so now does nothing."""
+        """Caches a user's interests and last answer for other replicas; a store that cannot do so now, or knows of no
+        other replica, does nothing."""
 
     async def erase(self, user_id: str) -> None:
         """Forgets a user, release history included; events posted afterwards start a fresh one."""

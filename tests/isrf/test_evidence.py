@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 from isrf.evidence import (
     COOCCURRENCE_ITEMS,
     NOTHING,
+    Evidence,
     SparseLists,
     cooccurrence_lists,
     group_evidence,
     item_evidence,
+    last_item_evidence,
     sparse_lists,
     transition_lists,
     user_item_lists,
@@ -73,6 +75,43 @@ def test_an_items_channel_weighs_the_last_items_by_age() -> None:
     # Last item 0 (age 0, weight 1): half to item 1, half to item 2. Before it item 1 (weight 0.7): all to item 2.
     assert found.items.tolist() == [1, 2]
     np.testing.assert_allclose(found.probability, [0.5 / 1.7, 1.2 / 1.7], rtol=1e-6)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 30), max_size=12, unique=True), min_size=1, max_size=4),
+    st.integers(1, 12),
+    st.data(),
+)
+def test_a_last_items_own_list_is_the_evidence_of_a_history_of_it_alone(
+    rows: list[list[int]], limit: int, data: st.DataObject
+) -> None:
+    indptr = np.cumsum([0, *map(len, rows)])
+    count = int(indptr[-1])
+    weights = np.array(data.draw(st.lists(st.sampled_from([0.125, 0.25, 0.5]), min_size=count, max_size=count)))
+    lists = SparseLists(
+        indptr, np.array([item for one in rows for item in one], dtype=np.int32), weights.astype(np.float32)
+    )
+    for item in range(len(rows)):
+        one, other = last_item_evidence(lists, item, limit=limit), item_evidence(lists, [item], limit=limit)
+        assert as_mapping(one) == as_mapping(other)
+
+
+def as_mapping(evidence: Evidence) -> dict[int, float]:
+    assert len(set(evidence.items.tolist())) == len(evidence.items) == len(evidence.probability)
+    return dict(zip(evidence.items.tolist(), evidence.probability.tolist(), strict=True))
+
+
+def test_the_heaviest_are_kept_and_ties_go_to_the_lower_row() -> None:
+    lists = SparseLists(
+        np.array([0, 3, 6]),
+        np.array([7, 2, 5, 9, 2, 4], dtype=np.int32),
+        np.array([0.5, 0.25, 0.25, 0.5, 0.25, 0.25], dtype=np.float32),
+    )
+    found = item_evidence(lists, [1, 0], limit=2)
+    # Of 7: 0.5; 2: 0.25 + 0.7 · 0.25; 9: 0.7 · 0.5; 5: 0.25; 4: 0.7 · 0.25.
+    assert as_mapping(found) == pytest.approx({7: 0.5 / 1.7, 2: 0.425 / 1.7})
+    equal = SparseLists(np.array([0, 3]), np.array([8, 3, 6], dtype=np.int32), np.full(3, 0.25, dtype=np.float32))
+    assert sorted(as_mapping(item_evidence(equal, [0], limit=2))) == [3, 6]
 
 
 def test_an_empty_history_has_no_evidence() -> None:

@@ -14,7 +14,7 @@ import pytest
 from isrf.errors import StoreError
 from isrf.stream import JOURNAL_FILE
 from service.state.embedded import EmbeddedStore
-from service.state.store import NO_VERSION, UserRecord
+from service.state.store import NOBODY, UserRecord
 from tests.service.servers import all_of, apply_to, event
 
 STORM = """
@@ -206,7 +206,7 @@ async def test_who_did_nothing_since_the_release_is_not_looked_for(
     assert asked == ["ann", "bob"]
     assert [entry.item_id for entry in records["ann"].history] == ["x"]
     assert records["bob"].erased
-    assert records["cleo"] == UserRecord(NO_VERSION, (), {}, erased=False, group=None)
+    assert records["cleo"] == NOBODY
     await apply_to(store)(event("y", 2.0, user_id="cleo"))
     assert [entry.item_id for entry in (await store.read("cleo")).history] == ["y"]
     await store.close()

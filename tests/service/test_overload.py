@@ -316,6 +316,21 @@ async def test_callers_of_one_list_are_one_caller_to_the_model(
             assert (await busy.ask(user_id)).status_code == 200, "who was counted in was counted out"
 
 
+async def test_callers_who_share_nothing_are_counted_one_by_one(
+    demo_release: Path, tmp_path: Path, users: list[str]
+) -> None:
+    """Where no answer is kept, each of them has a list of their own made."""
+    async with listening(demo_release, tmp_path, max_waiting=2, deadline_s=60, answer_cache_mb=0) as (busy, _):
+        held = await busy.hold()
+        alike = [busy.ask(users[0]) for _ in range(2)]
+        await busy.until_waiting(2)
+        for _ in range(3):
+            check_refused(await busy.ask(users[0]))
+        busy.go_on.set()
+        assert [(await one).status_code for one in alike] == [200] * 2
+        await held
+
+
 async def test_so_many_are_under_way_at_the_wire_and_a_refusal_leaves_the_connection_usable(
     demo_release: Path, tmp_path: Path, users: list[str]
 ) -> None:
