@@ -3,8 +3,8 @@
 Weights are quantised per column when it is made, activations per *row* when it runs: a row's scale is its own largest
 value, and integers add up exactly, so an answer does not depend on who shares the batch. ONNX Runtime's own dynamic
 quantisation takes one scale for the whole tensor, which does; its blockwise kernel (`MatMulNBits`) was half as fast.
-Weights are stored around 128, not around 0: on a processor without VNNI, ONNX Runtime multiplies *signed* weights by an
-instruction that saturates, and the answer would be another one there. Bytes without a sign add up exactly everywhere.
+Weights have 7 bits of the 8: on a processor without VNNI, ONNX Runtime adds up two products of theirs with activations
+in 16 bits, which saturate, and the answer would be another one there. Of 7 bits, no two go beyond (255 · 63 · 2 < 2^15).
 """
 
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from isrf.nn.fused import DOMAIN
 from offline.products import Rows, exchange_products
 
 _STEPS = 127
+_WEIGHT_STEPS = 63
 
 
 class _Steps(NamedTuple):
@@ -67,14 +68,14 @@ class _Integers:
 
     def product(self, rows: Rows, matrix: str, output: str) -> Iterator[onnx.NodeProto]:
         step, zero = _steps(rows).constants
-        columns = [f"{rows.name}.int8", f"{matrix}.int8", step, f"{matrix}.step", zero, _SIGNED.constants[1]]
+        columns = [f"{rows.name}.int8", f"{matrix}.int8", step, f"{matrix}.step", zero]
         yield helper.make_node("MatMulIntegerToFloat", columns, [f"{output}.columns"], domain=DOMAIN)
         yield helper.make_node("Mul", [f"{output}.columns", f"{rows.name}.range"], [output])
 
     def stored(self, name: str, matrix: NDArray[np.float32]) -> Iterator[onnx.TensorProto]:
-        """Bytes around 128, and a step per column."""
-        step = np.maximum(np.abs(matrix).max(axis=0), np.float32(1e-20)) / np.float32(_STEPS)
-        yield numpy_helper.from_array((np.round(matrix / step) + _SIGNED.zero).astype(np.uint8), f"{name}.int8")
+        """int8 and a step per column."""
+        step = np.maximum(np.abs(matrix).max(axis=0), np.float32(1e-20)) / np.float32(_WEIGHT_STEPS)
+        yield numpy_helper.from_array(np.round(matrix / step).astype(np.int8), f"{name}.int8")
         yield numpy_helper.from_array(step.astype(np.float32), f"{name}.step")
 
 

@@ -68,7 +68,7 @@ def test_scores_stay_near_those_of_fp32(graphs: tuple[Any, Any, dict[str, NDArra
         ours = dict(zip(coarse["beam_items"][row], coarse["beam_log_probs"][row], strict=True))
         off += [abs(theirs[item] - ours[item]) for item in theirs.keys() & ours.keys()]
     assert len(off) > 0.9 * BATCH * 5
-    assert np.mean(off) < 0.2
+    assert np.mean(off) < 0.3
 
 
 def test_every_matrix_of_the_stacks_is_an_integer_one_and_stands_once(
@@ -79,7 +79,7 @@ def test_every_matrix_of_the_stacks_is_an_integer_one_and_stands_once(
     export_search(search, build_trie(semantic_ids, 6), tmp_path / "fp32.onnx")
     graph = quantised(onnx.load_model(str(tmp_path / "fp32.onnx"))).graph
     spec = search.model.spec.stacks
-    matrices = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.UINT8 and tensor.dims]
+    matrices = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
     joined = 4 * spec.num_layers + 6 * spec.num_decoder_layers  # queries, keys and values are one
     assert len(matrices) == joined + 1  # the source's keys and values of all decoder layers
     assert not {tensor.name for tensor in graph.initializer} & {one.name.removesuffix(".int8") for one in matrices}
