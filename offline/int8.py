@@ -4,7 +4,7 @@ Weights are quantised per column when it is made, activations per *row* when it 
 value, and integers add up exactly, so an answer does not depend on who shares the batch. ONNX Runtime's own dynamic
 quantisation takes one scale for the whole tensor, which does; its blockwise kernel (`MatMulNBits`) was half as fast.
 Weights have 7 bits of the 8: on a processor without VNNI, ONNX Runtime adds up two products of theirs with activations
-in 16 bits, which saturate, and the answer would be another one there. Of 7 bits, no two go beyond (255 · 63 · 2 < 2^15).
+in 16 bits, which saturate, and the answer would be another one there. Of 7 bits, no two do (255 · 63 · 2 < 2^15).
 """
 
 from collections.abc import Iterator
