@@ -146,7 +146,7 @@ class ConstrainedSearch(nn.Module):
         source, mask = model.source(item_inputs[history], history_mask, explicit, group, task)
         length = source.shape[1]
         states = self.encoder(source, mask, self.encoder_bias[:, :, :length, :length])
-        # A leaf more stands before the first, since nothing is allowed before it.
+        # A column more, before the first leaf: nothing is allowed before it.
         allowed_leaves = padded(allowed[:, leaf_items], 1, 0, value=False)
         allowed_before = torch.cumsum(allowed_leaves.to(torch.int32), dim=1, dtype=torch.int32)
         trie = Trie(
