@@ -1,6 +1,11 @@
-"""Releases that are really trained, once a session and shared by all test processes."""
+"""Releases that are really trained, once a session and shared by all test processes.
+
+`ISRF_TEST_CACHE=DIR` keeps them between sessions, for quick runs of single tests: empty the folder after a change of
+the offline job or of the bundle.
+"""
 
 import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +20,9 @@ from tests.shops import run_stages
 def _shared(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
     """A folder that the first test process to come fills and the others wait for."""
     base = tmp_path_factory.getbasetemp()
-    root = base.parent if base.name.startswith("popen-") else base
+    cache = os.environ.get("ISRF_TEST_CACHE")
+    root = Path(cache) if cache else base.parent if base.name.startswith("popen-") else base
+    root.mkdir(parents=True, exist_ok=True)
     folder = root / name
     with (root / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
