@@ -1,15 +1,42 @@
 """Which strings may be a shop's id. Ids are opaque: exact bytes, no trimming, no case folding, no normalisation.
 
+JSON may write an id as an integer: that is its decimal text, on every route.
+
 Control characters are refused because state keeps ids in one string with control characters between them, and because
 they forge log lines; 512 bytes because an id is repeated in every key and stream entry of its user.
 """
 
 import unicodedata
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
 
 MAX_ID_BYTES = 512
 ID_SCHEMA: dict[str, Any] = {"minLength": 1, "maxLength": MAX_ID_BYTES, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]+$"}
 """What JSON Schema can say of an id; it counts characters, not bytes."""
+INTEGERS = range(-(2**63), 2**64)
+"""Integers that every JSON reader of the service takes as they are."""
+
+
+def decimal_text(value: Any) -> Any:
+    """An integer as its decimal text; anything else as it is, for others to judge.
+
+    Raises:
+        ValueError: an integer that some readers would round.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if value not in INTEGERS:
+        raise ValueError("an integer of more than 64 bits; send it as a string")
+    return str(value)
+
+
+ExternalId = Annotated[
+    str,
+    BeforeValidator(decimal_text),
+    WithJsonSchema({"anyOf": [{"type": "string", **ID_SCHEMA}, {"type": "integer"}]}),
+]
+"""A shop's id in a JSON body. `id_problem` says what is wrong with its text."""
 
 
 def id_problem(text: str) -> str | None:

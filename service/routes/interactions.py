@@ -13,11 +13,12 @@ from service.exposure import Click
 from service.routes.dependencies import PROBLEMS, Running, RunningDep, json_response
 from service.schemas import InteractionsAnswer, InteractionsRequest
 from service.state.events import EFFECTS, UNKNOWN_ITEM, Event, Refusal
-from service.state.store import Outcome
+from service.state.store import Applied
 
 router = APIRouter(tags=["interactions"], dependencies=[WRITE])
 
 _NOT_NOW = Refusal("store_unavailable", "state could not take this event now; send it again")
+_BEFORE_ERASURE = Refusal("before_erasure", "the user was erased after this timestamp; what is older stays forgotten")
 
 
 @router.post("/interactions", response_model=InteractionsAnswer, responses=PROBLEMS)
@@ -75,10 +76,25 @@ async def take_events(posted: Sequence[Any], service: Running) -> list[dict[str,
     return results
 
 
-def _answer(event: Event, outcome: Outcome) -> dict[str, str]:
-    if outcome == "unavailable":
-        return {**_refused(_NOT_NOW), "event_id": event.event_id}
-    return {"status": outcome, "event_id": event.event_id}
+def _answer(event: Event, applied: Applied) -> dict[str, str]:
+    refusal = _refusal(applied)
+    about = {"status": applied.outcome} if refusal is None else _refused(refusal)
+    return {**about, "event_id": event.event_id}
+
+
+def _refusal(applied: Applied) -> Refusal | None:
+    if applied.outcome == "unavailable":
+        return _NOT_NOW
+    if applied.outcome == "erased":
+        return _BEFORE_ERASURE
+    if applied.outcome == "reused":
+        kind = f"of type {applied.first_type}" if applied.first_type else "without a type"
+        return Refusal(
+            "event_id_reused",
+            f"the event_id names another event of the last 24 hours: one {kind} on item {applied.first_item}; "
+            "give every event an id of its own",
+        )
+    return None
 
 
 def _refused(refusal: Refusal) -> dict[str, str]:

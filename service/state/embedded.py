@@ -24,7 +24,7 @@ from service.state.keys import META_KEY, NUM_BUCKETS, bucket_of, tombstone_key
 from service.state.merge import Learned
 from service.state.recent import PER_BUCKET, Look, Recent
 from service.state.redis_store import RedisStore
-from service.state.store import NOBODY, Cached, Outcome, UserRecord
+from service.state.store import NOBODY, Applied, Cached, UserRecord
 
 REPLAY_BATCH = 500
 STEP = 20
@@ -154,9 +154,9 @@ class EmbeddedStore:
             if len(users) > PER_BUCKET:
                 del users[next(iter(users))]
 
-    async def apply(self, events: Sequence[Event]) -> list[Outcome]:
+    async def apply(self, events: Sequence[Event]) -> list[Applied]:
         await self._journal.append([(event.user_id, event_payload.encode(event)) for event in events])
-        outcomes: list[Outcome] = []
+        outcomes: list[Applied] = []
         async with self._changing:
             for start in range(0, len(events), STEP):
                 users = {event.user_id for event in events[start : start + STEP]}

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from isrf.order import PURCHASE
-from service.identifiers import MAX_ID_BYTES, id_problem
+from service.identifiers import MAX_ID_BYTES, ExternalId, id_problem
 
 Effect = Literal["B", "H", "D", "R"]
 EFFECTS: dict[Effect, str] = {"B": "bought", "H": "history", "D": "disliked", "R": "removed"}
@@ -32,18 +32,19 @@ class EventIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    user_id: str = Field(description=f"The shop's id, up to {MAX_ID_BYTES} bytes, no control characters.")
-    item_id: str = Field(description="An item of the catalogue.")
+    user_id: ExternalId = Field(description=f"The shop's id, up to {MAX_ID_BYTES} bytes, no control characters.")
+    item_id: ExternalId = Field(description="An item of the catalogue.")
     event: str | None = Field(
         default=None,
         description="purchase, view, cart, …; without a type it counts as a purchase. `dislike` excludes the item and "
         "is no history; `remove` takes the item back.",
     )
     timestamp: float | int | None = Field(default=None, description="Unix time in seconds; now, if missing.")
-    event_id: str | None = Field(
+    event_id: ExternalId | None = Field(
         default=None,
-        description="Remembered for 24 hours for its user. Derived from user, item, event and timestamp if missing; "
-        "an event with neither id nor timestamp is never a duplicate.",
+        description="Names this event, of all users', for 24 hours: sent again with the same user, item and type it is "
+        "a duplicate, with others it is refused (`event_id_reused`). Derived from user, item, event and timestamp if "
+        "missing; an event with neither id nor timestamp is never a duplicate.",
     )
     recommendation_id: str | None = Field(
         default=None,
@@ -63,6 +64,7 @@ class Event(NamedTuple):
     assigned: bool  # the timestamp is the service's own: the shop sent none
     event_id: str
     accepted_at: float  # seconds
+    named: bool = True  # the event_id is the caller's own; one that was made here can be no other event's
 
 
 class Refusal(NamedTuple):
@@ -153,6 +155,7 @@ class EventReader:
             assigned,
             event_id,
             accepted_at=now,
+            named=posted.event_id is not None,
         )
 
 

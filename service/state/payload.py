@@ -3,11 +3,14 @@
 import orjson
 
 from isrf.errors import StoreError
+from isrf.stream import KeptEvent
 from service.state.events import Event
+
+KEPT_FIELDS = len(KeptEvent._fields)
 
 
 def encode(event: Event) -> bytes:
-    return orjson.dumps(tuple(event))
+    return orjson.dumps(event[:KEPT_FIELDS])
 
 
 def decode(payload: bytes) -> Event:

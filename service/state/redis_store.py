@@ -25,7 +25,7 @@ from service.state.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook,
 from service.state.keys import bucket_of, user_keys
 from service.state.merge import Learned
 from service.state.recent import Look, Recent, read_recent
-from service.state.store import Cached, Outcome, UserRecord
+from service.state.store import Applied, Cached, UserRecord
 
 BREAK_AFTER = 3
 BREAK_S = 0.25
@@ -100,7 +100,7 @@ class RedisStore:
         except _FAILURES as error:
             raise _unavailable(error) from error
 
-    async def apply(self, events: Sequence[Event]) -> list[Outcome]:
+    async def apply(self, events: Sequence[Event]) -> list[Applied]:
         by_bucket: dict[int, list[int]] = {}
         for place, event in enumerate(events):
             by_bucket.setdefault(bucket_of(event.user_id), []).append(place)
@@ -112,14 +112,14 @@ class RedisStore:
             answers = await self._run_scripts(calls)
         except _FAILURES as error:
             raise _unavailable(error) from error
-        outcomes: list[Outcome] = ["unavailable"] * len(events)
+        outcomes = [Applied("unavailable")] * len(events)
         errors: list[Exception] = []
         for places, answer in zip(by_bucket.values(), answers, strict=True):
             if isinstance(answer, Exception):
                 errors.append(answer)
                 continue
             for place, accepted in zip(places, answer, strict=True):
-                outcomes[place] = "accepted" if accepted else "duplicate"
+                outcomes[place] = Applied("accepted" if accepted else "duplicate")
         if errors and len(errors) == len(answers):
             raise _unavailable(errors[0]) from errors[0]
         # What was accepted must be in the next read.

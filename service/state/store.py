@@ -16,7 +16,18 @@ from service.state.recent import Look, Recent
 if TYPE_CHECKING:
     from service.state.merge import Learned
 
-Outcome = Literal["accepted", "duplicate", "unavailable"]
+Outcome = Literal["accepted", "duplicate", "reused", "erased", "unavailable"]
+"""What became of an event: `reused` where its event_id names another one, `erased` where its user was erased after the
+moment that the shop gave it."""
+
+
+class Applied(NamedTuple):
+    """What became of one event."""
+
+    outcome: Outcome
+    first_item: str = ""  # of `reused`: the item_id of the event that the event_id names
+    first_type: str = ""  # and its event type, "" for one without a type
+
 
 NO_VERSION = "0"
 """The version of a user of whom state knows nothing: what is known stands in the release."""
@@ -86,11 +97,14 @@ class Store(Protocol):
     async def recent(self, known: Recent, after: Sequence[bytes | None], before_ms: int, /) -> Look:
         """Who was active lately (`service.state.recent.read_recent`)."""
 
-    async def apply(self, events: Sequence[Event]) -> list[Outcome]:
+    async def apply(self, events: Sequence[Event]) -> list[Applied]:
         """Takes events in; an accepted one survives a crash from here on.
 
+        For `REMEMBER_S` an event_id names one event: a user, an item and a type. An event without a timestamp of the
+        shop's comes after everything that state holds of its user, whatever the caller's clock says.
+
         Returns:
-            One outcome per event; "unavailable" for those whose bucket could not be written (others could).
+            One result per event; "unavailable" for those that could not be written (others could).
 
         Raises:
             StoreError: no event was taken in.

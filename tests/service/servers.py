@@ -318,7 +318,7 @@ def event(item_id: str, timestamp: float | None = None, kind: str | None = None,
 
 def apply_to(store: Store) -> Callable[..., Awaitable[list[Outcome]]]:
     async def apply(*posted: dict[str, Any], now: float | None = None) -> list[Outcome]:
-        return await store.apply(read_events(*posted, now=now))
+        return [one.outcome for one in await store.apply(read_events(*posted, now=now))]
 
     return apply
 

@@ -32,7 +32,7 @@ async def main():
                 {"user_id": f"u{c}", "item_id": f"i{k}-{j}", "event_id": f"{sys.argv[2]}-{c}-{k}-{j}", "event": "view"}
                 for j in range(3)
             ]
-            outcomes = await store.apply(reader.read(posted, time.time()))
+            outcomes = [one.outcome for one in await store.apply(reader.read(posted, time.time()))]
             for one, outcome in zip(posted, outcomes):
                 print(json.dumps([one["user_id"], one["item_id"], one["event_id"], outcome]), flush=True)
     await asyncio.gather(*(client(c) for c in range(4)))

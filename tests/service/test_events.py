@@ -63,7 +63,7 @@ def test_an_id_that_cannot_be_kept_is_refused(field: str, bad: str) -> None:
     assert reason(**{field: bad}) == f"invalid_{field}"
 
 
-@pytest.mark.parametrize("raw", [None, 7, "x", [], {}, {"user_id": "ann"}, {"user_id": 1, "item_id": "tea"}])
+@pytest.mark.parametrize("raw", [None, 7, "x", [], {}, {"user_id": "ann"}, {"user_id": 1.5, "item_id": "tea"}])
 def test_what_is_no_event_is_refused(raw: Any) -> None:
     (one,) = EventReader(EventRules(()), KNOWN.__contains__).read([raw], NOW)
     assert isinstance(one, Refusal)
@@ -119,7 +119,7 @@ def test_a_kept_event_is_read_back_as_it_was(user_id: str, timestamp: float, kin
     reader = EventReader(EventRules(()), lambda _: True)
     (one,) = reader.read([{"user_id": user_id, "item_id": "x", "timestamp": timestamp, "event": kind}], NOW)
     if isinstance(one, Event):
-        assert payload.decode(payload.encode(one)) == one
+        assert payload.decode(payload.encode(one)) == one._replace(named=True)
 
 
 @given(
@@ -131,3 +131,28 @@ def test_a_kept_event_is_read_back_as_it_was(user_id: str, timestamp: float, kin
 def test_no_json_value_breaks_the_reader(raw: Any) -> None:
     (one,) = EventReader(EventRules(()), lambda _: True).read([json.loads(json.dumps(raw))], NOW)
     assert isinstance(one, Refusal)
+
+
+def test_an_integer_id_is_its_decimal_text() -> None:
+    one = read(user_id=7, event_id=2**63)
+    assert isinstance(one, Event)
+    assert (one.user_id, one.event_id) == ("7", str(2**63))
+    assert read(item_id=-12) == Refusal("unknown_item", "the item_id is not in the catalogue")
+
+
+@pytest.mark.parametrize("bad", [True, 7.0, 1e300, None, 2**64, -(2**63) - 1, [7], {"id": 7}])
+@pytest.mark.parametrize("name", ["user_id", "item_id", "event_id"])
+def test_nothing_else_becomes_an_id(name: str, bad: object) -> None:
+    if name == "event_id" and bad is None:
+        return
+    refused = read(**{name: bad})
+    assert isinstance(refused, Refusal)
+    assert (refused.reason, name in refused.detail) == ("invalid_event", True)
+
+
+def test_a_given_id_is_told_from_one_made_here() -> None:
+    made, given_id = read(timestamp=1.0), read(timestamp=1.0, event_id="derived-1")
+    assert isinstance(made, Event)
+    assert isinstance(given_id, Event)
+    assert (made.named, given_id.named) == (False, True)
+    assert payload.decode(payload.encode(made)) == made._replace(named=True), "what is kept has the id alone"
