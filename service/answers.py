@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from isrf.errors import OverloadError
 
 _STAMP = 16
-_FORMAT = "2"
+_FORMAT = "3"
 """Raised with every change of what an answer holds: replicas of two versions may share one Redis."""
 _LEVEL = 1
 LARGEST_KEPT = 8192

@@ -9,11 +9,11 @@ from isrf.interest import BoolArray, Neighbours
 from isrf.recommend import Interests, RankedItem, Task
 from service.catalogue import EVERYTHING, Filter
 from service.crowd import Crowd
-from service.given import MOST_LENGTH, length_for
+from service.given import MOST_LENGTH, ListParameters, ids_text, length_for
 from service.state.merge import UserState
 
-POOL_TIMES, POOL_MOST = 5, 400
-"""Candidates for each place of a diverse list, and how many of them at most."""
+POOL = 400
+"""Candidates of a diverse list, however many of it are asked for: a shorter list is the beginning of a longer one."""
 
 Write: TypeAlias = "Callable[[Answer], Sequence[Mapping[str, Any]]]"
 """An answer's items as they leave."""
@@ -31,6 +31,8 @@ class Wanted:
     offset: int = 0
     recommendation_id: str | None = None  # of the list to read on from; None for a new one
     session: tuple[str, ...] = ()  # item_ids, oldest first: read where the user has no history
+    said: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    """Which of the list's parameters (`ListParameters`) the caller named, defaults or not."""
 
     @property
     def length(self) -> int:
@@ -40,7 +42,21 @@ class Wanted:
     @property
     def pool(self) -> int:
         """How many items the list is chosen from."""
-        return max(self.length, min(POOL_TIMES * self.n, POOL_MOST)) if self.diversity else self.length
+        return max(self.length, POOL) if self.diversity else self.length
+
+    @property
+    def parameters(self) -> ListParameters:
+        """What a later page of the list keeps to."""
+        only = self.only
+        return ListParameters(
+            category=only.category,
+            min_price=only.min_price,
+            max_price=only.max_price,
+            exclude=ids_text(sorted(set(only.exclude))),
+            session=ids_text(self.session),
+            include_seen=self.include_seen,
+            diversity=self.diversity,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +68,7 @@ class UserView:
         rows: of the history's items that the release knows, oldest first.
         crowd: among whom this request looks for neighbours.
         own: the user's row in the crowd, or −1; erased or not, it is no neighbour of theirs.
+        known: whether the release, or an accepted event, knows the user.
         cached: what the store holds of the user's interests.
         store_was_read: False where only the release was asked, since the store could not be.
     """
@@ -61,6 +78,7 @@ class UserView:
     rows: list[int]
     crowd: Crowd
     own: int
+    known: bool
     cached: bytes | None
     store_was_read: bool
     lineage: str

@@ -10,8 +10,8 @@ import hashlib
 import secrets
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -23,12 +23,33 @@ LENGTH_TIMES, MOST_LENGTH = 10, 200
 ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
 IN_PROCESS_BYTES = 16 * 1024 * 1024
 WRITTEN_TOGETHER, MOST_WAITING = 200, 5000
+_FORMAT = 2
+"""Of a kept list; raised with every change of what one holds. A list of another format is as good as gone."""
+_SHOWN = 80
+"""Characters of a value in a message."""
 
 
 class Entry(NamedTuple):
     item_id: str
     score: float
     channel: str  # its source
+
+
+class ListParameters(NamedTuple):
+    """What a list was asked for with, and what its later pages keep to.
+
+    Attributes:
+        exclude: the excluded item_ids as one text (`ids_text`); in a kept list a digest of it, "" for none.
+        session: the same of the session's item_ids, in their order.
+    """
+
+    category: str | None = None
+    min_price: float | None = None
+    max_price: float | None = None
+    exclude: str = ""
+    session: str = ""
+    include_seen: bool = False
+    diversity: float = 0.0
 
 
 class GivenList(NamedTuple):
@@ -42,8 +63,13 @@ class GivenList(NamedTuple):
     lineage: str
     release_id: str
     source: str
-    include_seen: bool
+    parameters: ListParameters
     entries: Sequence[Entry]
+
+
+def ids_text(item_ids: Sequence[str]) -> str:
+    """Item_ids as one text; no id holds a line break."""
+    return "\n".join(item_ids)
 
 
 def length_for(n: int) -> int:
@@ -118,21 +144,69 @@ class GivenLists:
                 await self._store.keep_lists(some, self._ttl_s)
 
 
-def _digest(recommendation_id: str, owner: str) -> str:
-    return hashlib.blake2b(owner.encode(), key=recommendation_id.encode(), digest_size=12).hexdigest()
+def check_page(recommendation_id: str, given: GivenList, asked: ListParameters, said: Collection[str]) -> None:
+    """A later page has the parameters of its list: what the caller says otherwise is refused.
+
+    Args:
+        given: the list as it is kept.
+        asked: what the request for the page asks.
+        said: which of it the caller named; a null and an empty list say nothing.
+
+    Raises:
+        RequestError: `recommendation.other_parameters`.
+    """
+    digested = _digested(recommendation_id, asked)
+    for name in ListParameters._fields:
+        own, other = getattr(given.parameters, name), getattr(digested, name)
+        if name not in said or other in (None, "", own):
+            continue
+        kind = {"exclude": "items", "session": "items"}.get(name)
+        sent = f"other {kind} than the list's" if kind else f"{str(other)[:_SHOWN]!r}, and the list's is {_named(own)}"
+        raise RequestError(
+            "recommendation.other_parameters",
+            f"a later page keeps the parameters of its list: {name} is {sent}.",
+            fix=f"Leave {name} out, or ask for a new list without recommendation_id.",
+        )
+
+
+def _named(value: Any) -> str:
+    return "not set" if value is None else repr(str(value)[:_SHOWN])
+
+
+def _digested(recommendation_id: str, parameters: ListParameters) -> ListParameters:
+    """What names items is kept as a digest: it is compared, and never needed again."""
+    exclude, session = (text and _digest(recommendation_id, text) for text in (parameters.exclude, parameters.session))
+    return parameters._replace(exclude=exclude, session=session)
+
+
+def _digest(recommendation_id: str, text: str) -> str:
+    return hashlib.blake2b(text.encode(), key=recommendation_id.encode(), digest_size=12).hexdigest()
 
 
 def _encode(recommendation_id: str, given: GivenList) -> bytes:
     # A list of the owner's own would be found by whoever can guess an id.
-    owner, *about, entries = given
-    told = (_digest(recommendation_id, owner), *about, [tuple(entry) for entry in entries])
+    owner, lineage, release_id, source, parameters, entries = given
+    told = (
+        _FORMAT,
+        _digest(recommendation_id, owner),
+        lineage,
+        release_id,
+        source,
+        tuple(_digested(recommendation_id, parameters)),
+        [tuple(entry) for entry in entries],
+    )
     return zlib.compress(orjson.dumps(told), 1)
 
 
 def _decode(payload: bytes) -> GivenList | None:
     """None of what this version cannot read: another one may share the store, and the list is as good as gone."""
     try:
-        given = GivenList(*orjson.loads(zlib.decompress(payload)))
-        return given._replace(entries=[Entry(*entry) for entry in given.entries])
+        version, *fields = orjson.loads(zlib.decompress(payload))
+        if version != _FORMAT:
+            return None
+        given = GivenList(*fields)
+        return given._replace(
+            parameters=ListParameters(*given.parameters), entries=[Entry(*entry) for entry in given.entries]
+        )
     except (zlib.error, ValueError, TypeError):
         return None

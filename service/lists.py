@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from isrf.diversity import diversify
-from isrf.interest import BoolArray, Neighbours
+from isrf.interest import BoolArray, FloatArray, Neighbours
 from isrf.recommend import SCORE_DIGITS, Interests, RankedItem, RankRequest
 from isrf.similar import likeness
 from service import warned
@@ -32,12 +32,14 @@ class Lists:
     async def answer(self, asked: Asked, wanted: Wanted, source: str, warnings: list[dict[str, Any]]) -> Answer:
         """What the model says of a history, else popular items."""
         interests: Interests | None = None
+        # Given candidates are weighed against each other all together, however few of them are wanted.
+        pool = int(asked.allowed.sum()) if wanted.diversity and asked.task == "direct" else wanted.pool
         if asked.rows and asked.allowed.any():
-            request = RankRequest(history=asked.rows, n=wanted.pool, allowed=asked.allowed, task=asked.task)
+            request = RankRequest(history=asked.rows, n=pool, allowed=asked.allowed, task=asked.task)
             interests, ranked = await self._engine.answer(request, asked.own, asked.crowd, asked.interests)
             items = ranked.items
         else:
-            popular = asked.crowd.release.catalogue.popular(asked.allowed, wanted.pool)
+            popular = asked.crowd.release.catalogue.popular(asked.allowed, pool)
             items = [RankedItem(row, score, "popular") for row, score in popular]
         items = await self._diversified(items, wanted, asked.crowd)
         warnings += warned.unknown_category(asked.crowd.release.catalogue, wanted.only.category)
@@ -68,9 +70,7 @@ class Lists:
         return Answer(
             items=items,
             places=range(wanted.offset + 1, wanted.offset + len(items) + 1),
-            recommendation_id=self._given.keep(
-                GivenList(*asked.whose, release_id, source, wanted.include_seen, entries)
-            ),
+            recommendation_id=self._given.keep(GivenList(*asked.whose, release_id, source, wanted.parameters, entries)),
             num_listed=len(listed),
             release_id=release_id,
             source=source,
@@ -112,9 +112,9 @@ class Lists:
         vectors = crowd.recommender.tables.item_vectors
 
         def order() -> list[RankedItem]:
-            scores = np.array([item.score for item in items], dtype=np.float32)
             rows = [item.item_index for item in items]
-            return [items[at] for at in diversify(scores, vectors[rows], wanted.length, diversity=wanted.diversity)]
+            places = diversify(_relevance(items), vectors[rows], wanted.length, diversity=wanted.diversity)
+            return [items[at] for at in places]
 
         return await self._engine.run("diversity", order)
 
@@ -130,6 +130,15 @@ class Lists:
             ]
 
         return await self._engine.run("explain", explain)
+
+
+def _relevance(items: Sequence[RankedItem]) -> FloatArray:
+    """(items,) float32: their scores, where what only fills the list up is as relevant as the last of the others."""
+    scores = np.array([item.score for item in items], dtype=np.float32)
+    fills = np.array([item.source == "popular" for item in items], dtype=np.bool_)
+    if fills.any() and not fills.all():
+        scores[fills] = scores[~fills].min()
+    return scores
 
 
 def popular_source(wanted: Wanted) -> str:

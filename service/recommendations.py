@@ -10,14 +10,16 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 
+from isrf.errors import RequestError
 from isrf.recommend import Interests, RankedItem
 from service import answers, warned
 from service.answers import AnswerKey, Answers, Served
 from service.asking import Answer, Asked, UserView, Wanted, Whose, Write, owner_of
 from service.bundle_files import Release
+from service.catalogue import Filter
 from service.crowd import Crowd
 from service.engine import Engine
-from service.given import GivenLists
+from service.given import GivenLists, check_page
 from service.lists import Lists, allowed_items, popular_source
 from service.observe import Metrics
 from service.state.events import EventRules
@@ -147,7 +149,7 @@ class Recommendations:
         source = "sequence" if user.rows else "session" if session_rows else popular_source(wanted)
         if not user.store_was_read:
             source = f"bundle:{source}"
-            warnings.append(warned.without_state())
+        warnings += warned.of_user(user)
         whose = Whose(owner_of("user", user.user_id), user.lineage)
         asked = Asked(user.rows or session_rows, user.own, user.crowd, allowed, whose, interests)
         return await self._lists.answer(asked, wanted, source, warnings)
@@ -169,19 +171,21 @@ class Recommendations:
         """Candidates in their order for a user, else for a history of item_ids, oldest first; seen ones stay."""
         crowd = self._engine.crowd if user is None else user.crowd
         catalogue = crowd.release.catalogue
-        rows = catalogue.rows(history) if user is None else user.rows
+        by_history = user is None or not user.rows
+        rows = catalogue.rows(history) if user is None or by_history else user.rows
         given = np.zeros(len(catalogue), dtype=np.bool_)
         given[catalogue.rows(candidates)] = True
         allowed = catalogue.allowed() & given
         warnings = warned.missing_candidates(candidates, catalogue, allowed)
-        if user is None:
+        if by_history:
             warnings += warned.unknown_history(len(history) - len(rows))
-        source = ("session" if user is None else "sequence") if rows else "popular"
-        if user is not None and not user.store_was_read:
-            source = f"bundle:{source}"
-            warnings.append(warned.without_state())
+        source = ("session" if by_history else "sequence") if rows else "popular"
+        if user is not None:
+            if not user.store_was_read:
+                source = f"bundle:{source}"
+            warnings += warned.of_user(user)
         wanted = replace(wanted, n=min(wanted.n, max(1, int(allowed.sum()))))
-        if user is None or not rows:
+        if user is None or by_history:
             asked = Asked(rows, -1, crowd, allowed, _CHOICE, None, "direct")
             return await self._lists.answer(asked, wanted, source, warnings)
         known = self.users.known_interests(user)
@@ -199,18 +203,39 @@ class Recommendations:
         """The most popular items, the same for everybody."""
         return await self._lists.popular(wanted)
 
-    async def next_page(self, owner: str, wanted: Wanted, user: UserView | None = None) -> Answer:
+    async def next_page(
+        self, owner: str, wanted: Wanted, user: UserView | None = None, *, item_id: str | None = None
+    ) -> Answer:
         """A page of a list that was given before, as it was then, without what must not be shown any more.
 
+        The list's own filter holds, against the catalogue as it is now.
+
+        Args:
+            item_id: the one that the listed items are like, where that is what the list is.
+
         Raises:
-            RequestError: `recommendation.gone`.
+            RequestError: `recommendation.gone`, `recommendation.other_parameters`, `recommendation.no_session`.
         """
         assert wanted.recommendation_id is not None
         given = await self._given.of(wanted.recommendation_id, owner, "" if user is None else user.lineage)
+        check_page(wanted.recommendation_id, given, wanted.parameters, wanted.said)
         crowd = self._engine.crowd if user is None else user.crowd
         catalogue = crowd.release.catalogue
-        bought = () if user is None or given.include_seen else user.state.bought
-        allowed = catalogue.allowed((*bought, *(() if user is None else user.state.disliked)))
+        history = catalogue.rows(wanted.session if item_id is None else [item_id])
+        if user is not None and user.rows:
+            history = user.rows
+        of_session = given.source.endswith("session")
+        if wanted.explain and of_session and not (wanted.session or history):
+            raise RequestError(
+                "recommendation.no_session",
+                "the reasons of this list's items lead over the items of its session.",
+                fix="Send the session that the list was made from, or leave explain out.",
+            )
+        own = given.parameters
+        # What the list excluded is not in it.
+        only = Filter(category=own.category, min_price=own.min_price, max_price=own.max_price)
+        bought = () if user is None or own.include_seen else user.state.bought
+        allowed = catalogue.allowed((*bought, *(() if user is None else user.state.disliked)), only)
         page = list(enumerate(given.entries[wanted.offset : wanted.offset + wanted.n], start=wanted.offset + 1))
         rows = {item_id: row for _, (item_id, _, _) in page for row in catalogue.rows([item_id])}
         told = [(place, one) for place, one in page if one.item_id in rows and allowed[rows[one.item_id]]]
@@ -218,7 +243,8 @@ class Recommendations:
         warnings = [warned.end_of_list(len(given.entries))] if len(page) < wanted.n else []
         if len(items) < len(page):
             warnings.append(warned.gone_items(len(page) - len(items)))
-        history = catalogue.rows(wanted.session) if user is None or not user.rows else user.rows
+        warnings += warned.unknown_category(catalogue, own.category)
+        warnings += [] if user is None else warned.of_user(user)
         interests = await self._interests_again(user, history, crowd) if wanted.explain and items else None
         neighbours = None if interests is None else interests.neighbours
         return Answer(

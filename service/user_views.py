@@ -52,12 +52,14 @@ class UserViews:
             record = record._replace(erased=True)
         state = merge(record, past, release.learned_until)
         rows = release.catalogue.rows(entry.item_id for entry in state.history)
+        in_release = not record.erased and release.users.row(user_id) >= 0
         return UserView(
             user_id=user_id,
             state=state,
             rows=rows,
             crowd=crowd,
             own=crowd.row(user_id),
+            known=in_release or bool(record.history or record.marks),
             cached=record.group,
             store_was_read=was_read,
             lineage=state.version.partition(".")[0] if record.erased else "",

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from isrf.interest import BoolArray
+from service.asking import UserView
 from service.catalogue import Catalogue
 
 WarningCode = Literal[
     "store_unavailable",
+    "unknown_user",
     "unknown_items",
     "unknown_category",
     "fewer_items",
@@ -33,8 +35,14 @@ def end_of_list(count: int) -> dict[str, Any]:
     return warning("end_of_list", f"The list has {count} items.")
 
 
-def without_state() -> dict[str, Any]:
-    return warning("store_unavailable", "User state could not be read; the answer rests on the release alone.")
+def of_user(user: UserView) -> list[dict[str, Any]]:
+    """That state could not be read, or else that neither state nor the release knows the user."""
+    if not user.store_was_read:
+        message = "User state could not be read; the answer rests on the release alone."
+        return [warning("store_unavailable", message)]
+    if not user.known:
+        return [warning("unknown_user", "Neither the release nor an accepted event knows this user_id.")]
+    return []
 
 
 def unknown_history(count: int) -> list[dict[str, Any]]:

@@ -129,6 +129,7 @@ def _checked_id(request: Request, kind: str, text: str) -> str:
 
 
 async def wanted_by_query(
+    request: Request,
     service: ServiceDep,
     n: Annotated[int, Query(ge=1, le=MAX_N, description="How many items are wanted.")] = 10,
     category: Annotated[str | None, Query(max_length=512)] = None,
@@ -144,6 +145,7 @@ async def wanted_by_query(
     offset: Offset = 0,
 ) -> Wanted:
     excluded = _split(exclude, service.recommendations.release.catalogue)
+    checked_item_ids(excluded)
     if len(excluded) > MAX_EXCLUDED:
         raise RequestError("request.invalid", f"exclude names {len(excluded)} items, {MAX_EXCLUDED} are allowed.")
     only = Filter(category=category, exclude=tuple(excluded), min_price=min_price, max_price=max_price)
@@ -155,6 +157,7 @@ async def wanted_by_query(
         diversity=diversity,
         recommendation_id=recommendation_id,
         offset=offset,
+        said=frozenset(request.query_params),
     )
 
 
@@ -169,6 +172,7 @@ async def session_by_query(
     ] = [],  # noqa: B006 - FastAPI copies the default
 ) -> tuple[str, ...]:
     named = _split(session, service.recommendations.release.catalogue)
+    checked_item_ids(named)
     if len(named) > MAX_SESSION:
         raise RequestError("request.invalid", f"session names {len(named)} items, {MAX_SESSION} are allowed.")
     return tuple(named)
@@ -205,7 +209,14 @@ def wanted_by_body(body: ListRequest) -> Wanted:
     only = Filter(
         category=body.category, exclude=tuple(body.exclude), min_price=body.min_price, max_price=body.max_price
     )
-    return Wanted(n=body.n, only=only, include_seen=body.include_seen, explain=body.explain, diversity=body.diversity)
+    return Wanted(
+        n=body.n,
+        only=only,
+        include_seen=body.include_seen,
+        explain=body.explain,
+        diversity=body.diversity,
+        said=frozenset(body.model_fields_set),
+    )
 
 
 def checked_item_ids(item_ids: Iterable[str]) -> None:

@@ -51,7 +51,8 @@ async def recommend_user(
     request: Request, user_id: UserIdDep, wanted: WantedDep, session: SessionDep, service: ServiceDep
 ) -> Response:
     """Items for a user. Always `n` of them while that many are allowed; an unknown user gets the popular ones."""
-    wanted = replace(wanted, session=session)
+    if session:
+        wanted = replace(wanted, session=session, said=wanted.said | {"session"})
     request.app.state.queries.learn(request.scope["query_string"], wanted)
     return json_response(await user_body(request, user_id, wanted, service))
 
@@ -63,7 +64,13 @@ async def recommend_many(request: Request, body: SessionRequest | UsersRequest, 
     if isinstance(body, UsersRequest):
         return json_response(await _for_users(request, body.users, wanted, app))
     checked_item_ids(body.history)
-    wanted = replace(wanted, session=tuple(body.history), offset=body.offset, recommendation_id=body.recommendation_id)
+    wanted = replace(
+        wanted,
+        session=tuple(body.history),
+        said=wanted.said | {"session"},
+        offset=body.offset,
+        recommendation_id=body.recommendation_id,
+    )
     if body.user_id is not None:
         _checked_user_ids([body.user_id])
     with lease(app, body.user_id) as service:
@@ -107,7 +114,7 @@ async def similar(request: Request, item_id: ItemIdDep, wanted: WantedDep, servi
     if wanted.recommendation_id is None:
         answer = await ours.similar(item_id, wanted)
     else:
-        answer = await ours.next_page(owner_of("similar", item_id), replace(wanted, session=(item_id,)))
+        answer = await ours.next_page(owner_of("similar", item_id), wanted, item_id=item_id)
     return json_response({"item_id": item_id, **_body(request, answer, wanted, service)})
 
 

@@ -32,7 +32,7 @@ async def show_user(request: Request, user_id: UserIdDep, service: ServiceDep) -
     return json_response(
         {
             "user_id": user_id,
-            "known": bool(state.history or state.bought or state.disliked),
+            "known": user.known,
             "version": state.version,
             "history": [entry.item_id for entry in state.history],
             "timestamps": [entry.timestamp for entry in state.history],

@@ -5,18 +5,19 @@ import zlib
 from collections import Counter
 from typing import Any
 
+import orjson
 import pytest
 
 from isrf.errors import RequestError
 from service import given as given_module
 from service.exposure import Click, Exposure, summary
-from service.given import Entry, GivenList, GivenLists, length_for
+from service.given import Entry, GivenList, GivenLists, ListParameters, check_page, ids_text, length_for
 from service.state.store import Store
 
 
 def a_list(owner: str = "user\nann", **changed: Any) -> GivenList:
     entries = [Entry("a", 2.0, "dense"), Entry("b", 1.0, "group"), Entry("c", 0.5, "dense")]
-    return GivenList(owner, "", "r-1", "sequence", False, entries)._replace(**changed)
+    return GivenList(owner, "", "r-1", "sequence", ListParameters(), entries)._replace(**changed)
 
 
 @pytest.mark.parametrize(("n", "length"), [(1, 10), (10, 100), (20, 200), (50, 200), (200, 200)])
@@ -65,7 +66,10 @@ async def test_a_list_that_cannot_be_read_is_gone(store: Store) -> None:
     lists = GivenLists(store, ttl_s=60)
     exposure = Exposure(store, lists, ttl_s=60)
     shown = lists.keep(a_list())
-    for number, payload in enumerate((b"", b"no zlib", zlib.compress(b"[1"), zlib.compress(b"[1, 2]"))):
+    before_formats = zlib.compress(orjson.dumps(("digest", "", "r-1", "sequence", False, [("a", 2.0, "dense")])))
+    later = zlib.compress(orjson.dumps((9, "digest", "", "r-1", "sequence", [None], [("a", 2.0, "dense")])))
+    unreadable = (b"", b"no zlib", zlib.compress(b"[1"), zlib.compress(b"[1, 2]"), zlib.compress(b"{}"))
+    for number, payload in enumerate((*unreadable, before_formats, later)):
         lists._remember(f"unreadable-{number}", payload)
         with pytest.raises(RequestError) as gone:
             await lists.of(f"unreadable-{number}", "user\nann", "")
@@ -74,6 +78,35 @@ async def test_a_list_that_cannot_be_read_is_gone(store: Store) -> None:
     (told,) = await exposure.stats()
     assert told["by_item_source"][0]["clicks"] == 1, "the other click counts"
     await asyncio.gather(exposure.close(), lists.close())
+
+
+async def test_a_kept_list_says_what_it_was_asked_for_and_names_no_item(store: Store) -> None:
+    asked = ListParameters("Toys", 1.0, 80.0, ids_text(["i-1", "i-2"]), ids_text(["s-2", "s-1"]), True, 0.5)
+    here, there = GivenLists(store, ttl_s=60), GivenLists(store, ttl_s=60)
+    one = here.keep(a_list(parameters=asked))
+    await here.close()
+    payload = here._kept[one]
+    found = await (there if store.kind != "embedded" else here).find(one)
+    assert found is not None
+    same = asked._replace(max_price=80, diversity=0.5)
+    check_page(one, found, same, ListParameters._fields)
+    check_page(one, found, ListParameters(), ())
+    check_page(one, found, ListParameters(), ("category", "max_price", "exclude", "session"))  # nulls say nothing
+    for changed in (
+        {"category": "Games"},
+        {"min_price": 0.0},
+        {"max_price": 79.0},
+        {"exclude": ids_text(["i-1"])},
+        {"session": ids_text(["s-1", "s-2"])},
+        {"include_seen": False},
+        {"diversity": 0.0},
+    ):
+        with pytest.raises(RequestError) as refused:
+            check_page(one, found, asked._replace(**changed), ListParameters._fields)
+        assert refused.value.code == "recommendation.other_parameters"
+        assert next(iter(changed)) in refused.value.message
+    assert not any(name in zlib.decompress(payload) for name in (b"i-1", b"i-2", b"s-1", b"s-2"))
+    await there.close()
 
 
 async def test_lists_here_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,8 +76,7 @@ def test_pages_are_one_list(http: TestClient, users: list[str], items: list[dict
             told = [item for page in read for item in page["items"]]
             assert [item["rank"] for item in told] == list(range(1, len(told) + 1))
             assert len({item["item_id"] for item in told}) == len(told)
-            if not query.get("diversity"):
-                assert told == whole["items"]
+            assert told == whole["items"][: len(told)]
             assert {page["meta"]["source"] for page in read} == {first["meta"]["source"]}
             schemas.Recommendations.model_validate({"user_id": None, **read[-1]})
 
@@ -140,6 +139,122 @@ def test_a_later_page_says_why(http: TestClient, users: list[str], items: list[d
     later = good(http.post("/recommend", json={**session, **asked}))
     assert not set(ids(later)) & set(ids(begun))
     assert all(item["reasons"] for item in later["items"])
+
+
+def lists_of(users: list[str], items: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]]:
+    """Every call that gives a list with pages, as (path, body)."""
+    session = {"history": [items[3]["item_id"]]}
+    return [
+        (f"/recommend/{users[11]}", None),
+        ("/recommend/nobody", None),
+        ("/popular", None),
+        (f"/similar/{items[0]['item_id']}", None),
+        ("/recommend", session),
+        ("/recommend", {**session, "user_id": users[11]}),
+    ]
+
+
+def ask(http: TestClient, path: str, body: dict[str, Any] | None, **query: Any) -> httpx.Response:
+    return http.get(path, params=query) if body is None else http.post(path, json={**body, **query})
+
+
+def test_a_page_keeps_the_filter_of_its_list_as_the_catalogue_is_now(
+    http: TestClient, users: list[str], items: list[dict[str, Any]]
+) -> None:
+    for path, body in lists_of(users, items):
+        asked = {"n": 5, "max_price": 1e6, "min_price": 0.01, "category": items[5]["categories"][0]}
+        first = good(ask(http, path, body, **asked))
+        page = {"n": 5, "recommendation_id": first["meta"]["recommendation_id"], "offset": 5}
+        before = ids(good(ask(http, path, body, **page)))
+        assert len(before) == 5
+        others = {"max_price": {"price": 2e6}, "min_price": {"price": 0.0}, "none": {"price": None}}
+        for gone, change in (*others.items(), ("category", {"categories": ["Elsewhere"]})):
+            as_it_was = next(item for item in items if item["item_id"] == before[0])
+            http.put(f"/items/{before[0]}", json=change)
+            later = good(ask(http, path, body, **page))
+            http.put(f"/items/{before[0]}", json={name: as_it_was[name] for name in change})
+            assert ids(later) == before[1:], (path, gone)
+            assert "fewer_items" in codes(later)
+        assert ids(good(ask(http, path, body, **page))) == before, "and back again"
+
+
+def test_a_page_refuses_what_is_not_its_lists(http: TestClient, users: list[str], items: list[dict[str, Any]]) -> None:
+    own = {
+        "n": 5,
+        "max_price": 500,
+        "min_price": 1,
+        "category": items[5]["categories"][0],
+        "exclude": [items[8]["item_id"], items[9]["item_id"]],
+        "diversity": 0.5,
+        "include_seen": True,
+    }
+    others = {
+        "max_price": 499,
+        "min_price": 0,
+        "category": "Elsewhere",
+        "exclude": [items[8]["item_id"]],
+        "diversity": 0,
+        "include_seen": False,
+    }
+    for path, body in lists_of(users, items):
+        bare, full = (good(ask(http, path, body, **asked)) for asked in ({"n": 5}, own))
+        for first, asked in ((bare, {}), (full, own)):
+            page = {"recommendation_id": first["meta"]["recommendation_id"], "offset": 5}
+            kept = good(ask(http, path, body, **page, n=5))
+            assert ids(good(ask(http, path, body, **page, **{**asked, "n": 5}))) == ids(kept), "its own may be said"
+            assert not set(ids(kept)) & set(ids(first))
+            for name, value in others.items():
+                if first is bare and value in (0, False):
+                    continue  # what the list has by default
+                refused = ask(http, path, body, **page, **{name: value})
+                assert (refused.status_code, refused.json()["code"]) == (422, "recommendation.other_parameters"), name
+                assert name in refused.json()["detail"]
+                assert name in refused.json()["fix"]
+
+
+def test_a_page_of_a_session_keeps_to_it(http: TestClient, items: list[dict[str, Any]]) -> None:
+    session, other = items[3]["item_id"], items[4]["item_id"]
+    user = "nobody-" + uuid.uuid4().hex
+    for path, body, query in (
+        ("/recommend", {"history": [session]}, {}),
+        ("/recommend", {"history": [session], "user_id": user}, {}),
+        (f"/recommend/{user}", None, {"session": session}),
+    ):
+        first = good(ask(http, path, body, **query))
+        page = {"recommendation_id": first["meta"]["recommendation_id"], "offset": 10}
+        later = good(ask(http, path, body, **page, **query, explain=True))
+        assert {path["item_id"] for one in later["items"] for why in one["reasons"] for path in why["paths"]} == {
+            session
+        }
+        name = "session" if body is None else "history"
+        grown = {name: [session, other]}
+        refused = ask(http, path, body, **page, **{**query, **grown})
+        assert (refused.status_code, refused.json()["code"]) == (422, "recommendation.other_parameters")
+        without = {"history": []} if body is not None else {}
+        assert ids(good(ask(http, path, body, **page, **without))) == ids(later), "it need not be said again"
+        unexplained = ask(http, path, body, **page, **without, explain=True)
+        assert (unexplained.status_code, unexplained.json()["code"]) == (422, "recommendation.no_session")
+
+
+def test_a_diverse_list_is_the_same_however_much_of_it_is_asked_for(
+    http: TestClient, users: list[str], items: list[dict[str, Any]]
+) -> None:
+    for path, body in lists_of(users, items):
+        for category in (None, items[0]["categories"][0]):
+            asked = {"diversity": 0.4} | ({} if category is None else {"category": category})
+            whole = good(ask(http, path, body, n=200, **asked))["items"]
+            for n in (1, 2, 5, 10, 50, 99):
+                assert good(ask(http, path, body, n=n, **asked))["items"] == whole[:n], (path, n)
+            first = good(ask(http, path, body, n=5, **asked))
+            page = {"recommendation_id": first["meta"]["recommendation_id"], "offset": 5, "n": 7}
+            assert good(ask(http, path, body, **page))["items"] == whole[5:12]
+            assert good(ask(http, path, body, n=7, offset=5, **asked))["items"] == whole[5:12]
+    candidates = [item["item_id"] for item in items[:300]]
+    for who in ({"user_id": users[11]}, {"history": candidates[:2]}, {}):
+        whole = good(http.post("/rank", json={"candidates": candidates, "diversity": 0.4, **who}))["items"]
+        for n in (1, 3, 5, 10, 80, 299):
+            told = good(http.post("/rank", json={"candidates": candidates, "diversity": 0.4, "n": n, **who}))["items"]
+            assert told == whole[:n], n
 
 
 def test_another_replica_reads_on(
@@ -238,4 +353,5 @@ def test_each_answer_says_what_it_rests_on(http: TestClient, users: list[str], i
 def test_a_filter_is_kept_though_it_leaves_nothing(http: TestClient, users: list[str]) -> None:
     for user in (users[4], "nobody"):
         body = good(http.get(f"/recommend/{user}", params={"category": "no such category"}))
-        assert (body["items"], sorted(codes(body))) == ([], ["fewer_items", "unknown_category"])
+        nobody = ["unknown_user"] if user == "nobody" else []
+        assert (body["items"], sorted(codes(body))) == ([], ["fewer_items", "unknown_category", *nobody])
