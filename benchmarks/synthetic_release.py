@@ -13,7 +13,7 @@ import importlib
 import json
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -95,7 +95,9 @@ def _draw_shop(stages: dict[str, Path], sizes: Sizes, rng: np.random.Generator) 
     held_out.write_parquet(stages["ingest"] / "heldout.parquet")
     frame.clear().select("user_index", "item_index").write_parquet(stages["ingest"] / "excluded.parquet")
     name = f"synthetic {num_items} items {num_users} users"
-    report = {"fingerprint": name, "order_fingerprint": name, "events_through": float(EVENTS_PER_USER + 2)}
+    through = float(EVENTS_PER_USER + 2)
+    report: dict[str, Any] = {"fingerprint": name, "order_fingerprint": name, "events_through": through}
+    report["learned_until"] = {"events": through, "items": through}
     (stages["ingest"] / "report.json").write_text(json.dumps(report))
     features = pl.DataFrame({"item_index": np.arange(num_items, dtype=np.int32), "feature": titles})
     origin = pl.lit("attribute").alias("origin")

@@ -188,6 +188,16 @@ class ItemReaderSpec(_Frozen):
     codes_trained: tuple[int, ...]  # per level: codes that have a vector
 
 
+class LearnedUntil(_Frozen):
+    """Seconds, by the offline machine's clock: what happened later a release cannot hold, whatever its rows say.
+
+    Of each of the shop's files the moment before it was opened, or when it was last written, whichever is earlier.
+    """
+
+    events: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    items: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class Producer(_Frozen):
     isrf_version: str
     versions: dict[str, str]
@@ -198,7 +208,7 @@ class Manifest(_Frozen):
 
     schema_version: Literal[2]
     release_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
-    created_at: str  # RFC 3339, UTC; the only field that two equal runs differ in
+    created_at: str  # RFC 3339, UTC; beside `learned_until` the only field that two equal runs differ in
     producer: Producer
     preset: str
     fit: Literal["train", "all"]
@@ -216,7 +226,8 @@ class Manifest(_Frozen):
     data_fingerprint: str  # sha256 over the ingested events and items
     order_fingerprint: str  # sha256 over the histories in their order: ties ordered otherwise are other data
     tie_seed: int | None  # `--shuffle-ties`; None is the order timestamp, position, file
-    events_through: float | None  # timestamp (seconds) of the last event the histories hold; None without timestamps
+    events_through: float | None  # latest timestamp (seconds) of the events, for people; None without timestamps
+    learned_until: LearnedUntil | None = None  # None: of a release made before there was any
     reasoner: str
     encoder: str
     evaluation: dict[str, Any]

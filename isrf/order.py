@@ -21,6 +21,11 @@ PURCHASE = "purchase"
 do not: a shopper who looked may well be recommended the item."""
 
 
+MAX_AHEAD_S = 86_400.0
+"""How far a timestamp may lie ahead of the clock and still be taken for a time: clocks and time zones err by hours, not
+by days."""
+
+
 class Split(IntEnum):
     """Which part of a leave-one-out split an event belongs to."""
 

@@ -1,6 +1,7 @@
 """Puts a release bundle together from the stages' outputs; `offline.publish` verifies it and puts it in its place.
 
-The bundle's content depends on data and configuration alone: two runs give equal hashes, `created_at` aside.
+The bundle's content depends on data and configuration alone: two runs give equal hashes, but for the manifest's
+`created_at` and `learned_until`.
 """
 
 import hashlib
@@ -28,6 +29,7 @@ from isrf.bundle import (
     GoldenTolerance,
     GroupSearch,
     ItemReaderSpec,
+    LearnedUntil,
     Manifest,
     Producer,
     RankerSpec,
@@ -249,6 +251,7 @@ def _manifest(ctx: StageContext, goldens: Sequence[Golden]) -> Manifest:
         order_fingerprint=report["order_fingerprint"],
         tie_seed=config.ingest.shuffle_ties,
         events_through=report["events_through"],
+        learned_until=LearnedUntil.model_validate(report["learned_until"]),
         reasoner=config.reason.reasoner,
         encoder=config.embed.encoder,
         evaluation=json.loads((ctx.inputs["evaluate"] / "evaluation.json").read_text()),

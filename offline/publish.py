@@ -43,13 +43,17 @@ def publish(bundle: Path, releases: Path) -> Path:
 
 
 def _is_sound(target: Path, manifest: Manifest) -> bool:
-    """Whether `target` holds the release of this manifest, every byte of it; `created_at` may be another run's."""
+    """Whether `target` holds the release of this manifest, every byte of it.
+
+    Its moments may be another run's: who has claimed to know less keeps more of what shops said, and is right too.
+    """
     try:
         there = read_manifest(target)
         verify_files(target, manifest)
     except BundleError:
         return False
-    return there.model_copy(update={"created_at": manifest.created_at}) == manifest
+    moments = {"created_at": manifest.created_at, "learned_until": manifest.learned_until}
+    return there.model_copy(update=moments) == manifest
 
 
 def switch(releases: Path, release_id: str) -> None:

@@ -5,7 +5,6 @@ Anything that does not fit is a `BundleError` that names the file and the fix; n
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +24,7 @@ from isrf.recommend import REQUEST_INPUTS, Recommender, RecommenderTables
 from service.catalogue import Catalogue, read_item
 from service.graphs import open_graph
 from service.history_files import read_users
+from service.learned import learned_until
 from service.load import DeviceName
 from service.neighbours import Cells, UserIndex
 from service.new_items import NewItemReader
@@ -57,7 +57,9 @@ class Release:
     new_items: NewItemReader | None
     """None where no new item can be read."""
     learned_until: float
-    """Seconds: the histories can hold no event after this moment."""
+    """Seconds: the histories can hold no event after this moment, whatever their times."""
+    items_learned_until: float
+    """Seconds: what was said of items after this moment the release cannot hold."""
 
 
 def find_release(releases: Path) -> Path:
@@ -92,6 +94,7 @@ def open_release(releases: Path, variant: VariantName = "fp32", device: DeviceNa
     search = manifest.group_search
     cells = None if search.probes is None else Cells.of(arrays, search.probes)
     user_index = UserIndex(arrays["user_features.npy"], cells)
+    until = learned_until(folder, manifest)
     release = Release(
         manifest=manifest,
         recommender=_recommender(folder, manifest, arrays, user_index, variant, device),
@@ -101,7 +104,8 @@ def open_release(releases: Path, variant: VariantName = "fp32", device: DeviceNa
         semantic_ids=arrays["semantic_ids.npy"],
         wording=Wording(catalogue, read_cores(folder, manifest)),
         new_items=_read_new_items(folder, manifest, arrays),
-        learned_until=_learned_until(manifest),
+        learned_until=until.events,
+        items_learned_until=until.items,
     )
     # Among all users, as the goldens were made: which cells are looked into may hang on a rounding error.
     goldens, everywhere = _read_goldens(folder, manifest), release.recommender.among(user_index.exact)
@@ -267,14 +271,3 @@ def _same_count(name: str, found: int, expected: int) -> None:
         raise BundleError(
             "bundle.array_mismatch", f"{name} has {found} rows, the manifest says {expected}.", fix=_PUBLISH
         )
-
-
-def _learned_until(manifest: Manifest) -> float:
-    if manifest.events_through is not None:
-        return manifest.events_through
-    try:
-        return datetime.fromisoformat(manifest.created_at).timestamp()
-    except ValueError:
-        raise BundleError(
-            "bundle.manifest", f"created_at {manifest.created_at!r} is no RFC 3339 time.", fix=_PUBLISH
-        ) from None

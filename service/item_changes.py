@@ -1,6 +1,6 @@
 """What the shop said of an item beside what a release says of it: which of the two stands. Pure.
 
-What was said after everything that a release has read stands, whatever the release says. Of what was said before, the
+What was said after a release's catalogue was read stands, whatever the release says. Of what was said before, the
 release's own data is the newer and wins where it speaks of the field; where it is silent, what was said stands.
 """
 
@@ -19,7 +19,7 @@ def standing(entry: Entry, line: ItemLine | None, learned_until: float) -> dict[
     Args:
         entry: what the shop said.
         line: what the release says of the item, None where it does not hold it.
-        learned_until: seconds; what was said later the release cannot know.
+        learned_until: seconds, when the catalogue was read; what was said later the release cannot know.
     """
     return {
         name: said.value

@@ -59,7 +59,7 @@ class ItemFeed:
 
     def standing(self, item_id: str, entry: Entry) -> dict[str, Any]:
         """The fields of an entry that count beside the release."""
-        return standing(entry, self._base.catalogue.find(item_id), self._base.learned_until)
+        return standing(entry, self._base.catalogue.find(item_id), self._base.items_learned_until)
 
     def understands(self, item_id: str) -> bool:
         """Whether a word of a new item's texts is known to the release."""
@@ -92,7 +92,7 @@ class ItemFeed:
 
     def learned(self) -> dict[str, Entry]:
         """Entries without which the release says the same."""
-        catalogue, until = self._base.catalogue, self._base.learned_until
+        catalogue, until = self._base.catalogue, self._base.items_learned_until
         return {
             item_id: entry
             for item_id, entry in self._entries.items()
@@ -130,7 +130,7 @@ class ItemFeed:
         self, release: Release, entries: Mapping[str, Entry], changed: list[str], version: str
     ) -> tuple[Release, dict[str, ReadItem]]:
         """The release with the changed items as they are now. Takes milliseconds an item that is new."""
-        base, until = self._base.catalogue, self._base.learned_until
+        base, until = self._base.catalogue, self._base.items_learned_until
         read = self._read | self._read_new({item_id: entries[item_id] for item_id in changed if item_id in entries})
         lines = {}
         for item_id in changed:

@@ -6,9 +6,12 @@ item_index): items that a user dislikes, for serving only.
 """
 
 import json
+import time
+from pathlib import Path
 from typing import Any
 
 import polars as pl
+from rich.markup import escape
 from rich.table import Table
 
 from isrf.errors import DataError
@@ -21,10 +24,11 @@ from offline.ingest.histories import REMOVE, Histories, build_histories
 from offline.ingest.interactions import read_interactions
 from offline.ingest.items import read_items
 from offline.ingest.numbering import Numbering, number
+from offline.ingest.reading import describe_ahead, learned_until, rows_ahead
 
 __all__ = ["VERSION", "run"]
 
-VERSION = 3
+VERSION = 4
 
 
 def run(ctx: StageContext) -> None:
@@ -34,8 +38,20 @@ def run(ctx: StageContext) -> None:
         DataError: the shop's files cannot be used; `code` and `fix` say why and what to do.
     """
     settings = ctx.config.ingest
-    interactions, items, bad_rows, num_rows, num_idle = _read(ctx)
-    histories = build_histories(interactions, shuffle_seed=settings.shuffle_ties, hold_out=ctx.config.fit == "train")
+    items_path = find_file(ctx.data, "items", ("jsonl", "parquet"))
+    path = find_file(ctx.data, "interactions", ("csv", "parquet"))
+    read_at = time.time()
+    until = learned_until(items_path, path)
+    interactions, items, bad_rows, num_rows, num_idle = _read(ctx, items_path, path)
+    ahead = rows_ahead(interactions, read_at)
+    if ahead:
+        ctx.progress.console.print(f"[bold yellow]ingest: {path.name}: {escape(describe_ahead(ahead, read_at))}")
+    histories = build_histories(
+        interactions,
+        shuffle_seed=settings.shuffle_ties,
+        hold_out=ctx.config.fit == "train",
+        learned_until=until.events,
+    )
     _check_histories(histories, fit=ctx.config.fit)
     numbering = number(items, histories.events.filter(pl.col("split") == Split.TRAIN), histories.excluded)
     _write(ctx, histories, numbering)
@@ -50,6 +66,8 @@ def run(ctx: StageContext) -> None:
         "users_with_tied_last_events": histories.tied_users,
         "tie_seed": settings.shuffle_ties,
         "events_through": histories.events["timestamp"].max(),
+        "learned_until": until.model_dump(),
+        "ahead_of_clock": ahead,
         "fingerprint": data_fingerprint(interactions, items),
         "order_fingerprint": order_fingerprint(histories.events),
     }
@@ -57,13 +75,13 @@ def run(ctx: StageContext) -> None:
     _show(ctx, report)
 
 
-def _read(ctx: StageContext) -> tuple[pl.DataFrame, pl.DataFrame, tuple[BadRows, BadRows], dict[str, int], int]:
+def _read(
+    ctx: StageContext, items_path: Path, path: Path
+) -> tuple[pl.DataFrame, pl.DataFrame, tuple[BadRows, BadRows], dict[str, int], int]:
     """Good interactions of known items, the catalogue, bad rows, rows per file, removes of items it does not hold.
 
     Such a remove is no bad row: the service takes one of an item that left the catalogue, and it changes nothing here.
     """
-    items_path = find_file(ctx.data, "items", ("jsonl", "parquet"))
-    path = find_file(ctx.data, "interactions", ("csv", "parquet"))
     bad_items, bad_events = BadRows(items_path.name), BadRows(path.name)
     catalogue = read_items(items_path, bad_items)
     bad_items.check(catalogue.num_rows, ctx.config.ingest.max_bad_rows)

@@ -7,12 +7,13 @@ It works on the shop's ids; row numbers come later (`offline.ingest.numbering`).
 - The same user taking the same item twice is kept twice, equal rows too: a shop sells things again.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from isrf.order import Split, last_two_tie, leave_one_out, order_events, shuffle_ties
+from isrf.order import MAX_AHEAD_S, Split, last_two_tie, leave_one_out, order_events, shuffle_ties
 
 DISLIKE = "dislike"
 REMOVE = "remove"
@@ -35,10 +36,16 @@ class Histories(NamedTuple):
     tied_users: int
 
 
-def build_histories(interactions: pl.DataFrame, *, shuffle_seed: int | None, hold_out: bool) -> Histories:
-    """Histories of the rows that `offline.ingest.interactions` returned, in file order."""
+def build_histories(
+    interactions: pl.DataFrame, *, shuffle_seed: int | None, hold_out: bool, learned_until: float = math.inf
+) -> Histories:
+    """Histories of the rows that `offline.ingest.interactions` returned, in file order.
+
+    `learned_until` (seconds) is when the file was read: a row dated more than a day later has no time that could be
+    after a `remove`.
+    """
     ordered = _in_order(interactions)
-    kept = _without_removed(ordered)
+    kept = _without_removed(ordered, learned_until + MAX_AHEAD_S)
     disliked = pl.col("event") == DISLIKE
     excluded = kept.filter(disliked).select("user_id", "item_id").unique().sort("user_id", "item_id")
     history = kept.filter(~disliked)
@@ -73,13 +80,17 @@ def _in_order(interactions: pl.DataFrame) -> pl.DataFrame:
     return interactions[order]
 
 
-def _without_removed(ordered: pl.DataFrame) -> pl.DataFrame:
+def _without_removed(ordered: pl.DataFrame, latest: float) -> pl.DataFrame:
+    """`latest`: a timestamp above it is no time; such an event was before every `remove` that has one."""
     removing = pl.col("event") == REMOVE
+    untimed = (pl.col("timestamp") > latest).fill_null(False)
     if ordered.filter(removing).is_empty():
         return ordered
     placed = ordered.with_row_index("place")  # a column: inside `over` a range would start anew in every group
     last_remove = pl.when(removing).then(pl.col("place")).max().over("user_id", "item_id")
-    return placed.filter((pl.col("place") > last_remove).fill_null(True)).drop("place")
+    removed_in_time = (removing & ~untimed).any().over("user_id", "item_id")
+    stands = (pl.col("place") > last_remove).fill_null(True) & ~(untimed & removed_in_time)
+    return placed.filter(stands).drop("place")
 
 
 def _times(events: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:

@@ -8,6 +8,7 @@ come into it. What the shop said of its items goes into the catalogue file first
 changes nothing. It knows nothing of stages and releases.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -54,13 +55,14 @@ def take_in(store: str, data: Path, *, erasure_key: str | None = None) -> TakenI
 
 
 def _once(source: Source, folder: DataFolder) -> tuple[TakenIn, bool]:
+    began = time.time()
     progress = folder.progress(source.store_id)
     # The tombstones after the events: whoever is not among them was erased after everything that was read here.
     batch = source.read(progress.cursors)
     # The items after the events, and into the shop's folder before them: no event may name an item that is not there.
     said = source.items(progress.items)
     if said.entries:
-        folder.rewrite_items(lambda old, part: write_items(old, part, said.entries))
+        folder.rewrite_items(lambda old, part: write_items(old, part, said.entries), current_at=began)
         folder.commit_items(source.store_id, said.cursor)
     tombstones, secret = source.tombstones()
     new = {name: stone for name, stone in tombstones.items() if stone.nonce not in progress.forgotten}
@@ -69,7 +71,10 @@ def _once(source: Source, folder: DataFolder) -> tuple[TakenIn, bool]:
     if kept or new:
         rows = [NewRow(*entry.event[:3], entry.event.timestamp) for entry in sorted(kept, key=_moment)]
         forgets = _forgets(new, secret)
-        forgotten = folder.rewrite(lambda old, part: write_interactions(old, part, rows, forgets=forgets))
+        forgotten = folder.rewrite(
+            lambda old, part: write_interactions(old, part, rows, forgets=forgets),
+            current_at=None if batch.more else began,
+        )
         done = done._replace(forgotten_rows=forgotten)
     if batch.entries or new:
         folder.commit(source.store_id, batch.cursors, {stone.nonce for stone in tombstones.values()})

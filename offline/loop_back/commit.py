@@ -14,6 +14,7 @@ write its file anew between two runs; progress is about the store, and stays.
 import contextlib
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -80,11 +81,15 @@ class DataFolder:
         items = kept.get("items")
         return Progress(cursors, frozenset(kept.get("forgotten", ())), None if items is None else ItemsCursor(*items))
 
-    def rewrite_items(self, write: Callable[[Path, Path], int]) -> None:
-        """Has the new catalogue written, and puts it into its place; done twice, it is the same catalogue."""
+    def rewrite_items(self, write: Callable[[Path, Path], int], *, current_at: float) -> None:
+        """Has the new catalogue written, and puts it into its place; done twice, it is the same catalogue.
+
+        `current_at` (seconds) becomes the time of the file: what was said later is not in it.
+        """
         old = find_file(self._data, "items", ("jsonl", "parquet"))
         write(old, self._items_part)
         shutil.copymode(old, self._items_part)
+        os.utime(self._items_part, (current_at, current_at))
         sync_path(self._items_part)
         self._items_part.replace(old)
         sync_path(self._data)
@@ -95,11 +100,16 @@ class DataFolder:
         progress.setdefault(store_id, {})["items"] = None if cursor is None else list(cursor)
         self._write(progress, self._done)
 
-    def rewrite(self, write: Callable[[Path, Path], int]) -> int:
-        """Has the new file written: `write(old, part)`; it takes the old one's place with `commit`."""
+    def rewrite(self, write: Callable[[Path, Path], int], *, current_at: float | None = None) -> int:
+        """Has the new file written: `write(old, part)`; it takes the old one's place with `commit`.
+
+        `current_at` (seconds): as with `rewrite_items`; None where the new file knows nothing newer than the old one.
+        """
         old = find_file(self._data, "interactions", ("csv", "parquet"))
         result = write(old, self._part)
         shutil.copymode(old, self._part)
+        moment = old.stat().st_mtime if current_at is None else current_at
+        os.utime(self._part, (moment, moment))
         sync_path(self._part)
         sync_path(self._own)
         self._rewritten = old

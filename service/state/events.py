@@ -16,15 +16,13 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from isrf.order import PURCHASE
+from isrf.order import MAX_AHEAD_S, PURCHASE
 from service.identifiers import MAX_ID_BYTES, ExternalId, id_problem
 
 Effect = Literal["B", "H", "D", "R"]
 EFFECTS: dict[Effect, str] = {"B": "bought", "H": "history", "D": "disliked", "R": "removed"}
 UNKNOWN_ITEM = "unknown_item"
 MAX_EVENT_TYPE = 64  # bytes: what the offline job reads
-MAX_AHEAD_S = 86_400.0
-"""How far a timestamp may lie in the future: clocks and time zones err by hours, not by days."""
 
 
 class EventIn(BaseModel):

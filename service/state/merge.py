@@ -2,19 +2,25 @@
 
 A newer release has learned some of what state still holds. Each of state's entries is compared by its identity
 (item_id, timestamp), so that what the release holds is not read twice. Where a timestamp cannot be compared (the
-service assigned it, or the shop's data has none), an entry counts as learned if the release holds the item and the
-entry is not newer than what the release has read.
+service assigned it, or the shop's data has none), an entry counts as learned if the entry is older than the reading of
+the release's data, and the release holds the item at about that time or later.
+
+Nothing of a release happened after its data was read, whatever its rows say: a row dated ahead counts as of the
+reading, and one dated more than a day ahead as one without a time.
 """
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from isrf.order import MAX_AHEAD_S
 from service.state.store import Entry, Mark, UserRecord
 
 _NOTHING = Mark()
 LATE_S = 7 * 86_400.0
 """How late an event may arrive and still meet the `remove` that took it back."""
+SAME_EVENT_S = 86_400.0
+"""The shop and the service date one event alike, but for clocks and time zones."""
 
 
 class ReleasePast(NamedTuple):
@@ -53,11 +59,11 @@ def merge(record: UserRecord, past: ReleasePast, learned_until: float) -> UserSt
     Args:
         record: what the store holds.
         past: what the release holds.
-        learned_until: seconds; the release can hold no event after this moment.
+        learned_until: seconds; when the release's data was read.
     """
     if record.erased:
         past = ReleasePast()
-    standing = [not _taken_back(entry, record) for entry in past.history]
+    standing = [not _taken_back(entry, record, learned_until) for entry in past.history]
     held = [entry for entry, stands in zip(past.history, standing, strict=True) if stands]
     pairs = zip(past.history, past.bought, standing, strict=True)
     bought = {entry.item_id for entry, excludes, stands in pairs if excludes and stands}
@@ -68,7 +74,7 @@ def merge(record: UserRecord, past: ReleasePast, learned_until: float) -> UserSt
             bought.add(item_id)
         if _stands(mark.disliked, mark.removed):
             disliked.add(item_id)
-    history = _by_time(held, _not_learned(record.history, held, learned_until))
+    history = _by_time(held, _not_learned(record.history, held, learned_until), learned_until)
     return UserState(record.version, history, frozenset(bought), frozenset(disliked))
 
 
@@ -83,7 +89,7 @@ def learned(record: UserRecord, past: ReleasePast, learned_until: float) -> Lear
     """The part of a record without which `merge` gives the same user; nothing of one who was erased."""
     if record.erased:
         return Learned((), ())
-    standing = [entry for entry in past.history if not _taken_back(entry, record)]
+    standing = [entry for entry in past.history if not _taken_back(entry, record, learned_until)]
     news = set(_not_learned(record.history, standing, learned_until))
     entries = [entry for entry in record.history if entry not in news]
     kept = {entry.item_id for entry in news}
@@ -103,38 +109,42 @@ def _says_the_same(item_id: str, record: UserRecord, past: ReleasePast, learned_
 
 def _not_learned(since: Sequence[Entry], held: Sequence[Entry], learned_until: float) -> list[Entry]:
     known = {(entry.item_id, entry.timestamp) for entry in held}
-    items = {entry.item_id for entry in held}
     untimed = {entry.item_id for entry in held if entry.timestamp is None}
+    latest: dict[str, float] = dict.fromkeys(untimed, math.inf)
+    for entry in held:
+        moment = _moment(entry, learned_until)
+        latest[entry.item_id] = max(latest.get(entry.item_id, -math.inf), moment)
 
     def learned(entry: Entry) -> bool:
         if (entry.item_id, entry.timestamp) in known:
             return True
         comparable = not entry.assigned and entry.item_id not in untimed
-        old = entry.timestamp is not None and entry.timestamp <= learned_until
-        return not comparable and old and entry.item_id in items
+        if comparable or entry.timestamp is None or entry.timestamp > learned_until:
+            return False
+        return latest.get(entry.item_id, -math.inf) >= entry.timestamp - SAME_EVENT_S
 
     return [entry for entry in since if not learned(entry)]
 
 
-def _taken_back(entry: Entry, record: UserRecord) -> bool:
+def _taken_back(entry: Entry, record: UserRecord, learned_until: float) -> bool:
     removed = record.marks.get(entry.item_id, _NOTHING).removed
-    return removed is not None and (entry.timestamp is None or entry.timestamp <= removed)
+    return removed is not None and _moment(entry, learned_until) <= removed
 
 
 def _stands(happened: float | None, removed: float | None) -> bool:
     return happened is not None and (removed is None or happened > removed)
 
 
-def _by_time(held: Sequence[Entry], since: Sequence[Entry]) -> list[Entry]:
+def _by_time(held: Sequence[Entry], since: Sequence[Entry], learned_until: float) -> list[Entry]:
     """Both in order of time; the release's own order stands (it breaks ties by more than the time)."""
     if not since:
         return list(held)
     merged: list[Entry] = []
-    later = iter(sorted(since, key=_moment))
+    later = iter(sorted(since, key=lambda entry: _moment(entry, math.inf)))
     waiting = next(later, None)
     for entry in held:
         # An entry without a time is older than anything that came since.
-        while waiting is not None and entry.timestamp is not None and _moment(waiting) < entry.timestamp:
+        while waiting is not None and _moment(waiting, math.inf) < _moment(entry, learned_until):
             merged.append(waiting)
             waiting = next(later, None)
         merged.append(entry)
@@ -144,5 +154,8 @@ def _by_time(held: Sequence[Entry], since: Sequence[Entry]) -> list[Entry]:
     return merged
 
 
-def _moment(entry: Entry) -> float:
-    return -math.inf if entry.timestamp is None else entry.timestamp
+def _moment(entry: Entry, learned_until: float) -> float:
+    """When an entry happened, as far as that can be known; −∞ for an entry without a (believable) time."""
+    if entry.timestamp is None or entry.timestamp > learned_until + MAX_AHEAD_S:
+        return -math.inf
+    return min(entry.timestamp, learned_until)

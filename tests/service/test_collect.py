@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,11 @@ RULES = EventRules(())
 
 @pytest.fixture(scope="module")
 def release(demo_release: Path) -> Release:
-    return open_release(demo_release)
+    """As if it had been made long ago, just after the last event that it holds."""
+    opened = open_release(demo_release)
+    through = opened.manifest.events_through
+    assert through is not None
+    return replace(opened, learned_until=through)
 
 
 def past_of(release: Release, user_id: str) -> ReleasePast:

@@ -1,6 +1,7 @@
 """What the shop said of its items comes into its catalogue file, before the events that name them."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,14 @@ def test_lines_of_other_items_stay_byte_for_byte(tmp_path: Path) -> None:
     assert new.read_bytes() == b"".join([*lines[:3], b'{"item_id": 7, "title": "Seven"}\n', lines[4], b"\n"])
     assert write_items(old, new, {"a": said(title="B")}) == 0
     assert new.read_bytes().startswith(b'\xef\xbb\xbf{"item_id": "a", "title": "B"}\n')
+
+
+async def test_a_file_is_as_old_as_what_it_holds(store: Store, address: str, data: Path) -> None:
+    """What is said while the files are being written is in none of them."""
+    await say(store, "cup", title="Mug")
+    await apply_to(store)(event("cup", 10.0))
+    before = time.time()
+    take_in(address, data)
+    for name in ("items.jsonl", "interactions.csv"):
+        written = (data / name).stat()
+        assert before <= written.st_mtime < written.st_ctime

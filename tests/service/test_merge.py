@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from isrf.interest import Neighbours
 from isrf.recommend import Interests
 from service.state import group_cache
-from service.state.merge import ReleasePast, UserState, merge
+from service.state.merge import Learned, ReleasePast, UserState, learned, merge
 from service.state.store import Entry, Mark, UserRecord
 
 
@@ -111,6 +111,57 @@ def test_a_dislike_of_the_release_stands_until_it_is_taken_back() -> None:
 def test_an_erased_user_has_no_release() -> None:
     state = merge(user(Entry("x", 1.0), erased=True, x=Mark(bought=1.0)), RELEASE, 30.0)
     assert (items(state), state.bought) == (["x"], {"x"})
+
+
+AHEAD = 4_900_000_000.0
+DAY = 86_400.0
+NOW = 1_750_000_000.0
+
+
+@pytest.mark.parametrize("ahead", [9 * 3600, 2 * DAY, AHEAD - NOW])
+def test_a_click_after_the_reading_is_newer_than_a_row_dated_ahead(ahead: float) -> None:
+    wrong = past(Entry("a", NOW - 5), Entry("b", NOW + ahead))
+    state = merge(user(Entry("x", NOW + 1, assigned=True), Entry("y", NOW + 2)), wrong, NOW)
+    assert items(state) == ["a", "b", "x", "y"]
+
+
+@pytest.mark.parametrize("ahead", [9 * 3600, 2 * DAY, AHEAD - NOW])
+def test_a_known_item_seen_again_stays_beside_a_row_dated_ahead(ahead: float) -> None:
+    wrong = past(Entry("a", NOW - 5), Entry("b", NOW + ahead))
+    seen = [Entry("a", NOW + 1, assigned=True), Entry("b", NOW + 2, assigned=True), Entry("a", NOW + 3)]
+    record = user(*seen)
+    assert list(merge(record, wrong, NOW).history)[-3:] == seen
+    assert learned(record, wrong, NOW) == Learned([], [])
+
+
+@pytest.mark.parametrize("ahead", [9 * 3600, 2 * DAY, AHEAD - NOW])
+def test_a_remove_takes_back_a_row_dated_ahead(ahead: float) -> None:
+    wrong = past(Entry("a", NOW - 5), Entry("b", NOW + ahead))
+    record = user(b=Mark(removed=NOW + 1))
+    state = merge(record, wrong, NOW)
+    assert (items(state), state.bought) == (["a"], {"a"})
+    assert learned(record, wrong, NOW) == Learned([], []), "without the mark the row would be back"
+
+
+def test_a_remove_holds_under_later_releases_with_the_same_impossible_row() -> None:
+    wrong = past(Entry("b", AHEAD))
+    for learned_until in (NOW, NOW + 30 * DAY, NOW + 300 * DAY):
+        record = user(b=Mark(removed=NOW + 1))
+        assert merge(record, wrong, learned_until).bought == set()
+        assert learned(record, wrong, learned_until) == Learned([], [])
+
+
+def test_bought_after_a_remove_and_before_the_reading_stands_by_its_own_time() -> None:
+    assert merge(user(b=Mark(removed=NOW - 9)), past(Entry("b", NOW - 5)), NOW).bought == {"b"}
+    assert merge(user(b=Mark(removed=NOW - 9)), past(Entry("b", NOW + 5)), NOW).bought == {"b"}, "clocks differ"
+
+
+def test_what_the_release_holds_of_long_before_is_not_the_event_that_was_posted() -> None:
+    release = past(Entry("a", NOW - 9 * DAY))
+    seen = Entry("a", NOW - 60, assigned=True)
+    assert merge(user(seen), release, NOW).history[-1] == seen, "a view between the export and its reading"
+    assert learned(user(seen), release, NOW) == Learned([], [])
+    assert items(merge(user(seen), past(Entry("a", NOW - 63)), NOW)) == ["a"]
 
 
 @given(st.data())
