@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.identifiers import ExternalId
+from service.state.events import Seconds
 from service.state.store import UserRecord
 
 PURCHASE, VIEW, DISLIKE, REMOVE = "purchase", "view", "dislike", "remove"
@@ -13,8 +15,8 @@ PURCHASE, VIEW, DISLIKE, REMOVE = "purchase", "view", "dislike", "remove"
 class _Past(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    item_id: str
-    timestamp: float | int
+    item_id: ExternalId
+    timestamp: Seconds
 
 
 class UserLine(BaseModel):
@@ -22,11 +24,11 @@ class UserLine(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    user_id: str
+    user_id: ExternalId
     history: list[_Past] = Field(default_factory=list)
-    bought: dict[str, float | int] = Field(default_factory=dict)
-    disliked: dict[str, float | int] = Field(default_factory=dict)
-    removed: dict[str, float | int] = Field(default_factory=dict)
+    bought: dict[str, Seconds] = Field(default_factory=dict)
+    disliked: dict[str, Seconds] = Field(default_factory=dict)
+    removed: dict[str, Seconds] = Field(default_factory=dict)
 
 
 def user_line(user_id: str, record: UserRecord) -> dict[str, Any]:

@@ -34,7 +34,14 @@ def decimal_text(value: Any) -> Any:
 ExternalId = Annotated[
     str,
     BeforeValidator(decimal_text),
-    WithJsonSchema({"anyOf": [{"type": "string", **ID_SCHEMA}, {"type": "integer"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", **ID_SCHEMA},
+                {"type": "integer", "minimum": INTEGERS.start, "maximum": INTEGERS.stop - 1},
+            ]
+        }
+    ),
 ]
 """A shop's id in a JSON body. `id_problem` says what is wrong with its text."""
 

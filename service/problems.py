@@ -71,6 +71,10 @@ STATUS_OF_CLASS: tuple[tuple[type[IsrfError], int], ...] = (
 _log = structlog.get_logger("service")
 
 
+BODY_CLASSES = ("SessionRequest", "UsersRequest")
+"""Of bodies that a route takes several of (`service.schemas.RecommendRequest`)."""
+
+
 class Problem(BaseModel):
     """The body of every error answer."""
 
@@ -133,6 +137,14 @@ async def send_problem(
     await send({"type": "http.response.body", "body": body})
 
 
+def _where(loc: Sequence[str | int]) -> str:
+    """Where an error is, as the caller wrote it: which class a body was read as is nothing that they sent."""
+    inside, *parts = loc
+    if len(parts) > 1 and inside == "body" and parts[0] in BODY_CLASSES:
+        parts = parts[1:]
+    return ".".join(str(part) for part in (inside, *parts))[:200]
+
+
 def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
     """Every expected error of the app becomes a problem; the rest is `service.middleware`'s."""
 
@@ -167,10 +179,7 @@ def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
         if any(one["type"] == "json_invalid" for one in found):
             return answer(request, 400, "request.malformed_json", "The body is not valid JSON.")
         # Values are left out on purpose: they may be huge, or secret.
-        errors = [
-            {"where": ".".join(str(part) for part in one["loc"])[:200], "message": one["msg"][:300]}
-            for one in found[:MAX_REPORTED_ERRORS]
-        ]
+        errors = [{"where": _where(one["loc"]), "message": one["msg"][:300]} for one in found[:MAX_REPORTED_ERRORS]]
         detail = "; ".join(f"{one['where']}: {one['message']}" for one in errors[:3])
         return answer(request, 422, "request.invalid", detail, errors=errors)
 

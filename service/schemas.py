@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from service.given import ID_PATTERN
-from service.identifiers import ID_SCHEMA
+from service.identifiers import ExternalId
 from service.state.events import EventIn
 
 MAX_N = 200
@@ -33,7 +33,6 @@ RecommendationId = Annotated[
     Field(pattern=ID_PATTERN, description="Of an earlier answer: its list is read on from `offset`, as it was then."),
 ]
 Offset = Annotated[int, Field(ge=0, le=10_000, description="Items of the list to leave out; a list has 200 at most.")]
-ExternalId = Annotated[str, Field(min_length=1, max_length=512, json_schema_extra={"pattern": ID_SCHEMA["pattern"]})]
 
 
 class _Body(BaseModel):
@@ -73,6 +72,24 @@ class UsersRequest(ListRequest):
     """Recommendations for many users, each as they would be alone."""
 
     users: Annotated[list[ExternalId], Field(min_length=1, max_length=MAX_USERS, description="user_ids.")]
+
+
+def _meant(body: Any) -> str | None:
+    """The class of the one body of POST /recommend whose own field is there; None for neither and for both."""
+    named = body if isinstance(body, dict) else getattr(body, "model_fields_set", ())
+    meant = [cls.__name__ for name, cls in (("history", SessionRequest), ("users", UsersRequest)) if name in named]
+    return meant[0] if len(meant) == 1 else None
+
+
+RecommendRequest = Annotated[
+    Annotated[SessionRequest, Tag(SessionRequest.__name__)] | Annotated[UsersRequest, Tag(UsersRequest.__name__)],
+    Discriminator(
+        _meant,
+        custom_error_type="either",
+        custom_error_message="send an object with either `history` (a session's items) or `users` (user_ids)",
+    ),
+]
+"""What is wrong with a body is said of the branch that it means."""
 
 
 class RankRequest(_Body):

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.demo.shop import item_card, some_shoppers
 from service.doors.caller import READ
-from service.routes.dependencies import PROBLEMS, ServiceDep, json_response
-from service.schemas import ExternalId
+from service.identifiers import ExternalId
+from service.routes.dependencies import PROBLEMS, ServiceDep, checked_item_ids, json_response
 
 PAGE = "/demo"
 router = APIRouter(prefix=PAGE, tags=["demo"], dependencies=[READ])
@@ -68,6 +68,7 @@ async def shoppers(service: ServiceDep) -> Response:
 @router.post("/items", response_model=Cards, responses=PROBLEMS)
 async def items(body: CardsRequest, service: ServiceDep) -> Response:
     """What to show of items."""
+    checked_item_ids(body.item_ids)
     catalogue = service.recommendations.release.catalogue
     return json_response({"items": [item_card(catalogue.items[row]) for row in catalogue.rows(body.item_ids)]})
 

@@ -13,7 +13,7 @@ from service.bulk import Report, Take, Verdict, take_lines, write_lines
 from service.bulk_users import events_of, user_line
 from service.catalogue_lines import catalogue_lines
 from service.doors.caller import ADMIN, WRITE
-from service.identifiers import id_problem
+from service.identifiers import decimal_text, id_problem
 from service.item_bodies import body_of_line
 from service.routes.dependencies import PROBLEMS, Running, RunningDep, json_response
 from service.routes.interactions import take_events
@@ -103,11 +103,9 @@ async def export_users(service: RunningDep) -> StreamingResponse:
 
 
 def _item_change(record: Mapping[str, Any], service: Running) -> ItemChange | Verdict:
-    item_id = record.get("item_id")
-    if isinstance(item_id, int) and not isinstance(item_id, bool):
-        item_id = str(item_id)
-    problem = "is missing or no string" if not isinstance(item_id, str) else id_problem(item_id)
-    if not isinstance(item_id, str) or problem:
+    item_id = decimal_text(record.get("item_id"))
+    problem = id_problem(item_id) if isinstance(item_id, str) else "is missing, or neither a string nor an integer"
+    if problem:
         return Verdict("refused", "invalid_item_id", f"the item_id {problem}")
     try:
         fields = body_of_line({name: value for name, value in record.items() if name != "item_id"}).said()

@@ -2,10 +2,10 @@
 
 import asyncio
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Body, Request, Response
 
 from isrf.errors import RequestError
 from service.asking import Answer, Wanted, owner_of
@@ -32,7 +32,7 @@ from service.schemas import (
     PopularItems,
     RankRequest,
     Recommendations,
-    SessionRequest,
+    RecommendRequest,
     SimilarItems,
     UsersRequest,
 )
@@ -58,7 +58,7 @@ async def recommend_user(
 
 
 @router.post("/recommend", response_model=Recommendations | ManyRecommendations, responses=PROBLEMS)
-async def recommend_many(request: Request, body: SessionRequest | UsersRequest, app: RunningDep) -> Response:
+async def recommend_many(request: Request, body: Annotated[RecommendRequest, Body()], app: RunningDep) -> Response:
     """Items for a session, from the items it holds; or for up to 256 users. Nothing is stored of a session."""
     wanted = wanted_by_body(body)
     if isinstance(body, UsersRequest):

@@ -12,9 +12,9 @@ import hashlib
 import math
 import uuid
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from isrf.order import MAX_AHEAD_S, PURCHASE
 from service.identifiers import MAX_ID_BYTES, ExternalId, id_problem
@@ -23,6 +23,19 @@ Effect = Literal["B", "H", "D", "R"]
 EFFECTS: dict[Effect, str] = {"B": "bought", "H": "history", "D": "disliked", "R": "removed"}
 UNKNOWN_ITEM = "unknown_item"
 MAX_EVENT_TYPE = 64  # bytes: what the offline job reads
+
+
+def _as_float(value: Any) -> Any:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+Seconds = Annotated[float, BeforeValidator(_as_float)]
+"""A moment as JSON writes it; an integer that no float can hold is infinite."""
 
 
 class EventIn(BaseModel):
@@ -37,7 +50,7 @@ class EventIn(BaseModel):
         description="purchase, view, cart, …; without a type it counts as a purchase. `dislike` excludes the item and "
         "is no history; `remove` takes the item back.",
     )
-    timestamp: float | int | None = Field(default=None, description="Unix time in seconds; now, if missing.")
+    timestamp: Seconds | None = Field(default=None, description="Unix time in seconds; now, if missing.")
     event_id: ExternalId | None = Field(
         default=None,
         description="Names this event, of all users', for 24 hours: sent again with the same user, item and type it is "
@@ -163,13 +176,9 @@ def derived_event_id(posted: EventIn, kind: str, timestamp: float) -> str:
     return "derived-" + hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
 
 
-def _timestamp_refusal(timestamp: float | int | None, now: float) -> Refusal | None:
-    if timestamp is None:
+def _timestamp_refusal(seconds: float | None, now: float) -> Refusal | None:
+    if seconds is None:
         return None
-    try:
-        seconds = float(timestamp)
-    except OverflowError:
-        seconds = math.inf
     if not math.isfinite(seconds) or seconds < 0:
         return Refusal("invalid_timestamp", "a timestamp is a number of seconds since 1970, not negative")
     if seconds > now + MAX_AHEAD_S:

@@ -322,7 +322,7 @@ def test_a_body_that_cannot_be_read_is_a_problem(http: httpx.Client, content: by
 
 
 @pytest.mark.parametrize(
-    "bad", [{"history": "x"}, {"history": [1]}, {}, {"history": [], "users": []}, {"history": [""]}]
+    "bad", [{"history": "x"}, {"history": [1.5]}, {}, {"history": [], "users": []}, {"history": [""]}]
 )
 def test_a_session_that_cannot_be_read_is_a_problem(http: httpx.Client, bad: dict[str, Any]) -> None:
     assert http.post("/recommend", json=bad).status_code == 422

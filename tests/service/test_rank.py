@@ -125,7 +125,7 @@ def test_many_users_are_answered_as_each_alone(http: TestClient, users: list[str
         assert together == alone
 
 
-@pytest.mark.parametrize("bad", [[], ["x"] * 257, [""], ["\x02"], "x", [1]])
+@pytest.mark.parametrize("bad", [[], ["x"] * 257, [""], ["\x02"], "x", [1.5]])
 def test_users_that_cannot_be_are_a_problem(http: TestClient, bad: Any) -> None:
     assert http.post("/recommend", json={"users": bad}).status_code == 422
 
