@@ -12,6 +12,7 @@
 from isrf_client.answers import (
     Event,
     EventAnswer,
+    Id,
     InteractionsAnswer,
     Interests,
     ItemAnswer,
@@ -36,7 +37,8 @@ from isrf_client.answers import (
 )
 from isrf_client.asynchronous import AsyncClient
 from isrf_client.attempts import READS, WRITES, Patience
-from isrf_client.errors import ClientError, NoAnswerError, ProblemError
+from isrf_client.errors import ClientError, InvalidCallError, NoAnswerError, ProblemError
+from isrf_client.events import prepare
 from isrf_client.synchronous import Client
 
 __all__ = [
@@ -47,8 +49,10 @@ __all__ = [
     "ClientError",
     "Event",
     "EventAnswer",
+    "Id",
     "InteractionsAnswer",
     "Interests",
+    "InvalidCallError",
     "ItemAnswer",
     "ItemBody",
     "ItemChanged",
@@ -71,4 +75,5 @@ __all__ = [
     "UserOptions",
     "Warned",
     "Words",
+    "prepare",
 ]

@@ -4,64 +4,68 @@ Fields that a newer service adds are there at run time, only their types are mis
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NotRequired, TypedDict
+from datetime import datetime
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
+
+Id: TypeAlias = str | int
+"""The shop's own id. An integer is sent as its decimal text, which is what answers have."""
 
 
 class ListOptions(TypedDict, total=False):
-    """What may be asked of a list."""
+    """What may be asked of a list. What is None is not asked, here as in all options and events."""
 
-    n: int
-    category: str
-    exclude: Sequence[str]
-    min_price: float
-    max_price: float
-    diversity: float
-    include_seen: bool
-    explain: bool
+    n: int | None
+    category: str | None
+    exclude: Sequence[Id] | None
+    min_price: float | None
+    max_price: float | None
+    diversity: float | None
+    include_seen: bool | None
+    explain: bool | None
 
 
 class PageOptions(ListOptions, total=False):
     """The list of an earlier answer is read on: its `meta`'s `recommendation_id`, and `next_offset` as `offset`."""
 
-    recommendation_id: str
-    offset: int
+    recommendation_id: str | None
+    offset: int | None
 
 
 class UserOptions(PageOptions, total=False):
     """`session`: item_ids of the running session, read where the user has no history of their own."""
 
-    session: Sequence[str]
+    session: Sequence[Id] | None
 
 
 class SessionOptions(PageOptions, total=False):
     """`user_id`: whose session it is; their own history, if they have one, is read in its place."""
 
-    user_id: str
+    user_id: Id | None
 
 
 class RankOptions(TypedDict, total=False):
     """For whom candidates are put in order, and what may be asked of the list."""
 
-    user_id: str
-    history: Sequence[str]
-    n: int
-    diversity: float
-    explain: bool
+    user_id: Id | None
+    history: Sequence[Id] | None
+    n: int | None
+    diversity: float | None
+    explain: bool | None
 
 
 class Event(TypedDict):
     """One interaction.
 
-    Give a `timestamp` (Unix seconds) where it may wait before it is sent, and for an item that was recommended the
-    `recommendation_id` of that answer's `meta`.
+    Give a `timestamp` (Unix seconds, or a datetime with a time zone) where it may wait before it is sent, and for an
+    item that was recommended the `recommendation_id` of that answer's `meta`. `prepare` gives it an `event_id`.
     """
 
-    user_id: str
-    item_id: str
-    event: NotRequired[str]
-    timestamp: NotRequired[float]
-    event_id: NotRequired[str]
-    recommendation_id: NotRequired[str]
+    user_id: Id
+    item_id: Id
+    event: NotRequired[str | None]
+    timestamp: NotRequired[float | datetime | None]
+    event_id: NotRequired[Id | None]
+    recommendation_id: NotRequired[str | None]
 
 
 class ReasonPath(TypedDict):

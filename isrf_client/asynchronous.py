@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -10,6 +10,7 @@ import httpx
 
 from isrf_client.answers import (
     Event,
+    Id,
     InteractionsAnswer,
     ItemAnswer,
     ItemBody,
@@ -24,65 +25,70 @@ from isrf_client.answers import (
     UserAnswer,
     UserOptions,
 )
-from isrf_client.attempts import READS, WRITES, AnswerT, Patience, Pause, Steps, Try
+from isrf_client.attempts import READS, WRITES, AnswerT, Outcome, Patience, Pause, Steps, Try
 from isrf_client.calls import Calls
-from isrf_client.connection import checked_url, headers_for, request_of
+from isrf_client.connection import FAILURES, Body, checked_url, closed, headers_for, outcome_of, request_of
+from isrf_client.errors import InvalidCallError
 
 
 class AsyncClient:
-    """Every method raises `ClientError`: `ProblemError` with the service's code, or `NoAnswerError`."""
+    """Every method raises `ClientError`: `isrf_client.errors`."""
 
     def __init__(
         self, base_url: str, *, api_key: str | None = None, reads: Patience = READS, writes: Patience = WRITES
     ) -> None:
         self._base_url = checked_url(base_url)
         self._http = httpx.AsyncClient(headers=headers_for(api_key))
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._calls = Calls(reads=reads, writes=writes, clock=time.monotonic)
 
-    async def recommend(self, user_id: str, **options: Unpack[UserOptions]) -> Recommendations:
+    async def recommend(self, user_id: Id, **options: Unpack[UserOptions]) -> Recommendations:
         """Items for a user; popular ones for a user nobody knows."""
         return await self._run(self._calls.recommend(user_id, options))
 
-    async def recommend_session(self, history: Sequence[str], **options: Unpack[SessionOptions]) -> Recommendations:
+    async def recommend_session(self, history: Iterable[Id], **options: Unpack[SessionOptions]) -> Recommendations:
         """Items for an anonymous session, from the item_ids it holds, oldest first."""
         return await self._run(self._calls.recommend_session(history, options))
 
-    async def recommend_many(self, user_ids: Sequence[str], **options: Unpack[ListOptions]) -> list[Recommendations]:
+    async def recommend_many(self, user_ids: Iterable[Id], **options: Unpack[ListOptions]) -> list[Recommendations]:
         """An answer for each user, however many."""
         return await self._run(self._calls.recommend_many(user_ids, options))
 
-    async def rank(self, candidates: Sequence[str], **options: Unpack[RankOptions]) -> Recommendations:
+    async def rank(self, candidates: Iterable[Id], **options: Unpack[RankOptions]) -> Recommendations:
         """The candidates in their order for a user, or for a history."""
         return await self._run(self._calls.rank(candidates, options))
 
-    async def similar(self, item_id: str, **options: Unpack[PageOptions]) -> SimilarItems:
+    async def similar(self, item_id: Id, **options: Unpack[PageOptions]) -> SimilarItems:
         """Items like this one."""
         return await self._run(self._calls.similar(item_id, options))
 
     async def popular(self, **options: Unpack[PageOptions]) -> PopularItems:
         return await self._run(self._calls.popular(options))
 
-    async def user(self, user_id: str) -> UserAnswer:
+    async def user(self, user_id: Id) -> UserAnswer:
         """What the service knows of a user, and their interests in words."""
         return await self._run(self._calls.user(user_id))
 
-    async def interactions(self, events: Sequence[Event]) -> InteractionsAnswer:
-        """Posts events, however many; returns when each is accepted, a duplicate, or refused with a reason."""
+    async def interactions(self, events: Iterable[Event]) -> InteractionsAnswer:
+        """Posts events, however many; returns when each is accepted, a duplicate, or refused with a reason.
+
+        An error has the `events` that are to be sent again, with their ids, and the `results` of the others.
+        """
         return await self._run(self._calls.interactions(events))
 
-    async def item(self, item_id: str) -> ItemAnswer:
+    async def item(self, item_id: Id) -> ItemAnswer:
         """An item as it is offered now."""
         return await self._run(self._calls.item(item_id))
 
-    async def put_item(self, item_id: str, **body: Unpack[ItemBody]) -> ItemChanged:
+    async def put_item(self, item_id: Id, **body: Unpack[ItemBody]) -> ItemChanged:
         """Adds an item, or changes one; recommended from the next answer on."""
         return await self._run(self._calls.put_item(item_id, body))
 
-    async def hide_item(self, item_id: str) -> None:
+    async def hide_item(self, item_id: Id) -> None:
         """Recommends an item no longer; `put_item` brings it back."""
         return await self._run(self._calls.hide_item(item_id))
 
-    async def erase(self, user_id: str) -> None:
+    async def erase(self, user_id: Id) -> None:
         """Erases everything about a user."""
         return await self._run(self._calls.erase(user_id))
 
@@ -111,8 +117,25 @@ class AsyncClient:
             answer: AnswerT = done.value
             return answer
 
-    async def _try(self, step: Try) -> httpx.Response | httpx.TransportError:
+    async def _try(self, step: Try) -> Outcome:
+        if self._http.is_closed:
+            return closed()
+        self._loop = self._loop or asyncio.get_running_loop()
+        if self._loop is not asyncio.get_running_loop():
+            return InvalidCallError(
+                "client.other_loop",
+                "this client was used in another event loop.",
+                fix="Make an AsyncClient in each loop, or use Client.",
+            )
+        body = Body()
         try:
-            return await self._http.request(**request_of(step, self._base_url))
-        except httpx.TransportError as error:
-            return error
+            # httpx bounds each read, this the whole.
+            async with asyncio.timeout(step.timeout_s):
+                async with self._http.stream(**request_of(step, self._base_url)) as response:
+                    async for part in response.aiter_bytes():
+                        body.add(part)
+            return body.answer(response)
+        except TimeoutError:
+            return httpx.TimeoutException("given up")
+        except FAILURES as error:
+            return outcome_of(error)

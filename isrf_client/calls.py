@@ -1,16 +1,15 @@
-"""Every call of the service as steps (`isrf_client.attempts`): paths, parameters, bodies, events that keep their ids.
+"""Every call of the service as steps (`isrf_client.attempts`): paths, parameters and bodies.
 
 Both clients run these; it knows neither of them.
 """
 
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
-from urllib.parse import quote
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import urlencode
 
 from isrf_client.answers import (
     Event,
-    EventAnswer,
+    Id,
     InteractionsAnswer,
     ItemAnswer,
     ItemBody,
@@ -25,109 +24,101 @@ from isrf_client.answers import (
     UserAnswer,
     UserOptions,
 )
-from isrf_client.attempts import Budget, Call, Patience, Pause, Steps, attempts
+from isrf_client.attempts import Budget, Call, Patience, Steps, attempts, unreadable
+from isrf_client.errors import InvalidCallError
+from isrf_client.events import post, prepare
+from isrf_client.values import given, id_texts, plain, query, segment
 
-MAX_EVENTS = 1000
 MAX_USERS = 256
-"""Of one request, both; more are sent in parts."""
-NOT_NOW = "store_unavailable"
-"""Why an event is refused that may be sent again as it is."""
+"""Of one request; more are sent in parts."""
+MAX_URL = 60_000
+"""Characters of path and parameters: the service takes 64 KiB of request line and headers together."""
+ITEMS = ("items", list)
 
 Clock = Callable[[], float]
-
-
-def segment(text: str) -> str:
-    """An id as one segment of a path: `/`, `..` and everything else in it are the id's own."""
-    return quote(text, safe="").replace(".", "%2E")
 
 
 class Calls:
     """One per client: how patient it is, and its clock."""
 
     def __init__(self, *, reads: Patience, writes: Patience, clock: Clock) -> None:
+        for one in (reads, writes):
+            if not isinstance(one, Patience):
+                raise InvalidCallError(
+                    "client.invalid_patience", f"{one!r:.80} is no Patience.", fix="Give reads=Patience(…)."
+                )
         self._reads, self._writes, self._clock = reads, writes, clock
 
-    def recommend(self, user_id: str, options: UserOptions) -> Steps[Recommendations]:
-        return self._read("GET", f"/recommend/{segment(user_id)}", params=options)
+    def recommend(self, user_id: Id, options: UserOptions) -> Steps[Recommendations]:
+        return self._read(_get(f"/recommend/{segment(user_id, 'user_id')}", ITEMS, options))
 
-    def recommend_session(self, history: Sequence[str], options: SessionOptions) -> Steps[Recommendations]:
-        return self._read("POST", "/recommend", body={"history": list(history), **options})
+    def recommend_session(self, history: Iterable[Id], options: SessionOptions) -> Steps[Recommendations]:
+        body = {"history": id_texts(history, "history"), **given(options)}
+        return self._read(Call(method="POST", path="/recommend", body=body, answer=ITEMS))
 
-    def recommend_many(self, user_ids: Sequence[str], options: ListOptions) -> Steps[list[Recommendations]]:
-        """With the patience of a write: no page waits for it."""
+    def recommend_many(self, user_ids: Iterable[Id], options: ListOptions) -> Steps[list[Recommendations]]:
+        """With the patience of a write, all parts together: no page waits for it."""
+        return self._many(id_texts(user_ids, "user_ids"), given(options), Budget(self._writes, self._clock))
+
+    def rank(self, candidates: Iterable[Id], options: RankOptions) -> Steps[Recommendations]:
+        body = {"candidates": id_texts(candidates, "candidates"), **given(options)}
+        return self._read(Call(method="POST", path="/rank", body=body, answer=ITEMS))
+
+    def similar(self, item_id: Id, options: PageOptions) -> Steps[SimilarItems]:
+        return self._read(_get(f"/similar/{segment(item_id, 'item_id')}", ITEMS, options))
+
+    def popular(self, options: PageOptions) -> Steps[PopularItems]:
+        return self._read(_get("/popular", ITEMS, options))
+
+    def user(self, user_id: Id) -> Steps[UserAnswer]:
+        return self._read(_get(f"/users/{segment(user_id, 'user_id')}", ("history", list)))
+
+    def erase(self, user_id: Id) -> Steps[None]:
+        return self._write(Call(method="DELETE", path=f"/users/{segment(user_id, 'user_id')}"))
+
+    def item(self, item_id: Id) -> Steps[ItemAnswer]:
+        return self._read(_get(f"/items/{segment(item_id, 'item_id')}", ("item", dict)))
+
+    def put_item(self, item_id: Id, body: ItemBody) -> Steps[ItemChanged]:
+        """None is sent: it takes a field away."""
+        fields = {name: plain(value, name) for name, value in body.items()}
+        path = f"/items/{segment(item_id, 'item_id')}"
+        return self._write(Call(method="PUT", path=path, body=fields, answer=("item", dict)))
+
+    def hide_item(self, item_id: Id) -> Steps[None]:
+        return self._write(Call(method="DELETE", path=f"/items/{segment(item_id, 'item_id')}"))
+
+    def interactions(self, events: Iterable[Event]) -> Steps[InteractionsAnswer]:
+        """Every event has its id before the first try, so that none counts twice however often it is sent."""
+        return post(prepare(events), Budget(self._writes, self._clock))
+
+    def _many(self, user_ids: list[str], options: dict[str, Any], budget: Budget) -> Steps[list[Recommendations]]:
         found: list[Recommendations] = []
         for start in range(0, len(user_ids), MAX_USERS):
-            body = {"users": list(user_ids[start : start + MAX_USERS]), **options}
-            answer = yield from self._write("POST", "/recommend", body=body)
+            body = {"users": user_ids[start : start + MAX_USERS], **options}
+            budget.renew_tries()
+            answer = yield from attempts(
+                Call(method="POST", path="/recommend", body=body, answer=("answers", list)), budget
+            )
+            if len(answer["answers"]) != len(body["users"]):
+                raise unreadable(f"{len(answer['answers'])} answers for {len(body['users'])} users")
             found += answer["answers"]
         return found
 
-    def rank(self, candidates: Sequence[str], options: RankOptions) -> Steps[Recommendations]:
-        return self._read("POST", "/rank", body={"candidates": list(candidates), **options})
-
-    def similar(self, item_id: str, options: PageOptions) -> Steps[SimilarItems]:
-        return self._read("GET", f"/similar/{segment(item_id)}", params=options)
-
-    def popular(self, options: PageOptions) -> Steps[PopularItems]:
-        return self._read("GET", "/popular", params=options)
-
-    def user(self, user_id: str) -> Steps[UserAnswer]:
-        return self._read("GET", f"/users/{segment(user_id)}")
-
-    def erase(self, user_id: str) -> Steps[None]:
-        return self._write("DELETE", f"/users/{segment(user_id)}")
-
-    def item(self, item_id: str) -> Steps[ItemAnswer]:
-        return self._read("GET", f"/items/{segment(item_id)}")
-
-    def put_item(self, item_id: str, body: ItemBody) -> Steps[ItemChanged]:
-        return self._write("PUT", f"/items/{segment(item_id)}", body=body)
-
-    def hide_item(self, item_id: str) -> Steps[None]:
-        return self._write("DELETE", f"/items/{segment(item_id)}")
-
-    def interactions(self, events: Sequence[Event]) -> Steps[InteractionsAnswer]:
-        """Every event has its id before the first try, so that none counts twice however often it is sent."""
-        named = [cast(Event, {"event_id": uuid.uuid4().hex, **_given(event)}) for event in events]
-        return self._post(named)
-
-    def _post(self, events: Sequence[Event]) -> Steps[InteractionsAnswer]:
-        results: list[EventAnswer] = []
-        for start in range(0, len(events), MAX_EVENTS):
-            results += yield from self._post_part(events[start : start + MAX_EVENTS])
-        status = [result["status"] for result in results]
-        return {
-            "results": results,
-            "accepted": status.count("accepted"),
-            "duplicates": status.count("duplicate"),
-            "refused": status.count("refused"),
-        }
-
-    def _post_part(self, events: Sequence[Event]) -> Steps[list[EventAnswer]]:
-        """One request's events; those that could not be taken in now are sent again, the others not."""
-        budget = Budget(self._writes, self._clock)
-        results: dict[int, EventAnswer] = {}
-        pending = list(range(len(events)))
-        while True:
-            body = {"events": [events[place] for place in pending]}
-            answer = yield from attempts(Call(method="POST", path="/interactions", body=body), budget)
-            results |= zip(pending, answer["results"], strict=True)
-            pending = [place for place in pending if results[place].get("reason") == NOT_NOW]
-            pause_s = budget.pause_s(None) if pending else None
-            if pause_s is None:
-                return [results[place] for place in range(len(events))]
-            yield Pause(pause_s)
-
-    def _read(
-        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Mapping[str, Any] | None = None
-    ) -> Steps[Any]:
-        call = Call(method=method, path=path, params=params or {}, body=body)
+    def _read(self, call: Call) -> Steps[Any]:
         return attempts(call, Budget(self._reads, self._clock))
 
-    def _write(self, method: str, path: str, *, body: Mapping[str, Any] | None = None) -> Steps[Any]:
-        return attempts(Call(method=method, path=path, body=body), Budget(self._writes, self._clock))
+    def _write(self, call: Call) -> Steps[Any]:
+        return attempts(call, Budget(self._writes, self._clock))
 
 
-def _given(event: Event) -> dict[str, Any]:
-    """An event's fields without those that are None."""
-    return {name: value for name, value in event.items() if value is not None}
+def _get(path: str, answer: tuple[str, type], options: Mapping[str, Any] | None = None) -> Call:
+    pairs = query(options or {})
+    length = len(path) + len(urlencode(pairs))
+    if length > MAX_URL:
+        raise InvalidCallError(
+            "client.url_too_long",
+            f"path and parameters have {length} characters, {MAX_URL} are allowed.",
+            fix="Give fewer ids; the body of recommend_session, recommend_many or rank takes up to 1,000.",
+        )
+    return Call(method="GET", path=path, params=pairs, answer=answer)

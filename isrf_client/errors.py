@@ -1,12 +1,17 @@
-"""What can go wrong, in one tree; every error has a stable `code` to match on.
+"""What can go wrong, in one tree; every error has a stable `code` to match on, a `message` and a `fix`.
 
     ClientError
-    ├── NoAnswerError   none that can be read, after all tries: `client.timeout`, `client.unreachable`,
-    │                   `client.unreadable`
-    └── ProblemError    the service's own problem: its `code`, `status`, `fix`, `request_id`
+    ├── InvalidCallError  what was given cannot be sent, and nothing was: `client.invalid_id`, `client.invalid_value`,
+    │                     `client.invalid_url`, `client.invalid_key`, `client.invalid_patience`, `client.url_too_long`,
+    │                     `client.closed`, `client.other_loop`. It is a ValueError too.
+    ├── NoAnswerError     none that can be read, after all tries: `client.timeout`, `client.unreachable`,
+    │                     `client.unreadable`, `client.too_large`
+    └── ProblemError      the service's own problem: its `code`, `status`, `fix`, `request_id`
 
-A shop falls back on `ClientError`; whoever is told `ProblemError.fix` is its developer.
+A shop falls back on `ClientError`; `fix` is for its developer.
 """
+
+from isrf_client.answers import Event, EventAnswer
 
 
 class ClientError(Exception):
@@ -14,15 +19,29 @@ class ClientError(Exception):
 
     Attributes:
         code: stable, dotted.
+        message: what was found.
+        fix: what to do about it.
+        events: of `interactions`: those that must be sent again, with their event_ids. Give them to `interactions` as
+            they are: what was taken in already is a duplicate and counts once.
+        results: of `interactions`: the answer to each event of the call in its order; None where none came.
     """
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
+    def __init__(self, code: str, message: str, *, fix: str = "") -> None:
+        super().__init__(code, message)
+        self.code, self.message, self.fix = code, message, fix
+        self.events: list[Event] = []
+        self.results: list[EventAnswer | None] = []
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message} {self.fix}".strip()
+
+
+class InvalidCallError(ClientError, ValueError):
+    """What was given cannot be sent. Nothing was sent; the same call never works."""
 
 
 class NoAnswerError(ClientError):
-    """The service was not reached, or did not answer in time."""
+    """The service was not reached, did not answer in time, or with something that is no answer of it."""
 
 
 class ProblemError(ClientError):
@@ -30,8 +49,6 @@ class ProblemError(ClientError):
 
     Attributes:
         status: of HTTP.
-        detail: what was found.
-        fix: what to do about it; may be empty.
         request_id: finds the request in the service's log; may be empty.
         retry_after_s: when to try again, where the service said so.
     """
@@ -39,13 +56,17 @@ class ProblemError(ClientError):
     def __init__(
         self,
         code: str,
-        detail: str,
+        message: str,
         *,
-        status: int,
+        status: int = 0,
         fix: str = "",
         request_id: str = "",
         retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(code, f"{detail} {fix}".strip())
-        self.status, self.detail, self.fix = status, detail, fix
-        self.request_id, self.retry_after_s = request_id, retry_after_s
+        super().__init__(code, message, fix=fix)
+        self.status, self.request_id, self.retry_after_s = status, request_id, retry_after_s
+
+    @property
+    def detail(self) -> str:
+        """The message, by its name in the service's answer."""
+        return self.message

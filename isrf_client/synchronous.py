@@ -1,14 +1,13 @@
 """The client for code that waits. One may be shared by threads."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self, Unpack
 
-import httpx
-
 from isrf_client.answers import (
     Event,
+    Id,
     InteractionsAnswer,
     ItemAnswer,
     ItemBody,
@@ -23,65 +22,69 @@ from isrf_client.answers import (
     UserAnswer,
     UserOptions,
 )
-from isrf_client.attempts import READS, WRITES, AnswerT, Patience, Pause, Steps, Try
+from isrf_client.attempts import READS, WRITES, AnswerT, Patience, Pause, Steps
 from isrf_client.calls import Calls
 from isrf_client.connection import checked_url, headers_for, request_of
+from isrf_client.in_time import InTime
 
 
 class Client:
-    """Every method raises `ClientError`: `ProblemError` with the service's code, or `NoAnswerError`."""
+    """Every method raises `ClientError`: `isrf_client.errors`."""
 
     def __init__(
         self, base_url: str, *, api_key: str | None = None, reads: Patience = READS, writes: Patience = WRITES
     ) -> None:
         self._base_url = checked_url(base_url)
-        self._http = httpx.Client(headers=headers_for(api_key))
+        self._http = InTime(headers_for(api_key))
         self._calls = Calls(reads=reads, writes=writes, clock=time.monotonic)
 
-    def recommend(self, user_id: str, **options: Unpack[UserOptions]) -> Recommendations:
+    def recommend(self, user_id: Id, **options: Unpack[UserOptions]) -> Recommendations:
         """Items for a user; popular ones for a user nobody knows."""
         return self._run(self._calls.recommend(user_id, options))
 
-    def recommend_session(self, history: Sequence[str], **options: Unpack[SessionOptions]) -> Recommendations:
+    def recommend_session(self, history: Iterable[Id], **options: Unpack[SessionOptions]) -> Recommendations:
         """Items for an anonymous session, from the item_ids it holds, oldest first."""
         return self._run(self._calls.recommend_session(history, options))
 
-    def recommend_many(self, user_ids: Sequence[str], **options: Unpack[ListOptions]) -> list[Recommendations]:
+    def recommend_many(self, user_ids: Iterable[Id], **options: Unpack[ListOptions]) -> list[Recommendations]:
         """An answer for each user, however many."""
         return self._run(self._calls.recommend_many(user_ids, options))
 
-    def rank(self, candidates: Sequence[str], **options: Unpack[RankOptions]) -> Recommendations:
+    def rank(self, candidates: Iterable[Id], **options: Unpack[RankOptions]) -> Recommendations:
         """The candidates in their order for a user, or for a history."""
         return self._run(self._calls.rank(candidates, options))
 
-    def similar(self, item_id: str, **options: Unpack[PageOptions]) -> SimilarItems:
+    def similar(self, item_id: Id, **options: Unpack[PageOptions]) -> SimilarItems:
         """Items like this one."""
         return self._run(self._calls.similar(item_id, options))
 
     def popular(self, **options: Unpack[PageOptions]) -> PopularItems:
         return self._run(self._calls.popular(options))
 
-    def user(self, user_id: str) -> UserAnswer:
+    def user(self, user_id: Id) -> UserAnswer:
         """What the service knows of a user, and their interests in words."""
         return self._run(self._calls.user(user_id))
 
-    def interactions(self, events: Sequence[Event]) -> InteractionsAnswer:
-        """Posts events, however many; returns when each is accepted, a duplicate, or refused with a reason."""
+    def interactions(self, events: Iterable[Event]) -> InteractionsAnswer:
+        """Posts events, however many; returns when each is accepted, a duplicate, or refused with a reason.
+
+        An error has the `events` that are to be sent again, with their ids, and the `results` of the others.
+        """
         return self._run(self._calls.interactions(events))
 
-    def item(self, item_id: str) -> ItemAnswer:
+    def item(self, item_id: Id) -> ItemAnswer:
         """An item as it is offered now."""
         return self._run(self._calls.item(item_id))
 
-    def put_item(self, item_id: str, **body: Unpack[ItemBody]) -> ItemChanged:
+    def put_item(self, item_id: Id, **body: Unpack[ItemBody]) -> ItemChanged:
         """Adds an item, or changes one; recommended from the next answer on."""
         return self._run(self._calls.put_item(item_id, body))
 
-    def hide_item(self, item_id: str) -> None:
+    def hide_item(self, item_id: Id) -> None:
         """Recommends an item no longer; `put_item` brings it back."""
         return self._run(self._calls.hide_item(item_id))
 
-    def erase(self, user_id: str) -> None:
+    def erase(self, user_id: Id) -> None:
         """Erases everything about a user."""
         return self._run(self._calls.erase(user_id))
 
@@ -105,13 +108,7 @@ class Client:
                     time.sleep(step.seconds)
                     outcome = None
                 else:
-                    outcome = self._try(step)
+                    outcome = self._http.send(request_of(step, self._base_url), step.timeout_s)
         except StopIteration as done:
             answer: AnswerT = done.value
             return answer
-
-    def _try(self, step: Try) -> httpx.Response | httpx.TransportError:
-        try:
-            return self._http.request(**request_of(step, self._base_url))
-        except httpx.TransportError as error:
-            return error

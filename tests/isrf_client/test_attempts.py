@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from isrf_client import ClientError, NoAnswerError, Patience, ProblemError
-from isrf_client.attempts import Pause, Steps, Try
-from isrf_client.calls import Calls, segment
+from isrf_client import ClientError, InvalidCallError, NoAnswerError, Patience, ProblemError
+from isrf_client.attempts import Outcome, Pause, Steps, Try
+from isrf_client.calls import Calls
+from isrf_client.values import segment
 
-Outcome = httpx.Response | httpx.TransportError
 READS = Patience(timeout_s=1.0, tries=3, deadline_s=10.0, first_pause_s=0.1)
 WRITES = Patience(timeout_s=1.0, tries=4, deadline_s=20.0, first_pause_s=0.1)
 LOST = httpx.ReadTimeout("")
@@ -185,6 +185,79 @@ def test_more_events_than_a_request_takes_are_sent_in_parts() -> None:
     assert [len(posted(step)) for step in played.tries] == [1000, 1000, 1]
     assert [result["event_id"] for result in answer["results"]] == [str(k) for k in range(2001)]
     assert played.run(played.calls().interactions([])) == {"results": [], "accepted": 0, "duplicates": 0, "refused": 0}
+
+
+def accepting(step: Try) -> httpx.Response:
+    return httpx.Response(200, json={"results": [{"status": "accepted"} for _ in posted(step)]})
+
+
+def test_all_parts_share_one_deadline() -> None:
+    patience = Patience(timeout_s=4.0, tries=2, deadline_s=10.0)
+    played = Played(accepting, takes_s=3.0)
+    events: Any = [{"user_id": "ann", "item_id": "a"} for _ in range(5000)]
+    with pytest.raises(NoAnswerError) as caught:
+        played.run(played.calls(writes=patience).interactions(events))
+    assert caught.value.code == "client.timeout"
+    assert played.now_s == pytest.approx(10.0, abs=0.01)
+    many = Played(
+        lambda step: httpx.Response(200, json={"answers": [{}] * len((step.call.body or {})["users"])}), takes_s=3.0
+    )
+    with pytest.raises(NoAnswerError):
+        many.run(many.calls(writes=patience).recommend_many([str(k) for k in range(5000)], {}))
+    assert many.now_s == pytest.approx(10.0, abs=0.01)
+
+
+def test_each_part_has_all_its_tries() -> None:
+    lost = iter([LOST, None, LOST, None, LOST, None])
+    played = Played(lambda step: next(lost) or accepting(step))
+    events: Any = [{"user_id": "ann", "item_id": "a"} for _ in range(3000)]
+    patience = Patience(timeout_s=1.0, tries=2, deadline_s=20.0)
+    assert played.run(played.calls(writes=patience).interactions(events))["accepted"] == 3000
+
+
+def test_an_error_has_the_events_that_are_to_be_sent_again() -> None:
+    parts = iter([accepting, lambda _: problem(500, "some.code")])
+    played = Played(lambda step: next(parts)(step))
+    events: Any = [{"user_id": "ann", "item_id": str(k)} for k in range(2001)]
+    with pytest.raises(ProblemError) as caught:
+        played.run(played.calls().interactions(events))
+    error = caught.value
+    assert "Of 2001 events 1000 were answered" in str(error)
+    assert [event["item_id"] for event in error.events] == [str(k) for k in range(1000, 2001)]
+    assert [result is None for result in error.results] == [False] * 1000 + [True] * 1001
+    assert posted(played.tries[1]) == error.events[:1000], "with the ids that were sent"
+    again = Played(accepting)
+    assert again.run(again.calls().interactions(error.events))["accepted"] == 1001
+    assert posted(again.tries[0]) == posted(played.tries[1])
+
+
+def test_what_could_not_be_taken_in_is_among_the_events_to_be_sent_again() -> None:
+    def service(step: Try) -> Outcome:
+        if len(posted(step)) == 1:
+            return LOST
+        results = [{"status": "accepted"}] * (len(posted(step)) - 1)
+        return httpx.Response(200, json={"results": [*results, {"status": "refused", "reason": "store_unavailable"}]})
+
+    played = Played(service)
+    events: Any = [{"user_id": "ann", "item_id": str(k)} for k in range(3)]
+    with pytest.raises(NoAnswerError) as caught:
+        played.run(played.calls().interactions(events))
+    assert [event["item_id"] for event in caught.value.events] == ["2"]
+    assert caught.value.results[2] is not None
+
+
+def test_every_result_has_its_events_id() -> None:
+    played = Played(lambda _: httpx.Response(200, json={"results": [{"status": "refused", "reason": "unknown_item"}]}))
+    answer = played.run(played.calls().interactions([{"user_id": "ann", "item_id": "a"}]))
+    assert answer["results"][0]["event_id"] == posted(played.tries[0])[0]["event_id"]
+
+
+def test_a_call_that_can_never_work_is_not_tried_again() -> None:
+    wrong = InvalidCallError("client.invalid_url", "so", fix="do")
+    played = Played(answers(wrong))
+    with pytest.raises(InvalidCallError):
+        played.run(played.calls().popular({}))
+    assert len(played.tries) == 1
 
 
 def test_an_id_is_one_segment_of_a_path() -> None:

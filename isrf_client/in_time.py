@@ -1,0 +1,100 @@
+"""Sends requests so that the caller has an answer or an error in time, whatever name servers and network do.
+
+httpx bounds each read and each write, and nothing bounds the looking up of a name: an answer that drips byte by byte
+takes as long as it likes. So each request is made in a thread of its own, and its caller waits as long as it may. A
+request that was given up has its connection closed, and ends with it.
+"""
+
+import contextvars
+import os
+import queue
+import threading
+import time
+from collections import deque
+from typing import Any
+
+import httpcore
+import httpx
+
+from isrf_client.attempts import Outcome
+from isrf_client.connection import FAILURES, Body, closed, outcome_of
+
+MAX_IDLE = 20
+"""Connections that are kept for the next request."""
+
+
+class InTime:
+    """Shared by threads; each request has a connection of its own while it runs."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        self._headers = headers
+        self._tls = httpx.create_ssl_context()
+        self._idle: deque[httpx.Client] = deque()
+        self._pid = os.getpid()
+        self._closed = False
+
+    def send(self, request: dict[str, Any], timeout_s: float) -> Outcome:
+        """The answer, or what went wrong, after `timeout_s` at the latest."""
+        if self._closed:
+            return closed()
+        end = time.monotonic() + timeout_s
+        http = self._take()
+        box: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(_work, http, request, end, box), daemon=True)
+        try:
+            thread.start()
+            outcome = box.get(timeout=timeout_s)
+        except queue.Empty:
+            http.close()
+            return httpx.TimeoutException("given up")
+        except RuntimeError as error:  # no thread can be started
+            http.close()
+            return outcome_of(error)
+        except BaseException:  # the caller is interrupted
+            http.close()
+            raise
+        self._give_back(http)
+        if isinstance(outcome, BaseException) and not isinstance(outcome, FAILURES):
+            raise outcome
+        return outcome_of(outcome) if isinstance(outcome, Exception) else outcome
+
+    def close(self) -> None:
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def _take(self) -> httpx.Client:
+        if self._pid != os.getpid():
+            # After a fork the connections are the parent's.
+            self._pid, self._idle = os.getpid(), deque()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return httpx.Client(headers=self._headers, verify=self._tls)
+
+    def _give_back(self, http: httpx.Client) -> None:
+        if self._closed or len(self._idle) >= MAX_IDLE:
+            http.close()
+        else:
+            self._idle.append(http)
+
+
+def _work(
+    http: httpx.Client, request: dict[str, Any], end: float, box: "queue.SimpleQueue[Outcome | BaseException]"
+) -> None:
+    def check(_: str, told: dict[str, Any]) -> None:
+        """Nothing is begun after the end: an event's second try must not meet its first one years later."""
+        if time.monotonic() > end:
+            if isinstance(late := told.get("return_value"), httpcore.NetworkStream):
+                late.close()
+            raise httpx.TimeoutException("too late")
+
+    body = Body()
+    try:
+        with http.stream(**request, extensions={"trace": check}) as response:
+            for part in response.iter_bytes():
+                body.add(part)
+        box.put(body.answer(response))
+    except BaseException as error:  # noqa: BLE001 - raised or told in the caller's thread
+        box.put(error)
