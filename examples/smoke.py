@@ -18,6 +18,7 @@ import urllib.request
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 START_TIMEOUT_S = 60.0
 
@@ -61,8 +62,9 @@ def converse(base: str, bought: dict[str, set[str]]) -> list[str]:
     """Makes the calls; returns what is wrong with the answers."""
     wrong = []
     shopper = sorted(bought)[0]
-    known = call(base, f"/recommend/{shopper}?n=5")
-    show(f"GET /recommend/{shopper}?n=5   (a known shopper)", known)
+    path = f"/recommend/{quote(shopper, safe='')}?n=5"
+    known = call(base, path)
+    show(f"GET {path}   (a known shopper)", known)
     first = [item["item_id"] for item in known["items"]]
     if len(first) != 5 or set(first) & bought[shopper]:
         wrong.append("the known shopper needs five items, none bought before")
@@ -78,8 +80,8 @@ def converse(base: str, bought: dict[str, set[str]]) -> list[str]:
     if [result["status"] for result in posted["results"]] != ["accepted"]:
         wrong.append("the purchase was not accepted")
 
-    again = call(base, f"/recommend/{shopper}?n=5")
-    show(f"GET /recommend/{shopper}?n=5   (again)", again)
+    again = call(base, path)
+    show(f"GET {path}   (again)", again)
     second = [item["item_id"] for item in again["items"]]
     if len(second) != 5 or first[0] in second or again["meta"]["user_version"] == known["meta"]["user_version"]:
         wrong.append("the second answer must know of the purchase")

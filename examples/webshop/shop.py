@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import time
-import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -25,7 +24,7 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from isrf_client import AsyncClient, ClientError, Event, Patience, ProblemError
+from isrf_client import AsyncClient, ClientError, Event, NoAnswerError, Patience, ProblemError, prepare
 
 PAGE = Template(Path(__file__).with_name("page.html").read_text())
 SHOWN = 8
@@ -35,6 +34,10 @@ WAITING = 10_000
 """Events that may wait for the service; beyond them the oldest are given up."""
 PART = 200
 RETRY_S = 1.0
+LATER = {429, 500, 502, 503, 504}
+"""Statuses that may pass."""
+NOT_NOW = "store_unavailable"
+"""Why the service refuses an event that may be sent again."""
 
 
 class Outbox:
@@ -46,8 +49,7 @@ class Outbox:
         self._more = asyncio.Event()
 
     def add(self, event: Event) -> None:
-        event["event_id"], event["timestamp"] = uuid.uuid4().hex, time.time()
-        self._waiting = [*self._waiting, event][-WAITING:]
+        self._waiting = [*self._waiting, *prepare([{**event, "timestamp": time.time()}])][-WAITING:]
         self._more.set()
 
     async def run(self) -> None:
@@ -55,15 +57,23 @@ class Outbox:
             await self._more.wait()
             self._more.clear()
             while part := self._waiting[:PART]:
-                try:
-                    await self._isrf.interactions(part)
-                except ClientError as error:
-                    # The client has tried for a while already; what will never be taken must not hold up the rest.
-                    if not isinstance(error, ProblemError) or error.status >= 500 or error.status == 429:
-                        await asyncio.sleep(RETRY_S)
-                        continue
-                    print(f"{len(part)} events were refused: {error}")
-                self._waiting = [one for one in self._waiting if one not in part]
+                again = await self._post(part)
+                done = {one["event_id"] for one in part} - {one["event_id"] for one in again}
+                self._waiting = [one for one in self._waiting if one["event_id"] not in done]
+                if again:
+                    await asyncio.sleep(RETRY_S)
+
+    async def _post(self, part: list[Event]) -> list[Event]:
+        """Those that are to be sent again; what will never be taken must not hold up the rest."""
+        try:
+            answer = await self._isrf.interactions(part)
+        except ClientError as error:
+            # The client has tried for a while already.
+            if isinstance(error, NoAnswerError) or (isinstance(error, ProblemError) and error.status in LATER):
+                return error.events
+            print(f"{len(part)} events were refused: {error}")
+            return []
+        return [one for one, told in zip(part, answer["results"], strict=True) if told.get("reason") == NOT_NOW]
 
 
 class Shop:
@@ -87,9 +97,7 @@ class Shop:
 
     def happened(self, user_id: str, item_id: str, event: str, shown_in: str) -> None:
         posted: Event = {"user_id": user_id, "item_id": item_id, "event": event}
-        if shown_in:
-            posted["recommendation_id"] = shown_in
-        self.outbox.add(posted)
+        self.outbox.add({**posted, "recommendation_id": shown_in or None})
 
 
 def create_app(items: Path, isrf_url: str, api_key: str | None = None) -> FastAPI:

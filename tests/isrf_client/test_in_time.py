@@ -6,20 +6,17 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from isrf_client import AsyncClient, Client, ClientError, NoAnswerError, Patience, ProblemError, connection
+from tests.isrf_client.raw_servers import LONG_S, OK, answer_of, dripping, saying, server
 
 KINDS = pytest.mark.parametrize("kind", [Client, AsyncClient])
 QUICK = Patience(timeout_s=0.4, tries=2, deadline_s=0.6, first_pause_s=0.01)
 SLACK_S = 1.5
 """For a busy machine; what is not bounded here goes on for 30 s."""
-LONG_S = 30.0
-OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
 def ask(kind: type[Client] | type[AsyncClient], url: str, method: str, *arguments: Any, **options: Any) -> Any:
@@ -33,55 +30,6 @@ def ask(kind: type[Client] | type[AsyncClient], url: str, method: str, *argument
             return await getattr(client, method)(*arguments, **options)
 
     return asyncio.run(run())
-
-
-@contextmanager
-def server(talk: Callable[[socket.socket, bytes], None]) -> Iterator[tuple[str, list[bytes]]]:
-    """Hands each connection's first request to `talk`, then closes it; the address and the requests."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    requests: list[bytes] = []
-
-    def one(client: socket.socket) -> None:
-        with client:
-            try:
-                request = client.recv(65536)
-                # A body comes after its head.
-                if request.startswith(b"POST") and request.endswith(b"\r\n\r\n"):
-                    request += client.recv(65536)
-                requests.append(request)
-                talk(client, request)
-            except OSError:
-                pass
-
-    def serve() -> None:
-        while True:
-            try:
-                client, _ = listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=one, args=(client,), daemon=True).start()
-
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}", requests
-    finally:
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-
-
-def saying(answer: bytes) -> Callable[[socket.socket, bytes], None]:
-    return lambda client, _: client.sendall(answer)
-
-
-def dripping(start: bytes, drop: bytes) -> Callable[[socket.socket, bytes], None]:
-    def talk(client: socket.socket, _: bytes) -> None:
-        client.sendall(start)
-        end = time.monotonic() + LONG_S
-        while time.monotonic() < end:
-            client.sendall(drop)
-            time.sleep(0.02)
-
-    return talk
 
 
 @KINDS
@@ -175,10 +123,6 @@ def test_a_caller_is_not_held_up_by_others_and_connections_are_used_again() -> N
         for thread in threads:
             thread.join()
         assert len(requests) <= 9
-
-
-def answer_of(body: bytes, status: str = "200 OK", head: bytes = b"") -> bytes:
-    return b"HTTP/1.1 %s\r\n%sContent-Length: %d\r\n\r\n%s" % (status.encode(), head, len(body), body)
 
 
 NOT_OURS = {

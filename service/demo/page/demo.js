@@ -101,11 +101,10 @@ function showList(answer, before) {
 }
 
 async function act(itemId, kind) {
-  const event = { user_id: shown.userId, item_id: itemId, event: kind };
-  if (shown.recommendationId) event.recommendation_id = shown.recommendationId;
-  const posted = await isrf.interactions([event]);
-  const [result] = posted.results;
-  if (result.status !== "accepted") throw new IsrfError(result.reason ?? result.status, result.detail ?? "Not accepted.");
+  const event = { user_id: shown.userId, item_id: itemId, event: kind, recommendation_id: shown.recommendationId };
+  const [result] = (await isrf.interactions([event])).results;
+  // A duplicate was taken in by a first try whose answer was lost.
+  if (result.status === "refused") throw new IsrfError(result.reason, result.detail);
   const verb = kind === "purchase" ? "Bought" : "Looked at";
   await show(shown.userId, `${verb} “${item(itemId).title}” (${lastMs.toFixed(0)} ms)`);
 }

@@ -1,0 +1,271 @@
+"""The JavaScript client under Node (Playwright's own) against a real service and against servers of raw sockets."""
+
+import json
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from tests.isrf_client.raw_servers import OK, answer_of, dripping, saying, server
+from tests.service.servers import PATIENCE_S, ServiceProcess
+
+NODE = Path(str(files("playwright"))) / "driver" / "node"
+CLIENT = Path(__file__).parents[2] / "service" / "demo" / "page" / "isrf_client.js"
+START = """
+import { readFileSync } from "node:fs";
+const source = readFileSync(process.argv[1], "utf8");
+const { IsrfClient, IsrfError, prepare } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
+const data = JSON.parse(process.argv[2]);
+const isrf = new IsrfClient(data.url, data.options);
+const told = (error) => error instanceof IsrfError && error.message && error.fix !== undefined
+  ? [error.code, error.message] : [`NO IsrfError: ${error}`];
+const code = async (work) => { try { return await work(); } catch (error) { return told(error)[0]; } };
+"""
+
+
+def node(code: str, url: str = "http://127.0.0.1:1", **data: Any) -> Any:
+    """What the code says by `said`, as JSON."""
+    script = f"{START}\nlet said;\n{code}\nconsole.log(JSON.stringify(said ?? null)); process.exit(0);"
+    command = [NODE, "--input-type=module", "--eval", script, CLIENT, json.dumps({"url": url, **data})]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+@pytest.fixture(scope="module")
+def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    process = ServiceProcess(demo_release, tmp_path_factory.mktemp("node")).start()
+    yield process
+    process.kill()
+
+
+PATIENT = {"timeoutMs": 60_000, "deadlineMs": 60_000}
+
+
+def test_what_is_undefined_is_not_sent(service: ServiceProcess) -> None:
+    code = """
+    const [plain] = (await isrf.popular({ n: 1 })).items;
+    const nothing = { n: 1, category: undefined, exclude: null, min_price: undefined, include_seen: undefined };
+    const event = { user_id: data.user, item_id: plain.item_id, event: undefined, event_id: undefined };
+    said = [
+      plain.item_id === (await isrf.popular(nothing)).items[0].item_id,
+      (await isrf.recommendSession([plain.item_id], { ...nothing, user_id: undefined })).items.length,
+      (await isrf.rank([plain.item_id], { user_id: undefined, n: undefined })).items.length,
+      (await isrf.recommend(data.user, undefined)).items.length,
+      (await isrf.interactions([event])).results[0],
+      (await isrf.user(data.user)).history.length,
+      await isrf.erase(data.user),
+    ];
+    """
+    same, session, ranked, listed, posted, history, erased = node(
+        code, service.url, user=uuid.uuid4().hex, options=PATIENT
+    )
+    assert (same, session, ranked, listed, history, erased) == (True, 1, 1, 10, 1, None)
+    assert posted["status"] == "accepted"
+    assert len(posted["event_id"]) == 32
+
+
+def test_integers_are_ids_and_dates_are_times(service: ServiceProcess) -> None:
+    code = """
+    const [one, two] = (await isrf.popular({ n: 2, exclude: [7, 8n] })).items.map((item) => item.item_id);
+    const at = (ms) => new Date(ms);
+    const posted = await isrf.interactions([
+      { user_id: 41, item_id: two, timestamp: at(2_000_500) },
+      { user_id: 41n, item_id: one, timestamp: at(1000) },
+    ]);
+    const user = await isrf.user(41);
+    said = [posted.accepted, user.user_id, user.history.length, user.history[0] === one, user.timestamps];
+    """
+    assert node(code, service.url, options=PATIENT) == [2, "41", 2, True, [1.0, 2000.5]]
+
+
+WRONG_IDS = ["undefined", "null", '""', '"."', '".."', "NaN", "7.5", "2 ** 53", "true", "{}", "[]", "new Date()"]
+WRONG_IDS += ['"a\\ud800"', "Symbol()", "() => 1", "new String('a')", "Infinity"]
+
+
+@pytest.mark.parametrize("wrong", WRONG_IDS)
+def test_what_is_no_id_is_refused(wrong: str) -> None:
+    code = f"""
+    const id = {wrong};
+    said = [];
+    for (const name of ["recommend", "similar", "user", "erase"]) said.push(await code(() => isrf[name](id)));
+    if (![ "", ".", ".."].includes(id)) {{
+      said.push(await code(() => isrf.recommendSession(["a", id])), await code(() => isrf.rank([id])));
+      said.push(await code(() => isrf.popular({{ exclude: ["a", id] }})));
+      if (id !== undefined && id !== null)
+        said.push(await code(() => isrf.interactions([{{ user_id: id, item_id: "a" }}])));
+    }}
+    """
+    assert set(node(code)) == {"client.invalid_id"}
+
+
+WRONG_VALUES = [
+    "NaN",
+    "Infinity",
+    "new Date('soon')",
+    "new Date()",
+    '"\\ud800"',
+    "new Map()",
+    "Symbol()",
+    "() => 1",
+    "1n",
+]
+WRONG_VALUES += ["{ a: NaN }", "[[undefined]]", "new (class Price {})()", "cycle", "new Uint8Array(2)"]
+
+
+@pytest.mark.parametrize("wrong", WRONG_VALUES)
+def test_what_json_does_not_have_is_refused(wrong: str) -> None:
+    code = f"""
+    const cycle = {{}};
+    cycle.itself = cycle;
+    const value = {wrong};
+    said = [
+      await code(() => isrf.popular({{ min_price: value }})),
+      await code(() => isrf.recommendSession(["a"], {{ category: value }})),
+      await code(() => isrf.rank(["a"], {{ diversity: value }})),
+      await code(() => isrf.interactions([{{ user_id: "ann", item_id: "a", event: value }}])),
+    ];
+    """
+    assert set(node(code)) == {"client.invalid_value"}
+
+
+def test_what_is_no_list_and_no_event_is_refused() -> None:
+    code = """
+    said = [];
+    for (const wrong of [undefined, null, "abc", { a: 1 }, 7])
+      for (const name of ["recommendSession", "rank", "interactions"]) said.push(await code(() => isrf[name](wrong)));
+    for (const wrong of [undefined, null, "ann", []]) said.push(await code(() => isrf.interactions([wrong])));
+    for (const date of ["soon", NaN]) {
+      const event = { user_id: "ann", item_id: "a", timestamp: new Date(date) };
+      said.push(await code(() => isrf.interactions([event])));
+    }
+    said.push(await code(() => isrf.interactions([{ user_id: "ann", item_id: "a", timestamp: NaN }])));
+    said.push(await code(() => isrf.popular("n=5")), await code(() => isrf.popular({ exclude: "abc" })));
+    """
+    assert set(node(code)) == {"client.invalid_value"}
+    long = 'said = [await code(() => isrf.recommend("x".repeat(70000))), '
+    long += "await code(() => isrf.popular({ exclude: Array(9000).fill('item-12345') }))];"
+    assert set(node(long)) == {"client.url_too_long"}
+
+
+def test_what_cannot_work_is_refused_when_the_client_is_made() -> None:
+    code = """
+    said = [];
+    const made = async (url, options) => said.push(await code(() => new IsrfClient(url, options)));
+    for (const url of ["", "shop:8000", "ftp://shop", "http://shop?x=1", "http://shop#x", "http://", null, 7])
+      await made(url);
+    await made("http://user:secret@shop");
+    for (const apiKey of ["", " ", "a\\nb", "ü", 7]) await made("http://shop", { apiKey });
+    for (const tries of [0, 1.5]) await made("http://shop", { tries });
+    for (const ms of [NaN, Infinity, "5"]) await made("http://shop", { timeoutMs: ms, deadlineMs: ms });
+    """
+    assert node(code) == ["client.invalid_url"] * 9 + ["client.invalid_key"] * 5 + ["client.invalid_patience"] * 5
+
+
+@pytest.mark.parametrize("user_id", ["x\n", "\n", "a\x00b", "a/../b", "../x", "...", "ü%2F?#", " x "])
+def test_an_id_arrives_as_it_is(user_id: str) -> None:
+    with server(saying(answer_of(b'{"items":[]}'))) as (url, requests):
+        node('await isrf.recommend(data.id, { category: "a\\nb" });', url, id=user_id)
+    path, query = requests[0].split(b" ")[1].split(b"?")
+    escaped = quote(user_id, safe="").replace(".", "%2E")
+    assert path.decode() == f"/recommend/{escaped}"
+    assert query == b"category=a%0Ab"
+
+
+@pytest.mark.parametrize("head", [OK + b"Content-Length: 99999\r\n\r\n", OK + b"X-Long: ", b"H"])
+def test_an_answer_that_drips_is_given_up_in_time(head: bytes) -> None:
+    options = {"timeoutMs": 400, "deadlineMs": 600, "tries": 3}
+    code = "const began = performance.now(); said = [await code(() => isrf.popular()), performance.now() - began];"
+    with server(dripping(head, b"a" if head != b"H" else b"")) as (url, requests):
+        code, took_ms = node(code, url, options=options)
+    assert code == "client.timeout"
+    assert took_ms < 2000
+    assert len(requests) == 2
+
+
+def test_a_fetch_that_never_answers_is_given_up_too() -> None:
+    code = """
+    const deaf = new IsrfClient("http://shop", { fetch: () => new Promise(() => {}), timeoutMs: 100, deadlineMs: 300 });
+    said = await code(() => deaf.popular());
+    """
+    assert node(code) == "client.timeout"
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"7", b"null", b"", b'{"ok": true}', b'{"items": 7}'])
+def test_an_answer_that_is_none_of_ours_is_said_to_be_none(body: bytes) -> None:
+    with server(saying(answer_of(body))) as (url, requests):
+        code = 'said = [await code(() => isrf.popular()), await code(() => isrf.erase("ann"))];'
+        assert node(code, url) == ["client.unreadable"] * 2
+    assert len(requests) == 2
+
+
+def test_a_redirect_is_not_followed_and_a_strange_problem_is_a_problem() -> None:
+    with server(saying(answer_of(b'{"items":[]}'))) as (elsewhere, stolen):
+        head = f"Location: {elsewhere}/popular\r\n".encode()
+        with server(saying(answer_of(b"", "302 Found", head))) as (url, _):
+            assert node("said = await code(() => isrf.popular());", url, options={"apiKey": "k"}) == "http.302"
+    assert stolen == []
+    with server(saying(answer_of(b'{"code": 7, "detail": null}', "404 Not Found"))) as (url, _):
+        assert node("said = await code(() => isrf.popular());", url) == "http.404"
+
+
+def test_an_error_has_the_events_that_are_to_be_sent_again(service: ServiceProcess) -> None:
+    """Two thousand and one events; the service goes away after the first thousand."""
+    item_id = httpx.get(f"{service.url}/popular?n=1", timeout=PATIENCE_S).json()["items"][0]["item_id"]
+    code = """
+    let posts = 0;
+    const flaky = async (url, request) => {
+      posts += 1;
+      return posts === 2 ? new Response("{}", { status: 500 }) : fetch(url, request);
+    };
+    const lossy = new IsrfClient(data.url, { fetch: flaky, ...data.options });
+    const event = { user_id: data.user, item_id: data.item };
+    const events = Array.from({ length: 2001 }, (_, k) => ({ ...event, timestamp: k + 1 }));
+    const error = await lossy.interactions(events).catch((caught) => caught);
+    const again = await lossy.interactions(error.events);
+    const twice = await lossy.interactions(error.events);
+    const done = error.results.filter((one) => one !== null);
+    const ids = new Set([...done, ...again.results].map((one) => one.event_id));
+    said = [error.code, error.message, error.events.length, done.length, again.accepted, twice.duplicates, ids.size];
+    """
+    who = uuid.uuid4().hex
+    status, message, left, done, accepted, duplicates, ids = node(
+        code, service.url, user=who, item=item_id, options=PATIENT
+    )
+    assert (status, left, done, accepted, duplicates, ids) == ("http.500", 1001, 1000, 1001, 1001, 2001)
+    assert "Of 2001 events 1000 were answered" in message
+
+
+def test_events_that_were_prepared_stay_as_they_are() -> None:
+    code = """
+    const first = prepare([{ user_id: 1, item_id: "a" }, { user_id: 1, item_id: "a", event_id: "mine" }]);
+    said = [first, prepare(first), first[1].event_id];
+    """
+    first, again, mine = node(code)
+    assert first == again
+    assert mine == "mine"
+    assert first[0]["user_id"] == "1"
+
+
+def test_parts_share_one_deadline() -> None:
+    def slow(client: Any, _: bytes) -> None:
+        time.sleep(0.4)
+        body = json.dumps({"results": [{"status": "accepted"}] * 1000}).encode()
+        client.sendall(answer_of(body, head=b"Connection: close\r\n"))
+
+    code = """
+    const began = performance.now();
+    const events = Array.from({ length: 9000 }, () => ({ user_id: "ann", item_id: "a" }));
+    said = [await code(() => isrf.interactions(events)), performance.now() - began];
+    """
+    with server(slow) as (url, _):
+        status, took_ms = node(code, url, options={"timeoutMs": 1000, "deadlineMs": 1000, "tries": 2})
+    assert status == "client.timeout"
+    assert took_ms < 2500
