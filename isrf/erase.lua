@@ -1,15 +1,51 @@
 -- Erases one user: from here on nobody reads what is known of them, and what is posted starts a fresh user.
 --
--- KEYS: the bucket's tombstones, its stream, then the user's keys.
--- ARGV: the user's name among the tombstones, a random nonce, the time in seconds.
+-- KEYS: the bucket's tombstones, its stream, then the user's keys: version, history, marks, and others.
+-- ARGV: the user's name among the tombstones, a random nonce, the time in seconds, the record of the names' secret,
+--       a random number to count erasures from.
 -- Returns the position in the stream until which their entries must not be read.
 --
--- Its work does not grow with the stream: old entries are taken out afterwards, page by page.
+-- The tombstone's time is no earlier than an earlier one's, nor than anything that was held of the user: what came with
+-- a clock ahead of this one stays out when it is sent again. Its work does not grow with the stream: old entries are
+-- taken out afterwards (`purge.lua`). What the user's keys hold may be anything; it goes.
+
+local MOST = 100000000000
+
+local function moment(text)
+  local number = tonumber(text or '')
+  return number and number >= 0 and number < MOST and number or 0
+end
+
+local function held_until(version, history, marks)
+  local said = redis.pcall('GET', version)
+  local latest = type(said) == 'string' and string.match(said, '@([%d.]+)$')
+  if latest then
+    return moment(latest)
+  end
+  latest = moment((redis.pcall('ZREVRANGE', history, 0, 0, 'WITHSCORES'))[2])
+  for _, mark in ipairs(redis.pcall('HVALS', marks)) do
+    for part in string.gmatch(mark, '[^;]+') do
+      latest = math.max(latest, moment(string.sub(part, 2)))
+    end
+  end
+  return latest
+end
 
 local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
 local position = newest[1] and newest[1][1] or '0-0'
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. position .. ' ' .. ARGV[3])
-redis.call('HINCRBY', KEYS[1], 'n', 1)
+local before = redis.call('HGET', KEYS[1], ARGV[1])
+local erased_at = ARGV[3]
+for _, other in ipairs({ held_until(KEYS[3], KEYS[4], KEYS[5]), moment(string.match(before or '', '^%S+ %S+ (%S+)$')) }) do
+  if other > tonumber(erased_at) then
+    erased_at = string.format('%.7f', other)
+  end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. position .. ' ' .. erased_at, 's', ARGV[4])
+-- Counted from a random number: a store that lost its data does not come to the same counts again.
+redis.call('HSETNX', KEYS[1], 'n', ARGV[5])
+if type(redis.pcall('HINCRBY', KEYS[1], 'n', 1)) ~= 'number' then
+  redis.call('HSET', KEYS[1], 'n', ARGV[5])
+end
 for place = 3, #KEYS do
   redis.call('DEL', KEYS[place])
 end

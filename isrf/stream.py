@@ -22,8 +22,13 @@ items (seq, item_id, entry, added).
 
 `meta` has what `META_KEY` has, and `exported`: the highest seq that the offline job has taken in.
 """
-TOMBSTONE_COUNT = "n"
+TOMBSTONE_COUNT, TOMBSTONE_SECRET = "n", "s"
+"""Fields of a bucket's tombstones that are no user's: a number that moves with every erasure, and the record of the
+secret under which the names stand, by which a store that lost `META_KEY` finds it again."""
 ERASE_SCRIPT = files("isrf").joinpath("erase.lua").read_text(encoding="utf-8")
+PURGE_SCRIPT = files("isrf").joinpath("purge.lua").read_text(encoding="utf-8")
+PURGE_PAGE = 1000
+"""Entries that one call of `PURGE_SCRIPT` looks at: about a millisecond, in which nobody else is served."""
 REMEMBER_S = 86_400
 """How long an event id counts as a duplicate of an earlier one."""
 EVENT_FIELD = b"e"
@@ -64,7 +69,7 @@ def stream_key(bucket: int) -> str:
 
 
 def tombstone_key(bucket: int) -> str:
-    """Hash: `tombstone_name` → `Tombstone.text`, and under `TOMBSTONE_COUNT` how many erasures there were."""
+    """Hash: `tombstone_name` → `Tombstone.text`, `TOMBSTONE_COUNT` and `TOMBSTONE_SECRET`."""
     return f"isrf:{{b{bucket}}}:t"
 
 
@@ -74,11 +79,28 @@ def user_keys(user_id: str) -> tuple[str, ...]:
     return tuple(f"{tag}:{kind}:{user_id}" for kind in "vhxega")
 
 
-def erasure_call(secret: bytes, user_id: str, now: float) -> tuple[int, list[str]]:
-    """Number of keys, and keys and arguments of `ERASE_SCRIPT`, which answers with a position in the stream."""
+def erasure_call(record: str, secret: bytes, user_id: str, now: float) -> tuple[int, list[str]]:
+    """Number of keys, and keys and arguments of `ERASE_SCRIPT`, which answers with a position in the stream.
+
+    Args:
+        record: of the secret, as `META_KEY` holds it.
+    """
     bucket = bucket_of(user_id)
     keys = [tombstone_key(bucket), stream_key(bucket), *user_keys(user_id)]
-    return len(keys), [*keys, tombstone_name(secret, user_id), secrets.token_hex(8), repr(now)]
+    count_from = str(secrets.randbelow(2**48))
+    return len(keys), [*keys, tombstone_name(secret, user_id), secrets.token_hex(8), repr(now), record, count_from]
+
+
+def purge_call(user_id: str, start: str, last: str) -> tuple[int, list[str]]:
+    """Number of keys, and keys and arguments of `PURGE_SCRIPT`, which answers with the next `start`, "" at the end.
+
+    Args:
+        start: "-" at first.
+        last: the position that `ERASE_SCRIPT` answered.
+    """
+    # As the service's JSON writer spells a user_id, which holds no control character.
+    prefix = "[" + json.dumps(user_id, ensure_ascii=False) + ","
+    return 1, [stream_key(bucket_of(user_id)), prefix, start, last, str(PURGE_PAGE)]
 
 
 def stream_position(entry_id: bytes | str) -> tuple[int, int]:
@@ -119,12 +141,18 @@ def secret_of(record: str, given: str | None) -> bytes:
     """The secret of a store's tombstones; `given` is the operator's (`ISRF_ERASURE_KEY`), if there is one.
 
     Raises:
+        ValueError: that is no record.
         ConfigError: the store's tombstones were made with another secret. Going on would bring erased users back.
     """
     kind, _, value = record.partition(" ")
+    if kind not in ("generated", "given"):
+        raise ValueError("no record of a secret")
     if kind == "generated" and given is None:
-        return bytes.fromhex(value)
-    if kind == "given" and given is not None and hmac.compare_digest(value, _fingerprint(given)):
+        secret = bytes.fromhex(value)
+        if not secret:
+            raise ValueError("no record of a secret")
+        return secret
+    if kind == "given" and given is not None and value == _fingerprint(given):
         return given.encode()
     raise ConfigError(
         "config.erasure_key",

@@ -84,11 +84,15 @@ def _once(source: Source, folder: DataFolder) -> tuple[TakenIn, bool]:
 
 
 def _standing(entries: Iterable[Entry], tombstones: dict[str, Tombstone], secret: bytes | None) -> Iterable[Entry]:
-    """Entries without those that their user's erasure took back."""
+    """Entries without those that their user's erasure took back, and without those that are dated before it."""
     for entry in entries:
         stone = None if secret is None else tombstones.get(tombstone_name(secret, entry.event.user_id))
-        if stone is None or entry.position > stone.position:
+        if stone is None or (entry.position > stone.position and _is_after(entry, stone)):
             yield entry
+
+
+def _is_after(entry: Entry, stone: Tombstone) -> bool:
+    return entry.event.assigned or entry.event.timestamp > stone.erased_at
 
 
 def _forgets(new: dict[str, Tombstone], secret: bytes | None) -> Callable[[str], bool] | None:

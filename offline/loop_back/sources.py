@@ -25,13 +25,15 @@ from isrf.stream import (
     JOURNAL_FILE,
     META_KEY,
     NUM_BUCKETS,
+    PURGE_SCRIPT,
     REMEMBER_S,
     TOMBSTONE_COUNT,
+    TOMBSTONE_SECRET,
     KeptEvent,
     Tombstone,
-    bucket_of,
     erasure_call,
     new_secret_record,
+    purge_call,
     read_event,
     read_tombstone,
     secret_of,
@@ -187,10 +189,10 @@ class RedisSource:
         found: dict[str, Tombstone] = {}
         for bucket in range(NUM_BUCKETS):
             kept: dict[bytes, bytes] = self._client.hgetall(tombstone_key(bucket))
-            kept.pop(TOMBSTONE_COUNT.encode(), None)
+            for no_user in (TOMBSTONE_COUNT, TOMBSTONE_SECRET):
+                kept.pop(no_user.encode(), None)
             found |= {name.decode(): read_tombstone(text) for name, text in kept.items()}
-        record = self._client.hget(META_KEY, "secret") if found else None
-        return found, None if record is None else secret_of(record.decode(), self._erasure_key)
+        return found, secret_of(self._secret_record(), self._erasure_key) if found else None
 
     def release(self, cursors: Mapping[int, Position]) -> None:
         for bucket, (milliseconds, number) in cursors.items():
@@ -198,22 +200,26 @@ class RedisSource:
             self._client.xtrim(stream_key(bucket), minid=f"{milliseconds}-{number + 1}", approximate=False)
 
     def erase(self, user_id: str) -> None:
-        self._client.hsetnx(META_KEY, "secret", new_secret_record(self._erasure_key))
-        secret = secret_of(self._client.hget(META_KEY, "secret").decode(), self._erasure_key)
-        num_keys, arguments = erasure_call(secret, user_id, time.time())
-        last = stream_position(self._client.eval(ERASE_SCRIPT, num_keys, *arguments))
-        bucket, after = bucket_of(user_id), None
-        while page := self._page(bucket, after):
-            after = stream_position(page[-1][0])
-            theirs = [
-                entry
-                for entry, fields in page
-                if stream_position(entry) <= last and read_event(fields[EVENT_FIELD]).user_id == user_id
-            ]
-            if theirs:
-                self._client.xdel(stream_key(bucket), *theirs)
-            if after >= last:
-                break
+        # A store that lost its data may be told another secret meanwhile: the name must stand under that one.
+        record, confirmed = "", self._secret_record()
+        while record != confirmed:
+            record = confirmed
+            secret = secret_of(record, self._erasure_key)
+            num_keys, arguments = erasure_call(record, secret, user_id, time.time())
+            last = self._client.eval(ERASE_SCRIPT, num_keys, *arguments).decode()
+            confirmed = self._secret_record()
+        start = "-"
+        while start:
+            num_keys, arguments = purge_call(user_id, start, last)
+            start = self._client.eval(PURGE_SCRIPT, num_keys, *arguments).decode()
+
+    def _secret_record(self) -> str:
+        """Of the store; one without a secret is told that of a bucket's names, or a new one."""
+        if self._client.hget(META_KEY, "secret") is None:
+            known = (self._client.hget(tombstone_key(bucket), TOMBSTONE_SECRET) for bucket in range(NUM_BUCKETS))
+            record = next((one for one in known if one is not None), None)
+            self._client.hsetnx(META_KEY, "secret", record or new_secret_record(self._erasure_key))
+        return str(self._client.hget(META_KEY, "secret").decode())
 
     def _page(self, bucket: int, after: Position | None) -> list[tuple[bytes, dict[bytes, bytes]]]:
         start = "-" if after is None else f"({after[0]}-{after[1]}"

@@ -2,7 +2,8 @@
 --
 -- KEYS: version, history, marks. ARGV: the version that was read, number of history members, the members, then items.
 
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then
+local version = redis.call('GET', KEYS[1]) or ''
+if string.match(version, '^[^@]*') ~= ARGV[1] then
   return 0
 end
 local members = tonumber(ARGV[2])

@@ -1,25 +1,36 @@
 """What is sent to Redis for a user, and what comes back: keys and arguments of the script, records out of answers."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from isrf.stream import REMEMBER_S
+from isrf.stream import REMEMBER_S, TOMBSTONE_SECRET
 from service.state import payload as event_payload
 from service.state.events import Event
 from service.state.keys import bucket_of, event_digest, stream_key, tombstone_key, user_keys
 from service.state.store import NO_VERSION, Entry, Mark, UserRecord
 
 KEPT_HISTORY = 200
-ASKED = 4
-"""Commands that `ask_user` puts into a pipeline."""
+MOST_SECONDS = 1e11
+"""Above the time of any event: what has more was not written here."""
+ASKED, TOMBSTONE_AT = 4, 3
+"""Commands that `ask_user` puts into a pipeline, and the place of the tombstone's answer: that, and the secret's."""
 
 
-def script_call(bucket: int, events: Sequence[Event], *, streamed: bool) -> tuple[int, list[Any]]:
-    """Number of keys, and keys and arguments of `script.lua` for one bucket's events."""
+def script_call(
+    bucket: int, events: Sequence[Event], names: Mapping[str, str], secret_record: str, *, streamed: bool
+) -> tuple[int, list[Any]]:
+    """Number of keys, and keys and arguments of `script.lua` for one bucket's events.
+
+    Args:
+        names: of every user of the events, the name among the tombstones.
+        secret_record: of the secret of the names; "" where the bucket's must not be compared with it.
+    """
     places: dict[str, int] = {}
-    keys: list[str] = [stream_key(bucket)]
-    arguments: list[Any] = [KEPT_HISTORY, REMEMBER_S, secrets.token_hex(6), "1" if streamed else ""]
+    keys: list[str] = [stream_key(bucket), tombstone_key(bucket)]
+    users = list(dict.fromkeys(event.user_id for event in events))
+    arguments: list[Any] = [KEPT_HISTORY, REMEMBER_S, secrets.token_hex(6), "1" if streamed else "", secret_record]
+    arguments += [len(users), *(names[user_id] for user_id in users)]
     for event in events:
         if event.user_id not in places:
             places[event.user_id] = len(places) + 1
@@ -27,15 +38,14 @@ def script_call(bucket: int, events: Sequence[Event], *, streamed: bool) -> tupl
             keys += [user.version, user.history, user.marks, user.event_ids]
         arguments += [
             places[event.user_id],
-            event.user_id,
             event.item_id,
             event.effect,
             repr(event.timestamp),
             "1" if event.assigned else "",
-            event_digest(event.event_id),
+            event_digest(event),
             # Whole seconds: Redis keeps integers in a fraction of the bytes.
             str(int(event.accepted_at)),
-            event_payload.encode(event),
+            *event_payload.around_timestamp(event),
         ]
     return len(keys), [*keys, *arguments]
 
@@ -46,16 +56,17 @@ def ask_user(pipe: Any, user_id: str, tombstone: str) -> None:
     pipe.get(keys.version)
     pipe.zrange(keys.history, 0, -1)
     pipe.hgetall(keys.marks)
-    pipe.hget(tombstone_key(bucket_of(user_id)), tombstone)
+    pipe.hmget(tombstone_key(bucket_of(user_id)), [tombstone, TOMBSTONE_SECRET])
 
 
 def read_record(answers: Sequence[Any], group: bytes | None = None, answer: bytes | None = None) -> UserRecord:
-    version, history, marks, tombstone = answers
+    """Raises `ValueError` on what this service did not write."""
+    version, history, marks, (tombstone, _) = answers
     erased = tombstone is not None
     if version is None:
         version = b"erased-" + tombstone.split(b" ")[0] if erased else NO_VERSION.encode()
     return UserRecord(
-        version.decode(),
+        version.partition(b"@")[0].decode(),
         [_entry(member.decode()) for member in history],
         {item.decode(): _mark(mark.decode()) for item, mark in marks.items()},
         erased,
@@ -70,9 +81,16 @@ def history_member(entry: Entry) -> str:
 
 def _entry(member: str) -> Entry:
     item_id, timestamp, *assigned = member.split("\n")
-    return Entry(item_id, float(timestamp), bool(assigned))
+    return Entry(item_id, _moment(timestamp), bool(assigned))
 
 
 def _mark(text: str) -> Mark:
-    parts = {part[0]: float(part[1:]) for part in text.split(";")}
+    parts = {part[:1]: _moment(part[1:]) for part in text.split(";")}
     return Mark(parts.get("B"), parts.get("D"), parts.get("R"))
+
+
+def _moment(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < MOST_SECONDS:
+        raise ValueError("no moment")
+    return seconds

@@ -11,20 +11,22 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from isrf.errors import ConfigError, StoreError
 from isrf.stream import (
     ERASE_SCRIPT,
-    EVENT_FIELD,
     META_KEY,
+    PURGE_SCRIPT,
     TOMBSTONE_COUNT,
+    TOMBSTONE_SECRET,
     erasure_call,
     new_secret_record,
+    purge_call,
     secret_of,
     tombstone_name,
 )
-from service.state import payload
-from service.state.keys import NUM_BUCKETS, bucket_of, stream_key, tombstone_key
-
-PAGE = 500
+from service.state.failures import foreign
+from service.state.keys import NUM_BUCKETS, bucket_of, tombstone_key
+from service.state.scripts import Scripts, mark_key
 
 
 class Erased(NamedTuple):
@@ -32,77 +34,133 @@ class Erased(NamedTuple):
 
     secret: bytes
     names: frozenset[str]
-    counts: tuple[int, ...]  # per bucket: erasures so far
+    counts: tuple[int, ...]  # per bucket a number that moves with every erasure, 0 before the first
 
     def holds(self, user_id: str) -> bool:
         return tombstone_name(self.secret, user_id) in self.names
 
 
 class Erasure:
-    """The tombstones behind two clients of one store."""
+    """The tombstones behind two clients of one store.
 
-    def __init__(self, reads: Any, writes: Any, *, key: str | None) -> None:
+    The secret of their names stands in the store, and this process remembers it. A store that lost its data is told it
+    again by whoever erases first; where somebody who never knew it was faster with another one, that one counts for
+    all: every bucket says under which secret its names stand.
+    """
+
+    def __init__(self, reads: Any, scripts: Scripts, writes: Any, *, key: str | None) -> None:
         """`key` is the operator's secret, None for one that the store keeps."""
-        self._reads, self._writes, self._key = reads, writes, key
-        self._secret: bytes | None = None
+        self._reads, self._scripts, self._writes, self._key = reads, scripts, writes, key
+        self._known: tuple[str, bytes] | None = None  # record, secret
+        self._was_told = False  # by the last `refresh`: the store had no secret
         self._erased: Erased | None = None
+
+    @property
+    def record(self) -> str:
+        """Of the secret as it is known here; "" for none."""
+        return "" if self._known is None else self._known[0]
 
     async def secret(self) -> bytes | None:
         """The secret; None where the store has none and takes none now, so that nobody is erased either.
 
         Raises:
-            ConfigError: the store was first used under another key.
+            StoreError: the store was first used under another key, or what it holds is no secret.
         """
-        if self._secret is None:
-            record = await self._reads.hget(META_KEY, "secret")
-            if record is None:
-                # A store that is full or read-only takes none: that is no failure of a read.
-                with contextlib.suppress(ResponseError):
-                    await self._reads.hsetnx(META_KEY, "id", secrets.token_hex(8))
-                    await self._reads.hsetnx(META_KEY, "secret", new_secret_record(self._key))
-                record = await self._reads.hget(META_KEY, "secret")
-            if record is None:
-                return None
-            self._secret = secret_of(record.decode(), self._key)
-        return self._secret
+        if self._known is None:
+            await self.refresh(self._reads)
+        return None if self._known is None else self._known[1]
+
+    async def secret_for_writes(self) -> bytes:
+        """As `secret`; without one nothing can be written either."""
+        secret = await self.secret()
+        if secret is None:
+            raise ResponseError("the store takes no secret now")
+        return secret
+
+    async def refresh(self, client: Any = None) -> bool:
+        """Reads the store's secret again, and tells it one where it has none; whether it is another than before."""
+        client = client or self._writes
+        record = await client.hget(META_KEY, "secret")
+        self._was_told = record is None
+        if record is None:
+            known = self.record or await self._of_a_bucket(client)
+            # A store that is full or read-only takes none: that is no failure of a read.
+            with contextlib.suppress(ResponseError):
+                await client.hsetnx(META_KEY, "id", secrets.token_hex(8))
+                await client.hsetnx(META_KEY, "secret", known or new_secret_record(self._key))
+            record = await client.hget(META_KEY, "secret")
+        if record is None:
+            return False
+        before, self._known = self.record, _read_secret(record, self._key)
+        return self.record != before
+
+    async def _of_a_bucket(self, client: Any) -> str:
+        """The record under which names stand already, "" where nobody was erased."""
+        pipe = client.pipeline(transaction=False)
+        for bucket in range(NUM_BUCKETS):
+            pipe.hget(tombstone_key(bucket), TOMBSTONE_SECRET)
+        for record in await pipe.execute():
+            if record is not None:
+                _read_secret(record, self._key)
+                return str(record.decode())
+        return ""
 
     async def name(self, user_id: str) -> str:
         """The user's field among the tombstones."""
         secret = await self.secret()
         return "-" if secret is None else tombstone_name(secret, user_id)
 
+    async def is_stale(self, bucket_record: bytes | None) -> bool:
+        """Whether a bucket's names stand under another secret than was known here; then it is known now."""
+        return bucket_record is not None and bucket_record != self.record.encode() and await self.refresh()
+
     async def erase(self, user_id: str) -> None:
         """Raises the client's errors; once the script ran, the user is gone whatever comes after."""
-        bucket = bucket_of(user_id)
-        secret = await self.secret()
-        if secret is None:
-            raise ResponseError("the store takes no secret now")
-        num_keys, arguments = erasure_call(secret, user_id, time.time())
-        position = await self._writes.eval(ERASE_SCRIPT, num_keys, *arguments)
-        await self._purge(bucket, user_id, position)
-
-    async def _purge(self, bucket: int, user_id: str, position: bytes) -> None:
-        """Takes their entries up to `position` out of the stream; later ones are of a fresh user."""
-        start: bytes = b"-"
-        while page := await self._writes.xrange(stream_key(bucket), min=start, max=position, count=PAGE):
-            theirs = [entry for entry, fields in page if payload.decode(fields[EVENT_FIELD]).user_id == user_id]
-            if theirs:
-                await self._writes.xdel(stream_key(bucket), *theirs)
-            start = b"(" + page[-1][0]
+        await self.refresh()
+        while True:
+            secret = await self.secret_for_writes()
+            call = erasure_call(self.record, secret, user_id, time.time())
+            position = await self._scripts.run_one(ERASE_SCRIPT, call)
+            # The store may lose its data at any moment: the name must stand there, under the secret that counts.
+            if not await self.refresh() and not self._was_told:
+                break
+        await self._scripts.confirm_one(mark_key(bucket_of(user_id)))
+        start = b"-"
+        while start:
+            start = await self._scripts.run_one(PURGE_SCRIPT, purge_call(user_id, start.decode(), position.decode()))
 
     async def everyone(self) -> Erased | None:
         """All tombstones, None where there are none; asks for the names only after another erasure."""
+        counts, record = await self._counts()
+        if await self.is_stale(record):
+            counts, record = await self._counts()
         secret = await self.secret()
-        pipe = self._writes.pipeline(transaction=False)
-        for bucket in range(NUM_BUCKETS):
-            pipe.hget(tombstone_key(bucket), TOMBSTONE_COUNT)
-        counts = tuple(int(count or 0) for count in await pipe.execute())
         if secret is None or not any(counts):
             return None
-        if self._erased is None or counts != self._erased.counts:
+        if self._erased is None or (counts, secret) != (self._erased.counts, self._erased.secret):
             pipe = self._writes.pipeline(transaction=False)
             for bucket in range(NUM_BUCKETS):
                 pipe.hkeys(tombstone_key(bucket))
             names = frozenset(name.decode() for page in await pipe.execute() for name in page)
-            self._erased = Erased(secret, names - {TOMBSTONE_COUNT}, counts)
+            self._erased = Erased(secret, names - {TOMBSTONE_COUNT, TOMBSTONE_SECRET}, counts)
         return self._erased
+
+    async def _counts(self) -> tuple[tuple[int, ...], bytes | None]:
+        """Per bucket a number that moves with every erasure, and under which secret a bucket's names stand."""
+        pipe = self._writes.pipeline(transaction=False)
+        for bucket in range(NUM_BUCKETS):
+            pipe.hmget(tombstone_key(bucket), [TOMBSTONE_COUNT, TOMBSTONE_SECRET])
+        found = await pipe.execute()
+        records = {record for _, record in found if record is not None}
+        other = next((record for record in records if record != self.record.encode()), None)
+        return tuple(int(count or 0) for count, _ in found), other
+
+
+def _read_secret(record: bytes, key: str | None) -> tuple[str, bytes]:
+    try:
+        text = record.decode()
+        return text, secret_of(text, key)
+    except ConfigError as error:
+        raise StoreError("store.erasure_key", error.message, fix=error.fix) from None
+    except ValueError:
+        raise foreign("the secret of the tombstones") from None

@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
 from isrf.item_changes import ADDED_KEY, COUNT_KEY, ENTRIES_KEY, ORDER_KEY, Entry, decode_entry, encode_entry, merged
+from service.state.scripts import ITEMS_MARK, Scripts
 
 SCRIPT = files("service.state").joinpath("items.lua").read_text(encoding="utf-8")
 COLLECT_SCRIPT = files("service.state").joinpath("collect_items.lua").read_text(encoding="utf-8")
@@ -53,8 +54,8 @@ class ItemsLook(NamedTuple):
 class ItemStates:
     """Behind one client, which may be slow: nobody's recommendation waits for it."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, client: Any, scripts: Scripts) -> None:
+        self._client, self._scripts = client, scripts
 
     async def prepare(self, changes: Sequence[ItemChange]) -> list[Prepared]:
         """Merges distinct items' changes with what is there."""
@@ -78,9 +79,9 @@ class ItemStates:
         arguments: list[Any] = [limit, secrets.token_hex(8)]
         for one in prepared:
             arguments += [one.item_id, one.expected, one.entry, "1" if one.added else ""]
-        answers: list[int] = await self._client.eval(
-            SCRIPT, 4, ENTRIES_KEY, ORDER_KEY, COUNT_KEY, ADDED_KEY, *arguments
-        )
+        keys = [ENTRIES_KEY, ORDER_KEY, COUNT_KEY, ADDED_KEY]
+        answers: list[int] = await self._scripts.run_one(SCRIPT, (len(keys), [*keys, *arguments]))
+        await self._scripts.confirm_one(ITEMS_MARK)
         return answers
 
     async def change(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
@@ -125,7 +126,8 @@ class ItemStates:
         names, count = list(doomed), 0
         for start in range(0, len(names), PAGE):
             arguments = [part for name in names[start : start + PAGE] for part in (name, encode_entry(doomed[name]))]
-            count += int(await self._client.eval(COLLECT_SCRIPT, 3, ENTRIES_KEY, ORDER_KEY, ADDED_KEY, *arguments))
+            call = (3, [ENTRIES_KEY, ORDER_KEY, ADDED_KEY, *arguments])
+            count += int(await self._scripts.run_one(COLLECT_SCRIPT, call))
         return count
 
 

@@ -3,16 +3,18 @@
 All keys of a user, and the stream of their bucket, carry the hash tag `{bN}`: they live in one slot of a cluster, so
 one script may touch them together. The bucket is a stable hash of the id; changing it or `NUM_BUCKETS` loses state.
 
-    isrf:{b7}:v:<user_id>   string  version: `<nonce>.<count>`
+    isrf:{b7}:v:<user_id>   string  version: `<nonce>.<count>@<latest timestamp held>`
     isrf:{b7}:h:<user_id>   zset    history since the release: `<item_id>\\n<timestamp>[\\n*]`, scored by timestamp
     isrf:{b7}:x:<user_id>   hash    item_id → mark: latest bought / disliked / removed timestamps
-    isrf:{b7}:e:<user_id>   zset    digests of the event ids of the last 24 h, scored by acceptance time
+    isrf:{b7}:e:<user_id>   zset    digests of the events of the last 24 h, scored by acceptance time
     isrf:{b7}:g:<user_id>   string  cached interests (`service.state.group_cache`), with a TTL
     isrf:{b7}:a:<user_id>   string  the last answer (`service.answers`), with a TTL
-    isrf:{b7}:t             hash    tombstones of erased users: keyed hash → nonce, position in the stream, time
+    isrf:{b7}:t             hash    tombstones of erased users: keyed hash → nonce, position in the stream, time;
+                                    `n`, which moves with every erasure, and `s`, the record of the hash's secret
+    isrf:{b7}:c:<digest>    string  claim of an event id of this bucket (`service.state.claims`), with a TTL
     isrf:{b7}:s             stream  accepted events, until the offline job has read them
     isrf:{b0}:meta          hash    `id` of the store, `secret` of its tombstones
-    isrf:{b0}:ping          string  written by readiness probes
+    isrf:{b7}:ping          string  written by probes, in every bucket
 
 What was shown, by no user's name, has keys of its own (`service.state.exposure_keys`).
 """
@@ -23,6 +25,7 @@ from typing import NamedTuple
 
 from isrf import stream
 from isrf.stream import META_KEY, NUM_BUCKETS, bucket_of, stream_key, tombstone_key
+from service.state.events import Event
 
 __all__ = [
     "META_KEY",
@@ -49,6 +52,10 @@ def user_keys(user_id: str) -> UserKeys:
     return UserKeys(*stream.user_keys(user_id))
 
 
-def event_digest(event_id: str) -> str:
-    """What a user remembers of an event id: 72 bits in 12 characters, so that long ids cost no more than short ones."""
-    return base64.b64encode(hashlib.blake2b(event_id.encode(), digest_size=9).digest()).decode()
+def event_digest(event: Event) -> str:
+    """By what a user remembers an event: 72 bits in 12 characters, so that long ids cost no more than short ones.
+
+    Of the id, the item and the type: no event is taken for another one that has its id.
+    """
+    identity = "\n".join((event.event_id, event.event, event.item_id))
+    return base64.b64encode(hashlib.blake2b(identity.encode(), digest_size=9).digest()).decode()

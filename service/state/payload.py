@@ -13,6 +13,12 @@ def encode(event: Event) -> bytes:
     return orjson.dumps(event[:KEPT_FIELDS])
 
 
+def around_timestamp(event: Event) -> tuple[bytes, bytes]:
+    """`encode` but for the timestamp, which the store may have to decide: what goes before it, and after it."""
+    before, after = orjson.dumps(event[:4]), orjson.dumps(event[5:KEPT_FIELDS])
+    return before[:-1] + b",", b"," + after[1:]
+
+
 def decode(payload: bytes) -> Event:
     """Raises `StoreError` on anything that `encode` did not write."""
     try:

@@ -1,42 +1,43 @@
 """User state in Redis (or a Redis Cluster): one pipeline per read, one script call per bucket and write.
 
 Reads give up early and, after failures in a row, do not ask at all for a moment, so that a request without Redis is
-answered from the release in time. Writes wait longer: `appendfsync always` is allowed to be slow.
+answered from the release in time. Writes wait longer: `appendfsync always` is allowed to be slow. Keys may hold what
+others wrote: that is a `StoreError` like a server that is gone.
 It does not know what events mean for a history; `service.state.merge` does.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Literal, TypeVar
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import ResponseError
 
-from isrf.errors import StoreError
 from isrf.item_changes import Entry as ItemEntry
 from service.state import exposure_keys
-from service.state.commands import ASKED, ask_user, history_member, read_record, script_call
+from service.state.commands import ASKED, TOMBSTONE_AT, ask_user, history_member, read_record
 from service.state.erasure import Erased, Erasure
+from service.state.event_writes import EventWrites
 from service.state.events import Event
 from service.state.everything import accepted_events, all_users
+from service.state.failures import FAILURES, UNREADABLE, store_error
 from service.state.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook, ItemStates
-from service.state.keys import bucket_of, user_keys
+from service.state.keys import user_keys
 from service.state.merge import Learned
 from service.state.recent import Look, Recent, read_recent
+from service.state.scripts import NO_REPLICAS, Replicas, Scripts
 from service.state.store import Applied, Cached, UserRecord
 
 BREAK_AFTER = 3
 BREAK_S = 0.25
 READ_TOGETHER = 100
-PING_KEY = "isrf:{b0}:ping"
-PING_S = 0.8
+PROBE_S = 0.8
 """Probes are given about a second."""
 
-SCRIPT = files("service.state").joinpath("script.lua").read_text(encoding="utf-8")
+PROBE_SCRIPT = files("service.state").joinpath("probe.lua").read_text(encoding="utf-8")
 COLLECT_SCRIPT = files("service.state").joinpath("collect.lua").read_text(encoding="utf-8")
-_FAILURES = (RedisError, OSError, asyncio.TimeoutError)
 
 T = TypeVar("T")
 Client = Any  # redis.asyncio.Redis | RedisCluster | fakeredis: one interface, no common type
@@ -47,106 +48,75 @@ class RedisStore:
 
     kind: Literal["redis", "embedded"] = "redis"
 
-    def __init__(self, reads: Client, writes: Client, *, erasure_key: str | None = None, streamed: bool = True) -> None:
+    def __init__(
+        self,
+        reads: Client,
+        writes: Client,
+        *,
+        erasure_key: str | None = None,
+        streamed: bool = True,
+        replicas: Replicas = NO_REPLICAS,
+    ) -> None:
         """Args:
         reads, writes: of one store.
         erasure_key: the operator's secret of tombstones, None for one that the store keeps.
         streamed: whether accepted events go into the streams, too.
+        replicas: that must have a write before it is answered.
         """
-        self._streamed = streamed
         self._reads, self._writes = reads, writes
-        self._erasure = Erasure(reads, writes, key=erasure_key)
-        self.item_states = ItemStates(writes)
-        self._script_sha: str | None = None
+        self._scripts = Scripts(writes, replicas)
+        self._erasure = Erasure(reads, self._scripts, writes, key=erasure_key)
+        self._events = EventWrites(self._scripts, self._erasure, streamed=streamed)
+        self.item_states = ItemStates(writes, self._scripts)
         self._failures = 0
         self._asks_again_at = 0.0
 
     async def read(self, user_id: str) -> UserRecord:
-        async def ask() -> list[Any]:
-            name = await self._erasure.name(user_id)
-            pipe = self._reads.pipeline(transaction=False)
-            ask_user(pipe, user_id, name)
+        async def ask() -> UserRecord:
             keys = user_keys(user_id)
-            pipe.get(keys.group)
-            pipe.get(keys.answer)
-            answers: list[Any] = await pipe.execute()
-            return answers
+            while True:
+                pipe = self._reads.pipeline(transaction=False)
+                ask_user(pipe, user_id, await self._erasure.name(user_id))
+                pipe.get(keys.group)
+                pipe.get(keys.answer)
+                *known, group, answer = await pipe.execute()
+                if not await self._erasure.is_stale(known[TOMBSTONE_AT][1]):
+                    return read_record(known, group, answer)
 
-        *known, group, answer = await self._guarded(ask)
-        return read_record(known, group, answer)
+        return await self._guarded(ask)
 
     async def read_many(self, user_ids: Sequence[str]) -> list[UserRecord]:
         records: list[UserRecord] = []
-        try:
+        with _as_store_errors():
             for start in range(0, len(user_ids), READ_TOGETHER):
-                pipe = self._writes.pipeline(transaction=False)
-                for user_id in user_ids[start : start + READ_TOGETHER]:
-                    ask_user(pipe, user_id, await self._erasure.name(user_id))
-                answers = await pipe.execute()
-                records += [read_record(answers[at : at + ASKED]) for at in range(0, len(answers), ASKED)]
-        except _FAILURES as error:
-            raise _unavailable(error) from error
+                records += await self._read_some(user_ids[start : start + READ_TOGETHER])
         return records
 
+    async def _read_some(self, user_ids: Sequence[str]) -> list[UserRecord]:
+        while True:
+            pipe = self._writes.pipeline(transaction=False)
+            for user_id in user_ids:
+                ask_user(pipe, user_id, await self._erasure.name(user_id))
+            answers = await pipe.execute()
+            found = [answers[at : at + ASKED] for at in range(0, len(answers), ASKED)]
+            stale = [one[TOMBSTONE_AT][1] for one in found]
+            for record in dict.fromkeys(stale):
+                if await self._erasure.is_stale(record):
+                    break
+            else:
+                return [read_record(one) for one in found]
+
     async def erased(self) -> Erased | None:
-        try:
-            return await self._erasure.everyone()
-        except _FAILURES as error:
-            raise _unavailable(error) from error
+        return await self._written(self._erasure.everyone())
 
     async def recent(self, known: Recent, after: Sequence[bytes | None], before_ms: int) -> Look:
-        try:
-            return await read_recent(self._writes, known, after, before_ms)
-        except _FAILURES as error:
-            raise _unavailable(error) from error
+        return await self._written(read_recent(self._writes, known, after, before_ms))
 
     async def apply(self, events: Sequence[Event]) -> list[Applied]:
-        by_bucket: dict[int, list[int]] = {}
-        for place, event in enumerate(events):
-            by_bucket.setdefault(bucket_of(event.user_id), []).append(place)
-        calls = [
-            script_call(bucket, [events[p] for p in places], streamed=self._streamed)
-            for bucket, places in by_bucket.items()
-        ]
-        try:
-            answers = await self._run_scripts(calls)
-        except _FAILURES as error:
-            raise _unavailable(error) from error
-        outcomes = [Applied("unavailable")] * len(events)
-        errors: list[Exception] = []
-        for places, answer in zip(by_bucket.values(), answers, strict=True):
-            if isinstance(answer, Exception):
-                errors.append(answer)
-                continue
-            for place, accepted in zip(places, answer, strict=True):
-                outcomes[place] = Applied("accepted" if accepted else "duplicate")
-        if errors and len(errors) == len(answers):
-            raise _unavailable(errors[0]) from errors[0]
+        results = await self._written(self._events.apply(events))
         # What was accepted must be in the next read.
         self._close_breaker()
-        return outcomes
-
-    async def _run_scripts(self, calls: Sequence[tuple[int, list[Any]]]) -> list[Any]:
-        """The answer or the exception of every call, sent together; a server that forgot the script is told again."""
-        if self._script_sha is None:
-            self._script_sha = await self._load()
-        pipe = self._writes.pipeline(transaction=False)
-        for num_keys, arguments in calls:
-            # Spelled out: redis-py keeps a cluster's pipeline from the method, not from the command.
-            pipe.execute_command("EVALSHA", self._script_sha, num_keys, *arguments)
-        answers: list[Any] = await pipe.execute(raise_on_error=False)
-        forgotten = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        for at in forgotten:
-            num_keys, arguments = calls[at]
-            try:
-                answers[at] = await self._writes.eval(SCRIPT, num_keys, *arguments)
-            except _FAILURES as error:
-                answers[at] = error
-        return answers
-
-    async def _load(self) -> str:
-        sha = await self._writes.script_load(SCRIPT)
-        return sha.decode() if isinstance(sha, bytes) else str(sha)
+        return results
 
     async def keep(self, user_id: str, *, group: Cached | None = None, answer: Cached | None = None) -> None:
         keys = user_keys(user_id)
@@ -155,14 +125,11 @@ class RedisStore:
         for key, cached in ((keys.group, group), (keys.answer, answer)):
             if cached is not None:
                 pipe.set(key, cached.payload, ex=cached.ttl_s)
-        with contextlib.suppress(*_FAILURES):
+        with contextlib.suppress(*FAILURES):
             await pipe.execute()
 
     async def erase(self, user_id: str) -> None:
-        try:
-            await self._erasure.erase(user_id)
-        except _FAILURES as error:
-            raise _unavailable(error) from error
+        await self._written(self._erasure.erase(user_id))
 
     async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
         return await self._written(self.item_states.change(changes, limit=limit))
@@ -174,18 +141,14 @@ class RedisStore:
         return await self._written(self.item_states.collect(doomed))
 
     async def user_ids(self) -> AsyncIterator[list[str]]:
-        try:
+        with _as_store_errors():
             async for page in all_users(self._writes):
                 yield page
-        except _FAILURES as error:
-            raise _unavailable(error) from error
 
     async def accepted(self) -> AsyncIterator[list[Event]]:
-        try:
+        with _as_store_errors():
             async for page in accepted_events(self._writes, self._erasure):
                 yield page
-        except _FAILURES as error:
-            raise _unavailable(error) from error
 
     async def keep_lists(self, lists: Mapping[str, bytes], ttl_s: int) -> None:
         await self._written(exposure_keys.keep_lists(self._writes, lists, ttl_s))
@@ -209,29 +172,26 @@ class RedisStore:
         return await self._written(exposure_keys.read_counts(self._writes))
 
     async def claim(self, name: str, ttl_s: int) -> bool:
-        try:
-            return bool(await self._writes.set(f"isrf:{{b0}}:{name}", "1", ex=ttl_s, nx=True))
-        except _FAILURES as error:
-            raise _unavailable(error) from error
+        return bool(await self._written(self._writes.set(f"isrf:{{b0}}:{name}", "1", ex=ttl_s, nx=True)))
 
     async def collect(self, user_id: str, version: str, learned: Learned) -> None:
         keys = user_keys(user_id)
         members = [history_member(entry) for entry in learned.entries]
         arguments = [version, len(members), *members, *learned.items]
-        try:
-            await self._writes.eval(COLLECT_SCRIPT, 3, keys.version, keys.history, keys.marks, *arguments)
-        except _FAILURES as error:
-            raise _unavailable(error) from error
+        call = (3, [keys.version, keys.history, keys.marks, *arguments])
+        await self._written(self._scripts.run_one(COLLECT_SCRIPT, call))
 
     async def compact(self) -> None:
         """Nothing: the streams are trimmed by the offline job."""
 
     async def ping(self) -> None:
-        try:
-            async with asyncio.timeout(PING_S):
-                await self._writes.set(PING_KEY, "1", ex=60)
-        except _FAILURES as error:
-            raise _unavailable(error) from error
+        """Does what a write does, on every server that takes writes."""
+        with _as_store_errors():
+            async with asyncio.timeout(PROBE_S):
+                calls = [(1, [mark]) for mark in await self._scripts.one_of_each_master()]
+                for answer in await self._scripts.run(PROBE_SCRIPT, calls):
+                    if isinstance(answer, Exception):
+                        raise answer
         self._close_breaker()
 
     async def close(self) -> None:
@@ -240,24 +200,23 @@ class RedisStore:
 
     async def _written(self, work: Awaitable[T]) -> T:
         """Of the client that may be slow; `StoreError` where it fails."""
-        try:
+        with _as_store_errors():
             return await work
-        except _FAILURES as error:
-            raise _unavailable(error) from error
 
-    async def _guarded(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+    async def _guarded(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Runs a read; after `BREAK_AFTER` failures in a row fails at once for `BREAK_S`."""
         if time.monotonic() < self._asks_again_at:
-            raise _unavailable(TimeoutError("the last reads failed"))
+            raise store_error(TimeoutError("the last reads failed"))
         try:
             answer = await ask()
-        except _FAILURES as error:
-            # A server that refuses a write (full, read-only) still reads well; only silence opens the breaker.
-            if not isinstance(error, ResponseError):
+        except (*FAILURES, UNREADABLE) as error:
+            # A server that refuses a write (full, read-only) or holds foreign content still answers; only silence
+            # opens the breaker.
+            if isinstance(error, FAILURES) and not isinstance(error, ResponseError):
                 self._failures += 1
             if self._failures >= BREAK_AFTER:
                 self._asks_again_at = time.monotonic() + BREAK_S
-            raise _unavailable(error) from error
+            raise store_error(error) from error
         self._close_breaker()
         return answer
 
@@ -265,10 +224,9 @@ class RedisStore:
         self._failures, self._asks_again_at = 0, 0.0
 
 
-def _unavailable(error: Exception) -> StoreError:
-    # The server's own words may hold addresses or credentials; the type is enough to act on.
-    return StoreError(
-        "store.unavailable",
-        f"user state cannot be reached or written now ({type(error).__name__}).",
-        fix="Send the request again after the time in Retry-After.",
-    )
+@contextlib.contextmanager
+def _as_store_errors() -> Iterator[None]:
+    try:
+        yield
+    except (*FAILURES, UNREADABLE) as error:
+        raise store_error(error) from error

@@ -1,36 +1,80 @@
 -- Takes a batch of events of one bucket into state: all effects of an event or none.
 --
--- KEYS: the bucket's stream, then per user: version, history, marks, event ids.
+-- KEYS: the bucket's stream, its tombstones, then per user: version, history, marks, event ids.
 -- ARGV: newest history entries kept, seconds that an event id is remembered, a random nonce, "1" if events go into the
---       stream (else ""), then per event 9 values:
---       user's place (1…), user_id, item_id, effect, timestamp, assigned ("1" or ""), event digest, accepted_at,
---       the stream's payload.
--- Returns one number per event: 1 accepted, 0 duplicate.
+--       stream (else ""), the record of the tombstones' secret ("" to go on whatever the bucket's says), the number of
+--       users, each user's name among the tombstones, then per event 9 values:
+--       user's place (1…), item_id, effect, timestamp, assigned ("1" or ""), event digest, accepted_at,
+--       the stream's payload before the timestamp and after it.
+-- Returns one number per event: 1 accepted, 0 duplicate, 2 dated before its user was erased; or "STALE" where the
+-- bucket's tombstones have names under another secret, and nothing was done.
 --
--- A script keeps the writes it made before an error, so everything that can fail (a key of the wrong type) is read
--- first; the first write is the one that a full or read-only server refuses. Timestamps stay the caller's strings: Lua
--- prints numbers with 14 digits only. The result does not depend on the order in which events arrive: an item's marks
--- hold the latest timestamp of each kind, and `removed` at t takes back whatever happened until t.
+-- A script keeps the writes it made before an error, so everything that can fail (a key of the wrong type, content that
+-- is not ours) is read first; the first write is the one that a full or read-only server refuses. Timestamps stay
+-- strings: Lua prints numbers with 14 digits only. The result does not depend on the order in which dated events
+-- arrive: an item's marks hold the latest timestamp of each kind, and `removed` at t takes back whatever happened until
+-- t. An event without a timestamp comes after everything that is held of its user, whatever the caller's clock says.
 
 local FIELDS = 9
 local keep, remember, nonce, streamed = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
+local secret, num_users = ARGV[5], tonumber(ARGV[6])
+local STEP = 0.000001
+local MOST = 100000000000
+
+local function moment(text)
+  local number = tonumber(text)
+  if number and number >= 0 and number < MOST then
+    return number
+  end
+  error({ err = 'FOREIGN content that this service did not write' })
+end
 
 -- 1. Read. -----------------------------------------------------------------------------------------------------------
 local stream_type = redis.call('TYPE', KEYS[1]).ok
 if stream_type ~= 'none' and stream_type ~= 'stream' then
   return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' is no stream')
 end
+local bucket_secret = redis.call('HGET', KEYS[2], 's')
+if bucket_secret and secret ~= '' and bucket_secret ~= secret then
+  return redis.status_reply('STALE')
+end
 
 local users, events, answers = {}, {}, {}
+
+-- The latest moment of a user whose version does not say it.
+local function latest_of(user)
+  local latest = 0
+  local newest = redis.call('ZREVRANGE', user.h, 0, 0, 'WITHSCORES')
+  if newest[2] then
+    latest = moment(newest[2])
+  end
+  for _, mark in ipairs(redis.call('HVALS', user.x)) do
+    for part in string.gmatch(mark, '[^;]+') do
+      latest = math.max(latest, moment(string.sub(part, 2)))
+    end
+  end
+  return latest
+end
 
 local function user_at(place)
   local user = users[place]
   if not user then
-    local at = 2 + (place - 1) * 4
+    local at = 3 + (place - 1) * 4
     user = { v = KEYS[at], h = KEYS[at + 1], x = KEYS[at + 2], e = KEYS[at + 3], seen = {}, marks = {}, accepted = 0 }
-    user.version = redis.call('GET', user.v)
+    -- "<nonce>.<count>@<latest>"
+    user.version = redis.call('GET', user.v) or ''
     user.size = redis.call('ZCARD', user.h)
     redis.call('HLEN', user.x)
+    user.nonce, user.count, user.latest = string.match(user.version, '^([^.@]+)%.(%d+)@([%d.]+)$')
+    if not user.nonce then
+      user.nonce, user.count = string.match(user.version, '^([^.@]+)%.(%d+)$')
+    end
+    user.latest = user.latest and moment(user.latest) or latest_of(user)
+    local stone = redis.call('HGET', KEYS[2], ARGV[6 + place])
+    if stone then
+      user.erased_at = moment(string.match(stone, '^%S+ %S+ (%S+)$'))
+      user.latest = math.max(user.latest, user.erased_at)
+    end
     users[place] = user
   end
   return user
@@ -40,24 +84,35 @@ end
 local function mark_of(user, item)
   local mark = user.marks[item]
   if not mark then
-    local stored = redis.call('HGET', user.x, item) or ''
-    mark = { B = string.match(stored, 'B([^;]+)'), D = string.match(stored, 'D([^;]+)'), R = string.match(stored, 'R([^;]+)') }
+    mark = {}
+    for part in string.gmatch(redis.call('HGET', user.x, item) or '', '[^;]+') do
+      moment(string.sub(part, 2))
+      mark[string.sub(part, 1, 1)] = string.sub(part, 2)
+    end
     user.marks[item] = mark
   end
   return mark
 end
 
-for i = 5, #ARGV, FIELDS do
+for i = 7 + num_users, #ARGV, FIELDS do
   local event = {
-    user = user_at(tonumber(ARGV[i])), user_id = ARGV[i + 1], item = ARGV[i + 2], effect = ARGV[i + 3], t = ARGV[i + 4],
-    assigned = ARGV[i + 5], digest = ARGV[i + 6], at = ARGV[i + 7], payload = ARGV[i + 8],
+    user = user_at(tonumber(ARGV[i])), item = ARGV[i + 1], effect = ARGV[i + 2], t = ARGV[i + 3],
+    assigned = ARGV[i + 4] == '1', digest = ARGV[i + 5], at = ARGV[i + 6], head = ARGV[i + 7], tail = ARGV[i + 8],
   }
-  local known = event.user.seen[event.digest] or redis.call('ZSCORE', event.user.e, event.digest)
-  if known and tonumber(known) > tonumber(event.at) - remember then
+  local user = event.user
+  local known = user.seen[event.digest] or redis.call('ZSCORE', user.e, event.digest)
+  if not event.assigned and user.erased_at and tonumber(event.t) <= user.erased_at then
+    answers[#answers + 1] = 2
+  elseif known and tonumber(known) > tonumber(event.at) - remember then
     answers[#answers + 1] = 0
   else
-    event.user.seen[event.digest] = event.at
-    event.mark = mark_of(event.user, event.item)
+    if event.assigned and tonumber(event.t) < user.latest + STEP then
+      -- As Python would write it: no zeros at the end.
+      event.t = string.gsub(string.gsub(string.format('%.6f', user.latest + STEP), '0+$', ''), '%.$', '.0')
+    end
+    user.latest = math.max(user.latest, tonumber(event.t))
+    user.seen[event.digest] = event.at
+    event.mark = mark_of(user, event.item)
     events[#events + 1] = event
     answers[#answers + 1] = 1
   end
@@ -74,7 +129,7 @@ end
 local function forget_history(user, item, t)
   for _, member in ipairs(redis.call('ZRANGE', user.h, 0, -1)) do
     local its_item, its_t = string.match(member, '^([^\n]*)\n([^\n]*)')
-    if its_item == item and tonumber(its_t) <= tonumber(t) then
+    if its_item == item and (tonumber(its_t) or MOST) <= tonumber(t) then
       redis.call('ZREM', user.h, member)
     end
   end
@@ -83,7 +138,7 @@ end
 for _, event in ipairs(events) do
   local user, mark = event.user, event.mark
   if streamed then
-    redis.call('XADD', KEYS[1], '*', 'e', event.payload)
+    redis.call('XADD', KEYS[1], '*', 'e', event.head .. event.t .. event.tail)
   end
   redis.call('ZADD', user.e, event.at, event.digest)
   if event.effect == 'R' then
@@ -97,7 +152,7 @@ for _, event in ipairs(events) do
     end
     if not mark.R or tonumber(event.t) > tonumber(mark.R) then
       local member = event.item .. '\n' .. event.t
-      if event.assigned == '1' then
+      if event.assigned then
         member = member .. '\n*'
       end
       user.size = user.size + redis.call('ZADD', user.h, event.t, member)
@@ -125,8 +180,8 @@ for _, user in pairs(users) do
     end
     redis.call('ZREMRANGEBYSCORE', user.e, '-inf', string.format('%.6f', tonumber(user.at) - remember))
     redis.call('EXPIRE', user.e, remember)
-    local held, count = string.match(user.version or '', '^(.*)%.(%d+)$')
-    redis.call('SET', user.v, (held or nonce) .. '.' .. string.format('%d', (tonumber(count) or 0) + user.accepted))
+    local count = string.format('%d', (tonumber(user.count) or 0) + user.accepted)
+    redis.call('SET', user.v, (user.nonce or nonce) .. '.' .. count .. '@' .. string.format('%.7f', user.latest))
   end
 end
 

@@ -1,0 +1,121 @@
+"""Events go into a Redis: first every given event id is claimed, then each bucket's script does all effects.
+
+The order of the two is what keeps an event from being lost: a claim without its event hides nothing, an event without
+its claim could be hidden.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+
+from service.state.claims import Claim, claim_of, claims_call, read_named, release_call
+from service.state.commands import script_call
+from service.state.erasure import Erasure
+from service.state.events import Event
+from service.state.failures import foreign
+from service.state.keys import bucket_of
+from service.state.scripts import Call, Scripts, mark_key
+from service.state.store import Applied, Outcome
+
+SCRIPT = files("service.state").joinpath("script.lua").read_text(encoding="utf-8")
+CLAIM_SCRIPT = files("service.state").joinpath("claims.lua").read_text(encoding="utf-8")
+RELEASE_SCRIPT = files("service.state").joinpath("release_claims.lua").read_text(encoding="utf-8")
+
+STALE = b"STALE"
+_OUTCOMES: dict[int, Outcome] = {0: "duplicate", 1: "accepted", 2: "erased"}
+
+
+class EventWrites:
+    """One per store."""
+
+    def __init__(self, scripts: Scripts, erasure: Erasure, *, streamed: bool) -> None:
+        """`streamed`: whether accepted events go into the streams, too."""
+        self._scripts, self._erasure, self._streamed = scripts, erasure, streamed
+
+    async def apply(self, events: Sequence[Event]) -> list[Applied]:
+        """As `Store.apply`; raises the client's errors where no event could be taken in."""
+        results = [Applied("unavailable")] * len(events)
+        errors: list[Exception] = []
+        secret = await self._erasure.secret_for_writes()
+        claims = {at: claim_of(event, secret) for at, event in enumerate(events) if event.named}
+        places = list(range(len(events)))
+        while places:
+            made = await self._claim(claims, places, results, errors)
+            await self._write(events, sorted(made), results, errors)
+            released = [claims[at] for at, is_new in made.items() if is_new and results[at].outcome == "erased"]
+            await self._release(released)
+            keys = {claim.key for claim in released}
+            # Who came behind an event that was not taken in has the id to itself.
+            places = [at for at in places if results[at].outcome == "reused" and claims[at].key in keys]
+        if errors and all(result.outcome == "unavailable" for result in results):
+            raise errors[0]
+        return results
+
+    async def _claim(
+        self, claims: Mapping[int, Claim], places: Sequence[int], results: list[Applied], errors: list[Exception]
+    ) -> dict[int, bool]:
+        """Places of events that may be written, each with whether its claim was made just now."""
+        may = {at: False for at in places if at not in claims}
+        by_bucket = _grouped({at: claims[at].bucket for at in places if at in claims})
+        calls = [claims_call([claims[at] for at in places]) for places in by_bucket.values()]
+        for its_places, answer in zip(by_bucket.values(), await self._scripts.run(CLAIM_SCRIPT, calls), strict=True):
+            if isinstance(answer, Exception):
+                errors.append(answer)
+                continue
+            for at, said in zip(its_places, answer, strict=True):
+                if said in (0, 1):
+                    may[at] = said == 1
+                    continue
+                try:
+                    results[at] = Applied("reused", *read_named(b"" if said == -1 else said))
+                except ValueError:
+                    results[at] = Applied("unavailable")
+                    errors.append(foreign("the claim of an event id"))
+        return may
+
+    async def _write(
+        self, events: Sequence[Event], places: Sequence[int], results: list[Applied], errors: list[Exception]
+    ) -> None:
+        by_bucket = _grouped({at: bucket_of(events[at].user_id) for at in places})
+        answers = await self._scripts.run(SCRIPT, await self._calls(events, by_bucket))
+        stale = {bucket: by_bucket[bucket] for bucket, one in zip(by_bucket, answers, strict=True) if one == STALE}
+        if stale:
+            # Its tombstones have names under another secret: one that the store was told since, or one that counts no
+            # more.
+            refreshed = await self._erasure.refresh()
+            again = await self._scripts.run(SCRIPT, await self._calls(events, stale, whatever=not refreshed))
+            news = dict(zip(stale, again, strict=True))
+            answers = [news.get(bucket, one) for bucket, one in zip(by_bucket, answers, strict=True)]
+        unconfirmed = await self._scripts.confirm([mark_key(bucket) for bucket in by_bucket])
+        for (bucket, its_places), answer in zip(by_bucket.items(), answers, strict=True):
+            failed = answer if isinstance(answer, Exception) else unconfirmed.get(mark_key(bucket))
+            if failed is not None or answer == STALE:
+                errors.append(failed or foreign("the secret of the tombstones"))
+                continue
+            for at, said in zip(its_places, answer, strict=True):
+                results[at] = Applied(_OUTCOMES[said])
+
+    async def _calls(
+        self, events: Sequence[Event], by_bucket: dict[int, list[int]], *, whatever: bool = False
+    ) -> list[Call]:
+        calls: list[Call] = []
+        for bucket, places in by_bucket.items():
+            some = [events[at] for at in places]
+            names = {event.user_id: await self._erasure.name(event.user_id) for event in some}
+            record = "" if whatever else self._erasure.record
+            calls.append(script_call(bucket, some, names, record, streamed=self._streamed))
+        return calls
+
+    async def _release(self, claims: Sequence[Claim]) -> None:
+        by_bucket = _grouped({at: claim.bucket for at, claim in enumerate(claims)})
+        # One that stays for lack of a server is forgotten with the day.
+        await self._scripts.run(
+            RELEASE_SCRIPT, [release_call([claims[at] for at in places]) for places in by_bucket.values()]
+        )
+
+
+def _grouped(buckets: dict[int, int]) -> dict[int, list[int]]:
+    """Places by bucket, in their order."""
+    groups: dict[int, list[int]] = {}
+    for place, bucket in buckets.items():
+        groups.setdefault(bucket, []).append(place)
+    return groups

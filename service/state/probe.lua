@@ -1,0 +1,13 @@
+-- What taking events in does to a server, on one key that nobody reads: whatever refuses that refuses this.
+--
+-- KEYS: the key. The first write is one that a full server refuses: it looks at no later one.
+
+redis.call('SET', KEYS[1], '1')
+redis.call('DEL', KEYS[1])
+redis.call('XADD', KEYS[1], '*', 'e', '')
+redis.call('DEL', KEYS[1])
+redis.call('ZADD', KEYS[1], 1, 'x')
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'x', '1')
+redis.call('EXPIRE', KEYS[1], 60)
+return 1
