@@ -1,0 +1,247 @@
+"""What only a Redis can do to state: lose its data, lose half of a write, refuse writes, hold what others wrote."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isrf.stream import META_KEY, PURGE_PAGE, TOMBSTONE_SECRET, bucket_of, stream_key, tombstone_key
+from service.state import event_writes
+from service.state.connect import open_store
+from service.state.redis_store import RedisStore
+from service.state.store import Applied, Store
+from tests.service.servers import RedisCluster, RedisServer, apply_to, event, read_events, settings_for
+
+Open = Callable[[], Awaitable[Store]]
+
+
+@pytest.fixture
+async def replicas(redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens another replica of one empty store."""
+    with redis_server.client() as client:
+        client.flushall()
+    opened: list[Store] = []
+
+    async def another() -> Store:
+        opened.append(await open_store(settings_for(redis_server, tmp_path)))
+        return opened[-1]
+
+    yield another
+    for store in opened:
+        await store.close()
+
+
+def lose(server: RedisServer) -> None:
+    with server.client() as client:
+        client.flushall()
+
+
+async def check_erased(user_id: str, *stores: Store) -> None:
+    """For whoever reads, writes, or asks for everybody who was erased."""
+    for store in stores:
+        assert (await store.read(user_id)).erased
+        assert [one.erased for one in await store.read_many(["somebody", user_id])] == [False, True]
+        erased = await store.erased()
+        assert erased is not None
+        assert (erased.holds(user_id), erased.holds("somebody")) == (True, False)
+        assert await store.apply(read_events(event("x", 1.0, user_id=user_id))) == [Applied("erased")]
+
+
+@pytest.mark.parametrize("known_first", [True, False], ids=["both knew the secret", "the other one did not"])
+@pytest.mark.parametrize("fresh_first", [True, False], ids=["a fresh replica told its secret", "nobody did"])
+async def test_an_erasure_after_the_data_was_lost_holds_everywhere(
+    replicas: Open, redis_server: RedisServer, known_first: bool, fresh_first: bool
+) -> None:
+    one, other = await replicas(), await replicas()
+    await one.erase("before")
+    if known_first:
+        await check_erased("before", other)
+    lose(redis_server)
+    if fresh_first:
+        assert not (await (await replicas()).read("ann")).erased
+    await one.erase("ann")
+    third = await replicas()
+    await check_erased("ann", one, other, third)
+    # The other way round, and once more.
+    await other.erase("bob")
+    lose(redis_server)
+    await third.erase("eve")
+    await one.erase("dan")
+    fourth = await replicas()
+    for user_id in ("eve", "dan"):
+        await check_erased(user_id, one, other, third, fourth)
+    assert not (await fourth.read("bob")).erased, "what was lost is lost"
+
+
+@pytest.mark.parametrize("asks", ["read", "read_many", "erased", "apply"])
+async def test_a_replica_notices_another_secret_whatever_it_asks_first(
+    replicas: Open, redis_server: RedisServer, asks: str
+) -> None:
+    stale = await replicas()
+    await stale.erase("ann")
+    await stale.erased()
+    lose(redis_server)
+    fresh = await replicas()
+    await fresh.erase("ann")
+    if asks == "read":
+        assert (await stale.read("ann")).erased
+    elif asks == "read_many":
+        assert (await stale.read_many(["ann"]))[0].erased
+    elif asks == "erased":
+        erased = await stale.erased()
+        assert erased is not None
+        assert erased.holds("ann")
+    else:
+        assert await apply_to(stale)(event("x", 1.0)) == ["erased"]
+
+
+async def test_other_erasures_after_a_loss_are_not_taken_for_those_before(
+    replicas: Open, redis_server: RedisServer
+) -> None:
+    """The same number of them, in the same bucket."""
+    store = await replicas()
+    ann = "ann"
+    other = next(f"u{k}" for k in range(1000) if bucket_of(f"u{k}") == bucket_of(ann))
+    await store.erase(ann)
+    before = await store.erased()
+    lose(redis_server)
+    await store.erase(other)
+    after = await store.erased()
+    assert before is not None
+    assert after is not None
+    assert (after.holds(other), after.holds(ann), after.counts != before.counts) == (True, False, True)
+
+
+async def test_a_server_that_restarts_empty_learns_the_secret_again(own_redis: RedisServer, tmp_path: Path) -> None:
+    one = await open_store(settings_for(own_redis, tmp_path))
+    await one.erase("ann")
+    own_redis.kill()
+    for path in own_redis.folder.rglob("*"):
+        if path.is_file() and path.name != "log":
+            path.unlink()
+    own_redis.start()
+    await one.erase("ann")
+    other = await open_store(settings_for(own_redis, tmp_path))
+    await check_erased("ann", one, other)
+    for store in (one, other):
+        await store.close()
+
+
+async def test_where_only_the_secret_was_lost_the_tombstones_have_it(replicas: Open, redis_server: RedisServer) -> None:
+    """One server of a cluster lost its data, the others did not."""
+    await (await replicas()).erase("ann")
+    with redis_server.client() as client:
+        client.delete(META_KEY)
+        await check_erased("ann", await replicas())
+        assert client.hget(META_KEY, "secret") == client.hget(tombstone_key(bucket_of("ann")), TOMBSTONE_SECRET)
+
+
+async def test_data_lost_in_the_middle_of_an_erasure(replicas: Open, redis_server: RedisServer) -> None:
+    one = await replicas()
+    assert isinstance(one, RedisStore)
+    await one.erase("somebody")
+    scripts = one._erasure._scripts
+    original, losses = scripts.run_one, 0
+
+    async def losing(script: str, call: Any) -> Any:
+        nonlocal losses
+        answer = await original(script, call)
+        if losses < 2:
+            losses += 1
+            lose(redis_server)
+            if losses == 2:
+                await (await replicas()).read("ann")
+        return answer
+
+    scripts.run_one = losing  # type: ignore[method-assign]
+    await one.erase("ann")
+    assert losses == 2
+    await check_erased("ann", one, await replicas())
+
+
+async def test_a_claim_without_its_event_hides_nothing(replicas: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process dies between the two writes, and the shop sends the event again, to another replica."""
+
+    class Died(BaseException):
+        pass
+
+    async def die(*_: Any) -> None:
+        raise Died
+
+    one, other = await replicas(), await replicas()
+    await one.read("ann")
+    with monkeypatch.context() as patched:
+        patched.setattr(event_writes.EventWrites, "_write", die)
+        with pytest.raises(Died):
+            await apply_to(one)(event("x", 1.0, event_id="e1"))
+    assert await other.apply(read_events(event("y", 1.0, event_id="e1"))) == [Applied("reused", "x", "")]
+    assert await apply_to(other)(event("x", 1.0, event_id="e1")) == ["accepted"]
+    assert await apply_to(one)(event("x", 1.0, event_id="e1")) == ["duplicate"]
+
+
+async def test_one_id_through_two_replicas_of_a_cluster(three_masters: RedisCluster, tmp_path: Path) -> None:
+    """The users' slots lie on different servers, and the id's on one of them."""
+    three_masters.flush()
+    settings = settings_for(three_masters.nodes[0], tmp_path, redis_cluster=True)
+    one, other = await open_store(settings), await open_store(settings)
+    for k in range(12):
+        first, second = (event("x", 1.0, user_id=f"{name}{k}", event_id=f"e{k}") for name in ("a", "b"))
+        outcomes = [await apply_to(one)(first), await apply_to(other)(second), await apply_to(other)(first)]
+        assert outcomes == [["accepted"], ["reused"], ["duplicate"]]
+    for store in (one, other):
+        await store.close()
+
+
+async def test_nothing_of_an_erased_user_can_be_read_in_any_key(replicas: Open, redis_server: RedisServer) -> None:
+    store = await replicas()
+    user_id = "ann-of-the-green-gables"
+    await apply_to(store)(*(event(f"x{k}", None, user_id=user_id, event_id=f"order-{k}") for k in range(5)))
+    await store.erase(user_id)
+    with redis_server.client() as client:
+        kept = b"".join(key + (client.dump(key) or b"") for key in client.keys("*"))
+        claims = [client.get(key) for key in client.keys("isrf:*:c:*")]
+    assert user_id.encode() not in kept
+    assert len(claims) == 5
+    assert len({claim.split(b"\n")[1] for claim in claims}) == 5, "nor that two were of one user"
+
+
+async def test_erasing_somebody_unknown_is_cheap(replicas: Open, redis_server: RedisServer) -> None:
+    """Beside a full stream: a call for each thousand entries, and none of them comes over the wire."""
+    store = await replicas()
+    await store.erase("somebody")
+    bucket = bucket_of("nobody")
+    ours = [f"u{k}" for k in range(200_000) if bucket_of(f"u{k}") == bucket][:1500]
+    for start in range(0, len(ours), 500):
+        await store.apply(read_events(*(event("x", 1.0, "view", user_id=name) for name in ours[start : start + 500])))
+    with redis_server.client() as client:
+        assert client.xlen(stream_key(bucket)) == len(ours)
+        client.config_resetstat()
+        await store.erase("nobody")
+        calls = {name: one["calls"] for name, one in client.info("commandstats").items()}
+        sent = client.info("stats")["total_net_output_bytes"]
+    asked = sum(calls.get(f"cmdstat_{name}", 0) for name in ("eval", "evalsha"))
+    assert asked <= 2 + len(ours) / PURGE_PAGE
+    assert "cmdstat_xdel" not in calls
+    assert sent < 20_000
+
+
+async def test_an_erasure_finds_every_entry_of_a_long_stream(replicas: Open, redis_server: RedisServer) -> None:
+    store = await replicas()
+    names = ["ann", *[name for name in (f"u{k}" for k in range(9000)) if bucket_of(name) == bucket_of("ann")][:3]]
+    like = ['ann"', "ann\\", "annn", "an"]
+    posted = [event(f"x{k}", float(k), "view", user_id=names[k % 4]) for k in range(2 * PURGE_PAGE + 10)]
+    for start in range(0, len(posted), 500):
+        await store.apply(read_events(*posted[start : start + 500]))
+    await store.apply(read_events(*(event("x", 1.0, user_id=name) for name in like)))
+    await store.erase("ann")
+    kept = [one.user_id async for page in store.accepted() for one in page]
+    assert sorted(set(kept)) == sorted({*names[1:], *like})
+    with redis_server.client() as client:
+        left = client.xlen(stream_key(bucket_of("ann")))
+    assert left == sum(one["user_id"] != "ann" for one in posted) + sum(
+        bucket_of(name) == bucket_of("ann") for name in like
+    )
+    for name in like:
+        await store.erase(name)
+    assert like[0] not in [one.user_id async for page in store.accepted() for one in page]
