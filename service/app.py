@@ -20,6 +20,7 @@ from service.doors.doorkeeper import Doorkeeper
 from service.doors.keys import KeyRing
 from service.doors.rate import RateLimiter
 from service.doors.turnstile import NAME, Turnstile
+from service.durable import DurabilityWatch
 from service.exposure import Exposure
 from service.garbage import set_apart
 from service.given import GivenLists
@@ -38,6 +39,7 @@ from service.serving import Parts
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.events import EventReader, EventRules
+from service.state.redis_store import RedisStore
 from service.traces import open_traces
 
 CLOSE_S = 2.0
@@ -140,6 +142,11 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, ope
     # The store first: a second process on one state folder is refused before it spends seconds on a release.
     store = await open_store(settings)
     stack.push_async_callback(store.close)
+    durability = None
+    if isinstance(store, RedisStore):
+        durability = DurabilityWatch(store, metrics, settings.redis_durability)
+        stack.push_async_callback(durability.close)
+        await durability.start()
     rules = EventRules(settings.exclude_events)
     # As long after an answer was given again from the cache as after it was made.
     list_ttl_s = settings.recommendation_ttl_s + settings.answer_ttl_s
@@ -172,4 +179,6 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, ope
     await releases.start()
     _log.info("ready", release_id=releases.current.release_id, store=store.kind, threads=parts.load.num_threads)
     events = EventReader(rules, releases.knows)
-    return Running(releases=releases, store=store, events=events, exposure=exposure, metrics=metrics)
+    return Running(
+        releases=releases, store=store, events=events, exposure=exposure, metrics=metrics, durability=durability
+    )

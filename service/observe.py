@@ -125,6 +125,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemin",
         )
+        self.store_durable = Gauge(
+            "isrf_store_durable",
+            "1 while Redis is set so that what was accepted is kept, 0 while it is not, -1 while it does not say.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
         self.release = Gauge(
             "isrf_release_info",
             "1 for a release that is served, 0 for one that was.",

@@ -288,6 +288,7 @@ class Readiness(BaseModel):
     status: Literal["ready", "degraded"]
     release_id: str
     store: Literal["ok", "unavailable"]
+    warnings: list[Warned] = Field(default=[], description="Of a Redis that would lose what was accepted.")
 
 
 class Rates(BaseModel):

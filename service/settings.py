@@ -8,7 +8,7 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -46,6 +46,13 @@ class Settings(BaseSettings):
     redis_read_timeout_s: Annotated[float, Field(gt=0, le=10)] = 0.15
     """A read that waits longer is answered from the bundle; reads must stay below 250 ms in all."""
     redis_write_timeout_s: Annotated[float, Field(gt=0, le=60)] = 3.0
+    redis_durability: Literal["require", "warn"] = "require"
+    """What becomes of a Redis that would lose what was accepted (`appendonly`, `appendfsync`, `maxmemory-policy`):
+    `require` refuses to start on it, `warn` says so in the log, in `/readyz` and in `isrf_store_durable`."""
+    redis_wait_replicas: Annotated[int, Field(ge=0, le=16)] = 0
+    """Replicas of Redis that must have a write before it is answered; what they do not have in time is answered 503
+    and can be sent again."""
+    redis_wait_timeout_s: Annotated[float, Field(gt=0, le=60)] = 1.0
     state_dir: Path = Path("var/state")
     """Where the embedded store keeps its journal, and its lock."""
 
@@ -193,6 +200,13 @@ def _refuse_what_cannot_work(settings: Settings) -> None:
             "config.int8_on_gpu",
             "the 8-bit search is made for a processor's instructions; a GPU would hand its products back.",
             fix="Set ISRF_VARIANT=fp16 (or fp32) for the GPU, or ISRF_DEVICE=cpu.",
+        )
+    if settings.redis_wait_replicas and settings.redis_wait_timeout_s >= settings.redis_write_timeout_s:
+        raise ConfigError(
+            "config.redis_wait",
+            f"replicas are waited for {settings.redis_wait_timeout_s:g} s, and a write ends after "
+            f"{settings.redis_write_timeout_s:g} s.",
+            fix="Set ISRF_REDIS_WAIT_TIMEOUT_S below ISRF_REDIS_WRITE_TIMEOUT_S.",
         )
     if settings.workers > 1 and settings.redis_url is None:
         raise ConfigError(

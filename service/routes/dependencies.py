@@ -13,6 +13,7 @@ from fastapi import Depends, Path, Query, Request, Response
 from isrf.errors import RequestError
 from service.asking import Answer, Wanted
 from service.catalogue import Catalogue, Filter
+from service.durable import DurabilityWatch
 from service.exposure import Exposure
 from service.identifiers import ID_SCHEMA, id_problem
 from service.load import WRITES_AT_ONCE, Gate
@@ -60,6 +61,7 @@ class Running:
     events: EventReader
     exposure: Exposure
     metrics: Metrics
+    durability: DurabilityWatch | None = None  # None: state is not in Redis
     writes: Gate = field(default_factory=lambda: Gate(WRITES_AT_ONCE))
 
 

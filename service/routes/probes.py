@@ -30,11 +30,13 @@ async def readyz(service: RunningDep) -> Response:
     except StoreError:
         store = "unavailable"
     service.metrics.store_up.labels(service.store.kind).set(store == "ok")
+    warnings = [] if service.durability is None else service.durability.warnings()
     return json_response(
         {
             "status": "ready" if store == "ok" else "degraded",
             "release_id": service.releases.current.release_id,
             "store": store,
+            **({"warnings": warnings} if warnings else {}),
         }
     )
 

@@ -11,6 +11,7 @@ from isrf.errors import ConfigError
 from service.settings import Settings
 from service.state.embedded import EmbeddedStore
 from service.state.redis_store import RedisStore
+from service.state.scripts import Replicas
 from service.state.store import Store
 
 READ_CONNECTIONS = 64
@@ -28,6 +29,7 @@ async def open_store(settings: Settings) -> Store:
             _client(url, settings.redis_read_timeout_s, READ_CONNECTIONS, cluster=settings.redis_cluster),
             _client(url, settings.redis_write_timeout_s, WRITE_CONNECTIONS, cluster=settings.redis_cluster),
             erasure_key=key,
+            replicas=Replicas(settings.redis_wait_replicas, settings.redis_wait_timeout_s),
         )
     except ValueError:
         # redis-py's own words may quote a part of the password.

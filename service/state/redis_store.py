@@ -18,6 +18,7 @@ from redis.exceptions import ResponseError
 from isrf.item_changes import Entry as ItemEntry
 from service.state import exposure_keys
 from service.state.commands import ASKED, TOMBSTONE_AT, ask_user, history_member, read_record
+from service.state.durability import Durability, look
 from service.state.erasure import Erased, Erasure
 from service.state.event_writes import EventWrites
 from service.state.events import Event
@@ -180,6 +181,10 @@ class RedisStore:
         arguments = [version, len(members), *members, *learned.items]
         call = (3, [keys.version, keys.history, keys.marks, *arguments])
         await self._written(self._scripts.run_one(COLLECT_SCRIPT, call))
+
+    async def durability(self) -> Durability:
+        """Whether the servers are set so that what was accepted is kept."""
+        return await self._written(look(self._writes))
 
     async def compact(self) -> None:
         """Nothing: the streams are trimmed by the offline job."""

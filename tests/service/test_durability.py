@@ -1,0 +1,216 @@
+"""A Redis that would lose what was accepted is refused or named; replicas are waited for where the operator says so."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from isrf.errors import ConfigError, StoreError
+from service import durable
+from service.durable import DurabilityWatch
+from service.observe import Metrics
+from service.settings import Settings, load_settings
+from service.state.connect import open_store
+from service.state.durability import Durability
+from service.state.items import ItemChange
+from service.state.redis_store import RedisStore
+from tests.service.servers import (
+    PATIENCE_S,
+    RedisCluster,
+    RedisServer,
+    ServiceProcess,
+    apply_to,
+    event,
+    settings_for,
+    wait_until,
+)
+
+LOSSES = [
+    ("appendonly", "no", "appendonly is no: what was accepted is lost when Redis is killed"),
+    ("appendfsync", "everysec", "appendfsync is everysec: what was accepted last is lost when its machine fails"),
+    ("maxmemory-policy", "allkeys-lru", "maxmemory-policy is allkeys-lru: full memory makes Redis forget users"),
+]
+
+
+async def said_by(server: RedisServer, tmp_path: Path, **more: Any) -> Durability:
+    store = await open_store(settings_for(server, tmp_path, **more))
+    assert isinstance(store, RedisStore)
+    try:
+        return await store.durability()
+    finally:
+        await store.close()
+
+
+async def test_every_setting_that_loses_something_is_named(own_redis: RedisServer, tmp_path: Path) -> None:
+    assert await said_by(own_redis, tmp_path) == Durability()
+    with own_redis.client() as client:
+        for name, value, sentence in LOSSES:
+            before = client.config_get(name)[name]
+            client.config_set(name, value)
+            assert await said_by(own_redis, tmp_path) == Durability((sentence,))
+            client.config_set(name, before)
+
+
+async def test_every_server_of_a_cluster_is_asked(three_masters: RedisCluster, tmp_path: Path) -> None:
+    assert await said_by(three_masters.nodes[0], tmp_path, redis_cluster=True) == Durability()
+    name, value, sentence = LOSSES[1]
+    with three_masters.nodes[2].client() as client:
+        client.config_set(name, value)
+        found = await said_by(three_masters.nodes[0], tmp_path, redis_cluster=True)
+        client.config_set(name, "always")
+    assert found == Durability((sentence,))
+
+
+async def test_where_config_is_forbidden_info_says_a_part(own_redis: RedisServer, tmp_path: Path) -> None:
+    with own_redis.client() as client:
+        client.execute_command("ACL", "SETUSER", "ann", "on", ">secret", "~*", "+@all", "-config")
+        url = own_redis.url.replace("//", "//ann:secret@")
+        store = await open_store(Settings(redis_url=url, state_dir=tmp_path))
+        assert isinstance(store, RedisStore)
+        assert await store.durability() == Durability((), ("appendfsync",))
+        client.config_set("appendonly", "no")
+        client.config_set("maxmemory-policy", "volatile-lru")
+        found = await store.durability()
+        assert [problem.split(" ")[0] for problem in found.problems] == ["appendonly", "maxmemory-policy"]
+        client.execute_command("ACL", "SETUSER", "ann", "-info")
+        assert await store.durability() == Durability((), ("appendonly", "appendfsync", "maxmemory-policy"))
+    await store.close()
+
+
+def test_the_service_refuses_such_a_redis_unless_told_otherwise(demo_release: Path, tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis", "--appendonly", "no")
+    server.start()
+    try:
+        code, error = ServiceProcess(demo_release, tmp_path / "one", REDIS_URL=server.url).refused()
+        assert code != 0
+        assert "config.redis_durability" in error or "appendonly is no" in error
+        assert "ISRF_REDIS_DURABILITY=warn" in error
+        told = ServiceProcess(
+            demo_release, tmp_path / "two", REDIS_URL=server.url, ISRF_REDIS_DURABILITY="warn"
+        ).start()
+        try:
+            body = httpx.get(f"{told.url}/readyz", timeout=PATIENCE_S).json()
+            assert (body["status"], [one["code"] for one in body["warnings"]]) == ("ready", ["redis_not_durable"])
+            assert LOSSES[0][2] in body["warnings"][0]["message"]
+            assert "redis_not_durable" in told.log
+            assert "isrf_store_durable 0.0" in httpx.get(f"{told.url}/metrics", timeout=PATIENCE_S).text
+        finally:
+            told.stop()
+    finally:
+        server.kill()
+
+
+async def test_what_changes_while_it_runs_is_noticed(
+    own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "EVERY_S", 0.05)
+    store, metrics = await open_store(settings_for(own_redis, tmp_path)), Metrics()
+    assert isinstance(store, RedisStore)
+    watch = DurabilityWatch(store, metrics, "require")
+    await watch.start()
+
+    async def noticed(codes: list[str], value: float) -> None:
+        end = time.monotonic() + PATIENCE_S
+        while [one["code"] for one in watch.warnings()] != codes:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.02)
+        assert f"isrf_store_durable {value}" in metrics.exposition().decode()
+
+    await noticed([], 1.0)
+    with own_redis.client() as client:
+        client.config_set("appendfsync", "no")
+        await noticed(["redis_not_durable"], 0.0)
+        client.config_set("appendfsync", "always")
+        await noticed([], 1.0)
+    await watch.close()
+    refused = DurabilityWatch(store, metrics, "require")
+    with own_redis.client() as client:
+        client.config_set("appendonly", "no")
+    with pytest.raises(ConfigError, match="appendonly is no"):
+        await refused.start()
+    await store.close()
+
+
+async def test_a_redis_that_is_not_there_yet_refuses_nobody(own_redis: RedisServer, tmp_path: Path) -> None:
+    own_redis.kill()
+    store = await open_store(settings_for(own_redis, tmp_path))
+    assert isinstance(store, RedisStore)
+    watch = DurabilityWatch(store, Metrics(), "require")
+    await watch.start()
+    assert watch.warnings() == []
+    await watch.close()
+    await store.close()
+
+
+@pytest.fixture
+def pair(own_redis: RedisServer, tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer]]:
+    """A master and its replica."""
+    replica = RedisServer(tmp_path / "replica", "--replicaof", "127.0.0.1", str(own_redis.port))
+    replica.start()
+    with own_redis.client() as client:
+        wait_until(lambda: client.info("replication").get("connected_slaves") == 1, what="the replica")
+        wait_until(lambda: client.info("replication")["slave0"]["state"] == "online", what="the replica")
+    yield own_redis, replica
+    if replica.process is not None:
+        replica.process.send_signal(signal.SIGCONT)
+    replica.kill()
+
+
+async def test_what_a_replica_lacks_is_not_accepted_and_can_be_sent_again(
+    pair: tuple[RedisServer, RedisServer], tmp_path: Path
+) -> None:
+    master, replica = pair
+    assert replica.process is not None
+    store = await open_store(settings_for(master, tmp_path, redis_wait_replicas=1, redis_wait_timeout_s=0.3))
+    one = event("x", 1.0, event_id="e1")
+    change = ItemChange("lamp", {"price": 1.0}, 1.0, True)
+    assert await apply_to(store)(event("first", 1.0)) == ["accepted"]
+    replica.process.send_signal(signal.SIGSTOP)
+    for work in (
+        lambda: apply_to(store)(one),
+        lambda: apply_to(store)(one),  # a duplicate is none that a failover may lose
+        lambda: store.erase("bob"),
+        lambda: store.change_items([change], limit=10),
+    ):
+        with pytest.raises(StoreError) as refused:
+            await work()
+        assert refused.value.code == "store.not_replicated"
+    replica.process.send_signal(signal.SIGCONT)
+    patient = await open_store(settings_for(master, tmp_path, redis_wait_replicas=1, redis_wait_timeout_s=30))
+    assert await apply_to(patient)(one) == ["duplicate"]
+    await patient.erase("bob")
+    assert await patient.change_items([change], limit=10) == ["accepted"]
+    with replica.client() as client:
+        assert client.zcard("isrf:{b51}:h:ann") == 2, "what was answered is there"
+    for opened in (store, patient):
+        await opened.close()
+
+
+async def test_every_master_of_a_cluster_waits_for_its_own_replicas(
+    three_masters: RedisCluster, tmp_path: Path
+) -> None:
+    """None of them has one."""
+    three_masters.flush()
+    settings = settings_for(
+        three_masters.nodes[0], tmp_path, redis_cluster=True, redis_wait_replicas=1, redis_wait_timeout_s=0.1
+    )
+    store = await open_store(settings)
+    with pytest.raises(StoreError) as refused:
+        await apply_to(store)(*(event("x", 1.0, user_id=f"u{k}") for k in range(30)))
+    assert refused.value.code == "store.not_replicated"
+    await store.close()
+    easy = await open_store(settings_for(three_masters.nodes[0], tmp_path, redis_cluster=True))
+    assert await apply_to(easy)(*(event("x", 1.0, user_id=f"u{k}") for k in range(30))) == ["duplicate"] * 30
+    await easy.close()
+
+
+def test_replicas_are_not_waited_for_longer_than_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISRF_REDIS_WAIT_REPLICAS", "1")
+    monkeypatch.setenv("ISRF_REDIS_WAIT_TIMEOUT_S", str(3.0))
+    with pytest.raises(ConfigError, match="ISRF_REDIS_WAIT_TIMEOUT_S"):
+        load_settings()
