@@ -7,11 +7,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import lru_cache
 from typing import Any
 
 import structlog
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 
 from isrf.errors import IsrfError
 from service.cpus import available_cpus
@@ -19,6 +21,7 @@ from service.demo.routes import demo_router
 from service.doors.doorkeeper import Doorkeeper
 from service.doors.keys import KeyRing
 from service.doors.rate import RateLimiter
+from service.doors.route_rules import RouteRules
 from service.doors.turnstile import NAME, Turnstile
 from service.durable import DurabilityWatch
 from service.exposure import Exposure
@@ -32,8 +35,10 @@ from service.problems import install_problem_handlers
 from service.recommendations import Keeping
 from service.releases import Releases
 from service.routes import admin, bulk, interactions, items, probes, recommend, users
+from service.routes.calls import Calls
 from service.routes.dependencies import Running
 from service.routes.parameters import KnownQueries, only_known_parameters
+from service.routes.paths import KnownPaths
 from service.routes.shortcut import Shortcut
 from service.serving import Parts
 from service.settings import Settings, load_settings
@@ -87,12 +92,16 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         version="0.1.0",
         lifespan=lifespan,
         dependencies=[Depends(only_known_parameters)],
+        # A redirect would send the key to wherever the header Host says.
+        redirect_slashes=False,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
     queries = app.state.queries = KnownQueries()
     # The one added last stands outermost.
     app.add_middleware(Shortcut, queries=queries, metrics=metrics)
+    known_paths = lru_cache(1)(lambda: KnownPaths(app.openapi(), pages))
+    app.add_middleware(Calls, paths=known_paths, rules=RouteRules(app), metrics=metrics)
     app.add_middleware(Doorkeeper, ring=ring, limiter=limiter, metrics=metrics)
     if chosen.cors_origins:
         app.add_middleware(
@@ -114,8 +123,9 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     install_problem_handlers(app, metrics)
     for routes in (recommend, interactions, users, items, bulk, probes, admin):
         app.include_router(routes.router)
-    if chosen.demo:
-        app.include_router(demo_router())
+    demo = demo_router() if chosen.demo else APIRouter()
+    app.include_router(demo)
+    pages = {"/docs", "/openapi.json", *(page.path for page in demo.routes if isinstance(page, APIRoute))}
     return app
 
 

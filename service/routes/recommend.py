@@ -11,6 +11,7 @@ from isrf.errors import RequestError
 from service.asking import Answer, Wanted, owner_of
 from service.doors.caller import READ
 from service.identifiers import id_problem
+from service.routes.calls import HEAD_ONLY
 from service.routes.dependencies import (
     PROBLEMS,
     ItemIdDep,
@@ -182,6 +183,7 @@ def _meta(
     request: Request, service: Service, release_id: str, source: str, about: dict[str, Any], version: str | None
 ) -> dict[str, Any]:
     """What an answer tells of itself, which is then counted as shown."""
-    service.exposure.shown(release_id, source, about["channels"])
+    if HEAD_ONLY not in request.scope:
+        service.exposure.shown(release_id, source, about["channels"])
     told = {name: about[name] for name in ("recommendation_id", "next_offset")}
     return meta_of(request, release_id, source, version, **told)

@@ -105,7 +105,7 @@ def test_every_endpoint_asks_for_its_role_and_no_more(service: Guarded) -> None:
             if ROLES.index(role) < ROLES.index(needed):
                 assert (answer.status_code, answer.json()["code"]) == (403, "key.insufficient"), (method, path, role)
             else:
-                assert answer.status_code in {200, 204, 404, 422}, (method, path, role, answer.text)
+                assert answer.status_code in {200, 204, 404, 415, 422}, (method, path, role, answer.text)
 
 
 def test_two_keys_in_one_request_are_none(service: Guarded) -> None:
@@ -179,7 +179,7 @@ def test_no_secret_reaches_the_log(service: Guarded) -> None:
     with socket.create_connection(("127.0.0.1", service.port)) as caller:
         caller.sendall(f"GET /{key}\r\nX-API-Key {key}\r\n\r\n".encode())
         caller.recv(1000)
-    wait_until(lambda: service.log.count('"status": 422') > 2, what="the log")
+    wait_until(lambda: service.log.count('"status": 422') > 1, what="the log")
     for secret in secrets:
         assert secret not in service.log
         assert secret.split("_", 2)[-1] not in service.log

@@ -259,7 +259,9 @@ def test_any_id_comes_through_the_path(http: httpx.Client, release: Release, use
     assert bought not in items(body)
 
 
-@pytest.mark.parametrize("path", ["%FF", "a%C3", "a%09b", "%00", "%7F", "x" * 513, "%F0%9F%A6%8A" * 129])
+@pytest.mark.parametrize(
+    "path", ["%FF", "a%C3", "a%09b", "a%0Ab", "a%0A", "%00", "%7F", "x" * 513, "%F0%9F%A6%8A" * 129]
+)
 def test_an_id_that_cannot_be_is_a_problem(http: httpx.Client, path: str) -> None:
     for answer in (http.get(f"/recommend/{path}"), http.get(f"/users/{path}"), http.delete(f"/users/{path}")):
         assert (answer.status_code, answer.json()["code"]) == (422, "request.invalid_user_id")
@@ -332,8 +334,11 @@ def test_no_resource_and_no_method_are_problems(http: httpx.Client) -> None:
     missing = http.get("/nothing")
     assert (missing.status_code, missing.json()["code"]) == (404, "http.not_found")
     wrong = http.delete("/popular")
-    assert (wrong.status_code, wrong.json()["code"], wrong.headers["allow"]) == (405, "http.method_not_allowed", "GET")
-    assert http.get("/recommend/a%0Ab").status_code == 404, "no route's path holds a line break"
+    assert (wrong.status_code, wrong.json()["code"], wrong.headers["allow"]) == (
+        405,
+        "http.method_not_allowed",
+        "GET, HEAD, OPTIONS",
+    )
     empty = http.get("/recommend/")
     assert (empty.status_code, empty.json()["code"]) == (422, "request.invalid_user_id")
 

@@ -1,0 +1,136 @@
+"""Before any route: is there such a path, does it take this method and such a body? HEAD and OPTIONS are answered here.
+
+One place for all routes, so that none redirects, drops a line break of a path or reads a body that it does not take.
+No body is read. Pure ASGI, inside of the doorkeeper: who may not come in is told nothing of what there is.
+"""
+
+import contextlib
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import NoReturn
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from isrf.errors import RequestError
+from service.doors.keys import RANK
+from service.doors.route_rules import RouteRules
+from service.identifiers import id_problem
+from service.observe import Metrics
+from service.problems import send_problem
+from service.routes.paths import BodyKind, KnownPath, KnownPaths
+
+HEAD_ONLY = "isrf.head_only"
+"""Set in the scope of a HEAD, which the app sees as a GET: nobody reads the answer."""
+_SHOWN = 80
+"""Characters of a header in a message."""
+
+
+class _Enough(Exception):  # noqa: N818 - nothing went wrong here
+    """The rest of a streamed answer to HEAD need not be made."""
+
+
+class Calls:
+    """`paths` is asked with the first request, when all routes are there."""
+
+    def __init__(self, app: ASGIApp, *, paths: Callable[[], KnownPaths], rules: RouteRules, metrics: Metrics) -> None:
+        self._app, self._paths, self._rules, self._metrics = app, paths, rules, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers: dict[str, str] = {}
+        try:
+            path = self._checked(scope, headers)
+        except RequestError as error:
+            await send_problem(error, scope, send, metrics=self._metrics, headers=headers)
+            return
+        if scope["method"] == "OPTIONS":
+            allow = [(b"allow", path.allow.encode())]
+            await send({"type": "http.response.start", "status": 204, "headers": allow})
+            await send({"type": "http.response.body", "body": b""})
+        elif scope["method"] == "HEAD":
+            await self._head(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _checked(self, scope: Scope, headers: dict[str, str]) -> KnownPath:
+        """The path; `RequestError`, and `headers` for its answer, for a call that no route takes."""
+        known, called, method = self._paths(), scope["path"], scope["method"]
+        path = known.find(called)
+        if path is None:
+            raise RequestError("http.not_found", "There is no such resource.", fix=known.hint(called))
+        # The framework's patterns end before a last line break, and match no other one.
+        problem = id_problem(known.rest(called)) if path.parameter and "\n" in called else None
+        if problem:
+            kind = path.parameter.removesuffix("_id")
+            code = f"request.invalid_{path.parameter}"
+            raise RequestError(code, f"the {path.parameter} {problem}.", fix=f"Send the shop's own {kind} id.")
+        if method not in path.methods and not (method == "HEAD" and "GET" in path.methods) and method != "OPTIONS":
+            scope["route"] = SimpleNamespace(path=path.label)
+            headers["Allow"] = path.allow
+            raise RequestError(
+                "http.method_not_allowed", "This resource does not take this method.", fix=f"It takes {path.allow}."
+            )
+        body = path.methods.get(method)
+        if body is not None:
+            rule = self._rules.find(method, called)
+            # Who may not call it is told that, by the route.
+            if rule is None or rule.role is None or RANK[scope["state"]["caller"].role] >= RANK[rule.role]:
+                scope["route"] = SimpleNamespace(path=path.label)
+                _check_body(body, scope, headers)
+        return path
+
+    async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As GET, without the body."""
+        as_get = {**scope, "method": "GET", HEAD_ONLY: True}
+
+        async def without_body(message: Message) -> None:
+            if message["type"] != "http.response.body":
+                await send(message)
+                return
+            await send({"type": "http.response.body", "body": b""})
+            if message.get("more_body", False):
+                raise _Enough
+
+        with contextlib.suppress(_Enough):
+            await self._app(as_get, receive, without_body)
+        if "route" in as_get:
+            scope["route"] = as_get["route"]
+
+
+def _check_body(kind: BodyKind, scope: Scope, headers: dict[str, str]) -> None:
+    sent = {b"content-type": "", b"content-encoding": ""}
+    for name, value in scope["headers"]:
+        if name in sent:
+            sent[name] = ",".join(filter(None, (sent[name], value.decode("latin-1").strip())))
+    encoding = sent[b"content-encoding"]
+    if encoding.lower() not in {"", "identity"}:
+        headers["Accept-Encoding"] = "identity"
+        raise RequestError(
+            "request.unsupported_encoding",
+            f"a body is taken as it is, and this one comes with Content-Encoding: {encoding[:_SHOWN]}.",
+            fix="Send it uncompressed, without Content-Encoding or with Content-Encoding: identity.",
+        )
+    written = sent[b"content-type"]
+    media_type = written.partition(";")[0].strip().lower()
+    if kind == "json":
+        if media_type != "application/json" and not _is_json(media_type):
+            _refuse("JSON", written, "application/json", headers)
+    elif media_type.startswith("multipart/") or (media_type == "text/plain" and not scope["state"]["caller"].key_id):
+        # Others are taken as what they are not: curl calls whatever it is given a form.
+        _refuse("JSON Lines", written, "application/x-ndjson", headers)
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type.startswith("application/") and media_type.endswith("+json") and "," not in media_type
+
+
+def _refuse(what: str, written: str, wanted: str, headers: dict[str, str]) -> NoReturn:
+    headers["Accept"] = wanted
+    came = f"with Content-Type: {written[:_SHOWN]}" if written else "without a Content-Type"
+    raise RequestError(
+        "request.unsupported_media_type",
+        f"this takes {what}, and the body comes {came}.",
+        fix=f"Send the header Content-Type: {wanted}.",
+    )
