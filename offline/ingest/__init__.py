@@ -8,27 +8,50 @@ item_index): items that a user dislikes, for serving only.
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import polars as pl
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from isrf.errors import DataError
 from isrf.order import Split
+from isrf.shown import shown
 from offline.context import StageContext
 from offline.ingest.bad_rows import BadRows
 from offline.ingest.files import find_file
 from offline.ingest.fingerprint import data_fingerprint, order_fingerprint
 from offline.ingest.histories import REMOVE, Histories, build_histories
 from offline.ingest.interactions import read_interactions
-from offline.ingest.items import read_items
+from offline.ingest.items import Catalogue, read_items
 from offline.ingest.numbering import Numbering, number
 from offline.ingest.reading import describe_ahead, learned_until, rows_ahead
+from offline.ingest.repeated import Repeated, without_repeated
 
 __all__ = ["VERSION", "run"]
 
-VERSION = 4
+VERSION = 5
+
+
+class _Shop(NamedTuple):
+    """The shop's files as they were read.
+
+    Attributes:
+        interactions: good rows of known items, each event once.
+        catalogue: what the other file says.
+        repeated: rows of `interactions` that stood there again.
+        bad_rows: of the catalogue and of the interactions.
+        rows: of each file, by its name.
+        num_idle: removes of items that the catalogue does not hold. They are no bad rows: the service takes a remove of
+            an item that left the catalogue, and it changes nothing here.
+    """
+
+    interactions: pl.DataFrame
+    catalogue: Catalogue
+    repeated: Repeated
+    bad_rows: tuple[BadRows, BadRows]
+    rows: dict[str, int]
+    num_idle: int
 
 
 def run(ctx: StageContext) -> None:
@@ -42,7 +65,8 @@ def run(ctx: StageContext) -> None:
     path = find_file(ctx.data, "interactions", ("csv", "parquet"))
     read_at = time.time()
     until = learned_until(items_path, path)
-    interactions, items, bad_rows, num_rows, num_idle = _read(ctx, items_path, path)
+    shop = _read(ctx, items_path, path)
+    interactions, items = shop.interactions, shop.catalogue.items
     ahead = rows_ahead(interactions, read_at)
     if ahead:
         ctx.progress.console.print(f"[bold yellow]ingest: {path.name}: {escape(describe_ahead(ahead, read_at))}")
@@ -56,12 +80,14 @@ def run(ctx: StageContext) -> None:
     numbering = number(items, histories.events.filter(pl.col("split") == Split.TRAIN), histories.excluded)
     _write(ctx, histories, numbering)
     report = {
-        "rows": num_rows,
-        "bad_rows": {rows.file: rows.as_json() for rows in bad_rows},
+        "rows": shop.rows,
+        "bad_rows": {rows.file: rows.as_json() for rows in shop.bad_rows},
         "counts": _counts(histories, numbering),
-        "duplicate_interactions": interactions.height - interactions.drop("line").n_unique(),
+        "duplicate_interactions": shop.repeated.rows,
+        "duplicate_items": shop.catalogue.num_repeated,
+        "item_fields": shop.catalogue.names.as_json(),
         "taken_back": histories.taken_back,
-        "removes_of_unknown_items": num_idle,
+        "removes_of_unknown_items": shop.num_idle,
         "disliked_pairs": histories.excluded.height,
         "users_with_tied_last_events": histories.tied_users,
         "tie_seed": settings.shuffle_ties,
@@ -72,16 +98,10 @@ def run(ctx: StageContext) -> None:
         "order_fingerprint": order_fingerprint(histories.events),
     }
     (ctx.out / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    _show(ctx, report)
+    _show(ctx, report["counts"], shop)
 
 
-def _read(
-    ctx: StageContext, items_path: Path, path: Path
-) -> tuple[pl.DataFrame, pl.DataFrame, tuple[BadRows, BadRows], dict[str, int], int]:
-    """Good interactions of known items, the catalogue, bad rows, rows per file, removes of items it does not hold.
-
-    Such a remove is no bad row: the service takes one of an item that left the catalogue, and it changes nothing here.
-    """
+def _read(ctx: StageContext, items_path: Path, path: Path) -> _Shop:
     bad_items, bad_events = BadRows(items_path.name), BadRows(path.name)
     catalogue = read_items(items_path, bad_items)
     bad_items.check(catalogue.num_rows, ctx.config.ingest.max_bad_rows)
@@ -95,11 +115,21 @@ def _read(
     known = pl.col("item_id").is_in(catalogue.items["item_id"].implode())
     refused = pl.col("item_id").is_in(pl.Series(catalogue.refused, dtype=pl.String).implode())
     idle = ~known & (pl.col("event") == REMOVE)
-    bad_events.add("item_refused", events.filter(refused & ~idle)["line"].to_list())
-    bad_events.add("unknown_item", events.filter(~known & ~refused & ~idle)["line"].to_list())
+    for kind, rows in (
+        ("item_refused", events.filter(refused & ~idle)),
+        ("unknown_item", events.filter(~known & ~refused & ~idle)),
+    ):
+        bad_events.add(kind, rows["line"].to_list(), [shown(item_id) for item_id in rows["item_id"].head(10)])
     bad_events.check(num_rows, ctx.config.ingest.max_bad_rows)
-    rows = {items_path.name: catalogue.num_rows, path.name: num_rows}
-    return events.filter(known), catalogue.items, (bad_items, bad_events), rows, events.filter(idle).height
+    interactions, repeated = without_repeated(events.filter(known))
+    return _Shop(
+        interactions=interactions,
+        catalogue=catalogue,
+        repeated=repeated,
+        bad_rows=(bad_items, bad_events),
+        rows={items_path.name: catalogue.num_rows, path.name: num_rows},
+        num_idle=events.filter(idle).height,
+    )
 
 
 def _check_histories(histories: Histories, *, fit: str) -> None:
@@ -152,17 +182,19 @@ def _counts(histories: Histories, numbering: Numbering) -> dict[str, int]:
     }
 
 
-def _show(ctx: StageContext, report: dict[str, Any]) -> None:
-    counts = report["counts"]
+def _show(ctx: StageContext, counts: dict[str, int], shop: _Shop) -> None:
     console = ctx.progress.console
     console.print(
         f"ingest: {counts['items']} items, {counts['users']} users, {counts['interactions']} interactions "
         f"({counts['train']} training, {counts['valid']} validation, {counts['test']} test)"
     )
-    if not any(report["bad_rows"].values()):
-        return
-    table = Table("file", "kind", "rows", "first lines", title="Rows that were left out")
-    for file, kinds in report["bad_rows"].items():
-        for kind, entry in kinds.items():
-            table.add_row(file, kind, str(entry["rows"]), ", ".join(map(str, entry["lines"])))
-    console.print(table)
+    items_file, events_file = (rows.file for rows in shop.bad_rows)
+    repeated = shop.catalogue.num_repeated
+    sentences = [f"{items_file}: {one}" for one in shop.catalogue.names.describe()]
+    sentences += [f"{items_file}: {repeated} rows say of an item what another row says, and were left out"] * (
+        repeated > 0
+    )
+    sentences += [one] if (one := shop.repeated.describe(events_file)) else []
+    sentences += [f"{rows.file}: {len(rows)} rows were left out: {rows.describe()}" for rows in shop.bad_rows if len(rows)]
+    for sentence in sentences:
+        console.print(Text(f"ingest: {sentence}"), soft_wrap=True)

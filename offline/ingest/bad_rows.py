@@ -1,11 +1,38 @@
-"""The account of rows that cannot be used: every one counted by kind, the first lines of each kind named."""
+"""The account of rows that cannot be used: every one counted by kind, the first of each kind named with their values."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from isrf.errors import DataError
+from isrf.item_fields import MAX_ID_BYTES, RIGHT
 
 NUM_LINES_NAMED = 10
+NUM_LINES_IN_MESSAGE = 5
+
+_ID = f"1 to {MAX_ID_BYTES} bytes without control characters"
+_OF_INTERACTIONS = {
+    "missing_user_id": _ID,
+    "bad_user_id": _ID,
+    "bad_timestamp": "seconds since 1970, such as 1700000000 or 1700000000.5 (milliseconds: divide by 1000)",
+    "bad_position": "a whole number, such as 7",
+    "bad_event": "a name of at most 64 bytes without control characters, such as purchase; empty for a purchase",
+    "bad_weight": "a number above 0, such as 1.5; empty for 1",
+    "malformed_row": "as many fields as the header has, separated by commas, quotes doubled inside quotes",
+    "unknown_item": "the item_id of a row of the catalogue",
+    "item_refused": "an item whose own row in the catalogue can be read: see the other file's bad rows",
+}
+_OF_ANY_FILE = {
+    "not_utf8": "text in UTF-8",
+    "malformed_json": "one JSON object a line, without NaN",
+    "duplicate_name": "every name once in an object",
+    "duplicate_item": "one row for an item; of several that differ the one that says most is kept",
+}
+
+
+def right_of(kind: str) -> str:
+    """What would be right in place of a bad row's value."""
+    return _OF_INTERACTIONS.get(kind) or _OF_ANY_FILE.get(kind) or RIGHT[kind.split("_", 1)[1]]
 
 
 class BadRows:
@@ -18,40 +45,61 @@ class BadRows:
     def __init__(self, file: str) -> None:
         self.file = file
         self._counts: dict[str, int] = {}
-        self._lines: dict[str, list[int]] = {}
+        self._first: dict[str, list[tuple[int, str]]] = {}
 
-    def add(self, kind: str, lines: Sequence[int]) -> None:
-        """Counts rows of one kind; no lines, no entry."""
+    def add(self, kind: str, lines: Sequence[int], values: Sequence[str] = ()) -> None:
+        """Counts rows of one kind; no lines, no entry.
+
+        Args:
+            kind: stable; `right_of` knows it.
+            lines: of the rows.
+            values: of the first of them, as a message may show them; "" where there is nothing to show.
+        """
         if not lines:
             return
         self._counts[kind] = self._counts.get(kind, 0) + len(lines)
-        self._lines[kind] = sorted([*self._lines.get(kind, []), *lines])[:NUM_LINES_NAMED]
+        padded = [*values[:NUM_LINES_NAMED], *[""] * NUM_LINES_NAMED]
+        first = [*self._first.get(kind, []), *zip(lines[:NUM_LINES_NAMED], padded, strict=False)]
+        self._first[kind] = sorted(first)[:NUM_LINES_NAMED]
 
     def __len__(self) -> int:
         return sum(self._counts.values())
 
     def as_json(self) -> dict[str, Any]:
-        """Kind → number of rows and the first lines, for `report.json`."""
-        return {kind: {"rows": self._counts[kind], "lines": self._lines[kind]} for kind in sorted(self._counts)}
+        """Kind → number of rows, the first lines, their values and what would be right, for `report.json`."""
+        return {
+            kind: {
+                "rows": self._counts[kind],
+                "lines": [line for line, _ in self._first[kind]],
+                "values": [value for _, value in self._first[kind]],
+                "right": right_of(kind),
+            }
+            for kind in sorted(self._counts)
+        }
 
     def describe(self) -> str:
-        """One line for people: what was found where."""
+        """One line for people: what was found where, and what would be right."""
         return "; ".join(
-            f"{kind} {entry['rows']} (line {', '.join(map(str, entry['lines']))}"
-            f"{', …' if entry['rows'] > len(entry['lines']) else ''})"
-            for kind, entry in self.as_json().items()
+            f"{kind} {count} ({self._places(kind, NUM_LINES_IN_MESSAGE)}; right: {right_of(kind)})"
+            for kind, count in sorted(self._counts.items())
         )
 
     def check(self, num_rows: int, max_share: float) -> None:
         """Refuses the file if more than `max_share` of its rows are bad.
 
         Raises:
-            DataError: `data.too_many_bad_rows`, with kinds and lines.
+            DataError: `data.too_many_bad_rows`, with kinds, lines and values.
         """
         if len(self) > max_share * num_rows:
+            enough = math.ceil(len(self) / num_rows * 1000) / 1000
             raise DataError(
                 "data.too_many_bad_rows",
                 f"{self.file}: {len(self)} of {num_rows} rows cannot be used, more than the allowed share of "
                 f"{max_share:g}: {self.describe()}.",
-                fix="Correct these lines, or allow more with --max-bad-rows (setting ingest.max_bad_rows).",
+                fix=f"Correct these rows, or leave them out with --max-bad-rows {enough:g}.",
             )
+
+    def _places(self, kind: str, limit: int) -> str:
+        first = self._first[kind][:limit]
+        named = ", ".join(f"line {line}: {value}" if value else f"line {line}" for line, value in first)
+        return f"{named}{', …' if self._counts[kind] > len(first) else ''}"

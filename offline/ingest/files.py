@@ -84,14 +84,16 @@ def _decode(raw: list[bytes], first_number: int, bad_rows: BadRows) -> Lines:
     numbers: list[int] = []
     texts: list[str] = []
     undecodable: list[int] = []
+    wrong: list[str] = []
     for number, line in enumerate(raw, start=first_number):
         try:
             text = line.decode("utf-8").removesuffix("\r")
-        except UnicodeDecodeError:
+        except UnicodeDecodeError as error:
             undecodable.append(number)
+            wrong.append(f"byte 0x{line[error.start]:02x} at {error.start + 1}")
             continue
         if text:
             numbers.append(number)
             texts.append(text)
-    bad_rows.add("not_utf8", undecodable)
+    bad_rows.add("not_utf8", undecodable, wrong)
     return Lines(numbers, texts)

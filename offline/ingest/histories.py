@@ -4,7 +4,8 @@ It works on the shop's ids; row numbers come later (`offline.ingest.numbering`).
 
 - `dislike` is no history: the event is taken out and its item noted as excluded for this user.
 - `remove` takes back: it is taken out, with everything the user did with this item before it, dislikes included.
-- The same user taking the same item twice is kept twice, equal rows too: a shop sells things again.
+- The same user taking the same item twice is kept twice: a shop sells things again. (Rows that are equal in everything
+  are one event: `offline.ingest.repeated`.)
 """
 
 import math

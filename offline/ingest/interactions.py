@@ -10,8 +10,10 @@ import polars as pl
 
 from isrf.errors import DataError
 from isrf.order import PURCHASE
-from offline.ingest.bad_rows import BadRows
+from isrf.shown import printable, shown
+from offline.ingest.bad_rows import NUM_LINES_NAMED, BadRows
 from offline.ingest.files import Lines, read_lines, read_parquet
+from offline.ingest.names import INTERACTION_NAMES, suggestions
 
 REQUIRED = ("user_id", "item_id")
 OPTIONAL = ("timestamp", "position", "event", "weight")
@@ -46,8 +48,17 @@ def read_interactions(path: Path, bad_rows: BadRows) -> tuple[pl.DataFrame, int]
         raise _no_order(path)
     checked = raw.select(_kind(given).alias("kind"), "line", *_values())
     for (kind,), rows in checked.filter(pl.col("kind").is_not_null()).group_by("kind", maintain_order=True):
-        bad_rows.add(str(kind), rows["line"].to_list())
+        bad_rows.add(str(kind), rows["line"].to_list(), _shown(raw, str(kind), rows["line"].head(NUM_LINES_NAMED)))
     return checked.filter(pl.col("kind").is_null()).drop("kind"), num_rows
+
+
+def _shown(raw: pl.DataFrame, kind: str, lines: pl.Series) -> list[str]:
+    """What stands in the first bad rows; of a user's id only its length, since messages end up in logs."""
+    column = kind.split("_", 1)[1]
+    values = raw.filter(pl.col("line").is_in(lines.implode()))[column].to_list()
+    if column == "user_id":
+        return ["" if value is None else f"{len(str(value).encode())} bytes" for value in values]
+    return ["empty" if value is None else printable(str(value)) for value in values]
 
 
 def check_columns(path: Path, columns: list[str]) -> None:
@@ -59,10 +70,11 @@ def check_columns(path: Path, columns: list[str]) -> None:
     known = (*REQUIRED, *OPTIONAL)
     unknown = [column for column in columns if column not in known]
     if unknown:
+        asked = suggestions({name for name in columns if name not in known}, set(known) - set(columns), INTERACTION_NAMES)
         raise DataError(
             "data.unknown_column",
-            f"{path} has unknown columns {unknown}; known are {', '.join(known)}.",
-            fix="Rename or drop them (CSV is separated by commas).",
+            f"{path} has unknown columns {', '.join(map(shown, unknown))}; known are {', '.join(known)}.",
+            fix=f"Rename or drop them (CSV is separated by commas). {asked}".strip(),
         )
     if len(set(columns)) < len(columns):
         raise DataError("data.duplicate_column", f"{path} names a column twice: {columns}.", fix="Keep one of each.")
@@ -109,7 +121,10 @@ def _split(lines: Lines, columns: list[str], bad_rows: BadRows) -> pl.DataFrame:
     quoted = table.filter(text.str.contains('"', literal=True))
     plain = table.filter(~text.str.contains('"', literal=True))
     fits = text.str.count_matches(",", literal=True) == len(columns) - 1
-    malformed = plain.filter(~fits)["line"].to_list()
+    unfit = plain.filter(~fits)
+    malformed = unfit["line"].to_list()
+    wrong = [f"{text.count(',') + 1} fields, not {len(columns)}" for text in unfit["text"].head(NUM_LINES_NAMED)]
+    wrong += [""] * (len(malformed) - len(wrong))
     fields = text.str.split_exact(",", len(columns) - 1).struct.rename_fields(columns)
     split = plain.filter(fits).select("line", fields.alias("fields")).unnest("fields")
     by_hand: list[tuple[int | str, ...]] = []
@@ -117,9 +132,10 @@ def _split(lines: Lines, columns: list[str], bad_rows: BadRows) -> pl.DataFrame:
         values = _split_quoted(content)
         if values is None or len(values) != len(columns):
             malformed.append(line)
+            wrong.append("quotes that do not close" if values is None else f"{len(values)} fields, not {len(columns)}")
         else:
             by_hand.append((line, *values))
-    bad_rows.add("malformed_row", malformed)
+    bad_rows.add("malformed_row", malformed, wrong)
     both = pl.concat([split, pl.DataFrame(by_hand, schema=split.schema, orient="row")]) if by_hand else split
     return both.sort("line").with_columns(pl.col(pl.String).replace("", None))
 

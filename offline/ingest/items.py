@@ -1,12 +1,10 @@
 """Reads `items.{jsonl,parquet}`: one catalogue row per item, further fields kept as metadata, every bad row counted.
 
-JSONL and Parquet rows become the same records and go through the same checks.
+JSONL and Parquet rows become the same records, and `isrf.item_fields` reads them as it reads what is sent to a service.
 """
 
-import math
-import re
-from collections.abc import Iterator
-from decimal import Decimal
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +12,14 @@ import orjson
 import polars as pl
 
 from isrf.errors import DataError
+from isrf.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
+from isrf.item_fields import FieldError, read_fields, read_item_id
+from isrf.json_object import doubled_name
+from isrf.shown import printable, shown
 from offline.ingest.bad_rows import BadRows
 from offline.ingest.files import read_lines, read_parquet
-from offline.ingest.interactions import MAX_ID_BYTES
+from offline.ingest.names import ITEM_NAMES, near_miss, suggestions
 
-TEXTS = ("title", "brand", "description")
-KNOWN = ("item_id", *TEXTS, "categories", "price")
 SCHEMA: dict[str, pl.DataType] = {
     "line": pl.Int64(),
     "item_id": pl.String(),
@@ -31,50 +31,86 @@ SCHEMA: dict[str, pl.DataType] = {
     "metadata": pl.String(),
 }
 CONTENT = ("title", "brand", "categories", "description", "price", "metadata")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_OURS = ("title", "brand", "categories", "description", "price")
+_BEFORE_ERROR = 20
 
 
-class _BadItemError(Exception):
-    """Carries the kind of a bad row, and the item's id where it could be read."""
+class Names(NamedTuple):
+    """How the file names its fields: what is said once of them."""
 
-    def __init__(self, kind: str, item_id: str | None = None) -> None:
-        super().__init__(kind)
-        self.kind = kind
-        self.item_id = item_id
+    empty: list[str]  # fields of ours that no item has
+    near_misses: dict[str, tuple[str, int]]  # name of the shop's → field it may mean, and rows that lack this field
+
+    def describe(self) -> list[str]:
+        """Sentences for people; none where there is nothing to say."""
+        sentences = [f"no item has {', '.join(self.empty)}"] if self.empty else []
+        return sentences + [
+            f"{rows} items have {shown(name)} and no {field}: rename it if it is meant"
+            for name, (field, rows) in self.near_misses.items()
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "empty": self.empty,
+            "near_misses": {name: {"field": field, "rows": rows} for name, (field, rows) in self.near_misses.items()},
+        }
 
 
 class Catalogue(NamedTuple):
     items: pl.DataFrame  # columns of SCHEMA, in file order, one row per item_id
     refused: list[str]  # ids whose only rows were bad
     num_rows: int  # rows of the file, bad ones included
+    num_repeated: int  # rows equal to an earlier one, left out
+    names: Names
 
 
 def read_items(path: Path, bad_rows: BadRows) -> Catalogue:
     """The catalogue.
 
-    Of several rows for one item the one that says most is kept (then the one first in the order of its content), so
-    that the order of rows does not matter; the others are counted as `duplicate_item`.
+    A row that says what another row of its item says is left out. Of rows that differ the one that says most is kept
+    (then the one first in the order of its content), so that the order of rows does not matter; the others are counted
+    as `duplicate_item`.
 
     Raises:
-        DataError: `data.missing_column`, `data.no_rows`, `data.too_few_items`.
+        DataError: `data.missing_column`, `data.no_rows`, `data.bad_column_type`.
     """
     rows: list[tuple[Any, ...]] = []
     refused: set[str] = set()
+    near: dict[str, str | None] = {}
+    misses: Counter[str] = Counter()
     records = _parquet_records(path) if path.suffix == ".parquet" else _json_records(path, bad_rows)
     for line, record in records:
+        item_id = None
         try:
-            rows.append((line, *_item(record)))
-        except _BadItemError as bad:
-            bad_rows.add(bad.kind, [line])
-            if bad.item_id is not None:
-                refused.add(bad.item_id)
+            item_id = read_item_id(record.get("item_id"))
+            fields = read_fields(record)
+        except FieldError as error:
+            bad_rows.add(error.kind, [line], [_shown(error, record)])
+            if item_id is not None:
+                refused.add(item_id)
+            continue
+        rows.append((line, item_id, *_columns(fields)))
+        for name in fields.get(METADATA) or ():
+            if name not in near:
+                near[name] = near_miss(name, (*_OURS, AVAILABLE), ITEM_NAMES)
+            field = near[name]
+            if field is not None and fields.get(field) is None:
+                misses[name] += 1
     num_rows = len(rows) + len(bad_rows)
     if num_rows == 0:
         raise DataError("data.no_rows", f"{path} has no rows.", fix="Export the shop's catalogue again.")
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    kept = _one_row_each(table)
-    bad_rows.add("duplicate_item", table.join(kept, on="line", how="anti")["line"].to_list())
-    return Catalogue(kept, sorted(refused - set(kept["item_id"].to_list())), num_rows)
+    kept, others = _one_row_each(table)
+    bad_rows.add("duplicate_item", others["line"].to_list(), [shown(item_id) for item_id in others["item_id"]])
+    empty = [name for name in _OURS if kept.height and kept[name].null_count() == kept.height]
+    meant = {name: (str(near[name]), count) for name, count in sorted(misses.items())}
+    return Catalogue(
+        items=kept,
+        refused=sorted(refused - set(kept["item_id"].to_list())),
+        num_rows=num_rows,
+        num_repeated=table.height - kept.height - others.height,
+        names=Names(empty, meant),
+    )
 
 
 def content_json(items: pl.DataFrame) -> pl.Series:
@@ -84,12 +120,14 @@ def content_json(items: pl.DataFrame) -> pl.Series:
     )
 
 
-def _one_row_each(table: pl.DataFrame) -> pl.DataFrame:
+def _one_row_each(table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """One row per item; and the rows, repetitions aside, that say something else of an item."""
     if table["item_id"].n_unique() == table.height:
-        return table
-    ranked = table.with_columns(content_json(table))
-    ranked = ranked.sort(pl.col("content").str.len_bytes(), "content", "line", descending=[True, False, False])
-    return ranked.unique("item_id", keep="first", maintain_order=True).drop("content").sort("line")
+        return table, table.clear()
+    distinct = table.with_columns(content_json(table)).unique(("item_id", "content"), keep="first", maintain_order=True)
+    ranked = distinct.sort(pl.col("content").str.len_bytes(), "content", "line", descending=[True, False, False])
+    kept = ranked.unique("item_id", keep="first", maintain_order=True).drop("content").sort("line")
+    return kept, distinct.join(kept, on="line", how="anti").drop("content").sort("line")
 
 
 def _json_records(path: Path, bad_rows: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -99,70 +137,41 @@ def _json_records(path: Path, bad_rows: BadRows) -> Iterator[tuple[int, dict[str
                 continue
             try:
                 record = orjson.loads(text)
-            except orjson.JSONDecodeError:
-                record = None
-            if isinstance(record, dict):
-                yield number, record
+            except orjson.JSONDecodeError as error:
+                start = max(error.pos - _BEFORE_ERROR, 0)
+                bad_rows.add("malformed_json", [number], [f"at character {error.pos + 1}: {printable(text[start:])}"])
+                continue
+            if not isinstance(record, dict):
+                bad_rows.add("malformed_json", [number], [shown(record)])
+            elif (name := doubled_name(text, record)) is not None:
+                bad_rows.add("duplicate_name", [number], [shown(name)])
             else:
-                bad_rows.add("malformed_json", [number])
+                yield number, record
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """A number that is none is how a table writes a missing value of a column of the shop's own."""
     table = read_parquet(path)
     if "item_id" not in table.columns:
-        raise DataError("data.missing_column", f"{path} has no column item_id.", fix="Name the id's column item_id.")
-    yield from enumerate(table.iter_rows(named=True), start=1)
+        asked = suggestions(set(table.columns), ["item_id"], ITEM_NAMES)
+        raise DataError(
+            "data.missing_column",
+            f"{path} has no column item_id.",
+            fix=f"Name the id's column item_id. {asked}".strip(),
+        )
+    numbers = [name for name, kind in table.schema.items() if kind.is_float() and name not in ROW_FIELDS]
+    yield from enumerate(table.with_columns(pl.col(numbers).fill_nan(None)).iter_rows(named=True), start=1)
 
 
-def _item(record: dict[str, Any]) -> tuple[Any, ...]:
-    """The values of SCHEMA after `line`."""
-    item_id = _item_id(record.get("item_id"))
-    texts: dict[str, str | None] = {}
-    for field in TEXTS:
-        text = record.get(field)
-        if text is not None and not isinstance(text, str):
-            raise _BadItemError(f"bad_{field}", item_id)
-        texts[field] = (text or "").strip() or None
-    rest = {key: value for key, value in record.items() if key not in KNOWN and value is not None}
-    try:
-        metadata = orjson.dumps(rest, default=str, option=orjson.OPT_SORT_KEYS).decode() if rest else None
-    except orjson.JSONEncodeError:
-        raise _BadItemError("bad_metadata", item_id) from None
-    return (
-        item_id,
-        texts["title"],
-        texts["brand"],
-        _categories(record.get("categories"), item_id),
-        texts["description"],
-        _price(record.get("price"), item_id),
-        metadata,
-    )
+def _columns(fields: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The values of SCHEMA after `item_id`. Whether an item is on offer travels with its metadata."""
+    rest = {name: value for name, value in (fields.get(METADATA) or {}).items() if value is not None}
+    rest |= {name: fields[name] for name in (AVAILABLE, HIDDEN) if fields.get(name) is not None}
+    metadata = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS).decode() if rest else None
+    return (*(fields.get(name) for name in _OURS), metadata)
 
 
-def _item_id(value: object) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # unambiguous, unlike the other direction
-    if value is None or value == "":
-        raise _BadItemError("missing_item_id")
-    if not isinstance(value, str) or len(value.encode()) > MAX_ID_BYTES or _CONTROL.search(value):
-        raise _BadItemError("bad_item_id")
-    return value
-
-
-def _categories(value: object, item_id: str) -> list[str] | None:
-    if value is None:
-        return None
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise _BadItemError("bad_categories", item_id)
-    return [name.strip() for name in value if name.strip()] or None
-
-
-def _price(value: object, item_id: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise _BadItemError("bad_price", item_id)
-    price = float(value)
-    if not math.isfinite(price) or price < 0:
-        raise _BadItemError("bad_price", item_id)
-    return price + 0.0  # no negative zero
+def _shown(error: FieldError, record: Mapping[str, Any]) -> str:
+    if not error.missing:
+        return error.value
+    return suggestions(set(record), ["item_id"], ITEM_NAMES) or error.value

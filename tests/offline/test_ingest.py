@@ -214,7 +214,8 @@ def test_integer_ids_in_parquet_and_json_are_read_as_their_digits(ingest: Ingest
 
 
 def test_numbers_keep_every_bit_on_their_way_through_parquet(ingest: Ingest) -> None:
-    times = sorted(random.Random(0).uniform(1e9, 2e9) for _ in range(200))
+    rng = random.Random(0)
+    times = sorted(rng.uniform(1e9, 2e9) for _ in range(200))
     events = pl.DataFrame({"user_id": ["u"] * 200, "item_id": ["a", "b"] * 100, "timestamp": times})
     result = ingest(events)
     assert [*result.tables["train"]["timestamp"], *result.tables["heldout"]["timestamp"]] == times
@@ -246,7 +247,8 @@ def test_blocks_of_a_large_file_join_without_losing_a_line(tmp_path: Path) -> No
             pair for block in read_lines(path, bad_rows, block_bytes=block_bytes) for pair in zip(*block, strict=True)
         ]
         assert lines == [(1, "one"), (2, "two é"), (5, "five")]
-        assert bad_rows.as_json() == {"not_utf8": {"rows": 1, "lines": [4]}}
+        assert bad_rows.as_json()["not_utf8"]["lines"] == [4]
+        assert bad_rows.as_json()["not_utf8"]["values"] == ["byte 0xff at 5"]
 
 
 # --- order, ties, what events mean --------------------------------------------------------------------------------
@@ -298,10 +300,45 @@ def test_users_who_only_dislike_are_numbered_last_whatever_their_ids_and_order(i
     assert first.tables["excluded"]["user_index"].to_list() == [2, 2, 3]
 
 
-def test_equal_rows_are_kept_and_counted(ingest: Ingest) -> None:
-    result = ingest("\n".join([HEADER, *GOOD, "u,a,1"]))
+def test_a_row_that_repeats_another_is_one_event(ingest: Ingest) -> None:
+    result = ingest("\n".join([HEADER, *GOOD, "u,a,1", "u,a,1.0", "u,a,0.5"]))
     assert result.rows("train")["u"] == ["a", "a"]
-    assert result.report["duplicate_interactions"] == 1
+    assert result.report["duplicate_interactions"] == 2
+    assert result.report["counts"]["interactions"] == 7
+
+
+def test_rows_that_differ_in_any_column_are_several_events(ingest: Ingest) -> None:
+    rows = ["u,a,1,1,,", "u,a,1,2,,", "u,a,1,2,view,", "u,a,1,2,view,2", "u,b,1,1,,", "v,a,1,1,,"]
+    result = ingest("\n".join(["user_id,item_id,timestamp,position,event,weight", *rows, *rows[:3]]))
+    assert result.report["duplicate_interactions"] == 3
+    assert result.report["counts"]["interactions"] == 6
+
+
+def test_without_times_the_position_says_what_is_a_repetition(ingest: Ingest) -> None:
+    result = ingest("user_id,item_id,position\nu,a,1\nu,a,2\nu,a,2\nu,b,3\nu,c,4")
+    assert result.rows("train")["u"] == ["a", "a"]
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_file_that_stands_in_itself_is_the_file(
+    ingest: Ingest, capsys: pytest.CaptureFixture[str], times: int
+) -> None:
+    once = ingest()
+    again = ingest("\n".join([HEADER, *GOOD * times]), items=ITEMS * times)
+    assert tables_equal(once, again, *TABLES)
+    assert all(again.report[name] == once.report[name] for name in ("fingerprint", "order_fingerprint", "counts"))
+    assert again.report["duplicate_interactions"] == len(GOOD) * (times - 1)
+    assert again.report["duplicate_items"] == len(ITEMS) * (times - 1)
+    said = capsys.readouterr().out
+    assert f"interactions.csv stands in itself {'twice' if times == 2 else '3 times'}" in said
+    assert "items.jsonl: 5 rows say of an item what another row says" in said or times == 3
+
+
+def test_ties_of_a_doubled_file_are_shuffled_as_those_of_the_file(ingest: Ingest) -> None:
+    rows = [f"u{user},{item},{time}" for user in range(5) for time in (1, 2) for item in "abcde"]
+    once = ingest("\n".join([HEADER, *rows]), "ingest.shuffle_ties=3")
+    again = ingest("\n".join([HEADER, *rows, *rows[::-1]]), "ingest.shuffle_ties=3")
+    assert tables_equal(once, again, *TABLES)
 
 
 # --- bad rows -----------------------------------------------------------------------------------------------------
@@ -382,7 +419,7 @@ def test_a_byte_that_is_not_utf8_costs_its_line_and_names_it(ingest: Ingest) -> 
     assert ingest(text, bad=0.2).bad() == {"not_utf8": [8]}
     error = refused(ingest, text)
     assert error.code == "data.too_many_bad_rows"
-    assert "not_utf8 1 (line 8)" in error.message
+    assert "not_utf8 1 (line 8: byte 0xe9 at 6; right: text in UTF-8)" in error.message
 
 
 def test_more_bad_rows_than_allowed_are_refused_with_kinds_and_lines(ingest: Ingest) -> None:
@@ -392,12 +429,16 @@ def test_more_bad_rows_than_allowed_are_refused_with_kinds_and_lines(ingest: Ing
     error = refused(ingest, three + "\nu,a,y")
     assert error.code == "data.too_many_bad_rows"
     assert "interactions.csv: 4 of 3001 rows" in error.message
-    assert "bad_timestamp 2 (line 2999, 3002)" in error.message
+    assert "bad_timestamp 2 (line 2999: x, line 3002: y; right: seconds since 1970" in error.message
+    assert "malformed_row 1 (line 3000: 2 fields, not 3; right: " in error.message
+    assert 'unknown_item 1 (line 3001: "q"; right: the item_id of a row of the catalogue)' in error.message
+    assert "--max-bad-rows 0.002" in error.fix
 
 
 def test_only_the_first_ten_lines_of_a_kind_are_named_but_all_are_counted(ingest: Ingest) -> None:
     result = ingest("\n".join([HEADER, *GOOD, *["u,q,1"] * 25]), bad=1)
-    assert result.report["bad_rows"]["interactions.csv"]["unknown_item"] == {"rows": 25, "lines": list(range(8, 18))}
+    named = result.report["bad_rows"]["interactions.csv"]["unknown_item"]
+    assert (named["rows"], named["lines"], named["values"]) == (25, list(range(8, 18)), ['"q"'] * 10)
 
 
 # --- files that cannot be used ------------------------------------------------------------------------------------
@@ -451,7 +492,7 @@ def test_without_held_out_users_nobody_is_sent_to_a_command_that_fails_the_same_
 
 def test_an_unknown_column_is_answered_with_the_known_ones(ingest: Ingest) -> None:
     message = refused(ingest, f"{HEADER},rating\nu,a,1,5").message
-    assert "'rating'" in message
+    assert '"rating"' in message
     assert "user_id, item_id, timestamp, position, event, weight" in message
 
 

@@ -1,0 +1,194 @@
+"""What a shop says of an item, read field by field: one reader for its files, for calls to the service and for releases.
+
+A value that is not understood is refused with a sentence that shows it and says what would be right; it never becomes a
+default. A field that is missing or null says nothing, a text of nothing but white space neither. Fields that are not
+ours are the shop's own (`metadata`). Pure.
+"""
+
+import json
+import math
+import unicodedata
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from isrf.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
+from isrf.shown import shown
+
+MAX_ID_BYTES: Final = 512
+MAX_TITLE: Final = 2048
+MAX_NAME: Final = 512
+MAX_DESCRIPTION: Final = 32_768
+MAX_CATEGORIES: Final = 64
+MAX_PRICE: Final = 1e12
+MAX_METADATA_BYTES: Final = 16_384
+MAX_DEPTH: Final = 64
+"""Of metadata: lists and objects in each other."""
+
+_MAX_LENGTH = {"title": MAX_TITLE, "brand": MAX_NAME, "description": MAX_DESCRIPTION}
+_FLAG = "true or false, without quotes"
+
+RIGHT: dict[str, str] = {
+    "item_id": f"a text of 1 to {MAX_ID_BYTES} bytes without control characters, or a whole number",
+    **{name: f"a text of at most {length} characters" for name, length in _MAX_LENGTH.items()},
+    "categories": f"a list of at most {MAX_CATEGORIES} texts of at most {MAX_NAME} characters, the widest first, such "
+    'as ["Kitchen", "Cups"]',
+    "price": "a number from 0 to 1e12 without quotes and currency, such as 12.5",
+    AVAILABLE: _FLAG,
+    HIDDEN: _FLAG,
+    METADATA: f"an object of the shop's own fields, at most {MAX_METADATA_BYTES} bytes as JSON and {MAX_DEPTH} levels "
+    "deep, none of them named as a field of ours",
+}
+"""What each field takes, for messages."""
+
+
+class FieldError(ValueError):
+    """A field's value that is not understood.
+
+    Attributes:
+        field: its name.
+        value: as a message may show it.
+        missing: whether there is none where one is needed.
+    """
+
+    def __init__(self, field: str, value: str, *, missing: bool = False) -> None:
+        super().__init__(f"{value} is not understood; right is {RIGHT[field]}")
+        self.field = field
+        self.value = value
+        self.missing = missing
+
+    @property
+    def kind(self) -> str:
+        """Stable: `bad_price`, `missing_item_id`, …"""
+        return f"{'missing' if self.missing else 'bad'}_{self.field}"
+
+
+def read_item_id(value: Any) -> str:
+    """An integer is its decimal text. Ids are opaque: nothing is trimmed or folded."""
+    if value is None or value == "":
+        raise FieldError("item_id", shown(value), missing=True)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 64:
+        return str(value)
+    if not _is_text(value) or any(unicodedata.category(one) == "Cc" for one in value):
+        raise FieldError("item_id", shown(value))
+    if len(value.encode()) > MAX_ID_BYTES:
+        raise FieldError("item_id", f"{shown(value)} ({len(value.encode())} bytes)")
+    return str(value)
+
+
+def read_text(field: str, value: Any) -> str | None:
+    """`title`, `brand` or `description`."""
+    if value is None:
+        return None
+    if not _is_text(value):
+        raise FieldError(field, shown(value))
+    if len(value) > _MAX_LENGTH[field]:
+        raise FieldError(field, f"{shown(value)} ({len(value)} characters)")
+    return str(value).strip() or None
+
+
+def read_categories(value: Any) -> list[str] | None:
+    """The widest first; blank ones are left out."""
+    if value is None:
+        return None
+    sound = isinstance(value, list) and all(_is_text(name) and len(name) <= MAX_NAME for name in value)
+    if not sound or len(value) > MAX_CATEGORIES:
+        raise FieldError("categories", shown(value))
+    return [name.strip() for name in value if name.strip()] or None
+
+
+def read_price(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise FieldError("price", shown(value))
+    try:
+        price = float(value)
+    except OverflowError:
+        price = math.inf
+    if not 0 <= price <= MAX_PRICE:  # nor NaN
+        raise FieldError("price", shown(value))
+    return price + 0.0  # no negative zero
+
+
+def read_flag(field: str, value: Any) -> bool | None:
+    """`available` or `hidden`."""
+    if value is not None and not isinstance(value, bool):
+        raise FieldError(field, shown(value))
+    return value
+
+
+def read_metadata(value: Any) -> dict[str, Any] | None:
+    """The shop's own fields as plain JSON values."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise FieldError(METADATA, shown(value))
+    for name in value:
+        if name in ROW_FIELDS:
+            raise FieldError(METADATA, f"{shown(name)} inside it")
+    plain: dict[str, Any] = _plain(value, 0)
+    size = len(json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode())
+    if size > MAX_METADATA_BYTES:
+        raise FieldError(METADATA, f"{shown(value)} ({size} bytes)")
+    return plain
+
+
+READERS: dict[str, Callable[[Any], Any]] = {
+    "title": lambda value: read_text("title", value),
+    "brand": lambda value: read_text("brand", value),
+    "description": lambda value: read_text("description", value),
+    "categories": read_categories,
+    "price": read_price,
+    AVAILABLE: lambda value: read_flag(AVAILABLE, value),
+    HIDDEN: lambda value: read_flag(HIDDEN, value),
+    METADATA: read_metadata,
+}
+"""Of every field but the id."""
+
+
+def read_fields(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field that a row of a catalogue names, its id aside, with its value; further fields stand in `metadata`.
+
+    Raises:
+        FieldError: at the first value that is not understood.
+    """
+    fields = {name: read(record[name]) for name, read in READERS.items() if name in record and name != METADATA}
+    own = {name: value for name, value in record.items() if name not in ROW_FIELDS}
+    if METADATA in record or own:
+        said = read_metadata(record.get(METADATA))
+        fields[METADATA] = read_metadata({**(said or {}), **own}) if said or own else said
+    return fields
+
+
+def _is_text(value: Any) -> bool:
+    """A lone surrogate is no Unicode text and could be written nowhere."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain(value: Any, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise FieldError(METADATA, f"something {depth} levels deep")
+    if isinstance(value, dict):
+        if not all(_is_text(name) for name in value):
+            raise FieldError(METADATA, shown(value))
+        return {name: _plain(inner, depth + 1) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner, depth + 1) for inner in value]
+    if isinstance(value, str) and _is_text(value):
+        return value
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, str | int | float):
+        raise FieldError(METADATA, shown(value))
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)  # of a Parquet column's own type

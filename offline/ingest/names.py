@@ -1,0 +1,65 @@
+"""Names of a shop's own that may mean a field of ours: what is asked about, and never guessed."""
+
+import re
+from collections.abc import Collection, Mapping
+from difflib import SequenceMatcher
+
+from isrf.shown import shown
+
+LIKE = 0.8
+"""Likeness of two spellings from which on one may be the other's slip."""
+
+ITEM_NAMES: Mapping[str, Collection[str]] = {
+    "item_id": ("id", "sku", "product_id", "article_id", "product", "item", "asin", "parent_asin", "handle", "code"),
+    "title": ("name", "product_name", "item_name", "product_title", "item_title", "label", "headline"),
+    "brand": ("manufacturer", "vendor", "maker", "brand_name", "producer", "label_name"),
+    "categories": (
+        "category", "product_type", "product_category", "category_path", "category_name", "item_type", "type", "tags",
+        "breadcrumb", "breadcrumbs", "google_product_category", "main_category", "department", "genres",
+    ),
+    "description": ("desc", "body", "body_html", "summary", "long_description", "short_description", "text", "details"),
+    "price": ("cost", "amount", "unit_price", "sale_price", "regular_price", "list_price", "price_usd", "price_eur"),
+    "available": ("in_stock", "availability", "stock", "is_available", "active", "enabled", "status", "published"),
+}  # fmt: skip
+INTERACTION_NAMES: Mapping[str, Collection[str]] = {
+    "user_id": (
+        "user", "customer", "customer_id", "uid", "visitor", "visitor_id", "visitorid", "account_id", "client_id",
+        "member_id", "buyer_id", "reviewer_id", "session_id", "u",
+    ),
+    "item_id": ("item", "product", "product_id", "sku", "asin", "article_id", "parent_asin", "i", "content_id"),
+    "timestamp": (
+        "time", "ts", "date", "datetime", "created_at", "event_time", "unix_time", "unixtime", "order_date", "t",
+    ),
+    "position": ("pos", "order", "seq", "sequence", "index", "rank"),
+    "event": ("event_type", "event_name", "action", "type", "behavior", "behaviour", "interaction", "kind"),
+    "weight": ("rating", "quantity", "qty", "score", "value", "stars"),
+}  # fmt: skip
+
+
+def near_miss(name: str, missing: Collection[str], names: Mapping[str, Collection[str]]) -> str | None:
+    """The missing field of ours that a name may mean, None where it is like none of them.
+
+    Args:
+        name: of the shop's.
+        missing: fields of ours that nothing was given for.
+        names: by field, what others call it.
+    """
+    spelt = _folded(name)
+    for field in names:
+        if field in missing and (spelt == _folded(field) or spelt in map(_folded, names[field])):
+            return field
+    likeness = {
+        field: SequenceMatcher(None, spelt, _folded(field)).ratio() for field in names if field in missing and spelt
+    }
+    best = max(likeness, key=lambda field: likeness[field], default=None)
+    return best if best is not None and likeness[best] >= LIKE else None
+
+
+def suggestions(given: Collection[str], missing: Collection[str], names: Mapping[str, Collection[str]]) -> str:
+    """`"customer" may be meant as user_id.`; empty where nothing is like anything."""
+    found = {name: field for name in sorted(given) if (field := near_miss(name, missing, names)) is not None}
+    return " ".join(f"{shown(name)} may be meant as {field}." for name, field in found.items())
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
