@@ -49,6 +49,8 @@ def changed_row(row: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, 
     changed = dict(row)
     for name, value in fields.items():
         if name == METADATA:
+            nested = changed.pop(METADATA, None)  # as a row may name the shop's own fields, too
+            changed |= nested if isinstance(nested, Mapping) else {}
             if value is None:
                 changed = {key: kept for key, kept in changed.items() if key in ROW_FIELDS}
             changed |= {key: own for key, own in (value or {}).items() if key not in ROW_FIELDS}

@@ -1,4 +1,4 @@
-"""What a shop says of an item, read field by field: one reader for its files, for calls to the service and for releases.
+"""What a shop says of an item, read field by field: one reader for its files, calls to the service, and releases.
 
 A value that is not understood is refused with a sentence that shows it and says what would be right; it never becomes a
 default. A field that is missing or null says nothing, a text of nothing but white space neither. Fields that are not
@@ -16,6 +16,8 @@ from isrf.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
 from isrf.shown import shown
 
 MAX_ID_BYTES: Final = 512
+INTEGERS: Final = range(-(2**63), 2**64)
+"""Those that every JSON reader takes as they are; another id is sent as a text."""
 MAX_TITLE: Final = 2048
 MAX_NAME: Final = 512
 MAX_DESCRIPTION: Final = 32_768
@@ -29,7 +31,7 @@ _MAX_LENGTH = {"title": MAX_TITLE, "brand": MAX_NAME, "description": MAX_DESCRIP
 _FLAG = "true or false, without quotes"
 
 RIGHT: dict[str, str] = {
-    "item_id": f"a text of 1 to {MAX_ID_BYTES} bytes without control characters, or a whole number",
+    "item_id": f"a text of 1 to {MAX_ID_BYTES} bytes without control characters, or a whole number of at most 64 bits",
     **{name: f"a text of at most {length} characters" for name, length in _MAX_LENGTH.items()},
     "categories": f"a list of at most {MAX_CATEGORIES} texts of at most {MAX_NAME} characters, the widest first, such "
     'as ["Kitchen", "Cups"]',
@@ -67,7 +69,7 @@ def read_item_id(value: Any) -> str:
     """An integer is its decimal text. Ids are opaque: nothing is trimmed or folded."""
     if value is None or value == "":
         raise FieldError("item_id", shown(value), missing=True)
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 64:
+    if isinstance(value, int) and not isinstance(value, bool) and value in INTEGERS:
         return str(value)
     if not _is_text(value) or any(unicodedata.category(one) == "Cc" for one in value):
         raise FieldError("item_id", shown(value))
@@ -185,7 +187,7 @@ def _plain(value: Any, depth: int) -> Any:
         return value
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int) and -(2**63) <= value < 2**64:
+    if isinstance(value, int) and value in INTEGERS:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value

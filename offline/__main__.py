@@ -31,6 +31,7 @@ from offline.command_line import (
     budget_flags,
     configured,
     console,
+    ingest_flags,
     progress_bars,
     run_stages,
 )
@@ -71,8 +72,7 @@ def run(
         "reason.reasoner": reasoner,
         "embed.encoder": encoder,
         "model.backbone": backbone,
-        "ingest.shuffle_ties": shuffle_ties,
-        "ingest.max_bad_rows": max_bad_rows,
+        **ingest_flags(shuffle_ties, max_bad_rows),
         "fit": fit,
         **budget_flags(llm_budget),
     }
@@ -103,8 +103,9 @@ def _stage_command(name: str) -> Callable[..., None]:
         config: ConfigOption = None,
         assignments: SetOption = None,
         shuffle_ties: TiesOption = None,
+        max_bad_rows: BadRowsOption = None,
     ) -> None:
-        settings = configured(preset, config, assignments, {"ingest.shuffle_ties": shuffle_ties})
+        settings = configured(preset, config, assignments, ingest_flags(shuffle_ties, max_bad_rows))
         typer.echo(run_stages(name, data, releases, settings))
 
     command.__doc__ = f"Run the stages up to {name}; prints its output folder."
@@ -129,6 +130,7 @@ def ingest(
     config: ConfigOption = None,
     assignments: SetOption = None,
     shuffle_ties: TiesOption = None,
+    max_bad_rows: BadRowsOption = None,
 ) -> None:
     """Read the shop's files; with --from-redis first merge what the service has accepted since, exactly once."""
     if from_redis is not None:
@@ -140,7 +142,7 @@ def ingest(
             "erased users"
         )
     if releases is not None:
-        settings = configured(preset, config, assignments, {"ingest.shuffle_ties": shuffle_ties})
+        settings = configured(preset, config, assignments, ingest_flags(shuffle_ties, max_bad_rows))
         typer.echo(run_stages("ingest", data, releases, settings))
     elif from_redis is None:
         raise typer.BadParameter("give --releases to run the stage, --from-redis to merge events, or both")
@@ -167,6 +169,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test or valid.")] = "test",
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Do not exclude seen items.")] = False,
     whole: Annotated[bool, typer.Option("--whole", help="The other protocols on all users, not on a sample.")] = False,
+    max_bad_rows: BadRowsOption = None,
 ) -> None:
     """Measure a published release on held-out interactions, through the graphs that are served."""
     from offline.evaluate import evaluate_release
@@ -179,6 +182,7 @@ def evaluate(
             include_seen=include_seen,
             whole=whole,
             predictions=predictions,
+            max_bad_rows=max_bad_rows,
             progress=progress,
         )
     _print_evaluation(result, split)
@@ -190,12 +194,13 @@ def audit(
     data: DataOption,
     release: Annotated[Path | None, typer.Option("--release", help="A release made from the data.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, too.")] = False,
+    max_bad_rows: BadRowsOption = None,
 ) -> None:
     """Look for held-out interactions where they must not be; status 1 where there are any."""
     from offline import audit as auditing
 
     with progress_bars() as progress:
-        findings = auditing.audit(data, release, progress)
+        findings = auditing.audit(data, release, progress, max_bad_rows=max_bad_rows)
     console.print(auditing.as_table(findings))
     if as_json:
         typer.echo(json.dumps(auditing.as_json(findings), ensure_ascii=False))
@@ -211,9 +216,10 @@ def export_command(
     config: ConfigOption = None,
     assignments: SetOption = None,
     shuffle_ties: TiesOption = None,
+    max_bad_rows: BadRowsOption = None,
 ) -> None:
     """Run the stages up to export and publish the release; the same as `run`."""
-    run(data, releases, preset, config, assignments, shuffle_ties=shuffle_ties)
+    run(data, releases, preset, config, assignments, shuffle_ties=shuffle_ties, max_bad_rows=max_bad_rows)
 
 
 @app.command("demo-shop")

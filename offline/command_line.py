@@ -53,6 +53,11 @@ def configured(
     return build_config(name, tables, (*from_flags, *(assignments or ())))
 
 
+def ingest_flags(shuffle_ties: int | None, max_bad_rows: float | None) -> dict[str, Any]:
+    """What every command takes that reads the shop's files."""
+    return {"ingest.shuffle_ties": shuffle_ties, "ingest.max_bad_rows": max_bad_rows}
+
+
 def budget_flags(budget: str | None) -> dict[str, Any]:
     """`--llm-budget 5000` caps calls, `--llm-budget 2000000tokens` caps tokens."""
     if budget is None:

@@ -12,8 +12,16 @@ from rich.progress import Progress
 from isrf.bundle import Manifest
 from isrf.errors import DataError
 from offline import ingest
-from offline.config import RunConfig
+from offline.config import IngestConfig, RunConfig
 from offline.context import StageContext
+
+
+def with_bad_rows(config: RunConfig, max_bad_rows: float | None) -> RunConfig:
+    """The configuration with another share of bad rows that is put up with; None: its own."""
+    if max_bad_rows is None:
+        return config
+    settings = {**config.ingest.model_dump(), "max_bad_rows": max_bad_rows}
+    return config.model_copy(update={"ingest": IngestConfig.model_validate(settings)})
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from isrf.errors import StoreError
+from isrf.json_object import doubled_name
+from isrf.shown import shown
 
 MAX_LINE_BYTES = 256 * 1024
 TOGETHER = 500
@@ -117,11 +119,17 @@ def _read(line: bytes | None) -> Mapping[str, Any] | Verdict | None:
         return Verdict("refused", "line_too_long", f"a line has at most {MAX_LINE_BYTES} bytes")
     if not line.strip():
         return None
+    line = line.removeprefix(b"\xef\xbb\xbf")
     try:
-        record = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
+        record = orjson.loads(line)
     except orjson.JSONDecodeError:
         return Verdict("refused", "malformed_json", "the line is not JSON in UTF-8")
-    return record if isinstance(record, dict) else Verdict("refused", "malformed_json", "the line is no JSON object")
+    if not isinstance(record, dict):
+        return Verdict("refused", "malformed_json", "the line is no JSON object")
+    name = doubled_name(line, record)
+    if name is not None:
+        return Verdict("refused", "duplicate_name", f"{shown(name)} stands twice in one object")
+    return record
 
 
 async def write_lines(pages: AsyncIterator[Sequence[Mapping[str, Any]]]) -> AsyncIterator[bytes]:

@@ -18,6 +18,7 @@ from isrf.bundle import Manifest, VariantName, arrays_of, check_arrays
 from isrf.errors import BundleError, DataError
 from isrf.evidence import lists_from_arrays
 from isrf.golden import Golden, replay, replay_within
+from isrf.item_fields import FieldError
 from isrf.item_reader import ItemReader
 from isrf.ranker import ranker_of
 from isrf.recommend import REQUEST_INPUTS, Recommender, RecommenderTables
@@ -247,6 +248,9 @@ def _read_catalogue(folder: Path, manifest: Manifest, popularity: NDArray[np.flo
             except ValidationError as error:
                 message = error.errors(include_input=False, include_url=False)[0]["msg"]
                 raise BundleError("bundle.items", f"{name} line {number}: {message}.", fix=_PUBLISH) from None
+            except FieldError as error:
+                message = f"{name} line {number}: {error.field} {error}."
+                raise BundleError("bundle.items", message, fix=_PUBLISH) from None
     _same_count(name, len(items), manifest.counts.num_items)
     try:
         return Catalogue(items, popularity)

@@ -7,40 +7,38 @@ so that a row of an earlier picture is the same item in every later one of the s
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isrf.ids import IdMap, ItemId, ItemIndex
 from isrf.interest import BoolArray, IntArray
+from isrf.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
+from isrf.item_fields import MAX_PRICE, read_fields, read_flag, read_item_id
 
 
 class _Metadata(BaseModel):
-    """Of the shop's own fields those that mean something here, if they are what they should be."""
+    """Of the shop's own fields those that mean something here."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     available: bool | None = None
     hidden: bool | None = None
-
-    @field_validator("available", "hidden", mode="before")
-    @classmethod
-    def _or_nothing(cls, value: Any) -> Any:
-        return value if isinstance(value, bool) else None
 
 
 class ItemLine(BaseModel):
     """One line of `items.jsonl`; more fields than these are the shop's own and are left alone."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     item_id: str
     title: str | None = None
     brand: str | None = None
     categories: list[str] = Field(default_factory=list)
-    price: float | None = None
+    price: Annotated[float, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)] | None = None
     feature: str | None = None
     """The semantic feature, as the reasoner put it."""
     metadata: _Metadata | None = Field(default=None, exclude=True)
@@ -188,12 +186,36 @@ def _moved(rows: IntArray | None, came: set[int], gone: set[int]) -> IntArray:
 
 
 def read_item(line: bytes) -> ItemLine:
-    """One line of `items.jsonl`; raises pydantic's `ValidationError`."""
-    item = ItemLine.model_validate_json(line)
+    """One line of `items.jsonl`.
+
+    Raises:
+        ValueError: the line is not understood; the message shows the field's value (`isrf.item_fields.FieldError`), or
+            is pydantic's.
+    """
+    try:
+        item = ItemLine.model_validate_json(line)
+    except ValidationError:
+        _read_again(line)
+        raise
     said = item.metadata
     if said is None or (said.available is None and said.hidden is None):
         return item
     return item.model_copy(update={"available": said.available is not False, "hidden": said.hidden is True})
+
+
+def _read_again(line: bytes) -> None:
+    """As the shop's own row, for the sentence on what is wrong with it."""
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return
+    if not isinstance(record, dict):
+        return
+    read_item_id(record.get("item_id"))
+    read_fields({name: value for name, value in record.items() if name in ROW_FIELDS and name != METADATA})
+    own = record.get(METADATA)
+    for name in (AVAILABLE, HIDDEN):
+        read_flag(name, own.get(name) if isinstance(own, dict) else None)
 
 
 def words(items: Iterable[ItemLine], *, limit: int) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import Progress
 
 from isrf.bundle import Manifest
@@ -18,13 +19,13 @@ from offline.config import RunConfig, build_config
 from offline.ingest.bad_rows import BadRows
 from offline.ingest.files import find_file
 from offline.ingest.items import read_items
-from offline.read_again import read_again, refuse_other_data
+from offline.read_again import read_again, refuse_other_data, with_bad_rows
 from offline.release import read_manifest, verify_files
 
 SHUFFLE_SEED = 1
 
 
-def audit(data: Path, release: Path | None, progress: Progress) -> list[Finding]:
+def audit(data: Path, release: Path | None, progress: Progress, *, max_bad_rows: float | None = None) -> list[Finding]:
     """Findings over the shop's folder and, where one is given, a release made from it.
 
     Raises:
@@ -33,7 +34,7 @@ def audit(data: Path, release: Path | None, progress: Progress) -> list[Finding]
     """
     manifest = None if release is None else _manifest(release)
     config = build_config() if manifest is None else RunConfig.model_validate(manifest.config)
-    return list(_findings(data, release, manifest, config, progress))
+    return list(_findings(data, release, manifest, with_bad_rows(config, max_bad_rows), progress))
 
 
 def _manifest(release: Path) -> Manifest:
@@ -61,7 +62,7 @@ def _findings(
         seed = config.ingest.shuffle_ties
         other_seed = SHUFFLE_SEED if seed is None else None
         other = config.model_copy(update={"ingest": config.ingest.model_copy(update={"shuffle_ties": other_seed})})
-        with read_again(data, other, progress) as reordered:
+        with Progress(console=Console(quiet=True)) as silent, read_again(data, other, silent) as reordered:
             yield audit_shuffling((_order(seed), values), (_order(other_seed), table_ndcg(load_shop(reordered))))
         yield audit_table(values, None if manifest is None else manifest.evaluation["test"])
         yield audit_prompts(shop)

@@ -17,7 +17,7 @@ from offline.evaluate.lists import FUSED, Scorer, Scorers
 from offline.evaluate.measure import Measure
 from offline.evaluate.split import Split, load_split
 from offline.evaluate.weights import FUSION_WITHOUT_GENERATIVE, RANKER_WITHOUT_GENERATIVE
-from offline.read_again import read_again, refuse_other_data
+from offline.read_again import read_again, refuse_other_data, with_bad_rows
 from offline.release import Release, open_release
 
 
@@ -30,6 +30,7 @@ def evaluate_release(
     whole: bool,
     predictions: Path | None,
     progress: Progress,
+    max_bad_rows: float | None = None,
 ) -> dict[str, Any]:
     """Measures a published release on the shop's data, ordered as the release's was.
 
@@ -41,6 +42,7 @@ def evaluate_release(
         whole: the other protocols on all users too, and not on `evaluate.sampled_users` of them.
         predictions: where the fused lists go, JSON lines.
         progress: bars.
+        max_bad_rows: share of bad rows that is put up with; None: as when the release was made.
 
     Raises:
         DataError: `evaluate.other_data`, `evaluate.other_order`, where the data is not what the release was made from.
@@ -52,7 +54,7 @@ def evaluate_release(
     release = open_release(folder)
     manifest = release.manifest
     config = RunConfig.model_validate(manifest.config)
-    with read_again(data, config, progress) as ingested:
+    with read_again(data, with_bad_rows(config, max_bad_rows), progress) as ingested:
         refuse_other_data(ingested, manifest, data)
         asked = load_split(ingested, split)
         user_ids = pl.read_parquet(ingested / "users.parquet")["user_id"].to_list()

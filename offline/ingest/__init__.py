@@ -79,10 +79,11 @@ def run(ctx: StageContext) -> None:
     _check_histories(histories, fit=ctx.config.fit)
     numbering = number(items, histories.events.filter(pl.col("split") == Split.TRAIN), histories.excluded)
     _write(ctx, histories, numbering)
+    counts = _counts(histories, numbering)
     report = {
         "rows": shop.rows,
         "bad_rows": {rows.file: rows.as_json() for rows in shop.bad_rows},
-        "counts": _counts(histories, numbering),
+        "counts": counts,
         "duplicate_interactions": shop.repeated.rows,
         "duplicate_items": shop.catalogue.num_repeated,
         "item_fields": shop.catalogue.names.as_json(),
@@ -98,7 +99,7 @@ def run(ctx: StageContext) -> None:
         "order_fingerprint": order_fingerprint(histories.events),
     }
     (ctx.out / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    _show(ctx, report["counts"], shop)
+    _show(ctx, counts, shop)
 
 
 def _read(ctx: StageContext, items_path: Path, path: Path) -> _Shop:
@@ -195,6 +196,8 @@ def _show(ctx: StageContext, counts: dict[str, int], shop: _Shop) -> None:
         repeated > 0
     )
     sentences += [one] if (one := shop.repeated.describe(events_file)) else []
-    sentences += [f"{rows.file}: {len(rows)} rows were left out: {rows.describe()}" for rows in shop.bad_rows if len(rows)]
+    sentences += [
+        f"{rows.file}: {len(rows)} rows were left out: {rows.describe()}" for rows in shop.bad_rows if len(rows)
+    ]
     for sentence in sentences:
         console.print(Text(f"ingest: {sentence}"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The account of rows that cannot be used: every one counted by kind, the first of each kind named with their values."""
+"""The account of rows that cannot be used: all counted by kind, the first of each kind named with their values."""
 
 import math
 from collections.abc import Sequence

@@ -70,7 +70,9 @@ def check_columns(path: Path, columns: list[str]) -> None:
     known = (*REQUIRED, *OPTIONAL)
     unknown = [column for column in columns if column not in known]
     if unknown:
-        asked = suggestions({name for name in columns if name not in known}, set(known) - set(columns), INTERACTION_NAMES)
+        asked = suggestions(
+            {name for name in columns if name not in known}, set(known) - set(columns), INTERACTION_NAMES
+        )
         raise DataError(
             "data.unknown_column",
             f"{path} has unknown columns {', '.join(map(shown, unknown))}; known are {', '.join(known)}.",

@@ -14,6 +14,7 @@ import polars as pl
 
 from isrf.errors import DataError
 from isrf.item_changes import Entry, changed_row, values_of
+from isrf.item_fields import RIGHT, FieldError, read_item_id
 from offline.ingest.files import read_parquet
 
 BOM = b"\xef\xbb\xbf"
@@ -39,8 +40,8 @@ def _write_jsonl(old: Path, new: Path, entries: Mapping[str, Entry]) -> int:
         for number, line in enumerate(source):
             start = BOM if number == 0 and line.startswith(BOM) else b""
             record = _record(line.removeprefix(start))
-            item_id = "" if record is None else str(record.get("item_id"))
-            if record is None or item_id not in entries:
+            item_id = None if record is None else _item_id(record)
+            if record is None or item_id is None or item_id not in entries:
                 target.write(line if line.endswith(b"\n") else line + b"\n")
                 continue
             found.add(item_id)
@@ -59,12 +60,26 @@ def _record(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
+def _item_id(record: Mapping[str, Any]) -> str | None:
+    """None for a row whose id `ingest` refuses, too."""
+    try:
+        return read_item_id(record.get("item_id"))
+    except FieldError:
+        return None
+
+
 def _line(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, ensure_ascii=False).encode() + b"\n"
 
 
 def _write_parquet(old: Path, new: Path, entries: Mapping[str, Entry]) -> int:
     table = read_parquet(old)
+    if table.schema["item_id"].is_float() or table.schema["item_id"] == pl.Boolean:
+        raise DataError(
+            "data.bad_column_type",
+            f"{old}: the column item_id holds {table.schema['item_id']}.",
+            fix=f"An item_id is {RIGHT['item_id']}.",
+        )
     ids = table["item_id"].cast(pl.String)
     concerned = ids.is_in(pl.Series(list(entries), dtype=pl.String).implode())
     before = {str(row["item_id"]): row for row in table.filter(concerned).iter_rows(named=True)}

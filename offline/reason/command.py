@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from offline.command_line import (
+    BadRowsOption,
     BudgetOption,
     ConfigOption,
     DataOption,
@@ -15,8 +16,10 @@ from offline.command_line import (
     ReleaseOption,
     ReleasesOption,
     SetOption,
+    TiesOption,
     budget_flags,
     configured,
+    ingest_flags,
     run_stages,
 )
 
@@ -34,13 +37,15 @@ def run_command(
     assignments: SetOption = None,
     reasoner: ReasonerOption = None,
     llm_budget: BudgetOption = None,
+    shuffle_ties: TiesOption = None,
+    max_bad_rows: BadRowsOption = None,
 ) -> None:
     """Reason over items and users: run the stages up to reason, print its output folder; or show, or cost."""
     if context.invoked_subcommand is not None:
         return
     if data is None or releases is None:
         raise typer.BadParameter("give --data and --releases")
-    flags = {"reason.reasoner": reasoner, **budget_flags(llm_budget)}
+    flags = {"reason.reasoner": reasoner, **ingest_flags(shuffle_ties, max_bad_rows), **budget_flags(llm_budget)}
     settings = configured(preset, config, assignments, flags)
     typer.echo(run_stages("reason", data, releases, settings))
 
@@ -62,11 +67,13 @@ def cost_command(
     releases: ReleasesOption,
     items: Annotated[int, typer.Option(help="Items of the shop that is asked about.")] = 10_000,
     users: Annotated[int, typer.Option(help="Its users.")] = 100_000,
+    shuffle_ties: TiesOption = None,
+    max_bad_rows: BadRowsOption = None,
 ) -> None:
     """Tokens that a full LLM run would take, from prompts filled with this shop's items and users; asks nothing."""
     from offline.reason.corpus import read_corpus
     from offline.reason.cost import cost_table, estimate_steps
 
-    settings = configured("demo", None, None, {})
+    settings = configured("demo", None, None, ingest_flags(shuffle_ties, max_bad_rows))
     corpus = read_corpus(run_stages("ingest", data, releases, settings), currency=settings.reason.currency)
     output.print(cost_table(estimate_steps(corpus), num_items=items, num_users=users))

@@ -8,13 +8,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
-from isrf.item_changes import HIDDEN
+from isrf.item_fields import FieldError, read_item_id
 from service.bulk import Report, Take, Verdict, take_lines, write_lines
 from service.bulk_users import events_of, user_line
 from service.catalogue_lines import catalogue_lines
 from service.doors.caller import ADMIN, WRITE
-from service.identifiers import decimal_text, id_problem
-from service.item_bodies import body_of_line
+from service.item_bodies import line_says
 from service.routes.dependencies import PROBLEMS, Running, RunningDep, json_response
 from service.routes.interactions import take_events
 from service.schemas import MAX_EVENTS, Imported
@@ -103,16 +102,12 @@ async def export_users(service: RunningDep) -> StreamingResponse:
 
 
 def _item_change(record: Mapping[str, Any], service: Running) -> ItemChange | Verdict:
-    item_id = decimal_text(record.get("item_id"))
-    problem = id_problem(item_id) if isinstance(item_id, str) else "is missing, or neither a string nor an integer"
-    if problem:
-        return Verdict("refused", "invalid_item_id", f"the item_id {problem}")
     try:
-        fields = body_of_line({name: value for name, value in record.items() if name != "item_id"}).said()
-    except ValidationError as error:
-        return _invalid("invalid_item", error)
-    if record.get(HIDDEN) is True:
-        fields[HIDDEN] = True
+        item_id = read_item_id(record.get("item_id"))
+        fields = line_says(record)
+    except FieldError as error:
+        reason = "invalid_item_id" if error.field == "item_id" else "invalid_item"
+        return Verdict("refused", reason, f"{error.field}: {error}"[:400])
     new = service.releases.is_new(item_id)
     if new and not service.releases.knows(item_id) and not service.releases.current.items.reads_new_items:
         return Verdict("refused", "unreadable_item", "the release that is served cannot read new items")

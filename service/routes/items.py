@@ -1,11 +1,14 @@
 """The catalogue between two releases: what the shop says of an item counts from the next answer on."""
 
+import json
 import time
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from isrf.errors import IsrfError, RequestError, StoreError
 from isrf.item_changes import HIDDEN
+from isrf.json_object import doubled_name
+from isrf.shown import shown
 from service.catalogue import ItemLine
 from service.doors.caller import READ, WRITE
 from service.item_bodies import ItemBody, item_body
@@ -33,7 +36,22 @@ async def show_item(request: Request, item_id: ItemIdDep, service: RunningDep) -
     )
 
 
-@router.put("/items/{item_id:path}", dependencies=[WRITE], response_model=ItemChanged, responses=_PUT_PROBLEMS)
+async def _each_name_once(request: Request) -> None:
+    """Of two equal names in the body a parser would keep the last in silence."""
+    body = await request.body()
+    name = doubled_name(body, json.loads(body)) if body else None
+    if name is not None:
+        raise RequestError(
+            "request.duplicate_name", f"{shown(name)} stands twice in one object of the body.", fix="Send it once."
+        )
+
+
+@router.put(
+    "/items/{item_id:path}",
+    dependencies=[WRITE, Depends(_each_name_once)],
+    response_model=ItemChanged,
+    responses=_PUT_PROBLEMS,
+)
 async def put_item(request: Request, item_id: ItemIdDep, body: ItemBody, service: RunningDep) -> Response:
     """Adds an item, or changes one. What was answered is on disk.
 

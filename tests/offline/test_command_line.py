@@ -52,6 +52,35 @@ def test_what_cannot_work_ends_with_one_line_its_code_and_status_2(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["run", "ingest", "export", "embed", "graph", "semantic-ids", "train", "compile", "reason", "reason cost", "audit"],
+)
+def test_every_command_that_reads_the_shop_takes_the_option_that_its_refusal_names(
+    tmp_path: Path, command: str
+) -> None:
+    shop = write_shop(tmp_path / "shop", EVENTS, [*ITEMS, {"item_id": "bad", "price": "12,50 \x1b[1m€"}])
+    place = ("--data", shop) if command == "audit" else ("--data", shop, "--releases", tmp_path / "releases")
+    refused = offline(*command.split(), *place)
+    assert refused.returncode == 2
+    assert "[data.too_many_bad_rows]" in refused.stderr
+    assert 'bad_price 1 (line 13: "12,50 \\u001b[1m€"; right: a number from 0 to 1e12' in refused.stderr
+    fix = refused.stderr.split("leave them out with ")[1].split(".\n")[0]
+    assert fix == "--max-bad-rows 0.077"
+    assert "--max-bad-rows" in offline(*command.split(), "--help").stdout
+
+
+def test_the_option_that_a_refusal_names_works(tmp_path: Path) -> None:
+    shop = write_shop(tmp_path / "shop", EVENTS, [*ITEMS, {"item_id": "bad", "price": "x"}])
+    for command in ("ingest", "reason"):
+        done = offline(command, "--data", shop, "--releases", tmp_path / command, "--max-bad-rows", "0.077")
+        assert done.returncode == 0, done.stderr
+        assert "items.jsonl: 1 rows were left out: bad_price 1 (line 13: " in done.stderr
+    done = offline("audit", "--data", shop, "--max-bad-rows", "0.077")
+    assert done.returncode in (0, 1), done.stderr
+    assert done.stderr.count("1 rows were left out") == 1
+
+
 def test_evaluate_prints_its_protocol_and_writes_lists_without_seen_items(published: Path, tmp_path: Path) -> None:
     lists = tmp_path / "lists.jsonl"
     release = published / "releases" / "current"

@@ -441,6 +441,74 @@ def test_only_the_first_ten_lines_of_a_kind_are_named_but_all_are_counted(ingest
     assert (named["rows"], named["lines"], named["values"]) == (25, list(range(8, 18)), ['"q"'] * 10)
 
 
+def test_a_refusal_shows_values_short_and_harmless_to_a_terminal(ingest: Ingest) -> None:
+    items = [*ITEMS, {"item_id": "p", "price": "\x1b[31m12,50 €\u202e\n" + "9" * 500}, {"item_id": "q", "title": 7}]
+    error = refused(ingest, items=items)
+    assert error.code == "data.too_many_bad_rows"
+    assert 'bad_price 1 (line 6: "\\u001b[31m12,50 €\\u202e\\n999' in error.message
+    assert "right: a number from 0 to 1e12 without quotes and currency, such as 12.5)" in error.message
+    assert "bad_title 1 (line 7: 7; right: a text of at most 2048 characters)" in error.message
+    assert error.message.isprintable()
+    assert len(error.message) < 500
+    assert "--max-bad-rows 0.286" in error.fix
+
+
+def test_what_a_user_id_is_stays_out_of_messages(ingest: Ingest) -> None:
+    error = refused(ingest, f"{HEADER}\n{'secret' * 100},a,1\n,a,2")
+    assert "bad_user_id 1 (line 2: 600 bytes; right: 1 to 512 bytes without control characters)" in error.message
+    assert "missing_user_id 1 (line 3; right: " in error.message
+    assert "secret" not in error.message
+
+
+def test_fields_that_no_item_has_and_names_that_may_mean_them_are_said(
+    ingest: Ingest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = [{"item_id": i, "name": "Cup", "product_type": ["Cups"], "Cost": 3, "brand": "B", "colour": "red",
+              "descripton": "x", "in_stock": True} for i in "abc"]  # fmt: skip
+    result = ingest(items=[*items, {"item_id": "d", "title": "Pot", "name": "pot-d"}, {"item_id": "e"}])
+    assert result.report["item_fields"] == {
+        "empty": ["categories", "description", "price"],
+        "near_misses": {
+            "Cost": {"field": "price", "rows": 3},
+            "descripton": {"field": "description", "rows": 3},
+            "in_stock": {"field": "available", "rows": 3},
+            "name": {"field": "title", "rows": 3},
+            "product_type": {"field": "categories", "rows": 3},
+        },
+    }
+    said = capsys.readouterr().out
+    assert said.count("no item has categories, description, price") == 1
+    assert said.count('3 items have "name" and no title') == 1
+    assert "colour" not in said
+
+
+def test_well_named_items_are_told_nothing(ingest: Ingest, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = {"title": "T", "brand": "B", "categories": ["C"], "description": "D", "price": 1, "name": "n", "type": "t"}
+    result = ingest(items=[{"item_id": i, **whole} for i in "abcde"])
+    assert result.report["item_fields"] == {"empty": [], "near_misses": {}}
+    assert "may" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("columns", "asked"),
+    [
+        ("customer,item_id,timestamp", '"customer" may be meant as user_id.'),
+        ("user_id,productId,timestamp", '"productId" may be meant as item_id.'),
+        ("user_id,item_id,created_at", '"created_at" may be meant as timestamp.'),
+        ("user_id,item_id,timestamp,event_type", '"event_type" may be meant as event.'),
+        ("user_id,item_id,timestamp,Weight", '"Weight" may be meant as weight.'),
+    ],
+)
+def test_a_column_that_may_mean_one_of_ours_is_asked_about(ingest: Ingest, columns: str, asked: str) -> None:
+    assert asked in refused(ingest, f"{columns}\nu,a,1,x").fix
+
+
+def test_a_row_without_an_id_is_asked_about_the_name_that_may_mean_it(ingest: Ingest) -> None:
+    assert '(line 1: "sku" may be meant as item_id.' in refused(ingest, items=[{"sku": "a"}, *ITEMS]).message
+    table = pl.DataFrame({"product_id": ["a"], "title": ["b"]})
+    assert '"product_id" may be meant as item_id.' in refused(ingest, items=table).fix
+
+
 # --- files that cannot be used ------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from isrf.item_changes import Said
+from isrf.item_fields import FieldError
 from service.catalogue import ItemLine, read_item
 from service.item_changes import changed_line, is_learned
 
@@ -35,7 +36,10 @@ def test_what_was_said_before_stands_where_the_release_is_silent() -> None:
 def test_a_release_can_say_itself_that_an_item_is_not_available() -> None:
     assert not line_of(metadata={"available": False}).offered
     assert not line_of(metadata={"hidden": True}).offered
-    assert line_of(metadata={"available": "no idea", "hidden": 1}).offered
+    with pytest.raises(FieldError, match='"no idea" is not understood'):
+        line_of(metadata={"available": "no idea"})
+    with pytest.raises(FieldError, match="1 is not understood"):
+        line_of(metadata={"hidden": 1})
     assert changed_line("cup", entry_of(101.0, available=True), line_of(metadata={"available": False}), UNTIL).offered
 
 
