@@ -1,8 +1,9 @@
 """What a shop says of an item, read field by field: one reader for its files, calls to the service, and releases.
 
 A value that is not understood is refused with a sentence that shows it and says what would be right; it never becomes a
-default. A field that is missing or null says nothing, a text of nothing but white space neither. Fields that are not
-ours are the shop's own (`metadata`). Pure.
+default. A field that is missing or null says nothing, a text of nothing but white space neither. Markup is taken out of
+texts (`isrf.html_text`), so that everything behind this reader sees what people read. Fields that are not ours are the
+shop's own (`metadata`) and stay as they are. Pure.
 """
 
 import json
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
+from isrf.html_text import clean_text
 from isrf.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
 from isrf.shown import shown
 
@@ -86,7 +88,7 @@ def read_text(field: str, value: Any) -> str | None:
         raise FieldError(field, shown(value))
     if len(value) > _MAX_LENGTH[field]:
         raise FieldError(field, f"{shown(value)} ({len(value)} characters)")
-    return str(value).strip() or None
+    return clean_text(value) or None
 
 
 def read_categories(value: Any) -> list[str] | None:
@@ -96,7 +98,7 @@ def read_categories(value: Any) -> list[str] | None:
     sound = isinstance(value, list) and all(_is_text(name) and len(name) <= MAX_NAME for name in value)
     if not sound or len(value) > MAX_CATEGORIES:
         raise FieldError("categories", shown(value))
-    return [name.strip() for name in value if name.strip()] or None
+    return [name for name in map(clean_text, value) if name] or None
 
 
 def read_price(value: Any) -> float | None:

@@ -14,6 +14,7 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from isrf.html_text import clean_text
 from isrf.ids import IdMap, ItemId, ItemIndex
 from isrf.interest import BoolArray, IntArray
 from isrf.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
@@ -119,7 +120,7 @@ class Catalogue:
         return None if row is None else self.items[row]
 
     def has_category(self, category: str) -> bool:
-        return category in self._in_category
+        return self._rows_of(category) is not None
 
     def allowed(self, excluded: Iterable[str] = (), only: Filter = EVERYTHING) -> BoolArray:
         """(N,) bool: the items on offer that the filter leaves, without those excluded besides."""
@@ -127,8 +128,9 @@ class Catalogue:
             mask = self._offered.copy()
         else:
             mask = np.zeros(len(self.items), dtype=np.bool_)
-            inside = self._in_category.get(only.category, np.zeros(0, np.int64))
-            mask[inside] = self._offered[inside]
+            inside = self._rows_of(only.category)
+            if inside is not None:
+                mask[inside] = self._offered[inside]
         # Comparisons with NaN, an unknown price, are false.
         if only.min_price is not None:
             mask &= self._prices >= only.min_price
@@ -137,6 +139,11 @@ class Catalogue:
         mask[self.rows(excluded)] = False
         mask[self.rows(only.exclude)] = False
         return mask
+
+    def _rows_of(self, category: str) -> IntArray | None:
+        """Of a name as it stands here, or as the shop writes it in its own data (`Toys &amp; Games`)."""
+        rows = self._in_category.get(category)
+        return self._in_category.get(clean_text(category)) if rows is None else rows
 
     def popularity_rank(self, row: int) -> int:
         """1 for the most popular item, equal ones in row order."""

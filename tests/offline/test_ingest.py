@@ -173,7 +173,7 @@ def test_item_fields_are_kept_and_further_ones_become_metadata(ingest: Ingest) -
         "title": "Tent",
         "brand": None,
         "categories": ["Outdoor", "Tents"],
-        "description": "Two\nlines",
+        "description": "Two lines",
         "price": 5.0,
         "metadata": '{"colour":"grün","z":[1]}',
     }
