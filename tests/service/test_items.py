@@ -221,7 +221,8 @@ def test_an_item_of_the_release_is_changed_hidden_and_brought_back(shop: Shop, r
 def test_bad_items_are_refused_with_what_is_wrong(shop: Shop) -> None:
     for wrong in (
         {"title": 5}, {"price": -1}, {"price": "3"}, {"categories": "Audio"}, {"categories": [None]},
-        {"available": 0}, {"available": "false"}, {"available": "no"}, {"colour": "red"}, {"title": "x" * 3000}, {"metadata": {"a": "x" * 20_000}},
+        {"available": 0}, {"available": "false"}, {"available": "no"},
+        {"colour": "red"}, {"title": "x" * 3000}, {"metadata": {"a": "x" * 20_000}},
         {"categories": ["x"] * 65}, {"metadata": {"a": 2**70}},
     ):  # fmt: skip
         answer = shop.put("new", **wrong)
