@@ -16,11 +16,6 @@ MIN_EVENTS_TO_HOLD_OUT = 3
 """Users with fewer events are training users only."""
 
 
-PURCHASE = "purchase"
-"""The event type that takes its item off the user's list; an event without a type counts as one. Others (view, cart, …)
-do not: a shopper who looked may well be recommended the item."""
-
-
 MAX_AHEAD_S = 86_400.0
 """How far a timestamp may lie ahead of the clock and still be taken for a time: clocks and time zones err by hours, not
 by days."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from isrf.bundle import FusionWeights, StoredRanker, VariantName
 from isrf.errors import ConfigError
+from isrf.event_types import EventVocabulary
 
 PresetName = Literal["demo", "mini", "small"]
 Positive = Annotated[int, Field(ge=1)]
@@ -155,6 +156,7 @@ class RunConfig(_Section):
     evaluated_release_id: str | None = None  # with fit "all": the run that was evaluated, and whose fusion this is
     fusion: FusionWeights | None = None
     ranker: StoredRanker | None = None  # with fit "all": that run's, where it has one
+    events: EventVocabulary = EventVocabulary()
     ingest: IngestConfig = IngestConfig()
     reason: ReasonConfig = ReasonConfig()
     embed: EmbedConfig = EmbedConfig()

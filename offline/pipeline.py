@@ -57,7 +57,7 @@ class Stage(NamedTuple):
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("ingest", "offline.ingest", (), ("ingest", "fit")),
+        Stage("ingest", "offline.ingest", (), ("events", "ingest", "fit")),
         Stage("reason", "offline.reason", ("ingest",), ("reason",)),
         Stage("embed", "offline.embed", ("ingest", "reason"), ("embed", "seed")),
         Stage("graph", "offline.graph", ("ingest", "embed"), ("graph", "model.interest_length", "seed")),

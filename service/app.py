@@ -188,7 +188,7 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, ope
     stack.push_async_callback(releases.close)
     await releases.start()
     _log.info("ready", release_id=releases.current.release_id, store=store.kind, threads=parts.load.num_threads)
-    events = EventReader(rules, releases.knows)
+    events = EventReader(lambda: releases.current.rules, releases.knows)
     return Running(
         releases=releases, store=store, events=events, exposure=exposure, metrics=metrics, durability=durability
     )

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from isrf import bundle, text
 from isrf.bundle import Manifest, VariantName, arrays_of, check_arrays
 from isrf.errors import BundleError, DataError
+from isrf.event_types import EventVocabulary
 from isrf.evidence import lists_from_arrays
 from isrf.golden import Golden, replay, replay_within
 from isrf.item_fields import FieldError
@@ -59,6 +60,8 @@ class Release:
     """None where no new item can be read."""
     learned_until: float
     """Seconds: the histories can hold no event after this moment, whatever their times."""
+    vocabulary: EventVocabulary
+    """What the shop's event types mean."""
     items_learned_until: float
     """Seconds: what was said of items after this moment the release cannot hold."""
 
@@ -105,6 +108,7 @@ def open_release(releases: Path, variant: VariantName = "fp32", device: DeviceNa
         semantic_ids=arrays["semantic_ids.npy"],
         wording=Wording(catalogue, read_cores(folder, manifest)),
         new_items=_read_new_items(folder, manifest, arrays),
+        vocabulary=_vocabulary(manifest),
         learned_until=until.events,
         items_learned_until=until.items,
     )
@@ -275,3 +279,11 @@ def _same_count(name: str, found: int, expected: int) -> None:
         raise BundleError(
             "bundle.array_mismatch", f"{name} has {found} rows, the manifest says {expected}.", fix=_PUBLISH
         )
+
+
+def _vocabulary(manifest: Manifest) -> EventVocabulary:
+    try:
+        return EventVocabulary.model_validate(manifest.config.get("events", {}))
+    except ValidationError as error:
+        message = error.errors(include_url=False)[0]["msg"]
+        raise BundleError("bundle.manifest", f"config.events: {message}.", fix=_PUBLISH) from None

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from isrf import bundle
 from isrf.bundle import Manifest
 from isrf.errors import BundleError, DataError
+from isrf.event_types import plain
 from isrf.ids import IdMap, UserId, UserIndex
 from service.catalogue import Catalogue
 from service.release_users import Dislikes, Events, ReleaseUsers
-from service.state.events import plain_type
 
 PUBLISH = "Publish the release again."
 _COLUMNS: dict[str, Any] = {
@@ -46,8 +46,9 @@ def read_users(folder: Path, manifest: Manifest, catalogue: Catalogue) -> Releas
     known = {str(item_id): row for row, item_id in enumerate(catalogue.ids)}
     events = table.select("item_ids", "timestamps", "events").filter(pl.col("item_ids").list.len() > 0)
     events = events.explode("item_ids", "timestamps", "events")
-    kind_names = sorted({plain_type(kind) for kind in events["events"].unique().to_list()})
-    place = {name: at for at, name in enumerate(kind_names)}
+    kinds = {kind: plain(kind) for kind in events["events"].unique().to_list()}
+    kind_names = sorted(set(kinds.values()))
+    place = {kind: kind_names.index(name) for kind, name in kinds.items()}
     return ReleaseUsers(
         ids,
         catalogue,
@@ -55,7 +56,7 @@ def read_users(folder: Path, manifest: Manifest, catalogue: Catalogue) -> Releas
             indptr=_indptr(table, "item_ids", num_users),
             items=_item_rows(events["item_ids"], known),
             timestamps=events["timestamps"].fill_null(math.nan).to_numpy().astype(np.float64),
-            kinds=np.array([place[plain_type(kind)] for kind in events["events"].to_list()], dtype=np.int32),
+            kinds=np.array([place[kind] for kind in events["events"].to_list()], dtype=np.int32),
             kind_names=kind_names,
         ),
         dislikes=Dislikes(

@@ -72,14 +72,15 @@ class Serving:
         """`before` is what was served until now: those it knows to be erased are gone here from the first request."""
         self.identity = identity
         self._parts = parts
+        self.rules = parts.rules.under(release.vocabulary)
         self._engine = Engine(release, load=parts.load, metrics=parts.metrics)
         self.recommendations = Recommendations(
-            self._engine, parts.store, parts.metrics, given=parts.given, rules=parts.rules, keeping=parts.keeping
+            self._engine, parts.store, parts.metrics, given=parts.given, rules=self.rules, keeping=parts.keeping
         )
         self.crowd_feed: CrowdFeed = CrowdFeed(
             self._engine,
             parts.store,
-            rules=parts.rules,
+            rules=self.rules,
             epoch_s=parts.crowd_epoch_s,
             before=None if before is None else before.crowd_feed,
         )
@@ -112,7 +113,7 @@ class Serving:
         if self._collecting is None:
             parts = self._parts
             self._collecting = asyncio.create_task(
-                collect_later(parts.store, self.release, parts.rules, self.items, grace_s)
+                collect_later(parts.store, self.release, self.rules, self.items, grace_s)
             )
 
     @contextmanager

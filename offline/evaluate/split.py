@@ -8,7 +8,7 @@ import polars as pl
 
 from isrf.errors import DataError
 from isrf.interest import IntArray
-from isrf.order import PURCHASE
+from offline.ingest.report import excluding_types
 
 
 class Split(NamedTuple):
@@ -18,7 +18,7 @@ class Split(NamedTuple):
     histories: list[list[int]]  # item rows, oldest first
     bought: list[list[int]]  # those of the history that the service takes off the list
     targets: IntArray  # (R,)
-    typed: bool  # whether some event of the data is no purchase
+    typed: bool  # whether some event of the data leaves its item on the list
 
     def rows(self, kept: IntArray) -> "Split":
         """The part of some of the users, in the given order."""
@@ -36,7 +36,8 @@ def load_split(ingest: Path, split: str) -> Split:
     heldout = pl.scan_parquet(ingest / "heldout.parquet").filter(pl.col("split").is_in(needed)).collect()
     columns = ["user_index", "item_index", "event"]
     past = pl.read_parquet(ingest / "train.parquet", columns=columns)
-    typed = bool((past["event"] != PURCHASE).any() or (heldout["event"] != PURCHASE).any())
+    excludes = pl.col("event").is_in(excluding_types(ingest))
+    typed = not (past.select(excludes.all()).item() and heldout.select(excludes.all()).item())
     if split == "test":
         past = pl.concat([past, heldout.filter(pl.col("split") == "valid").select(columns)])
     asked = heldout.filter(pl.col("split") == split).sort("user_index")
@@ -46,7 +47,7 @@ def load_split(ingest: Path, split: str) -> Split:
             f"the data holds out no {split} interaction.",
             fix="Evaluate data with users of three events and more, ingested with --fit train.",
         )
-    bought = pl.col("item_index").filter(pl.col("event") == PURCHASE)
+    bought = pl.col("item_index").filter(excludes)
     histories = past.group_by("user_index", maintain_order=True).agg("item_index", bought=bought)
     rows = asked.select("user_index").join(histories, on="user_index", how="left", maintain_order="left")
     return Split(

@@ -15,13 +15,14 @@ from rich.markup import escape
 from rich.text import Text
 
 from isrf.errors import DataError
+from isrf.event_types import REMOVE
 from isrf.order import Split
 from isrf.shown import shown
 from offline.context import StageContext
 from offline.ingest.bad_rows import BadRows
 from offline.ingest.files import find_file
 from offline.ingest.fingerprint import data_fingerprint, order_fingerprint
-from offline.ingest.histories import REMOVE, Histories, build_histories
+from offline.ingest.histories import Histories, build_histories
 from offline.ingest.interactions import read_interactions
 from offline.ingest.items import Catalogue, read_items
 from offline.ingest.numbering import Numbering, number
@@ -30,7 +31,7 @@ from offline.ingest.repeated import Repeated, without_repeated
 
 __all__ = ["VERSION", "run"]
 
-VERSION = 5
+VERSION = 6
 
 
 class _Shop(NamedTuple):
@@ -95,6 +96,8 @@ def run(ctx: StageContext) -> None:
         "events_through": histories.events["timestamp"].max(),
         "learned_until": until.model_dump(),
         "ahead_of_clock": ahead,
+        "event_types": dict(sorted(interactions.group_by("event").len().iter_rows())),
+        "excluding": sorted(ctx.config.events.excluding),
         "fingerprint": data_fingerprint(interactions, items),
         "order_fingerprint": order_fingerprint(histories.events),
     }
@@ -112,7 +115,7 @@ def _read(ctx: StageContext, items_path: Path, path: Path) -> _Shop:
             f"{items_path} holds {catalogue.items.height} usable item(s); recommending needs a choice.",
             fix="Give a catalogue of at least 2 items.",
         )
-    events, num_rows = read_interactions(path, bad_events)
+    events, num_rows = read_interactions(path, bad_events, ctx.config.events)
     known = pl.col("item_id").is_in(catalogue.items["item_id"].implode())
     refused = pl.col("item_id").is_in(pl.Series(catalogue.refused, dtype=pl.String).implode())
     idle = ~known & (pl.col("event") == REMOVE)

@@ -14,10 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from isrf.event_types import DISLIKE, REMOVE
 from isrf.order import MAX_AHEAD_S, Split, last_two_tie, leave_one_out, order_events, shuffle_ties
-
-DISLIKE = "dislike"
-REMOVE = "remove"
 
 
 class Histories(NamedTuple):

@@ -1,6 +1,6 @@
 """Reads `interactions.{csv,parquet}`: checked columns, ids as strings, typed values, every bad row counted.
 
-It does not know the catalogue, the order of events, or what an event type means.
+It does not know the catalogue or the order of events. Event types come out as `isrf.event_types` reads them.
 """
 
 import csv
@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from isrf.errors import DataError
-from isrf.order import PURCHASE
+from isrf.event_types import PURCHASE, STANDARD, EventVocabulary, problem
 from isrf.shown import printable, shown
 from offline.ingest.bad_rows import NUM_LINES_NAMED, BadRows
 from offline.ingest.files import Lines, read_lines, read_parquet
@@ -17,15 +17,15 @@ from offline.ingest.names import INTERACTION_NAMES, suggestions
 
 REQUIRED = ("user_id", "item_id")
 OPTIONAL = ("timestamp", "position", "event", "weight")
-DEFAULT_EVENT = PURCHASE
 MAX_ID_BYTES = 512
-MAX_EVENT_BYTES = 64
 MAX_TIMESTAMP = 253_402_300_799.0
 """The end of the year 9999: what lies beyond is milliseconds, and would be merged wrongly with live events."""
 _CONTROL = r"\p{Cc}"
 
 
-def read_interactions(path: Path, bad_rows: BadRows) -> tuple[pl.DataFrame, int]:
+def read_interactions(
+    path: Path, bad_rows: BadRows, vocabulary: EventVocabulary = STANDARD
+) -> tuple[pl.DataFrame, int]:
     """The good rows in file order, and the number of all rows.
 
     Columns: `line` i64, `user_id` str, `item_id` str, `timestamp` f64 or null throughout, `position` i64 or null
@@ -46,7 +46,10 @@ def read_interactions(path: Path, bad_rows: BadRows) -> tuple[pl.DataFrame, int]
     given = {column: raw[column].null_count() < raw.height for column in ("timestamp", "position")}
     if raw.height and not any(given.values()):
         raise _no_order(path)
-    checked = raw.select(_kind(given).alias("kind"), "line", *_values())
+    types = raw["event"].unique().to_list()
+    refused = [one for one in types if problem(one)]
+    read = {one: vocabulary.read(one) or PURCHASE for one in types}
+    checked = raw.select(_kind(given, refused).alias("kind"), "line", *_values(read))
     for (kind,), rows in checked.filter(pl.col("kind").is_not_null()).group_by("kind", maintain_order=True):
         bad_rows.add(str(kind), rows["line"].to_list(), _shown(raw, str(kind), rows["line"].head(NUM_LINES_NAMED)))
     return checked.filter(pl.col("kind").is_null()).drop("kind"), num_rows
@@ -156,7 +159,10 @@ def _typed_parquet(path: Path) -> pl.DataFrame:
     casts: list[pl.Expr] = []
     for column, dtype in table.schema.items():
         expression = pl.col(column)
-        if column in ("user_id", "item_id", "event"):
+        if column in OPTIONAL and table[column].null_count() == table.height:
+            # Nothing is given, whatever type the column was written with.
+            fits, expression = True, pl.lit(None, dtype=pl.String).alias(column)
+        elif column in ("user_id", "item_id", "event"):
             fits = dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null) or dtype.is_integer()
             expression = expression.cast(pl.String)
         elif column == "timestamp" and dtype.is_temporal():
@@ -187,17 +193,17 @@ def _whole_number(column: str) -> pl.Expr:
     return exact.fill_null(pl.when(integral).then(number).cast(pl.Int64, strict=False))
 
 
-def _values() -> list[pl.Expr]:
+def _values(types: dict[str | None, str]) -> list[pl.Expr]:
     return [
         *(pl.col(column) for column in REQUIRED),
         (_number("timestamp") + 0.0).alias("timestamp"),  # no negative zero
         _whole_number("position").alias("position"),
-        pl.col("event").fill_null(DEFAULT_EVENT),
+        pl.col("event").replace_strict(list(types), list(types.values()), return_dtype=pl.String),
         _number("weight").fill_null(1.0).alias("weight"),
     ]
 
 
-def _kind(given: dict[str, bool]) -> pl.Expr:
+def _kind(given: dict[str, bool], refused_types: list[str]) -> pl.Expr:
     """The first thing wrong with a row, or null. A column that has values must have one in every row."""
     timestamp, weight = _number("timestamp"), _number("weight")
     sound_time = (timestamp.is_finite() & (timestamp.abs() <= MAX_TIMESTAMP)).fill_null(False)
@@ -208,7 +214,7 @@ def _kind(given: dict[str, bool]) -> pl.Expr:
         wrong["bad_timestamp"] = ~sound_time
     if given["position"]:
         wrong["bad_position"] = _whole_number("position").is_null()
-    wrong["bad_event"] = _unfit("event", MAX_EVENT_BYTES)
+    wrong["bad_event"] = pl.col("event").is_in(pl.Series(refused_types, dtype=pl.String).implode()).fill_null(False)
     wrong["bad_weight"] = ~sound_weight
     return pl.coalesce(pl.when(condition).then(pl.lit(kind)) for kind, condition in wrong.items())
 

@@ -24,7 +24,7 @@ from isrf.interest import (
     read_history,
     select_neighbours,
 )
-from isrf.order import PURCHASE
+from offline.ingest.report import excluding_types
 
 INTEREST_BATCH = 2048
 
@@ -62,7 +62,9 @@ def read_sequences(ingest: Path, num_users: int) -> Sequences:
     frame = pl.read_parquet(ingest / "train.parquet", columns=["user_index", "item_index", "event"])
     counts = np.bincount(frame["user_index"].to_numpy(), minlength=num_users)
     items = frame["item_index"].to_numpy().astype(np.int64)
-    return Sequences(items, np.concatenate([[0], np.cumsum(counts)]), (frame["event"] == PURCHASE).to_numpy())
+    return Sequences(
+        items, np.concatenate([[0], np.cumsum(counts)]), frame["event"].is_in(excluding_types(ingest)).to_numpy()
+    )
 
 
 def training_samples(

@@ -14,15 +14,22 @@ import uuid
 from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 
-from isrf.order import MAX_AHEAD_S, PURCHASE
-from service.identifiers import MAX_ID_BYTES, ExternalId, id_problem
+from isrf.event_types import DISLIKE, REMOVE, STANDARD, EventVocabulary, plain
+from isrf.event_types import problem as type_problem
+from isrf.order import MAX_AHEAD_S
+from service.identifiers import MAX_ID_BYTES, ExternalId, decimal_text, id_problem
 
 Effect = Literal["B", "H", "D", "R"]
 EFFECTS: dict[Effect, str] = {"B": "bought", "H": "history", "D": "disliked", "R": "removed"}
 UNKNOWN_ITEM = "unknown_item"
-MAX_EVENT_TYPE = 64  # bytes: what the offline job reads
+
+
+TypeName = Annotated[
+    str, BeforeValidator(decimal_text), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}]})
+]
+"""A shop's own name or number of an event type."""
 
 
 def _as_float(value: Any) -> Any:
@@ -45,7 +52,7 @@ class EventIn(BaseModel):
 
     user_id: ExternalId = Field(description=f"The shop's id, up to {MAX_ID_BYTES} bytes, no control characters.")
     item_id: ExternalId = Field(description="An item of the catalogue.")
-    event: str | None = Field(
+    event: TypeName | None = Field(
         default=None,
         description="purchase, view, cart, …; without a type it counts as a purchase. `dislike` excludes the item and "
         "is no history; `remove` takes the item back.",
@@ -89,30 +96,35 @@ _event_in: TypeAdapter[EventIn] = TypeAdapter(EventIn)
 class EventRules:
     """What event types mean, in posted events and in a release's histories alike."""
 
-    def __init__(self, exclude_events: Collection[str]) -> None:
-        """`exclude_events` names what excludes an item beside `purchase` and events without a type."""
-        self._excluding = {"", PURCHASE, *exclude_events}
+    def __init__(self, exclude_events: Collection[str], vocabulary: EventVocabulary = STANDARD) -> None:
+        """`exclude_events` names what excludes an item beside what the shop's vocabulary says."""
+        self._exclude_events = frozenset(plain(name) for name in exclude_events)
+        self._vocabulary = vocabulary.beside(self._exclude_events)
+
+    def under(self, vocabulary: EventVocabulary) -> "EventRules":
+        """The same exclusions with a release's vocabulary."""
+        return EventRules(self._exclude_events, vocabulary)
+
+    def read(self, event: str | None) -> str:
+        """An event type as state keeps it; "" for none."""
+        return self._vocabulary.read(event)
 
     def effect(self, kind: str) -> Effect:
-        """The effect of an event type as `plain_type` spells it."""
-        if kind == "dislike":
+        """The effect of an event type as `read` returned it."""
+        if kind == DISLIKE:
             return "D"
-        if kind == "remove":
+        if kind == REMOVE:
             return "R"
-        return "B" if kind in self._excluding else "H"
-
-
-def plain_type(event: str | None) -> str:
-    """An event type as state keeps it; "" for none."""
-    return (event or "").strip().lower()
+        return "B" if kind in self._vocabulary.excluding else "H"
 
 
 class EventReader:
     """Turns posted events into `Event`s under one configuration and one catalogue."""
 
-    def __init__(self, rules: EventRules, knows_item: Callable[[str], bool]) -> None:
-        """`knows_item` says whether the served catalogue has an item_id."""
-        self._rules, self._knows_item = rules, knows_item
+    def __init__(self, rules: EventRules | Callable[[], EventRules], knows_item: Callable[[str], bool]) -> None:
+        """`rules`, or what says which stand now; `knows_item` says whether the served catalogue has an item_id."""
+        self._rules: Callable[[], EventRules] = rules if callable(rules) else lambda: rules
+        self._knows_item = knows_item
 
     def read(self, posted: Sequence[Any], now: float) -> list[Event | Refusal]:
         """One answer per posted event, in order. `now` in seconds.
@@ -136,21 +148,20 @@ class EventReader:
             problem = None if text is None else id_problem(text)
             if problem:
                 return Refusal(f"invalid_{name}", f"the {name} {problem}")
-        event = posted.event
-        if event is not None and event.strip() and (id_problem(event) or len(event.encode()) > MAX_EVENT_TYPE):
-            return Refusal(
-                "invalid_event_type", f"an event type has up to {MAX_EVENT_TYPE} bytes and no control character"
-            )
+        wrong = type_problem(posted.event)
+        if wrong:
+            return Refusal("invalid_event_type", f"the event type {(posted.event or '')[:80]!r} {wrong}")
         refusal = _timestamp_refusal(posted.timestamp, now)
         if refusal:
             return refusal
         # An item that the catalogue has dropped may still be taken back.
-        if not self._knows_item(posted.item_id) and plain_type(posted.event) != "remove":
+        if not self._knows_item(posted.item_id) and self._rules().read(posted.event) != REMOVE:
             return Refusal(UNKNOWN_ITEM, "the item_id is not in the catalogue")
         return None
 
     def _event(self, posted: EventIn, now: float, assigned_at: float) -> Event:
-        kind = plain_type(posted.event)
+        rules = self._rules()
+        kind = rules.read(posted.event)
         assigned = posted.timestamp is None
         timestamp = assigned_at if posted.timestamp is None else float(posted.timestamp)
         event_id = posted.event_id
@@ -161,7 +172,7 @@ class EventReader:
             posted.user_id,
             posted.item_id,
             kind,
-            self._rules.effect(kind),
+            rules.effect(kind),
             timestamp + 0.0,
             assigned,
             event_id,

@@ -341,6 +341,29 @@ def test_ties_of_a_doubled_file_are_shuffled_as_those_of_the_file(ingest: Ingest
     assert tables_equal(once, again, *TABLES)
 
 
+def test_event_types_are_read_without_case_in_both_formats(ingest: Ingest) -> None:
+    written = ["Purchase", " VIEW ", "", "Remove", "vıew", "DISLIKE", None]
+    rows = [("u", item, float(place), kind) for place, (item, kind) in enumerate(zip("abcadeb", written, strict=True))]
+    table = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp", "event"], orient="row")
+    for result in (ingest(table), ingest(table.write_csv())):
+        assert result.report["event_types"] == {"dislike": 1, "purchase": 3, "remove": 1, "view": 2}
+        assert result.report["taken_back"] == 1
+        assert result.rows("heldout") == {"u": ["d", "b"]}
+        assert result.tables["train"]["event"].to_list() == ["view", "purchase"]
+
+
+@pytest.mark.parametrize("dtype", [pl.Null, pl.Float64, pl.Boolean, pl.Datetime])
+def test_a_column_of_nothing_is_no_column(ingest: Ingest, dtype: pl.DataType) -> None:
+    table = pl.DataFrame({"user_id": ["u"] * 3, "item_id": ["a", "b", "c"], "timestamp": [1, 2, 3]})
+    result = ingest(table.with_columns(event=pl.lit(None, dtype=dtype), position=pl.lit(None, dtype=dtype)))
+    assert result.report["event_types"] == {"purchase": 3}
+
+
+def test_a_type_that_is_a_missing_value_in_words_is_a_bad_row(ingest: Ingest) -> None:
+    result = ingest(f"{HEADER},event\n" + "".join(f"{line},\n" for line in GOOD) + "u,a,9,NaN\nu,a,9,None\n", bad=1)
+    assert result.bad() == {"bad_event": [8, 9]}
+
+
 # --- bad rows -----------------------------------------------------------------------------------------------------
 
 
