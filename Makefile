@@ -10,7 +10,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 # Torch with more OpenMP threads than free cores is many times slower; tests run in as many processes as there are cores.
 CORES := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help install demo demo-release smoke test lint types imports unit system soak audit benchmarks-venv clean
+.PHONY: help install demo demo-release smoke test lint types imports unit system soak locks digests audit benchmarks-venv clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,12 +53,38 @@ imports: $(STAMP)
 unit: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile -m 'not soak'
 
+# What the images install, every package with its version and the hashes of its files.
+LOCKS := docker/locks
+UV := var/uv/bin/uv
+UV_VERSION := 0.13.9
+LOCK := $(UV) pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+  --custom-compile-command 'make locks' --constraint constraints.txt
+CUDA := triton|nvidia-[a-z0-9-]*|cuda-[a-z0-9-]*
+
+$(UV):
+	$(PYTHON) -m venv var/uv
+	var/uv/bin/pip install --quiet uv==$(UV_VERSION)
+
+locks: $(UV)  ## write docker/locks anew, after a change of constraints.txt or of what is required
+	$(LOCK) docker/requirements-cpu.txt --output-file $(LOCKS)/service-cpu.txt
+	$(LOCK) docker/requirements-gpu.txt --output-file $(LOCKS)/service-gpu.txt
+	$(LOCK) docker/requirements-build.txt --output-file $(LOCKS)/build.txt
+	echo '$(TORCH)' | $(LOCK) - --output-file $(LOCKS)/torch-gpu.txt
+	$(LOCK) --extra offline pyproject.toml --output-file $(LOCKS)/offline.txt --no-emit-package torch \
+	  $$(grep -oE '^($(CUDA))==' $(LOCKS)/torch-gpu.txt | sed 's/==//; s/^/--no-emit-package /')
+	@if echo '$(TORCH)' | $(LOCK) - --no-deps --default-index $(TORCH_CPU_INDEX) --emit-index-url \
+	  --output-file $(LOCKS)/torch-cpu.new; then mv $(LOCKS)/torch-cpu.new $(LOCKS)/torch-cpu.txt; \
+	else echo "KEPT: $(LOCKS)/torch-cpu.txt, since PyTorch's index cannot be reached." >&2; fi
+
+digests:  ## write the images' digests anew, after a change of a tag (asks the registries; needs docker buildx)
+	$(PYTHON) docker/digests.py
+
 AUDIT := var/audit
 PIP_AUDIT := pip-audit==2.10.1
 
-audit:  ## known vulnerabilities of every pinned package
+audit:  ## known vulnerabilities of every pinned package, of the tests and of the images
 	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet $(PIP_AUDIT); }
-	@grep -v '^#' constraints.txt > $(AUDIT)/pinned.txt
+	@cat constraints.txt $(LOCKS)/*.txt | grep -oE '^[A-Za-z0-9][^ ;\]*==[^ ;+\]+' | sort -u > $(AUDIT)/pinned.txt
 	@$(AUDIT)/bin/pip-audit --strict --requirement $(AUDIT)/pinned.txt --no-deps --disable-pip --progress-spinner off \
 	  > $(AUDIT)/report.txt 2>&1 && cat $(AUDIT)/report.txt && exit 0; \
 	cat $(AUDIT)/report.txt >&2; grep -q '^Found .* known vulnerabilit' $(AUDIT)/report.txt && exit 1; \

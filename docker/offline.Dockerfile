@@ -1,18 +1,23 @@
-# The offline job: torch, transformers, training and export.
-# For the GPU: --build-arg TORCH_INDEX=https://pypi.org/simple (torch's wheels there bring CUDA).
-ARG PYTHON=python:3.11.11-slim-bookworm
+# The offline job: torch, transformers, training and export. For the GPU, with PyPI's wheels: --build-arg TORCH=gpu
+# Every file that pip takes is known by its hash (`make locks`), the base by its digest (`make digests`).
+ARG PYTHON=python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3
 
 FROM ${PYTHON} AS build
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH=cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python -m venv /opt/isrf
+RUN python -m venv /opt/isrf && python -m venv /opt/build
 WORKDIR /src
-COPY constraints.txt ./
-RUN /opt/isrf/bin/pip install --quiet --index-url "${TORCH_INDEX}" torch==2.13.0
+COPY docker/locks docker/locks
+RUN /opt/isrf/bin/pip install --quiet --require-hashes --no-deps --only-binary :all: \
+      --requirement "docker/locks/torch-${TORCH}.txt" \
+ && /opt/isrf/bin/pip install --quiet --require-hashes --no-deps --only-binary :all: \
+      --requirement docker/locks/offline.txt \
+ && /opt/build/bin/pip install --quiet --require-hashes --no-deps --requirement docker/locks/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY isrf isrf
 COPY offline offline
-RUN /opt/isrf/bin/pip install --quiet --constraint constraints.txt '.[offline]'
+RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . \
+ && /opt/isrf/bin/pip install --quiet --no-deps --no-index dist/*.whl
 
 FROM ${PYTHON}
 RUN groupadd --gid 10001 isrf \

@@ -1,24 +1,27 @@
-# The service: no torch, no compiler. For the GPU: --build-arg REQUIREMENTS=docker/requirements-gpu.txt
+# The service: no torch, no compiler. For the GPU: --build-arg REQUIREMENTS=docker/locks/service-gpu.txt
+# Every file that pip takes is known by its hash (`make locks`), the base by its digest (`make digests`).
 # A test replays its steps and starts it as an unprivileged user on a read-only tree.
-ARG PYTHON=python:3.11.11-slim-bookworm
+ARG PYTHON=python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3
 
 FROM ${PYTHON} AS build
-ARG REQUIREMENTS=docker/requirements-cpu.txt
+ARG REQUIREMENTS=docker/locks/service-cpu.txt
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python -m venv /opt/isrf
+RUN python -m venv /opt/isrf && python -m venv /opt/build
 WORKDIR /src
-COPY constraints.txt ./
-COPY docker/requirements-cpu.txt docker/requirements-gpu.txt docker/
-RUN /opt/isrf/bin/pip install --quiet --constraint constraints.txt --requirement "${REQUIREMENTS}"
+COPY docker/locks docker/locks
+RUN /opt/isrf/bin/pip install --quiet --require-hashes --no-deps --only-binary :all: --requirement "${REQUIREMENTS}" \
+ && /opt/build/bin/pip install --quiet --require-hashes --no-deps --requirement docker/locks/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY isrf isrf
 COPY service service
-RUN /opt/isrf/bin/pip install --quiet --no-deps .
+RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . \
+ && /opt/isrf/bin/pip install --quiet --no-deps --no-index dist/*.whl
 
 FROM ${PYTHON}
 RUN groupadd --gid 10001 isrf \
  && useradd --uid 10001 --gid isrf --home-dir /var/lib/isrf --create-home --shell /usr/sbin/nologin isrf \
- && install -d -o isrf -g isrf /var/lib/isrf/releases /var/lib/isrf/keys /var/lib/isrf/state
+ && install -d -o isrf -g isrf /var/lib/isrf/releases /var/lib/isrf/keys \
+    /var/lib/isrf/secrets /var/lib/isrf/state
 COPY --from=build /opt/isrf /opt/isrf
 # The linter takes the path of a file of hashes for a secret.
 # hadolint ignore=DL3064

@@ -4,7 +4,6 @@ Every command prints what a person looks at (tables, bars); errors end with one 
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +37,7 @@ from offline.command_line import (
 from offline.pipeline import STAGES
 from offline.reason.command import app as reason_app
 from offline.release import read_manifest, read_ranker
-
-ERASURE_KEY = "ISRF_ERASURE_KEY"
+from offline.secret_files import ERASURE_KEY, secret, store_url
 
 app = typer.Typer(
     help="From a shop's files to a release bundle.",
@@ -124,7 +122,11 @@ def ingest(
         Path | None, typer.Option("--releases", help="Folder of releases; not needed to merge.")
     ] = None,
     from_redis: Annotated[
-        str | None, typer.Option("--from-redis", help="Redis URL or state folder: merge its events and items first.")
+        str | None,
+        typer.Option(
+            "--from-redis",
+            help="Redis URL, env (REDIS_URL, REDIS_URL_FILE) or state folder: merge its events and items first.",
+        ),
     ] = None,
     preset: PresetOption = "demo",
     config: ConfigOption = None,
@@ -136,7 +138,7 @@ def ingest(
     if from_redis is not None:
         from offline.loop_back import take_in
 
-        taken = take_in(from_redis, data, erasure_key=os.environ.get(ERASURE_KEY))
+        taken = take_in(store_url(from_redis), data, erasure_key=secret(ERASURE_KEY))
         console.print(
             f"merged {taken.events} events and {taken.items} items of the service, left out {taken.left_out} events of "
             "erased users"
@@ -239,13 +241,16 @@ def forget(
     user_id: Annotated[str, typer.Argument(help="The shop's id of the user.")],
     data: DataOption,
     releases: ReleasesOption,
-    store: Annotated[str | None, typer.Option(help="Redis URL: their state is erased there too.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Redis URL, or env (REDIS_URL, REDIS_URL_FILE): their state is erased there too.")
+    ] = None,
     ledger: Annotated[Path | None, typer.Option(help="The LLM's ledger, where reason.ledger names another.")] = None,
 ) -> None:
     """Forget a user: data rows, the LLM's answers, stage outputs, old releases. Safe to run again."""
     from offline.forget import forget as forget_user
 
-    done = forget_user(user_id, data, releases, store=store, ledger=ledger, erasure_key=os.environ.get(ERASURE_KEY))
+    where = None if store is None else store_url(store)
+    done = forget_user(user_id, data, releases, store=where, ledger=ledger, erasure_key=secret(ERASURE_KEY))
     console.print(f"deleted: {done.rows} rows, {done.answers} answers, {done.outputs} stage outputs")
     console.print(f"deleted releases: {', '.join(done.releases) or 'none'}")
     if done.republish:

@@ -2,18 +2,21 @@
 
 import json
 import re
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+import redis
 import yaml
 
 from service.__main__ import GRACE_S
-from service.doors.command import main as keys_command
 from service.settings import SECRETS, Settings
-from tests.docker.dockerfile import environment, read_stages
+from tests.docker.dockerfile import environment, last, read_stages
+from tests.service.servers import free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 OURS = {"keys", "service", "demo", "train"}
@@ -75,8 +78,10 @@ def test_nothing_is_open_to_other_machines(name: str) -> None:
 @EVERY
 def test_images_are_pinned(name: str) -> None:
     for services in (SERVICES, GPU["services"]):
-        tag = services[name]["image"].split(":", 1)[1]
+        tag, _, digest = services[name]["image"].split(":", 1)[1].partition("@")
         assert re.search(r"\d+\.\d+\.\d+", tag), tag
+        # Ours are built here, of a base with a digest.
+        assert bool(re.fullmatch(r"sha256:[0-9a-f]{64}", digest)) == (name not in OURS), services[name]["image"]
     if name in OURS:
         build = SERVICES[name]["build"]
         arguments = {
@@ -112,12 +117,14 @@ def test_the_service_has_time_to_drain() -> None:
 def test_the_services_settings_are_settings() -> None:
     image = environment(read_stages(ROOT / "docker/service.Dockerfile")[-1])
     told = image | SERVICES["service"]["environment"]
-    known = {f"ISRF_{name}".upper() for name in Settings.model_fields} | set(SECRETS)
+    known = {f"ISRF_{name}".upper() for name in Settings.model_fields} | {f"{name}_FILE" for name in SECRETS}
     assert {name for name in told if name.startswith("ISRF_")} <= known
     values = {
-        name.removeprefix("ISRF_").lower(): _default(value) for name, value in told.items() if name.startswith("ISRF")
+        name.removeprefix("ISRF_").lower(): _default(value)
+        for name, value in told.items()
+        if (name.startswith("ISRF") and not name.endswith("_FILE")) or name == "ISRF_API_KEYS_FILE"
     }
-    settings = Settings(**values, redis_url=told["REDIS_URL"])
+    settings = Settings(**values)
     assert settings.bind_port == int(SERVICES["service"]["ports"][0].split(":")[-1])
     targets = read("docker/prometheus/prometheus.yaml")["scrape_configs"][0]["static_configs"][0]["targets"]
     assert targets == [f"service:{settings.metrics_port}"]
@@ -139,16 +146,128 @@ def test_profiles_leave_the_shop_with_what_it_needs() -> None:
             assert set(SERVICES[other].get("profiles", [])) <= set(one.get("profiles", []))
 
 
-def test_the_key_is_made_once_where_the_service_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def make_secrets(home: Path) -> None:
+    """What the one-shot `keys` runs, by a shell, in a home of the test's."""
+    keys = SERVICES["keys"]
+    assert keys["entrypoint"] == ["sh", "-euc"]
     file = environment(read_stages(ROOT / "docker/service.Dockerfile")[-1])["ISRF_API_KEYS_FILE"]
-    monkeypatch.setenv("ISRF_API_KEYS_FILE", file.replace("/var/lib/isrf", str(tmp_path)))
-    assert SERVICES["keys"]["entrypoint"][-1] == "keys"
-    command = [part.replace("/var/lib/isrf", str(tmp_path)) for part in SERVICES["keys"]["command"]]
-    for _ in range(2):
-        assert keys_command(command) == 0
-    shown = (tmp_path / "keys" / "shop.key").read_text()
-    assert shown.startswith("isrf_")
-    assert len(json.loads((tmp_path / "keys" / "keys.json").read_text())["keys"]) == 1
+    for mount in keys["volumes"]:
+        (home / Path(mount.split(":")[1]).name).mkdir(exist_ok=True)
+    environ = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PYTHONPATH": str(ROOT),
+        "ISRF_API_KEYS_FILE": file.replace("/var/lib/isrf", str(home)),
+    }
+    (script,) = keys["command"]
+    ended = subprocess.run(
+        [*keys["entrypoint"], script.replace("$$", "$")],
+        cwd=home,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    made = [(home / "secrets" / name).read_text().strip() for name in ("erasure.key", "redis.url")]
+    assert not any(one and one in ended.stdout + ended.stderr for one in made), "no secret is in the log"
+
+
+def test_secrets_are_made_once_where_they_are_looked_for(tmp_path: Path) -> None:
+    make_secrets(tmp_path)
+    first = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    make_secrets(tmp_path)
+    assert {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == first
+    names = {str(name) for name in first}
+    assert names == {
+        "keys/keys.json",
+        "keys/shop.key",
+        "secrets/erasure.key",
+        "secrets/redis.conf",
+        "secrets/redis.url",
+    }
+    assert first[Path("keys/shop.key")].startswith("isrf_")
+    assert len(json.loads(first[Path("keys/keys.json")])["keys"]) == 1
+    modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in names}
+    # Redis reads its own as one of the group; the erasure key is none of its business.
+    assert modes.pop("secrets/redis.conf") == 0o640
+    assert set(modes.values()) == {0o600}
+    group = read_stages(ROOT / "docker/service.Dockerfile")[-1]
+    assert SERVICES["redis"]["group_add"] == [last(group, "USER").split(":")[1]]
+
+
+def test_an_erasure_key_that_was_left_empty_stays_empty(tmp_path: Path) -> None:
+    make_secrets(tmp_path)
+    (tmp_path / "secrets" / "erasure.key").write_text("")
+    make_secrets(tmp_path)
+    assert (tmp_path / "secrets" / "erasure.key").read_text() == ""
+
+
+@pytest.mark.parametrize("name", ["service", "train"])
+def test_secrets_stand_in_files_that_are_mounted(name: str) -> None:
+    one = SERVICES[name]
+    files = {value for variable, value in one["environment"].items() if variable.endswith("_FILE")}
+    assert files == {"/var/lib/isrf/secrets/redis.url", "/var/lib/isrf/secrets/erasure.key"}
+    assert {f"{variable}_FILE" for variable in SECRETS} <= set(one["environment"])
+    assert "secrets:/var/lib/isrf/secrets:ro" in one["volumes"]
+    for other in SERVICES.values():
+        assert not set(SECRETS) & set(other.get("environment", {})), "no secret in `docker inspect`"
+
+
+def test_redis_asks_for_its_password(tmp_path: Path) -> None:
+    """A real server with the command of compose, its files where the test has them."""
+    make_secrets(tmp_path)
+    one = SERVICES["redis"]
+    assert one["depends_on"]["keys"] == {"condition": "service_completed_successfully"}
+    port = free_port()
+    places = {"/etc/redis/redis.conf": str(ROOT / "docker/redis.conf"), "/run/isrf": str(tmp_path / "secrets")}
+
+    def here(text: str) -> str:
+        for there, place in places.items():
+            text = text.replace(there, place)
+        return text.replace("$$", "$").replace("redis-cli", f"redis-cli -p {port}")
+
+    server = subprocess.Popen(
+        [*map(here, one["command"]), "--port", str(port), "--dir", str(tmp_path)], stdout=subprocess.DEVNULL
+    )
+    try:
+        check = [here(part) for part in one["healthcheck"]["test"][1:]]
+        wait_until(
+            lambda: subprocess.run(check, capture_output=True, check=False).returncode == 0,
+            what="the health check",
+            alive=lambda: server.poll() is None,
+        )
+        with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+        url = (tmp_path / "secrets" / "redis.url").read_text().strip().replace("@redis:6379", f"@127.0.0.1:{port}")
+        with redis.Redis.from_url(url) as ours:
+            assert ours.ping()
+            most = int(ours.config_get("maxmemory")["maxmemory"])
+        assert 0 < most <= 0.6 * _bytes(one["mem_limit"]), "a rewrite of the append-only file needs the rest"
+        command = Path(f"/proc/{server.pid}/cmdline").read_bytes().decode()
+        assert url.split(":")[2].split("@")[0] not in command
+    finally:
+        server.kill()
+        server.wait()
+
+
+@EVERY
+def test_memory_and_processes_are_bounded(name: str) -> None:
+    one = SERVICES[name]
+    assert _bytes(_default(one["mem_limit"])) >= 256 * 1024**2
+    assert 0 < one["pids_limit"] <= 4096
+
+
+def _bytes(text: str) -> int:
+    return int(text[:-1]) * 1024 ** {"m": 2, "g": 3}[text[-1]]
+
+
+def test_redis_has_the_fixes_of_its_scripting_engine() -> None:
+    """CVE-2025-49844 and what was found with it: 7.4.6, 8.0.4, 8.2.2."""
+    version = re.search(r":(\d+)\.(\d+)\.(\d+)-", SERVICES["redis"]["image"])
+    assert version is not None
+    major, minor, patch = (int(part) for part in version.groups())
+    assert patch >= {(7, 4): 6, (8, 0): 4, (8, 2): 2}.get((major, minor), 0)
+    assert (major, minor) >= (7, 4)
 
 
 def test_redis_keeps_what_was_accepted() -> None:
@@ -158,6 +277,7 @@ def test_redis_keeps_what_was_accepted() -> None:
     told = dict(
         line.split(maxsplit=1) for line in (ROOT / "docker/redis.conf").read_text().splitlines() if line[:1].isalpha()
     )
+    assert "include" not in told, "the password is compose's"
     assert (told["appendonly"], told["appendfsync"], told["maxmemory-policy"]) == ("yes", "always", "noeviction")
     assert "save" in told
 

@@ -33,15 +33,15 @@ def test_the_linter_finds_nothing(path: Path) -> None:
 def test_bases_are_pinned_and_nobody_is_root(path: Path) -> None:
     stages = read_stages(path)
     for stage in stages:
-        assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm", stage.base), stage.base
+        assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm@sha256:[0-9a-f]{64}", stage.base), stage.base
     assert last(stages[-1], "USER") == "10001:10001"
     final = " ".join(rest for word, rest in stages[-1].steps if word == "RUN")
     assert not re.search(r"\b(apt-get|gcc|pip)\b", final), "nothing is installed in the last stage"
 
 
 def test_the_service_image_holds_no_torch() -> None:
-    for name in ("cpu", "gpu"):
-        text = (ROOT / "docker" / f"requirements-{name}.txt").read_text()
+    for name in ("requirements-cpu.txt", "requirements-gpu.txt", "locks/service-cpu.txt", "locks/service-gpu.txt"):
+        text = (ROOT / "docker" / name).read_text()
         assert not re.search(r"^(torch|transformers|scikit-learn)\b", text, re.MULTILINE)
     copied = " ".join(rest for word, rest in read_stages(ROOT / "docker/service.Dockerfile")[0].steps if word == "COPY")
     assert "offline" not in copied
@@ -69,8 +69,28 @@ def test_the_builder_is_sent_what_is_copied_and_no_more() -> None:
     for path in DOCKERFILES:
         for word, rest in read_stages(path)[0].steps:
             if word == "COPY":
-                copied |= {re.sub(r"requirements-\w+", "requirements-*", one) for one in rest.split()[:-1]}
+                copied |= set(rest.split()[:-1])
     assert copied == sent
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("argument", [{}, {"REQUIREMENTS": "docker/locks/service-gpu.txt", "TORCH": "gpu"}])
+def test_pip_takes_nothing_whose_hash_is_not_known(path: Path, argument: dict[str, str]) -> None:
+    build, final = read_stages(path, **argument)
+    installs = [
+        part for word, rest in build.steps if word == "RUN" for part in rest.split("&&") if re.search(r"pip\b", part)
+    ]
+    assert len(installs) >= 4
+    for command in installs:
+        words = shlex.split(command)
+        assert "--no-deps" in words
+        if "--requirement" in words:
+            assert "--require-hashes" in words
+            assert (ROOT / words[words.index("--requirement") + 1]).is_file()
+        else:
+            # Our own wheel, made without asking an index for what makes it.
+            assert {"--no-index", "--no-build-isolation"} & set(words), command
+    assert not any("pip" in rest for word, rest in final.steps if word == "RUN")
 
 
 def public_python() -> str:
