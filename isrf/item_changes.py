@@ -10,6 +10,7 @@ as the release has it; null takes a value away. Names and format only, no client
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -73,8 +74,27 @@ def encode_entry(entry: Entry) -> bytes:
 def decode_entry(payload: bytes) -> dict[str, Said]:
     """Raises `StoreError` (`store.items_corrupt`) on anything that `encode_entry` did not write."""
     try:
-        return {name: Said(value, float(at)) for name, (value, at) in json.loads(payload).items()}
+        entry = {name: Said(value, float(at)) for name, (value, at) in json.loads(payload).items()}
+        for name, said in entry.items():
+            if not _can_be(name, said.value) or not 0 <= said.at < math.inf:
+                raise ValueError(f"{name[:40]!r} is no field with a value and a moment")
+        return entry
     except (ValueError, TypeError, AttributeError) as error:
         raise StoreError(
             "store.items_corrupt", f"a kept item cannot be read: {error}.", fix="Restore the store from a backup."
         ) from None
+
+
+def _can_be(name: str, value: Any) -> bool:
+    """Whether the service may have written this value of a field."""
+    if value is None or name not in FIELDS:
+        return True  # a later version may know more fields
+    if name in TEXT_FIELDS:
+        return isinstance(value, str)
+    if name == "categories":
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    if name == "price":
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    if name == METADATA:
+        return isinstance(value, dict)
+    return isinstance(value, bool)

@@ -123,6 +123,7 @@ def read_event(payload: bytes) -> KeptEvent:
 
 
 def read_tombstone(text: bytes) -> Tombstone:
+    """Raises `ValueError` on what no tombstone says."""
     nonce, position, erased_at = text.decode().split(" ")
     return Tombstone(nonce, stream_position(position), float(erased_at))
 

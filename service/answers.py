@@ -7,7 +7,6 @@ It knows neither HTTP nor the model; a store keeps `encode`d answers for other r
 """
 
 import asyncio
-import hashlib
 import time
 import zlib
 from collections import Counter, OrderedDict
@@ -15,9 +14,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from isrf.errors import OverloadError
+from service.state.sealed import seal, unseal
 
-_STAMP = 16
-_FORMAT = "3"
+_FORMAT = "4"
 """Raised with every change of what an answer holds: replicas of two versions may share one Redis."""
 _LEVEL = 1
 LARGEST_KEPT = 8192
@@ -34,8 +33,9 @@ class AnswerKey(NamedTuple):
     catalogue: str
     parameters: str  # everything else that the caller said
 
-    def stamp(self) -> bytes:
-        return hashlib.blake2b(repr((_FORMAT, *self)).encode(), digest_size=_STAMP).digest()
+    def about(self) -> tuple[str, ...]:
+        """What an entry of the store belongs to."""
+        return (_FORMAT, *self)
 
 
 class Served(NamedTuple):
@@ -48,17 +48,18 @@ class Served(NamedTuple):
 
 
 def encode(key: AnswerKey, served: Served) -> bytes:
-    """An entry of the store: the key's stamp, and the answer."""
+    """An entry of the store: the answer, sealed with its key."""
     # orjson writes no line breaks.
     text = b"\n".join((served.source.encode(), served.warnings, served.about, served.items))
-    return key.stamp() + zlib.compress(text, _LEVEL)
+    return seal(zlib.compress(text, _LEVEL), *key.about())
 
 
 def decode(key: AnswerKey, payload: bytes | None) -> Served | None:
-    """None where the entry is of another key."""
-    if payload is None or payload[:_STAMP] != key.stamp():
+    """None where the entry is of another key, or no entry."""
+    content = unseal(payload, *key.about())
+    if content is None:
         return None
-    source, warnings, about, items = zlib.decompress(payload[_STAMP:]).split(b"\n", 3)
+    source, warnings, about, items = zlib.decompress(content).split(b"\n", 3)
     return Served(source.decode(), items, warnings, about)
 
 

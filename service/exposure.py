@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import structlog
 
@@ -25,6 +25,7 @@ MOST_WAITING = 10_000
 _log = structlog.get_logger("service")
 
 Kind = Literal["answers", "shown", "clicks", "purchases"]
+KINDS: frozenset[str] = frozenset(get_args(Kind))
 
 
 class Click(NamedTuple):
@@ -116,11 +117,14 @@ def summary(counts: Mapping[str, int]) -> list[dict[str, Any]]:
     """Counts by name as they are told, releases in order of their ids."""
     releases: dict[str, dict[str, dict[str, Counter[str]]]] = {}
     for name, count in counts.items():
-        kind, release_id, source, channel = name.split("\t")
-        about = releases.setdefault(release_id, {"sources": {}, "channels": {}})
-        about["sources"].setdefault(source, Counter())[kind] += count
+        kind, *about = name.split("\t")
+        if kind not in KINDS or len(about) != 3:
+            continue  # not ours
+        release_id, source, channel = about
+        counted = releases.setdefault(release_id, {"sources": {}, "channels": {}})
+        counted["sources"].setdefault(source, Counter())[kind] += count
         if channel:
-            about["channels"].setdefault(channel, Counter())[kind] += count
+            counted["channels"].setdefault(channel, Counter())[kind] += count
     return [
         {
             "release_id": release_id,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from isrf.errors import RequestError, StoreError
+from service.state.sealed import seal, unseal
 from service.state.store import Store
 
 LENGTH_TIMES, MOST_LENGTH = 10, 200
@@ -23,7 +24,7 @@ LENGTH_TIMES, MOST_LENGTH = 10, 200
 ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
 IN_PROCESS_BYTES = 16 * 1024 * 1024
 WRITTEN_TOGETHER, MOST_WAITING = 200, 5000
-_FORMAT = 2
+_FORMAT = "3"
 """Of a kept list; raised with every change of what one holds. A list of another format is as good as gone."""
 _SHOWN = 80
 """Characters of a value in a message."""
@@ -109,7 +110,7 @@ class GivenLists:
                 payload = None
             if payload is not None:
                 self._remember(recommendation_id, payload)
-        return None if payload is None else _decode(payload)
+        return None if payload is None else _decode(recommendation_id, payload)
 
     async def of(self, recommendation_id: str, owner: str, lineage: str) -> GivenList:
         """The list that was given to this owner; `RequestError` where there is none (any more)."""
@@ -187,7 +188,6 @@ def _encode(recommendation_id: str, given: GivenList) -> bytes:
     # A list of the owner's own would be found by whoever can guess an id.
     owner, lineage, release_id, source, parameters, entries = given
     told = (
-        _FORMAT,
         _digest(recommendation_id, owner),
         lineage,
         release_id,
@@ -195,18 +195,15 @@ def _encode(recommendation_id: str, given: GivenList) -> bytes:
         tuple(_digested(recommendation_id, parameters)),
         [tuple(entry) for entry in entries],
     )
-    return zlib.compress(orjson.dumps(told), 1)
+    return seal(zlib.compress(orjson.dumps(told), 1), _FORMAT, recommendation_id)
 
 
-def _decode(payload: bytes) -> GivenList | None:
-    """None of what this version cannot read: another one may share the store, and the list is as good as gone."""
-    try:
-        version, *fields = orjson.loads(zlib.decompress(payload))
-        if version != _FORMAT:
-            return None
-        given = GivenList(*fields)
-        return given._replace(
-            parameters=ListParameters(*given.parameters), entries=[Entry(*entry) for entry in given.entries]
-        )
-    except (zlib.error, ValueError, TypeError):
+def _decode(recommendation_id: str, payload: bytes) -> GivenList | None:
+    """None of what this version did not write: the list is as good as gone."""
+    content = unseal(payload, _FORMAT, recommendation_id)
+    if content is None:
         return None
+    given = GivenList(*orjson.loads(zlib.decompress(content)))
+    return given._replace(
+        parameters=ListParameters(*given.parameters), entries=[Entry(*entry) for entry in given.entries]
+    )

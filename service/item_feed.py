@@ -82,13 +82,17 @@ class ItemFeed:
             await end(self._task, within_s=CLOSE_S)
             self._task = None  # a cancelled task keeps the frames it ended in, and with them all that this holds
 
-    async def look(self) -> None:
-        """Brings the items up to date."""
+    async def bring_up_to_date(self) -> None:
+        """Takes in what was said since the last look; `StoreError` where that cannot be known now."""
         async with self._looking:
-            try:
-                await self._look()
-            except IsrfError as error:
-                _log.info("items_unchanged", code=error.code)
+            await self._look()
+
+    async def look(self) -> None:
+        """As `bring_up_to_date`; what the store cannot tell now stays as it was."""
+        try:
+            await self.bring_up_to_date()
+        except IsrfError as error:
+            _log.info("items_unchanged", code=error.code)
 
     def learned(self) -> dict[str, Entry]:
         """Entries without which the release says the same."""

@@ -23,7 +23,8 @@ PREFIX = "isrf:rate"
 ASK_S = 0.1
 """Redis is waited for this long: an answer must not be late because it was counted."""
 BREAK_S = 1.0
-_FAILURES = (RedisError, OSError, asyncio.TimeoutError)
+_FAILURES = (RedisError, OSError, asyncio.TimeoutError, ValueError)
+"""What asking Redis raises: it is gone, or holds no numbers under our keys."""
 
 
 @dataclass

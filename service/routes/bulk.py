@@ -74,7 +74,8 @@ async def import_users(request: Request, service: RunningDep) -> Response:
 async def export_items(service: RunningDep) -> StreamingResponse:
     """The whole catalogue as it is now, in its own format: `items.jsonl` of the next offline run."""
     serving = service.releases.current
-    return _stream(catalogue_lines(serving.identity.folder, serving.items))
+    await serving.items.bring_up_to_date()
+    return await _stream(catalogue_lines(serving.identity.folder, serving.items))
 
 
 @router.get("/export/events", dependencies=[ADMIN], response_class=StreamingResponse, responses=_GIVES)
@@ -85,7 +86,7 @@ async def export_events(service: RunningDep) -> StreamingResponse:
         async for page in service.store.accepted():
             yield [_event_line(event) for event in page]
 
-    return _stream(pages())
+    return await _stream(pages())
 
 
 @router.get("/export/users", dependencies=[ADMIN], response_class=StreamingResponse, responses=_GIVES)
@@ -98,7 +99,7 @@ async def export_users(service: RunningDep) -> StreamingResponse:
             pairs = zip(page, records, strict=True)
             yield [user_line(user_id, record) for user_id, record in pairs if record.history or record.marks]
 
-    return _stream(pages())
+    return await _stream(pages())
 
 
 def _item_change(record: Mapping[str, Any], service: Running) -> ItemChange | Verdict:
@@ -165,5 +166,14 @@ def _answer(request: Request, report: Report) -> Response:
     return json_response(report.body() | {"meta": {"request_id": request.state.request_id}})
 
 
-def _stream(pages: AsyncIterator[list[dict[str, Any]]]) -> StreamingResponse:
-    return StreamingResponse(write_lines(pages), media_type=LINES)
+async def _stream(pages: AsyncIterator[list[dict[str, Any]]]) -> StreamingResponse:
+    """Begins the answer when the first page is there: until then the store may still refuse."""
+    lines = write_lines(pages)
+    first = await anext(lines, b"")
+
+    async def all_lines() -> AsyncIterator[bytes]:
+        yield first
+        async for some in lines:
+            yield some
+
+    return StreamingResponse(all_lines(), media_type=LINES)

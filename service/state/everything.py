@@ -3,13 +3,17 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from isrf.stream import EVENT_FIELD, NUM_BUCKETS, Tombstone, read_tombstone, stream_position
-from service.state import payload
+import structlog
+
+from isrf.stream import NUM_BUCKETS, Tombstone, read_tombstone, stream_position
 from service.state.erasure import Erasure
 from service.state.events import Event
 from service.state.keys import stream_key, tombstone_key
+from service.state.recent import events_of
 
 PAGE = 500
+
+_log = structlog.get_logger("service")
 _VERSIONS = "isrf:{b*}:v:*"
 
 
@@ -17,7 +21,10 @@ async def all_users(client: Any) -> AsyncIterator[list[str]]:
     """Of whom there is state; somebody may come twice."""
     page: list[str] = []
     async for key in client.scan_iter(match=_VERSIONS, count=PAGE):
-        page.append(key.decode().split(":v:", 1)[1])
+        try:
+            page.append(key.decode().split(":v:", 1)[1])
+        except UnicodeDecodeError:
+            continue  # no id of ours is anything but UTF-8
         if len(page) == PAGE:
             yield page
             page = []
@@ -27,17 +34,33 @@ async def all_users(client: Any) -> AsyncIterator[list[str]]:
 
 async def accepted_events(client: Any, erasure: Erasure) -> AsyncIterator[list[Event]]:
     """What the streams hold; an erased user's old entries are on their way out and not told."""
+    pipe = client.pipeline(transaction=False)
+    for bucket in range(NUM_BUCKETS):
+        pipe.xlen(stream_key(bucket))
+        pipe.hlen(tombstone_key(bucket))
+    await pipe.execute()  # a key of the wrong type is said before anything is told
     for bucket in range(NUM_BUCKETS):
         stones: dict[str, Tombstone | None] = {}
         start: bytes = b"-"
         while page := await client.xrange(stream_key(bucket), min=start, count=PAGE):
             start = b"(" + page[-1][0]
-            events = [(stream_position(entry), payload.decode(fields[EVENT_FIELD])) for entry, fields in page]
+            positions = [stream_position(entry) for entry, _ in page]
+            read = zip(positions, events_of(page), strict=True)
+            events = [(position, event) for position, event in read if event is not None]
             for user_id in {event.user_id for _, event in events} - stones.keys():
                 text = await client.hget(tombstone_key(bucket), await erasure.name(user_id))
-                stones[user_id] = None if text is None else read_tombstone(text)
+                stones[user_id] = None if text is None else _tombstone(text)
             yield [
                 event
                 for position, event in events
                 if (stone := stones[event.user_id]) is None or position > stone.position
             ]
+
+
+def _tombstone(text: bytes) -> Tombstone:
+    """One that cannot be read hides everything: the user was erased, and nobody knows when."""
+    try:
+        return read_tombstone(text)
+    except ValueError:
+        _log.warning("foreign_tombstone")
+        return Tombstone("", (2**63, 0), 0.0)

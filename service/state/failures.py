@@ -11,6 +11,7 @@ from isrf.errors import StoreError
 
 FAILURES = (RedisError, OSError, asyncio.TimeoutError)
 """What a client raises where the server cannot do something now."""
+FOREIGN = "store.foreign_content"
 UNREADABLE = ValueError
 """What reading raises where a key holds what this service did not write."""
 
@@ -22,7 +23,7 @@ class NotReplicatedError(RedisError):
 def foreign(what: str) -> StoreError:
     """That a key holds what this service did not write."""
     return StoreError(
-        "store.foreign_content",
+        FOREIGN,
         f"{what} in the store cannot be read: a key holds what this service did not write.",
         fix="Delete what does not belong there, and keep others out of the keys `isrf:*`.",
     )

@@ -3,21 +3,19 @@
 Whoever reads an entry checks user version, release and crowd; an entry of another moment is no entry. Interests are
 brought into what the cache can hold *before* they are used (`rounded`), so that an answer does not change with it.
 
-    16 bytes  stamp
+    16 bytes  seal (`service.state.sealed`)
      8 bytes  neighbours, width of their list, weak | bytes per step << 1, width of the explicit vector (uint16 each)
     then      steps between the neighbours' sorted rows, their similarities, explicit and group vector (float16)
 """
-
-import hashlib
 
 import numpy as np
 
 from isrf.interest import Neighbours
 from isrf.recommend import Interests
+from service.state.sealed import seal, unseal
 
-_STAMP = 16
-_HEADER = _STAMP + 8
-_FORMAT = "2"
+_HEADER = 8
+_FORMAT = "3"
 """Raised with every change of the layout: replicas of two versions may share one Redis."""
 
 
@@ -46,9 +44,8 @@ def encode(interests: Interests, *, version: str, release_id: str, crowd: str) -
     size = 2 if steps.max(initial=0) < 1 << 16 else 4
     flags = int(near.weak[0]) | size << 1
     counts = np.array([len(steps), near.users.shape[1], flags, interests.explicit.shape[1]], dtype="<u2")
-    return b"".join(
+    content = b"".join(
         (
-            _stamp(version, release_id, crowd),
             counts.tobytes(),
             steps.astype(f"<u{size}").tobytes(),
             near.similarity[0][taken][by_row].astype("<f2").tobytes(),
@@ -56,28 +53,25 @@ def encode(interests: Interests, *, version: str, release_id: str, crowd: str) -
             interests.group[0].astype("<f2").tobytes(),
         )
     )
+    return seal(content, _FORMAT, release_id, crowd, version)
 
 
 def decode(payload: bytes | None, *, version: str, release_id: str, crowd: str) -> Interests | None:
     """The interests with a batch axis of 1, or None where the entry is of another version, release or crowd."""
-    if payload is None or payload[:_STAMP] != _stamp(version, release_id, crowd):
+    content = unseal(payload, _FORMAT, release_id, crowd, version)
+    if content is None:
         return None
-    num, width, flags, explicit_dim = (int(v) for v in np.frombuffer(payload, "<u2", 4, _STAMP))
+    num, width, flags, explicit_dim = (int(v) for v in np.frombuffer(content, "<u2", 4))
     size = flags >> 1
-    rows = np.cumsum(np.frombuffer(payload, f"<u{size}", num, _HEADER).astype(np.int64))
+    rows = np.cumsum(np.frombuffer(content, f"<u{size}", num, _HEADER).astype(np.int64))
     at = _HEADER + size * num
-    likeness = np.frombuffer(payload, "<f2", num, at).astype(np.float32)
+    likeness = np.frombuffer(content, "<f2", num, at).astype(np.float32)
     order = np.lexsort((rows, -likeness))
     users = np.full((1, width), -1, dtype=np.int64)
     users[0, :num] = rows[order]
     similarity = np.zeros((1, width), dtype=np.float32)
     similarity[0, :num] = likeness[order]
     at += 2 * num
-    vectors = np.frombuffer(payload, "<f2", offset=at).astype(np.float32)[None]
+    vectors = np.frombuffer(content, "<f2", offset=at).astype(np.float32)[None]
     weak = np.array([bool(flags & 1)])
     return Interests(vectors[:, :explicit_dim], Neighbours(users, similarity, weak), vectors[:, explicit_dim:])
-
-
-def _stamp(version: str, release_id: str, crowd: str) -> bytes:
-    text = "\n".join((_FORMAT, release_id, crowd, version))
-    return hashlib.blake2b(text.encode(), digest_size=_STAMP).digest()

@@ -10,7 +10,11 @@
 local limit = tonumber(ARGV[1])
 redis.call('HLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2])
-redis.call('HLEN', KEYS[3])
+local counting = redis.call('HMGET', KEYS[3], 'id', 'n')
+if (counting[1] and not string.match(counting[1], '^%x+$')) or
+    (counting[2] and (tonumber(counting[2]) or -1) < redis.call('ZCARD', KEYS[2])) then
+  return redis.error_reply('FOREIGN content that this service did not write')
+end
 local num_added = redis.call('SCARD', KEYS[4])
 local answers = {}
 for i = 3, #ARGV, 4 do

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
+import structlog
+
+from isrf.errors import StoreError
 from isrf.item_changes import ADDED_KEY, COUNT_KEY, ENTRIES_KEY, ORDER_KEY, Entry, decode_entry, encode_entry, merged
 from service.state.scripts import ITEMS_MARK, Scripts
 
@@ -16,6 +19,8 @@ SCRIPT = files("service.state").joinpath("items.lua").read_text(encoding="utf-8"
 COLLECT_SCRIPT = files("service.state").joinpath("collect_items.lua").read_text(encoding="utf-8")
 PAGE = 500
 TRIES = 20
+
+_log = structlog.get_logger("service")
 
 ItemOutcome = Literal["accepted", "too_many", "unavailable"]
 
@@ -106,7 +111,9 @@ class ItemStates:
             return ItemsLook(None, {}, whole=True)
         whole = after is None or after.counting != counting
         start = 0 if after is None or whole else after.last
+        counting.decode("ascii")
         entries: dict[str, Entry] = {}
+        num_foreign = 0
         if start >= int(last or 0):
             return ItemsLook(ItemsCursor(counting, start), entries, whole)
         while True:
@@ -114,11 +121,17 @@ class ItemStates:
             ids = [member for member, _ in page]
             found = await self._client.hmget(ENTRIES_KEY, ids) if ids else []
             for item_id, entry in zip(ids, found, strict=True):
-                if entry is not None:  # collected meanwhile
+                if entry is None:  # collected meanwhile
+                    continue
+                try:
                     entries[item_id.decode()] = decode_entry(entry)
+                except (StoreError, UnicodeDecodeError):
+                    num_foreign += 1  # the item stays as the release has it
             if page:
                 start = int(page[-1][1])
             if len(page) < PAGE:
+                if num_foreign:
+                    _log.warning("foreign_item_entries", count=num_foreign)
                 return ItemsLook(ItemsCursor(counting, start), entries, whole)
 
     async def collect(self, doomed: Mapping[str, Entry]) -> int:

@@ -7,6 +7,7 @@ from isrf.stream import KeptEvent
 from service.state.events import Event
 
 KEPT_FIELDS = len(KeptEvent._fields)
+_TYPES = [[str, str, str, str, at, bool, str, accepted] for at in (float, int) for accepted in (float, int)]
 
 
 def encode(event: Event) -> bytes:
@@ -23,7 +24,10 @@ def decode(payload: bytes) -> Event:
     """Raises `StoreError` on anything that `encode` did not write."""
     try:
         fields = orjson.loads(payload)
-        return Event(*fields)
+        event = Event(*fields)
+        if len(fields) != KEPT_FIELDS or [type(field) for field in fields] not in _TYPES:
+            raise TypeError("not an event's fields")
+        return event
     except (orjson.JSONDecodeError, TypeError) as error:
         raise StoreError(
             "store.journal_corrupt", f"a kept event cannot be read: {error}.", fix="Restore the journal from a backup."

@@ -3,11 +3,15 @@
 A replica that runs for long and one that just started find the same users, as long as their entries are in the stream.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import structlog
+
+from isrf.errors import StoreError
 from isrf.stream import EVENT_FIELD
 from service.state import payload
+from service.state.events import Event
 from service.state.keys import NUM_BUCKETS, stream_key
 
 MAX_RECENT = 20_000
@@ -15,6 +19,8 @@ PER_BUCKET = MAX_RECENT // NUM_BUCKETS
 PAGE = 500
 MAX_PAGES = 6
 """Of one bucket at one look: a stream of a million entries must not be read to its beginning."""
+
+_log = structlog.get_logger("service")
 
 Recent = list[dict[str, None]]
 """Per bucket: user_ids, most recently active last."""
@@ -53,8 +59,9 @@ async def read_recent(client: Any, known: Recent, after: Sequence[bytes | None],
         for bucket, page in zip(ends, pages, strict=True):
             if page and seen[bucket] == after[bucket]:
                 seen[bucket] = page[0][0]
-            for _, fields in page:
-                found[bucket].setdefault(payload.decode(fields[EVENT_FIELD]).user_id)
+            for event in events_of(page):
+                if event is not None:
+                    found[bucket].setdefault(event.user_id)
             if len(page) == PAGE and len(found[bucket]) < PER_BUCKET:
                 going_on[bucket] = b"(" + page[-1][0]
         ends = going_on
@@ -67,3 +74,16 @@ async def read_recent(client: Any, known: Recent, after: Sequence[bytes | None],
         while len(known[bucket]) > PER_BUCKET:
             del known[bucket][next(iter(known[bucket]))]
     return Look(seen, {user_id for users in found for user_id in users})
+
+
+def events_of(page: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Event | None]:
+    """The events of a stream's entries; None for an entry that this service did not write, which is nobody's."""
+    events: list[Event | None] = []
+    for _, fields in page:
+        try:
+            events.append(payload.decode(fields.get(EVENT_FIELD, b"")))
+        except StoreError:
+            events.append(None)
+    if None in events:
+        _log.warning("foreign_stream_entries", count=events.count(None))
+    return events

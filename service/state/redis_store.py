@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from importlib.resources import files
 from typing import Any, Literal, TypeVar
 
+import structlog
 from redis.exceptions import ResponseError
 
 from isrf.item_changes import Entry as ItemEntry
@@ -23,13 +24,13 @@ from service.state.erasure import Erased, Erasure
 from service.state.event_writes import EventWrites
 from service.state.events import Event
 from service.state.everything import accepted_events, all_users
-from service.state.failures import FAILURES, UNREADABLE, store_error
+from service.state.failures import FAILURES, FOREIGN, UNREADABLE, store_error
 from service.state.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook, ItemStates
 from service.state.keys import user_keys
 from service.state.merge import Learned
 from service.state.recent import Look, Recent, read_recent
 from service.state.scripts import NO_REPLICAS, Replicas, Scripts
-from service.state.store import Applied, Cached, UserRecord
+from service.state.store import NOBODY, Applied, Cached, UserRecord
 
 BREAK_AFTER = 3
 BREAK_S = 0.25
@@ -39,6 +40,8 @@ PROBE_S = 0.8
 
 PROBE_SCRIPT = files("service.state").joinpath("probe.lua").read_text(encoding="utf-8")
 COLLECT_SCRIPT = files("service.state").joinpath("collect.lua").read_text(encoding="utf-8")
+
+_log = structlog.get_logger("service")
 
 T = TypeVar("T")
 Client = Any  # redis.asyncio.Redis | RedisCluster | fakeredis: one interface, no common type
@@ -98,14 +101,14 @@ class RedisStore:
             pipe = self._writes.pipeline(transaction=False)
             for user_id in user_ids:
                 ask_user(pipe, user_id, await self._erasure.name(user_id))
-            answers = await pipe.execute()
+            answers = await pipe.execute(raise_on_error=False)
             found = [answers[at : at + ASKED] for at in range(0, len(answers), ASKED)]
-            stale = [one[TOMBSTONE_AT][1] for one in found]
-            for record in dict.fromkeys(stale):
+            stones = [one[TOMBSTONE_AT] for one in found if not isinstance(one[TOMBSTONE_AT], Exception)]
+            for record in dict.fromkeys(record for _, record in stones):
                 if await self._erasure.is_stale(record):
                     break
             else:
-                return [read_record(one) for one in found]
+                return [_record_of(one) for one in found]
 
     async def erased(self) -> Erased | None:
         return await self._written(self._erasure.everyone())
@@ -227,6 +230,20 @@ class RedisStore:
 
     def _close_breaker(self) -> None:
         self._failures, self._asks_again_at = 0, 0.0
+
+
+def _record_of(answers: Sequence[Any]) -> UserRecord:
+    """One of many: a user under whose keys others wrote is nobody, and does not stand in everybody's way."""
+    try:
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return read_record(answers)
+    except (UNREADABLE, ResponseError) as error:
+        if store_error(error).code != FOREIGN:
+            raise
+        _log.warning("foreign_user_state")
+        return NOBODY
 
 
 @contextlib.contextmanager

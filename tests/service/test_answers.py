@@ -22,7 +22,14 @@ def test_an_entry_of_the_store_comes_back_under_its_key_alone() -> None:
 def test_no_part_of_a_key_runs_into_the_next() -> None:
     for between in ("\n", "', '", ""):
         one = KEY._replace(version=f"v{between}w", release_id="r")
-        assert one.stamp() != KEY._replace(version="v", release_id=f"w{between}r").stamp()
+        assert decode(KEY._replace(version="v", release_id=f"w{between}r"), encode(one, SERVED)) is None
+
+
+def test_what_is_damaged_is_no_entry() -> None:
+    payload = encode(KEY, SERVED)
+    for at in range(len(payload)):
+        assert decode(KEY, payload[:at]) is None
+        assert decode(KEY, payload[:at] + bytes([payload[at] ^ 1]) + payload[at + 1 :]) is None
 
 
 def test_what_was_asked_for_last_stays_and_all_of_it_is_bounded() -> None:

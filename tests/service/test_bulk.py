@@ -225,3 +225,22 @@ def test_what_goes_out_comes_in_again(service: Bulk, other: Bulk, demo_release: 
     assert [one["user_id"] for one in other.fetch("users")].count("ann") == 0
     again = other.send("events", *events)
     assert (again["duplicates"], again["reasons"]) == (41, {"before_erasure": 2})
+
+
+@pytest.mark.parametrize("kind", ["items", "events", "users"])
+def test_an_export_that_cannot_be_had_is_refused_before_it_begins(
+    demo_release: Path, own_redis: RedisServer, tmp_path: Path, kind: str
+) -> None:
+    process = Bulk(demo_release, tmp_path / "service", REDIS_URL=own_redis.url)
+    process.start()
+    try:
+        process.send("events", {"user_id": "ann", "item_id": item_ids(demo_release)[0], "timestamp": 1.0})
+        assert process.fetch(kind)
+        own_redis.kill()
+        answer = httpx.get(f"{process.url}/export/{kind}", timeout=PATIENCE_S)
+        assert (answer.status_code, answer.json()["code"]) == (503, "store.unavailable")
+        assert int(answer.headers["retry-after"]) >= 1
+        own_redis.start()
+        assert process.fetch(kind)
+    finally:
+        process.kill()

@@ -128,29 +128,70 @@ def test_a_read_that_takes_longer_than_allowed_says_what_it_rests_on(
     proxy.close()
 
 
-@pytest.mark.parametrize("illness", ["read-only", "full"])
+def failed_save(client: Any) -> None:
+    """A snapshot that cannot be renamed to what it shall be called."""
+    client.config_set("dbfilename", "blocked.rdb")
+    (Path(client.config_get("dir")["dir"]) / "blocked.rdb").mkdir()
+    client.bgsave()
+    wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", what="a failed snapshot")
+
+
+def saved_again(client: Any) -> None:
+    client.config_set("dbfilename", "dump.rdb")
+    client.bgsave()
+    wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "ok", what="a snapshot")
+
+
+ILLNESSES: dict[str, tuple[Callable[[Any], object], Callable[[Any], object]]] = {
+    "read-only": (lambda c: c.replicaof("127.0.0.1", free_port()), lambda c: c.replicaof("NO", "ONE")),
+    "full": (lambda c: c.config_set("maxmemory", 1), lambda c: c.config_set("maxmemory", 0)),
+    "a failed snapshot": (failed_save, saved_again),
+    "too few replicas": (
+        lambda c: c.config_set("min-replicas-to-write", 1),
+        lambda c: c.config_set("min-replicas-to-write", 0),
+    ),
+    "no scripts": (
+        lambda c: c.execute_command("ACL", "SETUSER", "default", "-@scripting"),
+        lambda c: c.execute_command("ACL", "SETUSER", "default", "+@all"),
+    ),
+    "no streams": (
+        lambda c: c.execute_command("ACL", "SETUSER", "default", "-xadd"),
+        lambda c: c.execute_command("ACL", "SETUSER", "default", "+@all"),
+    ),
+}
+
+
+@pytest.mark.parametrize("illness", ILLNESSES)
 def test_a_redis_that_takes_no_writes_is_read(
     own_redis: RedisServer, replica: Callable[..., Replica], items: list[str], illness: str
 ) -> None:
     service = replica(own_redis.url)
     assert service.write(items[0]).json()["accepted"] == 1
+    fall_ill, recover = ILLNESSES[illness]
     with own_redis.client() as client:
-        if illness == "full":
-            client.config_set("maxmemory", 1)
-        else:
-            client.replicaof("127.0.0.1", free_port())
+        fall_ill(client)
         wait_until(lambda: service.readiness() == "degraded", what="degradation")
         refused = service.write(items[1])
         assert (refused.status_code, refused.json()["code"]) == (503, "store.unavailable")
         assert service.reads(5)[1] == {"sequence"}, "state can be read"
         assert service.http.get("/users/w").json()["history"] == [items[0]]
-        if illness == "full":
-            client.config_set("maxmemory", 0)
-        else:
-            client.replicaof("NO", "ONE")
+        recover(client)
     wait_until(lambda: service.readiness() == "ready", what="recovery")
     assert service.write(items[1]).json()["accepted"] == 1
     assert service.http.get("/users/w").json()["history"] == items[:2]
+
+
+async def test_one_ill_server_of_a_cluster_is_noticed(three_masters: RedisCluster, tmp_path: Path) -> None:
+    store = await open_store(settings_for(three_masters.nodes[0], tmp_path, redis_cluster=True))
+    await store.ping()
+    for node in three_masters.nodes:
+        with node.client() as client:
+            client.config_set("maxmemory", 1)
+            with pytest.raises(StoreError):
+                await store.ping()
+            client.config_set("maxmemory", 0)
+        await store.ping()
+    await store.close()
 
 
 def test_three_replicas_see_each_others_writes_and_erasures(

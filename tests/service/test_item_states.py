@@ -104,9 +104,11 @@ async def test_a_store_that_was_emptied_is_read_anew(redis_server: RedisServer, 
         await store.change_items([change("other", price=1.0)], limit=0)
         look = await store.items(before)
         assert (look.whole, set(look.entries)) == (True, {"other"})
+        await store.change_items([change("third", price=1.0)], limit=0)
         client.hset(ENTRIES_KEY, "other", b"nonsense")
+        assert set((await store.items(before)).entries) == {"third"}, "others are read, who are well"
         with pytest.raises(StoreError):
-            await store.items(before)
+            await store.change_items([change("other", price=2.0)], limit=0)
     await store.close()
 
 

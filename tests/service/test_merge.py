@@ -208,3 +208,5 @@ def test_cached_interests_of_another_moment_are_none(other: str) -> None:
     payload = group_cache.encode(interests(3), **MOMENT)
     assert group_cache.decode(payload, **(MOMENT | {other: "other"})) is None
     assert group_cache.decode(None, **MOMENT) is None
+    for damaged in (payload[:-2], payload[:20], payload[:-1] + b"\x00\x01", b"", b"words"):
+        assert group_cache.decode(damaged, **MOMENT) is None
