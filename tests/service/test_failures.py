@@ -128,18 +128,22 @@ def test_a_read_that_takes_longer_than_allowed_says_what_it_rests_on(
     proxy.close()
 
 
-def failed_save(client: Any) -> None:
-    """A snapshot that cannot be renamed to what it shall be called."""
-    client.config_set("dbfilename", "blocked.rdb")
-    (Path(client.config_get("dir")["dir"]) / "blocked.rdb").mkdir()
+def snapshot(client: Any, *, becomes: str) -> None:
     client.bgsave()
-    wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", what="a failed snapshot")
+    wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == becomes, what="a snapshot")
+
+
+def failed_save(client: Any) -> None:
+    """A snapshot whose place is taken by a folder."""
+    place = Path(client.config_get("dir")["dir"]) / "dump.rdb"
+    place.unlink(missing_ok=True)
+    place.mkdir()
+    snapshot(client, becomes="err")
 
 
 def saved_again(client: Any) -> None:
-    client.config_set("dbfilename", "dump.rdb")
-    client.bgsave()
-    wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "ok", what="a snapshot")
+    (Path(client.config_get("dir")["dir"]) / "dump.rdb").rmdir()
+    snapshot(client, becomes="ok")
 
 
 ILLNESSES: dict[str, tuple[Callable[[Any], object], Callable[[Any], object]]] = {
