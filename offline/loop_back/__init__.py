@@ -4,10 +4,11 @@
 its place, and renames it. That rename is the commit: a cursor written before it counts if, and only if, it happened
 (`offline.loop_back.commit`), so that a kill at any moment neither loses an event nor takes one in twice. Only then may
 the store let go of what was taken in. Users who were erased since the last run leave the file; their old events never
-come into it. What the shop said of its items goes into the catalogue file first: that is a state, and writing it twice
-changes nothing. It knows nothing of stages and releases.
+come into it, nor do rows come back that are dated before their erasure. What the shop said of its items goes into the
+catalogue file first: that is a state, and writing it twice changes nothing. It knows nothing of stages and releases.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from isrf.stream import Tombstone, tombstone_name
 from offline.loop_back.commit import DataFolder
 from offline.loop_back.item_rows import write_items
-from offline.loop_back.rows import NewRow, write_interactions
+from offline.loop_back.rows import NewRow, holds_forgotten, write_interactions
 from offline.loop_back.sources import Entry, Source, open_source
 
 __all__ = ["TakenIn", "take_in"]
@@ -68,15 +69,16 @@ def _once(source: Source, folder: DataFolder) -> tuple[TakenIn, bool]:
     new = {name: stone for name, stone in tombstones.items() if stone.nonce not in progress.forgotten}
     kept = list(_standing(batch.entries, tombstones, secret))
     done = TakenIn(len(kept), len(batch.entries) - len(kept), 0, len(said.entries))
-    if kept or new:
+    forgets = _forgets(tombstones, new, secret)
+    # The shop may have written its file anew, from data that still has an erased user's old rows.
+    if kept or new or (forgets is not None and folder.any_of(lambda path: holds_forgotten(path, forgets))):
         rows = [NewRow(*entry.event[:3], entry.event.timestamp) for entry in sorted(kept, key=_moment)]
-        forgets = _forgets(new, secret)
         forgotten = folder.rewrite(
             lambda old, part: write_interactions(old, part, rows, forgets=forgets),
-            current_at=None if batch.more else began,
+            current_at=None if batch.more or not (kept or new) else began,
         )
         done = done._replace(forgotten_rows=forgotten)
-    if batch.entries or new:
+    if batch.entries or new or done.forgotten_rows:
         folder.commit(source.store_id, batch.cursors, {stone.nonce for stone in tombstones.values()})
     # Also what an earlier run took in and was killed before it said so.
     source.release(batch.cursors)
@@ -95,14 +97,19 @@ def _is_after(entry: Entry, stone: Tombstone) -> bool:
     return entry.event.assigned or entry.event.timestamp > stone.erased_at
 
 
-def _forgets(new: dict[str, Tombstone], secret: bytes | None) -> Callable[[str], bool] | None:
-    if not new or secret is None:
+def _forgets(
+    tombstones: dict[str, Tombstone], new: dict[str, Tombstone], secret: bytes | None
+) -> Callable[[str], float | None] | None:
+    """All rows of who was erased since the last run; of who was before, those that are dated until then."""
+    if not tombstones or secret is None:
         return None
-    known: dict[str, bool] = {}
+    known: dict[str, float | None] = {}
 
-    def forgets(user_id: str) -> bool:
+    def forgets(user_id: str) -> float | None:
         if user_id not in known:
-            known[user_id] = tombstone_name(secret, user_id) in new
+            name = tombstone_name(secret, user_id)
+            stone = tombstones.get(name)
+            known[user_id] = None if stone is None else math.inf if name in new else stone.erased_at
         return known[user_id]
 
     return forgets

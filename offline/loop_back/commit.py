@@ -100,6 +100,10 @@ class DataFolder:
         progress.setdefault(store_id, {})["items"] = None if cursor is None else list(cursor)
         self._write(progress, self._done)
 
+    def any_of(self, holds: Callable[[Path], bool]) -> bool:
+        """What `holds` says of the interactions file."""
+        return holds(find_file(self._data, "interactions", ("csv", "parquet")))
+
     def rewrite(self, write: Callable[[Path, Path], int], *, current_at: float | None = None) -> int:
         """Has the new file written: `write(old, part)`; it takes the old one's place with `commit`.
 

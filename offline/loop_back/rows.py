@@ -5,6 +5,7 @@ Lines that cannot be understood stay as they are: `ingest` counts them. It knows
 
 import csv
 import io
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -16,7 +17,9 @@ from offline.ingest.bad_rows import BadRows
 from offline.ingest.files import read_parquet
 from offline.ingest.interactions import check_columns, read_interactions
 
-Forgets = Callable[[str], bool]
+Forgets = Callable[[str], float | None]
+"""Until when (seconds) a user's rows are left out: infinity for all of them, None for none. A row without a time is
+left out with all of them only."""
 BOM = b"\xef\xbb\xbf"
 
 
@@ -34,13 +37,23 @@ def write_interactions(old: Path, new: Path, rows: Sequence[NewRow], *, forgets:
         old: `interactions.csv` or `.parquet` as the data contract has it.
         new: written, not synced.
         rows: in order of time; where the file has positions they get the next ones.
-        forgets: whether a user's rows are left out; None for nobody's.
+        forgets: until when a user's rows are left out; None for nobody's.
 
     Raises:
         DataError: the file's columns are not the contract's.
     """
     write = _write_parquet if old.suffix == ".parquet" else _write_csv
     return write(old, new, rows, forgets)
+
+
+def holds_forgotten(path: Path, forgets: Forgets) -> bool:
+    """Whether an interactions file has rows that `write_interactions` would leave out."""
+    if path.suffix == ".parquet":
+        table = read_parquet(path)
+        return _without_forgotten(table, forgets).height < table.height
+    with path.open("rb") as source:
+        columns = _fields(source.readline().removeprefix(BOM)) or []
+        return "user_id" in columns and any(_is_forgotten(line, columns, forgets) for line in source)
 
 
 class _Order(NamedTuple):
@@ -72,9 +85,8 @@ def _write_csv(old: Path, new: Path, rows: Sequence[NewRow], forgets: Forgets | 
             columns = [*columns, "event"]
         _copy(target, header, b",event" if widened else b"")
         left_out = 0
-        place = columns.index("user_id")
         for line in source:
-            if forgets is not None and (user_id := _field(line, place)) is not None and forgets(user_id):
+            if forgets is not None and _is_forgotten(line, columns, forgets):
                 left_out += 1
             else:
                 _copy(target, line, b"," if widened and line.strip() else b"")
@@ -101,6 +113,18 @@ def _lines(columns: Sequence[str], rows: Sequence[NewRow], order: _Order) -> byt
     return text.getvalue().encode()
 
 
+def _is_forgotten(line: bytes, columns: Sequence[str], forgets: Forgets) -> bool:
+    user_id = _field(line, columns.index("user_id"))
+    until = None if user_id is None else forgets(user_id)
+    if until is None or math.isinf(until):
+        return until is not None
+    text = _field(line, columns.index("timestamp")) if "timestamp" in columns else None
+    try:
+        return text is not None and float(text) <= until
+    except ValueError:
+        return False
+
+
 def _field(line: bytes, place: int) -> str | None:
     fields = line.rstrip(b"\r\n").split(b",") if b'"' not in line else _fields(line)
     if fields is None or len(fields) <= place:
@@ -123,14 +147,24 @@ def _write_parquet(old: Path, new: Path, rows: Sequence[NewRow], forgets: Forget
     check_columns(old, table.columns)
     height = table.height
     if forgets is not None:
-        users = table["user_id"].cast(pl.String).unique().drop_nulls().to_list()
-        gone = pl.Series([user for user in users if forgets(user)], dtype=pl.String)
-        table = table.filter(~pl.col("user_id").cast(pl.String).is_in(gone.implode()).fill_null(False))
+        table = _without_forgotten(table, forgets)
     left_out = height - table.height
     if rows:
         table = _with_rows(old, table, rows)
     table.write_parquet(new)
     return left_out
+
+
+def _without_forgotten(table: pl.DataFrame, forgets: Forgets) -> pl.DataFrame:
+    users = table["user_id"].cast(pl.String)
+    moments_of = {user: forgets(user) for user in users.unique().drop_nulls().to_list()}
+    known = {user: moment for user, moment in moments_of.items() if moment is not None}
+    until = users.replace_strict(list(known), list(known.values()), default=None, return_dtype=pl.Float64)
+    moments = pl.lit(None, dtype=pl.Float64)
+    if "timestamp" in table.columns:
+        moments = _seconds(table.schema["timestamp"])
+    gone = until.is_infinite() | (moments <= until)
+    return table.filter(~gone.fill_null(False))
 
 
 def _with_rows(old: Path, table: pl.DataFrame, rows: Sequence[NewRow]) -> pl.DataFrame:

@@ -1,5 +1,6 @@
 """Accepted events become rows of the shop's file: each once, whatever is killed when; erased users leave it."""
 
+import math
 import os
 import random
 import sqlite3
@@ -226,6 +227,37 @@ def test_the_offline_half_reads_what_the_service_writes() -> None:
             read_event(broken)
 
 
+@pytest.mark.parametrize("parquet", [False, True])
+async def test_a_file_that_is_written_anew_brings_no_erased_row_back(
+    redis_server: RedisServer, tmp_path: Path, data: Path, *, parquet: bool
+) -> None:
+    with redis_server.client() as client:
+        client.flushall()
+    store, path, now = await open_store(settings_for(redis_server, tmp_path)), data / "interactions.csv", time.time()
+    old = f"{OLD}ann,mug,{now - 60}\n"
+
+    def export(text: str) -> None:
+        path.write_text(text)
+        if parquet:
+            pl.read_csv(path).write_parquet(data / "interactions.parquet")
+            path.unlink()
+
+    export(old)
+    await store.erase("ann")
+    assert take_in(redis_server.url, data).forgotten_rows == 2
+    assert await apply_to(store)(event("fresh", user_id="ann")) == ["accepted"]
+    assert take_in(redis_server.url, data).events == 1
+    kept = rows(data)
+    assert [row[:2] for row in kept] == [("bob", "pot"), ("ann", "fresh")]
+    export(f"{old}ann,fresh,{kept[1][2]!r}\nann,later,{time.time() + 9}\nbob,pan,{now - 50}\n")
+    assert take_in(redis_server.url, data) == TakenIn(0, 0, 2)
+    assert [row[:2] for row in rows(data)] == [("bob", "pot"), ("ann", "fresh"), ("ann", "later"), ("bob", "pan")]
+    before = next(data.glob("interactions.*")).stat().st_ino
+    assert take_in(redis_server.url, data) == TakenIn(0, 0, 0)
+    assert next(data.glob("interactions.*")).stat().st_ino == before, "not written for nothing"
+    await store.close()
+
+
 NEW = [NewRow("x,y", 'i"1', "", 7.5), NewRow("bob", "i2", "view", 8.0)]
 
 
@@ -262,7 +294,10 @@ def test_parquet_stays_parquet(tmp_path: Path, *, numbered: bool) -> None:
     table = pl.DataFrame({"user_id": users, "item_id": ["cup", "pot"], "timestamp": times})
     table.write_parquet(tmp_path / "interactions.parquet")
     left_out = write_interactions(
-        tmp_path / "interactions.parquet", tmp_path / "new.parquet", NEW, forgets=lambda user: user == "1"
+        tmp_path / "interactions.parquet",
+        tmp_path / "new.parquet",
+        NEW,
+        forgets={"1": math.inf}.get,
     )
     bad = BadRows("new.parquet")
     read, _ = read_interactions(tmp_path / "new.parquet", bad)
@@ -280,7 +315,10 @@ def test_a_user_is_forgotten_however_their_line_is_written(tmp_path: Path) -> No
     text = "user_id,item_id,timestamp\n" + "\n".join(lines) + "\n"
     (tmp_path / "interactions.csv").write_bytes(text.encode(errors="surrogateescape"))
     left_out = write_interactions(
-        tmp_path / "interactions.csv", tmp_path / "new.csv", [], forgets=lambda user: user == "a,b"
+        tmp_path / "interactions.csv",
+        tmp_path / "new.csv",
+        [],
+        forgets={"a,b": math.inf}.get,
     )
     kept = [line for line in lines if not line.startswith('"a,b"')]
     assert left_out == 2
