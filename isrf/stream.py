@@ -17,11 +17,13 @@ NUM_BUCKETS = 64
 META_KEY = "isrf:{b0}:meta"
 """Hash: `id` of this store, `secret` of its tombstones (`SecretRecord`)."""
 JOURNAL_FILE = "journal.sqlite3"
-"""The embedded store's tables: journal (seq, user_id, payload), tombstones (name, bucket, text), meta (name, value),
-items (seq, item_id, entry, added).
+"""The embedded store's database. The offline job reads its tables journal (seq, user_id, payload), tombstones (name,
+bucket, text), meta (name, value) and items (seq, item_id, entry, added).
 
 `meta` has what `META_KEY` has, and `exported`: the highest seq that the offline job has taken in.
 """
+JOURNAL_VERSION = 1
+"""SQLite's `user_version` of the database; 0 where the journal was all there was, duplicates included."""
 TOMBSTONE_COUNT, TOMBSTONE_SECRET = "n", "s"
 """Fields of a bucket's tombstones that are no user's: a number that moves with every erasure, and the record of the
 secret under which the names stand, by which a store that lost `META_KEY` finds it again."""

@@ -18,6 +18,7 @@ from service.state.merge import Learned, learned
 from service.state.store import Store
 
 PAGE = 200
+TOGETHER = 16
 PAUSE_S = 0.02
 GRACE_S = 600.0
 """After a release was opened: meanwhile other replicas may serve the one before, which has not learned as much, and
@@ -68,13 +69,15 @@ async def collect_items(store: Store, items: ItemFeed) -> int:
 
 
 async def _collect(store: Store, release: Release, rules: EventRules, user_ids: Sequence[str]) -> int:
-    count = 0
+    doomed: list[tuple[str, str, Learned]] = []
     for user_id, record in zip(user_ids, await store.read_many(user_ids), strict=True):
         if record.erased or not (record.history or record.marks):
             continue
         past = release.users.past(user_id, lambda kind: rules.effect(kind) == "B")
         found = learned(record, past, release.learned_until)
         if found != Learned((), ()):
-            await store.collect(user_id, record.version, found)
-            count += 1
-    return count
+            doomed.append((user_id, record.version, found))
+    for start in range(0, len(doomed), TOGETHER):
+        # Those of the embedded store share one commit.
+        await asyncio.gather(*(store.collect(*one) for one in doomed[start : start + TOGETHER]))
+    return len(doomed)

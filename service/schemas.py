@@ -313,7 +313,7 @@ class ReleaseStats(BaseModel):
 
 
 class Stats(BaseModel):
-    """Of all replicas, since counting began; with the embedded store since the service started."""
+    """Of all replicas, since counting began."""
 
     releases: list[ReleaseStats]
 

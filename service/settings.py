@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     and can be sent again."""
     redis_wait_timeout_s: Annotated[float, Field(gt=0, le=60)] = 1.0
     state_dir: Path = Path("var/state")
-    """Where the embedded store keeps its journal, and its lock."""
+    """Where the embedded store keeps its database, and its locks."""
 
     erasure_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     """Under which erased users are noted; without one the store makes and keeps its own. It cannot be changed later."""

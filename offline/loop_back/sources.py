@@ -1,6 +1,7 @@
-"""Where accepted events wait for the offline job: 64 streams of a Redis, or the journal of an embedded store.
+"""Where accepted events wait for the offline job: 64 streams of a Redis, or the record of an embedded store.
 
-Positions are pairs of numbers that rise; a journal has one bucket, 0. It changes nothing of state but what it releases.
+Positions are pairs of numbers that rise; an embedded store has one bucket, 0. It changes nothing of state but
+what it releases.
 """
 
 import math
@@ -23,6 +24,7 @@ from isrf.stream import (
     ERASE_SCRIPT,
     EVENT_FIELD,
     JOURNAL_FILE,
+    JOURNAL_VERSION,
     META_KEY,
     NUM_BUCKETS,
     PURGE_SCRIPT,
@@ -247,15 +249,38 @@ def _journal(folder: Path, erasure_key: str | None) -> Iterator["JournalSource"]
 
 
 class JournalSource:
-    """The embedded store's journal; a service may be writing to it."""
+    """The embedded store's database; a service may be writing to it."""
 
     def __init__(self, db: sqlite3.Connection, erasure_key: str | None) -> None:
         self._db, self._erasure_key = db, erasure_key
+        (self._version,) = db.execute("PRAGMA user_version").fetchone()
+        if self._version > JOURNAL_VERSION:
+            raise StoreError(
+                "store.journal_newer",
+                f"that store was written by a newer version of the service (schema {self._version}; this one reads up "
+                f"to {JOURNAL_VERSION}).",
+                fix="Run the offline job of the service's own version.",
+            )
         self._meta: dict[str, str] = dict(db.execute("SELECT name, value FROM meta"))
         self.store_id = self._meta["id"]
 
     def read(self, cursors: Mapping[int, Position]) -> Batch:
         after = cursors.get(0, (0, 0))[1]
+        if self._version == 0:
+            return self._read_old(after)
+        entries: list[Entry] = []
+        # Page by page: a long look would keep the service from taking erased bytes out of its write-ahead log.
+        while len(entries) < MAX_ENTRIES:
+            query = "SELECT seq, payload FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
+            page = self._db.execute(query, (after, min(PAGE, MAX_ENTRIES - len(entries)))).fetchall()
+            entries += [Entry(0, (0, seq), read_event(payload)) for seq, payload in page]
+            if not page:
+                return Batch(entries, {0: (0, after)}, more=False)
+            after = page[-1][0]
+        return Batch(entries, {0: (0, after)}, more=True)
+
+    def _read_old(self, after: int) -> Batch:
+        """Of a store that the service has not taken over yet, in which duplicates stand as well."""
         last = after
         entries: list[Entry] = []
         accepted: dict[tuple[str, str], int] = {}

@@ -7,7 +7,7 @@ Redis. What the offline job reads of it is spelled in `isrf.stream`.
     keys         how Redis keys are spelled
     commands     what is sent to Redis for a user, and what comes back
     script.lua   all effects of a bucket's events, or none
-    store        what routes may ask (`Store`); redis_store, embedded + journal keep it; connect chooses
+    store        what routes may ask (`Store`); redis_store (Redis) or embedded (SQLite) keeps it; connect chooses
     merge        release ⊕ what came since; what of it the release has learned
     erasure      tombstones of erased users
     recent       who was active lately

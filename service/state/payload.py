@@ -1,4 +1,4 @@
-"""An accepted event as one compact JSON array: what the stream and the journal keep, and what offline reads back."""
+"""An accepted event as one compact JSON array: as streams and the embedded store keep it, and offline reads it back."""
 
 import orjson
 

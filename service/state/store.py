@@ -1,7 +1,7 @@
 """What the routes may ask of user state, whatever keeps it.
 
-`RedisStore` (`service.state.redis_store`) keeps it in Redis; `EmbeddedStore` (`service.state.embedded`) runs the same
-code in this process with a journal on disk. Anything that state cannot do now is a `StoreError`.
+`RedisStore` (`service.state.redis_store`) keeps it in Redis; `EmbeddedStore` (`service.state.embedded`) in a SQLite
+database of this process. Anything that state cannot do now is a `StoreError`.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence

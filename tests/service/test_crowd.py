@@ -180,7 +180,7 @@ async def test_two_replicas_come_to_the_same_crowd(
     for one, its in ((engine, feed), (other, second)):
         await its.look()
         assert (one.crowd.erased, "new3" in one.crowd.newcomers, base in one.crowd.newcomers) == ({row}, False, False)
-    await post(event(item[1], 9.0, user_id=base))
+    await post(event(item[1], user_id=base))
     await feed.look()
     assert engine.crowd.erased == {row}, "a fresh start does not bring the release's knowledge back"
     assert base in engine.crowd.newcomers

@@ -7,15 +7,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from isrf.errors import StoreError
-from isrf.stream import JOURNAL_FILE
-from service.state.embedded import EmbeddedStore
-from service.state.store import NOBODY, UserRecord
-from tests.service.servers import all_of, apply_to, event
+from isrf.stream import JOURNAL_FILE, REMEMBER_S
+from service.state.embedded import EmbeddedStore, records
+from service.state.merge import Learned
+from service.state.store import NO_VERSION, NOBODY, Entry, UserRecord
+from tests.service.servers import all_of, apply_to, event, read_events
 
 STORM = """
 import asyncio, json, sys, time
@@ -97,7 +100,7 @@ async def test_a_second_process_is_refused_with_the_first_ones_pid(tmp_path: Pat
 async def test_a_full_disk_refuses_the_event_and_leaves_no_trace(tmp_path: Path) -> None:
     store = await EmbeddedStore.open(tmp_path)
     await apply_to(store)(event("x", 1.0))
-    db = store._journal._db
+    db = store._database._writer._db
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     db.execute(f"PRAGMA max_page_count = {pages + 1}")
     with pytest.raises(StoreError, match="journal cannot be written") as refused:
@@ -107,8 +110,8 @@ async def test_a_full_disk_refuses_the_event_and_leaves_no_trace(tmp_path: Path)
     with pytest.raises(StoreError):
         await store.ping()
     db.execute("PRAGMA max_page_count = 1000000")
-    assert await apply_to(store)(event("y", 2.0)) == ["accepted"]
     await store.ping()
+    assert await apply_to(store)(event("y", 2.0)) == ["accepted"]
     await store.close()
     store = await EmbeddedStore.open(tmp_path)
     assert [entry.item_id for entry in (await store.read("ann")).history] == ["x", "y"]
@@ -126,13 +129,13 @@ async def test_a_damaged_journal_is_said_and_not_written_over(tmp_path: Path) ->
 
 async def test_a_row_that_nobody_wrote_is_said(tmp_path: Path) -> None:
     store = await EmbeddedStore.open(tmp_path)
-    await store.close()
     with sqlite3.connect(tmp_path / JOURNAL_FILE) as db:
         db.execute("INSERT INTO journal (user_id, payload) VALUES ('ann', '[1]')")
     db.close()
     with pytest.raises(StoreError) as refused:
-        await EmbeddedStore.open(tmp_path)
+        [page async for page in store.accepted()]
     assert refused.value.code == "store.journal_corrupt"
+    await store.close()
 
 
 async def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
@@ -145,7 +148,7 @@ async def test_an_erased_user_stays_erased_and_leaves_no_byte_in_the_journal(tmp
     store = await EmbeddedStore.open(tmp_path)
     await apply_to(store)(event("secret-taste", 1.0), event("y", 2.0, user_id="bob"))
     await store.erase("ann")
-    await apply_to(store)(event("new", 3.0))
+    await apply_to(store)(event("new"))
     await store.close()
     assert b"secret-taste" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
     store = await EmbeddedStore.open(tmp_path)
@@ -158,7 +161,7 @@ async def test_an_erased_user_stays_erased_and_leaves_no_byte_in_the_journal(tmp
 async def test_writers_that_wait_together_share_a_commit(tmp_path: Path) -> None:
     store = await EmbeddedStore.open(tmp_path)
     statements: list[str] = []
-    store._journal._db.set_trace_callback(statements.append)
+    store._database._writer._db.set_trace_callback(statements.append)
     outcomes = await all_of([apply_to(store)(event(f"i{k}", float(k))) for k in range(200)])
     assert outcomes == [["accepted"]] * 200
     assert 0 < sum(statement.startswith("COMMIT") for statement in statements) < 10
@@ -193,20 +196,208 @@ async def test_who_did_nothing_since_the_release_is_not_looked_for(
     await apply_to(store)(event("x", 1.0, user_id="ann"))
     await store.erase("bob")
     await store.close()
-    store = await EmbeddedStore.open(tmp_path)  # what a journal and its tombstones say counts too
+    store = await EmbeddedStore.open(tmp_path)  # what stands on disk counts too
     asked: list[str] = []
-    read = store._memory.read
+    read = records.Records.read
 
-    async def noted(user_id: str) -> UserRecord:
+    async def noted(held: records.Records, user_id: str, ask: Callable[[], Awaitable[UserRecord]]) -> UserRecord:
         asked.append(user_id)
-        return await read(user_id)
+        return await read(held, user_id, ask)
 
-    monkeypatch.setattr(store._memory, "read", noted)
-    records = {user_id: await store.read(user_id) for user_id in ("ann", "bob", "cleo")}
+    monkeypatch.setattr(records.Records, "read", noted)
+    found = {user_id: await store.read(user_id) for user_id in ("ann", "bob", "cleo")}
     assert asked == ["ann", "bob"]
-    assert [entry.item_id for entry in records["ann"].history] == ["x"]
-    assert records["bob"].erased
-    assert records["cleo"] == NOBODY
+    assert [entry.item_id for entry in found["ann"].history] == ["x"]
+    assert found["bob"].erased
+    assert found["cleo"] == NOBODY
     await apply_to(store)(event("y", 2.0, user_id="cleo"))
     assert [entry.item_id for entry in (await store.read("cleo")).history] == ["y"]
     await store.close()
+
+
+async def test_erasures_beside_writes_leave_what_a_restart_finds(tmp_path: Path) -> None:
+    """Whatever comes first, what is served is what stands on disk."""
+    store = await EmbeddedStore.open(tmp_path)
+    users = [f"u{k}" for k in range(12)]
+
+    async def write(user_id: str, round_: int) -> None:
+        for k in range(3):
+            (outcome,) = await apply_to(store)(event(f"i{round_}-{k}", user_id=user_id))
+            assert outcome == "accepted"
+            await store.read(user_id)
+
+    async def erase(user_id: str, round_: int) -> None:
+        for _ in range(round_ % 4):
+            await asyncio.sleep(0)
+        await store.erase(user_id)
+        await store.read(user_id)
+
+    rounds = 25
+    for round_ in range(rounds):
+        await all_of([one(user_id, round_) for user_id in users for one in (write, erase, write)])
+        served = {user_id: await store.read(user_id) for user_id in users}
+        many = dict(zip(users, await store.read_many(users), strict=True))
+        if round_ % 5 == 4 or round_ == rounds - 1:
+            await store.close()
+            store = await EmbeddedStore.open(tmp_path)
+            assert {user_id: await store.read(user_id) for user_id in users} == served
+        assert many == served
+    await store.close()
+
+
+async def test_a_duplicate_is_never_recorded(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    one = event("x", 1.0, event_id="e1")
+    await apply_to(store)(one, one)
+    await apply_to(store)(one, {**one, "item_id": "y"}, event("z", 2.0))
+    kept = [(event_.item_id, event_.event_id) async for page in store.accepted() for event_ in page]
+    assert kept[0] == ("x", "e1")
+    assert [item for item, _ in kept] == ["x", "z"]
+    await store.close()
+
+
+async def test_state_does_not_rest_on_the_record(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    await apply_to(store)(event("x", 1.0), event("y", 2.0, "dislike"))
+    before = await store.read("ann")
+    await store.close()
+    with sqlite3.connect(tmp_path / JOURNAL_FILE) as db:
+        db.execute("DELETE FROM journal")
+    db.close()
+    store = await EmbeddedStore.open(tmp_path)
+    assert await store.read("ann") == before
+    await store.close()
+
+
+def bytes_on_disk(folder: Path) -> bytes:
+    # By another process: to close a file of the database here would end SQLite's locks on it.
+    return subprocess.run(f"cat {folder}/*", shell=True, capture_output=True, check=True).stdout
+
+
+async def test_no_byte_of_an_erased_user_stays_while_it_runs(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    posted = [event(f"secret-taste-{k}", float(k), event_id=f"secret-id-{k}", user_id="secret-ann") for k in range(50)]
+    await apply_to(store)(*posted, event("y", 2.0, user_id="bob"))
+    assert b"secret-" in bytes_on_disk(tmp_path)
+    await store.erase("secret-ann")
+    assert b"secret-" not in bytes_on_disk(tmp_path)
+    assert [entry.item_id for entry in (await store.read("bob")).history] == ["y"]
+    await store.close()
+
+
+async def test_bytes_that_a_reader_still_needed_go_after_it(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    await apply_to(store)(event("secret-taste", 1.0))
+    with sqlite3.connect(tmp_path / JOURNAL_FILE) as offline:
+        rows = offline.execute("SELECT payload FROM journal")
+        assert b"secret-taste" in rows.fetchone()[0]
+        offline.execute("BEGIN")
+        offline.execute("SELECT count(*) FROM journal").fetchone()
+        await store.erase("ann")
+        assert await apply_to(store)(event("y", user_id="bob")) == ["accepted"], "nobody waits for the reader"
+        offline.rollback()
+    offline.close()
+    for _ in range(50):
+        await asyncio.sleep(0.1)
+        if b"secret-taste" not in bytes_on_disk(tmp_path):
+            break
+    assert b"secret-taste" not in bytes_on_disk(tmp_path)
+    await store.close()
+
+
+async def test_to_erase_who_is_unknown_empties_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    await apply_to(store)(event("x", 1.0))
+    emptied: list[None] = []
+    monkeypatch.setattr(store._database._writer, "_scrub", lambda: emptied.append(None) or True)
+    await store.erase("nobody")
+    assert (len(emptied), (await store.read("nobody")).erased) == (0, True)
+    await store.erase("ann")
+    assert len(emptied) == 1
+    await store.close()
+
+
+async def test_one_that_fails_takes_nobody_with_it(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    (broken,) = read_events(event("x", 1.0, user_id="carl"))
+    broken = broken._replace(item_id="\ud800")
+    outcomes = await asyncio.gather(
+        apply_to(store)(event("y", 1.0)),
+        store.apply([broken]),
+        apply_to(store)(event("z", 2.0)),
+        return_exceptions=True,
+    )
+    assert (outcomes[0], outcomes[2]) == (["accepted"], ["accepted"])
+    assert isinstance(outcomes[1], TypeError)
+    assert (await store.read("carl")).version == NO_VERSION
+    await store.close()
+
+
+async def test_a_caller_that_goes_away_stops_nobody(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    gone = asyncio.create_task(apply_to(store)(event("x", 1.0)))
+    other = asyncio.create_task(apply_to(store)(event("y", 2.0)))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert await other == ["accepted"]
+    assert [entry.item_id for entry in (await store.read("ann")).history] == ["x", "y"]
+    await store.close()
+
+
+async def test_the_file_shrinks_when_state_does(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    long_ago = time.time() - 2 * REMEMBER_S
+    for k in range(20):
+        await apply_to(store)(*(event(f"i{k}-{j}", float(j), user_id=f"u{j}") for j in range(100)), now=long_ago)
+    with sqlite3.connect(tmp_path / JOURNAL_FILE) as db:
+        db.execute("INSERT INTO meta (name, value) VALUES ('exported', '100000')")
+        (before,) = db.execute("PRAGMA page_count").fetchone()
+    for user_id in [f"u{j}" for j in range(100)]:
+        record = await store.read(user_id)
+        await store.collect(user_id, record.version, Learned(record.history, list(record.marks)))
+        assert await store.read(user_id) == NOBODY
+    await store.compact()
+    (after,) = db.execute("PRAGMA page_count").fetchone()
+    assert db.execute("SELECT (SELECT count(*) FROM journal), (SELECT count(*) FROM users)").fetchone() == (0, 0)
+    db.close()
+    assert after < before / 5
+    await store.close()
+
+
+async def test_counts_outlive_the_process(tmp_path: Path) -> None:
+    for _ in range(2):
+        store = await EmbeddedStore.open(tmp_path)
+        await store.count({"answers": 2, "shown": 1})
+        counts = await store.counts()
+        await store.close()
+    assert counts == {"answers": 4, "shown": 2}
+
+
+async def test_what_is_held_ready_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "RECORDS", 3)
+    monkeypatch.setattr(records, "MOST_ENTRIES", 10)
+    held = records.Records()
+
+    async def ask(size: int) -> UserRecord:
+        return UserRecord("1.1", [Entry("x", float(k)) for k in range(size)], {}, False, None)
+
+    for k in range(5):
+        await held.read(f"u{k}", lambda: ask(1))
+    assert [held.get(f"u{k}") is not None for k in range(5)] == [False, False, True, True, True]
+    await held.read("big", lambda: ask(9))
+    assert [held.get(user_id) is not None for user_id in ("u2", "u3", "u4", "big")] == [False, False, True, True]
+    held.drop(["big", "u4"])
+    await held.read("huge", lambda: ask(11))
+    assert held.get("huge") is None
+    assert held._entries == 0
+
+
+async def test_a_record_that_changed_while_it_was_read_is_not_held() -> None:
+    held = records.Records()
+
+    async def ask() -> UserRecord:
+        held.drop(["ann"])  # a commit, meanwhile
+        return NOBODY
+
+    await held.read("ann", ask)
+    assert held.get("ann") is None

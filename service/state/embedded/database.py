@@ -1,0 +1,173 @@
+"""The connections to an embedded store's database: one that writes, two that only read, each in a thread of its own."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from isrf.errors import ConfigError, StoreError
+from isrf.stream import JOURNAL_VERSION, secret_of
+from service.state.embedded.files import StateFiles, unusable
+from service.state.embedded.schema import APPLICATION_ID, create_identity, create_tables, meta
+from service.state.embedded.takeover import take_over
+from service.state.embedded.writer import BUSY_TIMEOUT_MS, Job, Writer
+
+T = TypeVar("T")
+
+PAGE_BYTES = 1024
+"""An event changes a few rows on as many pages, and a commit writes whole pages."""
+CHECKPOINT_PAGES = 32_000
+"""Of the write-ahead log (32 MB): pages that many events change are copied into the database once for all of them."""
+_LAYOUT = f"PRAGMA page_size = {PAGE_BYTES}", "PRAGMA auto_vacuum = INCREMENTAL"
+"""Only a database without tables takes it, or one that is made anew. Free pages can go back to the disk."""
+
+
+class Database:
+    """Opened once per process.
+
+    Attributes:
+        secret: of the tombstones.
+        store_id: of this store, for as long as it exists.
+    """
+
+    def __init__(self, folder: Path, *, erasure_key: str | None) -> None:
+        """Locks and checks the files, and takes a journal of the version before over.
+
+        Args:
+            erasure_key: the operator's secret of tombstones, None for one that the store keeps.
+
+        Raises:
+            StoreError: as `StateFiles` and `take_over` raise them.
+            ConfigError: `config.erasure_key`.
+        """
+        self._files = StateFiles(folder)
+        self.path = self._files.path
+        opened: list[sqlite3.Connection] = []
+        try:
+            old = False
+            if not self._files.is_new:
+                opened.append(_connect(self.path, mode=self._files.mode_to_examine))
+                old = self._files.examine(opened[0])
+            db = _connect(self.path, mode="rw")
+            opened.append(db)
+            if self._files.is_new:
+                for pragma in _LAYOUT:
+                    db.execute(pragma)
+            _set_up(db, self.path)
+            self._prepare(db, erasure_key, old=old)
+            for other in opened[:-1]:
+                other.close()
+            del opened[:-1]
+            if old:
+                _make_anew(db)
+                _set_up(db, self.path)
+            changes = int(meta(db, "changes") or 0)
+            # A write, whatever it is: from now on the log is there.
+            db.execute("UPDATE meta SET value = value WHERE name = 'changes'")
+            self._files.opened(self.store_id, changes)
+            self._readers = [_Reader(_connect(self.path, mode="ro"), self.path) for _ in range(2)]
+        except (sqlite3.Error, ValueError) as error:
+            self._give_up(opened)
+            raise unusable(self.path, error) from error
+        except (ConfigError, StoreError, OSError):
+            self._give_up(opened)
+            raise
+        self._writer = Writer(db, self._files, changes)
+        self.write = self._writer.do
+        self.read = self._readers[0].ask
+        """For requests."""
+        self.read_behind = self._readers[1].ask
+        """For work behind the scenes, which may take its time."""
+
+    def check(self) -> None:
+        """`StoreError` where the files are not any more those that were opened."""
+        self._files.check()
+
+    def ask_now(self, job: Job[T]) -> T:
+        """A question at the start, before anybody is served."""
+        return self._readers[0].ask_now(job)
+
+    async def close(self) -> None:
+        """Ends what is under way first."""
+        for reader in self._readers:
+            await reader.close()
+        await self._writer.close()
+        self._files.release()
+
+    def _prepare(self, db: sqlite3.Connection, erasure_key: str | None, *, old: bool) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            if old or self._files.is_new:
+                create_tables(db)
+            create_identity(db, erasure_key)
+            self.secret = secret_of(str(meta(db, "secret")), erasure_key)
+            self.store_id = str(meta(db, "id"))
+            if old:
+                take_over(db, self.secret)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {JOURNAL_VERSION}")
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+    def _give_up(self, opened: list[sqlite3.Connection]) -> None:
+        # The one that only reads comes last: it leaves the write-ahead log as it is.
+        for db in reversed(opened):
+            db.close()
+        self._files.release()
+
+
+class _Reader:
+    """A connection that only reads, in a thread."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        self._db, self._path = db, path
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state-reader")
+
+    async def ask(self, job: Job[T]) -> T:
+        """What the job returns, all of it from one picture of the database."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self.ask_now, job)
+
+    def ask_now(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            self._db.execute("BEGIN")
+            try:
+                return job(self._db)
+            finally:
+                self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise unusable(self._path, error) from error
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
+        self._thread.shutdown(wait=True)
+
+
+def _set_up(db: sqlite3.Connection, path: Path) -> None:
+    (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise unusable(path, sqlite3.OperationalError(f"the file system takes no write-ahead log ({mode})"))
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA secure_delete = ON")
+    db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+
+
+def _make_anew(db: sqlite3.Connection) -> None:
+    """Gives a database of the version before its layout; where there is no room it stays as it is."""
+    with contextlib.suppress(sqlite3.Error):
+        db.execute("PRAGMA journal_mode = DELETE")
+        for pragma in (*_LAYOUT, "VACUUM"):
+            db.execute(pragma)
+
+
+def _connect(path: Path, *, mode: str) -> sqlite3.Connection:
+    # Opened in one thread and used by another: never by two at once.
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    db = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False, isolation_level=None)
+    db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    return db

@@ -1,0 +1,149 @@
+"""What events do to the tables, all of an event's effects or none: as `script.lua` does it in Redis.
+
+Runs inside the caller's transaction. It knows what the four effects do, and nothing of event types.
+"""
+
+import hashlib
+import secrets
+import sqlite3
+from collections.abc import Sequence
+
+from isrf.stream import REMEMBER_S, read_tombstone, tombstone_name
+from service.state import payload
+from service.state.commands import KEPT_HISTORY
+from service.state.events import Event
+from service.state.store import Applied
+
+TICK_S = 1e-6
+"""How much later than a user's latest moment an event is that came without a timestamp."""
+
+
+def digest_of(event_id: str) -> int:
+    """64 bits that find an event id in the record; the rows themselves tell ids of equal digests apart."""
+    return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), signed=True)
+
+
+class _User:
+    """One user during a transaction."""
+
+    def __init__(self, db: sqlite3.Connection, secret: bytes, user_id: str) -> None:
+        row = db.execute("SELECT id, latest FROM users WHERE user_id = ?", (user_id,)).fetchone()
+        self.user_id = user_id
+        self.id: int | None = None
+        self.latest = -1.0
+        if row is not None:
+            self.id, self.latest = row
+        stone = db.execute("SELECT text FROM tombstones WHERE name = ?", (tombstone_name(secret, user_id),)).fetchone()
+        self.erased_at = -1.0 if stone is None else read_tombstone(stone[0].encode()).erased_at
+        self.accepted = self.active = 0
+
+
+class Effects:
+    """Takes events into the tables of one transaction; `finish` must follow."""
+
+    def __init__(self, db: sqlite3.Connection, secret: bytes) -> None:
+        self._db, self._secret = db, secret
+        self._users: dict[str, _User] = {}
+
+    def take(self, events: Sequence[Event]) -> list[Applied]:
+        """What became of each event, in order; `finish` is done."""
+        applied = [self._take(event) for event in events]
+        self.finish()
+        return applied
+
+    @property
+    def accepted_of(self) -> list[str]:
+        """The users of whom something was accepted, most recently active last."""
+        moved = [user for user in self._users.values() if user.active]
+        return [user.user_id for user in sorted(moved, key=lambda user: user.active)]
+
+    def accept(self, event: Event, seq: int | None = None) -> None:
+        """All effects of an event; `seq` is its place in the record, None for one that is not in it yet."""
+        user = self._user(event.user_id)
+        digest = digest_of(event.event_id)
+        if seq is None:
+            query = "INSERT INTO journal (user_id, payload, digest) VALUES (?, ?, ?)"
+            seq = self._db.execute(query, (event.user_id, payload.encode(event), digest)).lastrowid
+        else:
+            self._db.execute("UPDATE journal SET digest = ? WHERE seq = ?", (digest, seq))
+        assert seq is not None
+        if user.id is None:
+            query = "INSERT INTO users (user_id, nonce, count, latest, active) VALUES (?, ?, 0, 0, 0)"
+            user.id = self._db.execute(query, (event.user_id, secrets.token_hex(6))).lastrowid
+        assert user.id is not None
+        self._touch(user.id, event)
+        user.accepted += 1
+        user.active = seq
+        user.latest = max(user.latest, event.timestamp)
+
+    def finish(self) -> None:
+        """Versions move on, histories are cut."""
+        for user in self._users.values():
+            if not user.accepted:
+                continue
+            self._db.execute(
+                "UPDATE users SET count = count + ?, latest = ?, active = ? WHERE id = ?",
+                (user.accepted, user.latest, user.active, user.id),
+            )
+            self._db.execute(
+                "DELETE FROM history WHERE user = ? AND (timestamp, item_id, assigned) < "
+                "(SELECT timestamp, item_id, assigned FROM history WHERE user = ? "
+                "ORDER BY timestamp DESC, item_id DESC, assigned DESC LIMIT 1 OFFSET ?)",
+                (user.id, user.id, KEPT_HISTORY - 1),
+            )
+            user.accepted = 0
+
+    def _take(self, event: Event) -> Applied:
+        user = self._user(event.user_id)
+        first = self._named_by(event)
+        if first is not None:
+            same = (first.user_id, first.item_id, first.event) == (event.user_id, event.item_id, event.event)
+            return Applied("duplicate") if same else Applied("reused", first.item_id, first.event)
+        if event.assigned:
+            event = event._replace(timestamp=max(event.timestamp, max(user.latest, user.erased_at) + TICK_S))
+        elif event.timestamp <= user.erased_at:
+            return Applied("erased")
+        self.accept(event)
+        return Applied("accepted")
+
+    def _named_by(self, event: Event) -> Event | None:
+        """The event of the last day that has this one's id."""
+        query = "SELECT payload FROM journal WHERE digest = ? ORDER BY seq DESC"
+        for (kept,) in self._db.execute(query, (digest_of(event.event_id),)):
+            first = payload.decode(kept)
+            if first.event_id == event.event_id and int(first.accepted_at) > int(event.accepted_at) - REMEMBER_S:
+                return first
+        return None
+
+    def _user(self, user_id: str) -> _User:
+        user = self._users.get(user_id)
+        if user is None:
+            user = self._users[user_id] = _User(self._db, self._secret, user_id)
+        return user
+
+    def _touch(self, user: int, event: Event) -> None:
+        """History and marks. `removed` at t takes back whatever happened until t, in whatever order they arrive."""
+        query = "SELECT bought, disliked, removed FROM marks WHERE user = ? AND item_id = ?"
+        found = self._db.execute(query, (user, event.item_id)).fetchone()
+        bought, disliked, removed = found or (None, None, None)
+        t = event.timestamp
+        if event.effect == "R":
+            self._mark(user, event.item_id, bought, disliked, _later(removed, t))
+            query = "DELETE FROM history WHERE user = ? AND item_id = ? AND timestamp <= ?"
+            self._db.execute(query, (user, event.item_id, t))
+        elif event.effect == "D":
+            self._mark(user, event.item_id, bought, _later(disliked, t), removed)
+        else:
+            if event.effect == "B":
+                self._mark(user, event.item_id, _later(bought, t), disliked, removed)
+            if removed is None or t > removed:
+                query = "INSERT OR IGNORE INTO history (user, timestamp, item_id, assigned) VALUES (?, ?, ?, ?)"
+                self._db.execute(query, (user, t, event.item_id, event.assigned))
+
+    def _mark(self, user: int, item_id: str, *moments: float | None) -> None:
+        query = "INSERT OR REPLACE INTO marks (user, item_id, bought, disliked, removed) VALUES (?, ?, ?, ?, ?)"
+        self._db.execute(query, (user, item_id, *moments))
+
+
+def _later(known: float | None, t: float) -> float:
+    return t if known is None else max(known, t)

@@ -1,0 +1,231 @@
+"""The files of an embedded store: one process holds them, and what was lost of them is noticed.
+
+    journal.sqlite3 (-wal, -shm)   the database
+    lock                           locked by the process that runs, whose pid it holds
+    identity.json                  id of the store and how many changes it holds, written after every commit
+
+Locks lie on `lock` and on the database file itself, so that a deleted `lock` lets nobody else in. A database that holds
+fewer changes than `identity.json` says has lost some: its write-ahead log is missing, cut or damaged.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import NamedTuple
+
+from isrf.errors import StoreError
+from isrf.stream import JOURNAL_FILE, JOURNAL_VERSION
+from service.state.embedded.schema import APPLICATION_ID, meta
+
+LOCK_FILE = "lock"
+IDENTITY_FILE = "identity.json"
+SUFFIXES = ("", "-wal", "-shm")
+_OLD_TABLES = {"journal", "tombstones", "meta"}
+
+
+class Identity(NamedTuple):
+    """What stands in `identity.json`."""
+
+    store_id: str
+    changes: int
+
+
+class StateFiles:
+    """Held from construction to `release`.
+
+    Attributes:
+        path: of the database.
+        is_new: there is no database yet.
+        mode_to_examine: how a database that is there is opened first.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises `StoreError`: `store.locked`, `store.journal_lost`, `store.journal_unusable`."""
+        self.folder, self.path = folder, folder / JOURNAL_FILE
+        self._lock = self._database = self._identity = -1
+        self._store_id = ""
+        self._inodes: dict[Path, int] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+            self._take(self._lock)
+            self.known = self._read_identity()
+            self._used_before = self.known is not None or bool(os.pread(self._lock, 20, 0).strip())
+            self.is_new = not _size(self.path)
+            if self.is_new and (self._used_before or _size(self.path.with_name(f"{JOURNAL_FILE}-wal"))):
+                raise _lost(self.path, "is empty" if self.path.exists() else "is not there")
+            # What was left half-way by a rollback journal only a writer can put right.
+            self.mode_to_examine = "rw" if _size(self.path.with_name(f"{JOURNAL_FILE}-journal")) else "ro"
+            self._database = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._take(self._database)
+            self.path.chmod(0o600)
+        except OSError as error:
+            self.release()
+            raise unusable(self.path, error) from error
+        except BaseException:
+            self.release()
+            raise
+
+    def examine(self, db: sqlite3.Connection) -> bool:
+        """Looks at a database that is not new before anything is written to it.
+
+        Args:
+            db: opened for reading only, so that closing it leaves a write-ahead log as it was found.
+
+        Returns:
+            Whether it is a journal of the version before.
+
+        Raises:
+            StoreError: `store.journal_newer`, `store.journal_foreign`, `store.journal_lost`, `store.journal_unusable`.
+        """
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if application == 0 and not tables:
+            if self._used_before:
+                raise _lost(self.path, "holds nothing")
+            self.is_new = True  # a first start was ended before there was anything
+            return False
+        old = application == 0 and version == 0 and tables >= _OLD_TABLES
+        if not old and application != APPLICATION_ID:
+            raise StoreError(
+                "store.journal_foreign",
+                f"{self.path} is a database of another program (application_id {application}).",
+                fix="Choose another ISRF_STATE_DIR, or move that file away.",
+            )
+        if version > JOURNAL_VERSION:
+            raise StoreError(
+                "store.journal_newer",
+                f"{self.path} was written by a newer version of the service (schema {version}; this one reads up to "
+                f"{JOURNAL_VERSION}).",
+                fix="Start the newer version again, or choose another ISRF_STATE_DIR.",
+            )
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise unusable(self.path, sqlite3.DatabaseError(str(found).replace("\n", " ")))
+        if self.known is not None:
+            store_id, changes = meta(db, "id"), int(meta(db, "changes") or 0)
+            if store_id != self.known.store_id:
+                raise _lost(self.path, f"is another store's (id {store_id}, not {self.known.store_id})")
+            if changes < self.known.changes:
+                raise _lost(self.path, f"holds {changes} of {self.known.changes} changes")
+        return old
+
+    def opened(self, store_id: str, changes: int) -> None:
+        """To be called once the database stands: from here on its files must stay where they are."""
+        self._store_id = store_id
+        self._write_identity(changes)
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        paths = [self.path.with_name(JOURNAL_FILE + suffix) for suffix in SUFFIXES]
+        self._inodes = {path: path.stat().st_ino for path in paths}
+        self._inodes[self.path] = os.fstat(self._database).st_ino
+
+    def check(self) -> None:
+        """Raises `StoreError` (`store.journal_moved`) where a file is not any more the one that was opened."""
+        for path, inode in self._inodes.items():
+            try:
+                found = path.stat().st_ino
+            except OSError:
+                found = -1
+            if found != inode:
+                raise StoreError(
+                    "store.journal_moved",
+                    f"{path} was {'deleted' if found < 0 else 'replaced'} while the service ran; nothing is written.",
+                    fix="Put the file back, or stop the service, restore the folder from a backup and start it again.",
+                )
+
+    def note(self, changes: int) -> None:
+        """Writes how many changes are on disk. Not synced: a machine that loses power may know of fewer."""
+        with contextlib.suppress(OSError):
+            if os.fstat(self._identity).st_nlink:
+                os.pwrite(self._identity, self._line(changes), 0)
+            else:  # somebody deleted it
+                self._write_identity(changes)
+
+    def release(self) -> None:
+        """After the last connection was closed: SQLite's own locks on the file end with these."""
+        for handle in (self._identity, self._database, self._lock):
+            if handle >= 0:
+                os.close(handle)
+        self._lock = self._database = self._identity = -1
+
+    def _write_identity(self, changes: int) -> None:
+        target, fresh = self.folder / IDENTITY_FILE, self.folder / f"{IDENTITY_FILE}.new"
+        fresh.write_bytes(self._line(changes))
+        handle = os.open(fresh, os.O_RDWR)
+        os.fsync(handle)
+        fresh.replace(target)
+        if self._identity >= 0:
+            os.close(self._identity)
+        self._identity = handle
+
+    def _line(self, changes: int) -> bytes:
+        return f"{json.dumps({'id': self._store_id, 'changes': changes}):<80}\n".encode()
+
+    def _read_identity(self) -> Identity | None:
+        try:
+            fields = json.loads((self.folder / IDENTITY_FILE).read_bytes())
+            return Identity(str(fields["id"]), int(fields["changes"]))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(
+                "store.journal_unusable",
+                f"{self.folder / IDENTITY_FILE} cannot be read: {error}.",
+                fix=f"If {JOURNAL_FILE} is whole, delete {IDENTITY_FILE}: it is written anew.",
+            ) from None
+
+    def _take(self, handle: int) -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(self._lock, 20, 0).decode(errors="replace").strip() or "unknown"
+            raise StoreError(
+                "store.locked",
+                f"{self.folder} is held by another service process (pid {owner}); the embedded store serves one.",
+                fix="Stop that process, choose another ISRF_STATE_DIR, or set REDIS_URL to serve from several "
+                "processes.",
+            ) from None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _lost(path: Path, what: str) -> StoreError:
+    return StoreError(
+        "store.journal_lost",
+        f"the database {path} {what}: accepted events would be lost.",
+        fix=f"Restore {path.name} and {path.name}-wal together. To go on with what is there, delete {IDENTITY_FILE} "
+        f"and {LOCK_FILE} in that folder; to begin anew, choose an empty ISRF_STATE_DIR.",
+    )
+
+
+def unusable(path: Path, error: Exception) -> StoreError:
+    """A database that cannot be opened or read."""
+    return StoreError(
+        "store.journal_unusable",
+        f"the journal {path} cannot be opened or read: {error}.",
+        fix="ISRF_STATE_DIR must be a writable folder on a local disk; restore a damaged file from a backup.",
+    )
+
+
+def unwritable(path: Path, error: Exception) -> StoreError:
+    """A transaction that did not reach the disk."""
+    return StoreError(
+        "store.journal_unwritable",
+        f"the event journal cannot be written now ({type(error).__name__}: {error}).",
+        fix=f"Make room on the disk that holds {path.name} and send the request again.",
+    )

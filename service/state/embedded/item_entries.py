@@ -1,0 +1,51 @@
+"""What was said of items, in the table `items`: merged field by field, numbered as it comes."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+from isrf.item_changes import Entry, decode_entry, encode_entry, merged
+from service.state.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
+
+
+def change_items(db: sqlite3.Connection, changes: Sequence[ItemChange], limit: int) -> list[ItemOutcome]:
+    """Takes changes in, in their order; `limit` is how many items there may be that no release has."""
+    (num_added,) = db.execute("SELECT count(*) FROM items WHERE added").fetchone()
+    outcomes: list[ItemOutcome] = []
+    for change in changes:
+        found = db.execute("SELECT entry, added FROM items WHERE item_id = ?", (change.item_id,)).fetchone()
+        known, was_added = found or (None, 0)
+        if change.added and not was_added:
+            if num_added >= limit:
+                outcomes.append("too_many")
+                continue
+            num_added += 1
+        entry = encode_entry(merged(None if known is None else decode_entry(known), change.fields, change.at))
+        query = "INSERT OR REPLACE INTO items (item_id, entry, added) VALUES (?, ?, ?)"
+        db.execute(query, (change.item_id, entry, change.added or was_added))
+        outcomes.append("accepted")
+    return outcomes
+
+
+def last_change(db: sqlite3.Connection) -> int:
+    """The number of the last change of items, 0 where nothing was ever said."""
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'items'").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def look_at_items(db: sqlite3.Connection, counting: bytes, after: ItemsCursor | None) -> ItemsLook:
+    """Every entry that changed after the cursor, or all of them."""
+    if not last_change(db):
+        return ItemsLook(None, {}, whole=True)
+    whole = after is None or after.counting != counting
+    start = 0 if after is None or whole else after.last
+    rows = db.execute("SELECT seq, item_id, entry FROM items WHERE seq > ? ORDER BY seq", (start,)).fetchall()
+    entries: dict[str, Entry] = {item_id: decode_entry(entry) for _, item_id, entry in rows}
+    return ItemsLook(ItemsCursor(counting, rows[-1][0] if rows else start), entries, whole)
+
+
+def collect_entries(db: sqlite3.Connection, doomed: Mapping[str, Entry]) -> int:
+    """Takes out entries that have not changed since they were read; how many."""
+    return sum(
+        db.execute("DELETE FROM items WHERE item_id = ? AND entry = ?", (item_id, encode_entry(entry))).rowcount
+        for item_id, entry in doomed.items()
+    )

@@ -1,0 +1,61 @@
+"""Users' records that the process holds ready: of what nobody has changed, the database is not asked again."""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+
+from service.state.store import UserRecord
+
+RECORDS = 4096
+MOST_ENTRIES = 400_000
+"""Of the histories and marks in all records together: about 80 MB."""
+
+
+class Records:
+    """The last used ones. `drop` follows every commit, before its callers are answered."""
+
+    def __init__(self) -> None:
+        self._ready: OrderedDict[str, UserRecord] = OrderedDict()
+        self._entries = 0
+        self._reading: dict[str, object] = {}
+
+    def get(self, user_id: str) -> UserRecord | None:
+        """A record that is held, None where it must be read."""
+        found = self._ready.get(user_id)
+        if found is not None:
+            self._ready.move_to_end(user_id)
+        return found
+
+    async def read(self, user_id: str, ask: Callable[[], Awaitable[UserRecord]]) -> UserRecord:
+        """The record as `ask` brings it; held, unless the user changed meanwhile."""
+        mine = self._reading[user_id] = object()
+        try:
+            record = await ask()
+        finally:
+            unchanged = self._reading.get(user_id) is mine
+            if unchanged:
+                del self._reading[user_id]
+        if unchanged:
+            self._hold(user_id, record)
+        return record
+
+    def drop(self, user_ids: Iterable[str]) -> None:
+        """Forgets users who changed, and keeps what is being read of them now from being held."""
+        for user_id in user_ids:
+            self._reading.pop(user_id, None)
+            self._let_go(user_id)
+
+    def _hold(self, user_id: str, record: UserRecord) -> None:
+        self._let_go(user_id)
+        self._ready[user_id] = record
+        self._entries += _size(record)
+        while self._ready and (len(self._ready) > RECORDS or self._entries > MOST_ENTRIES):
+            self._let_go(next(iter(self._ready)))
+
+    def _let_go(self, user_id: str) -> None:
+        record = self._ready.pop(user_id, None)
+        if record is not None:
+            self._entries -= _size(record)
+
+
+def _size(record: UserRecord) -> int:
+    return len(record.history) + len(record.marks)

@@ -1,0 +1,57 @@
+"""The tables of the embedded store. Those that the offline job reads are described in `isrf.stream` too."""
+
+import secrets
+import sqlite3
+
+from isrf.stream import new_secret_record
+
+APPLICATION_ID = 0x49535246  # "ISRF"
+
+_TABLES = """
+-- The record: every accepted event, for a day at least, and until the offline job has taken it in and state can do
+-- without it. `digest` finds it by its event id.
+CREATE TABLE IF NOT EXISTS journal
+  (seq INTEGER PRIMARY KEY AUTOINCREMENT, user_id TEXT NOT NULL, payload BLOB NOT NULL);
+ALTER TABLE journal ADD COLUMN digest INTEGER;
+CREATE INDEX IF NOT EXISTS journal_user ON journal (user_id);
+CREATE INDEX journal_digest ON journal (digest);
+CREATE TABLE IF NOT EXISTS tombstones
+  (name TEXT PRIMARY KEY, bucket INTEGER NOT NULL, text TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+-- A change gets another seq, never one that was used before.
+CREATE TABLE IF NOT EXISTS items
+  (seq INTEGER PRIMARY KEY AUTOINCREMENT, item_id TEXT NOT NULL UNIQUE, entry BLOB NOT NULL, added INTEGER NOT NULL);
+-- The effects. `version` is a nonce and a count; `latest` the latest timestamp; `active` the last seq of the record.
+CREATE TABLE users
+  (id INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, nonce TEXT NOT NULL, count INTEGER NOT NULL,
+   latest REAL NOT NULL, active INTEGER NOT NULL);
+CREATE TABLE history
+  (user INTEGER NOT NULL, timestamp REAL NOT NULL, item_id TEXT NOT NULL, assigned INTEGER NOT NULL,
+   PRIMARY KEY (user, timestamp, item_id, assigned)) WITHOUT ROWID;
+CREATE TABLE marks
+  (user INTEGER NOT NULL, item_id TEXT NOT NULL, bought REAL, disliked REAL, removed REAL,
+   PRIMARY KEY (user, item_id)) WITHOUT ROWID;
+CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+-- What readiness probes write, and delete again.
+CREATE TABLE probes (content BLOB NOT NULL);
+"""
+
+
+def create_tables(db: sqlite3.Connection) -> None:
+    """Makes what is missing, inside the caller's transaction."""
+    # Not `executescript`, which commits.
+    for statement in _TABLES.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
+def create_identity(db: sqlite3.Connection, erasure_key: str | None) -> None:
+    """The store's id and the secret of its tombstones, where it has none yet."""
+    for name, value in (("secret", new_secret_record(erasure_key)), ("id", secrets.token_hex(8)), ("changes", "0")):
+        db.execute("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)", (name, value))
+
+
+def meta(db: sqlite3.Connection, name: str) -> str | None:
+    """A value of the table `meta`."""
+    row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return None if row is None else str(row[0])

@@ -1,0 +1,117 @@
+"""A user in the tables: reading the record, erasing, collecting, and the record of accepted events."""
+
+import secrets
+import sqlite3
+import time
+
+from isrf.stream import REMEMBER_S, Tombstone, bucket_of, tombstone_name
+from service.state import payload
+from service.state.embedded.schema import meta
+from service.state.events import Event
+from service.state.merge import Learned
+from service.state.store import NO_VERSION, Entry, Mark, UserRecord
+
+PAGE = 500
+COMPACTED_AT_ONCE = 2000
+
+
+def read_user(db: sqlite3.Connection, secret: bytes, user_id: str) -> UserRecord:
+    """What the tables hold of a user, inside one picture of the database."""
+    name = tombstone_name(secret, user_id)
+    stone = db.execute("SELECT text FROM tombstones WHERE name = ?", (name,)).fetchone()
+    found = db.execute("SELECT id, nonce, count FROM users WHERE user_id = ?", (user_id,)).fetchone()
+    if found is None:
+        version = NO_VERSION if stone is None else "erased-" + stone[0].split(" ")[0]
+        return UserRecord(version, [], {}, stone is not None, None)
+    user, nonce, count = found
+    query = "SELECT item_id, timestamp, assigned FROM history WHERE user = ? ORDER BY timestamp, item_id, assigned"
+    history = [Entry(item_id, t, bool(assigned)) for item_id, t, assigned in db.execute(query, (user,))]
+    query = "SELECT item_id, bought, disliked, removed FROM marks WHERE user = ?"
+    marks = {item_id: Mark(*moments) for item_id, *moments in db.execute(query, (user,))}
+    return UserRecord(f"{nonce}.{count}", history, marks, stone is not None, None)
+
+
+def erase_user(db: sqlite3.Connection, secret: bytes, user_id: str) -> bool:
+    """Deletes everything of a user, and notes under a keyed hash that they are gone; whether there was anything."""
+    (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'journal'").fetchone()
+    row = db.execute("SELECT id, latest FROM users WHERE user_id = ?", (user_id,)).fetchone()
+    erased_at = time.time()
+    if row is not None:
+        # The shop's clock may run ahead: what was held does not come back.
+        erased_at = max(erased_at, row[1])
+        for query in (
+            "DELETE FROM history WHERE user = ?",
+            "DELETE FROM marks WHERE user = ?",
+            "DELETE FROM users WHERE id = ?",
+        ):
+            db.execute(query, row[:1])
+    rows = db.execute("DELETE FROM journal WHERE user_id = ?", (user_id,)).rowcount
+    tombstone = Tombstone(secrets.token_hex(8), (0, last), erased_at)
+    values = (tombstone_name(secret, user_id), bucket_of(user_id), tombstone.text())
+    db.execute("INSERT OR REPLACE INTO tombstones (name, bucket, text) VALUES (?, ?, ?)", values)
+    return row is not None or rows > 0
+
+
+def collect_user(db: sqlite3.Connection, user_id: str, version: str, learned: Learned) -> bool:
+    """Takes out what a release has learned, unless the user has moved since `version`; whether anything is left."""
+    row = db.execute("SELECT id, nonce, count FROM users WHERE user_id = ?", (user_id,)).fetchone()
+    if row is None:
+        return False
+    user, nonce, count = row
+    if f"{nonce}.{count}" != version:
+        return True
+    db.executemany(
+        "DELETE FROM history WHERE user = ? AND timestamp = ? AND item_id = ? AND assigned = ?",
+        [(user, entry.timestamp, entry.item_id, entry.assigned) for entry in learned.entries],
+    )
+    db.executemany("DELETE FROM marks WHERE user = ? AND item_id = ?", [(user, item_id) for item_id in learned.items])
+    query = "SELECT EXISTS (SELECT 1 FROM history WHERE user = ?1) OR EXISTS (SELECT 1 FROM marks WHERE user = ?1)"
+    (left,) = db.execute(query, (user,)).fetchone()
+    if not left:
+        db.execute("DELETE FROM users WHERE id = ?", (user,))
+    return bool(left)
+
+
+def user_page(db: sqlite3.Connection, after: int) -> tuple[int, list[str]]:
+    """The next users of whom there is state, and where to go on."""
+    rows = db.execute("SELECT id, user_id FROM users WHERE id > ? ORDER BY id LIMIT ?", (after, PAGE)).fetchall()
+    return (rows[-1][0] if rows else after), [user_id for _, user_id in rows]
+
+
+def event_page(db: sqlite3.Connection, after: int) -> tuple[int, list[Event]]:
+    """The next accepted events of the record, and where to go on."""
+    rows = db.execute("SELECT seq, payload FROM journal WHERE seq > ? ORDER BY seq LIMIT ?", (after, PAGE)).fetchall()
+    return (rows[-1][0] if rows else after), [payload.decode(kept) for _, kept in rows]
+
+
+def compact_record(db: sqlite3.Connection, after: int) -> int | None:
+    """Deletes rows of the record that were taken into the shop's data and of which nothing is left in state.
+
+    Not those of the last day: by them duplicates are known.
+
+    Returns:
+        The last seq that was looked at; None where there is nothing more.
+    """
+    exported = int(meta(db, "exported") or 0)
+    query = (
+        "SELECT seq, payload, (SELECT id FROM users WHERE users.user_id = journal.user_id) FROM journal "
+        "WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+    )
+    rows = db.execute(query, (after, exported, COMPACTED_AT_ONCE)).fetchall()
+    before = time.time() - REMEMBER_S
+    events = [(seq, payload.decode(kept), user) for seq, kept, user in rows]
+    doomed = [
+        (seq,)
+        for seq, event, user in events
+        if event.accepted_at < before and (user is None or not _stands(db, user, event))
+    ]
+    db.executemany("DELETE FROM journal WHERE seq = ?", doomed)
+    return rows[-1][0] if rows else None
+
+
+def _stands(db: sqlite3.Connection, user: int, event: Event) -> bool:
+    query = (
+        "SELECT EXISTS (SELECT 1 FROM history WHERE user = ?1 AND timestamp = ?2 AND item_id = ?3) "
+        "OR EXISTS (SELECT 1 FROM marks WHERE user = ?1 AND item_id = ?3)"
+    )
+    return bool(db.execute(query, (user, event.timestamp, event.item_id)).fetchone()[0])

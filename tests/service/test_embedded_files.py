@@ -1,0 +1,257 @@
+"""The embedded store's files: one process has them, and what was lost of them is said, not served."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from isrf.errors import StoreError
+from isrf.stream import JOURNAL_FILE, JOURNAL_VERSION
+from service.state.embedded import EmbeddedStore
+from service.state.embedded.files import IDENTITY_FILE, LOCK_FILE
+from tests.service.servers import apply_to, event
+
+WAL = JOURNAL_FILE + "-wal"
+SHM = JOURNAL_FILE + "-shm"
+
+USED_AND_KILLED = """
+import asyncio, os, sys
+from pathlib import Path
+from service.state.embedded import EmbeddedStore
+from tests.service.servers import apply_to, event
+
+async def main():
+    store = await EmbeddedStore.open(Path(sys.argv[1]))
+    for k in range(30):
+        assert await apply_to(store)(event(f"i{k}", float(k + 1))) == ["accepted"]
+    os.kill(os.getpid(), 9)
+
+asyncio.run(main())
+"""
+OPENS = """
+import asyncio, sys
+from pathlib import Path
+from service.state.embedded import EmbeddedStore
+asyncio.run(EmbeddedStore.open(Path(sys.argv[1])))
+"""
+
+
+def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def killed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("killed")
+    run(USED_AND_KILLED, folder)
+    assert (folder / WAL).stat().st_size > 50_000, "what was accepted stands in the write-ahead log"
+    return folder
+
+
+@pytest.fixture
+def killed(killed_folder: Path, tmp_path: Path) -> Path:
+    """A store with 30 accepted events, as `kill -9` left it."""
+    return Path(shutil.copytree(killed_folder, tmp_path / "state"))
+
+
+async def refusal(folder: Path) -> StoreError:
+    """Of a start, which must leave every byte as it was but those of the log's index."""
+
+    def contents() -> dict[str, bytes]:
+        found = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != SHM}
+        return {name: content for name, content in found.items() if name != WAL or content}
+
+    before = contents()
+    with pytest.raises(StoreError) as refused:
+        await EmbeddedStore.open(folder)
+    assert contents() == before
+    return refused.value
+
+
+async def test_kill_9_is_no_loss(killed: Path) -> None:
+    store = await EmbeddedStore.open(killed)
+    assert len((await store.read("ann")).history) == 30
+    await store.close()
+
+
+def cut(path: Path, share: float) -> None:
+    os.truncate(path, int(path.stat().st_size * share))
+
+
+def flip(path: Path, share: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * share)] ^= 0xFF
+    path.write_bytes(content)
+
+
+LOSSES: dict[str, Callable[[Path], object]] = {
+    "no log": lambda folder: (folder / WAL).unlink(),
+    "an empty log": lambda folder: cut(folder / WAL, 0),
+    "a cut log": lambda folder: cut(folder / WAL, 0.7),
+    "a damaged log": lambda folder: flip(folder / WAL, 0.5),
+    "no database": lambda folder: (folder / JOURNAL_FILE).unlink(),
+    "an empty database": lambda folder: cut(folder / JOURNAL_FILE, 0),
+    "nothing but the identity": lambda folder: [
+        path.unlink() for path in folder.iterdir() if path.name != IDENTITY_FILE
+    ],
+    "nothing but the log": lambda folder: [path.unlink() for path in folder.iterdir() if path.name != WAL],
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_what_was_lost_is_said_at_the_start(killed: Path, loss: str) -> None:
+    LOSSES[loss](killed)
+    (killed / LOCK_FILE).touch()
+    error = await refusal(killed)
+    assert error.code == "store.journal_lost"
+    assert IDENTITY_FILE in error.fix
+
+
+async def test_after_a_clean_end_a_vanished_database_is_said(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    await store.close()
+    (tmp_path / JOURNAL_FILE).unlink()
+    assert (await refusal(tmp_path)).code == "store.journal_lost"
+
+
+async def test_another_stores_database_is_said(killed: Path, tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path / "other")
+    await store.close()
+    (killed / WAL).unlink()
+    shutil.copy(tmp_path / "other" / JOURNAL_FILE, killed / JOURNAL_FILE)
+    error = await refusal(killed)
+    assert (error.code, "another store's" in str(error)) == ("store.journal_lost", True)
+
+
+async def test_an_operator_may_go_on_with_what_is_left(killed: Path) -> None:
+    cut(killed / WAL, 0.7)
+    (killed / IDENTITY_FILE).unlink()
+    (killed / LOCK_FILE).unlink()
+    store = await EmbeddedStore.open(killed)
+    left = len((await store.read("ann")).history)
+    assert 0 < left < 30
+    await store.close()
+    store = await EmbeddedStore.open(killed)
+    assert len((await store.read("ann")).history) == left
+    await store.close()
+
+
+async def test_a_deleted_identity_is_written_anew(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    (tmp_path / IDENTITY_FILE).unlink()
+    await apply_to(store)(event("x", 1.0))
+    assert (tmp_path / IDENTITY_FILE).exists()
+    await store.close()
+    (tmp_path / JOURNAL_FILE).unlink()
+    assert (await refusal(tmp_path)).code == "store.journal_lost"
+
+
+async def test_an_old_backup_of_the_whole_folder_is_taken(killed: Path, tmp_path: Path) -> None:
+    shutil.copytree(killed, tmp_path / "backup")
+    store = await EmbeddedStore.open(killed)
+    await apply_to(store)(event("later", 99.0))
+    await store.close()
+    store = await EmbeddedStore.open(tmp_path / "backup")
+    assert len((await store.read("ann")).history) == 30
+    await store.close()
+
+
+async def test_damage_inside_the_database_is_said(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    await apply_to(store)(*(event(f"i{k}", float(k), user_id=f"u{k}") for k in range(300)))
+    await store.close()
+    with (tmp_path / JOURNAL_FILE).open("r+b") as file:
+        file.seek(20 * 1024)
+        file.write(b"\x5a" * 8 * 1024)
+    assert (await refusal(tmp_path)).code == "store.journal_unusable"
+
+
+def stamped(pragma: str) -> Callable[[sqlite3.Connection], object]:
+    return lambda db: db.execute(f"PRAGMA {pragma}")
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (stamped(f"user_version = {JOURNAL_VERSION + 1}"), "store.journal_newer"),
+        (stamped("application_id = 77"), "store.journal_foreign"),
+        (stamped("application_id = 0"), "store.journal_foreign"),
+    ],
+    ids=["newer", "foreign", "unknown"],
+)
+async def test_a_database_of_others_is_refused(
+    tmp_path: Path, change: Callable[[sqlite3.Connection], object], code: str
+) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    await store.close()
+    with sqlite3.connect(tmp_path / JOURNAL_FILE) as db:
+        change(db)
+    db.close()
+    assert (await refusal(tmp_path)).code == code
+
+
+@pytest.mark.parametrize("deleted", [(LOCK_FILE,), (LOCK_FILE, IDENTITY_FILE)], ids=["lock", "lock and identity"])
+async def test_a_deleted_lock_lets_nobody_in(tmp_path: Path, deleted: tuple[str, ...]) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    for name in deleted:
+        (tmp_path / name).unlink()
+    second = run(OPENS, tmp_path)
+    assert second.returncode != 0
+    assert "is held by another service process" in second.stderr
+    assert await apply_to(store)(event("x", 1.0)) == ["accepted"]
+    await store.close()
+
+
+@pytest.mark.parametrize("name", [JOURNAL_FILE, WAL, SHM])
+@pytest.mark.parametrize("way", ["deleted", "replaced"])
+async def test_files_that_go_while_it_runs_are_noticed(tmp_path: Path, name: str, way: str) -> None:
+    folder, aside = tmp_path / "state", tmp_path / "aside"
+    store = await EmbeddedStore.open(folder)
+    await apply_to(store)(event("x", 1.0))
+    (folder / name).rename(aside)
+    if way == "replaced":
+        (folder / name).write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(StoreError) as refused:
+            await apply_to(store)(event("y", 2.0))
+        assert refused.value.code == "store.journal_moved"
+    with pytest.raises(StoreError):
+        await store.ping()
+    with pytest.raises(StoreError):
+        await store.erase("ann")
+    assert [entry.item_id for entry in (await store.read("ann")).history] == ["x"]
+    aside.rename(folder / name)
+    await store.ping()
+    assert await apply_to(store)(event("y", 2.0)) == ["accepted"]
+    await store.close()
+    store = await EmbeddedStore.open(folder)
+    assert [entry.item_id for entry in (await store.read("ann")).history] == ["x", "y"]
+    await store.close()
+
+
+async def test_the_whole_folder_gone_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    store = await EmbeddedStore.open(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(StoreError) as refused:
+        await apply_to(store)(event("x", 1.0))
+    assert refused.value.code == "store.journal_moved"
+    await store.close()
+
+
+@pytest.mark.parametrize("as_far_as", ["file", "header"])
+async def test_a_first_start_that_was_killed_is_no_loss(tmp_path: Path, as_far_as: str) -> None:
+    (tmp_path / LOCK_FILE).touch()
+    (tmp_path / JOURNAL_FILE).touch()
+    if as_far_as == "header":
+        db = sqlite3.connect(tmp_path / JOURNAL_FILE)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.close()
+        assert (tmp_path / JOURNAL_FILE).stat().st_size > 0
+    store = await EmbeddedStore.open(tmp_path)
+    await store.close()
