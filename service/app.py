@@ -11,13 +11,14 @@ from functools import lru_cache
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from isrf.errors import IsrfError
 from service.cpus import available_cpus
 from service.demo.routes import demo_router
+from service.docs.routes import docs_router
 from service.doors.doorkeeper import Doorkeeper
 from service.doors.keys import KeyRing
 from service.doors.rate import RateLimiter
@@ -31,6 +32,7 @@ from service.load import Load
 from service.logs import configure_logs
 from service.middleware import RequestMiddleware
 from service.observe import Metrics
+from service.openapi import Api
 from service.problems import install_problem_handlers
 from service.recommendations import Keeping
 from service.releases import Releases
@@ -86,7 +88,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
             turnstile.open(app.state.running.releases)
             yield {NAME: turnstile}
 
-    app = FastAPI(
+    app = Api(
         title="ISRF",
         summary="Recommendations that react to the last click and say why.",
         version="0.1.0",
@@ -94,8 +96,9 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         dependencies=[Depends(only_known_parameters)],
         # A redirect would send the key to wherever the header Host says.
         redirect_slashes=False,
+        openapi_url=None,
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
     )
     queries = app.state.queries = KnownQueries()
     # The one added last stands outermost.
@@ -123,9 +126,10 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     install_problem_handlers(app, metrics)
     for routes in (recommend, interactions, users, items, bulk, probes, admin):
         app.include_router(routes.router)
-    demo = demo_router() if chosen.demo else APIRouter()
-    app.include_router(demo)
-    pages = {"/docs", "/openapi.json", *(page.path for page in demo.routes if isinstance(page, APIRoute))}
+    pages = set()
+    for router in (docs_router(), *([demo_router()] if chosen.demo else [])):
+        app.include_router(router)
+        pages |= {page.path for page in router.routes if isinstance(page, APIRoute)}
     return app
 
 

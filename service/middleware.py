@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isrf.errors import IsrfError, RequestError
-from service.doors.headers import ANSWERS_CARRY, POLICY, REQUEST_ID, request_id_of
+from service.doors.headers import ANSWERS_CARRY, REQUEST_ID, request_id_of
 from service.doors.turnstile import QUIET
 from service.doors.wire import LINE, MAX_HEAD_BYTES, TOO_LARGE
 from service.load import Load, caller_gone, refused
@@ -23,12 +23,6 @@ from service.turn import begin_turn, current_turn
 
 STREAMED = "/import/"
 """Bodies that are taken line by line and never kept: it is their lines that are limited."""
-_DOCS = "/docs"
-_DOCS_POLICY = (
-    b"default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' "
-    b"https://cdn.jsdelivr.net; img-src data: https://fastapi.tiangolo.com; connect-src 'self'; frame-ancestors 'none'"
-)
-
 _log = structlog.get_logger("service")
 
 
@@ -65,8 +59,6 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status, started = message["status"], True
                 lines = list(message["headers"])
-                if scope["path"] == _DOCS:
-                    lines.append((POLICY, _DOCS_POLICY))
                 said = {name for name, _ in lines}
                 lines += [line for line in ANSWERS_CARRY if line[0] not in said]
                 lines.append((REQUEST_ID, request_id.encode()))

@@ -79,6 +79,11 @@ BODY_CLASSES = ("SessionRequest", "UsersRequest")
 """Of bodies that a route takes several of (`service.schemas.RecommendRequest`)."""
 
 
+class Fault(BaseModel):
+    where: str = Field(description="Of the request, as it was sent: `query.n`, `body.history.3`.")
+    message: str
+
+
 class Problem(BaseModel):
     """The body of every error answer."""
 
@@ -89,7 +94,7 @@ class Problem(BaseModel):
     detail: str
     fix: str | None = None
     request_id: str
-    errors: list[dict[str, str]] | None = Field(default=None, description="Each invalid field, with what is wrong.")
+    errors: list[Fault] | None = Field(default=None, description="Each invalid field, with what is wrong.")
 
 
 def status_of(error: IsrfError) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, SkipValidation, Tag
 
 from service.given import ID_PATTERN
 from service.identifiers import ExternalId
@@ -106,10 +106,7 @@ class RankRequest(_Body):
 class InteractionsRequest(_Body):
     """Events are judged one by one, so one bad event does not refuse the others."""
 
-    events: Annotated[
-        list[Annotated[Any, WithJsonSchema(EventIn.model_json_schema())]],
-        Field(min_length=1, max_length=MAX_EVENTS),
-    ]
+    events: Annotated[list[SkipValidation[EventIn]], Field(min_length=1, max_length=MAX_EVENTS)]
 
 
 class Warned(BaseModel):

@@ -3,9 +3,6 @@
 The page has no inline script or style, and may talk to nobody but this service.
 """
 
-from collections.abc import Awaitable, Callable
-from importlib.resources import files
-from pathlib import PurePath
 from typing import Annotated
 
 from fastapi import APIRouter, Response
@@ -14,19 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.demo.shop import item_card, some_shoppers
 from service.doors.caller import READ
 from service.identifiers import ExternalId
+from service.pages import add_page, page_headers
 from service.routes.dependencies import PROBLEMS, ServiceDep, checked_item_ids, json_response
 
 PAGE = "/demo"
 router = APIRouter(prefix=PAGE, tags=["demo"], dependencies=[READ])
 
 MAX_CARDS = 1000
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 
 class CardsRequest(BaseModel):
@@ -76,17 +67,6 @@ async def items(body: CardsRequest, service: ServiceDep) -> Response:
 def demo_router() -> APIRouter:
     """The page, its files read once, and the two calls above."""
     whole = APIRouter(dependencies=[READ])
-    for file in files(__package__).joinpath("page").iterdir():
-        media_type = _TYPES.get(PurePath(file.name).suffix)
-        if media_type is not None:
-            path = PAGE if file.name == "index.html" else f"{PAGE}/{file.name}"
-            whole.add_api_route(path, _file(file.read_bytes(), media_type), include_in_schema=False)
+    add_page(whole, PAGE, __package__, page_headers())
     whole.include_router(router)
     return whole
-
-
-def _file(content: bytes, media_type: str) -> Callable[[], Awaitable[Response]]:
-    async def answer() -> Response:
-        return Response(content, headers=_HEADERS, media_type=media_type)
-
-    return answer

@@ -11,8 +11,10 @@ from fastapi.security import APIKeyHeader
 from isrf.errors import AccessError
 from service.doors.keys import RANK, Role
 
-OPEN = frozenset({"/livez", "/readyz"})
-"""Paths that need no key: whoever restarts or routes asks them."""
+DOCS, DOCUMENT = "/docs", "/openapi.json"
+_DOCS_FILES = ("docs.js", "swagger-ui-bundle.js", "swagger-ui.css")
+OPEN = frozenset({"/livez", "/readyz", DOCUMENT, DOCS, *(f"{DOCS}/{name}" for name in _DOCS_FILES)})
+"""Paths that need no key: whoever restarts or routes asks the probes, and a browser cannot send one with an address."""
 
 
 class Caller(NamedTuple):

@@ -26,7 +26,11 @@ LINES = "application/x-ndjson"
 _TAKES: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {LINES: {"schema": {"type": "string", "description": "A JSON object a line."}}},
+        "content": {
+            LINES: {"schema": {"type": "string", "description": "A JSON object a line."}},
+            # Lines are taken under any name; this one every generator of clients knows.
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
     }
 }
 _GIVES: dict[int | str, dict[str, Any]] = {

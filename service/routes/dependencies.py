@@ -18,7 +18,7 @@ from service.exposure import Exposure
 from service.identifiers import ID_SCHEMA, id_problem
 from service.load import WRITES_AT_ONCE, Gate
 from service.observe import Metrics
-from service.problems import Problem
+from service.openapi import PROBLEM
 from service.recommendations import Recommendations
 from service.releases import Releases
 from service.schemas import (
@@ -35,9 +35,8 @@ from service.schemas import (
 from service.state.events import EventReader
 from service.state.store import Store
 
-_PROBLEM_SCHEMA = Problem.model_json_schema()
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {"application/problem+json": {"schema": _PROBLEM_SCHEMA}}}
+    status: {"description": text, "content": PROBLEM}
     for status, text in {
         400: "The body is not JSON.",
         401: "No API key, or an unknown one.",

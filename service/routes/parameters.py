@@ -1,6 +1,7 @@
 """Query parameters that a route does not know are refused: `include-seen=true` must not be an answer without it.
 
-So is one that stands twice and takes one value: which of the two was meant?
+So is one that stands twice and takes one value: which of the two was meant? Pages for people ignore what they do not
+know: whoever links to them may add what they like (`utm_source=…`).
 """
 
 from collections import OrderedDict
@@ -17,7 +18,7 @@ LONGEST_KNOWN = 256
 
 async def only_known_parameters(request: Request) -> None:
     """A dependency of the whole app."""
-    if not request.query_params:
+    if not request.query_params or not request.scope["route"].include_in_schema:
         return
     known = _known(request.app, request.scope["route"].path_format, request.method.lower())
     for name in request.query_params:

@@ -327,3 +327,26 @@ def test_only_demo_mode_has_it_and_never_with_keys(service: ServiceProcess, demo
     code, said = ServiceProcess(demo_release, tmp_path, "--demo", "--api-keys-file", str(keys)).refused()
     assert code == 2
     assert "config.demo_with_keys" in said
+
+
+@pytest.mark.parametrize("width", [320, PHONE_WIDTH, 390, 704, 705, 768, 1280])
+def test_no_chip_covers_the_letter_of_a_picture(chromium: Browser, service: ServiceProcess, width: int) -> None:
+    visit = Visit(chromium, f"{service.url}/demo?utm_source=mail&n=7", viewport={"width": width, "height": 900})
+    visit.cards.nth(1).locator(".look").click()
+    visit.said("Looked at “")  # some cards have moved, or are new: they have one chip more
+    # The longest of what it can say, on every card.
+    visit.page.evaluate("""import("/demo/view.js").then(view => {
+      const longest = Object.values(view.SOURCES).sort((one, other) => other.length - one.length)[0];
+      document.querySelectorAll("#list .card .source").forEach(chip => chip.textContent = longest);
+    })""")
+    boxes = """cards => cards.map(card => [".initial", ".rank", ".change", ".source", ".art"].map(name => {
+      const box = card.querySelector(name).getBoundingClientRect();
+      return [box.left, box.top, box.right, box.bottom];
+    }))"""
+    for letter, *chips, art in visit.page.locator("#list .card").evaluate_all(boxes):
+        for left, top, right, bottom in (chip for chip in chips if chip[2] > chip[0]):
+            assert left >= letter[2] or right <= letter[0] or top >= letter[3] or bottom <= letter[1], width
+            assert (left >= art[0], right <= art[2], top >= art[1], bottom <= art[3]) == (True,) * 4, width
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    visit.context.close()
+    assert visit.complaints == []

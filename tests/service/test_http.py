@@ -382,8 +382,8 @@ def test_probes_metrics_and_documentation(http: httpx.Client, release: Release) 
     schema = http.get("/openapi.json").json()
     answer = schema["paths"]["/recommend/{user_id}"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     assert answer["$ref"].endswith("/Recommendations")
-    refused = schema["paths"]["/recommend/{user_id}"]["get"]["responses"]["422"]["content"]
-    assert list(refused) == ["application/problem+json"]
+    refused = schema["paths"]["/recommend/{user_id}"]["get"]["responses"]["422"]["$ref"].rpartition("/")[2]
+    assert list(schema["components"]["responses"][refused]["content"]) == ["application/problem+json"]
 
 
 def test_answers_are_what_the_documentation_says(http: httpx.Client, shopper: str) -> None:

@@ -1,6 +1,6 @@
 // Elements from data. Titles and ids are the shop's: they become text, never markup.
 
-const SOURCES = {
+export const SOURCES = {
   generative: "Next in sequence",
   dense: "Fits the history",
   explicit: "Their own taste",

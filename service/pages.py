@@ -1,0 +1,41 @@
+"""Pages for people: files that are read once, under a policy that lets them talk to nobody but this service."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from importlib.resources import files
+from pathlib import PurePath
+
+from fastapi import APIRouter, Response
+
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_PAGE = "index.html"
+
+
+def page_headers(*, images: str = "'self'") -> dict[str, str]:
+    """No inline script or style, nothing from elsewhere, and no frame around it."""
+    return {
+        "Content-Security-Policy": f"default-src 'none'; script-src 'self'; style-src 'self'; img-src {images}; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }
+
+
+def add_page(router: APIRouter, path: str, package: str, headers: dict[str, str]) -> None:
+    """The files of the package's folder `page`: `index.html` at the path itself, the others below it."""
+    for name, content, media_type in _files(package):
+        at = path if name == _PAGE else f"{path}/{name}"
+        router.add_api_route(at, _answer(content, media_type, headers), include_in_schema=False)
+
+
+def _files(package: str) -> Iterator[tuple[str, bytes, str]]:
+    for file in files(package).joinpath("page").iterdir():
+        media_type = _TYPES.get(PurePath(file.name).suffix)
+        if media_type is not None:
+            yield file.name, file.read_bytes(), media_type
+
+
+def _answer(content: bytes, media_type: str, headers: dict[str, str]) -> Callable[[], Awaitable[Response]]:
+    async def answer() -> Response:
+        return Response(content, headers=headers, media_type=media_type)
+
+    return answer

@@ -1,0 +1,64 @@
+"""The API's document is small, refers to what is shared, and every reference leads somewhere."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from service.app import create_app
+from service.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return create_app(Settings(demo=True)).openapi()
+
+
+def references(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if "$ref" in part:
+            yield part["$ref"]
+        for value in part.values():
+            yield from references(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from references(value)
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    found = set(references(document))
+    assert len(found) > 40
+    for reference in found:
+        part = document
+        for name in reference.removeprefix("#/").split("/"):
+            part = part[name]
+
+
+def test_the_problem_is_one_schema(document: dict[str, Any]) -> None:
+    schema = document["components"]["schemas"]["Problem"]
+    whole = json.dumps(document)
+    assert whole.count("urn:isrf:problem:") == 1
+    assert "$defs" not in whole
+    assert schema["properties"]["errors"]["anyOf"][0]["items"] == {"$ref": "#/components/schemas/Fault"}
+    refused = 0
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for status, answer in operation["responses"].items():
+                if not status.startswith(("4", "5")):
+                    continue
+                refused += 1
+                if "$ref" in answer:
+                    answer = document["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+                content = answer["content"]["application/problem+json"]
+                assert content == {"schema": {"$ref": "#/components/schemas/Problem"}}, (method, path, status)
+    assert refused > 150
+
+
+def test_the_document_is_small(document: dict[str, Any]) -> None:
+    assert len(json.dumps(document, separators=(",", ":"))) < 80_000
+
+
+def test_it_is_made_once() -> None:
+    app = create_app(Settings())
+    assert app.openapi() is app.openapi()
