@@ -25,7 +25,8 @@ from rich.progress import Progress
 from isrf.errors import DataError, StageError
 from offline.config import RunConfig
 from offline.context import StageContext
-from offline.preconditions import check_settings
+from offline.preconditions import check_settings, check_shop
+from offline.sizes import fit_to_shop
 
 WORK_DIR = ".work"
 KEPT_OUTPUTS = 6
@@ -118,10 +119,12 @@ def run_until(
 ) -> dict[str, Path]:
     """Runs every stage that `last` needs and has not run yet, then `last`; returns the output folders by stage.
 
-    Of each stage the `kept_outputs` last used outputs stay; older ones are removed.
+    What the size of the shop decides is decided once `ingest` has counted (`offline.sizes`). Of each stage the
+    `kept_outputs` last used outputs stay; older ones are removed.
 
     Raises:
         StageError: `stage.locked` where another run holds the folder, `stage.disk_full` where the disk is.
+        DataError: the shop is too small for a release.
         ConfigError: a setting of a later stage that cannot work with what `ingest` has counted.
     """
     work = releases / WORK_DIR
@@ -144,8 +147,19 @@ def run_until(
             os.utime(out)  # when it was last used
             _forget_old(out, kept_outputs)
             if stage.name == "ingest":
-                check_settings(config, out, {one.name for one in stages})
+                config = _fitted(config, out, {one.name for one in stages}, report)
         return outputs
+
+
+def _fitted(config: RunConfig, ingest: Path, stages: set[str], report: Callable[[str], None]) -> RunConfig:
+    """The configuration as the stages behind `ingest` get it; refuses what cannot work."""
+    counted = json.loads((ingest / "report.json").read_text())
+    check_shop(counted)
+    fitted, changes = fit_to_shop(config, counted["counts"])
+    for change in changes if len(stages) > 1 else ():
+        report(f"set to the shop's size: {change}")
+    check_settings(fitted, counted["counts"]["items"], stages)
+    return fitted
 
 
 def _in_order(last: str) -> Iterator[Stage]:

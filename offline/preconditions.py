@@ -1,42 +1,48 @@
-"""Settings that cannot work with this shop, refused as soon as the catalogue is counted: before any call to an LLM and
-any training. It knows how many items there are and nothing of what they are.
+"""What cannot work with this shop, refused as soon as it is counted: before any call to an LLM and any training.
+
+It knows ingest's report and nothing of what items and users are.
 """
 
-import json
-from collections.abc import Callable, Container
-from pathlib import Path
+from collections.abc import Container, Mapping
 from typing import Any
 
-from isrf.errors import ConfigError
+from isrf.errors import DataError
 from isrf.semantic_ids import check_capacity
 from offline.config import RunConfig
+from offline.ingest import NEEDED
 
 
-def check_settings(config: RunConfig, ingest: Path, stages: Container[str]) -> None:
-    """Holds the settings of the stages to come against ingest's output.
+def check_shop(report: Mapping[str, Any]) -> None:
+    """Refuses a shop that is too small for any release.
+
+    Args:
+        report: ingest's.
 
     Raises:
-        ConfigError: `config.semantic_ids_capacity`, `config.num_beams`.
+        DataError: `data.too_few_users`, `data.no_order_to_learn`.
     """
-    report: dict[str, Any] = json.loads((ingest / "report.json").read_text())
-    for stage, check in _CHECKS.items():
-        if stage in stages:
-            check(config, int(report["counts"]["items"]))
-
-
-def _check_semantic_ids(config: RunConfig, num_items: int) -> None:
-    settings = config.semantic_ids
-    check_capacity(num_items, levels=settings.levels, codebook_size=settings.codebook_size)
-
-
-def _check_beams(config: RunConfig, num_items: int) -> None:
-    """More beams than items would be padding in every answer, paid for in every request."""
-    if config.search.num_beams > num_items:
-        raise ConfigError(
-            "config.num_beams",
-            f"{config.search.num_beams} beams are more than the {num_items} items of the catalogue.",
-            fix=f"Give --set search.num_beams={num_items}.",
+    users, most = int(report["learning"]["users"]), int(report["learning"]["most_events"])
+    if users < 2:
+        raise DataError(
+            "data.too_few_users",
+            f"{users} of {report['counts']['users']} users have events to learn from beside what is held out; similar "
+            "users take two.",
+            fix=NEEDED,
+        )
+    if most < 2:
+        raise DataError(
+            "data.no_order_to_learn",
+            "no user has two events to learn an order from beside those that are held out.",
+            fix=NEEDED,
         )
 
 
-_CHECKS: dict[str, Callable[[RunConfig, int], None]] = {"semantic-ids": _check_semantic_ids, "compile": _check_beams}
+def check_settings(config: RunConfig, num_items: int, stages: Container[str]) -> None:
+    """Holds the settings of the stages to come against the size of the catalogue.
+
+    Raises:
+        ConfigError: `config.semantic_ids_capacity`.
+    """
+    if "semantic-ids" in stages:
+        settings = config.semantic_ids
+        check_capacity(num_items, levels=settings.levels, codebook_size=settings.codebook_size)

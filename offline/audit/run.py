@@ -10,6 +10,7 @@ from rich.progress import Progress
 from isrf.bundle import Manifest
 from isrf.errors import BundleError
 from offline.audit.contents import audit_contents
+from offline.audit.duplicates import audit_duplicates
 from offline.audit.findings import Finding
 from offline.audit.id_rules import audit_ids
 from offline.audit.shop import load_shop
@@ -57,7 +58,9 @@ def _findings(
             refuse_other_data(ingested, manifest, data)
         shop = load_shop(ingested)
         yield from audit_ids(shop, _file_order(data))
-        yield audit_ties(json.loads((ingested / "report.json").read_text()))
+        report = json.loads((ingested / "report.json").read_text())
+        yield from audit_duplicates(ingested, report)
+        yield audit_ties(report)
         values = table_ndcg(shop)
         seed = config.ingest.shuffle_ties
         other_seed = SHUFFLE_SEED if seed is None else None

@@ -50,8 +50,9 @@ def direct(split: Split, num_items: int, *, tie_seed: int | None, seed: int) -> 
         mask[split.targets[row]] = True
         return mask
 
+    drawn = f"{NUM_NEGATIVES} unseen ones drawn at random" if num_items > NUM_NEGATIVES else "all unseen ones"
     return Question(
-        f"leave-one-out, the held-out item among {NUM_NEGATIVES} unseen ones drawn at random, {_order(tie_seed)}",
+        f"leave-one-out, the held-out item among {drawn}, {_order(tie_seed)}",
         allowed,
         task="direct",
     )

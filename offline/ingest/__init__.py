@@ -31,7 +31,10 @@ from offline.ingest.repeated import Repeated, without_repeated
 
 __all__ = ["VERSION", "run"]
 
-VERSION = 6
+VERSION = 7
+
+NEEDED = "A release needs 2 users or more, one of them with 4 events or more; a row that is repeated counts once."
+"""What the smallest shop has, beside 2 items."""
 
 
 class _Shop(NamedTuple):
@@ -88,6 +91,7 @@ def run(ctx: StageContext) -> None:
         "duplicate_interactions": shop.repeated.rows,
         "duplicate_items": shop.catalogue.num_repeated,
         "item_fields": shop.catalogue.names.as_json(),
+        "learning": _learning(histories),
         "taken_back": histories.taken_back,
         "removes_of_unknown_items": shop.num_idle,
         "disliked_pairs": histories.excluded.height,
@@ -147,7 +151,7 @@ def _check_histories(histories: Histories, *, fit: str) -> None:
         raise DataError(
             "data.no_held_out_users",
             "no user has 3 events or more, so nothing can be held out and no release evaluated.",
-            fix="Give at least one user with 3 events or more: every release is evaluated before --fit all retrains.",
+            fix=f"{NEEDED} Every release is evaluated before --fit all retrains.",
         )
 
 
@@ -184,6 +188,12 @@ def _counts(histories: Histories, numbering: Numbering) -> dict[str, int]:
         "interactions": histories.events.height,
         **{part.name.lower(): int((split == part).sum()) for part in Split},
     }
+
+
+def _learning(histories: Histories) -> dict[str, int]:
+    """What the model will have to learn from: users with a training event, and the most that one of them has."""
+    training = histories.events.filter(pl.col("split") == Split.TRAIN).group_by("user_id").len()
+    return {"users": training.height, "most_events": int(training["len"].to_numpy().max(initial=0))}
 
 
 def _show(ctx: StageContext, counts: dict[str, int], shop: _Shop) -> None:

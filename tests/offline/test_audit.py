@@ -91,6 +91,48 @@ def test_ties_that_stand_by_id_are_a_warning(tmp_path: Path) -> None:
     assert set(found["ids: spelling"].figures) == {"tied"}
 
 
+def events_shop(folder: Path, rows: list[Event]) -> dict[str, Finding]:
+    """A small sound shop with further rows; what the audit says of it."""
+    rng = random.Random(5)
+    sound = [
+        (f"u{user}", f"i{item}", 1000 * k) for user in range(100) for k, item in enumerate(rng.sample(range(60), 8))
+    ]
+    items = [{"item_id": f"i{row}", "title": f"Thing {row}"} for row in range(60)] + [{"item_id": "I1 "}]
+    return lines(write_shop(folder, [*sound, *rows], items if rows else items[:-1]))
+
+
+def test_a_sound_shop_has_no_duplicates_of_any_kind(tmp_path: Path) -> None:
+    found = events_shop(tmp_path / "shop", [])
+    for line in ("duplicates", "near duplicates", "last event again", "user ids", "item ids"):
+        assert found[line].verdict == "ok", found[line]
+
+
+def test_a_file_twice_is_warned_of_and_measures_as_the_file(tmp_path: Path) -> None:
+    shop = shop_with(tmp_path / "shop", at_random())
+    once = lines(shop)
+    file = shop / "interactions.csv"
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([header, *rows, *rows]) + "\n")
+    twice = lines(shop)
+    assert (once["duplicates"].verdict, twice["duplicates"].verdict) == ("ok", "warning")
+    assert twice["duplicates"].figures["interactions"] == len(rows)
+    assert twice["transition table"] == once["transition table"]
+
+
+def test_what_looks_like_the_same_event_again_is_warned_of(tmp_path: Path) -> None:
+    rng = random.Random(6)
+    near = [(f"n{user}", f"i{item}", 10_000 * k + late) for user in range(20)
+            for k, item in enumerate(rng.sample(range(60), 5)) for late in (0, 1)]  # fmt: skip
+    spelt = [(f"{name}1", f"i{k}", 1000 * k) for name in ("U", " u") for k in range(5)]
+    found = events_shop(tmp_path / "shop", [*near, *spelt])
+    assert found["near duplicates"].verdict == "warning"
+    assert found["near duplicates"].figures["near"] == 100
+    assert found["near duplicates"].figures["held_out"] == 20
+    assert (found["last event again"].verdict, found["last event again"].figures["again"]) == ("warning", 20)
+    assert (found["user ids"].verdict, found["user ids"].figures["alike"]) == ("warning", 3)
+    assert (found["item ids"].verdict, found["item ids"].figures["alike"]) == ("warning", 2)
+
+
 def test_ids_that_say_what_an_item_is_are_no_leak() -> None:
     """Users stay among neighbouring ids, in no order: far above a uniform guess, the same forwards and backwards."""
     rng = np.random.default_rng(0)

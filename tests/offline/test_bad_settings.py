@@ -37,12 +37,11 @@ def run(folder: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.parametrize(
     ("bad", "code", "not_run", "stage"),
     [
-        ("search.num_beams=13", "config.num_beams", "reason", "compile"),
         ("semantic_ids.levels=1", "config.semantic_ids_capacity", "reason", "semantic-ids"),
         ("semantic_ids.codebook_size=2", "config.semantic_ids_capacity", "reason", "semantic-ids"),
         ("graph.similarity_threshold=40", "graph.all_weak", "semantic-ids", "graph"),
     ],
-    ids=["more beams than items", "too few levels", "too few codes", "everybody weak"],
+    ids=["too few levels", "too few codes", "everybody weak"],
 )
 def test_a_setting_that_cannot_work_is_refused_early_and_every_fix_works(
     folder: Path, bad: str, code: str, not_run: str, stage: str
@@ -56,18 +55,6 @@ def test_a_setting_that_cannot_work_is_refused_early_and_every_fix_works(
     assert fixes
     for fix in fixes:
         run_stages(stage, folder / "shop", folder / "r", build_config("demo", None, (*TINY, bad, fix)))
-
-
-def test_a_shop_smaller_than_the_presets_beams_is_told_so(folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "offline", "run", "--data", folder / "shop", "--releases", folder / "preset"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "20 beams are more than the 12 items" in done.stderr
-    assert f"--set search.num_beams={NUM_ITEMS}" in done.stderr
 
 
 def test_a_loss_that_is_no_number_names_the_settings_to_lower(folder: Path) -> None:

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.progress import Progress
 
-from isrf.errors import DataError, IsrfError
+from isrf.errors import DataError
 from isrf.recommend import RankRequest
 from offline.config import build_config
+from offline.pipeline import run_until
 from offline.publish import publish
 from offline.release import open_release
+from offline.sizes import fit_to_shop
+from service.bundle_files import open_release as open_served
 from tests.shops import TINY, Event, run_stages, write_shop
 
 HOSTILE = ("a/b", "c#d", "e?f", "g%20h", "i j", "ü–ñ", "日本", "x&y=1", "..", "'; DROP")
@@ -72,23 +76,88 @@ def test_items_without_interactions_can_be_recommended(tmp_path: Path) -> None:
     assert any(len(items) == 10 for items in lists)  # of eight that anyone took
 
 
-@pytest.mark.parametrize(("num_events", "code"), [(1, "data.too_few_items"), (2, "data.no_held_out_users")])
-def test_too_little_to_learn_from_is_an_error_that_says_so(tmp_path: Path, num_events: int, code: str) -> None:
-    items = [f"i{row}" for row in range(num_events)]
-    catalogue = [{"item_id": item, "title": "Cup"} for item in items]
-    with pytest.raises(DataError) as error:
-        run_stages("export", write_shop(tmp_path / "shop", events(5, items, num_events), catalogue), tmp_path / "r")
-    assert error.value.code == code
-    assert error.value.fix
+@pytest.mark.parametrize(
+    ("num_items", "lengths", "code"),
+    [
+        (1, [5, 5], "data.too_few_items"),
+        (5, [2, 2, 1], "data.no_held_out_users"),
+        (5, [9], "data.too_few_users"),
+        (5, [3, 3, 3, 3], "data.no_order_to_learn"),
+    ],
+)
+def test_too_little_to_learn_from_is_refused_before_any_work(
+    tmp_path: Path, num_items: int, lengths: list[int], code: str
+) -> None:
+    items = [f"i{row}" for row in range(num_items)]
+    taken = [(f"u{user}", items[t % num_items], t) for user, length in enumerate(lengths) for t in range(length)]
+    shop = write_shop(tmp_path / "shop", taken, [{"item_id": item, "title": "Cup"} for item in items])
+    for last in ("export", "ingest"):
+        with pytest.raises(DataError) as error:
+            run_stages(last, shop, tmp_path / "r")
+        assert error.value.code == code
+        assert "2 items" in error.value.fix or "2 users or more, one of them with 4 events or more" in error.value.fix
+        assert {path.name for path in (tmp_path / "r" / ".work").iterdir()} <= {"lock", "ingest"}
 
 
-def test_histories_too_short_to_learn_an_order_from_are_named(tmp_path: Path) -> None:
-    items = [f"i{row}" for row in range(8)]
-    catalogue = [{"item_id": item, "title": f"Cup {item}"} for item in items]
-    with pytest.raises(IsrfError) as error:
-        run_stages("export", write_shop(tmp_path / "shop", events(20, items, 3), catalogue), tmp_path / "r")
-    assert error.value.code == "train.no_samples"
-    assert "four interactions" in error.value.fix
+SIZED_BY_THE_SHOP = ("search.", "semantic_ids.", "graph.max_neighbours", "train.num_direct_negatives")
+QUICK = tuple(setting for setting in TINY if not setting.startswith(SIZED_BY_THE_SHOP))
+
+
+@pytest.mark.parametrize(
+    ("num_items", "lengths"),
+    [
+        (2, [4, 3]),
+        (3, [5, 4, 3]),
+        (3, [4, 3, 2, 1]),
+        (5, [8] * 20),
+        (10, [4, 3, 1, 1, 1]),
+        (19, [6] * 10),
+        (20, [6] * 2),
+    ],
+    ids=str,
+)
+def test_a_small_shop_is_served_with_the_presets_own_settings(
+    tmp_path: Path, num_items: int, lengths: list[int]
+) -> None:
+    """20 beams, 256 codes, 99 negatives and 100 neighbours are cut to what there is, and saved with the release."""
+    rng = random.Random(7)
+    items = [f"i{row}" for row in range(num_items)]
+    taken = [(f"u{user}", rng.choice(items), t) for user, length in enumerate(lengths) for t in range(length)]
+    catalogue = [{"item_id": i, "title": f"Cup of {('oak', 'clay', 'tin')[row % 3]}"} for row, i in enumerate(items)]
+    shop, releases = write_shop(tmp_path / "shop", taken, catalogue), tmp_path / "releases"
+    outputs = run_stages("export", shop, releases, build_config("demo", None, QUICK))
+    folder = publish(outputs["export"], releases)
+    config = json.loads((folder / "manifest.json").read_text())["config"]
+    assert config["search"]["num_beams"] == config["search"]["num_dense"] or num_items >= 20
+    assert config["search"]["num_beams"] == min(20, num_items)
+    assert config["train"]["num_direct_negatives"] == max(num_items - 1, 1)
+    assert config["graph"]["max_neighbours"] == len(lengths) - 1
+    assert config["graph"]["min_neighbours"] <= config["graph"]["max_neighbours"]
+    evaluation = json.loads((folder / "manifest.json").read_text())["evaluation"]["test"]
+    assert 0 <= evaluation["fused"]["HR@10"] <= 1
+    service = open_served(releases)
+    histories = [[], [0], [1, 0]]
+    allowed = service.catalogue.allowed()
+    requests = [RankRequest(history=history, n=200, allowed=allowed) for history in histories]
+    answers = service.recommender.rank(requests, service.recommender.read(histories, [-1] * 3))
+    for answer in answers:
+        assert sorted(item.item_index for item in answer.items) == list(range(num_items))
+
+
+def test_settings_cut_to_the_shop_are_said_once(tmp_path: Path) -> None:
+    items = [f"i{row}" for row in range(4)]
+    shop = write_shop(tmp_path / "shop", events(3, items, 4), [{"item_id": item, "title": "Cup"} for item in items])
+    said: list[str] = []
+    with Progress(disable=True) as progress:
+        config = build_config("demo", None, QUICK)
+        run_until("reason", data=shop, releases=tmp_path / "r", config=config, progress=progress, report=said.append)
+    assert said.count("set to the shop's size: search.num_beams: 4 in place of 20, for 4 items") == 1
+    assert "set to the shop's size: graph.max_neighbours: 2 in place of 100, for 3 users" in said
+
+
+def test_a_shop_that_is_large_enough_keeps_its_settings() -> None:
+    config = build_config("demo", None, TINY)
+    assert fit_to_shop(config, {"items": 12, "users": 9}) == (config, [])
 
 
 def test_in_a_shop_of_views_and_purchases_what_was_only_viewed_can_be_recommended(tmp_path: Path) -> None:

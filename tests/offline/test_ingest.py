@@ -577,7 +577,7 @@ def test_unusable_items_are_refused_by_code(ingest: Ingest, items: Any, code: st
 
 def test_without_held_out_users_nobody_is_sent_to_a_command_that_fails_the_same_way(ingest: Ingest) -> None:
     fix = refused(ingest, f"{HEADER}\nu,a,1\nu,b,2\nv,a,1").fix
-    assert "3 events" in fix
+    assert "4 events" in fix
     assert "evaluated before --fit all" in fix
 
 
