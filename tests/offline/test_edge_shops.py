@@ -144,6 +144,17 @@ def test_a_small_shop_is_served_with_the_presets_own_settings(
         assert sorted(item.item_index for item in answer.items) == list(range(num_items))
 
 
+def test_files_that_stand_in_themselves_twice_make_the_same_release(tmp_path: Path) -> None:
+    items = [f"i{row}" for row in range(8)]
+    catalogue = [{"item_id": item, "title": f"Cup {row % 3}"} for row, item in enumerate(items)]
+    names = []
+    for times in (1, 2):
+        shop = write_shop(tmp_path / str(times), events(12, items, 5) * times, catalogue * times)
+        releases = tmp_path / f"releases{times}"
+        names.append(publish(run_stages("export", shop, releases)["export"], releases).name)
+    assert names[0] == names[1], "a release's name is the hash of all that it holds"
+
+
 def test_settings_cut_to_the_shop_are_said_once(tmp_path: Path) -> None:
     items = [f"i{row}" for row in range(4)]
     shop = write_shop(tmp_path / "shop", events(3, items, 4), [{"item_id": item, "title": "Cup"} for item in items])
