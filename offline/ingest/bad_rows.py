@@ -16,7 +16,8 @@ _OF_INTERACTIONS = {
     "bad_user_id": _ID,
     "bad_timestamp": "seconds since 1970, such as 1700000000 or 1700000000.5 (milliseconds: divide by 1000)",
     "bad_position": "a whole number, such as 7",
-    "bad_event": "a name of at most 64 bytes without control characters, such as purchase; empty, not nan or null, for a purchase",
+    "bad_event": "a name of at most 64 bytes without control characters, such as purchase; empty, not nan or null, for "
+    "a purchase",
     "bad_weight": "a number above 0, such as 1.5; empty for 1",
     "malformed_row": "as many fields as the header has, separated by commas, quotes doubled inside quotes",
     "unknown_item": "the item_id of a row of the catalogue",
