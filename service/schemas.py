@@ -204,7 +204,12 @@ class ManyRecommendations(BaseModel):
 class EventAnswer(BaseModel):
     status: Literal["accepted", "duplicate", "refused"]
     event_id: str | None = None
-    reason: str | None = Field(default=None, description="Stable code of a refusal.")
+    reason: str | None = Field(
+        default=None,
+        description="Stable code of a refusal: `event_id_reused` (the event_id names another event of the last 24 "
+        "hours; the detail has its item and type), `before_erasure` (the user was erased after the timestamp), "
+        "`unknown_item`, `store_unavailable`, `invalid_…`.",
+    )
     detail: str | None = None
 
 
