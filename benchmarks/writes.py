@@ -1,8 +1,9 @@
-"""How many events does one service take in, and how soon are they seen? Over HTTP, with a Redis that syncs every write.
+"""How many events does one service take in, and how soon are they seen? Over HTTP, with a store that syncs every write.
 
-    python benchmarks/writes.py --releases var/demo/releases [--seconds 10] [--clients 8]
+    python benchmarks/writes.py --releases var/demo/releases [--embedded] [--seconds 10] [--clients 8]
 
-Starts redis-server as docker/redis.conf configures it and the service before it, both on loopback, then measures
+Starts redis-server as docker/redis.conf configures it and the service before it, both on loopback (with `--embedded`
+the service alone, over its own store), then measures
     batches   events per second, posted 50 at a time
     single    events per second, posted one at a time
     visible   milliseconds from sending an event to having read an answer that shows it, one after the other
@@ -22,7 +23,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -123,22 +124,25 @@ def write_to_visible(port: int, items: list[str], seconds: float) -> list[float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--releases", type=Path, required=True)
+    parser.add_argument("--embedded", action="store_true", help="the embedded store in place of a Redis")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--clients", type=int, default=8)
     options = parser.parse_args()
-    binary = shutil.which("redis-server") or sys.exit("redis-server is not installed")
     lines = (options.releases / "current" / "items.jsonl").read_text().splitlines()
     items = [json.loads(line)["item_id"] for line in lines]
     redis_port, port = free_port(), free_port()
     # Beside the releases, not in a temporary folder: that may be memory, where syncing costs nothing.
     with tempfile.TemporaryDirectory(dir=options.releases, prefix=".writes-") as folder:
-        server = [binary, str(REDIS_CONF), "--port", str(redis_port), "--bind", "127.0.0.1", "--dir", folder]
         service = [sys.executable, "-m", "service", "--releases", str(options.releases), "--port", str(port)]
-        url = f"redis://127.0.0.1:{redis_port}/0"
-        with (
-            running(server, lambda: listens(redis_port)),
-            running(service, lambda: is_ready(port), REDIS_URL=url, ISRF_LOG_LEVEL="WARNING"),
-        ):
+        service += ["--state-dir", folder]
+        environment = {"ISRF_LOG_LEVEL": "WARNING"}
+        with ExitStack() as stack:
+            if not options.embedded:
+                binary = shutil.which("redis-server") or sys.exit("redis-server is not installed")
+                server = [binary, str(REDIS_CONF), "--port", str(redis_port), "--bind", "127.0.0.1", "--dir", folder]
+                stack.enter_context(running(server, lambda: listens(redis_port)))
+                environment["REDIS_URL"] = f"redis://127.0.0.1:{redis_port}/0"
+            stack.enter_context(running(service, lambda: is_ready(port), **environment))
             throughput(port, items, batch=BATCH, clients=options.clients, seconds=1)
             batches = throughput(port, items, batch=BATCH, clients=options.clients, seconds=options.seconds)
             single = throughput(port, items, batch=1, clients=options.clients, seconds=options.seconds)
@@ -149,7 +153,8 @@ def main() -> None:
         "visible_p50_ms": round(float(np.percentile(visible, 50)), 2),
         "visible_p95_ms": round(float(np.percentile(visible, 95)), 2),
     }
-    about = {"benchmark": "writes", **machine(), "clients": options.clients, "items": len(items)}
+    store = "embedded" if options.embedded else "redis"
+    about = {"benchmark": "writes", **machine(), "store": store, "clients": options.clients, "items": len(items)}
     for name, value in (about | found).items():
         print(f"{name:24} {value}")
     print(json.dumps({**about, **found, "targets": TARGETS}))

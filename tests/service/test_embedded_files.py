@@ -234,6 +234,19 @@ async def test_files_that_go_while_it_runs_are_noticed(tmp_path: Path, name: str
     await store.close()
 
 
+@pytest.mark.parametrize("name", [WAL, SHM])
+async def test_a_clean_end_saves_what_a_deleted_log_held(tmp_path: Path, name: str) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    await apply_to(store)(*(event(f"i{k}", float(k)) for k in range(20)))
+    (tmp_path / name).unlink()
+    with pytest.raises(StoreError):
+        await store.ping()
+    await store.close()
+    store = await EmbeddedStore.open(tmp_path)
+    assert len((await store.read("ann")).history) == 20
+    await store.close()
+
+
 async def test_the_whole_folder_gone_is_noticed(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     store = await EmbeddedStore.open(folder)

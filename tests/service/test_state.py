@@ -348,6 +348,51 @@ async def test_what_is_kept_for_the_offline_job_has_the_time_that_counts(store: 
     assert {one.event_id for one in kept} >= {'"quoted\\"'}
 
 
+async def exported(store: Store) -> list[tuple[str, str]]:
+    return sorted([(one.user_id, one.item_id) async for page in store.accepted() for one in page])
+
+
+async def test_accepted_events_and_only_they_are_exported(store: Store) -> None:
+    apply = apply_to(store)
+    one = event("x", 1.0, event_id="e1")
+    assert await apply(one, one, {**one, "item_id": "y"}) == ["accepted", "duplicate", "reused"]
+    assert await apply(one, event("z", user_id="bob"), event("z", user_id="gone")) == ["duplicate", *["accepted"] * 2]
+    await store.erase("gone")
+    assert await apply(event("old", 1.0, user_id="gone")) == ["erased"]
+    assert await exported(store) == [("ann", "x"), ("bob", "z")]
+
+
+async def test_effects_and_record_agree_whatever_is_erased_beside(store: Store) -> None:
+    users = [f"u{k}" for k in range(8)]
+
+    async def write(user_id: str, round_: int) -> None:
+        for k in range(3):
+            assert await apply_to(store)(event(f"i{round_}-{k}", None, "view", user_id=user_id)) == ["accepted"]
+
+    for round_ in range(6):
+        erasures = [store.erase(user_id) for user_id in users[round_ % 2 :: 2]]
+        await asyncio.gather(*(write(user_id, round_) for user_id in users), *erasures)
+        records = await store.read_many(users)
+        held = [(user_id, entry.item_id) for user_id, one in zip(users, records, strict=True) for entry in one.history]
+        assert sorted(held) == await exported(store)
+        assert [list((await store.read(user_id)).history) for user_id in users] == [
+            list(one.history) for one in records
+        ]
+
+
+async def test_everybody_of_whom_there_is_state_is_listed(store: Store) -> None:
+    await apply_to(store)(*(event("x", 1.0, user_id=f"u{k}") for k in range(30)), event("y", 1.0, "dislike"))
+    await store.erase("u7")
+    listed = {user_id async for page in store.user_ids() for user_id in page}
+    assert listed == {"ann", *(f"u{k}" for k in range(30))} - {"u7"}
+
+
+async def test_counts_add_up(store: Store) -> None:
+    await store.count({"answers": 2})
+    await store.count({"answers": 3, "shown": 1})
+    assert await store.counts() == {"answers": 5, "shown": 1}
+
+
 async def test_all_keys_of_a_user_share_a_slot_and_users_spread_over_the_buckets() -> None:
     keys = [*user_keys("ann/{x}"), stream_key(bucket_of("ann/{x}"))]
     assert {key[key.index("{") : key.index("}") + 1] for key in keys} == {f"{{b{bucket_of('ann/{x}')}}}"}
