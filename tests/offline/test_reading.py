@@ -77,7 +77,7 @@ def test_one_row_ahead_is_kept_and_named_with_its_line_and_value(tmp_path: Path)
 
 def test_a_file_nine_hours_ahead_is_said_loudly(tmp_path: Path) -> None:
     now = time.time()
-    folder = shop(tmp_path / "data", [f"u{k},i{k % 4},{now + 9 * HOUR - k:.0f}," for k in range(40)] * 3)
+    folder = shop(tmp_path / "data", [f"u{k % 40},i{k % 4},{now + 9 * HOUR - k:.0f}," for k in range(120)])
     report, said = ingested(folder, tmp_path / "out")
     assert (report["ahead_of_clock"]["rows"], report["ahead_of_clock"]["beyond_a_day"]) == (120, 0)
     assert len(report["ahead_of_clock"]["lines"]) == 10
