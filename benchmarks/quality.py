@@ -29,6 +29,7 @@ from rich.progress import Progress
 from rich.table import Table
 from scipy import sparse
 
+from isrf.evidence import num_takers
 from isrf.metrics import bootstrap_difference, bootstrap_mean, hit_rate, ndcg, ranks_of
 from offline.config import RunConfig
 from offline.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOUT_GENERATIVE
@@ -71,7 +72,8 @@ def read_shop(data: Path, work: Path, config: RunConfig, progress: Progress) -> 
     ingest = run_until("ingest", data=data, releases=work, config=config, progress=progress)["ingest"]
     train = pl.read_parquet(ingest / "train.parquet", columns=["user_index", "item_index"])
     num_items = pl.scan_parquet(ingest / "items.parquet").select(pl.len()).collect().item()
-    popularity = np.bincount(train["item_index"].to_numpy(), minlength=num_items).astype(np.float64)
+    users, items = (train[name].to_numpy().astype(np.int64) for name in ("user_index", "item_index"))
+    popularity = num_takers(users, items, num_items=num_items).astype(np.float64)
     return Shop(ingest, train, popularity, load_split(ingest, "valid"), load_split(ingest, "test"))
 
 

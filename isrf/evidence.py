@@ -4,6 +4,8 @@ transition (what followed the last items), cooccurrence (what was taken together
 neighbours of them) and group (what the most similar users took). Each channel yields a distribution over items that
 `isrf.fusion` weighs, and each entry can be traced back to the items or users it came from.
 
+Counts are of users, not of events: one account counts once for an item and once for a pair, however often it came.
+
 It knows neither files nor models. Building counts and gathering them are both here, so that they cannot drift apart.
 """
 
@@ -13,7 +15,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.interest import FloatArray, IntArray
+from isrf.interest import BoolArray, FloatArray, IntArray
 
 ItemChannel = Literal["transition", "cooccurrence", "content"]
 ITEM_CHANNELS: tuple[ItemChannel, ...] = get_args(ItemChannel)
@@ -151,8 +153,23 @@ def sparse_lists(
     return SparseLists(indptr, columns.astype(np.int32), scaled.astype(np.float32))
 
 
+def latest_of_each(users: IntArray, items: IntArray) -> BoolArray:
+    """Of (E,) events in order, (E,) bool: those after which the user did not come back to the item."""
+    _, from_end = np.unique((users * (items.max(initial=0) + 1) + items)[::-1], return_index=True)
+    latest = np.zeros(len(users), dtype=np.bool_)
+    latest[len(users) - 1 - from_end] = True
+    return latest
+
+
+def num_takers(users: IntArray, items: IntArray, *, num_items: int) -> IntArray:
+    """How many users took each item, (N,); users and items are (E,) rows of events."""
+    return np.bincount(items[latest_of_each(users, items)], minlength=num_items)
+
+
 def transition_lists(users: IntArray, items: IntArray, *, num_items: int, window: int, length: int) -> SparseLists:
     """What followed each item within `window` steps of the same user's training sequence, nearer steps heavier.
+
+    A user for whom one item followed another several times counts once, by the nearest time.
 
     Args:
         users: (E,) user rows; events of a user stand together in order.
@@ -163,16 +180,20 @@ def transition_lists(users: IntArray, items: IntArray, *, num_items: int, window
         same = users[step:] == users[:-step]
         before, after = items[:-step][same], items[step:][same]
         different = before != after
-        parts.append((before[different], after[different], np.full(int(different.sum()), 1.0 / step)))
-    rows, columns, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return sparse_lists(rows, columns, weights, num_rows=num_items, length=length)
+        whose = users[step:][same][different]
+        parts.append((whose, before[different], after[different], np.full(int(different.sum()), 1.0 / step)))
+    whose, rows, columns, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.lexsort((columns, rows, whose))  # stable: of equal ones the nearest step comes first
+    same = (np.diff(whose[order]) == 0) & (np.diff(rows[order]) == 0) & (np.diff(columns[order]) == 0)
+    once = np.sort(np.delete(order, np.flatnonzero(same) + 1))
+    return sparse_lists(rows[once], columns[once], weights[once], num_rows=num_items, length=length)
 
 
 def cooccurrence_lists(users: IntArray, items: IntArray, *, num_items: int, length: int) -> SparseLists:
     """Items taken by the same users, cosine-normalised: Σ over common users of 1/log2(2 + n_u), over √(d_i · d_j).
 
     A user's weight falls with the length of its history, so that a reseller does not join everything with everything;
-    n_u and the pairs are of its latest `COOCCURRENCE_ITEMS` distinct items, d of all events.
+    n_u and the pairs are of its latest `COOCCURRENCE_ITEMS` distinct items, d is how many users took an item.
 
     Args:
         users: (E,) user rows; events of a user stand together in order.
@@ -182,7 +203,7 @@ def cooccurrence_lists(users: IntArray, items: IntArray, *, num_items: int, leng
     """
     num_users = int(users.max()) + 1 if len(users) else 0
     starts = np.searchsorted(users, np.arange(num_users + 1))
-    degree = np.maximum(np.bincount(items, minlength=num_items), 1).astype(np.float64)
+    degree = np.maximum(num_takers(users, items, num_items=num_items), 1).astype(np.float64)
     rows, columns, weights = [], [], []
     for user in range(num_users):
         taken = _latest_distinct(items[starts[user] : starts[user + 1]], COOCCURRENCE_ITEMS)
@@ -209,10 +230,16 @@ def _latest_distinct(items: IntArray, limit: int) -> IntArray:
 
 
 def user_item_lists(users: IntArray, items: IntArray, *, num_users: int) -> SparseLists:
-    """Each base user's training items, oldest first, weighted by recency: `GROUP_RECENCY ** age`, newest 1."""
+    """Each base user's training items, oldest first, weighted by recency: `GROUP_RECENCY ** age`, newest 1.
+
+    An item counts where it was taken last, by how many other items were since; before that it weighs nothing.
+    """
     indptr = np.searchsorted(users, np.arange(num_users + 1)).astype(np.int64)
-    age = indptr[users + 1] - 1 - np.arange(len(users))
-    return SparseLists(indptr, items.astype(np.int32), (GROUP_RECENCY ** age.astype(np.float64)).astype(np.float32))
+    latest = latest_of_each(users, items)
+    standing = np.concatenate([[0], np.cumsum(latest)])
+    age = standing[indptr[users + 1]] - standing[1:]
+    weights = np.where(latest, GROUP_RECENCY ** age.astype(np.float64), 0.0)
+    return SparseLists(indptr, items.astype(np.int32), weights.astype(np.float32))
 
 
 def lists_from_arrays(name: str, arrays: Mapping[str, NDArray[np.generic]]) -> SparseLists:

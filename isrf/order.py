@@ -16,6 +16,8 @@ MIN_EVENTS_TO_HOLD_OUT = 3
 """Users with fewer events are training users only."""
 
 
+MAX_TARGETS_PER_USER = 1000
+"""A user's latest events that training learns to foresee: no account is most of what a model has seen."""
 MAX_AHEAD_S = 86_400.0
 """How far a timestamp may lie ahead of the clock and still be taken for a time: clocks and time zones err by hours, not
 by days."""

@@ -10,6 +10,7 @@ import polars as pl
 from isrf.evidence import (
     SparseLists,
     cooccurrence_lists,
+    num_takers,
     transition_lists,
     user_item_lists,
 )
@@ -21,7 +22,7 @@ class Counted(NamedTuple):
     """What training interactions and texts say by themselves."""
 
     lists: dict[str, SparseLists]  # `isrf.bundle.EVIDENCE_LISTS`
-    popularity: FloatArray  # (N,) training interactions of every item
+    popularity: FloatArray  # (N,) users who took the item in training
 
     @property
     def item_lists(self) -> dict[str, SparseLists]:
@@ -33,7 +34,8 @@ def count_evidence(inputs: Mapping[str, Path], *, num_users: int, config: Eviden
     """Counted anew from `ingest`'s training interactions and `embed`'s content lists; `inputs` by stage name."""
     train = pl.read_parquet(inputs["ingest"] / "train.parquet")
     content = load_lists(inputs["embed"] / "evidence")["content"]
-    popularity = np.bincount(train["item_index"].to_numpy(), minlength=len(content.indptr) - 1)
+    users, items = (train[name].to_numpy().astype(np.int64) for name in ("user_index", "item_index"))
+    popularity = num_takers(users, items, num_items=len(content.indptr) - 1)
     lists = build_lists(train, content, num_users=num_users, config=config)
     return Counted(lists, popularity.astype(np.float32))
 

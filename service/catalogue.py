@@ -52,6 +52,10 @@ class ItemLine(BaseModel):
         return self.available and not self.hidden
 
 
+LEAST_USERS = 3
+"""Similar users who share something, before it is told."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Filter:
     """What a caller leaves of the catalogue. An item without a price is in no price range.
@@ -149,8 +153,8 @@ class Catalogue:
         """1 for the most popular item, equal ones in row order."""
         return int(self._rank[row])
 
-    def times_taken(self, row: int) -> int:
-        """In the training interactions."""
+    def num_takers(self, row: int) -> int:
+        """How many users took it in the training interactions."""
         return round(float(self._popularity[row]))
 
     def popular(self, allowed: BoolArray, n: int) -> list[Best]:
@@ -231,9 +235,34 @@ def words(items: Iterable[ItemLine], *, limit: int) -> list[dict[str, Any]]:
     Returns:
         `{"words", "items"}`: the shared word, and how many of the items carry it.
     """
+    best = sorted(_carried(items).items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
+    return [{"words": name, "items": count} for name, count in best]
+
+
+def group_words(histories: Iterable[Iterable[ItemLine]], *, limit: int) -> list[dict[str, Any]]:
+    """What several users' items have in common: words that `LEAST_USERS` of them share, those of most users first.
+
+    Args:
+        histories: each user's items, each item once.
+        limit: words wanted at most.
+
+    Returns:
+        As `words`; an item counts for each user who has it.
+    """
+    users: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    for items in histories:
+        for name, count in _carried(items).items():
+            users[name] = users.get(name, 0) + 1
+            counts[name] = counts.get(name, 0) + count
+    told = [name for name in users if users[name] >= LEAST_USERS]
+    best = sorted(told, key=lambda name: (-users[name], -counts[name], name))[:limit]
+    return [{"words": name, "items": counts[name]} for name in best]
+
+
+def _carried(items: Iterable[ItemLine]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for item in items:
         for name in dict.fromkeys(item.categories or ([item.brand] if item.brand else [])):
             counts[name] = counts.get(name, 0) + 1
-    best = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
-    return [{"words": name, "items": count} for name, count in best]
+    return counts

@@ -134,12 +134,11 @@ def _generative(reason: Reason, release: Release) -> str:
 
 
 def _popular(item: int, reason: Reason, release: Release) -> str:
-    taken = release.catalogue.times_taken(item)
+    taken = release.catalogue.num_takers(item)
     if not taken:
         return "Nobody has taken it yet: it is here because nothing that speaks for itself was left."
-    return (
-        f"It is number {reason.popularity_rank} of {len(release.catalogue)} by how often it was taken ({taken} times)."
-    )
+    by = "one shopper" if taken == 1 else f"{taken} shoppers"
+    return f"It is number {reason.popularity_rank} of {len(release.catalogue)} by how many took it ({by})."
 
 
 def _alike(words: Sequence[str]) -> str:

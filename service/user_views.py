@@ -125,11 +125,11 @@ class UserViews:
         for key in [key for key in self._computed if key[0] == user_id]:
             del self._computed[key]
 
-    def similar_items(self, interests: Interests, crowd: Crowd) -> list[int]:
-        """Rows of what the similar users took, repeated as often as they did."""
+    def similar_items(self, interests: Interests, crowd: Crowd) -> list[list[int]]:
+        """Of each similar user the rows of what they took, each item once."""
         took = crowd.recommender.tables.user_items
         users = interests.neighbours.users[0]
-        return [int(item) for user in users[users >= 0] for item in took.indices[took.row(int(user))]]
+        return [list(dict.fromkeys(took.indices[took.row(int(user))].tolist())) for user in users[users >= 0]]
 
     async def close(self) -> None:
         """Waits for what is still being written to the cache, but not for a store that hangs."""

@@ -13,10 +13,8 @@ import polars as pl
 from isrf.bundle import USER_REASONING_FILE, Manifest
 from isrf.errors import BundleError
 from isrf.phrases import PhraseTable, background, common_phrases, phrases
-from service.catalogue import Catalogue
+from service.catalogue import LEAST_USERS, Catalogue
 
-LEAST_USERS = 3
-"""Similar users who share a phrase, before it is told."""
 SAMPLED_TEXTS = 2000
 """Items and users, evenly over the rows, by which it is known what texts in general say."""
 REMEMBERED = 4096

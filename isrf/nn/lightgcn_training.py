@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from isrf.errors import StageError
 from isrf.nn.lightgcn import Interactions, LightGCN, LightGCNSettings, Propagated, prefix_sum, recency_weights
+from isrf.order import MAX_TARGETS_PER_USER
 
 MIN_STEPS = 50
 """Steps of an epoch: a small shop gets smaller batches, so that the same number of epochs trains it as far."""
@@ -151,10 +152,14 @@ def _candidates(model: LightGCN, count: int, rng: np.random.Generator) -> tuple[
 
 
 def _samples(interactions: Interactions, model: LightGCN, recency: float, *, prefix_length: int) -> _Samples:
-    """Every training position after a user's first, with the exact share of its own user in both sides of the score."""
+    """Every training position after a user's first, with the exact share of its own user in both sides of the score.
+
+    Of a user at most the latest `MAX_TARGETS_PER_USER`.
+    """
     users, items = interactions
     first = np.searchsorted(users, users)  # each position's user starts here
-    stop = np.flatnonzero(np.arange(len(users)) > first)
+    to_come = np.searchsorted(users, users, side="right") - np.arange(len(users))
+    stop = np.flatnonzero((np.arange(len(users)) > first) & (to_come <= MAX_TARGETS_PER_USER))
     start = np.maximum(first[stop], stop - prefix_length)
     keys = users * model.edges.shape[1] + items
     unique, place = np.unique(keys, return_inverse=True)

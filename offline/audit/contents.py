@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from isrf import bundle
 from isrf.bundle import ARRAYS, Manifest
-from isrf.evidence import SparseLists, cooccurrence_lists, lists_from_arrays, transition_lists, user_item_lists
+from isrf.evidence import (
+    SparseLists,
+    cooccurrence_lists,
+    lists_from_arrays,
+    num_takers,
+    transition_lists,
+    user_item_lists,
+)
 from isrf.golden import Golden
 from isrf.interest import FloatArray, pad_histories, unit_rows
 from offline.audit.findings import Finding
@@ -50,14 +57,14 @@ def audit_contents(release: Path, manifest: Manifest, shop: Shop) -> Iterator[Fi
 
 
 def _popularity(popularity: NDArray[Any], shop: Shop) -> Finding:
-    counted = np.bincount(shop.items, minlength=shop.num_items)
+    counted = num_takers(shop.users, shop.items, num_items=shop.num_items)
     other = int((popularity != counted).sum())
     extra = float(popularity.sum() - counted.sum())
     return Finding(
         "popularity",
         "leak" if other else "ok",
         f"{other} of {shop.num_items} counts differ from training's"
-        + (f"; {extra:+.0f} interactions in all, {2 * len(shop.test.users)} are held out" if other else ""),
+        + (f"; {extra:+.0f} users of items in all, {2 * len(shop.test.users)} are held out" if other else ""),
         {"items": shop.num_items, "differing": other, "extra": extra},
     )
 

@@ -10,4 +10,4 @@ from offline.evaluate.stage import run
 
 __all__ = ["VERSION", "evaluate_release", "run"]
 
-VERSION = 8
+VERSION = 9

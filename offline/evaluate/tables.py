@@ -54,11 +54,11 @@ def _parts(result: dict[str, Any]) -> Table:
         "seen items included": result["seen_included"] | result["seen_included"][FUSED],
         "direct recommendation": result["direct"] | result["direct"][FUSED],
         **{f"history of {name} items": figures for name, figures in result["slices"]["history_length"].items()},
-        **{f"item taken {name} times": figures for name, figures in result["slices"]["target_popularity"].items()},
+        **{f"item taken by {name} users": figures for name, figures in result["slices"]["target_popularity"].items()},
     }
     for name, figures in rows.items():
         table.add_row(
-            name.replace("taken 0 times", "taken 0 times (cold)"),
+            name.replace("taken by 0 users", "taken by 0 users (cold)"),
             str(figures["users"]),
             f"{figures['HR@10']:.4f}",
             f"{figures['NDCG@10']:.4f}",

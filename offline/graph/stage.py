@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isrf.errors import StageError
+from isrf.evidence import latest_of_each
 from isrf.interest import FloatArray, InterestTables
 from isrf.nn.lightgcn import Interactions, LightGCNSettings
 from isrf.nn.lightgcn_training import LightGCNVectors, train_lightgcn
@@ -24,7 +25,7 @@ from offline.graph.features import (
 )
 from offline.graph.similar import calibrate_search, describe, join_similar_users, nearest_users, propagate
 
-VERSION = 3
+VERSION = 4
 
 GROUP_LAYERS = 1
 """K. A second layer would carry a sample's own user, and with it the target, back to it: two steps are a return."""
@@ -38,7 +39,7 @@ def run(ctx: StageContext) -> None:
     interactions = _read_interactions(ctx.inputs["ingest"])
     histories = split_histories(interactions.users, interactions.items, len(user_text))
 
-    vectors = _train(ctx, interactions, item_text, config=config, seed=seed)
+    vectors = _train(ctx, _edges(interactions), item_text, config=config, seed=seed)
     means = mean_item_text(item_text, histories, recency=config.recency, length=length)
     feature_map = fit_feature_map(means, user_text)
     tables = InterestTables(item_text, vectors.item_layers, feature_map, config.recency, config.text_share)
@@ -70,7 +71,7 @@ def run(ctx: StageContext) -> None:
         np.save(ctx.out / f"{name}.npy", array)
     (ctx.out / "group_search.json").write_text(search.model_dump_json(indent=2))
     report = {
-        "interaction_graph": _describe_interactions(interactions, len(item_text)),
+        "interaction_graph": _describe_interactions(_edges(interactions), len(item_text)),
         "lightgcn_losses": vectors.losses,
         "similar_user_graph": describe(graph, present),
     }
@@ -91,6 +92,12 @@ def _read_interactions(ingest: Path) -> Interactions:
     return Interactions(
         frame["user_index"].to_numpy().astype(np.int64), frame["item_index"].to_numpy().astype(np.int64)
     )
+
+
+def _edges(interactions: Interactions) -> Interactions:
+    """A user and an item are one edge, however often they met: no account makes an item's degree by itself."""
+    latest = latest_of_each(*interactions)
+    return Interactions(interactions.users[latest], interactions.items[latest])
 
 
 def _train(

@@ -34,7 +34,7 @@ from offline.train.validation import judge_of
 
 __all__ = ["VERSION", "load_interests", "load_model", "run"]
 
-VERSION = 6
+VERSION = 7
 LOG_FILE = "log.jsonl"
 
 

@@ -24,6 +24,7 @@ from isrf.interest import (
     read_history,
     select_neighbours,
 )
+from isrf.order import MAX_TARGETS_PER_USER
 from offline.ingest.report import excluding_types
 
 INTEREST_BATCH = 2048
@@ -75,9 +76,14 @@ def training_samples(
     interest_length: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Samples:
-    """One sample per training interaction that has another before it, its history all that came before."""
+    """One sample per training interaction that has another before it, its history all that came before.
+
+    Of a user at most the latest `MAX_TARGETS_PER_USER`.
+    """
     users = np.repeat(np.arange(len(sequences.start) - 1), np.diff(sequences.start))
-    ends = np.flatnonzero(np.arange(len(users)) > sequences.start[users])
+    places = np.arange(len(users))
+    late = places >= sequences.start[users + 1] - MAX_TARGETS_PER_USER
+    ends = np.flatnonzero((places > sequences.start[users]) & late)
     users = users[ends]
     explicit = np.zeros((len(users), interests.tables.item_layers.shape[1]), dtype=np.float32)
     group = np.zeros((len(users), interests.group_layers.shape[1]), dtype=np.float32)

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from service.catalogue import words
+from service.catalogue import group_words, words
 from service.doors.caller import READ, WRITE
 from service.routes.dependencies import PROBLEMS, ServiceDep, UserIdDep, json_response, meta_of
 from service.schemas import UserAnswer
@@ -18,11 +18,14 @@ async def show_user(request: Request, user_id: UserIdDep, service: ServiceDep) -
     ours = service.recommendations
     user = await ours.users.view(user_id)
     items = ours.release.catalogue.items
-    explicit = words((items[row] for row in user.rows), limit=SHOWN_WORDS)
+    explicit = words((items[row] for row in dict.fromkeys(user.rows)), limit=SHOWN_WORDS)
     group, num_similar = [], 0
     if user.rows:
         interests = await ours.users.interests(user)
-        group = words((items[row] for row in ours.users.similar_items(interests, user.crowd)), limit=SHOWN_WORDS)
+        group = group_words(
+            ([items[row] for row in rows] for rows in ours.users.similar_items(interests, user.crowd)),
+            limit=SHOWN_WORDS,
+        )
         num_similar = int((interests.neighbours.users >= 0).sum())
     state = user.state
     warnings = []

@@ -14,6 +14,7 @@ from isrf.evidence import (
     group_evidence,
     item_evidence,
     last_item_evidence,
+    num_takers,
     sparse_lists,
     transition_lists,
     user_item_lists,
@@ -149,3 +150,48 @@ def test_every_list_is_a_distribution_of_bounded_length(pairs: list[tuple[int, i
             weights = lists.weights[lists.row(item)]
             assert item not in lists.indices[lists.row(item)]
             assert len(weights) == 0 or weights.sum() == pytest.approx(1.0, abs=1e-5)
+
+
+# --- one account ----------------------------------------------------------------------------------------------------
+
+LOUD = np.concatenate([np.zeros(5000, np.int64), [1, 1, 2, 2, 3, 3]])
+HEARD = np.concatenate([np.tile([0, 1], 2500), [0, 2, 0, 2, 1, 2]])
+"""User 0 went to and fro between items 0 and 1, 5,000 times; three others took two items each."""
+
+
+def test_an_account_counts_once_for_an_item() -> None:
+    assert num_takers(LOUD, HEARD, num_items=4).tolist() == [3, 2, 3, 0]
+
+
+def test_an_account_counts_once_for_a_pair_and_by_its_nearest_step() -> None:
+    lists = transition_lists(LOUD, HEARD, num_items=4, window=3, length=10)
+    assert row(lists, 0) == pytest.approx({2: 2 / 3, 1: 1 / 3})
+    assert row(lists, 1) == pytest.approx({0: 1 / 2, 2: 1 / 2})
+    apart = transition_lists(np.zeros(5, np.int64), np.array([0, 2, 1, 0, 1]), num_items=3, window=2, length=10)
+    # After 0: 2 one step later, 1 two steps later and again one step later, which counts.
+    assert row(apart, 0) == pytest.approx({1: 1 / 2, 2: 1 / 2})
+
+
+def test_an_account_takes_no_item_away_from_those_it_goes_with() -> None:
+    once = np.isin(np.arange(len(LOUD)), [0, 1]) | (LOUD > 0)
+    loud = cooccurrence_lists(LOUD, HEARD, num_items=4, length=10)
+    quiet = cooccurrence_lists(LOUD[once], HEARD[once], num_items=4, length=10)
+    for ours, theirs in zip(loud, quiet, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_neighbour_s_item_weighs_by_when_it_was_taken_last() -> None:
+    lists = user_item_lists(np.zeros(6, np.int64), np.array([3, 0, 1, 1, 0, 1]), num_users=1)
+    assert lists.indices.tolist() == [3, 0, 1, 1, 0, 1], "the history as it was"
+    np.testing.assert_allclose(lists.weights, [0.64, 0, 0, 0, 0.8, 1.0], rtol=1e-6)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=40, unique=True))
+def test_where_nobody_repeats_users_are_events(pairs: list[tuple[int, int]]) -> None:
+    pairs.sort(key=lambda pair: pair[0])
+    users = np.array([u for u, _ in pairs], dtype=np.int64)
+    items = np.array([i for _, i in pairs], dtype=np.int64)
+    assert num_takers(users, items, num_items=8).tolist() == np.bincount(items, minlength=8).tolist()
+    weights = user_item_lists(users, items, num_users=6).weights
+    age = [sum(1 for other in users[at + 1 :] if other == user) for at, user in enumerate(users)]
+    np.testing.assert_allclose(weights, [0.8**one for one in age], rtol=1e-6)
