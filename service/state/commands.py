@@ -18,7 +18,7 @@ ASKED, TOMBSTONE_AT = 4, 3
 
 
 def script_call(
-    bucket: int, events: Sequence[Event], names: Mapping[str, str], secret_record: str, *, streamed: bool
+    bucket: int, events: Sequence[Event], names: Mapping[str, str], secret_record: str
 ) -> tuple[int, list[Any]]:
     """Number of keys, and keys and arguments of `script.lua` for one bucket's events.
 
@@ -29,7 +29,7 @@ def script_call(
     places: dict[str, int] = {}
     keys: list[str] = [stream_key(bucket), tombstone_key(bucket)]
     users = list(dict.fromkeys(event.user_id for event in events))
-    arguments: list[Any] = [KEPT_HISTORY, REMEMBER_S, secrets.token_hex(6), "1" if streamed else "", secret_record]
+    arguments: list[Any] = [KEPT_HISTORY, REMEMBER_S, secrets.token_hex(6), secret_record]
     arguments += [len(users), *(names[user_id] for user_id in users)]
     for event in events:
         if event.user_id not in places:

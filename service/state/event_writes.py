@@ -27,9 +27,8 @@ _OUTCOMES: dict[int, Outcome] = {0: "duplicate", 1: "accepted", 2: "erased"}
 class EventWrites:
     """One per store."""
 
-    def __init__(self, scripts: Scripts, erasure: Erasure, *, streamed: bool) -> None:
-        """`streamed`: whether accepted events go into the streams, too."""
-        self._scripts, self._erasure, self._streamed = scripts, erasure, streamed
+    def __init__(self, scripts: Scripts, erasure: Erasure) -> None:
+        self._scripts, self._erasure = scripts, erasure
 
     async def apply(self, events: Sequence[Event]) -> list[Applied]:
         """As `Store.apply`; raises the client's errors where no event could be taken in."""
@@ -102,7 +101,7 @@ class EventWrites:
             some = [events[at] for at in places]
             names = {event.user_id: await self._erasure.name(event.user_id) for event in some}
             record = "" if whatever else self._erasure.record
-            calls.append(script_call(bucket, some, names, record, streamed=self._streamed))
+            calls.append(script_call(bucket, some, names, record))
         return calls
 
     async def _release(self, claims: Sequence[Claim]) -> None:

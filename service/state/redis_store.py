@@ -44,7 +44,7 @@ COLLECT_SCRIPT = files("service.state").joinpath("collect.lua").read_text(encodi
 _log = structlog.get_logger("service")
 
 T = TypeVar("T")
-Client = Any  # redis.asyncio.Redis | RedisCluster | fakeredis: one interface, no common type
+Client = Any  # redis.asyncio.Redis | RedisCluster: one interface, no common type
 
 
 class RedisStore:
@@ -58,20 +58,18 @@ class RedisStore:
         writes: Client,
         *,
         erasure_key: str | None = None,
-        streamed: bool = True,
         replicas: Replicas = NO_REPLICAS,
     ) -> None:
         """Args:
         reads, writes: of one store.
         erasure_key: the operator's secret of tombstones, None for one that the store keeps.
-        streamed: whether accepted events go into the streams, too.
         replicas: that must have a write before it is answered.
         """
         self._reads, self._writes = reads, writes
         self._scripts = Scripts(writes, replicas)
         self._erasure = Erasure(reads, self._scripts, writes, key=erasure_key)
-        self._events = EventWrites(self._scripts, self._erasure, streamed=streamed)
-        self.item_states = ItemStates(writes, self._scripts)
+        self._events = EventWrites(self._scripts, self._erasure)
+        self._item_states = ItemStates(writes, self._scripts)
         self._failures = 0
         self._asks_again_at = 0.0
 
@@ -136,13 +134,13 @@ class RedisStore:
         await self._written(self._erasure.erase(user_id))
 
     async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
-        return await self._written(self.item_states.change(changes, limit=limit))
+        return await self._written(self._item_states.change(changes, limit=limit))
 
     async def items(self, after: ItemsCursor | None) -> ItemsLook:
-        return await self._written(self.item_states.look(after))
+        return await self._written(self._item_states.look(after))
 
     async def collect_items(self, doomed: Mapping[str, ItemEntry]) -> int:
-        return await self._written(self.item_states.collect(doomed))
+        return await self._written(self._item_states.collect(doomed))
 
     async def user_ids(self) -> AsyncIterator[list[str]]:
         with _as_store_errors():

@@ -1,9 +1,9 @@
 -- Takes a batch of events of one bucket into state: all effects of an event or none.
 --
 -- KEYS: the bucket's stream, its tombstones, then per user: version, history, marks, event ids.
--- ARGV: newest history entries kept, seconds that an event id is remembered, a random nonce, "1" if events go into the
---       stream (else ""), the record of the tombstones' secret ("" to go on whatever the bucket's says), the number of
---       users, each user's name among the tombstones, then per event 9 values:
+-- ARGV: newest history entries kept, seconds that an event id is remembered, a random nonce, the record of the
+--       tombstones' secret ("" to go on whatever the bucket's says), the number of users, each user's name among the
+--       tombstones, then per event 9 values:
 --       user's place (1…), item_id, effect, timestamp, assigned ("1" or ""), event digest, accepted_at,
 --       the stream's payload before the timestamp and after it.
 -- Returns one number per event: 1 accepted, 0 duplicate, 2 dated before its user was erased; or "STALE" where the
@@ -16,8 +16,8 @@
 -- t. An event without a timestamp comes after everything that is held of its user, whatever the caller's clock says.
 
 local FIELDS = 9
-local keep, remember, nonce, streamed = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
-local secret, num_users = ARGV[5], tonumber(ARGV[6])
+local keep, remember, nonce = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local secret, num_users = ARGV[4], tonumber(ARGV[5])
 local STEP = 0.000001
 local MOST = 100000000000
 
@@ -70,7 +70,7 @@ local function user_at(place)
       user.nonce, user.count = string.match(user.version, '^([^.@]+)%.(%d+)$')
     end
     user.latest = user.latest and moment(user.latest) or latest_of(user)
-    local stone = redis.call('HGET', KEYS[2], ARGV[6 + place])
+    local stone = redis.call('HGET', KEYS[2], ARGV[5 + place])
     if stone then
       user.erased_at = moment(string.match(stone, '^%S+ %S+ (%S+)$'))
       user.latest = math.max(user.latest, user.erased_at)
@@ -94,7 +94,7 @@ local function mark_of(user, item)
   return mark
 end
 
-for i = 7 + num_users, #ARGV, FIELDS do
+for i = 6 + num_users, #ARGV, FIELDS do
   local event = {
     user = user_at(tonumber(ARGV[i])), item = ARGV[i + 1], effect = ARGV[i + 2], t = ARGV[i + 3],
     assigned = ARGV[i + 4] == '1', digest = ARGV[i + 5], at = ARGV[i + 6], head = ARGV[i + 7], tail = ARGV[i + 8],
@@ -137,9 +137,7 @@ end
 
 for _, event in ipairs(events) do
   local user, mark = event.user, event.mark
-  if streamed then
-    redis.call('XADD', KEYS[1], '*', 'e', event.head .. event.t .. event.tail)
-  end
+  redis.call('XADD', KEYS[1], '*', 'e', event.head .. event.t .. event.tail)
   redis.call('ZADD', user.e, event.at, event.digest)
   if event.effect == 'R' then
     later(mark, 'R', event.t)

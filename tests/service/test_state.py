@@ -221,11 +221,11 @@ async def test_an_event_id_may_name_another_event_after_a_day(store: Store) -> N
 
 
 async def test_of_many_events_with_one_id_exactly_one_is_taken_in(store: Store) -> None:
-    posted = [event(f"i{k}", 1.0, user_id=f"u{k}", event_id="e1") for k in range(40)]
+    posted = [event(f"i{k}", 1.0, user_id=f"u{k}", event_id="e1") for k in range(12)]
     outcomes = [outcome for (outcome,) in await all_of([apply_to(store)(one) for one in posted])]
-    assert sorted(outcomes) == ["accepted", *["reused"] * 39]
+    assert sorted(outcomes) == ["accepted", *["reused"] * 11]
     winner = outcomes.index("accepted")
-    assert [len(await history_of(store, f"u{k}")) for k in range(40)] == [int(k == winner) for k in range(40)]
+    assert [len(await history_of(store, f"u{k}")) for k in range(12)] == [int(k == winner) for k in range(12)]
     (named,) = await store.apply(read_events(posted[winner - 1]))
     assert named == Applied("reused", f"i{winner}", "")
 
