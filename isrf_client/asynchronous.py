@@ -27,7 +27,7 @@ from isrf_client.answers import (
 )
 from isrf_client.attempts import READS, WRITES, AnswerT, Outcome, Patience, Pause, Steps, Try
 from isrf_client.calls import Calls
-from isrf_client.connection import FAILURES, Body, checked_url, closed, headers_for, outcome_of, request_of
+from isrf_client.connection import FAILURES, Body, checked_url, closed, headers_for, outcome_of, request_of, set_up
 from isrf_client.errors import InvalidCallError
 
 
@@ -38,7 +38,8 @@ class AsyncClient:
         self, base_url: str, *, api_key: str | None = None, reads: Patience = READS, writes: Patience = WRITES
     ) -> None:
         self._base_url = checked_url(base_url)
-        self._http = httpx.AsyncClient(headers=headers_for(api_key))
+        headers = headers_for(api_key)
+        self._http = set_up(lambda: httpx.AsyncClient(headers=headers))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._calls = Calls(reads=reads, writes=writes, clock=time.monotonic)
 

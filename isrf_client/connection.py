@@ -1,12 +1,15 @@
 """What both clients tell httpx, and what httpx tells them: addresses, headers, requests, answers, failures."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import httpx
 
 from isrf_client.attempts import Outcome, Try, unreadable
 from isrf_client.errors import InvalidCallError, NoAnswerError
+
+MadeT = TypeVar("MadeT")
 
 AGENT = "isrf-client/0.1.0"
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -94,6 +97,18 @@ def outcome_of(error: Exception) -> Outcome:
             "client.invalid_url", "base_url's host is no name that can be looked up.", fix="Mend base_url."
         )
     return NoAnswerError("client.unreachable", f"nothing was sent ({type(error).__name__}).", fix=f"It says: {error}")
+
+
+def set_up(make: Callable[[], MadeT]) -> MadeT:
+    """What httpx makes of the environment: proxies, certificates."""
+    try:
+        return make()
+    except (httpx.InvalidURL, ValueError, OSError, ImportError) as error:
+        raise InvalidCallError(
+            "client.invalid_environment",
+            f"httpx cannot be set up here ({type(error).__name__}).",
+            fix="Look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR.",
+        ) from None
 
 
 def closed() -> InvalidCallError:

@@ -3,7 +3,8 @@
     ClientError
     ├── InvalidCallError  what was given cannot be sent, and nothing was: `client.invalid_id`, `client.invalid_value`,
     │                     `client.invalid_url`, `client.invalid_key`, `client.invalid_patience`, `client.url_too_long`,
-    │                     `client.closed`, `client.other_loop`. It is a ValueError too.
+    │                     `client.closed`, `client.other_loop`, `client.invalid_environment`. It is a ValueError
+    │                     too.
     ├── NoAnswerError     none that can be read, after all tries: `client.timeout`, `client.unreachable`,
     │                     `client.unreadable`, `client.too_large`
     └── ProblemError      the service's own problem: its `code`, `status`, `fix`, `request_id`

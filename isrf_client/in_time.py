@@ -17,7 +17,8 @@ import httpcore
 import httpx
 
 from isrf_client.attempts import Outcome
-from isrf_client.connection import FAILURES, Body, closed, outcome_of
+from isrf_client.connection import FAILURES, Body, closed, outcome_of, set_up
+from isrf_client.errors import InvalidCallError
 
 MAX_IDLE = 20
 """Connections that are kept for the next request."""
@@ -28,8 +29,8 @@ class InTime:
 
     def __init__(self, headers: dict[str, str]) -> None:
         self._headers = headers
-        self._tls = httpx.create_ssl_context()
-        self._idle: deque[httpx.Client] = deque()
+        self._tls = set_up(httpx.create_ssl_context)
+        self._idle = deque([self._new()])
         self._pid = os.getpid()
         self._closed = False
 
@@ -38,7 +39,10 @@ class InTime:
         if self._closed:
             return closed()
         end = time.monotonic() + timeout_s
-        http = self._take()
+        try:
+            http = self._take()
+        except InvalidCallError as error:
+            return error
         box: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
         context = contextvars.copy_context()
         thread = threading.Thread(target=context.run, args=(_work, http, request, end, box), daemon=True)
@@ -71,7 +75,10 @@ class InTime:
         try:
             return self._idle.pop()
         except IndexError:
-            return httpx.Client(headers=self._headers, verify=self._tls)
+            return self._new()
+
+    def _new(self) -> httpx.Client:
+        return set_up(lambda: httpx.Client(headers=self._headers, verify=self._tls))
 
     def _give_back(self, http: httpx.Client) -> None:
         if self._closed or len(self._idle) >= MAX_IDLE:

@@ -93,6 +93,24 @@ def test_any_user_is_known_by_one_event_and_gone_when_erased(call: Both, service
     assert call(service.url, "user", user_id)["known"] is False
 
 
+@pytest.mark.parametrize("item_id", ["x\n", "\n", "x\r\n", "a\x00", "x\u0085"])
+def test_an_id_with_a_control_character_is_refused_and_becomes_no_other(
+    call: Both, service: ServiceProcess, item_id: str
+) -> None:
+    for method in ("put_item", "item", "hide_item", "similar", "recommend", "user", "erase"):
+        with pytest.raises(ProblemError) as caught:
+            call(service.url, method, item_id)
+        assert (caught.value.status, caught.value.code.removesuffix("_id")) in [
+            (422, "request.invalid_item"),
+            (422, "request.invalid_user"),
+        ]
+    posted = call(service.url, "interactions", [{"user_id": item_id, "item_id": item_id}])
+    assert posted["results"][0]["reason"] == "invalid_user_id"
+    for left in filter(None, {item_id.strip(), item_id[:1].strip()}):
+        with pytest.raises(ProblemError, match=r"request\.(unknown_item|invalid_item_id)"):
+            call(service.url, "item", left)
+
+
 def test_a_list_is_read_on_as_it_was(call: Both, service: ServiceProcess, shopper: str) -> None:
     whole = item_ids(call(service.url, "recommend", shopper, n=6))
     first = call(service.url, "recommend", shopper, n=3)

@@ -86,6 +86,16 @@ def test_integers_are_ids_and_dates_are_times(service: ServiceProcess) -> None:
     assert node(code, service.url, options=PATIENT) == [2, "41", 2, True, [1.0, 2000.5]]
 
 
+@pytest.mark.parametrize("item_id", ["x\n", "\n", "x\r\n", "a\x00"])
+def test_an_id_with_a_control_character_is_refused(service: ServiceProcess, item_id: str) -> None:
+    code = """
+    said = [];
+    for (const name of ["recommend", "similar", "user", "erase"]) said.push(await code(() => isrf[name](data.id)));
+    """
+    user, item = "request.invalid_user_id", "request.invalid_item_id"
+    assert node(code, service.url, id=item_id, options=PATIENT) == [user, item, user, user]
+
+
 WRONG_IDS = ["undefined", "null", '""', '"."', '".."', "NaN", "7.5", "2 ** 53", "true", "{}", "[]", "new Date()"]
 WRONG_IDS += ['"a\\ud800"', "Symbol()", "() => 1", "new String('a')", "Infinity"]
 
@@ -162,6 +172,7 @@ def test_what_cannot_work_is_refused_when_the_client_is_made() -> None:
     for (const url of ["", "shop:8000", "ftp://shop", "http://shop?x=1", "http://shop#x", "http://", null, 7])
       await made(url);
     await made("http://user:secret@shop");
+    for (const nothing of [null, undefined, {}]) new IsrfClient("http://shop", nothing);
     for (const apiKey of ["", " ", "a\\nb", "ü", 7]) await made("http://shop", { apiKey });
     for (const tries of [0, 1.5]) await made("http://shop", { tries });
     for (const ms of [NaN, Infinity, "5"]) await made("http://shop", { timeoutMs: ms, deadlineMs: ms });

@@ -193,6 +193,27 @@ def test_a_bad_address_is_refused(kind: Any, url: Any) -> None:
 
 
 @KINDS
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "ftp://proxy"),
+        ("ALL_PROXY", "socks5://proxy"),
+        ("HTTP_PROXY", "http://proxy:port"),
+        ("SSL_CERT_FILE", "/no"),
+    ],
+)
+def test_an_environment_that_cannot_work_is_a_client_error(
+    kind: Any, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidCallError) as caught:
+        kind(NOWHERE)
+    assert caught.value.code == "client.invalid_environment"
+
+
+@KINDS
 def test_a_host_that_is_no_name_is_a_client_error(kind: Any) -> None:
     for url in ("http://a..b", f"http://{'a' * 70}.example", "http://.", "http://user:secret@a..b"):
         with pytest.raises(ClientError) as caught:

@@ -37,7 +37,8 @@ export class IsrfError extends Error {
 export class IsrfClient {
   /** `timeoutMs` of one try, `tries` of one request, `deadlineMs` of a whole call. One that is left out is 1 s, 2 and
    * 2 s for a read, 5 s, 6 and 30 s for `interactions` and `erase`. */
-  constructor(baseUrl = "", { apiKey = null, timeoutMs = null, tries = null, deadlineMs = null, fetch = null } = {}) {
+  constructor(baseUrl = "", options = {}) {
+    const { apiKey, fetch, timeoutMs, tries, deadlineMs } = known(options);
     const patience = known({ timeoutMs, tries, deadlineMs });
     for (const [name, value] of Object.entries(patience)) {
       if (!Number.isFinite(value) || value <= 0 || value > MAX_MS || (name === "tries" && !Number.isInteger(value))) {
