@@ -13,6 +13,7 @@ import typer
 from rich.text import Text
 
 from isrf.errors import IsrfError
+from isrf.shown import printable
 from offline.command_line import (
     BackboneOption,
     BadRowsOption,
@@ -271,6 +272,8 @@ def main() -> None:
 
 
 def _end(code: str, message: str) -> None:
+    """A message may quote the shop's files: nothing in it reaches a terminal but what can be seen."""
+    message = "\n".join(printable(line, len(line)) for line in message.split("\n"))
     console.print(Text.assemble(("error", "bold red"), f" [{code}] {message}"), soft_wrap=True)
     sys.exit(2)
 

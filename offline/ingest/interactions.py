@@ -109,7 +109,7 @@ def _read_csv(path: Path, bad_rows: BadRows) -> pl.DataFrame:
             if not lines.numbers or (len(bad_rows) and lines.numbers[0] > 1):
                 raise DataError(
                     "data.no_header",
-                    f"{path} does not begin with a header in UTF-8.",
+                    f"{path} does not begin with a header in UTF-8, but with {shown(_first_bytes(path))}.",
                     fix="Save the file as UTF-8 with its column names in the first line.",
                 )
             columns = _split_quoted(lines.texts[0]) or [lines.texts[0]]
@@ -117,6 +117,11 @@ def _read_csv(path: Path, bad_rows: BadRows) -> pl.DataFrame:
             lines = Lines(lines.numbers[1:], lines.texts[1:])
         frames.append(_split(lines, columns, bad_rows))
     return pl.concat(frames)
+
+
+def _first_bytes(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(40).decode("latin-1")
 
 
 def _split(lines: Lines, columns: list[str], bad_rows: BadRows) -> pl.DataFrame:
@@ -171,9 +176,10 @@ def _typed_parquet(path: Path) -> pl.DataFrame:
         else:
             fits = dtype.is_numeric() or dtype in (pl.String, pl.Null)
         if not fits:
+            example = shown(table[column].drop_nulls().head(1).to_list()) if column != "user_id" else ""
             raise DataError(
                 "data.bad_column_type",
-                f"{path}: the column {column} holds {dtype}.",
+                f"{path}: the column {column} holds {dtype}" + (f", such as {example}." if example else "."),
                 fix="Ids and events are strings, timestamp, position and weight numbers.",
             )
         casts.append(expression)

@@ -1,7 +1,9 @@
 """Ingest against files as shops really send them: what is kept, what is refused, and that numbering says nothing."""
 
+import html
 import json
 import random
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -178,6 +180,27 @@ def test_item_fields_are_kept_and_further_ones_become_metadata(ingest: Ingest) -
         "metadata": '{"colour":"grün","z":[1]}',
     }
     assert items.filter(item_id="b")["metadata"].to_list() == [None]
+
+
+def test_a_shop_half_in_markup_is_the_shop_without_it(tmp_path: Path) -> None:
+    """Title, brand, categories and description; so everything made of texts is the same, too."""
+    generate(tmp_path / "plain", seed=0, num_shoppers=50)
+    shutil.copytree(tmp_path / "plain", tmp_path / "marked")
+    file = tmp_path / "marked" / "items.jsonl"
+    items = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+
+    def marked_up(text: str) -> str:
+        escaped = html.escape(text).replace(" ", "&nbsp;", 1)
+        return f'<div class="product"><!-- shop --><p style="margin: 0">{escaped}</p><script>go("a<b")</script></div>'
+
+    for number, item in enumerate(items[::2]):
+        for field in ("title", "brand", "description"):
+            item[field] = marked_up(item[field]) if number % 4 else html.escape(marked_up(item[field]))
+        item["categories"] = [html.escape(html.escape(name)) for name in item["categories"]]
+    file.write_text("".join(json.dumps(item) + "\n" for item in items), "utf-8")
+    plain, marked = (ingest_folder(tmp_path / name, tmp_path / f"out-{name}") for name in ("plain", "marked"))
+    assert tables_equal(plain, marked, *TABLES)
+    assert plain.report["fingerprint"] == marked.report["fingerprint"]
 
 
 def test_parquet_and_text_files_give_equal_tables(ingest: Ingest) -> None:
@@ -474,6 +497,12 @@ def test_a_refusal_shows_values_short_and_harmless_to_a_terminal(ingest: Ingest)
     assert error.message.isprintable()
     assert len(error.message) < 500
     assert "--max-bad-rows 0.286" in error.fix
+
+
+def test_a_file_of_another_kind_shows_what_it_begins_with(ingest: Ingest) -> None:
+    assert r'but with "ÿþu\u0000"' in refused(ingest, b"\xff\xfeu\x00").message
+    times = pl.DataFrame({"user_id": ["u"], "item_id": ["a"], "timestamp": [[1]]})
+    assert "the column timestamp holds List(Int64), such as [[1]]." in refused(ingest, times).message
 
 
 def test_what_a_user_id_is_stays_out_of_messages(ingest: Ingest) -> None:

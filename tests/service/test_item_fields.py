@@ -50,6 +50,13 @@ TEXTS = [
 ]
 CASES = [
     *TEXTS,
+    case("title", '"<b>Oak</b>&nbsp;cup &amp;amp; pot<br>2 < 3"', "Oak cup & pot 2 < 3"),
+    case("brand", '"Lumen &amp; Oak"', "Lumen & Oak"),
+    case(
+        "description", '"<style>p{}</style><p>One</p><ul><li>two</li></ul>\\n&lt;b&gt;three&lt;/b&gt;"', "One two three"
+    ),
+    case("description", '"<p> &nbsp;</p>"', None),
+    case("categories", '["Toys &amp; Games", "<b> </b>"]', ["Toys & Games"]),
     case("title", json.dumps("x" * 2048), "x" * 2048),
     case("title", json.dumps("x" * 2049), BAD),
     case("brand", json.dumps("x" * 513), BAD),
@@ -156,6 +163,10 @@ class Service:
         answer: dict[str, Any] = self._http.post("/import/items", content=line).json()
         return answer
 
+    def popular(self, category: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self._http.get("/popular", params={"category": category}).json()
+        return answer
+
     def exported(self) -> dict[str, dict[str, Any]]:
         lines = self._http.get("/export/items").text.splitlines()
         return {record.pop("item_id"): record for record in map(json.loads, lines)}
@@ -245,6 +256,16 @@ def test_ids_of_rows_are_read_alike(service: Service, tmp_path: Path, sent: str,
 def test_a_name_that_stands_twice_is_refused(service: Service, tmp_path: Path, text: str) -> None:
     assert str(offline(tmp_path / "shop", text)).startswith("duplicate_name 1 (line 1: ")
     assert service.imported(text)["reasons"] == {"duplicate_name": 1}
+
+
+def test_a_category_is_found_as_the_shop_writes_it_and_as_it_is_shown(service: Service) -> None:
+    categories = ["Toys &amp; Games", "5 &gt; 3"]
+    shown = service.put("game", json.dumps({"title": "A game", "categories": categories})).json()["item"]
+    assert shown["categories"] == ["Toys & Games", "5 > 3"]
+    for name in (*categories, *shown["categories"]):
+        answer = service.popular(name)
+        assert [item["item_id"] for item in answer["items"]] == ["game"], name
+        assert "unknown_category" not in {warning["code"] for warning in answer["warnings"]}
 
 
 def test_a_name_that_stands_twice_in_a_put_is_refused(service: Service) -> None:
