@@ -191,7 +191,9 @@ class UserAnswer(TypedDict):
     version: str
     history: list[str]
     timestamps: list[float | None]
+    history_total: int
     excluded: list[str]
+    excluded_total: int
     interests: Interests
     meta: Meta
     warnings: list[Warned]

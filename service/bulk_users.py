@@ -1,8 +1,9 @@
 """Users' state as lines: out as it stands, in as the events that make it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.identifiers import ExternalId
@@ -10,6 +11,11 @@ from service.state.events import Seconds
 from service.state.store import UserRecord
 
 PURCHASE, VIEW, DISLIKE, REMOVE = "purchase", "view", "dislike", "remove"
+LINE_BYTES = 64 * 1024
+"""About as long as a line gets, whatever one account did: a quarter of what an import takes."""
+_MOMENT_BYTES = 64
+"""What a moment costs beside its item_id."""
+_HISTORY = "history"
 
 
 class _Past(BaseModel):
@@ -31,16 +37,45 @@ class UserLine(BaseModel):
     removed: dict[str, Seconds] = Field(default_factory=dict)
 
 
-def user_line(user_id: str, record: UserRecord) -> dict[str, Any]:
-    """A user's state as a line."""
-    marks = record.marks.items()
-    return {
-        "user_id": user_id,
-        "history": [{"item_id": entry.item_id, "timestamp": entry.timestamp} for entry in record.history],
-        "bought": {item: mark.bought for item, mark in marks if mark.bought is not None},
-        "disliked": {item: mark.disliked for item, mark in marks if mark.disliked is not None},
-        "removed": {item: mark.removed for item, mark in marks if mark.removed is not None},
-    }
+def user_lines(user_id: str, record: UserRecord) -> Iterator[dict[str, Any]]:
+    """A user's state as lines that can be read in again: several where there is too much of it for one.
+
+    A purchase stays in one line with the entry of the history that it made; else it would be read as a view as well.
+    """
+    line, size = _no_line(user_id), 0
+    for part in _parts(record):
+        more = sum(len(orjson.dumps(item)) + _MOMENT_BYTES for _, item, _ in part)
+        if size and size + more > LINE_BYTES:
+            yield _in_order(line)
+            line, size = _no_line(user_id), 0
+        size += more
+        for field, item, moment in part:
+            if field == _HISTORY:
+                line[field].append({"item_id": item, "timestamp": moment})
+            else:
+                line[field][item] = moment
+    yield _in_order(line)
+
+
+def _parts(record: UserRecord) -> Iterator[list[tuple[str, str, float | None]]]:
+    """What must stand in one line, as (field, item_id, moment)."""
+    purchases = {(item, mark.bought) for item, mark in record.marks.items() if mark.bought is not None}
+    made = {entry[:2] for entry in record.history} & purchases
+    for item, mark in record.marks.items():
+        part = [(field, item, moment) for field, moment in mark._asdict().items() if moment is not None]
+        yield part + ([(_HISTORY, item, mark.bought)] if (item, mark.bought) in made else [])
+    for entry in record.history:
+        if entry[:2] not in made:
+            yield [(_HISTORY, entry.item_id, entry.timestamp)]
+
+
+def _no_line(user_id: str) -> dict[str, Any]:
+    return {"user_id": user_id, _HISTORY: [], "bought": {}, "disliked": {}, "removed": {}}
+
+
+def _in_order(line: dict[str, Any]) -> dict[str, Any]:
+    line[_HISTORY].sort(key=lambda past: past["timestamp"])
+    return line
 
 
 def events_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -236,9 +236,13 @@ class UserAnswer(BaseModel):
     user_id: str
     known: bool = Field(description="Whether the release or an accepted event knows this user.")
     version: str
-    history: list[str] = Field(description="item_ids, oldest first.")
+    history: list[str] = Field(description="item_ids, oldest first; the latest `last` of them.")
     timestamps: list[float | None] = Field(description="Of each entry of the history, in seconds.")
-    excluded: list[str] = Field(description="Items that are not recommended: bought, or disliked.")
+    history_total: int = Field(description="How many entries the whole history has.")
+    excluded: list[str] = Field(
+        description="Items that are not recommended: bought, or disliked; the first `last` by their ids."
+    )
+    excluded_total: int = Field(description="How many there are of them.")
     interests: Interests
     meta: UserMeta
     warnings: list[Warned]

@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 from fastapi import Depends, Path, Query, Request, Response
+from pydantic import Field
 
 from isrf.errors import RequestError
 from service.asking import Answer, Wanted
@@ -50,6 +51,10 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         503: "Not now; see Retry-After.",
     }.items()
 }
+
+
+IdsText = Annotated[str, Field(json_schema_extra={"pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"})]
+"""One id, or several with commas between them, as a query has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +141,8 @@ async def wanted_by_query(
     n: Annotated[int, Query(ge=1, le=MAX_N, description="How many items are wanted.")] = 10,
     category: Annotated[str | None, Query(max_length=512)] = None,
     exclude: Annotated[
-        list[str], Query(description="item_ids, repeated or separated by commas; an id with a comma in it is one id.")
+        list[IdsText],
+        Query(description="item_ids, repeated or separated by commas; an id with a comma in it is one id."),
     ] = [],  # noqa: B006 - FastAPI copies the default
     min_price: MinPrice = None,
     max_price: MaxPrice = None,
@@ -166,7 +172,7 @@ async def wanted_by_query(
 async def session_by_query(
     service: ServiceDep,
     session: Annotated[
-        list[str],
+        list[IdsText],
         Query(
             description="item_ids of the running session, oldest first, repeated or separated by commas: read where "
             "the user has no history of their own."

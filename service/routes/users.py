@@ -1,6 +1,8 @@
 """What the service knows of a user, and forgetting it."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 
 from service.catalogue import group_words, words
 from service.doors.caller import READ, WRITE
@@ -10,11 +12,17 @@ from service.schemas import UserAnswer
 router = APIRouter(tags=["users"])
 
 SHOWN_WORDS = 8
+SHOWN_ENTRIES, MOST_ENTRIES = 200, 1000
+"""Of the history, and of the excluded items: one account decides how many there are."""
+Last = Annotated[
+    int,
+    Query(ge=0, le=MOST_ENTRIES, description="How many entries of the history, the latest, and of the excluded items."),
+]
 
 
 @router.get("/users/{user_id:path}", dependencies=[READ], response_model=UserAnswer, responses=PROBLEMS)
-async def show_user(request: Request, user_id: UserIdDep, service: ServiceDep) -> Response:
-    """History (oldest first), version and interests. A user nobody knows has an empty history."""
+async def show_user(request: Request, user_id: UserIdDep, service: ServiceDep, last: Last = SHOWN_ENTRIES) -> Response:
+    """The latest of the history (oldest first), version and interests. A user nobody knows has an empty history."""
     ours = service.recommendations
     user = await ours.users.view(user_id)
     items = ours.release.catalogue.items
@@ -28,6 +36,8 @@ async def show_user(request: Request, user_id: UserIdDep, service: ServiceDep) -
         )
         num_similar = int((interests.neighbours.users >= 0).sum())
     state = user.state
+    history = state.history[max(0, len(state.history) - last) :]
+    excluded = sorted(state.bought | state.disliked)
     warnings = []
     if not user.store_was_read:
         message = "User state could not be read; this is the release alone."
@@ -37,9 +47,11 @@ async def show_user(request: Request, user_id: UserIdDep, service: ServiceDep) -
             "user_id": user_id,
             "known": user.known,
             "version": state.version,
-            "history": [entry.item_id for entry in state.history],
-            "timestamps": [entry.timestamp for entry in state.history],
-            "excluded": sorted(state.bought | state.disliked),
+            "history": [entry.item_id for entry in history],
+            "timestamps": [entry.timestamp for entry in history],
+            "history_total": len(state.history),
+            "excluded": excluded[:last],
+            "excluded_total": len(excluded),
             "interests": {"explicit": explicit, "group": group, "similar_users": num_similar},
             "meta": meta_of(request, ours.release.manifest.release_id, "state" if user.store_was_read else "bundle"),
             "warnings": warnings,

@@ -136,6 +136,7 @@ def test_a_new_user_becomes_known_by_one_event(http: httpx.Client, release: Rele
     someone = "new-" + uuid.uuid4().hex
     assert user(http, someone) | {"meta": None} == {
         "user_id": someone, "known": False, "version": "0", "history": [], "timestamps": [], "excluded": [],
+        "history_total": 0, "excluded_total": 0,
         "interests": {"explicit": [], "group": [], "similar_users": 0}, "meta": None, "warnings": [],
     }  # fmt: skip
     bought = release.catalogue.item_id(5)

@@ -74,7 +74,7 @@ function showUser(user) {
   at("who-name").textContent = user.user_id;
   at("avatar").textContent = [...user.user_id.replace(/[^\p{L}\p{N}]/gu, "")].slice(-2).join("") || "?";
   const { explicit, group, similar_users: similar } = user.interests;
-  const count = user.history.length;
+  const count = user.history_total;
   at("who-about").textContent = user.known
     ? `${count} ${count === 1 ? "item" : "items"} in the history · ${similar} similar shoppers`
     : "Nobody knows this shopper yet. Look at something.";
