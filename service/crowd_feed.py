@@ -96,6 +96,8 @@ class CrowdFeed:
         async with self._at_once():
             release = self._engine.release
             row = release.users.row(user_id)
+            if row < 0 and user_id not in self._known and user_id not in self._engine.crowd.newcomers:
+                return
             self._known.pop(user_id, None)
             erased = self._engine.crowd.erased | ({row} if row >= 0 else frozenset())
             await self._gather(release, erased)

@@ -55,18 +55,19 @@ async def _settings(client: Any, target: Mapping[str, Any]) -> Mapping[str, str]
     try:
         for name in WANTED:
             found |= _texts(await client.execute_command("CONFIG GET", name, **target))
-        return found
     except ResponseError:
-        pass
+        found = {}
+    if found.keys() >= WANTED.keys():
+        return found
     try:
         persistence = _texts(await client.execute_command("INFO", "persistence", **target))
         memory = _texts(await client.execute_command("INFO", "memory", **target))
     except ResponseError:
         return found
     if "aof_enabled" in persistence:
-        found["appendonly"] = "yes" if persistence["aof_enabled"] == "1" else "no"
+        found.setdefault("appendonly", "yes" if persistence["aof_enabled"] == "1" else "no")
     if "maxmemory_policy" in memory:
-        found["maxmemory-policy"] = memory["maxmemory_policy"]
+        found.setdefault("maxmemory-policy", memory["maxmemory_policy"])
     return found
 
 

@@ -7,8 +7,10 @@ knows no release: whoever opens one asks `Erased` about its users.
 import contextlib
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import structlog
 from redis.exceptions import ResponseError
 
 from isrf.errors import ConfigError, StoreError
@@ -21,12 +23,15 @@ from isrf.stream import (
     erasure_call,
     new_secret_record,
     purge_call,
+    read_tombstone,
     secret_of,
     tombstone_name,
 )
 from service.state.failures import foreign
 from service.state.keys import NUM_BUCKETS, bucket_of, tombstone_key
 from service.state.scripts import Scripts, mark_key
+
+_log = structlog.get_logger("service")
 
 
 class Erased(NamedTuple):
@@ -54,6 +59,7 @@ class Erasure:
         self._known: tuple[str, bytes] | None = None  # record, secret
         self._was_told = False  # by the last `refresh`: the store had no secret
         self._erased: Erased | None = None
+        self._seen: list[dict[bytes, bytes]] = [{} for _ in range(NUM_BUCKETS)]  # the tombstones of `_erased`
 
     @property
     def record(self) -> str:
@@ -112,7 +118,7 @@ class Erasure:
 
     async def is_stale(self, bucket_record: bytes | None) -> bool:
         """Whether a bucket's names stand under another secret than was known here; then it is known now."""
-        return bucket_record is not None and bucket_record != self.record.encode() and await self.refresh()
+        return bucket_record is not None and bucket_record != self.record.encode() and await self.refresh(self._reads)
 
     async def erase(self, user_id: str) -> None:
         """Raises the client's errors; once the script ran, the user is gone whatever comes after."""
@@ -130,20 +136,54 @@ class Erasure:
             start = await self._scripts.run_one(PURGE_SCRIPT, purge_call(user_id, start.decode(), position.decode()))
 
     async def everyone(self) -> Erased | None:
-        """All tombstones, None where there are none; asks for the names only after another erasure."""
+        """All tombstones, None where there are none; asks for the names only after another erasure.
+
+        Tombstones are for ever: those that the store had and has no more, because it lost its data, are written back.
+        """
         counts, record = await self._counts()
         if await self.is_stale(record):
             counts, record = await self._counts()
         secret = await self.secret()
-        if secret is None or not any(counts):
+        before = self._erased
+        if secret is None or (before is None and not any(counts)):
             return None
-        if self._erased is None or (counts, secret) != (self._erased.counts, self._erased.secret):
-            pipe = self._writes.pipeline(transaction=False)
-            for bucket in range(NUM_BUCKETS):
-                pipe.hkeys(tombstone_key(bucket))
-            names = frozenset(name.decode() for page in await pipe.execute() for name in page)
-            self._erased = Erased(secret, names - {TOMBSTONE_COUNT, TOMBSTONE_SECRET}, counts)
+        if before is None or (counts, secret) != (before.counts, before.secret):
+            stones = await self._stones()
+            if before is not None and before.secret == secret and await self._write_back(stones):
+                counts, stones = (await self._counts())[0], await self._stones()
+            self._seen = stones
+            names = frozenset(name.decode() for bucket in stones for name in bucket)
+            self._erased = Erased(secret, names, counts)
         return self._erased
+
+    async def _stones(self) -> list[dict[bytes, bytes]]:
+        """Per bucket the tombstones by name."""
+        pipe = self._writes.pipeline(transaction=False)
+        for bucket in range(NUM_BUCKETS):
+            pipe.hgetall(tombstone_key(bucket))
+        no_users = (TOMBSTONE_COUNT.encode(), TOMBSTONE_SECRET.encode())
+        return [{name: text for name, text in one.items() if name not in no_users} for one in await pipe.execute()]
+
+    async def _write_back(self, stones: Sequence[Mapping[bytes, bytes]]) -> bool:
+        """Writes tombstones that were seen and are not there any more; whether there were any."""
+        lost = [
+            {name: text for name, text in seen.items() if name not in there}
+            for seen, there in zip(self._seen, stones, strict=True)
+        ]
+        if not any(lost) or await self.refresh():
+            return False
+        pipe = self._writes.pipeline(transaction=False)
+        for bucket, some in enumerate(lost):
+            if some:
+                # Of no position any more: the stream that it was in is lost too.
+                texts: dict[bytes, str] = {TOMBSTONE_SECRET.encode(): self.record}
+                for name, text in some.items():
+                    texts[name] = read_tombstone(text)._replace(position=(0, 0)).text()
+                pipe.hset(tombstone_key(bucket), mapping=texts)
+                pipe.hincrby(tombstone_key(bucket), TOMBSTONE_COUNT, secrets.randbelow(2**40) + 1)
+        await pipe.execute()
+        _log.warning("erasures_written_back", count=sum(map(len, lost)))
+        return True
 
     async def _counts(self) -> tuple[tuple[int, ...], bytes | None]:
         """Per bucket a number that moves with every erasure, and under which secret a bucket's names stand."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from isrf.stream import META_KEY, PURGE_PAGE, TOMBSTONE_SECRET, bucket_of, stream_key, tombstone_key
+from isrf.stream import META_KEY, NUM_BUCKETS, PURGE_PAGE, TOMBSTONE_SECRET, bucket_of, stream_key, tombstone_key
 from service.state import event_writes
 from service.state.connect import open_store
 from service.state.redis_store import RedisStore
@@ -110,7 +110,26 @@ async def test_other_erasures_after_a_loss_are_not_taken_for_those_before(
     after = await store.erased()
     assert before is not None
     assert after is not None
-    assert (after.holds(other), after.holds(ann), after.counts != before.counts) == (True, False, True)
+    assert (after.holds(other), after.holds(ann), after.counts != before.counts) == (True, True, True)
+
+
+async def test_erasures_that_a_replica_saw_are_written_back(replicas: Open, redis_server: RedisServer) -> None:
+    one, other = await replicas(), await replicas()
+    for user_id in ("ann", "bob"):
+        await one.erase(user_id)
+    seen = await other.erased()
+    lose(redis_server)
+    again = await other.erased()
+    assert seen is not None
+    assert again is not None
+    assert (again.names, again.counts != seen.counts) == (seen.names, True)
+    for user_id in ("ann", "bob"):
+        await check_erased(user_id, one, other, await replicas())
+    lose(redis_server)
+    await (await replicas()).erase("eve")
+    await check_erased("eve", one, other)
+    with redis_server.client() as client:
+        assert sum(client.hlen(tombstone_key(bucket)) for bucket in range(NUM_BUCKETS)) == 3, "names of another secret"
 
 
 async def test_a_server_that_restarts_empty_learns_the_secret_again(own_redis: RedisServer, tmp_path: Path) -> None:
