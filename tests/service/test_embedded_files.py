@@ -1,5 +1,6 @@
 """The embedded store's files: one process has them, and what was lost of them is said, not served."""
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -12,7 +13,8 @@ import pytest
 
 from isrf.errors import StoreError
 from isrf.stream import JOURNAL_FILE, JOURNAL_VERSION
-from service.state.embedded import EmbeddedStore
+from service.state.embedded import EmbeddedStore, files
+from service.state.embedded.database import PAGE_BYTES
 from service.state.embedded.files import IDENTITY_FILE, LOCK_FILE
 from tests.service.servers import apply_to, event
 
@@ -161,13 +163,51 @@ async def test_an_old_backup_of_the_whole_folder_is_taken(killed: Path, tmp_path
     await store.close()
 
 
+def damage(folder: Path) -> None:
+    """Of a page of the record, which no start reads."""
+    content = bytearray((folder / JOURNAL_FILE).read_bytes())
+    page = content.index(b'"derived-') // PAGE_BYTES * PAGE_BYTES
+    content[page : page + 8] = b"\x5a" * 8
+    (folder / JOURNAL_FILE).write_bytes(content)
+
+
 async def test_damage_inside_the_database_is_said(tmp_path: Path) -> None:
     store = await EmbeddedStore.open(tmp_path)
     await apply_to(store)(*(event(f"i{k}", float(k), user_id=f"u{k}") for k in range(300)))
     await store.close()
-    with (tmp_path / JOURNAL_FILE).open("r+b") as file:
-        file.seek(20 * 1024)
-        file.write(b"\x5a" * 8 * 1024)
+    damage(tmp_path)
+    assert (await refusal(tmp_path)).code == "store.journal_unusable"
+
+
+async def test_damage_that_takes_long_to_find_is_said_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "find_damage", lambda _db, _within_s: None)
+    store = await EmbeddedStore.open(tmp_path)
+    await apply_to(store)(*(event(f"i{k}", float(k), user_id=f"u{k}") for k in range(1000)))
+    await store.close()
+    store = await EmbeddedStore.open(tmp_path)
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+        await store.ping()
+    await store.close()
+    damage(tmp_path)
+    store = await EmbeddedStore.open(tmp_path)
+    with pytest.raises(StoreError) as found:  # noqa: PT012 - in a moment
+        for _ in range(1000):
+            await asyncio.sleep(0.01)
+            await store.ping()
+    assert found.value.code == "store.journal_unusable"
+    with pytest.raises(StoreError):
+        await apply_to(store)(event("x", 1.0))
+    await store.close()
+
+
+async def test_a_store_without_its_secret_brings_nobody_back(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    await store.erase("ann")
+    await store.close()
+    with sqlite3.connect(tmp_path / JOURNAL_FILE) as db:
+        db.execute("DELETE FROM meta WHERE name = 'secret'")
+    db.close()
     assert (await refusal(tmp_path)).code == "store.journal_unusable"
 
 

@@ -12,6 +12,7 @@ from isrf.errors import ConfigError, StoreError
 from isrf.stream import JOURNAL_VERSION, secret_of
 from service.state.embedded.files import StateFiles, unusable
 from service.state.embedded.schema import APPLICATION_ID, create_identity, create_tables, meta
+from service.state.embedded.soundness import LateLook
 from service.state.embedded.takeover import take_over
 from service.state.embedded.writer import BUSY_TIMEOUT_MS, Job, Writer
 
@@ -68,6 +69,9 @@ class Database:
             # A write, whatever it is: from now on the log is there.
             db.execute("UPDATE meta SET value = value WHERE name = 'changes'")
             self._files.opened(self.store_id, changes)
+            self._look = None
+            if not self._files.is_seen:
+                self._look = LateLook(_connect(self.path, mode="ro"), self._files.found_damage)
             self._readers = [_Reader(_connect(self.path, mode="ro"), self.path) for _ in range(2)]
         except (sqlite3.Error, ValueError) as error:
             self._give_up(opened)
@@ -92,6 +96,8 @@ class Database:
 
     async def close(self) -> None:
         """Ends what is under way first."""
+        if self._look is not None:
+            await asyncio.to_thread(self._look.end)
         for reader in self._readers:
             await reader.close()
         await self._writer.close()
@@ -102,6 +108,8 @@ class Database:
         try:
             if old or self._files.is_new:
                 create_tables(db)
+            if meta(db, "secret") is None and db.execute("SELECT 1 FROM tombstones").fetchone():
+                raise unusable(self.path, sqlite3.DatabaseError("the secret of its erased users is gone"))
             create_identity(db, erasure_key)
             self.secret = secret_of(str(meta(db, "secret")), erasure_key)
             self.store_id = str(meta(db, "id"))

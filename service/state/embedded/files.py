@@ -16,13 +16,19 @@ import sqlite3
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
 from isrf.errors import StoreError
 from isrf.stream import JOURNAL_FILE, JOURNAL_VERSION
+from service.state.embedded import soundness
 from service.state.embedded.schema import APPLICATION_ID, meta
+from service.state.embedded.soundness import find_damage
 
 LOCK_FILE = "lock"
 IDENTITY_FILE = "identity.json"
 SUFFIXES = ("", "-wal", "-shm")
+_log = structlog.get_logger("service")
+
 _OLD_TABLES = {"journal", "tombstones", "meta"}
 
 
@@ -39,6 +45,7 @@ class StateFiles:
     Attributes:
         path: of the database.
         is_new: there is no database yet.
+        is_seen: all of its pages were looked at (`service.state.embedded.soundness`).
         mode_to_examine: how a database that is there is opened first.
     """
 
@@ -48,6 +55,8 @@ class StateFiles:
         self._lock = self._database = self._identity = -1
         self._store_id = ""
         self._inodes: dict[Path, int] = {}
+        self._damage: StoreError | None = None
+        self.is_seen = True
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
@@ -103,9 +112,10 @@ class StateFiles:
                 f"{JOURNAL_VERSION}).",
                 fix="Start the newer version again, or choose another ISRF_STATE_DIR.",
             )
-        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise unusable(self.path, sqlite3.DatabaseError(str(found).replace("\n", " ")))
+        damage = find_damage(db, soundness.FIRST_S)
+        if damage:
+            raise unusable(self.path, sqlite3.DatabaseError(damage))
+        self.is_seen = damage is not None
         if self.known is not None:
             store_id, changes = meta(db, "id"), int(meta(db, "changes") or 0)
             if store_id != self.known.store_id:
@@ -130,7 +140,10 @@ class StateFiles:
         self._inodes[self.path] = os.fstat(self._database).st_ino
 
     def check(self) -> None:
-        """Raises `StoreError` (`store.journal_moved`) where a file is not any more the one that was opened."""
+        """Raises `StoreError` (`store.journal_moved`) where a file is not any more the one that was opened, and
+        `store.journal_unusable` where damage was found since."""
+        if self._damage is not None:
+            raise self._damage
         for path, inode in self._inodes.items():
             try:
                 found = path.stat().st_ino
@@ -142,6 +155,11 @@ class StateFiles:
                     f"{path} was {'deleted' if found < 0 else 'replaced'} while the service ran; nothing is written.",
                     fix="Put the file back, or stop the service, restore the folder from a backup and start it again.",
                 )
+
+    def found_damage(self, what: str) -> None:
+        """From here on nothing is written; may be called by any thread."""
+        self._damage = unusable(self.path, sqlite3.DatabaseError(what))
+        _log.error("store_damaged", code=self._damage.code, message=self._damage.message, fix=self._damage.fix)
 
     def note(self, changes: int) -> None:
         """Writes how many changes are on disk. Not synced: a machine that loses power may know of fewer."""
