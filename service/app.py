@@ -19,6 +19,7 @@ from isrf.errors import IsrfError
 from service.cpus import available_cpus
 from service.demo.routes import demo_router
 from service.docs.routes import docs_router
+from service.doors.admission import Admission
 from service.doors.doorkeeper import Doorkeeper
 from service.doors.keys import KeyRing
 from service.doors.rate import RateLimiter
@@ -64,7 +65,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     metrics = Metrics()
     ring = None if chosen.api_keys_file is None else KeyRing(chosen.api_keys_file)
     limiter = RateLimiter(chosen.rate_limit or None)
-    turnstile = Turnstile(_load(chosen), metrics)
+    turnstile = Turnstile(_load(chosen), metrics, ring)
     traces = open_traces()
     if traces is not None:
         metrics.trace_stages(traces.stage)
@@ -103,9 +104,18 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     queries = app.state.queries = KnownQueries()
     # The one added last stands outermost.
     app.add_middleware(Shortcut, queries=queries, metrics=metrics)
+    route_rules = RouteRules(app)
+    app.add_middleware(
+        Admission,
+        rules=route_rules,
+        turnstile=turnstile,
+        metrics=metrics,
+        max_in_progress=chosen.max_in_progress,
+        max_body_bytes=chosen.max_body_bytes,
+    )
     known_paths = lru_cache(1)(lambda: KnownPaths(app.openapi(), pages))
-    app.add_middleware(Calls, paths=known_paths, rules=RouteRules(app), metrics=metrics)
-    app.add_middleware(Doorkeeper, ring=ring, limiter=limiter, metrics=metrics)
+    app.add_middleware(Calls, paths=known_paths, rules=route_rules, metrics=metrics)
+    app.add_middleware(Doorkeeper, ring=ring, limiter=limiter, metrics=metrics, origins=chosen.cors_origins)
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -119,7 +129,6 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         metrics=metrics,
         traces=traces,
         max_body_bytes=chosen.max_body_bytes,
-        load=_load(chosen),
         deadline_s=chosen.deadline_s,
     )
     app.state.metrics = metrics

@@ -1,4 +1,4 @@
-"""Around every request: its id, limits of head and body, the headers of every answer, one log line, one measurement.
+"""Around every request: its id, the limit of its head, the headers of every answer, one log line, one measurement.
 
 Pure ASGI, nothing buffered.
 """
@@ -8,21 +8,20 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import structlog
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isrf.errors import IsrfError, RequestError
+from service.doors.bodies import too_large
 from service.doors.headers import ANSWERS_CARRY, REQUEST_ID, request_id_of
+from service.doors.route_rules import LINES_PREFIX
 from service.doors.turnstile import QUIET
 from service.doors.wire import LINE, MAX_HEAD_BYTES, TOO_LARGE
-from service.load import Load, caller_gone, refused
+from service.load import caller_gone
 from service.observe import Metrics
 from service.problems import INTERNAL, send_problem
 from service.traces import Traces
 from service.turn import begin_turn, current_turn
 
-STREAMED = "/import/"
-"""Bodies that are taken line by line and never kept: it is their lines that are limited."""
 _log = structlog.get_logger("service")
 
 
@@ -36,12 +35,10 @@ class RequestMiddleware:
         metrics: Metrics,
         traces: Traces | None,
         max_body_bytes: int,
-        load: Load,
         deadline_s: float,
     ) -> None:
         self._app, self._metrics, self._traces = app, metrics, traces
-        self._max_body_bytes, self._load, self._deadline_s = max_body_bytes, load, deadline_s
-        self._under_way = 0
+        self._max_body_bytes, self._deadline_s = max_body_bytes, deadline_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,12 +67,10 @@ class RequestMiddleware:
             self._metrics.in_progress.track_inprogress(),
             self._trace(scope["method"], headers, request_id) as traced,
         ):
-            self._under_way += 1
             try:
                 refusal = self._refusal(scope, headers)
                 if refusal is None:
-                    streamed = scope["path"].startswith(STREAMED)
-                    await self._app(scope, receive if streamed else self._limited(receive), answer)
+                    await self._app(scope, receive, answer)
                 else:
                     await send_problem(refusal, scope, answer, metrics=self._metrics)
             except Exception as error:
@@ -84,7 +79,6 @@ class RequestMiddleware:
                     raise
                 await send_problem(IsrfError("internal", INTERNAL), scope, answer, metrics=self._metrics)
             finally:
-                self._under_way -= 1
                 seconds = time.perf_counter() - began
                 # The route's pattern, never the path: paths hold user_ids and would make a time series each.
                 route = getattr(scope.get("route"), "path", "none")
@@ -101,31 +95,12 @@ class RequestMiddleware:
         if turn is not None and turn.is_in_vain():
             # Of a caller who gave up while this process was behind: it must not fall further behind for them.
             return caller_gone()
-        if self._under_way > self._load.max_in_progress and scope["path"] not in QUIET:
-            # Before anything is read: whatever waits for this process's attention waits longer with each of them.
-            return refused()
         head = sum(len(name) + len(value) for name, value in scope["headers"])
         if head + len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_HEAD_BYTES:
             return RequestError("request.head_too_large", TOO_LARGE, fix="Send lists in a body.")
-        if _declared_length(headers) > self._max_body_bytes and not scope["path"].startswith(STREAMED):
-            return RequestError("request.too_large", self._too_large())
+        if _declared_length(headers) > self._max_body_bytes and not scope["path"].startswith(LINES_PREFIX):
+            return too_large(self._max_body_bytes)
         return None
-
-    def _limited(self, receive: Receive) -> Receive:
-        taken = 0
-
-        async def limited() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._max_body_bytes:
-                raise HTTPException(413, self._too_large())
-            return message
-
-        return limited
-
-    def _too_large(self) -> str:
-        return f"The body has more than {self._max_body_bytes} bytes; send it in parts."
 
     def _account(self, scope: Scope, route: str, status: int, seconds: float) -> None:
         self._metrics.requests.labels(route, scope["method"], str(status)).observe(seconds)

@@ -36,6 +36,8 @@ INTERNAL = "Something went wrong here; the request_id finds it in the log."
 
 STATUS_OF_CODE: dict[str, int] = {
     "request.malformed_json": 400,
+    "http.bad_host": 400,
+    "http.slow_body": 408,
     "request.too_large": 413,
     "request.invalid": 422,
     "request.head_too_large": 431,
@@ -128,6 +130,11 @@ def problem_body(
     return orjson.dumps(body)
 
 
+def _retry_after(error: IsrfError, status: int) -> dict[str, str]:
+    seconds = getattr(error, "retry_after_s", RETRY_AFTER_S if status == 503 else None)
+    return {} if seconds is None else {"Retry-After": str(seconds)}
+
+
 async def send_problem(
     error: IsrfError, scope: Scope, send: Send, *, metrics: Metrics, headers: Mapping[str, str] | None = None
 ) -> None:
@@ -137,10 +144,10 @@ async def send_problem(
     body = problem_body(status, error.code, error.message, request_id=scope["state"]["request_id"], fix=error.fix)
     lines = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
     lines += [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
-    if status == 503:
-        lines.append((b"retry-after", str(RETRY_AFTER_S).encode()))
-    if any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]):
-        # The body is not read, so the connection cannot be used again.
+    lines += [(name.lower().encode(), value.encode()) for name, value in _retry_after(error, status).items()]
+    has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+    if has_body and not scope["state"].get("body_was_read"):
+        # So the connection cannot be used again.
         lines.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": lines})
     await send({"type": "http.response.body", "body": body})
@@ -171,7 +178,9 @@ def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
         if status == 500:
             _log.error("unexpected_error", code=error.code, exc_info=error)
             return answer(request, 500, "internal", INTERNAL)
-        headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+        headers = _retry_after(error, status)
+        if error.code == "http.slow_body":
+            headers["Connection"] = "close"
         return answer(request, status, error.code, error.message, headers, fix=error.fix)
 
     async def http(request: Request, error: Exception) -> Response:

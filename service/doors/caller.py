@@ -18,13 +18,16 @@ OPEN = frozenset({"/livez", "/readyz", DOCUMENT, DOCS, *(f"{DOCS}/{name}" for na
 
 
 class Caller(NamedTuple):
-    """`key_id` is "" in development mode, where everybody may do everything."""
+    """`key_id` is "" in development mode, where everybody may do everything.
+
+    Attributes:
+        name: by whom places are counted: the key's id, in development mode the client's address.
+    """
 
     key_id: str
     role: Role
+    name: str = ""
 
-
-DEVELOPER = Caller("", "admin")
 
 _documented = APIKeyHeader(
     name="X-API-Key", auto_error=False, description="Made by `python -m service keys add`; none in development mode."
@@ -33,15 +36,19 @@ _documented = APIKeyHeader(
 
 def _needs(role: Role) -> Any:
     async def check(request: Request, _: Annotated[str | None, Security(_documented)]) -> None:
-        caller: Caller = request.state.caller
-        if RANK[caller.role] < RANK[role]:
-            raise AccessError(
-                "key.insufficient",
-                f"this needs a key of role {role}, and yours is of role {caller.role}.",
-                fix=f"Make one with `python -m service keys add --role {role}`.",
-            )
+        check_role(request.state.caller, role)
 
     return Depends(check)
+
+
+def check_role(caller: Caller, role: Role) -> None:
+    """Raises `AccessError` for a caller who may not do what needs `role`."""
+    if RANK[caller.role] < RANK[role]:
+        raise AccessError(
+            "key.insufficient",
+            f"this needs a key of role {role}, and yours is of role {caller.role}.",
+            fix=f"Make one with `python -m service keys add --role {role}`.",
+        )
 
 
 READ = _needs("read")

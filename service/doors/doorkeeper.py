@@ -1,25 +1,32 @@
 """Stands before the app: a request without a known key goes no further, its body unread, nor one that comes too often.
 
-What a key may do is its route's business (`service.doors.caller`). Pure ASGI.
+What a key may do is its route's business (`service.doors.caller`, `service.doors.admission`). Pure ASGI.
 """
+
+from collections.abc import Collection
+from functools import partial
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from isrf.errors import AccessError
-from service.doors.caller import DEVELOPER, OPEN, Caller
-from service.doors.keys import KeyRing
-from service.doors.rate import RateLimiter
+from service.doors.browsers import check_page
+from service.doors.caller import OPEN, Caller
+from service.doors.headers import KEY_HEADER
+from service.doors.keys import KeyEntry, KeyRing
+from service.doors.rate import RateError, RateLimiter
 from service.observe import Metrics
 from service.problems import send_problem
 
-KEY_HEADER = b"x-api-key"
-
 
 class Doorkeeper:
-    """`ring` None is development mode: everybody is let in as admin, as often as they like."""
+    """`ring` None is development mode: everybody on this machine is let in as admin, as often as they like."""
 
-    def __init__(self, app: ASGIApp, *, ring: KeyRing | None, limiter: RateLimiter, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, *, ring: KeyRing | None, limiter: RateLimiter, metrics: Metrics, origins: Collection[str]
+    ) -> None:
+        """`origins` are of pages that may call from elsewhere."""
         self._app, self._ring, self._limiter, self._metrics = app, ring, limiter, metrics
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -35,10 +42,13 @@ class Doorkeeper:
 
     async def _admit(self, scope: Scope, headers: dict[str, str]) -> Caller:
         """The caller; `AccessError`, and `headers` for its answer, for one who may not come in."""
+        client = scope.get("client")
+        address = client[0] if client else ""
         if self._ring is None:
-            return DEVELOPER
+            check_page(scope["method"], scope["headers"], self._origins)
+            return Caller("", "admin", address)
         if scope["path"] in OPEN:
-            return Caller("", "read")
+            return Caller("", "read", address)
         presented = [value for name, value in scope["headers"] if name == KEY_HEADER]
         headers["WWW-Authenticate"] = 'ApiKey realm="isrf"'
         if not presented:
@@ -47,12 +57,12 @@ class Doorkeeper:
         if entry is None:
             raise AccessError("key.unknown", "the API key is not known here.", fix="Ask the operator for one.")
         headers.clear()
-        wait_s = await self._limiter.wait_s(entry.id, entry.rate)
+        await self._charge(entry, 1)
+        scope["state"]["charge"] = partial(self._charge, entry)
+        return Caller(entry.id, entry.role, entry.id)
+
+    async def _charge(self, entry: KeyEntry, calls: int) -> None:
+        """Counts so many calls; `RateError` where they are more than the key may make now."""
+        wait_s = await self._limiter.wait_s(entry.id, entry.rate, calls)
         if wait_s is not None:
-            headers["Retry-After"] = str(wait_s)
-            raise AccessError(
-                "rate.limited",
-                "this key has called as often as it may.",
-                fix=f"Try again in {wait_s} s, or ask the operator for a higher rate.",
-            )
-        return Caller(entry.id, entry.role)
+            raise RateError(calls, wait_s)

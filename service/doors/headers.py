@@ -17,6 +17,7 @@ ANSWERS_CARRY: Lines = (
 )
 """Unless a route says otherwise."""
 REQUEST_ID = b"x-request-id"
+KEY_HEADER = b"x-api-key"
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 

@@ -17,6 +17,7 @@ from limits.aio.storage import MemoryStorage, RedisClusterStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import RedisError
 
+from isrf.errors import AccessError
 from service.settings import Settings
 
 PREFIX = "isrf:rate"
@@ -25,6 +26,21 @@ ASK_S = 0.1
 BREAK_S = 1.0
 _FAILURES = (RedisError, OSError, asyncio.TimeoutError, ValueError)
 """What asking Redis raises: it is gone, or holds no numbers under our keys."""
+
+
+class RateError(AccessError):
+    """A caller who has called as often as they may."""
+
+    def __init__(self, calls: int, retry_after_s: int) -> None:
+        """`calls` is what the request counts as."""
+        counted = "" if calls == 1 else f"; this request counts as {calls} calls more than one"
+        fewer = "" if calls == 1 else "ask for less in one request, "
+        super().__init__(
+            "rate.limited",
+            f"this key has called as often as it may{counted}.",
+            fix=f"Try again in {retry_after_s} s, {fewer}or ask the operator for a higher rate.",
+        )
+        self.retry_after_s = retry_after_s
 
 
 @dataclass
@@ -60,11 +76,14 @@ class RateLimiter:
             bridge: Any = self._redis.bridge
             await bridge.get_connection().aclose()
 
-    async def wait_s(self, key_id: str, rate: str | None) -> int | None:
-        """None where the call is admitted (and counted), else the whole seconds after which another may be."""
+    async def wait_s(self, key_id: str, rate: str | None, calls: int = 1) -> int | None:
+        """None where so many calls are admitted (and counted), else the whole seconds after which more may be."""
         text = rate or self._default
         if text is None:
             return None
+        if calls > 1:
+            granted, wait_s = await self._buy(parse(text), key_id, (calls,))
+            return None if granted else max(1, math.ceil(wait_s))
         purse = self._purses.setdefault((key_id, text), _Purse())
         async with purse.asking:
             now = time.monotonic()
@@ -72,29 +91,31 @@ class RateLimiter:
                 purse.held -= 1
                 return None
             if now >= purse.closed_until:
-                await self._ask(purse, key_id, parse(text))
-                if purse.held >= 0:
+                item = parse(text)
+                granted, wait_s = await self._buy(item, key_id, (max(1, item.amount // 100), 1))
+                now = time.monotonic()
+                if granted:
+                    purse.held, purse.held_until = granted - 1, now + item.get_expiry()
                     return None
-                purse.held = 0
-            return max(1, math.ceil(purse.closed_until - time.monotonic()))
+                purse.held, purse.closed_until = 0, now + wait_s
+            return max(1, math.ceil(purse.closed_until - now))
 
-    async def _ask(self, purse: _Purse, key_id: str, item: RateLimitItem) -> None:
-        """Leaves in the purse what was granted beyond this call, or −1 and when to ask again."""
+    async def _buy(self, item: RateLimitItem, key_id: str, amounts: Sequence[int]) -> tuple[int, float]:
+        """How many calls were granted, the first of `amounts` that can be; else 0, and the seconds to wait."""
         for limiter in self._limiters():
             try:
                 async with asyncio.timeout(ASK_S):
-                    for wanted in dict.fromkeys((max(1, item.amount // 100), 1)):
+                    for wanted in dict.fromkeys(amounts):
                         if await limiter.hit(item, key_id, cost=wanted):
-                            purse.held, purse.held_until = wanted - 1, time.monotonic() + item.get_expiry()
-                            return
+                            return wanted, 0.0
                     stats = await limiter.get_window_stats(item, key_id)
             except _FAILURES:
                 if limiter is self._alone:
                     raise
                 self._shared_again_at = time.monotonic() + BREAK_S
                 continue
-            purse.held, purse.closed_until = -1, time.monotonic() + max(0.0, stats.reset_time - time.time())
-            return
+            return 0, max(0.0, stats.reset_time - time.time())
+        return 0, BREAK_S
 
     def _limiters(self) -> Sequence[SlidingWindowCounterRateLimiter]:
         if self._shared is None or time.monotonic() < self._shared_again_at:

@@ -6,13 +6,17 @@ costs a small part of an answer, and however many there are, they do not keep th
 """
 
 import asyncio
+import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from urllib.parse import unquote_to_bytes
 
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.doors.headers import ANSWERS_CARRY, REQUEST_ID, Lines, request_id_of
+from service.doors.headers import ANSWERS_CARRY, KEY_HEADER, REQUEST_ID, Lines, request_id_of
+from service.doors.keys import KeyRing
 from service.load import Load, refused
 from service.observe import Metrics
 from service.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body, status_of
@@ -26,6 +30,8 @@ USER_PREFIX = b"/recommend/"
 MODEL_PREFIXES = (b"/recommend", b"/rank", b"/similar/")
 """Paths that the model answers."""
 TELL_S = 1.0
+OTHERS_S = 10.0
+"""Who has called within so many seconds counts among those with whom the model is shared."""
 
 _QUIET = frozenset(path.encode() for path in QUIET)
 _log = structlog.get_logger("service")
@@ -34,52 +40,112 @@ _log = structlog.get_logger("service")
 class Turnstile:
     """One per app, on its event loop."""
 
-    def __init__(self, load: Load, metrics: Metrics) -> None:
-        self._max_in_progress, self._metrics = load.max_in_progress, metrics
+    def __init__(self, load: Load, metrics: Metrics, ring: KeyRing | None) -> None:
+        self._max_in_progress, self._metrics, self._ring = load.max_in_progress, metrics, ring
         self._releases: Releases | None = None
         # Callers by what is made for them: who asks for a list that somebody is just asking for shares its making.
         self._at_model: Counter[object] = Counter()
+        self._of_caller: Counter[str] = Counter()
+        self._last_caller, self._shared_until = "", 0.0
         self._turned_away = 0
         self._before_id, self._after_id = _halves_of_body()
+        self.senders: Callable[[], int] = lambda: 0
+        """How many requests that came in are still sending their bodies: they are not under way yet."""
 
     def open(self, releases: Releases) -> None:
         """From now on it is known whether the model has room."""
         self._releases = releases
 
-    def refuses(self, method: bytes, url: bytes, under_way: int) -> bool:
-        """Whether a request must not come in, where so many of any kind are under way."""
+    def caller(self, headers: Lines, client: tuple[str, int] | None) -> str:
+        """By whom a request is counted: a key's id, without keys the client's address."""
+        if self._ring is None:
+            return client[0] if client else ""
+        presented = [value for name, value in headers if name == KEY_HEADER]
+        entry = self._ring.find(presented[0]) if len(presented) == 1 else None
+        return "" if entry is None else entry.id
+
+    def refuses(self, method: bytes, url: bytes, tasks: int, caller: str) -> bool:
+        """Whether a request must not come in, where so many tasks of any kind are at work."""
         path = url.partition(b"?")[0]
         if path in _QUIET:
             return False
-        if under_way >= self._max_in_progress:
+        if tasks - self.senders() >= self._max_in_progress:
             return True
-        if self._releases is None or not path.startswith(MODEL_PREFIXES):
-            return False
-        user_id, shared = None, False
-        if method == b"GET" and path.startswith(USER_PREFIX):
-            user_id = unquote_to_bytes(path[len(USER_PREFIX) :]).decode("utf-8", "replace")
-            shared = _what_is_made(method, url) in self._at_model
-        if self._releases.of(user_id).recommendations.has_room(user_id, len(self._at_model), shared=shared):
-            return False
-        self._metrics.not_run.labels("refused").inc()
-        return True
+        return path.startswith(MODEL_PREFIXES) and not self._has_room(method, url, caller)
 
-    def counting(self, method: bytes, url: bytes, app: ASGIApp) -> ASGIApp:
+    def counting(self, method: bytes, url: bytes, app: ASGIApp, caller: str) -> ASGIApp:
         """The app for a request that came in; one of the model's is inside from now on until it is answered."""
         if not url.startswith(MODEL_PREFIXES):
             return app
-        made = _what_is_made(method, url)
-        self._at_model[made] += 1
+        made = self._enter(method, url, caller)
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             try:
                 await app(scope, receive, send)
             finally:
-                self._at_model[made] -= 1
-                if not self._at_model[made]:
-                    del self._at_model[made]
+                self._leave(made, caller)
 
         return counted
+
+    @contextmanager
+    def at_model(self, method: str, path: bytes, caller: str) -> Iterator[None]:
+        """Inside until the end, if it is one of the model's: for a request whose body had to come first.
+
+        Raises:
+            OverloadError: it must not come in.
+        """
+        if not path.startswith(MODEL_PREFIXES):
+            yield
+            return
+        if not self._has_room(method.encode(), path, caller):
+            raise refused()
+        made = self._enter(method.encode(), path, caller)
+        try:
+            yield
+        finally:
+            self._leave(made, caller)
+
+    def count_refusal(self, status: int, code: str) -> None:
+        """Of what never became a request."""
+        self._metrics.problems.labels(code).inc()
+        self._metrics.requests.labels("none", "none", str(status)).observe(0.0)
+
+    def _has_room(self, method: bytes, url: bytes, caller: str) -> bool:
+        if self._releases is None:
+            return True
+        path = url.partition(b"?")[0]
+        user_id, shared = None, False
+        if method == b"GET" and path.startswith(USER_PREFIX):
+            user_id = unquote_to_bytes(path[len(USER_PREFIX) :]).decode("utf-8", "replace")
+            shared = _what_is_made(method, url) in self._at_model
+        under_way = max(len(self._at_model), self._as_if_alone(caller))
+        if self._releases.of(user_id).recommendations.has_room(user_id, under_way, shared=shared):
+            return True
+        self._metrics.not_run.labels("refused").inc()
+        return False
+
+    def _as_if_alone(self, caller: str) -> int:
+        """How many are inside as far as this caller is concerned: three quarters are all, while others call too."""
+        now = time.monotonic()
+        if caller != self._last_caller:
+            if self._last_caller:
+                self._shared_until = now + OTHERS_S
+            self._last_caller = caller
+        return -(-self._of_caller[caller] * 4 // 3) if now < self._shared_until else 0
+
+    def _enter(self, method: bytes, url: bytes, caller: str) -> object:
+        made = _what_is_made(method, url)
+        self._at_model[made] += 1
+        self._of_caller[caller] += 1
+        return made
+
+    def _leave(self, made: object, caller: str) -> None:
+        self._at_model[made] -= 1
+        if not self._at_model[made]:
+            del self._at_model[made]
+        self._of_caller[caller] -= 1
+        if not self._of_caller[caller]:
+            del self._of_caller[caller]
 
     def refusal(self, method: bytes, headers: Lines, *more: tuple[bytes, bytes]) -> bytes:
         """The whole answer to a request that is turned away, `more` among its headers; counted, and told in a while."""

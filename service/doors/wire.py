@@ -1,96 +1,284 @@
-"""The HTTP protocol with an end to its patience: a request's head that never ends is answered 431 and dropped.
+"""The HTTP protocol with an end to its patience: whoever is slow, endless or malformed is answered and dropped.
 
-httptools keeps the line it reads until it is whole, however long it gets; heads that end are judged by
-`service.middleware`. What cannot be read as HTTP is answered with a problem, too. Where it is full inside
-(`service.doors.turnstile`), a request is answered here and now, and nothing is made of it.
+A request's head has a size and a time; what follows it beside the body (chunk lines, trailers) counts towards the same
+size, and trailers are never headers. Who does not read what they are sent is cut off. What cannot be read as HTTP is
+answered with a problem, too, in its turn. Where it is full inside (`service.doors.turnstile`), a request is answered
+here and now, and nothing is made of it. How soon a body comes is judged in `service.doors.bodies`.
 """
 
 import asyncio
+import re
+from collections.abc import Sequence
+from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.doors.admission import CONNECTION
+from service.doors.bodies import declares_body
+from service.doors.crowding import make_room
+from service.doors.gentle import GentleTransport
+from service.doors.headers import Lines
+from service.doors.refusals import refusal_bytes
 from service.doors.turnstile import NAME, Turnstile
-from service.problems import MEDIA_TYPE, problem_body
 from service.turn import Line
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Of request line and headers together, as in most servers before this one."""
+"""Of request line and headers together, as in most servers before this one; of chunk lines and trailers with them."""
 HEAD_S = 20.0
 """From connecting, or a head's first byte, to its last; between requests the server's keep-alive counts."""
 LINE = "isrf.line"
 """Where a request's scope has the caller's connection, among the extensions."""
 SWALLOWED_BYTES = 64 * 1024
-"""Of the body of a request that was turned away: with more than that to come its connection is closed."""
+"""Of the body of a request that was answered without it: with more than that to come its connection is closed."""
+SWALLOW_S = 5.0
+"""How long the rest of such a body may take."""
+PIECE_BYTES = 8 * 1024
+"""Of what came, read at a time; so many bytes more than allowed may be read before it is noticed."""
+CHUNK_LINE_BYTES = 32
+"""Of a chunk's framing that count for nothing."""
+MAX_PIPELINED = 16
+"""Requests of a connection that wait for the one before them; what follows them is read later."""
 TOO_LARGE = f"Request line and headers have more than {MAX_HEAD_BYTES} bytes."
+
+_BETWEEN, _HEAD, _BODY = range(3)
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%-]*)(:[0-9]{0,5})?")
+
+
+class Connection:
+    """What the wire knows of one request's connection, for `service.doors.admission`."""
+
+    __slots__ = ("_cycle", "_flow")
+
+    def __init__(self, flow: FlowControl, cycle: RequestResponseCycle) -> None:
+        self._flow, self._cycle = flow, cycle
+
+    def body_is_there(self) -> bool:
+        """Whether the whole body has come."""
+        return not self._cycle.more_body
+
+    async def answer_was_read(self) -> None:
+        """Returns when most of what was written has been read, or nobody is left to read it."""
+        await self._flow.drain()
 
 
 class BoundedHttp(HttpToolsProtocol):
     """uvicorn's protocol, for uvicorn's `http` option."""
 
-    _in_head = True
-    _head_bytes = 0
+    transport: GentleTransport
+    max_connections: int | None = None
+    """None: as many as this process may well have (`service.doors.crowding`)."""
+    idle_since: float | None = None
+    """Since when nothing is made for this connection; None while something is."""
 
+    _phase = _BETWEEN
+    _overhead = 0
+    """Bytes of the message that are not its body's."""
+    _body_came = 0
+    _chunks_came = 0
+    _skips = False
+    """Whether what comes in belongs to a request that was answered already."""
+    _swallowed = 0
     _late: asyncio.TimerHandle | None = None
-    _turned_away = False
-    """Whether what comes in is the body of a request that was answered already."""
+    _swallowing: asyncio.TimerHandle | None = None
+    _unread = b""
+    """What was not parsed yet, for too many requests wait already."""
+    _last_words: bytes | None = None
+    """The refusal of what cannot be read, to be sent when all before it is answered; nothing more is read."""
+    _reading_stopped = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._line = Line()
         # None for an app without one.
         self._turnstile: Turnstile | None = self.app_state.get(NAME)
         self._whole_app = self.app
-        super().connection_made(transport)  # type: ignore[arg-type]
+        gentle = GentleTransport(transport, self.loop, self._is_sent_more)  # type: ignore[arg-type]
+        super().connection_made(gentle)
+        self.idle_since = self.loop.time()
         self._expect_head()
+        if not make_room(self.connections, self.max_connections, self):
+            self._refuse(503, "overload.refused", "There are as many connections as can be.", fix="Try again later.")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._line.cut = True
         self._expect_nothing()
+        self._stop_swallowing()
+        self.transport.lost()
         super().connection_lost(exc)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.transport.watch()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._reading_stopped:
+            self._reading_stopped = False
+            self.flow.resume_reading()
+
     def data_received(self, data: bytes) -> None:
-        began_before = self._in_head
-        super().data_received(data)
-        if not self._in_head:
-            self._head_bytes = 0
-        elif began_before:
-            # What came with the end of the message before it is not counted: the bound is this and one read more.
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-                self._refuse(431, "request.head_too_large", TOO_LARGE)
+        if self.transport.is_closing():
+            self.transport.discard(len(data))
+        elif self._last_words is not None:
+            self.flow.pause_reading()
+        elif self._unread:
+            self._unread += data
+            self.flow.pause_reading()
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        for start in range(0, len(data), PIECE_BYTES):
+            if len(self.pipeline) >= MAX_PIPELINED:
+                self._unread = data[start:]
+                self.flow.pause_reading()
+                return
+            self._read_piece(data if len(data) <= PIECE_BYTES else data[start : start + PIECE_BYTES])
+            if self.parser is None or self.transport.is_closing() or self._last_words is not None:
+                return
+
+    def _read_piece(self, piece: bytes) -> None:
+        self._body_came = self._chunks_came = 0
+        super().data_received(piece)
+        if self.transport.is_closing() or self._last_words is not None:
+            return
+        if self._phase != _BETWEEN:
+            more = len(piece) - self._body_came - CHUNK_LINE_BYTES * self._chunks_came
+            self._overhead = max(0, self._overhead + more)
+            if self._overhead > MAX_HEAD_BYTES + PIECE_BYTES:
+                self._refuse(431, "request.head_too_large", TOO_LARGE, fix="Send lists in a body.")
+        elif not self._is_busy() and self._late is None and self.timeout_keep_alive_task is None:
+            # Blank lines between requests are no request.
+            self._wait_for_the_next()
 
     def on_message_begin(self) -> None:
-        self._in_head = True
+        self._phase, self._overhead, self._skips = _HEAD, 0, False
         if self._late is None:
             self._expect_head()
         super().on_message_begin()
-        self.scope["extensions"] = {LINE: self._line}  # type: ignore[dict-item]
+        self._extensions: dict[str, Any] = {LINE: self._line}
+        self.scope["extensions"] = self._extensions
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # What a trailer says comes too late to be part of what was asked.
+        if self._phase == _HEAD:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._phase = _BODY
         self._expect_nothing()
+        if self.transport.is_closing() or self._last_words is not None:
+            self._skips = True
+            return
+        if self._is_unsound():
+            self._skips = True
+            return
+        busy = self._is_busy()
+        has_body = declares_body(self.headers)
+        if not busy:
+            self.idle_since = None
+        self.app = self._whole_app
         turnstile = self._turnstile
         # Who sends a request before the last one is answered is answered in order.
-        if turnstile is not None and (self.cycle is None or self.cycle.response_complete):
+        if turnstile is not None and not busy:
             method = self.parser.get_method()
             plain = method != b"HEAD" and not self.parser.should_upgrade()
-            if plain and turnstile.refuses(method, self.url, len(self.tasks)):
+            caller = turnstile.caller(self.headers, self.client)
+            if plain and turnstile.refuses(method, self.url, len(self.tasks), caller):
                 self._turn_away(turnstile, method)
                 return
-            self.app = turnstile.counting(method, self.url, self._whole_app)
-        else:
-            self.app = self._whole_app
+            if not has_body:
+                self.app = turnstile.counting(method, self.url, self._whole_app, caller)
         super().on_headers_complete()
+        if self.transport.is_closing():
+            self._skips = True
+        else:
+            self._extensions[CONNECTION] = Connection(self.flow, self.cycle)
+            if self.parser.should_upgrade():
+                # The parser reads nothing after it, and there is nothing to upgrade to.
+                self.cycle.keep_alive = False
+
+    def on_chunk_header(self) -> None:
+        self._chunks_came += 1
 
     def on_body(self, body: bytes) -> None:
-        if not self._turned_away:
+        self._body_came += len(body)
+        if self._skips or self.cycle.response_complete:
+            self._swallowed += len(body)
+            if self._swallowed > SWALLOWED_BYTES:
+                self.transport.close()
+        else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._turned_away:
+        self._phase = _BETWEEN
+        answered = self._skips or self.cycle.response_complete
+        self._skips = False
+        if not answered:
             super().on_message_complete()
+        elif not self.transport.is_closing() and self._last_words is None:
+            self._stop_swallowing()
+            self._wait_for_the_next()
+
+    def on_response_complete(self) -> None:
+        another = bool(self.pipeline)
+        super().on_response_complete()
+        if self.transport.is_closing():
             return
-        self._turned_away = False
-        self._wait_for_the_next()
+        if another:
+            if self.pipeline or self._unread:
+                self.flow.pause_reading()
+            self._read_on()
+        elif self._last_words is not None:
+            self._say_last_words()
+        elif self._phase == _BODY:
+            self._swallow()
+        else:
+            self.idle_since = self.loop.time()
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if self._unread:
+            self.loop.call_soon(self._read_unread)
+
+    def _read_unread(self) -> None:
+        if self.parser is None or self.transport.is_closing() or len(self.pipeline) >= MAX_PIPELINED:
+            return
+        unread, self._unread = self._unread, b""
+        self._read(unread)
+        if not self._unread and self.parser is not None and not self.transport.is_closing():
+            self.flow.resume_reading()
+
+    def make_way(self) -> None:
+        """Ends a connection for which nothing is made."""
+        self.idle_since = None
+        if self._phase == _BETWEEN:
+            self.transport.close()
+        else:
+            self.transport.abort()
+
+    def _is_busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _is_sent_more(self) -> bool:
+        """Whether the caller is in the middle of a message."""
+        return self._phase != _BETWEEN
+
+    def _is_unsound(self) -> bool:
+        """Whether the head is refused, as it stands."""
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > MAX_HEAD_BYTES:
+            self._refuse(431, "request.head_too_large", TOO_LARGE, fix="Send lists in a body.")
+            return True
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) == 1 and _HOST.fullmatch(hosts[0]):
+            return False
+        if not hosts and self.parser.get_http_version() == "1.0":
+            return False
+        found = "none" if not hosts else f"{len(hosts)}" if len(hosts) > 1 else "one that is no name and port"
+        self._refuse(400, "http.bad_host", f"A request has one Host header, and this one has {found}.")
+        return True
 
     def _turn_away(self, turnstile: Turnstile, method: bytes) -> None:
         lines = [(name, value) for name, value in self.server_state.default_headers if name != b"connection"]
@@ -99,9 +287,13 @@ class BoundedHttp(HttpToolsProtocol):
             lines.append((b"connection", b"close"))
         self.transport.write(turnstile.refusal(method, self.headers, *lines))
         self.server_state.total_requests += 1
-        self._turned_away = True
+        self._skips = True
         if goes_on:
-            self._wait_for_the_next()
+            self._swallow()
+            if self.flow.write_paused:
+                # Who does not read refusals must not have more of them made.
+                self._reading_stopped = True
+                self.flow.pause_reading()
         else:
             self.transport.close()
 
@@ -116,9 +308,24 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _wait_for_the_next(self) -> None:
         self._unset_keepalive_if_required()
+        if self.idle_since is None:
+            self.idle_since = self.loop.time()
         if not self.transport.is_closing():
             patience = self.timeout_keep_alive
             self.timeout_keep_alive_task = self.loop.call_later(patience, self.timeout_keep_alive_handler)
+
+    def _swallow(self) -> None:
+        """The rest of a body that nobody reads may come, if it comes soon."""
+        self._swallowed = 0
+        self.idle_since = self.loop.time()
+        self._unset_keepalive_if_required()
+        self._stop_swallowing()
+        self._swallowing = self.loop.call_later(SWALLOW_S, self.transport.close)
+
+    def _stop_swallowing(self) -> None:
+        if self._swallowing is not None:
+            self._swallowing.cancel()
+            self._swallowing = None
 
     def _expect_head(self) -> None:
         self._late = self.loop.call_later(HEAD_S, self._head_is_late)
@@ -136,8 +343,40 @@ class BoundedHttp(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "http.malformed", msg)
 
-    def _refuse(self, status: int, code: str, detail: str) -> None:
-        body = problem_body(status, code, detail, request_id="")
-        head = f"HTTP/1.1 {status} Refused\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
-        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
+    def _refuse(self, status: int, code: str, detail: str, *, fix: str = "Send it as HTTP/1.1 has it.") -> None:
+        """Answers what cannot be read, when all before it is answered, and closes the connection."""
+        if self.transport.is_closing() or self._last_words is not None:
+            return
+        headers: Sequence[tuple[bytes, bytes]] = () if self._phase == _BETWEEN else self.headers
+        default: Lines = [line for line in self.server_state.default_headers if line[0] != b"connection"]
+        self._last_words = refusal_bytes(status, code, detail, fix=fix, headers=headers, more=default)
+        if self._turnstile is not None:
+            self._turnstile.count_refusal(status, code)
+        if not self._is_busy():
+            self._say_last_words()
+        elif self._phase == _BODY and not self._skips and self.cycle.more_body:
+            self._give_up_message()
+        else:
+            self.flow.pause_reading()
+
+    def _give_up_message(self) -> None:
+        """The message that is refused has its request under way, or waiting: its app shall not wait for the rest."""
+        cycle = self.cycle
+        waiting = [one for one, _ in self.pipeline]
+        if cycle in waiting:
+            del self.pipeline[waiting.index(cycle)]
+            self.flow.pause_reading()
+            return
+        cycle.disconnected = True
+        cycle.message_event.set()
+        if cycle.response_started:
+            self.transport.close()
+        else:
+            self._say_last_words()
+
+    def _say_last_words(self) -> None:
+        assert self._last_words is not None
+        self.transport.write(self._last_words)
+        self.server_state.total_requests += 1
+        self._skips = True
         self.transport.close()

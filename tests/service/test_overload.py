@@ -67,7 +67,7 @@ async def running(demo_release: Path, tmp_path: Path, **more: Any) -> AsyncItera
     app = create_app(settings)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as http,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as http,
     ):
         busy = Busy(app, http)
         yield busy
@@ -279,7 +279,7 @@ async def test_callers_on_their_way_to_the_model_are_counted_too(
         lines = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
         # Nothing is read in between: all are there in one turn of the loop.
         for (_, writer), user_id in zip(lines, users, strict=False):
-            writer.write(f"GET /recommend/{quote(user_id, safe='')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            writer.write(f"GET /recommend/{quote(user_id, safe='')} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         heads = [(await read_answer(reader))[0] for reader, _ in lines]
         for _, writer in lines:
             writer.close()
@@ -339,8 +339,8 @@ async def test_so_many_are_under_way_at_the_wire_and_a_refusal_leaves_the_connec
         inside = [busy.ask(user_id) for user_id in users[:2]]
         await busy.until_waiting(2)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        post = b"POST /interactions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
-        for pieces in ([b"GET /popular HTTP/1.1\r\nHost: x\r\n\r\n"], [post + b"{}       "], [post, b"{}  ", b"     "]):
+        post = b"POST /interactions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+        for pieces in ([b"GET /popular HTTP/1.1\r\nHost: localhost\r\n\r\n"], [post + b"{}       "], [post, b"{}  ", b"     "]):
             for piece in pieces:
                 writer.write(piece)
                 await asyncio.sleep(0.02)
@@ -349,13 +349,13 @@ async def test_so_many_are_under_way_at_the_wire_and_a_refusal_leaves_the_connec
             assert b"connection: close" not in head
             assert json.loads(body)["code"] == "overload.refused"
         # Two at once: the second is answered after the first, and as any other.
-        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /popular HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /popular HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await read_answer(reader))[0].startswith(b"HTTP/1.1 200 ")
         assert (await read_answer(reader))[0].startswith(b"HTTP/1.1 503 ")
         writer.close()
         for more in (b"Connection: close\r\n", b"Expect: 100-continue\r\n", b"Transfer-Encoding: chunked\r\n"):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"POST /recommend HTTP/1.1\r\nHost: x\r\n" + more + b"\r\n")
+            writer.write(b"POST /recommend HTTP/1.1\r\nHost: localhost\r\n" + more + b"\r\n")
             head, _ = await read_answer(reader)
             assert head.startswith(b"HTTP/1.1 503 "), head
             assert b"connection: close" in head
@@ -405,7 +405,7 @@ def test_a_head_that_does_not_come_is_not_waited_for(demo_release: Path, tmp_pat
     service.command[1:3] = ["-c", patched]
     service.start()
     try:
-        for begun in (b"", b"GET /livez HTTP/1.1\r\nHost: x\r\n"):
+        for begun in (b"", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"):
             with socket.create_connection(("127.0.0.1", service.port), timeout=60) as line:
                 line.sendall(begun)
                 assert line.recv(4096).startswith(b"HTTP/1.1 408 ")

@@ -1,0 +1,103 @@
+"""Who has been let in gets a place: while their body comes one, while they are answered another.
+
+The role is judged by the route's own declaration before a byte of the body is read. A sender of a body holds a place
+among the senders only: neither at the model nor among the requests under way, which would keep others out for as long
+as the sender likes. No caller holds all places of a kind. Pure ASGI, inside of the doorkeeper.
+"""
+
+from contextlib import ExitStack
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from isrf.errors import IsrfError
+from service.doors.bodies import (
+    LINES_WINDOW_S,
+    CallerLeft,
+    SteadyBody,
+    declares_body,
+    given_again,
+    whole_body,
+)
+from service.doors.caller import Caller, check_role
+from service.doors.json_bounds import check_json
+from service.doors.places import Places, share_of
+from service.doors.route_rules import RouteRules
+from service.doors.turnstile import QUIET, Turnstile
+from service.observe import Metrics
+from service.problems import send_problem
+
+CONNECTION = "isrf.connection"
+"""Where a request's scope has what the wire knows of it, among the extensions."""
+MAX_SENDERS, MAX_SENDERS_OF_ONE = 512, 128
+"""Bodies that are on their way; those that came with their head are none."""
+MAX_IMPORTS, MAX_IMPORTS_OF_ONE = 16, 8
+"""Bodies of lines: each may hold a batch of long ones."""
+
+
+class Admission:
+    """`max_in_progress` requests may be answered at a time."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        rules: RouteRules,
+        turnstile: Turnstile,
+        metrics: Metrics,
+        max_in_progress: int,
+        max_body_bytes: int,
+    ) -> None:
+        self._app, self._rules, self._turnstile, self._metrics = app, rules, turnstile, metrics
+        self._max_body_bytes = max_body_bytes
+        many = "overload.too_many_at_once"
+        self._answered = Places(max_in_progress, per_caller=share_of(max_in_progress), code=many, what="requests")
+        self._senders = Places(MAX_SENDERS, per_caller=MAX_SENDERS_OF_ONE, code=many, what="unfinished bodies")
+        self._imports = Places(MAX_IMPORTS, per_caller=MAX_IMPORTS_OF_ONE, code=many, what="imports")
+        turnstile.senders = lambda: self._senders.taken + self._imports.taken
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in QUIET:
+            await self._app(scope, receive, send)
+            return
+        with ExitStack() as held:
+            try:
+                receive = await self._admitted(scope, receive, held)
+            except IsrfError as error:
+                await send_problem(error, scope, send, metrics=self._metrics)
+                return
+            except CallerLeft:
+                return
+            await self._app(scope, receive, send)
+            connection = scope.get("extensions", {}).get(CONNECTION)
+            if connection is not None:
+                # An answer that is not read is still under way.
+                await connection.answer_was_read()
+
+    async def _admitted(self, scope: Scope, receive: Receive, held: ExitStack) -> Receive:
+        """What the app reads the body from; `IsrfError` for who may not go on."""
+        caller: Caller = scope["state"]["caller"]
+        if not declares_body(scope["headers"]):
+            held.enter_context(self._answered.held_by(caller.name))
+            return receive
+        rule = self._rules.find(scope["method"], scope["path"])
+        if rule is None or rule.body == "none":
+            held.enter_context(self._answered.held_by(caller.name))
+            return receive
+        if rule.role is not None:
+            check_role(caller, rule.role)
+        if rule.body == "lines":
+            held.enter_context(self._imports.held_by(caller.name))
+            return SteadyBody(receive, window_s=LINES_WINDOW_S).receive
+        body = await self._body(scope, receive, caller)
+        scope["state"]["body_was_read"] = True
+        check_json(body)
+        held.enter_context(self._answered.held_by(caller.name))
+        held.enter_context(self._turnstile.at_model(scope["method"], scope["raw_path"], caller.name))
+        return given_again(body, receive)
+
+    async def _body(self, scope: Scope, receive: Receive, caller: Caller) -> bytes:
+        connection = scope.get("extensions", {}).get(CONNECTION)
+        if connection is not None and connection.body_is_there():
+            return await whole_body(receive, max_bytes=self._max_body_bytes)
+        with self._senders.held_by(caller.name):
+            return await whole_body(receive, max_bytes=self._max_body_bytes)

@@ -1,0 +1,26 @@
+"""A whole answer to what never becomes a request: same problem format, same headers, an id to speak of it by."""
+
+from http import HTTPStatus
+
+from service.doors.headers import ANSWERS_CARRY, REQUEST_ID, Lines, request_id_of
+from service.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body
+
+
+def refusal_bytes(
+    status: int, code: str, detail: str, *, fix: str = "", headers: Lines = (), more: Lines = ()
+) -> bytes:
+    """`headers` are the request's, as far as they came; `more` are the answer's own. The connection ends with it."""
+    request_id = request_id_of(next((value for name, value in headers if name == REQUEST_ID), None))
+    body = problem_body(status, code, detail, request_id=request_id, fix=fix)
+    lines = [
+        *more,
+        (b"content-type", MEDIA_TYPE.encode()),
+        *ANSWERS_CARRY,
+        (REQUEST_ID, request_id.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        lines.append((b"retry-after", str(RETRY_AFTER_S).encode()))
+    first = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
+    return b"".join((first, *(b"%b: %b\r\n" % line for line in lines), b"\r\n", body))
