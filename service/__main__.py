@@ -23,11 +23,13 @@ from service.app import create_app
 from service.bundle_files import find_release, read_manifest
 from service.demo.routes import PAGE
 from service.doors.command import main as keys_command
+from service.doors.crowding import open_more_files
 from service.doors.keys import read_keys
 from service.doors.wire import BoundedHttp
 from service.draining import DrainingWorkers, LoneServer
 from service.garbage import set_apart
 from service.logs import configure_logs
+from service.metrics_port import serve_metrics
 from service.observe import Metrics
 from service.settings import Settings, load_settings
 
@@ -89,6 +91,7 @@ def _serve(settings: Settings) -> int:
         "ISRF_API_KEYS_FILE": "" if settings.api_keys_file is None else str(settings.api_keys_file),
         "ISRF_DEMO": str(settings.demo),
     }
+    open_more_files()
     # uvicorn drains on SIGTERM and then raises the signal again: a drained service has ended well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     options: dict[str, Any] = {
@@ -97,6 +100,7 @@ def _serve(settings: Settings) -> int:
         "workers": settings.workers,
         "loop": "uvloop",
         "http": BoundedHttp,
+        "ws": "none",
         "log_config": None,
         "access_log": False,
         "server_header": False,
@@ -119,7 +123,7 @@ def _serve(settings: Settings) -> int:
 def _serve_metrics(settings: Settings, metrics: Metrics) -> None:
     if settings.metrics_port:
         try:
-            metrics.serve(settings.metrics_host, settings.metrics_port)
+            serve_metrics(metrics, settings.metrics_host, settings.metrics_port)
         except OSError as error:
             where = f"{settings.metrics_host}:{settings.metrics_port}"
             raise ConfigError(

@@ -10,13 +10,16 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from isrf.errors import StoreError
+from isrf.errors import RequestError, StoreError
 from isrf.json_object import doubled_name
 from isrf.shown import shown
+from service.doors.json_bounds import json_problem
 
 MAX_LINE_BYTES = 256 * 1024
 TOGETHER = 500
 """Lines that are taken in by one call of the store."""
+TOGETHER_BYTES = 4 * 1024 * 1024
+"""Of long lines fewer, so that an import keeps no more than this."""
 MAX_NAMED = 1000
 """Lines that are named with what is wrong; of others the number."""
 
@@ -70,18 +73,25 @@ async def take_lines(pieces: AsyncIterator[bytes], take: Take) -> Report:
 
     Raises:
         StoreError: the store could not go on; the message says from which line.
+        RequestError: the rest of the body came too slowly; the message says which lines were taken in.
     """
-    report, batch, taken = Report(), [], 0
-    async for line in _lines(pieces):
-        report.lines += 1
-        record = _read(line)
-        if isinstance(record, Verdict):
-            report.add(report.lines, record)
-        elif record is not None:
-            batch.append((report.lines, record))
-        if len(batch) == TOGETHER:
-            await _take(batch, take, report, taken)
-            batch, taken = [], report.lines
+    report, batch, taken, size = Report(), [], 0, 0
+    try:
+        async for line in _lines(pieces):
+            report.lines += 1
+            size += len(line or b"")
+            record = _read(line)
+            if isinstance(record, Verdict):
+                report.add(report.lines, record)
+            elif record is not None:
+                batch.append((report.lines, record))
+            if len(batch) == TOGETHER or size > TOGETHER_BYTES:
+                await _take(batch, take, report, taken)
+                batch, taken, size = [], report.lines, 0
+    except RequestError as error:
+        await _take(batch, take, report, taken)
+        message = f"{error.message.rstrip('.')}; lines 1 to {report.lines} were taken in."
+        raise RequestError(error.code, message, fix="Send what is left, or all of it, again.") from error
     await _take(batch, take, report, taken)
     report.named.sort(key=lambda named: int(named["line"]))
     return report
@@ -120,6 +130,9 @@ def _read(line: bytes | None) -> Mapping[str, Any] | Verdict | None:
     if not line.strip():
         return None
     line = line.removeprefix(b"\xef\xbb\xbf")
+    problem = json_problem(line)
+    if problem is not None:
+        return Verdict("refused", "too_complex", f"the line {problem}")
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:

@@ -15,7 +15,6 @@ from prometheus_client import (
     Histogram,
     generate_latest,
     multiprocess,
-    start_http_server,
 )
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -160,10 +159,6 @@ class Metrics:
     def trace_stages(self, told: Callable[[str, float], None]) -> None:
         """Tells each stage to somebody else, too."""
         self._tracing = told
-
-    def serve(self, host: str, port: int) -> None:
-        """Serves the text format on a port of its own, from a thread, until the process ends."""
-        start_http_server(port, host, registry=self._everyone())
 
     def exposition(self) -> bytes:
         """The text format."""

@@ -7,6 +7,7 @@ as the sender likes. No caller holds all places of a kind. Pure ASGI, inside of 
 
 from contextlib import ExitStack
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from isrf.errors import IsrfError
@@ -67,7 +68,11 @@ class Admission:
                 return
             except CallerLeft:
                 return
-            await self._app(scope, receive, send)
+            try:
+                await self._app(scope, receive, send)
+            except ClientDisconnect:
+                # In the middle of a body that is taken piece by piece: nobody is left to answer.
+                return
             connection = scope.get("extensions", {}).get(CONNECTION)
             if connection is not None:
                 # An answer that is not read is still under way.

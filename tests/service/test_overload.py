@@ -340,7 +340,11 @@ async def test_so_many_are_under_way_at_the_wire_and_a_refusal_leaves_the_connec
         await busy.until_waiting(2)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         post = b"POST /interactions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
-        for pieces in ([b"GET /popular HTTP/1.1\r\nHost: localhost\r\n\r\n"], [post + b"{}       "], [post, b"{}  ", b"     "]):
+        for pieces in (
+            [b"GET /popular HTTP/1.1\r\nHost: localhost\r\n\r\n"],
+            [post + b"{}       "],
+            [post, b"{}  ", b"     "],
+        ):
             for piece in pieces:
                 writer.write(piece)
                 await asyncio.sleep(0.02)
