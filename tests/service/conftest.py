@@ -1,13 +1,23 @@
 """Stores of every kind, and the Redis servers behind them."""
 
 from collections.abc import AsyncIterator, Iterator
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from service.state.connect import open_store
 from service.state.store import Store
 from tests.service.servers import RedisCluster, RedisServer, free_port, settings_for, wait_until
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_name() -> Iterator[None]:
+    """The framework's test client calls `testserver`, a name that development mode does not answer to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TestClient, "__init__", partialmethod(TestClient.__init__, base_url="http://localhost"))
+        yield
 
 
 @pytest.fixture(scope="session")
