@@ -1,12 +1,13 @@
 """Users' state as lines: out as it stands, in as the events that make it."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, FailFast, Field, field_validator
 
 from service.identifiers import ExternalId
+from service.known_fields import KnownFields
 from service.state.events import Seconds
 from service.state.store import UserRecord
 
@@ -18,23 +19,32 @@ _MOMENT_BYTES = 64
 _HISTORY = "history"
 
 
-class _Past(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+class _Past(KnownFields):
+    model_config = ConfigDict(strict=True)
 
     item_id: ExternalId
     timestamp: Seconds
 
 
-class UserLine(BaseModel):
+class UserLine(KnownFields):
     """What is known of a user since the release: moments in seconds, of each item the latest."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     user_id: ExternalId
-    history: list[_Past] = Field(default_factory=list)
+    history: Annotated[list[_Past], FailFast()] = Field(default_factory=list)
     bought: dict[str, Seconds] = Field(default_factory=dict)
     disliked: dict[str, Seconds] = Field(default_factory=dict)
     removed: dict[str, Seconds] = Field(default_factory=dict)
+
+    @field_validator("bought", "disliked", "removed", mode="before")
+    @classmethod
+    def _moments(cls, sent: Any) -> Any:
+        # Thousands of wrong ones would cost thousands of complaints, and the first is the one that is told.
+        for item_id, moment in sent.items() if isinstance(sent, dict) else ():
+            if not isinstance(moment, (int, float)) or isinstance(moment, bool):
+                raise ValueError(f"{item_id[:40]!r} has no number of seconds")
+        return sent
 
 
 def user_lines(user_id: str, record: UserRecord) -> Iterator[dict[str, Any]]:

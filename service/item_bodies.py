@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+import orjson
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from isrf.item_changes import HIDDEN
+from isrf.item_changes import HIDDEN, METADATA
 from isrf.item_fields import (
     MAX_CATEGORIES,
     MAX_DESCRIPTION,
@@ -19,6 +20,16 @@ from isrf.item_fields import (
     read_fields,
 )
 from service.catalogue import ItemLine
+from service.known_fields import KnownFields
+
+MAX_ITEM_BYTES = 16_384
+"""Of all that one call or line says of an item, as JSON: it stays in every replica's memory until a release holds it."""
+MAX_METADATA_VALUES = 300
+"""Names and values of the shop's own fields, wherever they stand: in memory each is many times its bytes."""
+
+
+class SizeError(ValueError):
+    """A line that says more of an item than is kept."""
 
 
 def _read_as(name: str) -> BeforeValidator:
@@ -33,10 +44,10 @@ def _read_as(name: str) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-class ItemBody(BaseModel):
+class ItemBody(KnownFields):
     """What the shop says of an item. A field that is left out stays as it is; null takes it away."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     title: Annotated[Annotated[str, Field(max_length=MAX_TITLE)] | None, _read_as("title")] = None
     brand: Annotated[Annotated[str, Field(max_length=MAX_NAME)] | None, _read_as("brand")] = None
@@ -55,8 +66,18 @@ class ItemBody(BaseModel):
     metadata: Annotated[
         dict[str, Any] | None,
         _read_as("metadata"),
-        Field(description=f"The shop's own fields, kept for the next release; {MAX_METADATA_BYTES} bytes as JSON."),
+        Field(
+            description=f"The shop's own fields, kept for the next release; {MAX_METADATA_BYTES} bytes as JSON and "
+            f"{MAX_METADATA_VALUES} names and values. The whole item has {MAX_ITEM_BYTES} bytes at most."
+        ),
     ] = None
+
+    @model_validator(mode="after")
+    def _small(self) -> "ItemBody":
+        problem = _size_problem(self.said())
+        if problem is not None:
+            raise PydanticCustomError("item_size", "{message}", {"message": problem})
+        return self
 
     def said(self) -> dict[str, Any]:
         """The fields that were sent; whoever says something of an item brings back one that was hidden."""
@@ -68,11 +89,36 @@ def line_says(record: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         FieldError: a value that is not understood.
+        SizeError: more than is kept of an item.
     """
-    return {
+    said = {
         HIDDEN: False,
         **{name: value for name, value in read_fields(record).items() if value is not None or name != HIDDEN},
     }
+    problem = _size_problem(said)
+    if problem is not None:
+        raise SizeError(problem)
+    return said
+
+
+def _size_problem(said: Mapping[str, Any]) -> str | None:
+    """What is too much of what is said of an item, None for nothing."""
+    size = len(orjson.dumps(said))
+    if size > MAX_ITEM_BYTES:
+        return f"the item has {size} bytes as JSON, {MAX_ITEM_BYTES} are allowed: shorten its description or metadata"
+    values = _num_values(said.get(METADATA))
+    if values > MAX_METADATA_VALUES:
+        return f"the item's own fields have {values} names and values, {MAX_METADATA_VALUES} are allowed"
+    return None
+
+
+def _num_values(value: Any) -> int:
+    """Names and values inside a JSON value."""
+    if isinstance(value, dict):
+        return sum(2 + _num_values(one) for one in value.values())
+    if isinstance(value, list):
+        return sum(1 + _num_values(one) for one in value)
+    return 0
 
 
 def item_body(line: ItemLine, *, in_release: bool) -> dict[str, Any]:

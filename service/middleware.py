@@ -3,6 +3,7 @@
 Pure ASGI, nothing buffered.
 """
 
+import asyncio
 import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -21,6 +22,9 @@ from service.observe import Metrics
 from service.problems import INTERNAL, send_problem
 from service.traces import Traces
 from service.turn import begin_turn, current_turn
+
+PIECE_BYTES = 64 * 1024
+"""Of an answer, written at a time."""
 
 _log = structlog.get_logger("service")
 
@@ -60,6 +64,15 @@ class RequestMiddleware:
                 lines += [line for line in ANSWERS_CARRY if line[0] not in said]
                 lines.append((REQUEST_ID, request_id.encode()))
                 message["headers"] = lines
+            body = message.get("body", b"")
+            # A large one goes in pieces: neither the loop nor the connection's buffer takes all of it at once.
+            if len(body) > PIECE_BYTES:
+                for start in range(0, len(body), PIECE_BYTES):
+                    last = start + PIECE_BYTES >= len(body)
+                    more = message.get("more_body", False) if last else True
+                    await send({**message, "body": body[start : start + PIECE_BYTES], "more_body": more})
+                    await asyncio.sleep(0)
+                return
             await send(message)
 
         with (

@@ -2,10 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, SkipValidation, Tag
+from pydantic import BaseModel, Discriminator, Field, SkipValidation, Tag
 
+from service.doors.cost import MOST_EXPLAINED, MOST_ITEMS
 from service.given import ID_PATTERN
 from service.identifiers import ExternalId
+from service.known_fields import KnownFields
 from service.state.events import EventIn
 
 MAX_N = 200
@@ -35,21 +37,17 @@ RecommendationId = Annotated[
 Offset = Annotated[int, Field(ge=0, le=10_000, description="Items of the list to leave out; a list has 200 at most.")]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
 History = Annotated[
     list[ExternalId], Field(max_length=MAX_SESSION, description="item_ids, oldest first; unknown ones are skipped.")
 ]
 
 
-class ListRequest(_Body):
+class ListRequest(KnownFields):
     """What is wanted of a list."""
 
     n: Count = 10
     category: str | None = None
-    exclude: Annotated[list[ExternalId], Field(max_length=MAX_EXCLUDED)] = []
+    exclude: Annotated[list[ExternalId], Field(max_length=MAX_EXCLUDED)] = Field(default=[])
     min_price: MinPrice = None
     max_price: MaxPrice = None
     diversity: Diversity = 0.0
@@ -71,7 +69,15 @@ class SessionRequest(ListRequest):
 class UsersRequest(ListRequest):
     """Recommendations for many users, each as they would be alone."""
 
-    users: Annotated[list[ExternalId], Field(min_length=1, max_length=MAX_USERS, description="user_ids.")]
+    users: Annotated[
+        list[ExternalId],
+        Field(
+            min_length=1,
+            max_length=MAX_USERS,
+            description=f"user_ids. users × n is {MOST_ITEMS} at most, with `explain` {MOST_EXPLAINED}; each user "
+            "counts as a call in the key's rate.",
+        ),
+    ]
 
 
 def _meant(body: Any) -> str | None:
@@ -92,18 +98,18 @@ RecommendRequest = Annotated[
 """What is wrong with a body is said of the branch that it means."""
 
 
-class RankRequest(_Body):
+class RankRequest(KnownFields):
     """Given candidates, to be put in order for a user, else for a history, else by popularity."""
 
     candidates: Annotated[list[ExternalId], Field(min_length=1, max_length=MAX_CANDIDATES, description="item_ids.")]
     user_id: ExternalId | None = None
-    history: History = []
+    history: History = Field(default=[])
     n: Annotated[int | None, Field(ge=1, le=MAX_CANDIDATES, description="How many of them; all, if missing.")] = None
     diversity: Diversity = 0.0
-    explain: bool = False
+    explain: Annotated[bool, Field(description=f"Add the reasons; of {MAX_N} candidates at most (`n`).")] = False
 
 
-class InteractionsRequest(_Body):
+class InteractionsRequest(KnownFields):
     """Events are judged one by one, so one bad event does not refuse the others."""
 
     events: Annotated[list[SkipValidation[EventIn]], Field(min_length=1, max_length=MAX_EVENTS)]

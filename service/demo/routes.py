@@ -6,11 +6,12 @@ The page has no inline script or style, and may talk to nobody but this service.
 from typing import Annotated
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from service.demo.shop import item_card, some_shoppers
 from service.doors.caller import READ
 from service.identifiers import ExternalId
+from service.known_fields import KnownFields
 from service.pages import add_page, page_headers
 from service.routes.dependencies import PROBLEMS, ServiceDep, checked_item_ids, json_response
 
@@ -20,9 +21,7 @@ router = APIRouter(prefix=PAGE, tags=["demo"], dependencies=[READ])
 MAX_CARDS = 1000
 
 
-class CardsRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class CardsRequest(KnownFields):
     item_ids: Annotated[list[ExternalId], Field(max_length=MAX_CARDS)]
 
 

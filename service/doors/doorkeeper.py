@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from isrf.errors import AccessError
 from service.doors.browsers import check_page
 from service.doors.caller import OPEN, Caller
+from service.doors.cost import CHARGE
 from service.doors.headers import KEY_HEADER
 from service.doors.keys import KeyEntry, KeyRing
 from service.doors.rate import RateError, RateLimiter
@@ -58,7 +59,7 @@ class Doorkeeper:
             raise AccessError("key.unknown", "the API key is not known here.", fix="Ask the operator for one.")
         headers.clear()
         await self._charge(entry, 1)
-        scope["state"]["charge"] = partial(self._charge, entry)
+        scope["state"][CHARGE] = partial(self._charge, entry)
         return Caller(entry.id, entry.role, entry.id)
 
     async def _charge(self, entry: KeyEntry, calls: int) -> None:

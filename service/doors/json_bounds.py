@@ -4,12 +4,17 @@ What is made of a field costs a hundred times what its bytes cost to send, so a 
 Everything here runs at the speed of `bytes.count` and `bytes.replace`. A text that is not JSON is left to the parser.
 """
 
+import re
+
 from isrf.errors import RequestError
 
 MAX_DEPTH = 32
 MAX_FIELDS = 20_000
 """Of a whole body, or of one line of an import: a thousand full events have less than half of it."""
 
+NAMED = 3
+
+_NAME = re.compile(rb'"([^"\\\\]{1,40})"\s*:')
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKET = bytes(code for code in range(256) if code not in b"[]{}")
 
@@ -31,7 +36,8 @@ def json_problem(text: bytes) -> str | None:
     outside = b"".join(text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
     num_fields = outside.count(b":")
     if num_fields > MAX_FIELDS:
-        return f"has {num_fields} fields, {MAX_FIELDS} are allowed"
+        first = [name.decode("utf-8", "replace") for name in _NAME.findall(text[:2048])[:NAMED]]
+        return f"has {num_fields} fields ({', '.join(map(repr, first))}, …), {MAX_FIELDS} are allowed"
     brackets = outside.translate(_BRACKETS, _NO_BRACKET)
     for _ in range(MAX_DEPTH):
         brackets = brackets.replace(b"[]", b"")

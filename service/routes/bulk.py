@@ -13,7 +13,7 @@ from service.bulk import Report, Take, Verdict, take_lines, write_lines
 from service.bulk_users import events_of, user_lines
 from service.catalogue_lines import catalogue_lines
 from service.doors.caller import ADMIN, WRITE
-from service.item_bodies import line_says
+from service.item_bodies import SizeError, line_says
 from service.routes.dependencies import PROBLEMS, Running, RunningDep, json_response
 from service.routes.interactions import take_events
 from service.schemas import MAX_EVENTS, Imported
@@ -114,6 +114,8 @@ def _item_change(record: Mapping[str, Any], service: Running) -> ItemChange | Ve
     except FieldError as error:
         reason = "invalid_item_id" if error.field == "item_id" else "invalid_item"
         return Verdict("refused", reason, f"{error.field}: {error}"[:400])
+    except SizeError as error:
+        return Verdict("refused", "item_too_large", str(error))
     new = service.releases.is_new(item_id)
     if new and not service.releases.knows(item_id) and not service.releases.current.items.reads_new_items:
         return Verdict("refused", "unreadable_item", "the release that is served cannot read new items")

@@ -14,12 +14,13 @@ import uuid
 from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from isrf.event_types import DISLIKE, REMOVE, STANDARD, EventVocabulary, plain
 from isrf.event_types import problem as type_problem
 from isrf.order import MAX_AHEAD_S
 from service.identifiers import MAX_ID_BYTES, ExternalId, decimal_text, id_problem
+from service.known_fields import KnownFields
 
 Effect = Literal["B", "H", "D", "R"]
 EFFECTS: dict[Effect, str] = {"B": "bought", "H": "history", "D": "disliked", "R": "removed"}
@@ -45,10 +46,10 @@ Seconds = Annotated[float, BeforeValidator(_as_float)]
 """A moment as JSON writes it; an integer that no float can hold is infinite."""
 
 
-class EventIn(BaseModel):
+class EventIn(KnownFields):
     """One interaction as a shop posts it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     user_id: ExternalId = Field(description=f"The shop's id, up to {MAX_ID_BYTES} bytes, no control characters.")
     item_id: ExternalId = Field(description="An item of the catalogue.")
