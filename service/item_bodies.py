@@ -23,7 +23,7 @@ from service.catalogue import ItemLine
 from service.known_fields import KnownFields
 
 MAX_ITEM_BYTES = 16_384
-"""Of all that one call or line says of an item, as JSON: it stays in every replica's memory until a release holds it."""
+"""Of all that one call or line says of an item, as JSON: every replica keeps it until a release holds it."""
 MAX_METADATA_VALUES = 300
 """Names and values of the shop's own fields, wherever they stand: in memory each is many times its bytes."""
 
