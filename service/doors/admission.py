@@ -19,7 +19,7 @@ from service.doors.bodies import (
     given_again,
     whole_body,
 )
-from service.doors.caller import Caller, check_role
+from service.doors.caller import OPEN, Caller, check_role
 from service.doors.json_bounds import check_json
 from service.doors.places import Places, share_of
 from service.doors.route_rules import RouteRules
@@ -31,6 +31,8 @@ CONNECTION = "isrf.connection"
 """Where a request's scope has what the wire knows of it, among the extensions."""
 MAX_SENDERS, MAX_SENDERS_OF_ONE = 512, 128
 """Bodies that are on their way; those that came with their head are none."""
+MAX_VISITORS, MAX_VISITORS_OF_ONE = 64, 16
+"""Requests for what needs no key: who has none must not take the places of those who have one."""
 MAX_IMPORTS, MAX_IMPORTS_OF_ONE = 16, 8
 """Bodies of lines: each may hold a batch of long ones."""
 
@@ -54,7 +56,9 @@ class Admission:
         self._answered = Places(max_in_progress, per_caller=share_of(max_in_progress), code=many, what="requests")
         self._senders = Places(MAX_SENDERS, per_caller=MAX_SENDERS_OF_ONE, code=many, what="unfinished bodies")
         self._imports = Places(MAX_IMPORTS, per_caller=MAX_IMPORTS_OF_ONE, code=many, what="imports")
-        turnstile.senders = lambda: self._senders.taken + self._imports.taken
+        self._visitors = Places(MAX_VISITORS, per_caller=MAX_VISITORS_OF_ONE, code=many, what="requests")
+        apart = (self._senders, self._imports, self._visitors)
+        turnstile.apart = lambda: sum(places.taken for places in apart)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in QUIET:
@@ -81,6 +85,9 @@ class Admission:
     async def _admitted(self, scope: Scope, receive: Receive, held: ExitStack) -> Receive:
         """What the app reads the body from; `IsrfError` for who may not go on."""
         caller: Caller = scope["state"]["caller"]
+        if scope["path"] in OPEN:
+            held.enter_context(self._visitors.held_by(caller.name))
+            return receive
         if not declares_body(scope["headers"]):
             held.enter_context(self._answered.held_by(caller.name))
             return receive

@@ -49,8 +49,8 @@ class Turnstile:
         self._last_caller, self._shared_until = "", 0.0
         self._turned_away = 0
         self._before_id, self._after_id = _halves_of_body()
-        self.senders: Callable[[], int] = lambda: 0
-        """How many requests that came in are still sending their bodies: they are not under way yet."""
+        self.apart: Callable[[], int] = lambda: 0
+        """How many of those that came in hold places of another kind, such as senders of bodies: not counted."""
 
     def open(self, releases: Releases) -> None:
         """From now on it is known whether the model has room."""
@@ -69,7 +69,7 @@ class Turnstile:
         path = url.partition(b"?")[0]
         if path in _QUIET:
             return False
-        if tasks - self.senders() >= self._max_in_progress:
+        if tasks - self.apart() >= self._max_in_progress:
             return True
         return path.startswith(MODEL_PREFIXES) and not self._has_room(method, url, caller)
 
