@@ -29,12 +29,15 @@ MAX_METADATA_BYTES: Final = 16_384
 MAX_DEPTH: Final = 64
 """Of metadata: lists and objects in each other."""
 
+MARKUP_TIMES: Final = 4
+"""A text may be so many times as long as it may be without its markup."""
+
 _MAX_LENGTH = {"title": MAX_TITLE, "brand": MAX_NAME, "description": MAX_DESCRIPTION}
 _FLAG = "true or false, without quotes"
 
 RIGHT: dict[str, str] = {
     "item_id": f"a text of 1 to {MAX_ID_BYTES} bytes without control characters, or a whole number of at most 64 bits",
-    **{name: f"a text of at most {length} characters" for name, length in _MAX_LENGTH.items()},
+    **{name: f"a text of at most {length} characters without its markup" for name, length in _MAX_LENGTH.items()},
     "categories": f"a list of at most {MAX_CATEGORIES} texts of at most {MAX_NAME} characters, the widest first, such "
     'as ["Kitchen", "Cups"]',
     "price": "a number from 0 to 1e12 without quotes and currency, such as 12.5",
@@ -86,19 +89,22 @@ def read_text(field: str, value: Any) -> str | None:
         return None
     if not _is_text(value):
         raise FieldError(field, shown(value))
-    if len(value) > _MAX_LENGTH[field]:
+    clean = _clean(value, _MAX_LENGTH[field])
+    if clean is None:
         raise FieldError(field, f"{shown(value)} ({len(value)} characters)")
-    return clean_text(value) or None
+    return clean or None
 
 
 def read_categories(value: Any) -> list[str] | None:
     """The widest first; blank ones are left out."""
     if value is None:
         return None
-    sound = isinstance(value, list) and all(_is_text(name) and len(name) <= MAX_NAME for name in value)
-    if not sound or len(value) > MAX_CATEGORIES:
+    if not isinstance(value, list) or len(value) > MAX_CATEGORIES or not all(map(_is_text, value)):
         raise FieldError("categories", shown(value))
-    return [name for name in map(clean_text, value) if name] or None
+    names = [clean for name in value if (clean := _clean(name, MAX_NAME)) != ""]
+    if None in names:
+        raise FieldError("categories", shown(value))
+    return [name for name in names if name] or None
 
 
 def read_price(value: Any) -> float | None:
@@ -163,6 +169,14 @@ def read_fields(record: Mapping[str, Any]) -> dict[str, Any]:
         said = read_metadata(record.get(METADATA))
         fields[METADATA] = read_metadata({**(said or {}), **own}) if said or own else said
     return fields
+
+
+def _clean(text: str, limit: int) -> str | None:
+    """Without its markup; None for a text that is longer than the limit then, or absurdly long before."""
+    if len(text) > MARKUP_TIMES * limit:
+        return None
+    clean = clean_text(text)
+    return clean if len(clean) <= limit else None
 
 
 def _is_text(value: Any) -> bool:

@@ -337,6 +337,14 @@ def test_rows_that_differ_in_any_column_are_several_events(ingest: Ingest) -> No
     assert result.report["counts"]["interactions"] == 6
 
 
+def test_a_row_that_says_the_same_in_other_words_is_a_repetition(ingest: Ingest) -> None:
+    """As the shop's own export and the service's events may write one and the same."""
+    rows = ["u,a,1700000000,purchase,1", "u,a,1700000000.0,,", "u,a, 1.7e9 ,Purchase,1.0", "u,a,1700000000.5,,"]
+    result = ingest("\n".join(["user_id,item_id,timestamp,event,weight", *rows, "u,b,1,,", "u,c,2,,"]))
+    assert result.report["duplicate_interactions"] == 2
+    assert result.report["counts"]["interactions"] == 4
+
+
 def test_without_times_the_position_says_what_is_a_repetition(ingest: Ingest) -> None:
     result = ingest("user_id,item_id,position\nu,a,1\nu,a,2\nu,a,2\nu,b,3\nu,c,4")
     assert result.rows("train")["u"] == ["a", "a"]
@@ -493,7 +501,7 @@ def test_a_refusal_shows_values_short_and_harmless_to_a_terminal(ingest: Ingest)
     assert error.code == "data.too_many_bad_rows"
     assert 'bad_price 1 (line 6: "\\u001b[31m12,50 €\\u202e\\n999' in error.message
     assert "right: a number from 0 to 1e12 without quotes and currency, such as 12.5)" in error.message
-    assert "bad_title 1 (line 7: 7; right: a text of at most 2048 characters)" in error.message
+    assert "bad_title 1 (line 7: 7; right: a text of at most 2048 characters without its markup)" in error.message
     assert error.message.isprintable()
     assert len(error.message) < 500
     assert "--max-bad-rows 0.286" in error.fix

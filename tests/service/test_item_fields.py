@@ -59,6 +59,8 @@ CASES = [
     case("categories", '["Toys &amp; Games", "<b> </b>"]', ["Toys & Games"]),
     case("title", json.dumps("x" * 2048), "x" * 2048),
     case("title", json.dumps("x" * 2049), BAD),
+    case("title", json.dumps(f"<p style='{'x' * 3000}'>Cup</p>"), "Cup"),
+    case("title", json.dumps(f"<p style='{'x' * 9000}'>Cup</p>"), BAD),
     case("brand", json.dumps("x" * 513), BAD),
     case("categories", '["Kitchen", " Cups "]', ["Kitchen", "Cups"]),
     case("categories", "[]", None),
