@@ -5,6 +5,7 @@ A type is the shop's own word, compared without case; what is not named here is 
     purchase   history, and its item is not recommended again; likewise an event without a type, and those of `exclude`
     dislike    its item is not recommended again, and it is no history
     remove     takes back everything that the user did with the item before
+    history    history and nothing more, whatever a shop's vocabulary makes of other names
 """
 
 import unicodedata
@@ -19,9 +20,10 @@ PURCHASE = "purchase"
 who looked may well be recommended the item."""
 DISLIKE = "dislike"
 REMOVE = "remove"
+HISTORY = "history"
 MAX_BYTES = 64
 
-_OURS = frozenset({PURCHASE, DISLIKE, REMOVE})
+_OURS = frozenset({PURCHASE, DISLIKE, REMOVE, HISTORY})
 _WRITTEN_FOR_NOTHING = frozenset({"nan", "nat", "null", "none", "undefined", "<na>", "\\n"})
 """What programs write where there is no value. Whether it was meant as a purchase cannot be known."""
 
@@ -95,14 +97,16 @@ class EventVocabulary(BaseModel):
         ours = sorted(_OURS & set(said))
         if twice or ours:
             raise ValueError(f"the event type {(twice or ours)[0]!r} has a meaning already")
+        chained = sorted(set(self.names.values()) & set(self.names))
+        if chained:  # what is read must mean the same when it is read again, from an export or the shop's own file
+            raise ValueError(f"the event type {chained[0]!r} is what another name means, and means another type itself")
         return self
 
     @cached_property
     def _meanings(self) -> dict[str, str]:
         meant = self.names | dict.fromkeys(self.dislike, DISLIKE) | dict.fromkeys(self.remove, REMOVE)
-        for name, kind in self.names.items():  # `names` may name a type that one of the lists gives its meaning
-            meant[name] = meant.get(kind, kind) if kind not in self.names else kind
-        return meant
+        # `names` may name a type that one of the lists gives its meaning.
+        return meant | {name: meant.get(kind, kind) for name, kind in self.names.items()}
 
     def read(self, event: str | None) -> str:
         """The type that a shop's name means, as `plain` spells it; "" for none. `problem` says what cannot be read."""

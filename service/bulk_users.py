@@ -6,12 +6,12 @@ from typing import Annotated, Any
 import orjson
 from pydantic import ConfigDict, FailFast, Field, field_validator
 
+from isrf.event_types import DISLIKE, HISTORY, PURCHASE, REMOVE
 from service.identifiers import ExternalId
 from service.known_fields import KnownFields
 from service.state.events import Seconds
 from service.state.store import UserRecord
 
-PURCHASE, VIEW, DISLIKE, REMOVE = "purchase", "view", "dislike", "remove"
 LINE_BYTES = 64 * 1024
 """About as long as a line gets, whatever one account did: a quarter of what an import takes."""
 _MOMENT_BYTES = 64
@@ -99,6 +99,8 @@ def events_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     told += [(REMOVE, item, at) for item, at in user.removed.items()]
     told += [(PURCHASE, item, at) for item, at in user.bought.items()]
     told += [
-        (VIEW, past.item_id, past.timestamp) for past in user.history if user.bought.get(past.item_id) != past.timestamp
+        (HISTORY, past.item_id, past.timestamp)
+        for past in user.history
+        if user.bought.get(past.item_id) != past.timestamp
     ]
     return [{"user_id": user.user_id, "item_id": item, "event": kind, "timestamp": at} for kind, item, at in told]

@@ -58,6 +58,7 @@ def test_a_shop_says_once_what_its_names_mean() -> None:
         "KAUF": "purchase", "ansicht": "view", "daumen RUNTER": "dislike", "Downvote": "dislike", "weg": "remove",
         "Refund": "remove", "cart": "cart",
     }  # fmt: skip
+    assert all(ours.read(kind) == kind for kind in read.values()), "as an export is read again"
     assert ours.excluding == {"", "purchase", "subscribe"}
     assert STANDARD.read("Kauf") == "kauf"
 
@@ -75,7 +76,9 @@ def test_it_survives_its_own_json() -> None:
         {"names": {"Kauf": "purchase", "kauf": "view"}},
         {"names": {"kauf": ""}},
         {"names": {"x" * 65: "view"}},
+        {"names": {"a": "b", "b": "c"}},
         {"exclude": ["remove"]},
+        {"exclude": ["history"]},
         {"exclude": ["cart"], "dislike": ["Cart"]},
         {"dislike": [7]},
         {"negative": ["x"]},

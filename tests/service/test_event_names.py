@@ -83,3 +83,19 @@ def test_histories_of_the_release_exclude_by_them(service: ServiceProcess) -> No
     assert found["history"] == ["i0", "i5", "i10", "i15", "i20", "i25"]
     assert set(found["excluded"]) == {"i0", "i10", "i15", "i20"}
     assert set(httpx.get(f"{service.url}/users/u1", timeout=PATIENCE_S).json()["excluded"]) >= {"i39", "i38"}
+
+
+def test_a_user_who_is_exported_and_imported_is_the_same_whatever_excludes(
+    stages: dict[str, Path], tmp_path: Path
+) -> None:
+    seen = [{"item_id": "i0", "timestamp": 5.0}, {"item_id": "i1", "timestamp": 6.0}]
+    line = {"user_id": "moved", "history": seen, "bought": {"i1": 6.0}}
+    process = ServiceProcess(stages["releases"], tmp_path, ISRF_EXCLUDE_EVENTS="view")
+    try:
+        service = process.start()
+        answer = httpx.post(f"{service.url}/import/users", content=json.dumps(line), timeout=PATIENCE_S)
+        assert answer.json()["refused"] == 0, answer.text
+        found = httpx.get(f"{service.url}/users/moved", timeout=PATIENCE_S).json()
+    finally:
+        process.kill()
+    assert (found["history"], found["excluded"]) == (["i0", "i1"], ["i1"])
