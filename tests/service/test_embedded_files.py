@@ -16,6 +16,7 @@ from isrf.stream import JOURNAL_FILE, JOURNAL_VERSION
 from service.state.embedded import EmbeddedStore, files
 from service.state.embedded.database import PAGE_BYTES
 from service.state.embedded.files import IDENTITY_FILE, LOCK_FILE
+from service.state.embedded.schema import TABLES
 from tests.service.servers import apply_to, event
 
 WAL = JOURNAL_FILE + "-wal"
@@ -209,6 +210,45 @@ async def test_a_store_without_its_secret_brings_nobody_back(tmp_path: Path) -> 
         db.execute("DELETE FROM meta WHERE name = 'secret'")
     db.close()
     assert (await refusal(tmp_path)).code == "store.journal_unusable"
+
+
+async def test_a_link_to_a_database_elsewhere_is_held_there(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / JOURNAL_FILE).symlink_to(tmp_path / "elsewhere.sqlite3")
+    store = await EmbeddedStore.open(tmp_path / "one")
+    assert await apply_to(store)(event("x", 1.0)) == ["accepted"]
+    second = run(OPENS, tmp_path / "two")
+    assert "is held by another service process" in second.stderr
+    await store.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b'{"id": "a", "changes": 1e400}'], ids=repr)
+async def test_an_identity_that_nobody_wrote_is_said(tmp_path: Path, content: bytes) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    await store.close()
+    (tmp_path / IDENTITY_FILE).write_bytes(content)
+    assert (await refusal(tmp_path)).code == "store.journal_unusable"
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+async def test_a_missing_table_is_said(tmp_path: Path, table: str) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    await store.close()
+    with sqlite3.connect(tmp_path / JOURNAL_FILE) as db:
+        assert {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")} >= TABLES
+        db.execute(f"DROP TABLE {table}")
+    db.close()
+    assert (await refusal(tmp_path)).code == "store.journal_unusable"
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "/dev/full", "/dev/zero"])
+async def test_what_is_no_file_is_said(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / JOURNAL_FILE
+    {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path)}.get(kind, lambda: path.symlink_to(kind))()
+    with pytest.raises(StoreError) as refused:
+        await asyncio.wait_for(EmbeddedStore.open(tmp_path), 20)
+    assert refused.value.code == "store.journal_unusable"
 
 
 def stamped(pragma: str) -> Callable[[sqlite3.Connection], object]:

@@ -73,10 +73,10 @@ class Database:
             if not self._files.is_seen:
                 self._look = LateLook(_connect(self.path, mode="ro"), self._files.found_damage)
             self._readers = [_Reader(_connect(self.path, mode="ro"), self.path) for _ in range(2)]
-        except (sqlite3.Error, ValueError) as error:
+        except (sqlite3.Error, ValueError, OSError) as error:
             self._give_up(opened)
             raise unusable(self.path, error) from error
-        except (ConfigError, StoreError, OSError):
+        except (ConfigError, StoreError):
             self._give_up(opened)
             raise
         self._writer = Writer(db, self._files, changes)

@@ -21,7 +21,7 @@ import structlog
 from isrf.errors import StoreError
 from isrf.stream import JOURNAL_FILE, JOURNAL_VERSION
 from service.state.embedded import soundness
-from service.state.embedded.schema import APPLICATION_ID, meta
+from service.state.embedded.schema import APPLICATION_ID, TABLES, meta
 from service.state.embedded.soundness import find_damage
 
 LOCK_FILE = "lock"
@@ -51,7 +51,8 @@ class StateFiles:
 
     def __init__(self, folder: Path) -> None:
         """Raises `StoreError`: `store.locked`, `store.journal_lost`, `store.journal_unusable`."""
-        self.folder, self.path = folder, folder / JOURNAL_FILE
+        # A link to a database elsewhere: its log and its index lie there.
+        self.folder, self.path = folder, (folder / JOURNAL_FILE).resolve()
         self._lock = self._database = self._identity = -1
         self._store_id = ""
         self._inodes: dict[Path, int] = {}
@@ -64,10 +65,10 @@ class StateFiles:
             self.known = self._read_identity()
             self._used_before = self.known is not None or bool(os.pread(self._lock, 20, 0).strip())
             self.is_new = not _size(self.path)
-            if self.is_new and (self._used_before or _size(self.path.with_name(f"{JOURNAL_FILE}-wal"))):
+            if self.is_new and (self._used_before or _size(self._beside("-wal"))):
                 raise _lost(self.path, "is empty" if self.path.exists() else "is not there")
             # What was left half-way by a rollback journal only a writer can put right.
-            self.mode_to_examine = "rw" if _size(self.path.with_name(f"{JOURNAL_FILE}-journal")) else "ro"
+            self.mode_to_examine = "rw" if _size(self._beside("-journal")) else "ro"
             self._database = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
             self._take(self._database)
             self.path.chmod(0o600)
@@ -112,6 +113,8 @@ class StateFiles:
                 f"{JOURNAL_VERSION}).",
                 fix="Start the newer version again, or choose another ISRF_STATE_DIR.",
             )
+        if not old and TABLES - tables:
+            raise unusable(self.path, sqlite3.DatabaseError(f"there is no table {min(TABLES - tables)}"))
         damage = find_damage(db, soundness.FIRST_S)
         if damage:
             raise unusable(self.path, sqlite3.DatabaseError(damage))
@@ -135,7 +138,7 @@ class StateFiles:
             os.fsync(folder)
         finally:
             os.close(folder)
-        paths = [self.path.with_name(JOURNAL_FILE + suffix) for suffix in SUFFIXES]
+        paths = [self._beside(suffix) for suffix in SUFFIXES]
         self._inodes = {path: path.stat().st_ino for path in paths}
         self._inodes[self.path] = os.fstat(self._database).st_ino
 
@@ -176,6 +179,9 @@ class StateFiles:
                 os.close(handle)
         self._lock = self._database = self._identity = -1
 
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
+
     def _write_identity(self, changes: int) -> None:
         target, fresh = self.folder / IDENTITY_FILE, self.folder / f"{IDENTITY_FILE}.new"
         fresh.write_bytes(self._line(changes))
@@ -195,7 +201,7 @@ class StateFiles:
             return Identity(str(fields["id"]), int(fields["changes"]))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise StoreError(
                 "store.journal_unusable",
                 f"{self.folder / IDENTITY_FILE} cannot be read: {error}.",
@@ -242,8 +248,11 @@ def unusable(path: Path, error: Exception) -> StoreError:
 
 def unwritable(path: Path, error: Exception) -> StoreError:
     """A transaction that did not reach the disk."""
+    locked = "locked" in str(error)
     return StoreError(
         "store.journal_unwritable",
         f"the event journal cannot be written now ({type(error).__name__}: {error}).",
-        fix=f"Make room on the disk that holds {path.name} and send the request again.",
+        fix=f"End the program that holds a transaction on {path.name}, and send the request again."
+        if locked
+        else f"Make room on the disk that holds {path.name} and send the request again.",
     )

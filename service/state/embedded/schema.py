@@ -7,6 +7,8 @@ from isrf.stream import new_secret_record
 
 APPLICATION_ID = 0x49535246  # "ISRF"
 
+TABLES = {"journal", "tombstones", "meta", "items", "users", "history", "marks", "counts", "probes"}
+
 _TABLES = """
 -- The record: every accepted event, for a day at least, and until the offline job has taken it in and state can do
 -- without it. `digest` finds it by its event id.
