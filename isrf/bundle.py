@@ -14,8 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from isrf.errors import BundleError
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 """Raised whenever a reader of the older form would misread the newer one."""
+UNSEALED_SCHEMA_VERSION: Literal[2] = 2
+"""Still opened, with a warning: its manifest has no seal, and its goldens do not cover the list that is served."""
 
 MANIFEST_FILE = "manifest.json"
 SEARCH_GRAPH_FILE = "recommender.onnx"
@@ -25,6 +27,7 @@ INTEREST_GRAPH_FILE = "lightgcn.onnx"
 ITEMS_FILE = "items.jsonl"
 USERS_FILE = "users.parquet"
 HISTORIES_FILE = "histories.parquet"
+USER_FEATURES_FILE = "user_features.npy"
 GOLDEN_FILE = "golden.jsonl"
 TEXT_ENCODER_DIR = "text_encoder"
 REASONING_DIR = "reasoning"
@@ -48,7 +51,7 @@ ARRAYS: dict[str, ArraySpec] = {
     "node_vectors.npy": ArraySpec("float32", (None, None)),  # (M, P + 1): M follows from the semantic IDs
     "semantic_ids.npy": ArraySpec("int32", ("N", "L")),
     "popularity.npy": ArraySpec("float32", ("N",)),
-    "user_features.npy": ArraySpec("float16", ("U", "F")),
+    USER_FEATURES_FILE: ArraySpec("float16", ("U", "F")),
     "group_layers.npy": ArraySpec("float16", ("U", "G")),
     **{f"evidence/{name}_indptr.npy": ArraySpec("int64", (None,)) for name in EVIDENCE_LISTS},
     **{f"evidence/{name}_indices.npy": ArraySpec("int32", (None,)) for name in EVIDENCE_LISTS},
@@ -83,6 +86,12 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Size = Annotated[int, Field(ge=1)]
+Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
+"""Of unit vectors; a float16's length is 1 but for rounding."""
+
+
 class FileEntry(_Frozen):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     bytes: Annotated[int, Field(ge=0)]
@@ -109,38 +118,39 @@ class Counts(_Frozen):
 class Dimensions(_Frozen):
     """Widths of what crosses the bundle. Symbols: D, L, C, F, E, G of ARCHITECTURE.md, "Words"."""
 
-    width: int  # D: item_inputs, item_vectors
-    num_levels: int  # L
-    codebook_size: int  # C
-    feature: int  # F: user_features, the query feature
-    explicit: int  # E: the explicit vector
-    group: int  # G: the group vector
+    width: Size  # D: item_inputs, item_vectors
+    num_levels: Size  # L
+    codebook_size: Size  # C
+    feature: Size  # F: user_features, the query feature
+    explicit: Size  # E: the explicit vector
+    group: Size  # G: the group vector
 
 
 class Decoding(_Frozen):
-    num_beams: Annotated[int, Field(ge=1)]
-    num_dense: Annotated[int, Field(ge=1)]  # rows of the dense path that the graph returns
-    history_length: Annotated[int, Field(ge=1)]  # S: items that the encoder reads
-    interest_length: Annotated[int, Field(ge=1)]  # items that the interest vectors read
+    num_beams: Size
+    num_dense: Size  # rows of the dense path that the graph returns
+    history_length: Size  # S: items that the encoder reads
+    interest_length: Size  # items that the interest vectors read
 
 
 class GroupSearch(_Frozen):
     """How similar users are found: calibrated = (cosine − background) / (nearest − background); see ARCHITECTURE.md."""
 
-    threshold: float  # in calibrated units; ISRF's 0.7
-    background_cosine: float  # mean cosine of random pairs of base users
-    nearest_cosine: float  # median cosine of a base user and its nearest other
-    max_neighbours: Annotated[int, Field(ge=1)]
-    min_neighbours: Annotated[int, Field(ge=1)]  # taken, and marked weak, where nobody reaches the threshold
-    probes: Annotated[int, Field(ge=1)] | None = None  # cells that a search looks into; None: at every user, no cells
+    threshold: Finite  # in calibrated units; ISRF's 0.7
+    background_cosine: Cosine  # mean cosine of random pairs of base users
+    nearest_cosine: Cosine  # median cosine of a base user and its nearest other
+    max_neighbours: Size
+    min_neighbours: Size  # taken, and marked weak, where nobody reaches the threshold
+    probes: Size | None = None  # cells that a search looks into; None: at every user, no cells
 
 
 class FusionWeights(_Frozen):
     """Log-linear fusion: score = Σ weight · log(p + epsilon). One entry per channel of `isrf.fusion.CHANNELS`."""
 
-    weights: dict[str, float]
-    epsilons: dict[str, float]
-    beam_gap: float  # δ: an item that no beam reached counts as the lowest beam's log-probability − δ
+    weights: dict[str, Annotated[float, Field(ge=0, le=1e3)]]
+    epsilons: dict[str, Annotated[float, Field(gt=0, le=1)]]
+    beam_gap: Annotated[float, Field(ge=0, le=1e3)]
+    """δ: an item that no beam reached counts as the lowest beam's log-probability − δ."""
 
 
 class RankerSpec(_Frozen):
@@ -167,11 +177,17 @@ SEARCH_GRAPHS: dict[VariantName, str] = {"fp32": SEARCH_GRAPH_FILE, "int8": INT8
 """The search's forms; every release has fp32."""
 
 
+MOST_OFF = 10.0
+"""Of a score: whoever is further off than this makes other lists."""
+
+
 class GoldenTolerance(_Frozen):
     """How far a form of the search may be from the torch model's goldens."""
 
-    log_prob: Annotated[float, Field(ge=0)]  # of an item that both name
+    log_prob: Annotated[float, Field(ge=0, le=MOST_OFF)]  # of an item that both name
     missing: Annotated[int, Field(ge=0)]  # items of one list that it may lack
+    list_score: Annotated[float, Field(ge=0, le=MOST_OFF)] | None = None  # the same of the list that is served;
+    list_missing: Annotated[int, Field(ge=0)] | None = None  # None in releases of schema 2
 
 
 class Variant(_Frozen):
@@ -204,11 +220,12 @@ class Producer(_Frozen):
 
 
 class Manifest(_Frozen):
-    """`manifest.json`. `release_id` hashes `files` and `config`: equal content, equal id."""
+    """`manifest.json`. `release_id` and `sha256` are hashes over all of this: `isrf.seal`."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[2, 3]
     release_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
-    created_at: str  # RFC 3339, UTC; beside `learned_until` the only field that two equal runs differ in
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # the seal; None in releases of schema 2
+    created_at: str  # RFC 3339, UTC; a moment of `MOMENTS`
     producer: Producer
     preset: str
     fit: Literal["train", "all"]
@@ -226,12 +243,16 @@ class Manifest(_Frozen):
     data_fingerprint: str  # sha256 over the ingested events and items
     order_fingerprint: str  # sha256 over the histories in their order: ties ordered otherwise are other data
     tie_seed: int | None  # `--shuffle-ties`; None is the order timestamp, position, file
-    events_through: float | None  # latest timestamp (seconds) of the events, for people; None without timestamps
-    learned_until: LearnedUntil | None = None  # None: of a release made before there was any
+    events_through: Finite | None  # latest timestamp (seconds) of the events, for people; None without timestamps
+    learned_until: LearnedUntil | None = None  # a moment of `MOMENTS`; None: of a release made before there was any
     reasoner: str
     encoder: str
     evaluation: dict[str, Any]
     files: dict[str, FileEntry]  # path inside the bundle → hash and size; the manifest itself aside
+
+
+MOMENTS = ("created_at", "learned_until")
+"""Fields that two equal runs differ in: no part of `release_id`, but sealed as all others are."""
 
 
 def arrays_of(manifest: Manifest) -> dict[str, ArraySpec]:
@@ -279,6 +300,10 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None
             arrays[f"evidence/{name}_indices.npy"],
             arrays[f"evidence/{name}_weights.npy"],
         )
+    if not float(arrays["popularity.npy"].min()) >= 0:
+        raise BundleError(
+            "bundle.array_mismatch", "popularity.npy holds a count below 0.", fix="Publish the release again."
+        )
     if manifest.group_search.probes is not None:
         _check_cells(manifest.group_search.probes, arrays[USER_CELLS_FILE], arrays[USER_CENTROIDS_FILE])
     if manifest.ranker is not None and len(arrays[RANKER_FILE]) != manifest.ranker.num_values:
@@ -312,10 +337,11 @@ def _check_csr(
         and indptr[-1] == len(indices) == len(weights)
         and bool(np.all(np.diff(indptr) >= 0))
         and (len(indices) == 0 or (int(indices.min()) >= 0 and int(indices.max()) < num_items))
+        and (len(weights) == 0 or float(weights.min()) >= 0)
     )
     if not sound:
         raise BundleError(
             "bundle.array_mismatch",
-            f"evidence/{name}_*.npy is no sparse list of {num_rows} rows over {num_items} items.",
+            f"evidence/{name}_*.npy is no sparse list of {num_rows} rows over {num_items} items, weighing 0 and more.",
             fix="Publish the release again.",
         )

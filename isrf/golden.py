@@ -1,47 +1,75 @@
-"""Golden requests: answers of the torch model that every opening of a release must reproduce.
+"""Golden requests: answers of the torch model that every opening of a release must reproduce, down to the list served.
 
-Written by `offline.export` with the torch search, replayed by both edges through the exported graphs.
+Written by `offline.export` with the torch search, replayed by both edges through the exported graphs and the very code
+that serves (`isrf.recommend`): what the search finds, and the list that fusion, ranker, evidence, neighbours and
+popularity make of it, with every item allowed.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from isrf.bundle import SEARCH_GRAPHS, GoldenTolerance, VariantName
+from isrf.bundle import GOLDEN_FILE, MOST_OFF, SEARCH_GRAPHS, GoldenTolerance, VariantName
 from isrf.errors import BundleError
-from isrf.recommend import RankRequest, Recommender, SearchOutput
+from isrf.recommend import Interests, RankRequest, Recommender, SearchOutput
 
 DENSE_KEPT = 20
+LIST_KEPT = 20
+POPULAR_KEPT = 200
+"""Of the list without a history, which popularity alone makes."""
 TOLERANCE = 1e-4
 """Of fp32 log-probabilities; the order must be equal outright."""
+LIST_TOLERANCE = 1e-3
+"""Of the served list's scores: sums of weighted log-probabilities, or what a ranker makes of them."""
+_PATHS = ("beam", "dense")
+
+Row = Annotated[int, Field(ge=0)]
+Score = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Golden(BaseModel):
     """One line of `golden.jsonl`: only live beams and dense items, fewer than asked where the catalogue is small.
 
-    `history` holds item rows, oldest first; `own` the base user's row or −1.
+    `history` holds item rows, oldest first; `own` the base user's row or −1. Without a history nothing is searched.
+    The list is None in releases of schema 2.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    history: list[int]
-    own: int
-    beam_items: list[int]
-    beam_log_probs: list[float]
-    dense_items: list[int]
-    dense_log_probs: list[float]
+    history: list[Row]
+    own: Annotated[int, Field(ge=-1)]
+    beam_items: list[Row]
+    beam_log_probs: list[Score]
+    dense_items: list[Row]
+    dense_log_probs: list[Score]
+    list_items: list[Row] | None = None
+    list_scores: list[Score] | None = None
+
+
+class _Off(NamedTuple):
+    """How far answers are from the goldens: of items that both name, and items that they lack."""
+
+    score: float
+    missing: int
 
 
 def answers(
     recommender: Recommender, histories: Sequence[Sequence[int]], own: Sequence[int]
 ) -> Iterator[dict[str, list[Any]]]:
-    """What the search graph finds with every item allowed, one request at a time (as a lone request is served)."""
+    """What is found with every item allowed, one request at a time (as a lone request is served)."""
     everything = np.ones(len(recommender.tables.item_vectors), dtype=np.bool_)
     for history, row in zip(histories, own, strict=True):
-        request = RankRequest(history=history, n=1, allowed=everything)
-        yield _live(recommender.search([request], recommender.read([history], [row])))
+        request = RankRequest(history=history, n=LIST_KEPT if history else POPULAR_KEPT, allowed=everything)
+        interests = recommender.read([history], [row])
+        if history:
+            output = recommender.search([request], interests)
+            yield _live(output) | _list(recommender, request, interests, output)
+        else:
+            yield {f"{path}_{part}": [] for path in _PATHS for part in ("items", "log_probs")} | _served(
+                recommender, request, interests
+            )
 
 
 def make_goldens(recommender: Recommender, histories: Sequence[Sequence[int]], own: Sequence[int]) -> list[Golden]:
@@ -64,21 +92,70 @@ def _live(output: SearchOutput) -> dict[str, list[Any]]:
     }
 
 
+def _list(
+    recommender: Recommender, request: RankRequest, interests: Interests, output: SearchOutput
+) -> dict[str, list[Any]]:
+    items = recommender.ranked(request, interests, output, 0).items
+    return {"list_items": [one.item_index for one in items], "list_scores": [one.score for one in items]}
+
+
+def _served(recommender: Recommender, request: RankRequest, interests: Interests) -> dict[str, list[Any]]:
+    items = recommender.rank([request], interests)[0].items
+    return {"list_items": [one.item_index for one in items], "list_scores": [one.score for one in items]}
+
+
+def check_goldens(goldens: Sequence[Golden], num_items: int, *, with_lists: bool) -> None:
+    """Raises `BundleError` (`bundle.golden_missing`, `bundle.golden`) where goldens are none of this release's."""
+    if not goldens:
+        raise BundleError("bundle.golden_missing", f"{GOLDEN_FILE} holds no request.", fix="Publish the release again.")
+    for number, golden in enumerate(goldens, start=1):
+        rows = [*golden.history, *golden.beam_items, *golden.dense_items, *(golden.list_items or ())]
+        paired = (
+            len(golden.beam_items) == len(golden.beam_log_probs)
+            and len(golden.dense_items) == len(golden.dense_log_probs)
+            and len(golden.list_items or ()) == len(golden.list_scores or ())
+        )
+        if not paired or max(rows, default=0) >= num_items or (with_lists and not golden.list_items):
+            raise BundleError(
+                "bundle.golden",
+                f"{GOLDEN_FILE} line {number} names an item without a row, or has no list, or no score to an item.",
+                fix="Publish the release again.",
+            )
+
+
 def _answers_to(goldens: Sequence[Golden], recommender: Recommender) -> Iterator[dict[str, list[Any]]]:
     return answers(recommender, [golden.history for golden in goldens], [golden.own for golden in goldens])
 
 
 def deviation(recommender: Recommender, goldens: Sequence[Golden]) -> GoldenTolerance:
     """How far the recommender's answers are from the goldens."""
-    farthest, missing = 0.0, 0
-    for golden, found in zip(goldens, _answers_to(goldens, recommender), strict=True):
-        for path in ("beam", "dense"):
-            ours = dict(zip(found[f"{path}_items"], found[f"{path}_log_probs"], strict=True))
-            theirs = zip(getattr(golden, f"{path}_items"), getattr(golden, f"{path}_log_probs"), strict=True)
-            off = [abs(ours[item] - score) if item in ours else None for item, score in theirs]
-            missing = max(missing, off.count(None))
-            farthest = max([farthest, *(one for one in off if one is not None)])
-    return GoldenTolerance(log_prob=farthest, missing=missing)
+    found, lists = _Off(0.0, 0), _Off(0.0, 0)
+    for golden, ours in zip(goldens, _answers_to(goldens, recommender), strict=True):
+        for path in _PATHS:
+            theirs = getattr(golden, f"{path}_items"), getattr(golden, f"{path}_log_probs")
+            found = _farther(found, _off(theirs, (ours[f"{path}_items"], ours[f"{path}_log_probs"])))
+        if golden.list_items is not None:
+            wanted = golden.list_items, golden.list_scores or []
+            lists = _farther(lists, _off(wanted, (ours["list_items"], ours["list_scores"])))
+    with_lists = any(golden.list_items is not None for golden in goldens)
+    return GoldenTolerance(
+        log_prob=found.score,
+        missing=found.missing,
+        list_score=lists.score if with_lists else None,
+        list_missing=lists.missing if with_lists else None,
+    )
+
+
+def _off(wanted: tuple[Sequence[int], Sequence[float]], found: tuple[Sequence[int], Sequence[float]]) -> _Off:
+    ours = dict(zip(*found, strict=True))
+    off = [abs(ours[item] - score) if item in ours else None for item, score in zip(*wanted, strict=True)]
+    # Not a number is as far off as can be.
+    scores = [min(one, MOST_OFF) if one == one else MOST_OFF for one in off if one is not None]
+    return _Off(max(scores, default=0.0), off.count(None))
+
+
+def _farther(one: _Off, other: _Off) -> _Off:
+    return _Off(max(one.score, other.score), max(one.missing, other.missing))
 
 
 def replay_within(
@@ -86,45 +163,57 @@ def replay_within(
 ) -> None:
     """Raises `BundleError` (`bundle.golden_mismatch`) where a form of the search is further off than is allowed."""
     found = deviation(recommender, goldens)
-    if found.log_prob > tolerance.log_prob or found.missing > tolerance.missing:
+    searched = found.log_prob <= tolerance.log_prob and found.missing <= tolerance.missing
+    listed = tolerance.list_score is None or (
+        (found.list_score or 0) <= tolerance.list_score and (found.list_missing or 0) <= (tolerance.list_missing or 0)
+    )
+    if not (searched and listed):
         raise BundleError(
             "bundle.golden_mismatch",
-            f"{SEARCH_GRAPHS[variant]} is {found.log_prob:.4f} and {found.missing} items off its goldens, the manifest "
-            f"allows {tolerance.log_prob:.4f} and {tolerance.missing}.",
+            f"{SEARCH_GRAPHS[variant]} is {_told(found)} off its goldens, the manifest allows {_told(tolerance)}.",
             fix="Serve fp32 (ISRF_VARIANT=fp32): this machine adds up its products otherwise.",
         )
 
 
+def _told(off: GoldenTolerance) -> str:
+    lists = "" if off.list_score is None else f", in the served list {off.list_score:.4f} and {off.list_missing} items,"
+    return f"{off.log_prob:.4f} and {off.missing} items{lists}"
+
+
 def replay(recommender: Recommender, goldens: Sequence[Golden]) -> None:
     """Raises `BundleError` (`bundle.golden_mismatch`) where the release answers a golden request otherwise."""
-    if not goldens:
-        raise BundleError("bundle.golden_missing", "golden.jsonl holds no request.", fix="Publish the release again.")
-    for b, (golden, found) in enumerate(zip(goldens, _answers_to(goldens, recommender), strict=True)):
-        same = all(
-            _same_order(getattr(golden, f"{path}_items"), getattr(golden, f"{path}_log_probs"), found[f"{path}_items"])
-            and _close(getattr(golden, f"{path}_log_probs"), found[f"{path}_log_probs"])
-            for path in ("beam", "dense")
-        )
-        if not same:
-            raise BundleError(
-                "bundle.golden_mismatch",
-                f"golden.jsonl line {b + 1}: recommender.onnx answers otherwise than the model that it was made from.",
-                fix="Publish the release again; if it happens again, report the machine and ONNX Runtime's version.",
-            )
+    for number, (golden, found) in enumerate(zip(goldens, _answers_to(goldens, recommender), strict=True), start=1):
+        for path in _PATHS:
+            scores = getattr(golden, f"{path}_log_probs")
+            wanted = getattr(golden, f"{path}_items"), scores
+            if not _same(wanted, (found[f"{path}_items"], found[f"{path}_log_probs"]), TOLERANCE):
+                raise _mismatch(number, "recommender.onnx answers otherwise than the model that it was made from")
+        if golden.list_items is not None:
+            listed = golden.list_items, golden.list_scores or []
+            if not _same(listed, (found["list_items"], found["list_scores"]), LIST_TOLERANCE):
+                raise _mismatch(
+                    number,
+                    "fusion, ranker, evidence, neighbours or popularity make another list than the one published",
+                )
 
 
-def _close(wanted: Sequence[float], found: Sequence[float]) -> bool:
-    return len(wanted) == len(found) and bool(np.allclose(wanted, found, rtol=0, atol=TOLERANCE))
+def _mismatch(number: int, what: str) -> BundleError:
+    return BundleError(
+        "bundle.golden_mismatch",
+        f"{GOLDEN_FILE} line {number}: {what}.",
+        fix="Publish the release again; if it happens again, report the machine and ONNX Runtime's version.",
+    )
 
 
-def _same_order(wanted: Sequence[int], scores: Sequence[float], found: Sequence[int]) -> bool:
-    """Equal outright, but for items whose scores lie within the tolerance of each other."""
-    if wanted == found:
-        return True
-    if len(wanted) != len(found):
+def _same(
+    wanted: tuple[Sequence[int], Sequence[float]], found: tuple[Sequence[int], Sequence[float]], tolerance: float
+) -> bool:
+    """Scores within the tolerance, items equal outright but for those whose scores lie within it of each other."""
+    items, scores = wanted
+    if len(items) != len(found[0]) or not np.allclose(scores, found[1], rtol=0, atol=tolerance):
         return False
-    place = {item: position for position, item in enumerate(wanted)}
+    place = {item: position for position, item in enumerate(items)}
     return all(
-        abs(scores[place.get(item, len(wanted) - 1)] - scores[position]) <= TOLERANCE
-        for position, item in enumerate(found)
+        abs(scores[place.get(item, len(items) - 1)] - scores[position]) <= tolerance
+        for position, item in enumerate(found[0])
     )

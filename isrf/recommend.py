@@ -325,10 +325,20 @@ class Recommender:
             part = interests.rows(reading)
             output = self.search(some, part)
             for place, b in enumerate(reading):
-                evidence = self.evidence(some[place].history, part.neighbours, place)
-                candidates = self.candidates(some[place], output, evidence, place)
-                ranked[b] = self._fused(some[place], candidates, evidence)
+                ranked[b] = self.ranked(some[place], part, output, place)
         return [one for one in ranked if one is not None]
+
+    def ranked(self, request: RankRequest, interests: Interests, output: SearchOutput, b: int) -> Ranked:
+        """The top n of a request with a history, from what the search found.
+
+        Args:
+            request: query b.
+            interests: of the batch.
+            output: the search graph's answer to the batch.
+            b: its place in the batch.
+        """
+        evidence = self.evidence(request.history, interests.neighbours, b)
+        return self._fused(request, self.candidates(request, output, evidence, b), evidence)
 
     def evidence(self, history: Sequence[int], neighbours: Neighbours, b: int) -> dict[str, Evidence]:
         """Every evidence channel's distribution for query b."""

@@ -1,7 +1,7 @@
 """Puts a release bundle together from the stages' outputs; `offline.publish` verifies it and puts it in its place.
 
-The bundle's content depends on data and configuration alone: two runs give equal hashes, but for the manifest's
-`created_at` and `learned_until`.
+The bundle's content depends on data and configuration alone: two runs give equal hashes and one `release_id`. The
+moments (`isrf.bundle.MOMENTS`) and the seal over them aside, their manifests are equal too.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ import isrf
 from isrf import bundle
 from isrf.bundle import (
     ARRAYS,
+    MOST_OFF,
     SEARCH_GRAPHS,
     Counts,
     Dimensions,
@@ -36,8 +37,10 @@ from isrf.bundle import (
     Variant,
     VariantName,
 )
-from isrf.golden import TOLERANCE, Golden, deviation, make_goldens
+from isrf.golden import LIST_TOLERANCE, TOLERANCE, Golden, deviation, make_goldens
+from isrf.ranker import Ranker
 from isrf.recommend import Graph, Recommender, RecommenderTables
+from isrf.seal import sealed
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.decoding import decoding_of
@@ -48,7 +51,7 @@ from offline.reason.show import ITEM_TABLE, USER_TABLE
 from offline.torch_graph import torch_search
 from offline.train import load_model
 
-VERSION = 5
+VERSION = 6
 NUM_GOLDENS = 24
 _PRODUCERS = ("torch", "transformers", "onnx", "onnxruntime", "faiss-cpu", "numpy", "polars", "scikit-learn")
 
@@ -92,7 +95,7 @@ def run(ctx: StageContext) -> None:
     _histories(ingest).write_parquet(ctx.out / bundle.HISTORIES_FILE)
     goldens = _goldens(ctx)
     (ctx.out / bundle.GOLDEN_FILE).write_text("".join(g.model_dump_json() + "\n" for g in goldens), encoding="utf-8")
-    manifest = _manifest(ctx, goldens)
+    manifest = sealed(_manifest(ctx, goldens))
     (ctx.out / bundle.MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
 
 
@@ -162,11 +165,15 @@ def _goldens(ctx: StageContext) -> list[Golden]:
     by_length = with_items[np.argsort(np.diff(lists.indptr)[with_items], kind="stable")]
     users = by_length[np.linspace(0, len(by_length) - 1, min(NUM_GOLDENS, len(by_length))).astype(np.int64)]
     histories = [lists.indices[lists.row(user)].tolist() for user in users]
-    return make_goldens(recommender, histories, users.tolist())
+    # Beside them who has no history, and a history longer than anything reads.
+    longest = max(ctx.config.model.history_length, ctx.config.model.interest_length) + 1
+    shuffled = np.random.default_rng(ctx.config.seed).permutation(len(recommender.tables.item_vectors))
+    histories += [[], np.resize(shuffled, longest).tolist()]
+    return make_goldens(recommender, histories, [*users.tolist(), -1, -1])
 
 
 def _recommender(ctx: StageContext, search_graph: Graph) -> Recommender:
-    config, search = ctx.config, _group_search(ctx)
+    config, search, ranker = ctx.config, _group_search(ctx), _ranker(ctx)
     arrays = {name: np.load(ctx.out / name) for name in ARRAYS}
     return Recommender(
         RecommenderTables.from_arrays(arrays, codebook_size=config.semantic_ids.codebook_size),
@@ -176,6 +183,7 @@ def _recommender(ctx: StageContext, search_graph: Graph) -> Recommender:
         interest_graph=open_graph(ctx.out / bundle.INTEREST_GRAPH_FILE),
         search_graph=search_graph,
         nearest_users=load_user_index(ctx.out, search).exact,
+        ranker=None if ranker is None else Ranker.from_values(ranker, np.load(ctx.out / bundle.RANKER_FILE)),
     )
 
 
@@ -185,7 +193,12 @@ def _variants(ctx: StageContext, goldens: Sequence[Golden]) -> dict[VariantName,
     for name in variants_of(ctx.config.search):
         found = deviation(_recommender(ctx, open_graph(ctx.out / SEARCH_GRAPHS[name])), goldens)
         # Other processors round activations otherwise, by as much as the form itself does.
-        tolerance = GoldenTolerance(log_prob=2 * found.log_prob + TOLERANCE, missing=2 * found.missing + 1)
+        tolerance = GoldenTolerance(
+            log_prob=min(2 * found.log_prob + TOLERANCE, MOST_OFF),
+            missing=2 * found.missing + 1,
+            list_score=min(2 * (found.list_score or 0) + LIST_TOLERANCE, MOST_OFF),
+            list_missing=2 * (found.list_missing or 0) + 1,
+        )
         loss = ctx.inputs["evaluate"] / loss_file(name)
         variants[name] = Variant(loss=json.loads(loss.read_text()) if loss.exists() else {}, tolerance=tolerance)
     return variants
@@ -217,7 +230,7 @@ def _manifest(ctx: StageContext, goldens: Sequence[Golden]) -> Manifest:
     config = ctx.config
     return Manifest(
         schema_version=bundle.SCHEMA_VERSION,
-        release_id=_release_id(files, config.model_dump_json()),
+        release_id="unsealed",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         producer=Producer(
             isrf_version=isrf.__version__,
@@ -266,8 +279,3 @@ def _hash_files(folder: Path) -> dict[str, FileEntry]:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         entries[path.relative_to(folder).as_posix()] = FileEntry(sha256=digest, bytes=path.stat().st_size)
     return entries
-
-
-def _release_id(files: dict[str, FileEntry], config: str) -> str:
-    content = json.dumps({name: entry.sha256 for name, entry in files.items()}, sort_keys=True) + config
-    return f"r-{hashlib.sha256(content.encode()).hexdigest()[:12]}"

@@ -1,21 +1,26 @@
 """Opens a release for the offline job: verified as the service verifies it, with a recommender ready to ask."""
 
-import hashlib
+import io
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from pydantic import ValidationError
 
 from isrf import bundle
-from isrf.bundle import Manifest, arrays_of, check_arrays
+from isrf.bundle import Manifest
 from isrf.errors import BundleError
-from isrf.golden import Golden, replay, replay_within
 from isrf.ranker import Ranker, ranker_of
-from isrf.recommend import Recommender, RecommenderTables
-from offline.neighbours import load_user_index
+from isrf.recommend import Graph, Recommender, RecommenderTables
+from isrf.runtime import manifests
+from isrf.runtime.bundle_reader import Bundle, bundle_graphs, read_bundle, verify_files
+from isrf.runtime.deadline import Deadline
+from isrf.runtime.files import BundleFolder
+from isrf.runtime.refusals import PUBLISH, refusing
+from offline.neighbours import Cells, UserIndex
 from offline.onnx_graphs import graph_signature, open_graph
+
+__all__ = ["Release", "open_release", "read_manifest", "read_ranker", "verify_files"]
 
 
 class Release(NamedTuple):
@@ -27,55 +32,60 @@ class Release(NamedTuple):
 
 def open_release(folder: Path) -> Release:
     """Reads, hashes, checks and golden-replays a release; `BundleError` names the file that is wrong."""
-    manifest = read_manifest(folder)
-    verify_files(folder, manifest)
-    arrays = {name: np.load(folder / name) for name in arrays_of(manifest)}
-    check_arrays(manifest, arrays)
-    for name, expected in manifest.graphs.items():
-        if graph_signature(folder / name) != expected:
-            raise BundleError(
-                "bundle.graph_mismatch", f"{name}: its inputs or outputs are not the manifest's.", fix=_PUBLISH
-            )
-    index = load_user_index(folder, manifest.group_search)
+    named = read_manifest(folder)
+    parts = read_bundle(folder.resolve(), ("fp32", *named.variants), Deadline())
+    manifest, arrays = parts.manifest, parts.arrays
+    graphs = {name: _graph(parts, name) for name in (bundle.INTEREST_GRAPH_FILE, *bundle_graphs(manifest))}
+    with refusing("bundle.array_mismatch", bundle.USER_FEATURES_FILE):
+        probes = manifest.group_search.probes
+        cells = (
+            None
+            if probes is None
+            else Cells(arrays[bundle.USER_CENTROIDS_FILE], arrays[bundle.USER_CELLS_FILE], probes)
+        )
+        index = UserIndex(arrays[bundle.USER_FEATURES_FILE], cells)
+    with refusing("bundle.semantic_ids", "semantic_ids.npy"):
+        tables = RecommenderTables.from_arrays(arrays, codebook_size=manifest.dimensions.codebook_size)
     ranker = ranker_of(manifest, arrays)
     recommender = Recommender(
-        RecommenderTables.from_arrays(arrays, codebook_size=manifest.dimensions.codebook_size),
+        tables,
         decoding=manifest.decoding,
         group_search=manifest.group_search,
         fusion=manifest.fusion,
-        interest_graph=open_graph(folder / bundle.INTEREST_GRAPH_FILE),
-        search_graph=open_graph(folder / bundle.SEARCH_GRAPH_FILE),
+        interest_graph=graphs[bundle.INTEREST_GRAPH_FILE],
+        search_graph=graphs[bundle.SEARCH_GRAPH_FILE],
         nearest_users=index,
         ranker=ranker,
     )
-    lines = (folder / bundle.GOLDEN_FILE).read_text(encoding="utf-8").splitlines()
-    goldens, everywhere = [Golden.model_validate_json(line) for line in lines], recommender.among(index.exact)
-    replay(everywhere, goldens)
-    for name, variant in manifest.variants.items():
-        graph = open_graph(folder / bundle.SEARCH_GRAPHS[name])
-        replay_within(everywhere.searching_with(graph), goldens, variant.tolerance, variant=name)
-    return Release(manifest, recommender, _item_ids(folder, manifest), ranker)
+    goldens, everywhere = parts.goldens(), recommender.among(index.exact)
+    parts.replay(everywhere, goldens, "fp32")
+    for name in manifest.variants:
+        parts.replay(everywhere.searching_with(graphs[bundle.SEARCH_GRAPHS[name]]), goldens, name)
+    return Release(manifest, recommender, _item_ids(parts), ranker)
 
 
-_PUBLISH = "Publish the release again."
+def _graph(parts: Bundle, name: str) -> Graph:
+    path, content = parts.folder / name, parts.take(name)
+    with refusing("bundle.graph_unreadable", name):
+        if graph_signature(path, content) != parts.manifest.graphs[name]:
+            raise BundleError(
+                "bundle.graph_mismatch", f"{name}: its inputs or outputs are not the manifest's.", fix=PUBLISH
+            )
+        return open_graph(path, content)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest; `bundle.no_release` where there is none, `bundle.manifest` where it cannot be understood."""
-    path = folder / bundle.MANIFEST_FILE
-    try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    """The manifest of one release's folder, or of a link to it.
+
+    Raises:
+        BundleError: `bundle.no_release` where there is none, else as `isrf.runtime.manifests.read_manifest`.
+    """
+    if not (folder / bundle.MANIFEST_FILE).exists():
         raise BundleError(
-            "bundle.no_release", f"{folder} holds no {path.name}.", fix="Name the folder of one release."
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise BundleError(
-            "bundle.manifest",
-            f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.",
-            fix="Publish the release again with this version.",
-        ) from None
+            "bundle.no_release", f"{folder} holds no {bundle.MANIFEST_FILE}.", fix="Name the folder of one release."
+        )
+    with BundleFolder(folder.resolve()) as files:
+        return manifests.read_manifest(files)
 
 
 def read_ranker(folder: Path, manifest: Manifest) -> Ranker | None:
@@ -87,24 +97,13 @@ def read_ranker(folder: Path, manifest: Manifest) -> Ranker | None:
     )
 
 
-def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Every file of the manifest is there, with its size and hash."""
-    for name, entry in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise BundleError("bundle.missing_file", f"{name} is missing from {folder}.", fix=_PUBLISH)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if path.stat().st_size != entry.bytes or digest != entry.sha256:
-            raise BundleError("bundle.hash_mismatch", f"{name} in {folder} was changed.", fix=_PUBLISH)
-
-
-def _item_ids(folder: Path, manifest: Manifest) -> list[str]:
-    ids: list[str] = pl.read_ndjson(folder / bundle.ITEMS_FILE, schema={"item_id": pl.String})["item_id"].to_list()
-    if len(ids) != manifest.counts.num_items:
+def _item_ids(parts: Bundle) -> list[str]:
+    name, wanted = bundle.ITEMS_FILE, parts.manifest.counts.num_items
+    with refusing("bundle.items", name):
+        source = io.BytesIO(parts.take(name))
+        ids: list[str] = pl.read_ndjson(source, schema={"item_id": pl.String})["item_id"].to_list()
+    if len(ids) != wanted or None in ids:
         raise BundleError(
-            "bundle.array_mismatch",
-            f"{bundle.ITEMS_FILE} has {len(ids)} lines, the manifest says {manifest.counts.num_items}.",
-            fix=_PUBLISH,
+            "bundle.array_mismatch", f"{name} has {len(ids)} lines, the manifest says {wanted}.", fix=PUBLISH
         )
     return ids

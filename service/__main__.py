@@ -19,8 +19,10 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from isrf.errors import BundleError, ConfigError, IsrfError
+from isrf.runtime.manifests import find_release
 from service.app import create_app
-from service.bundle_files import find_release, read_manifest
+from service.bundle_files import read_manifest
+from service.daemon_threads import leave
 from service.demo.routes import PAGE
 from service.doors.command import main as keys_command
 from service.doors.crowding import open_more_files
@@ -138,15 +140,15 @@ def _serve_alone(settings: Settings, options: dict[str, Any]) -> int:
     try:
         server.run()
     except KeyboardInterrupt:
-        return 1 if server.force_exit else 0
+        return leave(1 if server.force_exit else 0)
     except SystemExit as ended:
         if server.force_exit:
-            return 1
+            return leave(1)
         error = getattr(app.state, "start_error", None)
         if error is not None:
-            return _refused(error, 3)
-        return ended.code if isinstance(ended.code, int) else 3
-    return 0
+            return leave(_refused(error, 3))
+        return leave(ended.code if isinstance(ended.code, int) else 3)
+    return leave(0)
 
 
 def _refused(error: IsrfError, code: int) -> int:

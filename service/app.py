@@ -190,6 +190,7 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, ope
         max_added_items=settings.max_added_items,
         variant=settings.variant,
         device=settings.device,
+        open_deadline_s=settings.open_deadline_s,
     )
     releases = Releases(
         settings.releases_dir,

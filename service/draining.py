@@ -31,7 +31,15 @@ class DrainingServer(uvicorn.Server):
     """
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        told = asyncio.create_task(self._until_told(asyncio.current_task()))
+        try:
+            await super().startup(sockets)
+        except asyncio.CancelledError:
+            # Nobody is being answered yet: there is nothing to drain, and what is being opened may hang.
+            if not self.should_exit:
+                raise
+        finally:
+            told.cancel()
         if not self.started:
             return
         loop = asyncio.get_running_loop()
@@ -39,6 +47,12 @@ class DrainingServer(uvicorn.Server):
         for number in listening * (ACCEPTED_TOGETHER - 1):
             again = socket.socket(fileno=os.dup(number))
             self.servers.append(await loop.create_server(self._protocol, sock=again, backlog=self.config.backlog))
+
+    async def _until_told(self, starting: "asyncio.Task[None] | None") -> None:
+        while not self.should_exit:
+            await asyncio.sleep(_POLL_S)
+        if starting is not None and not self.started:
+            starting.cancel()
 
     def _protocol(self) -> asyncio.Protocol:
         make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class

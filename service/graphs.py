@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from isrf.bundle import GraphSpec, TensorSpec
 from isrf.errors import BundleError, ConfigError
 from isrf.recommend import Graph
+from isrf.runtime.run_limit import run_within
 from service.load import DeviceName
 
 CPU = "CPUExecutionProvider"
@@ -27,11 +28,19 @@ _CUDA_OPTIONS = {"use_tf32": "0"}
 _log = structlog.get_logger("service")
 
 
-def open_graph(path: Path, expected: GraphSpec, *, device: DeviceName = "cpu", tables: Collection[str] = ()) -> Graph:
+def open_graph(
+    path: Path,
+    expected: GraphSpec,
+    *,
+    content: bytes | None = None,
+    device: DeviceName = "cpu",
+    tables: Collection[str] = (),
+) -> Graph:
     """The graph as inputs by name → outputs by name.
 
     Args:
         path: of the `.onnx` file.
+        content: its bytes, where somebody has read and verified them.
         expected: its signature, as the manifest has it.
         device: where it runs.
         tables: inputs that are the same arrays in most calls; they are copied to a GPU when they change.
@@ -40,7 +49,7 @@ def open_graph(path: Path, expected: GraphSpec, *, device: DeviceName = "cpu", t
         BundleError: it cannot be read, or is not the manifest's.
         ConfigError: `cuda`, and it does not run there.
     """
-    session = _session(path, device)
+    session = _session(path, device, content)
     found = _signature(session)
     if found != expected:
         raise BundleError(
@@ -49,12 +58,13 @@ def open_graph(path: Path, expected: GraphSpec, *, device: DeviceName = "cpu", t
             fix="Publish the release again; its parts come from different runs.",
         )
     if session.get_providers()[0] == CUDA:
-        return BoundGraph(session, tables, memory="cuda")
+        return BoundGraph(session, tables, memory="cuda", name=path.name)
     names = list(found.outputs)
 
     def run(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         taken = {name: inputs[name] for name in found.inputs}
-        return {name: np.asarray(value) for name, value in zip(names, session.run(None, taken), strict=True)}
+        values = run_within(path.name, lambda options: session.run(None, taken, options))
+        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     return run
 
@@ -62,9 +72,9 @@ def open_graph(path: Path, expected: GraphSpec, *, device: DeviceName = "cpu", t
 class BoundGraph:
     """A graph whose tables stay where it runs; threads may share it."""
 
-    def __init__(self, session: Any, tables: Collection[str], *, memory: str) -> None:
+    def __init__(self, session: Any, tables: Collection[str], *, memory: str, name: str = "the graph") -> None:
         """`memory` is ONNX Runtime's name of the device's: "cuda" or "cpu"."""
-        self._session, self._memory = session, memory
+        self._session, self._memory, self._name = session, memory, name
         self._inputs = [value.name for value in session.get_inputs()]
         self._outputs = [value.name for value in session.get_outputs()]
         self._tables = frozenset(tables) & frozenset(self._inputs)
@@ -80,7 +90,7 @@ class BoundGraph:
                 binding.bind_cpu_input(name, np.ascontiguousarray(inputs[name]))
         for name in self._outputs:
             binding.bind_output(name, "cpu")
-        self._session.run_with_iobinding(binding)
+        run_within(self._name, lambda options: self._session.run_with_iobinding(binding, options))
         return dict(zip(self._outputs, binding.copy_outputs_to_cpu(), strict=True))
 
     def _copies(self, inputs: dict[str, NDArray[Any]]) -> dict[str, Any]:
@@ -97,17 +107,17 @@ class BoundGraph:
             return {name: there for name, (_, there) in self._held.items()}
 
 
-def _session(path: Path, device: DeviceName) -> Any:
+def _session(path: Path, device: DeviceName, content: bytes | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised, and told once
     wanted: list[Any] = [CPU]
     if device != "cpu" and CUDA in onnxruntime.get_available_providers():
         onnxruntime.preload_dlls()  # CUDA's libraries out of their own wheels
         wanted = [(CUDA, _CUDA_OPTIONS), CPU]
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
+        session = onnxruntime.InferenceSession(content or str(path), options, providers=wanted)
     except Exception as error:
         raise BundleError(
             "bundle.graph_unreadable",

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +9,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isrf import bundle
-from isrf.bundle import Manifest
-from isrf.errors import BundleError, DataError
+from isrf.errors import BundleError
 from isrf.event_types import plain
 from isrf.ids import IdMap, UserId, UserIndex
+from isrf.runtime.bundle_reader import Bundle
+from isrf.runtime.refusals import PUBLISH, refusing
+from isrf.runtime.tables import table_of
 from service.catalogue import Catalogue
 from service.release_users import Dislikes, Events, ReleaseUsers
 
-PUBLISH = "Publish the release again."
 _COLUMNS: dict[str, Any] = {
     "user_index": pl.Int32,
     "item_ids": pl.List(pl.String),
@@ -27,25 +27,35 @@ _COLUMNS: dict[str, Any] = {
 }
 
 
-def read_users(folder: Path, manifest: Manifest, catalogue: Catalogue) -> ReleaseUsers:
-    """`users.parquet` and `histories.parquet` of a verified release folder; `BundleError` where they do not fit."""
-    user_ids = _table(folder, bundle.USERS_FILE, {"user_id": pl.String})["user_id"]
-    num_users = manifest.counts.num_users
+def read_users(parts: Bundle, catalogue: Catalogue) -> ReleaseUsers:
+    """`users.parquet` and `histories.parquet` of a verified release; `BundleError` where they do not fit."""
+    num_users = parts.manifest.counts.num_users
+    table = table_of(bundle.USERS_FILE, parts.take(bundle.USERS_FILE), {"user_id": pl.String}, most_rows=num_users)
+    user_ids = table["user_id"]
     if len(user_ids) != num_users:
         raise BundleError(
             "bundle.array_mismatch",
             f"{bundle.USERS_FILE} has {len(user_ids)} rows, the manifest says {num_users}.",
             fix=PUBLISH,
         )
-    try:
+    if user_ids.null_count():
+        raise BundleError("bundle.users", f"{bundle.USERS_FILE} has a user without an id.", fix=PUBLISH)
+    with refusing("bundle.users", bundle.USERS_FILE):
         ids: IdMap[UserId, UserIndex] = IdMap(UserId(user_id) for user_id in user_ids.to_list())
-    except DataError as error:
-        raise BundleError("bundle.users", f"{bundle.USERS_FILE}: {error.message}", fix=PUBLISH) from error
-    table = _table(folder, bundle.HISTORIES_FILE, _COLUMNS).sort("user_index")
+    content = parts.take(bundle.HISTORIES_FILE)
+    with refusing("bundle.histories", bundle.HISTORIES_FILE):
+        histories = table_of(bundle.HISTORIES_FILE, content, _COLUMNS, most_rows=num_users).sort("user_index")
+        return _users(ids, catalogue, histories)
+
+
+def _users(ids: IdMap[UserId, UserIndex], catalogue: Catalogue, table: pl.DataFrame) -> ReleaseUsers:
+    num_users = len(ids)
     _check_rows(table, num_users)
     known = {str(item_id): row for row, item_id in enumerate(catalogue.ids)}
     events = table.select("item_ids", "timestamps", "events").filter(pl.col("item_ids").list.len() > 0)
     events = events.explode("item_ids", "timestamps", "events")
+    if not events["timestamps"].drop_nulls().is_finite().all():
+        raise BundleError("bundle.histories", f"{bundle.HISTORIES_FILE} has a time that is no number.", fix=PUBLISH)
     kinds = {kind: plain(kind) for kind in events["events"].unique().to_list()}
     kind_names = sorted(set(kinds.values()))
     place = {kind: kind_names.index(name) for kind, name in kinds.items()}
@@ -97,13 +107,3 @@ def _item_rows(item_ids: pl.Series, known: Mapping[str, int]) -> NDArray[np.int3
             fix=PUBLISH,
         )
     return rows
-
-
-def _table(folder: Path, name: str, columns: dict[str, Any]) -> pl.DataFrame:
-    try:
-        table = pl.read_parquet(folder / name)
-        return table.select(pl.col(column).cast(dtype, strict=True) for column, dtype in columns.items())
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise BundleError(
-            "bundle.table", f"{name} is no table with the columns {', '.join(columns)}: {error}.", fix=PUBLISH
-        ) from error

@@ -12,14 +12,17 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import structlog
 
 from isrf.errors import BundleError, IsrfError
-from service.bundle_files import open_release
+from isrf.runtime.manifests import find_release, named_release
+from service.bundle_files import open_folder
 from service.collect import GRACE_S
+from service.daemon_threads import in_daemon_thread
 from service.ending import end
 from service.experiment import Experiment
 from service.serving import Identity, Parts, Serving, identify
@@ -37,6 +40,14 @@ class Switched(NamedTuple):
     before: str
     after: str
     seconds: float
+
+
+class _Refusal(NamedTuple):
+    """The last release that was refused, when that was begun, and why."""
+
+    wanted: Identity | None
+    began: float
+    error: Exception
 
 
 class Releases:
@@ -61,7 +72,7 @@ class Releases:
         self._trial: Serving | None = None  # the experiment's; may be the current one
         self._open: set[Serving] = set()  # those on their way in and out too
         self._switching = asyncio.Lock()
-        self._refused: tuple[Identity | None, float] | None = None
+        self._refused: _Refusal | None = None
         self._closing = False
         self._retiring: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -73,13 +84,13 @@ class Releases:
 
     async def start(self) -> None:
         """Opens what is to be served; `BundleError` where that cannot be."""
-        self._current = serving = await self._opened(await asyncio.to_thread(identify, self._folder))
+        self._current = serving = await self._opened(await self._identify())
         serving.tell_age()
         if self._experiment is None:
             # One process on its state: nobody else serves an older release.
             serving.collect(0 if self._parts.store.kind == "embedded" else GRACE_S)
         else:
-            identity = await asyncio.to_thread(identify, self._folder / self._experiment.release_id)
+            identity = await self._identify(self._experiment.release_id)
             self._trial = serving if identity == serving.identity else await self._opened(identity)
         if self._watch_s:
             self._watching = asyncio.create_task(self._watch())
@@ -133,15 +144,17 @@ class Releases:
         Raises:
             BundleError: it cannot be served; what was served still is.
         """
+        asked = time.monotonic()
         async with self._switching:
             began, before, wanted = time.monotonic(), self.current, None
             try:
-                wanted = await asyncio.to_thread(identify, self._folder)
+                wanted = await self._identify()
+                self._same_refusal(wanted, asked)
                 if wanted != before.identity:
                     await self._switch(wanted)
             except Exception as error:
                 # Whatever is wrong with it, it is not served.
-                self._refuse(wanted, error)
+                self._refuse(wanted, error, began)
                 raise
             self._refused = None
             seconds = time.monotonic() - began
@@ -180,7 +193,19 @@ class Releases:
 
     async def _opened(self, identity: Identity, before: Serving | None = None) -> Serving:
         """An open release, ready for its first request."""
-        release = await asyncio.to_thread(open_release, identity.folder, self._parts.variant, self._parts.device)
+        parts = self._parts
+        release = await in_daemon_thread(
+            partial(open_folder, identity.folder, parts.variant, parts.device, within_s=parts.open_deadline_s),
+            within_s=parts.open_deadline_s,
+            part="opening it",
+        )
+        if release.manifest.sha256 is None:
+            _log.warning(
+                "release_unsealed",
+                release_id=release.manifest.release_id,
+                message="The release is of schema 2: nothing tells whether its manifest was changed.",
+                fix="Publish one with this version.",
+            )
         serving = Serving(release, identity, self._parts, before=before)
         # From now on it hears of erasures.
         self._open.add(serving)
@@ -204,8 +229,10 @@ class Releases:
             # Later than requests that still read what the old one has not learned.
             self.current.collect(GRACE_S)
 
-    def _refuse(self, wanted: Identity | None, error: Exception) -> None:
-        self._refused = (wanted, time.monotonic() + REFUSED_AGAIN_S)
+    def _refuse(self, wanted: Identity | None, error: Exception, began: float) -> None:
+        if self._refused is not None and error is self._refused.error:
+            return
+        self._refused = _Refusal(wanted, began, error)
         code = error.code if isinstance(error, IsrfError) else "internal"
         self._parts.metrics.reloads.labels("refused", code).inc()
         if isinstance(error, BundleError):
@@ -218,17 +245,29 @@ class Releases:
         await asyncio.sleep(self._watch_s * (os.getpid() % 8) / 8)
         while True:
             await asyncio.sleep(self._watch_s)
-            wanted = await asyncio.to_thread(self._look)
+            try:
+                wanted: Identity | None = await self._identify()
+            except BundleError:
+                wanted = None
             if wanted == self.current.identity or self._was_refused(wanted):
                 continue
             with contextlib.suppress(Exception):  # told by `_refuse`; the next release may be better
                 await self.reload()
 
-    def _look(self) -> Identity | None:
-        try:
-            return identify(self._folder)
-        except BundleError:
-            return None
+    async def _identify(self, name: str | None = None) -> Identity:
+        """Of what `current` points to, or of the release of a name."""
+
+        def look() -> Identity:
+            return identify(find_release(self._folder) if name is None else named_release(self._folder, name))
+
+        return await in_daemon_thread(look, within_s=self._parts.open_deadline_s, part="looking for it")
 
     def _was_refused(self, wanted: Identity | None) -> bool:
-        return self._refused is not None and self._refused[0] == wanted and time.monotonic() < self._refused[1]
+        refused = self._refused
+        return refused is not None and refused.wanted == wanted and time.monotonic() < refused.began + REFUSED_AGAIN_S
+
+    def _same_refusal(self, wanted: Identity, asked: float) -> None:
+        """Raises the refusal of the same release that was begun after `asked`: many who ask at once open it once."""
+        refused = self._refused
+        if refused is not None and refused.wanted == wanted and refused.began >= asked:
+            raise refused.error

@@ -5,6 +5,7 @@ It knows no other release; `service.releases` does.
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +14,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from isrf.bundle import MANIFEST_FILE, VariantName
+from isrf.bundle import VariantName
 from isrf.errors import BundleError
-from service.bundle_files import Release, find_release
+from isrf.runtime.files import BundleFolder
+from isrf.runtime.manifests import manifest_bytes
+from isrf.runtime.refusals import refusing
+from isrf.runtime.run_limit import RUN_LIMIT_S, limited
+from service.bundle_files import Release
 from service.collect import collect_later
 from service.crowd_feed import CrowdFeed
+from service.daemon_threads import in_daemon_thread
 from service.ending import end
 from service.engine import Engine
 from service.given import GivenLists
@@ -28,6 +34,9 @@ from service.recommendations import Keeping, Recommendations
 from service.state.events import EventRules
 from service.state.store import Store
 
+CLOSE_S = 10.0
+"""How long the model's last runs are waited for when a release is closed."""
+
 
 class Identity(NamedTuple):
     """A release as it lies there: another folder, or another manifest in it, is another one."""
@@ -36,16 +45,10 @@ class Identity(NamedTuple):
     digest: str
 
 
-def identify(releases: Path) -> Identity:
-    """Of what `releases` serves; `BundleError` where it serves nothing."""
-    folder = find_release(releases)
-    path = folder / MANIFEST_FILE
-    try:
-        return Identity(folder, hashlib.sha256(path.read_bytes()).hexdigest())
-    except OSError as error:
-        raise BundleError(
-            "bundle.unreadable", f"{path} cannot be read: {error}.", fix="Check its permissions and the disk."
-        ) from error
+def identify(folder: Path) -> Identity:
+    """Of a release's folder; `BundleError` where it has no readable manifest."""
+    with BundleFolder(folder) as files:
+        return Identity(folder, hashlib.sha256(manifest_bytes(files)).hexdigest())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,8 @@ class Parts:
     max_added_items: int = 10_000
     variant: VariantName = "fp32"
     device: DeviceName = "cpu"
+    open_deadline_s: float = 300.0
+    """How long opening a release, and its first runs, are waited for."""
 
 
 class Serving:
@@ -103,7 +108,7 @@ class Serving:
 
     async def start(self) -> None:
         """Ready for the first request: warm, and among the people of today."""
-        await asyncio.to_thread(self._engine.warm_up)
+        await in_daemon_thread(self._warm_up, within_s=self._parts.open_deadline_s, part="the first runs")
         await self.items.start()
         await self.crowd_feed.start()
         self._tell(1)
@@ -136,8 +141,15 @@ class Serving:
         await self.crowd_feed.close()
         await self.items.close()
         await self.recommendations.close()
-        await asyncio.to_thread(self._engine.close)
+        # A run without an end holds up neither the next release nor the end.
+        with contextlib.suppress(BundleError):
+            await in_daemon_thread(self._engine.close, within_s=CLOSE_S, part="the model's last runs")
         self._tell(0)
+
+    def _warm_up(self) -> None:
+        within_s = min(RUN_LIMIT_S, self._parts.open_deadline_s)
+        with limited(within_s), refusing("bundle.graph_failed", "the release's graphs"):
+            self._engine.warm_up()
 
     def tell_age(self) -> None:
         """That this is the release that everybody but an experiment's users is answered from."""

@@ -36,6 +36,9 @@ class Settings(BaseSettings):
 
     watch_releases_s: Annotated[float, Field(ge=0, le=3600)] = 5.0
     """How often `current` is looked at for another release; 0 for only when `POST /admin/reload` asks."""
+    open_deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+    """A release that is not open by then is refused, and what was served goes on; a large one on a slow disk takes
+    minutes."""
     experiment: Annotated[Experiment | None, NoDecode] = None
     """`release_id:10%`: a second release beside `current`, and the share of the users that it answers."""
 

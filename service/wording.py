@@ -5,14 +5,16 @@ Of a user's text nothing leaves but phrases that several similar users share (`L
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from isrf.bundle import USER_REASONING_FILE, Manifest
+from isrf.bundle import USER_REASONING_FILE
 from isrf.errors import BundleError
 from isrf.phrases import PhraseTable, background, common_phrases, phrases
+from isrf.runtime.bundle_reader import Bundle
+from isrf.runtime.refusals import PUBLISH
+from isrf.runtime.tables import table_of
 from service.catalogue import LEAST_USERS, Catalogue
 
 SAMPLED_TEXTS = 2000
@@ -53,24 +55,15 @@ def _told(texts: Iterable[str | None]) -> Iterable[str]:
     return (text for text in texts if text)
 
 
-def read_cores(folder: Path, manifest: Manifest) -> pl.Series:
-    """The users' core preferences in a verified release folder; none of a release that does not tell them."""
-    if USER_REASONING_FILE not in manifest.files:
+def read_cores(parts: Bundle) -> pl.Series:
+    """The users' core preferences in a verified release; none of a release that does not tell them."""
+    name, num_users = USER_REASONING_FILE, parts.manifest.counts.num_users
+    if name not in parts.contents:
         return pl.Series(dtype=pl.String)
-    try:
-        table = pl.read_parquet(folder / USER_REASONING_FILE, columns=["user_index", "core"]).sort("user_index")
-        cores = table["core"].cast(pl.String, strict=True)
-        rows = table["user_index"].to_numpy()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    columns = {"user_index": pl.Int64, "core": pl.String}
+    table = table_of(name, parts.take(name), columns, most_rows=num_users).sort("user_index")
+    if not np.array_equal(table["user_index"].to_numpy(), np.arange(num_users)):
         raise BundleError(
-            "bundle.table",
-            f"{USER_REASONING_FILE} tells no core preferences: {error}.",
-            fix="Publish the release again.",
-        ) from error
-    if not np.array_equal(rows, np.arange(manifest.counts.num_users)):
-        raise BundleError(
-            "bundle.array_mismatch",
-            f"{USER_REASONING_FILE} has {len(rows)} rows, the manifest says {manifest.counts.num_users}.",
-            fix="Publish the release again.",
+            "bundle.array_mismatch", f"{name} has {len(table)} rows, the manifest says {num_users}.", fix=PUBLISH
         )
-    return cores
+    return table["core"]

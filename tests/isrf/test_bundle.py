@@ -10,7 +10,7 @@ from isrf.errors import BundleError
 
 def manifest(**changes: object) -> Manifest:
     fields = {
-        "schema_version": 2,
+        "schema_version": 3,
         "release_id": "r-1",
         "created_at": "2026-01-01T00:00:00+00:00",
         "producer": {"isrf_version": "0", "versions": {}},

@@ -1,6 +1,5 @@
 """Planted leaks are found, each on its own line; the same data without them passes."""
 
-import hashlib
 import json
 import random
 import shutil
@@ -22,6 +21,7 @@ from offline.config import build_config
 from offline.evaluate.split import Split
 from offline.publish import publish
 from tests.offline.test_command_line import offline
+from tests.service.releases import change_manifest, seal
 from tests.shops import TINY, Event, run_stages, write_shop
 
 NUM_USERS, NUM_ITEMS = 250, 1500
@@ -295,8 +295,7 @@ def test_a_file_beside_the_contract_is_named(made: Path, tmp_path: Path) -> None
 
 def test_a_release_trained_on_everything_has_nothing_to_audit(made: Path, tmp_path: Path) -> None:
     release = Path(shutil.copytree(made / "release", tmp_path / "release"))
-    manifest = json.loads((release / "manifest.json").read_text())
-    (release / "manifest.json").write_text(json.dumps(manifest | {"fit": "all", "evaluated_release_id": "r-before"}))
+    change_manifest(release, lambda manifest: manifest.update(fit="all", evaluated_release_id="r-before"))
     with pytest.raises(BundleError, match="r-before") as error:
         lines(made / "shop", release)
     assert error.value.code == "audit.nothing_held_out"
@@ -317,7 +316,5 @@ def test_the_transition_table_follows_the_last_item_and_leaves_out_what_was_boug
 
 
 def rehash(release: Path, name: str) -> None:
-    manifest = json.loads((release / "manifest.json").read_text())
-    content = (release / name).read_bytes()
-    manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    (release / "manifest.json").write_text(json.dumps(manifest))
+    change_manifest(release, lambda manifest: manifest["files"].update({name: {}}))
+    seal(release)

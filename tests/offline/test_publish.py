@@ -1,7 +1,6 @@
 """Publishing puts a verified release in its place, also where a damaged one of the same id lies; nothing is switched
 to what does not verify."""
 
-import json
 import random
 import shutil
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from isrf.bundle import HISTORIES_FILE, MANIFEST_FILE, USERS_FILE
 from isrf.errors import BundleError
 from offline.publish import CURRENT, publish
 from offline.release import open_release, read_manifest
+from tests.service.releases import change_manifest
 from tests.shops import run_stages, write_shop
 
 CRITIC = "critic"
@@ -36,13 +36,14 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def redate(path: Path) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), "created_at": "2020-01-01T00:00:00+00:00"}))
+def redate(folder: Path) -> None:
+    """As an equal run at another time makes it."""
+    change_manifest(folder, lambda manifest: manifest.update(created_at="2020-01-01T00:00:00+00:00"))
 
 
 def test_publishing_again_leaves_a_sound_release_as_it_is(bundle: Path, tmp_path: Path) -> None:
     target = publish(bundle, tmp_path)
-    redate(target / MANIFEST_FILE)
+    redate(target)
     kept = target.stat().st_ino
     assert publish(bundle, tmp_path) == target
     assert target.stat().st_ino == kept

@@ -1,7 +1,6 @@
 """The ranker finds what no weights can say, is refused where there is nothing to find, and is served as measured."""
 
-import hashlib
-import json
+import copy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ import pytest
 import torch
 from rich.progress import Progress
 
-from isrf.bundle import MANIFEST_FILE, RANKER_FILE, FileEntry
+from isrf.bundle import GOLDEN_FILE, RANKER_FILE
 from isrf.errors import BundleError
 from isrf.fusion import DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates
+from isrf.golden import Golden, make_goldens
 from isrf.nn.ranker import fit
 from isrf.ranker import Ranker
 from isrf.recommend import RankRequest
@@ -24,9 +24,10 @@ from offline.evaluate.published import scorers_of
 from offline.evaluate.questions import direct, full_ranking
 from offline.evaluate.ranker import MIN_SAMPLES, Collected, choose_ranker, collect
 from offline.evaluate.split import Split, load_split
-from offline.release import open_release, read_manifest, read_ranker
+from offline.release import open_release, read_ranker
 from service.bundle_files import open_release as open_for_serving
 from tests.isrf.candidate_sets import candidate_set
+from tests.service.releases import change_manifest, seal
 from tests.shops import TINY, run_stages, write_shop
 
 POPULARITY = np.ones(30, dtype=np.float32)
@@ -96,18 +97,22 @@ def ranked(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("ranked") / "release"
     shutil.copytree((demo_release / "current").resolve(), folder)
     ranker = Ranker.of(fit(collected(600, noise=True).samples, seed=0), without=(), validation={})
+    recommender = copy.copy(open_release(folder).recommender)
+    recommender._ranker = ranker
+    before = [Golden.model_validate_json(line) for line in (folder / GOLDEN_FILE).read_text().splitlines()]
+    goldens = make_goldens(recommender, [golden.history for golden in before], [golden.own for golden in before])
+    (folder / GOLDEN_FILE).write_text("".join(golden.model_dump_json() + "\n" for golden in goldens))
     np.save(folder / RANKER_FILE, ranker.values())
-    raw = (folder / RANKER_FILE).read_bytes()
-    manifest = read_manifest(folder)
-    entry = FileEntry(sha256=hashlib.sha256(raw).hexdigest(), bytes=len(raw))
-    changed = manifest.model_copy(
-        update={
-            "ranker": ranker.spec,
-            "files": {**manifest.files, RANKER_FILE: entry},
-            "evaluation": {**manifest.evaluation, "ranker_without_generative": ranker.stored().model_dump()},
-        }
-    )
-    (folder / MANIFEST_FILE).write_text(changed.model_dump_json())
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["ranker"] = ranker.spec.model_dump(mode="json")
+        manifest["files"][RANKER_FILE] = {}
+        manifest["evaluation"]["ranker_without_generative"] = ranker.stored().model_dump(mode="json")
+        for variant in manifest["variants"].values():
+            variant["tolerance"] |= {"list_score": 10.0, "list_missing": 20}
+
+    change_manifest(folder, change)
+    seal(folder)
     return folder
 
 
@@ -158,9 +163,11 @@ def test_without_the_generative_path_another_ranker_orders(ranked: Path, demo_re
 @pytest.mark.parametrize("opened", [open_release, open_for_serving], ids=["offline", "service"])
 def test_a_ranker_of_other_features_is_refused(ranked: Path, tmp_path: Path, opened: object) -> None:
     folder = shutil.copytree(ranked, tmp_path / "release")
-    manifest = json.loads((folder / MANIFEST_FILE).read_text())
-    manifest["ranker"]["features"][0] = "colour"
-    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["ranker"]["features"][0] = "colour"
+
+    change_manifest(folder, change)
     with pytest.raises(BundleError) as error:
         opened(folder)  # type: ignore[operator]
     assert error.value.code == "bundle.ranker"

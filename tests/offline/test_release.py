@@ -1,7 +1,5 @@
 """A release is published whole or not at all, opened only if nothing was touched, and equal runs make equal ones."""
 
-import hashlib
-import json
 import os
 import random
 import shutil
@@ -23,6 +21,7 @@ from offline.publish import publish
 from offline.release import open_release, read_manifest
 from offline.torch_graph import torch_search
 from offline.train import load_model
+from tests.service.releases import change_manifest, id_of, seal
 from tests.shops import TINY, Event, run_stages, write_shop
 
 
@@ -82,11 +81,10 @@ def test_a_missing_file_is_named(release: Path) -> None:
 
 
 def test_an_unknown_schema_version_is_refused(release: Path) -> None:
-    manifest = json.loads((release / "manifest.json").read_text())
-    (release / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 99}))
+    change_manifest(release, lambda manifest: manifest.update(schema_version=99))
     with pytest.raises(BundleError, match="schema_version") as error:
         open_release(release)
-    assert error.value.code == "bundle.manifest"
+    assert error.value.code == "bundle.schema_version"
 
 
 def test_a_folder_without_a_release_says_so(tmp_path: Path) -> None:
@@ -99,7 +97,7 @@ def test_a_graph_that_answers_otherwise_than_its_model_is_refused(release: Path)
     """Other item vectors with a manifest that owns up to them: only the goldens can tell."""
     vectors = np.load(release / "item_vectors.npy")
     np.save(release / "item_vectors.npy", vectors[::-1].copy())
-    _rehash(release, "item_vectors.npy")
+    seal(release)
     with pytest.raises(BundleError) as error:
         open_release(release)
     assert error.value.code == "bundle.golden_mismatch"
@@ -109,13 +107,13 @@ def test_publishing_a_broken_bundle_leaves_the_old_release(tiny: Path, tmp_path:
     releases = Path(shutil.copytree(tiny / "releases", tmp_path / "releases", symlinks=True))
     before = (releases / "current").resolve().name
     broken = Path(shutil.copytree(releases / "current", tmp_path / "broken"))
-    manifest = json.loads((broken / "manifest.json").read_text())
-    (broken / "manifest.json").write_text(json.dumps({**manifest, "release_id": "r-other"}))
+    change_manifest(broken, lambda manifest: manifest.update(preset="other"))
     (broken / "popularity.npy").unlink()
     with pytest.raises(BundleError):
         publish(broken, releases)
     assert (releases / "current").resolve().name == before
-    assert not (releases / "r-other").exists()
+    assert not (releases / id_of(broken)).exists()
+    assert not list(releases.glob(".publishing-*"))
 
 
 def test_publishing_twice_is_the_same_as_once(tiny: Path) -> None:
@@ -245,10 +243,3 @@ def _search(recommender: Recommender, graph, histories, interests, *, size: int)
         requests = [RankRequest(history=histories[row], n=1, allowed=everything) for row in rows]
         parts.append(recommender.search(requests, interests.rows(list(rows)))._asdict())
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _rehash(release: Path, name: str) -> None:
-    manifest = json.loads((release / "manifest.json").read_text())
-    content = (release / name).read_bytes()
-    manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    (release / "manifest.json").write_text(json.dumps(manifest))

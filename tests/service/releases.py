@@ -8,21 +8,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import polars as pl
+
+from isrf.seal import release_id_of, seal_of
 
 MARK = "~b"
 """Ends the ids of `r-b`'s items."""
 
 
-def change_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def change_manifest(folder: Path, change: Callable[[dict[str, Any]], None], *, sealed: bool = True) -> None:
+    """Changes the manifest, and with `sealed` makes its id and its seal true again."""
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     change(manifest)
+    if sealed:
+        manifest["release_id"] = release_id_of(manifest)
+        manifest["sha256"] = seal_of(manifest)
     path.write_text(json.dumps(manifest))
 
 
+def id_of(folder: Path) -> str:
+    """What the release in a folder is called."""
+    release_id: str = json.loads((folder / "manifest.json").read_text())["release_id"]
+    return release_id
+
+
 def seal(folder: Path) -> None:
-    """Makes the manifest's hashes true again: what is left must be found by looking inside."""
+    """Makes all hashes true again: what is left must be found by looking inside."""
 
     def change(manifest: dict[str, Any]) -> None:
         for name, entry in manifest["files"].items():
@@ -32,17 +45,17 @@ def seal(folder: Path) -> None:
     change_manifest(folder, change)
 
 
-def named_copy(source: Path, releases: Path, release_id: str) -> Path:
-    """The same release under another id; `current` is left alone."""
-    folder = releases / release_id
+def named_copy(source: Path, releases: Path, name: str) -> Path:
+    """The same release in a folder of that name, and with an id of its own (`id_of`); `current` is left alone."""
+    folder = releases / name
     shutil.copytree(source.resolve(), folder)
-    change_manifest(folder, lambda manifest: manifest.update(release_id=release_id))
+    change_manifest(folder, lambda manifest: manifest["evaluation"].update(copy=name))
     return folder
 
 
-def with_other_items(source: Path, releases: Path, release_id: str, mark: str) -> Path:
+def with_other_items(source: Path, releases: Path, name: str, mark: str) -> Path:
     """A proper release of items that are all called otherwise: their ids end in `mark`."""
-    folder = named_copy(source, releases, release_id)
+    folder = named_copy(source, releases, name)
     lines = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
     renamed = "".join(json.dumps(line | {"item_id": line["item_id"] + mark}) + "\n" for line in lines)
     (folder / "items.jsonl").write_text(renamed)
@@ -53,9 +66,9 @@ def with_other_items(source: Path, releases: Path, release_id: str, mark: str) -
     return folder
 
 
-def with_other_rows(source: Path, releases: Path, release_id: str) -> Path:
+def with_other_rows(source: Path, releases: Path, name: str) -> Path:
     """A proper release that gives every user the row, and the past, of the one before."""
-    folder = named_copy(source, releases, release_id)
+    folder = named_copy(source, releases, name)
     users = pl.read_parquet(folder / "users.parquet")
     users.with_columns(user_id=np.roll(users["user_id"].to_numpy(), 1)).write_parquet(folder / "users.parquet")
     seal(folder)
@@ -70,11 +83,11 @@ def two_releases(source: Path, releases: Path) -> Path:
     return releases
 
 
-def point(releases: Path, release_id: str) -> None:
+def point(releases: Path, name: str) -> None:
     """Points `current` at a release in one step, as publishing does."""
     link = releases / ".next"
     link.unlink(missing_ok=True)
-    link.symlink_to(release_id)
+    link.symlink_to(name)
     link.replace(releases / "current")
 
 
@@ -94,3 +107,36 @@ def shopper_of(release: Path) -> str:
     row = pl.read_parquet(release / "histories.parquet").filter(pl.col("item_ids").list.len() > 4)["user_index"][0]
     user_id: str = pl.read_parquet(release / "users.parquet")["user_id"][row]
     return user_id
+
+
+def endless(folder: Path, *, from_batch: int = 1) -> None:
+    """A search that is the published one in all it says of itself, and never answers batches of that size or larger."""
+    path = folder / "recommender.onnx"
+    model = onnx.load_model(str(path))
+    graph = model.graph
+    for node in graph.node:
+        for place, name in enumerate(node.output):
+            if name == "query":
+                node.output[place] = "query_found"
+        for place, name in enumerate(node.input):
+            if name == "query":
+                node.input[place] = "query_found"
+    float_, bool_, int_ = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL, onnx.TensorProto.INT64
+    value = onnx.helper.make_tensor_value_info
+    body = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["go"], ["on"]), onnx.helper.make_node("Identity", ["q"], ["q_on"])],
+        "body",
+        [value("turn", int_, []), value("go", bool_, []), value("q", float_, None)],
+        [value("on", bool_, []), value("q_on", float_, None)],
+    )
+    graph.initializer.extend([onnx.helper.make_tensor("smallest", int_, [1], [from_batch])])
+    graph.node.extend(
+        [
+            onnx.helper.make_node("Shape", ["history"], ["sizes"], start=0, end=1),
+            onnx.helper.make_node("GreaterOrEqual", ["sizes", "smallest"], ["begins"]),
+            onnx.helper.make_node("Squeeze", ["begins"], ["begin"]),
+            onnx.helper.make_node("Loop", ["", "begin", "query_found"], ["query"], body=body),
+        ]
+    )
+    onnx.save_model(model, str(path))
+    seal(folder)

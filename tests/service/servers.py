@@ -228,11 +228,15 @@ class ServiceProcess:
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
-    def start(self) -> "ServiceProcess":
+    def launch(self) -> None:
+        """Starts it and waits for nothing."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
+
+    def start(self) -> "ServiceProcess":
+        self.launch()
         try:
             wait_until(self.is_ready, what="the service", alive=lambda: self.exit_code() is None)
         except AssertionError:

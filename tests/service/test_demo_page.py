@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
 from tests.examples.test_webshop import clicks
-from tests.service.releases import change_manifest, named_copy, point, seal
+from tests.service.releases import named_copy, point, seal
 from tests.service.servers import PATIENCE_S, ServiceProcess, wait_until
 from tests.service.test_doors import make_key
 
@@ -211,7 +211,6 @@ def test_titles_and_ids_are_text_whatever_stands_in_them(chromium: Browser, demo
     hostile = [line | {"title": HOSTILE, "brand": HOSTILE, "categories": [HOSTILE]} for line in lines]
     (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in hostile))
     seal(folder)
-    change_manifest(folder, lambda manifest: manifest.update(release_id="r-hostile"))
     point(tmp_path / "releases", "r-hostile")
     process = ServiceProcess(tmp_path / "releases", tmp_path / "service", "--demo").start()
     try:

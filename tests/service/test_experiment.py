@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from service.experiment import Experiment, read_experiment
-from tests.service.releases import MARK, named_copy, point, some_users, truncated, two_releases
+from tests.service.releases import MARK, id_of, named_copy, point, some_users, truncated, two_releases
 from tests.service.servers import PATIENCE_S, ServiceProcess
 from tests.service.told import counted, reload
 
@@ -47,6 +47,7 @@ def test_what_is_no_experiment_is_refused(text: str) -> None:
 def test_a_write_and_an_erasure_hold_on_both_sides_of_an_experiment(releases: Path, tmp_path: Path) -> None:
     """Users stay where they are, whatever is asked, over a restart and over a switch of `current`."""
     named_copy(releases / "r-a", releases, "r-c")
+    a, b, c = (id_of(releases / name) for name in ("r-a", "r-b", "r-c"))
     environment = {"ISRF_EXPERIMENT": "r-b:40%", "ISRF_WATCH_RELEASES_S": "0"}
     service = ServiceProcess(releases, tmp_path / "split", **environment).start()
     users = some_users(releases / "r-a")[:16]
@@ -57,19 +58,19 @@ def test_a_write_and_an_erasure_hold_on_both_sides_of_an_experiment(releases: Pa
 
     try:
         first = arms()
-        chosen = [user for user in users if first[user] == "r-b"]
-        assert set(first.values()) == {"r-a", "r-b"}
+        chosen = [user for user in users if first[user] == b]
+        assert set(first.values()) == {a, b}
         assert arms() == first
         for user in users[:6]:
             answer = httpx.get(f"{service.url}/users/{user}", timeout=PATIENCE_S).json()
             assert answer["meta"]["release_id"] == first[user]
-            assert {item.endswith(MARK) for item in answer["history"]} <= {first[user] == "r-b"}
+            assert {item.endswith(MARK) for item in answer["history"]} <= {first[user] == b}
         item = httpx.get(f"{service.url}/recommend/{chosen[0]}").json()["items"][0]["item_id"]
         event = {"events": [{"user_id": chosen[0], "item_id": item}]}
         assert httpx.post(f"{service.url}/interactions", json=event).json()["accepted"] == 1
-        assert counted(service, 'isrf_release_events_total{effect="bought",release_id="r-b"}') == 1
-        assert counted(service, 'isrf_answers_total{release_id="r-b",source="sequence"}') > 0
-        assert counted(service, 'isrf_release_request_seconds_count{release_id="r-a"}') > 0
+        assert counted(service, f'isrf_release_events_total{{effect="bought",release_id="{b}"}}') == 1
+        assert counted(service, f'isrf_answers_total{{release_id="{b}",source="sequence"}}') > 0
+        assert counted(service, f'isrf_release_request_seconds_count{{release_id="{a}"}}') > 0
         for user in (chosen[1], next(user for user in users if user not in chosen)):
             assert httpx.delete(f"{service.url}/users/{user}").status_code == 204
             assert httpx.get(f"{service.url}/users/{user}").json()["known"] is False
@@ -78,10 +79,10 @@ def test_a_write_and_an_erasure_hold_on_both_sides_of_an_experiment(releases: Pa
         assert arms() == first
         point(releases, "r-c")
         assert reload(service).json()["status"] == "switched"
-        assert arms() == {user: "r-c" if arm == "r-a" else arm for user, arm in first.items()}
+        assert arms() == {user: c if arm == a else arm for user, arm in first.items()}
         point(releases, "r-b")
         assert reload(service).json()["status"] == "switched"
-        assert set(arms().values()) == {"r-b"}
+        assert set(arms().values()) == {b}
         point(releases, "r-a")
         assert reload(service).json()["status"] == "switched"
         assert arms() == first

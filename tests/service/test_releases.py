@@ -26,6 +26,7 @@ from service.state.events import EventRules
 from service.state.store import Store
 from tests.service.releases import (
     MARK,
+    id_of,
     named_copy,
     point,
     shopper_of,
@@ -109,8 +110,8 @@ async def test_a_request_ends_on_the_release_it_began_with_which_is_then_freed(f
         under_way = asyncio.create_task(request())
         await asyncio.to_thread(held.wait, 60)
         point(folder, "r-b")
-        assert (await releases.reload())[:2] == ("r-a", "r-b")
-        assert releases.current.release_id == "r-b"
+        assert (await releases.reload())[:2] == (id_of(folder / "r-a"), id_of(folder / "r-b"))
+        assert releases.current.release_id == id_of(folder / "r-b")
         await asyncio.sleep(0.1)
         assert not under_way.done()
         assert releases.knows(known), "as long as somebody may have been shown it"
@@ -134,7 +135,7 @@ async def test_a_release_that_is_refused_is_freed_and_nothing_changes(folder: Pa
                 await releases.reload()
             assert releases.current is before
         point(folder, "r-a")
-        assert (await releases.reload())[:2] == ("r-a", "r-a")
+        assert (await releases.reload())[:2] == (before.release_id, before.release_id)
         assert releases.current is before
 
 
@@ -172,8 +173,8 @@ async def test_a_second_switch_waits_for_the_release_before_the_last(folder: Pat
             point(folder, "r-rows")
             again = asyncio.create_task(releases.reload())
             await asyncio.sleep(0.5)
-            assert releases.current.release_id == "r-b"
-        assert (await again)[:2] == ("r-b", "r-rows")
+            assert releases.current.release_id == id_of(folder / "r-b")
+        assert (await again)[:2] == (id_of(folder / "r-b"), id_of(folder / "r-rows"))
 
 
 async def test_current_becomes_the_experiments_release_without_a_second_copy(folder: Path, store: Store) -> None:
@@ -184,8 +185,9 @@ async def test_current_becomes_the_experiments_release_without_a_second_copy(fol
         assert releases.current is trial
         point(folder, "r-rows")
         await releases.reload()
-        assert {releases.of(f"u{k}").release_id for k in range(50)} == {"r-b", "r-rows"}
-        assert releases.of(None).release_id == "r-rows"
+        rows, b = id_of(folder / "r-rows"), id_of(folder / "r-b")
+        assert {releases.of(f"u{k}").release_id for k in range(50)} == {b, rows}
+        assert releases.of(None).release_id == rows
 
 
 def rows_found(serving: Serving) -> set[int]:
@@ -256,5 +258,6 @@ async def test_the_old_release_is_told_to_be_out_of_service(folder: Path, store:
         while len(releases._open) > 1:
             await asyncio.sleep(0.02)
         text = releases._parts.metrics.exposition().decode()
-        info = {line.split('release_id="')[1][:3]: line[-3:] for line in text.splitlines() if "release_info{" in line}
-        assert info == {"r-a": "0.0", "r-b": "1.0"}
+        told = [line for line in text.splitlines() if "release_info{" in line]
+        info = {line.split('release_id="')[1].split('"')[0]: line[-3:] for line in told}
+        assert info == {id_of(folder / "r-a"): "0.0", id_of(folder / "r-b"): "1.0"}

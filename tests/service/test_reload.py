@@ -16,6 +16,7 @@ from tests.service.load import Load
 from tests.service.releases import (
     MARK,
     change_manifest,
+    id_of,
     named_copy,
     point,
     seal,
@@ -49,10 +50,11 @@ def switch_under_load(service: ServiceProcess, releases: Path, switches: int, ea
     session = [json.loads(line)["item_id"] for line in lines]
     session += [item + MARK for item in session]
     with Load(service.url, some_users(releases / "r-a"), session) as load:
-        load.await_answers("r-a", 20)
+        load.await_answers(id_of(releases / "r-a"), 20)
         for k in range(switches):
-            release_id = ("r-b", "r-a")[k % 2]
-            point(releases, release_id)
+            name = ("r-b", "r-a")[k % 2]
+            release_id = id_of(releases / name)
+            point(releases, name)
             told = reload(service)
             assert (told.status_code, told.json()["status"], told.json()["release_id"]) == (200, "switched", release_id)
             load.await_answers(release_id, 20)
@@ -60,17 +62,18 @@ def switch_under_load(service: ServiceProcess, releases: Path, switches: int, ea
     return load
 
 
-def check_unmixed(load: Load) -> None:
+def check_unmixed(load: Load, releases: Path) -> None:
+    a, b = id_of(releases / "r-a"), id_of(releases / "r-b")
     assert load.wrong == []
     for release_id, items in load.answers:
-        assert {item.endswith(MARK) for item in items} <= {release_id == "r-b"}, (release_id, items)
-    assert {release_id for release_id, _ in load.answers} == {"r-a", "r-b"}
+        assert {item.endswith(MARK) for item in items} <= {release_id == b}, (release_id, items)
+    assert {release_id for release_id, _ in load.answers} == {a, b}
 
 
 def test_reloads_under_load_drop_nothing_and_mix_nothing(service: ServiceProcess, releases: Path) -> None:
     service.start()
     load = switch_under_load(service, releases, SWITCHES, lambda: None)
-    check_unmixed(load)
+    check_unmixed(load, releases)
     assert counted(service, 'isrf_reloads_total{code="",result="switched"}') == SWITCHES
     assert service.stop() == 0
 
@@ -100,7 +103,8 @@ def test_an_event_counts_over_a_switch_and_an_items_release_decides_what_is_know
     point(releases, "r-a")
     assert reload(service).status_code == 200
     assert httpx.get(f"{service.url}/users/ann").json()["history"] == [item, item + MARK]
-    assert counted(service, 'isrf_release_events_total{effect="bought",release_id="r-b"}') == 1
+    bought = f'isrf_release_events_total{{effect="bought",release_id="{id_of(releases / "r-b")}"}}'
+    assert counted(service, bought) == 1
 
 
 def without_a_file(folder: Path) -> None:
@@ -170,7 +174,7 @@ def test_a_release_that_is_not_sound_is_refused_and_the_old_one_answers(
         assert (refused.status_code, refused.json()["code"]) == (409, code), refused.text
         assert refused.headers["content-type"] == "application/problem+json"
         assert refused.json()["fix"]
-        assert (served(service), answers()) == ("r-a", before)
+        assert (served(service), answers()) == (id_of(releases / "r-a"), before)
         assert counted(service, f'isrf_reloads_total{{code="{code}",result="refused"}}') >= 1
     refusals = [json.loads(line) for line in service.log.splitlines() if "release_refused" in line]
     assert [line["code"] for line in refusals] == [code for _, code in DAMAGES]
@@ -178,8 +182,10 @@ def test_a_release_that_is_not_sound_is_refused_and_the_old_one_answers(
     point(releases, "r-a")
     assert reload(service).json()["status"] == "unchanged"
     point(releases, "r-b")
-    assert (reload(service).json()["status"], served(service)) == ("switched", "r-b")
-    assert counted(service, 'isrf_release_info{encoder="tfidf-svd",preset="demo",reasoner="attribute",release_id="r-b"')
+    b = id_of(releases / "r-b")
+    assert (reload(service).json()["status"], served(service)) == ("switched", b)
+    about = f'encoder="tfidf-svd",preset="demo",reasoner="attribute",release_id="{b}"'
+    assert counted(service, f"isrf_release_info{{{about}")
 
 
 def test_two_who_reload_at_once_open_it_once(service: ServiceProcess, releases: Path) -> None:
@@ -197,18 +203,19 @@ def test_two_who_reload_at_once_open_it_once(service: ServiceProcess, releases: 
 def test_what_current_points_to_is_served_without_being_told_and_back_again(releases: Path, tmp_path: Path) -> None:
     service = ServiceProcess(releases, tmp_path / "watching", ISRF_WATCH_RELEASES_S="0.2").start()
     try:
-        for release_id in ("r-b", "r-a"):
-            point(releases, release_id)
-            wait_until(lambda wanted=release_id: served(service) == wanted, what=release_id)  # type: ignore[misc]
+        for name in ("r-b", "r-a"):
+            point(releases, name)
+            wanted = id_of(releases / name)
+            wait_until(lambda wanted=wanted: served(service) == wanted, what=name)  # type: ignore[misc]
         truncated(named_copy(releases / "r-a", releases, "r-broken"))
         point(releases, "r-broken")
         wait_until(lambda: "release_refused" in service.log, what="the refusal")
         # Seen five times a second, opened once.
         assert reload(service).status_code == 409
         assert service.log.count("release_refused") == 2
-        assert served(service) == "r-a"
+        assert served(service) == id_of(releases / "r-a")
         point(releases, "r-b")
-        wait_until(lambda: served(service) == "r-b", what="the next sound release")
+        wait_until(lambda: served(service) == id_of(releases / "r-b"), what="the next sound release")
     finally:
         service.kill()
 
@@ -223,7 +230,7 @@ def test_every_worker_and_every_replica_sees_for_itself(
         ServiceProcess(releases, tmp_path / "one", **environment),
         ServiceProcess(releases, tmp_path / "two", "--workers", "2", **environment),
     ]
-    user_id = shopper_of(releases / "r-a")
+    user_id, b = shopper_of(releases / "r-a"), id_of(releases / "r-b")
     try:
         for process in processes:
             process.start()
@@ -234,7 +241,7 @@ def test_every_worker_and_every_replica_sees_for_itself(
             each = httpx.Limits(max_keepalive_connections=0)
             with httpx.Client(timeout=PATIENCE_S, limits=each) as http:
                 bodies = [http.get(f"{p.url}/recommend/{user_id}").json() for p in processes for _ in range(8)]
-            return all(body["meta"]["release_id"] == "r-b" for body in bodies)
+            return all(body["meta"]["release_id"] == b for body in bodies)
 
         wait_until(all_new, what="all workers")
 

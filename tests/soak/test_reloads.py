@@ -34,6 +34,6 @@ def memory(service: ServiceProcess) -> int:
 def test_fifty_reloads_under_load(service: ServiceProcess, tmp_path: Path) -> None:
     resident: list[int] = []
     load = switch_under_load(service, tmp_path / "releases", SWITCHES, lambda: resident.append(memory(service)))
-    check_unmixed(load)
+    check_unmixed(load, tmp_path / "releases")
     settled, last = max(resident[: SETTLED + 1]), max(resident[-SETTLED:])
     assert last < 1.25 * settled, resident

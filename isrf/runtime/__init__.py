@@ -1,0 +1,5 @@
+"""What touches a release's files and native libraries for both halves, written once.
+
+It may import the method (`isrf.*`) and neither half, no torch, no web framework. Nothing else of `isrf` does IO but
+`isrf.nn`.
+"""

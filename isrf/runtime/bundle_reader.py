@@ -1,0 +1,152 @@
+"""Reads a release's folder: every byte verified once and used as it was verified, every part held against the others.
+
+Service and offline job open a release through this one function; what each makes of the parts is its own.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from isrf import bundle, text
+from isrf.bundle import SCHEMA_VERSION, Manifest, VariantName, arrays_of, check_arrays
+from isrf.errors import BundleError
+from isrf.golden import Golden, check_goldens, replay, replay_within
+from isrf.manifest_checks import check_manifest
+from isrf.recommend import Recommender
+from isrf.runtime.arrays import array_of
+from isrf.runtime.deadline import Deadline
+from isrf.runtime.files import BundleFolder, Content, check_size
+from isrf.runtime.manifests import read_manifest
+from isrf.runtime.refusals import PUBLISH, refusing
+from isrf.runtime.run_limit import RUN_LIMIT_S, limited
+
+_READ = (
+    bundle.INTEREST_GRAPH_FILE,
+    bundle.ITEMS_FILE,
+    bundle.USERS_FILE,
+    bundle.HISTORIES_FILE,
+    bundle.GOLDEN_FILE,
+)
+"""Files that every release has, beside its arrays and its search graph."""
+_ENCODER = tuple(
+    f"{bundle.TEXT_ENCODER_DIR}/{name}" for name in (text.CONFIG_FILE, text.VOCABULARY_FILE, *text.ARRAY_FILES)
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A verified release's parts."""
+
+    folder: Path
+    manifest: Manifest
+    arrays: dict[str, NDArray[Any]]  # by file name, all of `arrays_of`
+    contents: dict[str, Content]  # the other files that are read
+    deadline: Deadline
+
+    def take(self, name: str) -> bytes:
+        """A file's bytes, which are let go of here."""
+        return self.contents.pop(name).tobytes()
+
+    def goldens(self) -> list[Golden]:
+        """The golden requests."""
+        found = []
+        for number, line in enumerate(self.take(bundle.GOLDEN_FILE).splitlines(), start=1):
+            try:
+                found.append(Golden.model_validate_json(line))
+            except ValidationError as error:
+                message = error.errors(include_input=False, include_url=False)[0]["msg"]
+                raise BundleError(
+                    "bundle.golden", f"{bundle.GOLDEN_FILE} line {number}: {message}.", fix=PUBLISH
+                ) from None
+        with_lists = self.manifest.schema_version == SCHEMA_VERSION
+        check_goldens(found, self.manifest.counts.num_items, with_lists=with_lists)
+        return found
+
+    def replay(self, recommender: Recommender, goldens: Sequence[Golden], variant: VariantName) -> None:
+        """Replays the goldens; `BundleError` where the release answers otherwise, fails, or does not answer at all."""
+        name = bundle.SEARCH_GRAPHS[variant]
+        self.deadline.check("the goldens")
+        with limited(min(RUN_LIMIT_S, self.deadline.within_s)), refusing("bundle.graph_failed", name):
+            if variant == "fp32":
+                replay(recommender, goldens)
+            else:
+                replay_within(recommender, goldens, self.manifest.variants[variant].tolerance, variant=variant)
+
+
+def read_bundle(folder: Path, variants: Collection[VariantName], deadline: Deadline) -> Bundle:
+    """Reads and verifies a release's folder.
+
+    Args:
+        folder: of one release, no link to it.
+        variants: the forms of the search whose graphs are read.
+        deadline: when it has to be open.
+
+    Raises:
+        BundleError: something is missing, changed, too much, or does not fit.
+    """
+    with BundleFolder(folder) as files:
+        manifest = read_manifest(files)
+        check_manifest(manifest)
+        graphs = [bundle.SEARCH_GRAPHS[name] for name in variants]
+        arrays = arrays_of(manifest)
+        encoder = _ENCODER if manifest.item_reader is not None else ()
+        _check_listed(files, manifest, (*_READ, *bundle_graphs(manifest), *arrays, *encoder))
+        kept = {*_READ, *graphs, *arrays, *encoder, bundle.USER_REASONING_FILE}
+        _check_memory(sum(entry.bytes for entry in manifest.files.values()))
+        found: dict[str, NDArray[Any]] = {}
+        contents: dict[str, Content] = {}
+        for name, entry in manifest.files.items():
+            content = files.verified(name, entry, deadline, keep=name in kept)
+            if content is not None and name in arrays:
+                found[name] = array_of(name, content)
+            elif content is not None:
+                contents[name] = content
+    check_arrays(manifest, found)
+    return Bundle(folder=folder, manifest=manifest, arrays=found, contents=contents, deadline=deadline)
+
+
+def verify_files(folder: Path, manifest: Manifest, deadline: Deadline | None = None) -> None:
+    """Holds the files of a folder against a manifest: there, regular, of its size and hash, and none beside them."""
+    with BundleFolder(folder) as files:
+        _check_listed(files, manifest, ())
+        for name, entry in manifest.files.items():
+            files.verified(name, entry, deadline or Deadline(), keep=False)
+
+
+def bundle_graphs(manifest: Manifest) -> list[str]:
+    """The files of all forms of its search."""
+    return [bundle.SEARCH_GRAPH_FILE, *(bundle.SEARCH_GRAPHS[name] for name in manifest.variants)]
+
+
+def _check_listed(files: BundleFolder, manifest: Manifest, required: Iterable[str]) -> None:
+    """Manifest and folder name the same files, of the same sizes; before anything is hashed."""
+    for name in required:
+        if name not in manifest.files:
+            raise BundleError("bundle.missing_file", f"the manifest does not list {name}.", fix=PUBLISH)
+    there = files.sizes()
+    for name, entry in manifest.files.items():
+        if name not in there:
+            files.refuse(name)
+        check_size(files.path, name, there[name], entry)
+    unlisted = sorted(there.keys() - manifest.files.keys() - {bundle.MANIFEST_FILE})
+    if unlisted:
+        raise BundleError(
+            "bundle.unlisted_file",
+            f"{files.path} holds {unlisted[0]!r} and {len(unlisted) - 1} more files that the manifest does not list.",
+            fix="Move away what the release did not come with, or publish it again.",
+        )
+
+
+def _check_memory(wanted: int) -> None:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if wanted > memory:
+        raise BundleError(
+            "bundle.too_large",
+            f"the release's files have {wanted} bytes, this machine's memory {memory}.",
+            fix="Serve it on a machine with more memory.",
+        )

@@ -1,0 +1,145 @@
+"""Which release a folder serves, and its manifest: found, bounded, parsed, held against its own seal."""
+
+import os
+import stat
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from isrf.bundle import MANIFEST_FILE, SCHEMA_VERSION, UNSEALED_SCHEMA_VERSION, Manifest
+from isrf.errors import BundleError
+from isrf.runtime.files import BundleFolder, kind_of
+from isrf.runtime.refusals import PUBLISH, refusing
+from isrf.seal import check_seal
+
+CURRENT = "current"
+MOST_MANIFEST_BYTES = 16 << 20
+"""A hundred times what a release's manifest has."""
+_MAKE = "Make one with `python -m offline run --data DIR --releases DIR`, or point --releases to where it is."
+
+
+def find_release(releases: Path) -> Path:
+    """The folder that `releases` serves: what `current` points to, or `releases` itself where it is a release.
+
+    Raises:
+        BundleError: `bundle.no_release` where it serves nothing, `bundle.outside` where `current` leads out of it.
+    """
+    if _about(releases / MANIFEST_FILE) is not None:
+        return Path(os.path.realpath(releases))
+    # Resolved once: a switch of the link while files are being opened must not mix two releases.
+    return _inside(releases, CURRENT)
+
+
+def named_release(releases: Path, name: str) -> Path:
+    """The folder of one release beside `current`; raises as `find_release`."""
+    return _inside(releases, name)
+
+
+def _inside(releases: Path, name: str) -> Path:
+    path = releases / name
+    about = _about(path)
+    if about is None:
+        raise BundleError(
+            "bundle.no_release",
+            f"{releases} holds no release: neither {name}/{MANIFEST_FILE} nor {MANIFEST_FILE} is there.",
+            fix=_MAKE,
+        )
+    try:
+        folder = Path(os.path.realpath(path, strict=True))
+        found = folder.stat()
+    except FileNotFoundError:
+        raise BundleError("bundle.no_release", f"{path} points to {_target(path)}, which is gone.", fix=_MAKE) from None
+    except OSError as error:  # a link to itself, too
+        raise BundleError(
+            "bundle.no_release",
+            f"{path} points to {_target(path)} and leads nowhere: {error.strerror}.",
+            fix=f"Point {name} at a release: `ln -sfn RELEASE_ID {path}`.",
+        ) from None
+    if not stat.S_ISDIR(found.st_mode):
+        raise BundleError(
+            "bundle.no_release",
+            f"{path} is {kind_of(found)}, not a release's folder.",
+            fix=f"Point {name} at a release: `ln -sfn RELEASE_ID {path}`.",
+        )
+    base = Path(os.path.realpath(releases))
+    if folder != base and not folder.is_relative_to(base):
+        raise BundleError(
+            "bundle.outside",
+            f"{path} leads to {folder}, out of {base}.",
+            fix=f"Publish the release there, or name its own folder in --releases: {folder}.",
+        )
+    if _about(folder / MANIFEST_FILE) is None:
+        raise BundleError(
+            "bundle.no_release", f"{releases} holds no release: {name} has no {MANIFEST_FILE}.", fix=_MAKE
+        )
+    return folder
+
+
+def _about(path: Path) -> os.stat_result | None:
+    """What lies at a path itself, None for nothing."""
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise BundleError(
+            "bundle.unreadable", f"{path} cannot be looked at: {error.strerror}.", fix="Check the folder's permissions."
+        ) from error
+
+
+def _target(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:
+        return "itself"
+
+
+def manifest_bytes(folder: BundleFolder) -> bytes:
+    """The manifest as it lies there, of a bounded size."""
+    return folder.read(MANIFEST_FILE, most=MOST_MANIFEST_BYTES)
+
+
+def read_manifest(folder: BundleFolder) -> Manifest:
+    """The manifest of an open release folder.
+
+    Raises:
+        BundleError: `bundle.schema_version`, `bundle.manifest` where it is not understood, and as
+            `isrf.seal.check_seal` where it was changed.
+    """
+    path = folder.path / MANIFEST_FILE
+    with refusing("bundle.manifest", str(path)):
+        fields = _fields(manifest_bytes(folder), path)
+        try:
+            # Of the very fields that the seal is over: a name that stands twice counts once.
+            manifest = Manifest.model_validate_json(orjson.dumps(fields), strict=True)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the whole"
+            raise BundleError("bundle.manifest", f"{path}: {where}: {first['msg']}.", fix=PUBLISH) from None
+        if manifest.schema_version == SCHEMA_VERSION:
+            check_seal(fields)
+    for name in manifest.files:
+        inner = PurePosixPath(name)
+        if inner.is_absolute() or ".." in inner.parts or inner.as_posix() != name or name in {"", ".", MANIFEST_FILE}:
+            raise BundleError("bundle.manifest", f"the manifest names {name!r}, outside the release.", fix=PUBLISH)
+    return manifest
+
+
+def _fields(raw: bytes, path: Path) -> dict[str, Any]:
+    try:
+        fields = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BundleError("bundle.manifest", f"{path} is no JSON: {error}.", fix=PUBLISH) from None
+    if not isinstance(fields, dict):
+        raise BundleError("bundle.manifest", f"{path} holds a {type(fields).__name__}, no object.", fix=PUBLISH)
+    version = fields.get("schema_version")
+    if type(version) is not int or version not in {SCHEMA_VERSION, UNSEALED_SCHEMA_VERSION}:
+        raise BundleError(
+            "bundle.schema_version",
+            f"{path} has schema_version {repr(version)[:40]}, this version reads {UNSEALED_SCHEMA_VERSION} and "
+            f"{SCHEMA_VERSION}.",
+            fix="Publish the release with this version of isrf, or serve it with the version that made it.",
+        )
+    return fields

@@ -1,0 +1,29 @@
+"""A bundle's Parquet tables out of their files' bytes: rows counted before any is read, columns of known types."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from isrf.errors import BundleError
+from isrf.runtime.refusals import PUBLISH, refusing
+
+
+def table_of(name: str, content: bytes, columns: Mapping[str, Any], *, most_rows: int) -> pl.DataFrame:
+    """The columns of a `.parquet` file, by name with their Polars types.
+
+    Raises:
+        BundleError: `bundle.table` where it is no such table, `bundle.array_mismatch` where it has more rows.
+    """
+    with refusing("bundle.table", f"{name}, a table with the columns {', '.join(columns)},"):
+        source = io.BytesIO(content)
+        # The footer says it: no column is read for that.
+        rows = pl.scan_parquet(source).select(pl.len()).collect().item()
+        if rows > most_rows:
+            raise BundleError(
+                "bundle.array_mismatch", f"{name} has {rows} rows, the manifest says {most_rows}.", fix=PUBLISH
+            )
+        source.seek(0)
+        table = pl.read_parquet(source, columns=list(columns))
+        return table.select(pl.col(column).cast(dtype, strict=True) for column, dtype in columns.items())
