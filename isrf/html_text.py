@@ -56,7 +56,9 @@ def clean_text(text: str) -> str:
         if plain == text:
             break
         text = plain
-    return " ".join(_INVISIBLE.sub("", _CONTROL.sub(" ", text)).split())
+    if not text.isprintable():  # of these are control and invisible characters and every blank but " "
+        text = _INVISIBLE.sub("", _CONTROL.sub(" ", text))
+    return " ".join(text.split())
 
 
 def _without_tags(text: str) -> str:

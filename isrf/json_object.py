@@ -4,7 +4,6 @@ Reading twice is paid for only where a cheap count of colons leaves it open.
 """
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 
@@ -35,7 +34,7 @@ def _num_names(value: Any) -> int:
     waiting, count = [value], 0
     while waiting:
         one = waiting.pop()
-        if isinstance(one, Mapping):
+        if isinstance(one, dict):
             count += len(one)
             waiting += one.values()
         elif isinstance(one, list):
