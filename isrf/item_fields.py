@@ -26,7 +26,7 @@ MAX_DESCRIPTION: Final = 32_768
 MAX_CATEGORIES: Final = 64
 MAX_PRICE: Final = 1e12
 MAX_METADATA_BYTES: Final = 16_384
-MAX_DEPTH: Final = 64
+MAX_DEPTH: Final = 30
 """Of metadata: lists and objects in each other."""
 
 MARKUP_TIMES: Final = 4

@@ -112,6 +112,8 @@ CASES = [
     case("metadata", '{"available": false}', BAD),
     case("metadata", json.dumps({"x": "y" * 16_384}), BAD),
     case("metadata", '{"a":' * 70 + "1" + "}" * 70, BAD),
+    case("metadata", '{"a":' * 31 + "1" + "}" * 31, BAD),
+    case("metadata", '{"a":' * 30 + "1" + "}" * 30, json.loads('{"a":' * 30 + "1" + "}" * 30)),
     case("metadata", '{"a": 1, "a": 2}', BAD),
 ]
 OF_LINES = [
@@ -220,7 +222,7 @@ def test_the_service_understands_or_refuses_what_a_file_does(service: Service, t
             assert {"available": True, "hidden": False, **kept} == expected, one.name
         elif not one.sent.startswith(('"\\ud800', "NaN", "Inf", "1e400")):
             (problem,) = report["problems"]
-            assert problem["reason"] in {"invalid_item", "duplicate_name"}, one.name
+            assert problem["reason"] in {"invalid_item", "duplicate_name", "too_complex"}, one.name
             if problem["reason"] == "invalid_item":
                 assert problem["detail"].startswith(f"{one.field}: "), one.name
                 assert "right is" in problem["detail"]
