@@ -1,6 +1,9 @@
 """Publishing puts a verified release in its place, also where a damaged one of the same id lies; nothing is switched
 to what does not verify."""
 
+import errno
+import fcntl
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -10,7 +13,7 @@ import polars as pl
 import pytest
 
 from isrf.bundle import HISTORIES_FILE, MANIFEST_FILE, USERS_FILE
-from isrf.errors import BundleError
+from isrf.errors import BundleError, StageError
 from offline.publish import CURRENT, publish
 from offline.release import open_release, read_manifest
 from tests.service.releases import change_manifest
@@ -106,3 +109,65 @@ def test_who_only_dislikes_is_a_user_of_the_release(bundle: Path) -> None:
     assert row["user_index"] == users.index(CRITIC)
     assert sorted(row["disliked_item_ids"]) == ["i3", "i4"]
     assert row["item_ids"] == row["timestamps"] == row["events"] == []
+
+
+def test_one_publishes_at_a_time(bundle: Path, tmp_path: Path) -> None:
+    """The second is told so; the copy that the first is making is left alone."""
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    beside = tmp_path / ".publishing-r-1"
+    beside.mkdir()
+    with pytest.raises(StageError) as refused:
+        publish(bundle, tmp_path)
+    os.close(handle)
+    assert (refused.value.code, beside.exists()) == ("publish.locked", True)
+    publish(bundle, tmp_path)
+    assert not beside.exists(), "whoever began it is gone"
+
+
+def test_a_full_disk_leaves_what_was_served_and_nothing_half_done(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = publish(bundle, tmp_path)
+    truncate(target / USERS_FILE)
+
+    def full(source: str, to: str, **_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), to)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copy2", full)
+        patched.setattr(shutil.copytree, "__defaults__", (False, None, full, False, False))
+        with pytest.raises(StageError) as refused:
+            publish(bundle, tmp_path)
+    assert refused.value.code == "publish.no_space"
+    assert {path.name for path in tmp_path.iterdir()} == {target.name, CURRENT}
+    assert publish(bundle, tmp_path) == target
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_what_is_no_link_in_the_place_of_current_is_said_before_any_work(
+    bundle: Path, tmp_path: Path, folder: bool
+) -> None:
+    (tmp_path / CURRENT).mkdir() if folder else (tmp_path / CURRENT).touch()
+    with pytest.raises(StageError) as refused:
+        publish(bundle, tmp_path)
+    assert refused.value.code == "publish.current"
+    assert {path.name for path in tmp_path.iterdir()} == {CURRENT}
+
+
+def test_a_pipe_or_a_link_in_the_place_of_the_release_is_replaced(bundle: Path, tmp_path: Path) -> None:
+    target = publish(bundle, tmp_path / "releases")
+    for put in (os.mkfifo, lambda path: path.symlink_to(bundle), lambda path: path.symlink_to(path.name)):
+        shutil.rmtree(target)
+        put(target)
+        assert publish(bundle, tmp_path / "releases") == target
+        assert open_release(target).manifest == read_manifest(bundle)
+
+
+def test_two_runs_at_other_times_have_one_id_and_seals_of_their_own(bundle: Path, tmp_path: Path) -> None:
+    one = publish(bundle, tmp_path / "one")
+    other = Path(shutil.copytree(one, tmp_path / "other"))
+    redate(other)
+    first, second = read_manifest(one), read_manifest(other)
+    assert first.release_id == second.release_id == one.name
+    assert first.sha256 != second.sha256
