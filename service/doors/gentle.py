@@ -26,6 +26,7 @@ class GentleTransport(asyncio.Transport):
         super().__init__()
         self._inner, self._loop, self._is_sent_more = inner, loop, is_sent_more
         self._closed = False
+        self._first: bytes | None = None
         self._written = self._read_before = self._discarded = 0
         self._watching: asyncio.TimerHandle | None = None
         self._ending: asyncio.TimerHandle | None = None
@@ -45,13 +46,27 @@ class GentleTransport(asyncio.Transport):
             self._inner.resume_reading()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        """The first part, an answer's head, waits for the second or the loop's next turn: one call for both."""
         self._written += len(data)
-        self._inner.write(data)
+        if self._first is None:
+            self._first = bytes(data)
+            self._loop.call_soon(self._flush)
+        else:
+            first, self._first = self._first, b""
+            self._inner.write(first + data if first else data)
+
+    def _flush(self) -> None:
+        first, self._first = self._first, None
+        if first and not self._inner.is_closing():
+            self._inner.write(first)
 
     def close(self) -> None:
         """Says the end when all is written; the connection itself ends when its caller does, or soon."""
         if self.is_closing():
             return
+        if self._first:
+            self._inner.write(self._first)
+            self._first = b""
         self._closed = True
         if self._is_sent_more() and self._inner.can_write_eof():
             self._inner.write_eof()
