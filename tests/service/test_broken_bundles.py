@@ -122,13 +122,10 @@ def test_a_file_that_is_listed_as_it_lies_there_and_is_none_of_its_kind_is_named
             for content in (
                 b"",
                 broken.content[: len(broken.content) // 2],
-                broken.content[:-1],
                 bytes(len(broken.content)),
                 b"\xff\xfe" * 100,
                 b"[" * 5000,
                 b"null\n",
-                b"{}\n",
-                b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16,
             ):
                 if content.strip() == broken.content.strip():
                     continue  # without its last line break it says the same
