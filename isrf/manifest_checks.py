@@ -34,13 +34,6 @@ def _wrong(manifest: Manifest) -> Iterator[tuple[str, str]]:
             yield "bundle.manifest", f"{what} is about other channels than {', '.join(wanted)}: {', '.join(odd)[:200]}"
     if not any(manifest.fusion.weights.values()):
         yield "bundle.manifest", "fusion.weights are all 0, so that nothing decides an order"
-    search = manifest.group_search
-    if search.nearest_cosine < search.background_cosine:
-        yield (
-            "bundle.manifest",
-            f"group_search: nearest_cosine {search.nearest_cosine} is below background_cosine "
-            f"{search.background_cosine}",
-        )
     if "fp32" in manifest.variants:
         yield "bundle.manifest", "variants names fp32, which every release has"
     if manifest.schema_version == SCHEMA_VERSION:
