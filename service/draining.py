@@ -31,13 +31,16 @@ class DrainingServer(uvicorn.Server):
     """
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        told = asyncio.create_task(self._until_told(asyncio.current_task()))
+        starting = asyncio.current_task()
+        told = asyncio.create_task(self._until_told(starting))
         try:
             await super().startup(sockets)
         except asyncio.CancelledError:
             # Nobody is being answered yet: there is nothing to drain, and what is being opened may hang.
-            if not self.should_exit:
+            if not self.should_exit or starting is None:
                 raise
+            # Else the runner would take a second cancellation, SIGINT's own, for somebody else's.
+            starting.uncancel()
         finally:
             told.cancel()
         if not self.started:
