@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 import redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from isrf.errors import ConfigError, DataError, StoreError
 from isrf.item_changes import COUNT_KEY, ENTRIES_KEY, ORDER_KEY, decode_entry
@@ -98,7 +98,7 @@ def open_source(store: str, *, erasure_key: str | None) -> Iterator[Source]:
     try:
         client = _client(store)
         yield RedisSource(client, erasure_key)
-    except RedisError as error:
+    except (RedisError, RedisClusterException) as error:
         raise StoreError(
             "store.unavailable",
             f"the store cannot be read or trimmed now ({type(error).__name__}).",

@@ -15,7 +15,7 @@ from typing import Any
 from limits import RateLimitItem, parse
 from limits.aio.storage import MemoryStorage, RedisClusterStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from isrf.errors import AccessError
 from service.settings import Settings
@@ -24,7 +24,7 @@ PREFIX = "isrf:rate"
 ASK_S = 0.1
 """Redis is waited for this long: an answer must not be late because it was counted."""
 BREAK_S = 1.0
-_FAILURES = (RedisError, OSError, asyncio.TimeoutError, ValueError)
+_FAILURES = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError, ValueError)
 """What asking Redis raises: it is gone, or holds no numbers under our keys."""
 
 

@@ -1,8 +1,10 @@
 """From settings to the store they ask for. Redis need not be there yet: the service starts, degraded, and recovers."""
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, RedisCluster, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -46,11 +48,45 @@ def _client(url: str, timeout_s: float, connections: int, *, cluster: bool) -> A
     retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
     options: dict[str, Any] = {
         "socket_timeout": timeout_s,
-        "socket_connect_timeout": min(timeout_s, 0.15),
+        "socket_connect_timeout": timeout_s,
         "protocol": 2,
         "retry": retry,
     }
     if cluster:
-        return RedisCluster.from_url(url, **options)
+        return _wary(RedisCluster.from_url(url, **options))
     pool = BlockingConnectionPool.from_url(url, max_connections=connections, timeout=timeout_s, **options)
     return Redis.from_pool(pool)
+
+
+class _Wary:
+    """A connection that says so where it was closed before it was written to.
+
+    After one failure a cluster's client closes the node's other connections as well, also those that a task has just
+    taken; redis-py would write to None.
+    """
+
+    _writer: asyncio.StreamWriter | None
+
+    async def _send_packed_command(self, command: Iterable[bytes]) -> None:
+        if self._writer is None:
+            raise RedisConnectionError("closed by another task")
+        await super()._send_packed_command(command)  # type: ignore[misc]
+
+
+class _WaryConnection(_Wary, Connection):
+    pass
+
+
+class _WarySSLConnection(_Wary, SSLConnection):
+    pass
+
+
+def _wary(client: Any) -> Any:
+    """A cluster's client whose connections are `_Wary`."""
+    kinds = {Connection: _WaryConnection, SSLConnection: _WarySSLConnection}
+    for node in client.startup_nodes:
+        node.connection_class = kinds[node.connection_class]
+    # Of the nodes that it finds out about later.
+    options = client.nodes_manager.connection_kwargs
+    options["connection_class"] = kinds[options["connection_class"]]
+    return client

@@ -5,12 +5,12 @@ They may hold addresses, credentials or what a key holds; the kind is enough to 
 
 import asyncio
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from isrf.errors import StoreError
 
-FAILURES = (RedisError, OSError, asyncio.TimeoutError)
-"""What a client raises where the server cannot do something now."""
+FAILURES = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError)
+"""What a client raises where the server cannot do something now; that of a cluster as a whole is no `RedisError`."""
 FOREIGN = "store.foreign_content"
 UNREADABLE = ValueError
 """What reading raises where a key holds what this service did not write."""

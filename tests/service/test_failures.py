@@ -1,6 +1,7 @@
 """A Redis that is slow, read-only or full; several replicas; storms. Long versions stand in tests/soak."""
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -12,10 +13,12 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest
+import redis
 
 from isrf.errors import StoreError
 from isrf.stream import NUM_BUCKETS, stream_key
 from offline.loop_back import take_in
+from offline.loop_back.sources import RedisSource
 from service.state.connect import open_store
 from tests.service.servers import (
     AS_SERVED,
@@ -331,6 +334,89 @@ async def test_a_cluster_that_lost_a_master_takes_what_the_others_can(tmp_path: 
         await store.close()
     finally:
         cluster.kill()
+
+
+async def test_a_cluster_that_is_gone_is_a_store_that_is_gone(tmp_path: Path) -> None:
+    cluster = RedisCluster(tmp_path)
+    cluster.start()
+    store = await open_store(settings_for(cluster.nodes[0], tmp_path, redis_cluster=True, **AS_SERVED))
+    try:
+        assert await apply_to(store)(event("x", 1.0)) == ["accepted"]
+        cluster.kill()
+        for _ in range(2):
+            asked = [store.read("ann"), store.read_many(["ann"]), store.ping(), store.erase("ann"), store.items(None)]
+            for one in [*asked, apply_to(store)(event("y", 2.0)), anext(store.accepted()), store.counts()]:
+                with pytest.raises(StoreError):
+                    await one
+    finally:
+        await store.close()
+        cluster.kill()
+
+
+async def test_a_cluster_that_went_away_stops_the_loop_with_an_error_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = RedisCluster(tmp_path)
+    cluster.start()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "interactions.csv").write_text("user_id,item_id,timestamp\nann,x,1\n")
+    read = RedisSource.read
+
+    def gone(self: RedisSource, cursors: Mapping[int, Any]) -> Any:
+        cluster.kill()
+        return read(self, cursors)
+
+    monkeypatch.setattr(RedisSource, "read", gone)
+    try:
+        with pytest.raises(StoreError):
+            await asyncio.to_thread(take_in, cluster.url, tmp_path / "data")
+    finally:
+        cluster.kill()
+
+
+async def test_connections_of_a_cluster_that_break_under_load_are_errors_of_the_store(
+    three_masters: RedisCluster, tmp_path: Path
+) -> None:
+    """After one failure the client closes the other connections of a node, whoever has just taken one."""
+    three_masters.flush()
+    settings = settings_for(three_masters.nodes[0], tmp_path, redis_cluster=True)
+    store = await open_store(settings)
+    await apply_to(store)(event("x", 1.0))
+    clients = [getattr(store, name) for name in ("_reads", "_writes")]
+    ends = time.monotonic() + 3.0
+
+    async def uses(number: int) -> None:
+        while time.monotonic() < ends:
+            with contextlib.suppress(StoreError):
+                await apply_to(store)(*(event("x", user_id=f"u{number}-{k}") for k in range(5)))
+                await store.read(f"u{number}-0")
+
+    async def breaks() -> None:
+        while time.monotonic() < ends:
+            for client in clients:
+                await all_of([node.disconnect_free_connections() for node in client.get_nodes()])
+            await asyncio.sleep(0)
+
+    await all_of([*(uses(number) for number in range(12)), breaks()])
+    await store.close()
+
+
+async def test_closing_closes_both_clients_whatever_the_first_says(
+    redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_store(settings_for(redis_server, tmp_path))
+    await apply_to(store)(event("x"))
+    await store.read("ann")
+    reads, writes = (getattr(store, name).connection_pool for name in ("_reads", "_writes"))
+    disconnect = reads.disconnect
+
+    async def too_slow(**more: Any) -> None:
+        await disconnect(**more)
+        raise redis.exceptions.TimeoutError("Timed out closing connection")
+
+    monkeypatch.setattr(reads, "disconnect", too_slow)
+    await store.close()
+    assert not any(one.is_connected for one in writes._available_connections)
 
 
 def test_hostile_events_are_answered_each_in_its_own_right(

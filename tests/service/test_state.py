@@ -271,6 +271,14 @@ async def test_an_erasure_reaches_as_far_as_what_was_held(store: Store) -> None:
     assert await apply_to(store)(event("y")) == ["accepted"]
 
 
+async def test_a_second_erasure_reaches_as_far_as_the_first(store: Store) -> None:
+    ahead = event("x", time.time() + 60, "view", event_id="e1")
+    await apply_to(store)(ahead)
+    await store.erase("ann")
+    await store.erase("ann")
+    assert await apply_to(store)(ahead, event("y", time.time() + 30)) == ["erased"] * 2
+
+
 async def test_a_refused_event_leaves_its_id_to_others(store: Store) -> None:
     await store.erase("ann")
     old, other = event("x", 1.0, event_id="e1"), event("y", 1.0, event_id="e1", user_id="bob")

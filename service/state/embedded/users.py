@@ -4,7 +4,7 @@ import secrets
 import sqlite3
 import time
 
-from isrf.stream import REMEMBER_S, Tombstone, bucket_of, tombstone_name
+from isrf.stream import REMEMBER_S, Tombstone, bucket_of, read_tombstone, tombstone_name
 from service.state import payload
 from service.state.embedded.schema import meta
 from service.state.events import Event
@@ -35,9 +35,13 @@ def erase_user(db: sqlite3.Connection, secret: bytes, user_id: str) -> bool:
     """Deletes everything of a user, and notes under a keyed hash that they are gone; whether there was anything."""
     (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'journal'").fetchone()
     row = db.execute("SELECT id, latest FROM users WHERE user_id = ?", (user_id,)).fetchone()
+    name = tombstone_name(secret, user_id)
+    before = db.execute("SELECT text FROM tombstones WHERE name = ?", (name,)).fetchone()
     erased_at = time.time()
+    # The shop's clock may run ahead: what was held does not come back, nor what an earlier erasure refuses.
+    if before is not None:
+        erased_at = max(erased_at, read_tombstone(before[0].encode()).erased_at)
     if row is not None:
-        # The shop's clock may run ahead: what was held does not come back.
         erased_at = max(erased_at, row[1])
         for query in (
             "DELETE FROM history WHERE user = ?",
@@ -47,7 +51,7 @@ def erase_user(db: sqlite3.Connection, secret: bytes, user_id: str) -> bool:
             db.execute(query, row[:1])
     rows = db.execute("DELETE FROM journal WHERE user_id = ?", (user_id,)).rowcount
     tombstone = Tombstone(secrets.token_hex(8), (0, last), erased_at)
-    values = (tombstone_name(secret, user_id), bucket_of(user_id), tombstone.text())
+    values = (name, bucket_of(user_id), tombstone.text())
     db.execute("INSERT OR REPLACE INTO tombstones (name, bucket, text) VALUES (?, ?, ?)", values)
     return row is not None or rows > 0
 
