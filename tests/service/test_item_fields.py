@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,14 @@ from service.catalogue import read_item
 from tests.service.releases import named_copy, point
 from tests.service.servers import PATIENCE_S, ServiceProcess
 
-BAD = object()
+
+class Refused(Enum):
+    """Its name is the same in every test process."""
+
+    BAD = "bad"
+
+
+BAD = Refused.BAD
 
 
 class Case(NamedTuple):
