@@ -135,7 +135,7 @@ class ItemBody(TypedDict, total=False):
     categories: list[str] | None
     description: str | None
     price: float | None
-    available: bool
+    available: bool | None
     metadata: dict[str, Any] | None
 
 

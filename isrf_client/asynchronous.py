@@ -66,9 +66,9 @@ class AsyncClient:
     async def popular(self, **options: Unpack[PageOptions]) -> PopularItems:
         return await self._run(self._calls.popular(options))
 
-    async def user(self, user_id: Id) -> UserAnswer:
-        """What the service knows of a user, and their interests in words."""
-        return await self._run(self._calls.user(user_id))
+    async def user(self, user_id: Id, *, last: int | None = None) -> UserAnswer:
+        """What the service knows of a user, and their interests in words; `last`: how much of their history (200)."""
+        return await self._run(self._calls.user(user_id, last))
 
     async def interactions(self, events: Iterable[Event]) -> InteractionsAnswer:
         """Posts events, however many; returns when each is accepted, a duplicate, or refused with a reason.

@@ -70,8 +70,8 @@ class Calls:
     def popular(self, options: PageOptions) -> Steps[PopularItems]:
         return self._read(_get("/popular", ITEMS, options))
 
-    def user(self, user_id: Id) -> Steps[UserAnswer]:
-        return self._read(_get(f"/users/{segment(user_id, 'user_id')}", ("history", list)))
+    def user(self, user_id: Id, last: int | None) -> Steps[UserAnswer]:
+        return self._read(_get(f"/users/{segment(user_id, 'user_id')}", ("history", list), {"last": last}))
 
     def erase(self, user_id: Id) -> Steps[None]:
         return self._write(Call(method="DELETE", path=f"/users/{segment(user_id, 'user_id')}"))

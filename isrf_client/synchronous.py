@@ -61,9 +61,9 @@ class Client:
     def popular(self, **options: Unpack[PageOptions]) -> PopularItems:
         return self._run(self._calls.popular(options))
 
-    def user(self, user_id: Id) -> UserAnswer:
-        """What the service knows of a user, and their interests in words."""
-        return self._run(self._calls.user(user_id))
+    def user(self, user_id: Id, *, last: int | None = None) -> UserAnswer:
+        """What the service knows of a user, and their interests in words; `last`: how much of their history (200)."""
+        return self._run(self._calls.user(user_id, last))
 
     def interactions(self, events: Iterable[Event]) -> InteractionsAnswer:
         """Posts events, however many; returns when each is accepted, a duplicate, or refused with a reason.

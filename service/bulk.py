@@ -4,7 +4,7 @@ Every line is judged in its own right. What cannot be taken in is counted by rea
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ TOGETHER = 500
 """Lines that are taken in by one call of the store."""
 TOGETHER_BYTES = 4 * 1024 * 1024
 """Of long lines fewer, so that an import keeps no more than this."""
+PIECE_BYTES = 64 * 1024
+"""Of lines that leave, written at a time."""
 MAX_NAMED = 1000
 """Lines that are named with what is wrong; of others the number."""
 
@@ -145,8 +147,14 @@ def _read(line: bytes | None) -> Mapping[str, Any] | Verdict | None:
     return record
 
 
-async def write_lines(pages: AsyncIterator[Sequence[Mapping[str, Any]]]) -> AsyncIterator[bytes]:
-    """Records as JSON Lines, a page at a time."""
+async def write_lines(pages: AsyncIterator[Iterable[Mapping[str, Any]]]) -> AsyncIterator[bytes]:
+    """Records as JSON Lines, written as soon as there is a piece of them, and at the end of a page."""
     async for page in pages:
-        if page:
-            yield b"".join(orjson.dumps(record) + b"\n" for record in page)
+        piece = bytearray()
+        for record in page:
+            piece += orjson.dumps(record) + b"\n"
+            if len(piece) >= PIECE_BYTES:
+                yield bytes(piece)
+                piece.clear()
+        if piece:
+            yield bytes(piece)

@@ -159,9 +159,10 @@ def check_page(recommendation_id: str, given: GivenList, asked: ListParameters, 
     digested = _digested(recommendation_id, asked)
     for name in ListParameters._fields:
         own, other = getattr(given.parameters, name), getattr(digested, name)
-        if name not in said or other in (None, "", own):
-            continue
         kind = {"exclude": "items", "session": "items"}.get(name)
+        # No items are none that differ; a category of no letters is one.
+        if name not in said or other in (None, own) or (kind and not other):
+            continue
         sent = f"other {kind} than the list's" if kind else f"{str(other)[:_SHOWN]!r}, and the list's is {_named(own)}"
         raise RequestError(
             "recommendation.other_parameters",

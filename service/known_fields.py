@@ -3,11 +3,24 @@
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import ErrorDetails
 
 FEW = 8
 """So many unknown fields are each complained of; of more the first are named, and how many there are."""
 NAMED = 3
 NAME_CHARS = 40
+
+
+_PLAIN = {
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "Input should be a JSON object"),
+    "string_unicode": "Input should be valid Unicode, and holds half of a surrogate pair",
+}
+"""By type of error, what pydantic says in Python's words."""
+
+
+def message_of(error: ErrorDetails) -> str:
+    """What is wrong with a field, in the words of who sends JSON."""
+    return _PLAIN.get(error["type"], error["msg"].removeprefix("Value error, "))
 
 
 class KnownFields(BaseModel):

@@ -27,6 +27,7 @@ from isrf.errors import (
     StageError,
     StoreError,
 )
+from service.known_fields import message_of
 from service.observe import Metrics
 
 MEDIA_TYPE = "application/problem+json"
@@ -74,6 +75,7 @@ STATUS_OF_CLASS: tuple[tuple[type[IsrfError], int], ...] = (
     (StageError, 500),
 )
 
+_JSON = "Send JSON in UTF-8, not compressed."
 _log = structlog.get_logger("service")
 
 
@@ -189,15 +191,23 @@ def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
         detail = {404: "There is no such resource.", 405: "This resource does not take this method."}.get(
             error.status_code, str(error.detail)
         )
+        if code == "request.malformed_json":
+            # The parser's own limits: of numbers, their digits.
+            detail = "The body holds what is not read as JSON, such as a number of thousands of digits."
+            return answer(request, error.status_code, code, detail, error.headers, fix=_JSON)
         return answer(request, error.status_code, code, detail, error.headers)
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         found = error.errors()
-        if any(one["type"] == "json_invalid" for one in found):
-            return answer(request, 400, "request.malformed_json", "The body is not valid JSON.")
+        for one in found:
+            if one["type"] == "json_invalid":
+                detail = f"The body is not valid JSON: {one['ctx']['error']} at character {one['loc'][-1]}."
+                return answer(request, 400, "request.malformed_json", detail, fix=_JSON)
         # Values are left out on purpose: they may be huge, or secret.
-        errors = [{"where": _where(one["loc"]), "message": one["msg"][:300]} for one in found[:MAX_REPORTED_ERRORS]]
+        errors = [
+            {"where": _where(one["loc"]), "message": message_of(one)[:300]} for one in found[:MAX_REPORTED_ERRORS]
+        ]
         detail = "; ".join(f"{one['where']}: {one['message']}" for one in errors[:3])
         return answer(request, 422, "request.invalid", detail, errors=errors)
 

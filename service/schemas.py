@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, SkipValidation, Tag
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, SkipValidation, Tag
 
 from service.doors.cost import MOST_EXPLAINED, MOST_ITEMS
 from service.given import ID_PATTERN
@@ -16,9 +16,20 @@ MAX_SESSION = 1000
 MAX_EXCLUDED = 1000
 MAX_USERS = 256
 MAX_CANDIDATES = 1000
+MAX_CATEGORY = 512
+"""Characters of a category's name."""
 
-Count = Annotated[int, Field(ge=1, le=MAX_N, description="How many items are wanted.")]
-Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+def _no_truth_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted, not true or false")
+    return value
+
+
+Number = BeforeValidator(_no_truth_value)
+"""Python takes true for 1."""
+Count = Annotated[int, Field(ge=1, le=MAX_N, description="How many items are wanted."), Number]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False), Number]
 MinPrice = Annotated[Price | None, Field(description="Only items of at least this price; one without a price is none.")]
 MaxPrice = Annotated[Price | None, Field(description="Only items of at most this price; one without a price is none.")]
 Diversity = Annotated[
@@ -29,13 +40,16 @@ Diversity = Annotated[
         allow_inf_nan=False,
         description="0: by score alone. Up to 1: items unlike those before them (maximal marginal relevance).",
     ),
+    Number,
 ]
 RecommendationId = Annotated[
     str | None,
     Field(pattern=ID_PATTERN, description="Of an earlier answer: its list is read on from `offset`, as it was then."),
 ]
-Offset = Annotated[int, Field(ge=0, le=10_000, description="Items of the list to leave out; a list has 200 at most.")]
-
+Offset = Annotated[
+    int, Field(ge=0, le=10_000, description="Items of the list to leave out; a list has 200 at most."), Number
+]
+Category = Annotated[str | None, Field(max_length=MAX_CATEGORY, description="Only items of this category.")]
 
 History = Annotated[
     list[ExternalId], Field(max_length=MAX_SESSION, description="item_ids, oldest first; unknown ones are skipped.")
@@ -46,7 +60,7 @@ class ListRequest(KnownFields):
     """What is wanted of a list."""
 
     n: Count = 10
-    category: str | None = None
+    category: Category = None
     exclude: Annotated[list[ExternalId], Field(max_length=MAX_EXCLUDED)] = Field(default=[])
     min_price: MinPrice = None
     max_price: MaxPrice = None
@@ -104,7 +118,9 @@ class RankRequest(KnownFields):
     candidates: Annotated[list[ExternalId], Field(min_length=1, max_length=MAX_CANDIDATES, description="item_ids.")]
     user_id: ExternalId | None = None
     history: History = Field(default=[])
-    n: Annotated[int | None, Field(ge=1, le=MAX_CANDIDATES, description="How many of them; all, if missing.")] = None
+    n: Annotated[
+        int | None, Field(ge=1, le=MAX_CANDIDATES, description="How many of them; all, if missing."), Number
+    ] = None
     diversity: Diversity = 0.0
     explain: Annotated[bool, Field(description=f"Add the reasons; of {MAX_N} candidates at most (`n`).")] = False
 

@@ -162,7 +162,8 @@ class BoundedHttp(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         # What a trailer says comes too late to be part of what was asked.
         if self._phase == _HEAD:
-            super().on_header(name, value)
+            # Blanks around a value are none of it (RFC 9110, 5.5); the parser leaves those behind it.
+            super().on_header(name, value.strip(b" \t"))
 
     def on_headers_complete(self) -> None:
         self._phase = _BODY

@@ -1,7 +1,7 @@
 """Many items, users or events at once, as JSON Lines: read line by line, whatever the size of the body."""
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -14,6 +14,7 @@ from service.bulk_users import events_of, user_lines
 from service.catalogue_lines import catalogue_lines
 from service.doors.caller import ADMIN, WRITE
 from service.item_bodies import SizeError, line_says
+from service.known_fields import message_of
 from service.routes.dependencies import PROBLEMS, Running, RunningDep, json_response
 from service.routes.interactions import take_events
 from service.schemas import MAX_EVENTS, Imported
@@ -97,12 +98,13 @@ async def export_events(service: RunningDep) -> StreamingResponse:
 async def export_users(service: RunningDep) -> StreamingResponse:
     """What is known of users since the release, from accepted events; much of one user stands in several lines."""
 
-    async def pages() -> AsyncIterator[list[dict[str, Any]]]:
+    async def pages() -> AsyncIterator[Iterator[dict[str, Any]]]:
         async for page in service.store.user_ids():
             records = await service.store.read_many(page)
             pairs = zip(page, records, strict=True)
             known = ((user_id, record) for user_id, record in pairs if record.history or record.marks)
-            yield [line for user_id, record in known for line in user_lines(user_id, record)]
+            # Made while they are written: one account decides how many lines it has.
+            yield (line for user_id, record in known for line in user_lines(user_id, record))
 
     return await _stream(pages())
 
@@ -160,7 +162,7 @@ def _take_users(service: Running) -> Take:
 def _invalid(reason: str, error: ValidationError) -> Verdict:
     first = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    return Verdict("refused", reason, f"{where[:80]}: {first['msg'][:300]}")
+    return Verdict("refused", reason, f"{where[:80]}: {message_of(first)[:300]}")
 
 
 def _event_line(event: Event) -> dict[str, Any]:
@@ -173,7 +175,7 @@ def _answer(request: Request, report: Report) -> Response:
     return json_response(report.body() | {"meta": {"request_id": request.state.request_id}})
 
 
-async def _stream(pages: AsyncIterator[list[dict[str, Any]]]) -> StreamingResponse:
+async def _stream(pages: AsyncIterator[Iterable[dict[str, Any]]]) -> StreamingResponse:
     """Begins the answer when the first page is there: until then the store may still refuse."""
     lines = write_lines(pages)
     first = await anext(lines, b"")

@@ -100,18 +100,19 @@ class Calls:
 
 
 def _check_body(kind: BodyKind, scope: Scope, headers: dict[str, str]) -> None:
-    sent = {b"content-type": "", b"content-encoding": ""}
+    sent = {b"content-type": "", b"content-encoding": "", b"transfer-encoding": ""}
     for name, value in scope["headers"]:
         if name in sent:
             sent[name] = ",".join(filter(None, (sent[name], value.decode("latin-1").strip())))
-    encoding = sent[b"content-encoding"]
-    if encoding.lower() not in {"", "identity"}:
-        headers["Accept-Encoding"] = "identity"
-        raise RequestError(
-            "request.unsupported_encoding",
-            f"a body is taken as it is, and this one comes with Content-Encoding: {encoding[:_SHOWN]}.",
-            fix="Send it uncompressed, without Content-Encoding or with Content-Encoding: identity.",
-        )
+    for name, plain in ((b"content-encoding", "identity"), (b"transfer-encoding", "chunked")):
+        if sent[name].lower() not in {"", plain}:
+            header = name.decode().title()
+            headers["Accept-Encoding"] = "identity"
+            raise RequestError(
+                "request.unsupported_encoding",
+                f"a body is taken as it is, and this one comes with {header}: {sent[name][:_SHOWN]}.",
+                fix=f"Send it uncompressed, without {header} or with {header}: {plain}.",
+            )
     written = sent[b"content-type"]
     media_type = written.partition(";")[0].strip().lower()
     if kind == "json":

@@ -12,6 +12,8 @@ from fastapi import Depends, Path, Query, Request, Response
 from pydantic import Field
 
 from isrf.errors import RequestError
+from isrf.json_object import doubled_name
+from isrf.shown import shown
 from service.asking import Answer, Wanted
 from service.catalogue import Catalogue, Filter
 from service.durable import DurabilityWatch
@@ -26,6 +28,7 @@ from service.schemas import (
     MAX_EXCLUDED,
     MAX_N,
     MAX_SESSION,
+    Category,
     Diversity,
     ListRequest,
     MaxPrice,
@@ -43,6 +46,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         401: "No API key, or an unknown one.",
         403: "The key's role may not do this.",
         404: "There is no such resource, or not any more.",
+        408: "The body came too slowly.",
         413: "The body is too large.",
         415: "The body comes as something that is not taken here; `fix` says what is.",
         422: "Cannot be answered as asked.",
@@ -139,7 +143,7 @@ async def wanted_by_query(
     request: Request,
     service: ServiceDep,
     n: Annotated[int, Query(ge=1, le=MAX_N, description="How many items are wanted.")] = 10,
-    category: Annotated[str | None, Query(max_length=512)] = None,
+    category: Category = None,
     exclude: Annotated[
         list[IdsText],
         Query(description="item_ids, repeated or separated by commas; an id with a comma in it is one id."),
@@ -155,7 +159,11 @@ async def wanted_by_query(
     excluded = _split(exclude, service.recommendations.release.catalogue)
     checked_item_ids(excluded)
     if len(excluded) > MAX_EXCLUDED:
-        raise RequestError("request.invalid", f"exclude names {len(excluded)} items, {MAX_EXCLUDED} are allowed.")
+        raise RequestError(
+            "request.invalid",
+            f"exclude names {len(excluded)} items, {MAX_EXCLUDED} are allowed.",
+            fix="Name fewer, or leave out a category or a range of prices.",
+        )
     only = Filter(category=category, exclude=tuple(excluded), min_price=min_price, max_price=max_price)
     return Wanted(
         n=n,
@@ -182,9 +190,26 @@ async def session_by_query(
     named = _split(session, service.recommendations.release.catalogue)
     checked_item_ids(named)
     if len(named) > MAX_SESSION:
-        raise RequestError("request.invalid", f"session names {len(named)} items, {MAX_SESSION} are allowed.")
+        raise RequestError(
+            "request.invalid",
+            f"session names {len(named)} items, {MAX_SESSION} are allowed.",
+            fix="Send the latest of them.",
+        )
     return tuple(named)
 
+
+async def each_name_once(request: Request) -> None:
+    """Of two equal names in the body a parser would keep the last in silence."""
+    body = await request.body()
+    name = doubled_name(body, await request.json()) if body else None
+    if name is not None:
+        raise RequestError(
+            "request.duplicate_name", f"{shown(name)} stands twice in one object of the body.", fix="Send it once."
+        )
+
+
+NAMES_ONCE = Depends(each_name_once)
+"""Of every route that takes a JSON body."""
 
 UserIdDep = Annotated[str, Depends(checked_user_id)]
 ItemIdDep = Annotated[str, Depends(checked_item_id)]

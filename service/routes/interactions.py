@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from isrf.errors import StoreError
 from service.doors.caller import WRITE
 from service.exposure import Click
-from service.routes.dependencies import PROBLEMS, Running, RunningDep, json_response
+from service.routes.dependencies import NAMES_ONCE, PROBLEMS, Running, RunningDep, json_response
 from service.schemas import InteractionsAnswer, InteractionsRequest
 from service.state.events import EFFECTS, UNKNOWN_ITEM, Event, Refusal
 from service.state.store import Applied
@@ -21,7 +21,7 @@ _NOT_NOW = Refusal("store_unavailable", "state could not take this event now; se
 _BEFORE_ERASURE = Refusal("before_erasure", "the user was erased after this timestamp; what is older stays forgotten")
 
 
-@router.post("/interactions", response_model=InteractionsAnswer, responses=PROBLEMS)
+@router.post("/interactions", dependencies=[NAMES_ONCE], response_model=InteractionsAnswer, responses=PROBLEMS)
 async def post_interactions(request: Request, body: InteractionsRequest, service: RunningDep) -> Response:
     """Takes up to 1,000 events and answers for each: accepted, duplicate, or refused with a reason.
 

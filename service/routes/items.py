@@ -1,18 +1,15 @@
 """The catalogue between two releases: what the shop says of an item counts from the next answer on."""
 
-import json
 import time
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from isrf.errors import IsrfError, RequestError, StoreError
 from isrf.item_changes import HIDDEN
-from isrf.json_object import doubled_name
-from isrf.shown import shown
 from service.catalogue import ItemLine
 from service.doors.caller import READ, WRITE
 from service.item_bodies import ItemBody, item_body
-from service.routes.dependencies import PROBLEMS, ItemIdDep, RunningDep, json_response
+from service.routes.dependencies import NAMES_ONCE, PROBLEMS, ItemIdDep, RunningDep, json_response
 from service.schemas import ItemAnswer, ItemChanged
 from service.state.items import ItemChange
 
@@ -36,19 +33,9 @@ async def show_item(request: Request, item_id: ItemIdDep, service: RunningDep) -
     )
 
 
-async def _each_name_once(request: Request) -> None:
-    """Of two equal names in the body a parser would keep the last in silence."""
-    body = await request.body()
-    name = doubled_name(body, json.loads(body)) if body else None
-    if name is not None:
-        raise RequestError(
-            "request.duplicate_name", f"{shown(name)} stands twice in one object of the body.", fix="Send it once."
-        )
-
-
 @router.put(
     "/items/{item_id:path}",
-    dependencies=[WRITE, Depends(_each_name_once)],
+    dependencies=[WRITE, NAMES_ONCE],
     response_model=ItemChanged,
     responses=_PUT_PROBLEMS,
 )

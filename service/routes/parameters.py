@@ -6,6 +6,7 @@ know: whoever links to them may add what they like (`utm_source=…`).
 
 from collections import OrderedDict
 from functools import lru_cache
+from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI, Request
 
@@ -20,10 +21,17 @@ async def only_known_parameters(request: Request) -> None:
     """A dependency of the whole app."""
     if not request.query_params or not request.scope["route"].include_in_schema:
         return
+    try:
+        unquote_to_bytes(request.scope["query_string"]).decode()
+    except UnicodeDecodeError:
+        # The framework decodes leniently: two broken ids would become one.
+        raise RequestError(
+            "request.invalid", "the query is not valid UTF-8.", fix="Percent-encode its UTF-8 bytes."
+        ) from None
     known = _known(request.app, request.scope["route"].path_format, request.method.lower())
     for name in request.query_params:
         if not known.get(name, True) and len(request.query_params.getlist(name)) > 1:
-            raise RequestError("request.repeated_parameter", f"the parameter {name} stands twice.")
+            raise RequestError("request.repeated_parameter", f"the parameter {name} stands twice.", fix="Send it once.")
         if name not in known:
             raise RequestError(
                 "request.unknown_parameter",

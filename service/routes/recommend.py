@@ -14,6 +14,7 @@ from service.doors.cost import calls_of, charge, check_cost
 from service.identifiers import id_problem
 from service.routes.calls import HEAD_ONLY
 from service.routes.dependencies import (
+    NAMES_ONCE,
     PROBLEMS,
     ItemIdDep,
     RunningDep,
@@ -61,7 +62,12 @@ async def recommend_user(
     return json_response(await user_body(request, user_id, wanted, service))
 
 
-@router.post("/recommend", response_model=Recommendations | ManyRecommendations, responses=PROBLEMS)
+@router.post(
+    "/recommend",
+    dependencies=[NAMES_ONCE],
+    response_model=Recommendations | ManyRecommendations,
+    responses=PROBLEMS,
+)
 async def recommend_many(request: Request, body: Annotated[RecommendRequest, Body()], app: RunningDep) -> Response:
     """Items for a session, from the items it holds; or for up to 256 users. Nothing is stored of a session."""
     wanted = wanted_by_body(body)
@@ -91,7 +97,7 @@ async def recommend_many(request: Request, body: Annotated[RecommendRequest, Bod
         return json_response({"user_id": None, **_body(request, answer, wanted, service)})
 
 
-@router.post("/rank", response_model=Recommendations, responses=PROBLEMS)
+@router.post("/rank", dependencies=[NAMES_ONCE], response_model=Recommendations, responses=PROBLEMS)
 async def rank(request: Request, body: RankRequest, app: RunningDep) -> Response:
     """The candidates in their order for a user, or for a history; those seen already stay, unknown ones are named."""
     checked_item_ids((*body.history, *body.candidates))

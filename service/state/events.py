@@ -20,7 +20,7 @@ from isrf.event_types import DISLIKE, REMOVE, STANDARD, EventVocabulary, plain
 from isrf.event_types import problem as type_problem
 from isrf.order import MAX_AHEAD_S
 from service.identifiers import MAX_ID_BYTES, ExternalId, decimal_text, id_problem
-from service.known_fields import KnownFields
+from service.known_fields import KnownFields, message_of
 
 Effect = Literal["B", "H", "D", "R"]
 EFFECTS: dict[Effect, str] = {"B": "bought", "H": "history", "D": "disliked", "R": "removed"}
@@ -140,7 +140,7 @@ class EventReader:
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "the event"
-            return Refusal("invalid_event", f"{where[:80]}: {first['msg']}")
+            return Refusal("invalid_event", f"{where[:80]}: {message_of(first)}")
         return self._refusal(posted, now) or self._event(posted, now, now + place * 1e-6)
 
     def _refusal(self, posted: EventIn, now: float) -> Refusal | None:

@@ -10,7 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -88,6 +88,8 @@ def test_any_user_is_known_by_one_event_and_gone_when_erased(call: Both, service
     assert posted["accepted"] == 1
     told = call(service.url, "user", user_id)
     assert (told["user_id"], told["history"]) == (user_id, [item_id])
+    least = call(service.url, "user", user_id, last=0)
+    assert (least["history"], least["history_total"]) == ([], 1)
     assert call(service.url, "recommend", user_id, n=1)["user_id"] == user_id
     assert call(service.url, "erase", user_id) is None
     assert call(service.url, "user", user_id)["known"] is False
@@ -310,6 +312,10 @@ def test_the_types_are_those_of_the_openapi_document() -> None:
     for name, kind in typed.items():
         fields = set(get_type_hints(kind))
         assert fields <= set(schemas[name]["properties"]), name
+    takes_away = {name for name, kind in get_type_hints(answers.ItemBody).items() if type(None) in get_args(kind)}
+    assert takes_away == {
+        name for name, one in schemas["ItemBody"]["properties"].items() if {"type": "null"} in one["anyOf"]
+    }
     assert set(get_type_hints(answers.RankOptions)) <= set(schemas["RankRequest"]["properties"])
     assert set(get_type_hints(answers.ListOptions)) <= set(schemas["UsersRequest"]["properties"])
     assert set(get_type_hints(answers.SessionOptions)) <= set(schemas["SessionRequest"]["properties"])

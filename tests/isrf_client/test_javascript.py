@@ -81,9 +81,11 @@ def test_integers_are_ids_and_dates_are_times(service: ServiceProcess) -> None:
       { user_id: 41n, item_id: one, timestamp: at(1000) },
     ]);
     const user = await isrf.user(41);
+    const latest = await isrf.user(41, { last: 1 });
     said = [posted.accepted, user.user_id, user.history.length, user.history[0] === one, user.timestamps];
+    said.push(latest.timestamps);
     """
-    assert node(code, service.url, options=PATIENT) == [2, "41", 2, True, [1.0, 2000.5]]
+    assert node(code, service.url, options=PATIENT) == [2, "41", 2, True, [1.0, 2000.5], [2000.5]]
 
 
 @pytest.mark.parametrize("item_id", ["x\n", "\n", "x\r\n", "a\x00"])

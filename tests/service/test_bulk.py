@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from isrf.errors import StoreError
-from service.bulk import MAX_LINE_BYTES, MAX_NAMED, TOGETHER, Verdict, take_lines
+from service.bulk import MAX_LINE_BYTES, MAX_NAMED, PIECE_BYTES, TOGETHER, Verdict, take_lines, write_lines
 from service.state.connect import open_store
 from service.state.store import Store
 from tests.service.servers import (
@@ -71,6 +71,25 @@ async def test_many_lines_go_in_parts_and_every_bad_one_is_counted() -> None:
     assert report["refused"] == 3 * TOGETHER + 1
     assert len(report["problems"]) == MAX_NAMED
     assert report["problems_left_out"] == 3 * TOGETHER + 1 - MAX_NAMED
+
+
+async def test_lines_leave_before_a_page_is_whole() -> None:
+    made = 0
+
+    def page() -> Iterator[dict[str, Any]]:
+        nonlocal made
+        for made in range(1000):  # noqa: B007 - counted
+            yield {"line": "x" * 1000}
+
+    async def pages() -> AsyncIterator[Iterator[dict[str, Any]]]:
+        yield page()
+
+    pieces_left = write_lines(pages())
+    first = await anext(pieces_left)
+    assert made < 100
+    rest = [piece async for piece in pieces_left]
+    assert max(map(len, [first, *rest])) < 2 * PIECE_BYTES
+    assert b"".join([first, *rest]).count(b"\n") == 1000
 
 
 async def test_a_store_that_gives_up_is_told_from_which_line() -> None:

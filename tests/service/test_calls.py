@@ -232,6 +232,16 @@ def test_a_compressed_body_is_told_to_come_as_it_is(http: httpx.Client) -> None:
     assert http.post("/recommend", content=b'{"history": []}', headers=headers).status_code == 200
 
 
+def test_a_compressed_transfer_is_no_plain_one(service: ServiceProcess) -> None:
+    body = gzip.compress(b'{"history": []}')
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    for path in ("/recommend", "/import/items"):
+        lines = "Content-Type: application/json\r\nTransfer-Encoding: gzip, chunked"
+        head, rest = raw(service, f"POST {path} HTTP/1.1\r\n{lines}", chunked)
+        assert head.startswith(b"HTTP/1.1 415 "), path
+        assert json.loads(rest)["code"] == "request.unsupported_encoding"
+
+
 def test_who_may_not_call_is_told_so_whatever_they_send(guarded: Guarded) -> None:
     for method, path, _ in BODIES:
         if path in {"/recommend", "/rank"} or path.startswith("/demo"):

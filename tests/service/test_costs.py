@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.doors.cost import EXPLAINED_A_CALL, MOST_EXPLAINED, MOST_ITEMS, calls_of
-from service.doors.json_bounds import MAX_DEPTH, MAX_FIELDS, json_problem
+from service.doors.json_bounds import MAX_DEPTH, MAX_FIELDS, MAX_VALUES, json_problem
 from service.item_bodies import MAX_ITEM_BYTES, MAX_METADATA_VALUES
 from service.middleware import PIECE_BYTES
 from service.schemas import MAX_N
@@ -193,6 +193,27 @@ def test_depth_and_fields_are_counted_as_a_parser_would() -> None:
     assert deepest > MAX_DEPTH
     assert json_problem(json.dumps({f"a:{k}": "b:" for k in range(MAX_FIELDS)}).encode()) is None
     assert "20001 fields" in str(json_problem(json.dumps({f"a:{k}": "b:" for k in range(MAX_FIELDS + 1)}).encode()))
+
+
+def test_a_list_of_junk_is_refused_unread(http: TestClient) -> None:
+    junk = [b"1", b"[]", b"{}", b"null", b"1.5"]
+    places = [
+        ("POST", "/recommend", b'{"history": [%s]}'),
+        ("POST", "/recommend", b'{"history": [], "exclude": [%s]}'),
+        ("POST", "/recommend", b'{"users": [%s]}'),
+        ("POST", "/rank", b'{"candidates": [%s]}'),
+        ("POST", "/interactions", b'{"events": [%s]}'),
+        ("PUT", "/items/fat", b'{"metadata": {"a": [%s]}}'),
+        ("PUT", "/items/fat", b'{"categories": [%s]}'),
+    ]
+    for method, path, body in places:
+        for one in junk:
+            answer, cpu_s = send(http, method, path, body % b",".join([one] * 400_000))
+            assert code(answer) == (422, "request.too_complex"), (path, one)
+            assert f"values, {MAX_VALUES} are allowed" in answer.json()["detail"]
+            assert cpu_s < 0.2, (path, one)
+    assert json_problem(b"[%s]" % b",".join([b'","'] * MAX_VALUES)) is None
+    assert "40001 values" in str(json_problem(b"[%s]" % b",".join([b'","'] * (MAX_VALUES + 1))))
 
 
 @pytest.mark.parametrize("path", ["/import/items", "/import/events", "/import/users"])

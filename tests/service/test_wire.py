@@ -142,6 +142,19 @@ def test_what_the_wire_refuses_is_a_problem_like_any_other(service: Guarded, wha
     )
 
 
+def test_blanks_around_a_header_are_none_of_it(service: Guarded) -> None:
+    key = service.keys["read"]
+    request = f"GET /popular?n=1 HTTP/1.1\r\nHost: 127.0.0.1 \t \r\nX-API-Key: \t{key}  \r\nX-Request-ID: abc \r\n"
+    with socket.create_connection(("127.0.0.1", service.port)) as caller:
+        caller.settimeout(60)
+        caller.sendall(f"{request}Connection: close \r\n\r\n".encode())
+        answer = b""
+        while piece := caller.recv(65536):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"x-request-id: abc\r\n" in answer
+
+
 def test_http_1_0_needs_no_host(service: Guarded) -> None:
     with Caller(service) as caller:
         assert caller.send(b"GET /livez HTTP/1.0\r\n\r\n").answer().status == 200

@@ -59,7 +59,7 @@ export class IsrfClient {
     this.post("/rank", { candidates: idTexts(candidates, "candidates"), ...known(options) });
   similar = async (itemId, options) => this.get(`/similar/${segment(itemId, "itemId")}`, "items", options);
   popular = async (options) => this.get("/popular", "items", options);
-  user = async (userId) => this.get(`/users/${segment(userId, "userId")}`, "history");
+  user = async (userId, options) => this.get(`/users/${segment(userId, "userId")}`, "history", options);
   erase = async (userId) => this.call("DELETE", `/users/${segment(userId, "userId")}`);
 
   get = (path, field, query) => this.call("GET", path, { query, field });
