@@ -23,18 +23,33 @@ REMOVE = "remove"
 HISTORY = "history"
 MAX_BYTES = 64
 
+_SETTLED_AFTER = 4
+"""Few texts need a second round: where folding makes a letter that folds again."""
+
 _OURS = frozenset({PURCHASE, DISLIKE, REMOVE, HISTORY})
-_WRITTEN_FOR_NOTHING = frozenset({"nan", "nat", "null", "none", "undefined", "<na>", "\\n"})
+_WRITTEN_FOR_NOTHING = frozenset(
+    {"nan", "nat", "null", "none", "undefined", "<na>", "\\n", "na", "n/a", "#n/a", "nil", "(null)", "<null>"}
+)
 """What programs write where there is no value. Whether it was meant as a purchase cannot be known."""
 
 
 def plain(event: str | None) -> str:
     """A type as it is compared and kept: no case, no space around it, one spelling of a letter; "" for none.
 
-    The four letters i of Turkish are one: there, lower case of VIEW is vıew, and upper case of view is VİEW.
+    What is not seen (a byte order mark, a soft hyphen, a space of no width) is no part of it, and wide letters are
+    letters. The four letters i of Turkish are one: there, lower case of VIEW is vıew, and upper case of view is VİEW.
     """
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFD", (event or "").strip()).casefold())
-    return folded.replace("i\u0307", "i").replace("ı", "i").strip()
+    text = event or ""
+    if text.isascii():
+        return text.strip().lower()
+    for _ in range(_SETTLED_AFTER):
+        seen = "".join(one for one in text if unicodedata.category(one) != "Cf").strip()
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", seen).casefold())
+        folded = folded.replace("i\u0307", "i").replace("ı", "i").strip()
+        if folded == text:
+            break
+        text = folded
+    return text
 
 
 def problem(event: str | None) -> str | None:

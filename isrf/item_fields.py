@@ -137,7 +137,12 @@ def read_metadata(value: Any) -> dict[str, Any] | None:
     for name in value:
         if name in ROW_FIELDS:
             raise FieldError(METADATA, f"{shown(name)} inside it")
-    plain: dict[str, Any] = _plain(value, 0)
+    plain: dict[str, Any] = {}
+    for name, inner in value.items():
+        try:
+            plain |= _plain({name: inner}, 0)
+        except FieldError as error:
+            raise FieldError(METADATA, f"{shown(name)}: {error.value}") from None
     size = len(json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode())
     if size > MAX_METADATA_BYTES:
         raise FieldError(METADATA, f"{shown(value)} ({size} bytes)")
@@ -167,6 +172,9 @@ def read_fields(record: Mapping[str, Any]) -> dict[str, Any]:
     own = {name: value for name, value in record.items() if name not in ROW_FIELDS}
     if METADATA in record or own:
         said = read_metadata(record.get(METADATA))
+        for name in own:
+            if said and name in said:
+                raise FieldError(METADATA, f"{shown(name)} inside it and beside it")
         fields[METADATA] = read_metadata({**(said or {}), **own}) if said or own else said
     return fields
 

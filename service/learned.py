@@ -15,6 +15,8 @@ from isrf.bundle import MANIFEST_FILE, LearnedUntil, Manifest
 from isrf.errors import BundleError
 
 TOLERANCE_S = 60.0
+_WHOLE_SECONDS = 1.0
+"""`created_at` is written in these."""
 
 _log = structlog.get_logger("service")
 
@@ -40,7 +42,10 @@ def learned_by(manifest: Manifest, ahead: float) -> LearnedUntil:
         events_through = math.inf if manifest.events_through is None else manifest.events_through
         earliest = min(events_through, _created(manifest))
         found = LearnedUntil(events=max(0.0, earliest), items=max(0.0, earliest))
-    return LearnedUntil(events=max(0.0, found.events - ahead), items=max(0.0, found.items - ahead))
+    # A clock that was set back between the reading and the release: what is newer than the release it cannot hold.
+    latest = _created(manifest) + _WHOLE_SECONDS
+    events, items = (min(moment, latest) - ahead for moment in (found.events, found.items))
+    return LearnedUntil(events=max(0.0, events), items=max(0.0, items))
 
 
 def _created(manifest: Manifest) -> float:

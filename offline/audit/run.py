@@ -33,6 +33,7 @@ def audit(data: Path, release: Path | None, progress: Progress, *, max_bad_rows:
         BundleError: the release cannot be trusted as it lies there, or holds nothing out (`audit.nothing_held_out`).
         DataError: the data cannot be used, or is not the release's.
     """
+    release = None if release is None else release.resolve()  # `current` is a link
     manifest = None if release is None else _manifest(release)
     config = build_config() if manifest is None else RunConfig.model_validate(manifest.config)
     return list(_findings(data, release, manifest, with_bad_rows(config, max_bad_rows), progress))

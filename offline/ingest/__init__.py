@@ -26,7 +26,7 @@ from offline.ingest.histories import Histories, build_histories
 from offline.ingest.interactions import read_interactions
 from offline.ingest.items import Catalogue, read_items
 from offline.ingest.numbering import Numbering, number
-from offline.ingest.reading import describe_ahead, learned_until, rows_ahead
+from offline.ingest.reading import describe_ahead, describe_early, learned_until, rows_ahead
 from offline.ingest.repeated import Repeated, without_repeated
 
 __all__ = ["VERSION", "run"]
@@ -90,6 +90,7 @@ def run(ctx: StageContext) -> None:
         "counts": counts,
         "duplicate_interactions": shop.repeated.rows,
         "duplicate_items": shop.catalogue.num_repeated,
+        "items_available": shop.catalogue.num_offered,
         "item_fields": shop.catalogue.names.as_json(),
         "learning": _learning(histories),
         "taken_back": histories.taken_back,
@@ -208,7 +209,10 @@ def _show(ctx: StageContext, counts: dict[str, int], shop: _Shop) -> None:
     sentences += [f"{items_file}: {repeated} rows say of an item what another row says, and were left out"] * (
         repeated > 0
     )
+    if shop.catalogue.num_offered == 0:
+        sentences.append(f"{items_file}: no item is available, so that nothing could be recommended")
     sentences += [one] if (one := shop.repeated.describe(events_file)) else []
+    sentences += [f"{events_file}: {one}"] if (one := describe_early(shop.interactions)) else []
     sentences += [
         f"{rows.file}: {len(rows)} rows were left out: {rows.describe()}" for rows in shop.bad_rows if len(rows)
     ]

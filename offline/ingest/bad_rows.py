@@ -14,7 +14,8 @@ _ID = f"1 to {MAX_ID_BYTES} bytes without control characters"
 _OF_INTERACTIONS = {
     "missing_user_id": _ID,
     "bad_user_id": _ID,
-    "bad_timestamp": "seconds since 1970, such as 1700000000 or 1700000000.5 (milliseconds: divide by 1000)",
+    "bad_timestamp": "seconds since 1970, not negative, such as 1700000000 or 1700000000.5 (milliseconds: divide by "
+    "1000)",
     "bad_position": "a whole number, such as 7",
     "bad_event": "a name of at most 64 bytes without control characters, such as purchase; empty, not nan or null, for "
     "a purchase",
@@ -93,11 +94,12 @@ class BadRows:
         """
         if len(self) > max_share * num_rows:
             enough = math.ceil(len(self) / num_rows * 1000) / 1000
+            leave_out = f", or leave them out with --max-bad-rows {enough:g}" if len(self) < num_rows else ""
             raise DataError(
                 "data.too_many_bad_rows",
                 f"{self.file}: {len(self)} of {num_rows} rows cannot be used, more than the allowed share of "
                 f"{max_share:g}: {self.describe()}.",
-                fix=f"Correct these rows, or leave them out with --max-bad-rows {enough:g}.",
+                fix=f"Correct these rows{leave_out}.",
             )
 
     def _places(self, kind: str, limit: int) -> str:

@@ -212,7 +212,7 @@ def _values(types: dict[str | None, str]) -> list[pl.Expr]:
 def _kind(given: dict[str, bool], refused_types: list[str]) -> pl.Expr:
     """The first thing wrong with a row, or null. A column that has values must have one in every row."""
     timestamp, weight = _number("timestamp"), _number("weight")
-    sound_time = (timestamp.is_finite() & (timestamp.abs() <= MAX_TIMESTAMP)).fill_null(False)
+    sound_time = timestamp.is_between(0, MAX_TIMESTAMP).fill_null(False)  # NaN is not
     sound_weight = pl.col("weight").is_null() | (weight.is_finite() & (weight > 0)).fill_null(False)
     wrong = {f"missing_{column}": pl.col(column).fill_null("") == "" for column in REQUIRED}
     wrong |= {f"bad_{column}": _unfit(column, MAX_ID_BYTES) for column in REQUIRED}

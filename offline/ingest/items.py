@@ -61,6 +61,7 @@ class Catalogue(NamedTuple):
     refused: list[str]  # ids whose only rows were bad
     num_rows: int  # rows of the file, bad ones included
     num_repeated: int  # rows equal to an earlier one, left out
+    num_offered: int  # items that may be recommended
     names: Names
 
 
@@ -109,6 +110,7 @@ def read_items(path: Path, bad_rows: BadRows) -> Catalogue:
         refused=sorted(refused - set(kept["item_id"].to_list())),
         num_rows=num_rows,
         num_repeated=table.height - kept.height - others.height,
+        num_offered=sum(map(_is_offered, kept["metadata"])),
         names=Names(empty, meant),
     )
 
@@ -171,7 +173,12 @@ def _columns(fields: Mapping[str, Any]) -> tuple[Any, ...]:
     return (*(fields.get(name) for name in _OURS), metadata)
 
 
+def _is_offered(metadata: str | None) -> bool:
+    fields = orjson.loads(metadata) if metadata else {}
+    return fields.get(AVAILABLE) is not False and fields.get(HIDDEN) is not True
+
+
 def _shown(error: FieldError, record: Mapping[str, Any]) -> str:
-    if not error.missing:
+    if not error.missing or "item_id" in record:
         return error.value
     return suggestions(set(record), ["item_id"], ITEM_NAMES) or error.value

@@ -19,6 +19,7 @@ TOLERANCE_S = 60.0
 """Clocks differ by seconds: a row dated so little after the reading is not worth a word."""
 _NO_TIME_BEFORE = 631_152_000.0
 """1990: archives that keep no times date their files 1970 or 1980, and those say nothing."""
+_EARLY_NAMED = 3
 
 
 def learned_until(items: Path, interactions: Path) -> LearnedUntil:
@@ -80,6 +81,25 @@ def describe_ahead(found: dict[str, Any], read_at: float) -> str:
     if found["beyond_a_day"]:
         text += f" {found['beyond_a_day']} are more than a day ahead: the service would refuse such events."
     return text + " They are kept. Write `timestamp` as seconds since 1970 in UTC."
+
+
+def describe_early(events: pl.DataFrame) -> str:
+    """What is to be said of rows whose time is so long ago that it may be none; empty where there are none.
+
+    A day as `20240101`, days since 1900 or a zero for a missing time are numbers too, and dates of 1970 then.
+    """
+    early = events.filter(pl.col("timestamp") < _NO_TIME_BEFORE).sort("line").select("line", "timestamp")
+    if early.is_empty():
+        return ""
+    named = ", ".join(
+        f"line {line}: {timestamp:.15g} ({_as_date(timestamp)})"
+        for line, timestamp in early.head(_EARLY_NAMED).iter_rows()
+    )
+    return (
+        f"{early.height} of {events.height} rows are dated before 1990: {named}"
+        f"{', …' if early.height > _EARLY_NAMED else ''}. If these are no seconds "
+        "since 1970, write seconds, or name the column `position` where it is an order and no time."
+    )
 
 
 def _as_date(timestamp: float) -> str:

@@ -18,6 +18,8 @@ from isrf.event_types import STANDARD, EventVocabulary, plain, problem
         (None, ""), ("", ""), ("  \u3000", ""), ("Add To Cart", "add to cart"),
         ("VİEW", "view"), ("vıew", "view"), ("DISLIKE", "dislike"), ("dıslıke", "dislike"), ("DİSLİKE", "dislike"),
         ("GRÖẞE", "grösse"), ("cafe\u0301", "café"), ("CAFÉ", "café"), ("ΟΔΟΣ", "οδοσ"), ("οδος", "οδοσ"),
+        ("purchase\u200b", "purchase"), ("\ufeffPurchase", "purchase"), ("pur\u00adchase", "purchase"),
+        ("ＰＵＲＣＨＡＳＥ", "purchase"), ("purchase \u200e", "purchase"), ("\u200b", ""), ("ﬁt", "fit"),
     ],
 )  # fmt: skip
 def test_a_type_has_one_spelling(written: str | None, expected: str) -> None:
@@ -36,8 +38,12 @@ def test_types_that_are_taken(good: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["x" * 65, "ä" * 33, "a\nb", "a\x7fb", "\ud800", "NaN", "nan ", "None", "NULL", "undefined", "\\N", "<NA>"]
-)
+    "bad",
+    [
+        "x" * 65, "ä" * 33, "a\nb", "a\x7fb", "\ud800", "NaN", "nan ", "None", "NULL", "undefined", "\\N", "<NA>",
+        "NA", "n/a", "#N/A", "nil", "(null)",
+    ],
+)  # fmt: skip
 def test_types_that_are_refused(bad: str) -> None:
     assert problem(bad)
 

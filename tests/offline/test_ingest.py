@@ -402,7 +402,7 @@ def test_every_kind_of_bad_interaction_is_counted_with_its_line(ingest: Ingest) 
     text = "\n".join(
         [
             "user_id,item_id,timestamp,position,event,weight",
-            *("u,a,1,0,,", "u,b,2,1,,", "u,c,-3,2,,0.5"),  # lines 2 to 4
+            *("u,a,1,0,,", "u,b,2,1,,", "u,c,0.3,2,,0.5"),  # lines 2 to 4
             *(",a,1,0,,", "u,,1,0,,", f"{'x' * 513},a,1,0,,", "u,a\x07,1,0,,"),  # 5 to 8
             *("u,a,,0,,", "u,a,nan,0,,", "u,a,inf,0,,", "u,a,2024-01-01,0,,", "u,a,1700000000000,0,,"),  # 9 to 13
             *("u,a,1,,,", "u,a,1,1.5,,", "u,a,1,first,,"),  # 14 to 16
@@ -428,6 +428,12 @@ def test_every_kind_of_bad_interaction_is_counted_with_its_line(ingest: Ingest) 
     assert result.report["rows"] == {"items.jsonl": 5, "interactions.csv": 26}
     assert result.rows("train") == {"u": ["c", "a"]}
     assert result.rows("heldout") == {"u": ["b", "d"]}
+
+
+def test_a_time_that_the_service_refuses_is_a_bad_row(ingest: Ingest) -> None:
+    least = -62_135_596_800  # what .NET has for no time
+    result = ingest("\n".join([GOOD_TEXT, f"u,d,{least}", "u,d,-0.5", "u,d,-0"]), bad=1)
+    assert result.bad() == {"bad_timestamp": [8, 9]}
 
 
 def test_a_remove_of_an_unknown_item_is_counted_and_no_bad_row(ingest: Ingest) -> None:
@@ -487,6 +493,7 @@ def test_more_bad_rows_than_allowed_are_refused_with_kinds_and_lines(ingest: Ing
     assert "malformed_row 1 (line 3000: 2 fields, not 3; right: " in error.message
     assert 'unknown_item 1 (line 3001: "q"; right: the item_id of a row of the catalogue)' in error.message
     assert "--max-bad-rows 0.002" in error.fix
+    assert refused(ingest, f"{HEADER}\nu,a,x\nu,a,y").fix == "Correct these rows.", "nothing would be left"
 
 
 def test_only_the_first_ten_lines_of_a_kind_are_named_but_all_are_counted(ingest: Ingest) -> None:
@@ -542,6 +549,22 @@ def test_fields_that_no_item_has_and_names_that_may_mean_them_are_said(
     assert "colour" not in said
 
 
+def test_a_catalogue_with_nothing_on_offer_is_said(ingest: Ingest, capsys: pytest.CaptureFixture[str]) -> None:
+    closed = [item | ({"available": False} if n % 2 else {"hidden": True}) for n, item in enumerate(ITEMS)]
+    assert ingest(items=closed).report["items_available"] == 0
+    assert "no item is available" in capsys.readouterr().out
+    nested = [item | {"variants": {"available": False}} for item in ITEMS]
+    assert ingest(items=[*closed[1:], nested[0]]).report["items_available"] == 1
+    assert "no item is available" not in capsys.readouterr().out
+
+
+def test_a_field_of_the_shops_own_is_said_once_and_named_where_it_is_wrong(ingest: Ingest) -> None:
+    twice = [{"item_id": "z", "metadata": {"size": 1}, "size": 2}, *ITEMS]
+    assert 'bad_metadata 1 (line 1: "size" inside it and beside it; right' in refused(ingest, items=twice).message
+    table = pl.DataFrame({"item_id": ["z"], "stock": [float("inf")]})
+    assert 'bad_metadata 1 (line 1: "stock": Infinity; right' in refused(ingest, items=table).message
+
+
 def test_well_named_items_are_told_nothing(ingest: Ingest, capsys: pytest.CaptureFixture[str]) -> None:
     whole = {"title": "T", "brand": "B", "categories": ["C"], "description": "D", "price": 1, "name": "n", "type": "t"}
     result = ingest(items=[{"item_id": i, **whole} for i in "abcde"])
@@ -565,6 +588,9 @@ def test_a_column_that_may_mean_one_of_ours_is_asked_about(ingest: Ingest, colum
 
 def test_a_row_without_an_id_is_asked_about_the_name_that_may_mean_it(ingest: Ingest) -> None:
     assert '(line 1: "sku" may be meant as item_id.' in refused(ingest, items=[{"sku": "a"}, *ITEMS]).message
+    for empty in (None, ""):
+        said = refused(ingest, items=[{"item_id": empty}, *ITEMS]).message
+        assert f"(line 1: {json.dumps(empty)}; right: a text" in said, "it has the right name"
     table = pl.DataFrame({"product_id": ["a"], "title": ["b"]})
     assert '"product_id" may be meant as item_id.' in refused(ingest, items=table).fix
 

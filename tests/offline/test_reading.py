@@ -92,6 +92,22 @@ def test_nothing_is_said_of_rows_in_time(tmp_path: Path) -> None:
     assert "ahead" not in said
 
 
+@pytest.mark.parametrize("written", ["20240101", "45292.5", "0"])
+def test_times_that_are_days_or_nothing_are_said(tmp_path: Path, written: str) -> None:
+    folder = shop(tmp_path / "data", [f"u,i{k},{1_700_000_000 + k}," for k in range(3)] + [f"u,i3,{written},"])
+    _, said = ingested(folder, tmp_path / "out")
+    assert f"1 of 4 rows are dated before 1990: line 5: {written} (1970-" in said
+    assert "name the column `position`" in said
+
+
+def test_nothing_is_said_of_files_without_times(tmp_path: Path) -> None:
+    folder = shop(tmp_path / "data", [f"u,i{k},{1_700_000_000 + k}," for k in range(4)])
+    assert "1990" not in ingested(folder, tmp_path / "out")[1]
+    rows = (folder / "interactions.csv").read_text().replace("timestamp", "position")
+    (folder / "interactions.csv").write_text(rows)
+    assert "1990" not in ingested(folder, tmp_path / "other")[1]
+
+
 def test_rows_without_times_are_not_ahead() -> None:
     events = pl.DataFrame({"line": [2], "timestamp": [None]}, schema={"line": pl.Int64, "timestamp": pl.Float64})
     assert rows_ahead(events, 0.0) == {}

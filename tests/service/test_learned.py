@@ -28,9 +28,16 @@ def created(seconds: float) -> str:
 
 def test_the_reading_decides_and_no_row() -> None:
     read = LearnedUntil(events=2e9, items=1.9e9)
-    assert learned_by(manifest(events_through=4.9e9, learned_until=read), 0.0) == read
-    assert learned_by(manifest(events_through=5.0, learned_until=read), 0.0) == read
-    assert learned_by(manifest(events_through=None, learned_until=read), 0.0) == read
+    for through in (4.9e9, 5.0, None):
+        made = manifest(events_through=through, learned_until=read, created_at=created(2e9))
+        assert learned_by(made, 0.0) == read
+
+
+def test_a_release_holds_nothing_newer_than_itself() -> None:
+    read = LearnedUntil(events=4.9e9, items=3e9)  # by a clock that was set back before the release was made
+    made = manifest(learned_until=read, created_at=created(2e9))
+    assert learned_by(made, 0.0) == LearnedUntil(events=2e9 + 1, items=2e9 + 1)
+    assert learned_by(made, HOUR) == LearnedUntil(events=2e9 + 1 - HOUR, items=2e9 + 1 - HOUR)
 
 
 @pytest.mark.parametrize(("through", "expected"), [(4.9e9, 2e9), (1.5e9, 1.5e9), (None, 2e9), (-5.0, 0.0)])
