@@ -60,7 +60,11 @@ def calibrate_search(
     seed: int,
     probes: int | None = None,
 ) -> GroupSearch:
-    """Where cosines of random pairs and of nearest pairs lie: the mean of the one, the median of the other."""
+    """Where cosines of random pairs and of nearest pairs lie: the mean of the one, the median of the other.
+
+    A median may lie below a mean: by a rounding error where two users are all there are, by more where a few are alike
+    and most like nobody. Nearest is then as near as random, and `isrf.interest.calibrate` finds no scale.
+    """
     asking = np.flatnonzero(nearest.users[:, 0] >= 0) if nearest.users.shape[1] else np.zeros(0, np.int64)
     if len(asking) < 2:
         raise StageError(
@@ -74,10 +78,11 @@ def calibrate_search(
     pair = left != right
     background = np.einsum("pf,pf->p", queries[left[pair]], features[right[pair]].astype(np.float32))
     others = np.where(nearest.users[asking] == asking[:, None], np.float32(-np.inf), nearest.cosine[asking]).max(axis=1)
+    random = float(background.mean())
     return GroupSearch(
         threshold=config.similarity_threshold,
-        background_cosine=float(background.mean()),
-        nearest_cosine=float(np.median(others)),
+        background_cosine=random,
+        nearest_cosine=max(random, float(np.median(others))),
         max_neighbours=config.max_neighbours,
         min_neighbours=config.min_neighbours,
         probes=probes,

@@ -23,7 +23,7 @@ from offline.config import build_config
 from offline.context import StageContext
 from offline.graph import run
 from offline.graph.features import fit_feature_map, mean_item_text
-from offline.graph.similar import NearestUsers, join_similar_users, nearest_users, propagate
+from offline.graph.similar import NearestUsers, calibrate_search, join_similar_users, nearest_users, propagate
 
 NUM_BLOCKS, BLOCK, USERS_PER_BLOCK = 4, 6, 30
 NUM_ITEMS, NUM_USERS = NUM_BLOCKS * BLOCK + 1, NUM_BLOCKS * USERS_PER_BLOCK + 1
@@ -213,3 +213,16 @@ def test_the_feature_map_recovers_a_linear_relation() -> None:
     means = mean_item_text(item_text, histories, recency=0.9, length=50)
     learned = fit_feature_map(means, unit_rows(means @ truth))
     np.testing.assert_allclose(learned, truth, atol=0.02)
+
+
+@pytest.mark.parametrize("alike", [2, 5])
+def test_where_most_users_are_like_nobody_nearest_is_not_below_random(alike: int) -> None:
+    features = np.eye(9, dtype=np.float32)
+    features[:alike] = features[0]  # a median of 0 for two of nine, and a mean above it
+    cosine = features @ features.T
+    order = np.argsort(-cosine, axis=1, kind="stable")[:, :4].astype(np.int64)
+    nearest = NearestUsers(np.take_along_axis(cosine, order, axis=1), order)
+    config = build_config("demo", None, FAST).graph
+    search = calibrate_search(features, features.astype(np.float16), nearest, config=config, seed=0)
+    assert 0 < search.background_cosine <= search.nearest_cosine
+    assert (search.nearest_cosine == search.background_cosine) == (alike == 2)
