@@ -47,6 +47,9 @@ def choose_weights(
 ) -> Choice:
     """Weights, none of them negative, and floors of the channels.
 
+    Where every channel misleads, as it can in a small shop, all weights would be 0 and nothing would decide an order:
+    those of `start` stay.
+
     Args:
         candidates: one per validation user.
         targets: (R,) the held-out item rows; a user whose target is no candidate says nothing, and is a miss.
@@ -59,7 +62,8 @@ def choose_weights(
     fusion = start.model_copy(update={"weights": start.weights | dict.fromkeys(without, 0.0)})
     if len(table.places):
         fusion = _with_floors(table.rows(slice(None, None, -(-len(table.places) // USERS_FOR_FLOORS))), fusion, free)
-        fusion = _Fit(table, fusion, free).best()
+        fitted = _Fit(table, fusion, free).best()
+        fusion = fitted if any(fitted.weights.values()) else fusion
     return Choice(fusion, table.ndcg(fusion, len(candidates)))
 
 

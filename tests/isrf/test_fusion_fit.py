@@ -49,6 +49,12 @@ def test_a_channel_that_misleads_gets_nothing_and_no_weight_is_negative() -> Non
     assert found["dense"] > 0.3
 
 
+def test_where_every_channel_misleads_the_weights_that_one_started_from_stay() -> None:
+    sets, targets = drawn(500, dense=-0.6, explicit=-0.5)
+    found = choose_weights(sets, targets, start=weights(dense=0.5, explicit=0.2)).fusion.weights
+    assert (found["dense"], found["explicit"]) == (0.5, 0.2)
+
+
 def test_the_order_of_users_and_of_candidates_does_not_matter() -> None:
     sets, targets = drawn(400, dense=0.6, explicit=0.25)
     order = np.random.default_rng(2).permutation(len(sets))

@@ -244,6 +244,11 @@ def ask_with_held_out(release: Path, shop: Any) -> str:
     return "golden.jsonl"
 
 
+def test_a_link_to_a_release_is_audited_as_the_release(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to(made / "release")
+    assert lines(made / "shop", tmp_path / "current") == lines(made / "shop", made / "release")
+
+
 def test_an_honest_release_passes(made: Path) -> None:
     done = offline("audit", "--data", made / "shop", "--release", made / "release", "--json")
     assert done.returncode == 0, done.stderr
