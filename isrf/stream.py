@@ -6,8 +6,10 @@ them, and how an erased user is recognised by someone who must not keep the name
 
 import hmac
 import json
+import math
 import secrets
 import zlib
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -116,12 +118,19 @@ def read_event(payload: bytes) -> KeptEvent:
     """Raises `StoreError` (`store.journal_corrupt`) on anything that the service did not write."""
     try:
         event = KeptEvent(*json.loads(payload))
-        bucket_of(event.user_id)
-    except (ValueError, TypeError, AttributeError) as error:
+        if not (_are(str, event[:4]) and isinstance(event.assigned, bool) and isinstance(event.event_id, str)):
+            raise TypeError("a part is of another type")
+        if not all(math.isfinite(moment) for moment in (event.timestamp, event.accepted_at)):
+            raise ValueError("a moment is no number of seconds")
+    except (ValueError, TypeError, OverflowError) as error:
         raise StoreError(
             "store.journal_corrupt", f"a kept event cannot be read: {error}.", fix="Restore the store from a backup."
         ) from None
     return event
+
+
+def _are(kind: type, values: Sequence[object]) -> bool:
+    return all(isinstance(value, kind) for value in values)
 
 
 def read_tombstone(text: bytes) -> Tombstone:

@@ -1,7 +1,8 @@
 """Sees to it that the service runs on a Redis that keeps what was accepted, or that everybody is told that it does not.
 
-It refuses to start where it is known that something can be lost, unless it was told to warn only. What changes while it
-runs is a line in the log, a metric and a warning of `/readyz`: ending would lose more.
+It refuses to start where it is known that something can be lost, unless it was told to warn only; of a Redis that comes
+later, the store refuses the writes. What changes while it runs is a line in the log, a metric and a warning of
+`/readyz`: ending would lose more.
 """
 
 import asyncio
@@ -12,16 +13,12 @@ import structlog
 from isrf.errors import ConfigError, StoreError
 from service.ending import end
 from service.observe import Metrics
-from service.state.durability import WANTED, Durability
+from service.state.durability import FIX, Durability
 from service.state.redis_store import RedisStore
 
 EVERY_S = 30.0
 START_S = 5.0
 """How long a start waits for Redis to say: it need not be there yet."""
-FIX = (
-    "Start it with docker/redis.conf, or " + ", ".join(f"`CONFIG SET {k} {v}`" for k, v in WANTED.items()) + "; "
-    "ISRF_REDIS_DURABILITY=warn goes on without."
-)
 
 _log = structlog.get_logger("service")
 
@@ -72,7 +69,7 @@ class DurabilityWatch:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(EVERY_S if self._found is not None else min(EVERY_S, 1.0))
             try:
                 self._take(await self._store.durability())
             except StoreError:

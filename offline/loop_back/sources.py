@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 import redis
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from isrf.errors import ConfigError, DataError, StoreError
 from isrf.item_changes import COUNT_KEY, ENTRIES_KEY, ORDER_KEY, decode_entry
@@ -98,15 +98,40 @@ def open_source(store: str, *, erasure_key: str | None) -> Iterator[Source]:
     try:
         client = _client(store)
         yield RedisSource(client, erasure_key)
+    except ResponseError as error:
+        if "WRONGTYPE" in str(error):
+            raise _foreign() from None
+        raise _unavailable(error) from None
     except (RedisError, RedisClusterException) as error:
-        raise StoreError(
-            "store.unavailable",
-            f"the store cannot be read or trimmed now ({type(error).__name__}).",
-            fix="Run the same command again: what was taken in stays, nothing is taken in twice.",
-        ) from None
+        raise _unavailable(error) from None
     finally:
         if client is not None:
             client.close()
+
+
+def _unavailable(error: Exception) -> StoreError:
+    return StoreError(
+        "store.unavailable",
+        f"the store cannot be read or trimmed now ({type(error).__name__}).",
+        fix="Run the same command again: what was taken in stays, nothing is taken in twice.",
+    )
+
+
+def _foreign() -> StoreError:
+    return StoreError(
+        "store.foreign_content",
+        "a key of the store, or a row, holds what the service did not write.",
+        fix="Delete what does not belong there, and keep others out of the keys `isrf:*`; else restore a backup.",
+    )
+
+
+@contextmanager
+def _ours() -> Iterator[None]:
+    """For reading what the service wrote, and anybody may have changed since."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError):
+        raise _foreign() from None
 
 
 def erase_from_store(store: str, user_id: str, *, erasure_key: str | None) -> None:
@@ -148,11 +173,13 @@ def _client(url: str) -> Any:
 class RedisSource:
     """Redis, or a Redis Cluster."""
 
+    @_ours()
     def __init__(self, client: Any, erasure_key: str | None) -> None:
         self._client, self._erasure_key = client, erasure_key
         client.hsetnx(META_KEY, "id", secrets.token_hex(8))
         self.store_id = str(client.hget(META_KEY, "id").decode())
 
+    @_ours()
     def read(self, cursors: Mapping[int, Position]) -> Batch:
         entries: list[Entry] = []
         ends = dict(cursors)
@@ -161,13 +188,14 @@ class RedisSource:
                 page = self._page(bucket, ends.get(bucket))
                 for entry_id, fields in page:
                     ends[bucket] = stream_position(entry_id)
-                    entries.append(Entry(bucket, ends[bucket], read_event(fields[EVENT_FIELD])))
+                    entries.append(Entry(bucket, ends[bucket], read_event(fields.get(EVENT_FIELD, b""))))
                 if len(entries) >= MAX_ENTRIES:
                     return Batch(entries, ends, more=True)
                 if len(page) < PAGE:
                     break
         return Batch(entries, ends, more=False)
 
+    @_ours()
     def items(self, after: ItemsCursor | None) -> ItemBatch:
         counting, last = self._client.hmget(COUNT_KEY, ["id", "n"])
         if counting is None:
@@ -187,6 +215,7 @@ class RedisSource:
                     entries[item_id.decode()] = decode_entry(entry)
         return ItemBatch(entries, ItemsCursor(counting, int(last)))
 
+    @_ours()
     def tombstones(self) -> tuple[dict[str, Tombstone], bytes | None]:
         found: dict[str, Tombstone] = {}
         for bucket in range(NUM_BUCKETS):
@@ -201,6 +230,7 @@ class RedisSource:
             # Exactly: the one after the cursor is the first that stays.
             self._client.xtrim(stream_key(bucket), minid=f"{milliseconds}-{number + 1}", approximate=False)
 
+    @_ours()
     def erase(self, user_id: str) -> None:
         # A store that lost its data may be told another secret meanwhile: the name must stand under that one.
         record, confirmed = "", self._secret_record()
@@ -251,6 +281,7 @@ def _journal(folder: Path, erasure_key: str | None) -> Iterator["JournalSource"]
 class JournalSource:
     """The embedded store's database; a service may be writing to it."""
 
+    @_ours()
     def __init__(self, db: sqlite3.Connection, erasure_key: str | None) -> None:
         self._db, self._erasure_key = db, erasure_key
         (self._version,) = db.execute("PRAGMA user_version").fetchone()
@@ -264,6 +295,7 @@ class JournalSource:
         self._meta: dict[str, str] = dict(db.execute("SELECT name, value FROM meta"))
         self.store_id = self._meta["id"]
 
+    @_ours()
     def read(self, cursors: Mapping[int, Position]) -> Batch:
         after = cursors.get(0, (0, 0))[1]
         if self._version == 0:
@@ -299,6 +331,7 @@ class JournalSource:
                     return Batch(entries, {0: (0, last)}, more=True)
         return Batch(entries, {0: (0, last)}, more=False)
 
+    @_ours()
     def items(self, after: ItemsCursor | None) -> ItemBatch:
         if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'items'").fetchone() is None:
             return ItemBatch({}, after)  # of a service from before items could be put
@@ -307,6 +340,7 @@ class JournalSource:
         entries: dict[str, Item] = {item_id: decode_entry(entry) for _, item_id, entry in rows}
         return ItemBatch(entries, ItemsCursor("journal", rows[-1][0]) if rows else after)
 
+    @_ours()
     def tombstones(self) -> tuple[dict[str, Tombstone], bytes | None]:
         rows = self._db.execute("SELECT name, text FROM tombstones").fetchall()
         found = {name: read_tombstone(text.encode()) for name, text in rows}

@@ -32,6 +32,7 @@ async def open_store(settings: Settings) -> Store:
             _client(url, settings.redis_write_timeout_s, WRITE_CONNECTIONS, cluster=settings.redis_cluster),
             erasure_key=key,
             replicas=Replicas(settings.redis_wait_replicas, settings.redis_wait_timeout_s),
+            must_be_durable=settings.redis_durability == "require",
         )
     except ValueError:
         # redis-py's own words may quote a part of the password.

@@ -9,12 +9,19 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from isrf.errors import StoreError
+from service.state.failures import FAILURES
+
 WANTED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 CONSEQUENCES = {
     "appendonly": "what was accepted is lost when Redis is killed",
     "appendfsync": "what was accepted last is lost when its machine fails",
     "maxmemory-policy": "full memory makes Redis forget users",
 }
+FIX = (
+    "Start it with docker/redis.conf, or " + ", ".join(f"`CONFIG SET {k} {v}`" for k, v in WANTED.items()) + "; "
+    "ISRF_REDIS_DURABILITY=warn goes on without."
+)
 
 
 class Durability(NamedTuple):
@@ -27,6 +34,26 @@ class Durability(NamedTuple):
 
     problems: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+
+
+class Required:
+    """Lets no write through before the servers said that they keep it: they need not be there at the start."""
+
+    def __init__(self, client: Any, *, required: bool) -> None:
+        self._client, self._is_sure = client, not required
+
+    async def check(self) -> None:
+        """Asks until they once were set so; what changes later is told by `service.durable`.
+
+        Raises:
+            StoreError: `store.not_durable`; and the client's errors.
+        """
+        if self._is_sure:
+            return
+        found = await look(self._client)
+        if found.problems:
+            raise StoreError("store.not_durable", f"this Redis would lose it: {'; '.join(found.problems)}.", fix=FIX)
+        self._is_sure = True
 
 
 async def look(client: Any) -> Durability:
@@ -47,7 +74,17 @@ async def _of_every_master(client: Any) -> Sequence[Mapping[str, str]]:
     if not hasattr(client, "get_primaries"):
         return [await _settings(client, {})]
     await client.initialize()
-    return [await _settings(client, {"target_nodes": node}) for node in client.get_primaries()]
+    found: list[Mapping[str, str]] = []
+    errors: list[Exception] = []
+    for node in client.get_primaries():
+        try:
+            found.append(await _settings(client, {"target_nodes": node}))
+        except FAILURES as error:
+            errors.append(error)
+    if errors and not found:
+        raise errors[0]
+    # One that is gone says nothing, and takes nothing either.
+    return [*found, *({} for _ in errors)]
 
 
 async def _settings(client: Any, target: Mapping[str, Any]) -> Mapping[str, str]:

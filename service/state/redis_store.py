@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from typing import Any, Literal, TypeVar
 
@@ -19,7 +20,7 @@ from redis.exceptions import ResponseError
 from isrf.item_changes import Entry as ItemEntry
 from service.state import exposure_keys
 from service.state.commands import ASKED, TOMBSTONE_AT, ask_user, history_member, read_record
-from service.state.durability import Durability, look
+from service.state.durability import Durability, Required, look
 from service.state.erasure import Erased, Erasure
 from service.state.event_writes import EventWrites
 from service.state.events import Event
@@ -43,6 +44,7 @@ COLLECT_SCRIPT = files("service.state").joinpath("collect.lua").read_text(encodi
 
 _log = structlog.get_logger("service")
 
+A = TypeVar("A")
 T = TypeVar("T")
 Client = Any  # redis.asyncio.Redis | RedisCluster: one interface, no common type
 
@@ -59,17 +61,20 @@ class RedisStore:
         *,
         erasure_key: str | None = None,
         replicas: Replicas = NO_REPLICAS,
+        must_be_durable: bool = False,
     ) -> None:
         """Args:
         reads, writes: of one store.
         erasure_key: the operator's secret of tombstones, None for one that the store keeps.
         replicas: that must have a write before it is answered.
+        must_be_durable: whether nothing is written before the servers said that they keep it.
         """
         self._reads, self._writes = reads, writes
         self._scripts = Scripts(writes, replicas)
         self._erasure = Erasure(reads, self._scripts, writes, key=erasure_key)
         self._events = EventWrites(self._scripts, self._erasure)
         self._item_states = ItemStates(writes, self._scripts)
+        self._required = Required(writes, required=must_be_durable)
         self._failures = 0
         self._asks_again_at = 0.0
 
@@ -115,7 +120,7 @@ class RedisStore:
         return await self._written(read_recent(self._writes, known, after, before_ms))
 
     async def apply(self, events: Sequence[Event]) -> list[Applied]:
-        results = await self._written(self._events.apply(events))
+        results = await self._kept(self._events.apply, events)
         # What was accepted must be in the next read.
         self._close_breaker()
         return results
@@ -131,10 +136,10 @@ class RedisStore:
             await pipe.execute()
 
     async def erase(self, user_id: str) -> None:
-        await self._written(self._erasure.erase(user_id))
+        await self._kept(self._erasure.erase, user_id)
 
     async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
-        return await self._written(self._item_states.change(changes, limit=limit))
+        return await self._kept(partial(self._item_states.change, limit=limit), changes)
 
     async def items(self, after: ItemsCursor | None) -> ItemsLook:
         return await self._written(self._item_states.look(after))
@@ -194,6 +199,7 @@ class RedisStore:
         """Does what a write does, on every server that takes writes."""
         with _as_store_errors():
             async with asyncio.timeout(PROBE_S):
+                await self._required.check()
                 calls = [(1, [mark]) for mark in await self._scripts.one_of_each_master()]
                 for answer in await self._scripts.run(PROBE_SCRIPT, calls):
                     if isinstance(answer, Exception):
@@ -210,6 +216,12 @@ class RedisStore:
         """Of the client that may be slow; `StoreError` where it fails."""
         with _as_store_errors():
             return await work
+
+    async def _kept(self, work: Callable[[A], Awaitable[T]], what: A) -> T:
+        """As `_written`, of what must not be lost once it is answered."""
+        with _as_store_errors():
+            await self._required.check()
+            return await work(what)
 
     async def _guarded(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Runs a read; after `BREAK_AFTER` failures in a row fails at once for `BREAK_S`."""

@@ -147,6 +147,34 @@ async def test_a_redis_that_is_not_there_yet_refuses_nobody(own_redis: RedisServ
     await store.close()
 
 
+async def test_a_redis_that_comes_later_takes_nothing_that_it_would_lose(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    own_redis.kill()
+    store = await open_store(settings_for(own_redis, tmp_path))
+    warned = await open_store(settings_for(own_redis, tmp_path, redis_durability="warn"))
+    change = ItemChange("lamp", {"price": 1.0}, 1.0, True)
+    own_redis.options = ("--appendonly", "no")
+    own_redis.start()
+    for work in (
+        lambda: apply_to(store)(event("x", 1.0)),
+        lambda: store.erase("ann"),
+        lambda: store.change_items([change], limit=10),
+        store.ping,
+    ):
+        with pytest.raises(StoreError, match="appendonly is no") as refused:
+            await work()
+        assert refused.value.code == "store.not_durable"
+    assert list((await store.read("ann")).history) == []
+    assert await apply_to(warned)(event("x", 1.0)) == ["accepted"]
+    with own_redis.client() as client:
+        client.config_set("appendonly", "yes")
+    await store.ping()
+    assert await apply_to(store)(event("x", 1.0)) == ["duplicate"]
+    for opened in (store, warned):
+        await opened.close()
+
+
 @pytest.fixture
 def pair(own_redis: RedisServer, tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer]]:
     """A master and its replica."""

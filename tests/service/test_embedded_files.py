@@ -314,6 +314,22 @@ async def test_files_that_go_while_it_runs_are_noticed(tmp_path: Path, name: str
     await store.close()
 
 
+@pytest.mark.parametrize("name", [JOURNAL_FILE, WAL])
+async def test_files_that_are_cut_while_it_runs_are_noticed(tmp_path: Path, name: str) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    for k in range(5):
+        await apply_to(store)(event("x", float(k)))
+        await store.erase("bob")  # empties the log, which is no cut
+    await apply_to(store)(event("y"))
+    await store.ping()
+    os.truncate(tmp_path / name, 0)
+    for work in (lambda: apply_to(store)(event("z")), store.ping, lambda: store.erase("ann")):
+        with pytest.raises(StoreError, match="was cut") as refused:
+            await work()
+        assert refused.value.code == "store.journal_moved"
+    await store.close()
+
+
 @pytest.mark.parametrize("name", [WAL, SHM])
 async def test_a_clean_end_saves_what_a_deleted_log_held(tmp_path: Path, name: str) -> None:
     store = await EmbeddedStore.open(tmp_path)

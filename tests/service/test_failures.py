@@ -305,7 +305,8 @@ async def test_a_cluster_of_three_masters(three_masters: RedisCluster, tmp_path:
     await store.close()
 
 
-async def test_a_cluster_that_lost_a_master_takes_what_the_others_can(tmp_path: Path) -> None:
+@pytest.mark.parametrize("restarted", [False, True], ids=["", "restarted"])
+async def test_a_cluster_that_lost_a_master_takes_what_the_others_can(tmp_path: Path, restarted: bool) -> None:
     cluster = RedisCluster(tmp_path)
     for node in cluster.nodes:
         node.options = (*node.options[:2], "--cluster-require-full-coverage", "no", *node.options[2:])
@@ -317,6 +318,9 @@ async def test_a_cluster_that_lost_a_master_takes_what_the_others_can(tmp_path: 
         await apply_to(store)(*(event("x", 1.0, user_id=user) for user in users))
         cluster.nodes[2].kill()
         outcomes: set[str] = set()
+        if restarted:
+            await store.close()
+            store = await open_store(settings)
         for user in users:
             try:
                 outcomes |= {*(await apply_to(store)(event("y", 2.0, user_id=user)))}

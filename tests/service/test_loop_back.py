@@ -13,7 +13,8 @@ import polars as pl
 import pytest
 
 from isrf.errors import ConfigError, DataError, StageError, StoreError
-from isrf.stream import JOURNAL_FILE, NUM_BUCKETS, read_event, stream_key
+from isrf.item_changes import COUNT_KEY
+from isrf.stream import JOURNAL_FILE, META_KEY, NUM_BUCKETS, read_event, stream_key, tombstone_key
 from offline.ingest.bad_rows import BadRows
 from offline.ingest.interactions import read_interactions
 from offline.loop_back import TakenIn, sources, take_in
@@ -323,3 +324,34 @@ def test_a_user_is_forgotten_however_their_line_is_written(tmp_path: Path) -> No
     kept = [line for line in lines if not line.startswith('"a,b"')]
     assert left_out == 2
     assert (tmp_path / "new.csv").read_bytes().decode(errors="surrogateescape").split("\n")[1:-1] == kept
+
+
+FOREIGN: dict[str, Callable[[Any], object]] = {
+    "an entry without an event": lambda c: c.xadd(stream_key(3), {"q": "1"}),
+    "an event of other types": lambda c: c.xadd(stream_key(3), {"e": '["u","i",5,"B","x",false,"e",1]'}),
+    "an event of no time": lambda c: c.xadd(stream_key(3), {"e": '["u","i","","B",NaN,false,"e",1]'}),
+    "no stream": lambda c: c.set(stream_key(3), "x"),
+    "no tombstone": lambda c: c.hset(tombstone_key(3), "x", "y"),
+    "no text": lambda c: c.hset(tombstone_key(3), b"\xff", b"\xff"),
+    "no hash": lambda c: c.set(tombstone_key(3), "x"),
+    "no secret": lambda c: (c.hset(tombstone_key(3), "x", "y 0-0 1.0"), c.hset(META_KEY, "secret", "nonsense")),
+    "no id": lambda c: c.hset(META_KEY, "id", b"\xff"),
+    "no counting": lambda c: c.hset(COUNT_KEY, mapping={"id": "ab", "n": "x"}),
+    "half a counting": lambda c: c.hset(COUNT_KEY, "id", "ab"),
+}
+
+
+@pytest.mark.parametrize("plant", FOREIGN)
+def test_what_others_wrote_stops_the_loop_and_changes_nothing(
+    redis_server: RedisServer, tmp_path: Path, plant: str
+) -> None:
+    file = tmp_path / "interactions.csv"
+    file.write_text("user_id,item_id,timestamp\nann,cup,1\n")
+    with redis_server.client() as client:
+        client.flushall()
+        FOREIGN[plant](client)
+        with pytest.raises(StoreError) as refused:
+            take_in(redis_server.url, tmp_path)
+        client.flushall()
+    assert refused.value.code in ("store.foreign_content", "store.journal_corrupt")
+    assert file.read_text() == "user_id,item_id,timestamp\nann,cup,1\n"

@@ -56,6 +56,7 @@ class StateFiles:
         self._lock = self._database = self._identity = -1
         self._store_id = ""
         self._inodes: dict[Path, int] = {}
+        self._least: dict[Path, int] = {}
         self._damage: StoreError | None = None
         self.is_seen = True
         try:
@@ -141,23 +142,27 @@ class StateFiles:
         paths = [self._beside(suffix) for suffix in SUFFIXES]
         self._inodes = {path: path.stat().st_ino for path in paths}
         self._inodes[self.path] = os.fstat(self._database).st_ino
+        self._least = dict.fromkeys(paths, 1)
 
     def check(self) -> None:
-        """Raises `StoreError` (`store.journal_moved`) where a file is not any more the one that was opened, and
-        `store.journal_unusable` where damage was found since."""
+        """Raises `StoreError` (`store.journal_moved`) where a file is not any more the one that was opened, or was cut,
+        and `store.journal_unusable` where damage was found since."""
         if self._damage is not None:
             raise self._damage
         for path, inode in self._inodes.items():
             try:
-                found = path.stat().st_ino
+                found = path.stat()
             except OSError:
-                found = -1
-            if found != inode:
-                raise StoreError(
-                    "store.journal_moved",
-                    f"{path} was {'deleted' if found < 0 else 'replaced'} while the service ran; nothing is written.",
-                    fix="Put the file back, or stop the service, restore the folder from a backup and start it again.",
-                )
+                raise _moved(path, "deleted") from None
+            if found.st_ino != inode:
+                raise _moved(path, "replaced")
+            # The size first: whoever shortens the log says so before.
+            if found.st_size < self._least[path]:
+                raise _moved(path, "cut")
+
+    def may_shrink(self) -> None:
+        """To be called by the writer before it empties the write-ahead log."""
+        self._least[self._beside("-wal")] = 0
 
     def found_damage(self, what: str) -> None:
         """From here on nothing is written; may be called by any thread."""
@@ -166,7 +171,10 @@ class StateFiles:
 
     def note(self, changes: int) -> None:
         """Writes how many changes are on disk. Not synced: a machine that loses power may know of fewer."""
+        log = self._beside("-wal")
         with contextlib.suppress(OSError):
+            # From here on it only grows, until `may_shrink`.
+            self._least[log] = log.stat().st_size
             if os.fstat(self._identity).st_nlink:
                 os.pwrite(self._identity, self._line(changes), 0)
             else:  # somebody deleted it
@@ -226,6 +234,14 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _moved(path: Path, what: str) -> StoreError:
+    return StoreError(
+        "store.journal_moved",
+        f"{path} was {what} while the service ran; nothing is written.",
+        fix="Put the file back, or stop the service, restore the folder from a backup and start it again.",
+    )
 
 
 def _lost(path: Path, what: str) -> StoreError:

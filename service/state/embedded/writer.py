@@ -147,6 +147,7 @@ class Writer:
     def _scrub(self) -> bool:
         """Deleted bytes are zeroed in the database's pages; older pages in the write-ahead log go with it."""
         try:
+            self._files.may_shrink()
             self._db.execute(f"PRAGMA busy_timeout = {_SCRUB_WAITS_MS}")
             busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
