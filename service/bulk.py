@@ -92,11 +92,15 @@ async def take_lines(pieces: AsyncIterator[bytes], take: Take) -> Report:
                 batch, taken, size = [], report.lines, 0
     except RequestError as error:
         await _take(batch, take, report, taken)
-        message = f"{error.message.rstrip('.')}; lines 1 to {report.lines} were taken in."
+        message = f"{error.message.rstrip('.')}; {_taken_in(report.lines)}."
         raise RequestError(error.code, message, fix="Send what is left, or all of it, again.") from error
     await _take(batch, take, report, taken)
     report.named.sort(key=lambda named: int(named["line"]))
     return report
+
+
+def _taken_in(lines: int) -> str:
+    return f"lines 1 to {lines} were taken in" if lines else "no line was taken in"
 
 
 async def _take(batch: Sequence[tuple[int, Mapping[str, Any]]], take: Take, report: Report, taken: int) -> None:
@@ -105,7 +109,7 @@ async def _take(batch: Sequence[tuple[int, Mapping[str, Any]]], take: Take, repo
     try:
         verdicts = await take([record for _, record in batch])
     except StoreError as error:
-        message = f"{error.message.rstrip('.')}; lines 1 to {taken} were taken in."
+        message = f"{error.message.rstrip('.')}; {_taken_in(taken)}."
         raise StoreError(error.code, message, fix="Send what is left, or all of it, later.") from error
     for (line, _), parts in zip(batch, verdicts, strict=True):
         for verdict in parts:

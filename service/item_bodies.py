@@ -45,7 +45,10 @@ def _read_as(name: str) -> BeforeValidator:
 
 
 class ItemBody(KnownFields):
-    """What the shop says of an item. A field that is left out stays as it is; null takes it away."""
+    """What the shop says of an item. A field that is left out stays as it is; null takes it away.
+
+    No field has a default that a generated client would send: which fields were sent is what counts.
+    """
 
     model_config = ConfigDict(strict=True)
 
@@ -62,7 +65,7 @@ class ItemBody(KnownFields):
         bool | None,
         _read_as("available"),
         Field(description="false: not recommended, but known; its events count. null: as if never said, so on offer."),
-    ] = True
+    ] = None
     metadata: Annotated[
         dict[str, Any] | None,
         _read_as("metadata"),

@@ -9,7 +9,7 @@ from isrf.item_changes import HIDDEN
 from service.catalogue import ItemLine
 from service.doors.caller import READ, WRITE
 from service.item_bodies import ItemBody, item_body
-from service.routes.dependencies import NAMES_ONCE, PROBLEMS, ItemIdDep, RunningDep, json_response
+from service.routes.dependencies import NAMES_ONCE, PROBLEMS, ItemIdDep, Running, RunningDep, json_response
 from service.schemas import ItemAnswer, ItemChanged
 from service.state.items import ItemChange
 
@@ -21,10 +21,10 @@ _PUT_PROBLEMS = {**PROBLEMS, 409: {**PROBLEMS[422], "description": "No new item 
 @router.get("/items/{item_id:path}", dependencies=[READ], response_model=ItemAnswer, responses=PROBLEMS)
 async def show_item(request: Request, item_id: ItemIdDep, service: RunningDep) -> Response:
     """An item as it is offered now."""
-    serving = service.releases.current
-    line = serving.release.catalogue.find(item_id)
+    line = await _line(item_id, service)
     if line is None or line.hidden:
         raise _unknown()
+    serving = service.releases.current
     return json_response(
         {
             "item": item_body(line, in_release=not serving.items.is_new(item_id)),
@@ -44,8 +44,8 @@ async def put_item(request: Request, item_id: ItemIdDep, body: ItemBody, service
 
     A new item is read from its texts and recommended at once; the next release that holds it gives it a semantic ID.
     """
+    known = await _line(item_id, service)
     serving = service.releases.current
-    known = serving.release.catalogue.find(item_id)
     new = service.releases.is_new(item_id)
     if new and known is None and not serving.items.reads_new_items:
         raise RequestError(
@@ -77,9 +77,7 @@ async def put_item(request: Request, item_id: ItemIdDep, body: ItemBody, service
 )
 async def hide_item(item_id: ItemIdDep, service: RunningDep) -> Response:
     """Hides an item: it is recommended to nobody. Histories that hold it stay as they are; a PUT brings it back."""
-    if not service.releases.knows(item_id):
-        await service.releases.look_for_items()
-    line = service.releases.current.release.catalogue.find(item_id)
+    line = await _line(item_id, service)
     if not service.releases.knows(item_id) or (line is not None and line.hidden):
         raise _unknown()
     change = ItemChange(item_id, {HIDDEN: True}, time.time(), service.releases.is_new(item_id))
@@ -88,6 +86,16 @@ async def hide_item(item_id: ItemIdDep, service: RunningDep) -> Response:
     if outcome != "accepted":
         raise _refusal(outcome)
     return Response(status_code=204)
+
+
+async def _line(item_id: str, service: Running) -> ItemLine | None:
+    """An item as it is known; another replica or worker may have taken it in a moment ago."""
+    catalogue = service.releases.current.release.catalogue
+    line = catalogue.find(item_id)
+    if line is None or line.hidden:
+        await service.releases.look_for_items()
+        line = service.releases.current.release.catalogue.find(item_id)
+    return line
 
 
 def _unknown() -> RequestError:

@@ -128,6 +128,9 @@ async def similar(request: Request, item_id: ItemIdDep, wanted: WantedDep, servi
     """Items like this one: taken together with it, described like it, or near it to the model. New items have some."""
     ours = service.recommendations
     if not ours.release.catalogue.knows(item_id):
+        # Another replica may have taken it in a moment ago.
+        await service.releases.look_for_items()
+    if not ours.release.catalogue.knows(item_id):
         raise RequestError(
             "request.unknown_item", "the catalogue has no such item.", fix="Send an item_id of the catalogue."
         )

@@ -103,6 +103,10 @@ async def test_a_store_that_gives_up_is_told_from_which_line() -> None:
         return [[Verdict("accepted")] for _ in records]
 
     body = b'{"n": 0}\n' * (TOGETHER + 5)
+    calls = 1
+    with pytest.raises(StoreError, match="no line was taken in"):
+        await take_lines(pieces(body, 4096), take)
+    calls = 0
     with pytest.raises(StoreError, match=f"lines 1 to {TOGETHER} were taken in"):
         await take_lines(pieces(body, 4096), take)
 

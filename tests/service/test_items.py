@@ -330,6 +330,14 @@ def test_what_one_replica_was_told_the_other_shows(releases: Path, tmp_path: Pat
         interested(one, releases)
         assert one.put("new", **NEW).status_code == 200
         assert other.post("ann", "new") == "accepted", "at once: who is asked looks first"
+        assert one.put("newer", **NEW).status_code == 200
+        assert other.show("newer").status_code == 200
+        assert one.put("newest", **NEW).status_code == 200
+        assert other.call("GET", "/similar/newest").status_code == 200
+        assert one.put("last", **NEW).status_code == 200
+        assert other.put("last", price=2.0).json()["status"] == "changed"
+        for item_id in ("newer", "newest", "last"):
+            assert one.delete(item_id) == 204
         for shop in (one, other):
             wait_until(lambda shop=shop: "new" in shop.recommended("ann", category=CATEGORY), what="the new item")
             assert shop.call("GET", "/users/ann").json()["history"][-1] == "new"

@@ -62,3 +62,9 @@ def test_the_document_is_small(document: dict[str, Any]) -> None:
 def test_it_is_made_once() -> None:
     app = create_app(Settings())
     assert app.openapi() is app.openapi()
+
+
+def test_a_generated_client_sends_no_field_of_an_item_that_it_was_not_given(document: dict[str, Any]) -> None:
+    fields = document["components"]["schemas"]["ItemBody"]["properties"]
+    assert len(fields) == 7
+    assert not [name for name, schema in fields.items() if "default" in schema]
