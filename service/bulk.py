@@ -3,6 +3,8 @@
 Every line is judged in its own right. What cannot be taken in is counted by reason and named with its line's number.
 """
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,8 @@ TOGETHER = 500
 """Lines that are taken in by one call of the store."""
 TOGETHER_BYTES = 4 * 1024 * 1024
 """Of long lines fewer, so that an import keeps no more than this."""
+HELD_S = 0.01
+"""How long lines may keep everybody else waiting."""
 PIECE_BYTES = 64 * 1024
 """Of lines that leave, written at a time."""
 MAX_NAMED = 1000
@@ -32,6 +36,19 @@ class Verdict(NamedTuple):
     status: str  # accepted, duplicate, refused
     reason: str = ""
     detail: str = ""
+
+
+class Turns:
+    """Lines that are there already are judged without a pause of their own; between them others have their turn."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    async def give(self) -> None:
+        """To be called after every line."""
+        if time.perf_counter() - self._since > HELD_S:
+            await asyncio.sleep(0)
+            self._since = time.perf_counter()
 
 
 Take = Callable[[Sequence[Mapping[str, Any]]], Awaitable[Sequence[Sequence[Verdict]]]]
@@ -78,6 +95,7 @@ async def take_lines(pieces: AsyncIterator[bytes], take: Take) -> Report:
         RequestError: the rest of the body came too slowly; the message says which lines were taken in.
     """
     report, batch, taken, size = Report(), [], 0, 0
+    turns = Turns()
     try:
         async for line in _lines(pieces):
             report.lines += 1
@@ -90,6 +108,7 @@ async def take_lines(pieces: AsyncIterator[bytes], take: Take) -> Report:
             if len(batch) == TOGETHER or size > TOGETHER_BYTES:
                 await _take(batch, take, report, taken)
                 batch, taken, size = [], report.lines, 0
+            await turns.give()
     except RequestError as error:
         await _take(batch, take, report, taken)
         message = f"{error.message.rstrip('.')}; {_taken_in(report.lines)}."
@@ -118,16 +137,18 @@ async def _take(batch: Sequence[tuple[int, Mapping[str, Any]]], take: Take, repo
 
 async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes | None]:
     """Lines without their ends; None for one that is too long, which is not kept."""
-    rest, too_long = b"", False
+    kept, too_long = bytearray(), False
     async for piece in pieces:
-        *whole, rest = (rest + piece).split(b"\n")
-        for line in whole:
-            yield None if too_long or len(line) > MAX_LINE_BYTES else line
-            too_long = False
-        if len(rest) > MAX_LINE_BYTES:
-            rest, too_long = b"", True
-    if rest or too_long:
-        yield None if too_long else rest
+        *ends, rest = piece.split(b"\n")
+        for end in ends:
+            line = None if too_long or len(kept) + len(end) > MAX_LINE_BYTES else bytes(kept) + end
+            kept, too_long = bytearray(), False
+            yield line
+        too_long = too_long or len(kept) + len(rest) > MAX_LINE_BYTES
+        # Pieces are small: each is looked at once, however long its line is.
+        kept += b"" if too_long else rest
+    if kept or too_long:
+        yield None if too_long else bytes(kept)
 
 
 def _read(line: bytes | None) -> Mapping[str, Any] | Verdict | None:

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from isrf.item_fields import FieldError, read_item_id
-from service.bulk import Report, Take, Verdict, take_lines, write_lines
+from service.bulk import Report, Take, Turns, Verdict, take_lines, write_lines
 from service.bulk_users import events_of, user_lines
 from service.catalogue_lines import catalogue_lines
 from service.doors.caller import ADMIN, WRITE
@@ -46,7 +46,10 @@ async def import_items(request: Request, service: RunningDep) -> Response:
     """Adds and changes items: lines of the catalogue's own format (`items.jsonl`). Sending them again does no harm."""
 
     async def take(records: Sequence[Mapping[str, Any]]) -> list[list[Verdict]]:
-        read = [_item_change(record, service) for record in records]
+        read, turns = [], Turns()
+        for record in records:
+            read.append(_item_change(record, service))
+            await turns.give()
         changes = [one for one in read if isinstance(one, ItemChange)]
         outcomes = iter(await service.releases.change_items(changes) if changes else [])
         verdicts = []
@@ -140,7 +143,9 @@ def _take_users(service: Running) -> Take:
     async def take(records: Sequence[Mapping[str, Any]]) -> list[list[Verdict]]:
         events: list[dict[str, Any]] = []
         places: list[slice | Verdict] = []
+        turns = Turns()
         for record in records:
+            await turns.give()
             try:
                 more = events_of(record)
             except ValidationError as error:

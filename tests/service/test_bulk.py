@@ -1,6 +1,8 @@
 """Many lines in and out: every line judged, none dropped in silence, and what goes out comes in again."""
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import httpx
 import pytest
 
 from isrf.errors import StoreError
-from service.bulk import MAX_LINE_BYTES, MAX_NAMED, PIECE_BYTES, TOGETHER, Verdict, take_lines, write_lines
+from service.bulk import HELD_S, MAX_LINE_BYTES, MAX_NAMED, PIECE_BYTES, TOGETHER, Verdict, take_lines, write_lines
 from service.state.connect import open_store
 from service.state.store import Store
 from tests.service.servers import (
@@ -71,6 +73,40 @@ async def test_many_lines_go_in_parts_and_every_bad_one_is_counted() -> None:
     assert report["refused"] == 3 * TOGETHER + 1
     assert len(report["problems"]) == MAX_NAMED
     assert report["problems_left_out"] == 3 * TOGETHER + 1 - MAX_NAMED
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"\n" * 65536, b"1\n" * 32768, b'{"n": 0}\n' * 7000, b'{"n": [%s]}\n' % b",".join([b"1"] * 100_000)],
+    ids=["blank lines", "no objects", "good lines", "long lines"],
+)
+async def test_others_have_their_turn_while_lines_are_judged(piece: bytes) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield piece  # without a pause, as a body that has come already
+
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    began = time.process_time()
+    await take_lines(body(), Taker().take)
+    cpu_s = time.process_time() - began
+    beside.cancel()
+    assert turns > cpu_s / HELD_S / 10
+
+
+async def test_a_long_line_costs_its_length_however_small_its_pieces_are() -> None:
+    line = b'{"n": 0, "x": "%s"}\n' % (b"x" * (MAX_LINE_BYTES - 40))
+    began = time.process_time()
+    report = (await take_lines(pieces(line * 10, 64), Taker().take)).body()
+    assert report["accepted"] == 10
+    assert time.process_time() - began < 2
 
 
 async def test_lines_leave_before_a_page_is_whole() -> None:
