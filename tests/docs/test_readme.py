@@ -124,8 +124,15 @@ class Developer:
         if words[0] == "exec":
             mounted = [volume.split(":")[1] for volume in services[words[1]]["volumes"]]
             assert str(Path(words[-1]).parent) in mounted
-            assert words[-1] in services["keys"]["command"]
+            (script,) = services["keys"]["command"]
+            assert f"--to {Path(words[-1]).relative_to(_workdir('service'))}" in script
         return ""
+
+
+def _workdir(image: str) -> str:
+    """Where the commands of an image run."""
+    (folder,) = re.findall(r"^WORKDIR (\S+)$", (ROOT / f"docker/{image}.Dockerfile").read_text(), re.MULTILINE)[-1:]
+    return str(folder)
 
 
 @pytest.fixture
