@@ -31,6 +31,10 @@ from isrf_client.values import given, id_texts, plain, query, segment
 
 MAX_USERS = 256
 """Of one request; more are sent in parts."""
+MOST_ITEMS, MOST_EXPLAINED = 12_800, 1000
+"""Of all lists of a request together, without reasons and with them: where each is long, fewer users are a part."""
+USUAL_N = 10
+"""Items of a list where none are asked for."""
 MAX_URL = 60_000
 """Characters of path and parameters: the service takes 64 KiB of request line and headers together."""
 ITEMS = ("items", list)
@@ -94,8 +98,9 @@ class Calls:
 
     def _many(self, user_ids: list[str], options: dict[str, Any], budget: Budget) -> Steps[list[Recommendations]]:
         found: list[Recommendations] = []
-        for start in range(0, len(user_ids), MAX_USERS):
-            body = {"users": user_ids[start : start + MAX_USERS], **options}
+        together = _users_together(options)
+        for start in range(0, len(user_ids), together):
+            body = {"users": user_ids[start : start + together], **options}
             budget.renew_tries()
             answer = yield from attempts(
                 Call(method="POST", path="/recommend", body=body, answer=("answers", list)), budget
@@ -110,6 +115,15 @@ class Calls:
 
     def _write(self, call: Call) -> Steps[Any]:
         return attempts(call, Budget(self._writes, self._clock))
+
+
+def _users_together(options: Mapping[str, Any]) -> int:
+    """How many users one request may ask about; what is no number of items is for the service to refuse."""
+    n = options.get("n", USUAL_N)
+    if not isinstance(n, int) or n < 1:
+        return MAX_USERS
+    most = MOST_EXPLAINED if options.get("explain") else MOST_ITEMS
+    return min(MAX_USERS, max(1, most // n))
 
 
 def _get(path: str, answer: tuple[str, type], options: Mapping[str, Any] | None = None) -> Call:

@@ -22,7 +22,7 @@ def checked_url(base_url: str) -> str:
     """The service's address without a slash at its end; a path in it (a gateway's) is kept."""
     try:
         url = httpx.URL(base_url)
-        good = url.scheme in {"http", "https"} and bool(url.host) and not url.query and not url.fragment
+        good = url.scheme in {"http", "https"} and bool(url.host) and not set("?#") & set(str(base_url))
         good = good and 0 < (url.port or 80) < 65536
     except (httpx.InvalidURL, TypeError, ValueError):
         good = False

@@ -13,7 +13,7 @@ from service.doors.caller import READ
 from service.identifiers import ExternalId
 from service.known_fields import KnownFields
 from service.pages import add_page, page_headers
-from service.routes.dependencies import PROBLEMS, ServiceDep, checked_item_ids, json_response
+from service.routes.dependencies import NAMES_ONCE, PROBLEMS, ServiceDep, checked_item_ids, json_response
 
 PAGE = "/demo"
 router = APIRouter(prefix=PAGE, tags=["demo"], dependencies=[READ])
@@ -55,7 +55,7 @@ async def shoppers(service: ServiceDep) -> Response:
     return json_response({"shoppers": await some_shoppers(service.recommendations)})
 
 
-@router.post("/items", response_model=Cards, responses=PROBLEMS)
+@router.post("/items", dependencies=[NAMES_ONCE], response_model=Cards, responses=PROBLEMS)
 async def items(body: CardsRequest, service: ServiceDep) -> Response:
     """What to show of items."""
     checked_item_ids(body.item_ids)

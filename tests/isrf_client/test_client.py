@@ -16,8 +16,9 @@ import pytest
 
 import isrf_client
 from isrf_client import AsyncClient, Client, ClientError, NoAnswerError, Patience, ProblemError, answers
-from isrf_client.calls import MAX_USERS
+from isrf_client.calls import MAX_USERS, MOST_EXPLAINED, MOST_ITEMS, USUAL_N
 from service.app import create_app
+from service.doors import cost
 from service.settings import Settings
 from tests.service.releases import shopper_of
 from tests.service.servers import PATIENCE_S, ServiceProcess, free_port
@@ -153,6 +154,20 @@ def test_many_users_are_asked_about_in_parts(call: Both, service: ServiceProcess
     found = call(service.url, "recommend_many", users, n=1)
     assert [answer["user_id"] for answer in found] == users
     assert found[0]["items"] == call(service.url, "recommend", shopper, n=1)["items"]
+    # However long the lists are, and whether or not they are explained.
+    for options in ({"n": 200}, {"n": 200, "explain": True}, {"explain": True}):
+        some = users[:150] if options == {"explain": True} else users[: 12 if "explain" in options else 70]
+        found = call(service.url, "recommend_many", some, **options)
+        assert [answer["user_id"] for answer in found] == some
+        assert {len(answer["items"]) for answer in found} == {options.get("n", 10)}
+
+
+def test_parts_are_as_large_as_the_service_takes() -> None:
+    assert (MOST_ITEMS, MOST_EXPLAINED) == (cost.MOST_ITEMS, cost.MOST_EXPLAINED)
+    assert (
+        create_app(Settings()).openapi()["components"]["schemas"]["UsersRequest"]["properties"]["n"]["default"]
+        == USUAL_N
+    )
 
 
 def test_a_refusal_is_an_exception_with_the_services_code(call: Both, service: ServiceProcess) -> None:

@@ -176,6 +176,8 @@ def test_another_event_loop_is_said_to_be_another() -> None:
         "http://",
         "http://shop?x=1",
         "http://shop#x",
+        "http://shop/x?",
+        "http://shop#",
         "http://shop:99999",
         "http://[::1",
         "http://a\nb",

@@ -183,6 +183,7 @@ def test_a_wrong_moment_is_one_fault(http: TestClient, wrong: Any) -> None:
         ("POST", "/rank", '{"candidates": ["7"], "user_id": "ann", "user_id": "bob"}'),
         ("POST", "/interactions", '{"events": [{"user_id": "ann", "item_id": "7", "item_id": "8"}]}'),
         ("POST", "/interactions", '{"events": [], "events": [{"user_id": "ann", "item_id": "7"}]}'),
+        ("POST", "/demo/items", '{"item_ids": ["7"], "item_ids": []}'),
         ("PUT", "/items/7", '{"title": "a: b", "metadata": {"x": [{"y": 1, "y": 2}]}}'),
     ],
 )
