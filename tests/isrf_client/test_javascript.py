@@ -282,3 +282,21 @@ def test_parts_share_one_deadline() -> None:
         status, took_ms = node(code, url, options={"timeoutMs": 1000, "deadlineMs": 1000, "tries": 2})
     assert status == "client.timeout"
     assert took_ms < 2500
+
+
+def test_what_is_no_option_of_the_client_is_refused() -> None:
+    code = """
+    said = [];
+    for (const options of [{ apikey: "k" }, { timeout: 5 }, { tries: 1, retries: 2 }]) {
+      said.push(await code(async () => new IsrfClient("http://shop", options)));
+    }
+    """
+    assert node(code) == ["client.invalid_value"] * 3
+
+
+def test_a_hole_is_no_event() -> None:
+    code = """
+    const event = { user_id: "a", item_id: "b" };
+    said = [await code(async () => prepare([, event])), await code(() => isrf.interactions([event, , event]))];
+    """
+    assert node(code) == ["client.invalid_value"] * 2

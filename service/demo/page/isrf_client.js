@@ -38,7 +38,11 @@ export class IsrfClient {
   /** `timeoutMs` of one try, `tries` of one request, `deadlineMs` of a whole call. One that is left out is 1 s, 2 and
    * 2 s for a read, 5 s, 6 and 30 s for `interactions` and `erase`. */
   constructor(baseUrl = "", options = {}) {
-    const { apiKey, fetch, timeoutMs, tries, deadlineMs } = known(options);
+    const { apiKey, fetch, timeoutMs, tries, deadlineMs, ...others } = known(options);
+    const [foreign] = Object.keys(others);
+    if (foreign !== undefined) {
+      throw invalid("an option", foreign, "Known are apiKey, fetch, timeoutMs, tries, deadlineMs.");
+    }
     const patience = known({ timeoutMs, tries, deadlineMs });
     for (const [name, value] of Object.entries(patience)) {
       if (!Number.isFinite(value) || value <= 0 || value > MAX_MS || (name === "tries" && !Number.isInteger(value))) {
@@ -174,7 +178,7 @@ export class IsrfClient {
  * Keep them before you post them: however often they are sent, each counts once. */
 export function prepare(events) {
   if (!Array.isArray(events)) throw invalid("events", events, "Give an array of events.");
-  return events.map((event, place) => {
+  return Array.from(events, (event, place) => {
     const where = `events[${place}]`;
     if (!isObject(event)) throw invalid(where, event, 'Give { user_id: "…", item_id: "…", event: "view" }.');
     const { timestamp, ...fields } = event;
