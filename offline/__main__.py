@@ -143,6 +143,10 @@ def ingest(
         console.print(
             f"merged {taken.events} events and {taken.items} items of the service, left out {taken.left_out} events of "
             "erased users"
+            + (
+                f", took {taken.forgotten_rows} rows of erased users out of the shop's file"
+                * (taken.forgotten_rows > 0)
+            )
         )
     if releases is not None:
         settings = configured(preset, config, assignments, ingest_flags(shuffle_ties, max_bad_rows))

@@ -31,7 +31,7 @@ from offline.ingest.repeated import Repeated, without_repeated
 
 __all__ = ["VERSION", "run"]
 
-VERSION = 7
+VERSION = 8
 
 NEEDED = "A release needs 2 users or more, one of them with 4 events or more; a row that is repeated counts once."
 """What the smallest shop has, beside 2 items."""

@@ -4,6 +4,8 @@ import math
 import os
 import random
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -201,6 +203,17 @@ async def test_what_cannot_be_read_is_said_without_addresses(tmp_path: Path, dat
     assert codes == ["store.unavailable", "config.redis_url", "data.no_store"]
     assert not any("secret" in str(error.value) for error in (gone, nonsense))
     assert (data / "interactions.csv").read_text() == OLD
+
+
+async def test_rows_that_left_the_file_are_said(tmp_path: Path, data: Path) -> None:
+    state = tmp_path / "state"
+    store = await open_store(settings_for(None, state))
+    await store.erase("ann")
+    await store.close()
+    command = [sys.executable, "-m", "offline", "ingest", "--data", str(data), "--from-redis", str(state)]
+    first, again = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2))
+    assert "took 1 rows of erased users out of the shop's file" in " ".join(first.stdout.split() + first.stderr.split())
+    assert "took" not in again.stdout + again.stderr
 
 
 async def test_the_key_of_erasures_must_be_the_services(tmp_path: Path, data: Path) -> None:
