@@ -16,7 +16,7 @@ from typing import NamedTuple
 import polars as pl
 
 from isrf.bundle import USERS_FILE
-from isrf.errors import ConfigError, StageError
+from isrf.errors import ConfigError, DataError, StageError
 from offline.embed.stage import STORE_FILE
 from offline.loop_back.commit import DataFolder
 from offline.loop_back.rows import write_interactions
@@ -59,11 +59,13 @@ def forget(
         erasure_key: what the service has as `ISRF_ERASURE_KEY`.
 
     Raises:
-        DataError: the shop's file cannot be read.
+        DataError: the shop's file cannot be read, or the id is nobody's (`data.bad_user_id`).
         StageError: another run is at work on the data or the releases.
         StoreError, ConfigError: as `offline.loop_back.take_in`; `config.embedded_store` where `store` is no URL;
             `config.ledger` where there is no such ledger.
     """
+    if not user_id:
+        raise DataError("data.bad_user_id", "the user_id is empty.", fix="Name the user who is to be forgotten.")
     if ledger is not None and not ledger.is_file():
         raise ConfigError(
             "config.ledger",

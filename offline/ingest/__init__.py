@@ -25,6 +25,7 @@ from offline.ingest.fingerprint import data_fingerprint, order_fingerprint
 from offline.ingest.histories import Histories, build_histories
 from offline.ingest.interactions import read_interactions
 from offline.ingest.items import Catalogue, read_items
+from offline.ingest.names import event_questions
 from offline.ingest.numbering import Numbering, number
 from offline.ingest.reading import describe_ahead, describe_early, learned_until, rows_ahead
 from offline.ingest.repeated import Repeated, without_repeated
@@ -212,6 +213,8 @@ def _show(ctx: StageContext, counts: dict[str, int], shop: _Shop) -> None:
     if shop.catalogue.num_offered == 0:
         sentences.append(f"{items_file}: no item is available, so that nothing could be recommended")
     sentences += [one] if (one := shop.repeated.describe(events_file)) else []
+    types: dict[str, int] = dict(shop.interactions.group_by("event").len().iter_rows())
+    sentences += [f"{events_file}: {one}" for one in event_questions(types, ctx.config.events)]
     sentences += [f"{events_file}: {one}"] if (one := describe_early(shop.interactions)) else []
     sentences += [
         f"{rows.file}: {len(rows)} rows were left out: {rows.describe()}" for rows in shop.bad_rows if len(rows)

@@ -549,6 +549,20 @@ def test_fields_that_no_item_has_and_names_that_may_mean_them_are_said(
     assert "colour" not in said
 
 
+def test_event_types_that_may_mean_more_are_asked_about(ingest: Ingest, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "\n".join([f"{HEADER},event", *(f"{row},view" for row in GOOD), "w,a,1,Transaction", "w,b,2,purchased"])
+    ingest(text)
+    said = capsys.readouterr().out
+    for kind in ("transaction", "purchased"):
+        assert f'1 rows have the event type "{kind}", which is history and nothing more.' in said
+        assert f"--set events.names.{kind}=purchase (=history if not)" in said
+    assert '"view"' not in said
+    ingest(text, "events.names.transaction=purchase", "events.names.purchased=history")
+    assert "nothing more" not in capsys.readouterr().out
+    ingest(text, "events.exclude=transaction,purchased")
+    assert "nothing more" not in capsys.readouterr().out
+
+
 def test_a_catalogue_with_nothing_on_offer_is_said(ingest: Ingest, capsys: pytest.CaptureFixture[str]) -> None:
     closed = [item | ({"available": False} if n % 2 else {"hidden": True}) for n, item in enumerate(ITEMS)]
     assert ingest(items=closed).report["items_available"] == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from isrf.errors import ConfigError, StageError
+from isrf.errors import ConfigError, DataError, StageError
 from isrf.stream import NUM_BUCKETS, stream_key
 from offline.forget import forget
 from offline.publish import switch
@@ -109,6 +109,14 @@ def test_a_run_at_work_is_not_disturbed(data: Path, releases: Path) -> None:
             forget("ann", data, releases)
     assert refused.value.code == "stage.locked"
     assert (releases / "r-1").exists()
+
+
+def test_an_empty_id_is_nobodys(data: Path, releases: Path) -> None:
+    before = folders(releases)
+    with pytest.raises(DataError) as refused:
+        forget("", data, releases)
+    assert refused.value.code == "data.bad_user_id"
+    assert folders(releases) == before
 
 
 def test_without_releases_the_data_is_cleaned(data: Path, tmp_path: Path) -> None:
