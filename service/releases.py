@@ -103,6 +103,12 @@ class Releases:
             return trial
         return self.current
 
+    def now(self) -> float:
+        """Seconds, and later than all that the served releases have learned: this machine's clock may step back, and
+        what comes in then is news all the same."""
+        served = (self.current.release, (self._trial or self.current).release)
+        return max(time.time(), *(max(one.learned_until, one.items_learned_until) + 1e-6 for one in served))
+
     @contextmanager
     def lease(self, user_id: str | None) -> Iterator[Serving]:
         """What answers a user, to be held from the request's start to its end."""

@@ -1,6 +1,5 @@
 """Many items, users or events at once, as JSON Lines: read line by line, whatever the size of the body."""
 
-import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -124,7 +123,7 @@ def _item_change(record: Mapping[str, Any], service: Running) -> ItemChange | Ve
     new = service.releases.is_new(item_id)
     if new and not service.releases.knows(item_id) and not service.releases.current.items.reads_new_items:
         return Verdict("refused", "unreadable_item", "the release that is served cannot read new items")
-    return ItemChange(item_id, fields, time.time(), new)
+    return ItemChange(item_id, fields, service.releases.now(), new)
 
 
 def _item_verdict(outcome: str) -> Verdict:

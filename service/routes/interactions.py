@@ -48,11 +48,11 @@ async def take_events(posted: Sequence[Any], service: Running) -> list[dict[str,
         StoreError: none was taken in.
     """
     began = time.perf_counter()
-    read = service.events.read(posted, time.time())
+    read = service.events.read(posted, time.time(), service.releases.now())
     if any(isinstance(one, Refusal) and one.reason == UNKNOWN_ITEM for one in read):
         # Another replica may have taken it in a moment ago.
         await service.releases.look_for_items()
-        read = service.events.read(posted, time.time())
+        read = service.events.read(posted, time.time(), service.releases.now())
     events = [one for one in read if isinstance(one, Event)]
     try:
         outcomes = iter(await service.store.apply(events) if events else [])

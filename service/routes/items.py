@@ -1,7 +1,5 @@
 """The catalogue between two releases: what the shop says of an item counts from the next answer on."""
 
-import time
-
 from fastapi import APIRouter, Request, Response
 
 from isrf.errors import IsrfError, RequestError, StoreError
@@ -53,7 +51,7 @@ async def put_item(request: Request, item_id: ItemIdDep, body: ItemBody, service
             "the release that is served cannot read new items.",
             fix="Publish a release with this version and with texts of items; items that it holds can be changed.",
         )
-    (outcome,) = await service.releases.change_items([ItemChange(item_id, body.said(), time.time(), new)])
+    (outcome,) = await service.releases.change_items([ItemChange(item_id, body.said(), service.releases.now(), new)])
     service.metrics.item_changes.labels(outcome).inc()
     if outcome != "accepted":
         raise _refusal(outcome)
@@ -80,7 +78,7 @@ async def hide_item(item_id: ItemIdDep, service: RunningDep) -> Response:
     line = await _line(item_id, service)
     if not service.releases.knows(item_id) or (line is not None and line.hidden):
         raise _unknown()
-    change = ItemChange(item_id, {HIDDEN: True}, time.time(), service.releases.is_new(item_id))
+    change = ItemChange(item_id, {HIDDEN: True}, service.releases.now(), service.releases.is_new(item_id))
     (outcome,) = await service.releases.change_items([change])
     service.metrics.item_changes.labels(outcome).inc()
     if outcome != "accepted":

@@ -59,7 +59,9 @@ class Erasure:
         self._known: tuple[str, bytes] | None = None  # record, secret
         self._was_told = False  # by the last `refresh`: the store had no secret
         self._erased: Erased | None = None
-        self._seen: list[dict[bytes, bytes]] = [{} for _ in range(NUM_BUCKETS)]  # the tombstones of `_erased`
+        # Tombstones that this process saw or made, and under which secret their names stand.
+        self._seen: list[dict[bytes, bytes]] = [{} for _ in range(NUM_BUCKETS)]
+        self._seen_under: bytes | None = None
 
     @property
     def record(self) -> str:
@@ -130,10 +132,20 @@ class Erasure:
             # The store may lose its data at any moment: the name must stand there, under the secret that counts.
             if not await self.refresh() and not self._was_told:
                 break
+        await self._remember(user_id, secret)
         await self._scripts.confirm_one(mark_key(bucket_of(user_id)))
         start = b"-"
         while start:
             start = await self._scripts.run_one(PURGE_SCRIPT, purge_call(user_id, start.decode(), position.decode()))
+
+    async def _remember(self, user_id: str, secret: bytes) -> None:
+        """A store that loses its data before the next look is told of this one again."""
+        bucket, name = bucket_of(user_id), tombstone_name(secret, user_id)
+        text = await self._writes.hget(tombstone_key(bucket), name)
+        if secret != self._seen_under:
+            self._seen, self._seen_under = [{} for _ in range(NUM_BUCKETS)], secret
+        if text is not None:
+            self._seen[bucket][name.encode()] = text
 
     async def everyone(self) -> Erased | None:
         """All tombstones, None where there are none; asks for the names only after another erasure.
@@ -145,13 +157,13 @@ class Erasure:
             counts, record = await self._counts()
         secret = await self.secret()
         before = self._erased
-        if secret is None or (before is None and not any(counts)):
+        if secret is None or (before is None and not any(counts) and not any(self._seen)):
             return None
         if before is None or (counts, secret) != (before.counts, before.secret):
             stones = await self._stones()
-            if before is not None and before.secret == secret and await self._write_back(stones):
+            if secret == self._seen_under and await self._write_back(stones):
                 counts, stones = (await self._counts())[0], await self._stones()
-            self._seen = stones
+            self._seen, self._seen_under = stones, secret
             names = frozenset(name.decode() for bucket in stones for name in bucket)
             self._erased = Erased(secret, names, counts)
         return self._erased

@@ -127,21 +127,25 @@ class EventReader:
         self._rules: Callable[[], EventRules] = rules if callable(rules) else lambda: rules
         self._knows_item = knows_item
 
-    def read(self, posted: Sequence[Any], now: float) -> list[Event | Refusal]:
-        """One answer per posted event, in order. `now` in seconds.
+    def read(self, posted: Sequence[Any], now: float, dated: float | None = None) -> list[Event | Refusal]:
+        """One answer per posted event, in order.
 
-        Events without a timestamp are dated now, a microsecond apart, so that a batch keeps its order.
+        Args:
+            now: seconds.
+            dated: seconds, of events without a timestamp, a microsecond apart, so that a batch keeps its order; None
+                for now.
         """
-        return [self._read_one(raw, now, place) for place, raw in enumerate(posted)]
+        start = now if dated is None else dated
+        return [self._read_one(raw, now, start + place * 1e-6) for place, raw in enumerate(posted)]
 
-    def _read_one(self, raw: Any, now: float, place: int) -> Event | Refusal:
+    def _read_one(self, raw: Any, now: float, assigned_at: float) -> Event | Refusal:
         try:
             posted = _event_in.validate_python(raw)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "the event"
             return Refusal("invalid_event", f"{where[:80]}: {message_of(first)}")
-        return self._refusal(posted, now) or self._event(posted, now, now + place * 1e-6)
+        return self._refusal(posted, now) or self._event(posted, now, assigned_at)
 
     def _refusal(self, posted: EventIn, now: float) -> Refusal | None:
         for name in ("user_id", "item_id", "event_id"):
