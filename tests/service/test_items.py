@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.service.releases import named_copy, point, seal
+from tests.service.releases import change_manifest, named_copy, point, seal
 from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, wait_until
 from tests.service.told import reload
 
@@ -252,9 +252,7 @@ def test_so_many_items_may_be_added(releases: Path, tmp_path: Path) -> None:
 
 def test_a_release_without_a_reader_changes_items_and_takes_no_new_ones(shop: Shop, releases: Path) -> None:
     folder = named_copy(releases / "r-a", releases, "r-old")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["item_reader"] = None
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    change_manifest(folder, lambda manifest: manifest.update(item_reader=None))
     shop.put("new", **NEW)
     point(releases, "r-old")
     assert reload(shop.service).status_code == 200

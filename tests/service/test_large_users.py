@@ -109,7 +109,7 @@ def test_lines_hold_a_purchase_and_its_entry_together() -> None:
     assert len(kinds) == len(events), "nothing twice"
     assert len(events) == 2000 + 2
     assert all(kinds[entry.item_id, entry.timestamp] == "purchase" for entry in history[-700:])
-    assert all(kinds[entry.item_id, entry.timestamp] == "view" for entry in history[:-700])
+    assert all(kinds[entry.item_id, entry.timestamp] == "history" for entry in history[:-700])
     assert (kinds["gone", 5.0], kinds["gone", 3.0]) == ("remove", "dislike")
     assert list(user_lines("u", NOBODY._replace(history=history[:3]))) == [
         {
