@@ -6,6 +6,7 @@ erase the user (or `store` here) is what hides them at once and keeps them hidde
 
 import fcntl
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -154,8 +155,10 @@ def _forget_releases(releases: Path, user_id: str) -> tuple[list[str], list[str]
 
 def _holds(folder: Path, user_id: str) -> bool:
     path = folder / USERS_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return False
+    if not path.is_file():
+        return True  # a pipe or a folder in its place: as below
     try:
         return bool((pl.read_parquet(path, columns=["user_id"])["user_id"] == user_id).any())
     except (pl.exceptions.PolarsError, OSError):

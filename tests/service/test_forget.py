@@ -1,9 +1,11 @@
 """`forget` leaves no trace of a user in data, answers, outputs and releases, whenever it is run and ended."""
 
 import fcntl
+import os
 import shutil
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -74,6 +76,17 @@ def test_a_user_is_forgotten_everywhere_but_in_what_is_served(data: Path, releas
     switch(releases, "r-2")
     assert forget("ann", data, releases).releases == ["r-3"]
     assert forget("ann", data, releases) == (0, 0, 0, [], [])
+
+
+@pytest.mark.parametrize(
+    "plant", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("nowhere")], ids=["pipe", "folder", "link"]
+)
+def test_users_that_cannot_be_read_may_be_anybody(data: Path, releases: Path, plant: Callable[[Path], None]) -> None:
+    users = releases / "r-2" / "users.parquet"
+    users.unlink()
+    plant(users)
+    assert forget("ann", data, releases).releases == ["r-1", "r-2"]
+    assert not (releases / "r-2").exists()
 
 
 def test_others_keep_their_releases_and_outputs(data: Path, releases: Path) -> None:
