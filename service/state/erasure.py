@@ -188,10 +188,10 @@ class Erasure:
         for bucket, some in enumerate(lost):
             if some:
                 # Of no position any more: the stream that it was in is lost too.
-                texts: dict[bytes, str] = {TOMBSTONE_SECRET.encode(): self.record}
+                pipe.hset(tombstone_key(bucket), TOMBSTONE_SECRET, self.record)
                 for name, text in some.items():
-                    texts[name] = read_tombstone(text)._replace(position=(0, 0)).text()
-                pipe.hset(tombstone_key(bucket), mapping=texts)
+                    # Not over one that somebody wrote meanwhile.
+                    pipe.hsetnx(tombstone_key(bucket), name, read_tombstone(text)._replace(position=(0, 0)).text())
                 pipe.hincrby(tombstone_key(bucket), TOMBSTONE_COUNT, secrets.randbelow(2**40) + 1)
         await pipe.execute()
         _log.warning("erasures_written_back", count=sum(map(len, lost)))

@@ -1,8 +1,10 @@
 """The embedded store: what was accepted survives, what was refused has no effect, a second process stays out."""
 
 import asyncio
+import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 from isrf.errors import StoreError
 from isrf.stream import JOURNAL_FILE, REMEMBER_S
 from service.state.embedded import EmbeddedStore, records
+from service.state.items import ItemChange
 from service.state.merge import Learned
 from service.state.store import NO_VERSION, NOBODY, Entry, UserRecord
 from tests.service.servers import all_of, apply_to, event, read_events
@@ -305,16 +308,46 @@ async def test_bytes_that_a_reader_still_needed_go_after_it(tmp_path: Path) -> N
     await store.close()
 
 
-async def test_to_erase_who_is_unknown_empties_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = await EmbeddedStore.open(tmp_path)
-    await apply_to(store)(event("x", 1.0))
-    emptied: list[None] = []
-    monkeypatch.setattr(store._database._writer, "_scrub", lambda: emptied.append(None) or True)
-    await store.erase("nobody")
-    assert (len(emptied), (await store.read("nobody")).erased) == (0, True)
+async def test_an_erasure_that_was_cut_off_leaves_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_files(folder: Path) -> bool:
+        return any(b"secret-item" in file.read_bytes() for file in folder.iterdir())
+
+    store = await EmbeddedStore.open(tmp_path / "state")
+    await apply_to(store)(event("secret-item"))
+    with monkeypatch.context() as patch:
+        patch.setattr(store._database._writer, "_scrub", lambda: True)
+        await store.erase("ann")
+    assert in_files(tmp_path / "state")
+    shutil.copytree(tmp_path / "state", tmp_path / "killed")
     await store.erase("ann")
-    assert len(emptied) == 1
+    assert not in_files(tmp_path / "state"), "asked for again"
     await store.close()
+    store = await EmbeddedStore.open(tmp_path / "killed")
+    assert not in_files(tmp_path / "killed"), "started again"
+    await store.close()
+
+
+async def test_a_restored_copy_gives_no_number_twice(tmp_path: Path) -> None:
+    async def numbers(folder: Path, *items: str) -> list[int]:
+        store = await EmbeddedStore.open(folder)
+        for item_id in items:
+            await apply_to(store)(event(item_id, 1.0))
+            await store.change_items([ItemChange(item_id, {"price": 1.0}, 1.0, False)], limit=0)
+        await store.close()
+        with contextlib.closing(sqlite3.connect(folder / JOURNAL_FILE)) as db:
+            return [seq for table in ("journal", "items") for (seq,) in db.execute(f"SELECT seq FROM {table}")]
+
+    await numbers(tmp_path / "state")
+    shutil.copytree(tmp_path / "state", tmp_path / "backup")
+    given = await numbers(tmp_path / "state", "a", "b", "c")
+    assert not set(given) & set(await numbers(tmp_path / "backup", "d", "e"))
+
+
+async def test_after_a_close_nobody_waits_for_ever(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    await store.close()
+    with pytest.raises(StoreError, match="closed"):
+        await apply_to(store)(event("x", 1.0))
 
 
 async def test_one_that_fails_takes_nobody_with_it(tmp_path: Path) -> None:
@@ -350,7 +383,7 @@ async def test_the_file_shrinks_when_state_does(tmp_path: Path) -> None:
     for k in range(20):
         await apply_to(store)(*(event(f"i{k}-{j}", float(j), user_id=f"u{j}") for j in range(100)), now=long_ago)
     with sqlite3.connect(tmp_path / JOURNAL_FILE) as db:
-        db.execute("INSERT INTO meta (name, value) VALUES ('exported', '100000')")
+        db.execute("INSERT INTO meta (name, value) SELECT 'exported', max(seq) FROM journal")
         (before,) = db.execute("PRAGMA page_count").fetchone()
     for user_id in [f"u{j}" for j in range(100)]:
         record = await store.read(user_id)

@@ -11,7 +11,8 @@ from typing import TypeVar
 from isrf.errors import ConfigError, StoreError
 from isrf.stream import JOURNAL_VERSION, secret_of
 from service.state.embedded.files import StateFiles, unusable
-from service.state.embedded.schema import APPLICATION_ID, create_identity, create_tables, meta
+from service.state.embedded.item_entries import last_change
+from service.state.embedded.schema import APPLICATION_ID, create_identity, create_tables, meta, number_on
 from service.state.embedded.soundness import LateLook
 from service.state.embedded.takeover import take_over
 from service.state.embedded.writer import BUSY_TIMEOUT_MS, Job, Writer
@@ -58,6 +59,9 @@ class Database:
                 for pragma in _LAYOUT:
                     db.execute(pragma)
             _set_up(db, self.path)
+            with contextlib.suppress(sqlite3.Error):  # a full disk
+                # The process before may have ended between an erasure and its last bytes in the log.
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._prepare(db, erasure_key, old=old)
             for other in opened[:-1]:
                 other.close()
@@ -66,8 +70,9 @@ class Database:
                 _make_anew(db)
                 _set_up(db, self.path)
             changes = int(meta(db, "changes") or 0)
-            # A write, whatever it is: from now on the log is there.
-            db.execute("UPDATE meta SET value = value WHERE name = 'changes'")
+            # From now on there is a log. A write that changes no byte would leave it empty.
+            db.execute("INSERT INTO probes (content) VALUES (zeroblob(1))")
+            db.execute("DELETE FROM probes")
             self._files.opened(self.store_id, changes)
             self._look = None
             if not self._files.is_seen:
@@ -115,6 +120,9 @@ class Database:
             self.store_id = str(meta(db, "id"))
             if old:
                 take_over(db, self.secret)
+            number_on(db, "journal")
+            if last_change(db):
+                number_on(db, "items")
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {JOURNAL_VERSION}")
             db.execute("COMMIT")

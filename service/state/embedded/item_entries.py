@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from isrf.item_changes import Entry, decode_entry, encode_entry, merged
+from service.state.embedded.schema import number_on
 from service.state.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
 
 
@@ -20,6 +21,8 @@ def change_items(db: sqlite3.Connection, changes: Sequence[ItemChange], limit: i
                 continue
             num_added += 1
         entry = encode_entry(merged(None if known is None else decode_entry(known), change.fields, change.at))
+        if not last_change(db):
+            number_on(db, "items")
         query = "INSERT OR REPLACE INTO items (item_id, entry, added) VALUES (?, ?, ?)"
         db.execute(query, (change.item_id, entry, change.added or was_added))
         outcomes.append("accepted")

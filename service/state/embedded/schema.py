@@ -2,6 +2,7 @@
 
 import secrets
 import sqlite3
+import time
 
 from isrf.stream import new_secret_record
 
@@ -51,6 +52,18 @@ def create_identity(db: sqlite3.Connection, erasure_key: str | None) -> None:
     """The store's id and the secret of its tombstones, where it has none yet."""
     for name, value in (("secret", new_secret_record(erasure_key)), ("id", secrets.token_hex(8)), ("changes", "0")):
         db.execute("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)", (name, value))
+
+
+def number_on(db: sqlite3.Connection, table: str) -> None:
+    """The table's next seq is one that no copy of this store has given before.
+
+    Whoever reads from a cursor on misses nothing of a store that was restored from an older copy: seqs begin at the
+    microsecond of the start.
+    """
+    now = int(time.time() * 1e6)
+    db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (now, table))
+    if not db.execute("SELECT 1 FROM sqlite_sequence WHERE name = ?", (table,)).fetchone():
+        db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, now))
 
 
 def meta(db: sqlite3.Connection, name: str) -> str | None:

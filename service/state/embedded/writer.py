@@ -64,6 +64,8 @@ class Writer:
         Raises:
             StoreError: nothing of the job was done (`store.journal_unwritable`, `store.journal_moved`, or its own).
         """
+        if self._closing:
+            raise unwritable(self._files.path, RuntimeError("the store is closed"))
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(job, then, scrubs, done))
         self._arrived.set()
@@ -91,19 +93,26 @@ class Writer:
                         await self._arrived.wait()
             self._arrived.clear()
             batch, self._waiting = self._waiting, []
-            written = await loop.run_in_executor(self._thread, self._write, [one.job for one in batch])
+            try:
+                written = await loop.run_in_executor(self._thread, self._write, [one.job for one in batch])
+            except RuntimeError as error:  # no thread can be started
+                failure = unwritable(self._files.path, error)
+                written = _Written([failure] * len(batch), failure)
             scrubs = False
-            for one, result in zip(batch, written.results, strict=True):
-                if not isinstance(result, Exception):
-                    if one.then is not None:
-                        one.then(result)
-                    scrubs |= one.scrubs is not None and one.scrubs(result)
-            if scrubs or (scrub_at is not None and loop.time() >= scrub_at):
-                done = await loop.run_in_executor(self._thread, self._scrub)
-                # Where a reader held an older picture, the log is emptied later.
-                scrub_at = None if done else loop.time() + _TRIES_AGAIN_S
-            for one, result in zip(batch, written.results, strict=True):
-                _answer(one.done, written.failure or result)
+            try:
+                for one, result in zip(batch, written.results, strict=True):
+                    if not isinstance(result, Exception):
+                        if one.then is not None:
+                            one.then(result)
+                        scrubs |= one.scrubs is not None and one.scrubs(result)
+                if scrubs or (scrub_at is not None and loop.time() >= scrub_at):
+                    done = await loop.run_in_executor(self._thread, self._scrub)
+                    # Where a reader held an older picture, the log is emptied later.
+                    scrub_at = None if done else loop.time() + _TRIES_AGAIN_S
+            finally:
+                # Nobody waits for ever, whatever else fails.
+                for one, result in zip(batch, written.results, strict=True):
+                    _answer(one.done, written.failure or result)
 
     def _write(self, jobs: Sequence[Job[Any]]) -> _Written:
         results: list[Any] = []
@@ -150,9 +159,10 @@ class Writer:
             self._files.may_shrink()
             self._db.execute(f"PRAGMA busy_timeout = {_SCRUB_WAITS_MS}")
             busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         except sqlite3.Error:
             return False
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         return not busy
 
     def _end(self) -> None:
