@@ -24,6 +24,7 @@ from service.app import create_app
 from service.bundle_files import read_manifest
 from service.daemon_threads import leave
 from service.demo.routes import PAGE
+from service.doors import wire
 from service.doors.command import main as keys_command
 from service.doors.crowding import open_more_files
 from service.doors.keys import read_keys
@@ -107,6 +108,7 @@ def _serve(settings: Settings) -> int:
         "access_log": False,
         "server_header": False,
         "timeout_graceful_shutdown": GRACE_S,
+        "timeout_keep_alive": wire.KEEP_ALIVE_S,
     }
     if settings.workers == 1:
         return _serve_alone(settings, options)

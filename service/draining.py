@@ -21,6 +21,8 @@ _TICKS = 10
 _CLOSE = (b"connection", b"close")
 ACCEPTED_TOGETHER = 16
 """Connections in a turn of the event loop; libuv takes one for each listening handle, the others wait unheard."""
+SEND_BUFFER_BYTES = 64 * 1024
+"""The kernel's part of an answer that is not read yet: with more, who reads slowly looks like one who does not read."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -47,6 +49,9 @@ class DrainingServer(uvicorn.Server):
             return
         loop = asyncio.get_running_loop()
         listening = [one.fileno() for server in self.servers for one in server.sockets]
+        for number in listening:
+            with socket.socket(fileno=os.dup(number)) as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         for number in listening * (ACCEPTED_TOGETHER - 1):
             again = socket.socket(fileno=os.dup(number))
             self.servers.append(await loop.create_server(self._protocol, sock=again, backlog=self.config.backlog))

@@ -82,7 +82,9 @@ class RateLimiter:
         if text is None:
             return None
         if calls > 1:
-            granted, wait_s = await self._buy(parse(text), key_id, (calls,))
+            item = parse(text)
+            # What no wait could buy counts as all that there is.
+            granted, wait_s = await self._buy(item, key_id, (min(calls, item.amount),))
             return None if granted else max(1, math.ceil(wait_s))
         purse = self._purses.setdefault((key_id, text), _Purse())
         async with purse.asking:

@@ -25,6 +25,8 @@ from service.turn import Line
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of request line and headers together, as in most servers before this one; of chunk lines and trailers with them."""
+KEEP_ALIVE_S = 75
+"""Longer than usual proxies keep an idle connection, so that none sends a request into one that is just closed."""
 HEAD_S = 20.0
 """From connecting, or a head's first byte, to its last; between requests the server's keep-alive counts."""
 LINE = "isrf.line"
@@ -176,6 +178,16 @@ class BoundedHttp(HttpToolsProtocol):
             return
         busy = self._is_busy()
         has_body = declares_body(self.headers)
+        if has_body and self.parser.should_upgrade():
+            # The parser takes all that follows for another protocol's: a body would be lost without a word.
+            self._refuse(
+                400,
+                "http.upgrade",
+                "A request with a body asks for another protocol (Upgrade).",
+                fix="Send it without Upgrade, as HTTP/1.1 (in Java: HttpClient.Version.HTTP_1_1).",
+            )
+            self._skips = True
+            return
         if not busy:
             self.idle_since = None
         self.app = self._whole_app

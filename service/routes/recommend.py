@@ -183,7 +183,14 @@ async def _for_users(request: Request, user_ids: list[str], wanted: Wanted, app:
             with lease(app, user_id) as service:
                 return await user_body(request, user_id, wanted, service)
 
-    return {"answers": await asyncio.gather(*(one(user_id) for user_id in user_ids))}
+    tasks = [asyncio.create_task(one(user_id)) for user_id in user_ids]
+    try:
+        return {"answers": await asyncio.gather(*tasks)}
+    finally:
+        # Where one is refused, nobody gets the others' answers.
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _checked_user_ids(user_ids: list[str]) -> None:

@@ -24,6 +24,7 @@ def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         crowding__MOST=100,
         gentle__STALL_S=1.0,
         bodies__WINDOW_S=20,
+        wire__KEEP_ALIVE_S=5,
     )
     yield process.start()
     process.kill()
@@ -252,6 +253,16 @@ def test_half_closed_connections_hold_nothing(service: Guarded) -> None:
             lambda: "isrf_requests_in_progress 1.0" in service.call("GET", "/metrics", service.keys["admin"]).text,
             what="the end of the half-closed",
         )
+
+
+def test_a_body_behind_an_upgrade_is_refused_and_never_lost(service: Guarded) -> None:
+    line = b'{"user_id": "u", "item_id": "x"}'
+    for path in ("/import/events", "/interactions"):
+        with Caller(service) as caller:
+            upgrade = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", f"Content-Length: {len(line)}")
+            caller.send(head("POST", path, service.keys["write"], *upgrade) + line)
+            answer = caller.answer()
+            assert (answer.status, answer.problem["code"]) == (400, "http.upgrade")
 
 
 def test_an_upgrade_is_not_taken_and_the_request_is_answered(service: Guarded) -> None:
