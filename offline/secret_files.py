@@ -4,9 +4,9 @@
 """
 
 import os
-from pathlib import Path
 
 from isrf.errors import ConfigError
+from isrf.runtime.secret_files import secret_in_file
 
 ERASURE_KEY = "ISRF_ERASURE_KEY"
 REDIS_URL = "REDIS_URL"
@@ -17,23 +17,10 @@ def secret(variable: str) -> str | None:
     """The variable's value, or what stands in the file that `<variable>_FILE` names; None for an empty one.
 
     Raises:
-        ConfigError: both are set, or the file cannot be read.
+        ConfigError: as `secret_in_file`.
     """
-    file, value = os.environ.get(f"{variable}_FILE"), os.environ.get(variable)
-    if not file:
-        return value or None
-    if value:
-        raise ConfigError(
-            "config.secret_twice", f"{variable} and {variable}_FILE are both set.", fix="Unset one of them."
-        )
-    try:
-        return Path(file).read_text(encoding="utf-8").strip() or None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            "config.secret_file",
-            f"{variable}_FILE cannot be read ({type(error).__name__}).",
-            fix="Point it to a text file with nothing but the secret.",
-        ) from None
+    found = secret_in_file(variable)
+    return (os.environ.get(variable) if found is None else found) or None
 
 
 def store_url(given: str) -> str:

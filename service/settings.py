@@ -5,7 +5,6 @@ line over it. It opens nothing: whether a release or a Redis is really there is 
 """
 
 import ipaddress
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from isrf.bundle import VariantName
 from isrf.errors import ConfigError
+from isrf.runtime.secret_files import secret_in_file
 from service.doors.keys import checked_rate
 from service.experiment import Experiment, read_experiment
 from service.load import LARGEST_BATCH, DeviceName
@@ -162,25 +162,9 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _from_files() -> dict[str, str]:
-    """Secrets that stand in a file, as container platforms hand them out: `REDIS_URL_FILE` for `REDIS_URL`."""
-    found = {}
-    for variable, name in SECRETS.items():
-        file = os.environ.get(f"{variable}_FILE")
-        if not file:
-            continue
-        if os.environ.get(variable):
-            raise ConfigError(
-                "config.secret_twice", f"{variable} and {variable}_FILE are both set.", fix="Unset one of them."
-            )
-        try:
-            found[name] = Path(file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                "config.secret_file",
-                f"{variable}_FILE cannot be read ({type(error).__name__}).",
-                fix="Point it to a text file with nothing but the secret, readable by the service.",
-            ) from None
-    return found
+    """Secrets that stand in a file, by the setting's name."""
+    found = {name: secret_in_file(variable) for variable, name in SECRETS.items()}
+    return {name: text for name, text in found.items() if text is not None}
 
 
 def _refuse_what_cannot_work(settings: Settings) -> None:

@@ -1,0 +1,29 @@
+"""A secret in a file, as container platforms hand it out: `REDIS_URL_FILE` names the file for `REDIS_URL`."""
+
+import os
+from pathlib import Path
+
+from isrf.errors import ConfigError
+
+
+def secret_in_file(variable: str) -> str | None:
+    """What stands in the file that `<variable>_FILE` names, without the white space around it; None where it names none.
+
+    Raises:
+        ConfigError: `config.secret_twice` (the variable is set as well), `config.secret_file` (it cannot be read).
+    """
+    file = os.environ.get(f"{variable}_FILE")
+    if not file:
+        return None
+    if os.environ.get(variable):
+        raise ConfigError(
+            "config.secret_twice", f"{variable} and {variable}_FILE are both set.", fix="Unset one of them."
+        )
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            "config.secret_file",
+            f"{variable}_FILE cannot be read ({type(error).__name__}).",
+            fix="Point it to a text file with nothing but the secret, readable by this process.",
+        ) from None
