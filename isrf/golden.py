@@ -11,9 +11,9 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from isrf.bundle import GOLDEN_FILE, MOST_OFF, SEARCH_GRAPHS, GoldenTolerance, VariantName
+from isrf.bundle import GOLDEN_FILE, MOST_OFF, SEARCH_GRAPHS, Finite, GoldenTolerance, VariantName
 from isrf.errors import BundleError
-from isrf.recommend import Interests, RankRequest, Recommender, SearchOutput
+from isrf.recommend import Ranked, RankRequest, Recommender, SearchOutput
 
 DENSE_KEPT = 20
 LIST_KEPT = 20
@@ -26,7 +26,6 @@ LIST_TOLERANCE = 1e-3
 _PATHS = ("beam", "dense")
 
 Row = Annotated[int, Field(ge=0)]
-Score = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Golden(BaseModel):
@@ -41,11 +40,11 @@ class Golden(BaseModel):
     history: list[Row]
     own: Annotated[int, Field(ge=-1)]
     beam_items: list[Row]
-    beam_log_probs: list[Score]
+    beam_log_probs: list[Finite]
     dense_items: list[Row]
-    dense_log_probs: list[Score]
+    dense_log_probs: list[Finite]
     list_items: list[Row] | None = None
-    list_scores: list[Score] | None = None
+    list_scores: list[Finite] | None = None
 
 
 class _Off(NamedTuple):
@@ -65,11 +64,10 @@ def answers(
         interests = recommender.read([history], [row])
         if history:
             output = recommender.search([request], interests)
-            yield _live(output) | _list(recommender, request, interests, output)
+            yield _live(output) | _listed(recommender.ranked(request, interests, output, 0))
         else:
-            yield {f"{path}_{part}": [] for path in _PATHS for part in ("items", "log_probs")} | _served(
-                recommender, request, interests
-            )
+            nothing: dict[str, list[Any]] = {f"{path}_{part}": [] for path in _PATHS for part in ("items", "log_probs")}
+            yield nothing | _listed(recommender.rank([request], interests)[0])
 
 
 def make_goldens(recommender: Recommender, histories: Sequence[Sequence[int]], own: Sequence[int]) -> list[Golden]:
@@ -92,15 +90,8 @@ def _live(output: SearchOutput) -> dict[str, list[Any]]:
     }
 
 
-def _list(
-    recommender: Recommender, request: RankRequest, interests: Interests, output: SearchOutput
-) -> dict[str, list[Any]]:
-    items = recommender.ranked(request, interests, output, 0).items
-    return {"list_items": [one.item_index for one in items], "list_scores": [one.score for one in items]}
-
-
-def _served(recommender: Recommender, request: RankRequest, interests: Interests) -> dict[str, list[Any]]:
-    items = recommender.rank([request], interests)[0].items
+def _listed(ranked: Ranked) -> dict[str, list[Any]]:
+    items = ranked.items
     return {"list_items": [one.item_index for one in items], "list_scores": [one.score for one in items]}
 
 

@@ -22,9 +22,8 @@ def check_manifest(manifest: Manifest) -> None:
 
 
 def _wrong(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    for moment in (manifest.created_at,):
-        if not _is_moment(moment):
-            yield "bundle.manifest", f"created_at {moment[:60]!r} is no RFC 3339 time with an offset"
+    if not _is_moment(manifest.created_at):
+        yield "bundle.manifest", f"created_at {manifest.created_at[:60]!r} is no RFC 3339 time with an offset"
     for what, found, wanted in (
         ("fusion.weights", manifest.fusion.weights, CHANNELS),
         ("fusion.epsilons", manifest.fusion.epsilons, EVIDENCE_CHANNELS),

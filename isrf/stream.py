@@ -9,7 +9,6 @@ import json
 import math
 import secrets
 import zlib
-from collections.abc import Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -17,12 +16,13 @@ from isrf.errors import ConfigError, StoreError
 
 NUM_BUCKETS = 64
 META_KEY = "isrf:{b0}:meta"
-"""Hash: `id` of this store, `secret` of its tombstones (`SecretRecord`)."""
+"""Hash: `id` of this store, `secret` of its tombstones (`new_secret_record`)."""
 JOURNAL_FILE = "journal.sqlite3"
 """The embedded store's database. The offline job reads its tables journal (seq, user_id, payload), tombstones (name,
 bucket, text), meta (name, value) and items (seq, item_id, entry, added).
 
-`meta` has what `META_KEY` has, and `exported`: the highest seq that the offline job has taken in.
+`meta` has what `META_KEY` has, `exported` (the highest seq that the offline job has taken in) and `changes` (how many
+transactions there were).
 """
 JOURNAL_VERSION = 1
 """SQLite's `user_version` of the database; 0 where the journal was all there was, duplicates included."""
@@ -118,7 +118,9 @@ def read_event(payload: bytes) -> KeptEvent:
     """Raises `StoreError` (`store.journal_corrupt`) on anything that the service did not write."""
     try:
         event = KeptEvent(*json.loads(payload))
-        if not (_are(str, event[:4]) and isinstance(event.assigned, bool) and isinstance(event.event_id, str)):
+        if not (
+            all(isinstance(part, str) for part in (*event[:4], event.event_id)) and isinstance(event.assigned, bool)
+        ):
             raise TypeError("a part is of another type")
         if not all(math.isfinite(moment) for moment in (event.timestamp, event.accepted_at)):
             raise ValueError("a moment is no number of seconds")
@@ -127,10 +129,6 @@ def read_event(payload: bytes) -> KeptEvent:
             "store.journal_corrupt", f"a kept event cannot be read: {error}.", fix="Restore the store from a backup."
         ) from None
     return event
-
-
-def _are(kind: type, values: Sequence[object]) -> bool:
-    return all(isinstance(value, kind) for value in values)
 
 
 def read_tombstone(text: bytes) -> Tombstone:

@@ -93,9 +93,11 @@ def run(ctx: StageContext) -> None:
         shutil.copy2(ctx.inputs["reason"] / name, ctx.out / bundle.REASONING_DIR / name)
     _write_items(ctx)
     _histories(ingest).write_parquet(ctx.out / bundle.HISTORIES_FILE)
-    goldens = _goldens(ctx)
+    # The torch model itself answers the goldens.
+    recommender = _recommender(ctx, torch_search(load_model(ctx.inputs), ctx.config))
+    goldens = _goldens(ctx, recommender)
     (ctx.out / bundle.GOLDEN_FILE).write_text("".join(g.model_dump_json() + "\n" for g in goldens), encoding="utf-8")
-    manifest = sealed(_manifest(ctx, goldens))
+    manifest = sealed(_manifest(ctx, goldens, recommender))
     (ctx.out / bundle.MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
 
 
@@ -157,9 +159,8 @@ def _histories(ingest: Path) -> pl.DataFrame:
     return joined.with_columns(pl.col(lists).fill_null([])).sort("user_index")
 
 
-def _goldens(ctx: StageContext) -> list[Golden]:
-    """Requests spread over the users by length of history, answered by the torch model itself."""
-    recommender = _recommender(ctx, torch_search(load_model(ctx.inputs), ctx.config))
+def _goldens(ctx: StageContext, recommender: Recommender) -> list[Golden]:
+    """Requests spread over the users by length of history."""
     lists = recommender.tables.user_items
     with_items = np.flatnonzero(np.diff(lists.indptr) > 0)
     by_length = with_items[np.argsort(np.diff(lists.indptr)[with_items], kind="stable")]
@@ -187,11 +188,11 @@ def _recommender(ctx: StageContext, search_graph: Graph) -> Recommender:
     )
 
 
-def _variants(ctx: StageContext, goldens: Sequence[Golden]) -> dict[VariantName, Variant]:
+def _variants(ctx: StageContext, goldens: Sequence[Golden], recommender: Recommender) -> dict[VariantName, Variant]:
     """Forms of the search beside fp32: what evaluation says they lose, and how far off the goldens they may be."""
     variants: dict[VariantName, Variant] = {}
     for name in variants_of(ctx.config.search):
-        found = deviation(_recommender(ctx, open_graph(ctx.out / SEARCH_GRAPHS[name])), goldens)
+        found = deviation(recommender.searching_with(open_graph(ctx.out / SEARCH_GRAPHS[name])), goldens)
         # Other processors round activations otherwise, by as much as the form itself does.
         tolerance = GoldenTolerance(
             log_prob=min(2 * found.log_prob + TOLERANCE, MOST_OFF),
@@ -217,13 +218,13 @@ def _ranker(ctx: StageContext) -> RankerSpec | None:
     return RankerSpec.model_validate_json(path.read_bytes()) if path.exists() else None
 
 
-def _manifest(ctx: StageContext, goldens: Sequence[Golden]) -> Manifest:
+def _manifest(ctx: StageContext, goldens: Sequence[Golden], recommender: Recommender) -> Manifest:
     report: dict[str, Any] = json.loads((ctx.inputs["ingest"] / "report.json").read_text())
     files = _hash_files(ctx.out)
     shapes = {name: np.load(ctx.out / name, mmap_mode="r").shape for name in ARRAYS}
     interactions = len(pl.read_parquet(ctx.inputs["ingest"] / "train.parquet", columns=["user_index"]))
     interactions += len(pl.read_parquet(ctx.inputs["ingest"] / "heldout.parquet", columns=["user_index"]))
-    variants = _variants(ctx, goldens)
+    variants = _variants(ctx, goldens, recommender)
     names = [bundle.SEARCH_GRAPH_FILE, bundle.INTEREST_GRAPH_FILE, *(SEARCH_GRAPHS[name] for name in variants)]
     graphs = {name: graph_signature(ctx.out / name) for name in names}
     explicit = graphs[bundle.SEARCH_GRAPH_FILE].inputs["explicit"].shape[1]

@@ -18,12 +18,12 @@ import polars as pl
 
 from isrf.bundle import USERS_FILE
 from isrf.errors import ConfigError, DataError, StageError
+from isrf.runtime.manifests import CURRENT
 from offline.embed.stage import STORE_FILE
 from offline.loop_back.commit import DataFolder
 from offline.loop_back.rows import write_interactions
 from offline.loop_back.sources import erase_from_store
 from offline.pipeline import WORK_DIR
-from offline.publish import CURRENT
 from offline.reason.ledger import forget_user_answers
 from offline.reason.stage import LEDGER_FILE
 

@@ -10,10 +10,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.bundle import USER_CELLS_FILE, USER_CENTROIDS_FILE, GroupSearch
+from isrf.bundle import USER_CELLS_FILE, USER_CENTROIDS_FILE, USER_FEATURES_FILE, GroupSearch
 from isrf.interest import FloatArray, IntArray
 
-USER_FEATURES_FILE = "user_features.npy"
 _ADD_TOGETHER = 1 << 16
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from isrf.bundle import Manifest
 from isrf.errors import BundleError, StageError
+from isrf.runtime.manifests import CURRENT
 from offline.pipeline import sync_folder, sync_path
 from offline.release import open_release, read_manifest, verify_files
 
-CURRENT = "current"
 _NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP}
 """What a network's file system says that cannot lock a folder."""
 _PARTS = (".publishing-", ".damaged-")
@@ -64,19 +64,17 @@ def _alone(releases: Path) -> Iterator[None]:
     releases.mkdir(parents=True, exist_ok=True)
     handle = os.open(releases, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise StageError(
-            "publish.locked",
-            f"another run is publishing in {releases}.",
-            fix="Run the same command again when it has ended: what is finished is taken from the earlier run.",
-        ) from None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            os.close(handle)
-            raise
-    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StageError(
+                "publish.locked",
+                f"another run is publishing in {releases}.",
+                fix="Run the same command again when it has ended: what is finished is taken from the earlier run.",
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         yield
     finally:
         os.close(handle)

@@ -18,7 +18,7 @@ from isrf.runtime.deadline import Deadline
 from isrf.runtime.files import BundleFolder
 from isrf.runtime.refusals import PUBLISH, refusing
 from offline.neighbours import Cells, UserIndex
-from offline.onnx_graphs import graph_signature, open_graph
+from offline.onnx_graphs import open_verified
 
 __all__ = ["Release", "open_release", "read_manifest", "read_ranker", "verify_files"]
 
@@ -65,13 +65,13 @@ def open_release(folder: Path) -> Release:
 
 
 def _graph(parts: Bundle, name: str) -> Graph:
-    path, content = parts.folder / name, parts.take(name)
     with refusing("bundle.graph_unreadable", name):
-        if graph_signature(path, content) != parts.manifest.graphs[name]:
+        graph, signature = open_verified(name, parts.take(name))
+        if signature != parts.manifest.graphs[name]:
             raise BundleError(
                 "bundle.graph_mismatch", f"{name}: its inputs or outputs are not the manifest's.", fix=PUBLISH
             )
-        return open_graph(path, content)
+        return graph
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -4,7 +4,6 @@ Anything that does not fit is a `BundleError` that names the file and the fix; n
 """
 
 import io
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -200,8 +199,6 @@ def _read_catalogue(content: bytes, manifest: Manifest, popularity: NDArray[np.f
             except FieldError as error:
                 message = f"{name} line {number}: {error.field} {error}."
                 raise BundleError("bundle.items", message, fix=PUBLISH) from None
-            if item.price is not None and not math.isfinite(item.price):
-                raise BundleError("bundle.items", f"{name} line {number}: the price {item.price} is none.", fix=PUBLISH)
             items.append(item)
         _same_count(name, len(items), manifest.counts.num_items)
         return Catalogue(items, popularity)

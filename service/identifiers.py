@@ -11,11 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-MAX_ID_BYTES = 512
+from isrf.item_fields import INTEGERS, MAX_ID_BYTES
+
 ID_SCHEMA: dict[str, Any] = {"minLength": 1, "maxLength": MAX_ID_BYTES, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]+$"}
 """What JSON Schema can say of an id; it counts characters, not bytes."""
-INTEGERS = range(-(2**63), 2**64)
-"""Integers that every JSON reader of the service takes as they are."""
 
 
 def decimal_text(value: Any) -> Any:

@@ -1,5 +1,4 @@
 """What touches files and native libraries for both halves, written once: a release's, and secrets in files.
 
-It may import the method (`isrf.*`) and neither half, no torch, no web framework. Nothing else of `isrf` does IO but
-`isrf.nn`.
+It may import the method (`isrf.*`) and neither half, no torch, no web framework.
 """

@@ -110,12 +110,13 @@ def read_bundle(folder: Path, variants: Collection[VariantName], deadline: Deadl
     return Bundle(folder=folder, manifest=manifest, arrays=found, contents=contents, deadline=deadline)
 
 
-def verify_files(folder: Path, manifest: Manifest, deadline: Deadline | None = None) -> None:
+def verify_files(folder: Path, manifest: Manifest) -> None:
     """Holds the files of a folder against a manifest: there, regular, of its size and hash, and none beside them."""
+    deadline = Deadline()
     with BundleFolder(folder) as files:
         _check_listed(files, manifest, ())
         for name, entry in manifest.files.items():
-            files.verified(name, entry, deadline or Deadline(), keep=False)
+            files.verified(name, entry, deadline, keep=False)
 
 
 def bundle_graphs(manifest: Manifest) -> list[str]:

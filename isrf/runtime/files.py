@@ -158,17 +158,6 @@ def kind_of(about: os.stat_result) -> str:
     return _KINDS.get(stat.S_IFMT(about.st_mode), "something unknown")
 
 
-def file_or_none(path: Path) -> Content | None:
-    """A regular file's bytes by its path, None where there is nothing; `BundleError` where something else lies there.
-
-    For what is no whole release: of the folder above, too, no link is followed.
-    """
-    if not os.path.lexists(path):
-        return None
-    with BundleFolder(Path(os.path.realpath(path.parent))) as folder:
-        return np.frombuffer(folder.read(path.name, most=1 << 40), dtype=np.uint8)
-
-
 def _must_be(wanted: int, about: os.stat_result, where: str) -> None:
     if stat.S_IFMT(about.st_mode) != wanted:
         raise BundleError(

@@ -12,7 +12,7 @@ _LONGEST = 300
 
 
 @contextmanager
-def refusing(code: str, name: str, *, fix: str = PUBLISH) -> Iterator[None]:
+def refusing(code: str, name: str) -> Iterator[None]:
     """Around the reading of one part: any error in it is a `BundleError` of this code, its own ones as they are.
 
     Readers of NumPy, Polars, ONNX Runtime and JSON raise what they like at content that nobody foresaw (a `KeyError`,
@@ -24,9 +24,11 @@ def refusing(code: str, name: str, *, fix: str = PUBLISH) -> Iterator[None]:
     except (BundleError, ConfigError):
         raise
     except IsrfError as error:
-        raise BundleError(code, f"{name}: {error.message}", fix=fix) from error
+        raise BundleError(code, f"{name}: {error.message}", fix=PUBLISH) from error
     except (Exception, PanicException) as error:
-        raise BundleError(code, f"{name} cannot be read: {type(error).__name__}: {_told(error)}.", fix=fix) from error
+        raise BundleError(
+            code, f"{name} cannot be read: {type(error).__name__}: {_told(error)}.", fix=PUBLISH
+        ) from error
 
 
 def _told(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from isrf.errors import ConfigError
 
 
 def secret_in_file(variable: str) -> str | None:
-    """What stands in the file that `<variable>_FILE` names, without the white space around it; None where it names none.
+    """The stripped content of the file that `<variable>_FILE` names; None where it names none.
 
     Raises:
         ConfigError: `config.secret_twice` (the variable is set as well), `config.secret_file` (it cannot be read).

@@ -39,7 +39,8 @@ def run(ctx: StageContext) -> None:
     interactions = _read_interactions(ctx.inputs["ingest"])
     histories = split_histories(interactions.users, interactions.items, len(user_text))
 
-    vectors = _train(ctx, _edges(interactions), item_text, config=config, seed=seed)
+    edges = _edges(interactions)
+    vectors = _train(ctx, edges, item_text, config=config, seed=seed)
     means = mean_item_text(item_text, histories, recency=config.recency, length=length)
     feature_map = fit_feature_map(means, user_text)
     tables = InterestTables(item_text, vectors.item_layers, feature_map, config.recency, config.text_share)
@@ -71,7 +72,7 @@ def run(ctx: StageContext) -> None:
         np.save(ctx.out / f"{name}.npy", array)
     (ctx.out / "group_search.json").write_text(search.model_dump_json(indent=2))
     report = {
-        "interaction_graph": _describe_interactions(_edges(interactions), len(item_text)),
+        "interaction_graph": _describe_interactions(edges, len(item_text)),
         "lightgcn_losses": vectors.losses,
         "similar_user_graph": describe(graph, present),
     }

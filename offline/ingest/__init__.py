@@ -19,7 +19,7 @@ from isrf.event_types import REMOVE
 from isrf.order import Split
 from isrf.shown import shown
 from offline.context import StageContext
-from offline.ingest.bad_rows import BadRows
+from offline.ingest.bad_rows import NUM_LINES_NAMED, BadRows
 from offline.ingest.files import find_file
 from offline.ingest.fingerprint import data_fingerprint, order_fingerprint
 from offline.ingest.histories import Histories, build_histories
@@ -129,7 +129,8 @@ def _read(ctx: StageContext, items_path: Path, path: Path) -> _Shop:
         ("item_refused", events.filter(refused & ~idle)),
         ("unknown_item", events.filter(~known & ~refused & ~idle)),
     ):
-        bad_events.add(kind, rows["line"].to_list(), [shown(item_id) for item_id in rows["item_id"].head(10)])
+        named = [shown(item_id) for item_id in rows["item_id"].head(NUM_LINES_NAMED)]
+        bad_events.add(kind, rows["line"].to_list(), named)
     bad_events.check(num_rows, ctx.config.ingest.max_bad_rows)
     interactions, repeated = without_repeated(events.filter(known))
     return _Shop(

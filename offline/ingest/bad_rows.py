@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from isrf.errors import DataError
+from isrf.event_types import MAX_BYTES
 from isrf.item_fields import MAX_ID_BYTES, RIGHT
 
 NUM_LINES_NAMED = 10
@@ -17,8 +18,8 @@ _OF_INTERACTIONS = {
     "bad_timestamp": "seconds since 1970, not negative, such as 1700000000 or 1700000000.5 (milliseconds: divide by "
     "1000)",
     "bad_position": "a whole number, such as 7",
-    "bad_event": "a name of at most 64 bytes without control characters, such as purchase; empty, not nan or null, for "
-    "a purchase",
+    "bad_event": f"a name of at most {MAX_BYTES} bytes without control characters, such as purchase; empty, not nan or "
+    "null, for a purchase",
     "bad_weight": "a number above 0, such as 1.5; empty for 1",
     "malformed_row": "as many fields as the header has, separated by commas, quotes doubled inside quotes",
     "unknown_item": "the item_id of a row of the catalogue",

@@ -10,6 +10,7 @@ import polars as pl
 
 from isrf.errors import DataError
 from isrf.event_types import PURCHASE, STANDARD, EventVocabulary, problem
+from isrf.item_fields import MAX_ID_BYTES
 from isrf.shown import printable, shown
 from offline.ingest.bad_rows import NUM_LINES_NAMED, BadRows
 from offline.ingest.files import Lines, read_lines, read_parquet
@@ -17,7 +18,6 @@ from offline.ingest.names import INTERACTION_NAMES, suggestions
 
 REQUIRED = ("user_id", "item_id")
 OPTIONAL = ("timestamp", "position", "event", "weight")
-MAX_ID_BYTES = 512
 MAX_TIMESTAMP = 253_402_300_799.0
 """The end of the year 9999: what lies beyond is milliseconds, and would be merged wrongly with live events."""
 _CONTROL = r"\p{Cc}"
@@ -73,9 +73,7 @@ def check_columns(path: Path, columns: list[str]) -> None:
     known = (*REQUIRED, *OPTIONAL)
     unknown = [column for column in columns if column not in known]
     if unknown:
-        asked = suggestions(
-            {name for name in columns if name not in known}, set(known) - set(columns), INTERACTION_NAMES
-        )
+        asked = suggestions(set(unknown), set(known) - set(columns), INTERACTION_NAMES)
         raise DataError(
             "data.unknown_column",
             f"{path} has unknown columns {', '.join(map(shown, unknown))}; known are {', '.join(known)}.",

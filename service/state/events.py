@@ -18,8 +18,9 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 
 from isrf.event_types import DISLIKE, REMOVE, STANDARD, EventVocabulary, plain
 from isrf.event_types import problem as type_problem
+from isrf.item_fields import MAX_ID_BYTES
 from isrf.order import MAX_AHEAD_S
-from service.identifiers import MAX_ID_BYTES, ExternalId, decimal_text, id_problem
+from service.identifiers import ExternalId, decimal_text, id_problem
 from service.known_fields import KnownFields, message_of
 
 Effect = Literal["B", "H", "D", "R"]

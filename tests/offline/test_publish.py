@@ -14,7 +14,8 @@ import pytest
 
 from isrf.bundle import HISTORIES_FILE, MANIFEST_FILE, USERS_FILE
 from isrf.errors import BundleError, StageError
-from offline.publish import CURRENT, publish
+from isrf.runtime.manifests import CURRENT
+from offline.publish import publish
 from offline.release import open_release, read_manifest
 from tests.service.releases import change_manifest
 from tests.shops import run_stages, write_shop
