@@ -47,12 +47,13 @@ class UserViews:
     def seen_as(self, user_id: str, record: UserRecord, was_read: bool, crowd: Crowd) -> UserView:
         release = crowd.release  # with the items of this crowd
         past = release.users.past(user_id, lambda kind: self._rules.effect(kind) == "B")
-        if release.users.row(user_id) in crowd.erased:
+        row = release.users.row(user_id)
+        if row in crowd.erased:
             # Without the store, what it last said of erased users still holds.
             record = record._replace(erased=True)
         state = merge(record, past, release.learned_until)
         rows = release.catalogue.rows(entry.item_id for entry in state.history)
-        in_release = not record.erased and release.users.row(user_id) >= 0
+        in_release = not record.erased and row >= 0
         return UserView(
             user_id=user_id,
             state=state,

@@ -3,7 +3,7 @@
 -- KEYS: a claim per event. ARGV: seconds that a claim holds, then per event 2 values: when it came, and what tells it
 --       from every other event.
 -- Returns per event 1 where its claim was made now, 0 where it was its own already, else what the id names instead;
--- -1 where the key holds nothing of ours.
+-- '' where the key holds nothing of ours.
 
 local remember = tonumber(ARGV[1])
 local answers = {}
@@ -15,7 +15,7 @@ for i, key in ipairs(KEYS) do
     held_at, held_event = string.match(held, '^(%d+)\n(.*)$')
   end
   if held and not held_at then
-    answers[i] = -1
+    answers[i] = ''
   elseif held_at and tonumber(held_at) > tonumber(at) - remember then
     answers[i] = held_event == event and 0 or held_event
   else

@@ -55,17 +55,10 @@ def release_call(claims: Sequence[Claim]) -> Call:
     return len(claims), [*(claim.key for claim in claims), *(claim.text for claim in claims)]
 
 
-class Named(NamedTuple):
-    """The event that an id names."""
-
-    item_id: str
-    event: str  # its type
-
-
-def read_named(event: bytes) -> Named:
-    """Raises `ValueError` on what no claim says."""
+def read_named(event: bytes) -> tuple[str, str]:
+    """The item and the type that an id names; raises `ValueError` on what no claim says."""
     _, kind, item_id = event.decode().split("\n")
-    return Named(item_id, kind)
+    return item_id, kind
 
 
 def _text(digest: bytes) -> str:

@@ -23,19 +23,17 @@ def script_call(
     """Number of keys, and keys and arguments of `script.lua` for one bucket's events.
 
     Args:
-        names: of every user of the events, the name among the tombstones.
+        names: of every user of the events, in their order, the name among the tombstones.
         secret_record: of the secret of the names; "" where the bucket's must not be compared with it.
     """
-    places: dict[str, int] = {}
+    places = {user_id: place for place, user_id in enumerate(names, start=1)}
     keys: list[str] = [stream_key(bucket), tombstone_key(bucket)]
-    users = list(dict.fromkeys(event.user_id for event in events))
+    for user_id in names:
+        user = user_keys(user_id)
+        keys += [user.version, user.history, user.marks, user.event_ids]
     arguments: list[Any] = [KEPT_HISTORY, REMEMBER_S, secrets.token_hex(6), secret_record]
-    arguments += [len(users), *(names[user_id] for user_id in users)]
+    arguments += [len(names), *names.values()]
     for event in events:
-        if event.user_id not in places:
-            places[event.user_id] = len(places) + 1
-            user = user_keys(event.user_id)
-            keys += [user.version, user.history, user.marks, user.event_ids]
         arguments += [
             places[event.user_id],
             event.item_id,

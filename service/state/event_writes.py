@@ -65,7 +65,7 @@ class EventWrites:
                     may[at] = said == 1
                     continue
                 try:
-                    results[at] = Applied("reused", *read_named(b"" if said == -1 else said))
+                    results[at] = Applied("reused", *read_named(said))
                 except ValueError:
                     results[at] = Applied("unavailable")
                     errors.append(foreign("the claim of an event id"))
@@ -99,7 +99,9 @@ class EventWrites:
         calls: list[Call] = []
         for bucket, places in by_bucket.items():
             some = [events[at] for at in places]
-            names = {event.user_id: await self._erasure.name(event.user_id) for event in some}
+            names = {
+                user_id: await self._erasure.name(user_id) for user_id in dict.fromkeys(event.user_id for event in some)
+            }
             record = "" if whatever else self._erasure.record
             calls.append(script_call(bucket, some, names, record))
         return calls

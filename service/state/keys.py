@@ -1,4 +1,4 @@
-"""The one place that spells the keys of users; those that the offline job reads too are spelled in `isrf.stream`.
+"""How the keys of users are spelled; those that the offline job reads too stand in `isrf.stream`.
 
 All keys of a user, and the stream of their bucket, carry the hash tag `{bN}`: they live in one slot of a cluster, so
 one script may touch them together. The bucket is a stable hash of the id; changing it or `NUM_BUCKETS` loses state.
@@ -14,7 +14,7 @@ one script may touch them together. The bucket is a stable hash of the id; chang
     isrf:{b7}:c:<digest>    string  claim of an event id of this bucket (`service.state.claims`), with a TTL
     isrf:{b7}:s             stream  accepted events, until the offline job has read them
     isrf:{b0}:meta          hash    `id` of the store, `secret` of its tombstones
-    isrf:{b7}:ping          string  written by probes, in every bucket
+    isrf:{b7}:ping          string  written by probes, and before replicas are waited for
 
 What was shown, by no user's name, has keys of its own (`service.state.exposure_keys`).
 """

@@ -33,12 +33,12 @@ from pathlib import Path
 from service.state.embedded import EmbeddedStore, effects
 
 accept, left = effects.Effects.accept, int(sys.argv[2])
-def dying(self, event, seq=None):
+def dying(self, event, digest, seq=None):
     global left
     left -= 1
     if not left:
         os.kill(os.getpid(), 9)
-    accept(self, event, seq)
+    accept(self, event, digest, seq)
 effects.Effects.accept = dying
 asyncio.run(EmbeddedStore.open(Path(sys.argv[1])))
 """

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from isrf.stream import REMEMBER_S, read_tombstone, tombstone_name
 from service.state import payload
 from service.state.commands import KEPT_HISTORY
+from service.state.embedded.schema import tombstone_text
 from service.state.events import Event
 from service.state.store import Applied
 
@@ -33,13 +34,13 @@ class _User:
         self.latest = -1.0
         if row is not None:
             self.id, self.latest = row
-        stone = db.execute("SELECT text FROM tombstones WHERE name = ?", (tombstone_name(secret, user_id),)).fetchone()
-        self.erased_at = -1.0 if stone is None else read_tombstone(stone[0].encode()).erased_at
+        stone = tombstone_text(db, tombstone_name(secret, user_id))
+        self.erased_at = -1.0 if stone is None else read_tombstone(stone.encode()).erased_at
         self.accepted = self.active = 0
 
 
 class Effects:
-    """Takes events into the tables of one transaction; `finish` must follow."""
+    """Takes events into the tables of one transaction; `finish` must follow `accept`."""
 
     def __init__(self, db: sqlite3.Connection, secret: bytes) -> None:
         self._db, self._secret = db, secret
@@ -57,10 +58,14 @@ class Effects:
         moved = [user for user in self._users.values() if user.active]
         return [user.user_id for user in sorted(moved, key=lambda user: user.active)]
 
-    def accept(self, event: Event, seq: int | None = None) -> None:
-        """All effects of an event; `seq` is its place in the record, None for one that is not in it yet."""
+    def accept(self, event: Event, digest: int, seq: int | None = None) -> None:
+        """All effects of an event.
+
+        Args:
+            digest: of its id (`digest_of`).
+            seq: its place in the record, None for one that is not in it yet.
+        """
         user = self._user(event.user_id)
-        digest = digest_of(event.event_id)
         if seq is None:
             query = "INSERT INTO journal (user_id, payload, digest) VALUES (?, ?, ?)"
             seq = self._db.execute(query, (event.user_id, payload.encode(event), digest)).lastrowid
@@ -91,11 +96,11 @@ class Effects:
                 "ORDER BY timestamp DESC, item_id DESC, assigned DESC LIMIT 1 OFFSET ?)",
                 (user.id, user.id, KEPT_HISTORY - 1),
             )
-            user.accepted = 0
 
     def _take(self, event: Event) -> Applied:
         user = self._user(event.user_id)
-        first = self._named_by(event)
+        digest = digest_of(event.event_id)
+        first = self._named_by(event, digest)
         if first is not None:
             same = (first.user_id, first.item_id, first.event) == (event.user_id, event.item_id, event.event)
             return Applied("duplicate") if same else Applied("reused", first.item_id, first.event)
@@ -103,13 +108,13 @@ class Effects:
             event = event._replace(timestamp=max(event.timestamp, max(user.latest, user.erased_at) + TICK_S))
         elif event.timestamp <= user.erased_at:
             return Applied("erased")
-        self.accept(event)
+        self.accept(event, digest)
         return Applied("accepted")
 
-    def _named_by(self, event: Event) -> Event | None:
+    def _named_by(self, event: Event, digest: int) -> Event | None:
         """The event of the last day that has this one's id."""
         query = "SELECT payload FROM journal WHERE digest = ? ORDER BY seq DESC"
-        for (kept,) in self._db.execute(query, (digest_of(event.event_id),)):
+        for (kept,) in self._db.execute(query, (digest,)):
             first = payload.decode(kept)
             if first.event_id == event.event_id and int(first.accepted_at) > int(event.accepted_at) - REMEMBER_S:
                 return first

@@ -70,3 +70,9 @@ def meta(db: sqlite3.Connection, name: str) -> str | None:
     """A value of the table `meta`."""
     row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     return None if row is None else str(row[0])
+
+
+def tombstone_text(db: sqlite3.Connection, name: str) -> str | None:
+    """The tombstone under a keyed hash, as `isrf.stream.Tombstone.text` writes it."""
+    row = db.execute("SELECT text FROM tombstones WHERE name = ?", (name,)).fetchone()
+    return None if row is None else str(row[0])

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from isrf.item_changes import Entry as ItemEntry
 from isrf.stream import tombstone_name
@@ -43,6 +43,11 @@ PROBE_BYTES = 8192
 """What a probe writes: more than a page, so that a full disk refuses it as it refuses events."""
 VACUUMED_AT_ONCE = 500  # pages
 MOST_MARKS = 100_000
+
+
+T = TypeVar("T")
+_PageOf = Callable[[sqlite3.Connection, int], tuple[int, list[T]]]
+"""Answers with the page after a number, and the number to go on from."""
 
 
 class _Took(NamedTuple):
@@ -83,11 +88,9 @@ class EmbeddedStore:
             raise
 
     async def read(self, user_id: str) -> UserRecord:
-        found = self._records.get(user_id)
-        if found is not None:
-            return found
-        if not self._may_know(user_id):
-            return NOBODY
+        ready = self._ready(user_id)
+        if ready is not None:
+            return ready
         return await self._records.read(
             user_id, lambda: self._database.read(lambda db: read_user(db, self._secret, user_id))
         )
@@ -166,7 +169,7 @@ class EmbeddedStore:
         """This process remembers both itself, and there is no other."""
 
     async def erase(self, user_id: str) -> None:
-        def then(_: bool) -> None:
+        def then(_: None) -> None:
             self._records.drop([user_id])
             self._known.discard(user_id)  # by the tombstone it is known without its name
             self._recent[bucket_of(user_id)].pop(user_id, None)
@@ -175,7 +178,7 @@ class EmbeddedStore:
             self._erased = None
 
         # Of whom there is nothing any more, bytes may still stand in the log: collected, or by a call that was cut off.
-        await self._database.write(lambda db: erase_user(db, self._secret, user_id), then, scrubs=lambda _: True)
+        await self._database.write(lambda db: erase_user(db, self._secret, user_id), then, scrubs=True)
 
     async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
         outcomes: list[ItemOutcome] = []
@@ -191,21 +194,20 @@ class EmbeddedStore:
     async def collect_items(self, doomed: Mapping[str, ItemEntry]) -> int:
         return await self._database.write(lambda db: collect_entries(db, doomed))
 
-    async def user_ids(self) -> AsyncIterator[list[str]]:
-        after = 0
-        while True:
-            after, page = await self._database.read_behind(partial(user_page, after=after))
-            if not page:
-                return
-            yield page
+    def user_ids(self) -> AsyncIterator[list[str]]:
+        return self._pages(user_page)
 
-    async def accepted(self) -> AsyncIterator[list[Event]]:
-        after = 0
-        while True:
-            after, page = await self._database.read_behind(partial(event_page, after=after))
-            if not page:
-                return
+    def accepted(self) -> AsyncIterator[list[Event]]:
+        return self._pages(event_page)
+
+    async def _pages(self, page_of: _PageOf[T]) -> AsyncIterator[list[T]]:
+        async def page_after(start: int) -> tuple[int, list[T]]:
+            return await self._database.read_behind(lambda db: page_of(db, start))
+
+        after, page = await page_after(0)
+        while page:
             yield page
+            after, page = await page_after(after)
 
     async def keep_lists(self, _lists: Mapping[str, bytes], _ttl_s: int) -> None:
         """This process has them itself, and there is no other."""

@@ -37,13 +37,14 @@ def take_over(db: sqlite3.Connection, secret: bytes) -> None:
         for seq, kept in rows:
             event = payload.decode(kept)
             # What counted then: an id was its user's, and one of the last day.
-            name, at = (event.user_id, digest_of(event.event_id)), int(event.accepted_at)
+            digest = digest_of(event.event_id)
+            name, at = (event.user_id, digest), int(event.accepted_at)
             if accepted.get(name, -math.inf) > at - REMEMBER_S:
                 db.execute("DELETE FROM journal WHERE seq = ?", (seq,))
                 duplicates += 1
                 continue
             accepted[name] = at
-            effects.accept(event, seq)
+            effects.accept(event, digest, seq)
         effects.finish()
         done += len(rows)
         if time.monotonic() - told > TOLD_EVERY_S:

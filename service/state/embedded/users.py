@@ -6,7 +6,7 @@ import time
 
 from isrf.stream import REMEMBER_S, Tombstone, bucket_of, read_tombstone, tombstone_name
 from service.state import payload
-from service.state.embedded.schema import meta
+from service.state.embedded.schema import meta, tombstone_text
 from service.state.events import Event
 from service.state.merge import Learned
 from service.state.store import NO_VERSION, Entry, Mark, UserRecord
@@ -18,10 +18,10 @@ COMPACTED_AT_ONCE = 2000
 def read_user(db: sqlite3.Connection, secret: bytes, user_id: str) -> UserRecord:
     """What the tables hold of a user, inside one picture of the database."""
     name = tombstone_name(secret, user_id)
-    stone = db.execute("SELECT text FROM tombstones WHERE name = ?", (name,)).fetchone()
+    stone = tombstone_text(db, name)
     found = db.execute("SELECT id, nonce, count FROM users WHERE user_id = ?", (user_id,)).fetchone()
     if found is None:
-        version = NO_VERSION if stone is None else "erased-" + stone[0].split(" ")[0]
+        version = NO_VERSION if stone is None else "erased-" + stone.split(" ")[0]
         return UserRecord(version, [], {}, stone is not None, None)
     user, nonce, count = found
     query = "SELECT item_id, timestamp, assigned FROM history WHERE user = ? ORDER BY timestamp, item_id, assigned"
@@ -31,16 +31,16 @@ def read_user(db: sqlite3.Connection, secret: bytes, user_id: str) -> UserRecord
     return UserRecord(f"{nonce}.{count}", history, marks, stone is not None, None)
 
 
-def erase_user(db: sqlite3.Connection, secret: bytes, user_id: str) -> bool:
-    """Deletes everything of a user, and notes under a keyed hash that they are gone; whether there was anything."""
+def erase_user(db: sqlite3.Connection, secret: bytes, user_id: str) -> None:
+    """Deletes everything of a user, and notes under a keyed hash that they are gone."""
     (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'journal'").fetchone()
     row = db.execute("SELECT id, latest FROM users WHERE user_id = ?", (user_id,)).fetchone()
     name = tombstone_name(secret, user_id)
-    before = db.execute("SELECT text FROM tombstones WHERE name = ?", (name,)).fetchone()
+    before = tombstone_text(db, name)
     erased_at = time.time()
     # The shop's clock may run ahead: what was held does not come back, nor what an earlier erasure refuses.
     if before is not None:
-        erased_at = max(erased_at, read_tombstone(before[0].encode()).erased_at)
+        erased_at = max(erased_at, read_tombstone(before.encode()).erased_at)
     if row is not None:
         erased_at = max(erased_at, row[1])
         for query in (
@@ -49,11 +49,10 @@ def erase_user(db: sqlite3.Connection, secret: bytes, user_id: str) -> bool:
             "DELETE FROM users WHERE id = ?",
         ):
             db.execute(query, row[:1])
-    rows = db.execute("DELETE FROM journal WHERE user_id = ?", (user_id,)).rowcount
+    db.execute("DELETE FROM journal WHERE user_id = ?", (user_id,))
     tombstone = Tombstone(secrets.token_hex(8), (0, last), erased_at)
     values = (name, bucket_of(user_id), tombstone.text())
     db.execute("INSERT OR REPLACE INTO tombstones (name, bucket, text) VALUES (?, ?, ?)", values)
-    return row is not None or rows > 0
 
 
 def collect_user(db: sqlite3.Connection, user_id: str, version: str, learned: Learned) -> bool:

@@ -26,7 +26,7 @@ _TRIES_AGAIN_S = 0.5
 class _Waiting(NamedTuple):
     job: Job[Any]
     then: Callable[[Any], None] | None
-    scrubs: Callable[[Any], bool] | None
+    scrubs: bool
     done: asyncio.Future[Any]
 
 
@@ -52,14 +52,14 @@ class Writer:
         job: Job[T],
         then: Callable[[T], None] | None = None,
         *,
-        scrubs: Callable[[T], bool] | None = None,
+        scrubs: bool = False,
     ) -> T:
         """What the job returned, once it is on disk.
 
         Args:
             job: run inside a transaction, in the writer's thread.
             then: run on the event loop after the commit, with what the job returned.
-            scrubs: whether the job, by what it returned, deleted what shall leave no byte in the write-ahead log.
+            scrubs: whether the job deletes what shall leave no byte in the write-ahead log.
 
         Raises:
             StoreError: nothing of the job was done (`store.journal_unwritable`, `store.journal_moved`, or its own).
@@ -104,7 +104,7 @@ class Writer:
                     if not isinstance(result, Exception):
                         if one.then is not None:
                             one.then(result)
-                        scrubs |= one.scrubs is not None and one.scrubs(result)
+                        scrubs |= one.scrubs
                 if scrubs or (scrub_at is not None and loop.time() >= scrub_at):
                     done = await loop.run_in_executor(self._thread, self._scrub)
                     # Where a reader held an older picture, the log is emptied later.
