@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from isrf.interest import BoolArray, Neighbours
+from isrf.interest import BoolArray
 from isrf.recommend import Interests, RankedItem, Task
 from service.catalogue import EVERYTHING, Filter
 from service.crowd import Crowd
@@ -33,6 +34,11 @@ class Wanted:
     session: tuple[str, ...] = ()  # item_ids, oldest first: read where the user has no history
     said: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     """Which of the list's parameters (`ListParameters`) the caller named, defaults or not."""
+
+    @cached_property
+    def text(self) -> str:
+        """Equal for what asks for the same, in every process of this version."""
+        return repr(self)
 
     @property
     def length(self) -> int:
@@ -100,9 +106,6 @@ class Answer:
     num_listed: int
     release_id: str
     source: str
-    rows: Sequence[int] = ()
-    neighbours: Neighbours | None = None
-    crowd: Crowd
     interests: Interests | None = None
     warnings: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[list[dict[str, Any]]] | None = None

@@ -1,6 +1,7 @@
-"""Around every request: its id, the limit of its head, the headers of every answer, one log line, one measurement.
+"""Around every request: its id, the limits of head and declared body, the headers of every answer, one log line.
 
-Pure ASGI, nothing buffered.
+A request whose caller is gone is dropped, a large answer leaves in pieces, and all is measured. Pure ASGI, nothing
+buffered.
 """
 
 import asyncio

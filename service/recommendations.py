@@ -109,7 +109,7 @@ class Recommendations:
             release_id=self.release.manifest.release_id,
             crowd=crowd.token,
             catalogue=crowd.release.catalogue.version,
-            parameters=repr(wanted),
+            parameters=wanted.text,
         )
 
     def _again(self, served: Served, where: str) -> Served:
@@ -254,7 +254,6 @@ class Recommendations:
             num_listed=len(given.entries),
             release_id=given.release_id,
             source=given.source,
-            crowd=crowd,
             warnings=warnings,
             reasons=await self._lists.reasons(items, history, neighbours, crowd) if wanted.explain else None,
         )

@@ -10,6 +10,7 @@ from service.catalogue import Catalogue
 WarningCode = Literal[
     "store_unavailable",
     "unknown_user",
+    "no_known_words",
     "unknown_items",
     "unknown_category",
     "fewer_items",

@@ -6,10 +6,12 @@ are answered under names that can be nobody else's, and a page of another origin
 
 import re
 from collections.abc import Collection
+from functools import lru_cache
 
 from isrf.errors import AccessError
 from service.settings import is_loopback
 
+_JUDGED = frozenset({b"host", b"origin"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]*)(:[0-9]*)?", re.IGNORECASE)
 _ORIGIN = re.compile(r"https?://(?P<host>.*)", re.IGNORECASE)
@@ -22,6 +24,8 @@ def check_page(method: str, headers: Collection[tuple[bytes, bytes]], known_orig
         known_origins: of other pages that may call, as settings name them.
     """
     for name, value in headers:
+        if name not in _JUDGED:
+            continue
         text = value.decode("latin-1")
         if name == b"host" and not _is_ours(text):
             raise AccessError(
@@ -37,6 +41,7 @@ def check_page(method: str, headers: Collection[tuple[bytes, bytes]], known_orig
             )
 
 
+@lru_cache(maxsize=16)
 def _is_ours(host: str) -> bool:
     found = _HOST.fullmatch(host)
     return found is not None and is_loopback(found["name"])

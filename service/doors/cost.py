@@ -41,12 +41,12 @@ def calls_of(lists: int, n: int, *, explain: bool) -> int:
     return lists * (1 + n // EXPLAINED_A_CALL) if explain and n > EXPLAINED_A_CALL else lists
 
 
-async def charge(scope: Scope, calls: int) -> None:
-    """Counts what a request costs beyond the one call that was counted when it came in.
+async def charge(scope: Scope, lists: int, n: int, *, explain: bool) -> None:
+    """Counts what a request for so many lists costs beyond the one call that was counted when it came in.
 
     Raises:
         AccessError: that is more than the key may call now.
     """
-    counted: Charge | None = scope["state"].get(CHARGE)
+    calls, counted = calls_of(lists, n, explain=explain), scope["state"].get(CHARGE)
     if counted is not None and calls > 1:
         await counted(calls - 1)

@@ -3,6 +3,7 @@
 import heapq
 import resource
 from collections.abc import Collection
+from functools import cache
 from typing import Any, Protocol
 
 MOST = 8192
@@ -53,10 +54,4 @@ def _idle_since(one: Idler) -> float:
     return one.idle_since or 0.0
 
 
-_known: list[int] = []
-
-
-def _most() -> int:
-    if not _known:
-        _known.append(most_connections())
-    return _known[0]
+_most = cache(most_connections)

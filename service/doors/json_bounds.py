@@ -15,6 +15,7 @@ MAX_VALUES = 40_000
 """Of the same, beside each other in lists and objects."""
 
 NAMED = 3
+"""Fields that a refusal names."""
 
 _NAME = re.compile(rb'"([^"\\\\]{1,40})"\s*:')
 _BRACKETS = bytes.maketrans(b"{}", b"[]")

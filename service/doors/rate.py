@@ -1,8 +1,9 @@
 """How often a key may call: counted in Redis over all replicas, in this process alone where there is no Redis.
 
 A round trip to Redis buys a handful of admissions (a hundredth of the limit, one for limits below 200), and a refusal
-is remembered until the limit lets somebody in again: under load neither costs a request anything. What a replica bought
-and does not use, a hundredth of the limit at most, the others lack.
+is remembered until the limit lets somebody in again: under load neither costs a request anything. What counts as
+several calls is bought by itself, with a round trip of its own. What a replica bought and does not use, a hundredth of
+the limit at most, the others lack.
 """
 
 import asyncio

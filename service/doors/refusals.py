@@ -10,17 +10,27 @@ def refusal_bytes(
     status: int, code: str, detail: str, *, fix: str = "", headers: Lines = (), more: Lines = ()
 ) -> bytes:
     """`headers` are the request's, as far as they came; `more` are the answer's own. The connection ends with it."""
-    request_id = request_id_of(next((value for name, value in headers if name == REQUEST_ID), None))
+    request_id = request_id_in(headers)
     body = problem_body(status, code, detail, request_id=request_id, fix=fix)
     lines = [
         *more,
         (b"content-type", MEDIA_TYPE.encode()),
         *ANSWERS_CARRY,
         (REQUEST_ID, request_id.encode()),
-        (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
     ]
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         lines.append((b"retry-after", str(RETRY_AFTER_S).encode()))
     first = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
-    return b"".join((first, *(b"%b: %b\r\n" % line for line in lines), b"\r\n", body))
+    return written(first, lines, body)
+
+
+def request_id_in(headers: Lines) -> str:
+    """The id of a request by its headers, as far as they came; a new one where they have none."""
+    return request_id_of(next((value for name, value in headers if name == REQUEST_ID), None))
+
+
+def written(first_line: bytes, lines: Lines, body: bytes) -> bytes:
+    """A whole answer; its length is told last."""
+    lines = (*lines, (b"content-length", str(len(body)).encode()))
+    return b"".join((first_line, *(b"%b: %b\r\n" % line for line in lines), b"\r\n", body))

@@ -2,7 +2,7 @@
 
 A refusal is written from ready bytes: no task, no framework, and one line a second in the log for all of them. So it
 costs a small part of an answer, and however many there are, they do not keep the answers waiting. What it refuses,
-`service.middleware` or `service.batches` would refuse a moment later; `service.doors.wire` asks it.
+`service.doors.admission` or `service.batches` would refuse a moment later; `service.doors.wire` asks it.
 """
 
 import asyncio
@@ -15,8 +15,9 @@ from urllib.parse import unquote_to_bytes
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.doors.headers import ANSWERS_CARRY, KEY_HEADER, REQUEST_ID, Lines, request_id_of
+from service.doors.headers import ANSWERS_CARRY, KEY_HEADER, REQUEST_ID, Lines
 from service.doors.keys import KeyRing
+from service.doors.refusals import request_id_in, written
 from service.load import Load, refused
 from service.observe import Metrics
 from service.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body, status_of
@@ -56,8 +57,10 @@ class Turnstile:
         """From now on it is known whether the model has room."""
         self._releases = releases
 
-    def caller(self, headers: Lines, client: tuple[str, int] | None) -> str:
-        """By whom a request is counted: a key's id, without keys the client's address."""
+    def caller(self, url: bytes, headers: Lines, client: tuple[str, int] | None) -> str:
+        """By whom a request is counted at the model: a key's id, without keys the client's address."""
+        if not url.startswith(MODEL_PREFIXES):
+            return ""
         if self._ring is None:
             return client[0] if client else ""
         presented = [value for name, value in headers if name == KEY_HEADER]
@@ -69,7 +72,7 @@ class Turnstile:
         path = url.partition(b"?")[0]
         if path in _QUIET:
             return False
-        if tasks - self.apart() >= self._max_in_progress:
+        if tasks >= self._max_in_progress and tasks - self.apart() >= self._max_in_progress:
             return True
         return path.startswith(MODEL_PREFIXES) and not self._has_room(method, url, caller)
 
@@ -105,10 +108,10 @@ class Turnstile:
         finally:
             self._leave(made, caller)
 
-    def count_refusal(self, status: int, code: str) -> None:
+    def count_refusal(self, status: int, code: str, method: str = "none") -> None:
         """Of what never became a request."""
         self._metrics.problems.labels(code).inc()
-        self._metrics.requests.labels("none", "none", str(status)).observe(0.0)
+        self._metrics.requests.labels("none", method, str(status)).observe(0.0)
 
     def _has_room(self, method: bytes, url: bytes, caller: str) -> bool:
         if self._releases is None:
@@ -150,16 +153,14 @@ class Turnstile:
     def refusal(self, method: bytes, headers: Lines, *more: tuple[bytes, bytes]) -> bytes:
         """The whole answer to a request that is turned away, `more` among its headers; counted, and told in a while."""
         error = refused()
-        self._metrics.problems.labels(error.code).inc()
         # What it was for is not looked up, as with whatever is refused before its route is known.
-        self._metrics.requests.labels("none", method.decode("ascii"), str(status_of(error))).observe(0.0)
+        self.count_refusal(status_of(error), error.code, method.decode("ascii"))
         if not self._turned_away:
             asyncio.get_running_loop().call_later(TELL_S, self._tell)
         self._turned_away += 1
-        request_id = request_id_of(next((value for name, value in headers if name == REQUEST_ID), None)).encode()
+        request_id = request_id_in(headers).encode()
         body = self._before_id + request_id + self._after_id
-        lines = (*more, *_CARRIED, (REQUEST_ID, request_id), (b"content-length", str(len(body)).encode()))
-        return b"".join((_STATUS, *(b"%b: %b\r\n" % line for line in lines), b"\r\n", body))
+        return written(_STATUS, (*more, *_CARRIED, (REQUEST_ID, request_id)), body)
 
     def _tell(self) -> None:
         _log.warning("turned_away", count=self._turned_away)

@@ -18,7 +18,6 @@ from service.doors.admission import CONNECTION
 from service.doors.bodies import declares_body
 from service.doors.crowding import make_room
 from service.doors.gentle import GentleTransport
-from service.doors.headers import Lines
 from service.doors.refusals import refusal_bytes
 from service.doors.turnstile import NAME, Turnstile
 from service.turn import Line
@@ -61,7 +60,8 @@ class Connection:
 
     async def answer_was_read(self) -> None:
         """Returns when most of what was written has been read, or nobody is left to read it."""
-        await self._flow.drain()
+        if self._flow.write_paused:
+            await self._flow.drain()
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -170,24 +170,11 @@ class BoundedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._phase = _BODY
         self._expect_nothing()
-        if self.transport.is_closing() or self._last_words is not None:
-            self._skips = True
-            return
-        if self._is_unsound():
+        has_body = declares_body(self.headers)
+        if self.transport.is_closing() or self._last_words is not None or self._is_unsound(has_body):
             self._skips = True
             return
         busy = self._is_busy()
-        has_body = declares_body(self.headers)
-        if has_body and self.parser.should_upgrade():
-            # The parser takes all that follows for another protocol's: a body would be lost without a word.
-            self._refuse(
-                400,
-                "http.upgrade",
-                "A request with a body asks for another protocol (Upgrade).",
-                fix="Send it without Upgrade, as HTTP/1.1 (in Java: HttpClient.Version.HTTP_1_1).",
-            )
-            self._skips = True
-            return
         if not busy:
             self.idle_since = None
         self.app = self._whole_app
@@ -196,7 +183,7 @@ class BoundedHttp(HttpToolsProtocol):
         if turnstile is not None and not busy:
             method = self.parser.get_method()
             plain = method != b"HEAD" and not self.parser.should_upgrade()
-            caller = turnstile.caller(self.headers, self.client)
+            caller = turnstile.caller(self.url, self.headers, self.client)
             if plain and turnstile.refuses(method, self.url, len(self.tasks), caller):
                 self._turn_away(turnstile, method)
                 return
@@ -278,23 +265,31 @@ class BoundedHttp(HttpToolsProtocol):
         """Whether the caller is in the middle of a message."""
         return self._phase != _BETWEEN
 
-    def _is_unsound(self) -> bool:
+    def _is_unsound(self, has_body: bool) -> bool:
         """Whether the head is refused, as it stands."""
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > MAX_HEAD_BYTES:
             self._refuse(431, "request.head_too_large", TOO_LARGE, fix="Send lists in a body.")
             return True
         hosts = [value for name, value in self.headers if name == b"host"]
-        if len(hosts) == 1 and _HOST.fullmatch(hosts[0]):
-            return False
-        if not hosts and self.parser.get_http_version() == "1.0":
-            return False
-        found = "none" if not hosts else f"{len(hosts)}" if len(hosts) > 1 else "one that is no name and port"
-        self._refuse(400, "http.bad_host", f"A request has one Host header, and this one has {found}.")
-        return True
+        is_named = len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
+        if not is_named and (hosts or self.parser.get_http_version() != "1.0"):
+            found = "none" if not hosts else f"{len(hosts)}" if len(hosts) > 1 else "one that is no name and port"
+            self._refuse(400, "http.bad_host", f"A request has one Host header, and this one has {found}.")
+            return True
+        if has_body and self.parser.should_upgrade():
+            # The parser takes all that follows for another protocol's: a body would be lost without a word.
+            self._refuse(
+                400,
+                "http.upgrade",
+                "A request with a body asks for another protocol (Upgrade).",
+                fix="Send it without Upgrade, as HTTP/1.1 (in Java: HttpClient.Version.HTTP_1_1).",
+            )
+            return True
+        return False
 
     def _turn_away(self, turnstile: Turnstile, method: bytes) -> None:
-        lines = [(name, value) for name, value in self.server_state.default_headers if name != b"connection"]
+        lines = self._default_headers()
         goes_on = self._can_go_on()
         if not goes_on:
             lines.append((b"connection", b"close"))
@@ -361,8 +356,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self.transport.is_closing() or self._last_words is not None:
             return
         headers: Sequence[tuple[bytes, bytes]] = () if self._phase == _BETWEEN else self.headers
-        default: Lines = [line for line in self.server_state.default_headers if line[0] != b"connection"]
-        self._last_words = refusal_bytes(status, code, detail, fix=fix, headers=headers, more=default)
+        self._last_words = refusal_bytes(status, code, detail, fix=fix, headers=headers, more=self._default_headers())
         if self._turnstile is not None:
             self._turnstile.count_refusal(status, code)
         if not self._is_busy():
@@ -371,6 +365,10 @@ class BoundedHttp(HttpToolsProtocol):
             self._give_up_message()
         else:
             self.flow.pause_reading()
+
+    def _default_headers(self) -> list[tuple[bytes, bytes]]:
+        """Those of every answer, but for what becomes of the connection."""
+        return [line for line in self.server_state.default_headers if line[0] != b"connection"]
 
     def _give_up_message(self) -> None:
         """The message that is refused has its request under way, or waiting: its app shall not wait for the rest."""

@@ -6,7 +6,6 @@ No body is read. Pure ASGI, inside of the doorkeeper: who may not come in is tol
 
 import contextlib
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import NoReturn
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -67,7 +66,7 @@ class Calls:
             code = f"request.invalid_{path.parameter}"
             raise RequestError(code, f"the {path.parameter} {problem}.", fix=f"Send the shop's own {kind} id.")
         if method not in path.methods and not (method == "HEAD" and "GET" in path.methods) and method != "OPTIONS":
-            scope["route"] = SimpleNamespace(path=path.label)
+            scope["route"] = path
             headers["Allow"] = path.allow
             raise RequestError(
                 "http.method_not_allowed", "This resource does not take this method.", fix=f"It takes {path.allow}."
@@ -77,7 +76,7 @@ class Calls:
             rule = self._rules.find(method, called)
             # Who may not call it is told that, by the route.
             if rule is None or rule.role is None or RANK[scope["state"]["caller"].role] >= RANK[rule.role]:
-                scope["route"] = SimpleNamespace(path=path.label)
+                scope["route"] = path
                 _check_body(body, scope, headers)
         return path
 

@@ -95,15 +95,7 @@ def lease(app: Running, user_id: str | None) -> Iterator[Service]:
     """The release of a user, or the current, to work with until the end."""
     began = time.perf_counter()
     with app.releases.lease(user_id) as serving:
-        yield Service(
-            releases=app.releases,
-            store=app.store,
-            events=app.events,
-            exposure=app.exposure,
-            metrics=app.metrics,
-            writes=app.writes,
-            recommendations=serving.recommendations,
-        )
+        yield Service(**vars(app), recommendations=serving.recommendations)
     app.metrics.release_requests.labels(serving.release_id).observe(time.perf_counter() - began)
 
 

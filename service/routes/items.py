@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from isrf.errors import IsrfError, RequestError, StoreError
 from isrf.item_changes import HIDDEN
+from service import warned
 from service.catalogue import ItemLine
 from service.doors.caller import READ, WRITE
 from service.item_bodies import ItemBody, item_body
@@ -59,7 +60,7 @@ async def put_item(request: Request, item_id: ItemIdDep, body: ItemBody, service
     warnings = []
     if new and not serving.items.understands(item_id):
         message = "No word of its texts is known to the release: it is recommended to nobody in particular."
-        warnings.append({"code": "no_known_words", "message": message})
+        warnings.append(warned.warning("no_known_words", message))
     return json_response(
         {
             "status": "added" if known is None or known.hidden else "changed",

@@ -18,12 +18,12 @@ class KnownPath(NamedTuple):
     """A path of the API, or a page.
 
     Attributes:
-        label: the route's own spelling, as logs and metrics name it.
+        path: the route's own spelling, as logs and metrics name it.
         parameter: the id that is the rest of the path, "" where there is none.
         methods: what each takes; None for no body.
     """
 
-    label: str
+    path: str
     parameter: str
     methods: Mapping[str, BodyKind | None]
 

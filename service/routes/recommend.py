@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Request, Response
 from isrf.errors import RequestError
 from service.asking import Answer, Wanted, owner_of
 from service.doors.caller import READ
-from service.doors.cost import calls_of, charge, check_cost
+from service.doors.cost import charge, check_cost
 from service.identifiers import id_problem
 from service.routes.calls import HEAD_ONLY
 from service.routes.dependencies import (
@@ -58,7 +58,7 @@ async def recommend_user(
     if session:
         wanted = replace(wanted, session=session, said=wanted.said | {"session"})
     request.app.state.queries.learn(request.scope["query_string"], wanted)
-    await charge(request.scope, calls_of(1, wanted.n, explain=wanted.explain))
+    await charge(request.scope, 1, wanted.n, explain=wanted.explain)
     return json_response(await user_body(request, user_id, wanted, service))
 
 
@@ -73,7 +73,7 @@ async def recommend_many(request: Request, body: Annotated[RecommendRequest, Bod
     wanted = wanted_by_body(body)
     num_lists = len(body.users) if isinstance(body, UsersRequest) else 1
     check_cost(num_lists, wanted.n, explain=wanted.explain)
-    await charge(request.scope, calls_of(num_lists, wanted.n, explain=wanted.explain))
+    await charge(request.scope, num_lists, wanted.n, explain=wanted.explain)
     if isinstance(body, UsersRequest):
         return json_response(await _for_users(request, body.users, wanted, app))
     checked_item_ids(body.history)
@@ -110,7 +110,7 @@ async def rank(request: Request, body: RankRequest, app: RunningDep) -> Response
             f"{n} candidates are more than can be explained in one request, {MAX_N} are.",
             fix=f"Send n={MAX_N} or less, or leave `explain` out.",
         )
-    await charge(request.scope, calls_of(1, n, explain=body.explain))
+    await charge(request.scope, 1, n, explain=body.explain)
     wanted = Wanted(n=n, explain=body.explain, diversity=body.diversity)
     with lease(app, body.user_id) as service:
         ours = service.recommendations
@@ -134,7 +134,7 @@ async def similar(request: Request, item_id: ItemIdDep, wanted: WantedDep, servi
         raise RequestError(
             "request.unknown_item", "the catalogue has no such item.", fix="Send an item_id of the catalogue."
         )
-    await charge(request.scope, calls_of(1, wanted.n, explain=wanted.explain))
+    await charge(request.scope, 1, wanted.n, explain=wanted.explain)
     if wanted.recommendation_id is None:
         answer = await ours.similar(item_id, wanted)
     else:
@@ -146,7 +146,7 @@ async def similar(request: Request, item_id: ItemIdDep, wanted: WantedDep, servi
 async def popular(request: Request, wanted: WantedDep, service: ServiceDep) -> Response:
     """The most popular items, in a category or in all."""
     ours = service.recommendations
-    await charge(request.scope, calls_of(1, wanted.n, explain=wanted.explain))
+    await charge(request.scope, 1, wanted.n, explain=wanted.explain)
     if wanted.recommendation_id is None:
         answer = await ours.popular(wanted)
     else:

@@ -12,7 +12,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from isrf.errors import IsrfError
-from service.doors.cost import calls_of, charge
+from service.doors.cost import charge
 from service.doors.keys import RANK
 from service.identifiers import id_problem
 from service.observe import Metrics
@@ -44,7 +44,7 @@ class Shortcut:
         scope["route"] = _ROUTE
         running: Running = scope["app"].state.running
         try:
-            await charge(scope, calls_of(1, wanted.n, explain=wanted.explain))
+            await charge(scope, 1, wanted.n, explain=wanted.explain)
             with lease(running, user_id) as service:
                 body = json_body(await user_body(Request(scope), user_id, wanted, service))
         except IsrfError as error:
