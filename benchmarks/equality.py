@@ -23,7 +23,7 @@ import polars as pl
 from machine import machine
 from numpy.typing import NDArray
 
-from isrf.bundle import HISTORIES_FILE
+from isrf.contract.manifest import HISTORIES_FILE
 from isrf.golden import TOLERANCE
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import ConstrainedSearch

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from isrf.bundle import HISTORIES_FILE
+from isrf.contract.manifest import HISTORIES_FILE
 from isrf.interest import FloatArray, IntArray
 from isrf.item_reader import ItemReader
 from isrf.recommend import RankRequest

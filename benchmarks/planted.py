@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from isrf.bundle import FusionWeights
+from isrf.contract.manifest import FusionWeights
 from isrf.fusion import Candidates, fuse
 from isrf.metrics import bootstrap_difference
 from offline.command_line import configured

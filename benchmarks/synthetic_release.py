@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from safetensors.torch import save_file
 
-from isrf.bundle import TEXT_ENCODER_DIR
+from isrf.contract.manifest import TEXT_ENCODER_DIR
 from isrf.evidence import SparseLists, user_item_lists
 from isrf.fusion import DEFAULT_FUSION
 from isrf.interest import FloatArray, unit_rows

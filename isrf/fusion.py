@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.bundle import FusionWeights
+from isrf.contract.manifest import FusionWeights
 from isrf.evidence import ITEM_CHANNELS, Evidence
 from isrf.interest import BoolArray, FloatArray, IntArray
 

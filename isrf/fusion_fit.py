@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.bundle import FusionWeights
+from isrf.contract.manifest import FusionWeights
 from isrf.fusion import CHANNELS, EVIDENCE_CHANNELS, NO_BEAM, Candidates, channel_log, floors
 from isrf.interest import BoolArray, FloatArray, IntArray
 from isrf.metrics import ndcg

@@ -11,8 +11,8 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from isrf.bundle import GOLDEN_FILE, MOST_OFF, SEARCH_GRAPHS, Finite, GoldenTolerance, VariantName
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import GOLDEN_FILE, MOST_OFF, SEARCH_GRAPHS, Finite, GoldenTolerance, VariantName
 from isrf.recommend import Ranked, RankRequest, Recommender, SearchOutput
 
 DENSE_KEPT = 20

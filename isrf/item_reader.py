@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.bundle import ITEM_READER_DIR, ItemReaderSpec
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import ITEM_READER_DIR, ItemReaderSpec
 from isrf.evidence import CONTENT_LENGTH, CONTENT_POWER, SparseLists
 from isrf.interest import BoolArray, FloatArray, IntArray
 from isrf.semantic_ids import fuse_vectors, nearest_codes

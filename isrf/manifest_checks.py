@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from isrf.bundle import (
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import (
     INTEREST_GRAPH_FILE,
     RANKER_FILE,
     SCHEMA_VERSION,
@@ -11,7 +12,6 @@ from isrf.bundle import (
     GraphSpec,
     Manifest,
 )
-from isrf.errors import BundleError
 from isrf.fusion import CHANNELS, EVIDENCE_CHANNELS
 
 

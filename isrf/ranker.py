@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.bundle import RANKER_FILE, FusionWeights, Manifest, RankerSpec, StoredRanker
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import RANKER_FILE, FusionWeights, Manifest, RankerSpec, StoredRanker
 from isrf.evidence import ITEM_CHANNELS
 from isrf.fusion import CHANNELS, EVIDENCE_CHANNELS, LEARNED_CHANNELS, Candidates, Fused, Weighed, sources_of, weigh
 from isrf.interest import FloatArray, IntArray

@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.bundle import Decoding, FusionWeights, GroupSearch
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import Decoding, FusionWeights, GroupSearch
 from isrf.evidence import (
     ITEM_CHANNELS,
     Evidence,
@@ -72,7 +72,7 @@ class RecommenderTables:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], *, codebook_size: int) -> "RecommenderTables":
-        """From a bundle's arrays by file name (`isrf.bundle.ARRAYS`)."""
+        """From a bundle's arrays by file name (`isrf.contract.manifest.ARRAYS`)."""
         trie = build_trie(arrays["semantic_ids.npy"], codebook_size)
         if len(arrays["node_vectors.npy"]) != len(trie.trie_code):
             raise BundleError(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 from isrf.interest import FloatArray, unit_rows
 
 _BLOCK_ITEMS = 8192

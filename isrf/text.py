@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
 
 FloatArray = NDArray[np.float32]
 TextFields = Mapping[str, str]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.errors import DataError
+from isrf.contract.errors import DataError
 
 
 class TrieTables(NamedTuple):

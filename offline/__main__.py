@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from isrf.errors import IsrfError
-from isrf.shown import printable
+from isrf.contract.errors import IsrfError
+from isrf.contract.shown import printable
 from offline.command_line import (
     BackboneOption,
     BadRowsOption,

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 from offline.config import PRESETS, PresetName, RunConfig, build_config
 from offline.pipeline import run_until
 

@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from isrf.bundle import INTEREST_GRAPH_FILE, SEARCH_GRAPH_FILE, SEARCH_GRAPHS
+from isrf.contract.manifest import INTEREST_GRAPH_FILE, SEARCH_GRAPH_FILE, SEARCH_GRAPHS
 from isrf.interest import InterestTables
 from isrf.nn.fused import DOMAIN
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchOutput

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from isrf.bundle import FusionWeights, StoredRanker, VariantName
-from isrf.errors import ConfigError
-from isrf.event_types import EventVocabulary
+from isrf.contract.errors import ConfigError
+from isrf.contract.event_types import EventVocabulary
+from isrf.contract.manifest import FusionWeights, StoredRanker, VariantName
 
 PresetName = Literal["demo", "mini", "small"]
 Positive = Annotated[int, Field(ge=1)]

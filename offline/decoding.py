@@ -1,6 +1,6 @@
 """The decoding part of a release, from the configuration."""
 
-from isrf.bundle import Decoding
+from isrf.contract.manifest import Decoding
 from offline.config import RunConfig
 
 

@@ -21,7 +21,7 @@ from offline.config import EvidenceConfig
 class Counted(NamedTuple):
     """What training interactions and texts say by themselves."""
 
-    lists: dict[str, SparseLists]  # `isrf.bundle.EVIDENCE_LISTS`
+    lists: dict[str, SparseLists]  # `isrf.contract.manifest.EVIDENCE_LISTS`
     popularity: FloatArray  # (N,) users who took the item in training
 
     @property
@@ -43,7 +43,7 @@ def count_evidence(inputs: Mapping[str, Path], *, num_users: int, config: Eviden
 def build_lists(
     train: pl.DataFrame, content: SparseLists, *, num_users: int, config: EvidenceConfig
 ) -> dict[str, SparseLists]:
-    """The four lists of `isrf.bundle.EVIDENCE_LISTS`.
+    """The four lists of `isrf.contract.manifest.EVIDENCE_LISTS`.
 
     Args:
         train: `train.parquet`: user_index, item_index, sorted by user, then order.

@@ -1,7 +1,7 @@
 """Puts a release bundle together from the stages' outputs; `offline.publish` verifies it and puts it in its place.
 
 The bundle's content depends on data and configuration alone: two runs give equal hashes and one `release_id`. The
-moments (`isrf.bundle.MOMENTS`) and the seal over them aside, their manifests are equal too.
+moments (`isrf.contract.manifest.MOMENTS`) and the seal over them aside, their manifests are equal too.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ import numpy as np
 import polars as pl
 
 import isrf
-from isrf import bundle
-from isrf.bundle import (
+from isrf.contract import manifest as bundle
+from isrf.contract.manifest import (
     ARRAYS,
     MOST_OFF,
     SEARCH_GRAPHS,
@@ -37,10 +37,10 @@ from isrf.bundle import (
     Variant,
     VariantName,
 )
+from isrf.contract.manifest_seal import sealed
 from isrf.golden import LIST_TOLERANCE, TOLERANCE, Golden, deviation, make_goldens
 from isrf.ranker import Ranker
 from isrf.recommend import Graph, Recommender, RecommenderTables
-from isrf.seal import sealed
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.decoding import decoding_of

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import polars as pl
 
-from isrf.bundle import USERS_FILE
-from isrf.errors import ConfigError, DataError, StageError
+from isrf.contract.errors import ConfigError, DataError, StageError
+from isrf.contract.manifest import USERS_FILE
 from isrf.runtime.manifests import CURRENT
 from offline.embed.stage import STORE_FILE
 from offline.loop_back.commit import DataFolder

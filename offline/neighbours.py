@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.bundle import USER_CELLS_FILE, USER_CENTROIDS_FILE, USER_FEATURES_FILE, GroupSearch
+from isrf.contract.manifest import USER_CELLS_FILE, USER_CENTROIDS_FILE, USER_FEATURES_FILE, GroupSearch
 from isrf.interest import FloatArray, IntArray
 
 _ADD_TOGETHER = 1 << 16

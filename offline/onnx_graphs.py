@@ -6,7 +6,7 @@ from typing import Any
 import onnxruntime
 from numpy.typing import NDArray
 
-from isrf.bundle import GraphSpec, TensorSpec
+from isrf.contract.manifest import GraphSpec, TensorSpec
 from isrf.recommend import Graph
 from isrf.runtime.run_limit import run_within
 

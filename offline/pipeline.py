@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol, cast
 
 from rich.progress import Progress
 
-from isrf.errors import DataError, StageError
+from isrf.contract.errors import DataError, StageError
 from offline.config import RunConfig
 from offline.context import StageContext
 from offline.preconditions import check_settings, check_shop

@@ -6,7 +6,7 @@ It knows ingest's report and nothing of what items and users are.
 from collections.abc import Container, Mapping
 from typing import Any
 
-from isrf.errors import DataError
+from isrf.contract.errors import DataError
 from isrf.semantic_ids import check_capacity
 from offline.config import RunConfig
 from offline.ingest import NEEDED

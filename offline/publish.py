@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from isrf.bundle import Manifest
-from isrf.errors import BundleError, StageError
+from isrf.contract.errors import BundleError, StageError
+from isrf.contract.manifest import Manifest
 from isrf.runtime.manifests import CURRENT
 from offline.pipeline import sync_folder, sync_path
 from offline.release import open_release, read_manifest, verify_files

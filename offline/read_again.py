@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.progress import Progress
 
-from isrf.bundle import Manifest
-from isrf.errors import DataError
+from isrf.contract.errors import DataError
+from isrf.contract.manifest import Manifest
 from offline import ingest
 from offline.config import IngestConfig, RunConfig
 from offline.context import StageContext

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from isrf import bundle
-from isrf.bundle import Manifest
-from isrf.errors import BundleError
+from isrf.contract import manifest as bundle
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import Manifest
 from isrf.ranker import Ranker, ranker_of
 from isrf.recommend import Graph, Recommender, RecommenderTables
 from isrf.runtime import manifests

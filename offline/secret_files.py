@@ -5,7 +5,7 @@
 
 import os
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 from isrf.runtime.secret_files import secret_in_file
 
 ERASURE_KEY = "ISRF_ERASURE_KEY"

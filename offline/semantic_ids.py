@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.errors import StageError
+from isrf.contract.errors import StageError
 from isrf.interest import FloatArray
 from isrf.semantic_ids import SemanticIds, assign_semantic_ids, check_capacity, fuse_vectors
 from offline.config import SemanticIdsConfig

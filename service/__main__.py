@@ -18,7 +18,7 @@ from typing import Any
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
-from isrf.errors import BundleError, ConfigError, IsrfError
+from isrf.contract.errors import BundleError, ConfigError, IsrfError
 from isrf.runtime.manifests import find_release
 from service.app import create_app
 from service.bundle_files import read_manifest

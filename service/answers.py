@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
-from isrf.errors import OverloadError
+from isrf.contract.errors import OverloadError
 from service.state.sealed import seal, unseal
 
 _FORMAT = "4"

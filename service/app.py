@@ -15,7 +15,7 @@ from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
-from isrf.errors import IsrfError
+from isrf.contract.errors import IsrfError
 from service.cpus import available_cpus
 from service.demo.routes import demo_router
 from service.docs.routes import docs_router

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import structlog
 
-from isrf.errors import OverloadError
+from isrf.contract.errors import OverloadError
 from service.load import caller_gone, refused
 from service.observe import Metrics
 from service.turn import Turn, current_turn

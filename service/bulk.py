@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from isrf.errors import RequestError, StoreError
-from isrf.json_object import doubled_name
-from isrf.shown import shown
+from isrf.contract.errors import RequestError, StoreError
+from isrf.contract.json_object import doubled_name
+from isrf.contract.shown import shown
 from service.doors.json_bounds import json_problem
 
 MAX_LINE_BYTES = 256 * 1024

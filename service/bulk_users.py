@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import ConfigDict, FailFast, Field, field_validator
 
-from isrf.event_types import DISLIKE, HISTORY, PURCHASE, REMOVE
+from isrf.contract.event_types import DISLIKE, HISTORY, PURCHASE, REMOVE
 from service.identifiers import ExternalId
 from service.known_fields import KnownFields
 from service.state.events import Seconds

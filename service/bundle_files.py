@@ -12,12 +12,12 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from isrf import bundle
-from isrf.bundle import Manifest, VariantName
-from isrf.errors import BundleError
-from isrf.event_types import EventVocabulary
+from isrf.contract import manifest as bundle
+from isrf.contract.errors import BundleError
+from isrf.contract.event_types import EventVocabulary
+from isrf.contract.item_fields import FieldError
+from isrf.contract.manifest import Manifest, VariantName
 from isrf.evidence import lists_from_arrays
-from isrf.item_fields import FieldError
 from isrf.item_reader import ItemReader
 from isrf.ranker import ranker_of
 from isrf.recommend import REQUEST_INPUTS, Graph, Recommender, RecommenderTables

@@ -14,11 +14,11 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from isrf.html_text import clean_text
-from isrf.ids import IdMap, ItemId, ItemIndex
+from isrf.contract.html_text import clean_text
+from isrf.contract.ids import IdMap, ItemId, ItemIndex
+from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
+from isrf.contract.item_fields import MAX_PRICE, read_fields, read_flag, read_item_id
 from isrf.interest import BoolArray, IntArray
-from isrf.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
-from isrf.item_fields import MAX_PRICE, read_fields, read_flag, read_item_id
 
 
 class _Metadata(BaseModel):
@@ -200,7 +200,8 @@ def read_item(line: bytes) -> ItemLine:
     """One line of `items.jsonl`.
 
     Raises:
-        ValueError: the line is not understood; the message shows the field's value (`isrf.item_fields.FieldError`), or
+        ValueError: the line is not understood; the message shows the field's value
+        (`isrf.contract.item_fields.FieldError`), or
             is pydantic's.
     """
     try:

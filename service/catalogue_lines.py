@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from isrf.bundle import ITEMS_FILE
-from isrf.item_changes import METADATA, ROW_FIELDS, changed_row, values_of
+from isrf.contract.item_changes import METADATA, ROW_FIELDS, changed_row, values_of
+from isrf.contract.manifest import ITEMS_FILE
 from service.item_feed import ItemFeed
 
 PAGE = 500

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from isrf.errors import StoreError
+from isrf.contract.errors import StoreError
 from service.bundle_files import Release
 from service.item_feed import ItemFeed
 from service.state.events import EventRules

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
-from isrf.errors import IsrfError
-from isrf.ids import UserIndex
-from isrf.stream import NUM_BUCKETS, bucket_of
+from isrf.contract.errors import IsrfError
+from isrf.contract.event_log import NUM_BUCKETS, bucket_of
+from isrf.contract.ids import UserIndex
 from service.bundle_files import Release
 from service.crowd import Newcomer, gather, read_newcomers
 from service.ending import end

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
 from isrf.runtime.deadline import late
 
 T = TypeVar("T")

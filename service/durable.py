@@ -10,7 +10,7 @@ from typing import Literal
 
 import structlog
 
-from isrf.errors import ConfigError, StoreError
+from isrf.contract.errors import ConfigError, StoreError
 from service.ending import end
 from service.observe import Metrics
 from service.state.durability import FIX, Durability

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import structlog
 
-from isrf.errors import StoreError
+from isrf.contract.errors import StoreError
 from service.ending import end
 from service.given import GivenLists
 from service.state.store import Store

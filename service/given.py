@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from isrf.errors import RequestError, StoreError
+from isrf.contract.errors import RequestError, StoreError
 from service.state.sealed import seal, unseal
 from service.state.store import Store
 

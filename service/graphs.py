@@ -14,8 +14,8 @@ import onnxruntime
 import structlog
 from numpy.typing import NDArray
 
-from isrf.bundle import GraphSpec, TensorSpec
-from isrf.errors import BundleError, ConfigError
+from isrf.contract.errors import BundleError, ConfigError
+from isrf.contract.manifest import GraphSpec, TensorSpec
 from isrf.recommend import Graph
 from isrf.runtime.run_limit import run_within
 from service.load import DeviceName

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from isrf import bundle
-from isrf.errors import BundleError
-from isrf.event_types import plain
-from isrf.ids import IdMap, UserId, UserIndex
+from isrf.contract import manifest as bundle
+from isrf.contract.errors import BundleError
+from isrf.contract.event_types import plain
+from isrf.contract.ids import IdMap, UserId, UserIndex
 from isrf.runtime.bundle_reader import Bundle
 from isrf.runtime.refusals import PUBLISH, refusing
 from isrf.runtime.tables import table_of

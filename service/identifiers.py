@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-from isrf.item_fields import INTEGERS, MAX_ID_BYTES
+from isrf.contract.item_fields import INTEGERS, MAX_ID_BYTES
 
 ID_SCHEMA: dict[str, Any] = {"minLength": 1, "maxLength": MAX_ID_BYTES, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]+$"}
 """What JSON Schema can say of an id; it counts characters, not bytes."""

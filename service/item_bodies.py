@@ -7,8 +7,8 @@ import orjson
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from isrf.item_changes import HIDDEN, METADATA
-from isrf.item_fields import (
+from isrf.contract.item_changes import HIDDEN, METADATA
+from isrf.contract.item_fields import (
     MAX_CATEGORIES,
     MAX_DESCRIPTION,
     MAX_METADATA_BYTES,

@@ -6,7 +6,7 @@ release's own data is the newer and wins where it speaks of the field; where it 
 
 from typing import Any
 
-from isrf.item_changes import AVAILABLE, HIDDEN, TEXT_FIELDS, Entry
+from isrf.contract.item_changes import AVAILABLE, HIDDEN, TEXT_FIELDS, Entry
 from service.catalogue import ItemLine
 
 SHOWN = ("title", "brand", "categories", "price")

@@ -12,8 +12,8 @@ from typing import Any
 
 import structlog
 
-from isrf.errors import IsrfError
-from isrf.item_changes import Entry
+from isrf.contract.errors import IsrfError
+from isrf.contract.item_changes import Entry
 from service.bundle_files import Release
 from service.ending import end
 from service.engine import Engine

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import structlog
 
-from isrf.bundle import MANIFEST_FILE, LearnedUntil, Manifest
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import MANIFEST_FILE, LearnedUntil, Manifest
 
 TOLERANCE_S = 60.0
 _WHOLE_SECONDS = 1.0

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
-from isrf.errors import OverloadError
+from isrf.contract.errors import OverloadError
 
 DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
 """Where the search runs; `auto`: on a CUDA GPU where ONNX Runtime really runs it there, else on the CPU."""

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from isrf.errors import IsrfError, RequestError
+from isrf.contract.errors import IsrfError, RequestError
 from service.doors.bodies import too_large
 from service.doors.headers import ANSWERS_CARRY, REQUEST_ID, request_id_of
 from service.doors.route_rules import LINES_PREFIX

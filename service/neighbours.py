@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.bundle import USER_CELLS_FILE, USER_CENTROIDS_FILE
+from isrf.contract.manifest import USER_CELLS_FILE, USER_CENTROIDS_FILE
 from isrf.interest import BoolArray, FloatArray, IntArray, NeighbourSearch
 
 _ADD_TOGETHER = 1 << 16

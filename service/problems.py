@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.types import Scope, Send
 
-from isrf.errors import (
+from isrf.contract.errors import (
     AccessError,
     BundleError,
     ConfigError,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 
-from isrf.errors import RequestError
+from isrf.contract.errors import RequestError
 from isrf.recommend import Interests, RankedItem
 from service import answers, warned
 from service.answers import AnswerKey, Answers, Served

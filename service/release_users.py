@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.ids import IdMap, UserId, UserIndex
+from isrf.contract.ids import IdMap, UserId, UserIndex
 from isrf.interest import BoolArray
 from service.catalogue import Catalogue
 from service.state.merge import ReleasePast

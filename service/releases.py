@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import structlog
 
-from isrf.errors import BundleError, IsrfError
+from isrf.contract.errors import BundleError, IsrfError
 from isrf.runtime.manifests import find_release, named_release
 from service.bundle_files import open_folder
 from service.collect import GRACE_S

@@ -14,8 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from isrf.bundle import VariantName
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import VariantName
 from isrf.runtime.files import BundleFolder
 from isrf.runtime.manifests import manifest_bytes
 from isrf.runtime.refusals import refusing

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from isrf.bundle import VariantName
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
+from isrf.contract.manifest import VariantName
 from isrf.runtime.secret_files import secret_in_file
 from service.doors.keys import checked_rate
 from service.experiment import Experiment, read_experiment

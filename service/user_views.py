@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from isrf.errors import StoreError
+from isrf.contract.errors import StoreError
 from isrf.recommend import Interests
 from service.asking import UserView
 from service.crowd import Crowd

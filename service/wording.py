@@ -9,8 +9,8 @@ from functools import lru_cache
 import numpy as np
 import polars as pl
 
-from isrf.bundle import USER_REASONING_FILE
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import USER_REASONING_FILE
 from isrf.phrases import PhraseTable, background, common_phrases, phrases
 from isrf.runtime.bundle_reader import Bundle
 from isrf.runtime.refusals import PUBLISH

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from isrf.errors import StageError
+from isrf.contract.errors import StageError
 from isrf.nn.lightgcn import Interactions, LightGCN, LightGCNSettings, Propagated, prefix_sum, recency_weights
 from isrf.order import MAX_TARGETS_PER_USER
 

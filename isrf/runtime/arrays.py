@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
 from isrf.runtime.files import Content
 from isrf.runtime.refusals import PUBLISH, refusing
 

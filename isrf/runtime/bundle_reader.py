@@ -12,9 +12,10 @@ from typing import Any
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from isrf import bundle, text
-from isrf.bundle import SCHEMA_VERSION, Manifest, VariantName, arrays_of, check_arrays
-from isrf.errors import BundleError
+from isrf import text
+from isrf.contract import manifest as bundle
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import SCHEMA_VERSION, Manifest, VariantName, arrays_of, check_arrays
 from isrf.golden import Golden, check_goldens, replay, replay_within
 from isrf.manifest_checks import check_manifest
 from isrf.recommend import Recommender

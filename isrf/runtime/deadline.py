@@ -2,7 +2,7 @@
 
 import time
 
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
 
 
 class Deadline:

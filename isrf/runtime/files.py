@@ -19,8 +19,8 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.bundle import FileEntry
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import FileEntry
 from isrf.runtime.deadline import Deadline
 from isrf.runtime.refusals import PUBLISH
 

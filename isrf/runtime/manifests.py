@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from isrf.bundle import MANIFEST_FILE, SCHEMA_VERSION, UNSEALED_SCHEMA_VERSION, Manifest
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import MANIFEST_FILE, SCHEMA_VERSION, UNSEALED_SCHEMA_VERSION, Manifest
+from isrf.contract.manifest_seal import check_seal
 from isrf.runtime.files import BundleFolder, kind_of
 from isrf.runtime.refusals import PUBLISH, refusing
-from isrf.seal import check_seal
 
 CURRENT = "current"
 MOST_MANIFEST_BYTES = 16 << 20
@@ -106,7 +106,7 @@ def read_manifest(folder: BundleFolder) -> Manifest:
 
     Raises:
         BundleError: `bundle.schema_version`, `bundle.manifest` where it is not understood, and as
-            `isrf.seal.check_seal` where it was changed.
+            `isrf.contract.manifest_seal.check_seal` where it was changed.
     """
     path = folder.path / MANIFEST_FILE
     with refusing("bundle.manifest", str(path)):

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from polars.exceptions import PanicException
 
-from isrf.errors import BundleError, ConfigError, IsrfError
+from isrf.contract.errors import BundleError, ConfigError, IsrfError
 
 PUBLISH = "Publish the release again."
 _LONGEST = 300

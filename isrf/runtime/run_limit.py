@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import onnxruntime
 
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
 
 RUN_LIMIT_S = 20.0
 """A hundred times what a lone request takes with a million items."""

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 
 
 def secret_in_file(variable: str) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
 from isrf.runtime.refusals import PUBLISH, refusing
 
 

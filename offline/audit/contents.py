@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from isrf import bundle
-from isrf.bundle import ARRAYS, Manifest
+from isrf.contract import manifest as bundle
+from isrf.contract.manifest import ARRAYS, Manifest
 from isrf.evidence import (
     SparseLists,
     cooccurrence_lists,

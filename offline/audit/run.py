@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from isrf.bundle import Manifest
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import Manifest
 from offline.audit.contents import audit_contents
 from offline.audit.duplicates import audit_duplicates
 from offline.audit.findings import Finding

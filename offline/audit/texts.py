@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from isrf.bundle import REASONING_DIR, TEXT_ENCODER_DIR
+from isrf.contract.manifest import REASONING_DIR, TEXT_ENCODER_DIR
 from isrf.interest import IntArray
 from isrf.text import tokenize
 from offline.audit.chance import most_hits

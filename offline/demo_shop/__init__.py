@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from isrf.errors import DataError
+from isrf.contract.errors import DataError
 from offline.demo_shop.catalogue import Product, make_products
 from offline.demo_shop.groups import GROUPS
 from offline.demo_shop.shoppers import Event, PlantedInterest, Shop

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import openai
 
-from isrf.errors import StageError
+from isrf.contract.errors import StageError
 from isrf.text import FloatArray
 from offline.config import EmbedConfig
 from offline.reason.client import NO_KEY, refuse_password

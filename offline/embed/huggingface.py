@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 from isrf.text import FloatArray
 
 MAX_TOKENS = 256

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isrf.bundle import TEXT_ENCODER_DIR
-from isrf.errors import ConfigError, StageError
+from isrf.contract.errors import ConfigError, StageError
+from isrf.contract.manifest import TEXT_ENCODER_DIR
 from isrf.evidence import SparseLists
 from isrf.text import FloatArray, TextEncoder, TextFields
 from offline.context import StageContext

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from isrf.errors import StageError
+from isrf.contract.errors import StageError
 from isrf.text import TextFields, item_fields
 
 

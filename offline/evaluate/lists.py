@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from rich.progress import Progress
 
-from isrf.bundle import FusionWeights
+from isrf.contract.manifest import FusionWeights
 from isrf.fusion import CHANNELS, Candidates, channel_order, fuse
 from isrf.interest import FloatArray, IntArray
 from isrf.ranker import Ranker, ranked_items

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 from rich.progress import Progress
 
-from isrf.bundle import FusionWeights, StoredRanker
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
+from isrf.contract.manifest import FusionWeights, StoredRanker
 from isrf.interest import IntArray
 from isrf.ranker import Ranker
 from offline.config import RunConfig

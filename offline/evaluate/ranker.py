@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.bundle import FusionWeights
+from isrf.contract.manifest import FusionWeights
 from isrf.fusion import Candidates
 from isrf.interest import FloatArray, IntArray
 from isrf.metrics import bootstrap_difference, ndcg

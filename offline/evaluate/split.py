@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from isrf.errors import DataError
+from isrf.contract.errors import DataError
 from isrf.interest import IntArray
 from offline.ingest.report import excluding_types
 

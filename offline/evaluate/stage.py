@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from isrf.bundle import RANKER_FILE, SEARCH_GRAPHS, GroupSearch, VariantName
+from isrf.contract.manifest import RANKER_FILE, SEARCH_GRAPHS, GroupSearch, VariantName
 from isrf.fusion import DEFAULT_FUSION
 from isrf.ranker import Ranker
 from isrf.recommend import Recommender, RecommenderTables

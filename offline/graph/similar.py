@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.bundle import GroupSearch
-from isrf.errors import StageError
+from isrf.contract.errors import StageError
+from isrf.contract.manifest import GroupSearch
 from isrf.interest import FloatArray, IntArray, select_neighbours
 from offline.config import GraphConfig
 from offline.neighbours import Cells, UserIndex

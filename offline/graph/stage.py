@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from isrf.errors import StageError
+from isrf.contract.errors import StageError
 from isrf.evidence import latest_of_each
 from isrf.interest import FloatArray, InterestTables
 from isrf.nn.lightgcn import Interactions, LightGCNSettings

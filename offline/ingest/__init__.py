@@ -14,10 +14,10 @@ import polars as pl
 from rich.markup import escape
 from rich.text import Text
 
-from isrf.errors import DataError
-from isrf.event_types import REMOVE
+from isrf.contract.errors import DataError
+from isrf.contract.event_types import REMOVE
+from isrf.contract.shown import shown
 from isrf.order import Split
-from isrf.shown import shown
 from offline.context import StageContext
 from offline.ingest.bad_rows import NUM_LINES_NAMED, BadRows
 from offline.ingest.files import find_file

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from isrf.errors import DataError
-from isrf.event_types import MAX_BYTES
-from isrf.item_fields import MAX_ID_BYTES, RIGHT
+from isrf.contract.errors import DataError
+from isrf.contract.event_types import MAX_BYTES
+from isrf.contract.item_fields import MAX_ID_BYTES, RIGHT
 
 NUM_LINES_NAMED = 10
 NUM_LINES_IN_MESSAGE = 5

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from isrf.errors import DataError
+from isrf.contract.errors import DataError
 from offline.ingest.bad_rows import BadRows
 
 BLOCK_BYTES = 1 << 25

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from isrf.event_types import DISLIKE, REMOVE
+from isrf.contract.event_types import DISLIKE, REMOVE
 from isrf.order import MAX_AHEAD_S, Split, last_two_tie, leave_one_out, order_events, shuffle_ties
 
 

@@ -1,6 +1,6 @@
 """Reads `interactions.{csv,parquet}`: checked columns, ids as strings, typed values, every bad row counted.
 
-It does not know the catalogue or the order of events. Event types come out as `isrf.event_types` reads them.
+It does not know the catalogue or the order of events. Event types come out as `isrf.contract.event_types` reads them.
 """
 
 import csv
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import polars as pl
 
-from isrf.errors import DataError
-from isrf.event_types import PURCHASE, STANDARD, EventVocabulary, problem
-from isrf.item_fields import MAX_ID_BYTES
-from isrf.shown import printable, shown
+from isrf.contract.errors import DataError
+from isrf.contract.event_types import PURCHASE, STANDARD, EventVocabulary, problem
+from isrf.contract.item_fields import MAX_ID_BYTES
+from isrf.contract.shown import printable, shown
 from offline.ingest.bad_rows import NUM_LINES_NAMED, BadRows
 from offline.ingest.files import Lines, read_lines, read_parquet
 from offline.ingest.names import INTERACTION_NAMES, suggestions

@@ -1,6 +1,7 @@
 """Reads `items.{jsonl,parquet}`: one catalogue row per item, further fields kept as metadata, every bad row counted.
 
-JSONL and Parquet rows become the same records, and `isrf.item_fields` reads them as it reads what is sent to a service.
+JSONL and Parquet rows become the same records, and `isrf.contract.item_fields` reads them as it reads what is sent to a
+service.
 """
 
 from collections import Counter
@@ -11,11 +12,11 @@ from typing import Any, NamedTuple
 import orjson
 import polars as pl
 
-from isrf.errors import DataError
-from isrf.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
-from isrf.item_fields import FieldError, read_fields, read_item_id
-from isrf.json_object import doubled_name
-from isrf.shown import printable, shown
+from isrf.contract.errors import DataError
+from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
+from isrf.contract.item_fields import FieldError, read_fields, read_item_id
+from isrf.contract.json_object import doubled_name
+from isrf.contract.shown import printable, shown
 from offline.ingest.bad_rows import BadRows
 from offline.ingest.files import read_lines, read_parquet
 from offline.ingest.names import ITEM_NAMES, near_miss, suggestions

@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Collection, Mapping
 from difflib import SequenceMatcher
 
-from isrf.event_types import HISTORY, EventVocabulary
-from isrf.shown import shown
+from isrf.contract.event_types import HISTORY, EventVocabulary
+from isrf.contract.shown import shown
 
 LIKE = 0.8
 """Likeness of two spellings from which on one may be the other's slip."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from isrf.bundle import LearnedUntil
+from isrf.contract.manifest import LearnedUntil
 from isrf.order import MAX_AHEAD_S
 from offline.ingest.bad_rows import NUM_LINES_NAMED
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from isrf.shown import printable
+from isrf.contract.shown import printable
 
 IDENTITY = ("user_id", "item_id", "timestamp", "position", "event", "weight")
 NUM_LINES_NAMED = 5

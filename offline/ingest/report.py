@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from isrf.event_types import STANDARD
+from isrf.contract.event_types import STANDARD
 
 REPORT_FILE = "report.json"
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from isrf.stream import Tombstone, tombstone_name
+from isrf.contract.event_log import Tombstone, tombstone_name
 from offline.loop_back.commit import DataFolder
 from offline.loop_back.item_rows import write_items
 from offline.loop_back.rows import NewRow, holds_forgotten, write_interactions

@@ -22,8 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from isrf.errors import DataError, StageError
-from isrf.stream import stream_position
+from isrf.contract.errors import DataError, StageError
+from isrf.contract.event_log import stream_position
 from offline.ingest.files import find_file
 from offline.pipeline import sync_path
 

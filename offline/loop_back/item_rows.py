@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 import polars as pl
 
-from isrf.errors import DataError
-from isrf.item_changes import Entry, changed_row, values_of
-from isrf.item_fields import RIGHT, FieldError, read_item_id
+from isrf.contract.errors import DataError
+from isrf.contract.item_changes import Entry, changed_row, values_of
+from isrf.contract.item_fields import RIGHT, FieldError, read_item_id
 from offline.ingest.files import read_parquet
 
 BOM = b"\xef\xbb\xbf"

@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 
 import polars as pl
 
-from isrf.errors import DataError
+from isrf.contract.errors import DataError
 from offline.ingest.bad_rows import BadRows
 from offline.ingest.files import read_parquet
 from offline.ingest.interactions import check_columns, read_interactions

@@ -17,10 +17,8 @@ from urllib.parse import quote
 import redis
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
-from isrf.errors import ConfigError, DataError, StoreError
-from isrf.item_changes import COUNT_KEY, ENTRIES_KEY, ORDER_KEY, decode_entry
-from isrf.item_changes import Entry as Item
-from isrf.stream import (
+from isrf.contract.errors import ConfigError, DataError, StoreError
+from isrf.contract.event_log import (
     ERASE_SCRIPT,
     EVENT_FIELD,
     JOURNAL_FILE,
@@ -43,6 +41,8 @@ from isrf.stream import (
     stream_position,
     tombstone_key,
 )
+from isrf.contract.item_changes import COUNT_KEY, ENTRIES_KEY, ORDER_KEY, decode_entry
+from isrf.contract.item_changes import Entry as Item
 from offline.loop_back.commit import ItemsCursor
 
 PAGE = 1000

@@ -26,7 +26,7 @@ import orjson
 import yarl
 from pydantic import BaseModel, Field, ValidationError
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 from offline.config import ReasonConfig
 from offline.reason.prompting import Message
 from offline.reason.schemas import Step

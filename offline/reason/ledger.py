@@ -17,7 +17,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from isrf.errors import StageError
+from isrf.contract.errors import StageError
 from offline.reason.client import Completion
 from offline.reason.transactions import BUSY_TIMEOUT_S, Transactions
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from rich.progress import Progress
 
-from isrf.errors import StageError
+from isrf.contract.errors import StageError
 from offline.config import ReasonConfig
 from offline.reason import event_loop
 from offline.reason.asking import Asker, StepFailedError

@@ -15,8 +15,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from isrf.bundle import ITEMS_FILE, REASONING_DIR, USERS_FILE
-from isrf.errors import DataError
+from isrf.contract.errors import DataError
+from isrf.contract.manifest import ITEMS_FILE, REASONING_DIR, USERS_FILE
 from offline.pipeline import WORK_DIR
 from offline.reason.tables import ITEM_FIELDS, USER_FIELDS
 

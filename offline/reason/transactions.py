@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from isrf.errors import StageError
+from isrf.contract.errors import StageError
 from offline.pipeline import sync_path
 
 BUSY_TIMEOUT_S = 60.0

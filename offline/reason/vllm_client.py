@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 from offline.config import ReasonConfig
 from offline.reason.client import Call, Completion, RejectedError
 from offline.reason.schemas import Step

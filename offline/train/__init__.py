@@ -10,8 +10,8 @@ import torch
 from rich.progress import Progress
 from safetensors.torch import save
 
-from isrf.bundle import GroupSearch
-from isrf.errors import StageError
+from isrf.contract.errors import StageError
+from isrf.contract.manifest import GroupSearch
 from isrf.interest import InterestTables
 from isrf.nn.siblings import Siblings
 from isrf.trie import TrieTables, build_trie

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import T5ForConditionalGeneration
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 from isrf.nn.model import IsrfModel, ItemParts, ModelSpec, StackSpec
 from offline.config import RunConfig
 

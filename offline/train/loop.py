@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
-from isrf.errors import StageError
+from isrf.contract.errors import StageError
 from isrf.nn.model import IsrfModel
 from isrf.nn.siblings import Siblings
 from offline.config import TrainConfig

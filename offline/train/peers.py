@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
-from isrf.errors import StageError
+from isrf.contract.errors import StageError
 
 PATIENCE = timedelta(hours=1)
 """How long one waits for another, while the first validates say."""

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from isrf.bundle import GroupSearch
+from isrf.contract.manifest import GroupSearch
 from isrf.interest import (
     BoolArray,
     FloatArray,

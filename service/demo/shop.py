@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from isrf.ids import UserIndex
+from isrf.contract.ids import UserIndex
 from service.catalogue import ItemLine, words
 from service.recommendations import Recommendations
 

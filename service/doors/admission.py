@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from isrf.errors import IsrfError
+from isrf.contract.errors import IsrfError
 from service.doors.bodies import (
     LINES_WINDOW_S,
     CallerLeft,

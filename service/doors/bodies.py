@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from starlette.types import Message, Receive
 
-from isrf.errors import RequestError
+from isrf.contract.errors import RequestError
 
 WINDOW_S = 5.0
 LEAST_BYTES_PER_S = 1024

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 from functools import lru_cache
 
-from isrf.errors import AccessError
+from isrf.contract.errors import AccessError
 from service.settings import is_loopback
 
 _JUDGED = frozenset({b"host", b"origin"})

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 
-from isrf.errors import AccessError
+from isrf.contract.errors import AccessError
 from service.doors.keys import RANK, Role
 
 DOCS, DOCUMENT = "/docs", "/openapi.json"

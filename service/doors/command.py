@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 from service.doors.keys import RANK, KeyEntry, KeyFile, checked_rate, make_key, read_keys
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Scope
 
-from isrf.errors import RequestError
+from isrf.contract.errors import RequestError
 
 MOST_ITEMS = 12_800
 """Of all lists of a request together: 50 for each of 256 users."""

@@ -8,7 +8,7 @@ from functools import partial
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from isrf.errors import AccessError
+from isrf.contract.errors import AccessError
 from service.doors.browsers import check_page
 from service.doors.caller import OPEN, Caller
 from service.doors.cost import CHARGE

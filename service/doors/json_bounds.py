@@ -6,7 +6,7 @@ Everything here runs at the speed of `bytes.count` and `bytes.replace`. A text t
 
 import re
 
-from isrf.errors import RequestError
+from isrf.contract.errors import RequestError
 
 MAX_DEPTH = 32
 MAX_FIELDS = 20_000

@@ -23,7 +23,7 @@ import structlog
 from limits import parse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 
 Role = Literal["read", "write", "admin"]
 RANK: dict[Role, int] = {"read": 0, "write": 1, "admin": 2}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from isrf.errors import OverloadError
+from isrf.contract.errors import OverloadError
 from service.load import refused
 
 SHARED_FROM = 8

@@ -18,7 +18,7 @@ from limits.aio.storage import MemoryStorage, RedisClusterStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import RedisClusterException, RedisError
 
-from isrf.errors import AccessError
+from isrf.contract.errors import AccessError
 from service.settings import Settings
 
 PREFIX = "isrf:rate"

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
-from isrf.item_fields import FieldError, read_item_id
+from isrf.contract.item_fields import FieldError, read_item_id
 from service.bulk import Report, Take, Turns, Verdict, take_lines, write_lines
 from service.bulk_users import events_of, user_lines
 from service.catalogue_lines import catalogue_lines

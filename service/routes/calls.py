@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from isrf.errors import RequestError
+from isrf.contract.errors import RequestError
 from service.doors.keys import RANK
 from service.doors.route_rules import RouteRules
 from service.identifiers import id_problem

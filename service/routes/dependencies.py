@@ -11,9 +11,9 @@ import orjson
 from fastapi import Depends, Path, Query, Request, Response
 from pydantic import Field
 
-from isrf.errors import RequestError
-from isrf.json_object import doubled_name
-from isrf.shown import shown
+from isrf.contract.errors import RequestError
+from isrf.contract.json_object import doubled_name
+from isrf.contract.shown import shown
 from service.asking import Answer, Wanted
 from service.catalogue import Catalogue, Filter
 from service.durable import DurabilityWatch

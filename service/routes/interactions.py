@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from isrf.errors import StoreError
+from isrf.contract.errors import StoreError
 from service.doors.caller import WRITE
 from service.exposure import Click
 from service.routes.dependencies import NAMES_ONCE, PROBLEMS, Running, RunningDep, json_response

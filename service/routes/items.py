@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter, Request, Response
 
-from isrf.errors import IsrfError, RequestError, StoreError
-from isrf.item_changes import HIDDEN
+from isrf.contract.errors import IsrfError, RequestError, StoreError
+from isrf.contract.item_changes import HIDDEN
 from service import warned
 from service.catalogue import ItemLine
 from service.doors.caller import READ, WRITE

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI, Request
 
-from isrf.errors import RequestError
+from isrf.contract.errors import RequestError
 from service.asking import Wanted
 
 KNOWN_QUERIES = 1024

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
-from isrf.errors import StoreError
+from isrf.contract.errors import StoreError
 from service.doors.caller import ADMIN
 from service.observe import CONTENT_TYPE
 from service.routes.dependencies import PROBLEMS, RunningDep, json_response

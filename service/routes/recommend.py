@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Body, Request, Response
 
-from isrf.errors import RequestError
+from isrf.contract.errors import RequestError
 from service.asking import Answer, Wanted, owner_of
 from service.doors.caller import READ
 from service.doors.cost import charge, check_cost

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from isrf.errors import IsrfError
+from isrf.contract.errors import IsrfError
 from service.doors.cost import charge
 from service.doors.keys import RANK
 from service.identifiers import id_problem

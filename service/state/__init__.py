@@ -1,7 +1,7 @@
 """User state: what a release says of a user, and what came since.
 
 ARCHITECTURE.md ("State") says what *accepted* means, what a replica may miss and for how long, and what happens without
-Redis. What the offline job reads of it is spelled in `isrf.stream`.
+Redis. What the offline job reads of it is spelled in `isrf.contract.event_log`.
 
     events       posted JSON → `Event` or refusal; what event types mean
     keys         how Redis keys are spelled

@@ -12,7 +12,7 @@ import hmac
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from isrf.stream import REMEMBER_S, bucket_of
+from isrf.contract.event_log import REMEMBER_S, bucket_of
 from service.state.events import Event
 from service.state.scripts import Call
 

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from isrf.stream import REMEMBER_S, TOMBSTONE_SECRET
+from isrf.contract.event_log import REMEMBER_S, TOMBSTONE_SECRET
 from service.state import payload as event_payload
 from service.state.events import Event
 from service.state.keys import bucket_of, event_digest, stream_key, tombstone_key, user_keys

@@ -9,7 +9,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 from service.settings import Settings
 from service.state.embedded import EmbeddedStore
 from service.state.redis_store import RedisStore

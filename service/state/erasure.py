@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import structlog
 from redis.exceptions import ResponseError
 
-from isrf.errors import ConfigError, StoreError
-from isrf.stream import (
+from isrf.contract.errors import ConfigError, StoreError
+from isrf.contract.event_log import (
     ERASE_SCRIPT,
     META_KEY,
     PURGE_SCRIPT,

@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 
-from isrf.event_types import DISLIKE, REMOVE, STANDARD, EventVocabulary, plain
-from isrf.event_types import problem as type_problem
-from isrf.item_fields import MAX_ID_BYTES
+from isrf.contract.event_types import DISLIKE, REMOVE, STANDARD, EventVocabulary, plain
+from isrf.contract.event_types import problem as type_problem
+from isrf.contract.item_fields import MAX_ID_BYTES
 from isrf.order import MAX_AHEAD_S
 from service.identifiers import ExternalId, decimal_text, id_problem
 from service.known_fields import KnownFields, message_of

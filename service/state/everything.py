@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from isrf.stream import NUM_BUCKETS, Tombstone, read_tombstone, stream_position
+from isrf.contract.event_log import NUM_BUCKETS, Tombstone, read_tombstone, stream_position
 from service.state.erasure import Erasure
 from service.state.events import Event
 from service.state.keys import stream_key, tombstone_key

@@ -7,7 +7,7 @@ import asyncio
 
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
-from isrf.errors import StoreError
+from isrf.contract.errors import StoreError
 
 FAILURES = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError)
 """What a client raises where the server cannot do something now; that of a cluster as a whole is no `RedisError`."""

@@ -11,8 +11,17 @@ from typing import Any, Literal, NamedTuple
 
 import structlog
 
-from isrf.errors import StoreError
-from isrf.item_changes import ADDED_KEY, COUNT_KEY, ENTRIES_KEY, ORDER_KEY, Entry, decode_entry, encode_entry, merged
+from isrf.contract.errors import StoreError
+from isrf.contract.item_changes import (
+    ADDED_KEY,
+    COUNT_KEY,
+    ENTRIES_KEY,
+    ORDER_KEY,
+    Entry,
+    decode_entry,
+    encode_entry,
+    merged,
+)
 from service.state.scripts import ITEMS_MARK, Scripts
 
 SCRIPT = files("service.state").joinpath("items.lua").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How the keys of users are spelled; those that the offline job reads too stand in `isrf.stream`.
+"""How the keys of users are spelled; those that the offline job reads too stand in `isrf.contract.event_log`.
 
 All keys of a user, and the stream of their bucket, carry the hash tag `{bN}`: they live in one slot of a cluster, so
 one script may touch them together. The bucket is a stable hash of the id; changing it or `NUM_BUCKETS` loses state.
@@ -23,8 +23,8 @@ import base64
 import hashlib
 from typing import NamedTuple
 
-from isrf import stream
-from isrf.stream import META_KEY, NUM_BUCKETS, bucket_of, stream_key, tombstone_key
+from isrf.contract import event_log as stream
+from isrf.contract.event_log import META_KEY, NUM_BUCKETS, bucket_of, stream_key, tombstone_key
 from service.state.events import Event
 
 __all__ = [

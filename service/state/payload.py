@@ -2,8 +2,8 @@
 
 import orjson
 
-from isrf.errors import StoreError
-from isrf.stream import KeptEvent
+from isrf.contract.errors import StoreError
+from isrf.contract.event_log import KeptEvent
 from service.state.events import Event
 
 KEPT_FIELDS = len(KeptEvent._fields)

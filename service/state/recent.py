@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from isrf.errors import StoreError
-from isrf.stream import EVENT_FIELD
+from isrf.contract.errors import StoreError
+from isrf.contract.event_log import EVENT_FIELD
 from service.state import payload
 from service.state.events import Event
 from service.state.keys import NUM_BUCKETS, stream_key

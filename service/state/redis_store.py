@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import structlog
 from redis.exceptions import ResponseError
 
-from isrf.item_changes import Entry as ItemEntry
+from isrf.contract.item_changes import Entry as ItemEntry
 from service.state import exposure_keys
 from service.state.commands import ASKED, TOMBSTONE_AT, ask_user, history_member, read_record
 from service.state.durability import Durability, Required, look

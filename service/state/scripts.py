@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError
 
-from isrf.stream import NUM_BUCKETS
+from isrf.contract.event_log import NUM_BUCKETS
 from service.state.failures import FAILURES, NotReplicatedError
 
 Call = tuple[int, Sequence[Any]]

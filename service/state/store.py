@@ -7,7 +7,7 @@ database of this process. Anything that state cannot do now is a `StoreError`.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from isrf.item_changes import Entry as ItemEntry
+from isrf.contract.item_changes import Entry as ItemEntry
 from service.state.erasure import Erased
 from service.state.events import Event
 from service.state.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook

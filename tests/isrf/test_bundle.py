@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from isrf.bundle import ARRAYS, EVIDENCE_LISTS, Manifest, arrays_of, check_arrays
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import ARRAYS, EVIDENCE_LISTS, Manifest, arrays_of, check_arrays
 
 
 def manifest(**changes: object) -> Manifest:

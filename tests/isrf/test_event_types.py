@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from isrf.event_types import STANDARD, EventVocabulary, plain, problem
+from isrf.contract.event_types import STANDARD, EventVocabulary, plain, problem
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from isrf.bundle import FusionWeights
+from isrf.contract.manifest import FusionWeights
 from isrf.fusion import CHANNELS, DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates
 from isrf.fusion_fit import choose_weights
 from tests.isrf.candidate_sets import candidate_set

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isrf.html_text import clean_text
+from isrf.contract.html_text import clean_text
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isrf.errors import DataError
-from isrf.ids import IdMap, ItemId, ItemIndex
+from isrf.contract.errors import DataError
+from isrf.contract.ids import IdMap, ItemId, ItemIndex
 
 
 @given(st.lists(st.text(min_size=1), unique=True))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isrf.bundle import GroupSearch
+from isrf.contract.manifest import GroupSearch
 from isrf.interest import (
     InterestTables,
     Neighbours,

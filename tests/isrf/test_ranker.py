@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from isrf.bundle import FusionWeights
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import FusionWeights
 from isrf.fusion import CHANNELS, EVIDENCE_CHANNELS, Candidates, fuse
 from isrf.nn.ranker import RankerNet
 from isrf.ranker import CONTEXT, FEATURES, TOP, Ranker, Scale, layout, ranked_items, read_inputs, rerank

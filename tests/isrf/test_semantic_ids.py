@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 from isrf.semantic_ids import assign_semantic_ids, check_capacity
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
 from isrf.text import ARRAY_FILES, TextEncoder, TextEncoderConfig, check_text_encoder, item_fields, tokenize
 
 TITLES = [

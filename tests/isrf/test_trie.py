@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from isrf.errors import DataError
+from isrf.contract.errors import DataError
 from isrf.trie import TrieTables, build_trie, prefix_nodes
 
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from rich.progress import Progress
 
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
 from offline.audit import Finding, as_json, audit, has_leak
 from offline.audit.id_rules import audit_order, gather_trials, numeric_order
 from offline.audit.shop import load_shop

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from isrf.errors import DataError
+from isrf.contract.errors import DataError
 from offline.__main__ import app
 from offline.config import build_config
 from offline.publish import publish

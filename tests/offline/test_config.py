@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 from isrf.fusion import CHANNELS
 from offline.config import PRESETS, Channel, RunConfig, build_config
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isrf.errors import DataError
+from isrf.contract.errors import DataError
 from offline.demo_shop import PlantedInterest, generate, write_truth
 from offline.demo_shop.departments import DEPARTMENTS
 from offline.demo_shop.groups import ACCESSORIES, GROUPS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.progress import Progress
 
-from isrf.errors import DataError
+from isrf.contract.errors import DataError
 from isrf.recommend import RankRequest
 from offline.config import build_config
 from offline.pipeline import run_until

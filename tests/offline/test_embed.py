@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from isrf.errors import ConfigError, StageError
+from isrf.contract.errors import ConfigError, StageError
 from isrf.text import TextEncoder
 from offline import embed, reason
 from offline.embed.counterpart import fit_counterpart

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from isrf.bundle import FusionWeights
+from isrf.contract.manifest import FusionWeights
 from isrf.fusion import CHANNELS
 from offline.config import build_config
 from offline.evaluate.figures import describe_coverage, describe_lists, describe_slices

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from isrf.bundle import GroupSearch
-from isrf.errors import StageError
+from isrf.contract.errors import StageError
+from isrf.contract.manifest import GroupSearch
 from isrf.interest import (
     InterestTables,
     group_interest,

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.progress import Progress
 
-from isrf.errors import DataError
+from isrf.contract.errors import DataError
 from offline.config import build_config
 from offline.context import StageContext
 from offline.demo_shop import generate

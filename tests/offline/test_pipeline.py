@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
-from isrf.errors import DataError, StageError
+from isrf.contract.errors import DataError, StageError
 from offline.config import build_config
 from offline.pipeline import KEPT_OUTPUTS, STAGES, WORK_DIR, _key, hash_folder, run_until
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from isrf.bundle import HISTORIES_FILE, MANIFEST_FILE, USERS_FILE
-from isrf.errors import BundleError, StageError
+from isrf.contract.errors import BundleError, StageError
+from isrf.contract.manifest import HISTORIES_FILE, MANIFEST_FILE, USERS_FILE
 from isrf.runtime.manifests import CURRENT
 from offline.publish import publish
 from offline.release import open_release, read_manifest

@@ -10,8 +10,8 @@ import pytest
 import torch
 from rich.progress import Progress
 
-from isrf.bundle import GOLDEN_FILE, RANKER_FILE
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import GOLDEN_FILE, RANKER_FILE
 from isrf.fusion import DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates
 from isrf.golden import Golden, make_goldens
 from isrf.nn.ranker import fit

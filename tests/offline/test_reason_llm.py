@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from isrf.errors import ConfigError, StageError
+from isrf.contract.errors import ConfigError, StageError
 from offline import reason
 from offline.config import ReasonConfig
 from offline.reason.client import Completion, OpenAIClient

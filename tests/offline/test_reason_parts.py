@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from isrf.errors import ConfigError, DataError
+from isrf.contract.errors import ConfigError, DataError
 from offline import reason
 from offline.config import ReasonConfig
 from offline.reason.answers import parse_answer, truncate

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from isrf.errors import StageError
+from isrf.contract.errors import StageError
 from offline.pipeline import sync_path
 from offline.reason import transactions
 from offline.reason.transactions import Transactions

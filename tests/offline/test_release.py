@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
 from isrf.interest import BoolArray
 from isrf.recommend import RankRequest, Recommender
 from offline.config import RunConfig

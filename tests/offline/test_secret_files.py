@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 from offline.secret_files import secret, store_url
 
 

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from isrf.errors import ConfigError, StageError
+from isrf.contract.errors import ConfigError, StageError
 from isrf.interest import unit_rows
 from isrf.semantic_ids import fuse_vectors
 from offline.config import build_config

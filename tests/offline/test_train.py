@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import T5Config, T5ForConditionalGeneration
 
-from isrf.errors import ConfigError, StageError
+from isrf.contract.errors import ConfigError, StageError
 from isrf.nn.model import DIRECT, SEQUENTIAL
 from isrf.nn.siblings import Siblings
 from isrf.trie import build_trie

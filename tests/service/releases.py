@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import polars as pl
 
-from isrf.seal import release_id_of, seal_of
+from isrf.contract.manifest_seal import release_id_of, seal_of
 
 MARK = "~b"
 """Ends the ids of `r-b`'s items."""

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import httpx
 import redis
 
-from isrf.errors import StoreError
+from isrf.contract.errors import StoreError
 from service.settings import Settings
 from service.state.events import Event, EventReader, EventRules, Refusal
 from service.state.store import Outcome, Store

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from isrf.item_changes import HIDDEN
+from isrf.contract.item_changes import HIDDEN
 from service.answers import Served
 from service.asking import Answer, Wanted
 from service.catalogue import Filter

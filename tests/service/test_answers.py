@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from isrf.errors import OverloadError
+from isrf.contract.errors import OverloadError
 from service.answers import AnswerKey, Answers, Served, decode, encode
 
 KEY = AnswerKey("ann", "v1", "release", "crowd", "catalogue", "n=10")

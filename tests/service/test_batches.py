@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from isrf.errors import OverloadError
+from isrf.contract.errors import OverloadError
 from service.batches import Batches, Tell
 from service.observe import Metrics
 from service.turn import Line, begin_turn

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from isrf.bundle import VariantName
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import VariantName
 from isrf.recommend import RankRequest
 from service.bundle_files import find_release, open_release
 from tests.service.releases import change_manifest, seal

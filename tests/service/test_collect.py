@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isrf.stream import JOURNAL_FILE, REMEMBER_S
+from isrf.contract.event_log import JOURNAL_FILE, REMEMBER_S
 from offline.loop_back import take_in
 from service.bundle_files import Release, open_release
 from service.collect import collect_learned

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from isrf.errors import ConfigError, StoreError
+from isrf.contract.errors import ConfigError, StoreError
 from service import durable
 from service.durable import DurabilityWatch
 from service.observe import Metrics

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from isrf.errors import StoreError
-from isrf.stream import JOURNAL_FILE, REMEMBER_S
+from isrf.contract.errors import StoreError
+from isrf.contract.event_log import JOURNAL_FILE, REMEMBER_S
 from service.state.embedded import EmbeddedStore, records
 from service.state.items import ItemChange
 from service.state.merge import Learned

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from isrf.errors import StoreError
-from isrf.stream import JOURNAL_FILE, JOURNAL_VERSION
+from isrf.contract.errors import StoreError
+from isrf.contract.event_log import JOURNAL_FILE, JOURNAL_VERSION
 from service.state.embedded import EmbeddedStore, files
 from service.state.embedded.database import PAGE_BYTES
 from service.state.embedded.files import IDENTITY_FILE, LOCK_FILE

@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 import redis
 
-from isrf.errors import StoreError
-from isrf.stream import NUM_BUCKETS, stream_key
+from isrf.contract.errors import StoreError
+from isrf.contract.event_log import NUM_BUCKETS, stream_key
 from offline.loop_back import take_in
 from offline.loop_back.sources import RedisSource
 from service.state.connect import open_store

@@ -14,8 +14,8 @@ import httpx
 import pytest
 import redis
 
-from isrf.item_changes import ADDED_KEY, COUNT_KEY, ENTRIES_KEY, ORDER_KEY
-from isrf.stream import META_KEY, bucket_of, secret_of, stream_key, tombstone_key, tombstone_name, user_keys
+from isrf.contract.event_log import META_KEY, bucket_of, secret_of, stream_key, tombstone_key, tombstone_name, user_keys
+from isrf.contract.item_changes import ADDED_KEY, COUNT_KEY, ENTRIES_KEY, ORDER_KEY
 from service.doors.rate import RateLimiter
 from service.state.claims import claim_of
 from service.state.connect import open_store

@@ -11,8 +11,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from isrf.errors import ConfigError, DataError, StageError
-from isrf.stream import NUM_BUCKETS, stream_key
+from isrf.contract.errors import ConfigError, DataError, StageError
+from isrf.contract.event_log import NUM_BUCKETS, stream_key
 from offline.forget import forget
 from offline.publish import switch
 from offline.reason.ledger import _SCHEMA

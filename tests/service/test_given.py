@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from isrf.errors import RequestError
+from isrf.contract.errors import RequestError
 from service import given as given_module
 from service.exposure import Click, Exposure, summary
 from service.given import Entry, GivenList, GivenLists, ListParameters, check_page, ids_text, length_for
@@ -162,7 +162,7 @@ async def test_clicks_count_once_by_what_showed_the_item(store: Store) -> None:
 
 
 async def test_no_count_is_lost_while_the_store_is_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from isrf.errors import StoreError
+    from isrf.contract.errors import StoreError
 
     exposure = Exposure(store, GivenLists(store, ttl_s=60), ttl_s=60)
     exposure.shown("r-1", "popular", {"popular": 5})

@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from isrf.bundle import SEARCH_GRAPH_FILE, Manifest
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
+from isrf.contract.manifest import SEARCH_GRAPH_FILE, Manifest
 from isrf.recommend import REQUEST_INPUTS, RankRequest
 from service.bundle_files import Release, open_release, read_manifest
 from service.graphs import CUDA, BoundGraph, open_graph

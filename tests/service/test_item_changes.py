@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from isrf.item_changes import Said
-from isrf.item_fields import FieldError
+from isrf.contract.item_changes import Said
+from isrf.contract.item_fields import FieldError
 from service.catalogue import ItemLine, read_item
 from service.item_changes import changed_line, is_learned
 

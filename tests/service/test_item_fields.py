@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from isrf.item_fields import FieldError
+from isrf.contract.item_fields import FieldError
 from offline.ingest.bad_rows import BadRows
 from offline.ingest.items import read_items
 from service.catalogue import read_item

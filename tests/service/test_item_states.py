@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from isrf.errors import StoreError
-from isrf.item_changes import ENTRIES_KEY, decode_entry
+from isrf.contract.errors import StoreError
+from isrf.contract.item_changes import ENTRIES_KEY, decode_entry
 from service.state.connect import open_store
 from service.state.items import PAGE, ItemChange, ItemsLook
 from service.state.store import Store

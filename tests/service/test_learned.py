@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from isrf.bundle import LearnedUntil, Manifest
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import LearnedUntil, Manifest
 from service.learned import learned_by, learned_until
 from tests.isrf.test_bundle import manifest
 

@@ -14,9 +14,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from isrf.errors import ConfigError, DataError, StageError, StoreError
-from isrf.item_changes import COUNT_KEY
-from isrf.stream import JOURNAL_FILE, META_KEY, NUM_BUCKETS, read_event, stream_key, tombstone_key
+from isrf.contract.errors import ConfigError, DataError, StageError, StoreError
+from isrf.contract.event_log import JOURNAL_FILE, META_KEY, NUM_BUCKETS, read_event, stream_key, tombstone_key
+from isrf.contract.item_changes import COUNT_KEY
 from offline.ingest.bad_rows import BadRows
 from offline.ingest.interactions import read_interactions
 from offline.loop_back import TakenIn, sources, take_in

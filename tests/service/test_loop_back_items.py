@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from isrf.errors import DataError
-from isrf.item_changes import Said
+from isrf.contract.errors import DataError
+from isrf.contract.item_changes import Said
 from offline.ingest.bad_rows import BadRows
 from offline.ingest.items import read_items
 from offline.loop_back import TakenIn, take_in

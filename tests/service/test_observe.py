@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 from service.traces import open_traces
 from tests.service.servers import RedisServer, ServiceProcess, free_port, wait_until
 

@@ -17,7 +17,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from isrf.errors import OverloadError
+from isrf.contract.errors import OverloadError
 from service.app import create_app
 from service.doors.wire import BoundedHttp
 from service.draining import ACCEPTED_TOGETHER, DrainingServer

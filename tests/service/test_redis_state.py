@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from isrf.stream import META_KEY, NUM_BUCKETS, PURGE_PAGE, TOMBSTONE_SECRET, bucket_of, stream_key, tombstone_key
+from isrf.contract.event_log import (
+    META_KEY,
+    NUM_BUCKETS,
+    PURGE_PAGE,
+    TOMBSTONE_SECRET,
+    bucket_of,
+    stream_key,
+    tombstone_key,
+)
 from service.state import event_writes
 from service.state.connect import open_store
 from service.state.redis_store import RedisStore

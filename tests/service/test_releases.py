@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
 from isrf.recommend import Interests
 from service.asking import Wanted
 from service.engine import Engine

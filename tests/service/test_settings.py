@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from isrf.errors import ConfigError
+from isrf.contract.errors import ConfigError
 from service import cpus
 from service.__main__ import main
 from service.settings import is_loopback, load_settings

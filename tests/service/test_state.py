@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from isrf.errors import StoreError
-from isrf.stream import REMEMBER_S
+from isrf.contract.errors import StoreError
+from isrf.contract.event_log import REMEMBER_S
 from service.state import payload
 from service.state.commands import KEPT_HISTORY
 from service.state.connect import open_store

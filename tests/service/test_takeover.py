@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from isrf.errors import StoreError
-from isrf.item_changes import Said, encode_entry
-from isrf.stream import JOURNAL_FILE, Tombstone, bucket_of, tombstone_name
+from isrf.contract.errors import StoreError
+from isrf.contract.event_log import JOURNAL_FILE, Tombstone, bucket_of, tombstone_name
+from isrf.contract.item_changes import Said, encode_entry
 from offline.loop_back import take_in
 from service.state import payload
 from service.state.embedded import EmbeddedStore

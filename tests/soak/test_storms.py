@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from isrf.stream import NUM_BUCKETS, read_event, stream_key
+from isrf.contract.event_log import NUM_BUCKETS, read_event, stream_key
 from offline.loop_back import take_in
 from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, check_soon, wait_until
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from isrf.errors import ConfigError, StoreError
-from isrf.stream import JOURNAL_VERSION, secret_of
+from isrf.contract.errors import ConfigError, StoreError
+from isrf.contract.event_log import JOURNAL_VERSION, secret_of
 from service.state.embedded.files import StateFiles, unusable
 from service.state.embedded.item_entries import last_change
 from service.state.embedded.schema import APPLICATION_ID, create_identity, create_tables, meta, number_on

@@ -8,7 +8,7 @@ import secrets
 import sqlite3
 from collections.abc import Sequence
 
-from isrf.stream import REMEMBER_S, read_tombstone, tombstone_name
+from isrf.contract.event_log import REMEMBER_S, read_tombstone, tombstone_name
 from service.state import payload
 from service.state.commands import KEPT_HISTORY
 from service.state.embedded.schema import tombstone_text

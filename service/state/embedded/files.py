@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import structlog
 
-from isrf.errors import StoreError
-from isrf.stream import JOURNAL_FILE, JOURNAL_VERSION
+from isrf.contract.errors import StoreError
+from isrf.contract.event_log import JOURNAL_FILE, JOURNAL_VERSION
 from service.state.embedded import soundness
 from service.state.embedded.schema import APPLICATION_ID, TABLES, meta
 from service.state.embedded.soundness import find_damage

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from isrf.item_changes import Entry, decode_entry, encode_entry, merged
+from isrf.contract.item_changes import Entry, decode_entry, encode_entry, merged
 from service.state.embedded.schema import number_on
 from service.state.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
 

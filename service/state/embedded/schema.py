@@ -1,10 +1,10 @@
-"""The tables of the embedded store. Those that the offline job reads are described in `isrf.stream` too."""
+"""The tables of the embedded store. Those that the offline job reads are described in `isrf.contract.event_log` too."""
 
 import secrets
 import sqlite3
 import time
 
-from isrf.stream import new_secret_record
+from isrf.contract.event_log import new_secret_record
 
 APPLICATION_ID = 0x49535246  # "ISRF"
 
@@ -73,6 +73,6 @@ def meta(db: sqlite3.Connection, name: str) -> str | None:
 
 
 def tombstone_text(db: sqlite3.Connection, name: str) -> str | None:
-    """The tombstone under a keyed hash, as `isrf.stream.Tombstone.text` writes it."""
+    """The tombstone under a keyed hash, as `isrf.contract.event_log.Tombstone.text` writes it."""
     row = db.execute("SELECT text FROM tombstones WHERE name = ?", (name,)).fetchone()
     return None if row is None else str(row[0])

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
-from isrf.item_changes import Entry as ItemEntry
-from isrf.stream import tombstone_name
+from isrf.contract.event_log import tombstone_name
+from isrf.contract.item_changes import Entry as ItemEntry
 from service.state.embedded.database import Database
 from service.state.embedded.effects import Effects
 from service.state.embedded.files import unwritable

@@ -10,7 +10,7 @@ import time
 
 import structlog
 
-from isrf.stream import REMEMBER_S
+from isrf.contract.event_log import REMEMBER_S
 from service.state import payload
 from service.state.embedded.effects import Effects, digest_of
 

@@ -4,7 +4,7 @@ import secrets
 import sqlite3
 import time
 
-from isrf.stream import REMEMBER_S, Tombstone, bucket_of, read_tombstone, tombstone_name
+from isrf.contract.event_log import REMEMBER_S, Tombstone, bucket_of, read_tombstone, tombstone_name
 from service.state import payload
 from service.state.embedded.schema import meta, tombstone_text
 from service.state.events import Event

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
-from isrf.errors import StoreError
+from isrf.contract.errors import StoreError
 from service.state.embedded.files import StateFiles, unwritable
 
 T = TypeVar("T")

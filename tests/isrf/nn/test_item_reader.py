@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from isrf.bundle import ItemReaderSpec
+from isrf.contract.manifest import ItemReaderSpec
 from isrf.evidence import SparseLists
 from isrf.item_reader import ItemReader
 from isrf.nn.model import IsrfModel

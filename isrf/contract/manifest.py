@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
 
 SCHEMA_VERSION: Literal[3] = 3
 """Raised whenever a reader of the older form would misread the newer one."""
@@ -220,7 +220,7 @@ class Producer(_Frozen):
 
 
 class Manifest(_Frozen):
-    """`manifest.json`. `release_id` and `sha256` are hashes over all of this: `isrf.seal`."""
+    """`manifest.json`. `release_id` and `sha256` are hashes over all of this: `isrf.contract.manifest_seal`."""
 
     schema_version: Literal[2, 3]
     release_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")]

@@ -12,7 +12,7 @@ import zlib
 from importlib.resources import files
 from typing import NamedTuple
 
-from isrf.errors import ConfigError, StoreError
+from isrf.contract.errors import ConfigError, StoreError
 
 NUM_BUCKETS = 64
 META_KEY = "isrf:{b0}:meta"

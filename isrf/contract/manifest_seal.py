@@ -15,8 +15,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from isrf.bundle import MANIFEST_FILE, MOMENTS, Manifest
-from isrf.errors import BundleError
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import MANIFEST_FILE, MOMENTS, Manifest
 
 SEAL = "sha256"
 UNCOUNTED = frozenset({"release_id", SEAL, *MOMENTS})

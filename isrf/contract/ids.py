@@ -6,7 +6,7 @@ It knows nothing of where the ids came from; a release's row numbers mean nothin
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, NewType, TypeVar
 
-from isrf.errors import DataError
+from isrf.contract.errors import DataError
 
 ItemId = NewType("ItemId", str)
 UserId = NewType("UserId", str)

@@ -2,8 +2,8 @@
 
 A value that is not understood is refused with a sentence that shows it and says what would be right; it never becomes a
 default. A field that is missing or null says nothing, a text of nothing but white space neither. Markup is taken out of
-texts (`isrf.html_text`), so that everything behind this reader sees what people read. Fields that are not ours are the
-shop's own (`metadata`) and stay as they are. Pure.
+texts (`isrf.contract.html_text`), so that everything behind this reader sees what people read. Fields that are not ours
+are the shop's own (`metadata`) and stay as they are. Pure.
 """
 
 import json
@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from isrf.html_text import clean_text
-from isrf.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
-from isrf.shown import shown
+from isrf.contract.html_text import clean_text
+from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
+from isrf.contract.shown import shown
 
 MAX_ID_BYTES: Final = 512
 INTEGERS: Final = range(-(2**63), 2**64)

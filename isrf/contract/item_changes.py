@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from isrf.errors import StoreError
+from isrf.contract.errors import StoreError
 
 ENTRIES_KEY = "isrf:{items}:h"
 ORDER_KEY = "isrf:{items}:o"
