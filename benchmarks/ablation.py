@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from isrf.fusion import CHANNELS, Candidates, channel_order, fuse
-from isrf.interest import FloatArray, IntArray
-from isrf.metrics import bootstrap_difference, bootstrap_mean, ndcg, ranks_of
-from isrf.recommend import Recommender
+from isrf.method.interest import FloatArray, IntArray
+from isrf.method.metrics import bootstrap_difference, bootstrap_mean, ndcg, ranks_of
+from isrf.method.ranking.fusion import CHANNELS, Candidates, channel_order, fuse
+from isrf.method.recommend import Recommender
 from offline.command_line import configured
 from offline.config import RunConfig
 from offline.context import StageContext

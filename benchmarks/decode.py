@@ -36,9 +36,9 @@ from numpy.typing import NDArray
 from transformers import LogitsProcessor, LogitsProcessorList, T5Config, T5ForConditionalGeneration
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
+from isrf.method.trie import TrieTables, build_trie
 from isrf.nn.model import IsrfModel, ItemParts, ModelSpec, StackSpec
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchOutput
-from isrf.trie import TrieTables, build_trie
 from offline.compile import export_search, search_inputs
 from offline.config import PRESETS, ModelConfig
 from offline.int8 import quantised

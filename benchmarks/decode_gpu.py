@@ -23,8 +23,8 @@ import transformers
 from decode import BEAMS, NUM_ITEMS, SHOWN, TOLERANCE, Run, generate_run, random_model, requests
 from machine import machine
 
+from isrf.method.recommend import REQUEST_INPUTS
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
-from isrf.recommend import REQUEST_INPUTS
 from offline.compile import export_search
 from offline.config import PRESETS, ModelConfig
 from offline.fp16 import halved

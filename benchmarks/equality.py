@@ -24,10 +24,10 @@ from machine import machine
 from numpy.typing import NDArray
 
 from isrf.contract.manifest import HISTORIES_FILE
-from isrf.golden import TOLERANCE
+from isrf.method.golden import TOLERANCE
+from isrf.method.recommend import RankRequest, Recommender, SearchOutput
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import ConstrainedSearch
-from isrf.recommend import RankRequest, Recommender, SearchOutput
 from offline.compile import export_search
 from offline.onnx_graphs import open_graph
 from offline.pipeline import WORK_DIR

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from machine import machine
 
-from isrf.evidence import user_item_lists
-from isrf.recommend import Recommender
+from isrf.method.evidence import user_item_lists
+from isrf.method.recommend import Recommender
 from offline.config import GraphConfig
 from offline.graph.cells import divide
 from service.bundle_files import Release, open_release

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
-from isrf.metrics import Interval
+from isrf.method.metrics import Interval
 
 DIGITS = 5
 

@@ -17,9 +17,9 @@ import numpy as np
 import polars as pl
 
 from isrf.contract.manifest import HISTORIES_FILE
-from isrf.interest import FloatArray, IntArray
-from isrf.item_reader import ItemReader
-from isrf.recommend import RankRequest
+from isrf.method.interest import FloatArray, IntArray
+from isrf.method.item_reader import ItemReader
+from isrf.method.recommend import RankRequest
 from service.bundle_files import Release, open_release
 
 BATCH = 20

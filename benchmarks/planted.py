@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from isrf.contract.manifest import FusionWeights
-from isrf.fusion import Candidates, fuse
-from isrf.metrics import bootstrap_difference
+from isrf.method.metrics import bootstrap_difference
+from isrf.method.ranking.fusion import Candidates, fuse
 from offline.command_line import configured
 from offline.config import RunConfig
 from offline.demo_shop import PlantedInterest, generate

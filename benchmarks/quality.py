@@ -29,8 +29,8 @@ from rich.progress import Progress
 from rich.table import Table
 from scipy import sparse
 
-from isrf.evidence import num_takers
-from isrf.metrics import bootstrap_difference, bootstrap_mean, hit_rate, ndcg, ranks_of
+from isrf.method.evidence import num_takers
+from isrf.method.metrics import bootstrap_difference, bootstrap_mean, hit_rate, ndcg, ranks_of
 from offline.config import RunConfig
 from offline.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOUT_GENERATIVE
 from offline.evaluate.measure import Measure

@@ -23,9 +23,9 @@ from rich.progress import Progress
 from safetensors.torch import save_file
 
 from isrf.contract.manifest import TEXT_ENCODER_DIR
-from isrf.evidence import SparseLists, user_item_lists
-from isrf.fusion import DEFAULT_FUSION
-from isrf.interest import FloatArray, unit_rows
+from isrf.method.evidence import SparseLists, user_item_lists
+from isrf.method.interest import FloatArray, unit_rows
+from isrf.method.ranking.fusion import DEFAULT_FUSION
 from offline.command_line import configured
 from offline.config import RunConfig
 from offline.context import StageContext

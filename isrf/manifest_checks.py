@@ -12,7 +12,7 @@ from isrf.contract.manifest import (
     GraphSpec,
     Manifest,
 )
-from isrf.fusion import CHANNELS, EVIDENCE_CHANNELS
+from isrf.method.ranking.fusion import CHANNELS, EVIDENCE_CHANNELS
 
 
 def check_manifest(manifest: Manifest) -> None:

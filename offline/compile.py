@@ -1,7 +1,7 @@
 """Turns the trained model into what is served: two ONNX graphs and the tables they read.
 
-`recommender.onnx` is `isrf.nn.search.ConstrainedSearch`, `lightgcn.onnx` is `isrf.interest.read_history` with its
-tables inside; names and shapes stand in ARCHITECTURE.md, "The graphs". Exporting twice gives the same bytes.
+`recommender.onnx` is `isrf.nn.search.ConstrainedSearch`, `lightgcn.onnx` is `isrf.method.interest.read_history` with
+its tables inside; names and shapes stand in ARCHITECTURE.md, "The graphs". Exporting twice gives the same bytes.
 """
 
 import os
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from isrf.contract.manifest import INTEREST_GRAPH_FILE, SEARCH_GRAPH_FILE, SEARCH_GRAPHS
-from isrf.interest import InterestTables
+from isrf.method.interest import InterestTables
+from isrf.method.trie import TrieTables, build_trie
 from isrf.nn.fused import DOMAIN
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchOutput
-from isrf.trie import TrieTables, build_trie
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.fp16 import halved
@@ -58,7 +58,7 @@ _INTEREST_AXES = {
 
 
 class InterestReader(nn.Module):
-    """`isrf.interest.read_history` as a module; a test holds both equal."""
+    """`isrf.method.interest.read_history` as a module; a test holds both equal."""
 
     item_text: Tensor
     item_layers: Tensor

@@ -19,7 +19,7 @@ Channel = Literal["generative", "dense", "explicit", "group", "transition", "coo
 Channels = Annotated[
     tuple[Channel, ...], BeforeValidator(lambda given: given.split(",") if isinstance(given, str) else given)
 ]
-"""Of `isrf.fusion.CHANNELS`; `--set evaluate.without=group,content` names several."""
+"""Of `isrf.method.ranking.fusion.CHANNELS`; `--set evaluate.without=group,content` names several."""
 
 
 class _Section(BaseModel):

@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from isrf.evidence import (
+from isrf.method.evidence import (
     SparseLists,
     cooccurrence_lists,
     num_takers,
     transition_lists,
     user_item_lists,
 )
-from isrf.interest import FloatArray
+from isrf.method.interest import FloatArray
 from offline.config import EvidenceConfig
 
 

@@ -38,9 +38,9 @@ from isrf.contract.manifest import (
     VariantName,
 )
 from isrf.contract.manifest_seal import sealed
-from isrf.golden import LIST_TOLERANCE, TOLERANCE, Golden, deviation, make_goldens
-from isrf.ranker import Ranker
-from isrf.recommend import Graph, Recommender, RecommenderTables
+from isrf.method.golden import LIST_TOLERANCE, TOLERANCE, Golden, deviation, make_goldens
+from isrf.method.ranking.ranker import Ranker
+from isrf.method.recommend import Graph, Recommender, RecommenderTables
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.decoding import decoding_of

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.manifest import USER_CELLS_FILE, USER_CENTROIDS_FILE, USER_FEATURES_FILE, GroupSearch
-from isrf.interest import FloatArray, IntArray
+from isrf.method.interest import FloatArray, IntArray
 
 _ADD_TOGETHER = 1 << 16
 
@@ -25,13 +25,13 @@ class Cells(NamedTuple):
 
 
 class UserIndex:
-    """Nearest base users of query features; an `isrf.interest.NeighbourSearch`."""
+    """Nearest base users of query features; an `isrf.method.interest.NeighbourSearch`."""
 
     def __init__(self, features: NDArray[np.float16] | FloatArray, cells: Cells | None = None) -> None:
         """
         Args:
             features: (U, F) rows of length 1, or 0 for a user that nothing is known of: its cosine is 0, and
-                `isrf.interest.select_neighbours` takes nobody of that cosine.
+                `isrf.method.interest.select_neighbours` takes nobody of that cosine.
             cells: where given, a search looks into a few of them.
         """
         self._cells = cells

@@ -7,7 +7,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from isrf.contract.errors import DataError
-from isrf.semantic_ids import check_capacity
+from isrf.method.semantic_ids import check_capacity
 from offline.config import RunConfig
 from offline.ingest import NEEDED
 

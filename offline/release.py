@@ -10,8 +10,8 @@ import polars as pl
 from isrf.contract import manifest as bundle
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import Manifest
-from isrf.ranker import Ranker, ranker_of
-from isrf.recommend import Graph, Recommender, RecommenderTables
+from isrf.method.ranking.ranker import Ranker, ranker_of
+from isrf.method.recommend import Graph, Recommender, RecommenderTables
 from isrf.runtime import manifests
 from isrf.runtime.bundle_reader import Bundle, bundle_graphs, read_bundle, verify_files
 from isrf.runtime.deadline import Deadline

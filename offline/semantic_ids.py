@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.errors import StageError
-from isrf.interest import FloatArray
-from isrf.semantic_ids import SemanticIds, assign_semantic_ids, check_capacity, fuse_vectors
+from isrf.method.interest import FloatArray
+from isrf.method.semantic_ids import SemanticIds, assign_semantic_ids, check_capacity, fuse_vectors
 from offline.config import SemanticIdsConfig
 from offline.context import StageContext
 from offline.one_thread import one_faiss_thread

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from isrf.method.recommend import Graph
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
-from isrf.recommend import Graph
 from offline.config import RunConfig
 
 

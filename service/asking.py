@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from isrf.interest import BoolArray
-from isrf.recommend import Interests, RankedItem, Task
+from isrf.method.interest import BoolArray
+from isrf.method.recommend import Interests, RankedItem, Task
 from service.catalogue import EVERYTHING, Filter
 from service.crowd import Crowd
 from service.given import MOST_LENGTH, ListParameters, ids_text, length_for

@@ -17,10 +17,11 @@ from isrf.contract.errors import BundleError
 from isrf.contract.event_types import EventVocabulary
 from isrf.contract.item_fields import FieldError
 from isrf.contract.manifest import Manifest, VariantName
-from isrf.evidence import lists_from_arrays
-from isrf.item_reader import ItemReader
-from isrf.ranker import ranker_of
-from isrf.recommend import REQUEST_INPUTS, Graph, Recommender, RecommenderTables
+from isrf.method.evidence import lists_from_arrays
+from isrf.method.item_reader import ItemReader
+from isrf.method.ranking.ranker import ranker_of
+from isrf.method.recommend import REQUEST_INPUTS, Graph, Recommender, RecommenderTables
+from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder
 from isrf.runtime import manifests
 from isrf.runtime.arrays import array_of
 from isrf.runtime.bundle_reader import Bundle, read_bundle
@@ -28,7 +29,6 @@ from isrf.runtime.deadline import Deadline
 from isrf.runtime.files import BundleFolder
 from isrf.runtime.manifests import find_release
 from isrf.runtime.refusals import PUBLISH, refusing
-from isrf.text import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder
 from service.catalogue import Catalogue, read_item
 from service.graphs import open_graph
 from service.history_files import read_users

@@ -18,7 +18,7 @@ from isrf.contract.html_text import clean_text
 from isrf.contract.ids import IdMap, ItemId, ItemIndex
 from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
 from isrf.contract.item_fields import MAX_PRICE, read_fields, read_flag, read_item_id
-from isrf.interest import BoolArray, IntArray
+from isrf.method.interest import BoolArray, IntArray
 
 
 class _Metadata(BaseModel):

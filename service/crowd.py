@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from isrf.evidence import SparseLists, user_item_lists
-from isrf.interest import BoolArray, FloatArray, NeighbourSearch
-from isrf.recommend import Recommender
+from isrf.method.evidence import SparseLists, user_item_lists
+from isrf.method.interest import BoolArray, FloatArray, NeighbourSearch
+from isrf.method.recommend import Recommender
 from service.bundle_files import Release
 from service.neighbours import UserIndex, joined
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from isrf.recommend import Interests, Ranked, RankRequest
+from isrf.method.recommend import Interests, Ranked, RankRequest
 from service.batches import Batches, Tell
 from service.bundle_files import Release
 from service.crowd import Crowd, base_crowd

@@ -9,10 +9,10 @@ from itertools import chain
 
 import numpy as np
 
-from isrf.evidence import ITEM_CHANNELS, RECENT_ITEMS, ItemChannel
-from isrf.interest import BoolArray, FloatArray, Neighbours
-from isrf.phrases import PhraseTable, without_overlap
-from isrf.recommend import RankedItem
+from isrf.method.evidence import ITEM_CHANNELS, RECENT_ITEMS, ItemChannel
+from isrf.method.interest import BoolArray, FloatArray, Neighbours
+from isrf.method.recommend import RankedItem
+from isrf.method.text.phrases import PhraseTable, without_overlap
 from service.bundle_files import Release
 from service.crowd import Crowd
 from service.reasons import Channel, Path, Reason

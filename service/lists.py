@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from isrf.diversity import diversify
-from isrf.interest import BoolArray, FloatArray, Neighbours
-from isrf.recommend import SCORE_DIGITS, Interests, RankedItem, RankRequest
-from isrf.similar import likeness
+from isrf.method.interest import BoolArray, FloatArray, Neighbours
+from isrf.method.ranking.diversity import diversify
+from isrf.method.recommend import SCORE_DIGITS, Interests, RankedItem, RankRequest
+from isrf.method.similar import likeness
 from service import warned
 from service.asking import Answer, Asked, Wanted, Whose, owner_of
 from service.crowd import Crowd

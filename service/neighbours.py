@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.manifest import USER_CELLS_FILE, USER_CENTROIDS_FILE
-from isrf.interest import BoolArray, FloatArray, IntArray, NeighbourSearch
+from isrf.method.interest import BoolArray, FloatArray, IntArray, NeighbourSearch
 
 _ADD_TOGETHER = 1 << 16
 
@@ -43,7 +43,7 @@ class UserIndex:
         return int(self._index.ntotal)
 
     def __call__(self, queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
-        """An `isrf.interest.NeighbourSearch` over all users."""
+        """An `isrf.method.interest.NeighbourSearch` over all users."""
         return self._search(queries, k, None)
 
     def exact(self, queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isrf.evidence import SparseLists
-from isrf.interest import FloatArray
-from isrf.item_reader import ItemReader, Near
-from isrf.recommend import AddedItems
-from isrf.text import TextEncoder, item_fields
+from isrf.method.evidence import SparseLists
+from isrf.method.interest import FloatArray
+from isrf.method.item_reader import ItemReader, Near
+from isrf.method.recommend import AddedItems
+from isrf.method.text.encoder import TextEncoder, item_fields
 
 READ_TOGETHER = 64
 

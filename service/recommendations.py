@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from isrf.contract.errors import RequestError
-from isrf.recommend import Interests, RankedItem
+from isrf.method.recommend import Interests, RankedItem
 from service import answers, warned
 from service.answers import AnswerKey, Answers, Served
 from service.asking import Answer, Asked, UserView, Wanted, Whose, Write, owner_of

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.ids import IdMap, UserId, UserIndex
-from isrf.interest import BoolArray
+from isrf.method.interest import BoolArray
 from service.catalogue import Catalogue
 from service.state.merge import ReleasePast
 from service.state.store import Entry

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from isrf.contract.errors import StoreError
-from isrf.recommend import Interests
+from isrf.method.recommend import Interests
 from service.asking import UserView
 from service.crowd import Crowd
 from service.engine import Engine

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from isrf.interest import BoolArray
+from isrf.method.interest import BoolArray
 from service.asking import UserView
 from service.catalogue import Catalogue
 

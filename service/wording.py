@@ -11,7 +11,7 @@ import polars as pl
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import USER_REASONING_FILE
-from isrf.phrases import PhraseTable, background, common_phrases, phrases
+from isrf.method.text.phrases import PhraseTable, background, common_phrases, phrases
 from isrf.runtime.bundle_reader import Bundle
 from isrf.runtime.refusals import PUBLISH
 from isrf.runtime.tables import table_of

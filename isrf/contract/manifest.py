@@ -69,7 +69,9 @@ CELL_ARRAYS: dict[str, ArraySpec] = {
 
 RANKER_FILE = "ranker.npy"
 RANKER_ARRAYS: dict[str, ArraySpec] = {RANKER_FILE: ArraySpec("float32", (None,))}
-"""Only where a learned ranker won on validation: its numbers one after the other, as `isrf.ranker` lays them out."""
+"""Only where a learned ranker won on validation: its numbers one after the other, as `isrf.method.ranking.ranker` lays
+them out.
+"""
 
 
 ITEM_READER_DIR = "item_reader"
@@ -79,7 +81,7 @@ ITEM_READER_ARRAYS: dict[str, ArraySpec] = {
     f"{ITEM_READER_DIR}/text_adapter.npy": ArraySpec("float32", (None, "D")),  # (D_t, D)
     f"{ITEM_READER_DIR}/item_text.npy": ArraySpec("float16", ("N", None)),  # (N, D_t)
 }
-"""What a new item's text becomes vectors by (`isrf.item_reader`); releases made before there was any lack it."""
+"""What a new item's text becomes vectors by (`isrf.method.item_reader`); releases made before there was any lack it."""
 
 
 class _Frozen(BaseModel):
@@ -145,7 +147,9 @@ class GroupSearch(_Frozen):
 
 
 class FusionWeights(_Frozen):
-    """Log-linear fusion: score = Σ weight · log(p + epsilon). One entry per channel of `isrf.fusion.CHANNELS`."""
+    """Log-linear fusion: score = Σ weight · log(p + epsilon). One entry per channel of
+    `isrf.method.ranking.fusion.CHANNELS`.
+    """
 
     weights: dict[str, Annotated[float, Field(ge=0, le=1e3)]]
     epsilons: dict[str, Annotated[float, Field(gt=0, le=1)]]

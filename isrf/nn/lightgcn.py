@@ -3,7 +3,7 @@
 Nodes are items and users; an edge is a training interaction. An item's layer 0 is its own embedding plus its adapted
 semantic feature; a user has no parameters: its layer k is the normalised sum of its items' layers k − 1, an item's
 layer k the normalised sum of its users' layers k − 1. So items live on layers 0 and 2, users on 1 and 3, and the
-vector of *any* history is a weighted sum of stored item rows (`isrf.interest.read_history`).
+vector of *any* history is a weighted sum of stored item rows (`isrf.method.interest.read_history`).
 
 `isrf.nn.lightgcn_training` trains it. Source: LightGCN, arXiv 2002.02126, equations 3 and 7; semantic item nodes after
 ISRF, arXiv 2603.13934. Inductive users and recency in the edges are ours. It knows no files and no held-out data.
@@ -107,7 +107,7 @@ class LightGCN(nn.Module):
 def prefix_sum(
     vectors: Tensor, items: NDArray[np.int64], start: NDArray[np.int64], stop: NDArray[np.int64], recency: float
 ) -> Tensor:
-    """Recency-weighted sums of `vectors[items[start:stop]]`, (B, E), as `isrf.interest.read_history` makes them."""
+    """Recency-weighted sums of `vectors[items[start:stop]]`, (B, E), as `isrf.method.interest.read_history` makes them."""
     lengths = stop - start
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     age = np.repeat(offsets[1:], lengths) - 1 - np.arange(offsets[-1])

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from isrf.contract.errors import StageError
+from isrf.method.order import MAX_TARGETS_PER_USER
 from isrf.nn.lightgcn import Interactions, LightGCN, LightGCNSettings, Propagated, prefix_sum, recency_weights
-from isrf.order import MAX_TARGETS_PER_USER
 
 MIN_STEPS = 50
 """Steps of an epoch: a small shop gets smaller batches, so that the same number of epochs trains it as far."""

@@ -1,4 +1,4 @@
-"""Fitting the learned ranker of `isrf.ranker`: softmax cross-entropy of the held-out item among the first candidates.
+"""Fitting the learned ranker of `isrf.method.ranking.ranker`: softmax cross-entropy of the held-out item among the first candidates.
 
 It knows neither users nor splits: padded inputs in, the ranker's numbers out; equal seed and rows, equal numbers.
 """
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isrf.interest import IntArray
-from isrf.ranker import CONTEXT, FEATURES, HIDDEN, Scale
+from isrf.method.interest import IntArray
+from isrf.method.ranking.ranker import CONTEXT, FEATURES, HIDDEN, Scale
 
 EPOCHS = 12
 BATCH = 256
@@ -22,7 +22,7 @@ WEIGHT_DECAY = 1e-4
 
 
 class Samples(NamedTuple):
-    """Requests whose held-out item is among the first candidates, padded to `isrf.ranker.TOP` of them."""
+    """Requests whose held-out item is among the first candidates, padded to `isrf.method.ranking.ranker.TOP` of them."""
 
     base: NDArray[np.float32]  # (S, TOP) log-linear scores, best first, 0 where padded
     features: NDArray[np.float32]  # (S, TOP, F)
@@ -40,7 +40,7 @@ class Samples(NamedTuple):
 
 
 class RankerNet(nn.Module):
-    """`isrf.ranker.Ranker.scores` in torch, over standardised inputs; a test holds the two equal."""
+    """`isrf.method.ranking.ranker.Ranker.scores` in torch, over standardised inputs; a test holds the two equal."""
 
     def __init__(self, hidden: int = HIDDEN) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class RankerNet(nn.Module):
         return scores
 
     def parts(self, features: Scale, context: Scale) -> dict[str, NDArray[np.float32]]:
-        """Its numbers by the names of `isrf.ranker.layout`."""
+        """Its numbers by the names of `isrf.method.ranking.ranker.layout`."""
         tensors = {
             "first": self.first.weight.T,
             "first_bias": self.first.bias,

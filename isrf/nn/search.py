@@ -14,11 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from isrf.method.trie import TrieTables
 from isrf.nn.fused import padded, reshaped, score_all
 from isrf.nn.model import Decoded, IsrfModel
 from isrf.nn.siblings import Siblings
 from isrf.nn.stacks import MASKED, DecoderStack, EncoderStack, Memory, relative_bias, source_bias
-from isrf.trie import TrieTables
 
 INPUT_NAMES = (
     "history",
@@ -55,7 +55,7 @@ class SearchOutput(NamedTuple):
 
 
 class Trie(NamedTuple):
-    """The trie tables as tensors (`isrf.trie.TrieTables`) with what is allowed below every leaf boundary."""
+    """The trie tables as tensors (`isrf.method.trie.TrieTables`) with what is allowed below every leaf boundary."""
 
     code: Tensor  # (M,) int64
     child_start: Tensor  # (M + 1,)

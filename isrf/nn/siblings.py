@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isrf.trie import TrieTables, prefix_nodes
+from isrf.method.trie import TrieTables, prefix_nodes
 
 TINY = 1e-30
 """A floor under a node's share, where a softmax underflows."""

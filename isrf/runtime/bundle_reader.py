@@ -12,13 +12,13 @@ from typing import Any
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from isrf import text
 from isrf.contract import manifest as bundle
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import SCHEMA_VERSION, Manifest, VariantName, arrays_of, check_arrays
-from isrf.golden import Golden, check_goldens, replay, replay_within
 from isrf.manifest_checks import check_manifest
-from isrf.recommend import Recommender
+from isrf.method.golden import Golden, check_goldens, replay, replay_within
+from isrf.method.recommend import Recommender
+from isrf.method.text import encoder as text
 from isrf.runtime.arrays import array_of
 from isrf.runtime.deadline import Deadline
 from isrf.runtime.files import BundleFolder, Content, check_size

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from isrf.contract import manifest as bundle
 from isrf.contract.manifest import ARRAYS, Manifest
-from isrf.evidence import (
+from isrf.method.evidence import (
     SparseLists,
     cooccurrence_lists,
     lists_from_arrays,
@@ -21,8 +21,8 @@ from isrf.evidence import (
     transition_lists,
     user_item_lists,
 )
-from isrf.golden import Golden
-from isrf.interest import FloatArray, pad_histories, unit_rows
+from isrf.method.golden import Golden
+from isrf.method.interest import FloatArray, pad_histories, unit_rows
 from offline.audit.findings import Finding
 from offline.audit.shop import Shop
 from offline.config import RunConfig

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.interest import IntArray
-from isrf.metrics import Interval, bootstrap_mean, hit_rate, ndcg
+from isrf.method.interest import IntArray
+from isrf.method.metrics import Interval, bootstrap_mean, hit_rate, ndcg
 from offline.audit.chance import most_hits
 from offline.audit.findings import Finding, Verdict
 from offline.audit.shop import Shop

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from isrf.interest import IntArray
+from isrf.method.interest import IntArray
 from offline.evaluate.split import Split, load_split
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from isrf.contract.manifest import REASONING_DIR, TEXT_ENCODER_DIR
-from isrf.interest import IntArray
-from isrf.text import tokenize
+from isrf.method.interest import IntArray
+from isrf.method.text.encoder import tokenize
 from offline.audit.chance import most_hits
 from offline.audit.findings import Finding
 from offline.audit.shop import Shop

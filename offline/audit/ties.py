@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.evidence import transition_lists
-from isrf.metrics import bootstrap_difference, bootstrap_mean, ndcg, ranks_of
+from isrf.method.evidence import transition_lists
+from isrf.method.metrics import bootstrap_difference, bootstrap_mean, ndcg, ranks_of
 from offline.audit.findings import Finding
 from offline.audit.shop import Shop
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.text import FloatArray, TextEncoder, TextFields
+from isrf.method.text.encoder import FloatArray, TextEncoder, TextFields
 from offline.embed.tfidf import fit_tfidf, weigh
 
 DIRECTIONS = 512

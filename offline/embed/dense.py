@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from isrf.text import FloatArray, TextFields
+from isrf.method.text.encoder import FloatArray, TextFields
 
 FIELD_ORDER = ("title", "brand", "categories", "feature", "description", "core", "likes")
 """What is read out to the model; a model cuts the end of a long text, so the description comes late."""

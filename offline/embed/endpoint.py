@@ -7,7 +7,7 @@ import numpy as np
 import openai
 
 from isrf.contract.errors import StageError
-from isrf.text import FloatArray
+from isrf.method.text.encoder import FloatArray
 from offline.config import EmbedConfig
 from offline.reason.client import NO_KEY, refuse_password
 

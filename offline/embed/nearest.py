@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from isrf.evidence import CONTENT_LENGTH, CONTENT_POWER, SparseLists, sparse_lists
-from isrf.text import FloatArray, TextEncoder, TextFields
+from isrf.method.evidence import CONTENT_LENGTH, CONTENT_POWER, SparseLists, sparse_lists
+from isrf.method.text.encoder import FloatArray, TextEncoder, TextFields
 from offline.embed.tfidf import weigh
 
 MAX_ITEMS_BY_TERMS = 50_000

@@ -8,8 +8,8 @@ import numpy as np
 
 from isrf.contract.errors import ConfigError, StageError
 from isrf.contract.manifest import TEXT_ENCODER_DIR
-from isrf.evidence import SparseLists
-from isrf.text import FloatArray, TextEncoder, TextFields
+from isrf.method.evidence import SparseLists
+from isrf.method.text.encoder import FloatArray, TextEncoder, TextFields
 from offline.context import StageContext
 from offline.embed.counterpart import fit_counterpart
 from offline.embed.dense import DenseEncoder, embed_all, join_fields, project

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isrf.text import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, TextEncoder, check_text_encoder
+from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, TextEncoder, check_text_encoder
 
 
 def write_text_encoder(folder: Path, encoder: TextEncoder) -> None:

@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isrf.contract.errors import StageError
-from isrf.text import TextFields, item_fields
+from isrf.method.text.encoder import TextFields, item_fields
 
 
 class Texts(NamedTuple):

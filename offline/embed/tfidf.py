@@ -1,7 +1,7 @@
 """The default encoder: TF-IDF over weighted fields, truncated SVD, half-whitened and centred; no download, seconds.
 
-Fitted on items with training interactions alone. It yields an `isrf.text.TextEncoder`; `transform` here is the fast
-path over many texts, and a test holds the two equal.
+Fitted on items with training interactions alone. It yields an `isrf.method.text.encoder.TextEncoder`; `transform` here
+is the fast path over many texts, and a test holds the two equal.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.utils.extmath import randomized_svd
 
-from isrf.text import FloatArray, TextEncoder, TextEncoderConfig, TextFields, tokenize
+from isrf.method.text.encoder import FloatArray, TextEncoder, TextEncoderConfig, TextFields, tokenize
 
 FIELD_WEIGHTS = {
     "title": 1.0,

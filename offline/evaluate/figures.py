@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.interest import FloatArray, IntArray
-from isrf.metrics import Interval, bootstrap_means, hit_rate, ndcg, ranks_of
+from isrf.method.interest import FloatArray, IntArray
+from isrf.method.metrics import Interval, bootstrap_means, hit_rate, ndcg, ranks_of
 from offline.evaluate.lists import FUSED, LOG_LINEAR, WITHOUT_GENERATIVE, Lists
 from offline.evaluate.split import Split
 

@@ -15,10 +15,10 @@ import numpy as np
 from rich.progress import Progress
 
 from isrf.contract.manifest import FusionWeights
-from isrf.fusion import CHANNELS, Candidates, channel_order, fuse
-from isrf.interest import FloatArray, IntArray
-from isrf.ranker import Ranker, ranked_items
-from isrf.recommend import Interests, RankRequest, Recommender, SearchOutput, Task
+from isrf.method.interest import FloatArray, IntArray
+from isrf.method.ranking.fusion import CHANNELS, Candidates, channel_order, fuse
+from isrf.method.ranking.ranker import Ranker, ranked_items
+from isrf.method.recommend import Interests, RankRequest, Recommender, SearchOutput, Task
 from offline.evaluate.questions import Question
 from offline.evaluate.split import Split
 from offline.hardware import usable_cpus

@@ -10,8 +10,8 @@ from rich.progress import Progress
 
 from isrf.contract.errors import ConfigError
 from isrf.contract.manifest import FusionWeights, StoredRanker
-from isrf.interest import IntArray
-from isrf.ranker import Ranker
+from isrf.method.interest import IntArray
+from isrf.method.ranking.ranker import Ranker
 from offline.config import RunConfig
 from offline.evaluate.lists import FUSED, Scorer, Scorers
 from offline.evaluate.measure import Measure

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from isrf.interest import BoolArray, IntArray
-from isrf.recommend import Task
+from isrf.method.interest import BoolArray, IntArray
+from isrf.method.recommend import Task
 from offline.evaluate.split import Split
 
 NUM_NEGATIVES = 99

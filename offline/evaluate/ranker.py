@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.manifest import FusionWeights
-from isrf.fusion import Candidates
-from isrf.interest import FloatArray, IntArray
-from isrf.metrics import bootstrap_difference, ndcg
+from isrf.method.interest import FloatArray, IntArray
+from isrf.method.metrics import bootstrap_difference, ndcg
+from isrf.method.ranking.fusion import Candidates
+from isrf.method.ranking.ranker import CONTEXT, FEATURES, TOP, Ranker, read_inputs
 from isrf.nn.ranker import Samples, fit
-from isrf.ranker import CONTEXT, FEATURES, TOP, Ranker, read_inputs
 
 FOLDS = 4
 MEASURED_FOLDS = 2

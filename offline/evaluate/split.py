@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from isrf.contract.errors import DataError
-from isrf.interest import IntArray
+from isrf.method.interest import IntArray
 from offline.ingest.report import excluding_types
 
 

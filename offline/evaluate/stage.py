@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from isrf.contract.manifest import RANKER_FILE, SEARCH_GRAPHS, GroupSearch, VariantName
-from isrf.fusion import DEFAULT_FUSION
-from isrf.ranker import Ranker
-from isrf.recommend import Recommender, RecommenderTables
-from isrf.trie import build_trie
+from isrf.method.ranking.fusion import DEFAULT_FUSION
+from isrf.method.ranking.ranker import Ranker
+from isrf.method.recommend import Recommender, RecommenderTables
+from isrf.method.trie import build_trie
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.decoding import decoding_of

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from isrf.interest import IntArray
-from isrf.metrics import bootstrap_means, ndcg, ranks_of
-from isrf.recommend import Graph
+from isrf.method.interest import IntArray
+from isrf.method.metrics import bootstrap_means, ndcg, ranks_of
+from isrf.method.recommend import Graph
 from offline.evaluate.lists import FUSED
 from offline.evaluate.measure import Measure
 from offline.evaluate.split import Split

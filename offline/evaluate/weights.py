@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.progress import Progress
 
-from isrf.fusion import DEFAULT_FUSION, Candidates
-from isrf.fusion_fit import choose_weights
-from isrf.interest import FloatArray, IntArray
-from isrf.recommend import Recommender
+from isrf.method.interest import FloatArray, IntArray
+from isrf.method.ranking.fusion import DEFAULT_FUSION, Candidates
+from isrf.method.ranking.fusion_fit import choose_weights
+from isrf.method.recommend import Recommender
 from offline.config import RunConfig
 from offline.evaluate.lists import Lists, Scorer, Scorers, all_views, candidates_of, read_lists
 from offline.evaluate.questions import Question

@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.interest import FloatArray
+from isrf.method.interest import FloatArray
 from offline.neighbours import Cells, UserIndex
 from offline.one_thread import one_faiss_thread
 

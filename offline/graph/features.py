@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.interest import FloatArray, InterestTables, pad_histories, read_history, unit_rows
+from isrf.method.interest import FloatArray, InterestTables, pad_histories, read_history, unit_rows
 
 RIDGE = 1e-3
 """Strength of the ridge relative to the mean variance of an input dimension."""

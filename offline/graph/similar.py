@@ -1,7 +1,7 @@
 """The similar-user graph: calibration, edges, LightGCN over it (arrays in, arrays out).
 
-A base user searches as a query does (predicted feature, own row excluded), by `isrf.interest.select_neighbours`; so
-what is propagated offline and what is summed up online are the same graph.
+A base user searches as a query does (predicted feature, own row excluded), by `isrf.method.interest.select_neighbours`;
+so what is propagated offline and what is summed up online are the same graph.
 """
 
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from isrf.contract.errors import StageError
 from isrf.contract.manifest import GroupSearch
-from isrf.interest import FloatArray, IntArray, select_neighbours
+from isrf.method.interest import FloatArray, IntArray, select_neighbours
 from offline.config import GraphConfig
 from offline.neighbours import Cells, UserIndex
 
@@ -63,7 +63,7 @@ def calibrate_search(
     """Where cosines of random pairs and of nearest pairs lie: the mean of the one, the median of the other.
 
     A median may lie below a mean: by a rounding error where two users are all there are, by more where a few are alike
-    and most like nobody. Nearest is then as near as random, and `isrf.interest.calibrate` finds no scale.
+    and most like nobody. Nearest is then as near as random, and `isrf.method.interest.calibrate` finds no scale.
     """
     asking = np.flatnonzero(nearest.users[:, 0] >= 0) if nearest.users.shape[1] else np.zeros(0, np.int64)
     if len(asking) < 2:

@@ -9,8 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isrf.contract.errors import StageError
-from isrf.evidence import latest_of_each
-from isrf.interest import FloatArray, InterestTables
+from isrf.method.evidence import latest_of_each
+from isrf.method.interest import FloatArray, InterestTables
 from isrf.nn.lightgcn import Interactions, LightGCNSettings
 from isrf.nn.lightgcn_training import LightGCNVectors, train_lightgcn
 from offline.config import GraphConfig

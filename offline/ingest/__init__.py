@@ -17,7 +17,7 @@ from rich.text import Text
 from isrf.contract.errors import DataError
 from isrf.contract.event_types import REMOVE
 from isrf.contract.shown import shown
-from isrf.order import Split
+from isrf.method.order import Split
 from offline.context import StageContext
 from offline.ingest.bad_rows import NUM_LINES_NAMED, BadRows
 from offline.ingest.files import find_file

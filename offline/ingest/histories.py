@@ -15,14 +15,14 @@ import numpy as np
 import polars as pl
 
 from isrf.contract.event_types import DISLIKE, REMOVE
-from isrf.order import MAX_AHEAD_S, Split, last_two_tie, leave_one_out, order_events, shuffle_ties
+from isrf.method.order import MAX_AHEAD_S, Split, last_two_tie, leave_one_out, order_events, shuffle_ties
 
 
 class Histories(NamedTuple):
     """What the shop's events say once they are in order.
 
     Attributes:
-        events: `user_id`, `item_id`, `timestamp`, `event`, `weight`, `split` (i8, `isrf.order.Split`); sorted by
+        events: `user_id`, `item_id`, `timestamp`, `event`, `weight`, `split` (i8, `isrf.method.order.Split`); sorted by
             user_id, then order.
         excluded: `user_id`, `item_id` that the user dislikes, each pair once.
         taken_back: how many events a `remove` took back.

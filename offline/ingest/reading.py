@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from isrf.contract.manifest import LearnedUntil
-from isrf.order import MAX_AHEAD_S
+from isrf.method.order import MAX_AHEAD_S
 from offline.ingest.bad_rows import NUM_LINES_NAMED
 
 TOLERANCE_S = 60.0

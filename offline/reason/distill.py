@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 import faiss
 import numpy as np
 
-from isrf.text import FloatArray, item_fields
+from isrf.method.text.encoder import FloatArray, item_fields
 from offline.embed.tfidf import fit_tfidf, transform
 from offline.reason.corpus import Corpus
 from offline.reason.schemas import ItemReasoning, Origin, Step, UserReasoning

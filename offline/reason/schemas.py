@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from isrf.text import UNSPACED
+from isrf.method.text.encoder import UNSPACED
 
 Origin = Literal["attribute", "llm", "distilled"]
 Text = Annotated[str, Field(min_length=1)]

@@ -12,9 +12,9 @@ from safetensors.torch import save
 
 from isrf.contract.errors import StageError
 from isrf.contract.manifest import GroupSearch
-from isrf.interest import InterestTables
+from isrf.method.interest import InterestTables
+from isrf.method.trie import TrieTables, build_trie
 from isrf.nn.siblings import Siblings
-from isrf.trie import TrieTables, build_trie
 from offline.config import RunConfig
 from offline.context import StageContext
 from offline.hardware import training_device

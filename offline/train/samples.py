@@ -1,8 +1,8 @@
 """Training samples as tensors: every training prefix, with the interests of exactly that prefix.
 
 A sample's target is used for nothing but the target column: history, explicit vector and group vector are made of the
-items before it, by `isrf.interest`'s functions, the sample's own user excluded from its neighbours. A user's first
-item has no history and is no target (an empty history is answered by popularity, not by the model).
+items before it, by `isrf.method.interest`'s functions, the sample's own user excluded from its neighbours. A user's
+first item has no history and is no target (an empty history is answered by popularity, not by the model).
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isrf.contract.manifest import GroupSearch
-from isrf.interest import (
+from isrf.method.interest import (
     BoolArray,
     FloatArray,
     IntArray,
@@ -24,7 +24,7 @@ from isrf.interest import (
     read_history,
     select_neighbours,
 )
-from isrf.order import MAX_TARGETS_PER_USER
+from isrf.method.order import MAX_TARGETS_PER_USER
 from offline.ingest.report import excluding_types
 
 INTEREST_BATCH = 2048

@@ -1,8 +1,8 @@
 """What the model in training would be served as: NDCG@10 of both learned paths and of the fused list, on validation.
 
-It asks through the very request that is served (`isrf.recommend`), the torch search in the graph's place. The fusion's
-weights are chosen for each epoch as `evaluate` will choose them, on these users: the same hindsight for every epoch,
-so the figures compare epochs and nothing else.
+It asks through the very request that is served (`isrf.method.recommend`), the torch search in the graph's place. The
+fusion's weights are chosen for each epoch as `evaluate` will choose them, on these users: the same hindsight for every
+epoch, so the figures compare epochs and nothing else.
 """
 
 from functools import partial
@@ -13,14 +13,14 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from isrf.fusion import CHANNELS, DEFAULT_FUSION, channel_order, fuse
-from isrf.fusion_fit import choose_weights
-from isrf.interest import read_history
-from isrf.metrics import ndcg, ranks_of
+from isrf.method.interest import read_history
+from isrf.method.metrics import ndcg, ranks_of
+from isrf.method.ranking.fusion import CHANNELS, DEFAULT_FUSION, channel_order, fuse
+from isrf.method.ranking.fusion_fit import choose_weights
+from isrf.method.recommend import Recommender, RecommenderTables
+from isrf.method.trie import TrieTables
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
-from isrf.recommend import Recommender, RecommenderTables
-from isrf.trie import TrieTables
 from offline.config import EvidenceConfig
 from offline.context import StageContext
 from offline.decoding import decoding_of

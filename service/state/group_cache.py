@@ -10,8 +10,8 @@ brought into what the cache can hold *before* they are used (`rounded`), so that
 
 import numpy as np
 
-from isrf.interest import Neighbours
-from isrf.recommend import Interests
+from isrf.method.interest import Neighbours
+from isrf.method.recommend import Interests
 from service.state.sealed import seal, unseal
 
 _HEADER = 8

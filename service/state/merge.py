@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from isrf.order import MAX_AHEAD_S
+from isrf.method.order import MAX_AHEAD_S
 from service.state.store import Entry, Mark, UserRecord
 
 _NOTHING = Mark()

@@ -11,9 +11,9 @@ import onnx
 import pytest
 import torch
 
+from isrf.method.trie import TrieTables
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import ConstrainedSearch
-from isrf.trie import TrieTables
 from offline.compile import export_search
 from offline.config import ModelConfig
 from offline.fp16 import halved

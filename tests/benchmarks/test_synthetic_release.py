@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import synthetic_release as synthetic
 
-from isrf.recommend import RankRequest
+from isrf.method.recommend import RankRequest
 from offline.config import build_config
 from offline.release import open_release
 from tests.offline.train_inputs import SETTINGS

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.evidence import ITEM_CHANNELS, NOTHING, Evidence
-from isrf.fusion import EVIDENCE_CHANNELS, Candidates, gather
+from isrf.method.evidence import ITEM_CHANNELS, NOTHING, Evidence
+from isrf.method.ranking.fusion import EVIDENCE_CHANNELS, Candidates, gather
 
 
 def candidate_set(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from isrf.diversity import diversify
+from isrf.method.ranking.diversity import diversify
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 4))
 VECTORS = SIZES.flatmap(lambda shape: hnp.arrays(np.float32, shape, elements=st.floats(-2, 2, width=32)))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isrf.evidence import (
+from isrf.method.evidence import (
     COOCCURRENCE_ITEMS,
     NOTHING,
     Evidence,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from isrf.contract.manifest import FusionWeights
-from isrf.fusion import CHANNELS, DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates, channel_order, fuse
+from isrf.method.ranking.fusion import CHANNELS, DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates, channel_order, fuse
 from tests.isrf.candidate_sets import candidate_set
 
 

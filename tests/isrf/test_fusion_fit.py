@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from isrf.contract.manifest import FusionWeights
-from isrf.fusion import CHANNELS, DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates
-from isrf.fusion_fit import choose_weights
+from isrf.method.ranking.fusion import CHANNELS, DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates
+from isrf.method.ranking.fusion_fit import choose_weights
 from tests.isrf.candidate_sets import candidate_set
 
 NUM_ITEMS = 12

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isrf.contract.manifest import GroupSearch
-from isrf.interest import (
+from isrf.method.interest import (
     InterestTables,
     Neighbours,
     calibrate,

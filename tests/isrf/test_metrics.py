@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from isrf.metrics import bootstrap_difference, bootstrap_mean, hit_rate, ndcg, ranks_of
+from isrf.method.metrics import bootstrap_difference, bootstrap_mean, hit_rate, ndcg, ranks_of
 
 
 def test_ranks_count_from_zero_and_a_missing_item_is_minus_one() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isrf.order import Split, last_two_tie, leave_one_out, order_events, shuffle_ties
+from isrf.method.order import Split, last_two_tie, leave_one_out, order_events, shuffle_ties
 
 Row = tuple[str, str, float | None, int | None]  # user_id, item_id, timestamp, position
 

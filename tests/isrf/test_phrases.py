@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isrf.phrases import PhraseTable, background, common_phrases, phrases, without_overlap
+from isrf.method.text.phrases import PhraseTable, background, common_phrases, phrases, without_overlap
 
 TEXTS = st.lists(st.text("ab ,.&'-\u00df1", max_size=40), max_size=8)
 

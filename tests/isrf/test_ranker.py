@@ -6,9 +6,9 @@ import torch
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import FusionWeights
-from isrf.fusion import CHANNELS, EVIDENCE_CHANNELS, Candidates, fuse
+from isrf.method.ranking.fusion import CHANNELS, EVIDENCE_CHANNELS, Candidates, fuse
+from isrf.method.ranking.ranker import CONTEXT, FEATURES, TOP, Ranker, Scale, layout, ranked_items, read_inputs, rerank
 from isrf.nn.ranker import RankerNet
-from isrf.ranker import CONTEXT, FEATURES, TOP, Ranker, Scale, layout, ranked_items, read_inputs, rerank
 from tests.isrf.candidate_sets import candidate_set
 
 FUSION = FusionWeights(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isrf.contract.errors import ConfigError
-from isrf.semantic_ids import assign_semantic_ids, check_capacity
+from isrf.method.semantic_ids import assign_semantic_ids, check_capacity
 
 
 @st.composite

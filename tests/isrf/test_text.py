@@ -8,7 +8,14 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from isrf.contract.errors import BundleError
-from isrf.text import ARRAY_FILES, TextEncoder, TextEncoderConfig, check_text_encoder, item_fields, tokenize
+from isrf.method.text.encoder import (
+    ARRAY_FILES,
+    TextEncoder,
+    TextEncoderConfig,
+    check_text_encoder,
+    item_fields,
+    tokenize,
+)
 
 TITLES = [
     "Gentle salicylic acid face wash", "Salicylic acid acne wash wash wash", "Waterproof black mascara",

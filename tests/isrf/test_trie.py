@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from isrf.contract.errors import DataError
-from isrf.trie import TrieTables, build_trie, prefix_nodes
+from isrf.method.trie import TrieTables, build_trie, prefix_nodes
 
 
 def _walk(tables: TrieTables, codes: tuple[int, ...]) -> int | None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from isrf.interest import FloatArray, unit_rows
+from isrf.method.interest import FloatArray, unit_rows
 from offline import release as offline_release
 from offline.config import build_config
 from offline.graph import cells as graph_cells

@@ -1,4 +1,6 @@
-"""The exported graphs say what the model and `isrf.interest` say, alone and in batches; exports repeat byte by byte."""
+"""The exported graphs say what the model and `isrf.method.interest` say, alone and in batches; exports repeat byte by
+byte.
+"""
 
 import warnings
 from collections.abc import Iterator
@@ -12,9 +14,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from isrf.interest import InterestTables, pad_histories, read_history, unit_rows
+from isrf.method.interest import InterestTables, pad_histories, read_history, unit_rows
+from isrf.method.trie import build_trie
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchOutput
-from isrf.trie import build_trie
 from offline import compile as compile_stage
 from offline import train
 from tests.isrf.nn.toy import make_model, make_request, random_ids, search_inputs

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from isrf.contract.errors import ConfigError
-from isrf.fusion import CHANNELS
+from isrf.method.ranking.fusion import CHANNELS
 from offline.config import PRESETS, Channel, RunConfig, build_config
 
 

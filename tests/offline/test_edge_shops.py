@@ -10,7 +10,7 @@ import pytest
 from rich.progress import Progress
 
 from isrf.contract.errors import DataError
-from isrf.recommend import RankRequest
+from isrf.method.recommend import RankRequest
 from offline.config import build_config
 from offline.pipeline import run_until
 from offline.publish import publish

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from isrf.contract.errors import ConfigError, StageError
-from isrf.text import TextEncoder
+from isrf.method.text.encoder import TextEncoder
 from offline import embed, reason
 from offline.embed.counterpart import fit_counterpart
 from offline.embed.dense import embed_all, project
@@ -260,7 +260,7 @@ def test_no_password_may_stand_in_the_endpoints_address(shop: Shop) -> None:
 
 
 def test_the_default_encoder_needs_no_torch() -> None:
-    code = "import sys, offline.embed.tfidf, isrf.text; assert not {'torch', 'transformers'} & set(sys.modules)"
+    code = "import sys, offline.embed.tfidf, isrf.method.text.encoder; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 

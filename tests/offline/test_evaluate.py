@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from isrf.contract.manifest import FusionWeights
-from isrf.fusion import CHANNELS
+from isrf.method.ranking.fusion import CHANNELS
 from offline.config import build_config
 from offline.evaluate.figures import describe_coverage, describe_lists, describe_slices
 from offline.evaluate.lists import LIST_LENGTH

@@ -7,8 +7,8 @@ import onnx
 import onnxruntime
 import pytest
 
+from isrf.method.trie import build_trie
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
-from isrf.trie import build_trie
 from offline.compile import export_search
 from offline.fp16 import halved
 from tests.isrf.nn.toy import make_model, make_request, random_ids, search_inputs

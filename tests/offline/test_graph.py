@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from isrf.contract.errors import StageError
 from isrf.contract.manifest import GroupSearch
-from isrf.interest import (
+from isrf.method.interest import (
     InterestTables,
     group_interest,
     pad_histories,

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from isrf.method.trie import build_trie
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
-from isrf.trie import build_trie
 from offline.compile import export_search
 from offline.int8 import quantised
 from tests.isrf.nn.toy import make_model, make_request, random_ids, search_inputs

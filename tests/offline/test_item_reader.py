@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isrf.item_reader import ItemReader
+from isrf.method.item_reader import ItemReader
 from offline.release import read_manifest
 
 ROUNDING = 0.01

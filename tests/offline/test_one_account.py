@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from rich.progress import Progress
 
+from isrf.method.order import MAX_TARGETS_PER_USER
 from isrf.nn.lightgcn import Interactions, LightGCN, LightGCNSettings
 from isrf.nn.lightgcn_training import _samples
-from isrf.order import MAX_TARGETS_PER_USER
 from offline.audit.run import audit
 from offline.config import build_config
 from offline.context import StageContext

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from isrf.fusion import CHANNELS, channel_order
-from isrf.recommend import RankRequest
+from isrf.method.ranking.fusion import CHANNELS, channel_order
+from isrf.method.recommend import RankRequest
 from offline.demo_shop import generate
 from offline.release import open_release
 

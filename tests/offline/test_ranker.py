@@ -12,11 +12,11 @@ from rich.progress import Progress
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import GOLDEN_FILE, RANKER_FILE
-from isrf.fusion import DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates
-from isrf.golden import Golden, make_goldens
+from isrf.method.golden import Golden, make_goldens
+from isrf.method.ranking.fusion import DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates
+from isrf.method.ranking.ranker import Ranker
+from isrf.method.recommend import RankRequest
 from isrf.nn.ranker import fit
-from isrf.ranker import Ranker
-from isrf.recommend import RankRequest
 from offline.config import RunConfig, build_config
 from offline.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOUT_GENERATIVE, Lists
 from offline.evaluate.measure import Measure

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from isrf.contract.errors import BundleError
-from isrf.interest import BoolArray
-from isrf.recommend import RankRequest, Recommender
+from isrf.method.interest import BoolArray
+from isrf.method.recommend import RankRequest, Recommender
 from offline.config import RunConfig
 from offline.onnx_graphs import open_graph
 from offline.publish import publish

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from isrf.contract.errors import ConfigError, StageError
-from isrf.interest import unit_rows
-from isrf.semantic_ids import fuse_vectors
+from isrf.method.interest import unit_rows
+from isrf.method.semantic_ids import fuse_vectors
 from offline.config import build_config
 from offline.context import StageContext
 from offline.semantic_ids import run

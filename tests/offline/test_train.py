@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from transformers import T5Config, T5ForConditionalGeneration
 
 from isrf.contract.errors import ConfigError, StageError
+from isrf.method.trie import build_trie
 from isrf.nn.model import DIRECT, SEQUENTIAL
 from isrf.nn.siblings import Siblings
-from isrf.trie import build_trie
 from offline import hardware, train
 from offline.evaluate.split import load_split
 from offline.train import checkpoint, loop, objective

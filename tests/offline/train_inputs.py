@@ -7,8 +7,8 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from isrf.evidence import sparse_lists
-from isrf.interest import unit_rows
+from isrf.method.evidence import sparse_lists
+from isrf.method.interest import unit_rows
 from offline.config import RunConfig, build_config
 from offline.context import StageContext
 from offline.evidence import save_lists

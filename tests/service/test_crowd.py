@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isrf.evidence import GROUP_RECENCY
-from isrf.recommend import Interests
+from isrf.method.evidence import GROUP_RECENCY
+from isrf.method.recommend import Interests
 from service import crowd_feed
 from service.bundle_files import Release, open_release
 from service.crowd import Crowd, base_crowd, gather, read_newcomers

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isrf.interest import Neighbours
-from isrf.recommend import Interests, Ranked, RankRequest
+from isrf.method.interest import Neighbours
+from isrf.method.recommend import Interests, Ranked, RankRequest
 from service.bundle_files import Release, open_release
 from service.crowd import gather, read_newcomers
 from service.engine import Engine

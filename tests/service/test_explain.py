@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from isrf.evidence import RECENT_ITEMS
-from isrf.interest import Neighbours
-from isrf.phrases import phrases
-from isrf.recommend import RankedItem, RankRequest
+from isrf.method.evidence import RECENT_ITEMS
+from isrf.method.interest import Neighbours
+from isrf.method.recommend import RankedItem, RankRequest
+from isrf.method.text.phrases import phrases
 from service.bundle_files import Release, open_release
 from service.engine import Engine
 from service.explain import MAX_PATHS, Explainer

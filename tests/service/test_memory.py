@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from isrf.interest import Neighbours
-from isrf.recommend import Interests
+from isrf.method.interest import Neighbours
+from isrf.method.recommend import Interests
 from service.state import group_cache
 from service.state.connect import open_store
 from service.state.keys import user_keys

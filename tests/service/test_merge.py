@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isrf.interest import Neighbours
-from isrf.recommend import Interests
+from isrf.method.interest import Neighbours
+from isrf.method.recommend import Interests
 from service.state import group_cache
 from service.state.merge import Learned, ReleasePast, UserState, learned, merge
 from service.state.store import Entry, Mark, UserRecord

@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
-from isrf.evidence import SparseLists
-from isrf.similar import likeness
+from isrf.method.evidence import SparseLists
+from isrf.method.similar import likeness
 from service import schemas
 from service.app import create_app
 from service.settings import Settings

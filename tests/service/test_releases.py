@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from isrf.contract.errors import BundleError
-from isrf.recommend import Interests
+from isrf.method.recommend import Interests
 from service.asking import Wanted
 from service.engine import Engine
 from service.experiment import Experiment

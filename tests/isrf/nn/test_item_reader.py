@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from isrf.contract.manifest import ItemReaderSpec
-from isrf.evidence import SparseLists
-from isrf.item_reader import ItemReader
+from isrf.method.evidence import SparseLists
+from isrf.method.item_reader import ItemReader
 from isrf.nn.model import IsrfModel
 from tests.isrf.nn.toy import GRAPH_DIM, TEXT_DIM, make_model, random_ids
 

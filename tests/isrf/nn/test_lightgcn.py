@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from isrf.contract.errors import StageError
-from isrf.interest import InterestTables, pad_histories, read_history, unit_rows
+from isrf.method.interest import InterestTables, pad_histories, read_history, unit_rows
 from isrf.nn.lightgcn import Interactions, LightGCN, LightGCNSettings
 from isrf.nn.lightgcn_training import LightGCNVectors, _samples, _score_sides, train_lightgcn
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from isrf.method.trie import build_trie
 from isrf.nn.losses import alignment_loss, candidate_loss, dense_loss, generation_loss, sampled_dense_loss
 from isrf.nn.siblings import Siblings
-from isrf.trie import build_trie
 
 
 def test_generation_is_the_mean_over_samples_and_levels_among_siblings() -> None:

@@ -5,9 +5,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from isrf.method.trie import build_trie
 from isrf.nn.model import IsrfModel, ItemParts, ModelSpec, StackSpec
 from isrf.nn.search import ConstrainedSearch
-from isrf.trie import build_trie
 
 TEXT_DIM, GRAPH_DIM, GROUP_DIM = 6, 5, 3
 EXPLICIT_DIM = GRAPH_DIM  # the explicit vector is scored against the item embeddings

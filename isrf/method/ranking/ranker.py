@@ -15,9 +15,18 @@ from numpy.typing import NDArray
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import RANKER_FILE, FusionWeights, Manifest, RankerSpec, StoredRanker
-from isrf.evidence import ITEM_CHANNELS
-from isrf.fusion import CHANNELS, EVIDENCE_CHANNELS, LEARNED_CHANNELS, Candidates, Fused, Weighed, sources_of, weigh
-from isrf.interest import FloatArray, IntArray
+from isrf.method.evidence import ITEM_CHANNELS
+from isrf.method.interest import FloatArray, IntArray
+from isrf.method.ranking.fusion import (
+    CHANNELS,
+    EVIDENCE_CHANNELS,
+    LEARNED_CHANNELS,
+    Candidates,
+    Fused,
+    Weighed,
+    sources_of,
+    weigh,
+)
 
 TOP = 150
 HIDDEN = 32
@@ -232,7 +241,7 @@ def rerank(
 
     By occlusion: how much of an item's score goes if all that comes from the channel — its log, its flag, its column
     of the last item — is set to the mean over the candidates. Of a purely log-linear ranker that is what
-    `isrf.fusion.fuse` says.
+    `isrf.method.ranking.fusion.fuse` says.
 
     Args:
         candidates: of one request.

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.evidence import SparseLists
-from isrf.interest import FloatArray, unit_rows
+from isrf.method.evidence import SparseLists
+from isrf.method.interest import FloatArray, unit_rows
 
 LIST_CHANNELS = ("cooccurrence", "content")
 CHANNELS = (*LIST_CHANNELS, "dense")

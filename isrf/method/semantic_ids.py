@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.errors import ConfigError
-from isrf.interest import FloatArray, unit_rows
+from isrf.method.interest import FloatArray, unit_rows
 
 _BLOCK_ITEMS = 8192
 

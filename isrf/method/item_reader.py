@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import ITEM_READER_DIR, ItemReaderSpec
-from isrf.evidence import CONTENT_LENGTH, CONTENT_POWER, SparseLists
-from isrf.interest import BoolArray, FloatArray, IntArray
-from isrf.semantic_ids import fuse_vectors, nearest_codes
+from isrf.method.evidence import CONTENT_LENGTH, CONTENT_POWER, SparseLists
+from isrf.method.interest import BoolArray, FloatArray, IntArray
+from isrf.method.semantic_ids import fuse_vectors, nearest_codes
 
 
 class Near(NamedTuple):

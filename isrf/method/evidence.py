@@ -2,7 +2,7 @@
 
 transition (what followed the last items), cooccurrence (what was taken together with them), content (semantic-feature
 neighbours of them) and group (what the most similar users took). Each channel yields a distribution over items that
-`isrf.fusion` weighs, and each entry can be traced back to the items or users it came from.
+`isrf.method.ranking.fusion` weighs, and each entry can be traced back to the items or users it came from.
 
 Counts are of users, not of events: one account counts once for an item and once for a pair, however often it came.
 
@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.interest import BoolArray, FloatArray, IntArray
+from isrf.method.interest import BoolArray, FloatArray, IntArray
 
 ItemChannel = Literal["transition", "cooccurrence", "content"]
 ITEM_CHANNELS: tuple[ItemChannel, ...] = get_args(ItemChannel)

@@ -2,7 +2,8 @@
 
 score(item) = Σ over channels of weight · log(p(item) + ε). An item that no beam reached counts, in the generative
 channel, as the lowest beam − δ. It knows nothing of graphs or bundles: probabilities in, order out. Its weights are
-fitted by `isrf.fusion_fit`; what a learned ranker makes of the same candidates is `isrf.ranker`'s business.
+fitted by `isrf.method.ranking.fusion_fit`; what a learned ranker makes of the same candidates is
+`isrf.method.ranking.ranker`'s business.
 """
 
 from collections.abc import Mapping
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.manifest import FusionWeights
-from isrf.evidence import ITEM_CHANNELS, Evidence
-from isrf.interest import BoolArray, FloatArray, IntArray
+from isrf.method.evidence import ITEM_CHANNELS, Evidence
+from isrf.method.interest import BoolArray, FloatArray, IntArray
 
 LEARNED_CHANNELS = ("generative", "dense", "explicit")
 EVIDENCE_CHANNELS = ("group", "transition", "cooccurrence", "content")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import Decoding, FusionWeights, GroupSearch
-from isrf.evidence import (
+from isrf.method.evidence import (
     ITEM_CHANNELS,
     Evidence,
     SparseLists,
@@ -25,8 +25,7 @@ from isrf.evidence import (
     last_item_evidence,
     lists_from_arrays,
 )
-from isrf.fusion import Candidates, Fused, fuse, gather
-from isrf.interest import (
+from isrf.method.interest import (
     BoolArray,
     FloatArray,
     HistoryInterest,
@@ -37,8 +36,9 @@ from isrf.interest import (
     pad_histories,
     select_neighbours,
 )
-from isrf.ranker import Ranker, rerank
-from isrf.trie import TrieTables, build_trie
+from isrf.method.ranking.fusion import Candidates, Fused, fuse, gather
+from isrf.method.ranking.ranker import Ranker, rerank
+from isrf.method.trie import TrieTables, build_trie
 
 Graph: TypeAlias = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
 """Runs an exported graph: inputs by name → outputs by name (ARCHITECTURE.md, "The graphs")."""
@@ -148,7 +148,7 @@ class RankRequest:
 class RankedItem(NamedTuple):
     item_index: int
     score: float
-    source: str  # a channel of `isrf.fusion.CHANNELS`, or "popular"
+    source: str  # a channel of `isrf.method.ranking.fusion.CHANNELS`, or "popular"
 
 
 class Ranked(NamedTuple):

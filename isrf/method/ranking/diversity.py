@@ -7,7 +7,7 @@ Summaries", SIGIR 1998: argmax over the rest of λ · relevance − (1 − λ) �
 
 import numpy as np
 
-from isrf.interest import FloatArray, unit_rows
+from isrf.method.interest import FloatArray, unit_rows
 
 
 def diversify(scores: FloatArray, vectors: FloatArray, n: int, *, diversity: float) -> list[int]:

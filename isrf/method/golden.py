@@ -1,7 +1,7 @@
 """Golden requests: answers of the torch model that every opening of a release must reproduce, down to the list served.
 
 Written by `offline.export` with the torch search, replayed by both edges through the exported graphs and the very code
-that serves (`isrf.recommend`): what the search finds, and the list that fusion, ranker, evidence, neighbours and
+that serves (`isrf.method.recommend`): what the search finds, and the list that fusion, ranker, evidence, neighbours and
 popularity make of it, with every item allowed.
 """
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import GOLDEN_FILE, MOST_OFF, SEARCH_GRAPHS, Finite, GoldenTolerance, VariantName
-from isrf.recommend import Ranked, RankRequest, Recommender, SearchOutput
+from isrf.method.recommend import Ranked, RankRequest, Recommender, SearchOutput
 
 DENSE_KEPT = 20
 LIST_KEPT = 20

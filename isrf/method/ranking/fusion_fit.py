@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.manifest import FusionWeights
-from isrf.fusion import CHANNELS, EVIDENCE_CHANNELS, NO_BEAM, Candidates, channel_log, floors
-from isrf.interest import BoolArray, FloatArray, IntArray
-from isrf.metrics import ndcg
+from isrf.method.interest import BoolArray, FloatArray, IntArray
+from isrf.method.metrics import ndcg
+from isrf.method.ranking.fusion import CHANNELS, EVIDENCE_CHANNELS, NO_BEAM, Candidates, channel_log, floors
 
 EPSILON_GRID: tuple[float, ...] = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 BEAM_GAPS: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
