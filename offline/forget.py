@@ -18,7 +18,7 @@ import polars as pl
 
 from isrf.contract.errors import ConfigError, DataError, StageError
 from isrf.contract.manifest import USERS_FILE
-from isrf.runtime.manifests import CURRENT
+from isrf.runtime.bundle.manifests import CURRENT
 from offline.embed.stage import STORE_FILE
 from offline.loop_back.commit import DataFolder
 from offline.loop_back.rows import write_interactions

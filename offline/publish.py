@@ -14,7 +14,7 @@ from pathlib import Path
 
 from isrf.contract.errors import BundleError, StageError
 from isrf.contract.manifest import Manifest
-from isrf.runtime.manifests import CURRENT
+from isrf.runtime.bundle.manifests import CURRENT
 from offline.pipeline import sync_folder, sync_path
 from offline.release import open_release, read_manifest, verify_files
 

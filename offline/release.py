@@ -12,11 +12,11 @@ from isrf.contract.errors import BundleError
 from isrf.contract.manifest import Manifest
 from isrf.method.ranking.ranker import Ranker, ranker_of
 from isrf.method.recommend import Graph, Recommender, RecommenderTables
-from isrf.runtime import manifests
-from isrf.runtime.bundle_reader import Bundle, bundle_graphs, read_bundle, verify_files
+from isrf.runtime.bundle import manifests
+from isrf.runtime.bundle.folder import BundleFolder
+from isrf.runtime.bundle.reader import Bundle, bundle_graphs, read_bundle, verify_files
+from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.deadline import Deadline
-from isrf.runtime.files import BundleFolder
-from isrf.runtime.refusals import PUBLISH, refusing
 from offline.neighbours import Cells, UserIndex
 from offline.onnx_graphs import open_verified
 
@@ -78,7 +78,7 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of one release's folder, or of a link to it.
 
     Raises:
-        BundleError: `bundle.no_release` where there is none, else as `isrf.runtime.manifests.read_manifest`.
+        BundleError: `bundle.no_release` where there is none, else as `isrf.runtime.bundle.manifests.read_manifest`.
     """
     if not (folder / bundle.MANIFEST_FILE).exists():
         raise BundleError(

@@ -19,7 +19,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from isrf.contract.errors import BundleError, ConfigError, IsrfError
-from isrf.runtime.manifests import find_release
+from isrf.runtime.bundle.manifests import find_release
 from service.app import create_app
 from service.bundle_files import read_manifest
 from service.daemon_threads import leave

@@ -22,13 +22,13 @@ from isrf.method.item_reader import ItemReader
 from isrf.method.ranking.ranker import ranker_of
 from isrf.method.recommend import REQUEST_INPUTS, Graph, Recommender, RecommenderTables
 from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder
-from isrf.runtime import manifests
-from isrf.runtime.arrays import array_of
-from isrf.runtime.bundle_reader import Bundle, read_bundle
+from isrf.runtime.bundle import manifests
+from isrf.runtime.bundle.arrays import array_of
+from isrf.runtime.bundle.folder import BundleFolder
+from isrf.runtime.bundle.manifests import find_release
+from isrf.runtime.bundle.reader import Bundle, read_bundle
+from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.deadline import Deadline
-from isrf.runtime.files import BundleFolder
-from isrf.runtime.manifests import find_release
-from isrf.runtime.refusals import PUBLISH, refusing
 from service.catalogue import Catalogue, read_item
 from service.graphs import open_graph
 from service.history_files import read_users

@@ -12,9 +12,9 @@ from isrf.contract import manifest as bundle
 from isrf.contract.errors import BundleError
 from isrf.contract.event_types import plain
 from isrf.contract.ids import IdMap, UserId, UserIndex
-from isrf.runtime.bundle_reader import Bundle
-from isrf.runtime.refusals import PUBLISH, refusing
-from isrf.runtime.tables import table_of
+from isrf.runtime.bundle.reader import Bundle
+from isrf.runtime.bundle.refusals import PUBLISH, refusing
+from isrf.runtime.bundle.tables import table_of
 from service.catalogue import Catalogue
 from service.release_users import Dislikes, Events, ReleaseUsers
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import structlog
 
 from isrf.contract.errors import BundleError, IsrfError
-from isrf.runtime.manifests import find_release, named_release
+from isrf.runtime.bundle.manifests import find_release, named_release
 from service.bundle_files import open_folder
 from service.collect import GRACE_S
 from service.daemon_threads import in_daemon_thread

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import VariantName
-from isrf.runtime.files import BundleFolder
-from isrf.runtime.manifests import manifest_bytes
-from isrf.runtime.refusals import refusing
+from isrf.runtime.bundle.folder import BundleFolder
+from isrf.runtime.bundle.manifests import manifest_bytes
+from isrf.runtime.bundle.refusals import refusing
 from isrf.runtime.run_limit import RUN_LIMIT_S, limited
 from service.bundle_files import Release
 from service.collect import collect_later

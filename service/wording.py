@@ -12,9 +12,9 @@ import polars as pl
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import USER_REASONING_FILE
 from isrf.method.text.phrases import PhraseTable, background, common_phrases, phrases
-from isrf.runtime.bundle_reader import Bundle
-from isrf.runtime.refusals import PUBLISH
-from isrf.runtime.tables import table_of
+from isrf.runtime.bundle.reader import Bundle
+from isrf.runtime.bundle.refusals import PUBLISH
+from isrf.runtime.bundle.tables import table_of
 from service.catalogue import LEAST_USERS, Catalogue
 
 SAMPLED_TEXTS = 2000

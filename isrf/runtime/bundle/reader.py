@@ -15,15 +15,15 @@ from pydantic import ValidationError
 from isrf.contract import manifest as bundle
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import SCHEMA_VERSION, Manifest, VariantName, arrays_of, check_arrays
-from isrf.manifest_checks import check_manifest
 from isrf.method.golden import Golden, check_goldens, replay, replay_within
 from isrf.method.recommend import Recommender
 from isrf.method.text import encoder as text
-from isrf.runtime.arrays import array_of
+from isrf.runtime.bundle.arrays import array_of
+from isrf.runtime.bundle.folder import BundleFolder, Content, check_size
+from isrf.runtime.bundle.manifest_checks import check_manifest
+from isrf.runtime.bundle.manifests import read_manifest
+from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.deadline import Deadline
-from isrf.runtime.files import BundleFolder, Content, check_size
-from isrf.runtime.manifests import read_manifest
-from isrf.runtime.refusals import PUBLISH, refusing
 from isrf.runtime.run_limit import RUN_LIMIT_S, limited
 
 _READ = (

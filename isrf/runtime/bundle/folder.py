@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import FileEntry
+from isrf.runtime.bundle.refusals import PUBLISH
 from isrf.runtime.deadline import Deadline
-from isrf.runtime.refusals import PUBLISH
 
 Content = NDArray[np.uint8]
 """A file's bytes."""

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import MANIFEST_FILE, SCHEMA_VERSION, UNSEALED_SCHEMA_VERSION, Manifest
 from isrf.contract.manifest_seal import check_seal
-from isrf.runtime.files import BundleFolder, kind_of
-from isrf.runtime.refusals import PUBLISH, refusing
+from isrf.runtime.bundle.folder import BundleFolder, kind_of
+from isrf.runtime.bundle.refusals import PUBLISH, refusing
 
 CURRENT = "current"
 MOST_MANIFEST_BYTES = 16 << 20

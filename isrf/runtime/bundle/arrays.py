@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.errors import BundleError
-from isrf.runtime.files import Content
-from isrf.runtime.refusals import PUBLISH, refusing
+from isrf.runtime.bundle.folder import Content
+from isrf.runtime.bundle.refusals import PUBLISH, refusing
 
 _LONGEST_HEADER = 10_000
 _LOOKED_AT = 1 << 20

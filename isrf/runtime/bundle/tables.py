@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from isrf.contract.errors import BundleError
-from isrf.runtime.refusals import PUBLISH, refusing
+from isrf.runtime.bundle.refusals import PUBLISH, refusing
 
 
 def table_of(name: str, content: bytes, columns: Mapping[str, Any], *, most_rows: int) -> pl.DataFrame:
