@@ -30,7 +30,7 @@ from isrf.method.interest import FloatArray, IntArray
 from isrf.method.metrics import bootstrap_difference, bootstrap_mean, ndcg, ranks_of
 from isrf.method.ranking.fusion import CHANNELS, Candidates, channel_order, fuse
 from isrf.method.recommend import Recommender
-from offline.command_line import configured
+from offline.cli import configured
 from offline.config import RunConfig
 from offline.context import StageContext
 from offline.evaluate.lists import FUSED, LOG_LINEAR, Scorer, View, candidates_of, read_lists

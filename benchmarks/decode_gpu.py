@@ -28,7 +28,7 @@ from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
 from offline.compile import export_search
 from offline.config import PRESETS, ModelConfig
 from offline.fp16 import halved
-from offline.onnx_graphs import graph_signature
+from offline.runtime.onnx_graphs import graph_signature
 from service.graphs import open_graph
 from service.load import DeviceName
 

@@ -29,10 +29,10 @@ from isrf.method.recommend import RankRequest, Recommender, SearchOutput
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import ConstrainedSearch
 from offline.compile import export_search
-from offline.onnx_graphs import open_graph
 from offline.pipeline import WORK_DIR
-from offline.release import Release, open_release
-from offline.torch_graph import graph_of
+from offline.runtime.onnx_graphs import open_graph
+from offline.runtime.release import Release, open_release
+from offline.runtime.torch_graph import graph_of
 from offline.train import load_model
 
 BATCH = 8

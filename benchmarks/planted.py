@@ -28,7 +28,7 @@ from rich.progress import Progress
 from isrf.contract.manifest import FusionWeights
 from isrf.method.metrics import bootstrap_difference
 from isrf.method.ranking.fusion import Candidates, fuse
-from offline.command_line import configured
+from offline.cli import configured
 from offline.config import RunConfig
 from offline.demo_shop import PlantedInterest, generate
 from offline.evaluate.lists import View, candidates_of, read_lists

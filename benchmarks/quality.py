@@ -39,7 +39,7 @@ from offline.evaluate.questions import full_ranking
 from offline.evaluate.split import Split, load_split
 from offline.pipeline import run_until
 from offline.read_again import refuse_other_data
-from offline.release import Release, open_release
+from offline.runtime.release import Release, open_release
 
 HERE = Path(__file__).parent
 SASREC_PYTHON = HERE / ".venv" / "bin" / "python"

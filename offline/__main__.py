@@ -14,7 +14,7 @@ from rich.text import Text
 
 from isrf.contract.errors import IsrfError
 from isrf.contract.shown import printable
-from offline.command_line import (
+from offline.cli import (
     BackboneOption,
     BadRowsOption,
     BudgetOption,
@@ -37,8 +37,8 @@ from offline.command_line import (
 )
 from offline.pipeline import STAGES
 from offline.reason.command import app as reason_app
-from offline.release import read_manifest, read_ranker
-from offline.secret_files import ERASURE_KEY, secret, store_url
+from offline.runtime.release import read_manifest, read_ranker
+from offline.runtime.secret_files import ERASURE_KEY, secret, store_url
 
 app = typer.Typer(
     help="From a shop's files to a release bundle.",

@@ -16,7 +16,7 @@ from isrf.contract.errors import BundleError, StageError
 from isrf.contract.manifest import Manifest
 from isrf.runtime.bundle.manifests import CURRENT
 from offline.pipeline import sync_folder, sync_path
-from offline.release import open_release, read_manifest, verify_files
+from offline.runtime.release import open_release, read_manifest, verify_files
 
 _NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP}
 """What a network's file system says that cannot lock a folder."""

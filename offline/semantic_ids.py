@@ -15,7 +15,7 @@ from isrf.method.interest import FloatArray
 from isrf.method.semantic_ids import SemanticIds, assign_semantic_ids, check_capacity, fuse_vectors
 from offline.config import SemanticIdsConfig
 from offline.context import StageContext
-from offline.one_thread import one_faiss_thread
+from offline.runtime.one_thread import one_faiss_thread
 
 VERSION = "2"
 

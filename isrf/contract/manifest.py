@@ -1,7 +1,7 @@
 """The release bundle: what offline publishes and the service opens (schema and checks, no IO).
 
 `Manifest` is the one description of a bundle; `arrays_of` names its arrays with their dtypes and shapes in symbols.
-`check_arrays` holds arrays against manifest. Files are read and hashed by the two edges (`offline.release`,
+`check_arrays` holds arrays against manifest. Files are read and hashed by the two edges (`offline.runtime.release`,
 `service.bundle_files`), which know nothing of each other.
 """
 

@@ -26,7 +26,7 @@ from isrf.method.interest import FloatArray, pad_histories, unit_rows
 from offline.audit.findings import Finding
 from offline.audit.shop import Shop
 from offline.config import RunConfig
-from offline.onnx_graphs import open_graph
+from offline.runtime.onnx_graphs import open_graph
 
 SAME = 0.999
 """Cosine of a stored float16 vector with itself before it was stored."""

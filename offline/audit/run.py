@@ -21,7 +21,7 @@ from offline.ingest.bad_rows import BadRows
 from offline.ingest.files import find_file
 from offline.ingest.items import read_items
 from offline.read_again import read_again, refuse_other_data, with_bad_rows
-from offline.release import read_manifest, verify_files
+from offline.runtime.release import read_manifest, verify_files
 
 SHUFFLE_SEED = 1
 

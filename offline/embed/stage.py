@@ -17,7 +17,7 @@ from offline.embed.nearest import MAX_ITEMS_BY_TERMS, nearest_by_terms, nearest_
 from offline.embed.text_files import write_text_encoder
 from offline.embed.texts import Texts, read_texts
 from offline.embed.tfidf import fit_tfidf, transform
-from offline.evidence import save_lists
+from offline.runtime.evidence import save_lists
 
 VERSION = 3
 STORE_FILE = "vectors.sqlite3"

@@ -21,7 +21,7 @@ from isrf.method.ranking.ranker import Ranker, ranked_items
 from isrf.method.recommend import Interests, RankRequest, Recommender, SearchOutput, Task
 from offline.evaluate.questions import Question
 from offline.evaluate.split import Split
-from offline.hardware import usable_cpus
+from offline.runtime.hardware import usable_cpus
 
 BATCH = 64
 LIST_LENGTH = 20

@@ -18,7 +18,7 @@ from offline.evaluate.measure import Measure
 from offline.evaluate.split import Split, load_split
 from offline.evaluate.weights import FUSION_WITHOUT_GENERATIVE, RANKER_WITHOUT_GENERATIVE
 from offline.read_again import read_again, refuse_other_data, with_bad_rows
-from offline.release import Release, open_release
+from offline.runtime.release import Release, open_release
 
 
 def evaluate_release(

@@ -12,16 +12,16 @@ from isrf.method.recommend import Recommender, RecommenderTables
 from isrf.method.trie import build_trie
 from offline.config import variants_of
 from offline.context import StageContext
-from offline.decoding import decoding_of
 from offline.evaluate.lists import FUSED, LOG_LINEAR, Scorer
 from offline.evaluate.measure import Measure
 from offline.evaluate.questions import full_ranking
 from offline.evaluate.split import load_split, sample_rows
 from offline.evaluate.variants import describe_loss
 from offline.evaluate.weights import FUSION_WITHOUT_GENERATIVE, RANKER_WITHOUT_GENERATIVE, choose_scorers, join_lists
-from offline.evidence import count_evidence, save_lists
-from offline.neighbours import load_user_index
-from offline.onnx_graphs import open_graph
+from offline.runtime.decoding import decoding_of
+from offline.runtime.evidence import count_evidence, save_lists
+from offline.runtime.neighbours import load_user_index
+from offline.runtime.onnx_graphs import open_graph
 
 RANKER_SPEC = "ranker.json"
 KEPT_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")

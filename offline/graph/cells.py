@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.method.interest import FloatArray
-from offline.neighbours import Cells, UserIndex
-from offline.one_thread import one_faiss_thread
+from offline.runtime.neighbours import Cells, UserIndex
+from offline.runtime.one_thread import one_faiss_thread
 
 RECALL = 0.97
 """Of the k nearest, found on average over the sample."""

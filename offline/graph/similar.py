@@ -13,7 +13,7 @@ from isrf.contract.errors import StageError
 from isrf.contract.manifest import GroupSearch
 from isrf.method.interest import FloatArray, IntArray, select_neighbours
 from offline.config import GraphConfig
-from offline.neighbours import Cells, UserIndex
+from offline.runtime.neighbours import Cells, UserIndex
 
 BACKGROUND_PAIRS = 20_000
 _BLOCK_QUERIES = 1024

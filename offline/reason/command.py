@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from offline.command_line import (
+from offline.cli import (
     BadRowsOption,
     BudgetOption,
     ConfigOption,

@@ -17,8 +17,8 @@ from isrf.method.trie import TrieTables, build_trie
 from isrf.nn.siblings import Siblings
 from offline.config import RunConfig
 from offline.context import StageContext
-from offline.hardware import training_device
-from offline.neighbours import load_user_index
+from offline.runtime.hardware import training_device
+from offline.runtime.neighbours import load_user_index
 from offline.train.build import SPEC_FILE, WEIGHTS_FILE, load_model, load_parts, new_model
 from offline.train.checkpoint import log_lines
 from offline.train.loop import Task, train

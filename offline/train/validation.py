@@ -23,12 +23,12 @@ from isrf.nn.model import IsrfModel
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
 from offline.config import EvidenceConfig
 from offline.context import StageContext
-from offline.decoding import decoding_of
 from offline.evaluate.lists import View, candidates_of, read_lists
 from offline.evaluate.questions import full_ranking
 from offline.evaluate.split import load_split, sample_rows
-from offline.evidence import count_evidence
-from offline.torch_graph import graph_of
+from offline.runtime.decoding import decoding_of
+from offline.runtime.evidence import count_evidence
+from offline.runtime.torch_graph import graph_of
 from offline.train.samples import Interests
 
 NUM_BEAMS = 20

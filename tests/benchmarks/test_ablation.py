@@ -8,7 +8,7 @@ import ablation
 import pytest
 from rich.progress import Progress
 
-from offline.command_line import configured
+from offline.cli import configured
 from offline.config import build_config
 from offline.demo_shop import generate
 from offline.pipeline import run_until

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import quality
 
-from offline.release import open_release
+from offline.runtime.release import open_release
 from tests.shops import write_shop
 
 ROOT = Path(__file__).parents[2]

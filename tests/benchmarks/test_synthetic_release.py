@@ -7,7 +7,7 @@ import synthetic_release as synthetic
 
 from isrf.method.recommend import RankRequest
 from offline.config import build_config
-from offline.release import open_release
+from offline.runtime.release import open_release
 from tests.offline.train_inputs import SETTINGS
 
 

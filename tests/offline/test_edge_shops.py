@@ -14,7 +14,7 @@ from isrf.method.recommend import RankRequest
 from offline.config import build_config
 from offline.pipeline import run_until
 from offline.publish import publish
-from offline.release import open_release
+from offline.runtime.release import open_release
 from offline.sizes import fit_to_shop
 from service.bundle_files import open_release as open_served
 from tests.shops import TINY, Event, run_stages, write_shop

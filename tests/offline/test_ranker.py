@@ -24,7 +24,7 @@ from offline.evaluate.published import scorers_of
 from offline.evaluate.questions import direct, full_ranking
 from offline.evaluate.ranker import MIN_SAMPLES, Collected, choose_ranker, collect
 from offline.evaluate.split import Split, load_split
-from offline.release import open_release, read_ranker
+from offline.runtime.release import open_release, read_ranker
 from service.bundle_files import open_release as open_for_serving
 from tests.isrf.candidate_sets import candidate_set
 from tests.service.releases import change_manifest, seal

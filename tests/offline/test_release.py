@@ -16,10 +16,10 @@ from isrf.contract.errors import BundleError
 from isrf.method.interest import BoolArray
 from isrf.method.recommend import RankRequest, Recommender
 from offline.config import RunConfig
-from offline.onnx_graphs import open_graph
 from offline.publish import publish
-from offline.release import open_release, read_manifest
-from offline.torch_graph import torch_search
+from offline.runtime.onnx_graphs import open_graph
+from offline.runtime.release import open_release, read_manifest
+from offline.runtime.torch_graph import torch_search
 from offline.train import load_model
 from tests.service.releases import change_manifest, id_of, seal
 from tests.shops import TINY, Event, run_stages, write_shop

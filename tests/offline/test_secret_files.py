@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from isrf.contract.errors import ConfigError
-from offline.secret_files import secret, store_url
+from offline.runtime.secret_files import secret, store_url
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,9 @@ from isrf.contract.errors import ConfigError, StageError
 from isrf.method.trie import build_trie
 from isrf.nn.model import DIRECT, SEQUENTIAL
 from isrf.nn.siblings import Siblings
-from offline import hardware, train
+from offline import train
 from offline.evaluate.split import load_split
+from offline.runtime import hardware
 from offline.train import checkpoint, loop, objective
 from offline.train.batches import plan_epoch, take
 from offline.train.build import SPEC_FILE, WEIGHTS_FILE, load_model, load_parts, new_model

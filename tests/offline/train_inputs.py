@@ -11,7 +11,7 @@ from isrf.method.evidence import sparse_lists
 from isrf.method.interest import unit_rows
 from offline.config import RunConfig, build_config
 from offline.context import StageContext
-from offline.evidence import save_lists
+from offline.runtime.evidence import save_lists
 
 NUM_ITEMS, NUM_USERS, TEXT_DIM, DIM, LEVELS, CODES = 60, 40, 8, 6, 3, 8
 

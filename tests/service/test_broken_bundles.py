@@ -15,7 +15,7 @@ import pytest
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import Manifest
 from isrf.contract.manifest_seal import release_id_of, seal_of
-from offline.release import open_release as open_offline
+from offline.runtime.release import open_release as open_offline
 from service.bundle_files import open_release
 from tests.service.releases import change_manifest, seal
 

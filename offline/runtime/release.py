@@ -17,8 +17,8 @@ from isrf.runtime.bundle.folder import BundleFolder
 from isrf.runtime.bundle.reader import Bundle, bundle_graphs, read_bundle, verify_files
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.deadline import Deadline
-from offline.neighbours import Cells, UserIndex
-from offline.onnx_graphs import open_verified
+from offline.runtime.neighbours import Cells, UserIndex
+from offline.runtime.onnx_graphs import open_verified
 
 __all__ = ["Release", "open_release", "read_manifest", "read_ranker", "verify_files"]
 
