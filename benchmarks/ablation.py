@@ -33,12 +33,12 @@ from isrf.method.recommend import Recommender
 from offline.cli import configured
 from offline.config import RunConfig
 from offline.context import StageContext
-from offline.evaluate.lists import FUSED, LOG_LINEAR, Scorer, View, candidates_of, read_lists
-from offline.evaluate.questions import full_ranking
-from offline.evaluate.split import load_split, sample_rows
-from offline.evaluate.stage import recommender_of
-from offline.evaluate.weights import Found, choose_scorer
 from offline.pipeline import run_until
+from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, Scorer, View, candidates_of, read_lists
+from offline.stages.evaluate.questions import full_ranking
+from offline.stages.evaluate.split import load_split, sample_rows
+from offline.stages.evaluate.stage import recommender_of
+from offline.stages.evaluate.weights import Found, choose_scorer
 
 CUTOFF = 10
 SAMPLES = 1000

@@ -39,9 +39,9 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 from isrf.method.trie import TrieTables, build_trie
 from isrf.nn.model import IsrfModel, ItemParts, ModelSpec, StackSpec
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchOutput
-from offline.compile import export_search, search_inputs
 from offline.config import PRESETS, ModelConfig
-from offline.int8 import quantised
+from offline.stages.export_onnx.int8 import quantised
+from offline.stages.export_onnx.stage import export_search, search_inputs
 
 NUM_ITEMS, LEVELS, CODES = 12_101, 4, 256
 BEAMS, SHOWN, HISTORY = 20, 10, 20

@@ -25,10 +25,10 @@ from machine import machine
 
 from isrf.method.recommend import REQUEST_INPUTS
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
-from offline.compile import export_search
 from offline.config import PRESETS, ModelConfig
-from offline.fp16 import halved
 from offline.runtime.onnx_graphs import graph_signature
+from offline.stages.export_onnx.fp16 import halved
+from offline.stages.export_onnx.stage import export_search
 from service.graphs import open_graph
 from service.load import DeviceName
 

@@ -28,12 +28,12 @@ from isrf.method.golden import TOLERANCE
 from isrf.method.recommend import RankRequest, Recommender, SearchOutput
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import ConstrainedSearch
-from offline.compile import export_search
 from offline.pipeline import WORK_DIR
 from offline.runtime.onnx_graphs import open_graph
 from offline.runtime.release import Release, open_release
 from offline.runtime.torch_graph import graph_of
-from offline.train import load_model
+from offline.stages.export_onnx.stage import export_search
+from offline.stages.train import load_model
 
 BATCH = 8
 SHOWN = 10

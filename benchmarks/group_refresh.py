@@ -19,7 +19,7 @@ from machine import machine
 from isrf.method.evidence import user_item_lists
 from isrf.method.recommend import Recommender
 from offline.config import GraphConfig
-from offline.graph.cells import divide
+from offline.stages.graph.cells import divide
 from service.bundle_files import Release, open_release
 from service.neighbours import Cells, UserIndex, joined
 from service.state.group_cache import encode, rounded

@@ -31,10 +31,10 @@ from isrf.method.ranking.fusion import Candidates, fuse
 from offline.cli import configured
 from offline.config import RunConfig
 from offline.demo_shop import PlantedInterest, generate
-from offline.evaluate.lists import View, candidates_of, read_lists
-from offline.evaluate.questions import full_ranking
-from offline.evaluate.split import Split, load_split
 from offline.pipeline import run_until
+from offline.stages.evaluate.lists import View, candidates_of, read_lists
+from offline.stages.evaluate.questions import full_ranking
+from offline.stages.evaluate.split import Split, load_split
 
 CUTOFF = 10
 SAMPLES = 1000

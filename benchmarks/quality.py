@@ -32,14 +32,14 @@ from scipy import sparse
 from isrf.method.evidence import num_takers
 from isrf.method.metrics import bootstrap_difference, bootstrap_mean, hit_rate, ndcg, ranks_of
 from offline.config import RunConfig
-from offline.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOUT_GENERATIVE
-from offline.evaluate.measure import Measure
 from offline.evaluate.published import scorers_of, write_predictions
-from offline.evaluate.questions import full_ranking
-from offline.evaluate.split import Split, load_split
 from offline.pipeline import run_until
 from offline.read_again import refuse_other_data
 from offline.runtime.release import Release, open_release
+from offline.stages.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOUT_GENERATIVE
+from offline.stages.evaluate.measure import Measure
+from offline.stages.evaluate.questions import full_ranking
+from offline.stages.evaluate.split import Split, load_split
 
 HERE = Path(__file__).parent
 SASREC_PYTHON = HERE / ".venv" / "bin" / "python"

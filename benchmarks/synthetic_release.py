@@ -29,13 +29,13 @@ from isrf.method.ranking.fusion import DEFAULT_FUSION
 from offline.cli import configured
 from offline.config import RunConfig
 from offline.context import StageContext
-from offline.embed.text_files import write_text_encoder
-from offline.embed.tfidf import fit_tfidf
-from offline.graph.cells import divide
 from offline.pipeline import WORK_DIR, run_until
 from offline.publish import publish
 from offline.runtime.evidence import Counted, count_evidence, load_lists, save_lists
-from offline.train.build import SPEC_FILE, WEIGHTS_FILE, load_parts, new_model
+from offline.stages.embed.text_files import write_text_encoder
+from offline.stages.embed.tfidf import fit_tfidf
+from offline.stages.graph.cells import divide
+from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_parts, new_model
 
 EVENTS_PER_USER = 8
 LIST_LENGTH = 20

@@ -162,7 +162,7 @@ def _show_evaluation(release: Path) -> None:
 
 
 def _print_evaluation(result: dict[str, Any], split: str) -> None:
-    from offline.evaluate.tables import evaluation_tables
+    from offline.stages.evaluate.tables import evaluation_tables
 
     for table in evaluation_tables(result, split=split):
         console.print(table)
@@ -179,7 +179,7 @@ def evaluate(
     max_bad_rows: BadRowsOption = None,
 ) -> None:
     """Measure a published release on held-out interactions, through the graphs that are served."""
-    from offline.evaluate import evaluate_release
+    from offline.stages.evaluate import evaluate_release
 
     with progress_bars() as progress:
         result = evaluate_release(

@@ -19,13 +19,13 @@ import polars as pl
 from isrf.contract.errors import ConfigError, DataError, StageError
 from isrf.contract.manifest import USERS_FILE
 from isrf.runtime.bundle.manifests import CURRENT
-from offline.embed.stage import STORE_FILE
 from offline.loop_back.commit import DataFolder
 from offline.loop_back.rows import write_interactions
 from offline.loop_back.sources import erase_from_store
 from offline.pipeline import WORK_DIR
 from offline.reason.ledger import forget_user_answers
 from offline.reason.stage import LEDGER_FILE
+from offline.stages.embed.stage import STORE_FILE
 
 GONE = ".forgetting-"
 

@@ -58,26 +58,28 @@ class Stage(NamedTuple):
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("ingest", "offline.ingest", (), ("events", "ingest", "fit")),
+        Stage("ingest", "offline.stages.ingest", (), ("events", "ingest", "fit")),
         Stage("reason", "offline.reason", ("ingest",), ("reason",)),
-        Stage("embed", "offline.embed", ("ingest", "reason"), ("embed", "seed")),
-        Stage("graph", "offline.graph", ("ingest", "embed"), ("graph", "model.interest_length", "seed")),
-        Stage("semantic-ids", "offline.semantic_ids", ("ingest", "embed", "graph"), ("semantic_ids", "seed")),
+        Stage("embed", "offline.stages.embed", ("ingest", "reason"), ("embed", "seed")),
+        Stage("graph", "offline.stages.graph", ("ingest", "embed"), ("graph", "model.interest_length", "seed")),
+        Stage(
+            "semantic-ids", "offline.stages.semantic_ids.stage", ("ingest", "embed", "graph"), ("semantic_ids", "seed")
+        ),
         Stage(
             "train",
-            "offline.train",
+            "offline.stages.train",
             ("ingest", "embed", "graph", "semantic-ids"),
             ("graph", "semantic_ids", "model", "train", "seed"),
         ),
         Stage(
             "compile",
-            "offline.compile",
+            "offline.stages.export_onnx.stage",
             ("ingest", "embed", "graph", "semantic-ids", "train"),
             ("graph", "semantic_ids", "model", "search"),
         ),
         Stage(
             "evaluate",
-            "offline.evaluate",
+            "offline.stages.evaluate",
             ("ingest", "embed", "graph", "semantic-ids", "compile"),
             (
                 "graph",
@@ -94,7 +96,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "export",
-            "offline.export",
+            "offline.stages.publish.stage",
             ("ingest", "reason", "embed", "graph", "semantic-ids", "train", "compile", "evaluate"),
             tuple(RunConfig.model_fields),
         ),

@@ -11,9 +11,9 @@ from rich.progress import Progress
 
 from isrf.contract.errors import DataError
 from isrf.contract.manifest import Manifest
-from offline import ingest
 from offline.config import IngestConfig, RunConfig
 from offline.context import StageContext
+from offline.stages import ingest
 
 
 def with_bad_rows(config: RunConfig, max_bad_rows: float | None) -> RunConfig:

@@ -1,8 +1,8 @@
 """Golden requests: answers of the torch model that every opening of a release must reproduce, down to the list served.
 
-Written by `offline.export` with the torch search, replayed by both edges through the exported graphs and the very code
-that serves (`isrf.method.recommend`): what the search finds, and the list that fusion, ranker, evidence, neighbours and
-popularity make of it, with every item allowed.
+Written by `offline.stages.publish.stage` with the torch search, replayed by both edges through the exported graphs and
+the very code that serves (`isrf.method.recommend`): what the search finds, and the list that fusion, ranker, evidence,
+neighbours and popularity make of it, with every item allowed.
 """
 
 from collections.abc import Iterator, Sequence

@@ -23,7 +23,7 @@ from isrf.method.metrics import Interval, bootstrap_mean, hit_rate, ndcg
 from offline.audit.chance import most_hits
 from offline.audit.findings import Finding, Verdict
 from offline.audit.shop import Shop
-from offline.evaluate.split import Split
+from offline.stages.evaluate.split import Split
 
 K = 10
 ITEMS_PER_ANSWER = 50

@@ -17,11 +17,11 @@ from offline.audit.shop import load_shop
 from offline.audit.texts import audit_prompts, audit_user_texts, audit_vocabulary
 from offline.audit.ties import audit_shuffling, audit_table, audit_ties, table_ndcg
 from offline.config import RunConfig, build_config
-from offline.ingest.bad_rows import BadRows
-from offline.ingest.files import find_file
-from offline.ingest.items import read_items
 from offline.read_again import read_again, refuse_other_data, with_bad_rows
 from offline.runtime.release import read_manifest, verify_files
+from offline.stages.ingest.bad_rows import BadRows
+from offline.stages.ingest.files import find_file
+from offline.stages.ingest.items import read_items
 
 SHUFFLE_SEED = 1
 

@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isrf.method.interest import IntArray
-from offline.evaluate.split import Split, load_split
+from offline.stages.evaluate.split import Split, load_split
 
 
 class Shop(NamedTuple):

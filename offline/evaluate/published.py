@@ -13,12 +13,12 @@ from isrf.contract.manifest import FusionWeights, StoredRanker
 from isrf.method.interest import IntArray
 from isrf.method.ranking.ranker import Ranker
 from offline.config import RunConfig
-from offline.evaluate.lists import FUSED, Scorer, Scorers
-from offline.evaluate.measure import Measure
-from offline.evaluate.split import Split, load_split
-from offline.evaluate.weights import FUSION_WITHOUT_GENERATIVE, RANKER_WITHOUT_GENERATIVE
 from offline.read_again import read_again, refuse_other_data, with_bad_rows
 from offline.runtime.release import Release, open_release
+from offline.stages.evaluate.lists import FUSED, Scorer, Scorers
+from offline.stages.evaluate.measure import Measure
+from offline.stages.evaluate.split import Split, load_split
+from offline.stages.evaluate.weights import FUSION_WITHOUT_GENERATIVE, RANKER_WITHOUT_GENERATIVE
 
 
 def evaluate_release(

@@ -15,7 +15,7 @@ import polars as pl
 from isrf.contract.errors import DataError
 from isrf.contract.item_changes import Entry, changed_row, values_of
 from isrf.contract.item_fields import RIGHT, FieldError, read_item_id
-from offline.ingest.files import read_parquet
+from offline.stages.ingest.files import read_parquet
 
 BOM = b"\xef\xbb\xbf"
 

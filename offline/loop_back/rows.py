@@ -13,9 +13,9 @@ from typing import IO, NamedTuple
 import polars as pl
 
 from isrf.contract.errors import DataError
-from offline.ingest.bad_rows import BadRows
-from offline.ingest.files import read_parquet
-from offline.ingest.interactions import check_columns, read_interactions
+from offline.stages.ingest.bad_rows import BadRows
+from offline.stages.ingest.files import read_parquet
+from offline.stages.ingest.interactions import check_columns, read_interactions
 
 Forgets = Callable[[str], float | None]
 """Until when (seconds) a user's rows are left out: infinity for all of them, None for none. A row without a time is

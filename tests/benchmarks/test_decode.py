@@ -14,10 +14,10 @@ import torch
 from isrf.method.trie import TrieTables
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import ConstrainedSearch
-from offline.compile import export_search
 from offline.config import ModelConfig
-from offline.fp16 import halved
-from offline.int8 import quantised
+from offline.stages.export_onnx.fp16 import halved
+from offline.stages.export_onnx.int8 import quantised
+from offline.stages.export_onnx.stage import export_search
 
 
 @pytest.fixture

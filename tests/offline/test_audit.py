@@ -18,8 +18,8 @@ from offline.audit.id_rules import audit_order, gather_trials, numeric_order
 from offline.audit.shop import load_shop
 from offline.audit.ties import table_ndcg
 from offline.config import build_config
-from offline.evaluate.split import Split
 from offline.publish import publish
+from offline.stages.evaluate.split import Split
 from tests.offline.test_command_line import offline
 from tests.service.releases import change_manifest, seal
 from tests.shops import TINY, Event, run_stages, write_shop

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from isrf.method.interest import FloatArray, unit_rows
 from offline.config import build_config
-from offline.graph import cells as graph_cells
-from offline.graph.cells import RECALL, divide
 from offline.publish import publish
 from offline.runtime import release as offline_release
 from offline.runtime.neighbours import Cells, UserIndex
+from offline.stages.graph import cells as graph_cells
+from offline.stages.graph.cells import RECALL, divide
 from service import bundle_files as service_release
 from service import neighbours as served
 from tests.shops import TINY, run_stages

@@ -15,14 +15,15 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from isrf.contract.errors import ConfigError, StageError
 from isrf.method.text.encoder import TextEncoder
-from offline import embed, reason
-from offline.embed.counterpart import fit_counterpart
-from offline.embed.dense import embed_all, project
-from offline.embed.huggingface import HuggingFaceEncoder
-from offline.embed.nearest import nearest_by_terms, nearest_by_vectors
-from offline.embed.text_files import read_text_encoder
-from offline.embed.texts import read_texts
-from offline.embed.tfidf import fit_tfidf, transform, weigh
+from offline import reason
+from offline.stages import embed
+from offline.stages.embed.counterpart import fit_counterpart
+from offline.stages.embed.dense import embed_all, project
+from offline.stages.embed.huggingface import HuggingFaceEncoder
+from offline.stages.embed.nearest import nearest_by_terms, nearest_by_vectors
+from offline.stages.embed.text_files import read_text_encoder
+from offline.stages.embed.texts import read_texts
+from offline.stages.embed.tfidf import fit_tfidf, transform, weigh
 from tests.offline.llm_server import LlmServer, Reply
 from tests.offline.reason_shop import shop_items, stage_context, write_ingest
 
@@ -230,7 +231,7 @@ def test_an_embeddings_endpoint_encodes_and_is_asked_once_per_text(shop: Shop) -
 
 
 def test_an_endpoint_that_fails_half_way_keeps_what_it_gave(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("offline.embed.dense.SAVE_EVERY", 1)
+    monkeypatch.setattr("offline.stages.embed.dense.SAVE_EVERY", 1)
 
     def script(request: dict[str, Any], nth: int) -> Reply:
         return give_embeddings(request, nth) if nth < 3 else Reply(status=400)
@@ -260,7 +261,7 @@ def test_no_password_may_stand_in_the_endpoints_address(shop: Shop) -> None:
 
 
 def test_the_default_encoder_needs_no_torch() -> None:
-    code = "import sys, offline.embed.tfidf, isrf.method.text.encoder; assert not {'torch', 'transformers'} & set(sys.modules)"
+    code = "import sys, offline.stages.embed.tfidf, isrf.method.text.encoder; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 

@@ -11,10 +11,10 @@ import pytest
 from isrf.contract.manifest import FusionWeights
 from isrf.method.ranking.fusion import CHANNELS
 from offline.config import build_config
-from offline.evaluate.figures import describe_coverage, describe_lists, describe_slices
-from offline.evaluate.lists import LIST_LENGTH
-from offline.evaluate.questions import NUM_NEGATIVES, direct, full_ranking, sample_negatives
-from offline.evaluate.split import Split, load_split, sample_rows
+from offline.stages.evaluate.figures import describe_coverage, describe_lists, describe_slices
+from offline.stages.evaluate.lists import LIST_LENGTH
+from offline.stages.evaluate.questions import NUM_NEGATIVES, direct, full_ranking, sample_negatives
+from offline.stages.evaluate.split import Split, load_split, sample_rows
 from tests.shops import TINY, Event, run_stages, write_shop
 
 NUM_USERS, NUM_ITEMS = 50, 60

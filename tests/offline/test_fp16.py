@@ -9,8 +9,8 @@ import pytest
 
 from isrf.method.trie import build_trie
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
-from offline.compile import export_search
-from offline.fp16 import halved
+from offline.stages.export_onnx.fp16 import halved
+from offline.stages.export_onnx.stage import export_search
 from tests.isrf.nn.toy import make_model, make_request, random_ids, search_inputs
 
 BATCH = 4

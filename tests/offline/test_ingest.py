@@ -19,9 +19,9 @@ from isrf.contract.errors import DataError
 from offline.config import build_config
 from offline.context import StageContext
 from offline.demo_shop import generate
-from offline.ingest import run
-from offline.ingest.bad_rows import BadRows
-from offline.ingest.files import read_lines
+from offline.stages.ingest import run
+from offline.stages.ingest.bad_rows import BadRows
+from offline.stages.ingest.files import read_lines
 
 TABLES = ("items", "users", "train", "heldout", "excluded")
 ITEMS = [{"item_id": item, "title": f"Title {item}"} for item in "abcde"]

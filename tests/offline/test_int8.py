@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from isrf.method.trie import build_trie
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
-from offline.compile import export_search
-from offline.int8 import quantised
+from offline.stages.export_onnx.int8 import quantised
+from offline.stages.export_onnx.stage import export_search
 from tests.isrf.nn.toy import make_model, make_request, random_ids, search_inputs
 
 BATCH = 16

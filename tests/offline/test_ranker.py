@@ -18,13 +18,13 @@ from isrf.method.ranking.ranker import Ranker
 from isrf.method.recommend import RankRequest
 from isrf.nn.ranker import fit
 from offline.config import RunConfig, build_config
-from offline.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOUT_GENERATIVE, Lists
-from offline.evaluate.measure import Measure
 from offline.evaluate.published import scorers_of
-from offline.evaluate.questions import direct, full_ranking
-from offline.evaluate.ranker import MIN_SAMPLES, Collected, choose_ranker, collect
-from offline.evaluate.split import Split, load_split
 from offline.runtime.release import open_release, read_ranker
+from offline.stages.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOUT_GENERATIVE, Lists
+from offline.stages.evaluate.measure import Measure
+from offline.stages.evaluate.questions import direct, full_ranking
+from offline.stages.evaluate.ranker import MIN_SAMPLES, Collected, choose_ranker, collect
+from offline.stages.evaluate.split import Split, load_split
 from service.bundle_files import open_release as open_for_serving
 from tests.isrf.candidate_sets import candidate_set
 from tests.service.releases import change_manifest, seal

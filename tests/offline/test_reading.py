@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from offline import ingest
 from offline.config import build_config
 from offline.context import StageContext
-from offline.ingest.histories import build_histories
-from offline.ingest.reading import learned_until, rows_ahead
+from offline.stages import ingest
+from offline.stages.ingest.histories import build_histories
+from offline.stages.ingest.reading import learned_until, rows_ahead
 
 HOUR, DAY = 3600.0, 86_400.0
 ITEMS = [{"item_id": f"i{k}", "title": f"thing {k}"} for k in range(4)]

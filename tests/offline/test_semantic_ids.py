@@ -13,7 +13,7 @@ from isrf.method.interest import unit_rows
 from isrf.method.semantic_ids import fuse_vectors
 from offline.config import build_config
 from offline.context import StageContext
-from offline.semantic_ids import run
+from offline.stages.semantic_ids.stage import run
 
 
 def run_stage(folder: Path, item_text: NDArray[np.float32], embeddings: NDArray[np.float32], *assignments: str) -> Path:

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from offline.config import build_config
-from offline.evaluate.split import load_split
 from offline.publish import publish
-from offline.train.samples import read_sequences
+from offline.stages.evaluate.split import load_split
+from offline.stages.train.samples import read_sequences
 from tests.service.servers import PATIENCE_S, ServiceProcess
 from tests.shops import TINY, run_stages
 

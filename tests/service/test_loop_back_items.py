@@ -10,10 +10,10 @@ import pytest
 
 from isrf.contract.errors import DataError
 from isrf.contract.item_changes import Said
-from offline.ingest.bad_rows import BadRows
-from offline.ingest.items import read_items
 from offline.loop_back import TakenIn, take_in
 from offline.loop_back.item_rows import write_items
+from offline.stages.ingest.bad_rows import BadRows
+from offline.stages.ingest.items import read_items
 from service.state.connect import open_store
 from service.state.items import ItemChange
 from service.state.store import Store

@@ -2,7 +2,7 @@
 
 score = a · base + MLP(features of the candidate, context of the request), `base` the log-linear score; it orders the
 first `TOP` candidates by `base` and leaves the others behind them. One function makes the inputs, for fitting and for
-serving. NumPy alone: it is fitted by `isrf.nn.ranker` and chosen by `offline.evaluate.ranker`.
+serving. NumPy alone: it is fitted by `isrf.nn.ranker` and chosen by `offline.stages.evaluate.ranker`.
 """
 
 import base64

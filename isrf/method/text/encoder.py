@@ -2,7 +2,7 @@
 
 value of term t = Σ over fields (weight · (1 + ln tf)) · idf; rows scaled to length 1, mapped by `components`, the mean
 of the items it was fitted on taken off, scaled to length 1 again. The service encodes a new item with it, the offline
-job fits it (`offline.embed.tfidf`, which holds the fast path over many texts). Arrays in, arrays out; no files.
+job fits it (`offline.stages.embed.tfidf`, which holds the fast path over many texts). Arrays in, arrays out; no files.
 """
 
 import math

@@ -1,0 +1,116 @@
+"""Reads the texts, encodes them, writes the vectors, the encoder's torch-free form and a report."""
+
+import json
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isrf.contract.errors import ConfigError, StageError
+from isrf.contract.manifest import TEXT_ENCODER_DIR
+from isrf.method.evidence import SparseLists
+from isrf.method.text.encoder import FloatArray, TextEncoder, TextFields
+from offline.context import StageContext
+from offline.runtime.evidence import save_lists
+from offline.stages.embed.counterpart import fit_counterpart
+from offline.stages.embed.dense import DenseEncoder, embed_all, join_fields, project
+from offline.stages.embed.nearest import MAX_ITEMS_BY_TERMS, nearest_by_terms, nearest_by_vectors
+from offline.stages.embed.text_files import write_text_encoder
+from offline.stages.embed.texts import Texts, read_texts
+from offline.stages.embed.tfidf import fit_tfidf, transform
+
+VERSION = 3
+STORE_FILE = "vectors.sqlite3"
+HUGGING_FACE = "hf:"
+NO_ENCODER = "no-text"
+
+
+class Encoded(NamedTuple):
+    items: FloatArray  # (N, D_t)
+    users: FloatArray  # (U, D_t)
+    bundled: TextEncoder  # the torch-free encoder for new items
+    nearest: SparseLists  # each item's nearest items
+
+
+def run(ctx: StageContext) -> None:
+    """Writes `item_text.npy`, `user_text.npy`, `evidence/content_*.npy`, `text_encoder/`, `report.json` to `ctx.out`.
+
+    Raises:
+        ConfigError: `config.encoder` on a name that is no encoder's or a model that cannot be loaded.
+        StageError: `embed.no_text`, `embed.no_training_items`, `embed.endpoint`.
+    """
+    texts = read_texts(ctx.inputs["ingest"], ctx.inputs["reason"])
+    fitted = [fields for fields, may in zip(texts.items, texts.fitted, strict=True) if may]
+    encoder = _dense_encoder(ctx)
+    if encoder is None:
+        encoded = _encode_tfidf(ctx, texts, fitted)
+    else:
+        with closing(encoder):
+            encoded = _encode_dense(ctx, texts, fitted, encoder)
+    np.save(ctx.out / "item_text.npy", encoded.items)
+    np.save(ctx.out / "user_text.npy", encoded.users)
+    save_lists(ctx.out / "evidence", {"content": encoded.nearest})
+    write_text_encoder(ctx.out / TEXT_ENCODER_DIR, encoded.bundled)
+    report: dict[str, Any] = {
+        "encoder": ctx.config.embed.encoder,
+        "fitted_items": len(fitted),
+        "items_without_text": int((np.abs(encoded.items).sum(axis=1) == 0).sum()),
+        "users_without_text": int((np.abs(encoded.users).sum(axis=1) == 0).sum()),
+        "terms": len(encoded.bundled.vocabulary),
+        "torch_free_agreement": encoded.bundled.config.agreement,
+    }
+    (ctx.out / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _dense_encoder(ctx: StageContext) -> DenseEncoder | None:
+    name = ctx.config.embed.encoder
+    if name in ("tfidf-svd", NO_ENCODER):
+        return None
+    if name == "openai":
+        from offline.stages.embed.endpoint import EndpointEncoder
+
+        return EndpointEncoder(ctx.config.embed)
+    if name.startswith(HUGGING_FACE) and len(name) > len(HUGGING_FACE):
+        from offline.stages.embed.huggingface import (
+            HuggingFaceEncoder,  # torch and transformers, only where they are needed
+        )
+
+        return HuggingFaceEncoder(name.removeprefix(HUGGING_FACE))
+    raise ConfigError(
+        "config.encoder",
+        f"no text encoder is named {name!r}.",
+        fix="Use tfidf-svd, hf:<hub name or directory>, openai, or no-text: none is read.",
+    )
+
+
+def _encode_tfidf(ctx: StageContext, texts: Texts, fitted: list[TextFields]) -> Encoded:
+    if ctx.config.embed.encoder == NO_ENCODER:
+        texts = texts._replace(items=[{} for _ in texts.items], users=[{} for _ in texts.users])
+        fitted = []
+    encoder = fit_tfidf(fitted, dim=ctx.config.embed.dim, seed=ctx.config.seed)
+    items = transform(encoder, texts.items)
+    by_terms = len(items) <= MAX_ITEMS_BY_TERMS
+    nearest = nearest_by_terms(encoder, texts.items) if by_terms else nearest_by_vectors(items)
+    return Encoded(items, transform(encoder, texts.users), encoder, nearest)
+
+
+def _encode_dense(ctx: StageContext, texts: Texts, fitted: list[TextFields], encoder: DenseEncoder) -> Encoded:
+    config = ctx.config.embed
+    if not any(fitted):
+        raise StageError(
+            "embed.no_text",
+            f"the {len(fitted)} items with training interactions have no text for {config.encoder} to read.",
+            fix="Give items a title, brand, categories or description, or take --encoder tfidf-svd: it can do without.",
+        )
+    joined = [join_fields(fields) for fields in (*texts.items, *texts.users)]
+    task = ctx.progress.add_task(f"embed: {config.encoder}", total=len(joined))
+    raw = embed_all(
+        encoder,
+        joined,
+        store=ctx.scratch.parent / STORE_FILE,
+        batch_size=config.batch_size,
+        advance=lambda number: ctx.progress.advance(task, number),
+    )
+    items, users = project(raw[: len(texts.items)], raw[len(texts.items) :], texts.fitted, config.dim)
+    bundled = fit_counterpart(fitted, items[texts.fitted], stands_for=config.encoder, seed=ctx.config.seed)
+    return Encoded(items, users, bundled, nearest_by_vectors(items))

@@ -1,0 +1,112 @@
+"""What lists are worth: hit rates, NDCG, differences and coverage, with 95% bootstrap intervals over users.
+
+Lists and targets in, a JSON-ready table out. One draw of users serves every metric of every list, so that differences
+are paired.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isrf.method.interest import FloatArray, IntArray
+from isrf.method.metrics import Interval, bootstrap_means, hit_rate, ndcg, ranks_of
+from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, WITHOUT_GENERATIVE, Lists
+from offline.stages.evaluate.split import Split
+
+CUTOFFS = (5, 10, 20)
+COMPARED = ("HR@10", "NDCG@10")
+"""Metrics of differences and slices."""
+
+HISTORY_LENGTHS = (1, 5, 10, 20, 50)
+POPULARITIES = (0, 1, 5, 20, 100, 1000)
+"""Where slices begin: items before the held-out one; training interactions of the held-out item (0: a cold one)."""
+
+KeyT = TypeVar("KeyT", bound=Hashable)
+
+
+def describe_lists(lists: Lists, targets: IntArray, *, samples: int, seed: int) -> dict[str, Any]:
+    """HR and NDCG at `CUTOFFS` of every list, and by how much the fused list beats each of the others.
+
+    Returns:
+        "fused", "log_linear_fusion", "without_generative" and "channels" by name, each with every metric and its
+        interval; "fused_minus" by the other list's name.
+    """
+    values = {name: _values(own, targets) for name, own in lists.items()}
+    columns = {(name, metric): column for name, own in values.items() for metric, column in own.items()}
+    differences = {
+        (name, metric): values[FUSED][metric] - own[metric]
+        for name, own in values.items()
+        if name != FUSED
+        for metric in COMPARED
+    }
+    intervals = _bootstrap([columns, differences], samples=samples, seed=seed)
+    figures, minus = (_by_name(part) for part in intervals)
+    result: dict[str, Any] = {name: figures.pop(name) for name in (FUSED, LOG_LINEAR, WITHOUT_GENERATIVE)}
+    return {**result, "channels": figures, "fused_minus": minus}
+
+
+def describe_coverage(own: IntArray, popularity: FloatArray) -> dict[str, Any]:
+    """How much of the catalogue the first ten places show, and what share of the places went to cold items."""
+    top = own[:, :10]
+    shown = top[top >= 0]
+    distinct = len(np.unique(shown))
+    return {
+        "items_recommended@10": distinct,
+        "coverage@10": round(distinct / len(popularity), 5),
+        "cold_share@10": round(float((popularity[shown] == 0).mean()) if len(shown) else 0.0, 5),
+    }
+
+
+def describe_slices(
+    fused: IntArray, split: Split, popularity: FloatArray, *, samples: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """The fused list by length of history and by popularity of the held-out item; slices without users left out."""
+    values = _values(fused, split.targets)
+    lengths = np.array([len(history) for history in split.histories])
+    keys = {
+        "history_length": (lengths, HISTORY_LENGTHS),
+        "target_popularity": (popularity[split.targets], POPULARITIES),
+    }
+    result: dict[str, dict[str, Any]] = {}
+    for title, (key, starts) in keys.items():
+        result[title] = {}
+        place = np.searchsorted(starts, key, side="right") - 1
+        for number in np.unique(place).tolist():
+            rows = place == number
+            part = {("", metric): values[metric][rows] for metric in COMPARED}
+            (intervals,) = _bootstrap([part], samples=samples, seed=seed)
+            result[title][_name_slice(starts, number)] = {"users": int(rows.sum()), **_by_name(intervals)[""]}
+    return result
+
+
+def _name_slice(starts: Sequence[int], number: int) -> str:
+    if number + 1 == len(starts):
+        return f"{starts[number]}+"
+    last = starts[number + 1] - 1
+    return str(last) if last == starts[number] else f"{starts[number]}-{last}"
+
+
+def _values(own: IntArray, targets: IntArray) -> dict[str, NDArray[np.float64]]:
+    """Per metric its value for every user, (R,)."""
+    ranks = ranks_of(own, targets)
+    return {f"{name}@{k}": metric(ranks, k) for k in CUTOFFS for name, metric in (("HR", hit_rate), ("NDCG", ndcg))}
+
+
+def _bootstrap(
+    parts: Sequence[Mapping[KeyT, NDArray[np.float64]]], *, samples: int, seed: int
+) -> list[dict[KeyT, Interval]]:
+    """The interval of every column of every part, from the same draws."""
+    columns = [column for part in parts for column in part.values()]
+    intervals = iter(bootstrap_means(np.stack(columns, axis=1), samples=samples, seed=seed))
+    return [{key: next(intervals) for key in part} for part in parts]
+
+
+def _by_name(intervals: Mapping[tuple[str, str], Interval]) -> dict[str, dict[str, Any]]:
+    result: dict[str, dict[str, Any]] = {}
+    for (name, metric), (mean, low, high) in intervals.items():
+        own = result.setdefault(name, {})
+        own[metric] = round(mean, 5)
+        own[f"{metric}_95"] = [round(low, 5), round(high, 5)]
+    return result

@@ -1,0 +1,69 @@
+"""What the users of a split are asked for: the protocols of an evaluation.
+
+A question is a task and the items that may be answered. Seen items are excluded as in serving or included; a direct
+recommendation chooses between the held-out item and sampled ones.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from isrf.method.interest import BoolArray, IntArray
+from isrf.method.recommend import Task
+from offline.stages.evaluate.split import Split
+
+NUM_NEGATIVES = 99
+"""Of a direct recommendation, beside the held-out item (the protocol of P5 and of ISRF's direct task)."""
+
+
+class Question(NamedTuple):
+    protocol: str  # the words that stand with every figure
+    allowed: Callable[[int], BoolArray]  # row of the split → (N,) items that may be answered
+    task: Task = "sequential"
+
+
+def full_ranking(split: Split, num_items: int, *, tie_seed: int | None, include_seen: bool = False) -> Question:
+    """The next item out of the whole catalogue; in typed data only purchases are excluded, as in serving."""
+
+    def allowed(row: int) -> BoolArray:
+        mask = np.ones(num_items, dtype=np.bool_)
+        if not include_seen:
+            mask[split.bought[row]] = False
+        return mask
+
+    excluded = "bought items excluded" if split.typed else "seen items excluded"
+    seen = "seen items included" if include_seen else excluded
+    return Question(f"leave-one-out, full ranking, {_order(tie_seed)}, {seen}", allowed)
+
+
+def direct(split: Split, num_items: int, *, tie_seed: int | None, seed: int) -> Question:
+    """The held-out item among `NUM_NEGATIVES` that the user had no event with before it; all such in a small shop.
+
+    A user's negatives hang on seed and user alone: who else is asked, and the order of rows, change nothing.
+    """
+
+    def allowed(row: int) -> BoolArray:
+        known = np.unique([*split.histories[row], split.targets[row]])
+        mask = np.zeros(num_items, dtype=np.bool_)
+        mask[sample_negatives(known, num_items, seed=seed, user=int(split.users[row]))] = True
+        mask[split.targets[row]] = True
+        return mask
+
+    drawn = f"{NUM_NEGATIVES} unseen ones drawn at random" if num_items > NUM_NEGATIVES else "all unseen ones"
+    return Question(
+        f"leave-one-out, the held-out item among {drawn}, {_order(tie_seed)}",
+        allowed,
+        task="direct",
+    )
+
+
+def sample_negatives(known: IntArray, num_items: int, *, seed: int, user: int) -> IntArray:
+    """At most `NUM_NEGATIVES` item rows outside `known` (distinct rows), uniformly by (seed, user)."""
+    rng = np.random.default_rng([seed, user])
+    drawn = rng.choice(num_items, size=min(num_items, NUM_NEGATIVES + len(known)), replace=False)
+    return drawn[~np.isin(drawn, known)][:NUM_NEGATIVES]
+
+
+def _order(tie_seed: int | None) -> str:
+    return "ties in file order" if tie_seed is None else f"ties shuffled with seed {tie_seed}"

@@ -1,0 +1,125 @@
+"""The stage: builds the evidence lists, chooses the fusion weights on validation users and measures both splits."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from isrf.contract.manifest import RANKER_FILE, SEARCH_GRAPHS, GroupSearch, VariantName
+from isrf.method.ranking.fusion import DEFAULT_FUSION
+from isrf.method.ranking.ranker import Ranker
+from isrf.method.recommend import Recommender, RecommenderTables
+from isrf.method.trie import build_trie
+from offline.config import variants_of
+from offline.context import StageContext
+from offline.runtime.decoding import decoding_of
+from offline.runtime.evidence import count_evidence, save_lists
+from offline.runtime.neighbours import load_user_index
+from offline.runtime.onnx_graphs import open_graph
+from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, Scorer
+from offline.stages.evaluate.measure import Measure
+from offline.stages.evaluate.questions import full_ranking
+from offline.stages.evaluate.split import load_split, sample_rows
+from offline.stages.evaluate.variants import describe_loss
+from offline.stages.evaluate.weights import (
+    FUSION_WITHOUT_GENERATIVE,
+    RANKER_WITHOUT_GENERATIVE,
+    choose_scorers,
+    join_lists,
+)
+
+RANKER_SPEC = "ranker.json"
+KEPT_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")
+"""Kept user by user, (R, LIST_LENGTH) int32 in the order of users, so that two runs can be compared in pairs."""
+
+
+def loss_file(variant: VariantName) -> str:
+    """Where an evaluation keeps what a form of the search loses."""
+    return f"{variant}_loss.json"
+
+
+def run(ctx: StageContext) -> None:
+    """Writes `evidence/`, `popularity.npy`, `fusion.json`, `evaluation.json`, `test_*.npy` lists; a ranker that won,
+    and what the forms of the search beside fp32 lose."""
+    config, out = ctx.config, ctx.out
+    recommender = recommender_of(ctx)
+    if config.fit == "all":
+        taken_over = None if config.ranker is None else Ranker.from_stored(config.ranker)
+        served = Scorer(config.fusion or DEFAULT_FUSION, taken_over)
+        evaluation: dict[str, Any] = {
+            "protocol": "none: trained on all interactions, nothing held out",
+            "evaluated_release_id": config.evaluated_release_id,
+        }
+    else:
+        served, evaluation = _choose_and_measure(recommender, ctx)
+    (out / "fusion.json").write_text(served.fusion.model_dump_json(indent=2))
+    if served.ranker is not None:
+        np.save(out / RANKER_FILE, served.ranker.values())
+        (out / RANKER_SPEC).write_text(served.ranker.spec.model_dump_json(indent=2))
+    (out / "evaluation.json").write_text(json.dumps(evaluation, indent=2))
+
+
+def recommender_of(ctx: StageContext) -> Recommender:
+    """What will be served, its evidence lists and popularity counted here and written to `ctx.out`."""
+    config, compiled = ctx.config, ctx.inputs["compile"]
+    group_layers = np.load(ctx.inputs["graph"] / "group_layers.npy")
+    search = GroupSearch.model_validate_json((ctx.inputs["graph"] / "group_search.json").read_bytes())
+    counted = count_evidence(ctx.inputs, num_users=len(group_layers), config=config.evidence)
+    save_lists(ctx.out / "evidence", counted.lists)
+    np.save(ctx.out / "popularity.npy", counted.popularity)
+    tables = RecommenderTables(
+        trie=build_trie(np.load(ctx.inputs["semantic-ids"] / "semantic_ids.npy"), config.semantic_ids.codebook_size),
+        item_inputs=np.load(compiled / "item_inputs.npy"),
+        item_vectors=np.load(compiled / "item_vectors.npy"),
+        item_embeddings=np.load(ctx.inputs["graph"] / "item_embeddings.npy"),
+        node_vectors=np.load(compiled / "node_vectors.npy"),
+        group_layers=group_layers,
+        popularity=counted.popularity,
+        item_lists=counted.item_lists,
+        user_items=counted.lists["user_items"],
+    )
+    return Recommender(
+        tables,
+        decoding=decoding_of(config),
+        group_search=search,
+        fusion=DEFAULT_FUSION,
+        interest_graph=open_graph(compiled / "lightgcn.onnx"),
+        search_graph=open_graph(compiled / "recommender.onnx"),
+        nearest_users=load_user_index(ctx.inputs["graph"], search),
+    )
+
+
+def _choose_and_measure(recommender: Recommender, ctx: StageContext) -> tuple[Scorer, dict[str, Any]]:
+    config, ingest = ctx.config, ctx.inputs["ingest"]
+    valid, test = load_split(ingest, "valid"), load_split(ingest, "test")
+    tie_seed, num_items = config.ingest.shuffle_ties, len(recommender.tables.popularity)
+    rows = sample_rows(valid, config.evaluate.validation_users, config.seed)
+    asked = valid.rows(rows)
+    question = full_ranking(asked, num_items, tie_seed=tie_seed)
+    chosen = choose_scorers(recommender, asked, question, config=config, progress=ctx.progress)
+    measure = Measure(recommender=recommender, scorers=chosen.scorers, config=config, progress=ctx.progress)
+
+    others = np.setdiff1d(np.arange(len(valid.users)), rows)
+    of_others = measure.lists(valid.rows(others), "valid") if len(others) else None
+    lists = {
+        "valid": chosen.lists if of_others is None else join_lists(rows, chosen.lists, others, of_others),
+        "test": measure.lists(test, "test"),
+    }
+    for name in KEPT_LISTS:
+        np.save(ctx.out / f"test_{name}.npy", lists["test"][name].astype(np.int32))
+    for name in variants_of(config.search):
+        graph = open_graph(ctx.inputs["compile"] / SEARCH_GRAPHS[name])
+        loss = describe_loss(measure, graph, test, lists["test"][FUSED], title=f"test, {name}")
+        (ctx.out / loss_file(name)).write_text(json.dumps(loss, indent=2))
+    second = chosen.scorers.without_generative
+    evaluation: dict[str, Any] = {
+        "protocol": question.protocol,
+        "weights_chosen_on": chosen.report,
+        FUSION_WITHOUT_GENERATIVE: second.fusion.model_dump(),
+        RANKER_WITHOUT_GENERATIVE: None if second.ranker is None else second.ranker.stored().model_dump(),
+    }
+    for name, split in (("valid", valid), ("test", test)):
+        evaluation[name] = measure.describe_ranking(lists[name], split) | measure.beside(
+            split, name, num_users=config.evaluate.sampled_users
+        )
+    return chosen.scorers.full, evaluation

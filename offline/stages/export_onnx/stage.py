@@ -1,0 +1,179 @@
+"""Turns the trained model into what is served: two ONNX graphs and the tables they read.
+
+`recommender.onnx` is `isrf.nn.search.ConstrainedSearch`, `lightgcn.onnx` is `isrf.method.interest.read_history` with
+its tables inside; names and shapes stand in ARCHITECTURE.md, "The graphs". Exporting twice gives the same bytes.
+"""
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from isrf.contract.manifest import INTEREST_GRAPH_FILE, SEARCH_GRAPH_FILE, SEARCH_GRAPHS
+from isrf.method.interest import InterestTables
+from isrf.method.trie import TrieTables, build_trie
+from isrf.nn.fused import DOMAIN
+from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchOutput
+from offline.config import variants_of
+from offline.context import StageContext
+from offline.stages.export_onnx.fp16 import halved
+from offline.stages.export_onnx.int8 import quantised
+from offline.stages.train import load_interests, load_model
+
+VERSION = 9
+OPSET = 17
+
+_SEARCH_AXES = {
+    "history": {0: "B", 1: "S"},
+    "history_mask": {0: "B", 1: "S"},
+    "explicit": {0: "B"},
+    "group": {0: "B"},
+    "task": {0: "B"},
+    "allowed": {0: "B", 1: "N"},
+    "item_inputs": {0: "N"},
+    "item_vectors": {0: "N"},
+    "item_embeddings": {0: "N"},
+    "item_known": {0: "N"},
+    "trie_code": {0: "M"},
+    "trie_child_start": {0: "M_plus_1"},
+    "trie_leaf_start": {0: "M"},
+    "trie_leaf_stop": {0: "M"},
+    # Not N: items that came since the release have rows and no leaf.
+    "leaf_items": {0: "N_leaves"},
+    "node_vectors": {0: "M"},
+    **{name: {0: "B"} for name in SearchOutput._fields},
+    "dense_all": {0: "B", 1: "N"},
+    "explicit_all": {0: "B", 1: "N"},
+}
+_INTEREST_AXES = {
+    "history": {0: "B", 1: "H"},
+    "history_mask": {0: "B", 1: "H"},
+    "explicit": {0: "B"},
+    "feature": {0: "B"},
+}
+
+
+class InterestReader(nn.Module):
+    """`isrf.method.interest.read_history` as a module; a test holds both equal."""
+
+    item_text: Tensor
+    item_layers: Tensor
+    feature_map: Tensor
+    weights: Tensor
+
+    def __init__(self, tables: InterestTables, *, interest_length: int) -> None:
+        super().__init__()
+        self.text_share = tables.text_share
+        for name in ("item_text", "item_layers", "feature_map"):
+            self.register_buffer(name, torch.from_numpy(getattr(tables, name)))
+        ages = np.arange(interest_length, dtype=np.float32)
+        self.register_buffer("weights", torch.from_numpy(np.float32(tables.recency) ** ages))
+
+    def forward(self, history: Tensor, history_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """history (B, H) int64, history_mask (B, H) bool → explicit (B, E), feature (B, F)."""
+        weights = (history_mask.to(torch.float32) * self.weights[: history.shape[1]])[:, None]  # (B, 1, H)
+        explicit = _unit_rows((weights @ self.item_layers[history])[:, 0])
+        semantic = _unit_rows((weights @ self.item_text[history])[:, 0] @ self.feature_map)
+        parts = [self.text_share**0.5 * semantic, (1.0 - self.text_share) ** 0.5 * explicit]
+        return explicit, _unit_rows(torch.cat(parts, dim=1))
+
+
+def run(ctx: StageContext) -> None:
+    """The stage: writes both graphs, `.npy` of item inputs, item and node vectors, and what reads a new item."""
+    config = ctx.config
+    model = load_model(ctx.inputs)
+    trie = build_trie(np.load(ctx.inputs["semantic-ids"] / "semantic_ids.npy"), config.semantic_ids.codebook_size)
+    search = ConstrainedSearch(model, num_beams=config.search.num_beams, num_dense=config.search.num_dense)
+    export_search(search, trie, ctx.out / SEARCH_GRAPH_FILE)
+    forms = {"int8": quantised, "fp16": halved}
+    for name in variants_of(config.search):
+        exact = onnx.load_model(os.fspath(ctx.out / SEARCH_GRAPH_FILE))
+        onnx.save_model(forms[name](exact), os.fspath(ctx.out / SEARCH_GRAPHS[name]))
+    reader = InterestReader(load_interests(ctx).tables, interest_length=config.model.interest_length)
+    export_interest(reader, ctx.out / INTEREST_GRAPH_FILE)
+    np.save(ctx.out / "item_inputs.npy", model.item_inputs().numpy())
+    np.save(ctx.out / "item_vectors.npy", model.item_vectors().numpy())
+    np.save(ctx.out / "node_vectors.npy", search.tables(trie)[-1].numpy())
+    np.save(ctx.out / "code_vectors.npy", model.code_vectors().detach().numpy())
+    np.save(ctx.out / "text_adapter.npy", model.text_adapter.weight.detach().numpy().T.copy())
+
+
+def search_inputs(
+    search: ConstrainedSearch,
+    trie: TrieTables,
+    *,
+    history: Tensor,
+    mask: Tensor,
+    explicit: Tensor,
+    group: Tensor,
+    task: Tensor,
+    allowed: Tensor,
+) -> tuple[Tensor, ...]:
+    """The search's inputs in `INPUT_NAMES`' order, the model's own tables filled in."""
+    return (history, mask, explicit, group, task, allowed, *search.tables(trie))
+
+
+def export_search(search: ConstrainedSearch, trie: TrieTables, path: Path) -> None:
+    """Writes the search as one graph; every size but the beams', the codes' and the widths' stays free."""
+    spec = search.model.spec
+    batch, length = 2, min(2, spec.history_length)  # an axis of size 1 could be taken for a constant
+    example = search_inputs(
+        search.eval(),
+        trie,
+        history=torch.zeros(batch, length, dtype=torch.int64),
+        mask=torch.ones(batch, length, dtype=torch.bool),
+        explicit=torch.zeros(batch, spec.explicit_dim),
+        group=torch.zeros(batch, spec.group_dim),
+        task=torch.zeros(batch, dtype=torch.int64),
+        allowed=torch.ones(batch, spec.num_items, dtype=torch.bool),
+    )
+    _export(search, example, path, INPUT_NAMES, SearchOutput._fields, _SEARCH_AXES, (DOMAIN,))
+
+
+def export_interest(reader: InterestReader, path: Path) -> None:
+    """Writes `read_history` as a graph."""
+    example = (torch.zeros(2, 2, dtype=torch.int64), torch.ones(2, 2, dtype=torch.bool))
+    _export(reader, example, path, ("history", "history_mask"), ("explicit", "feature"), _INTEREST_AXES)
+
+
+def _export(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    path: Path,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    axes: dict[str, dict[int, str]],
+    domains: tuple[str, ...] = (),
+) -> None:
+    with warnings.catch_warnings(), torch.no_grad():
+        # The TorchScript exporter is deprecated, takes a tenth of the new one's time and keeps the graph small.
+        for message in ("You are using the legacy TorchScript", "The feature will be removed"):
+            warnings.filterwarnings("ignore", message, DeprecationWarning)
+        answer = module(*example)
+        torch.onnx.export(
+            module,
+            example,
+            os.fspath(path),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            custom_opsets=dict.fromkeys(domains, 1),
+            dynamo=False,
+        )
+    model = onnx.load_model(os.fspath(path))
+    for value, tensor in zip(model.graph.output, answer, strict=True):
+        for axis, size in enumerate(tensor.shape):  # the exporter loses fixed sizes behind a gather
+            if axis not in axes[value.name]:
+                value.type.tensor_type.shape.dim[axis].dim_value = size
+    onnx.save_model(model, os.fspath(path))
+
+
+def _unit_rows(rows: Tensor) -> Tensor:
+    """Rows of length 1; rows of length 0 stay 0."""
+    norms = torch.sqrt((rows * rows).sum(dim=1, keepdim=True))
+    return rows / torch.clamp(norms, min=1e-12)

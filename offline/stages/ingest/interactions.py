@@ -1,0 +1,227 @@
+"""Reads `interactions.{csv,parquet}`: checked columns, ids as strings, typed values, every bad row counted.
+
+It does not know the catalogue or the order of events. Event types come out as `isrf.contract.event_types` reads them.
+"""
+
+import csv
+from pathlib import Path
+
+import polars as pl
+
+from isrf.contract.errors import DataError
+from isrf.contract.event_types import PURCHASE, STANDARD, EventVocabulary, problem
+from isrf.contract.item_fields import MAX_ID_BYTES
+from isrf.contract.shown import printable, shown
+from offline.stages.ingest.bad_rows import NUM_LINES_NAMED, BadRows
+from offline.stages.ingest.files import Lines, read_lines, read_parquet
+from offline.stages.ingest.names import INTERACTION_NAMES, suggestions
+
+REQUIRED = ("user_id", "item_id")
+OPTIONAL = ("timestamp", "position", "event", "weight")
+MAX_TIMESTAMP = 253_402_300_799.0
+"""The end of the year 9999: what lies beyond is milliseconds, and would be merged wrongly with live events."""
+_CONTROL = r"\p{Cc}"
+
+
+def read_interactions(
+    path: Path, bad_rows: BadRows, vocabulary: EventVocabulary = STANDARD
+) -> tuple[pl.DataFrame, int]:
+    """The good rows in file order, and the number of all rows.
+
+    Columns: `line` i64, `user_id` str, `item_id` str, `timestamp` f64 or null throughout, `position` i64 or null
+    throughout, `event` str (an absent one is a purchase), `weight` f64 (an absent one is 1).
+
+    Raises:
+        DataError: a column is unknown, missing, doubled or of a wrong type; no rows; neither timestamp nor position.
+    """
+    raw = _typed_parquet(path) if path.suffix == ".parquet" else _read_csv(path, bad_rows)
+    num_rows = raw.height + len(bad_rows)
+    if num_rows == 0:
+        raise DataError("data.no_rows", f"{path} has no rows below its header.", fix="Export the shop's data again.")
+    raw = raw.select(
+        "line",
+        *REQUIRED,
+        *(c if c in raw.columns else pl.lit(None, dtype=pl.String).alias(c) for c in OPTIONAL),
+    )
+    given = {column: raw[column].null_count() < raw.height for column in ("timestamp", "position")}
+    if raw.height and not any(given.values()):
+        raise _no_order(path)
+    types = raw["event"].unique().to_list()
+    refused = [one for one in types if problem(one)]
+    read = {one: vocabulary.read(one) or PURCHASE for one in types}
+    checked = raw.select(_kind(given, refused).alias("kind"), "line", *_values(read))
+    for (kind,), rows in checked.filter(pl.col("kind").is_not_null()).group_by("kind", maintain_order=True):
+        bad_rows.add(str(kind), rows["line"].to_list(), _shown(raw, str(kind), rows["line"].head(NUM_LINES_NAMED)))
+    return checked.filter(pl.col("kind").is_null()).drop("kind"), num_rows
+
+
+def _shown(raw: pl.DataFrame, kind: str, lines: pl.Series) -> list[str]:
+    """What stands in the first bad rows; of a user's id only its length, since messages end up in logs."""
+    column = kind.split("_", 1)[1]
+    values = raw.filter(pl.col("line").is_in(lines.implode()))[column].to_list()
+    if column == "user_id":
+        return ["" if value is None else f"{len(str(value).encode())} bytes" for value in values]
+    return ["empty" if value is None else printable(str(value)) for value in values]
+
+
+def check_columns(path: Path, columns: list[str]) -> None:
+    """Refuses a header that is not the contract's.
+
+    Raises:
+        DataError: `data.unknown_column`, `data.missing_column`, `data.duplicate_column`, `data.no_order`.
+    """
+    known = (*REQUIRED, *OPTIONAL)
+    unknown = [column for column in columns if column not in known]
+    if unknown:
+        asked = suggestions(set(unknown), set(known) - set(columns), INTERACTION_NAMES)
+        raise DataError(
+            "data.unknown_column",
+            f"{path} has unknown columns {', '.join(map(shown, unknown))}; known are {', '.join(known)}.",
+            fix=f"Rename or drop them (CSV is separated by commas). {asked}".strip(),
+        )
+    if len(set(columns)) < len(columns):
+        raise DataError("data.duplicate_column", f"{path} names a column twice: {columns}.", fix="Keep one of each.")
+    missing = [column for column in REQUIRED if column not in columns]
+    if missing:
+        raise DataError(
+            "data.missing_column", f"{path} has no column {', '.join(missing)}.", fix=f"Needed: {', '.join(REQUIRED)}."
+        )
+    if not {"timestamp", "position"} & set(columns):
+        raise _no_order(path)
+
+
+def _no_order(path: Path) -> DataError:
+    return DataError(
+        "data.no_order",
+        f"{path} has neither timestamps nor positions, so nobody's last event is known.",
+        fix="Add a column `timestamp` (seconds since 1970) or `position` (whole numbers, rising).",
+    )
+
+
+def _read_csv(path: Path, bad_rows: BadRows) -> pl.DataFrame:
+    """All columns as strings, absent ones null, and `line`."""
+    frames: list[pl.DataFrame] = []
+    columns: list[str] = []
+    for lines in read_lines(path, bad_rows):
+        if not columns:
+            if not lines.numbers or (len(bad_rows) and lines.numbers[0] > 1):
+                raise DataError(
+                    "data.no_header",
+                    f"{path} does not begin with a header in UTF-8, but with {shown(_first_bytes(path))}.",
+                    fix="Save the file as UTF-8 with its column names in the first line.",
+                )
+            columns = _split_quoted(lines.texts[0]) or [lines.texts[0]]
+            check_columns(path, columns)
+            lines = Lines(lines.numbers[1:], lines.texts[1:])
+        frames.append(_split(lines, columns, bad_rows))
+    return pl.concat(frames)
+
+
+def _first_bytes(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(40).decode("latin-1")
+
+
+def _split(lines: Lines, columns: list[str], bad_rows: BadRows) -> pl.DataFrame:
+    """Lines without a quote are split as a table; the few with one go through the csv module."""
+    table = pl.DataFrame({"line": lines.numbers, "text": lines.texts}, schema={"line": pl.Int64, "text": pl.String})
+    text = pl.col("text")
+    quoted = table.filter(text.str.contains('"', literal=True))
+    plain = table.filter(~text.str.contains('"', literal=True))
+    fits = text.str.count_matches(",", literal=True) == len(columns) - 1
+    unfit = plain.filter(~fits)
+    malformed = unfit["line"].to_list()
+    wrong = [f"{text.count(',') + 1} fields, not {len(columns)}" for text in unfit["text"].head(NUM_LINES_NAMED)]
+    wrong += [""] * (len(malformed) - len(wrong))
+    fields = text.str.split_exact(",", len(columns) - 1).struct.rename_fields(columns)
+    split = plain.filter(fits).select("line", fields.alias("fields")).unnest("fields")
+    by_hand: list[tuple[int | str, ...]] = []
+    for line, content in quoted.iter_rows():
+        values = _split_quoted(content)
+        if values is None or len(values) != len(columns):
+            malformed.append(line)
+            wrong.append("quotes that do not close" if values is None else f"{len(values)} fields, not {len(columns)}")
+        else:
+            by_hand.append((line, *values))
+    bad_rows.add("malformed_row", malformed, wrong)
+    both = pl.concat([split, pl.DataFrame(by_hand, schema=split.schema, orient="row")]) if by_hand else split
+    return both.sort("line").with_columns(pl.col(pl.String).replace("", None))
+
+
+def _split_quoted(line: str) -> list[str] | None:
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error:
+        return None
+
+
+def _typed_parquet(path: Path) -> pl.DataFrame:
+    """Ids and event as strings, times as seconds; `line` counts rows from 1."""
+    table = read_parquet(path)
+    check_columns(path, table.columns)
+    casts: list[pl.Expr] = []
+    for column, dtype in table.schema.items():
+        expression = pl.col(column)
+        if column in OPTIONAL and table[column].null_count() == table.height:
+            # Nothing is given, whatever type the column was written with.
+            fits, expression = True, pl.lit(None, dtype=pl.String).alias(column)
+        elif column in ("user_id", "item_id", "event"):
+            fits = dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null) or dtype.is_integer()
+            expression = expression.cast(pl.String)
+        elif column == "timestamp" and dtype.is_temporal():
+            fits = dtype in (pl.Date, pl.Datetime)
+            expression = expression.dt.timestamp("us") / 1e6  # of the instant: a time zone changes nothing
+        else:
+            fits = dtype.is_numeric() or dtype in (pl.String, pl.Null)
+        if not fits:
+            example = shown(table[column].drop_nulls().head(1).to_list()) if column != "user_id" else ""
+            raise DataError(
+                "data.bad_column_type",
+                f"{path}: the column {column} holds {dtype}" + (f", such as {example}." if example else "."),
+                fix="Ids and events are strings, timestamp, position and weight numbers.",
+            )
+        casts.append(expression)
+    return table.select(*casts).with_row_index("line", offset=1).with_columns(pl.col("line").cast(pl.Int64))
+
+
+def _number(column: str) -> pl.Expr:
+    """Float64, null where there is no number."""
+    return pl.col(column).cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
+
+
+def _whole_number(column: str) -> pl.Expr:
+    """Int64, null where there is none; `3.0` counts, as tables with gaps write their whole numbers so."""
+    exact = pl.col(column).cast(pl.String).str.strip_chars().cast(pl.Int64, strict=False)
+    number = _number(column)
+    integral = number.is_finite() & (number == number.floor()) & (number.abs() < 2.0**53)
+    return exact.fill_null(pl.when(integral).then(number).cast(pl.Int64, strict=False))
+
+
+def _values(types: dict[str | None, str]) -> list[pl.Expr]:
+    return [
+        *(pl.col(column) for column in REQUIRED),
+        (_number("timestamp") + 0.0).alias("timestamp"),  # no negative zero
+        _whole_number("position").alias("position"),
+        pl.col("event").replace_strict(list(types), list(types.values()), return_dtype=pl.String),
+        _number("weight").fill_null(1.0).alias("weight"),
+    ]
+
+
+def _kind(given: dict[str, bool], refused_types: list[str]) -> pl.Expr:
+    """The first thing wrong with a row, or null. A column that has values must have one in every row."""
+    timestamp, weight = _number("timestamp"), _number("weight")
+    sound_time = timestamp.is_between(0, MAX_TIMESTAMP).fill_null(False)  # NaN is not
+    sound_weight = pl.col("weight").is_null() | (weight.is_finite() & (weight > 0)).fill_null(False)
+    wrong = {f"missing_{column}": pl.col(column).fill_null("") == "" for column in REQUIRED}
+    wrong |= {f"bad_{column}": _unfit(column, MAX_ID_BYTES) for column in REQUIRED}
+    if given["timestamp"]:
+        wrong["bad_timestamp"] = ~sound_time
+    if given["position"]:
+        wrong["bad_position"] = _whole_number("position").is_null()
+    wrong["bad_event"] = pl.col("event").is_in(pl.Series(refused_types, dtype=pl.String).implode()).fill_null(False)
+    wrong["bad_weight"] = ~sound_weight
+    return pl.coalesce(pl.when(condition).then(pl.lit(kind)) for kind, condition in wrong.items())
+
+
+def _unfit(column: str, max_bytes: int) -> pl.Expr:
+    return (pl.col(column).str.len_bytes() > max_bytes) | pl.col(column).str.contains(_CONTROL)

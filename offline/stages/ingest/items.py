@@ -1,0 +1,185 @@
+"""Reads `items.{jsonl,parquet}`: one catalogue row per item, further fields kept as metadata, every bad row counted.
+
+JSONL and Parquet rows become the same records, and `isrf.contract.item_fields` reads them as it reads what is sent to a
+service.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+import polars as pl
+
+from isrf.contract.errors import DataError
+from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
+from isrf.contract.item_fields import FieldError, read_fields, read_item_id
+from isrf.contract.json_object import doubled_name
+from isrf.contract.shown import printable, shown
+from offline.stages.ingest.bad_rows import BadRows
+from offline.stages.ingest.files import read_lines, read_parquet
+from offline.stages.ingest.names import ITEM_NAMES, near_miss, suggestions
+
+SCHEMA: dict[str, pl.DataType] = {
+    "line": pl.Int64(),
+    "item_id": pl.String(),
+    "title": pl.String(),
+    "brand": pl.String(),
+    "categories": pl.List(pl.String()),
+    "description": pl.String(),
+    "price": pl.Float64(),
+    "metadata": pl.String(),
+}
+CONTENT = ("title", "brand", "categories", "description", "price", "metadata")
+_OURS = ("title", "brand", "categories", "description", "price")
+_BEFORE_ERROR = 20
+
+
+class Names(NamedTuple):
+    """How the file names its fields: what is said once of them."""
+
+    empty: list[str]  # fields of ours that no item has
+    near_misses: dict[str, tuple[str, int]]  # name of the shop's → field it may mean, and rows that lack this field
+
+    def describe(self) -> list[str]:
+        """Sentences for people; none where there is nothing to say."""
+        sentences = [f"no item has {', '.join(self.empty)}"] if self.empty else []
+        return sentences + [
+            f"{rows} items have {shown(name)} and no {field}: rename it if it is meant"
+            for name, (field, rows) in self.near_misses.items()
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "empty": self.empty,
+            "near_misses": {name: {"field": field, "rows": rows} for name, (field, rows) in self.near_misses.items()},
+        }
+
+
+class Catalogue(NamedTuple):
+    items: pl.DataFrame  # columns of SCHEMA, in file order, one row per item_id
+    refused: list[str]  # ids whose only rows were bad
+    num_rows: int  # rows of the file, bad ones included
+    num_repeated: int  # rows equal to an earlier one, left out
+    num_offered: int  # items that may be recommended
+    names: Names
+
+
+def read_items(path: Path, bad_rows: BadRows) -> Catalogue:
+    """The catalogue.
+
+    A row that says what another row of its item says is left out. Of rows that differ the one that says most is kept
+    (then the one first in the order of its content), so that the order of rows does not matter; the others are counted
+    as `duplicate_item`.
+
+    Raises:
+        DataError: `data.missing_column`, `data.no_rows`, `data.bad_column_type`.
+    """
+    rows: list[tuple[Any, ...]] = []
+    refused: set[str] = set()
+    near: dict[str, str | None] = {}
+    misses: Counter[str] = Counter()
+    records = _parquet_records(path) if path.suffix == ".parquet" else _json_records(path, bad_rows)
+    for line, record in records:
+        item_id = None
+        try:
+            item_id = read_item_id(record.get("item_id"))
+            fields = read_fields(record)
+        except FieldError as error:
+            bad_rows.add(error.kind, [line], [_shown(error, record)])
+            if item_id is not None:
+                refused.add(item_id)
+            continue
+        rows.append((line, item_id, *_columns(fields)))
+        for name in fields.get(METADATA) or ():
+            if name not in near:
+                near[name] = near_miss(name, (*_OURS, AVAILABLE), ITEM_NAMES)
+            field = near[name]
+            if field is not None and fields.get(field) is None:
+                misses[name] += 1
+    num_rows = len(rows) + len(bad_rows)
+    if num_rows == 0:
+        raise DataError("data.no_rows", f"{path} has no rows.", fix="Export the shop's catalogue again.")
+    table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    kept, others = _one_row_each(table)
+    bad_rows.add("duplicate_item", others["line"].to_list(), [shown(item_id) for item_id in others["item_id"]])
+    empty = [name for name in _OURS if kept.height and kept[name].null_count() == kept.height]
+    meant = {name: (str(near[name]), count) for name, count in sorted(misses.items())}
+    return Catalogue(
+        items=kept,
+        refused=sorted(refused - set(kept["item_id"].to_list())),
+        num_rows=num_rows,
+        num_repeated=table.height - kept.height - others.height,
+        num_offered=sum(map(_is_offered, kept["metadata"])),
+        names=Names(empty, meant),
+    )
+
+
+def content_json(items: pl.DataFrame) -> pl.Series:
+    """Each item's content, its id aside, as one canonical JSON text. Shape (N,) str."""
+    return pl.Series(
+        "content", [orjson.dumps(row).decode() for row in items.select(CONTENT).iter_rows()], dtype=pl.String
+    )
+
+
+def _one_row_each(table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """One row per item; and the rows, repetitions aside, that say something else of an item."""
+    if table["item_id"].n_unique() == table.height:
+        return table, table.clear()
+    distinct = table.with_columns(content_json(table)).unique(("item_id", "content"), keep="first", maintain_order=True)
+    ranked = distinct.sort(pl.col("content").str.len_bytes(), "content", "line", descending=[True, False, False])
+    kept = ranked.unique("item_id", keep="first", maintain_order=True).drop("content").sort("line")
+    return kept, distinct.join(kept, on="line", how="anti").drop("content").sort("line")
+
+
+def _json_records(path: Path, bad_rows: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
+    for lines in read_lines(path, bad_rows):
+        for number, text in zip(*lines, strict=True):
+            if text.isspace():
+                continue
+            try:
+                record = orjson.loads(text)
+            except orjson.JSONDecodeError as error:
+                start = max(error.pos - _BEFORE_ERROR, 0)
+                bad_rows.add("malformed_json", [number], [f"at character {error.pos + 1}: {printable(text[start:])}"])
+                continue
+            if not isinstance(record, dict):
+                bad_rows.add("malformed_json", [number], [shown(record)])
+            elif (name := doubled_name(text, record)) is not None:
+                bad_rows.add("duplicate_name", [number], [shown(name)])
+            else:
+                yield number, record
+
+
+def _parquet_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """A number that is none is how a table writes a missing value of a column of the shop's own."""
+    table = read_parquet(path)
+    if "item_id" not in table.columns:
+        asked = suggestions(set(table.columns), ["item_id"], ITEM_NAMES)
+        raise DataError(
+            "data.missing_column",
+            f"{path} has no column item_id.",
+            fix=f"Name the id's column item_id. {asked}".strip(),
+        )
+    numbers = [name for name, kind in table.schema.items() if kind.is_float() and name not in ROW_FIELDS]
+    yield from enumerate(table.with_columns(pl.col(numbers).fill_nan(None)).iter_rows(named=True), start=1)
+
+
+def _columns(fields: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The values of SCHEMA after `item_id`. Whether an item is on offer travels with its metadata."""
+    rest = {name: value for name, value in (fields.get(METADATA) or {}).items() if value is not None}
+    rest |= {name: fields[name] for name in (AVAILABLE, HIDDEN) if fields.get(name) is not None}
+    metadata = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS).decode() if rest else None
+    return (*(fields.get(name) for name in _OURS), metadata)
+
+
+def _is_offered(metadata: str | None) -> bool:
+    fields = orjson.loads(metadata) if metadata else {}
+    return fields.get(AVAILABLE) is not False and fields.get(HIDDEN) is not True
+
+
+def _shown(error: FieldError, record: Mapping[str, Any]) -> str:
+    if not error.missing or "item_id" in record:
+        return error.value
+    return suggestions(set(record), ["item_id"], ITEM_NAMES) or error.value

@@ -1,0 +1,105 @@
+"""Row numbers that depend on neither the order of rows nor the spelling of ids.
+
+Items stand in the order of their content, equal content in the order of a signature of their training events; users in
+the order of a signature of their training sequences. Signatures are refined until they tell apart whatever can be told
+apart (Weisfeiler and Leman's colours on the graph of users and items); an id decides only between the rest, which are
+alike in everything that training sees. Held-out events never enter: a row number says nothing about them. Users of whom
+nothing but dislikes is known come last, in the order of what they dislike.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from offline.stages.ingest.items import CONTENT, content_json
+
+MAX_ROUNDS = 16
+_TEXT_ORDER = ("title", "brand", "category_path", "description", "price", "metadata")
+
+
+class Numbering(NamedTuple):
+    items: pl.DataFrame  # row = item_index: item_id and CONTENT
+    users: pl.DataFrame  # row = user_index: user_id
+
+
+def number(items: pl.DataFrame, train: pl.DataFrame, excluded: pl.DataFrame) -> Numbering:
+    """Canonical rows of all items and of all users with a training event or a dislike.
+
+    Args:
+        items: `item_id` and `offline.stages.ingest.items.CONTENT`.
+        train: training events, a user's adjacent and in order: `user_id`, `item_id`, `timestamp`, `event`, `weight`.
+        excluded: `user_id`, `item_id`, each pair once.
+    """
+    items = items.with_columns(content_json(items), pl.col("categories").list.join("\x1f").alias("category_path"))
+    items = items.sort(*_TEXT_ORDER, "content", "item_id", nulls_last=False).with_row_index("row")
+    user_ids = train["user_id"].unique(maintain_order=True)
+    user_codes = pl.DataFrame({"user_id": user_ids}).with_row_index("user")
+    events = train.join(items.select("item_id", "row"), on="item_id", how="left", maintain_order="left")
+    events = events.join(user_codes, on="user_id", how="left", maintain_order="left")
+    item_signature, user_signature = _refine(
+        items["content"].rank("dense").cast(pl.UInt64).to_numpy(),
+        user=events["user"].cast(pl.Int64).to_numpy(),
+        item=events["row"].cast(pl.Int64).to_numpy(),
+        event=_event_signature(events),
+    )
+    items = items.with_columns(pl.Series("signature", item_signature))
+    items = items.sort(*_TEXT_ORDER, "content", "signature", "item_id", nulls_last=False)
+    users = user_codes.with_columns(pl.Series("signature", user_signature)).sort("signature", "user_id")
+    items = items.select("item_id", *CONTENT)
+    return Numbering(items, pl.concat([users.select("user_id"), _users_without_events(items, users, excluded)]))
+
+
+def _users_without_events(items: pl.DataFrame, users: pl.DataFrame, excluded: pl.DataFrame) -> pl.DataFrame:
+    """`user_id` of those in `excluded` alone, in the order of the rows of their items."""
+    rows = items.select("item_id").with_row_index("row")
+    dislikes = excluded.join(users, on="user_id", how="anti").join(rows, on="item_id")
+    texts = dislikes.group_by("user_id").agg(pl.col("row").sort().cast(pl.String).str.join(" ").alias("disliked"))
+    return texts.sort("disliked", "user_id").select("user_id")
+
+
+def _refine(
+    item_class: NDArray[np.uint64], *, user: NDArray[np.int64], item: NDArray[np.int64], event: NDArray[np.uint64]
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Signatures of items (N,) and users (U,), both uint64, from each other's until no more of them differ.
+
+    Args:
+        item_class: (N,) uint64, equal for items of equal content.
+        user: (E,) int64, a user's events adjacent and in order.
+        item: (E,) int64.
+        event: (E,) uint64, equal for events of equal timestamp, type and weight.
+    """
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(user)) + 1]).astype(np.int64)
+    lengths = np.diff(np.append(starts, len(user)))
+    place = _mix((np.arange(len(user)) - np.repeat(starts, lengths)).astype(np.uint64))
+    base = _mix(item_class)
+    signature, num_classes = base, len(np.unique(base))
+    user_signature = np.zeros(len(starts), dtype=np.uint64)
+    for _ in range(MAX_ROUNDS):
+        user_signature = _mix(np.add.reduceat(_mix(_mix(signature[item] + event) ^ place), starts))
+        profile = np.zeros(len(item_class), dtype=np.uint64)
+        np.add.at(profile, item, _mix(_mix(user_signature[user] + event) ^ place))
+        signature = _mix(base ^ _mix(profile))
+        refined = len(np.unique(signature))
+        if refined == num_classes:
+            break
+        num_classes = refined
+    return signature, user_signature
+
+
+def _event_signature(events: pl.DataFrame) -> NDArray[np.uint64]:
+    """(E,) uint64."""
+    signature = events["event"].rank("dense").cast(pl.UInt64).to_numpy()
+    for column in ("timestamp", "weight"):
+        bits = events[column].fill_null(0.0).to_numpy().astype(np.float64).view(np.uint64)
+        signature = _mix(signature) ^ bits
+    return _mix(signature)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finaliser (Steele, Lea and Flood 2014): the same numbers on every machine and version."""
+    mixed = values + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

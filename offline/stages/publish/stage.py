@@ -1,0 +1,282 @@
+"""Puts a release bundle together from the stages' outputs; `offline.publish` verifies it and puts it in its place.
+
+The bundle's content depends on data and configuration alone: two runs give equal hashes and one `release_id`. The
+moments (`isrf.contract.manifest.MOMENTS`) and the seal over them aside, their manifests are equal too.
+"""
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+import isrf
+from isrf.contract import manifest as bundle
+from isrf.contract.manifest import (
+    ARRAYS,
+    MOST_OFF,
+    SEARCH_GRAPHS,
+    Counts,
+    Dimensions,
+    FileEntry,
+    FusionWeights,
+    GoldenTolerance,
+    GroupSearch,
+    ItemReaderSpec,
+    LearnedUntil,
+    Manifest,
+    Producer,
+    RankerSpec,
+    Variant,
+    VariantName,
+)
+from isrf.contract.manifest_seal import sealed
+from isrf.method.golden import LIST_TOLERANCE, TOLERANCE, Golden, deviation, make_goldens
+from isrf.method.ranking.ranker import Ranker
+from isrf.method.recommend import Graph, Recommender, RecommenderTables
+from offline.config import variants_of
+from offline.context import StageContext
+from offline.reason.show import ITEM_TABLE, USER_TABLE
+from offline.runtime.decoding import decoding_of
+from offline.runtime.neighbours import load_user_index
+from offline.runtime.onnx_graphs import graph_signature, open_graph
+from offline.runtime.torch_graph import torch_search
+from offline.stages.evaluate.stage import RANKER_SPEC, loss_file
+from offline.stages.train import load_model
+
+VERSION = 6
+NUM_GOLDENS = 24
+_PRODUCERS = ("torch", "transformers", "onnx", "onnxruntime", "faiss-cpu", "numpy", "polars", "scikit-learn")
+
+_FROM_STAGE: dict[str, str] = {
+    "item_inputs.npy": "compile",
+    "item_vectors.npy": "compile",
+    "node_vectors.npy": "compile",
+    bundle.SEARCH_GRAPH_FILE: "compile",
+    bundle.INT8_GRAPH_FILE: "compile",
+    bundle.FP16_GRAPH_FILE: "compile",
+    bundle.INTEREST_GRAPH_FILE: "compile",
+    "semantic_ids.npy": "semantic-ids",
+    "popularity.npy": "evaluate",
+    "item_embeddings.npy": "graph",
+    "user_features.npy": "graph",
+    "group_layers.npy": "graph",
+    bundle.USER_CELLS_FILE: "graph",
+    bundle.USER_CENTROIDS_FILE: "graph",
+    "evidence": "evaluate",
+    bundle.RANKER_FILE: "evaluate",
+    bundle.TEXT_ENCODER_DIR: "embed",
+}
+_ITEM_READER_FROM = {"codebooks": "semantic-ids", "code_vectors": "compile", "text_adapter": "compile"}
+
+
+def run(ctx: StageContext) -> None:
+    """Writes the whole bundle into the stage's folder."""
+    ingest = ctx.inputs["ingest"]
+    for name, stage in _FROM_STAGE.items():
+        source = ctx.inputs[stage] / name
+        if source.is_dir():
+            shutil.copytree(source, ctx.out / name)
+        elif source.exists():
+            shutil.copy2(source, ctx.out / name)
+    _write_item_reader(ctx)
+    shutil.copy2(ingest / "users.parquet", ctx.out / bundle.USERS_FILE)
+    (ctx.out / bundle.REASONING_DIR).mkdir()
+    for name in (ITEM_TABLE, USER_TABLE):
+        shutil.copy2(ctx.inputs["reason"] / name, ctx.out / bundle.REASONING_DIR / name)
+    _write_items(ctx)
+    _histories(ingest).write_parquet(ctx.out / bundle.HISTORIES_FILE)
+    # The torch model itself answers the goldens.
+    recommender = _recommender(ctx, torch_search(load_model(ctx.inputs), ctx.config))
+    goldens = _goldens(ctx, recommender)
+    (ctx.out / bundle.GOLDEN_FILE).write_text("".join(g.model_dump_json() + "\n" for g in goldens), encoding="utf-8")
+    manifest = sealed(_manifest(ctx, goldens, recommender))
+    (ctx.out / bundle.MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+
+
+def _write_item_reader(ctx: StageContext) -> None:
+    folder = ctx.out / bundle.ITEM_READER_DIR
+    folder.mkdir()
+    for name, stage in _ITEM_READER_FROM.items():
+        shutil.copy2(ctx.inputs[stage] / f"{name}.npy", folder / f"{name}.npy")
+    np.save(folder / "item_text.npy", np.load(ctx.inputs["embed"] / "item_text.npy").astype(np.float16))
+
+
+def _item_reader(ctx: StageContext) -> ItemReaderSpec:
+    report = json.loads((ctx.inputs["semantic-ids"] / "report.json").read_text())
+    return ItemReaderSpec(
+        text_share=ctx.config.semantic_ids.text_share,
+        codes_trained=tuple(level["codes_trained"] for level in report["levels"]),
+    )
+
+
+def _write_items(ctx: StageContext) -> None:
+    items = pl.read_parquet(ctx.inputs["ingest"] / "items.parquet")
+    features = pl.read_parquet(ctx.inputs["reason"] / "item_features.parquet", columns=["item_index", "feature"])
+    texts = features.sort("item_index")["feature"].to_list()
+    semantic_ids = np.load(ctx.inputs["semantic-ids"] / "semantic_ids.npy").tolist()
+    with (ctx.out / bundle.ITEMS_FILE).open("w", encoding="utf-8") as file:
+        for row, text, codes in zip(items.iter_rows(named=True), texts, semantic_ids, strict=True):
+            extra = row.pop("metadata")
+            line = {key: value for key, value in row.items() if value is not None}
+            line |= {"metadata": json.loads(extra) if extra else {}, "feature": text, "semantic_id": codes}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _histories(ingest: Path) -> pl.DataFrame:
+    """A row per user, for serving only: ALL events in order, and the items that the user dislikes.
+
+    Columns: user_index, item_ids, timestamps, events (three lists of equal length, oldest first), disliked_item_ids.
+    """
+    columns = ["user_index", "item_index", "timestamp", "event"]
+    train = pl.read_parquet(ingest / "train.parquet", columns=columns).with_columns(part=pl.lit(0))
+    heldout = pl.read_parquet(ingest / "heldout.parquet")
+    parts = pl.when(pl.col("split") == "valid").then(1).otherwise(2).cast(pl.Int32)
+    everything = pl.concat([train, heldout.with_columns(part=parts).select([*columns, "part"])])
+    item_ids = pl.read_parquet(ingest / "items.parquet", columns=["item_id"]).with_row_index("item_index")
+    item_ids = item_ids.with_columns(pl.col("item_index").cast(pl.Int32))
+    taken = (
+        everything.join(item_ids, on="item_index", maintain_order="left")
+        .sort(["user_index", "part"], maintain_order=True)
+        .group_by("user_index", maintain_order=True)
+        .agg(item_ids=pl.col("item_id"), timestamps=pl.col("timestamp"), events=pl.col("event"))
+    )
+    disliked = (
+        pl.read_parquet(ingest / "excluded.parquet")
+        .join(item_ids, on="item_index", maintain_order="left")
+        .group_by("user_index", maintain_order=True)
+        .agg(disliked_item_ids=pl.col("item_id"))
+    )
+    joined = taken.join(disliked, on="user_index", how="full", coalesce=True)  # who only dislikes has a row too
+    lists = ("item_ids", "timestamps", "events", "disliked_item_ids")
+    return joined.with_columns(pl.col(lists).fill_null([])).sort("user_index")
+
+
+def _goldens(ctx: StageContext, recommender: Recommender) -> list[Golden]:
+    """Requests spread over the users by length of history."""
+    lists = recommender.tables.user_items
+    with_items = np.flatnonzero(np.diff(lists.indptr) > 0)
+    by_length = with_items[np.argsort(np.diff(lists.indptr)[with_items], kind="stable")]
+    users = by_length[np.linspace(0, len(by_length) - 1, min(NUM_GOLDENS, len(by_length))).astype(np.int64)]
+    histories = [lists.indices[lists.row(user)].tolist() for user in users]
+    # Beside them who has no history, and a history longer than anything reads.
+    longest = max(ctx.config.model.history_length, ctx.config.model.interest_length) + 1
+    shuffled = np.random.default_rng(ctx.config.seed).permutation(len(recommender.tables.item_vectors))
+    histories += [[], np.resize(shuffled, longest).tolist()]
+    return make_goldens(recommender, histories, [*users.tolist(), -1, -1])
+
+
+def _recommender(ctx: StageContext, search_graph: Graph) -> Recommender:
+    config, search, ranker = ctx.config, _group_search(ctx), _ranker(ctx)
+    arrays = {name: np.load(ctx.out / name) for name in ARRAYS}
+    return Recommender(
+        RecommenderTables.from_arrays(arrays, codebook_size=config.semantic_ids.codebook_size),
+        decoding=decoding_of(config),
+        group_search=search,
+        fusion=_fusion(ctx),
+        interest_graph=open_graph(ctx.out / bundle.INTEREST_GRAPH_FILE),
+        search_graph=search_graph,
+        nearest_users=load_user_index(ctx.out, search).exact,
+        ranker=None if ranker is None else Ranker.from_values(ranker, np.load(ctx.out / bundle.RANKER_FILE)),
+    )
+
+
+def _variants(ctx: StageContext, goldens: Sequence[Golden], recommender: Recommender) -> dict[VariantName, Variant]:
+    """Forms of the search beside fp32: what evaluation says they lose, and how far off the goldens they may be."""
+    variants: dict[VariantName, Variant] = {}
+    for name in variants_of(ctx.config.search):
+        found = deviation(recommender.searching_with(open_graph(ctx.out / SEARCH_GRAPHS[name])), goldens)
+        # Other processors round activations otherwise, by as much as the form itself does.
+        tolerance = GoldenTolerance(
+            log_prob=min(2 * found.log_prob + TOLERANCE, MOST_OFF),
+            missing=2 * found.missing + 1,
+            list_score=min(2 * (found.list_score or 0) + LIST_TOLERANCE, MOST_OFF),
+            list_missing=2 * (found.list_missing or 0) + 1,
+        )
+        loss = ctx.inputs["evaluate"] / loss_file(name)
+        variants[name] = Variant(loss=json.loads(loss.read_text()) if loss.exists() else {}, tolerance=tolerance)
+    return variants
+
+
+def _group_search(ctx: StageContext) -> GroupSearch:
+    return GroupSearch.model_validate_json((ctx.inputs["graph"] / "group_search.json").read_bytes())
+
+
+def _fusion(ctx: StageContext) -> FusionWeights:
+    return FusionWeights.model_validate_json((ctx.inputs["evaluate"] / "fusion.json").read_bytes())
+
+
+def _ranker(ctx: StageContext) -> RankerSpec | None:
+    path = ctx.inputs["evaluate"] / RANKER_SPEC
+    return RankerSpec.model_validate_json(path.read_bytes()) if path.exists() else None
+
+
+def _manifest(ctx: StageContext, goldens: Sequence[Golden], recommender: Recommender) -> Manifest:
+    report: dict[str, Any] = json.loads((ctx.inputs["ingest"] / "report.json").read_text())
+    files = _hash_files(ctx.out)
+    shapes = {name: np.load(ctx.out / name, mmap_mode="r").shape for name in ARRAYS}
+    interactions = len(pl.read_parquet(ctx.inputs["ingest"] / "train.parquet", columns=["user_index"]))
+    interactions += len(pl.read_parquet(ctx.inputs["ingest"] / "heldout.parquet", columns=["user_index"]))
+    variants = _variants(ctx, goldens, recommender)
+    names = [bundle.SEARCH_GRAPH_FILE, bundle.INTEREST_GRAPH_FILE, *(SEARCH_GRAPHS[name] for name in variants)]
+    graphs = {name: graph_signature(ctx.out / name) for name in names}
+    explicit = graphs[bundle.SEARCH_GRAPH_FILE].inputs["explicit"].shape[1]
+    config = ctx.config
+    return Manifest(
+        schema_version=bundle.SCHEMA_VERSION,
+        release_id="unsealed",
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        producer=Producer(
+            isrf_version=isrf.__version__,
+            versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _PRODUCERS}},
+        ),
+        preset=config.preset,
+        fit=config.fit,
+        evaluated_release_id=config.evaluated_release_id,
+        config=config.model_dump(mode="json"),
+        counts=Counts(
+            num_items=shapes["item_vectors.npy"][0],
+            num_users=shapes["user_features.npy"][0],
+            num_interactions=interactions,
+        ),
+        dimensions=Dimensions(
+            width=shapes["item_vectors.npy"][1],
+            num_levels=shapes["semantic_ids.npy"][1],
+            codebook_size=config.semantic_ids.codebook_size,
+            feature=shapes["user_features.npy"][1],
+            explicit=int(explicit),
+            group=shapes["group_layers.npy"][1],
+        ),
+        decoding=decoding_of(config),
+        group_search=_group_search(ctx),
+        fusion=_fusion(ctx),
+        ranker=_ranker(ctx),
+        variants=variants,
+        item_reader=_item_reader(ctx),
+        graphs=graphs,
+        data_fingerprint=report["fingerprint"],
+        order_fingerprint=report["order_fingerprint"],
+        tie_seed=config.ingest.shuffle_ties,
+        events_through=report["events_through"],
+        learned_until=LearnedUntil.model_validate(report["learned_until"]),
+        reasoner=config.reason.reasoner,
+        encoder=config.embed.encoder,
+        evaluation=json.loads((ctx.inputs["evaluate"] / "evaluation.json").read_text()),
+        files=files,
+    )
+
+
+def _hash_files(folder: Path) -> dict[str, FileEntry]:
+    entries = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        entries[path.relative_to(folder).as_posix()] = FileEntry(sha256=digest, bytes=path.stat().st_size)
+    return entries

@@ -1,0 +1,69 @@
+"""Batches of samples: which samples, in which order, for which task; all of it decided by (seed, epoch)."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isrf.nn.model import DIRECT, SEQUENTIAL
+from offline.stages.train.samples import Samples
+
+POOL = 32
+"""Batches that are sorted by length together: little padding, still a random batch."""
+
+
+class Plan(NamedTuple):
+    """One epoch."""
+
+    batches: list[NDArray[np.int64]]  # rows of the samples
+    tasks: list[int]  # SEQUENTIAL or DIRECT
+
+
+class Batch(NamedTuple):
+    """B samples on the training device, padded to the longest history among them."""
+
+    users: Tensor  # (B,) int64
+    history: Tensor  # (B, S) int64
+    mask: Tensor  # (B, S) bool
+    target: Tensor  # (B,) int64
+    explicit: Tensor  # (B, E)
+    group: Tensor  # (B, G)
+    task: Tensor  # (B,) int64
+
+
+def plan_epoch(length: NDArray[np.int64], *, batch_size: int, direct_share: float, seed: int, epoch: int) -> Plan:
+    """Every sample once; the direct batches spread evenly among the sequential ones."""
+    rng = np.random.default_rng([seed, epoch])
+    shuffled = rng.permutation(len(length))
+    batches = []
+    for first in range(0, len(shuffled), POOL * batch_size):
+        pool = shuffled[first : first + POOL * batch_size]
+        pool = pool[np.argsort(length[pool], kind="stable")]
+        batches += [pool[start : start + batch_size] for start in range(0, len(pool), batch_size)]
+    order = rng.permutation(len(batches))
+    tasks = [
+        DIRECT if int((place + 1) * direct_share) > int(place * direct_share) else SEQUENTIAL
+        for place in range(len(batches))
+    ]
+    return Plan([batches[place] for place in order], tasks)
+
+
+def take(samples: Samples, rows: NDArray[np.int64], task: int, device: torch.device) -> Batch:
+    """The samples `rows` as tensors."""
+    length = samples.length[rows]
+    longest = int(length.max())
+
+    def tensor(array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(device, non_blocking=True)
+
+    return Batch(
+        users=tensor(samples.users[rows]),
+        history=tensor(samples.history[rows, :longest].astype(np.int64)),
+        mask=tensor(np.arange(longest) < length[:, None]),
+        target=tensor(samples.target[rows]),
+        explicit=tensor(samples.explicit[rows]),
+        group=tensor(samples.group[rows]),
+        task=torch.full((len(rows),), task, device=device),
+    )

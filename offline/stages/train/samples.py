@@ -1,0 +1,114 @@
+"""Training samples as tensors: every training prefix, with the interests of exactly that prefix.
+
+A sample's target is used for nothing but the target column: history, explicit vector and group vector are made of the
+items before it, by `isrf.method.interest`'s functions, the sample's own user excluded from its neighbours. A user's
+first item has no history and is no target (an empty history is answered by popularity, not by the model).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from isrf.contract.manifest import GroupSearch
+from isrf.method.interest import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    InterestTables,
+    NeighbourSearch,
+    group_interest,
+    read_history,
+    select_neighbours,
+)
+from isrf.method.order import MAX_TARGETS_PER_USER
+from offline.stages.ingest.report import excluding_types
+
+INTEREST_BATCH = 2048
+
+
+class Samples(NamedTuple):
+    """n samples; every array has n rows."""
+
+    users: IntArray  # (n,)
+    history: NDArray[np.int32]  # (n, S) item rows, most recent first, 0 where there is none
+    length: IntArray  # (n,) items of the history, 1 … S
+    target: IntArray  # (n,)
+    explicit: FloatArray  # (n, E)
+    group: FloatArray  # (n, G)
+
+
+class Sequences(NamedTuple):
+    """Users' training items: user u's, oldest first, are `items[start[u]:start[u + 1]]`."""
+
+    items: IntArray  # (T,)
+    start: IntArray  # (U + 1,)
+    bought: BoolArray  # (T,) whether the event takes the item off the user's list
+
+
+class Interests(NamedTuple):
+    """What turns histories into explicit and group vectors."""
+
+    tables: InterestTables
+    search: GroupSearch
+    group_layers: NDArray[np.float16]
+    nearest_users: NeighbourSearch
+
+
+def read_sequences(ingest: Path, num_users: int) -> Sequences:
+    """The training interactions (sorted by user, then order, as `ingest` wrote them)."""
+    frame = pl.read_parquet(ingest / "train.parquet", columns=["user_index", "item_index", "event"])
+    counts = np.bincount(frame["user_index"].to_numpy(), minlength=num_users)
+    items = frame["item_index"].to_numpy().astype(np.int64)
+    return Sequences(
+        items, np.concatenate([[0], np.cumsum(counts)]), frame["event"].is_in(excluding_types(ingest)).to_numpy()
+    )
+
+
+def training_samples(
+    sequences: Sequences,
+    interests: Interests,
+    *,
+    history_length: int,
+    interest_length: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Samples:
+    """One sample per training interaction that has another before it, its history all that came before.
+
+    Of a user at most the latest `MAX_TARGETS_PER_USER`.
+    """
+    users = np.repeat(np.arange(len(sequences.start) - 1), np.diff(sequences.start))
+    places = np.arange(len(users))
+    late = places >= sequences.start[users + 1] - MAX_TARGETS_PER_USER
+    ends = np.flatnonzero((places > sequences.start[users]) & late)
+    users = users[ends]
+    explicit = np.zeros((len(users), interests.tables.item_layers.shape[1]), dtype=np.float32)
+    group = np.zeros((len(users), interests.group_layers.shape[1]), dtype=np.float32)
+    for first in range(0, len(users), INTEREST_BATCH):
+        part = slice(first, first + INTEREST_BATCH)
+        history, mask = _histories(sequences, users[part], ends[part], interest_length)
+        explicit[part], group[part] = _interests(interests, history, mask, users[part])
+        advance(len(history))
+    history, mask = _histories(sequences, users, ends, history_length)
+    return Samples(users, history.astype(np.int32), mask.sum(axis=1), sequences.items[ends], explicit, group)
+
+
+def _histories(sequences: Sequences, users: IntArray, ends: IntArray, length: int) -> tuple[IntArray, BoolArray]:
+    """The last `length` items before each end, most recent first, and their mask; both (B, length)."""
+    places = ends[:, None] - 1 - np.arange(length)
+    mask = places >= sequences.start[users][:, None]
+    return np.where(mask, sequences.items[np.where(mask, places, 0)], 0), mask
+
+
+def _interests(
+    interests: Interests, history: IntArray, mask: BoolArray, own: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    longest = int(mask.sum(axis=1).max())
+    read = read_history(interests.tables, history[:, :longest], mask[:, :longest])
+    # One more than the cap, since the sample's own user may be among them.
+    cosine, users = interests.nearest_users(read.feature, interests.search.max_neighbours + 1)
+    neighbours = select_neighbours(interests.search, cosine, users, own)
+    return read.explicit, group_interest(neighbours, interests.group_layers)

@@ -1,0 +1,109 @@
+"""What the model in training would be served as: NDCG@10 of both learned paths and of the fused list, on validation.
+
+It asks through the very request that is served (`isrf.method.recommend`), the torch search in the graph's place. The
+fusion's weights are chosen for each epoch as `evaluate` will choose them, on these users: the same hindsight for every
+epoch, so the figures compare epochs and nothing else.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from isrf.method.interest import read_history
+from isrf.method.metrics import ndcg, ranks_of
+from isrf.method.ranking.fusion import CHANNELS, DEFAULT_FUSION, channel_order, fuse
+from isrf.method.ranking.fusion_fit import choose_weights
+from isrf.method.recommend import Recommender, RecommenderTables
+from isrf.method.trie import TrieTables
+from isrf.nn.model import IsrfModel
+from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
+from offline.config import EvidenceConfig
+from offline.context import StageContext
+from offline.runtime.decoding import decoding_of
+from offline.runtime.evidence import count_evidence
+from offline.runtime.torch_graph import graph_of
+from offline.stages.evaluate.lists import View, candidates_of, read_lists
+from offline.stages.evaluate.questions import full_ranking
+from offline.stages.evaluate.split import load_split, sample_rows
+from offline.stages.train.samples import Interests
+
+NUM_BEAMS = 20
+NUM_DENSE = 100
+CUTOFF = 10
+PATHS = ("dense", "generative")
+
+
+class Scores(NamedTuple):
+    """NDCG@10 of every validation user (R,)."""
+
+    dense: NDArray[np.float64]
+    generative: NDArray[np.float64]
+    fused: NDArray[np.float64]
+
+    def means(self) -> dict[str, float]:
+        return {name: float(values.mean()) for name, values in self._asdict().items()}
+
+
+def judge_of(ctx: StageContext, interests: Interests, trie: TrieTables) -> "Judge | None":
+    """None where no validation interaction is held out."""
+    held_out = pl.scan_parquet(ctx.inputs["ingest"] / "heldout.parquet").filter(pl.col("split") == "valid")
+    return Judge(ctx, interests, trie) if held_out.select(pl.len()).collect().item() else None
+
+
+class Judge:
+    """Asks validation users about a model, as often as it is told to; made once for a training."""
+
+    def __init__(self, ctx: StageContext, interests: Interests, trie: TrieTables) -> None:
+        config = ctx.config
+        split = load_split(ctx.inputs["ingest"], "valid")
+        self._split = split.rows(sample_rows(split, config.train.validation_users, config.seed))
+        self._interests, self._trie = interests, trie
+        self._config, self._progress = config, ctx.progress
+        # How long the lists are is `evaluate`'s own matter: a change of that is no reason to train again.
+        self._counted = count_evidence(ctx.inputs, num_users=len(interests.group_layers), config=EvidenceConfig())
+
+    @torch.no_grad()
+    def __call__(self, model: IsrfModel) -> Scores:
+        """The model as it is now; left in training mode."""
+        model.eval()
+        question = full_ranking(self._split, model.spec.num_items, tie_seed=None)
+        recommender = self._recommender(model)
+        source = candidates_of(recommender, self._split, question, progress=self._progress, title="train: validating")
+        candidates, targets = list(source), self._split.targets
+        model.train()
+        fusion = choose_weights(candidates, targets, start=DEFAULT_FUSION).fusion
+        views: dict[str, View] = {name: partial(channel_order, channel=CHANNELS.index(name)) for name in PATHS}
+        views["fused"] = lambda one: fuse(one, fusion, explained=0).items
+        lists = read_lists(candidates, len(candidates), views)
+        return Scores(**{name: ndcg(ranks_of(own, targets), CUTOFF) for name, own in lists.items()})
+
+    def _recommender(self, model: IsrfModel) -> Recommender:
+        search = ConstrainedSearch(model, num_beams=NUM_BEAMS, num_dense=min(NUM_DENSE, model.spec.num_items)).eval()
+        tables = search.tables(self._trie)
+        made = dict(zip(INPUT_NAMES[-len(tables) :], (table.cpu().numpy() for table in tables), strict=True))
+        return Recommender(
+            RecommenderTables(
+                trie=self._trie,
+                item_inputs=made["item_inputs"],
+                item_vectors=made["item_vectors"],
+                item_embeddings=made["item_embeddings"],
+                node_vectors=made["node_vectors"],
+                group_layers=self._interests.group_layers,
+                popularity=self._counted.popularity,
+                item_lists=self._counted.item_lists,
+                user_items=self._counted.lists["user_items"],
+            ),
+            decoding=decoding_of(self._config),
+            group_search=self._interests.search,
+            fusion=DEFAULT_FUSION,
+            interest_graph=self._read,
+            search_graph=graph_of(search.to(model.part_graph.device)),
+            nearest_users=self._interests.nearest_users,
+        )
+
+    def _read(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return read_history(self._interests.tables, arrays["history"], arrays["history_mask"])._asdict()
