@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from offline.config import ReasonConfig
-from offline.reason import event_loop
-from offline.reason.asking import Asker
-from offline.reason.calling import Caller
-from offline.reason.chains import ITEM_PROMPTS, reason_item
-from offline.reason.client import OpenAIClient
-from offline.reason.ledger import Ledger
-from offline.reason.tally import Tally
+from offline.stages.reason.llm.asking import Asker
+from offline.stages.reason.llm.calls import event_loop
+from offline.stages.reason.llm.calls.calling import Caller
+from offline.stages.reason.llm.calls.client import OpenAIClient
+from offline.stages.reason.llm.calls.ledger import Ledger
+from offline.stages.reason.llm.chains import ITEM_PROMPTS, reason_item
+from offline.stages.reason.llm.tally import Tally
 
 SERVER = Path(__file__).parent / "answering_server.py"
 

@@ -35,8 +35,8 @@ from offline.cli import (
     progress_bars,
     run_stages,
 )
+from offline.commands.reason import app as reason_app
 from offline.pipeline import STAGES
-from offline.reason.command import app as reason_app
 from offline.runtime.release import read_manifest, read_ranker
 from offline.runtime.secret_files import ERASURE_KEY, secret, store_url
 

@@ -23,9 +23,9 @@ from offline.loop_back.commit import DataFolder
 from offline.loop_back.rows import write_interactions
 from offline.loop_back.sources import erase_from_store
 from offline.pipeline import WORK_DIR
-from offline.reason.ledger import forget_user_answers
-from offline.reason.stage import LEDGER_FILE
 from offline.stages.embed.stage import STORE_FILE
+from offline.stages.reason.llm.calls.ledger import forget_user_answers
+from offline.stages.reason.stage import LEDGER_FILE
 
 GONE = ".forgetting-"
 

@@ -59,7 +59,7 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage("ingest", "offline.stages.ingest", (), ("events", "ingest", "fit")),
-        Stage("reason", "offline.reason", ("ingest",), ("reason",)),
+        Stage("reason", "offline.stages.reason", ("ingest",), ("reason",)),
         Stage("embed", "offline.stages.embed", ("ingest", "reason"), ("embed", "seed")),
         Stage("graph", "offline.stages.graph", ("ingest", "embed"), ("graph", "model.interest_length", "seed")),
         Stage(

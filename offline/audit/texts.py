@@ -17,11 +17,11 @@ from isrf.method.text.encoder import tokenize
 from offline.audit.chance import most_hits
 from offline.audit.findings import Finding
 from offline.audit.shop import Shop
-from offline.reason.corpus import read_corpus
-from offline.reason.prompting import taken_data
-from offline.reason.show import USER_TABLE
 from offline.stages.embed.text_files import read_text_encoder
 from offline.stages.embed.texts import read_texts
+from offline.stages.reason.corpus import read_corpus
+from offline.stages.reason.llm.prompting import taken_data
+from offline.stages.reason.show import USER_TABLE
 
 NUM_WORDS = 5
 """Of a title; reasoners shorten long ones."""

@@ -15,8 +15,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from isrf.contract.errors import ConfigError, StageError
 from isrf.method.text.encoder import TextEncoder
-from offline import reason
-from offline.stages import embed
+from offline.stages import embed, reason
 from offline.stages.embed.counterpart import fit_counterpart
 from offline.stages.embed.dense import embed_all, project
 from offline.stages.embed.huggingface import HuggingFaceEncoder

@@ -12,15 +12,14 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from offline import reason
 from offline.config import RunConfig
 from offline.context import StageContext
-from offline.reason.buying import measure_leaning, number_labels
-from offline.reason.corpus import Corpus, Item
-from offline.reason.schemas import ItemReasoning, UserReasoning, count_words
-from offline.reason.terms import Term, distinctive_terms
-from offline.reason.wording import join_words, name_categories, price_range, price_tiers
-from offline.stages import ingest
+from offline.stages import ingest, reason
+from offline.stages.reason.attributes.buying import measure_leaning, number_labels
+from offline.stages.reason.attributes.terms import Term, distinctive_terms
+from offline.stages.reason.attributes.wording import join_words, name_categories, price_range, price_tiers
+from offline.stages.reason.corpus import Corpus, Item
+from offline.stages.reason.schemas import ItemReasoning, UserReasoning, count_words
 from tests.offline.reason_shop import shop_items, stage_context, write_ingest
 
 

@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from offline.reason import calling
-from offline.reason.calling import Caller
-from offline.reason.client import Call, Completion, UnavailableError, read_retry_after
-from offline.reason.schemas import ItemPositive
+from offline.stages.reason.llm.calls import calling
+from offline.stages.reason.llm.calls.calling import Caller
+from offline.stages.reason.llm.calls.client import Call, Completion, UnavailableError, read_retry_after
+from offline.stages.reason.schemas import ItemPositive
 from tests.offline import virtual_time
 
 BACK_OFF_S = 0.1

@@ -17,11 +17,11 @@ import polars as pl
 import pytest
 
 from isrf.contract.errors import ConfigError, StageError
-from offline import reason
 from offline.config import ReasonConfig
-from offline.reason.client import Completion, OpenAIClient
-from offline.reason.ledger import LEASE_S, Ledger, forget_user_answers
-from offline.reason.schemas import ItemReasoning, UserReasoning, count_words
+from offline.stages import reason
+from offline.stages.reason.llm.calls.client import Completion, OpenAIClient
+from offline.stages.reason.llm.calls.ledger import LEASE_S, Ledger, forget_user_answers
+from offline.stages.reason.schemas import ItemReasoning, UserReasoning, count_words
 from tests.offline.llm_server import CLOSE, HANG, LlmServer, Reply, Script, good_answer
 from tests.offline.reason_shop import shop_items, stage_context, write_ingest
 

@@ -11,20 +11,20 @@ import pytest
 from rich.console import Console
 
 from isrf.contract.errors import ConfigError, DataError
-from offline import reason
 from offline.config import ReasonConfig
-from offline.reason.answers import parse_answer, truncate
-from offline.reason.attribute import gather_facts
-from offline.reason.chains import ITEM_PROMPTS, USER_PROMPTS
-from offline.reason.client import Call, RejectedError, response_format
-from offline.reason.corpus import Corpus, Item, read_corpus
-from offline.reason.cost import chain_tokens, count_by_characters, estimate_steps
-from offline.reason.distill import fill_items
-from offline.reason.plan import plan_budget, plan_everything
-from offline.reason.prompting import Message, item_data, load_prompt
-from offline.reason.schemas import MAX_WORD_CHARACTERS, ItemPositive, ItemReasoning, count_words
-from offline.reason.show import show
-from offline.reason.vllm_client import Answered, VllmClient
+from offline.stages import reason
+from offline.stages.reason.attributes.reasoner import gather_facts
+from offline.stages.reason.corpus import Corpus, Item, read_corpus
+from offline.stages.reason.llm.answers import parse_answer, truncate
+from offline.stages.reason.llm.calls.client import Call, RejectedError, response_format
+from offline.stages.reason.llm.calls.vllm_client import Answered, VllmClient
+from offline.stages.reason.llm.chains import ITEM_PROMPTS, USER_PROMPTS
+from offline.stages.reason.llm.cost import chain_tokens, count_by_characters, estimate_steps
+from offline.stages.reason.llm.distill import fill_items
+from offline.stages.reason.llm.plan import plan_budget, plan_everything
+from offline.stages.reason.llm.prompting import Message, item_data, load_prompt
+from offline.stages.reason.schemas import MAX_WORD_CHARACTERS, ItemPositive, ItemReasoning, count_words
+from offline.stages.reason.show import show
 from tests.offline.reason_shop import shop_items, stage_context, write_ingest
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from isrf.contract.errors import StageError
 from offline.pipeline import sync_path
-from offline.reason import transactions
-from offline.reason.transactions import Transactions
+from offline.stages.reason.llm.calls import transactions
+from offline.stages.reason.llm.calls.transactions import Transactions
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS rows (number INTEGER)"
 

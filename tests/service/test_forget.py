@@ -15,7 +15,7 @@ from isrf.contract.errors import ConfigError, DataError, StageError
 from isrf.contract.event_log import NUM_BUCKETS, stream_key
 from offline.forget import forget
 from offline.publish import switch
-from offline.reason.ledger import _SCHEMA
+from offline.stages.reason.llm.calls.ledger import _SCHEMA
 from service.state.connect import open_store
 from tests.service.servers import RedisServer, apply_to, event, settings_for
 

@@ -9,7 +9,7 @@ import openai
 from isrf.contract.errors import StageError
 from isrf.method.text.encoder import FloatArray
 from offline.config import EmbedConfig
-from offline.reason.client import NO_KEY, refuse_password
+from offline.stages.reason.llm.calls.client import NO_KEY, refuse_password
 
 MAX_RETRIES = 6
 """The package waits between them, and as long as Retry-After says."""

@@ -43,12 +43,12 @@ from isrf.method.ranking.ranker import Ranker
 from isrf.method.recommend import Graph, Recommender, RecommenderTables
 from offline.config import variants_of
 from offline.context import StageContext
-from offline.reason.show import ITEM_TABLE, USER_TABLE
 from offline.runtime.decoding import decoding_of
 from offline.runtime.neighbours import load_user_index
 from offline.runtime.onnx_graphs import graph_signature, open_graph
 from offline.runtime.torch_graph import torch_search
 from offline.stages.evaluate.stage import RANKER_SPEC, loss_file
+from offline.stages.reason.show import ITEM_TABLE, USER_TABLE
 from offline.stages.train import load_model
 
 VERSION = 6

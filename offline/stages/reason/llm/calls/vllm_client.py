@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 from isrf.contract.errors import ConfigError
 from offline.config import ReasonConfig
-from offline.reason.client import Call, Completion, RejectedError
-from offline.reason.schemas import Step
+from offline.stages.reason.llm.calls.client import Call, Completion, RejectedError
+from offline.stages.reason.schemas import Step
 
 GATHER_S = 0.02
 """Waited for company before a list is sent off."""

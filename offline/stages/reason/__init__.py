@@ -5,6 +5,6 @@ through the `ledger`, within the `plan`, and `distill` fills what was not asked.
 `cost` are for people.
 """
 
-from offline.reason.stage import VERSION, run
+from offline.stages.reason.stage import VERSION, run
 
 __all__ = ["VERSION", "run"]

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 
-from offline.reason.item_sentences import ItemFacts, name_kind, short
-from offline.reason.schemas import UserReasoning
-from offline.reason.wording import TIERS, join_words, most_common, price_range, sentence
+from offline.stages.reason.attributes.item_sentences import ItemFacts, name_kind, short
+from offline.stages.reason.attributes.wording import TIERS, join_words, most_common, price_range, sentence
+from offline.stages.reason.schemas import UserReasoning
 
 RECENCY = 0.9
 """Weight of an item by its age."""

@@ -4,13 +4,13 @@ import hashlib
 import json
 from typing import Any, TypeVar, cast
 
-from offline.reason.answers import parse_answer, strip_thoughts, truncate
-from offline.reason.calling import Caller
-from offline.reason.client import Call, Completion, RejectedError, UnavailableError
-from offline.reason.ledger import Ledger
-from offline.reason.prompting import Message, Prompt, load_prompt
-from offline.reason.schemas import Step
-from offline.reason.tally import StepTally, Tally
+from offline.stages.reason.llm.answers import parse_answer, strip_thoughts, truncate
+from offline.stages.reason.llm.calls.calling import Caller
+from offline.stages.reason.llm.calls.client import Call, Completion, RejectedError, UnavailableError
+from offline.stages.reason.llm.calls.ledger import Ledger
+from offline.stages.reason.llm.prompting import Message, Prompt, load_prompt
+from offline.stages.reason.llm.tally import StepTally, Tally
+from offline.stages.reason.schemas import Step
 
 StepT = TypeVar("StepT", bound=Step)
 

@@ -5,10 +5,10 @@
     ├── RejectedError      the server will not take this call (400, 413, 422): nothing to retry, nothing paid for
     └── FatalError         no call will work (401, 403, 404): the run ends
 
-One call, one HTTP request: retries and their pauses are `offline.reason.calling`'s. The API key comes from the
-environment (`OPENAI_API_KEY`) and goes nowhere else. Address, key and account are read by the `openai` package; the
-requests themselves go over aiohttp's session, because the package's layers between the two took three quarters of a
-call's CPU, and hundreds of calls in flight share one core.
+One call, one HTTP request: retries and their pauses are `offline.stages.reason.llm.calls.calling`'s. The API key comes
+from the environment (`OPENAI_API_KEY`) and goes nowhere else. Address, key and account are read by the `openai`
+package; the requests themselves go over aiohttp's session, because the package's layers between the two took three
+quarters of a call's CPU, and hundreds of calls in flight share one core.
 """
 
 import math
@@ -28,8 +28,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from isrf.contract.errors import ConfigError
 from offline.config import ReasonConfig
-from offline.reason.prompting import Message
-from offline.reason.schemas import Step
+from offline.stages.reason.llm.prompting import Message
+from offline.stages.reason.schemas import Step
 
 NO_KEY = "none"
 """Sent where no key is set: local servers ask for none, and the header must not be empty."""

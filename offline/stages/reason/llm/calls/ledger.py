@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from isrf.contract.errors import StageError
-from offline.reason.client import Completion
-from offline.reason.transactions import BUSY_TIMEOUT_S, Transactions
+from offline.stages.reason.llm.calls.client import Completion
+from offline.stages.reason.llm.calls.transactions import BUSY_TIMEOUT_S, Transactions
 
 LEASE_S = 3600.0
 POLL_S = 0.2

@@ -56,7 +56,7 @@ def show_command(
     release: ReleaseOption,
 ) -> None:
     """Print the chain of steps over one item or user of a release."""
-    from offline.reason.show import show
+    from offline.stages.reason.show import show
 
     output.print(show(release, shop_id))
 
@@ -71,8 +71,8 @@ def cost_command(
     max_bad_rows: BadRowsOption = None,
 ) -> None:
     """Tokens that a full LLM run would take, from prompts filled with this shop's items and users; asks nothing."""
-    from offline.reason.corpus import read_corpus
-    from offline.reason.cost import cost_table, estimate_steps
+    from offline.stages.reason.corpus import read_corpus
+    from offline.stages.reason.llm.cost import cost_table, estimate_steps
 
     settings = configured("demo", None, None, ingest_flags(shuffle_ties, max_bad_rows))
     corpus = read_corpus(run_stages("ingest", data, releases, settings), currency=settings.reason.currency)

@@ -11,9 +11,9 @@ import faiss
 import numpy as np
 
 from isrf.method.text.encoder import FloatArray, item_fields
-from offline.reason.corpus import Corpus
-from offline.reason.schemas import ItemReasoning, Origin, Step, UserReasoning
 from offline.stages.embed.tfidf import fit_tfidf, transform
+from offline.stages.reason.corpus import Corpus
+from offline.stages.reason.schemas import ItemReasoning, Origin, Step, UserReasoning
 
 MIN_SIMILARITY = 0.4
 DIM = 128

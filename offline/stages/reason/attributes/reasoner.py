@@ -9,13 +9,13 @@ training buyers; every other item is described by it and changes nobody else's w
 
 from typing import NamedTuple
 
-from offline.reason.buying import Leaning, measure_leaning, number_labels
-from offline.reason.corpus import Corpus, Item
-from offline.reason.item_sentences import ItemFacts, describe_item
-from offline.reason.schemas import ItemReasoning, UserReasoning
-from offline.reason.terms import Term, distinctive_terms
-from offline.reason.user_sentences import describe_user
-from offline.reason.wording import TIERS, most_common, name_categories, price_tiers
+from offline.stages.reason.attributes.buying import Leaning, measure_leaning, number_labels
+from offline.stages.reason.attributes.item_sentences import ItemFacts, describe_item
+from offline.stages.reason.attributes.terms import Term, distinctive_terms
+from offline.stages.reason.attributes.user_sentences import describe_user
+from offline.stages.reason.attributes.wording import TIERS, most_common, name_categories, price_tiers
+from offline.stages.reason.corpus import Corpus, Item
+from offline.stages.reason.schemas import ItemReasoning, UserReasoning
 
 NUM_NEIGHBOUR_CATEGORIES = 2
 

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from offline.reason.schemas import ItemReasoning, count_words
-from offline.reason.terms import Term
-from offline.reason.wording import TIERS, join_words, sentence
+from offline.stages.reason.attributes.terms import Term
+from offline.stages.reason.attributes.wording import TIERS, join_words, sentence
+from offline.stages.reason.schemas import ItemReasoning, count_words
 
 MAX_NAME_WORDS = 6
 """A brand or category name is cut to so many words inside a sentence."""

@@ -7,7 +7,14 @@ import asyncio
 import random
 from collections import Counter
 
-from offline.reason.client import Call, Completion, FatalError, LlmClient, RejectedError, UnavailableError
+from offline.stages.reason.llm.calls.client import (
+    Call,
+    Completion,
+    FatalError,
+    LlmClient,
+    RejectedError,
+    UnavailableError,
+)
 
 MAX_BACK_OFF_S = 60.0
 MAX_RETRY_AFTER_S = 600.0

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from offline.reason.wording import singular
+from offline.stages.reason.attributes.wording import singular
 
 MIN_USES = 3
 """Titles that must use a term before it can say anything about one of them."""

@@ -9,21 +9,21 @@ from rich.progress import Progress
 
 from isrf.contract.errors import StageError
 from offline.config import ReasonConfig
-from offline.reason import event_loop
-from offline.reason.asking import Asker, StepFailedError
-from offline.reason.attribute import AttributeReasoning, gather_facts
-from offline.reason.calling import Caller, CircuitOpenError
-from offline.reason.chains import ITEM_PROMPTS, USER_PROMPTS, reason_item, reason_user
-from offline.reason.client import LlmClient, OpenAIClient
-from offline.reason.corpus import Corpus
-from offline.reason.cost import chain_tokens, estimate_steps
-from offline.reason.distill import Filled, fill_items, fill_users, item_vectors, user_vectors
-from offline.reason.ledger import Ledger
-from offline.reason.plan import Plan, plan_budget, plan_everything
-from offline.reason.prompting import item_data, taken_data
-from offline.reason.schemas import ItemReasoning, Step, UserReasoning
-from offline.reason.tally import Tally
-from offline.reason.vllm_client import VllmClient
+from offline.stages.reason.attributes.reasoner import AttributeReasoning, gather_facts
+from offline.stages.reason.corpus import Corpus
+from offline.stages.reason.llm.asking import Asker, StepFailedError
+from offline.stages.reason.llm.calls import event_loop
+from offline.stages.reason.llm.calls.calling import Caller, CircuitOpenError
+from offline.stages.reason.llm.calls.client import LlmClient, OpenAIClient
+from offline.stages.reason.llm.calls.ledger import Ledger
+from offline.stages.reason.llm.calls.vllm_client import VllmClient
+from offline.stages.reason.llm.chains import ITEM_PROMPTS, USER_PROMPTS, reason_item, reason_user
+from offline.stages.reason.llm.cost import chain_tokens, estimate_steps
+from offline.stages.reason.llm.distill import Filled, fill_items, fill_users, item_vectors, user_vectors
+from offline.stages.reason.llm.plan import Plan, plan_budget, plan_everything
+from offline.stages.reason.llm.prompting import item_data, taken_data
+from offline.stages.reason.llm.tally import Tally
+from offline.stages.reason.schemas import ItemReasoning, Step, UserReasoning
 
 AnswerT = TypeVar("AnswerT", bound=Step)
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.table import Table
 
-from offline.reason.chains import ITEM_PROMPTS, USER_PROMPTS
-from offline.reason.corpus import Corpus
-from offline.reason.prompting import item_data, load_prompt, taken_data
-from offline.reason.schemas import Step
+from offline.stages.reason.corpus import Corpus
+from offline.stages.reason.llm.chains import ITEM_PROMPTS, USER_PROMPTS
+from offline.stages.reason.llm.prompting import item_data, load_prompt, taken_data
+from offline.stages.reason.schemas import Step
 
 TokenCounter = Callable[[str], int]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from offline.context import StageContext
-from offline.reason.attribute import reason_from_attributes
-from offline.reason.corpus import read_corpus
-from offline.reason.llm import reason_by_llm
-from offline.reason.tables import describe_tables, item_table, user_table
+from offline.stages.reason.attributes.reasoner import reason_from_attributes
+from offline.stages.reason.corpus import read_corpus
+from offline.stages.reason.llm.reasoner import reason_by_llm
+from offline.stages.reason.tables import describe_tables, item_table, user_table
 
 VERSION = 3
 LEDGER_FILE = "ledger.sqlite3"

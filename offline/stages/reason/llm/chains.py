@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from offline.reason.asking import Asker
-from offline.reason.schemas import (
+from offline.stages.reason.llm.asking import Asker
+from offline.stages.reason.schemas import (
     ItemFeature,
     ItemNegative,
     ItemPositive,

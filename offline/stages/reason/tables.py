@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from offline.reason.schemas import ItemReasoning, Origin, Step, UserReasoning
+from offline.stages.reason.schemas import ItemReasoning, Origin, Step, UserReasoning
 
 ITEM_FIELDS = ("positive", "negative", "feature", "justification")
 USER_FIELDS = ("likes", "dislikes", "core")

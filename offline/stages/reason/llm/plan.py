@@ -3,7 +3,7 @@
 A user is asked about together with the items taken, so that the chain holds; an item may also be asked about alone.
 Budgeted maximum cover (Khuller, Moss and Naor 1999, the greedy part): the next choice is the one that adds the most
 gain per cost. Once a user is chosen, users of the same items add little: each chosen one speaks for a group, and the
-rest of the group is served by `offline.reason.distill`. Cold and ambiguous items and users gain the most.
+rest of the group is served by `offline.stages.reason.llm.distill`. Cold and ambiguous items and users gain the most.
 """
 
 import heapq
@@ -11,9 +11,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from offline.reason.corpus import Corpus
-from offline.reason.item_sentences import ItemFacts
-from offline.reason.terms import MAX_TERMS
+from offline.stages.reason.attributes.item_sentences import ItemFacts
+from offline.stages.reason.attributes.terms import MAX_TERMS
+from offline.stages.reason.corpus import Corpus
 
 SPOKEN_FOR = 0.1
 """What is left of a user's gain once chosen users have taken all the same items."""
