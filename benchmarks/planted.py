@@ -29,8 +29,8 @@ from isrf.contract.manifest import FusionWeights
 from isrf.method.metrics import bootstrap_difference
 from isrf.method.ranking.fusion import Candidates, fuse
 from offline.cli import configured
+from offline.commands.demo_shop import PlantedInterest, generate
 from offline.config import RunConfig
-from offline.demo_shop import PlantedInterest, generate
 from offline.pipeline import run_until
 from offline.stages.evaluate.lists import View, candidates_of, read_lists
 from offline.stages.evaluate.questions import full_ranking

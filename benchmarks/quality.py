@@ -31,10 +31,10 @@ from scipy import sparse
 
 from isrf.method.evidence import num_takers
 from isrf.method.metrics import bootstrap_difference, bootstrap_mean, hit_rate, ndcg, ranks_of
+from offline.commands.evaluate_release import scorers_of, write_predictions
+from offline.commands.reingest import refuse_other_data
 from offline.config import RunConfig
-from offline.evaluate.published import scorers_of, write_predictions
 from offline.pipeline import run_until
-from offline.read_again import refuse_other_data
 from offline.runtime.release import Release, open_release
 from offline.stages.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOUT_GENERATIVE
 from offline.stages.evaluate.measure import Measure

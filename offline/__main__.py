@@ -65,7 +65,7 @@ def run(
     fit: FitOption = None,
 ) -> None:
     """Run all stages, resume where an earlier run stopped, publish the release and switch `current`."""
-    from offline.publish import publish
+    from offline.commands.publish import publish
 
     flags = {
         "reason.reasoner": reasoner,
@@ -137,7 +137,7 @@ def ingest(
 ) -> None:
     """Read the shop's files; with --from-redis first merge what the service has accepted since, exactly once."""
     if from_redis is not None:
-        from offline.loop_back import take_in
+        from offline.commands.loop_back import take_in
 
         taken = take_in(store_url(from_redis), data, erasure_key=secret(ERASURE_KEY))
         console.print(
@@ -204,7 +204,7 @@ def audit(
     max_bad_rows: BadRowsOption = None,
 ) -> None:
     """Look for held-out interactions where they must not be; status 1 where there are any."""
-    from offline import audit as auditing
+    from offline.commands import audit as auditing
 
     with progress_bars() as progress:
         findings = auditing.audit(data, release, progress, max_bad_rows=max_bad_rows)
@@ -235,7 +235,7 @@ def demo_shop(
     seed: Annotated[int, typer.Option(help="Equal seeds make equal files.")] = 0,
 ) -> None:
     """Generate the demo shop."""
-    from offline.demo_shop import generate
+    from offline.commands.demo_shop import generate
 
     generate(directory, seed=seed)
     typer.echo(directory)
@@ -252,7 +252,7 @@ def forget(
     ledger: Annotated[Path | None, typer.Option(help="The LLM's ledger, where reason.ledger names another.")] = None,
 ) -> None:
     """Forget a user: data rows, the LLM's answers, stage outputs, old releases. Safe to run again."""
-    from offline.forget import forget as forget_user
+    from offline.commands.forget import forget as forget_user
 
     where = None if store is None else store_url(store)
     done = forget_user(user_id, data, releases, store=where, ledger=ledger, erasure_key=secret(ERASURE_KEY))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from offline.commands.demo_shop import generate
+from offline.commands.publish import publish
 from offline.config import build_config
-from offline.demo_shop import generate
-from offline.publish import publish
 from tests.shops import run_stages
 
 

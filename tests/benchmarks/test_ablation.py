@@ -9,8 +9,8 @@ import pytest
 from rich.progress import Progress
 
 from offline.cli import configured
+from offline.commands.demo_shop import generate
 from offline.config import build_config
-from offline.demo_shop import generate
 from offline.pipeline import run_until
 from tests.shops import TINY
 

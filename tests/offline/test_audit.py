@@ -13,12 +13,12 @@ import pytest
 from rich.progress import Progress
 
 from isrf.contract.errors import BundleError
-from offline.audit import Finding, as_json, audit, has_leak
-from offline.audit.id_rules import audit_order, gather_trials, numeric_order
-from offline.audit.shop import load_shop
-from offline.audit.ties import table_ndcg
+from offline.commands.audit import Finding, as_json, audit, has_leak
+from offline.commands.audit.id_rules import audit_order, gather_trials, numeric_order
+from offline.commands.audit.shop import load_shop
+from offline.commands.audit.ties import table_ndcg
+from offline.commands.publish import publish
 from offline.config import build_config
-from offline.publish import publish
 from offline.stages.evaluate.split import Split
 from tests.offline.test_command_line import offline
 from tests.service.releases import change_manifest, seal

@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from isrf.method.interest import FloatArray, unit_rows
+from offline.commands.publish import publish
 from offline.config import build_config
-from offline.publish import publish
 from offline.runtime import release as offline_release
 from offline.runtime.neighbours import Cells, UserIndex
 from offline.stages.graph import cells as graph_cells

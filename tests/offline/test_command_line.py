@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from isrf.contract.errors import DataError
 from offline.__main__ import app
+from offline.commands.publish import publish
 from offline.config import build_config
-from offline.publish import publish
 from tests.shops import TINY, run_stages, write_shop
 
 ITEMS = [{"item_id": f"i{row}", "title": f"Cup {row % 4}"} for row in range(12)]

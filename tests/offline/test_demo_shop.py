@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from isrf.contract.errors import DataError
-from offline.demo_shop import PlantedInterest, generate, write_truth
-from offline.demo_shop.departments import DEPARTMENTS
-from offline.demo_shop.groups import ACCESSORIES, GROUPS
+from offline.commands.demo_shop import PlantedInterest, generate, write_truth
+from offline.commands.demo_shop.departments import DEPARTMENTS
+from offline.commands.demo_shop.groups import ACCESSORIES, GROUPS
 
 
 class Shop:

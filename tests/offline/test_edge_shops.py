@@ -11,9 +11,9 @@ from rich.progress import Progress
 
 from isrf.contract.errors import DataError
 from isrf.method.recommend import RankRequest
+from offline.commands.publish import publish
 from offline.config import build_config
 from offline.pipeline import run_until
-from offline.publish import publish
 from offline.runtime.release import open_release
 from offline.sizes import fit_to_shop
 from service.bundle_files import open_release as open_served

@@ -12,10 +12,10 @@ from rich.progress import Progress
 from isrf.method.order import MAX_TARGETS_PER_USER
 from isrf.nn.lightgcn import Interactions, LightGCN, LightGCNSettings
 from isrf.nn.lightgcn_training import _samples
-from offline.audit.run import audit
+from offline.commands.audit.run import audit
+from offline.commands.publish import publish
 from offline.config import build_config
 from offline.context import StageContext
-from offline.publish import publish
 from offline.stages.train import load_interests
 from offline.stages.train.samples import read_sequences, training_samples
 from tests.shops import TINY, Event, run_stages, write_shop

@@ -15,7 +15,7 @@ import pytest
 from isrf.contract.errors import BundleError, StageError
 from isrf.contract.manifest import HISTORIES_FILE, MANIFEST_FILE, USERS_FILE
 from isrf.runtime.bundle.manifests import CURRENT
-from offline.publish import publish
+from offline.commands.publish import publish
 from offline.runtime.release import open_release, read_manifest
 from tests.service.releases import change_manifest
 from tests.shops import run_stages, write_shop

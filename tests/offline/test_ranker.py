@@ -17,8 +17,8 @@ from isrf.method.ranking.fusion import DEFAULT_FUSION, EVIDENCE_CHANNELS, Candid
 from isrf.method.ranking.ranker import Ranker
 from isrf.method.recommend import RankRequest
 from isrf.nn.ranker import fit
+from offline.commands.evaluate_release import scorers_of
 from offline.config import RunConfig, build_config
-from offline.evaluate.published import scorers_of
 from offline.runtime.release import open_release, read_ranker
 from offline.stages.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOUT_GENERATIVE, Lists
 from offline.stages.evaluate.measure import Measure

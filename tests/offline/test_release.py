@@ -15,8 +15,8 @@ import pytest
 from isrf.contract.errors import BundleError
 from isrf.method.interest import BoolArray
 from isrf.method.recommend import RankRequest, Recommender
+from offline.commands.publish import publish
 from offline.config import RunConfig
-from offline.publish import publish
 from offline.runtime.onnx_graphs import open_graph
 from offline.runtime.release import open_release, read_manifest
 from offline.runtime.torch_graph import torch_search

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from offline.publish import publish
+from offline.commands.publish import publish
 from tests.service.servers import PATIENCE_S, ServiceProcess
 from tests.shops import Event, run_stages, write_shop
 

@@ -10,8 +10,8 @@ import httpx
 import polars as pl
 import pytest
 
+from offline.commands.publish import publish
 from offline.config import build_config
-from offline.publish import publish
 from offline.stages.evaluate.split import load_split
 from offline.stages.train.samples import read_sequences
 from tests.service.servers import PATIENCE_S, ServiceProcess

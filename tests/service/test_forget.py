@@ -13,8 +13,8 @@ import pytest
 
 from isrf.contract.errors import ConfigError, DataError, StageError
 from isrf.contract.event_log import NUM_BUCKETS, stream_key
-from offline.forget import forget
-from offline.publish import switch
+from offline.commands.forget import forget
+from offline.commands.publish import switch
 from offline.stages.reason.llm.calls.ledger import _SCHEMA
 from service.state.connect import open_store
 from tests.service.servers import RedisServer, apply_to, event, settings_for

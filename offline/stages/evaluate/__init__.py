@@ -5,7 +5,7 @@ validation users and measures both splits; `offline.stages.evaluate.published` m
 shop's data again. Histories for the test item include the validation item, as they would when serving.
 """
 
-from offline.evaluate.published import evaluate_release
+from offline.commands.evaluate_release import evaluate_release
 from offline.stages.evaluate.stage import run
 
 __all__ = ["VERSION", "evaluate_release", "run"]

@@ -12,8 +12,8 @@ from isrf.contract.errors import ConfigError
 from isrf.contract.manifest import FusionWeights, StoredRanker
 from isrf.method.interest import IntArray
 from isrf.method.ranking.ranker import Ranker
+from offline.commands.reingest import read_again, refuse_other_data, with_bad_rows
 from offline.config import RunConfig
-from offline.read_again import read_again, refuse_other_data, with_bad_rows
 from offline.runtime.release import Release, open_release
 from offline.stages.evaluate.lists import FUSED, Scorer, Scorers
 from offline.stages.evaluate.measure import Measure

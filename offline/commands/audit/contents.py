@@ -23,8 +23,8 @@ from isrf.method.evidence import (
 )
 from isrf.method.golden import Golden
 from isrf.method.interest import FloatArray, pad_histories, unit_rows
-from offline.audit.findings import Finding
-from offline.audit.shop import Shop
+from offline.commands.audit.findings import Finding
+from offline.commands.audit.shop import Shop
 from offline.config import RunConfig
 from offline.runtime.onnx_graphs import open_graph
 

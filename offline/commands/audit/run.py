@@ -9,15 +9,15 @@ from rich.progress import Progress
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import Manifest
-from offline.audit.contents import audit_contents
-from offline.audit.duplicates import audit_duplicates
-from offline.audit.findings import Finding
-from offline.audit.id_rules import audit_ids
-from offline.audit.shop import load_shop
-from offline.audit.texts import audit_prompts, audit_user_texts, audit_vocabulary
-from offline.audit.ties import audit_shuffling, audit_table, audit_ties, table_ndcg
+from offline.commands.audit.contents import audit_contents
+from offline.commands.audit.duplicates import audit_duplicates
+from offline.commands.audit.findings import Finding
+from offline.commands.audit.id_rules import audit_ids
+from offline.commands.audit.shop import load_shop
+from offline.commands.audit.texts import audit_prompts, audit_user_texts, audit_vocabulary
+from offline.commands.audit.ties import audit_shuffling, audit_table, audit_ties, table_ndcg
+from offline.commands.reingest import read_again, refuse_other_data, with_bad_rows
 from offline.config import RunConfig, build_config
-from offline.read_again import read_again, refuse_other_data, with_bad_rows
 from offline.runtime.release import read_manifest, verify_files
 from offline.stages.ingest.bad_rows import BadRows
 from offline.stages.ingest.files import find_file

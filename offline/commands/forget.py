@@ -19,9 +19,9 @@ import polars as pl
 from isrf.contract.errors import ConfigError, DataError, StageError
 from isrf.contract.manifest import USERS_FILE
 from isrf.runtime.bundle.manifests import CURRENT
-from offline.loop_back.commit import DataFolder
-from offline.loop_back.rows import write_interactions
-from offline.loop_back.sources import erase_from_store
+from offline.commands.loop_back.commit import DataFolder
+from offline.commands.loop_back.rows import write_interactions
+from offline.commands.loop_back.sources import erase_from_store
 from offline.pipeline import WORK_DIR
 from offline.stages.embed.stage import STORE_FILE
 from offline.stages.reason.llm.calls.ledger import forget_user_answers
@@ -60,9 +60,9 @@ def forget(
         erasure_key: what the service has as `ISRF_ERASURE_KEY`.
 
     Raises:
-        DataError: the shop's file cannot be read, or the id is nobody's (`data.bad_user_id`).
-        StageError: another run is at work on the data or the releases.
-        StoreError, ConfigError: as `offline.loop_back.take_in`; `config.embedded_store` where `store` is no URL;
+        DataError: the shop's file cannot be read, or the id is nobody's (`data.bad_user_id`). StageError: another run
+        is at work on the data or the releases. StoreError, ConfigError: as `offline.commands.loop_back.take_in`;
+        `config.embedded_store` where `store` is no URL;
             `config.ledger` where there is no such ledger.
     """
     if not user_id:

@@ -9,8 +9,8 @@ import random
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from offline.demo_shop.catalogue import Product, pair_companions
-from offline.demo_shop.groups import GROUPS, Group
+from offline.commands.demo_shop.catalogue import Product, pair_companions
+from offline.commands.demo_shop.groups import GROUPS, Group
 
 FIRST_DAY = int(datetime(2024, 9, 1, tzinfo=UTC).timestamp())
 NUM_DAYS = 365

@@ -3,9 +3,9 @@
 import random
 from typing import NamedTuple
 
-from offline.demo_shop.departments import DEPARTMENTS
-from offline.demo_shop.groups import ACCESSORIES
-from offline.demo_shop.vocabulary import Department, Leaf, Trait
+from offline.commands.demo_shop.departments import DEPARTMENTS
+from offline.commands.demo_shop.groups import ACCESSORIES
+from offline.commands.demo_shop.vocabulary import Department, Leaf, Trait
 
 PRODUCTS_PER_LEAF = 17
 COMPANIONS_PER_PRODUCT = 2

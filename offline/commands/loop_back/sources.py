@@ -43,7 +43,7 @@ from isrf.contract.event_log import (
 )
 from isrf.contract.item_changes import COUNT_KEY, ENTRIES_KEY, ORDER_KEY, decode_entry
 from isrf.contract.item_changes import Entry as Item
-from offline.loop_back.commit import ItemsCursor
+from offline.commands.loop_back.commit import ItemsCursor
 
 PAGE = 1000
 MAX_ENTRIES = 500_000

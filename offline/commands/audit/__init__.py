@@ -5,7 +5,7 @@ release: its arrays, texts and requests against what training interactions alone
 the command with status 1. It trains nothing and knows nothing of how well a model does.
 """
 
-from offline.audit.findings import Finding, as_json, as_table, has_leak
-from offline.audit.run import audit
+from offline.commands.audit.findings import Finding, as_json, as_table, has_leak
+from offline.commands.audit.run import audit
 
 __all__ = ["Finding", "as_json", "as_table", "audit", "has_leak"]

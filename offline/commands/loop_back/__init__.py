@@ -2,10 +2,11 @@
 
 `take_in` reads what the streams (or the embedded store's journal) hold beyond the last run, writes the file anew beside
 its place, and renames it. That rename is the commit: a cursor written before it counts if, and only if, it happened
-(`offline.loop_back.commit`), so that a kill at any moment neither loses an event nor takes one in twice. Only then may
-the store let go of what was taken in. Users who were erased since the last run leave the file; their old events never
-come into it, nor do rows come back that are dated before their erasure. What the shop said of its items goes into the
-catalogue file first: that is a state, and writing it twice changes nothing. It knows nothing of stages and releases.
+(`offline.commands.loop_back.commit`), so that a kill at any moment neither loses an event nor takes one in twice. Only
+then may the store let go of what was taken in. Users who were erased since the last run leave the file; their old
+events never come into it, nor do rows come back that are dated before their erasure. What the shop said of its items
+goes into the catalogue file first: that is a state, and writing it twice changes nothing. It knows nothing of stages
+and releases.
 """
 
 import math
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from isrf.contract.event_log import Tombstone, tombstone_name
-from offline.loop_back.commit import DataFolder
-from offline.loop_back.item_rows import write_items
-from offline.loop_back.rows import NewRow, holds_forgotten, write_interactions
-from offline.loop_back.sources import Entry, Source, open_source
+from offline.commands.loop_back.commit import DataFolder
+from offline.commands.loop_back.item_rows import write_items
+from offline.commands.loop_back.rows import NewRow, holds_forgotten, write_interactions
+from offline.commands.loop_back.sources import Entry, Source, open_source
 
 __all__ = ["TakenIn", "take_in"]
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from isrf.method.evidence import transition_lists
 from isrf.method.metrics import bootstrap_difference, bootstrap_mean, ndcg, ranks_of
-from offline.audit.findings import Finding
-from offline.audit.shop import Shop
+from offline.commands.audit.findings import Finding
+from offline.commands.audit.shop import Shop
 
 K = 10
 SAMPLES = 500

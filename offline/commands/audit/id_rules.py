@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from isrf.method.interest import IntArray
 from isrf.method.metrics import Interval, bootstrap_mean, hit_rate, ndcg
-from offline.audit.chance import most_hits
-from offline.audit.findings import Finding, Verdict
-from offline.audit.shop import Shop
+from offline.commands.audit.chance import most_hits
+from offline.commands.audit.findings import Finding, Verdict
+from offline.commands.audit.shop import Shop
 from offline.stages.evaluate.split import Split
 
 K = 10

@@ -14,9 +14,9 @@ import polars as pl
 from isrf.contract.manifest import REASONING_DIR, TEXT_ENCODER_DIR
 from isrf.method.interest import IntArray
 from isrf.method.text.encoder import tokenize
-from offline.audit.chance import most_hits
-from offline.audit.findings import Finding
-from offline.audit.shop import Shop
+from offline.commands.audit.chance import most_hits
+from offline.commands.audit.findings import Finding
+from offline.commands.audit.shop import Shop
 from offline.stages.embed.text_files import read_text_encoder
 from offline.stages.embed.texts import read_texts
 from offline.stages.reason.corpus import read_corpus

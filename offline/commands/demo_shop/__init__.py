@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isrf.contract.errors import DataError
-from offline.demo_shop.catalogue import Product, make_products
-from offline.demo_shop.groups import GROUPS
-from offline.demo_shop.shoppers import Event, PlantedInterest, Shop
+from offline.commands.demo_shop.catalogue import Product, make_products
+from offline.commands.demo_shop.groups import GROUPS
+from offline.commands.demo_shop.shoppers import Event, PlantedInterest, Shop
 
 __all__ = ["PlantedInterest", "generate", "write_truth"]
 
@@ -39,7 +39,10 @@ def generate(directory: Path, *, seed: int = 0, num_shoppers: int = NUM_SHOPPERS
     visits = [shop.visit(f"shopper-{number:04d}", GROUPS[turn % len(GROUPS)]) for turn, number in enumerate(numbers)]
     _refuse_foreign(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    _write(directory / _NOTE, f"Invented data, written by offline.demo_shop.generate(seed={seed}). Safe to delete.\n")
+    _write(
+        directory / _NOTE,
+        f"Invented data, written by offline.commands.demo_shop.generate(seed={seed}). Safe to delete.\n",
+    )
     _write(directory / _ITEMS, _items_text(rng.sample(products, len(products))))
     _write(directory / _INTERACTIONS, _interactions_text([event for events, _ in visits for event in events]))
     return tuple(sorted(planted for _, planted in visits))

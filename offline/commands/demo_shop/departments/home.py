@@ -1,6 +1,6 @@
 """What the demo shop sells under Home & Garden."""
 
-from offline.demo_shop.vocabulary import Department, Leaf, Trait
+from offline.commands.demo_shop.vocabulary import Department, Leaf, Trait
 
 HOME = Department(
     "Home & Garden",

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from offline.audit.findings import Finding
+from offline.commands.audit.findings import Finding
 
 NEAR_S = 5.0
 """Seconds between two events of one user, item and type within which they may be one that was written twice."""

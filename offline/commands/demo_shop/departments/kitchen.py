@@ -1,6 +1,6 @@
 """What the demo shop sells under Kitchen & Coffee."""
 
-from offline.demo_shop.vocabulary import Department, Leaf, Trait
+from offline.commands.demo_shop.vocabulary import Department, Leaf, Trait
 
 KITCHEN = Department(
     "Kitchen & Coffee",

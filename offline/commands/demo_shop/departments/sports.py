@@ -1,6 +1,6 @@
 """What the demo shop sells under Sports & Fitness."""
 
-from offline.demo_shop.vocabulary import Department, Leaf, Trait
+from offline.commands.demo_shop.vocabulary import Department, Leaf, Trait
 
 SPORTS = Department(
     "Sports & Fitness",
