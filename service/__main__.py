@@ -31,10 +31,10 @@ from service.doors.keys import read_keys
 from service.doors.wire import BoundedHttp
 from service.draining import DrainingWorkers, LoneServer
 from service.garbage import set_apart
-from service.logs import configure_logs
 from service.metrics_port import serve_metrics
-from service.observe import Metrics
 from service.settings import Settings, load_settings
+from service.telemetry.logs import configure_logs
+from service.telemetry.metrics import Metrics
 
 GRACE_S = 30
 

@@ -30,9 +30,7 @@ from service.exposure import Exposure
 from service.garbage import set_apart
 from service.given import GivenLists
 from service.load import Load
-from service.logs import configure_logs
 from service.middleware import RequestMiddleware
-from service.observe import Metrics
 from service.openapi import Api
 from service.problems import install_problem_handlers
 from service.recommendations import Keeping
@@ -48,7 +46,9 @@ from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.events import EventReader, EventRules
 from service.state.redis_store import RedisStore
-from service.traces import open_traces
+from service.telemetry.logs import configure_logs
+from service.telemetry.metrics import Metrics
+from service.telemetry.traces import open_traces
 
 CLOSE_S = 2.0
 

@@ -19,7 +19,7 @@ import structlog
 
 from isrf.contract.errors import OverloadError
 from service.load import caller_gone, refused
-from service.observe import Metrics
+from service.telemetry.metrics import Metrics
 from service.turn import Turn, current_turn
 
 Q = TypeVar("Q")

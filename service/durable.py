@@ -12,9 +12,9 @@ import structlog
 
 from isrf.contract.errors import ConfigError, StoreError
 from service.ending import end
-from service.observe import Metrics
 from service.state.durability import FIX, Durability
 from service.state.redis_store import RedisStore
+from service.telemetry.metrics import Metrics
 
 EVERY_S = 30.0
 START_S = 5.0

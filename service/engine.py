@@ -15,8 +15,8 @@ from service.batches import Batches, Tell
 from service.bundle_files import Release
 from service.crowd import Crowd, base_crowd
 from service.load import Load
-from service.observe import Metrics
 from service.state.group_cache import rounded
+from service.telemetry.metrics import Metrics
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from service.crowd import Crowd
 from service.engine import Engine
 from service.explain import Explainer
 from service.given import MOST_LENGTH, Entry, GivenList, GivenLists
-from service.observe import Metrics
 from service.reasons import reason_body
+from service.telemetry.metrics import Metrics
 
 
 class Lists:

@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.doors.wire import BoundedHttp
-from service.observe import CONTENT_TYPE, Metrics
+from service.telemetry.metrics import CONTENT_TYPE, Metrics
 
 MAX_CONNECTIONS = 32
 BACKLOG = 64

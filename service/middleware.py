@@ -19,9 +19,9 @@ from service.doors.route_rules import LINES_PREFIX
 from service.doors.turnstile import QUIET
 from service.doors.wire import LINE, MAX_HEAD_BYTES, TOO_LARGE
 from service.load import caller_gone
-from service.observe import Metrics
 from service.problems import INTERNAL, send_problem
-from service.traces import Traces
+from service.telemetry.metrics import Metrics
+from service.telemetry.traces import Traces
 from service.turn import begin_turn, current_turn
 
 PIECE_BYTES = 64 * 1024

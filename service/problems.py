@@ -28,7 +28,7 @@ from isrf.contract.errors import (
     StoreError,
 )
 from service.known_fields import message_of
-from service.observe import Metrics
+from service.telemetry.metrics import Metrics
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1

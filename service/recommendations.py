@@ -21,9 +21,9 @@ from service.crowd import Crowd
 from service.engine import Engine
 from service.given import GivenLists, check_page
 from service.lists import Lists, allowed_items, popular_source
-from service.observe import Metrics
 from service.state.events import EventRules
 from service.state.store import Cached, Store
+from service.telemetry.metrics import Metrics
 from service.user_views import UserViews
 
 

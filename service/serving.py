@@ -29,10 +29,10 @@ from service.engine import Engine
 from service.given import GivenLists
 from service.item_feed import ItemFeed
 from service.load import DeviceName, Load
-from service.observe import Metrics
 from service.recommendations import Keeping, Recommendations
 from service.state.events import EventRules
 from service.state.store import Store
+from service.telemetry.metrics import Metrics
 
 CLOSE_S = 10.0
 """How long the model's last runs are waited for when a release is closed."""

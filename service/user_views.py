@@ -13,11 +13,11 @@ from isrf.method.recommend import Interests
 from service.asking import UserView
 from service.crowd import Crowd
 from service.engine import Engine
-from service.observe import Metrics
 from service.state.events import EventRules
 from service.state.group_cache import decode, encode
 from service.state.merge import merge
 from service.state.store import NOBODY, Cached, Store, UserRecord
+from service.telemetry.metrics import Metrics
 
 CLOSE_S = 2.0
 REMEMBERED = 4096

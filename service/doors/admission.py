@@ -24,8 +24,8 @@ from service.doors.json_bounds import check_json
 from service.doors.places import Places, share_of
 from service.doors.route_rules import RouteRules
 from service.doors.turnstile import QUIET, Turnstile
-from service.observe import Metrics
 from service.problems import send_problem
+from service.telemetry.metrics import Metrics
 
 CONNECTION = "isrf.connection"
 """Where a request's scope has what the wire knows of it, among the extensions."""

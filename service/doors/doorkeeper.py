@@ -15,8 +15,8 @@ from service.doors.cost import CHARGE
 from service.doors.headers import KEY_HEADER
 from service.doors.keys import KeyEntry, KeyRing
 from service.doors.rate import RateError, RateLimiter
-from service.observe import Metrics
 from service.problems import send_problem
+from service.telemetry.metrics import Metrics
 
 
 class Doorkeeper:

@@ -19,9 +19,9 @@ from service.doors.headers import ANSWERS_CARRY, KEY_HEADER, REQUEST_ID, Lines
 from service.doors.keys import KeyRing
 from service.doors.refusals import request_id_in, written
 from service.load import Load, refused
-from service.observe import Metrics
 from service.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body, status_of
 from service.releases import Releases
+from service.telemetry.metrics import Metrics
 
 NAME = "turnstile"
 """Under which the wire finds it in the state of the app's lifespan."""

@@ -14,9 +14,9 @@ from isrf.contract.errors import RequestError
 from service.doors.keys import RANK
 from service.doors.route_rules import RouteRules
 from service.identifiers import id_problem
-from service.observe import Metrics
 from service.problems import send_problem
 from service.routes.paths import BodyKind, KnownPath, KnownPaths
+from service.telemetry.metrics import Metrics
 
 HEAD_ONLY = "isrf.head_only"
 """Set in the scope of a HEAD, which the app sees as a GET: nobody reads the answer."""

@@ -20,7 +20,6 @@ from service.durable import DurabilityWatch
 from service.exposure import Exposure
 from service.identifiers import ID_SCHEMA, id_problem
 from service.load import WRITES_AT_ONCE, Gate
-from service.observe import Metrics
 from service.openapi import PROBLEM
 from service.recommendations import Recommendations
 from service.releases import Releases
@@ -38,6 +37,7 @@ from service.schemas import (
 )
 from service.state.events import EventReader
 from service.state.store import Store
+from service.telemetry.metrics import Metrics
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": PROBLEM}

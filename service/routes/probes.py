@@ -5,9 +5,9 @@ from fastapi.responses import PlainTextResponse
 
 from isrf.contract.errors import StoreError
 from service.doors.caller import ADMIN
-from service.observe import CONTENT_TYPE
 from service.routes.dependencies import PROBLEMS, RunningDep, json_response
 from service.schemas import Readiness
+from service.telemetry.metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["probes"])
 

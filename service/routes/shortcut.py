@@ -15,11 +15,11 @@ from isrf.contract.errors import IsrfError
 from service.doors.cost import charge
 from service.doors.keys import RANK
 from service.identifiers import id_problem
-from service.observe import Metrics
 from service.problems import send_problem, status_of
 from service.routes.dependencies import Running, json_body, lease
 from service.routes.parameters import KnownQueries
 from service.routes.recommend import USER_PATH, user_body
+from service.telemetry.metrics import Metrics
 
 _PREFIX = USER_PATH.partition("{")[0]
 _ROUTE = SimpleNamespace(path=USER_PATH)

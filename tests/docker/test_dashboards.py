@@ -10,7 +10,7 @@ import yaml
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.observe import Metrics
+from service.telemetry.metrics import Metrics
 
 DOCKER = Path(__file__).parents[2] / "docker"
 LE = {"le"}

@@ -15,7 +15,6 @@ from service.asking import Answer, Wanted
 from service.catalogue import Filter
 from service.given import GivenLists
 from service.load import Load
-from service.observe import Metrics
 from service.recommendations import Keeping, Recommendations
 from service.releases import Releases
 from service.serving import Parts
@@ -23,6 +22,7 @@ from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.items import ItemChange
 from service.state.store import Store
+from service.telemetry.metrics import Metrics
 from tests.service.releases import point, shopper_of, some_users, two_releases
 from tests.service.servers import RedisServer, apply_to, event, settings_for
 

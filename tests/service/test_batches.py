@@ -9,7 +9,7 @@ import pytest
 
 from isrf.contract.errors import OverloadError
 from service.batches import Batches, Tell
-from service.observe import Metrics
+from service.telemetry.metrics import Metrics
 from service.turn import Line, begin_turn
 
 

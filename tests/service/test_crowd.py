@@ -16,10 +16,10 @@ from service.crowd_feed import CrowdFeed
 from service.engine import Engine
 from service.load import Load
 from service.neighbours import UserIndex, joined
-from service.observe import Metrics
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.store import Store
+from service.telemetry.metrics import Metrics
 from tests.service.servers import RedisServer, apply_to, event, settings_for
 
 

@@ -13,12 +13,12 @@ import pytest
 from isrf.contract.errors import ConfigError, StoreError
 from service import durable
 from service.durable import DurabilityWatch
-from service.observe import Metrics
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.durability import Durability
 from service.state.items import ItemChange
 from service.state.redis_store import RedisStore
+from service.telemetry.metrics import Metrics
 from tests.service.servers import (
     PATIENCE_S,
     RedisCluster,

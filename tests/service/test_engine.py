@@ -14,7 +14,7 @@ from service.bundle_files import Release, open_release
 from service.crowd import gather, read_newcomers
 from service.engine import Engine
 from service.load import LARGEST_BATCH, Load
-from service.observe import Metrics
+from service.telemetry.metrics import Metrics
 
 NUM_USERS = 40
 

@@ -21,9 +21,9 @@ from service.bundle_files import Release, open_release
 from service.engine import Engine
 from service.explain import MAX_PATHS, Explainer
 from service.load import Load
-from service.observe import Metrics
 from service.reasons import reason_body
 from service.schemas import Reason
+from service.telemetry.metrics import Metrics
 
 EVIDENCE = {"group", "transition", "cooccurrence", "content"}
 FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -17,7 +17,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from isrf.contract.errors import ConfigError
-from service.traces import open_traces
+from service.telemetry.traces import open_traces
 from tests.service.servers import RedisServer, ServiceProcess, free_port, wait_until
 
 

@@ -17,13 +17,13 @@ from service.engine import Engine
 from service.experiment import Experiment
 from service.given import GivenLists
 from service.load import Load
-from service.observe import Metrics
 from service.recommendations import Keeping
 from service.releases import Releases
 from service.serving import Parts, Serving
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.store import Store
+from service.telemetry.metrics import Metrics
 from tests.service.releases import (
     MARK,
     id_of,
