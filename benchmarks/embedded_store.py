@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 from machine import machine
 
-from service.state.embedded import EmbeddedStore
 from service.state.events import Event, EventReader, EventRules
+from service.state.sqlite import EmbeddedStore
 
 FILLED_AT_ONCE = 1000
 ITEMS = 20_000

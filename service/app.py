@@ -45,7 +45,7 @@ from service.serving import Parts
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.events import EventReader, EventRules
-from service.state.redis_store import RedisStore
+from service.state.redis.store import RedisStore
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics
 from service.telemetry.traces import open_traces

@@ -18,10 +18,10 @@ from service.bundle_files import Release
 from service.crowd import Newcomer, gather, read_newcomers
 from service.ending import end
 from service.engine import Engine
-from service.state.erasure import Erased
 from service.state.events import EventRules
 from service.state.merge import merge
-from service.state.recent import Recent, nobody
+from service.state.redis.erasure import Erased
+from service.state.redis.recent import Recent, nobody
 from service.state.store import Store
 
 HISTORY = 50

@@ -12,8 +12,8 @@ import structlog
 
 from isrf.contract.errors import ConfigError, StoreError
 from service.ending import end
-from service.state.durability import FIX, Durability
-from service.state.redis_store import RedisStore
+from service.state.redis.durability import FIX, Durability
+from service.state.redis.store import RedisStore
 from service.telemetry.metrics import Metrics
 
 EVERY_S = 30.0

@@ -19,7 +19,7 @@ from service.ending import end
 from service.engine import Engine
 from service.item_changes import changed_line, is_learned, standing, text_of
 from service.new_items import ReadItem, added_items
-from service.state.items import ItemsCursor
+from service.state.redis.items import ItemsCursor
 from service.state.store import Store
 
 CLOSE_S = 2.0

@@ -26,7 +26,7 @@ from service.daemon_threads import in_daemon_thread
 from service.ending import end
 from service.experiment import Experiment
 from service.serving import Identity, Parts, Serving, identify
-from service.state.items import ItemChange, ItemOutcome
+from service.state.redis.items import ItemChange, ItemOutcome
 
 REFUSED_AGAIN_S = 60.0
 """A release that was refused is not opened again before: it may be large, and somebody has to mend it first."""

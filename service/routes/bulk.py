@@ -18,7 +18,7 @@ from service.routes.dependencies import PROBLEMS, Running, RunningDep, json_resp
 from service.routes.interactions import take_events
 from service.schemas import MAX_EVENTS, Imported
 from service.state.events import Event
-from service.state.items import ItemChange
+from service.state.redis.items import ItemChange
 
 router = APIRouter(tags=["bulk"])
 

@@ -10,7 +10,7 @@ from service.doors.caller import READ, WRITE
 from service.item_bodies import ItemBody, item_body
 from service.routes.dependencies import NAMES_ONCE, PROBLEMS, ItemIdDep, Running, RunningDep, json_response
 from service.schemas import ItemAnswer, ItemChanged
-from service.state.items import ItemChange
+from service.state.redis.items import ItemChange
 
 router = APIRouter(tags=["items"])
 

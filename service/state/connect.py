@@ -11,9 +11,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from isrf.contract.errors import ConfigError
 from service.settings import Settings
-from service.state.embedded import EmbeddedStore
-from service.state.redis_store import RedisStore
-from service.state.scripts import Replicas
+from service.state.redis.scripts import Replicas
+from service.state.redis.store import RedisStore
+from service.state.sqlite import EmbeddedStore
 from service.state.store import Store
 
 READ_CONNECTIONS = 64

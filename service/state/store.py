@@ -1,6 +1,6 @@
 """What the routes may ask of user state, whatever keeps it.
 
-`RedisStore` (`service.state.redis_store`) keeps it in Redis; `EmbeddedStore` (`service.state.embedded`) in a SQLite
+`RedisStore` (`service.state.redis.store`) keeps it in Redis; `EmbeddedStore` (`service.state.sqlite`) in a SQLite
 database of this process. Anything that state cannot do now is a `StoreError`.
 """
 
@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from isrf.contract.item_changes import Entry as ItemEntry
-from service.state.erasure import Erased
 from service.state.events import Event
-from service.state.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
-from service.state.recent import Look, Recent
+from service.state.redis.erasure import Erased
+from service.state.redis.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
+from service.state.redis.recent import Look, Recent
 
 if TYPE_CHECKING:
     from service.state.merge import Learned
@@ -95,7 +95,7 @@ class Store(Protocol):
         """Who was ever erased; None for nobody."""
 
     async def recent(self, known: Recent, after: Sequence[bytes | None], before_ms: int, /) -> Look:
-        """Who was active lately (`service.state.recent.read_recent`)."""
+        """Who was active lately (`service.state.redis.recent.read_recent`)."""
 
     async def apply(self, events: Sequence[Event]) -> list[Applied]:
         """Takes events in; an accepted one survives a crash from here on.

@@ -20,7 +20,7 @@ from service.releases import Releases
 from service.serving import Parts
 from service.state.connect import open_store
 from service.state.events import EventRules
-from service.state.items import ItemChange
+from service.state.redis.items import ItemChange
 from service.state.store import Store
 from service.telemetry.metrics import Metrics
 from tests.service.releases import point, shopper_of, some_users, two_releases

@@ -15,9 +15,9 @@ from service import durable
 from service.durable import DurabilityWatch
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
-from service.state.durability import Durability
-from service.state.items import ItemChange
-from service.state.redis_store import RedisStore
+from service.state.redis.durability import Durability
+from service.state.redis.items import ItemChange
+from service.state.redis.store import RedisStore
 from service.telemetry.metrics import Metrics
 from tests.service.servers import (
     PATIENCE_S,

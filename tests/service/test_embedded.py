@@ -17,16 +17,16 @@ import pytest
 
 from isrf.contract.errors import StoreError
 from isrf.contract.event_log import JOURNAL_FILE, REMEMBER_S
-from service.state.embedded import EmbeddedStore, records
-from service.state.items import ItemChange
 from service.state.merge import Learned
+from service.state.redis.items import ItemChange
+from service.state.sqlite import EmbeddedStore, records
 from service.state.store import NO_VERSION, NOBODY, Entry, UserRecord
 from tests.service.servers import all_of, apply_to, event, read_events
 
 STORM = """
 import asyncio, json, sys, time
 from pathlib import Path
-from service.state.embedded import EmbeddedStore
+from service.state.sqlite import EmbeddedStore
 from service.state.events import EventReader, EventRules
 
 async def main():
@@ -89,7 +89,7 @@ async def test_kill_9_in_a_storm_loses_no_accepted_event_and_doubles_none(tmp_pa
 async def test_a_second_process_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
     store = await EmbeddedStore.open(tmp_path)
     code = (
-        "import asyncio, sys; from pathlib import Path; from service.state.embedded import EmbeddedStore\n"
+        "import asyncio, sys; from pathlib import Path; from service.state.sqlite import EmbeddedStore\n"
         "asyncio.run(EmbeddedStore.open(Path(sys.argv[1])))"
     )
     second = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)

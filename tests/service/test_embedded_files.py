@@ -13,10 +13,10 @@ import pytest
 
 from isrf.contract.errors import StoreError
 from isrf.contract.event_log import JOURNAL_FILE, JOURNAL_VERSION
-from service.state.embedded import EmbeddedStore, files
-from service.state.embedded.database import PAGE_BYTES
-from service.state.embedded.files import IDENTITY_FILE, LOCK_FILE
-from service.state.embedded.schema import TABLES
+from service.state.sqlite import EmbeddedStore, files
+from service.state.sqlite.database import PAGE_BYTES
+from service.state.sqlite.files import IDENTITY_FILE, LOCK_FILE
+from service.state.sqlite.schema import TABLES
 from tests.service.servers import apply_to, event
 
 WAL = JOURNAL_FILE + "-wal"
@@ -25,7 +25,7 @@ SHM = JOURNAL_FILE + "-shm"
 USED_AND_KILLED = """
 import asyncio, os, sys
 from pathlib import Path
-from service.state.embedded import EmbeddedStore
+from service.state.sqlite import EmbeddedStore
 from tests.service.servers import apply_to, event
 
 async def main():
@@ -39,7 +39,7 @@ asyncio.run(main())
 OPENS = """
 import asyncio, sys
 from pathlib import Path
-from service.state.embedded import EmbeddedStore
+from service.state.sqlite import EmbeddedStore
 asyncio.run(EmbeddedStore.open(Path(sys.argv[1])))
 """
 

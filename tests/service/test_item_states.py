@@ -10,7 +10,7 @@ import pytest
 from isrf.contract.errors import StoreError
 from isrf.contract.item_changes import ENTRIES_KEY, decode_entry
 from service.state.connect import open_store
-from service.state.items import PAGE, ItemChange, ItemsLook
+from service.state.redis.items import PAGE, ItemChange, ItemsLook
 from service.state.store import Store
 from tests.service.servers import RedisServer, settings_for
 

@@ -15,7 +15,7 @@ from offline.commands.loop_back.item_rows import write_items
 from offline.stages.ingest.bad_rows import BadRows
 from offline.stages.ingest.items import read_items
 from service.state.connect import open_store
-from service.state.items import ItemChange
+from service.state.redis.items import ItemChange
 from service.state.store import Store
 from tests.service.servers import RedisServer, apply_to, event, settings_for
 from tests.service.test_loop_back import OLD, Killed, killed_at

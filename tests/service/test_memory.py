@@ -8,7 +8,7 @@ from isrf.method.interest import Neighbours
 from isrf.method.recommend import Interests
 from service.state import group_cache
 from service.state.connect import open_store
-from service.state.keys import user_keys
+from service.state.redis.keys import user_keys
 from service.state.store import Cached
 from tests.service.servers import RedisServer, apply_to, event, settings_for
 

@@ -15,9 +15,9 @@ from isrf.contract.event_log import (
     stream_key,
     tombstone_key,
 )
-from service.state import event_writes
 from service.state.connect import open_store
-from service.state.redis_store import RedisStore
+from service.state.redis import event_writes
+from service.state.redis.store import RedisStore
 from service.state.store import Applied, Store
 from tests.service.servers import RedisCluster, RedisServer, apply_to, event, read_events, settings_for
 

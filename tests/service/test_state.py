@@ -12,10 +12,10 @@ import pytest
 from isrf.contract.errors import StoreError
 from isrf.contract.event_log import REMEMBER_S
 from service.state import payload
-from service.state.commands import KEPT_HISTORY
 from service.state.connect import open_store
 from service.state.events import Event
-from service.state.keys import META_KEY, NUM_BUCKETS, bucket_of, stream_key, user_keys
+from service.state.redis.commands import KEPT_HISTORY
+from service.state.redis.keys import META_KEY, NUM_BUCKETS, bucket_of, stream_key, user_keys
 from service.state.store import NO_VERSION, Applied, Cached, Entry, Mark, Store
 from tests.service.servers import (
     AS_SERVED,

@@ -15,6 +15,6 @@ One process has the folder; ARCHITECTURE.md ("State") says what is noticed of it
     soundness      damage inside the database
 """
 
-from service.state.embedded.store import EmbeddedStore
+from service.state.sqlite.store import EmbeddedStore
 
 __all__ = ["EmbeddedStore"]

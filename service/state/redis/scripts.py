@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from redis.exceptions import NoScriptError
 
 from isrf.contract.event_log import NUM_BUCKETS
-from service.state.failures import FAILURES, NotReplicatedError
+from service.state.redis.failures import FAILURES, NotReplicatedError
 
 Call = tuple[int, Sequence[Any]]
 """Number of keys, and keys and arguments."""

@@ -10,12 +10,12 @@ from typing import TypeVar
 
 from isrf.contract.errors import ConfigError, StoreError
 from isrf.contract.event_log import JOURNAL_VERSION, secret_of
-from service.state.embedded.files import StateFiles, unusable
-from service.state.embedded.item_entries import last_change
-from service.state.embedded.schema import APPLICATION_ID, create_identity, create_tables, meta, number_on
-from service.state.embedded.soundness import LateLook
-from service.state.embedded.takeover import take_over
-from service.state.embedded.writer import BUSY_TIMEOUT_MS, Job, Writer
+from service.state.sqlite.files import StateFiles, unusable
+from service.state.sqlite.item_entries import last_change
+from service.state.sqlite.schema import APPLICATION_ID, create_identity, create_tables, meta, number_on
+from service.state.sqlite.soundness import LateLook
+from service.state.sqlite.takeover import take_over
+from service.state.sqlite.writer import BUSY_TIMEOUT_MS, Job, Writer
 
 T = TypeVar("T")
 

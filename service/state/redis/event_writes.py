@@ -7,13 +7,13 @@ its claim could be hidden.
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
-from service.state.claims import Claim, claim_of, claims_call, read_named, release_call
-from service.state.commands import script_call
-from service.state.erasure import Erasure
 from service.state.events import Event
-from service.state.failures import foreign
-from service.state.keys import bucket_of
-from service.state.scripts import Call, Scripts, mark_key
+from service.state.redis.claims import Claim, claim_of, claims_call, read_named, release_call
+from service.state.redis.commands import script_call
+from service.state.redis.erasure import Erasure
+from service.state.redis.failures import foreign
+from service.state.redis.keys import bucket_of
+from service.state.redis.scripts import Call, Scripts, mark_key
 from service.state.store import Applied, Outcome
 
 SCRIPT = files("service.state").joinpath("script.lua").read_text(encoding="utf-8")

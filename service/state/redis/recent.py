@@ -12,7 +12,7 @@ from isrf.contract.errors import StoreError
 from isrf.contract.event_log import EVENT_FIELD
 from service.state import payload
 from service.state.events import Event
-from service.state.keys import NUM_BUCKETS, stream_key
+from service.state.redis.keys import NUM_BUCKETS, stream_key
 
 MAX_RECENT = 20_000
 PER_BUCKET = MAX_RECENT // NUM_BUCKETS

@@ -6,9 +6,9 @@ import time
 
 from isrf.contract.event_log import REMEMBER_S, Tombstone, bucket_of, read_tombstone, tombstone_name
 from service.state import payload
-from service.state.embedded.schema import meta, tombstone_text
 from service.state.events import Event
 from service.state.merge import Learned
+from service.state.sqlite.schema import meta, tombstone_text
 from service.state.store import NO_VERSION, Entry, Mark, UserRecord
 
 PAGE = 500

@@ -20,9 +20,9 @@ import structlog
 
 from isrf.contract.errors import StoreError
 from isrf.contract.event_log import JOURNAL_FILE, JOURNAL_VERSION
-from service.state.embedded import soundness
-from service.state.embedded.schema import APPLICATION_ID, TABLES, meta
-from service.state.embedded.soundness import find_damage
+from service.state.sqlite import soundness
+from service.state.sqlite.schema import APPLICATION_ID, TABLES, meta
+from service.state.sqlite.soundness import find_damage
 
 LOCK_FILE = "lock"
 IDENTITY_FILE = "identity.json"
@@ -45,7 +45,7 @@ class StateFiles:
     Attributes:
         path: of the database.
         is_new: there is no database yet.
-        is_seen: all of its pages were looked at (`service.state.embedded.soundness`).
+        is_seen: all of its pages were looked at (`service.state.sqlite.soundness`).
         mode_to_examine: how a database that is there is opened first.
     """
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 from isrf.contract.errors import StoreError
-from service.state.embedded.files import StateFiles, unwritable
+from service.state.sqlite.files import StateFiles, unwritable
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]

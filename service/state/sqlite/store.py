@@ -13,12 +13,19 @@ from typing import Literal, NamedTuple, TypeVar
 
 from isrf.contract.event_log import tombstone_name
 from isrf.contract.item_changes import Entry as ItemEntry
-from service.state.embedded.database import Database
-from service.state.embedded.effects import Effects
-from service.state.embedded.files import unwritable
-from service.state.embedded.item_entries import change_items, collect_entries, look_at_items
-from service.state.embedded.records import Records
-from service.state.embedded.users import (
+from service.state.events import Event
+from service.state.merge import Learned
+from service.state.redis.erasure import Erased
+from service.state.redis.items import PAGE as ITEMS_PAGE
+from service.state.redis.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
+from service.state.redis.keys import NUM_BUCKETS, bucket_of
+from service.state.redis.recent import MAX_RECENT, PER_BUCKET, Look, Recent
+from service.state.sqlite.database import Database
+from service.state.sqlite.effects import Effects
+from service.state.sqlite.files import unwritable
+from service.state.sqlite.item_entries import change_items, collect_entries, look_at_items
+from service.state.sqlite.records import Records
+from service.state.sqlite.users import (
     collect_user,
     compact_record,
     erase_user,
@@ -26,13 +33,6 @@ from service.state.embedded.users import (
     read_user,
     user_page,
 )
-from service.state.erasure import Erased
-from service.state.events import Event
-from service.state.items import PAGE as ITEMS_PAGE
-from service.state.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
-from service.state.keys import NUM_BUCKETS, bucket_of
-from service.state.merge import Learned
-from service.state.recent import MAX_RECENT, PER_BUCKET, Look, Recent
 from service.state.store import NOBODY, Applied, Cached, UserRecord
 
 STEP = 20

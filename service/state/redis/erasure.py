@@ -27,9 +27,9 @@ from isrf.contract.event_log import (
     secret_of,
     tombstone_name,
 )
-from service.state.failures import foreign
-from service.state.keys import NUM_BUCKETS, bucket_of, tombstone_key
-from service.state.scripts import Scripts, mark_key
+from service.state.redis.failures import foreign
+from service.state.redis.keys import NUM_BUCKETS, bucket_of, tombstone_key
+from service.state.redis.scripts import Scripts, mark_key
 
 _log = structlog.get_logger("service")
 

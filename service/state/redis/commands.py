@@ -7,7 +7,7 @@ from typing import Any
 from isrf.contract.event_log import REMEMBER_S, TOMBSTONE_SECRET
 from service.state import payload as event_payload
 from service.state.events import Event
-from service.state.keys import bucket_of, event_digest, stream_key, tombstone_key, user_keys
+from service.state.redis.keys import bucket_of, event_digest, stream_key, tombstone_key, user_keys
 from service.state.store import NO_VERSION, Entry, Mark, UserRecord
 
 KEPT_HISTORY = 200

@@ -22,7 +22,7 @@ from isrf.contract.item_changes import (
     encode_entry,
     merged,
 )
-from service.state.scripts import ITEMS_MARK, Scripts
+from service.state.redis.scripts import ITEMS_MARK, Scripts
 
 SCRIPT = files("service.state").joinpath("items.lua").read_text(encoding="utf-8")
 COLLECT_SCRIPT = files("service.state").joinpath("collect_items.lua").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from isrf.contract.event_log import REMEMBER_S, bucket_of
 from service.state.events import Event
-from service.state.scripts import Call
+from service.state.redis.scripts import Call
 
 
 class Claim(NamedTuple):

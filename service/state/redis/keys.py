@@ -11,12 +11,12 @@ one script may touch them together. The bucket is a stable hash of the id; chang
     isrf:{b7}:a:<user_id>   string  the last answer (`service.answers`), with a TTL
     isrf:{b7}:t             hash    tombstones of erased users: keyed hash → nonce, position in the stream, time;
                                     `n`, which moves with every erasure, and `s`, the record of the hash's secret
-    isrf:{b7}:c:<digest>    string  claim of an event id of this bucket (`service.state.claims`), with a TTL
+    isrf:{b7}:c:<digest>    string  claim of an event id of this bucket (`service.state.redis.claims`), with a TTL
     isrf:{b7}:s             stream  accepted events, until the offline job has read them
     isrf:{b0}:meta          hash    `id` of the store, `secret` of its tombstones
     isrf:{b7}:ping          string  written by probes, and before replicas are waited for
 
-What was shown, by no user's name, has keys of its own (`service.state.exposure_keys`).
+What was shown, by no user's name, has keys of its own (`service.state.redis.exposure_keys`).
 """
 
 import base64

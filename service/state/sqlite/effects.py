@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from isrf.contract.event_log import REMEMBER_S, read_tombstone, tombstone_name
 from service.state import payload
-from service.state.commands import KEPT_HISTORY
-from service.state.embedded.schema import tombstone_text
 from service.state.events import Event
+from service.state.redis.commands import KEPT_HISTORY
+from service.state.sqlite.schema import tombstone_text
 from service.state.store import Applied
 
 TICK_S = 1e-6

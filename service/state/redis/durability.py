@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from redis.exceptions import ResponseError
 
 from isrf.contract.errors import StoreError
-from service.state.failures import FAILURES
+from service.state.redis.failures import FAILURES
 
 WANTED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 CONSEQUENCES = {

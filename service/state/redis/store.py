@@ -18,19 +18,19 @@ import structlog
 from redis.exceptions import ResponseError
 
 from isrf.contract.item_changes import Entry as ItemEntry
-from service.state import exposure_keys
-from service.state.commands import ASKED, TOMBSTONE_AT, ask_user, history_member, read_record
-from service.state.durability import Durability, Required, look
-from service.state.erasure import Erased, Erasure
-from service.state.event_writes import EventWrites
 from service.state.events import Event
-from service.state.everything import accepted_events, all_users
-from service.state.failures import FAILURES, FOREIGN, UNREADABLE, store_error
-from service.state.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook, ItemStates
-from service.state.keys import user_keys
 from service.state.merge import Learned
-from service.state.recent import Look, Recent, read_recent
-from service.state.scripts import NO_REPLICAS, Replicas, Scripts
+from service.state.redis import exposure_keys
+from service.state.redis.commands import ASKED, TOMBSTONE_AT, ask_user, history_member, read_record
+from service.state.redis.durability import Durability, Required, look
+from service.state.redis.erasure import Erased, Erasure
+from service.state.redis.event_writes import EventWrites
+from service.state.redis.everything import accepted_events, all_users
+from service.state.redis.failures import FAILURES, FOREIGN, UNREADABLE, store_error
+from service.state.redis.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook, ItemStates
+from service.state.redis.keys import user_keys
+from service.state.redis.recent import Look, Recent, read_recent
+from service.state.redis.scripts import NO_REPLICAS, Replicas, Scripts
 from service.state.store import NOBODY, Applied, Cached, UserRecord
 
 BREAK_AFTER = 3

@@ -4,8 +4,8 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from isrf.contract.item_changes import Entry, decode_entry, encode_entry, merged
-from service.state.embedded.schema import number_on
-from service.state.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
+from service.state.redis.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
+from service.state.sqlite.schema import number_on
 
 
 def change_items(db: sqlite3.Connection, changes: Sequence[ItemChange], limit: int) -> list[ItemOutcome]:
