@@ -3,7 +3,7 @@
     python benchmarks/decode_gpu.py [--preset small] [--decoder-layers 2] [--batches 1,4,16,64] [--seconds 10]
 
 Model, input and checks are those of `benchmarks/decode.py`; the graphs run as the service runs them there
-(`service.graphs`: tables bound to the GPU's memory, fp32 and fp16). Needs torch with CUDA and, in place of
+(`service.release.graphs`: tables bound to the GPU's memory, fp32 and fp16). Needs torch with CUDA and, in place of
 `onnxruntime`, `onnxruntime-gpu[cuda,cudnn]`: an environment of its own. `--device cpu` tries the way without a GPU.
 """
 
@@ -29,8 +29,8 @@ from offline.config import PRESETS, ModelConfig
 from offline.runtime.onnx_graphs import graph_signature
 from offline.stages.export_onnx.fp16 import halved
 from offline.stages.export_onnx.stage import export_search
-from service.graphs import open_graph
 from service.load import DeviceName
+from service.release.graphs import open_graph
 
 
 def graph_run(path: Path, inputs: tuple[torch.Tensor, ...], device: DeviceName) -> Run:

@@ -20,8 +20,8 @@ from isrf.method.evidence import user_item_lists
 from isrf.method.recommend import Recommender
 from offline.config import GraphConfig
 from offline.stages.graph.cells import divide
-from service.bundle_files import Release, open_release
-from service.neighbours import Cells, UserIndex, joined
+from service.release.neighbours import Cells, UserIndex, joined
+from service.release.opening import Release, open_release
 from service.state.group_cache import encode, rounded
 
 TARGET_P95_MS = 5.0

@@ -20,7 +20,7 @@ from isrf.contract.manifest import HISTORIES_FILE
 from isrf.method.interest import FloatArray, IntArray
 from isrf.method.item_reader import ItemReader
 from isrf.method.recommend import RankRequest
-from service.bundle_files import Release, open_release
+from service.release.opening import Release, open_release
 
 BATCH = 20
 CUTS = (10, 50, 200)

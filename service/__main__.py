@@ -21,7 +21,6 @@ from uvicorn.config import STARTUP_FAILURE
 from isrf.contract.errors import BundleError, ConfigError, IsrfError
 from isrf.runtime.bundle.manifests import find_release
 from service.app import create_app
-from service.bundle_files import read_manifest
 from service.daemon_threads import leave
 from service.demo.routes import PAGE
 from service.doors import wire
@@ -32,6 +31,7 @@ from service.doors.wire import BoundedHttp
 from service.draining import DrainingWorkers, LoneServer
 from service.garbage import set_apart
 from service.metrics_port import serve_metrics
+from service.release.opening import read_manifest
 from service.settings import Settings, load_settings
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics

@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from isrf.method.interest import BoolArray
 from isrf.method.recommend import Interests, RankedItem, Task
-from service.catalogue import EVERYTHING, Filter
-from service.crowd import Crowd
 from service.given import MOST_LENGTH, ListParameters, ids_text, length_for
+from service.release.catalogue import EVERYTHING, Filter
+from service.release.snapshot import Crowd
 from service.state.merge import UserState
 
 POOL = 400

@@ -14,10 +14,10 @@ import structlog
 from isrf.contract.errors import IsrfError
 from isrf.contract.event_log import NUM_BUCKETS, bucket_of
 from isrf.contract.ids import UserIndex
-from service.bundle_files import Release
-from service.crowd import Newcomer, gather, read_newcomers
 from service.ending import end
 from service.engine import Engine
+from service.release.opening import Release
+from service.release.snapshot import Newcomer, gather, read_newcomers
 from service.state.events import EventRules
 from service.state.merge import merge
 from service.state.redis.erasure import Erased

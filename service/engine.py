@@ -12,9 +12,9 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 from isrf.method.recommend import Interests, Ranked, RankRequest
 from service.batches import Batches, Tell
-from service.bundle_files import Release
-from service.crowd import Crowd, base_crowd
 from service.load import Load
+from service.release.opening import Release
+from service.release.snapshot import Crowd, base_crowd
 from service.state.group_cache import rounded
 from service.telemetry.metrics import Metrics
 

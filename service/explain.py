@@ -13,9 +13,9 @@ from isrf.method.evidence import ITEM_CHANNELS, RECENT_ITEMS, ItemChannel
 from isrf.method.interest import BoolArray, FloatArray, Neighbours
 from isrf.method.recommend import RankedItem
 from isrf.method.text.phrases import PhraseTable, without_overlap
-from service.bundle_files import Release
-from service.crowd import Crowd
 from service.reasons import Channel, Path, Reason
+from service.release.opening import Release
+from service.release.snapshot import Crowd
 
 MAX_PATHS = 3
 """Paths of a reason; the strongest."""

@@ -19,8 +19,8 @@ from isrf.contract.item_fields import (
     FieldError,
     read_fields,
 )
-from service.catalogue import ItemLine
 from service.known_fields import KnownFields
+from service.release.catalogue import ItemLine
 
 MAX_ITEM_BYTES = 16_384
 """Of all that one call or line says of an item, as JSON: every replica keeps it until a release holds it."""

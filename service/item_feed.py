@@ -14,11 +14,11 @@ import structlog
 
 from isrf.contract.errors import IsrfError
 from isrf.contract.item_changes import Entry
-from service.bundle_files import Release
 from service.ending import end
 from service.engine import Engine
-from service.item_changes import changed_line, is_learned, standing, text_of
-from service.new_items import ReadItem, added_items
+from service.release.item_changes import changed_line, is_learned, standing, text_of
+from service.release.new_items import ReadItem, added_items
+from service.release.opening import Release
 from service.state.redis.items import ItemsCursor
 from service.state.store import Store
 

@@ -15,11 +15,11 @@ from isrf.method.recommend import SCORE_DIGITS, Interests, RankedItem, RankReque
 from isrf.method.similar import likeness
 from service import warned
 from service.asking import Answer, Asked, Wanted, Whose, owner_of
-from service.crowd import Crowd
 from service.engine import Engine
 from service.explain import Explainer
 from service.given import MOST_LENGTH, Entry, GivenList, GivenLists
 from service.reasons import reason_body
+from service.release.snapshot import Crowd
 from service.telemetry.metrics import Metrics
 
 

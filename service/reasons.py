@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from service.bundle_files import Release
+from service.release.opening import Release
 
 MAX_TITLE = 60
 """Characters of a title in a sentence."""

@@ -15,12 +15,12 @@ from isrf.method.recommend import Interests, RankedItem
 from service import answers, warned
 from service.answers import AnswerKey, Answers, Served
 from service.asking import Answer, Asked, UserView, Wanted, Whose, Write, owner_of
-from service.bundle_files import Release
-from service.catalogue import Filter
-from service.crowd import Crowd
 from service.engine import Engine
 from service.given import GivenLists, check_page
 from service.lists import Lists, allowed_items, popular_source
+from service.release.catalogue import Filter
+from service.release.opening import Release
+from service.release.snapshot import Crowd
 from service.state.events import EventRules
 from service.state.store import Cached, Store
 from service.telemetry.metrics import Metrics

@@ -20,7 +20,6 @@ from isrf.runtime.bundle.folder import BundleFolder
 from isrf.runtime.bundle.manifests import manifest_bytes
 from isrf.runtime.bundle.refusals import refusing
 from isrf.runtime.run_limit import RUN_LIMIT_S, limited
-from service.bundle_files import Release
 from service.collect import collect_later
 from service.crowd_feed import CrowdFeed
 from service.daemon_threads import in_daemon_thread
@@ -30,6 +29,7 @@ from service.given import GivenLists
 from service.item_feed import ItemFeed
 from service.load import DeviceName, Load
 from service.recommendations import Keeping, Recommendations
+from service.release.opening import Release
 from service.state.events import EventRules
 from service.state.store import Store
 from service.telemetry.metrics import Metrics

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from isrf.method.interest import BoolArray
 from service.asking import UserView
-from service.catalogue import Catalogue
+from service.release.catalogue import Catalogue
 
 WarningCode = Literal[
     "store_unavailable",

@@ -2,7 +2,7 @@
 
 `Manifest` is the one description of a bundle; `arrays_of` names its arrays with their dtypes and shapes in symbols.
 `check_arrays` holds arrays against manifest. Files are read and hashed by the two edges (`offline.runtime.release`,
-`service.bundle_files`), which know nothing of each other.
+`service.release.opening`), which know nothing of each other.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The base users' index: inner products over unit features (FAISS), among all or, where they are many, in cells.
 
-The service builds the same index from the same arrays (`service.neighbours`); a test holds the two equal.
+The service builds the same index from the same arrays (`service.release.neighbours`); a test holds the two equal.
 """
 
 from pathlib import Path

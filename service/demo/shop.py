@@ -3,8 +3,8 @@
 from typing import Any
 
 from isrf.contract.ids import UserIndex
-from service.catalogue import ItemLine, words
 from service.recommendations import Recommendations
+from service.release.catalogue import ItemLine, words
 
 NUM_SHOPPERS = 24
 LOOKED_AT = 4

@@ -15,13 +15,13 @@ from isrf.contract.errors import RequestError
 from isrf.contract.json_object import doubled_name
 from isrf.contract.shown import shown
 from service.asking import Answer, Wanted
-from service.catalogue import Catalogue, Filter
 from service.durable import DurabilityWatch
 from service.exposure import Exposure
 from service.identifiers import ID_SCHEMA, id_problem
 from service.load import WRITES_AT_ONCE, Gate
 from service.openapi import PROBLEM
 from service.recommendations import Recommendations
+from service.release.catalogue import Catalogue, Filter
 from service.releases import Releases
 from service.schemas import (
     MAX_EXCLUDED,

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.catalogue import group_words, words
 from service.doors.caller import READ, WRITE
+from service.release.catalogue import group_words, words
 from service.routes.dependencies import PROBLEMS, ServiceDep, UserIdDep, json_response, meta_of
 from service.schemas import UserAnswer
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from new_items import as_new, measure, questions
 
-from service.bundle_files import open_release
+from service.release.opening import open_release
 
 
 def test_what_is_read_as_new_has_nothing_of_its_own_left(demo_release: Path) -> None:

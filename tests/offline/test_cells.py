@@ -14,8 +14,8 @@ from offline.runtime import release as offline_release
 from offline.runtime.neighbours import Cells, UserIndex
 from offline.stages.graph import cells as graph_cells
 from offline.stages.graph.cells import RECALL, divide
-from service import bundle_files as service_release
-from service import neighbours as served
+from service.release import neighbours as served
+from service.release import opening as service_release
 from tests.shops import TINY, run_stages
 
 NUM_USERS, WIDTH, K = 6000, 24, 101

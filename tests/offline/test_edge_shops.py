@@ -16,7 +16,7 @@ from offline.config import build_config
 from offline.pipeline import run_until
 from offline.runtime.release import open_release
 from offline.sizes import fit_to_shop
-from service.bundle_files import open_release as open_served
+from service.release.opening import open_release as open_served
 from tests.shops import TINY, Event, run_stages, write_shop
 
 HOSTILE = ("a/b", "c#d", "e?f", "g%20h", "i j", "ü–ñ", "日本", "x&y=1", "..", "'; DROP")

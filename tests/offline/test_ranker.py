@@ -25,7 +25,7 @@ from offline.stages.evaluate.measure import Measure
 from offline.stages.evaluate.questions import direct, full_ranking
 from offline.stages.evaluate.ranker import MIN_SAMPLES, Collected, choose_ranker, collect
 from offline.stages.evaluate.split import Split, load_split
-from service.bundle_files import open_release as open_for_serving
+from service.release.opening import open_release as open_for_serving
 from tests.isrf.candidate_sets import candidate_set
 from tests.service.releases import change_manifest, seal
 from tests.shops import TINY, run_stages, write_shop

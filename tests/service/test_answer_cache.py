@@ -12,10 +12,10 @@ import pytest
 from isrf.contract.item_changes import HIDDEN
 from service.answers import Served
 from service.asking import Answer, Wanted
-from service.catalogue import Filter
 from service.given import GivenLists
 from service.load import Load
 from service.recommendations import Keeping, Recommendations
+from service.release.catalogue import Filter
 from service.releases import Releases
 from service.serving import Parts
 from service.state.connect import open_store

@@ -16,7 +16,7 @@ from isrf.contract.errors import BundleError
 from isrf.contract.manifest import Manifest
 from isrf.contract.manifest_seal import release_id_of, seal_of
 from offline.runtime.release import open_release as open_offline
-from service.bundle_files import open_release
+from service.release.opening import open_release
 from tests.service.releases import change_manifest, seal
 
 OF_ITS_FORM = {".npy": "bundle.array_mismatch", ".onnx": "bundle.graph_unreadable", ".parquet": "bundle.table"}
@@ -258,7 +258,7 @@ def test_a_manifest_with_any_number_changed_is_refused(folder: Path) -> None:
 
 
 def read(folder: Path) -> Manifest:
-    from service.bundle_files import read_manifest
+    from service.release.opening import read_manifest
 
     return read_manifest(folder)
 

@@ -14,7 +14,7 @@ import pytest
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import VariantName
 from isrf.method.recommend import RankRequest
-from service.bundle_files import find_release, open_release
+from service.release.opening import find_release, open_release
 from tests.service.releases import change_manifest, seal
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from isrf.contract.event_log import JOURNAL_FILE, REMEMBER_S
 from offline.commands.loop_back import take_in
-from service.bundle_files import Release, open_release
 from service.collect import collect_learned
+from service.release.opening import Release, open_release
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.merge import LATE_S, Learned, ReleasePast, learned, merge

@@ -10,12 +10,12 @@ import pytest
 from isrf.method.evidence import GROUP_RECENCY
 from isrf.method.recommend import Interests
 from service import crowd_feed
-from service.bundle_files import Release, open_release
-from service.crowd import Crowd, base_crowd, gather, read_newcomers
 from service.crowd_feed import CrowdFeed
 from service.engine import Engine
 from service.load import Load
-from service.neighbours import UserIndex, joined
+from service.release.neighbours import UserIndex, joined
+from service.release.opening import Release, open_release
+from service.release.snapshot import Crowd, base_crowd, gather, read_newcomers
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.store import Store

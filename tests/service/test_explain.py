@@ -17,11 +17,11 @@ from isrf.method.evidence import RECENT_ITEMS
 from isrf.method.interest import Neighbours
 from isrf.method.recommend import RankedItem, RankRequest
 from isrf.method.text.phrases import phrases
-from service.bundle_files import Release, open_release
 from service.engine import Engine
 from service.explain import MAX_PATHS, Explainer
 from service.load import Load
 from service.reasons import reason_body
+from service.release.opening import Release, open_release
 from service.schemas import Reason
 from service.telemetry.metrics import Metrics
 

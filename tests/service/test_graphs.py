@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from isrf.contract.errors import ConfigError
 from isrf.contract.manifest import SEARCH_GRAPH_FILE, Manifest
 from isrf.method.recommend import REQUEST_INPUTS, RankRequest
-from service.bundle_files import Release, open_release, read_manifest
-from service.graphs import CUDA, BoundGraph, open_graph
+from service.release.graphs import CUDA, BoundGraph, open_graph
+from service.release.opening import Release, open_release, read_manifest
 from service.settings import load_settings
 
 ON_GPU = CUDA in onnxruntime.get_available_providers()

@@ -11,7 +11,7 @@ import httpx
 import polars as pl
 import pytest
 
-from service.bundle_files import Release, open_release
+from service.release.opening import Release, open_release
 from service.state.store import Entry
 from tests.service.servers import PATIENCE_S, ServiceProcess
 

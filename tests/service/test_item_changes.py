@@ -7,8 +7,8 @@ import pytest
 
 from isrf.contract.item_changes import Said
 from isrf.contract.item_fields import FieldError
-from service.catalogue import ItemLine, read_item
-from service.item_changes import changed_line, is_learned
+from service.release.catalogue import ItemLine, read_item
+from service.release.item_changes import changed_line, is_learned
 
 UNTIL = 100.0
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from isrf.contract.item_fields import FieldError
 from offline.stages.ingest.bad_rows import BadRows
 from offline.stages.ingest.items import read_items
-from service.catalogue import read_item
+from service.release.catalogue import read_item
 from tests.service.releases import named_copy, point
 from tests.service.servers import PATIENCE_S, ServiceProcess
 

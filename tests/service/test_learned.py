@@ -10,7 +10,7 @@ import pytest
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import LearnedUntil, Manifest
-from service.learned import learned_by, learned_until
+from service.release.learned import learned_by, learned_until
 from tests.isrf.test_bundle import manifest
 
 HOUR = 3600.0

@@ -1,7 +1,7 @@
 """Changes of items in Redis: one hash of entries, numbered as they come, so that every replica reads what is new.
 
 Fields are merged here and written by compare-and-set; whoever was slower reads again. It knows no release: what an
-entry means beside one is `service.item_changes`.
+entry means beside one is `service.release.item_changes`.
 """
 
 import secrets

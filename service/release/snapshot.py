@@ -16,8 +16,8 @@ import numpy as np
 from isrf.method.evidence import SparseLists, user_item_lists
 from isrf.method.interest import BoolArray, FloatArray, NeighbourSearch
 from isrf.method.recommend import Recommender
-from service.bundle_files import Release
-from service.neighbours import UserIndex, joined
+from service.release.neighbours import UserIndex, joined
+from service.release.opening import Release
 
 READ_TOGETHER = 64
 _BASE = "base"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from isrf.contract.ids import IdMap, UserId, UserIndex
 from isrf.method.interest import BoolArray
-from service.catalogue import Catalogue
+from service.release.catalogue import Catalogue
 from service.state.merge import ReleasePast
 from service.state.store import Entry
 

@@ -29,15 +29,15 @@ from isrf.runtime.bundle.manifests import find_release
 from isrf.runtime.bundle.reader import Bundle, read_bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.deadline import Deadline
-from service.catalogue import Catalogue, read_item
-from service.graphs import open_graph
-from service.history_files import read_users
-from service.learned import learned_until
 from service.load import DeviceName
-from service.neighbours import Cells, UserIndex
-from service.new_items import NewItemReader
-from service.release_users import ReleaseUsers
-from service.wording import Wording, read_cores
+from service.release.catalogue import Catalogue, read_item
+from service.release.graphs import open_graph
+from service.release.history_files import read_users
+from service.release.learned import learned_until
+from service.release.neighbours import Cells, UserIndex
+from service.release.new_items import NewItemReader
+from service.release.users import ReleaseUsers
+from service.release.wording import Wording, read_cores
 
 
 @dataclass(frozen=True, kw_only=True)

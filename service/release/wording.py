@@ -15,7 +15,7 @@ from isrf.method.text.phrases import PhraseTable, background, common_phrases, ph
 from isrf.runtime.bundle.reader import Bundle
 from isrf.runtime.bundle.refusals import PUBLISH
 from isrf.runtime.bundle.tables import table_of
-from service.catalogue import LEAST_USERS, Catalogue
+from service.release.catalogue import LEAST_USERS, Catalogue
 
 SAMPLED_TEXTS = 2000
 """Items and users, evenly over the rows, by which it is known what texts in general say."""

@@ -7,7 +7,7 @@ release's own data is the newer and wins where it speaks of the field; where it 
 from typing import Any
 
 from isrf.contract.item_changes import AVAILABLE, HIDDEN, TEXT_FIELDS, Entry
-from service.catalogue import ItemLine
+from service.release.catalogue import ItemLine
 
 SHOWN = ("title", "brand", "categories", "price")
 """Of these the service knows what a release says; of other texts it knows only when they were said."""

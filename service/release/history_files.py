@@ -15,8 +15,8 @@ from isrf.contract.ids import IdMap, UserId, UserIndex
 from isrf.runtime.bundle.reader import Bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.bundle.tables import table_of
-from service.catalogue import Catalogue
-from service.release_users import Dislikes, Events, ReleaseUsers
+from service.release.catalogue import Catalogue
+from service.release.users import Dislikes, Events, ReleaseUsers
 
 _COLUMNS: dict[str, Any] = {
     "user_index": pl.Int32,
