@@ -29,7 +29,7 @@ from offline.config import PRESETS, ModelConfig
 from offline.runtime.onnx_graphs import graph_signature
 from offline.stages.export_onnx.fp16 import halved
 from offline.stages.export_onnx.stage import export_search
-from service.load import DeviceName
+from service.inference.limits import DeviceName
 from service.release.graphs import open_graph
 
 

@@ -29,7 +29,7 @@ from service.durable import DurabilityWatch
 from service.exposure import Exposure
 from service.garbage import set_apart
 from service.given import GivenLists
-from service.load import Load
+from service.inference.limits import Load
 from service.middleware import RequestMiddleware
 from service.openapi import Api
 from service.problems import install_problem_handlers

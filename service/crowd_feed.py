@@ -14,8 +14,8 @@ import structlog
 from isrf.contract.errors import IsrfError
 from isrf.contract.event_log import NUM_BUCKETS, bucket_of
 from isrf.contract.ids import UserIndex
-from service.ending import end
-from service.engine import Engine
+from service.inference.engine import Engine
+from service.inference.task_cancellation import end
 from service.release.opening import Release
 from service.release.snapshot import Newcomer, gather, read_newcomers
 from service.state.events import EventRules

@@ -11,7 +11,7 @@ from typing import Literal
 import structlog
 
 from isrf.contract.errors import ConfigError, StoreError
-from service.ending import end
+from service.inference.task_cancellation import end
 from service.state.redis.durability import FIX, Durability
 from service.state.redis.store import RedisStore
 from service.telemetry.metrics import Metrics

@@ -14,8 +14,8 @@ import structlog
 
 from isrf.contract.errors import IsrfError
 from isrf.contract.item_changes import Entry
-from service.ending import end
-from service.engine import Engine
+from service.inference.engine import Engine
+from service.inference.task_cancellation import end
 from service.release.item_changes import changed_line, is_learned, standing, text_of
 from service.release.new_items import ReadItem, added_items
 from service.release.opening import Release

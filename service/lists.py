@@ -15,9 +15,9 @@ from isrf.method.recommend import SCORE_DIGITS, Interests, RankedItem, RankReque
 from isrf.method.similar import likeness
 from service import warned
 from service.asking import Answer, Asked, Wanted, Whose, owner_of
-from service.engine import Engine
 from service.explain import Explainer
 from service.given import MOST_LENGTH, Entry, GivenList, GivenLists
+from service.inference.engine import Engine
 from service.reasons import reason_body
 from service.release.snapshot import Crowd
 from service.telemetry.metrics import Metrics

@@ -18,11 +18,11 @@ from service.doors.headers import ANSWERS_CARRY, REQUEST_ID, request_id_of
 from service.doors.route_rules import LINES_PREFIX
 from service.doors.turnstile import QUIET
 from service.doors.wire import LINE, MAX_HEAD_BYTES, TOO_LARGE
-from service.load import caller_gone
+from service.inference.deadline import begin_turn, current_turn
+from service.inference.limits import caller_gone
 from service.problems import INTERNAL, send_problem
 from service.telemetry.metrics import Metrics
 from service.telemetry.traces import Traces
-from service.turn import begin_turn, current_turn
 
 PIECE_BYTES = 64 * 1024
 """Of an answer, written at a time."""

@@ -15,8 +15,8 @@ from isrf.method.recommend import Interests, RankedItem
 from service import answers, warned
 from service.answers import AnswerKey, Answers, Served
 from service.asking import Answer, Asked, UserView, Wanted, Whose, Write, owner_of
-from service.engine import Engine
 from service.given import GivenLists, check_page
+from service.inference.engine import Engine
 from service.lists import Lists, allowed_items, popular_source
 from service.release.catalogue import Filter
 from service.release.opening import Release

@@ -22,8 +22,8 @@ from isrf.contract.errors import BundleError, IsrfError
 from isrf.runtime.bundle.manifests import find_release, named_release
 from service.collect import GRACE_S
 from service.daemon_threads import in_daemon_thread
-from service.ending import end
 from service.experiment import Experiment
+from service.inference.task_cancellation import end
 from service.release.opening import open_folder
 from service.serving import Identity, Parts, Serving, identify
 from service.state.redis.items import ItemChange, ItemOutcome

@@ -17,7 +17,7 @@ from isrf.contract.manifest import VariantName
 from isrf.runtime.secret_files import secret_in_file
 from service.doors.keys import checked_rate
 from service.experiment import Experiment, read_experiment
-from service.load import LARGEST_BATCH, DeviceName
+from service.inference.limits import LARGEST_BATCH, DeviceName
 
 SECRETS = {"REDIS_URL": "redis_url", "ISRF_ERASURE_KEY": "erasure_key"}
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")

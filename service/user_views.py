@@ -11,7 +11,7 @@ import structlog
 from isrf.contract.errors import StoreError
 from isrf.method.recommend import Interests
 from service.asking import UserView
-from service.engine import Engine
+from service.inference.engine import Engine
 from service.release.snapshot import Crowd
 from service.state.events import EventRules
 from service.state.group_cache import decode, encode

@@ -21,9 +21,9 @@ from service.doors.bodies import (
 )
 from service.doors.caller import OPEN, Caller, check_role
 from service.doors.json_bounds import check_json
-from service.doors.places import Places, share_of
 from service.doors.route_rules import RouteRules
 from service.doors.turnstile import QUIET, Turnstile
+from service.inference.caller_limits import Places, share_of
 from service.problems import send_problem
 from service.telemetry.metrics import Metrics
 

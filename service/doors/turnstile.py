@@ -2,7 +2,7 @@
 
 A refusal is written from ready bytes: no task, no framework, and one line a second in the log for all of them. So it
 costs a small part of an answer, and however many there are, they do not keep the answers waiting. What it refuses,
-`service.doors.admission` or `service.batches` would refuse a moment later; `service.doors.wire` asks it.
+`service.doors.admission` or `service.inference.batching` would refuse a moment later; `service.doors.wire` asks it.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.doors.headers import ANSWERS_CARRY, KEY_HEADER, REQUEST_ID, Lines
 from service.doors.keys import KeyRing
 from service.doors.refusals import request_id_in, written
-from service.load import Load, refused
+from service.inference.limits import Load, refused
 from service.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body, status_of
 from service.releases import Releases
 from service.telemetry.metrics import Metrics

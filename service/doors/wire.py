@@ -20,7 +20,7 @@ from service.doors.crowding import make_room
 from service.doors.gentle import GentleTransport
 from service.doors.refusals import refusal_bytes
 from service.doors.turnstile import NAME, Turnstile
-from service.turn import Line
+from service.inference.deadline import Line
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of request line and headers together, as in most servers before this one; of chunk lines and trailers with them."""

@@ -29,7 +29,7 @@ from isrf.runtime.bundle.manifests import find_release
 from isrf.runtime.bundle.reader import Bundle, read_bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.deadline import Deadline
-from service.load import DeviceName
+from service.inference.limits import DeviceName
 from service.release.catalogue import Catalogue, read_item
 from service.release.graphs import open_graph
 from service.release.history_files import read_users

@@ -18,7 +18,7 @@ from service.asking import Answer, Wanted
 from service.durable import DurabilityWatch
 from service.exposure import Exposure
 from service.identifiers import ID_SCHEMA, id_problem
-from service.load import WRITES_AT_ONCE, Gate
+from service.inference.limits import WRITES_AT_ONCE, Gate
 from service.openapi import PROBLEM
 from service.recommendations import Recommendations
 from service.release.catalogue import Catalogue, Filter

@@ -12,6 +12,7 @@ from service.asking import Answer, Wanted, owner_of
 from service.doors.caller import READ
 from service.doors.cost import charge, check_cost
 from service.identifiers import id_problem
+from service.inference.deadline import renew_turn
 from service.routes.calls import HEAD_ONLY
 from service.routes.dependencies import (
     NAMES_ONCE,
@@ -40,7 +41,6 @@ from service.schemas import (
     SimilarItems,
     UsersRequest,
 )
-from service.turn import renew_turn
 
 router = APIRouter(tags=["recommend"], dependencies=[READ])
 

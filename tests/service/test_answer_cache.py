@@ -13,7 +13,7 @@ from isrf.contract.item_changes import HIDDEN
 from service.answers import Served
 from service.asking import Answer, Wanted
 from service.given import GivenLists
-from service.load import Load
+from service.inference.limits import Load
 from service.recommendations import Keeping, Recommendations
 from service.release.catalogue import Filter
 from service.releases import Releases

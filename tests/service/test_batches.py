@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from isrf.contract.errors import OverloadError
-from service.batches import Batches, Tell
+from service.inference.batching import Batches, Tell
+from service.inference.deadline import Line, begin_turn
 from service.telemetry.metrics import Metrics
-from service.turn import Line, begin_turn
 
 
 class Desk:

@@ -11,8 +11,8 @@ from isrf.method.evidence import GROUP_RECENCY
 from isrf.method.recommend import Interests
 from service import crowd_feed
 from service.crowd_feed import CrowdFeed
-from service.engine import Engine
-from service.load import Load
+from service.inference.engine import Engine
+from service.inference.limits import Load
 from service.release.neighbours import UserIndex, joined
 from service.release.opening import Release, open_release
 from service.release.snapshot import Crowd, base_crowd, gather, read_newcomers

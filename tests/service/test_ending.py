@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from service import ending
-from service.ending import end
+from service.inference import task_cancellation as ending
+from service.inference.task_cancellation import end
 
 
 async def swallows(times: int) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from isrf.method.interest import Neighbours
 from isrf.method.recommend import Interests, Ranked, RankRequest
-from service.engine import Engine
-from service.load import LARGEST_BATCH, Load
+from service.inference.engine import Engine
+from service.inference.limits import LARGEST_BATCH, Load
 from service.release.opening import Release, open_release
 from service.release.snapshot import gather, read_newcomers
 from service.telemetry.metrics import Metrics

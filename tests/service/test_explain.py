@@ -17,9 +17,9 @@ from isrf.method.evidence import RECENT_ITEMS
 from isrf.method.interest import Neighbours
 from isrf.method.recommend import RankedItem, RankRequest
 from isrf.method.text.phrases import phrases
-from service.engine import Engine
 from service.explain import MAX_PATHS, Explainer
-from service.load import Load
+from service.inference.engine import Engine
+from service.inference.limits import Load
 from service.reasons import reason_body
 from service.release.opening import Release, open_release
 from service.schemas import Reason

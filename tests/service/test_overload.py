@@ -21,8 +21,8 @@ from isrf.contract.errors import OverloadError
 from service.app import create_app
 from service.doors.wire import BoundedHttp
 from service.draining import ACCEPTED_TOGETHER, DrainingServer
-from service.engine import Engine
-from service.load import FEW, LONG_S, Gate
+from service.inference.engine import Engine
+from service.inference.limits import FEW, LONG_S, Gate
 from service.settings import Settings
 from tests.service.releases import some_users
 from tests.service.servers import ServiceProcess

@@ -13,10 +13,10 @@ import pytest
 from isrf.contract.errors import BundleError
 from isrf.method.recommend import Interests
 from service.asking import Wanted
-from service.engine import Engine
 from service.experiment import Experiment
 from service.given import GivenLists
-from service.load import Load
+from service.inference.engine import Engine
+from service.inference.limits import Load
 from service.recommendations import Keeping
 from service.releases import Releases
 from service.serving import Parts, Serving

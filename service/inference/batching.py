@@ -18,9 +18,9 @@ from typing import Any, TypeAlias, TypeVar
 import structlog
 
 from isrf.contract.errors import OverloadError
-from service.load import caller_gone, refused
+from service.inference.deadline import Turn, current_turn
+from service.inference.limits import caller_gone, refused
 from service.telemetry.metrics import Metrics
-from service.turn import Turn, current_turn
 
 Q = TypeVar("Q")
 A = TypeVar("A")

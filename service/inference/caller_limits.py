@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from isrf.contract.errors import OverloadError
-from service.load import refused
+from service.inference.limits import refused
 
 SHARED_FROM = 8
 """Of fewer places than this one caller may hold all: there is nothing to share."""

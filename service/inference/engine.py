@@ -1,7 +1,7 @@
 """Runs a release's recommender off the event loop, in as many threads as the process has CPUs.
 
 ONNX Runtime and FAISS let go of the GIL; each call uses one thread and answers all that waited together
-(`service.batches`). It knows neither users nor HTTP: rows in, rows out.
+(`service.inference.batching`). It knows neither users nor HTTP: rows in, rows out.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from isrf.method.recommend import Interests, Ranked, RankRequest
-from service.batches import Batches, Tell
-from service.load import Load
+from service.inference.batching import Batches, Tell
+from service.inference.limits import Load
 from service.release.opening import Release
 from service.release.snapshot import Crowd, base_crowd
 from service.state.group_cache import rounded
