@@ -26,14 +26,14 @@ from service.doors.rate import RateLimiter
 from service.doors.route_rules import RouteRules
 from service.doors.turnstile import NAME, Turnstile
 from service.durable import DurabilityWatch
-from service.exposure import Exposure
 from service.garbage import set_apart
-from service.given import GivenLists
 from service.inference.limits import Load
 from service.middleware import RequestMiddleware
 from service.openapi import Api
 from service.problems import install_problem_handlers
-from service.recommendations import Keeping
+from service.recommend.click_stats import Exposure
+from service.recommend.recommender import Keeping
+from service.recommend.result_lists import GivenLists
 from service.releases import Releases
 from service.routes import admin, bulk, interactions, items, probes, recommend, users
 from service.routes.calls import Calls

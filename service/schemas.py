@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, SkipValidation, Tag
 
 from service.doors.cost import MOST_EXPLAINED, MOST_ITEMS
-from service.given import ID_PATTERN
 from service.identifiers import ExternalId
 from service.known_fields import KnownFields
+from service.recommend.result_lists import ID_PATTERN
 from service.state.events import EventIn
 
 MAX_N = 200

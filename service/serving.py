@@ -23,12 +23,12 @@ from isrf.runtime.run_limit import RUN_LIMIT_S, limited
 from service.collect import collect_later
 from service.crowd_feed import CrowdFeed
 from service.daemon_threads import in_daemon_thread
-from service.given import GivenLists
 from service.inference.engine import Engine
 from service.inference.limits import DeviceName, Load
 from service.inference.task_cancellation import end
 from service.item_feed import ItemFeed
-from service.recommendations import Keeping, Recommendations
+from service.recommend.recommender import Keeping, Recommendations
+from service.recommend.result_lists import GivenLists
 from service.release.opening import Release
 from service.state.events import EventRules
 from service.state.store import Store

@@ -3,7 +3,7 @@
 from typing import Any
 
 from isrf.contract.ids import UserIndex
-from service.recommendations import Recommendations
+from service.recommend.recommender import Recommendations
 from service.release.catalogue import ItemLine, words
 
 NUM_SHOPPERS = 24

@@ -14,13 +14,13 @@ from pydantic import Field
 from isrf.contract.errors import RequestError
 from isrf.contract.json_object import doubled_name
 from isrf.contract.shown import shown
-from service.asking import Answer, Wanted
 from service.durable import DurabilityWatch
-from service.exposure import Exposure
 from service.identifiers import ID_SCHEMA, id_problem
 from service.inference.limits import WRITES_AT_ONCE, Gate
 from service.openapi import PROBLEM
-from service.recommendations import Recommendations
+from service.recommend.click_stats import Exposure
+from service.recommend.query_models import Answer, Wanted
+from service.recommend.recommender import Recommendations
 from service.release.catalogue import Catalogue, Filter
 from service.releases import Releases
 from service.schemas import (

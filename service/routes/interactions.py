@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from isrf.contract.errors import StoreError
 from service.doors.caller import WRITE
-from service.exposure import Click
+from service.recommend.click_stats import Click
 from service.routes.dependencies import NAMES_ONCE, PROBLEMS, Running, RunningDep, json_response
 from service.schemas import InteractionsAnswer, InteractionsRequest
 from service.state.events import EFFECTS, UNKNOWN_ITEM, Event, Refusal

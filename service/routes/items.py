@@ -4,9 +4,9 @@ from fastapi import APIRouter, Request, Response
 
 from isrf.contract.errors import IsrfError, RequestError, StoreError
 from isrf.contract.item_changes import HIDDEN
-from service import warned
 from service.doors.caller import READ, WRITE
 from service.item_bodies import ItemBody, item_body
+from service.recommend import warnings as warned
 from service.release.catalogue import ItemLine
 from service.routes.dependencies import NAMES_ONCE, PROBLEMS, ItemIdDep, Running, RunningDep, json_response
 from service.schemas import ItemAnswer, ItemChanged

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from fastapi import FastAPI, Request
 
 from isrf.contract.errors import RequestError
-from service.asking import Wanted
+from service.recommend.query_models import Wanted
 
 KNOWN_QUERIES = 1024
 LONGEST_KNOWN = 256

@@ -58,7 +58,7 @@ class UserRecord(NamedTuple):
         marks: by item_id, exact and unbounded.
         erased: the release's history of this user must not be read.
         group: cached interests as bytes (`service.state.group_cache`), or None.
-        answer: the last answer as bytes (`service.answers`), or None.
+        answer: the last answer as bytes (`service.recommend.response_cache`), or None.
     """
 
     version: str

@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from isrf.contract.item_changes import HIDDEN
-from service.answers import Served
-from service.asking import Answer, Wanted
-from service.given import GivenLists
 from service.inference.limits import Load
-from service.recommendations import Keeping, Recommendations
+from service.recommend.query_models import Answer, Wanted
+from service.recommend.recommender import Keeping, Recommendations
+from service.recommend.response_cache import Served
+from service.recommend.result_lists import GivenLists
 from service.release.catalogue import Filter
 from service.releases import Releases
 from service.serving import Parts

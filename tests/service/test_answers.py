@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from isrf.contract.errors import OverloadError
-from service.answers import AnswerKey, Answers, Served, decode, encode
+from service.recommend.response_cache import AnswerKey, Answers, Served, decode, encode
 
 KEY = AnswerKey("ann", "v1", "release", "crowd", "catalogue", "n=10")
 SERVED = Served("sequence", b'[{"item_id":"x\\ny"}]', b"[]")

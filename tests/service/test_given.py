@@ -9,9 +9,17 @@ import orjson
 import pytest
 
 from isrf.contract.errors import RequestError
-from service import given as given_module
-from service.exposure import Click, Exposure, summary
-from service.given import Entry, GivenList, GivenLists, ListParameters, check_page, ids_text, length_for
+from service.recommend import result_lists as given_module
+from service.recommend.click_stats import Click, Exposure, summary
+from service.recommend.result_lists import (
+    Entry,
+    GivenList,
+    GivenLists,
+    ListParameters,
+    check_page,
+    ids_text,
+    length_for,
+)
 from service.state.sealed import DIGEST
 from service.state.store import Store
 

@@ -12,12 +12,12 @@ import pytest
 
 from isrf.contract.errors import BundleError
 from isrf.method.recommend import Interests
-from service.asking import Wanted
 from service.experiment import Experiment
-from service.given import GivenLists
 from service.inference.engine import Engine
 from service.inference.limits import Load
-from service.recommendations import Keeping
+from service.recommend.query_models import Wanted
+from service.recommend.recommender import Keeping
+from service.recommend.result_lists import GivenLists
 from service.releases import Releases
 from service.serving import Parts, Serving
 from service.state.connect import open_store

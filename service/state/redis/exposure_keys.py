@@ -1,8 +1,8 @@
 """What Redis keeps of the lists that were given: the lists for a while, and counts for good. No user ids anywhere.
 
-isrf:l:<recommendation_id>   string  a list (`service.given`), with a TTL
+isrf:l:<recommendation_id>   string  a list (`service.recommend.result_lists`), with a TTL
 isrf:m:<digest>              string  that an item of a list was clicked or bought already, with a TTL
-isrf:{b0}:exposure           hash    counts (`service.exposure`)
+isrf:{b0}:exposure           hash    counts (`service.recommend.click_stats`)
 """
 
 import hashlib

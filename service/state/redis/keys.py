@@ -8,7 +8,7 @@ one script may touch them together. The bucket is a stable hash of the id; chang
     isrf:{b7}:x:<user_id>   hash    item_id → mark: latest bought / disliked / removed timestamps
     isrf:{b7}:e:<user_id>   zset    digests of the events of the last 24 h, scored by acceptance time
     isrf:{b7}:g:<user_id>   string  cached interests (`service.state.group_cache`), with a TTL
-    isrf:{b7}:a:<user_id>   string  the last answer (`service.answers`), with a TTL
+    isrf:{b7}:a:<user_id>   string  the last answer (`service.recommend.response_cache`), with a TTL
     isrf:{b7}:t             hash    tombstones of erased users: keyed hash → nonce, position in the stream, time;
                                     `n`, which moves with every erasure, and `s`, the record of the hash's secret
     isrf:{b7}:c:<digest>    string  claim of an event id of this bucket (`service.state.redis.claims`), with a TTL

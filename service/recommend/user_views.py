@@ -10,8 +10,8 @@ import structlog
 
 from isrf.contract.errors import StoreError
 from isrf.method.recommend import Interests
-from service.asking import UserView
 from service.inference.engine import Engine
+from service.recommend.query_models import UserView
 from service.release.snapshot import Crowd
 from service.state.events import EventRules
 from service.state.group_cache import decode, encode

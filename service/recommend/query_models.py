@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from isrf.method.interest import BoolArray
 from isrf.method.recommend import Interests, RankedItem, Task
-from service.given import MOST_LENGTH, ListParameters, ids_text, length_for
+from service.recommend.result_lists import MOST_LENGTH, ListParameters, ids_text, length_for
 from service.release.catalogue import EVERYTHING, Filter
 from service.release.snapshot import Crowd
 from service.state.merge import UserState
@@ -122,7 +122,7 @@ class Answer:
 
 
 class Whose(NamedTuple):
-    """Whose list it is (`service.given`)."""
+    """Whose list it is (`service.recommend.result_lists`)."""
 
     owner: str
     lineage: str = ""

@@ -44,7 +44,7 @@ class Served(NamedTuple):
     source: str
     items: bytes  # JSON
     warnings: bytes  # JSON
-    about: bytes = b"{}"  # JSON: `service.asking.Answer.about`
+    about: bytes = b"{}"  # JSON: `service.recommend.query_models.Answer.about`
 
 
 def encode(key: AnswerKey, served: Served) -> bytes:

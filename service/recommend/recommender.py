@@ -12,19 +12,20 @@ import orjson
 
 from isrf.contract.errors import RequestError
 from isrf.method.recommend import Interests, RankedItem
-from service import answers, warned
-from service.answers import AnswerKey, Answers, Served
-from service.asking import Answer, Asked, UserView, Wanted, Whose, Write, owner_of
-from service.given import GivenLists, check_page
 from service.inference.engine import Engine
-from service.lists import Lists, allowed_items, popular_source
+from service.recommend import response_cache as answers
+from service.recommend import warnings as warned
+from service.recommend.lists import Lists, allowed_items, popular_source
+from service.recommend.query_models import Answer, Asked, UserView, Wanted, Whose, Write, owner_of
+from service.recommend.response_cache import AnswerKey, Answers, Served
+from service.recommend.result_lists import GivenLists, check_page
+from service.recommend.user_views import UserViews
 from service.release.catalogue import Filter
 from service.release.opening import Release
 from service.release.snapshot import Crowd
 from service.state.events import EventRules
 from service.state.store import Cached, Store
 from service.telemetry.metrics import Metrics
-from service.user_views import UserViews
 
 
 class Keeping(NamedTuple):
@@ -39,7 +40,9 @@ _CHOICE = Whose(owner_of("choice"))
 
 
 class Recommendations:
-    """One per release. What is asked for again, at once or later, is not computed again (`service.answers`)."""
+    """One per release. What is asked for again, at once or later, is not computed again
+    (`service.recommend.response_cache`).
+    """
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from isrf.method.interest import BoolArray
-from service.asking import UserView
+from service.recommend.query_models import UserView
 from service.release.catalogue import Catalogue
 
 WarningCode = Literal[

@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import structlog
 
 from isrf.contract.errors import StoreError
-from service.given import GivenLists
 from service.inference.task_cancellation import end
+from service.recommend.result_lists import GivenLists
 from service.state.store import Store
 
 EVERY_S = 1.0

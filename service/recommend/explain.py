@@ -1,7 +1,8 @@
 """Why an item is recommended: the paths that lead to it from the user's own items, as the release's data has them.
 
 A path exists or is not told: its item stands in the history, its edge in the lists, vectors or semantic IDs of the
-release, its similar users among this request's neighbours. What a reason is, and its sentence: `service.reasons`.
+release, its similar users among this request's neighbours. What a reason is, and its sentence:
+`service.recommend.reasons`.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from isrf.method.evidence import ITEM_CHANNELS, RECENT_ITEMS, ItemChannel
 from isrf.method.interest import BoolArray, FloatArray, Neighbours
 from isrf.method.recommend import RankedItem
 from isrf.method.text.phrases import PhraseTable, without_overlap
-from service.reasons import Channel, Path, Reason
+from service.recommend.reasons import Channel, Path, Reason
 from service.release.opening import Release
 from service.release.snapshot import Crowd
 

@@ -13,12 +13,12 @@ from isrf.method.interest import BoolArray, FloatArray, Neighbours
 from isrf.method.ranking.diversity import diversify
 from isrf.method.recommend import SCORE_DIGITS, Interests, RankedItem, RankRequest
 from isrf.method.similar import likeness
-from service import warned
-from service.asking import Answer, Asked, Wanted, Whose, owner_of
-from service.explain import Explainer
-from service.given import MOST_LENGTH, Entry, GivenList, GivenLists
 from service.inference.engine import Engine
-from service.reasons import reason_body
+from service.recommend import warnings as warned
+from service.recommend.explain import Explainer
+from service.recommend.query_models import Answer, Asked, Wanted, Whose, owner_of
+from service.recommend.reasons import reason_body
+from service.recommend.result_lists import MOST_LENGTH, Entry, GivenList, GivenLists
 from service.release.snapshot import Crowd
 from service.telemetry.metrics import Metrics
 

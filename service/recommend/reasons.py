@@ -2,7 +2,7 @@
 
     user → item of theirs → [similar users who took both →] recommended item
 
-Similar users appear as counts, never as ids. Where the evidence comes from is `service.explain`'s business.
+Similar users appear as counts, never as ids. Where the evidence comes from is `service.recommend.explain`'s business.
 """
 
 from collections.abc import Sequence
