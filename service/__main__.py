@@ -21,7 +21,6 @@ from uvicorn.config import STARTUP_FAILURE
 from isrf.contract.errors import BundleError, ConfigError, IsrfError
 from isrf.runtime.bundle.manifests import find_release
 from service.app import create_app
-from service.daemon_threads import leave
 from service.demo.routes import PAGE
 from service.doors import wire
 from service.doors.command import main as keys_command
@@ -33,6 +32,7 @@ from service.garbage import set_apart
 from service.metrics_port import serve_metrics
 from service.release.opening import read_manifest
 from service.settings import Settings, load_settings
+from service.sync.daemon_threads import leave
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics
 

@@ -25,7 +25,6 @@ from service.doors.keys import KeyRing
 from service.doors.rate import RateLimiter
 from service.doors.route_rules import RouteRules
 from service.doors.turnstile import NAME, Turnstile
-from service.durable import DurabilityWatch
 from service.garbage import set_apart
 from service.inference.limits import Load
 from service.middleware import RequestMiddleware
@@ -34,18 +33,19 @@ from service.problems import install_problem_handlers
 from service.recommend.click_stats import Exposure
 from service.recommend.recommender import Keeping
 from service.recommend.result_lists import GivenLists
-from service.releases import Releases
 from service.routes import admin, bulk, interactions, items, probes, recommend, users
 from service.routes.calls import Calls
 from service.routes.dependencies import Running
 from service.routes.parameters import KnownQueries, only_known_parameters
 from service.routes.paths import KnownPaths
 from service.routes.shortcut import Shortcut
-from service.serving import Parts
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.events import EventReader, EventRules
 from service.state.redis.store import RedisStore
+from service.sync.durability_watch import DurabilityWatch
+from service.sync.release_manager import Releases
+from service.sync.release_runtime import Parts
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics
 from service.telemetry.traces import open_traces

@@ -10,7 +10,7 @@ import orjson
 
 from isrf.contract.item_changes import METADATA, ROW_FIELDS, changed_row, values_of
 from isrf.contract.manifest import ITEMS_FILE
-from service.item_feed import ItemFeed
+from service.sync.catalogue_sync import ItemFeed
 
 PAGE = 500
 

@@ -20,7 +20,7 @@ from service.doors.keys import KeyRing
 from service.doors.refusals import request_id_in, written
 from service.inference.limits import Load, refused
 from service.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body, status_of
-from service.releases import Releases
+from service.sync.release_manager import Releases
 from service.telemetry.metrics import Metrics
 
 NAME = "turnstile"

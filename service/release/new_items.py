@@ -1,6 +1,6 @@
 """Items that no release has yet: read by the release's torch-free text encoder, and given rows behind its own.
 
-It knows no store; `service.item_feed` tells it what the shop said.
+It knows no store; `service.sync.catalogue_sync` tells it what the shop said.
 """
 
 from collections.abc import Mapping, Sequence

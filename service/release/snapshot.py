@@ -3,7 +3,7 @@
 A `Crowd` is a frozen picture; requests take one and keep it to their end, since rows mean nothing beyond it. Who was
 active since is read as a query is: the features of their current history, predicted by the interest graph. Nobody has
 joined them to anyone yet, so of LightGCN's layers they have the first alone: their explicit vector.
-It knows neither store nor clock; `service.crowd_feed` does.
+It knows neither store nor clock; `service.sync.activity_sync` does.
 """
 
 import hashlib

@@ -14,7 +14,6 @@ from pydantic import Field
 from isrf.contract.errors import RequestError
 from isrf.contract.json_object import doubled_name
 from isrf.contract.shown import shown
-from service.durable import DurabilityWatch
 from service.identifiers import ID_SCHEMA, id_problem
 from service.inference.limits import WRITES_AT_ONCE, Gate
 from service.openapi import PROBLEM
@@ -22,7 +21,6 @@ from service.recommend.click_stats import Exposure
 from service.recommend.query_models import Answer, Wanted
 from service.recommend.recommender import Recommendations
 from service.release.catalogue import Catalogue, Filter
-from service.releases import Releases
 from service.schemas import (
     MAX_EXCLUDED,
     MAX_N,
@@ -37,6 +35,8 @@ from service.schemas import (
 )
 from service.state.events import EventReader
 from service.state.store import Store
+from service.sync.durability_watch import DurabilityWatch
+from service.sync.release_manager import Releases
 from service.telemetry.metrics import Metrics
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {

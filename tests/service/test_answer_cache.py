@@ -16,12 +16,12 @@ from service.recommend.recommender import Keeping, Recommendations
 from service.recommend.response_cache import Served
 from service.recommend.result_lists import GivenLists
 from service.release.catalogue import Filter
-from service.releases import Releases
-from service.serving import Parts
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.redis.items import ItemChange
 from service.state.store import Store
+from service.sync.release_manager import Releases
+from service.sync.release_runtime import Parts
 from service.telemetry.metrics import Metrics
 from tests.service.releases import point, shopper_of, some_users, two_releases
 from tests.service.servers import RedisServer, apply_to, event, settings_for

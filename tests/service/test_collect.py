@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from isrf.contract.event_log import JOURNAL_FILE, REMEMBER_S
 from offline.commands.loop_back import take_in
-from service.collect import collect_learned
 from service.release.opening import Release, open_release
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.merge import LATE_S, Learned, ReleasePast, learned, merge
 from service.state.store import Entry, Mark, Store, UserRecord
+from service.sync.compaction import collect_learned
 from tests.service.servers import apply_to, event, settings_for
 
 RULES = EventRules(())

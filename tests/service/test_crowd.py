@@ -9,8 +9,6 @@ import pytest
 
 from isrf.method.evidence import GROUP_RECENCY
 from isrf.method.recommend import Interests
-from service import crowd_feed
-from service.crowd_feed import CrowdFeed
 from service.inference.engine import Engine
 from service.inference.limits import Load
 from service.release.neighbours import UserIndex, joined
@@ -19,6 +17,8 @@ from service.release.snapshot import Crowd, base_crowd, gather, read_newcomers
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.store import Store
+from service.sync import activity_sync as crowd_feed
+from service.sync.activity_sync import CrowdFeed
 from service.telemetry.metrics import Metrics
 from tests.service.servers import RedisServer, apply_to, event, settings_for
 

@@ -11,13 +11,13 @@ import httpx
 import pytest
 
 from isrf.contract.errors import ConfigError, StoreError
-from service import durable
-from service.durable import DurabilityWatch
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.redis.durability import Durability
 from service.state.redis.items import ItemChange
 from service.state.redis.store import RedisStore
+from service.sync import durability_watch as durable
+from service.sync.durability_watch import DurabilityWatch
 from service.telemetry.metrics import Metrics
 from tests.service.servers import (
     PATIENCE_S,

@@ -18,11 +18,11 @@ from service.inference.limits import Load
 from service.recommend.query_models import Wanted
 from service.recommend.recommender import Keeping
 from service.recommend.result_lists import GivenLists
-from service.releases import Releases
-from service.serving import Parts, Serving
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.store import Store
+from service.sync.release_manager import Releases
+from service.sync.release_runtime import Parts, Serving
 from service.telemetry.metrics import Metrics
 from tests.service.releases import (
     MARK,

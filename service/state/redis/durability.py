@@ -43,7 +43,7 @@ class Required:
         self._client, self._is_sure = client, not required
 
     async def check(self) -> None:
-        """Asks until they once were set so; what changes later is told by `service.durable`.
+        """Asks until they once were set so; what changes later is told by `service.sync.durability_watch`.
 
         Raises:
             StoreError: `store.not_durable`; and the client's errors.

@@ -1,7 +1,7 @@
 """One open release and all that answers from it, from the first look at the crowd to the last request.
 
 A request leases it and has one release, one engine and one catalogue from start to end, whatever is served meanwhile.
-It knows no other release; `service.releases` does.
+It knows no other release; `service.sync.release_manager` does.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ from isrf.runtime.bundle.folder import BundleFolder
 from isrf.runtime.bundle.manifests import manifest_bytes
 from isrf.runtime.bundle.refusals import refusing
 from isrf.runtime.run_limit import RUN_LIMIT_S, limited
-from service.collect import collect_later
-from service.crowd_feed import CrowdFeed
-from service.daemon_threads import in_daemon_thread
 from service.inference.engine import Engine
 from service.inference.limits import DeviceName, Load
 from service.inference.task_cancellation import end
-from service.item_feed import ItemFeed
 from service.recommend.recommender import Keeping, Recommendations
 from service.recommend.result_lists import GivenLists
 from service.release.opening import Release
 from service.state.events import EventRules
 from service.state.store import Store
+from service.sync.activity_sync import CrowdFeed
+from service.sync.catalogue_sync import ItemFeed
+from service.sync.compaction import collect_later
+from service.sync.daemon_threads import in_daemon_thread
 from service.telemetry.metrics import Metrics
 
 CLOSE_S = 10.0

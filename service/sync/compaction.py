@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import structlog
 
 from isrf.contract.errors import StoreError
-from service.item_feed import ItemFeed
 from service.release.opening import Release
 from service.state.events import EventRules
 from service.state.merge import Learned, learned
 from service.state.store import Store
+from service.sync.catalogue_sync import ItemFeed
 
 PAGE = 200
 TOGETHER = 16

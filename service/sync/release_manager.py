@@ -20,13 +20,13 @@ import structlog
 
 from isrf.contract.errors import BundleError, IsrfError
 from isrf.runtime.bundle.manifests import find_release, named_release
-from service.collect import GRACE_S
-from service.daemon_threads import in_daemon_thread
 from service.experiment import Experiment
 from service.inference.task_cancellation import end
 from service.release.opening import open_folder
-from service.serving import Identity, Parts, Serving, identify
 from service.state.redis.items import ItemChange, ItemOutcome
+from service.sync.compaction import GRACE_S
+from service.sync.daemon_threads import in_daemon_thread
+from service.sync.release_runtime import Identity, Parts, Serving, identify
 
 REFUSED_AGAIN_S = 60.0
 """A release that was refused is not opened again before: it may be large, and somebody has to mend it first."""
