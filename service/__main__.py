@@ -1,6 +1,6 @@
 """`python -m service --releases DIR [--host H] [--port P] [--workers W]`; each option also by environment.
 
-`python -m service keys …` manages API keys (`service.doors.command`).
+`python -m service keys …` manages API keys (`service.auth.command`).
 
 Ends with 0 after SIGTERM or SIGINT once it has drained, 1 if a second one did not let it, 2 for a setting that cannot
 work, 3 if release or state cannot be opened.
@@ -21,11 +21,11 @@ from uvicorn.config import STARTUP_FAILURE
 from isrf.contract.errors import BundleError, ConfigError, IsrfError
 from isrf.runtime.bundle.manifests import find_release
 from service.app import create_app
+from service.auth.command import main as keys_command
+from service.auth.keys import read_keys
 from service.demo.routes import PAGE
 from service.doors import wire
-from service.doors.command import main as keys_command
 from service.doors.crowding import open_more_files
-from service.doors.keys import read_keys
 from service.doors.wire import BoundedHttp
 from service.draining import DrainingWorkers, LoneServer
 from service.garbage import set_apart

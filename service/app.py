@@ -16,14 +16,14 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from isrf.contract.errors import IsrfError
+from service.auth.keys import KeyRing
+from service.auth.rate import RateLimiter
+from service.auth.route_rules import RouteRules
 from service.cpus import available_cpus
 from service.demo.routes import demo_router
 from service.docs.routes import docs_router
 from service.doors.admission import Admission
 from service.doors.doorkeeper import Doorkeeper
-from service.doors.keys import KeyRing
-from service.doors.rate import RateLimiter
-from service.doors.route_rules import RouteRules
 from service.doors.turnstile import NAME, Turnstile
 from service.garbage import set_apart
 from service.inference.limits import Load

@@ -13,9 +13,9 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isrf.contract.errors import IsrfError, RequestError
+from service.auth.route_rules import LINES_PREFIX
 from service.doors.bodies import too_large
 from service.doors.headers import ANSWERS_CARRY, REQUEST_ID, request_id_of
-from service.doors.route_rules import LINES_PREFIX
 from service.doors.turnstile import QUIET
 from service.doors.wire import LINE, MAX_HEAD_BYTES, TOO_LARGE
 from service.inference.deadline import begin_turn, current_turn

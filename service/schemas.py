@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, SkipValidation, Tag
 
-from service.doors.cost import MOST_EXPLAINED, MOST_ITEMS
+from service.auth.request_cost import MOST_EXPLAINED, MOST_ITEMS
 from service.identifiers import ExternalId
 from service.known_fields import KnownFields
 from service.recommend.result_lists import ID_PATTERN

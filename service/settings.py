@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from isrf.contract.errors import ConfigError
 from isrf.contract.manifest import VariantName
 from isrf.runtime.secret_files import secret_in_file
-from service.doors.keys import checked_rate
+from service.auth.keys import checked_rate
 from service.experiment import Experiment, read_experiment
 from service.inference.limits import LARGEST_BATCH, DeviceName
 

@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
+from service.auth.caller import READ
 from service.demo.shop import item_card, some_shoppers
-from service.doors.caller import READ
 from service.identifiers import ExternalId
 from service.known_fields import KnownFields
 from service.pages import add_page, page_headers

@@ -6,7 +6,7 @@ has them (Apache-2.0, `page/*.txt`); a test holds them to their hashes.
 
 from fastapi import APIRouter, Request, Response
 
-from service.doors.caller import DOCS, DOCUMENT
+from service.auth.caller import DOCS, DOCUMENT
 from service.pages import add_page, page_headers
 from service.routes.dependencies import json_response
 

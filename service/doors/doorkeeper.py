@@ -1,6 +1,6 @@
 """Stands before the app: a request without a known key goes no further, its body unread, nor one that comes too often.
 
-What a key may do is its route's business (`service.doors.caller`, `service.doors.admission`). Pure ASGI.
+What a key may do is its route's business (`service.auth.caller`, `service.doors.admission`). Pure ASGI.
 """
 
 from collections.abc import Collection
@@ -9,12 +9,12 @@ from functools import partial
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from isrf.contract.errors import AccessError
-from service.doors.browsers import check_page
-from service.doors.caller import OPEN, Caller
-from service.doors.cost import CHARGE
+from service.auth.browsers import check_page
+from service.auth.caller import OPEN, Caller
+from service.auth.keys import KeyEntry, KeyRing
+from service.auth.rate import RateError, RateLimiter
+from service.auth.request_cost import CHARGE
 from service.doors.headers import KEY_HEADER
-from service.doors.keys import KeyEntry, KeyRing
-from service.doors.rate import RateError, RateLimiter
 from service.problems import send_problem
 from service.telemetry.metrics import Metrics
 

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from service.doors.caller import ADMIN
+from service.auth.caller import ADMIN
 from service.routes.dependencies import PROBLEMS, RunningDep, json_response
 from service.schemas import Reloaded, Stats
 

@@ -8,10 +8,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from isrf.contract.item_fields import FieldError, read_item_id
+from service.auth.caller import ADMIN, WRITE
 from service.bulk import Report, Take, Turns, Verdict, take_lines, write_lines
 from service.bulk_users import events_of, user_lines
 from service.catalogue_lines import catalogue_lines
-from service.doors.caller import ADMIN, WRITE
 from service.item_bodies import SizeError, line_says
 from service.known_fields import message_of
 from service.routes.dependencies import PROBLEMS, Running, RunningDep, json_response

@@ -11,8 +11,8 @@ from typing import NoReturn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isrf.contract.errors import RequestError
-from service.doors.keys import RANK
-from service.doors.route_rules import RouteRules
+from service.auth.keys import RANK
+from service.auth.route_rules import RouteRules
 from service.identifiers import id_problem
 from service.problems import send_problem
 from service.routes.paths import BodyKind, KnownPath, KnownPaths

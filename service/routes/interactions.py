@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from isrf.contract.errors import StoreError
-from service.doors.caller import WRITE
+from service.auth.caller import WRITE
 from service.recommend.click_stats import Click
 from service.routes.dependencies import NAMES_ONCE, PROBLEMS, Running, RunningDep, json_response
 from service.schemas import InteractionsAnswer, InteractionsRequest

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from isrf.contract.errors import IsrfError, RequestError, StoreError
 from isrf.contract.item_changes import HIDDEN
-from service.doors.caller import READ, WRITE
+from service.auth.caller import READ, WRITE
 from service.item_bodies import ItemBody, item_body
 from service.recommend import warnings as warned
 from service.release.catalogue import ItemLine

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from isrf.contract.errors import StoreError
-from service.doors.caller import ADMIN
+from service.auth.caller import ADMIN
 from service.routes.dependencies import PROBLEMS, RunningDep, json_response
 from service.schemas import Readiness
 from service.telemetry.metrics import CONTENT_TYPE

@@ -8,8 +8,8 @@ import orjson
 from fastapi import APIRouter, Body, Request, Response
 
 from isrf.contract.errors import RequestError
-from service.doors.caller import READ
-from service.doors.cost import charge, check_cost
+from service.auth.caller import READ
+from service.auth.request_cost import charge, check_cost
 from service.identifiers import id_problem
 from service.inference.deadline import renew_turn
 from service.recommend.query_models import Answer, Wanted, owner_of

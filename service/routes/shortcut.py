@@ -12,8 +12,8 @@ from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from isrf.contract.errors import IsrfError
-from service.doors.cost import charge
-from service.doors.keys import RANK
+from service.auth.keys import RANK
+from service.auth.request_cost import charge
 from service.identifiers import id_problem
 from service.problems import send_problem, status_of
 from service.routes.dependencies import Running, json_body, lease

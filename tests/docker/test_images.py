@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from service.doors.command import main as keys_command
+from service.auth.command import main as keys_command
 from tests.docker.dockerfile import Stage, entrypoint, environment, last, read_stages
 from tests.service.servers import free_port, wait_until
 

@@ -18,7 +18,7 @@ import isrf_client
 from isrf_client import AsyncClient, Client, ClientError, NoAnswerError, Patience, ProblemError, answers
 from isrf_client.calls import MAX_USERS, MOST_EXPLAINED, MOST_ITEMS, USUAL_N
 from service.app import create_app
-from service.doors import cost
+from service.auth import request_cost as cost
 from service.settings import Settings
 from tests.service.releases import shopper_of
 from tests.service.servers import PATIENCE_S, ServiceProcess, free_port

@@ -12,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.doors.cost import EXPLAINED_A_CALL, MOST_EXPLAINED, MOST_ITEMS, calls_of
+from service.auth.request_cost import EXPLAINED_A_CALL, MOST_EXPLAINED, MOST_ITEMS, calls_of
 from service.doors.json_bounds import MAX_DEPTH, MAX_FIELDS, MAX_VALUES, json_problem
 from service.item_bodies import MAX_ITEM_BYTES, MAX_METADATA_VALUES
 from service.middleware import PIECE_BYTES

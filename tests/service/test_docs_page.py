@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Request, expect
 
-from service.doors.caller import OPEN
+from service.auth.caller import OPEN
 from tests.service.servers import PATIENCE_S
 from tests.service.test_demo_page import chromium
 from tests.service.test_doors import Guarded

@@ -17,8 +17,8 @@ import pytest
 from fastapi.routing import APIRoute
 
 from service.app import create_app
-from service.doors.caller import ADMIN, OPEN, READ, WRITE
-from service.doors.command import main as keys_command
+from service.auth.caller import ADMIN, OPEN, READ, WRITE
+from service.auth.command import main as keys_command
 from service.settings import Settings
 from tests.service.servers import RedisServer, ServiceProcess, wait_until
 

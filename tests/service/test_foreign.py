@@ -16,7 +16,7 @@ import redis
 
 from isrf.contract.event_log import META_KEY, bucket_of, secret_of, stream_key, tombstone_key, tombstone_name, user_keys
 from isrf.contract.item_changes import ADDED_KEY, COUNT_KEY, ENTRIES_KEY, ORDER_KEY
-from service.doors.rate import RateLimiter
+from service.auth.rate import RateLimiter
 from service.state.connect import open_store
 from service.state.redis.claims import claim_of
 from service.state.redis.exposure_keys import COUNTS_KEY

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from isrf.contract.errors import ConfigError
-from service.doors.keys import RANK, KeyEntry, KeyFile, checked_rate, make_key, read_keys
+from service.auth.keys import RANK, KeyEntry, KeyFile, checked_rate, make_key, read_keys
 
 
 def main(arguments: Sequence[str]) -> int:

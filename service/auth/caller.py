@@ -9,7 +9,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 
 from isrf.contract.errors import AccessError
-from service.doors.keys import RANK, Role
+from service.auth.keys import RANK, Role
 
 DOCS, DOCUMENT = "/docs", "/openapi.json"
 _DOCS_FILES = ("docs.js", "swagger-ui-bundle.js", "swagger-ui.css")

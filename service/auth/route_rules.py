@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from service.doors.caller import ADMIN, READ, WRITE
-from service.doors.keys import Role
+from service.auth.caller import ADMIN, READ, WRITE
+from service.auth.keys import Role
 
 LINES_PREFIX = "/import/"
 """Bodies that are taken line by line and never kept: it is their lines that are limited."""
