@@ -20,10 +20,10 @@ from uvicorn.config import STARTUP_FAILURE
 
 from isrf.contract.errors import BundleError, ConfigError, IsrfError
 from isrf.runtime.bundle.manifests import find_release
+from service.api.pages.demo import PAGE
 from service.app import create_app
 from service.auth.command import main as keys_command
 from service.auth.keys import read_keys
-from service.demo.routes import PAGE
 from service.doors import wire
 from service.doors.crowding import open_more_files
 from service.doors.wire import BoundedHttp

@@ -16,29 +16,29 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from isrf.contract.errors import IsrfError
+from service.api.dependencies import Running
+from service.api.openapi import Api
+from service.api.pages.demo import demo_router
+from service.api.pages.docs import docs_router
+from service.api.problems import install_problem_handlers
+from service.api.routes import admin, bulk, interactions, items, probes, recommend, users
+from service.api.shortcut import Shortcut
+from service.api.validation.calls import Calls
+from service.api.validation.parameters import KnownQueries, only_known_parameters
+from service.api.validation.paths import KnownPaths
 from service.auth.keys import KeyRing
 from service.auth.rate import RateLimiter
 from service.auth.route_rules import RouteRules
 from service.cpus import available_cpus
-from service.demo.routes import demo_router
-from service.docs.routes import docs_router
 from service.doors.admission import Admission
 from service.doors.doorkeeper import Doorkeeper
 from service.doors.turnstile import NAME, Turnstile
 from service.garbage import set_apart
 from service.inference.limits import Load
 from service.middleware import RequestMiddleware
-from service.openapi import Api
-from service.problems import install_problem_handlers
 from service.recommend.click_stats import Exposure
 from service.recommend.recommender import Keeping
 from service.recommend.result_lists import GivenLists
-from service.routes import admin, bulk, interactions, items, probes, recommend, users
-from service.routes.calls import Calls
-from service.routes.dependencies import Running
-from service.routes.parameters import KnownQueries, only_known_parameters
-from service.routes.paths import KnownPaths
-from service.routes.shortcut import Shortcut
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.events import EventReader, EventRules

@@ -13,6 +13,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isrf.contract.errors import IsrfError, RequestError
+from service.api.problems import INTERNAL, send_problem
 from service.auth.route_rules import LINES_PREFIX
 from service.doors.bodies import too_large
 from service.doors.headers import ANSWERS_CARRY, REQUEST_ID, request_id_of
@@ -20,7 +21,6 @@ from service.doors.turnstile import QUIET
 from service.doors.wire import LINE, MAX_HEAD_BYTES, TOO_LARGE
 from service.inference.deadline import begin_turn, current_turn
 from service.inference.limits import caller_gone
-from service.problems import INTERNAL, send_problem
 from service.telemetry.metrics import Metrics
 from service.telemetry.traces import Traces
 

@@ -11,7 +11,7 @@
     └── OverloadError       more is asked for now than can be answered in time
 
 Every error says what was found, where, and what to do about it (`fix`). `code` is stable: callers may match on it.
-It deliberately knows no HTTP: `service.problems` holds the one table to statuses.
+It deliberately knows no HTTP: `service.api.problems` holds the one table to statuses.
 """
 
 

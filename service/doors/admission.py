@@ -11,6 +11,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from isrf.contract.errors import IsrfError
+from service.api.problems import send_problem
+from service.api.validation.json_bounds import check_json
 from service.auth.caller import OPEN, Caller, check_role
 from service.auth.route_rules import RouteRules
 from service.doors.bodies import (
@@ -21,10 +23,8 @@ from service.doors.bodies import (
     given_again,
     whole_body,
 )
-from service.doors.json_bounds import check_json
 from service.doors.turnstile import QUIET, Turnstile
 from service.inference.caller_limits import Places, share_of
-from service.problems import send_problem
 from service.telemetry.metrics import Metrics
 
 CONNECTION = "isrf.connection"

@@ -9,13 +9,13 @@ from functools import partial
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from isrf.contract.errors import AccessError
+from service.api.problems import send_problem
 from service.auth.browsers import check_page
 from service.auth.caller import OPEN, Caller
 from service.auth.keys import KeyEntry, KeyRing
 from service.auth.rate import RateError, RateLimiter
 from service.auth.request_cost import CHARGE
 from service.doors.headers import KEY_HEADER
-from service.problems import send_problem
 from service.telemetry.metrics import Metrics
 
 

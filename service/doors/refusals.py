@@ -2,8 +2,8 @@
 
 from http import HTTPStatus
 
+from service.api.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body
 from service.doors.headers import ANSWERS_CARRY, REQUEST_ID, Lines, request_id_of
-from service.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body
 
 
 def refusal_bytes(

@@ -15,11 +15,11 @@ from urllib.parse import unquote_to_bytes
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body, status_of
 from service.auth.keys import KeyRing
 from service.doors.headers import ANSWERS_CARRY, KEY_HEADER, REQUEST_ID, Lines
 from service.doors.refusals import request_id_in, written
 from service.inference.limits import Load, refused
-from service.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body, status_of
 from service.sync.release_manager import Releases
 from service.telemetry.metrics import Metrics
 

@@ -18,8 +18,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from service.api.schemas import MAX_N
 from service.auth.request_cost import MOST_EXPLAINED, MOST_ITEMS
-from service.schemas import MAX_N
 from tests.service.servers import ServiceProcess
 from tests.service.test_doors import Guarded
 

@@ -11,7 +11,16 @@ import httpx
 import pytest
 
 from isrf.contract.errors import StoreError
-from service.bulk import HELD_S, MAX_LINE_BYTES, MAX_NAMED, PIECE_BYTES, TOGETHER, Verdict, take_lines, write_lines
+from service.api.bulk.lines import (
+    HELD_S,
+    MAX_LINE_BYTES,
+    MAX_NAMED,
+    PIECE_BYTES,
+    TOGETHER,
+    Verdict,
+    take_lines,
+    write_lines,
+)
 from service.state.connect import open_store
 from service.state.store import Store
 from tests.service.servers import (

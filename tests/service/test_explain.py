@@ -17,12 +17,12 @@ from isrf.method.evidence import RECENT_ITEMS
 from isrf.method.interest import Neighbours
 from isrf.method.recommend import RankedItem, RankRequest
 from isrf.method.text.phrases import phrases
+from service.api.schemas import Reason
 from service.inference.engine import Engine
 from service.inference.limits import Load
 from service.recommend.explain import MAX_PATHS, Explainer
 from service.recommend.reasons import reason_body
 from service.release.opening import Release, open_release
-from service.schemas import Reason
 from service.telemetry.metrics import Metrics
 
 EVIDENCE = {"group", "transition", "cooccurrence", "content"}

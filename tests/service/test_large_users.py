@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
-from service import schemas
+from service.api import schemas
+from service.api.bulk.lines import MAX_LINE_BYTES
+from service.api.bulk.users import events_of, user_lines
 from service.app import create_app
-from service.bulk import MAX_LINE_BYTES
-from service.bulk_users import events_of, user_lines
 from service.settings import Settings
 from service.state.store import NOBODY, Entry, Mark
 from tests.service.releases import named_copy, point, seal

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, SkipValidation, Tag
 
+from isrf.contract.identifiers import ExternalId
+from isrf.contract.known_fields import KnownFields
 from service.auth.request_cost import MOST_EXPLAINED, MOST_ITEMS
-from service.identifiers import ExternalId
-from service.known_fields import KnownFields
 from service.recommend.result_lists import ID_PATTERN
 from service.state.events import EventIn
 

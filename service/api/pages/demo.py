@@ -8,12 +8,12 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
+from isrf.contract.identifiers import ExternalId
+from isrf.contract.known_fields import KnownFields
+from service.api.dependencies import NAMES_ONCE, PROBLEMS, ServiceDep, checked_item_ids, json_response
+from service.api.pages.demo_shop import item_card, some_shoppers
+from service.api.pages.files import add_page, page_headers
 from service.auth.caller import READ
-from service.demo.shop import item_card, some_shoppers
-from service.identifiers import ExternalId
-from service.known_fields import KnownFields
-from service.pages import add_page, page_headers
-from service.routes.dependencies import NAMES_ONCE, PROBLEMS, ServiceDep, checked_item_ids, json_response
 
 PAGE = "/demo"
 router = APIRouter(prefix=PAGE, tags=["demo"], dependencies=[READ])

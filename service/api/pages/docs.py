@@ -6,9 +6,9 @@ has them (Apache-2.0, `page/*.txt`); a test holds them to their hashes.
 
 from fastapi import APIRouter, Request, Response
 
+from service.api.dependencies import json_response
+from service.api.pages.files import add_page, page_headers
 from service.auth.caller import DOCS, DOCUMENT
-from service.pages import add_page, page_headers
-from service.routes.dependencies import json_response
 
 
 def docs_router() -> APIRouter:

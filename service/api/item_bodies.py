@@ -19,7 +19,7 @@ from isrf.contract.item_fields import (
     FieldError,
     read_fields,
 )
-from service.known_fields import KnownFields
+from isrf.contract.known_fields import KnownFields
 from service.release.catalogue import ItemLine
 
 MAX_ITEM_BYTES = 16_384

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.problems import MEDIA_TYPE, Problem
+from service.api.problems import MEDIA_TYPE, Problem
 
 _TEMPLATE = "#/components/{kind}/{name}"
 PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": _TEMPLATE.format(kind="schemas", name=Problem.__name__)}}}

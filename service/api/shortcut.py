@@ -1,7 +1,7 @@
 """`GET /recommend/{user_id}` without the framework, where its query was read before: most calls of a shop are alike.
 
 What the framework reads and checks of a query is the same every time; once it has, the same query goes straight to
-`service.routes.recommend.user_body`, the route's own work, and costs a third. So do refusals, which must be cheap
+`service.api.routes.recommend.user_body`, the route's own work, and costs a third. So do refusals, which must be cheap
 when there are many. Whatever is not exactly such a call goes the long way. Pure ASGI, inside of the doorkeeper.
 """
 
@@ -12,13 +12,13 @@ from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from isrf.contract.errors import IsrfError
+from isrf.contract.identifiers import id_problem
+from service.api.dependencies import Running, json_body, lease
+from service.api.problems import send_problem, status_of
+from service.api.routes.recommend import USER_PATH, user_body
+from service.api.validation.parameters import KnownQueries
 from service.auth.keys import RANK
 from service.auth.request_cost import charge
-from service.identifiers import id_problem
-from service.problems import send_problem, status_of
-from service.routes.dependencies import Running, json_body, lease
-from service.routes.parameters import KnownQueries
-from service.routes.recommend import USER_PATH, user_body
 from service.telemetry.metrics import Metrics
 
 _PREFIX = USER_PATH.partition("{")[0]

@@ -4,12 +4,12 @@ from fastapi import APIRouter, Request, Response
 
 from isrf.contract.errors import IsrfError, RequestError, StoreError
 from isrf.contract.item_changes import HIDDEN
+from service.api.dependencies import NAMES_ONCE, PROBLEMS, ItemIdDep, Running, RunningDep, json_response
+from service.api.item_bodies import ItemBody, item_body
+from service.api.schemas import ItemAnswer, ItemChanged
 from service.auth.caller import READ, WRITE
-from service.item_bodies import ItemBody, item_body
 from service.recommend import warnings as warned
 from service.release.catalogue import ItemLine
-from service.routes.dependencies import NAMES_ONCE, PROBLEMS, ItemIdDep, Running, RunningDep, json_response
-from service.schemas import ItemAnswer, ItemChanged
 from service.state.redis.items import ItemChange
 
 router = APIRouter(tags=["items"])

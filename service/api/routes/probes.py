@@ -4,9 +4,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from isrf.contract.errors import StoreError
+from service.api.dependencies import PROBLEMS, RunningDep, json_response
+from service.api.schemas import Readiness
 from service.auth.caller import ADMIN
-from service.routes.dependencies import PROBLEMS, RunningDep, json_response
-from service.schemas import Readiness
 from service.telemetry.metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["probes"])

@@ -12,16 +12,11 @@ from fastapi import Depends, Path, Query, Request, Response
 from pydantic import Field
 
 from isrf.contract.errors import RequestError
+from isrf.contract.identifiers import ID_SCHEMA, id_problem
 from isrf.contract.json_object import doubled_name
 from isrf.contract.shown import shown
-from service.identifiers import ID_SCHEMA, id_problem
-from service.inference.limits import WRITES_AT_ONCE, Gate
-from service.openapi import PROBLEM
-from service.recommend.click_stats import Exposure
-from service.recommend.query_models import Answer, Wanted
-from service.recommend.recommender import Recommendations
-from service.release.catalogue import Catalogue, Filter
-from service.schemas import (
+from service.api.openapi import PROBLEM
+from service.api.schemas import (
     MAX_EXCLUDED,
     MAX_N,
     MAX_SESSION,
@@ -33,6 +28,11 @@ from service.schemas import (
     Offset,
     RecommendationId,
 )
+from service.inference.limits import WRITES_AT_ONCE, Gate
+from service.recommend.click_stats import Exposure
+from service.recommend.query_models import Answer, Wanted
+from service.recommend.recommender import Recommendations
+from service.release.catalogue import Catalogue, Filter
 from service.state.events import EventReader
 from service.state.store import Store
 from service.sync.durability_watch import DurabilityWatch

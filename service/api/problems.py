@@ -27,7 +27,7 @@ from isrf.contract.errors import (
     StageError,
     StoreError,
 )
-from service.known_fields import message_of
+from isrf.contract.known_fields import message_of
 from service.telemetry.metrics import Metrics
 
 MEDIA_TYPE = "application/problem+json"
@@ -80,7 +80,7 @@ _log = structlog.get_logger("service")
 
 
 BODY_CLASSES = ("SessionRequest", "UsersRequest")
-"""Of bodies that a route takes several of (`service.schemas.RecommendRequest`)."""
+"""Of bodies that a route takes several of (`service.api.schemas.RecommendRequest`)."""
 
 
 class Fault(BaseModel):

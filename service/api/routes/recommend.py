@@ -8,13 +8,8 @@ import orjson
 from fastapi import APIRouter, Body, Request, Response
 
 from isrf.contract.errors import RequestError
-from service.auth.caller import READ
-from service.auth.request_cost import charge, check_cost
-from service.identifiers import id_problem
-from service.inference.deadline import renew_turn
-from service.recommend.query_models import Answer, Wanted, owner_of
-from service.routes.calls import HEAD_ONLY
-from service.routes.dependencies import (
+from isrf.contract.identifiers import id_problem
+from service.api.dependencies import (
     NAMES_ONCE,
     PROBLEMS,
     ItemIdDep,
@@ -31,7 +26,7 @@ from service.routes.dependencies import (
     meta_of,
     wanted_by_body,
 )
-from service.schemas import (
+from service.api.schemas import (
     MAX_N,
     ManyRecommendations,
     PopularItems,
@@ -41,6 +36,11 @@ from service.schemas import (
     SimilarItems,
     UsersRequest,
 )
+from service.api.validation.calls import HEAD_ONLY
+from service.auth.caller import READ
+from service.auth.request_cost import charge, check_cost
+from service.inference.deadline import renew_turn
+from service.recommend.query_models import Answer, Wanted, owner_of
 
 router = APIRouter(tags=["recommend"], dependencies=[READ])
 

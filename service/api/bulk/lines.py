@@ -15,7 +15,7 @@ import orjson
 from isrf.contract.errors import RequestError, StoreError
 from isrf.contract.json_object import doubled_name
 from isrf.contract.shown import shown
-from service.doors.json_bounds import json_problem
+from service.api.validation.json_bounds import json_problem
 
 MAX_LINE_BYTES = 256 * 1024
 TOGETHER = 500

@@ -8,15 +8,15 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from isrf.contract.item_fields import FieldError, read_item_id
+from isrf.contract.known_fields import message_of
+from service.api.bulk.catalogue import catalogue_lines
+from service.api.bulk.lines import Report, Take, Turns, Verdict, take_lines, write_lines
+from service.api.bulk.users import events_of, user_lines
+from service.api.dependencies import PROBLEMS, Running, RunningDep, json_response
+from service.api.item_bodies import SizeError, line_says
+from service.api.routes.interactions import take_events
+from service.api.schemas import MAX_EVENTS, Imported
 from service.auth.caller import ADMIN, WRITE
-from service.bulk import Report, Take, Turns, Verdict, take_lines, write_lines
-from service.bulk_users import events_of, user_lines
-from service.catalogue_lines import catalogue_lines
-from service.item_bodies import SizeError, line_says
-from service.known_fields import message_of
-from service.routes.dependencies import PROBLEMS, Running, RunningDep, json_response
-from service.routes.interactions import take_events
-from service.schemas import MAX_EVENTS, Imported
 from service.state.events import Event
 from service.state.redis.items import ItemChange
 

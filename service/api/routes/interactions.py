@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from isrf.contract.errors import StoreError
+from service.api.dependencies import NAMES_ONCE, PROBLEMS, Running, RunningDep, json_response
+from service.api.schemas import InteractionsAnswer, InteractionsRequest
 from service.auth.caller import WRITE
 from service.recommend.click_stats import Click
-from service.routes.dependencies import NAMES_ONCE, PROBLEMS, Running, RunningDep, json_response
-from service.schemas import InteractionsAnswer, InteractionsRequest
 from service.state.events import EFFECTS, UNKNOWN_ITEM, Event, Refusal
 from service.state.store import Applied
 

@@ -11,11 +11,11 @@ from typing import NoReturn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isrf.contract.errors import RequestError
+from isrf.contract.identifiers import id_problem
+from service.api.problems import send_problem
+from service.api.validation.paths import BodyKind, KnownPath, KnownPaths
 from service.auth.keys import RANK
 from service.auth.route_rules import RouteRules
-from service.identifiers import id_problem
-from service.problems import send_problem
-from service.routes.paths import BodyKind, KnownPath, KnownPaths
 from service.telemetry.metrics import Metrics
 
 HEAD_ONLY = "isrf.head_only"

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Response
 
+from service.api.dependencies import PROBLEMS, RunningDep, json_response
+from service.api.schemas import Reloaded, Stats
 from service.auth.caller import ADMIN
-from service.routes.dependencies import PROBLEMS, RunningDep, json_response
-from service.schemas import Reloaded, Stats
 
 router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[ADMIN])
 

@@ -7,8 +7,8 @@ import orjson
 from pydantic import ConfigDict, FailFast, Field, field_validator
 
 from isrf.contract.event_types import DISLIKE, HISTORY, PURCHASE, REMOVE
-from service.identifiers import ExternalId
-from service.known_fields import KnownFields
+from isrf.contract.identifiers import ExternalId
+from isrf.contract.known_fields import KnownFields
 from service.state.events import Seconds
 from service.state.store import UserRecord
 
