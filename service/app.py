@@ -30,15 +30,15 @@ from service.auth.keys import KeyRing
 from service.auth.rate import RateLimiter
 from service.auth.route_rules import RouteRules
 from service.cpus import available_cpus
-from service.doors.admission import Admission
-from service.doors.doorkeeper import Doorkeeper
-from service.doors.turnstile import NAME, Turnstile
-from service.garbage import set_apart
 from service.inference.limits import Load
-from service.middleware import RequestMiddleware
 from service.recommend.click_stats import Exposure
 from service.recommend.recommender import Keeping
 from service.recommend.result_lists import GivenLists
+from service.server.access import Doorkeeper
+from service.server.admission import Admission
+from service.server.gc_tuning import set_apart
+from service.server.load_shedding import NAME, Turnstile
+from service.server.middleware import RequestMiddleware
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.events import EventReader, EventRules

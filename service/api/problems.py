@@ -1,7 +1,7 @@
 """Errors as `application/problem+json` (RFC 9457): the one table from error codes to HTTP statuses.
 
 `code` is stable and is what callers match on; `detail` and `fix` are for people. Nothing internal leaves: an unexpected
-error is logged with its trace and answered with its request id (by `service.middleware`, outside of everything).
+error is logged with its trace and answered with its request id (by `service.server.middleware`, outside of everything).
 """
 
 from collections.abc import Mapping, Sequence
@@ -164,7 +164,7 @@ def _where(loc: Sequence[str | int]) -> str:
 
 
 def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
-    """Every expected error of the app becomes a problem; the rest is `service.middleware`'s."""
+    """Every expected error of the app becomes a problem; the rest is `service.server.middleware`'s."""
 
     def answer(
         request: Request, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any

@@ -6,7 +6,7 @@ milliseconds and make nothing safer.
 
     {"keys": [{"id": "k3x9…", "role": "write", "sha256": "…", "created_at": "…", "name": "shop", "rate": "50/second"}]}
 
-It does not know HTTP; `service.doors.doorkeeper` asks it.
+It does not know HTTP; `service.server.access` asks it.
 """
 
 import hashlib

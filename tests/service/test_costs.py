@@ -16,7 +16,7 @@ from service.api.schemas import MAX_N
 from service.api.validation.json_bounds import MAX_DEPTH, MAX_FIELDS, MAX_VALUES, json_problem
 from service.app import create_app
 from service.auth.request_cost import EXPLAINED_A_CALL, MOST_EXPLAINED, MOST_ITEMS, calls_of
-from service.middleware import PIECE_BYTES
+from service.server.middleware import PIECE_BYTES
 from service.settings import Settings
 from tests.service.releases import some_users
 from tests.service.servers import RedisServer

@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.metrics_port import MAX_CONNECTIONS
+from service.server.metrics_port import MAX_CONNECTIONS
 from tests.service.hostile import head, impatient, many
 from tests.service.servers import RedisServer, ServiceProcess, free_port, wait_until
 

@@ -19,10 +19,10 @@ from fastapi import FastAPI
 
 from isrf.contract.errors import OverloadError
 from service.app import create_app
-from service.doors.wire import BoundedHttp
-from service.draining import ACCEPTED_TOGETHER, DrainingServer
 from service.inference.engine import Engine
 from service.inference.limits import FEW, LONG_S, Gate
+from service.server.graceful_shutdown import ACCEPTED_TOGETHER, DrainingServer
+from service.server.http_protocol import BoundedHttp
 from service.settings import Settings
 from tests.service.releases import some_users
 from tests.service.servers import ServiceProcess
@@ -405,7 +405,7 @@ def test_a_crowd_of_new_connections_is_heard_at_once() -> None:
 def test_a_head_that_does_not_come_is_not_waited_for(demo_release: Path, tmp_path: Path) -> None:
     service = ServiceProcess(demo_release, tmp_path)
     # The process serves with a shorter patience; the protocol is the one that it always has.
-    patched = "import service.doors.wire as w, sys; w.HEAD_S = 0.2; from service.__main__ import main; sys.exit(main())"
+    patched = "import service.server.http_protocol as w, sys; w.HEAD_S = 0.2; from service.__main__ import main; sys.exit(main())"
     service.command[1:3] = ["-c", patched]
     service.start()
     try:

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 
 from service.api.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body
-from service.doors.headers import ANSWERS_CARRY, REQUEST_ID, Lines, request_id_of
+from service.server.headers import ANSWERS_CARRY, REQUEST_ID, Lines, request_id_of
 
 
 def refusal_bytes(

@@ -15,12 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from isrf.contract.errors import IsrfError, RequestError
 from service.api.problems import INTERNAL, send_problem
 from service.auth.route_rules import LINES_PREFIX
-from service.doors.bodies import too_large
-from service.doors.headers import ANSWERS_CARRY, REQUEST_ID, request_id_of
-from service.doors.turnstile import QUIET
-from service.doors.wire import LINE, MAX_HEAD_BYTES, TOO_LARGE
 from service.inference.deadline import begin_turn, current_turn
 from service.inference.limits import caller_gone
+from service.server.bodies import too_large
+from service.server.headers import ANSWERS_CARRY, REQUEST_ID, request_id_of
+from service.server.http_protocol import LINE, MAX_HEAD_BYTES, TOO_LARGE
+from service.server.load_shedding import QUIET
 from service.telemetry.metrics import Metrics
 from service.telemetry.traces import Traces
 

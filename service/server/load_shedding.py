@@ -2,7 +2,8 @@
 
 A refusal is written from ready bytes: no task, no framework, and one line a second in the log for all of them. So it
 costs a small part of an answer, and however many there are, they do not keep the answers waiting. What it refuses,
-`service.doors.admission` or `service.inference.batching` would refuse a moment later; `service.doors.wire` asks it.
+`service.server.admission` or `service.inference.batching` would refuse a moment later; `service.server.http_protocol`
+asks it.
 """
 
 import asyncio
@@ -17,9 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body, status_of
 from service.auth.keys import KeyRing
-from service.doors.headers import ANSWERS_CARRY, KEY_HEADER, REQUEST_ID, Lines
-from service.doors.refusals import request_id_in, written
 from service.inference.limits import Load, refused
+from service.server.headers import ANSWERS_CARRY, KEY_HEADER, REQUEST_ID, Lines
+from service.server.refusals import request_id_in, written
 from service.sync.release_manager import Releases
 from service.telemetry.metrics import Metrics
 

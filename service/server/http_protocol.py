@@ -2,8 +2,8 @@
 
 A request's head has a size and a time; what follows it beside the body (chunk lines, trailers) counts towards the same
 size, and trailers are never headers. Who does not read what they are sent is cut off. What cannot be read as HTTP is
-answered with a problem, too, in its turn. Where it is full inside (`service.doors.turnstile`), a request is answered
-here and now, and nothing is made of it. How soon a body comes is judged in `service.doors.bodies`.
+answered with a problem, too, in its turn. Where it is full inside (`service.server.load_shedding`), a request is
+answered here and now, and nothing is made of it. How soon a body comes is judged in `service.server.bodies`.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.doors.admission import CONNECTION
-from service.doors.bodies import declares_body
-from service.doors.crowding import make_room
-from service.doors.gentle import GentleTransport
-from service.doors.refusals import refusal_bytes
-from service.doors.turnstile import NAME, Turnstile
 from service.inference.deadline import Line
+from service.server.admission import CONNECTION
+from service.server.bodies import declares_body
+from service.server.connection_limit import make_room
+from service.server.load_shedding import NAME, Turnstile
+from service.server.refusals import refusal_bytes
+from service.server.transport import GentleTransport
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of request line and headers together, as in most servers before this one; of chunk lines and trailers with them."""
@@ -47,7 +47,7 @@ _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%-]*)(:[0-9]{0,5})?")
 
 
 class Connection:
-    """What the wire knows of one request's connection, for `service.doors.admission`."""
+    """What the wire knows of one request's connection, for `service.server.admission`."""
 
     __slots__ = ("_cycle", "_flow")
 
@@ -69,7 +69,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     transport: GentleTransport
     max_connections: int | None = None
-    """None: as many as this process may well have (`service.doors.crowding`)."""
+    """None: as many as this process may well have (`service.server.connection_limit`)."""
     idle_since: float | None = None
     """Since when nothing is made for this connection; None while something is."""
 

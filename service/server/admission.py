@@ -15,7 +15,8 @@ from service.api.problems import send_problem
 from service.api.validation.json_bounds import check_json
 from service.auth.caller import OPEN, Caller, check_role
 from service.auth.route_rules import RouteRules
-from service.doors.bodies import (
+from service.inference.caller_limits import Places, share_of
+from service.server.bodies import (
     LINES_WINDOW_S,
     CallerLeft,
     SteadyBody,
@@ -23,8 +24,7 @@ from service.doors.bodies import (
     given_again,
     whole_body,
 )
-from service.doors.turnstile import QUIET, Turnstile
-from service.inference.caller_limits import Places, share_of
+from service.server.load_shedding import QUIET, Turnstile
 from service.telemetry.metrics import Metrics
 
 CONNECTION = "isrf.connection"

@@ -1,6 +1,6 @@
 """Stands before the app: a request without a known key goes no further, its body unread, nor one that comes too often.
 
-What a key may do is its route's business (`service.auth.caller`, `service.doors.admission`). Pure ASGI.
+What a key may do is its route's business (`service.auth.caller`, `service.server.admission`). Pure ASGI.
 """
 
 from collections.abc import Collection
@@ -15,7 +15,7 @@ from service.auth.caller import OPEN, Caller
 from service.auth.keys import KeyEntry, KeyRing
 from service.auth.rate import RateError, RateLimiter
 from service.auth.request_cost import CHARGE
-from service.doors.headers import KEY_HEADER
+from service.server.headers import KEY_HEADER
 from service.telemetry.metrics import Metrics
 
 

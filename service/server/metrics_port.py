@@ -9,7 +9,7 @@ import threading
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.doors.wire import BoundedHttp
+from service.server.http_protocol import BoundedHttp
 from service.telemetry.metrics import CONTENT_TYPE, Metrics
 
 MAX_CONNECTIONS = 32
