@@ -137,7 +137,7 @@ def ingest(
 ) -> None:
     """Read the shop's files; with --from-redis first merge what the service has accepted since, exactly once."""
     if from_redis is not None:
-        from offline.commands.loop_back import take_in
+        from offline.commands.loop_back.take_in import take_in
 
         taken = take_in(store_url(from_redis), data, erasure_key=secret(ERASURE_KEY))
         console.print(
@@ -235,7 +235,7 @@ def demo_shop(
     seed: Annotated[int, typer.Option(help="Equal seeds make equal files.")] = 0,
 ) -> None:
     """Generate the demo shop."""
-    from offline.commands.demo_shop import generate
+    from offline.commands.demo_shop.generate import generate
 
     generate(directory, seed=seed)
     typer.echo(directory)

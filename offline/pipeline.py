@@ -58,7 +58,7 @@ class Stage(NamedTuple):
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("ingest", "offline.stages.ingest", (), ("events", "ingest", "fit")),
+        Stage("ingest", "offline.stages.ingest.stage", (), ("events", "ingest", "fit")),
         Stage("reason", "offline.stages.reason", ("ingest",), ("reason",)),
         Stage("embed", "offline.stages.embed", ("ingest", "reason"), ("embed", "seed")),
         Stage("graph", "offline.stages.graph", ("ingest", "embed"), ("graph", "model.interest_length", "seed")),
@@ -67,7 +67,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "train",
-            "offline.stages.train",
+            "offline.stages.train.stage",
             ("ingest", "embed", "graph", "semantic-ids"),
             ("graph", "semantic_ids", "model", "train", "seed"),
         ),

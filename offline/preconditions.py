@@ -9,7 +9,7 @@ from typing import Any
 from isrf.contract.errors import DataError
 from isrf.method.semantic_ids import check_capacity
 from offline.config import RunConfig
-from offline.stages.ingest import NEEDED
+from offline.stages.ingest.stage import NEEDED
 
 
 def check_shop(report: Mapping[str, Any]) -> None:

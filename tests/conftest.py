@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from offline.commands.demo_shop import generate
+from offline.commands.demo_shop.generate import generate
 from offline.commands.publish import publish
 from offline.config import build_config
 from tests.shops import run_stages

@@ -2,7 +2,7 @@
 
 One vector per item enters T5's encoder; the decoder generates semantic IDs, a dense head scores the pooled history
 against every item's vector (item-level input, two learned paths, one encoder pass). It knows no files, no
-users and no search: `isrf.nn.search` decodes under the trie, `offline.stages.train` feeds it.
+users and no search: `isrf.nn.search` decodes under the trie, `offline.stages.train.stage` feeds it.
 
 Source order: prompts, explicit vector, group vector, items most recent first.
 """

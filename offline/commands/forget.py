@@ -61,8 +61,8 @@ def forget(
 
     Raises:
         DataError: the shop's file cannot be read, or the id is nobody's (`data.bad_user_id`). StageError: another run
-        is at work on the data or the releases. StoreError, ConfigError: as `offline.commands.loop_back.take_in`;
-        `config.embedded_store` where `store` is no URL;
+        is at work on the data or the releases. StoreError, ConfigError: as
+        `offline.commands.loop_back.take_in.take_in`; `config.embedded_store` where `store` is no URL;
             `config.ledger` where there is no such ledger.
     """
     if not user_id:

@@ -13,7 +13,7 @@ from isrf.contract.errors import DataError
 from isrf.contract.manifest import Manifest
 from offline.config import IngestConfig, RunConfig
 from offline.context import StageContext
-from offline.stages import ingest
+from offline.stages.ingest import stage as ingest
 
 
 def with_bad_rows(config: RunConfig, max_bad_rows: float | None) -> RunConfig:

@@ -9,7 +9,7 @@ import pytest
 from rich.progress import Progress
 
 from offline.cli import configured
-from offline.commands.demo_shop import generate
+from offline.commands.demo_shop.generate import generate
 from offline.config import build_config
 from offline.pipeline import run_until
 from tests.shops import TINY

@@ -8,7 +8,7 @@ import numpy as np
 import planted
 import pytest
 
-from offline.commands.demo_shop import generate
+from offline.commands.demo_shop.generate import generate
 from tests.shops import TINY
 
 SETTINGS = [

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from isrf.method.interest import InterestTables, pad_histories, read_history, unit_rows
 from isrf.method.trie import build_trie
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchOutput
-from offline.stages import train
 from offline.stages.export_onnx import stage as compile_stage
+from offline.stages.train import stage as train
 from tests.isrf.nn.toy import make_model, make_request, random_ids, search_inputs
 from tests.offline.train_inputs import LEVELS, NUM_ITEMS, context, small_config, write_inputs
 

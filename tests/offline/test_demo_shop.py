@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from isrf.contract.errors import DataError
-from offline.commands.demo_shop import PlantedInterest, generate, write_truth
 from offline.commands.demo_shop.departments import DEPARTMENTS
+from offline.commands.demo_shop.generate import PlantedInterest, generate, write_truth
 from offline.commands.demo_shop.groups import ACCESSORIES, GROUPS
 
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from rich.progress import Progress
 
 from isrf.contract.errors import DataError
-from offline.commands.demo_shop import generate
+from offline.commands.demo_shop.generate import generate
 from offline.config import build_config
 from offline.context import StageContext
-from offline.stages.ingest import run
 from offline.stages.ingest.bad_rows import BadRows
 from offline.stages.ingest.files import read_lines
+from offline.stages.ingest.stage import run
 
 TABLES = ("items", "users", "train", "heldout", "excluded")
 ITEMS = [{"item_id": item, "title": f"Title {item}"} for item in "abcde"]

@@ -16,8 +16,8 @@ from offline.commands.audit.run import audit
 from offline.commands.publish import publish
 from offline.config import build_config
 from offline.context import StageContext
-from offline.stages.train import load_interests
 from offline.stages.train.samples import read_sequences, training_samples
+from offline.stages.train.stage import load_interests
 from tests.shops import TINY, Event, run_stages, write_shop
 
 ITEMS = [{"item_id": f"i{k}", "title": f"{'red' if k % 2 else 'blue'} thing {k % 7}"} for k in range(30)]

@@ -9,7 +9,7 @@ import pytest
 
 from isrf.method.ranking.fusion import CHANNELS, channel_order
 from isrf.method.recommend import RankRequest
-from offline.commands.demo_shop import generate
+from offline.commands.demo_shop.generate import generate
 from offline.runtime.release import open_release
 
 TOP = 10

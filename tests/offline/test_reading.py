@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from offline.config import build_config
 from offline.context import StageContext
-from offline.stages import ingest
+from offline.stages.ingest import stage as ingest
 from offline.stages.ingest.histories import build_histories
 from offline.stages.ingest.reading import learned_until, rows_ahead
 

@@ -18,12 +18,12 @@ from isrf.method.trie import build_trie
 from isrf.nn.model import DIRECT, SEQUENTIAL
 from isrf.nn.siblings import Siblings
 from offline.runtime import hardware
-from offline.stages import train
 from offline.stages.evaluate.split import load_split
-from offline.stages.train import checkpoint, loop, objective
+from offline.stages.train import stage as train
 from offline.stages.train.batches import plan_epoch, take
 from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_model, load_parts, new_model
 from offline.stages.train.samples import Samples, Sequences, read_sequences, training_samples
+from offline.stages.train.stage import checkpoint, loop, objective
 from offline.stages.train.validation import Judge, Scores
 from tests.offline.train_inputs import (
     DIM,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isrf.contract.event_log import JOURNAL_FILE, REMEMBER_S
-from offline.commands.loop_back import take_in
+from offline.commands.loop_back.take_in import take_in
 from service.release.opening import Release, open_release
 from service.state.connect import open_store
 from service.state.events import EventRules

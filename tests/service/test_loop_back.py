@@ -17,9 +17,9 @@ import pytest
 from isrf.contract.errors import ConfigError, DataError, StageError, StoreError
 from isrf.contract.event_log import JOURNAL_FILE, META_KEY, NUM_BUCKETS, read_event, stream_key, tombstone_key
 from isrf.contract.item_changes import COUNT_KEY
-from offline.commands.loop_back import TakenIn, sources, take_in
 from offline.commands.loop_back.commit import DataFolder
 from offline.commands.loop_back.rows import NewRow, write_interactions
+from offline.commands.loop_back.take_in import TakenIn, sources, take_in
 from offline.stages.ingest.bad_rows import BadRows
 from offline.stages.ingest.interactions import read_interactions
 from service.state import payload

@@ -10,8 +10,8 @@ import pytest
 
 from isrf.contract.errors import DataError
 from isrf.contract.item_changes import Said
-from offline.commands.loop_back import TakenIn, take_in
 from offline.commands.loop_back.item_rows import write_items
+from offline.commands.loop_back.take_in import TakenIn, take_in
 from offline.stages.ingest.bad_rows import BadRows
 from offline.stages.ingest.items import read_items
 from service.state.connect import open_store

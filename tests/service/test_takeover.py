@@ -12,7 +12,7 @@ import pytest
 from isrf.contract.errors import StoreError
 from isrf.contract.event_log import JOURNAL_FILE, Tombstone, bucket_of, tombstone_name
 from isrf.contract.item_changes import Said, encode_entry
-from offline.commands.loop_back import take_in
+from offline.commands.loop_back.take_in import take_in
 from service.state import payload
 from service.state.sqlite import EmbeddedStore
 from service.state.store import Entry, Mark

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from isrf.contract.event_log import NUM_BUCKETS, read_event, stream_key
-from offline.commands.loop_back import take_in
+from offline.commands.loop_back.take_in import take_in
 from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, check_soon, wait_until
 
 pytestmark = pytest.mark.soak

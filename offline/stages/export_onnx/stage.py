@@ -22,7 +22,7 @@ from offline.config import variants_of
 from offline.context import StageContext
 from offline.stages.export_onnx.fp16 import halved
 from offline.stages.export_onnx.int8 import quantised
-from offline.stages.train import load_interests, load_model
+from offline.stages.train.stage import load_interests, load_model
 
 VERSION = 9
 OPSET = 17

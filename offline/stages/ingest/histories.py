@@ -1,11 +1,11 @@
 """From rows to histories: event order, what `remove` and `dislike` mean, tie shuffling, leave-one-out.
 
-It works on the shop's ids; row numbers come later (`offline.stages.ingest.numbering`).
+It works on the shop's ids; row numbers come later (`offline.stages.ingest.stage.numbering`).
 
 - `dislike` is no history: the event is taken out and its item noted as excluded for this user.
 - `remove` takes back: it is taken out, with everything the user did with this item before it, dislikes included.
 - The same user taking the same item twice is kept twice: a shop sells things again. (Rows that are equal in everything
-  are one event: `offline.stages.ingest.repeated`.)
+  are one event: `offline.stages.ingest.stage.repeated`.)
 """
 
 import math
@@ -38,7 +38,7 @@ class Histories(NamedTuple):
 def build_histories(
     interactions: pl.DataFrame, *, shuffle_seed: int | None, hold_out: bool, learned_until: float = math.inf
 ) -> Histories:
-    """Histories of the rows that `offline.stages.ingest.interactions` returned, in file order.
+    """Histories of the rows that `offline.stages.ingest.stage.interactions` returned, in file order.
 
     `learned_until` (seconds) is when the file was read: a row dated more than a day later has no time that could be
     after a `remove`.

@@ -28,7 +28,7 @@ def number(items: pl.DataFrame, train: pl.DataFrame, excluded: pl.DataFrame) -> 
     """Canonical rows of all items and of all users with a training event or a dislike.
 
     Args:
-        items: `item_id` and `offline.stages.ingest.items.CONTENT`.
+        items: `item_id` and `offline.stages.ingest.stage.items.CONTENT`.
         train: training events, a user's adjacent and in order: `user_id`, `item_id`, `timestamp`, `event`, `weight`.
         excluded: `user_id`, `item_id`, each pair once.
     """

@@ -35,7 +35,7 @@ class Repeated(NamedTuple):
 
 
 def without_repeated(events: pl.DataFrame) -> tuple[pl.DataFrame, Repeated]:
-    """The first of equal rows each, in file order; columns of `offline.stages.ingest.interactions`."""
+    """The first of equal rows each, in file order; columns of `offline.stages.ingest.stage.interactions`."""
     counted = events.with_columns(pl.len().over(IDENTITY).alias("times"))
     kept = counted.unique(IDENTITY, keep="first", maintain_order=True)
     others = events.join(kept, on="line", how="anti").sort("line")

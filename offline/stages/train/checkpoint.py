@@ -1,7 +1,7 @@
 """Where training stands, in one file that is replaced in one step: a kill leaves the old one or the new one.
 
 Tensors (weights, the best weights so far, AdamW's moments) and a JSON text in safetensors' header; nothing is pickled.
-No random state is needed: every step seeds its own (`offline.stages.train.loop`).
+No random state is needed: every step seeds its own (`offline.stages.train.stage.loop`).
 """
 
 import json

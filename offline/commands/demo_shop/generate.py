@@ -1,0 +1,94 @@
+"""A shop made up from a seed, for the demo and for tests that need to know the answer.
+
+`generate(directory, seed=0)` writes `interactions.csv` and `items.jsonl` as the data contract has them (about 600
+products, 2,000 shoppers, a year) and returns what it planted. That truth is written nowhere unless `write_truth` is
+called, so the offline job cannot read it by accident.
+"""
+
+import csv
+import io
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from isrf.contract.errors import DataError
+from offline.commands.demo_shop.catalogue import Product, make_products
+from offline.commands.demo_shop.groups import GROUPS
+from offline.commands.demo_shop.shoppers import Event, PlantedInterest, Shop
+
+__all__ = ["PlantedInterest", "generate", "write_truth"]
+
+NUM_SHOPPERS = 2000
+_INTERACTIONS, _ITEMS, _NOTE = "interactions.csv", "items.jsonl", "README.txt"
+
+
+def generate(directory: Path, *, seed: int = 0, num_shoppers: int = NUM_SHOPPERS) -> tuple[PlantedInterest, ...]:
+    """Writes the shop's two files and a note beside them; equal seeds give equal bytes.
+
+    Returns:
+        The truth about every shopper, sorted by user_id.
+
+    Raises:
+        DataError: `data.not_the_demo_shop`, where the folder holds somebody's own data.
+    """
+    rng = random.Random(seed)  # noqa: S311 - an invented shop, no secret
+    products = make_products(rng)
+    shop = Shop(products, rng)
+    numbers = rng.sample(range(1, num_shoppers + 1), num_shoppers)  # a user_id says nothing about the group
+    visits = [shop.visit(f"shopper-{number:04d}", GROUPS[turn % len(GROUPS)]) for turn, number in enumerate(numbers)]
+    _refuse_foreign(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    _write(
+        directory / _NOTE,
+        f"Invented data, written by offline.commands.demo_shop.generate.generate(seed={seed}). Safe to delete.\n",
+    )
+    _write(directory / _ITEMS, _items_text(rng.sample(products, len(products))))
+    _write(directory / _INTERACTIONS, _interactions_text([event for events, _ in visits for event in events]))
+    return tuple(sorted(planted for _, planted in visits))
+
+
+def write_truth(path: Path, planted: Sequence[PlantedInterest]) -> None:
+    """Writes what was planted as a JSON list; for tests and studies, outside the shop's folder."""
+    _write(path, json.dumps([record._asdict() for record in planted], indent=1) + "\n")
+
+
+def _refuse_foreign(directory: Path) -> None:
+    if any((directory / name).exists() for name in (_INTERACTIONS, _ITEMS)) and not (directory / _NOTE).exists():
+        raise DataError(
+            "data.not_the_demo_shop",
+            f"{directory} already holds {_INTERACTIONS} or {_ITEMS} that the demo shop did not write.",
+            fix="Choose an empty folder for the demo shop.",
+        )
+
+
+def _items_text(products: Sequence[Product]) -> str:
+    return "".join(
+        json.dumps(
+            {
+                "item_id": product.item_id,
+                "title": product.title,
+                "brand": product.brand,
+                "categories": list(product.categories),
+                "description": product.description,
+                "price": product.price,
+            },
+            ensure_ascii=False,
+        )
+        + "\n"
+        for product in products
+    )
+
+
+def _interactions_text(events: Sequence[Event]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("user_id", "item_id", "timestamp", "event"))
+    writer.writerows((e.user_id, e.item_id, e.timestamp, e.event) for e in sorted(events))
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.partial")
+    beside.write_text(text, encoding="utf-8", newline="\n")
+    beside.replace(path)

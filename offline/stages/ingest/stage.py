@@ -1,0 +1,224 @@
+"""The stage `ingest`: a shop's two files become numbered, ordered, split tables.
+
+It alone reads the shop's folder. Runs as `python -m offline ingest`. It writes `items.parquet`, `users.parquet`,
+`train.parquet`, `heldout.parquet` and `report.json` as ARCHITECTURE.md lists them, and `excluded.parquet` (user_index,
+item_index): items that a user dislikes, for serving only.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+from rich.markup import escape
+from rich.text import Text
+
+from isrf.contract.errors import DataError
+from isrf.contract.event_types import REMOVE
+from isrf.contract.shown import shown
+from isrf.method.order import Split
+from offline.context import StageContext
+from offline.stages.ingest.bad_rows import NUM_LINES_NAMED, BadRows
+from offline.stages.ingest.files import find_file
+from offline.stages.ingest.fingerprint import data_fingerprint, order_fingerprint
+from offline.stages.ingest.histories import Histories, build_histories
+from offline.stages.ingest.interactions import read_interactions
+from offline.stages.ingest.items import Catalogue, read_items
+from offline.stages.ingest.names import event_questions
+from offline.stages.ingest.numbering import Numbering, number
+from offline.stages.ingest.reading import describe_ahead, describe_early, learned_until, rows_ahead
+from offline.stages.ingest.repeated import Repeated, without_repeated
+
+__all__ = ["VERSION", "run"]
+
+VERSION = 8
+
+NEEDED = "A release needs 2 users or more, one of them with 4 events or more; a row that is repeated counts once."
+"""What the smallest shop has, beside 2 items."""
+
+
+class _Shop(NamedTuple):
+    """The shop's files as they were read.
+
+    Attributes:
+        interactions: good rows of known items, each event once.
+        catalogue: what the other file says.
+        repeated: rows of `interactions` that stood there again.
+        bad_rows: of the catalogue and of the interactions.
+        rows: of each file, by its name.
+        num_idle: removes of items that the catalogue does not hold. They are no bad rows: the service takes a remove of
+            an item that left the catalogue, and it changes nothing here.
+    """
+
+    interactions: pl.DataFrame
+    catalogue: Catalogue
+    repeated: Repeated
+    bad_rows: tuple[BadRows, BadRows]
+    rows: dict[str, int]
+    num_idle: int
+
+
+def run(ctx: StageContext) -> None:
+    """Reads `ctx.data`, writes the stage's tables to `ctx.out`.
+
+    Raises:
+        DataError: the shop's files cannot be used; `code` and `fix` say why and what to do.
+    """
+    settings = ctx.config.ingest
+    items_path = find_file(ctx.data, "items", ("jsonl", "parquet"))
+    path = find_file(ctx.data, "interactions", ("csv", "parquet"))
+    read_at = time.time()
+    until = learned_until(items_path, path)
+    shop = _read(ctx, items_path, path)
+    interactions, items = shop.interactions, shop.catalogue.items
+    ahead = rows_ahead(interactions, read_at)
+    if ahead:
+        ctx.progress.console.print(f"[bold yellow]ingest: {path.name}: {escape(describe_ahead(ahead, read_at))}")
+    histories = build_histories(
+        interactions,
+        shuffle_seed=settings.shuffle_ties,
+        hold_out=ctx.config.fit == "train",
+        learned_until=until.events,
+    )
+    _check_histories(histories, fit=ctx.config.fit)
+    numbering = number(items, histories.events.filter(pl.col("split") == Split.TRAIN), histories.excluded)
+    _write(ctx, histories, numbering)
+    counts = _counts(histories, numbering)
+    report = {
+        "rows": shop.rows,
+        "bad_rows": {rows.file: rows.as_json() for rows in shop.bad_rows},
+        "counts": counts,
+        "duplicate_interactions": shop.repeated.rows,
+        "duplicate_items": shop.catalogue.num_repeated,
+        "items_available": shop.catalogue.num_offered,
+        "item_fields": shop.catalogue.names.as_json(),
+        "learning": _learning(histories),
+        "taken_back": histories.taken_back,
+        "removes_of_unknown_items": shop.num_idle,
+        "disliked_pairs": histories.excluded.height,
+        "users_with_tied_last_events": histories.tied_users,
+        "tie_seed": settings.shuffle_ties,
+        "events_through": histories.events["timestamp"].max(),
+        "learned_until": until.model_dump(),
+        "ahead_of_clock": ahead,
+        "event_types": dict(sorted(interactions.group_by("event").len().iter_rows())),
+        "excluding": sorted(ctx.config.events.excluding),
+        "fingerprint": data_fingerprint(interactions, items),
+        "order_fingerprint": order_fingerprint(histories.events),
+    }
+    (ctx.out / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    _show(ctx, counts, shop)
+
+
+def _read(ctx: StageContext, items_path: Path, path: Path) -> _Shop:
+    bad_items, bad_events = BadRows(items_path.name), BadRows(path.name)
+    catalogue = read_items(items_path, bad_items)
+    bad_items.check(catalogue.num_rows, ctx.config.ingest.max_bad_rows)
+    if catalogue.items.height < 2:
+        raise DataError(
+            "data.too_few_items",
+            f"{items_path} holds {catalogue.items.height} usable item(s); recommending needs a choice.",
+            fix="Give a catalogue of at least 2 items.",
+        )
+    events, num_rows = read_interactions(path, bad_events, ctx.config.events)
+    known = pl.col("item_id").is_in(catalogue.items["item_id"].implode())
+    refused = pl.col("item_id").is_in(pl.Series(catalogue.refused, dtype=pl.String).implode())
+    idle = ~known & (pl.col("event") == REMOVE)
+    for kind, rows in (
+        ("item_refused", events.filter(refused & ~idle)),
+        ("unknown_item", events.filter(~known & ~refused & ~idle)),
+    ):
+        named = [shown(item_id) for item_id in rows["item_id"].head(NUM_LINES_NAMED)]
+        bad_events.add(kind, rows["line"].to_list(), named)
+    bad_events.check(num_rows, ctx.config.ingest.max_bad_rows)
+    interactions, repeated = without_repeated(events.filter(known))
+    return _Shop(
+        interactions=interactions,
+        catalogue=catalogue,
+        repeated=repeated,
+        bad_rows=(bad_items, bad_events),
+        rows={items_path.name: catalogue.num_rows, path.name: num_rows},
+        num_idle=events.filter(idle).height,
+    )
+
+
+def _check_histories(histories: Histories, *, fit: str) -> None:
+    if histories.events.is_empty():
+        raise DataError(
+            "data.no_history",
+            "no usable interaction is left: every row is bad, a dislike, a remove or taken back.",
+            fix="Export the shop's interactions again.",
+        )
+    if fit == "train" and (histories.events["split"] == Split.TRAIN).all():
+        raise DataError(
+            "data.no_held_out_users",
+            "no user has 3 events or more, so nothing can be held out and no release evaluated.",
+            fix=f"{NEEDED} Every release is evaluated before --fit all retrains.",
+        )
+
+
+def _write(ctx: StageContext, histories: Histories, numbering: Numbering) -> None:
+    def indexed(table: pl.DataFrame, name: str) -> pl.DataFrame:
+        return table.with_row_index(f"{name}_index").select(f"{name}_id", pl.col(f"{name}_index").cast(pl.Int32))
+
+    items, users = indexed(numbering.items, "item"), indexed(numbering.users, "user")
+
+    def rows(table: pl.DataFrame) -> pl.DataFrame:
+        joined = table.join(users, on="user_id", how="inner", maintain_order="left")
+        joined = joined.join(items, on="item_id", how="inner", maintain_order="left")
+        return joined.sort("user_index", maintain_order=True)
+
+    events = rows(histories.events)
+    held_out = pl.col("split") != Split.TRAIN
+    numbering.items.write_parquet(ctx.out / "items.parquet")
+    numbering.users.write_parquet(ctx.out / "users.parquet")
+    columns = ("user_index", "item_index", "timestamp")
+    events.filter(~held_out).select(*columns, "event", "weight").write_parquet(ctx.out / "train.parquet")
+    split = pl.when(pl.col("split") == Split.VALID).then(pl.lit("valid")).otherwise(pl.lit("test")).alias("split")
+    events.filter(held_out).select(*columns, "event", split).write_parquet(ctx.out / "heldout.parquet")
+    excluded = rows(histories.excluded).select("user_index", "item_index").sort("user_index", "item_index")
+    excluded.write_parquet(ctx.out / "excluded.parquet")
+
+
+def _counts(histories: Histories, numbering: Numbering) -> dict[str, int]:
+    split = histories.events["split"]
+    interacted = histories.events.filter(pl.col("split") == Split.TRAIN)["item_id"].n_unique()
+    return {
+        "items": numbering.items.height,
+        "items_without_training_events": numbering.items.height - interacted,
+        "users": numbering.users.height,
+        "interactions": histories.events.height,
+        **{part.name.lower(): int((split == part).sum()) for part in Split},
+    }
+
+
+def _learning(histories: Histories) -> dict[str, int]:
+    """What the model will have to learn from: users with a training event, and the most that one of them has."""
+    training = histories.events.filter(pl.col("split") == Split.TRAIN).group_by("user_id").len()
+    return {"users": training.height, "most_events": int(training["len"].to_numpy().max(initial=0))}
+
+
+def _show(ctx: StageContext, counts: dict[str, int], shop: _Shop) -> None:
+    console = ctx.progress.console
+    console.print(
+        f"ingest: {counts['items']} items, {counts['users']} users, {counts['interactions']} interactions "
+        f"({counts['train']} training, {counts['valid']} validation, {counts['test']} test)"
+    )
+    items_file, events_file = (rows.file for rows in shop.bad_rows)
+    repeated = shop.catalogue.num_repeated
+    sentences = [f"{items_file}: {one}" for one in shop.catalogue.names.describe()]
+    sentences += [f"{items_file}: {repeated} rows say of an item what another row says, and were left out"] * (
+        repeated > 0
+    )
+    if shop.catalogue.num_offered == 0:
+        sentences.append(f"{items_file}: no item is available, so that nothing could be recommended")
+    sentences += [one] if (one := shop.repeated.describe(events_file)) else []
+    types: dict[str, int] = dict(shop.interactions.group_by("event").len().iter_rows())
+    sentences += [f"{events_file}: {one}" for one in event_questions(types, ctx.config.events)]
+    sentences += [f"{events_file}: {one}"] if (one := describe_early(shop.interactions)) else []
+    sentences += [
+        f"{rows.file}: {len(rows)} rows were left out: {rows.describe()}" for rows in shop.bad_rows if len(rows)
+    ]
+    for sentence in sentences:
+        console.print(Text(f"ingest: {sentence}"), soft_wrap=True)

@@ -1,0 +1,142 @@
+"""Trains the encoder-decoder on every training prefix; writes `model.safetensors`, `model.json`, `log.jsonl`."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import Progress
+from safetensors.torch import save
+
+from isrf.contract.errors import StageError
+from isrf.contract.manifest import GroupSearch
+from isrf.method.interest import InterestTables
+from isrf.method.trie import TrieTables, build_trie
+from isrf.nn.siblings import Siblings
+from offline.config import RunConfig
+from offline.context import StageContext
+from offline.runtime.hardware import training_device
+from offline.runtime.neighbours import load_user_index
+from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_model, load_parts, new_model
+from offline.stages.train.checkpoint import log_lines
+from offline.stages.train.distributed import Peers, together
+from offline.stages.train.loop import Task, train
+from offline.stages.train.samples import (
+    Interests,
+    Samples,
+    Sequences,
+    read_sequences,
+    training_samples,
+)
+from offline.stages.train.validation import judge_of
+
+__all__ = ["VERSION", "load_interests", "load_model", "run"]
+
+VERSION = 7
+LOG_FILE = "log.jsonl"
+
+
+def run(ctx: StageContext) -> None:
+    """The stage; raises `StageError` where there is nothing to train on or the loss is no number any more."""
+    interests = load_interests(ctx)
+    sequences = read_sequences(ctx.inputs["ingest"], len(interests.group_layers))
+    samples = _samples(ctx, sequences, interests)
+    if len(samples.target) == 0:
+        raise StageError(
+            "train.no_samples",
+            "no user has two training interactions, so there is nothing to learn an order from.",
+            fix="Train on users with at least four interactions each (two of them are held out).",
+        )
+    count = ctx.config.train.processes or max(1, torch.cuda.device_count())
+    if count > 1:
+        _share(samples, ctx.scratch)
+    with together(count, _follow, ctx.inputs, ctx.scratch, ctx.config) as peers:
+        task = _task(ctx.inputs, ctx.config, samples, peers)
+        if ctx.config.train.patience:
+            task = task._replace(validate=judge_of(ctx, interests, _trie(ctx.inputs, ctx.config)))
+        standing = train(task, ctx.scratch, ctx.progress)
+    weights = {name: value.detach().cpu().contiguous() for name, value in task.model.state_dict().items()}
+    (ctx.out / WEIGHTS_FILE).write_bytes(save(weights))
+    (ctx.out / SPEC_FILE).write_text(task.model.spec.model_dump_json(indent=2))
+    (ctx.out / LOG_FILE).write_text(log_lines(standing))
+
+
+def _task(inputs: Mapping[str, Path], config: RunConfig, samples: Samples, peers: Peers) -> Task:
+    """What is trained, the same in every process; nobody judges it yet."""
+    device = training_device(peers.rank, of=peers.count)
+    torch.manual_seed(config.seed)
+    parts = load_parts(inputs)
+    model = new_model(config, parts, explicit_dim=samples.explicit.shape[1], group_dim=samples.group.shape[1])
+    return Task(
+        model=model.to(device),
+        samples=samples,
+        siblings=Siblings.of(_trie(inputs, config), device),
+        validate=None,
+        config=config.train,
+        seed=config.seed,
+        device=device,
+        run=_name_of(config, samples),
+        peers=peers,
+    )
+
+
+def _follow(peers: Peers, inputs: Mapping[str, Path], scratch: Path, config: RunConfig) -> None:
+    """Another process' part of the training."""
+    columns = (np.load(scratch / f"samples.{name}.npy", mmap_mode="r") for name in Samples._fields)
+    train(_task(inputs, config, Samples(*columns), peers), scratch, Progress(disable=True))
+
+
+def _share(samples: Samples, scratch: Path) -> None:
+    for name, column in samples._asdict().items():
+        np.save(scratch / f"samples.{name}.npy", column)
+
+
+def _trie(inputs: Mapping[str, Path], config: RunConfig) -> TrieTables:
+    semantic_ids = np.load(inputs["semantic-ids"] / "semantic_ids.npy")
+    return build_trie(semantic_ids, config.semantic_ids.codebook_size)
+
+
+def load_interests(ctx: StageContext) -> Interests:
+    """The tables behind the explicit and group vectors, with the base users' index."""
+    graph = ctx.inputs["graph"]
+    config = ctx.config.graph
+    search = GroupSearch.model_validate_json((graph / "group_search.json").read_bytes())
+    return Interests(
+        tables=InterestTables(
+            item_text=np.load(ctx.inputs["embed"] / "item_text.npy"),
+            item_layers=np.load(graph / "item_layers.npy"),
+            feature_map=np.load(graph / "feature_map.npy"),
+            recency=config.recency,
+            text_share=config.text_share,
+        ),
+        search=search,
+        group_layers=np.load(graph / "group_layers.npy"),
+        nearest_users=load_user_index(graph, search),
+    )
+
+
+def _samples(ctx: StageContext, sequences: Sequences, interests: Interests) -> Samples:
+    """A sample per training prefix."""
+    model = ctx.config.model
+    bar = ctx.progress.add_task("train: interests of every prefix", total=len(sequences.items))
+    samples = training_samples(
+        sequences,
+        interests,
+        history_length=model.history_length,
+        interest_length=model.interest_length,
+        advance=lambda done: ctx.progress.advance(bar, done),
+    )
+    ctx.progress.update(bar, completed=len(sequences.items))
+    return samples
+
+
+def _name_of(config: RunConfig, samples: Samples) -> str:
+    """Names what a checkpoint belongs to: the settings and the samples themselves."""
+    digest = hashlib.sha256()
+    for array in samples:
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    settings = config.model_dump(mode="json", include={"model", "train", "semantic_ids", "seed"})
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    return digest.hexdigest()
