@@ -8,7 +8,7 @@ import synthetic_release as synthetic
 from isrf.method.recommend import RankRequest
 from offline.config import build_config
 from offline.runtime.release import open_release
-from tests.offline.train_inputs import SETTINGS
+from tests.offline.stages.train_inputs import SETTINGS
 
 
 def test_a_drawn_release_answers(tmp_path: Path) -> None:

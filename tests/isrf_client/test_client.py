@@ -20,9 +20,9 @@ from isrf_client.calls import MAX_USERS, MOST_EXPLAINED, MOST_ITEMS, USUAL_N
 from service.app import create_app
 from service.auth import request_cost as cost
 from service.settings import Settings
+from tests.service.auth.test_doors import Guarded
 from tests.service.releases import shopper_of
 from tests.service.servers import PATIENCE_S, ServiceProcess, free_port
-from tests.service.test_doors import Guarded
 
 PATIENT = Patience(timeout_s=PATIENCE_S, tries=1, deadline_s=PATIENCE_S)
 INSISTENT = Patience(timeout_s=PATIENCE_S, tries=1000, deadline_s=PATIENCE_S)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.service.auth.test_doors import Guarded
 from tests.service.servers import PATIENCE_S, ServiceProcess
-from tests.service.test_doors import Guarded
 
 
 def impatient(service: ServiceProcess, **constants: float) -> None:

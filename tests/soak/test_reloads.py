@@ -7,7 +7,7 @@ import pytest
 
 from tests.service.releases import two_releases
 from tests.service.servers import ServiceProcess
-from tests.service.test_reload import check_unmixed, switch_under_load
+from tests.service.sync.test_reload import check_unmixed, switch_under_load
 
 pytestmark = pytest.mark.soak
 

@@ -1,0 +1,263 @@
+"""Every path as it stands, every method as it should, and no body that is not taken: of all routes, on the wire."""
+
+import gzip
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from service.app import create_app
+from service.settings import Settings
+from tests.service.auth.test_doors import Guarded
+from tests.service.servers import ServiceProcess
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def guarded(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    process = Guarded(demo_release, tmp_path_factory.mktemp("guarded"), ISRF_RATE_LIMIT="")
+    yield process.start()
+    process.kill()
+
+
+@pytest.fixture(scope="module")
+def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    process = ServiceProcess(demo_release, tmp_path_factory.mktemp("open"), "--demo")
+    yield process.start()
+    process.kill()
+
+
+@pytest.fixture(scope="module")
+def http(service: ServiceProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=60) as client:
+        yield client
+
+
+def operations() -> list[tuple[str, str, dict[str, Any]]]:
+    """Every (method, path, operation) of the document, with ids filled in."""
+    found = []
+    for path, methods in create_app(Settings(demo=True)).openapi()["paths"].items():
+        address = path.replace("{user_id}", "ann").replace("{item_id}", "headphone-903")
+        found += [(method.upper(), address, operation) for method, operation in methods.items()]
+    return found
+
+
+PAGES = ("/docs", "/openapi.json", "/demo", "/demo/demo.css", "/demo/demo.js", "/demo/mark.svg")
+GETS = [path for method, path, _ in operations() if method == "GET"] + list(PAGES)
+BODIES = [
+    (method, path, next(iter(operation["requestBody"]["content"])))
+    for method, path, operation in operations()
+    if "requestBody" in operation
+]
+
+
+def raw(service: ServiceProcess, head: str, body: bytes = b"") -> tuple[bytes, bytes]:
+    """Head and all the rest of an answer, as they come over the wire."""
+    with socket.create_connection(("127.0.0.1", service.port)) as caller:
+        caller.settimeout(60)
+        caller.sendall(f"{head}\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode() + body)
+        answer = b""
+        while piece := caller.recv(65536):
+            answer += piece
+    before, _, after = answer.partition(b"\r\n\r\n")
+    return before, after
+
+
+def test_head_is_get_without_a_body_on_every_path(service: ServiceProcess) -> None:
+    assert {"/livez", "/readyz", "/metrics", "/export/items", "/recommend/ann", "/demo/shoppers"} <= set(GETS)
+    for path in GETS:
+        for query in ("", "?n=0"):  # an answer, and (where there are parameters) a refusal
+            got, _ = raw(service, f"GET {path}{query} HTTP/1.1")
+            head, rest = raw(service, f"HEAD {path}{query} HTTP/1.1")
+            assert rest == b"", path
+            assert head.split(b"\r\n")[0] == got.split(b"\r\n")[0], path
+            if path != "/metrics":  # it has counted the other one
+
+                def kept(lines: bytes) -> set[bytes]:
+                    return {
+                        line for line in lines.split(b"\r\n") if line.startswith((b"content-type", b"content-length"))
+                    }
+
+                assert kept(head) == kept(got), path
+    # A known query goes around the framework.
+    for _ in range(3):
+        assert raw(service, "HEAD /recommend/ann?n=3 HTTP/1.1")[0].startswith(b"HTTP/1.1 200")
+
+
+def test_head_is_nothing_shown(http: httpx.Client) -> None:
+    def shown() -> int:
+        return sum(one["answers"] for one in http.get("/admin/stats").json()["releases"])
+
+    before = shown()
+    for path in ("/recommend/ann", "/popular", "/similar/headphone-903"):
+        assert http.head(path).status_code == 200
+    assert shown() == before
+    http.get("/popular")
+    assert shown() == before + 1
+
+
+def test_head_needs_the_key_that_get_needs(guarded: Guarded) -> None:
+    for path in ("/popular", "/metrics", "/recommend/ann", "/admin/stats", "/export/users"):
+        for key in (None, guarded.keys["read"], guarded.keys["admin"]):
+            assert guarded.call("HEAD", path, key).status_code == guarded.call("GET", path, key).status_code
+    for path in ("/livez", "/readyz"):
+        assert guarded.call("HEAD", path, None).status_code == 200
+
+
+def test_every_path_says_what_it_takes(http: httpx.Client) -> None:
+    taken: dict[str, set[str]] = {path: {"GET"} for path in PAGES}
+    for method, path, _ in operations():
+        taken.setdefault(path, set()).add(method)
+    for path, methods in taken.items():
+        allowed = methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+        asked = http.options(path)
+        assert (asked.status_code, asked.content) == (204, b"")
+        assert set(asked.headers["allow"].split(", ")) == allowed, path
+        for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - allowed:
+            refused = http.request(method, path, headers=JSON)
+            assert refused.status_code == 405, (method, path)
+            assert set(refused.headers["allow"].split(", ")) == allowed, path
+            if method != "HEAD":
+                assert refused.json()["code"] == "http.method_not_allowed"
+
+
+def test_no_path_redirects(http: httpx.Client, guarded: Guarded) -> None:
+    paths = {path for _, path, _ in operations() if "ann" not in path and "headphone" not in path} | set(PAGES)
+    for path in paths:
+        if path == "/recommend":
+            continue  # what follows its slash is an id
+        for near in (f"{path}/", f"{path}//", f"/{path}", f"{path}%0A", f"{path}%0D%0A", path.upper()):
+            for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS"):
+                answer = http.request(method, str(http.base_url).rstrip("/") + near, headers=JSON)
+                assert (answer.status_code, answer.json()["code"]) == (404, "http.not_found"), (method, near)
+                assert answer.json()["fix"] == f"Call {path}.", near
+    headers = {"X-API-Key": guarded.keys["read"], "Host": "elsewhere.example"}
+    answer = httpx.get(f"{guarded.url}/popular/", headers=headers)
+    assert answer.status_code in {404, 403, 400}
+    assert "location" not in answer.headers
+    assert "elsewhere" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "fix"),
+    [
+        ("/popular/", "Call /popular."),
+        ("/similar", "Call /similar/ followed by an id."),
+        ("/items", "Call /items/ followed by an id."),
+        ("/interaction", "Call /interactions, if that is what was meant."),
+        ("/v1/completely/else", "GET /openapi.json lists what there is."),
+    ],
+)
+def test_a_path_that_there_is_not_is_told_the_right_one(http: httpx.Client, path: str, fix: str) -> None:
+    assert http.get(path).json()["fix"] == fix
+
+
+@pytest.mark.parametrize("tail", ["%0A", "%0D", "%0D%0A", "%0Ab", "%00", "%1F", "%7F", "%C2%85", "%0A%0A"])
+def test_a_control_character_of_a_path_is_never_dropped(http: httpx.Client, tail: str) -> None:
+    item = {"title": "x", "price": 1.0}
+    for kind, path in (("user", "/recommend/x"), ("user", "/users/x"), ("item", "/items/x"), ("item", "/similar/x")):
+        for method in ("GET", "DELETE", "PUT"):
+            answer = http.request(method, path + tail, **({"json": item} if method == "PUT" else {}))
+            if answer.status_code == 405:
+                continue
+            assert (answer.status_code, answer.json()["code"]) == (422, f"request.invalid_{kind}_id"), (method, path)
+            assert "control character" in answer.json()["detail"]
+    assert http.get("/items/x").status_code == 404, "nothing was put under another id"
+
+
+def test_json_is_taken_as_json_alone(http: httpx.Client) -> None:
+    assert len(BODIES) >= 8
+    body = json.dumps({"history": []}).encode()
+    for sent in ("application/json", "application/json;charset=utf-8", "Application/JSON", "application/vnd.shop+json"):
+        assert http.post("/recommend", content=body, headers={"Content-Type": sent}).status_code == 200, sent
+    for method, path, taken in BODIES:
+        if taken != "application/json":
+            continue
+        for sent in (
+            "text/plain",
+            "text/plain; application/json",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "text/json",
+            "application/jsonl",
+            "application/json, text/plain",
+            "",
+            None,
+        ):
+            headers = {} if sent is None else {"Content-Type": sent}
+            answer = http.request(method, path, content=body, headers=headers)
+            told = answer.json()
+            assert (answer.status_code, told["code"]) == (415, "request.unsupported_media_type"), (path, sent)
+            assert told["fix"] == "Send the header Content-Type: application/json."
+            assert (sent or "without a Content-Type") in told["detail"]
+            assert answer.headers["accept"] == "application/json"
+
+
+def test_lines_are_taken_as_curl_sends_them(http: httpx.Client) -> None:
+    line = json.dumps({"item_id": "put-by-curl", "title": "Wireless headphones"}).encode() + b"\n"
+    for path in ("/import/items", "/import/events", "/import/users"):
+        for sent in ("application/x-www-form-urlencoded", "application/x-ndjson", "application/jsonl", None):
+            headers = {} if sent is None else {"Content-Type": sent}
+            assert http.post(path, content=line, headers=headers).status_code == 200, (path, sent)
+        # What any page of the web may send here unasked, where no key is needed.
+        for sent in ("multipart/form-data; boundary=x", "text/plain"):
+            answer = http.post(path, content=line, headers={"Content-Type": sent})
+            assert (answer.status_code, answer.json()["code"]) == (415, "request.unsupported_media_type")
+            assert answer.json()["fix"] == "Send the header Content-Type: application/x-ndjson."
+
+
+def test_plain_text_is_taken_as_lines_where_a_key_is_needed(guarded: Guarded) -> None:
+    headers = {"Content-Type": "text/plain"}
+    answer = guarded.call("POST", "/import/items", guarded.keys["write"], content=b"{}\n", headers=headers)
+    assert (answer.status_code, answer.json()["reasons"]) == (200, {"invalid_item_id": 1})
+
+
+def test_a_compressed_body_is_told_to_come_as_it_is(http: httpx.Client) -> None:
+    body = gzip.compress(b'{"history": []}')
+    for method, path, taken in BODIES:
+        for encoding in ("gzip", "GZIP", "br", "deflate, gzip", "x-unheard-of"):
+            headers = {"Content-Type": taken, "Content-Encoding": encoding}
+            answer = http.request(method, path, content=body, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (415, "request.unsupported_encoding"), path
+            assert "identity" in answer.json()["fix"]
+            assert encoding in answer.json()["detail"]
+            assert answer.headers["accept-encoding"] == "identity"
+    headers = {**JSON, "Content-Encoding": "identity"}
+    assert http.post("/recommend", content=b'{"history": []}', headers=headers).status_code == 200
+
+
+def test_a_compressed_transfer_is_no_plain_one(service: ServiceProcess) -> None:
+    body = gzip.compress(b'{"history": []}')
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    for path in ("/recommend", "/import/items"):
+        lines = "Content-Type: application/json\r\nTransfer-Encoding: gzip, chunked"
+        head, rest = raw(service, f"POST {path} HTTP/1.1\r\n{lines}", chunked)
+        assert head.startswith(b"HTTP/1.1 415 "), path
+        assert json.loads(rest)["code"] == "request.unsupported_encoding"
+
+
+def test_who_may_not_call_is_told_so_whatever_they_send(guarded: Guarded) -> None:
+    for method, path, _ in BODIES:
+        if path in {"/recommend", "/rank"} or path.startswith("/demo"):
+            continue
+        for headers in ({"Content-Type": "text/plain"}, {**JSON, "Content-Encoding": "gzip"}, {}):
+            answer = guarded.call(method, path, guarded.keys["read"], content=b"{}", headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (403, "key.insufficient"), (method, path)
+
+
+def test_who_may_not_come_in_is_not_told_what_there_is(guarded: Guarded) -> None:
+    for path in ("/popular", "/popular/", "/nothing", "/items/x%0A"):
+        for method in ("GET", "OPTIONS", "PATCH", "HEAD"):
+            assert guarded.call(method, path, None).status_code == 401, (method, path)
+
+
+def test_paths_are_known_without_a_page(demo_release: Path, tmp_path: Path) -> None:
+    with TestClient(create_app(Settings(releases_dir=demo_release, state_dir=tmp_path))) as http:
+        assert http.get("/demo").status_code == 404
+        assert http.get("/demo/shoppers").status_code == 404
