@@ -29,8 +29,8 @@ from offline.config import PRESETS, ModelConfig
 from offline.runtime.onnx_graphs import graph_signature
 from offline.stages.export_onnx.fp16 import halved
 from offline.stages.export_onnx.stage import export_search
-from service.inference.limits import DeviceName
 from service.release.graphs import open_graph
+from service.settings import DeviceName
 
 
 def graph_run(path: Path, inputs: tuple[torch.Tensor, ...], device: DeviceName) -> Run:

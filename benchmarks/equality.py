@@ -33,7 +33,7 @@ from offline.runtime.onnx_graphs import open_graph
 from offline.runtime.release import Release, open_release
 from offline.runtime.torch_graph import graph_of
 from offline.stages.export_onnx.stage import export_search
-from offline.stages.train.stage import load_model
+from offline.stages.train.build import load_model
 
 BATCH = 8
 SHOWN = 10

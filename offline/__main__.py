@@ -179,7 +179,7 @@ def evaluate(
     max_bad_rows: BadRowsOption = None,
 ) -> None:
     """Measure a published release on held-out interactions, through the graphs that are served."""
-    from offline.stages.evaluate import evaluate_release
+    from offline.commands.evaluate_release import evaluate_release
 
     with progress_bars() as progress:
         result = evaluate_release(

@@ -59,9 +59,9 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage("ingest", "offline.stages.ingest.stage", (), ("events", "ingest", "fit")),
-        Stage("reason", "offline.stages.reason", ("ingest",), ("reason",)),
-        Stage("embed", "offline.stages.embed", ("ingest", "reason"), ("embed", "seed")),
-        Stage("graph", "offline.stages.graph", ("ingest", "embed"), ("graph", "model.interest_length", "seed")),
+        Stage("reason", "offline.stages.reason.stage", ("ingest",), ("reason",)),
+        Stage("embed", "offline.stages.embed.stage", ("ingest", "reason"), ("embed", "seed")),
+        Stage("graph", "offline.stages.graph.stage", ("ingest", "embed"), ("graph", "model.interest_length", "seed")),
         Stage(
             "semantic-ids", "offline.stages.semantic_ids.stage", ("ingest", "embed", "graph"), ("semantic_ids", "seed")
         ),
@@ -79,7 +79,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "evaluate",
-            "offline.stages.evaluate",
+            "offline.stages.evaluate.stage",
             ("ingest", "embed", "graph", "semantic-ids", "compile"),
             (
                 "graph",

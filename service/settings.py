@@ -4,23 +4,48 @@ Every setting is read from `ISRF_<NAME>`; Redis from `REDIS_URL` as is the custo
 line over it. It opens nothing: whether a release or a Redis is really there is the lifespan's business.
 """
 
+import hashlib
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
+from limits import parse
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from isrf.contract.errors import ConfigError
 from isrf.contract.manifest import VariantName
 from isrf.runtime.secret_files import secret_in_file
-from service.auth.keys import checked_rate
-from service.experiment import Experiment, read_experiment
-from service.inference.limits import LARGEST_BATCH, DeviceName
 
 SECRETS = {"REDIS_URL": "redis_url", "ISRF_ERASURE_KEY": "erasure_key"}
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
+_EXPERIMENT = re.compile(r"(?P<release>[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}):(?P<percent>\d{1,3}(\.\d+)?)%")
+_HASHES = 1 << 64
+
+DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
+"""Where the search runs; `auto`: on a CUDA GPU where ONNX Runtime really runs it there, else on the CPU."""
+
+LARGEST_BATCH = 16
+"""FAISS compares 20 queries and more by another kernel, whose last bits differ."""
+
+
+class Experiment(NamedTuple):
+    """Two releases side by side: which users a second one answers.
+
+    `ISRF_EXPERIMENT=release_b:10%` answers a tenth of the users from `release_b`. A user's place is a hash of the
+    release's name and their id: the same on every replica and after every restart; with a larger share those who had it
+    keep it.
+    """
+
+    release_id: str
+    share: float  # of the users, above 0 and at most 1
+
+    def holds(self, user_id: str) -> bool:
+        """Whether this user is answered from the experiment's release."""
+        text = f"{self.release_id}\n{user_id}".encode("utf-8", "surrogatepass")
+        place = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
+        return place < self.share * _HASHES
 
 
 class Settings(BaseSettings):
@@ -211,3 +236,23 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def read_experiment(text: str) -> Experiment:
+    """`<release_id>:<percent>%`; raises `ValueError`."""
+    found = _EXPERIMENT.fullmatch(text.strip())
+    share = float(found["percent"]) / 100 if found else 0.0
+    if found is None or not 0 < share <= 1:
+        raise ValueError(f"{text[:100]!r} is no experiment; write release_id:10%, above 0% and at most 100%")
+    return Experiment(found["release"], share)
+
+
+def checked_rate(text: str) -> str:
+    """The text of a rate, if it is one; `ValueError` else."""
+    try:
+        item = parse(text)
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is no rate; write it as 50/second or 1000/minute") from None
+    if item.amount < 1:
+        raise ValueError("a rate of 0 lets nobody in; drop the key instead")
+    return text

@@ -29,8 +29,8 @@ JOURNAL_VERSION = 1
 TOMBSTONE_COUNT, TOMBSTONE_SECRET = "n", "s"
 """Fields of a bucket's tombstones that are no user's: a number that moves with every erasure, and the record of the
 secret under which the names stand, by which a store that lost `META_KEY` finds it again."""
-ERASE_SCRIPT = files("isrf").joinpath("erase.lua").read_text(encoding="utf-8")
-PURGE_SCRIPT = files("isrf").joinpath("purge.lua").read_text(encoding="utf-8")
+ERASE_SCRIPT = files(__package__).joinpath("lua", "erase.lua").read_text(encoding="utf-8")
+PURGE_SCRIPT = files(__package__).joinpath("lua", "purge.lua").read_text(encoding="utf-8")
 PURGE_PAGE = 1000
 """Entries that one call of `PURGE_SCRIPT` looks at: about a millisecond, in which nobody else is served."""
 REMEMBER_S = 86_400

@@ -1,4 +1,4 @@
-"""What touches files and native libraries for both halves, written once: a release's, and secrets in files.
+"""What touches files and native libraries for both halves, written once.
 
-It may import the method (`isrf.*`) and neither half, no torch, no web framework.
+It may import `isrf.method` and `isrf.contract`, and never torch.
 """

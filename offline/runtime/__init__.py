@@ -1,1 +1,4 @@
-"""TODO"""
+"""What several stages and commands share: devices, indexes, graphs, an opened release, secrets.
+
+It may import `offline.config`, `offline.context` and `isrf`.
+"""

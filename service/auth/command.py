@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from isrf.contract.errors import ConfigError
-from service.auth.keys import RANK, KeyEntry, KeyFile, checked_rate, make_key, read_keys
+from service.auth.keys import RANK, KeyEntry, KeyFile, make_key, read_keys
+from service.settings import checked_rate
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import structlog
-from limits import parse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from isrf.contract.errors import ConfigError
+from service.settings import checked_rate
 
 Role = Literal["read", "write", "admin"]
 RANK: dict[Role, int] = {"read": 0, "write": 1, "admin": 2}
@@ -70,17 +70,6 @@ class KeyFile(BaseModel):
             if len({getattr(key, what) for key in keys}) < len(keys):
                 raise ValueError(f"two keys have the same {what}")
         return keys
-
-
-def checked_rate(text: str) -> str:
-    """The text of a rate, if it is one; `ValueError` else."""
-    try:
-        item = parse(text)
-    except ValueError:
-        raise ValueError(f"{text[:40]!r} is no rate; write it as 50/second or 1000/minute") from None
-    if item.amount < 1:
-        raise ValueError("a rate of 0 lets nobody in; drop the key instead")
-    return text
 
 
 def make_key(role: Role, *, name: str, rate: str | None, now: datetime) -> tuple[str, KeyEntry]:

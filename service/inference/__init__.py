@@ -1,1 +1,4 @@
-"""TODO"""
+"""Runs of the model: engine, batching, deadlines, limits. It knows no HTTP.
+
+It may import `service.release` and below.
+"""

@@ -3,15 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from isrf.contract.errors import OverloadError
 
-DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
-"""Where the search runs; `auto`: on a CUDA GPU where ONNX Runtime really runs it there, else on the CPU."""
-
-LARGEST_BATCH = 16
-"""FAISS compares 20 queries and more by another kernel, whose last bits differ."""
 FEWEST_WAITING = 16
 """May wait at least, however small the batches."""
 WRITES_AT_ONCE = 64

@@ -1,1 +1,4 @@
-"""TODO"""
+"""From a query to an answer: lists, explanations, warnings, cached responses, result lists, click statistics.
+
+It knows no HTTP and may import `service.inference` and below.
+"""

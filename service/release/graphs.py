@@ -18,7 +18,7 @@ from isrf.contract.errors import BundleError, ConfigError
 from isrf.contract.manifest import GraphSpec, TensorSpec
 from isrf.method.recommend import Graph
 from isrf.runtime.run_limit import run_within
-from service.inference.limits import DeviceName
+from service.settings import DeviceName
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"

@@ -29,7 +29,6 @@ from isrf.runtime.bundle.manifests import find_release
 from isrf.runtime.bundle.reader import Bundle, read_bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.deadline import Deadline
-from service.inference.limits import DeviceName
 from service.release.catalogue import Catalogue, read_item
 from service.release.graphs import open_graph
 from service.release.history_files import read_users
@@ -38,6 +37,7 @@ from service.release.neighbours import Cells, UserIndex
 from service.release.new_items import NewItemReader
 from service.release.users import ReleaseUsers
 from service.release.wording import Wording, read_cores
+from service.settings import DeviceName
 
 
 @dataclass(frozen=True, kw_only=True)

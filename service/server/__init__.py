@@ -1,1 +1,4 @@
-"""TODO"""
+"""The HTTP server: protocol limits, access, load shedding, middleware, graceful shutdown.
+
+It may import everything in `service` but `service.app` and `service.__main__`.
+"""

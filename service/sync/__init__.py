@@ -1,1 +1,4 @@
-"""TODO"""
+"""Keeps a replica up to date: releases, catalogue, active users, compaction of state, the durability of Redis.
+
+It may import `service.recommend` and below.
+"""

@@ -20,9 +20,9 @@ import structlog
 
 from isrf.contract.errors import BundleError, IsrfError
 from isrf.runtime.bundle.manifests import find_release, named_release
-from service.experiment import Experiment
 from service.inference.task_cancellation import end
 from service.release.opening import open_folder
+from service.settings import Experiment
 from service.state.redis.items import ItemChange, ItemOutcome
 from service.sync.compaction import GRACE_S
 from service.sync.daemon_threads import in_daemon_thread

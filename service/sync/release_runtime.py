@@ -21,11 +21,12 @@ from isrf.runtime.bundle.manifests import manifest_bytes
 from isrf.runtime.bundle.refusals import refusing
 from isrf.runtime.run_limit import RUN_LIMIT_S, limited
 from service.inference.engine import Engine
-from service.inference.limits import DeviceName, Load
+from service.inference.limits import Load
 from service.inference.task_cancellation import end
 from service.recommend.recommender import Keeping, Recommendations
 from service.recommend.result_lists import GivenLists
 from service.release.opening import Release
+from service.settings import DeviceName
 from service.state.events import EventRules
 from service.state.store import Store
 from service.sync.activity_sync import CrowdFeed

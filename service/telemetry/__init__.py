@@ -1,1 +1,1 @@
-"""TODO"""
+"""Metrics, traces and logs. It may import `isrf.contract` and nothing of the service."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Texts: the torch-free encoder and the phrases that short texts share. It may import `isrf.contract`."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Opens a release bundle: verified once, every part held against the others. It may import `isrf.method` and below."""

@@ -17,8 +17,6 @@ from offline.commands.demo_shop.catalogue import Product, make_products
 from offline.commands.demo_shop.groups import GROUPS
 from offline.commands.demo_shop.shoppers import Event, PlantedInterest, Shop
 
-__all__ = ["PlantedInterest", "generate", "write_truth"]
-
 NUM_SHOPPERS = 2000
 _INTERACTIONS, _ITEMS, _NOTE = "interactions.csv", "items.jsonl", "README.txt"
 

@@ -21,8 +21,6 @@ from offline.commands.loop_back.item_rows import write_items
 from offline.commands.loop_back.rows import NewRow, holds_forgotten, write_interactions
 from offline.commands.loop_back.sources import Entry, Source, open_source
 
-__all__ = ["TakenIn", "take_in"]
-
 
 class TakenIn(NamedTuple):
     """What one run did."""

@@ -3,7 +3,3 @@
 `texts` says what is encoded, `tfidf` fits the default encoder, `text_files` writes its torch-free form for the bundle,
 `stage` reads and writes.
 """
-
-from offline.stages.embed.stage import VERSION, run
-
-__all__ = ["VERSION", "run"]

@@ -4,10 +4,3 @@ As a stage (`offline.stages.evaluate.stage`) it builds the evidence lists, choos
 validation users and measures both splits; `offline.stages.evaluate.published` measures a published release on the
 shop's data again. Histories for the test item include the validation item, as they would when serving.
 """
-
-from offline.commands.evaluate_release import evaluate_release
-from offline.stages.evaluate.stage import run
-
-__all__ = ["VERSION", "evaluate_release", "run"]
-
-VERSION = 9

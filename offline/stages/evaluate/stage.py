@@ -28,6 +28,7 @@ from offline.stages.evaluate.weights import (
     join_lists,
 )
 
+VERSION = 9
 RANKER_SPEC = "ranker.json"
 KEPT_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")
 """Kept user by user, (R, LIST_LENGTH) int32 in the order of users, so that two runs can be compared in pairs."""

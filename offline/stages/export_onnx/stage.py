@@ -22,7 +22,8 @@ from offline.config import variants_of
 from offline.context import StageContext
 from offline.stages.export_onnx.fp16 import halved
 from offline.stages.export_onnx.int8 import quantised
-from offline.stages.train.stage import load_interests, load_model
+from offline.stages.train.build import load_model
+from offline.stages.train.stage import load_interests
 
 VERSION = 9
 OPSET = 17

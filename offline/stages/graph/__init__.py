@@ -3,7 +3,3 @@
 `stage` reads and writes, `features` makes the users' features and the map that predicts them, `similar` joins similar
 users and runs LightGCN over them.
 """
-
-from offline.stages.graph.stage import VERSION, run
-
-__all__ = ["VERSION", "run"]

@@ -1,1 +1,1 @@
-"""TODO"""
+"""The stage `ingest`: a shop's two files become numbered, ordered, split tables. `stage` runs it."""

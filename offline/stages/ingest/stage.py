@@ -30,8 +30,6 @@ from offline.stages.ingest.numbering import Numbering, number
 from offline.stages.ingest.reading import describe_ahead, describe_early, learned_until, rows_ahead
 from offline.stages.ingest.repeated import Repeated, without_repeated
 
-__all__ = ["VERSION", "run"]
-
 VERSION = 8
 
 NEEDED = "A release needs 2 users or more, one of them with 4 events or more; a row that is repeated counts once."

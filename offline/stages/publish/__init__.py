@@ -1,1 +1,1 @@
-"""TODO"""
+"""The stage `export`: puts a release bundle together from the outputs of all stages."""

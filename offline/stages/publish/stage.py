@@ -49,7 +49,7 @@ from offline.runtime.onnx_graphs import graph_signature, open_graph
 from offline.runtime.torch_graph import torch_search
 from offline.stages.evaluate.stage import RANKER_SPEC, loss_file
 from offline.stages.reason.show import ITEM_TABLE, USER_TABLE
-from offline.stages.train.stage import load_model
+from offline.stages.train.build import load_model
 
 VERSION = 6
 NUM_GOLDENS = 24

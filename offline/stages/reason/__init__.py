@@ -4,7 +4,3 @@
 through the `ledger`, within the `plan`, and `distill` fills what was not asked. `stage` reads and writes, `show` and
 `cost` are for people.
 """
-
-from offline.stages.reason.stage import VERSION, run
-
-__all__ = ["VERSION", "run"]

@@ -19,7 +19,7 @@ from offline.config import RunConfig
 from offline.context import StageContext
 from offline.runtime.hardware import training_device
 from offline.runtime.neighbours import load_user_index
-from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_model, load_parts, new_model
+from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_parts, new_model
 from offline.stages.train.checkpoint import log_lines
 from offline.stages.train.distributed import Peers, together
 from offline.stages.train.loop import Task, train
@@ -31,8 +31,6 @@ from offline.stages.train.samples import (
     training_samples,
 )
 from offline.stages.train.validation import judge_of
-
-__all__ = ["VERSION", "load_interests", "load_model", "run"]
 
 VERSION = 7
 LOG_FILE = "log.jsonl"

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Pages for people: the demo at /demo and the API's document at /docs, with their files."""

@@ -66,6 +66,6 @@ async def items(body: CardsRequest, service: ServiceDep) -> Response:
 def demo_router() -> APIRouter:
     """The page, its files read once, and the two calls above."""
     whole = APIRouter(dependencies=[READ])
-    add_page(whole, PAGE, __package__, page_headers())
+    add_page(whole, PAGE, "demo_files", page_headers())
     whole.include_router(router)
     return whole

@@ -20,15 +20,15 @@ def page_headers(*, images: str = "'self'") -> dict[str, str]:
     }
 
 
-def add_page(router: APIRouter, path: str, package: str, headers: dict[str, str]) -> None:
-    """The files of the package's folder `page`: `index.html` at the path itself, the others below it."""
-    for name, content, media_type in _files(package):
+def add_page(router: APIRouter, path: str, folder: str, headers: dict[str, str]) -> None:
+    """The files of a folder beside this module: `index.html` at the path itself, the others below it."""
+    for name, content, media_type in _files(folder):
         at = path if name == _PAGE else f"{path}/{name}"
         router.add_api_route(at, _answer(content, media_type, headers), include_in_schema=False)
 
 
-def _files(package: str) -> Iterator[tuple[str, bytes, str]]:
-    for file in files(package).joinpath("page").iterdir():
+def _files(folder: str) -> Iterator[tuple[str, bytes, str]]:
+    for file in files(__package__).joinpath(folder).iterdir():
         media_type = _TYPES.get(PurePath(file.name).suffix)
         if media_type is not None:
             yield file.name, file.read_bytes(), media_type

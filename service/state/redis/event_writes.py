@@ -5,7 +5,6 @@ its claim could be hidden.
 """
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 
 from service.state.events import Event
 from service.state.redis.claims import Claim, claim_of, claims_call, read_named, release_call
@@ -13,12 +12,12 @@ from service.state.redis.commands import script_call
 from service.state.redis.erasure import Erasure
 from service.state.redis.failures import foreign
 from service.state.redis.keys import bucket_of
-from service.state.redis.scripts import Call, Scripts, mark_key
+from service.state.redis.scripts import Call, Scripts, lua_script, mark_key
 from service.state.store import Applied, Outcome
 
-SCRIPT = files("service.state").joinpath("script.lua").read_text(encoding="utf-8")
-CLAIM_SCRIPT = files("service.state").joinpath("claims.lua").read_text(encoding="utf-8")
-RELEASE_SCRIPT = files("service.state").joinpath("release_claims.lua").read_text(encoding="utf-8")
+SCRIPT = lua_script("script")
+CLAIM_SCRIPT = lua_script("claims")
+RELEASE_SCRIPT = lua_script("release_claims")
 
 STALE = b"STALE"
 _OUTCOMES: dict[int, Outcome] = {0: "duplicate", 1: "accepted", 2: "erased"}

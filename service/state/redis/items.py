@@ -6,7 +6,6 @@ entry means beside one is `service.release.item_changes`.
 
 import secrets
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
 import structlog
@@ -22,10 +21,10 @@ from isrf.contract.item_changes import (
     encode_entry,
     merged,
 )
-from service.state.redis.scripts import ITEMS_MARK, Scripts
+from service.state.redis.scripts import ITEMS_MARK, Scripts, lua_script
 
-SCRIPT = files("service.state").joinpath("items.lua").read_text(encoding="utf-8")
-COLLECT_SCRIPT = files("service.state").joinpath("collect_items.lua").read_text(encoding="utf-8")
+SCRIPT = lua_script("items")
+COLLECT_SCRIPT = lua_script("collect_items")
 PAGE = 500
 TRIES = 20
 

@@ -6,6 +6,7 @@ A script is sent by its hash; a server that does not know it is told.
 
 import hashlib
 from collections.abc import Sequence
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError
@@ -27,6 +28,11 @@ class Replicas(NamedTuple):
 NO_REPLICAS = Replicas()
 
 ITEMS_MARK = "isrf:{items}:ping"
+
+
+def lua_script(name: str) -> str:
+    """The text of `lua/<name>.lua`."""
+    return files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
 
 
 def mark_key(bucket: int) -> str:

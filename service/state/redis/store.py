@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from importlib.resources import files
 from typing import Any, Literal, TypeVar
 
 import structlog
@@ -30,7 +29,7 @@ from service.state.redis.failures import FAILURES, FOREIGN, UNREADABLE, store_er
 from service.state.redis.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook, ItemStates
 from service.state.redis.keys import user_keys
 from service.state.redis.recent import Look, Recent, read_recent
-from service.state.redis.scripts import NO_REPLICAS, Replicas, Scripts
+from service.state.redis.scripts import NO_REPLICAS, Replicas, Scripts, lua_script
 from service.state.store import NOBODY, Applied, Cached, UserRecord
 
 BREAK_AFTER = 3
@@ -39,8 +38,8 @@ READ_TOGETHER = 100
 PROBE_S = 0.8
 """Probes are given about a second."""
 
-PROBE_SCRIPT = files("service.state").joinpath("probe.lua").read_text(encoding="utf-8")
-COLLECT_SCRIPT = files("service.state").joinpath("collect.lua").read_text(encoding="utf-8")
+PROBE_SCRIPT = lua_script("probe")
+COLLECT_SCRIPT = lua_script("collect")
 
 _log = structlog.get_logger("service")
 

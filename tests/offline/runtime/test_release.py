@@ -20,7 +20,7 @@ from offline.config import RunConfig
 from offline.runtime.onnx_graphs import open_graph
 from offline.runtime.release import open_release, read_manifest
 from offline.runtime.torch_graph import torch_search
-from offline.stages.train.stage import load_model
+from offline.stages.train.build import load_model
 from tests.service.releases import change_manifest, id_of, seal
 from tests.shops import TINY, Event, run_stages, write_shop
 

@@ -19,6 +19,7 @@ from isrf.method.trie import build_trie
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchOutput
 from offline.stages.export_onnx import stage as compile_stage
 from offline.stages.train import stage as train
+from offline.stages.train.build import load_model
 from tests.isrf.nn.toy import make_model, make_request, random_ids, search_inputs
 from tests.offline.stages.train_inputs import LEVELS, NUM_ITEMS, context, small_config, write_inputs
 
@@ -65,7 +66,7 @@ def test_the_stage_writes_graphs_and_tables_with_the_stated_names(compiled: tupl
     assert outputs["dense_items"] == outputs["dense_log_probs"] == ("B", 12)
     assert outputs["query"] == ("B", 16)
     assert outputs["dense_all"] == outputs["explicit_all"] == ("B", "N")
-    model = train.load_model(inputs)
+    model = load_model(inputs)
     for name, table in (("item_inputs", model.item_inputs()), ("item_vectors", model.item_vectors())):
         stored = np.load(out / f"{name}.npy")
         assert stored.dtype == np.float32
@@ -106,7 +107,7 @@ def test_the_graph_answers_as_the_torch_model_does_on_200_histories(
 ) -> None:
     """Items and order equal; batches of every size and history width, masks from nothing to everything."""
     out, inputs = compiled
-    model = train.load_model(inputs)
+    model = load_model(inputs)
     session = open_graph(out / "recommender.onnx")
     search = ConstrainedSearch(model, num_beams=6, num_dense=12)
     semantic_ids = np.load(inputs["semantic-ids"] / "semantic_ids.npy")

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from isrf.contract.errors import ConfigError, StageError
 from isrf.method.text.encoder import TextEncoder
-from offline.stages import embed, reason
+from offline.stages.embed import stage as embed
 from offline.stages.embed.counterpart import fit_counterpart
 from offline.stages.embed.dense import embed_all, project
 from offline.stages.embed.huggingface import HuggingFaceEncoder
@@ -23,6 +23,7 @@ from offline.stages.embed.nearest import nearest_by_terms, nearest_by_vectors
 from offline.stages.embed.text_files import read_text_encoder
 from offline.stages.embed.texts import read_texts
 from offline.stages.embed.tfidf import fit_tfidf, transform, weigh
+from offline.stages.reason import stage as reason
 from tests.offline.stages.reason.llm_server import LlmServer, Reply
 from tests.offline.stages.reason.reason_shop import shop_items, stage_context, write_ingest
 

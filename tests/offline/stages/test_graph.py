@@ -21,9 +21,9 @@ from isrf.method.interest import (
 )
 from offline.config import build_config
 from offline.context import StageContext
-from offline.stages.graph import run
 from offline.stages.graph.features import fit_feature_map, mean_item_text
 from offline.stages.graph.similar import NearestUsers, calibrate_search, join_similar_users, nearest_users, propagate
+from offline.stages.graph.stage import run
 
 NUM_BLOCKS, BLOCK, USERS_PER_BLOCK = 4, 6, 30
 NUM_ITEMS, NUM_USERS = NUM_BLOCKS * BLOCK + 1, NUM_BLOCKS * USERS_PER_BLOCK + 1

@@ -33,7 +33,7 @@ def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def test_files_are_as_published() -> None:
     for name, digest in PUBLISHED.items():
-        content = files("service.docs").joinpath("page", name).read_bytes()
+        content = files("service.api.pages").joinpath("docs_files", name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == digest, name
 
 

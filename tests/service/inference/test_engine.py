@@ -11,9 +11,10 @@ import pytest
 from isrf.method.interest import Neighbours
 from isrf.method.recommend import Interests, Ranked, RankRequest
 from service.inference.engine import Engine
-from service.inference.limits import LARGEST_BATCH, Load
+from service.inference.limits import Load
 from service.release.opening import Release, open_release
 from service.release.snapshot import gather, read_newcomers
+from service.settings import LARGEST_BATCH
 from service.telemetry.metrics import Metrics
 
 NUM_USERS = 40

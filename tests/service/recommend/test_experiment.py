@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.experiment import Experiment, read_experiment
+from service.settings import Experiment, read_experiment
 from tests.service.releases import MARK, id_of, named_copy, point, some_users, truncated, two_releases
 from tests.service.servers import PATIENCE_S, ServiceProcess
 from tests.service.told import counted, reload

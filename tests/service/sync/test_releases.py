@@ -12,12 +12,12 @@ import pytest
 
 from isrf.contract.errors import BundleError
 from isrf.method.recommend import Interests
-from service.experiment import Experiment
 from service.inference.engine import Engine
 from service.inference.limits import Load
 from service.recommend.query_models import Wanted
 from service.recommend.recommender import Keeping
 from service.recommend.result_lists import GivenLists
+from service.settings import Experiment
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.store import Store

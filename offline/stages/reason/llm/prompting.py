@@ -45,7 +45,7 @@ class Prompt(NamedTuple):
 @cache
 def load_prompt(name: str) -> Prompt:
     """The prompt `name` from the package's data."""
-    text = (resources.files("offline.stages.reason") / "prompts" / f"{name}.md").read_text(encoding="utf-8")
+    text = (resources.files(__package__) / "prompts" / f"{name}.md").read_text(encoding="utf-8")
     match = _FILE.match(text)
     if match is None:
         raise ValueError(f"prompts/{name}.md does not have the form of a prompt file")

@@ -14,8 +14,8 @@ from rich.progress import Progress
 
 from offline.config import RunConfig
 from offline.context import StageContext
-from offline.stages import reason
 from offline.stages.ingest import stage as ingest
+from offline.stages.reason import stage as reason
 from offline.stages.reason.attributes.buying import measure_leaning, number_labels
 from offline.stages.reason.attributes.terms import Term, distinctive_terms
 from offline.stages.reason.attributes.wording import join_words, name_categories, price_range, price_tiers

@@ -18,7 +18,7 @@ import pytest
 
 from isrf.contract.errors import ConfigError, StageError
 from offline.config import ReasonConfig
-from offline.stages import reason
+from offline.stages.reason import stage as reason
 from offline.stages.reason.llm.calls.client import Completion, OpenAIClient
 from offline.stages.reason.llm.calls.ledger import LEASE_S, Ledger, forget_user_answers
 from offline.stages.reason.schemas import ItemReasoning, UserReasoning, count_words
@@ -382,8 +382,8 @@ async def test_many_runs_open_and_close_one_ledger_at_once(tmp_path: Path) -> No
 RUN = """
 import sys
 from pathlib import Path
-from offline import reason
-from tests.offline.reason_shop import stage_context
+from offline.stages.reason import stage as reason
+from tests.offline.stages.reason.reason_shop import stage_context
 folder = Path(sys.argv[1])
 reason.run(stage_context(folder, {"ingest": folder / "ingest"}, *sys.argv[2:], name="killed"))
 """

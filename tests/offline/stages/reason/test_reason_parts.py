@@ -12,7 +12,7 @@ from rich.console import Console
 
 from isrf.contract.errors import ConfigError, DataError
 from offline.config import ReasonConfig
-from offline.stages import reason
+from offline.stages.reason import stage as reason
 from offline.stages.reason.attributes.reasoner import gather_facts
 from offline.stages.reason.corpus import Corpus, Item, read_corpus
 from offline.stages.reason.llm.answers import parse_answer, truncate

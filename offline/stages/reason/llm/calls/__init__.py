@@ -1,1 +1,1 @@
-"""TODO"""
+"""Calls to an LLM: clients, retries, and the ledger that keeps every answer that was paid for."""

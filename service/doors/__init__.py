@@ -1,1 +1,0 @@
-"""Who may come in, how often, and how much they may send. It knows no recommendations."""
