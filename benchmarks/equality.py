@@ -28,7 +28,7 @@ from isrf.method.golden import TOLERANCE
 from isrf.method.recommend import RankRequest, Recommender, SearchOutput
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import ConstrainedSearch
-from offline.pipeline import WORK_DIR
+from offline.context import WORK_DIR
 from offline.runtime.onnx_graphs import open_graph
 from offline.runtime.release import Release, open_release
 from offline.runtime.torch_graph import graph_of

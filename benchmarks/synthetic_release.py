@@ -29,8 +29,8 @@ from isrf.method.ranking.fusion import DEFAULT_FUSION
 from offline.cli import configured
 from offline.commands.publish import publish
 from offline.config import RunConfig
-from offline.context import StageContext
-from offline.pipeline import WORK_DIR, run_until
+from offline.context import WORK_DIR, StageContext
+from offline.pipeline import run_until
 from offline.runtime.evidence import Counted, count_evidence, load_lists, save_lists
 from offline.stages.embed.text_files import write_text_encoder
 from offline.stages.embed.tfidf import fit_tfidf

@@ -8,6 +8,9 @@ from rich.progress import Progress
 
 from offline.config import RunConfig
 
+WORK_DIR = ".work"
+"""Where stages keep their outputs, below the releases folder."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageContext:

@@ -23,12 +23,12 @@ from typing import NamedTuple, Protocol, cast
 from rich.progress import Progress
 
 from isrf.contract.errors import DataError, StageError
+from isrf.runtime.files import sync_folder
 from offline.config import RunConfig
-from offline.context import StageContext
+from offline.context import WORK_DIR, StageContext
 from offline.preconditions import check_settings, check_shop
 from offline.sizes import fit_to_shop
 
-WORK_DIR = ".work"
 KEPT_OUTPUTS = 6
 """Finished outputs kept per stage, the last used ones: enough for a few configurations side by side, not a leak."""
 
@@ -241,22 +241,6 @@ def _forget_old(used: Path, kept_outputs: int) -> None:
     )
     for path in others[kept_outputs - 1 :]:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flushes every file below a folder to disk, so that a rename never publishes what a crash can lose."""
-    for path in (*folder.rglob("*"), folder):
-        if path.is_file() or path.is_dir():
-            sync_path(path)
-
-
-def sync_path(path: Path) -> None:
-    """Flushes one file; of a folder its entries, so that a rename inside it survives a crash of the machine."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from isrf.contract.errors import IsrfError
+from isrf.runtime.cpus import available_cpus
 from service.api.dependencies import Running
 from service.api.openapi import Api
 from service.api.pages.demo import demo_router
@@ -29,7 +30,6 @@ from service.api.validation.paths import KnownPaths
 from service.auth.keys import KeyRing
 from service.auth.rate import RateLimiter
 from service.auth.route_rules import RouteRules
-from service.cpus import available_cpus
 from service.inference.limits import Load
 from service.recommend.click_stats import Exposure
 from service.recommend.recommender import Keeping

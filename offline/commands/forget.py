@@ -22,7 +22,7 @@ from isrf.runtime.bundle.manifests import CURRENT
 from offline.commands.loop_back.commit import DataFolder
 from offline.commands.loop_back.rows import write_interactions
 from offline.commands.loop_back.sources import erase_from_store
-from offline.pipeline import WORK_DIR
+from offline.context import WORK_DIR
 from offline.stages.embed.stage import STORE_FILE
 from offline.stages.reason.llm.calls.ledger import forget_user_answers
 from offline.stages.reason.stage import LEDGER_FILE

@@ -15,7 +15,7 @@ from pathlib import Path
 from isrf.contract.errors import BundleError, StageError
 from isrf.contract.manifest import Manifest
 from isrf.runtime.bundle.manifests import CURRENT
-from offline.pipeline import sync_folder, sync_path
+from isrf.runtime.files import sync_folder, sync_path
 from offline.runtime.release import open_release, read_manifest, verify_files
 
 _NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP}

@@ -9,7 +9,8 @@ from rich.progress import Progress
 
 from isrf.contract.errors import DataError, StageError
 from offline.config import build_config
-from offline.pipeline import KEPT_OUTPUTS, STAGES, WORK_DIR, _key, hash_folder, run_until
+from offline.context import WORK_DIR
+from offline.pipeline import KEPT_OUTPUTS, STAGES, _key, hash_folder, run_until
 
 
 @pytest.fixture

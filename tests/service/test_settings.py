@@ -1,12 +1,10 @@
 """Settings: by option and environment, and what cannot work is refused before anything is opened."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from isrf.contract.errors import ConfigError
-from service import cpus
 from service.__main__ import main
 from service.settings import is_loopback, load_settings
 
@@ -74,16 +72,3 @@ def test_a_refused_setting_ends_the_command_with_2(capsys: pytest.CaptureFixture
 def test_what_is_loopback() -> None:
     assert all(map(is_loopback, ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"]))
     assert not any(map(is_loopback, ["0.0.0.0", "::", "10.0.0.1", "localhost.example.org", ""]))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")
-def test_the_cgroups_share_counts_not_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    quota = tmp_path / "cpu.max"
-    monkeypatch.setattr(cpus, "CGROUP_V2", quota)
-    monkeypatch.setattr(cpus, "CGROUP_V1_QUOTA", tmp_path / "none")
-    monkeypatch.setattr(cpus.os, "sched_getaffinity", lambda _: set(range(8)))
-    for text, wanted in (("250000 100000", 2), ("50000 100000", 1), ("max 100000", 8), ("6400000 100000", 8)):
-        quota.write_text(text)
-        assert cpus.available_cpus() == wanted
-    quota.unlink()
-    assert cpus.available_cpus() == 8

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from isrf.contract.errors import DataError, StageError
 from isrf.contract.event_log import stream_position
-from offline.pipeline import sync_path
+from isrf.runtime.files import sync_path
 from offline.stages.ingest.files import find_file
 
 OWN_DIR = ".isrf"

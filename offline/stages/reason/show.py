@@ -17,7 +17,7 @@ from rich.text import Text
 
 from isrf.contract.errors import DataError
 from isrf.contract.manifest import ITEMS_FILE, REASONING_DIR, USERS_FILE
-from offline.pipeline import WORK_DIR
+from offline.context import WORK_DIR
 from offline.stages.reason.tables import ITEM_FIELDS, USER_FIELDS
 
 ITEM_TABLE, USER_TABLE = "item_features.parquet", "user_features.parquet"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from isrf.contract.errors import StageError
-from offline.pipeline import sync_path
+from isrf.runtime.files import sync_path
 from offline.stages.reason.llm.calls import transactions
 from offline.stages.reason.llm.calls.transactions import Transactions
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from isrf.contract.errors import StageError
-from offline.pipeline import sync_path
+from isrf.runtime.files import sync_path
 
 BUSY_TIMEOUT_S = 60.0
 SYNC_EVERY_S = 0.05

@@ -24,7 +24,7 @@ def _quota() -> float | None:
     for read in (_v2, _v1):
         try:
             return read()
-        except (OSError, ValueError):
+        except (OSError, ValueError, ZeroDivisionError):
             continue
     return None
 
