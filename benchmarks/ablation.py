@@ -29,7 +29,7 @@ from rich.progress import Progress
 from isrf.method.interest import FloatArray, IntArray
 from isrf.method.metrics import bootstrap_difference, bootstrap_mean, ndcg, ranks_of
 from isrf.method.ranking.fusion import CHANNELS, Candidates, channel_order, fuse
-from isrf.method.recommend import Recommender
+from isrf.method.recommend.recommender import Recommender
 from offline.cli import configured
 from offline.config import RunConfig
 from offline.context import StageContext

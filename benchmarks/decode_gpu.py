@@ -23,7 +23,7 @@ import transformers
 from decode import BEAMS, NUM_ITEMS, SHOWN, TOLERANCE, Run, generate_run, random_model, requests
 from machine import machine
 
-from isrf.method.recommend import REQUEST_INPUTS
+from isrf.method.recommend.recommender import REQUEST_INPUTS
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
 from offline.config import PRESETS, ModelConfig
 from offline.runtime.onnx_graphs import graph_signature

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from isrf.contract.manifest import HISTORIES_FILE
 from isrf.method.golden import TOLERANCE
-from isrf.method.recommend import RankRequest, Recommender, SearchOutput
+from isrf.method.recommend.recommender import Recommender
+from isrf.method.recommend.request import RankRequest, SearchOutput
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import ConstrainedSearch
 from offline.context import WORK_DIR

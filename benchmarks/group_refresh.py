@@ -17,7 +17,7 @@ import numpy as np
 from machine import machine
 
 from isrf.method.evidence import user_item_lists
-from isrf.method.recommend import Recommender
+from isrf.method.recommend.recommender import Recommender
 from offline.config import GraphConfig
 from offline.stages.graph.cells import divide
 from service.release.neighbours import Cells, UserIndex, joined

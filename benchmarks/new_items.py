@@ -19,7 +19,7 @@ import polars as pl
 from isrf.contract.manifest import HISTORIES_FILE
 from isrf.method.interest import FloatArray, IntArray
 from isrf.method.item_reader import ItemReader
-from isrf.method.recommend import RankRequest
+from isrf.method.recommend.request import RankRequest
 from service.release.opening import Release, open_release
 
 BATCH = 20

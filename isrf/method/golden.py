@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import GOLDEN_FILE, MOST_OFF, SEARCH_GRAPHS, Finite, GoldenTolerance, VariantName
-from isrf.method.recommend import Ranked, RankRequest, Recommender, SearchOutput
+from isrf.method.recommend.recommender import Recommender
+from isrf.method.recommend.request import Ranked, RankRequest, SearchOutput
 
 DENSE_KEPT = 20
 LIST_KEPT = 20

@@ -107,7 +107,7 @@ class LightGCN(nn.Module):
 def prefix_sum(
     vectors: Tensor, items: NDArray[np.int64], start: NDArray[np.int64], stop: NDArray[np.int64], recency: float
 ) -> Tensor:
-    """Recency-weighted sums of `vectors[items[start:stop]]`, (B, E), as `isrf.method.interest.read_history` makes them."""
+    """Recency-weighted sums of `vectors[items[start:stop]]`, (B, E): `isrf.method.interest.read_history` in torch."""
     lengths = stop - start
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     age = np.repeat(offsets[1:], lengths) - 1 - np.arange(offsets[-1])

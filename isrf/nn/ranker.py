@@ -1,4 +1,6 @@
-"""Fitting the learned ranker of `isrf.method.ranking.ranker`: softmax cross-entropy of the held-out item among the first candidates.
+"""Fits the learned ranker (`isrf.method.ranking.ranker`): softmax cross-entropy of the held-out item.
+
+The item is looked for among the first candidates.
 
 It knows neither users nor splits: padded inputs in, the ranker's numbers out; equal seed and rows, equal numbers.
 """
@@ -22,7 +24,7 @@ WEIGHT_DECAY = 1e-4
 
 
 class Samples(NamedTuple):
-    """Requests whose held-out item is among the first candidates, padded to `isrf.method.ranking.ranker.TOP` of them."""
+    """Requests whose held-out item is among the first `isrf.method.ranking.ranker.TOP` candidates, padded to them."""
 
     base: NDArray[np.float32]  # (S, TOP) log-linear scores, best first, 0 where padded
     features: NDArray[np.float32]  # (S, TOP, F)

@@ -20,8 +20,8 @@ from isrf.contract.errors import ConfigError, DataError, StageError
 from isrf.contract.manifest import USERS_FILE
 from isrf.runtime.bundle.manifests import CURRENT
 from offline.commands.loop_back.commit import DataFolder
+from offline.commands.loop_back.open_source import erase_from_store
 from offline.commands.loop_back.rows import write_interactions
-from offline.commands.loop_back.sources import erase_from_store
 from offline.context import WORK_DIR
 from offline.stages.embed.stage import STORE_FILE
 from offline.stages.reason.llm.calls.ledger import forget_user_answers

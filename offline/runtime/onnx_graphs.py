@@ -7,7 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from isrf.contract.manifest import GraphSpec, TensorSpec
-from isrf.method.recommend import Graph
+from isrf.method.recommend.recommender import Graph
 from isrf.runtime.run_limit import run_within
 
 

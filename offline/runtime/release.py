@@ -11,7 +11,8 @@ from isrf.contract import manifest as bundle
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import Manifest
 from isrf.method.ranking.ranker import Ranker, ranker_of
-from isrf.method.recommend import Graph, Recommender, RecommenderTables
+from isrf.method.recommend.recommender import Graph, Recommender
+from isrf.method.recommend.tables import RecommenderTables
 from isrf.runtime.bundle import manifests
 from isrf.runtime.bundle.folder import BundleFolder
 from isrf.runtime.bundle.reader import Bundle, bundle_graphs, read_bundle, verify_files

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isrf.method.recommend import Graph
+from isrf.method.recommend.recommender import Graph
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
 from offline.config import RunConfig

@@ -12,11 +12,11 @@ from fastapi import Depends, Path, Query, Request, Response
 from pydantic import Field
 
 from isrf.contract.errors import RequestError
-from isrf.contract.identifiers import ID_SCHEMA, id_problem
+from isrf.contract.ids import ID_SCHEMA, id_problem
 from isrf.contract.json_object import doubled_name
 from isrf.contract.shown import shown
 from service.api.openapi import PROBLEM
-from service.api.schemas import (
+from service.api.schemas.requests import (
     MAX_EXCLUDED,
     MAX_N,
     MAX_SESSION,

@@ -80,7 +80,7 @@ _log = structlog.get_logger("service")
 
 
 BODY_CLASSES = ("SessionRequest", "UsersRequest")
-"""Of bodies that a route takes several of (`service.api.schemas.RecommendRequest`)."""
+"""Of bodies that a route takes several of (`service.api.schemas.requests.RecommendRequest`)."""
 
 
 class Fault(BaseModel):

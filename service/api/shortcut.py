@@ -12,7 +12,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from isrf.contract.errors import IsrfError
-from isrf.contract.identifiers import id_problem
+from isrf.contract.ids import id_problem
 from service.api.dependencies import Running, json_body, lease
 from service.api.problems import send_problem, status_of
 from service.api.routes.recommend import USER_PATH, user_body

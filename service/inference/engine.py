@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from isrf.method.recommend import Interests, Ranked, RankRequest
+from isrf.method.recommend.request import Interests, Ranked, RankRequest
 from service.inference.batching import Batches, Tell
 from service.inference.limits import Load
 from service.release.opening import Release

@@ -12,7 +12,7 @@ import numpy as np
 
 from isrf.method.evidence import ITEM_CHANNELS, RECENT_ITEMS, ItemChannel
 from isrf.method.interest import BoolArray, FloatArray, Neighbours
-from isrf.method.recommend import RankedItem
+from isrf.method.recommend.request import RankedItem
 from isrf.method.text.phrases import PhraseTable, without_overlap
 from service.recommend.reasons import Channel, Path, Reason
 from service.release.opening import Release

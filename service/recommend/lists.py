@@ -11,7 +11,7 @@ import numpy as np
 
 from isrf.method.interest import BoolArray, FloatArray, Neighbours
 from isrf.method.ranking.diversity import diversify
-from isrf.method.recommend import SCORE_DIGITS, Interests, RankedItem, RankRequest
+from isrf.method.recommend.request import SCORE_DIGITS, Interests, RankedItem, RankRequest
 from isrf.method.similar import likeness
 from service.inference.engine import Engine
 from service.recommend import warnings as warned

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from isrf.method.interest import BoolArray
-from isrf.method.recommend import Interests, RankedItem, Task
+from isrf.method.recommend.request import Interests, RankedItem, Task
 from service.recommend.result_lists import MOST_LENGTH, ListParameters, ids_text, length_for
 from service.release.catalogue import EVERYTHING, Filter
 from service.release.snapshot import Crowd

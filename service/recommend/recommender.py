@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from isrf.contract.errors import RequestError
-from isrf.method.recommend import Interests, RankedItem
+from isrf.method.recommend.request import Interests, RankedItem
 from service.inference.engine import Engine
 from service.recommend import response_cache as answers
 from service.recommend import warnings as warned

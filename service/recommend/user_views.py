@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from isrf.contract.errors import StoreError
-from isrf.method.recommend import Interests
+from isrf.method.recommend.request import Interests
 from service.inference.engine import Engine
 from service.recommend.query_models import UserView
 from service.release.snapshot import Crowd

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from isrf.contract.errors import BundleError, ConfigError
 from isrf.contract.manifest import GraphSpec, TensorSpec
-from isrf.method.recommend import Graph
+from isrf.method.recommend.recommender import Graph
 from isrf.runtime.run_limit import run_within
 from service.settings import DeviceName
 

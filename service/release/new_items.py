@@ -12,7 +12,7 @@ import numpy as np
 from isrf.method.evidence import SparseLists
 from isrf.method.interest import FloatArray
 from isrf.method.item_reader import ItemReader, Near
-from isrf.method.recommend import AddedItems
+from isrf.method.recommend.tables import AddedItems
 from isrf.method.text.encoder import TextEncoder, item_fields
 
 READ_TOGETHER = 64

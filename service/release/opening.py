@@ -20,7 +20,8 @@ from isrf.contract.manifest import Manifest, VariantName
 from isrf.method.evidence import lists_from_arrays
 from isrf.method.item_reader import ItemReader
 from isrf.method.ranking.ranker import ranker_of
-from isrf.method.recommend import REQUEST_INPUTS, Graph, Recommender, RecommenderTables
+from isrf.method.recommend.recommender import REQUEST_INPUTS, Graph, Recommender
+from isrf.method.recommend.tables import RecommenderTables
 from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder
 from isrf.runtime.bundle import manifests
 from isrf.runtime.bundle.arrays import array_of

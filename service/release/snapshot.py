@@ -15,7 +15,7 @@ import numpy as np
 
 from isrf.method.evidence import SparseLists, user_item_lists
 from isrf.method.interest import BoolArray, FloatArray, NeighbourSearch
-from isrf.method.recommend import Recommender
+from isrf.method.recommend.recommender import Recommender
 from service.release.neighbours import UserIndex, joined
 from service.release.opening import Release
 

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 
 from isrf.contract.event_types import DISLIKE, REMOVE, STANDARD, EventVocabulary, plain
 from isrf.contract.event_types import problem as type_problem
-from isrf.contract.identifiers import ExternalId, decimal_text, id_problem
+from isrf.contract.ids import ExternalId, decimal_text, id_problem
 from isrf.contract.item_fields import MAX_ID_BYTES
 from isrf.contract.known_fields import KnownFields, message_of
 from isrf.method.order import MAX_AHEAD_S

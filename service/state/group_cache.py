@@ -11,7 +11,7 @@ brought into what the cache can hold *before* they are used (`rounded`), so that
 import numpy as np
 
 from isrf.method.interest import Neighbours
-from isrf.method.recommend import Interests
+from isrf.method.recommend.request import Interests
 from service.state.sealed import seal, unseal
 
 _HEADER = 8

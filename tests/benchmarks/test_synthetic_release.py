@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import synthetic_release as synthetic
 
-from isrf.method.recommend import RankRequest
+from isrf.method.recommend.request import RankRequest
 from offline.config import build_config
 from offline.runtime.release import open_release
 from tests.offline.stages.train_inputs import SETTINGS

@@ -10,7 +10,7 @@ import pytest
 from rich.progress import Progress
 
 from isrf.contract.errors import DataError
-from isrf.method.recommend import RankRequest
+from isrf.method.recommend.request import RankRequest
 from offline.commands.publish import publish
 from offline.config import build_config
 from offline.pipeline import run_until

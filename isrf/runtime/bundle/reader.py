@@ -16,7 +16,7 @@ from isrf.contract import manifest as bundle
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import SCHEMA_VERSION, Manifest, VariantName, arrays_of, check_arrays
 from isrf.method.golden import Golden, check_goldens, replay, replay_within
-from isrf.method.recommend import Recommender
+from isrf.method.recommend.recommender import Recommender
 from isrf.method.text import encoder as text
 from isrf.runtime.bundle.arrays import array_of
 from isrf.runtime.bundle.folder import BundleFolder, Content, check_size

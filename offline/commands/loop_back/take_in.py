@@ -18,8 +18,9 @@ from typing import NamedTuple
 from isrf.contract.event_log import Tombstone, tombstone_name
 from offline.commands.loop_back.commit import DataFolder
 from offline.commands.loop_back.item_rows import write_items
+from offline.commands.loop_back.open_source import open_source
 from offline.commands.loop_back.rows import NewRow, holds_forgotten, write_interactions
-from offline.commands.loop_back.sources import Entry, Source, open_source
+from offline.commands.loop_back.source import Source, WaitingEvent
 
 
 class TakenIn(NamedTuple):
@@ -84,7 +85,9 @@ def _once(source: Source, folder: DataFolder) -> tuple[TakenIn, bool]:
     return done, batch.more
 
 
-def _standing(entries: Iterable[Entry], tombstones: dict[str, Tombstone], secret: bytes | None) -> Iterable[Entry]:
+def _standing(
+    entries: Iterable[WaitingEvent], tombstones: dict[str, Tombstone], secret: bytes | None
+) -> Iterable[WaitingEvent]:
     """Entries without those that their user's erasure took back, and without those that are dated before it."""
     for entry in entries:
         stone = None if secret is None else tombstones.get(tombstone_name(secret, entry.event.user_id))
@@ -92,7 +95,7 @@ def _standing(entries: Iterable[Entry], tombstones: dict[str, Tombstone], secret
             yield entry
 
 
-def _is_after(entry: Entry, stone: Tombstone) -> bool:
+def _is_after(entry: WaitingEvent, stone: Tombstone) -> bool:
     return entry.event.assigned or entry.event.timestamp > stone.erased_at
 
 
@@ -114,5 +117,5 @@ def _forgets(
     return forgets
 
 
-def _moment(entry: Entry) -> tuple[float, int, tuple[int, int]]:
+def _moment(entry: WaitingEvent) -> tuple[float, int, tuple[int, int]]:
     return entry.event.timestamp, entry.bucket, entry.position

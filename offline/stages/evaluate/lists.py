@@ -18,7 +18,8 @@ from isrf.contract.manifest import FusionWeights
 from isrf.method.interest import FloatArray, IntArray
 from isrf.method.ranking.fusion import CHANNELS, Candidates, channel_order, fuse
 from isrf.method.ranking.ranker import Ranker, ranked_items
-from isrf.method.recommend import Interests, RankRequest, Recommender, SearchOutput, Task
+from isrf.method.recommend.recommender import Recommender
+from isrf.method.recommend.request import Interests, RankRequest, SearchOutput, Task
 from offline.runtime.hardware import usable_cpus
 from offline.stages.evaluate.questions import Question
 from offline.stages.evaluate.split import Split

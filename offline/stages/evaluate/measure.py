@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.progress import Progress
 
-from isrf.method.recommend import Graph, Recommender
+from isrf.method.recommend.recommender import Graph, Recommender
 from offline.config import RunConfig
 from offline.stages.evaluate.figures import describe_coverage, describe_lists, describe_slices
 from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, Lists, Scorers, all_views, candidates_of, read_lists

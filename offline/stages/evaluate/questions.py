@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from isrf.method.interest import BoolArray, IntArray
-from isrf.method.recommend import Task
+from isrf.method.recommend.request import Task
 from offline.stages.evaluate.split import Split
 
 NUM_NEGATIVES = 99

@@ -8,7 +8,8 @@ import numpy as np
 from isrf.contract.manifest import RANKER_FILE, SEARCH_GRAPHS, GroupSearch, VariantName
 from isrf.method.ranking.fusion import DEFAULT_FUSION
 from isrf.method.ranking.ranker import Ranker
-from isrf.method.recommend import Recommender, RecommenderTables
+from isrf.method.recommend.recommender import Recommender
+from isrf.method.recommend.tables import RecommenderTables
 from isrf.method.trie import build_trie
 from offline.config import variants_of
 from offline.context import StageContext

@@ -4,7 +4,7 @@ from typing import Any
 
 from isrf.method.interest import IntArray
 from isrf.method.metrics import bootstrap_means, ndcg, ranks_of
-from isrf.method.recommend import Graph
+from isrf.method.recommend.recommender import Graph
 from offline.stages.evaluate.lists import FUSED
 from offline.stages.evaluate.measure import Measure
 from offline.stages.evaluate.split import Split

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from isrf.method.interest import FloatArray, IntArray
 from isrf.method.ranking.fusion import DEFAULT_FUSION, Candidates
 from isrf.method.ranking.fusion_fit import choose_weights
-from isrf.method.recommend import Recommender
+from isrf.method.recommend.recommender import Recommender
 from offline.config import RunConfig
 from offline.stages.evaluate.lists import Lists, Scorer, Scorers, all_views, candidates_of, read_lists
 from offline.stages.evaluate.questions import Question

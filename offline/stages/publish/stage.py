@@ -40,7 +40,8 @@ from isrf.contract.manifest import (
 from isrf.contract.manifest_seal import sealed
 from isrf.method.golden import LIST_TOLERANCE, TOLERANCE, Golden, deviation, make_goldens
 from isrf.method.ranking.ranker import Ranker
-from isrf.method.recommend import Graph, Recommender, RecommenderTables
+from isrf.method.recommend.recommender import Graph, Recommender
+from isrf.method.recommend.tables import RecommenderTables
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of

@@ -17,7 +17,8 @@ from isrf.method.interest import read_history
 from isrf.method.metrics import ndcg, ranks_of
 from isrf.method.ranking.fusion import CHANNELS, DEFAULT_FUSION, channel_order, fuse
 from isrf.method.ranking.fusion_fit import choose_weights
-from isrf.method.recommend import Recommender, RecommenderTables
+from isrf.method.recommend.recommender import Recommender
+from isrf.method.recommend.tables import RecommenderTables
 from isrf.method.trie import TrieTables
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch

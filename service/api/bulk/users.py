@@ -7,7 +7,7 @@ import orjson
 from pydantic import ConfigDict, FailFast, Field, field_validator
 
 from isrf.contract.event_types import DISLIKE, HISTORY, PURCHASE, REMOVE
-from isrf.contract.identifiers import ExternalId
+from isrf.contract.ids import ExternalId
 from isrf.contract.known_fields import KnownFields
 from service.state.events import Seconds
 from service.state.store import UserRecord

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from isrf.contract.identifiers import ExternalId
+from isrf.contract.ids import ExternalId
 from isrf.contract.known_fields import KnownFields
 from service.api.dependencies import NAMES_ONCE, PROBLEMS, ServiceDep, checked_item_ids, json_response
 from service.api.pages.demo_shop import item_card, some_shoppers

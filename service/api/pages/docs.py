@@ -1,7 +1,7 @@
 """`/docs` in any browser, with keys or without: Swagger UI from this service, and the document that it shows.
 
-Whoever calls from there types their key into the page. The files in `docs_files` are those of `swagger-ui-dist` 5.35.0 as npm
-has them (Apache-2.0, `docs_files/*.txt`); a test holds them to their hashes.
+Whoever calls from there types their key into the page. The files in `docs_files` are those of `swagger-ui-dist` 5.35.0
+as npm has them (Apache-2.0, `docs_files/*.txt`); a test holds them to their hashes.
 """
 
 from fastapi import APIRouter, Request, Response

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from service.api.dependencies import PROBLEMS, RunningDep, json_response
-from service.api.schemas import Reloaded, Stats
+from service.api.schemas.answers import Reloaded, Stats
 from service.auth.caller import ADMIN
 
 router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[ADMIN])

@@ -13,9 +13,10 @@ from service.api.bulk.catalogue import catalogue_lines
 from service.api.bulk.lines import Report, Take, Turns, Verdict, take_lines, write_lines
 from service.api.bulk.users import events_of, user_lines
 from service.api.dependencies import PROBLEMS, Running, RunningDep, json_response
-from service.api.item_bodies import SizeError, line_says
 from service.api.routes.interactions import take_events
-from service.api.schemas import MAX_EVENTS, Imported
+from service.api.schemas.answers import Imported
+from service.api.schemas.items import SizeError, line_says
+from service.api.schemas.requests import MAX_EVENTS
 from service.auth.caller import ADMIN, WRITE
 from service.state.events import Event
 from service.state.redis.items import ItemChange

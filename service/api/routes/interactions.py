@@ -9,7 +9,8 @@ from fastapi import APIRouter, Request, Response
 
 from isrf.contract.errors import StoreError
 from service.api.dependencies import NAMES_ONCE, PROBLEMS, Running, RunningDep, json_response
-from service.api.schemas import InteractionsAnswer, InteractionsRequest
+from service.api.schemas.answers import InteractionsAnswer
+from service.api.schemas.requests import InteractionsRequest
 from service.auth.caller import WRITE
 from service.recommend.click_stats import Click
 from service.state.events import EFFECTS, UNKNOWN_ITEM, Event, Refusal

@@ -5,8 +5,8 @@ from fastapi import APIRouter, Request, Response
 from isrf.contract.errors import IsrfError, RequestError, StoreError
 from isrf.contract.item_changes import HIDDEN
 from service.api.dependencies import NAMES_ONCE, PROBLEMS, ItemIdDep, Running, RunningDep, json_response
-from service.api.item_bodies import ItemBody, item_body
-from service.api.schemas import ItemAnswer, ItemChanged
+from service.api.schemas.answers import ItemAnswer, ItemChanged
+from service.api.schemas.items import ItemBody, item_body
 from service.auth.caller import READ, WRITE
 from service.recommend import warnings as warned
 from service.release.catalogue import ItemLine

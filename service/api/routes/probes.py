@@ -5,7 +5,7 @@ from fastapi.responses import PlainTextResponse
 
 from isrf.contract.errors import StoreError
 from service.api.dependencies import PROBLEMS, RunningDep, json_response
-from service.api.schemas import Readiness
+from service.api.schemas.answers import Readiness
 from service.auth.caller import ADMIN
 from service.telemetry.metrics import CONTENT_TYPE
 

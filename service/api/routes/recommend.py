@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Body, Request, Response
 
 from isrf.contract.errors import RequestError
-from isrf.contract.identifiers import id_problem
+from isrf.contract.ids import id_problem
 from service.api.dependencies import (
     NAMES_ONCE,
     PROBLEMS,
@@ -26,16 +26,8 @@ from service.api.dependencies import (
     meta_of,
     wanted_by_body,
 )
-from service.api.schemas import (
-    MAX_N,
-    ManyRecommendations,
-    PopularItems,
-    RankRequest,
-    Recommendations,
-    RecommendRequest,
-    SimilarItems,
-    UsersRequest,
-)
+from service.api.schemas.answers import ManyRecommendations, PopularItems, Recommendations, SimilarItems
+from service.api.schemas.requests import MAX_N, RankRequest, RecommendRequest, UsersRequest
 from service.api.validation.calls import HEAD_ONLY
 from service.auth.caller import READ
 from service.auth.request_cost import charge, check_cost

@@ -11,7 +11,7 @@ from typing import NoReturn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isrf.contract.errors import RequestError
-from isrf.contract.identifiers import id_problem
+from isrf.contract.ids import id_problem
 from service.api.problems import send_problem
 from service.api.validation.paths import BodyKind, KnownPath, KnownPaths
 from service.auth.keys import RANK

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from isrf.method import recommend
-from isrf.method.recommend import first_allowed
+from isrf.method.recommend import recommender as recommend
+from isrf.method.recommend.recommender import first_allowed
 
 
 @pytest.mark.parametrize("block", [1, 3, 100])

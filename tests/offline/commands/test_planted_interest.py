@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from isrf.method.ranking.fusion import CHANNELS, channel_order
-from isrf.method.recommend import RankRequest
+from isrf.method.recommend.request import RankRequest
 from offline.commands.demo_shop.generate import generate
 from offline.runtime.release import open_release
 

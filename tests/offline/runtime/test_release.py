@@ -14,7 +14,8 @@ import pytest
 
 from isrf.contract.errors import BundleError
 from isrf.method.interest import BoolArray
-from isrf.method.recommend import RankRequest, Recommender
+from isrf.method.recommend.recommender import Recommender
+from isrf.method.recommend.request import RankRequest
 from offline.commands.publish import publish
 from offline.config import RunConfig
 from offline.runtime.onnx_graphs import open_graph

@@ -15,7 +15,7 @@ from isrf.contract.manifest import GOLDEN_FILE, RANKER_FILE
 from isrf.method.golden import Golden, make_goldens
 from isrf.method.ranking.fusion import DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates
 from isrf.method.ranking.ranker import Ranker
-from isrf.method.recommend import RankRequest
+from isrf.method.recommend.request import RankRequest
 from isrf.nn.ranker import fit
 from offline.commands.evaluate_release import scorers_of
 from offline.config import RunConfig, build_config

@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from service.api.schemas import MAX_N
+from service.api.schemas.requests import MAX_N
 from service.auth.request_cost import MOST_EXPLAINED, MOST_ITEMS
 from tests.service.auth.test_doors import Guarded
 from tests.service.servers import ServiceProcess

@@ -388,7 +388,7 @@ def test_probes_metrics_and_documentation(http: httpx.Client, release: Release) 
 
 
 def test_answers_are_what_the_documentation_says(http: httpx.Client, shopper: str) -> None:
-    from service.api import schemas
+    from service.api.schemas import answers as schemas
 
     schemas.Recommendations.model_validate(recommend(http, shopper, explain=True))
     schemas.PopularItems.model_validate(http.get("/popular").json())

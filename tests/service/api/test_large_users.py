@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
-from service.api import schemas
 from service.api.bulk.lines import MAX_LINE_BYTES
 from service.api.bulk.users import events_of, user_lines
+from service.api.schemas import answers as schemas
 from service.app import create_app
 from service.settings import Settings
 from service.state.store import NOBODY, Entry, Mark

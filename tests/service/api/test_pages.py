@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from service.api import schemas
+from service.api.schemas import answers as schemas
 from service.app import create_app
 from service.settings import Settings
 from tests.service.servers import PATIENT, RedisServer

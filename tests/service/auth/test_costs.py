@@ -11,8 +11,8 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from service.api.item_bodies import MAX_ITEM_BYTES, MAX_METADATA_VALUES
-from service.api.schemas import MAX_N
+from service.api.schemas.items import MAX_ITEM_BYTES, MAX_METADATA_VALUES
+from service.api.schemas.requests import MAX_N
 from service.api.validation.json_bounds import MAX_DEPTH, MAX_FIELDS, MAX_VALUES, json_problem
 from service.app import create_app
 from service.auth.request_cost import EXPLAINED_A_CALL, MOST_EXPLAINED, MOST_ITEMS, calls_of

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from isrf.method.interest import Neighbours
-from isrf.method.recommend import Interests, Ranked, RankRequest
+from isrf.method.recommend.request import Interests, Ranked, RankRequest
 from service.inference.engine import Engine
 from service.inference.limits import Load
 from service.release.opening import Release, open_release

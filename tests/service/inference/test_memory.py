@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from isrf.method.interest import Neighbours
-from isrf.method.recommend import Interests
+from isrf.method.recommend.request import Interests
 from service.state import group_cache
 from service.state.connect import open_store
 from service.state.redis.keys import user_keys

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from isrf.method.evidence import RECENT_ITEMS
 from isrf.method.interest import Neighbours
-from isrf.method.recommend import RankedItem, RankRequest
+from isrf.method.recommend.request import RankedItem, RankRequest
 from isrf.method.text.phrases import phrases
-from service.api.schemas import Reason
+from service.api.schemas.answers import Reason
 from service.inference.engine import Engine
 from service.inference.limits import Load
 from service.recommend.explain import MAX_PATHS, Explainer

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from isrf.method.evidence import SparseLists
 from isrf.method.similar import likeness
-from service.api import schemas
+from service.api.schemas import answers as schemas
 from service.app import create_app
 from service.settings import Settings
 

@@ -13,7 +13,7 @@ import pytest
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import VariantName
-from isrf.method.recommend import RankRequest
+from isrf.method.recommend.request import RankRequest
 from service.release.opening import find_release, open_release
 from tests.service.releases import change_manifest, seal
 

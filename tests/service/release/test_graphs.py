@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from isrf.contract.errors import ConfigError
 from isrf.contract.manifest import SEARCH_GRAPH_FILE, Manifest
-from isrf.method.recommend import REQUEST_INPUTS, RankRequest
+from isrf.method.recommend.recommender import REQUEST_INPUTS
+from isrf.method.recommend.request import RankRequest
 from service.release.graphs import CUDA, BoundGraph, open_graph
 from service.release.opening import Release, open_release, read_manifest
 from service.settings import load_settings

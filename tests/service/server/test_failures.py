@@ -17,7 +17,7 @@ import redis
 
 from isrf.contract.errors import StoreError
 from isrf.contract.event_log import NUM_BUCKETS, stream_key
-from offline.commands.loop_back.sources import RedisSource
+from offline.commands.loop_back.redis_source import RedisSource
 from offline.commands.loop_back.take_in import take_in
 from service.state.connect import open_store
 from tests.service.servers import (

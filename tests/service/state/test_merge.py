@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isrf.method.interest import Neighbours
-from isrf.method.recommend import Interests
+from isrf.method.recommend.request import Interests
 from service.state import group_cache
 from service.state.merge import Learned, ReleasePast, UserState, learned, merge
 from service.state.store import Entry, Mark, UserRecord

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from isrf.method.evidence import GROUP_RECENCY
-from isrf.method.recommend import Interests
+from isrf.method.recommend.request import Interests
 from service.inference.engine import Engine
 from service.inference.limits import Load
 from service.release.neighbours import UserIndex, joined

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from isrf.contract.errors import BundleError
-from isrf.method.recommend import Interests
+from isrf.method.recommend.request import Interests
 from service.inference.engine import Engine
 from service.inference.limits import Load
 from service.recommend.query_models import Wanted

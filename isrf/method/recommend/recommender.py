@@ -7,14 +7,13 @@ Graphs and neighbour index are handed in as callables; it knows neither ONNX Run
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.contract.errors import BundleError
 from isrf.contract.manifest import Decoding, FusionWeights, GroupSearch
 from isrf.method.evidence import (
     ITEM_CHANNELS,
@@ -23,11 +22,9 @@ from isrf.method.evidence import (
     group_evidence,
     item_evidence,
     last_item_evidence,
-    lists_from_arrays,
 )
 from isrf.method.interest import (
     BoolArray,
-    FloatArray,
     HistoryInterest,
     IntArray,
     Neighbours,
@@ -36,144 +33,30 @@ from isrf.method.interest import (
     pad_histories,
     select_neighbours,
 )
-from isrf.method.ranking.fusion import Candidates, Fused, fuse, gather
+from isrf.method.ranking.fusion import Candidates, fuse, gather
 from isrf.method.ranking.ranker import Ranker, rerank
-from isrf.method.trie import TrieTables, build_trie
+from isrf.method.recommend.request import (
+    CHANNEL_LIMIT,
+    SCORE_DIGITS,
+    Interests,
+    Ranked,
+    RankedItem,
+    RankRequest,
+    SearchOutput,
+    Task,
+)
+from isrf.method.recommend.tables import AddedItems, RecommenderTables
 
 Graph: TypeAlias = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
 """Runs an exported graph: inputs by name → outputs by name (ARCHITECTURE.md, "The graphs")."""
 
-Task = Literal["sequential", "direct"]
 _TASK_CODES: dict[Task, int] = {"sequential": 0, "direct": 1}
 
 REQUEST_INPUTS = frozenset({"history", "history_mask", "explicit", "group", "task", "allowed"})
 """Inputs of the search graph that are a request's own; the others are tables over all items, the same in every call."""
 
-CHANNEL_LIMIT = 200
-"""Candidates that the explicit channel and each evidence channel may bring."""
-
 POPULAR_BLOCK = 4096
 """Items that are looked at together where popularity fills a list."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecommenderTables:
-    """What a release holds beside its graphs."""
-
-    trie: TrieTables
-    item_inputs: FloatArray  # (N, D)
-    item_vectors: FloatArray  # (N, D)
-    item_embeddings: FloatArray  # (N, E) LightGCN's, temperature folded in; zero without training interactions
-    node_vectors: FloatArray  # (M, P + 1) what lies below each of the trie's nodes
-    group_layers: NDArray[np.float16]  # (U, G)
-    popularity: FloatArray  # (N,)
-    item_lists: dict[str, SparseLists]  # one per item channel, a row per item
-    user_items: SparseLists  # a row per base user
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], *, codebook_size: int) -> "RecommenderTables":
-        """From a bundle's arrays by file name (`isrf.contract.manifest.ARRAYS`)."""
-        trie = build_trie(arrays["semantic_ids.npy"], codebook_size)
-        if len(arrays["node_vectors.npy"]) != len(trie.trie_code):
-            raise BundleError(
-                "bundle.array_mismatch",
-                f"node_vectors.npy has {len(arrays['node_vectors.npy'])} rows, the semantic IDs make "
-                f"{len(trie.trie_code)} nodes.",
-                fix="Publish the release again; its parts come from different runs.",
-            )
-        return cls(
-            trie=trie,
-            item_inputs=arrays["item_inputs.npy"],
-            item_vectors=arrays["item_vectors.npy"],
-            item_embeddings=arrays["item_embeddings.npy"],
-            node_vectors=arrays["node_vectors.npy"],
-            group_layers=arrays["group_layers.npy"],
-            popularity=arrays["popularity.npy"],
-            item_lists={name: lists_from_arrays(name, arrays) for name in ITEM_CHANNELS},
-            user_items=lists_from_arrays("user_items", arrays),
-        )
-
-
-class AddedItems(NamedTuple):
-    """x items that came since the release, known by their text alone; their rows follow the release's."""
-
-    item_inputs: FloatArray  # (x, D)
-    item_vectors: FloatArray  # (x, D)
-    stand_ins: IntArray  # (x,) the release's item that each is to the interaction graph, −1 for none
-    content: SparseLists  # a row per added item: the release's items that are like it
-    content_places: FloatArray  # (entries of `content`,) what the added item weighs in the list of each of those
-
-
-class Interests(NamedTuple):
-    """What B histories say of their users, before any item is scored."""
-
-    explicit: FloatArray  # (B, E)
-    neighbours: Neighbours
-    group: FloatArray  # (B, G)
-
-    def rows(self, queries: Sequence[int]) -> "Interests":
-        """The part of some of the queries, in the given order."""
-        kept, near = list(queries), self.neighbours
-        part = Neighbours(near.users[kept], near.similarity[kept], near.weak[kept])
-        return Interests(self.explicit[kept], part, self.group[kept])
-
-    @classmethod
-    def together(cls, parts: "Sequence[Interests]") -> "Interests":
-        """Those of one recommender, one after the other."""
-        if len(parts) == 1:
-            return parts[0]
-        neighbours = Neighbours(
-            *(np.concatenate(column) for column in zip(*(p.neighbours for p in parts), strict=True))
-        )
-        explicit = np.concatenate([part.explicit for part in parts])
-        return cls(explicit, neighbours, np.concatenate([part.group for part in parts]))
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankRequest:
-    """One list to make.
-
-    Attributes:
-        history: item rows, oldest first.
-        n: how many items are wanted.
-        allowed: (N,) bool, the items that may be answered: not seen, not hidden, inside the filter or candidate set.
-    """
-
-    history: Sequence[int]
-    n: int
-    allowed: BoolArray
-    task: Task = "sequential"
-
-
-class RankedItem(NamedTuple):
-    item_index: int
-    score: float
-    source: str  # a channel of `isrf.method.ranking.fusion.CHANNELS`, or "popular"
-
-
-class Ranked(NamedTuple):
-    """One request's answer, best first: n items, or every allowed item where those are fewer."""
-
-    items: list[RankedItem]
-    fused: Fused | None  # the scored candidates, of the first n each channel's contribution; None: popularity answered
-    evidence: dict[str, Evidence]
-
-
-SCORE_DIGITS = 4
-"""Of a score as it is shown; the order was made from all of them."""
-
-
-class SearchOutput(NamedTuple):
-    """The search graph's answer to B requests (ARCHITECTURE.md names shapes and meaning)."""
-
-    beam_items: IntArray
-    beam_log_probs: FloatArray
-    dense_items: IntArray
-    dense_log_probs: FloatArray
-    query: FloatArray
-    dense_all: FloatArray
-    explicit_items: IntArray
-    explicit_all: FloatArray
 
 
 class Recommender:
@@ -261,28 +144,11 @@ class Recommender:
     def with_items(self, added: AddedItems) -> "Recommender":
         """The same recommender and people, with more items on offer, on the dense path and in what it brings.
 
-        To be asked of the release's own recommender. What the interaction graph says of an added item's stand-in, it
-        says of the item: the interest graph carries the release's items inside. Of the evidence channels, content alone
-        leads to it.
+        To be asked of the release's own recommender: the interest graph carries the release's items inside.
         """
         changed = copy.copy(self)
-        tables, count = self.tables, len(added.item_inputs)
-        lists: dict[str, SparseLists] = {
-            name: _with_empty_rows(tables.item_lists[name], count) for name in ITEM_CHANNELS
-        }
-        by_graph = np.where(added.stand_ins[:, None] >= 0, tables.item_embeddings[added.stand_ins], 0.0)
-        lists["content"] = _with_rows(_with_entries(tables.item_lists["content"], added), added.content)
-        changed._take_tables(
-            replace(
-                tables,
-                item_inputs=np.concatenate([tables.item_inputs, added.item_inputs]),
-                item_vectors=np.concatenate([tables.item_vectors, added.item_vectors]),
-                item_embeddings=np.concatenate([tables.item_embeddings, by_graph.astype(np.float32)]),
-                popularity=_with_zeros(tables.popularity, count),
-                item_lists=lists,
-            )
-        )
-        changed._stand_ins = np.concatenate([np.arange(len(tables.item_inputs)), added.stand_ins])
+        changed._take_tables(self.tables.with_items(added))
+        changed._stand_ins = np.concatenate([np.arange(len(self.tables.item_inputs)), added.stand_ins])
         return changed
 
     def with_items_of(self, other: "Recommender") -> "Recommender":
@@ -432,40 +298,3 @@ def first_allowed(order: IntArray, allowed: BoolArray, taken: IntArray, count: i
         if len(found) >= count:
             break
     return found[:count]
-
-
-def _with_zeros(rows: FloatArray, count: int) -> FloatArray:
-    return np.concatenate([rows, np.zeros((count, *rows.shape[1:]), dtype=rows.dtype)])
-
-
-def _with_empty_rows(lists: SparseLists, count: int) -> SparseLists:
-    return lists._replace(indptr=np.concatenate([lists.indptr, np.full(count, lists.indptr[-1])]))
-
-
-def _with_rows(lists: SparseLists, more: SparseLists) -> SparseLists:
-    return SparseLists(
-        np.concatenate([lists.indptr, lists.indptr[-1] + more.indptr[1:]]),
-        np.concatenate([lists.indices, more.indices]),
-        np.concatenate([lists.weights, more.weights]),
-    )
-
-
-def _with_entries(lists: SparseLists, added: AddedItems) -> SparseLists:
-    """The release's content lists with the added items in them; a list still sums to 1."""
-    num_rows = len(lists.indptr) - 1
-    kept = added.content_places > 0
-    rows = added.content.indices[kept].astype(np.int64)
-    counts = np.diff(added.content.indptr)
-    items = np.repeat(num_rows + np.arange(len(counts)), counts)[kept]
-    weights = added.content_places[kept]
-    scale = 1.0 / (1.0 + np.bincount(rows, weights=weights, minlength=num_rows))
-    before = lists.weights.copy()
-    for row in np.unique(rows):  # a few of many
-        before[lists.row(row)] *= scale[row]
-    order = np.argsort(rows, kind="stable")
-    at = lists.indptr[rows[order] + 1]
-    return SparseLists(
-        lists.indptr + np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))]),
-        np.insert(lists.indices, at, items[order].astype(np.int32)),
-        np.insert(before, at, (weights * scale[rows])[order].astype(np.float32)),
-    )

@@ -1,0 +1,124 @@
+"""The tables that a recommender reads, and how items that came since the release join them (arrays in, arrays out)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isrf.contract.errors import BundleError
+from isrf.method.evidence import (
+    ITEM_CHANNELS,
+    SparseLists,
+    lists_from_arrays,
+)
+from isrf.method.interest import (
+    FloatArray,
+    IntArray,
+)
+from isrf.method.trie import TrieTables, build_trie
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecommenderTables:
+    """What a release holds beside its graphs."""
+
+    trie: TrieTables
+    item_inputs: FloatArray  # (N, D)
+    item_vectors: FloatArray  # (N, D)
+    item_embeddings: FloatArray  # (N, E) LightGCN's, temperature folded in; zero without training interactions
+    node_vectors: FloatArray  # (M, P + 1) what lies below each of the trie's nodes
+    group_layers: NDArray[np.float16]  # (U, G)
+    popularity: FloatArray  # (N,)
+    item_lists: dict[str, SparseLists]  # one per item channel, a row per item
+    user_items: SparseLists  # a row per base user
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], *, codebook_size: int) -> "RecommenderTables":
+        """From a bundle's arrays by file name (`isrf.contract.manifest.ARRAYS`)."""
+        trie = build_trie(arrays["semantic_ids.npy"], codebook_size)
+        if len(arrays["node_vectors.npy"]) != len(trie.trie_code):
+            raise BundleError(
+                "bundle.array_mismatch",
+                f"node_vectors.npy has {len(arrays['node_vectors.npy'])} rows, the semantic IDs make "
+                f"{len(trie.trie_code)} nodes.",
+                fix="Publish the release again; its parts come from different runs.",
+            )
+        return cls(
+            trie=trie,
+            item_inputs=arrays["item_inputs.npy"],
+            item_vectors=arrays["item_vectors.npy"],
+            item_embeddings=arrays["item_embeddings.npy"],
+            node_vectors=arrays["node_vectors.npy"],
+            group_layers=arrays["group_layers.npy"],
+            popularity=arrays["popularity.npy"],
+            item_lists={name: lists_from_arrays(name, arrays) for name in ITEM_CHANNELS},
+            user_items=lists_from_arrays("user_items", arrays),
+        )
+
+    def with_items(self, added: "AddedItems") -> "RecommenderTables":
+        """The same people, and more items behind the release's.
+
+        What the interaction graph says of an added item's stand-in, it says of the item. Of the evidence channels,
+        content alone leads to it.
+        """
+        count = len(added.item_inputs)
+        lists: dict[str, SparseLists] = {name: _with_empty_rows(self.item_lists[name], count) for name in ITEM_CHANNELS}
+        by_graph = np.where(added.stand_ins[:, None] >= 0, self.item_embeddings[added.stand_ins], 0.0)
+        lists["content"] = _with_rows(_with_entries(self.item_lists["content"], added), added.content)
+        return replace(
+            self,
+            item_inputs=np.concatenate([self.item_inputs, added.item_inputs]),
+            item_vectors=np.concatenate([self.item_vectors, added.item_vectors]),
+            item_embeddings=np.concatenate([self.item_embeddings, by_graph.astype(np.float32)]),
+            popularity=_with_zeros(self.popularity, count),
+            item_lists=lists,
+        )
+
+
+class AddedItems(NamedTuple):
+    """x items that came since the release, known by their text alone; their rows follow the release's."""
+
+    item_inputs: FloatArray  # (x, D)
+    item_vectors: FloatArray  # (x, D)
+    stand_ins: IntArray  # (x,) the release's item that each is to the interaction graph, −1 for none
+    content: SparseLists  # a row per added item: the release's items that are like it
+    content_places: FloatArray  # (entries of `content`,) what the added item weighs in the list of each of those
+
+
+def _with_zeros(rows: FloatArray, count: int) -> FloatArray:
+    return np.concatenate([rows, np.zeros((count, *rows.shape[1:]), dtype=rows.dtype)])
+
+
+def _with_empty_rows(lists: SparseLists, count: int) -> SparseLists:
+    return lists._replace(indptr=np.concatenate([lists.indptr, np.full(count, lists.indptr[-1])]))
+
+
+def _with_rows(lists: SparseLists, more: SparseLists) -> SparseLists:
+    return SparseLists(
+        np.concatenate([lists.indptr, lists.indptr[-1] + more.indptr[1:]]),
+        np.concatenate([lists.indices, more.indices]),
+        np.concatenate([lists.weights, more.weights]),
+    )
+
+
+def _with_entries(lists: SparseLists, added: AddedItems) -> SparseLists:
+    """The release's content lists with the added items in them; a list still sums to 1."""
+    num_rows = len(lists.indptr) - 1
+    kept = added.content_places > 0
+    rows = added.content.indices[kept].astype(np.int64)
+    counts = np.diff(added.content.indptr)
+    items = np.repeat(num_rows + np.arange(len(counts)), counts)[kept]
+    weights = added.content_places[kept]
+    scale = 1.0 / (1.0 + np.bincount(rows, weights=weights, minlength=num_rows))
+    before = lists.weights.copy()
+    for row in np.unique(rows):  # a few of many
+        before[lists.row(row)] *= scale[row]
+    order = np.argsort(rows, kind="stable")
+    at = lists.indptr[rows[order] + 1]
+    return SparseLists(
+        lists.indptr + np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))]),
+        np.insert(lists.indices, at, items[order].astype(np.int32)),
+        np.insert(before, at, (weights * scale[rows])[order].astype(np.float32)),
+    )
