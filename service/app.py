@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 
 from isrf.contract.errors import IsrfError
 from isrf.runtime.cpus import available_cpus
-from service.api.dependencies import Running
+from service.api.context import Running
 from service.api.openapi import Api
 from service.api.pages.demo import demo_router
 from service.api.pages.docs import docs_router

@@ -1,4 +1,6 @@
-"""The stages of a run, one package each. `stage.py` in it has `VERSION` and `run(context)`; `offline.pipeline` orders them.
+"""The stages of a run, one package each, in the order that `offline.pipeline` says.
+
+`stage.py` has `VERSION`, raised when the output changes meaning, and `run(context)`.
 
 They may import `offline.runtime`, the configuration and `isrf`, and each other's readers.
 """

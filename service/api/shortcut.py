@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from isrf.contract.errors import IsrfError
 from isrf.contract.ids import id_problem
-from service.api.dependencies import Running, json_body, lease
+from service.api.context import Running, lease
+from service.api.presenters import json_body
 from service.api.problems import send_problem, status_of
 from service.api.routes.recommend import USER_PATH, user_body
 from service.api.validation.parameters import KnownQueries

@@ -1,4 +1,4 @@
-"""Puts a release bundle together from the stages' outputs; `offline.commands.publish` verifies it and puts it in its place.
+"""Puts a release bundle together from the stages' outputs; `offline.commands.publish` puts it in its place.
 
 The bundle's content depends on data and configuration alone: two runs give equal hashes and one `release_id`. The
 moments (`isrf.contract.manifest.MOMENTS`) and the seal over them aside, their manifests are equal too.

@@ -10,9 +10,11 @@ from pydantic import BaseModel, Field
 
 from isrf.contract.ids import ExternalId
 from isrf.contract.known_fields import KnownFields
-from service.api.dependencies import NAMES_ONCE, PROBLEMS, ServiceDep, checked_item_ids, json_response
+from service.api.context import ServiceDep
 from service.api.pages.demo_shop import item_card, some_shoppers
 from service.api.pages.files import add_page, page_headers
+from service.api.presenters import PROBLEMS, json_response
+from service.api.validation.inputs import NAMES_ONCE, checked_item_ids
 from service.auth.caller import READ
 
 PAGE = "/demo"

@@ -6,8 +6,8 @@ as npm has them (Apache-2.0, `docs_files/*.txt`); a test holds them to their has
 
 from fastapi import APIRouter, Request, Response
 
-from service.api.dependencies import json_response
 from service.api.pages.files import add_page, page_headers
+from service.api.presenters import json_response
 from service.auth.caller import DOCS, DOCUMENT
 
 

@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter, Response
 
-from service.api.dependencies import PROBLEMS, RunningDep, json_response
+from service.api.context import RunningDep
+from service.api.presenters import PROBLEMS, json_response
 from service.api.schemas.answers import Reloaded, Stats
 from service.auth.caller import ADMIN
 

@@ -12,7 +12,8 @@ from isrf.contract.known_fields import message_of
 from service.api.bulk.catalogue import catalogue_lines
 from service.api.bulk.lines import Report, Take, Turns, Verdict, take_lines, write_lines
 from service.api.bulk.users import events_of, user_lines
-from service.api.dependencies import PROBLEMS, Running, RunningDep, json_response
+from service.api.context import Running, RunningDep
+from service.api.presenters import PROBLEMS, json_response
 from service.api.routes.interactions import take_events
 from service.api.schemas.answers import Imported
 from service.api.schemas.items import SizeError, line_says

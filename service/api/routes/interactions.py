@@ -8,9 +8,11 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from isrf.contract.errors import StoreError
-from service.api.dependencies import NAMES_ONCE, PROBLEMS, Running, RunningDep, json_response
+from service.api.context import Running, RunningDep
+from service.api.presenters import PROBLEMS, json_response
 from service.api.schemas.answers import InteractionsAnswer
 from service.api.schemas.requests import InteractionsRequest
+from service.api.validation.inputs import NAMES_ONCE
 from service.auth.caller import WRITE
 from service.recommend.click_stats import Click
 from service.state.events import EFFECTS, UNKNOWN_ITEM, Event, Refusal

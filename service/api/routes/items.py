@@ -4,9 +4,11 @@ from fastapi import APIRouter, Request, Response
 
 from isrf.contract.errors import IsrfError, RequestError, StoreError
 from isrf.contract.item_changes import HIDDEN
-from service.api.dependencies import NAMES_ONCE, PROBLEMS, ItemIdDep, Running, RunningDep, json_response
+from service.api.context import Running, RunningDep
+from service.api.presenters import PROBLEMS, json_response
 from service.api.schemas.answers import ItemAnswer, ItemChanged
 from service.api.schemas.items import ItemBody, item_body
+from service.api.validation.inputs import NAMES_ONCE, ItemIdDep
 from service.auth.caller import READ, WRITE
 from service.recommend import warnings as warned
 from service.release.catalogue import ItemLine

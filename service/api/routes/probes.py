@@ -4,7 +4,8 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from isrf.contract.errors import StoreError
-from service.api.dependencies import PROBLEMS, RunningDep, json_response
+from service.api.context import RunningDep
+from service.api.presenters import PROBLEMS, json_response
 from service.api.schemas.answers import Readiness
 from service.auth.caller import ADMIN
 from service.telemetry.metrics import CONTENT_TYPE

@@ -9,26 +9,20 @@ from fastapi import APIRouter, Body, Request, Response
 
 from isrf.contract.errors import RequestError
 from isrf.contract.ids import id_problem
-from service.api.dependencies import (
+from service.api.context import RunningDep, Service, ServiceDep, lease
+from service.api.presenters import PROBLEMS, items_of, json_response, meta_of
+from service.api.schemas.answers import ManyRecommendations, PopularItems, Recommendations, SimilarItems
+from service.api.schemas.requests import MAX_N, RankRequest, RecommendRequest, UsersRequest
+from service.api.validation.calls import HEAD_ONLY
+from service.api.validation.inputs import (
     NAMES_ONCE,
-    PROBLEMS,
     ItemIdDep,
-    RunningDep,
-    Service,
-    ServiceDep,
     SessionDep,
     UserIdDep,
     WantedDep,
     checked_item_ids,
-    items_of,
-    json_response,
-    lease,
-    meta_of,
     wanted_by_body,
 )
-from service.api.schemas.answers import ManyRecommendations, PopularItems, Recommendations, SimilarItems
-from service.api.schemas.requests import MAX_N, RankRequest, RecommendRequest, UsersRequest
-from service.api.validation.calls import HEAD_ONLY
 from service.auth.caller import READ
 from service.auth.request_cost import charge, check_cost
 from service.inference.deadline import renew_turn

@@ -4,8 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.dependencies import PROBLEMS, ServiceDep, UserIdDep, json_response, meta_of
+from service.api.context import ServiceDep
+from service.api.presenters import PROBLEMS, json_response, meta_of
 from service.api.schemas.answers import UserAnswer
+from service.api.validation.inputs import UserIdDep
 from service.auth.caller import READ, WRITE
 from service.release.catalogue import group_words, words
 

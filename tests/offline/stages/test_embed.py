@@ -261,7 +261,8 @@ def test_no_password_may_stand_in_the_endpoints_address(shop: Shop) -> None:
 
 
 def test_the_default_encoder_needs_no_torch() -> None:
-    code = "import sys, offline.stages.embed.tfidf, isrf.method.text.encoder; assert not {'torch', 'transformers'} & set(sys.modules)"
+    code = "import sys, offline.stages.embed.tfidf, isrf.method.text.encoder\n"
+    code += "assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
 
 

@@ -1,21 +1,17 @@
-"""What routes are handed: the running service, a checked user_id, and how an answer leaves."""
+"""Query, path and body as a route may use them: checked ids, a list query from parameters, names that stand once."""
 
-import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from collections.abc import Iterable, Sequence
+from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
-import orjson
-from fastapi import Depends, Path, Query, Request, Response
+from fastapi import Depends, Path, Query, Request
 from pydantic import Field
 
 from isrf.contract.errors import RequestError
 from isrf.contract.ids import ID_SCHEMA, id_problem
 from isrf.contract.json_object import doubled_name
 from isrf.contract.shown import shown
-from service.api.openapi import PROBLEM
+from service.api.context import ServiceDep
 from service.api.schemas.requests import (
     MAX_EXCLUDED,
     MAX_N,
@@ -28,84 +24,11 @@ from service.api.schemas.requests import (
     Offset,
     RecommendationId,
 )
-from service.inference.limits import WRITES_AT_ONCE, Gate
-from service.recommend.click_stats import Exposure
-from service.recommend.query_models import Answer, Wanted
-from service.recommend.recommender import Recommendations
+from service.recommend.query_models import Wanted
 from service.release.catalogue import Catalogue, Filter
-from service.state.events import EventReader
-from service.state.store import Store
-from service.sync.durability_watch import DurabilityWatch
-from service.sync.release_manager import Releases
-from service.telemetry.metrics import Metrics
-
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": PROBLEM}
-    for status, text in {
-        400: "The body is not JSON.",
-        401: "No API key, or an unknown one.",
-        403: "The key's role may not do this.",
-        404: "There is no such resource, or not any more.",
-        408: "The body came too slowly.",
-        413: "The body is too large.",
-        415: "The body comes as something that is not taken here; `fix` says what is.",
-        422: "Cannot be answered as asked.",
-        429: "Too often; see Retry-After.",
-        431: "The head is too large.",
-        503: "Not now; see Retry-After.",
-    }.items()
-}
-
 
 IdsText = Annotated[str, Field(json_schema_extra={"pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"})]
 """One id, or several with commas between them, as a query has them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """Everything that lives as long as the app does."""
-
-    releases: Releases
-    store: Store
-    events: EventReader
-    exposure: Exposure
-    metrics: Metrics
-    durability: DurabilityWatch | None = None  # None: state is not in Redis
-    writes: Gate = field(default_factory=lambda: Gate(WRITES_AT_ONCE))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Service(Running):
-    """What a request works with: its release stays the same from start to end."""
-
-    recommendations: Recommendations
-
-
-async def running(request: Request) -> Running:
-    """Without a release of its own: for probes, and for those who would wait for themselves."""
-    found: Running = request.app.state.running
-    return found
-
-
-RunningDep = Annotated[Running, Depends(running)]
-
-
-@contextmanager
-def lease(app: Running, user_id: str | None) -> Iterator[Service]:
-    """The release of a user, or the current, to work with until the end."""
-    began = time.perf_counter()
-    with app.releases.lease(user_id) as serving:
-        yield Service(**vars(app), recommendations=serving.recommendations)
-    app.metrics.release_requests.labels(serving.release_id).observe(time.perf_counter() - began)
-
-
-async def leased_service(request: Request, app: RunningDep) -> AsyncIterator[Service]:
-    """The release of the path's user, if there is one, else the current."""
-    with lease(app, request.path_params.get("user_id")) as service:
-        yield service
-
-
-ServiceDep = Annotated[Service, Depends(leased_service)]
 
 
 async def checked_user_id(request: Request, user_id: Annotated[str, Path(json_schema_extra=ID_SCHEMA)]) -> str:
@@ -216,19 +139,6 @@ def _split(values: Sequence[str], catalogue: Catalogue) -> list[str]:
     return found
 
 
-def meta_of(request: Request, release_id: str, source: str, version: str | None = None, **more: Any) -> dict[str, Any]:
-    """`more` that is None is left out."""
-    meta = {
-        "release_id": release_id,
-        "source": source,
-        "request_id": request.state.request_id,
-        **{name: value for name, value in more.items() if value is not None},
-    }
-    if version is not None:
-        meta["user_version"] = version
-    return meta
-
-
 def wanted_by_body(body: ListRequest) -> Wanted:
     checked_item_ids(body.exclude)
     only = Filter(
@@ -250,29 +160,3 @@ def checked_item_ids(item_ids: Iterable[str]) -> None:
         problem = id_problem(item_id)
         if problem:
             raise RequestError("request.invalid_item_id", f"an item_id {problem}.", fix="Send the shop's own item ids.")
-
-
-def items_of(answer: Answer, service: Service) -> list[dict[str, Any]]:
-    """The items of an answer as they leave."""
-    release = service.recommendations.release
-    items: list[dict[str, Any]] = []
-    for at, (place, item) in enumerate(zip(answer.places, answer.items, strict=True)):
-        row = {
-            "item_id": release.catalogue.item_id(item.item_index),
-            "rank": place,
-            "score": item.score,
-            "source": item.source,
-        }
-        if answer.reasons is not None:
-            row["reasons"] = answer.reasons[at]
-        items.append(row)
-    return items
-
-
-def json_response(body: Mapping[str, Any], status: int = 200) -> Response:
-    return Response(json_body(body), status, media_type="application/json")
-
-
-def json_body(body: Mapping[str, Any]) -> bytes:
-    """Our own output, not validated again."""
-    return orjson.dumps(body)
