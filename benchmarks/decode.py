@@ -38,7 +38,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from isrf.method.trie import TrieTables, build_trie
 from isrf.nn.model import IsrfModel, ItemParts, ModelSpec, StackSpec
-from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchOutput
+from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchTensors
 from offline.config import PRESETS, ModelConfig
 from offline.stages.export_onnx.int8 import quantised
 from offline.stages.export_onnx.stage import export_search, search_inputs
@@ -228,7 +228,7 @@ def graph_run(path: Path, inputs: tuple[torch.Tensor, ...], threads: int) -> Run
     arrays = {name: value.numpy() for name, value in zip(INPUT_NAMES, inputs, strict=True)}
 
     def run() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        found = dict(zip(SearchOutput._fields, session.run(None, arrays), strict=True))
+        found = dict(zip(SearchTensors._fields, session.run(None, arrays), strict=True))
         return found["beam_items"][:, :SHOWN], found["beam_log_probs"][:, :SHOWN]
 
     return run

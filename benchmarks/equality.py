@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from isrf.contract.manifest import HISTORIES_FILE
 from isrf.method.golden import TOLERANCE
 from isrf.method.recommend.recommender import Recommender
-from isrf.method.recommend.request import RankRequest, SearchOutput
+from isrf.method.recommend.request import RankingRequest, SearchOutput
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import ConstrainedSearch
 from offline.context import WORK_DIR
 from offline.runtime.onnx_graphs import open_graph
-from offline.runtime.release import Release, open_release
+from offline.runtime.release import OpenedRelease, open_release
 from offline.runtime.torch_graph import graph_of
 from offline.stages.export_onnx.stage import export_search
 from offline.stages.train.build import load_model
@@ -44,10 +44,10 @@ class Asked(NamedTuple):
     """A batch of requests as the service would make them."""
 
     users: list[int]
-    requests: list[RankRequest]
+    requests: list[RankingRequest]
 
 
-def batches(folder: Path, release: Release, count: int) -> Iterator[Asked]:
+def batches(folder: Path, release: OpenedRelease, count: int) -> Iterator[Asked]:
     """`count` users with two events and more, drawn by seed."""
     rows = {item_id: row for row, item_id in enumerate(release.item_ids)}
     stored = pl.read_parquet(folder / HISTORIES_FILE, columns=["user_index", "item_ids"])
@@ -58,7 +58,7 @@ def batches(folder: Path, release: Release, count: int) -> Iterator[Asked]:
             history = [rows[item_id] for item_id in item_ids[:-1]]
             allowed = np.ones(len(rows), dtype=np.bool_)
             allowed[history] = False
-            requests.append(RankRequest(history=history, n=SHOWN, allowed=allowed))
+            requests.append(RankingRequest(history=history, n=SHOWN, allowed=allowed))
         yield Asked(part["user_index"].to_list(), requests)
 
 
@@ -85,7 +85,7 @@ def model_of(work: Path, folder: Path) -> IsrfModel:
     raise SystemExit(f"{work} does not hold the model that {folder} was made from.")
 
 
-def exported(search: ConstrainedSearch, release: Release) -> Any:
+def exported(search: ConstrainedSearch, release: OpenedRelease) -> Any:
     """The model's graph as this version writes it, opened."""
     with TemporaryDirectory() as scratch:
         path = Path(scratch, "anew.onnx")

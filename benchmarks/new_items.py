@@ -19,7 +19,7 @@ import polars as pl
 from isrf.contract.manifest import HISTORIES_FILE
 from isrf.method.interest import FloatArray, IntArray
 from isrf.method.item_reader import ItemReader
-from isrf.method.recommend.request import RankRequest
+from isrf.method.recommend.request import RankingRequest
 from service.release.opening import Release, open_release
 
 BATCH = 20
@@ -66,7 +66,7 @@ def measure(release: Release, asked: list[tuple[int, list[int], int]]) -> dict[s
         histories = [history for _, history, _ in part]
         interests = recommender.read(histories, [user for user, _, _ in part])
         everything = np.ones(len(vectors), dtype=np.bool_)
-        requests = [RankRequest(history=history, n=1, allowed=everything) for history in histories]
+        requests = [RankingRequest(history=history, n=1, allowed=everything) for history in histories]
         queries = recommender.search(requests, interests).query
         for query, (_, history, target) in zip(queries, part, strict=True):
             others = np.delete(vectors @ query, [*set(history), target])

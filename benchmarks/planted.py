@@ -34,7 +34,7 @@ from offline.config import RunConfig
 from offline.pipeline import run_until
 from offline.stages.evaluate.lists import View, candidates_of, read_lists
 from offline.stages.evaluate.questions import full_ranking
-from offline.stages.evaluate.split import Split, load_split
+from offline.stages.evaluate.split import EvaluationSplit, load_split
 
 CUTOFF = 10
 SAMPLES = 1000
@@ -49,7 +49,7 @@ class Measured(NamedTuple):
 
     outputs: Mapping[str, Path]  # of every stage
     config: RunConfig
-    test: Split
+    test: EvaluationSplit
     lists: dict[str, NDArray[np.int64]]  # by name (R, LIST_LENGTH), in the order of the split's users
 
     @property

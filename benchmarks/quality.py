@@ -35,11 +35,11 @@ from offline.commands.evaluate_release import scorers_of, write_predictions
 from offline.commands.reingest import refuse_other_data
 from offline.config import RunConfig
 from offline.pipeline import run_until
-from offline.runtime.release import Release, open_release
+from offline.runtime.release import OpenedRelease, open_release
 from offline.stages.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOUT_GENERATIVE
 from offline.stages.evaluate.measure import Measure
 from offline.stages.evaluate.questions import full_ranking
-from offline.stages.evaluate.split import Split, load_split
+from offline.stages.evaluate.split import EvaluationSplit, load_split
 
 HERE = Path(__file__).parent
 SASREC_PYTHON = HERE / ".venv" / "bin" / "python"
@@ -60,8 +60,8 @@ class Shop(NamedTuple):
     ingest: Path
     train: pl.DataFrame  # user_index, item_index; a user's rows together, oldest first
     popularity: NDArray[np.float64]  # (N,)
-    valid: Split
-    test: Split
+    valid: EvaluationSplit
+    test: EvaluationSplit
 
     @property
     def num_items(self) -> int:
@@ -77,7 +77,7 @@ def read_shop(data: Path, work: Path, config: RunConfig, progress: Progress) -> 
     return Shop(ingest, train, popularity, load_split(ingest, "valid"), load_split(ingest, "test"))
 
 
-def lists_of(score: Scorer, split: Split, popularity: NDArray[np.float64]) -> NDArray[np.int64]:
+def lists_of(score: Scorer, split: EvaluationSplit, popularity: NDArray[np.float64]) -> NDArray[np.int64]:
     """Top lists (R, LIST_LENGTH) by score, then popularity, which so fills what a scorer cannot, then row."""
     by_popularity = np.lexsort((np.arange(len(popularity)), -popularity))
     lists = np.full((len(split.users), LIST_LENGTH), -1, dtype=np.int64)
@@ -183,7 +183,9 @@ def _sasrec_inputs(shop: Shop, work: Path) -> tuple[Path, Path]:
     return events, excluded
 
 
-def release_rows(release: Release, shop: Shop, config: RunConfig, progress: Progress) -> dict[str, NDArray[np.int64]]:
+def release_rows(
+    release: OpenedRelease, shop: Shop, config: RunConfig, progress: Progress
+) -> dict[str, NDArray[np.int64]]:
     """Every channel's lists, what is fused without the generative path, and the fused ones, last."""
     measure = Measure(recommender=release.recommender, scorers=scorers_of(release), config=config, progress=progress)
     lists = measure.lists(shop.test, "test")

@@ -25,7 +25,7 @@ from typing import Any
 from offline.config import ReasonConfig
 from offline.stages.reason.llm.asking import Asker
 from offline.stages.reason.llm.calls import event_loop
-from offline.stages.reason.llm.calls.calling import Caller
+from offline.stages.reason.llm.calls.calling import RetryingCaller
 from offline.stages.reason.llm.calls.client import OpenAIClient
 from offline.stages.reason.llm.calls.ledger import Ledger
 from offline.stages.reason.llm.chains import ITEM_PROMPTS, reason_item
@@ -37,7 +37,9 @@ SERVER = Path(__file__).parent / "answering_server.py"
 async def reason_items(config: ReasonConfig, folder: Path, num_items: int) -> tuple[float, float, Tally]:
     """Wall and CPU seconds of this process."""
     client = OpenAIClient(config)
-    caller = Caller(client, concurrency=config.concurrency, max_attempts=2, max_server_failures=5, back_off_s=1.0)
+    caller = RetryingCaller(
+        client, concurrency=config.concurrency, max_attempts=2, max_server_failures=5, back_off_s=1.0
+    )
     ledger = Ledger(folder / "ledger.sqlite3", model=config.model)
     await ledger.start()
     tally = Tally()

@@ -29,7 +29,7 @@ from service.server import http_protocol as wire
 from service.server.connection_limit import open_more_files
 from service.server.gc_tuning import set_apart
 from service.server.graceful_shutdown import DrainingWorkers, LoneServer
-from service.server.http_protocol import BoundedHttp
+from service.server.http_protocol import HttpProtocol
 from service.server.metrics_port import serve_metrics
 from service.settings import Settings, load_settings
 from service.sync.daemon_threads import leave
@@ -102,7 +102,7 @@ def _serve(settings: Settings) -> int:
         "port": settings.bind_port,
         "workers": settings.workers,
         "loop": "uvloop",
-        "http": BoundedHttp,
+        "http": HttpProtocol,
         "ws": "none",
         "log_config": None,
         "access_log": False,

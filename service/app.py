@@ -17,34 +17,34 @@ from fastapi.routing import APIRoute
 
 from isrf.contract.errors import IsrfError
 from isrf.runtime.cpus import available_cpus
-from service.api.context import Running
+from service.api.context import AppContext
 from service.api.openapi import Api
 from service.api.pages.demo import demo_router
 from service.api.pages.docs import docs_router
 from service.api.problems import install_problem_handlers
 from service.api.routes import admin, bulk, interactions, items, probes, recommend, users
 from service.api.shortcut import Shortcut
-from service.api.validation.calls import Calls
+from service.api.validation.calls import CallCheck
 from service.api.validation.parameters import KnownQueries, only_known_parameters
 from service.api.validation.paths import KnownPaths
 from service.auth.keys import KeyRing
 from service.auth.rate import RateLimiter
 from service.auth.route_rules import RouteRules
-from service.inference.limits import Load
-from service.recommend.click_stats import Exposure
+from service.inference.limits import LoadLimits
+from service.recommend.click_stats import ClickStats
 from service.recommend.recommender import Keeping
-from service.recommend.result_lists import GivenLists
-from service.server.access import Doorkeeper
-from service.server.admission import Admission
+from service.recommend.result_lists import ResultLists
+from service.server.access import AccessMiddleware
+from service.server.admission import AdmissionMiddleware
 from service.server.gc_tuning import set_apart
-from service.server.load_shedding import NAME, Turnstile
+from service.server.load_shedding import NAME, LoadShedder
 from service.server.middleware import RequestMiddleware
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.events import EventReader, EventRules
 from service.state.redis.store import RedisStore
 from service.sync.durability_watch import DurabilityWatch
-from service.sync.release_manager import Releases
+from service.sync.release_manager import ReleaseManager
 from service.sync.release_runtime import Parts
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics
@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     metrics = Metrics()
     ring = None if chosen.api_keys_file is None else KeyRing(chosen.api_keys_file)
     limiter = RateLimiter(chosen.rate_limit or None)
-    turnstile = Turnstile(_load(chosen), metrics, ring)
+    turnstile = LoadShedder(_load(chosen), metrics, ring)
     traces = open_traces()
     if traces is not None:
         metrics.trace_stages(traces.stage)
@@ -106,7 +106,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     app.add_middleware(Shortcut, queries=queries, metrics=metrics)
     route_rules = RouteRules(app)
     app.add_middleware(
-        Admission,
+        AdmissionMiddleware,
         rules=route_rules,
         turnstile=turnstile,
         metrics=metrics,
@@ -114,8 +114,8 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         max_body_bytes=chosen.max_body_bytes,
     )
     known_paths = lru_cache(1)(lambda: KnownPaths(app.openapi(), pages))
-    app.add_middleware(Calls, paths=known_paths, rules=route_rules, metrics=metrics)
-    app.add_middleware(Doorkeeper, ring=ring, limiter=limiter, metrics=metrics, origins=chosen.cors_origins)
+    app.add_middleware(CallCheck, paths=known_paths, rules=route_rules, metrics=metrics)
+    app.add_middleware(AccessMiddleware, ring=ring, limiter=limiter, metrics=metrics, origins=chosen.cors_origins)
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -149,9 +149,9 @@ def from_environment() -> FastAPI:
     return create_app(settings, opened=set_apart)
 
 
-def _load(settings: Settings) -> Load:
+def _load(settings: Settings) -> LoadLimits:
     threads = settings.inference_threads or max(1, available_cpus() // settings.workers)
-    return Load(threads, settings.max_batch, settings.max_waiting, settings.max_in_progress)
+    return LoadLimits(threads, settings.max_batch, settings.max_waiting, settings.max_in_progress)
 
 
 async def _in_time(close: Callable[[], Awaitable[None]]) -> None:
@@ -161,7 +161,7 @@ async def _in_time(close: Callable[[], Awaitable[None]]) -> None:
             await close()
 
 
-async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, opened: Callable[[], None]) -> Running:
+async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, opened: Callable[[], None]) -> AppContext:
     # The store first: a second process on one state folder is refused before it spends seconds on a release.
     store = await open_store(settings)
     stack.push_async_callback(store.close)
@@ -173,9 +173,9 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, ope
     rules = EventRules(settings.exclude_events)
     # As long after an answer was given again from the cache as after it was made.
     list_ttl_s = settings.recommendation_ttl_s + settings.answer_ttl_s
-    given = GivenLists(store, ttl_s=list_ttl_s)
+    given = ResultLists(store, ttl_s=list_ttl_s)
     stack.push_async_callback(_in_time, given.close)
-    exposure = Exposure(store, given, ttl_s=list_ttl_s)
+    exposure = ClickStats(store, given, ttl_s=list_ttl_s)
     stack.push_async_callback(_in_time, exposure.close)
     exposure.start()
     parts = Parts(
@@ -192,7 +192,7 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, ope
         device=settings.device,
         open_deadline_s=settings.open_deadline_s,
     )
-    releases = Releases(
+    releases = ReleaseManager(
         settings.releases_dir,
         parts,
         experiment=settings.experiment,
@@ -203,6 +203,6 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, ope
     await releases.start()
     _log.info("ready", release_id=releases.current.release_id, store=store.kind, threads=parts.load.num_threads)
     events = EventReader(lambda: releases.current.rules, releases.knows)
-    return Running(
+    return AppContext(
         releases=releases, store=store, events=events, exposure=exposure, metrics=metrics, durability=durability
     )

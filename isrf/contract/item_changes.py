@@ -37,10 +37,10 @@ class Said(NamedTuple):
     at: float  # seconds
 
 
-Entry = Mapping[str, Said]
+ItemEntry = Mapping[str, Said]
 
 
-def merged(entry: Entry | None, fields: Mapping[str, Any], at: float) -> dict[str, Said]:
+def merged(entry: ItemEntry | None, fields: Mapping[str, Any], at: float) -> dict[str, Said]:
     """The entry after another change; fields that the change leaves out stay."""
     return {**(entry or {}), **{name: Said(value, at) for name, value in fields.items()}}
 
@@ -62,12 +62,12 @@ def changed_row(row: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, 
     return changed
 
 
-def values_of(entry: Entry) -> dict[str, Any]:
+def values_of(entry: ItemEntry) -> dict[str, Any]:
     """What was said, without when."""
     return {name: said.value for name, said in entry.items()}
 
 
-def encode_entry(entry: Entry) -> bytes:
+def encode_entry(entry: ItemEntry) -> bytes:
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
 
 

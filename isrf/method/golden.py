@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import GOLDEN_FILE, MOST_OFF, SEARCH_GRAPHS, Finite, GoldenTolerance, VariantName
 from isrf.method.recommend.recommender import Recommender
-from isrf.method.recommend.request import Ranked, RankRequest, SearchOutput
+from isrf.method.recommend.request import Ranked, RankingRequest, SearchOutput
 
 DENSE_KEPT = 20
 LIST_KEPT = 20
@@ -61,7 +61,7 @@ def answers(
     """What is found with every item allowed, one request at a time (as a lone request is served)."""
     everything = np.ones(len(recommender.tables.item_vectors), dtype=np.bool_)
     for history, row in zip(histories, own, strict=True):
-        request = RankRequest(history=history, n=LIST_KEPT if history else POPULAR_KEPT, allowed=everything)
+        request = RankingRequest(history=history, n=LIST_KEPT if history else POPULAR_KEPT, allowed=everything)
         interests = recommender.read([history], [row])
         if history:
             output = recommender.search([request], interests)

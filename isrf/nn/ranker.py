@@ -23,7 +23,7 @@ LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-4
 
 
-class Samples(NamedTuple):
+class RankerSamples(NamedTuple):
     """Requests whose held-out item is among the first `isrf.method.ranking.ranker.TOP` candidates, padded to them."""
 
     base: NDArray[np.float32]  # (S, TOP) log-linear scores, best first, 0 where padded
@@ -32,8 +32,10 @@ class Samples(NamedTuple):
     counts: IntArray  # (S,) candidates that are there
     places: IntArray  # (S,) of the held-out item
 
-    def rows(self, kept: IntArray) -> "Samples":
-        return Samples(self.base[kept], self.features[kept], self.context[kept], self.counts[kept], self.places[kept])
+    def rows(self, kept: IntArray) -> "RankerSamples":
+        return RankerSamples(
+            self.base[kept], self.features[kept], self.context[kept], self.counts[kept], self.places[kept]
+        )
 
     def real(self) -> NDArray[np.bool_]:
         """(S, TOP) whether a candidate is there."""
@@ -82,7 +84,7 @@ class RankerNet(nn.Module):
         }
 
 
-def fit(samples: Samples, *, seed: int) -> dict[str, NDArray[np.float32]]:
+def fit(samples: RankerSamples, *, seed: int) -> dict[str, NDArray[np.float32]]:
     """The parts of a ranker fitted on at least one sample."""
     real = samples.real()
     feature_scale, context_scale = Scale.of(samples.features[real]), Scale.of(samples.context)

@@ -41,7 +41,7 @@ INPUT_NAMES = (
 )
 
 
-class SearchOutput(NamedTuple):
+class SearchTensors(NamedTuple):
     """The graph's outputs, in its order."""
 
     beam_items: Tensor  # (B, K) int64, best first, −1 where a beam is dead
@@ -140,7 +140,7 @@ class ConstrainedSearch(nn.Module):
         leaf_items: Tensor,
         trie_places: Tensor,
         node_vectors: Tensor,
-    ) -> SearchOutput:
+    ) -> SearchTensors:
         """Inputs and outputs of `recommender.onnx`; shapes and dtypes stand in ARCHITECTURE.md."""
         model = self.model
         source, mask = model.source(item_inputs[history], history_mask, explicit, group, task)
@@ -168,7 +168,7 @@ class ConstrainedSearch(nn.Module):
         by_graph = torch.where(item_known, score_all(explicit, item_embeddings), MASKED)
         explicit_all = torch.where(item_known, torch.log_softmax(by_graph, dim=1), -torch.inf)
         explicit_items, _ = self._top(explicit_all, allowed)
-        return SearchOutput(
+        return SearchTensors(
             beam_items, beam_log_probs, dense_items, dense_log_probs, query, dense_all, explicit_items, explicit_all
         )
 

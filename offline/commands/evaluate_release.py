@@ -14,10 +14,10 @@ from isrf.method.interest import IntArray
 from isrf.method.ranking.ranker import Ranker
 from offline.commands.reingest import read_again, refuse_other_data, with_bad_rows
 from offline.config import RunConfig
-from offline.runtime.release import Release, open_release
+from offline.runtime.release import OpenedRelease, open_release
 from offline.stages.evaluate.lists import FUSED, Scorer, Scorers
 from offline.stages.evaluate.measure import Measure
-from offline.stages.evaluate.split import Split, load_split
+from offline.stages.evaluate.split import EvaluationSplit, load_split
 from offline.stages.evaluate.weights import FUSION_WITHOUT_GENERATIVE, RANKER_WITHOUT_GENERATIVE
 
 
@@ -71,7 +71,7 @@ def evaluate_release(
     }
 
 
-def scorers_of(release: Release) -> Scorers:
+def scorers_of(release: OpenedRelease) -> Scorers:
     """Both scorers of a release; one made before the second was chosen is measured with its own."""
     manifest = release.manifest
     full = Scorer(manifest.fusion, release.ranker)
@@ -84,7 +84,7 @@ def scorers_of(release: Release) -> Scorers:
 
 
 def write_predictions(
-    path: Path, split: Split, lists: IntArray, user_ids: Sequence[str], item_ids: Sequence[str]
+    path: Path, split: EvaluationSplit, lists: IntArray, user_ids: Sequence[str], item_ids: Sequence[str]
 ) -> None:
     """One JSON object a user: `{"user_id", "items"}`, best first."""
     with path.open("w", encoding="utf-8") as file:

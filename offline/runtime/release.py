@@ -17,24 +17,24 @@ from isrf.runtime.bundle import manifests
 from isrf.runtime.bundle.folder import BundleFolder
 from isrf.runtime.bundle.reader import Bundle, bundle_graphs, read_bundle, verify_files
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
-from isrf.runtime.deadline import Deadline
+from isrf.runtime.time_limit import TimeLimit
 from offline.runtime.neighbours import Cells, UserIndex
 from offline.runtime.onnx_graphs import open_verified
 
-__all__ = ["Release", "open_release", "read_manifest", "read_ranker", "verify_files"]
+__all__ = ["OpenedRelease", "open_release", "read_manifest", "read_ranker", "verify_files"]
 
 
-class Release(NamedTuple):
+class OpenedRelease(NamedTuple):
     manifest: Manifest
     recommender: Recommender
     item_ids: list[str]
     ranker: Ranker | None
 
 
-def open_release(folder: Path) -> Release:
+def open_release(folder: Path) -> OpenedRelease:
     """Reads, hashes, checks and golden-replays a release; `BundleError` names the file that is wrong."""
     named = read_manifest(folder)
-    parts = read_bundle(folder.resolve(), ("fp32", *named.variants), Deadline())
+    parts = read_bundle(folder.resolve(), ("fp32", *named.variants), TimeLimit())
     manifest, arrays = parts.manifest, parts.arrays
     graphs = {name: _graph(parts, name) for name in (bundle.INTEREST_GRAPH_FILE, *bundle_graphs(manifest))}
     with refusing("bundle.array_mismatch", bundle.USER_FEATURES_FILE):
@@ -62,7 +62,7 @@ def open_release(folder: Path) -> Release:
     parts.replay(everywhere, goldens, "fp32")
     for name in manifest.variants:
         parts.replay(everywhere.searching_with(graphs[bundle.SEARCH_GRAPHS[name]]), goldens, name)
-    return Release(manifest, recommender, _item_ids(parts), ranker)
+    return OpenedRelease(manifest, recommender, _item_ids(parts), ranker)
 
 
 def _graph(parts: Bundle, name: str) -> Graph:

@@ -8,58 +8,58 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from service.inference.limits import WRITES_AT_ONCE, Gate
-from service.recommend.click_stats import Exposure
-from service.recommend.recommender import Recommendations
+from service.inference.limits import WRITES_AT_ONCE, ConcurrencyLimit
+from service.recommend.click_stats import ClickStats
+from service.recommend.recommender import RecommendationService
 from service.state.events import EventReader
 from service.state.store import Store
 from service.sync.durability_watch import DurabilityWatch
-from service.sync.release_manager import Releases
+from service.sync.release_manager import ReleaseManager
 from service.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, kw_only=True)
-class Running:
+class AppContext:
     """Everything that lives as long as the app does."""
 
-    releases: Releases
+    releases: ReleaseManager
     store: Store
     events: EventReader
-    exposure: Exposure
+    exposure: ClickStats
     metrics: Metrics
     durability: DurabilityWatch | None = None  # None: state is not in Redis
-    writes: Gate = field(default_factory=lambda: Gate(WRITES_AT_ONCE))
+    writes: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(WRITES_AT_ONCE))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Service(Running):
+class RequestContext(AppContext):
     """What a request works with: its release stays the same from start to end."""
 
-    recommendations: Recommendations
+    recommendations: RecommendationService
 
 
-async def running(request: Request) -> Running:
+async def running(request: Request) -> AppContext:
     """Without a release of its own: for probes, and for those who would wait for themselves."""
-    found: Running = request.app.state.running
+    found: AppContext = request.app.state.running
     return found
 
 
-RunningDep = Annotated[Running, Depends(running)]
+AppDep = Annotated[AppContext, Depends(running)]
 
 
 @contextmanager
-def lease(app: Running, user_id: str | None) -> Iterator[Service]:
+def lease(app: AppContext, user_id: str | None) -> Iterator[RequestContext]:
     """The release of a user, or the current, to work with until the end."""
     began = time.perf_counter()
     with app.releases.lease(user_id) as serving:
-        yield Service(**vars(app), recommendations=serving.recommendations)
+        yield RequestContext(**vars(app), recommendations=serving.recommendations)
     app.metrics.release_requests.labels(serving.release_id).observe(time.perf_counter() - began)
 
 
-async def leased_service(request: Request, app: RunningDep) -> AsyncIterator[Service]:
+async def leased_service(request: Request, app: AppDep) -> AsyncIterator[RequestContext]:
     """The release of the path's user, if there is one, else the current."""
     with lease(app, request.path_params.get("user_id")) as service:
         yield service
 
 
-ServiceDep = Annotated[Service, Depends(leased_service)]
+ContextDep = Annotated[RequestContext, Depends(leased_service)]

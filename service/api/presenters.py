@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from fastapi import Request, Response
 
-from service.api.context import Service
+from service.api.context import RequestContext
 from service.api.openapi import PROBLEM
 from service.recommend.query_models import Answer
 
@@ -41,7 +41,7 @@ def meta_of(request: Request, release_id: str, source: str, version: str | None 
     return meta
 
 
-def items_of(answer: Answer, service: Service) -> list[dict[str, Any]]:
+def items_of(answer: Answer, service: RequestContext) -> list[dict[str, Any]]:
     """The items of an answer as they leave."""
     release = service.recommendations.release
     items: list[dict[str, Any]] = []

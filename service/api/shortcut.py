@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from isrf.contract.errors import IsrfError
 from isrf.contract.ids import id_problem
-from service.api.context import Running, lease
+from service.api.context import AppContext, lease
 from service.api.presenters import json_body
 from service.api.problems import send_problem, status_of
 from service.api.routes.recommend import USER_PATH, user_body
@@ -43,7 +43,7 @@ class Shortcut:
             await self._app(scope, receive, send)
             return
         scope["route"] = _ROUTE
-        running: Running = scope["app"].state.running
+        running: AppContext = scope["app"].state.running
         try:
             await charge(scope, 1, wanted.n, explain=wanted.explain)
             with lease(running, user_id) as service:

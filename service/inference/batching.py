@@ -18,14 +18,14 @@ from typing import Any, TypeAlias, TypeVar
 import structlog
 
 from isrf.contract.errors import OverloadError
-from service.inference.deadline import Turn, current_turn
+from service.inference.deadline import Deadline, current_deadline
 from service.inference.limits import caller_gone, refused
 from service.telemetry.metrics import Metrics
 
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-Tell: TypeAlias = Callable[[str, float], None]
+StageTimer: TypeAlias = Callable[[str, float], None]
 """Takes a stage and the seconds that it took everybody in the batch."""
 
 _log = structlog.get_logger("service")
@@ -36,10 +36,12 @@ class _Ticket:
 
     __slots__ = ("answer", "asked", "context", "group", "question", "turn", "work")
 
-    def __init__(self, work: Callable[[Sequence[Any], Tell], Sequence[Any]], question: Any, group: object) -> None:
+    def __init__(
+        self, work: Callable[[Sequence[Any], StageTimer], Sequence[Any]], question: Any, group: object
+    ) -> None:
         self.work, self.question, self.group = work, question, group
         self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.turn: Turn | None = None
+        self.turn: Deadline | None = None
         self.asked = time.perf_counter()
         # A stage belongs to the trace of its request.
         self.context = contextvars.copy_context()
@@ -55,7 +57,7 @@ class Batches:
         self._free = num_threads
         self._waiting: deque[_Ticket] = deque()
 
-    async def ask(self, work: Callable[[Sequence[Q], Tell], Sequence[A]], question: Q, group: object) -> A:
+    async def ask(self, work: Callable[[Sequence[Q], StageTimer], Sequence[A]], question: Q, group: object) -> A:
         """The answer to one question; `work` answers several of one group.
 
         Raises:
@@ -63,7 +65,7 @@ class Batches:
         """
         self.check()
         ticket = _Ticket(work, question, group)
-        ticket.turn = current_turn()
+        ticket.turn = current_deadline()
         answer: A = await self._wait(ticket)
         return answer
 
@@ -171,7 +173,7 @@ class Batches:
                 ticket.answer.set_result(answer)
 
 
-def _alone(ticket: _Ticket, tell: Tell) -> Any:
+def _alone(ticket: _Ticket, tell: StageTimer) -> Any:
     """Its answer, or its error: who shares a batch with what cannot be answered is answered all the same."""
     try:
         return ticket.work([ticket.question], tell)[0]

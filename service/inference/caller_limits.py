@@ -14,7 +14,7 @@ SHARED_FROM = 8
 """Of fewer places than this one caller may hold all: there is nothing to share."""
 
 
-class Places:
+class CallerLimits:
     """One kind of places; on one event loop."""
 
     def __init__(self, total: int, *, per_caller: int, code: str, what: str) -> None:

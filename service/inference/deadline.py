@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 
-class Line:
+class CallerConnection:
     """A caller's connection."""
 
     __slots__ = ("cut",)
@@ -19,12 +19,12 @@ class Line:
         """Whether the caller has hung up."""
 
 
-class Turn(NamedTuple):
+class Deadline(NamedTuple):
     """One request's."""
 
     ends_at: float
     """By `time.monotonic`: not begun by then, work is not begun at all."""
-    line: Line | None
+    line: CallerConnection | None
     """None where nobody can hang up."""
     seconds: float
     """How long a turn is waited for."""
@@ -37,21 +37,21 @@ class Turn(NamedTuple):
         return self.line is not None and self.line.cut
 
 
-_turn: ContextVar[Turn | None] = ContextVar("isrf_turn", default=None)
+_turn: ContextVar[Deadline | None] = ContextVar("isrf_turn", default=None)
 
 
-def begin_turn(seconds: float, line: Line | None) -> None:
+def start_deadline(seconds: float, line: CallerConnection | None) -> None:
     """From now on, for whatever this request does."""
-    _turn.set(Turn(time.monotonic() + seconds, line, seconds))
+    _turn.set(Deadline(time.monotonic() + seconds, line, seconds))
 
 
-def renew_turn() -> None:
+def renew_deadline() -> None:
     """The time begins again, for the next part of a request that has many."""
     turn = _turn.get()
     if turn is not None:
-        begin_turn(turn.seconds, turn.line)
+        start_deadline(turn.seconds, turn.line)
 
 
-def current_turn() -> Turn | None:
+def current_deadline() -> Deadline | None:
     """None behind the scenes."""
     return _turn.get()

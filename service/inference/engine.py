@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from isrf.method.recommend.request import Interests, Ranked, RankRequest
-from service.inference.batching import Batches, Tell
-from service.inference.limits import Load
+from isrf.method.recommend.request import Ranked, RankingRequest, UserInterests
+from service.inference.batching import Batches, StageTimer
+from service.inference.limits import LoadLimits
 from service.release.opening import Release
-from service.release.snapshot import Crowd, base_crowd
+from service.release.snapshot import Snapshot, base_snapshot
 from service.state.group_cache import rounded
 from service.telemetry.metrics import Metrics
 
@@ -27,7 +27,7 @@ WORTH_IT = 4
 """Above this, a larger batch answers hardly more in the same time (ARCHITECTURE.md, "Tried")."""
 
 
-class Question(NamedTuple):
+class InferenceRequest(NamedTuple):
     """What one request asks of the model.
 
     Attributes:
@@ -37,24 +37,24 @@ class Question(NamedTuple):
         request: the list to make, or None for the interests alone.
     """
 
-    crowd: Crowd
+    crowd: Snapshot
     history: Sequence[int]
     own: int
-    interests: Interests | None
-    request: RankRequest | None
+    interests: UserInterests | None
+    request: RankingRequest | None
 
 
-class Reply(NamedTuple):
-    interests: Interests
+class InferenceResult(NamedTuple):
+    interests: UserInterests
     ranked: Ranked | None  # None where no list was asked for
 
 
 class Engine:
     """One per release."""
 
-    def __init__(self, release: Release, *, load: Load, metrics: Metrics) -> None:
+    def __init__(self, release: Release, *, load: LoadLimits, metrics: Metrics) -> None:
         self.release = release
-        self.crowd = base_crowd(release)
+        self.crowd = base_snapshot(release)
         """Who may be a neighbour now. A request takes it once: interests and ranking must be of one crowd."""
         self._load, self._metrics = load, metrics
         self._threads = ThreadPoolExecutor(max_workers=load.num_threads, thread_name_prefix="engine")
@@ -69,25 +69,25 @@ class Engine:
         """Whether a question would be refused of somebody who comes while so many are on their way to ask or asking."""
         return self._batches.is_full(under_way)
 
-    async def read(self, history: Sequence[int], own: int, crowd: Crowd) -> Interests:
+    async def read(self, history: Sequence[int], own: int, crowd: Snapshot) -> UserInterests:
         """Interests of one history (item rows, oldest first), in the precision of the cache; `own` may be −1."""
-        return (await self._ask(Question(crowd, history, own, None, None))).interests
+        return (await self._ask(InferenceRequest(crowd, history, own, None, None))).interests
 
-    async def rank(self, request: RankRequest, interests: Interests, crowd: Crowd) -> Ranked:
+    async def rank(self, request: RankingRequest, interests: UserInterests, crowd: Snapshot) -> Ranked:
         """One request's answer; the interests are of the same crowd."""
-        ranked = (await self._ask(Question(crowd, request.history, -1, interests, request))).ranked
+        ranked = (await self._ask(InferenceRequest(crowd, request.history, -1, interests, request))).ranked
         assert ranked is not None
         return ranked
 
     async def answer(
-        self, request: RankRequest, own: int, crowd: Crowd, interests: Interests | None
-    ) -> tuple[Interests, Ranked]:
+        self, request: RankingRequest, own: int, crowd: Snapshot, interests: UserInterests | None
+    ) -> tuple[UserInterests, Ranked]:
         """Interests and list together, in one turn; interests that are known already are of the same crowd."""
-        reply = await self._ask(Question(crowd, request.history, own, interests, request))
+        reply = await self._ask(InferenceRequest(crowd, request.history, own, interests, request))
         assert reply.ranked is not None
         return reply.interests, reply.ranked
 
-    async def change_crowd(self, make: Callable[[], Crowd]) -> None:
+    async def change_crowd(self, make: Callable[[], Snapshot]) -> None:
         """Takes another crowd for the requests to come."""
         crowd = await asyncio.to_thread(make)
         # The items may have changed meanwhile.
@@ -104,7 +104,7 @@ class Engine:
         Where the size of a batch is not given, it is the largest that a run answers within `BATCH_S`.
         """
         allowed = self.release.catalogue.allowed()
-        question = Question(self.crowd, [0], -1, None, RankRequest(history=[0], n=10, allowed=allowed))
+        question = InferenceRequest(self.crowd, [0], -1, None, RankingRequest(history=[0], n=10, allowed=allowed))
 
         def seconds(size: int) -> float:
             # Of this thread, which does all of it: what else the machine does meanwhile is not the batch's.
@@ -137,7 +137,7 @@ class Engine:
     async def run_in_turn(self, stage: str, work: Callable[[], T]) -> T:
         """Runs a request's own work; refused as any question is where too many wait."""
 
-        def measured(_: Sequence[None], tell: Tell) -> Sequence[T]:
+        def measured(_: Sequence[None], tell: StageTimer) -> Sequence[T]:
             began = time.perf_counter()
             found = work()
             tell(stage, time.perf_counter() - began)
@@ -145,10 +145,10 @@ class Engine:
 
         return await self._batches.ask(measured, None, object())
 
-    async def _ask(self, question: Question) -> Reply:
+    async def _ask(self, question: InferenceRequest) -> InferenceResult:
         return await self._batches.ask(self._answer, question, question.crowd)
 
-    def _answer(self, questions: Sequence[Question], tell: Tell) -> list[Reply]:
+    def _answer(self, questions: Sequence[InferenceRequest], tell: StageTimer) -> list[InferenceResult]:
         self._metrics.batch_size.observe(len(questions))
         return _answer(questions, tell)
 
@@ -157,7 +157,7 @@ class Engine:
         self._batches.max_waiting = self._load.waiting(max_batch)
 
 
-def _answer(questions: Sequence[Question], tell: Tell) -> list[Reply]:
+def _answer(questions: Sequence[InferenceRequest], tell: StageTimer) -> list[InferenceResult]:
     """Of one crowd; each answered as it would be alone, to the last bit."""
     interests = _interests(questions, tell)
     asked = [place for place, question in enumerate(questions) if question.request is not None]
@@ -165,15 +165,15 @@ def _answer(questions: Sequence[Question], tell: Tell) -> list[Reply]:
     if asked:
         began = time.perf_counter()
         requests = [request for question in questions if (request := question.request) is not None]
-        together = Interests.together([interests[place] for place in asked])
+        together = UserInterests.together([interests[place] for place in asked])
         lists = dict(zip(asked, questions[0].crowd.recommender.rank(requests, together), strict=True))
         tell("model", time.perf_counter() - began)
-    return [Reply(one, lists.get(place)) for place, one in enumerate(interests)]
+    return [InferenceResult(one, lists.get(place)) for place, one in enumerate(interests)]
 
 
-def _interests(questions: Sequence[Question], tell: Tell) -> list[Interests]:
+def _interests(questions: Sequence[InferenceRequest], tell: StageTimer) -> list[UserInterests]:
     unread = [question for question in questions if question.interests is None]
-    read: Interests | None = None
+    read: UserInterests | None = None
     if unread:
         recommender, began = questions[0].crowd.recommender, time.perf_counter()
         histories = [question.history for question in unread]
@@ -182,7 +182,7 @@ def _interests(questions: Sequence[Question], tell: Tell) -> list[Interests]:
         read = rounded(recommender.group(histories, interest, [question.own for question in unread]))
         tell("features", between - began)
         tell("group", time.perf_counter() - between)
-    found: list[Interests] = []
+    found: list[UserInterests] = []
     taken = 0
     for question in questions:
         if question.interests is not None:

@@ -16,7 +16,7 @@ FEW, LONG_S = 8, 1.0
 """So many may be inside of a gate however long they take, and nobody else while the first of them took longer."""
 
 
-class Load(NamedTuple):
+class LoadLimits(NamedTuple):
     num_threads: int
     max_batch: int = 0
     """Requests that one run of the model may answer; 0: as many as it answers soon, measured at the start."""
@@ -30,7 +30,7 @@ class Load(NamedTuple):
         return self.max_waiting or max(FEWEST_WAITING, self.num_threads * max_batch)
 
 
-class Gate:
+class ConcurrencyLimit:
     """Lets so many in at a time; who comes when it is full is refused, not kept waiting.
 
     It is full with fewer where they take long: of as many as it holds the last would wait for all the others.

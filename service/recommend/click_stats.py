@@ -15,7 +15,7 @@ import structlog
 
 from isrf.contract.errors import StoreError
 from service.inference.task_cancellation import end
-from service.recommend.result_lists import GivenLists
+from service.recommend.result_lists import ResultLists
 from service.state.store import Store
 
 EVERY_S = 1.0
@@ -36,10 +36,10 @@ class Click(NamedTuple):
     bought: bool
 
 
-class Exposure:
+class ClickStats:
     """One per app."""
 
-    def __init__(self, store: Store, given: GivenLists, *, ttl_s: int) -> None:
+    def __init__(self, store: Store, given: ResultLists, *, ttl_s: int) -> None:
         """`ttl_s` is how long lists are kept, and with them clicks apart."""
         self._store, self._given, self._ttl_s = store, given, ttl_s
         self._counts: Counter[str] = Counter()

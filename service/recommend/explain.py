@@ -14,9 +14,9 @@ from isrf.method.evidence import ITEM_CHANNELS, RECENT_ITEMS, ItemChannel
 from isrf.method.interest import BoolArray, FloatArray, Neighbours
 from isrf.method.recommend.request import RankedItem
 from isrf.method.text.phrases import PhraseTable, without_overlap
-from service.recommend.reasons import Channel, Path, Reason
+from service.recommend.reasons import Channel, ItemReason, Path
 from service.release.opening import Release
-from service.release.snapshot import Crowd
+from service.release.snapshot import Snapshot
 
 MAX_PATHS = 3
 """Paths of a reason; the strongest."""
@@ -29,7 +29,9 @@ MAX_PHRASES = 3
 class Explainer:
     """Of one answer."""
 
-    def __init__(self, release: Release, crowd: Crowd, history: Sequence[int], neighbours: Neighbours | None) -> None:
+    def __init__(
+        self, release: Release, crowd: Snapshot, history: Sequence[int], neighbours: Neighbours | None
+    ) -> None:
         """history: item rows, oldest first. neighbours: of this one user (batch axis of 1), None without any."""
         self._release, self._tables = release, crowd.recommender.tables
         decoding = release.manifest.decoding
@@ -38,13 +40,13 @@ class Explainer:
         self._weighed = _latest(history, decoding.interest_length)
         self._group = None if neighbours is None else _Group(release, crowd, self._weighed, neighbours)
 
-    def reasons(self, item: RankedItem) -> list[Reason]:
+    def reasons(self, item: RankedItem) -> list[ItemReason]:
         """What speaks for an item, its main source first; never nothing."""
         row, source = item.item_index, item.source
         found = [self._group.reason(row)] if self._group is not None else []
         found += [self._by_list(row, channel) for channel in ITEM_CHANNELS]
         if source == "generative":
-            found.append(self._generative(row) or Reason(channel="generative"))
+            found.append(self._generative(row) or ItemReason(channel="generative"))
         if source == "explicit":
             found.append(self._nearest(row, "explicit", self._tables.item_embeddings, self._weighed))
         if source == "dense" or not any(reason is not None and reason.paths for reason in found):
@@ -52,10 +54,10 @@ class Explainer:
             found.append(self._nearest(row, "dense", self._tables.item_vectors, self._read))
         told = [reason for reason in found if reason is not None]
         if source == "popular" or not told:
-            told.append(Reason(channel="popular", popularity_rank=self._release.catalogue.popularity_rank(row)))
+            told.append(ItemReason(channel="popular", popularity_rank=self._release.catalogue.popularity_rank(row)))
         return sorted(told, key=lambda reason: reason.channel != source)
 
-    def _by_list(self, row: int, channel: ItemChannel) -> Reason | None:
+    def _by_list(self, row: int, channel: ItemChannel) -> ItemReason | None:
         lists = self._tables.item_lists[channel]
         leading = []
         for start in self._recent:
@@ -64,7 +66,7 @@ class Explainer:
             leading += [(start, float(lists.weights[span][place])) for place in at]
         return self._reason(row, channel, leading)
 
-    def _nearest(self, row: int, channel: Channel, vectors: FloatArray, read: Sequence[int]) -> Reason | None:
+    def _nearest(self, row: int, channel: Channel, vectors: FloatArray, read: Sequence[int]) -> ItemReason | None:
         """By the cosine to the nearest of the user's items; None where no two vectors can be compared (cold items)."""
         starts = [start for start in read if start != row] or list(read)
         norms = np.linalg.norm(vectors[starts], axis=1) * np.linalg.norm(vectors[row])
@@ -74,7 +76,7 @@ class Explainer:
         best = int(cosines.argmax())
         return self._reason(row, channel, [(starts[best], float(cosines[best]))])
 
-    def _generative(self, row: int) -> Reason | None:
+    def _generative(self, row: int) -> ItemReason | None:
         """By how much of the item's semantic ID one of the user's begins with."""
         codes = self._release.semantic_ids
         leading = []
@@ -84,7 +86,7 @@ class Explainer:
                 leading.append((start, depth / codes.shape[1]))
         return self._reason(row, "generative", leading)
 
-    def _reason(self, row: int, channel: Channel, leading: Sequence[tuple[int, float]]) -> Reason | None:
+    def _reason(self, row: int, channel: Channel, leading: Sequence[tuple[int, float]]) -> ItemReason | None:
         """Of (row of the user's item, strength) pairs, the latest item first."""
         if not leading:
             return None
@@ -92,7 +94,7 @@ class Explainer:
         strongest = [pair for pair in strongest if pair[1] >= min(NEGLIGIBLE * strongest[0][1], strongest[0][1])]
         wording = self._release.wording
         words = chain(*(wording.common(start, row, limit=MAX_PHRASES) for start, _ in strongest))
-        return Reason(
+        return ItemReason(
             channel=channel,
             paths=[Path(start, round(strength, 4)) for start, strength in strongest],
             words=without_overlap(words, limit=MAX_PHRASES),
@@ -102,7 +104,7 @@ class Explainer:
 class _Group:
     """Who is similar, and what they took."""
 
-    def __init__(self, release: Release, crowd: Crowd, items: Sequence[int], neighbours: Neighbours) -> None:
+    def __init__(self, release: Release, crowd: Snapshot, items: Sequence[int], neighbours: Neighbours) -> None:
         self._release, self._items = release, items
         self._users = [int(user) for user in neighbours.users[0] if user >= 0]
         self._weak = bool(neighbours.weak[0])
@@ -113,13 +115,13 @@ class _Group:
                 self._places.setdefault(item, []).append(place)
         self._phrases: PhraseTable | None = None
 
-    def reason(self, row: int) -> Reason | None:
+    def reason(self, row: int) -> ItemReason | None:
         takers = self._took(row)
         if not takers.any():
             return None
         both = [(start, int((takers & self._took(start)).sum())) for start in self._items if start != row]
         strongest = sorted((pair for pair in both if pair[1]), key=lambda pair: -pair[1])[:MAX_PATHS]
-        return Reason(
+        return ItemReason(
             channel="group",
             paths=[Path(start, similar_users=count) for start, count in strongest],
             words=self._interest(takers),

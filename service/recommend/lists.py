@@ -11,31 +11,31 @@ import numpy as np
 
 from isrf.method.interest import BoolArray, FloatArray, Neighbours
 from isrf.method.ranking.diversity import diversify
-from isrf.method.recommend.request import SCORE_DIGITS, Interests, RankedItem, RankRequest
+from isrf.method.recommend.request import SCORE_DIGITS, RankedItem, RankingRequest, UserInterests
 from isrf.method.similar import likeness
 from service.inference.engine import Engine
 from service.recommend import warnings as warned
 from service.recommend.explain import Explainer
-from service.recommend.query_models import Answer, Asked, Wanted, Whose, owner_of
+from service.recommend.query_models import Answer, ListOwner, ListQuery, RankingJob, owner_of
 from service.recommend.reasons import reason_body
-from service.recommend.result_lists import MOST_LENGTH, Entry, GivenList, GivenLists
-from service.release.snapshot import Crowd
+from service.recommend.result_lists import MOST_LENGTH, ResultEntry, ResultList, ResultLists
+from service.release.snapshot import Snapshot
 from service.telemetry.metrics import Metrics
 
 
 class Lists:
     """One per release."""
 
-    def __init__(self, engine: Engine, metrics: Metrics, given: GivenLists) -> None:
+    def __init__(self, engine: Engine, metrics: Metrics, given: ResultLists) -> None:
         self._engine, self._metrics, self._given = engine, metrics, given
 
-    async def answer(self, asked: Asked, wanted: Wanted, source: str, warnings: list[dict[str, Any]]) -> Answer:
+    async def answer(self, asked: RankingJob, wanted: ListQuery, source: str, warnings: list[dict[str, Any]]) -> Answer:
         """What the model says of a history, else popular items."""
-        interests: Interests | None = None
+        interests: UserInterests | None = None
         # Given candidates are weighed against each other all together, however few of them are wanted.
         pool = int(asked.allowed.sum()) if wanted.diversity and asked.task == "direct" else wanted.pool
         if asked.rows and asked.allowed.any():
-            request = RankRequest(history=asked.rows, n=pool, allowed=asked.allowed, task=asked.task)
+            request = RankingRequest(history=asked.rows, n=pool, allowed=asked.allowed, task=asked.task)
             interests, ranked = await self._engine.answer(request, asked.own, asked.crowd, asked.interests)
             items = ranked.items
         else:
@@ -47,10 +47,10 @@ class Lists:
 
     async def _told(
         self,
-        asked: Asked,
+        asked: RankingJob,
         listed: list[RankedItem],
-        interests: Interests | None,
-        wanted: Wanted,
+        interests: UserInterests | None,
+        wanted: ListQuery,
         source: str,
         warnings: list[dict[str, Any]],
     ) -> Answer:
@@ -65,12 +65,16 @@ class Lists:
         self._metrics.answers.labels(source, release_id).inc()
         for channel, count in Counter(item.source for item in items).items():
             self._metrics.items.labels(channel).inc(count)
-        entries = [Entry(catalogue.item_id(item.item_index), item.score, item.source) for item in listed[:MOST_LENGTH]]
+        entries = [
+            ResultEntry(catalogue.item_id(item.item_index), item.score, item.source) for item in listed[:MOST_LENGTH]
+        ]
         neighbours = None if interests is None else interests.neighbours
         return Answer(
             items=items,
             places=range(wanted.offset + 1, wanted.offset + len(items) + 1),
-            recommendation_id=self._given.keep(GivenList(*asked.whose, release_id, source, wanted.parameters, entries)),
+            recommendation_id=self._given.keep(
+                ResultList(*asked.whose, release_id, source, wanted.parameters, entries)
+            ),
             num_listed=len(listed),
             release_id=release_id,
             source=source,
@@ -79,7 +83,7 @@ class Lists:
             reasons=await self.reasons(items, asked.rows, neighbours, asked.crowd) if wanted.explain else None,
         )
 
-    async def similar(self, item_id: str, wanted: Wanted) -> Answer:
+    async def similar(self, item_id: str, wanted: ListQuery) -> Answer:
         """What is like an item that the catalogue knows, itself left out."""
         crowd = self._engine.crowd
         catalogue, tables = crowd.release.catalogue, crowd.recommender.tables
@@ -93,17 +97,17 @@ class Lists:
             return [RankedItem(at, round(float(like.scores[at]), SCORE_DIGITS), like.source(at)) for at in order]
 
         items = await self._diversified(await self._engine.run_in_turn("model", best), wanted, crowd)
-        asked = Asked([row], -1, crowd, allowed, Whose(owner_of("similar", item_id)))
+        asked = RankingJob([row], -1, crowd, allowed, ListOwner(owner_of("similar", item_id)))
         warnings = warned.unknown_category(catalogue, wanted.only.category)
         return await self._told(asked, items, None, wanted, "similar", warnings)
 
-    async def popular(self, wanted: Wanted) -> Answer:
+    async def popular(self, wanted: ListQuery) -> Answer:
         """The most popular items, the same for everybody."""
         crowd = self._engine.crowd
-        asked = Asked((), -1, crowd, allowed_items(crowd, (), wanted), Whose(owner_of("popular")))
+        asked = RankingJob((), -1, crowd, allowed_items(crowd, (), wanted), ListOwner(owner_of("popular")))
         return await self.answer(asked, wanted, popular_source(wanted), [])
 
-    async def _diversified(self, items: list[RankedItem], wanted: Wanted, crowd: Crowd) -> list[RankedItem]:
+    async def _diversified(self, items: list[RankedItem], wanted: ListQuery, crowd: Snapshot) -> list[RankedItem]:
         if not wanted.diversity:
             return items
         vectors = crowd.recommender.tables.item_vectors
@@ -116,7 +120,7 @@ class Lists:
         return await self._engine.run("diversity", order)
 
     async def reasons(
-        self, items: Sequence[RankedItem], rows: Sequence[int], neighbours: Neighbours | None, crowd: Crowd
+        self, items: Sequence[RankedItem], rows: Sequence[int], neighbours: Neighbours | None, crowd: Snapshot
     ) -> list[list[dict[str, Any]]]:
         release = crowd.release
 
@@ -138,10 +142,10 @@ def _relevance(items: Sequence[RankedItem]) -> FloatArray:
     return scores
 
 
-def popular_source(wanted: Wanted) -> str:
+def popular_source(wanted: ListQuery) -> str:
     return "popular" if wanted.only.category is None else "category-popular"
 
 
-def allowed_items(crowd: Crowd, excluded: Collection[str], wanted: Wanted) -> BoolArray:
+def allowed_items(crowd: Snapshot, excluded: Collection[str], wanted: ListQuery) -> BoolArray:
     """Of the items that are on offer for a request of this crowd."""
     return crowd.release.catalogue.allowed(excluded, wanted.only)

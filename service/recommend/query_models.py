@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from isrf.method.interest import BoolArray
-from isrf.method.recommend.request import Interests, RankedItem, Task
+from isrf.method.recommend.request import RankedItem, Task, UserInterests
 from service.recommend.result_lists import MOST_LENGTH, ListParameters, ids_text, length_for
 from service.release.catalogue import EVERYTHING, Filter
-from service.release.snapshot import Crowd
+from service.release.snapshot import Snapshot
 from service.state.merge import UserState
 
 POOL = 400
@@ -21,7 +21,7 @@ Write: TypeAlias = "Callable[[Answer], Sequence[Mapping[str, Any]]]"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class ListQuery:
     """What the caller asks of a list."""
 
     n: int
@@ -82,7 +82,7 @@ class UserView:
     user_id: str
     state: UserState
     rows: list[int]
-    crowd: Crowd
+    crowd: Snapshot
     own: int
     known: bool
     cached: bytes | None
@@ -106,12 +106,12 @@ class Answer:
     num_listed: int
     release_id: str
     source: str
-    interests: Interests | None = None
+    interests: UserInterests | None = None
     warnings: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[list[dict[str, Any]]] | None = None
     """Of each item, where the caller asked for them."""
 
-    def about(self, wanted: Wanted) -> dict[str, Any]:
+    def about(self, wanted: ListQuery) -> dict[str, Any]:
         """What else is told and counted of it: its id, where its next page begins, and its items by channel."""
         next_offset = wanted.offset + wanted.n
         return {
@@ -121,7 +121,7 @@ class Answer:
         }
 
 
-class Whose(NamedTuple):
+class ListOwner(NamedTuple):
     """Whose list it is (`service.recommend.result_lists`)."""
 
     owner: str
@@ -132,13 +132,13 @@ def owner_of(kind: Literal["user", "session", "popular", "similar", "choice"], e
     return f"{kind}\n{external_id}"
 
 
-class Asked(NamedTuple):
+class RankingJob(NamedTuple):
     """What a list is made from."""
 
     rows: Sequence[int]
     own: int
-    crowd: Crowd
+    crowd: Snapshot
     allowed: BoolArray
-    whose: Whose
-    interests: Interests | None = None  # None: to be read
+    whose: ListOwner
+    interests: UserInterests | None = None  # None: to be read
     task: Task = "sequential"

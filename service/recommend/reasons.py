@@ -32,7 +32,7 @@ class Path(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reason:
+class ItemReason:
     """What one channel has to say for an item.
 
     Attributes:
@@ -56,7 +56,7 @@ class Reason:
 _INTEREST: dict[Channel, str] = {"group": "group", "popular": "everybody"}
 
 
-def reason_body(item: int, reason: Reason, release: Release) -> dict[str, Any]:
+def reason_body(item: int, reason: ItemReason, release: Release) -> dict[str, Any]:
     """A reason as it leaves: ids in place of rows, and what it does not have left out."""
     catalogue = release.catalogue
     told = {
@@ -82,7 +82,7 @@ def reason_body(item: int, reason: Reason, release: Release) -> dict[str, Any]:
     }
 
 
-def sentence(item: int, reason: Reason, release: Release) -> str:
+def sentence(item: int, reason: ItemReason, release: Release) -> str:
     """One sentence.
 
     Args:
@@ -111,7 +111,7 @@ def sentence(item: int, reason: Reason, release: Release) -> str:
     return f"Of your items {names} is nearest to it {where} (cosine {path.strength:.2f}){alike}."
 
 
-def _group(reason: Reason, release: Release) -> str:
+def _group(reason: ItemReason, release: Release) -> str:
     one = reason.of_similar_users == 1
     whom = "nearest to you, though not really like you," if reason.weak else "most like you"
     text = f"The shopper {whom}" if one else f"{reason.similar_users} of the {reason.of_similar_users} shoppers {whom}"
@@ -123,7 +123,7 @@ def _group(reason: Reason, release: Release) -> str:
     return text + (f"; what they look for: {', '.join(reason.words)}." if reason.words else ".")
 
 
-def _generative(reason: Reason, release: Release) -> str:
+def _generative(reason: ItemReason, release: Release) -> str:
     levels = release.semantic_ids.shape[1]
     text = "The model spelled it out from your latest items, code by code"
     if not reason.paths:
@@ -133,7 +133,7 @@ def _generative(reason: Reason, release: Release) -> str:
     return f"{text}; the code of {_name(path.item, release)} begins alike ({same} of {levels}){_alike(reason.words)}."
 
 
-def _popular(item: int, reason: Reason, release: Release) -> str:
+def _popular(item: int, reason: ItemReason, release: Release) -> str:
     taken = release.catalogue.num_takers(item)
     if not taken:
         return "Nobody has taken it yet: it is here because nothing that speaks for itself was left."

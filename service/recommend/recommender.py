@@ -11,18 +11,18 @@ import numpy as np
 import orjson
 
 from isrf.contract.errors import RequestError
-from isrf.method.recommend.request import Interests, RankedItem
+from isrf.method.recommend.request import RankedItem, UserInterests
 from service.inference.engine import Engine
 from service.recommend import response_cache as answers
 from service.recommend import warnings as warned
 from service.recommend.lists import Lists, allowed_items, popular_source
-from service.recommend.query_models import Answer, Asked, UserView, Wanted, Whose, Write, owner_of
-from service.recommend.response_cache import AnswerKey, Answers, Served
-from service.recommend.result_lists import GivenLists, check_page
+from service.recommend.query_models import Answer, ListOwner, ListQuery, RankingJob, UserView, Write, owner_of
+from service.recommend.response_cache import AnswerKey, CachedResponse, ResponseCache
+from service.recommend.result_lists import ResultLists, check_page
 from service.recommend.user_views import UserViews
 from service.release.catalogue import Filter
 from service.release.opening import Release
-from service.release.snapshot import Crowd
+from service.release.snapshot import Snapshot
 from service.state.events import EventRules
 from service.state.store import Cached, Store
 from service.telemetry.metrics import Metrics
@@ -36,10 +36,10 @@ class Keeping(NamedTuple):
     answer_bytes: int  # of answers in this process; 0: no answer is kept anywhere
 
 
-_CHOICE = Whose(owner_of("choice"))
+_CHOICE = ListOwner(owner_of("choice"))
 
 
-class Recommendations:
+class RecommendationService:
     """One per release. What is asked for again, at once or later, is not computed again
     (`service.recommend.response_cache`).
     """
@@ -50,14 +50,14 @@ class Recommendations:
         store: Store,
         metrics: Metrics,
         *,
-        given: GivenLists,
+        given: ResultLists,
         rules: EventRules,
         keeping: Keeping,
     ) -> None:
         self._engine, self._metrics, self._given, self._keeping = engine, metrics, given, keeping
         self.users = UserViews(engine, store, metrics, rules=rules, group_ttl_s=keeping.group_ttl_s)
         self._lists = Lists(engine, metrics, given)
-        self._answers = Answers(max_bytes=keeping.answer_bytes, ttl_s=keeping.answer_ttl_s)
+        self._answers = ResponseCache(max_bytes=keeping.answer_bytes, ttl_s=keeping.answer_ttl_s)
 
     @property
     def release(self) -> Release:
@@ -75,7 +75,7 @@ class Recommendations:
             return True
         return user_id is not None and self._answers.has_any(user_id)
 
-    async def recommend(self, user_id: str, wanted: Wanted, write: Write) -> tuple[str, Served]:
+    async def recommend(self, user_id: str, wanted: ListQuery, write: Write) -> tuple[str, CachedResponse]:
         """The user's version and answer; one that was given before where it is still true.
 
         Args:
@@ -105,7 +105,7 @@ class Recommendations:
             key, lambda: self._make(self.users.seen_as(user_id, record, was_read, crowd), wanted, write, key)
         )
 
-    def _key(self, user_id: str, version: str, crowd: Crowd, wanted: Wanted) -> AnswerKey:
+    def _key(self, user_id: str, version: str, crowd: Snapshot, wanted: ListQuery) -> AnswerKey:
         return AnswerKey(
             user_id=user_id,
             version=version,
@@ -115,16 +115,16 @@ class Recommendations:
             parameters=wanted.text,
         )
 
-    def _again(self, served: Served, where: str) -> Served:
+    def _again(self, served: CachedResponse, where: str) -> CachedResponse:
         self._metrics.answer_cache.labels(where).inc()
         self._metrics.answers.labels(served.source, self.release.manifest.release_id).inc()
         return served
 
-    async def _make(self, user: UserView, wanted: Wanted, write: Write, key: AnswerKey | None) -> Served:
+    async def _make(self, user: UserView, wanted: ListQuery, write: Write, key: AnswerKey | None) -> CachedResponse:
         """An answer, computed; kept by the store as well where it has a key."""
         known = self.users.known_interests(user) if user.rows else None
         answer = await self.for_user(user, wanted, known)
-        served = Served(
+        served = CachedResponse(
             answer.source,
             orjson.dumps(write(answer)),
             orjson.dumps(answer.warnings),
@@ -138,7 +138,7 @@ class Recommendations:
         self.users.keep(user.user_id, group, None if kept is None else Cached(kept, self._keeping.answer_ttl_s))
         return served
 
-    async def for_user(self, user: UserView, wanted: Wanted, interests: Interests | None = None) -> Answer:
+    async def for_user(self, user: UserView, wanted: ListQuery, interests: UserInterests | None = None) -> Answer:
         """A user's recommendations, computed: from their history, else from the session, else popular ones.
 
         Args:
@@ -153,11 +153,11 @@ class Recommendations:
         if not user.store_was_read:
             source = f"bundle:{source}"
         warnings += warned.of_user(user)
-        whose = Whose(owner_of("user", user.user_id), user.lineage)
-        asked = Asked(user.rows or session_rows, user.own, user.crowd, allowed, whose, interests)
+        whose = ListOwner(owner_of("user", user.user_id), user.lineage)
+        asked = RankingJob(user.rows or session_rows, user.own, user.crowd, allowed, whose, interests)
         return await self._lists.answer(asked, wanted, source, warnings)
 
-    async def for_session(self, history: Sequence[str], wanted: Wanted) -> Answer:
+    async def for_session(self, history: Sequence[str], wanted: ListQuery) -> Answer:
         """Recommendations for nothing but a history of item_ids, oldest first."""
         crowd = self._engine.crowd
         rows = crowd.release.catalogue.rows(history)
@@ -165,11 +165,11 @@ class Recommendations:
         seen = () if wanted.include_seen else history
         allowed = allowed_items(crowd, seen, wanted)
         source = "session" if rows else popular_source(wanted)
-        asked = Asked(rows, -1, crowd, allowed, Whose(owner_of("session")))
+        asked = RankingJob(rows, -1, crowd, allowed, ListOwner(owner_of("session")))
         return await self._lists.answer(asked, wanted, source, warnings)
 
     async def rank(
-        self, user: UserView | None, history: Sequence[str], candidates: Sequence[str], wanted: Wanted
+        self, user: UserView | None, history: Sequence[str], candidates: Sequence[str], wanted: ListQuery
     ) -> Answer:
         """Candidates in their order for a user, else for a history of item_ids, oldest first; seen ones stay."""
         crowd = self._engine.crowd if user is None else user.crowd
@@ -189,25 +189,25 @@ class Recommendations:
             warnings += warned.of_user(user)
         wanted = replace(wanted, n=min(wanted.n, max(1, int(allowed.sum()))))
         if user is None or by_history:
-            asked = Asked(rows, -1, crowd, allowed, _CHOICE, None, "direct")
+            asked = RankingJob(rows, -1, crowd, allowed, _CHOICE, None, "direct")
             return await self._lists.answer(asked, wanted, source, warnings)
         known = self.users.known_interests(user)
-        asked = Asked(rows, user.own, crowd, allowed, _CHOICE, known, "direct")
+        asked = RankingJob(rows, user.own, crowd, allowed, _CHOICE, known, "direct")
         answer = await self._lists.answer(asked, wanted, source, warnings)
         if known is None:
             self.users.keep(user.user_id, self.users.to_keep(user, answer.interests), None)
         return answer
 
-    async def similar(self, item_id: str, wanted: Wanted) -> Answer:
+    async def similar(self, item_id: str, wanted: ListQuery) -> Answer:
         """What is like an item that the catalogue knows, itself left out."""
         return await self._lists.similar(item_id, wanted)
 
-    async def popular(self, wanted: Wanted) -> Answer:
+    async def popular(self, wanted: ListQuery) -> Answer:
         """The most popular items, the same for everybody."""
         return await self._lists.popular(wanted)
 
     async def next_page(
-        self, owner: str, wanted: Wanted, user: UserView | None = None, *, item_id: str | None = None
+        self, owner: str, wanted: ListQuery, user: UserView | None = None, *, item_id: str | None = None
     ) -> Answer:
         """A page of a list that was given before, as it was then, without what must not be shown any more.
 
@@ -261,7 +261,9 @@ class Recommendations:
             reasons=await self._lists.reasons(items, history, neighbours, crowd) if wanted.explain else None,
         )
 
-    async def _interests_again(self, user: UserView | None, history: Sequence[int], crowd: Crowd) -> Interests | None:
+    async def _interests_again(
+        self, user: UserView | None, history: Sequence[int], crowd: Snapshot
+    ) -> UserInterests | None:
         if not history:
             return None
         if user is not None and user.rows:

@@ -38,7 +38,7 @@ class AnswerKey(NamedTuple):
         return (_FORMAT, *self)
 
 
-class Served(NamedTuple):
+class CachedResponse(NamedTuple):
     """An answer as it leaves, but for what differs from request to request."""
 
     source: str
@@ -47,32 +47,32 @@ class Served(NamedTuple):
     about: bytes = b"{}"  # JSON: `service.recommend.query_models.Answer.about`
 
 
-def encode(key: AnswerKey, served: Served) -> bytes:
+def encode(key: AnswerKey, served: CachedResponse) -> bytes:
     """An entry of the store: the answer, sealed with its key."""
     # orjson writes no line breaks.
     text = b"\n".join((served.source.encode(), served.warnings, served.about, served.items))
     return seal(zlib.compress(text, _LEVEL), *key.about())
 
 
-def decode(key: AnswerKey, payload: bytes | None) -> Served | None:
+def decode(key: AnswerKey, payload: bytes | None) -> CachedResponse | None:
     """None where the entry is of another key, or no entry."""
     content = unseal(payload, *key.about())
     if content is None:
         return None
     source, warnings, about, items = zlib.decompress(content).split(b"\n", 3)
-    return Served(source.decode(), items, warnings, about)
+    return CachedResponse(source.decode(), items, warnings, about)
 
 
-class Answers:
+class ResponseCache:
     """Of one process and one release; those asked for last, and those that are just being made."""
 
     def __init__(self, *, max_bytes: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """`max_bytes` of answers are kept, for `ttl_s` at most."""
         self._max_bytes, self._ttl_s, self._clock = max_bytes, ttl_s, clock
-        self._kept: OrderedDict[AnswerKey, tuple[Served, int, float]] = OrderedDict()
+        self._kept: OrderedDict[AnswerKey, tuple[CachedResponse, int, float]] = OrderedDict()
         self._bytes = 0
         self._of_user: Counter[str] = Counter()
-        self._making: dict[AnswerKey, asyncio.Task[Served]] = {}
+        self._making: dict[AnswerKey, asyncio.Task[CachedResponse]] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -81,7 +81,7 @@ class Answers:
         """Whether any answer to this user is kept here, or being made."""
         return user_id in self._of_user or any(key.user_id == user_id for key in self._making)
 
-    def get(self, key: AnswerKey) -> Served | None:
+    def get(self, key: AnswerKey) -> CachedResponse | None:
         found = self._kept.get(key)
         if found is None:
             return None
@@ -91,7 +91,7 @@ class Answers:
         self._kept.move_to_end(key)
         return found[0]
 
-    def keep(self, key: AnswerKey, served: Served) -> None:
+    def keep(self, key: AnswerKey, served: CachedResponse) -> None:
         self._drop(key)
         size = sum(map(len, key)) + len(served.items) + len(served.warnings) + len(served.about) + _OVERHEAD
         self._kept[key] = (served, size, self._clock() + self._ttl_s)
@@ -109,7 +109,7 @@ class Answers:
         """Whether somebody is just making this answer."""
         return key in self._making
 
-    async def made(self, key: AnswerKey, make: Callable[[], Coroutine[Any, Any, Served]]) -> Served:
+    async def made(self, key: AnswerKey, make: Callable[[], Coroutine[Any, Any, CachedResponse]]) -> CachedResponse:
         """The answer, kept from now on; made once however many ask for it meanwhile."""
         while (task := self._making.get(key)) is not None and not task.done():
             try:
@@ -136,7 +136,7 @@ class Answers:
         if self._making:
             await asyncio.wait(self._making.values())
 
-    def _end(self, key: AnswerKey, task: asyncio.Task[Served]) -> None:
+    def _end(self, key: AnswerKey, task: asyncio.Task[CachedResponse]) -> None:
         if self._making.get(key) is task:
             del self._making[key]
 

@@ -30,7 +30,7 @@ _SHOWN = 80
 """Characters of a value in a message."""
 
 
-class Entry(NamedTuple):
+class ResultEntry(NamedTuple):
     item_id: str
     score: float
     channel: str  # its source
@@ -53,7 +53,7 @@ class ListParameters(NamedTuple):
     diversity: float = 0.0
 
 
-class GivenList(NamedTuple):
+class ResultList(NamedTuple):
     """Attributes:
     owner: for whom it was made, the same text whenever the same caller asks.
     lineage: of the owner's state; another one after they were erased.
@@ -65,7 +65,7 @@ class GivenList(NamedTuple):
     release_id: str
     source: str
     parameters: ListParameters
-    entries: Sequence[Entry]
+    entries: Sequence[ResultEntry]
 
 
 def ids_text(item_ids: Sequence[str]) -> str:
@@ -78,7 +78,7 @@ def length_for(n: int) -> int:
     return max(n, min(LENGTH_TIMES * n, MOST_LENGTH))
 
 
-class GivenLists:
+class ResultLists:
     """One per app."""
 
     def __init__(self, store: Store, *, ttl_s: int) -> None:
@@ -88,7 +88,7 @@ class GivenLists:
         self._waiting: dict[str, bytes] = {}
         self._writing: asyncio.Task[None] | None = None
 
-    def keep(self, given: GivenList) -> str:
+    def keep(self, given: ResultList) -> str:
         """The list's new recommendation_id; the store learns of it in a moment."""
         recommendation_id = secrets.token_urlsafe(12)
         payload = _encode(recommendation_id, given)
@@ -100,7 +100,7 @@ class GivenLists:
             self._writing = asyncio.create_task(self._write())
         return recommendation_id
 
-    async def find(self, recommendation_id: str) -> GivenList | None:
+    async def find(self, recommendation_id: str) -> ResultList | None:
         """None where it is not kept any more, or was never given; its owner is a digest (`of` compares it)."""
         payload = self._kept.get(recommendation_id)
         if payload is None:
@@ -112,7 +112,7 @@ class GivenLists:
                 self._remember(recommendation_id, payload)
         return None if payload is None else _decode(recommendation_id, payload)
 
-    async def of(self, recommendation_id: str, owner: str, lineage: str) -> GivenList:
+    async def of(self, recommendation_id: str, owner: str, lineage: str) -> ResultList:
         """The list that was given to this owner; `RequestError` where there is none (any more)."""
         given = await self.find(recommendation_id)
         if given is None or given.owner != _digest(recommendation_id, owner) or given.lineage != lineage:
@@ -145,7 +145,7 @@ class GivenLists:
                 await self._store.keep_lists(some, self._ttl_s)
 
 
-def check_page(recommendation_id: str, given: GivenList, asked: ListParameters, said: Collection[str]) -> None:
+def check_page(recommendation_id: str, given: ResultList, asked: ListParameters, said: Collection[str]) -> None:
     """A later page has the parameters of its list: what the caller says otherwise is refused.
 
     Args:
@@ -185,7 +185,7 @@ def _digest(recommendation_id: str, text: str) -> str:
     return hashlib.blake2b(text.encode(), key=recommendation_id.encode(), digest_size=12).hexdigest()
 
 
-def _encode(recommendation_id: str, given: GivenList) -> bytes:
+def _encode(recommendation_id: str, given: ResultList) -> bytes:
     # A list of the owner's own would be found by whoever can guess an id.
     owner, lineage, release_id, source, parameters, entries = given
     told = (
@@ -199,12 +199,12 @@ def _encode(recommendation_id: str, given: GivenList) -> bytes:
     return seal(zlib.compress(orjson.dumps(told), 1), _FORMAT, recommendation_id)
 
 
-def _decode(recommendation_id: str, payload: bytes) -> GivenList | None:
+def _decode(recommendation_id: str, payload: bytes) -> ResultList | None:
     """None of what this version did not write: the list is as good as gone."""
     content = unseal(payload, _FORMAT, recommendation_id)
     if content is None:
         return None
-    given = GivenList(*orjson.loads(zlib.decompress(content)))
+    given = ResultList(*orjson.loads(zlib.decompress(content)))
     return given._replace(
-        parameters=ListParameters(*given.parameters), entries=[Entry(*entry) for entry in given.entries]
+        parameters=ListParameters(*given.parameters), entries=[ResultEntry(*entry) for entry in given.entries]
     )

@@ -9,10 +9,10 @@ from typing import Any
 import structlog
 
 from isrf.contract.errors import StoreError
-from isrf.method.recommend.request import Interests
+from isrf.method.recommend.request import UserInterests
 from service.inference.engine import Engine
 from service.recommend.query_models import UserView
-from service.release.snapshot import Crowd
+from service.release.snapshot import Snapshot
 from service.state.events import EventRules
 from service.state.group_cache import decode, encode
 from service.state.merge import merge
@@ -35,7 +35,7 @@ class UserViews:
     def __init__(self, engine: Engine, store: Store, metrics: Metrics, *, rules: EventRules, group_ttl_s: int) -> None:
         self._engine, self._store, self._metrics = engine, store, metrics
         self._rules, self._group_ttl_s = rules, group_ttl_s
-        self._computed: OrderedDict[tuple[str, str, str], Interests] = OrderedDict()
+        self._computed: OrderedDict[tuple[str, str, str], UserInterests] = OrderedDict()
         self._store_answers = True
         self._background: set[asyncio.Task[None]] = set()
 
@@ -44,7 +44,7 @@ class UserViews:
         crowd = self._engine.crowd
         return self.seen_as(user_id, *(await self.read(user_id)), crowd)
 
-    def seen_as(self, user_id: str, record: UserRecord, was_read: bool, crowd: Crowd) -> UserView:
+    def seen_as(self, user_id: str, record: UserRecord, was_read: bool, crowd: Snapshot) -> UserView:
         release = crowd.release  # with the items of this crowd
         past = release.users.past(user_id, lambda kind: self._rules.effect(kind) == "B")
         row = release.users.row(user_id)
@@ -84,7 +84,7 @@ class UserViews:
         self._metrics.stage("store", time.perf_counter() - began)
         return record, was_read
 
-    async def interests(self, user: UserView) -> Interests:
+    async def interests(self, user: UserView) -> UserInterests:
         """A user's interests: from the cache, just computed for another request, or computed (and then cached)."""
         known = self.known_interests(user)
         if known is not None:
@@ -93,7 +93,7 @@ class UserViews:
         self.keep(user.user_id, self.to_keep(user, interests), None)
         return interests
 
-    def known_interests(self, user: UserView) -> Interests | None:
+    def known_interests(self, user: UserView) -> UserInterests | None:
         release_id, version = user.crowd.release.manifest.release_id, _version(user)
         # Without the store the version says nothing of the state.
         if not user.store_was_read:
@@ -105,7 +105,7 @@ class UserViews:
         self._metrics.group_cache.labels("computed" if found is None else "hit").inc()
         return found
 
-    def to_keep(self, user: UserView, interests: Interests | None) -> Cached | None:
+    def to_keep(self, user: UserView, interests: UserInterests | None) -> Cached | None:
         """Interests that were just computed, remembered here and as the store keeps them."""
         if interests is None or not user.store_was_read:
             return None
@@ -126,7 +126,7 @@ class UserViews:
         for key in [key for key in self._computed if key[0] == user_id]:
             del self._computed[key]
 
-    def similar_items(self, interests: Interests, crowd: Crowd) -> list[list[int]]:
+    def similar_items(self, interests: UserInterests, crowd: Snapshot) -> list[list[int]]:
         """Of each similar user the rows of what they took, each item once."""
         took = crowd.recommender.tables.user_items
         users = interests.neighbours.users[0]

@@ -6,14 +6,14 @@ release's own data is the newer and wins where it speaks of the field; where it 
 
 from typing import Any
 
-from isrf.contract.item_changes import AVAILABLE, HIDDEN, TEXT_FIELDS, Entry
+from isrf.contract.item_changes import AVAILABLE, HIDDEN, TEXT_FIELDS, ItemEntry
 from service.release.catalogue import ItemLine
 
 SHOWN = ("title", "brand", "categories", "price")
 """Of these the service knows what a release says; of other texts it knows only when they were said."""
 
 
-def standing(entry: Entry, line: ItemLine | None, learned_until: float) -> dict[str, Any]:
+def standing(entry: ItemEntry, line: ItemLine | None, learned_until: float) -> dict[str, Any]:
     """The fields of an entry that count beside a release, with their values.
 
     Args:
@@ -28,7 +28,7 @@ def standing(entry: Entry, line: ItemLine | None, learned_until: float) -> dict[
     }
 
 
-def changed_line(item_id: str, entry: Entry, line: ItemLine | None, learned_until: float) -> ItemLine:
+def changed_line(item_id: str, entry: ItemEntry, line: ItemLine | None, learned_until: float) -> ItemLine:
     """The item as it is offered; arguments as `standing`."""
     fields = standing(entry, line, learned_until)
     update: dict[str, Any] = {name: fields[name] for name in ("title", "brand", "price") if name in fields}
@@ -41,7 +41,7 @@ def changed_line(item_id: str, entry: Entry, line: ItemLine | None, learned_unti
     return (line or ItemLine(item_id=item_id)).model_copy(update=update)
 
 
-def is_learned(entry: Entry, line: ItemLine | None, learned_until: float) -> bool:
+def is_learned(entry: ItemEntry, line: ItemLine | None, learned_until: float) -> bool:
     """Whether the release alone says what it says with the entry; arguments as `standing`."""
     if line is None:
         # A new item waits for a release that holds it; one that was hidden for a release that could and does not.
@@ -49,7 +49,7 @@ def is_learned(entry: Entry, line: ItemLine | None, learned_until: float) -> boo
     return all(_says(line, name, value) for name, value in standing(entry, line, learned_until).items())
 
 
-def text_of(entry: Entry) -> dict[str, Any]:
+def text_of(entry: ItemEntry) -> dict[str, Any]:
     """What an item that is known by its entry alone is read by."""
     return {name: _value(entry, name) for name in (*TEXT_FIELDS, "categories", "price")}
 
@@ -68,6 +68,6 @@ def _says(line: ItemLine, name: str, value: Any) -> bool:
     return name in SHOWN and (getattr(line, name) or None) == (value or None)
 
 
-def _value(entry: Entry, name: str) -> Any:
+def _value(entry: ItemEntry, name: str) -> Any:
     said = entry.get(name)
     return None if said is None else said.value

@@ -29,7 +29,7 @@ from isrf.runtime.bundle.folder import BundleFolder
 from isrf.runtime.bundle.manifests import find_release
 from isrf.runtime.bundle.reader import Bundle, read_bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
-from isrf.runtime.deadline import Deadline
+from isrf.runtime.time_limit import TimeLimit
 from service.release.catalogue import Catalogue, read_item
 from service.release.graphs import open_graph
 from service.release.history_files import read_users
@@ -82,7 +82,7 @@ def open_folder(
     folder: Path, variant: VariantName = "fp32", device: DeviceName = "cpu", *, within_s: float = float("inf")
 ) -> Release:
     """As `open_release`, of the very folder of a release."""
-    deadline = Deadline(within_s)
+    deadline = TimeLimit(within_s)
     parts = read_bundle(folder, _variants(folder, variant), deadline)
     manifest, arrays = parts.manifest, parts.arrays
     deadline.check(bundle.ITEMS_FILE)

@@ -1,6 +1,6 @@
 """The people among whom neighbours are looked for: the release's base users, those active since, none who was erased.
 
-A `Crowd` is a frozen picture; requests take one and keep it to their end, since rows mean nothing beyond it. Who was
+A `Snapshot` is a frozen picture; requests take one and keep it to their end, since rows mean nothing beyond it. Who was
 active since is read as a query is: the features of their current history, predicted by the interest graph. Nobody has
 joined them to anyone yet, so of LightGCN's layers they have the first alone: their explicit vector.
 It knows neither store nor clock; `service.sync.activity_sync` does.
@@ -23,7 +23,7 @@ READ_TOGETHER = 64
 _BASE = "base"
 
 
-class Newcomer(NamedTuple):
+class ActiveUser(NamedTuple):
     """Someone active since the release, known to it or not."""
 
     version: str
@@ -33,7 +33,7 @@ class Newcomer(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crowd:
+class Snapshot:
     """Who may be a neighbour, and with it what is on offer: rows of both kinds are of this picture.
 
     Attributes:
@@ -50,7 +50,7 @@ class Crowd:
     erased: frozenset[int]
     newcomers: Mapping[str, int]
 
-    def among_items_of(self, release: Release) -> "Crowd":
+    def among_items_of(self, release: Release) -> "Snapshot":
         """The same people, the items that are on offer now."""
         return replace(self, release=release, recommender=self.recommender.with_items_of(release.recommender))
 
@@ -59,21 +59,21 @@ class Crowd:
         return self.newcomers.get(user_id, self.release.users.row(user_id))
 
 
-def base_crowd(release: Release) -> Crowd:
+def base_snapshot(release: Release) -> Snapshot:
     """The base users alone."""
-    return Crowd(release=release, recommender=release.recommender, token=_BASE, erased=frozenset(), newcomers={})
+    return Snapshot(release=release, recommender=release.recommender, token=_BASE, erased=frozenset(), newcomers={})
 
 
-def read_newcomers(
+def read_active_users(
     recommender: Recommender, versions: Sequence[str], histories: Sequence[Sequence[int]]
-) -> list[Newcomer]:
+) -> list[ActiveUser]:
     """Newcomers from their histories (item rows, oldest first, none empty)."""
-    found: list[Newcomer] = []
+    found: list[ActiveUser] = []
     for start in range(0, len(histories), READ_TOGETHER):
         part = histories[start : start + READ_TOGETHER]
         interest = recommender.interest(part)
         found += [
-            Newcomer(version, history, feature, explicit)
+            ActiveUser(version, history, feature, explicit)
             for version, history, feature, explicit in zip(
                 versions[start : start + READ_TOGETHER], part, interest.feature, interest.explicit, strict=True
             )
@@ -81,11 +81,11 @@ def read_newcomers(
     return found
 
 
-def gather(release: Release, erased: Iterable[int], newcomers: Mapping[str, Newcomer]) -> Crowd:
+def gather(release: Release, erased: Iterable[int], newcomers: Mapping[str, ActiveUser]) -> Snapshot:
     """The crowd of a release without the erased base users, and with the newcomers in place of their base rows."""
     gone = frozenset(erased)
     if not gone and not newcomers:
-        return base_crowd(release)
+        return base_snapshot(release)
     # In order of their ids: replicas that know of the same people must number them equally.
     names = sorted(newcomers)
     num_base = len(release.users)
@@ -95,7 +95,7 @@ def gather(release: Release, erased: Iterable[int], newcomers: Mapping[str, Newc
     present[superseded] = False
     base: NeighbourSearch = release.user_index if present.all() else release.user_index.among(present)
     people = [newcomers[name] for name in names]
-    return Crowd(
+    return Snapshot(
         release=release,
         recommender=_among(release, base, people),
         token=_token(gone, names, people),
@@ -104,7 +104,7 @@ def gather(release: Release, erased: Iterable[int], newcomers: Mapping[str, Newc
     )
 
 
-def _among(release: Release, base: NeighbourSearch, people: Sequence[Newcomer]) -> Recommender:
+def _among(release: Release, base: NeighbourSearch, people: Sequence[ActiveUser]) -> Recommender:
     tables = release.recommender.tables
     if not people:
         return release.recommender.with_users(
@@ -130,7 +130,7 @@ def _with_items(base: SparseLists, histories: Sequence[Sequence[int]]) -> Sparse
     )
 
 
-def _token(gone: frozenset[int], names: Sequence[str], people: Sequence[Newcomer]) -> str:
+def _token(gone: frozenset[int], names: Sequence[str], people: Sequence[ActiveUser]) -> str:
     digest = hashlib.blake2b(digest_size=12)
     digest.update(repr(sorted(gone)).encode())
     for name, one in zip(names, people, strict=True):

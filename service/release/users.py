@@ -10,7 +10,7 @@ from isrf.contract.ids import IdMap, UserId, UserIndex
 from isrf.method.interest import BoolArray
 from service.release.catalogue import Catalogue
 from service.state.merge import ReleasePast
-from service.state.store import Entry
+from service.state.store import HistoryEntry
 
 
 class Events(NamedTuple):
@@ -59,7 +59,7 @@ class ReleaseUsers:
         events = self._events
         span = slice(int(events.indptr[row]), int(events.indptr[row + 1]))
         history = [
-            Entry(self._catalogue.item_id(int(item)), None if np.isnan(when) else float(when))
+            HistoryEntry(self._catalogue.item_id(int(item)), None if np.isnan(when) else float(when))
             for item, when in zip(events.items[span], events.timestamps[span], strict=True)
         ]
         excluding: BoolArray = np.array([excludes(name) for name in events.kind_names], dtype=np.bool_)

@@ -19,7 +19,7 @@ from service.server.headers import KEY_HEADER
 from service.telemetry.metrics import Metrics
 
 
-class Doorkeeper:
+class AccessMiddleware:
     """`ring` None is development mode: everybody on this machine is let in as admin, as often as they like."""
 
     def __init__(

@@ -15,7 +15,7 @@ from service.api.problems import send_problem
 from service.api.validation.json_bounds import check_json
 from service.auth.caller import OPEN, Caller, check_role
 from service.auth.route_rules import RouteRules
-from service.inference.caller_limits import Places, share_of
+from service.inference.caller_limits import CallerLimits, share_of
 from service.server.bodies import (
     LINES_WINDOW_S,
     CallerLeft,
@@ -24,7 +24,7 @@ from service.server.bodies import (
     given_again,
     whole_body,
 )
-from service.server.load_shedding import QUIET, Turnstile
+from service.server.load_shedding import QUIET, LoadShedder
 from service.telemetry.metrics import Metrics
 
 CONNECTION = "isrf.connection"
@@ -37,7 +37,7 @@ MAX_IMPORTS, MAX_IMPORTS_OF_ONE = 16, 8
 """Bodies of lines: each may hold a batch of long ones."""
 
 
-class Admission:
+class AdmissionMiddleware:
     """`max_in_progress` requests may be answered at a time."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Admission:
         app: ASGIApp,
         *,
         rules: RouteRules,
-        turnstile: Turnstile,
+        turnstile: LoadShedder,
         metrics: Metrics,
         max_in_progress: int,
         max_body_bytes: int,
@@ -53,10 +53,10 @@ class Admission:
         self._app, self._rules, self._turnstile, self._metrics = app, rules, turnstile, metrics
         self._max_body_bytes = max_body_bytes
         many = "overload.too_many_at_once"
-        self._answered = Places(max_in_progress, per_caller=share_of(max_in_progress), code=many, what="requests")
-        self._senders = Places(MAX_SENDERS, per_caller=MAX_SENDERS_OF_ONE, code=many, what="unfinished bodies")
-        self._imports = Places(MAX_IMPORTS, per_caller=MAX_IMPORTS_OF_ONE, code=many, what="imports")
-        self._visitors = Places(MAX_VISITORS, per_caller=MAX_VISITORS_OF_ONE, code=many, what="requests")
+        self._answered = CallerLimits(max_in_progress, per_caller=share_of(max_in_progress), code=many, what="requests")
+        self._senders = CallerLimits(MAX_SENDERS, per_caller=MAX_SENDERS_OF_ONE, code=many, what="unfinished bodies")
+        self._imports = CallerLimits(MAX_IMPORTS, per_caller=MAX_IMPORTS_OF_ONE, code=many, what="imports")
+        self._visitors = CallerLimits(MAX_VISITORS, per_caller=MAX_VISITORS_OF_ONE, code=many, what="requests")
         apart = (self._senders, self._imports, self._visitors)
         turnstile.apart = lambda: sum(places.taken for places in apart)
 

@@ -14,7 +14,7 @@ ROOM_OF = 16
 """One of so many idle connections is closed at a time, so that not each new one looks for another's end."""
 
 
-class Idler(Protocol):
+class IdleConnection(Protocol):
     """A connection, as far as it is looked at here."""
 
     idle_since: float | None
@@ -39,18 +39,18 @@ def most_connections() -> int:
     return max(LEAST, min(MOST, soft - KEPT_BACK))
 
 
-def make_room(connections: Collection[Any], limit: int | None, newcomer: Idler) -> bool:
+def make_room(connections: Collection[Any], limit: int | None, newcomer: IdleConnection) -> bool:
     """Whether one more connection, which is counted already, may stay."""
     most = _most() if limit is None else limit
     if len(connections) <= most:
         return True
-    idle: list[Idler] = [one for one in connections if one.idle_since is not None and one is not newcomer]
+    idle: list[IdleConnection] = [one for one in connections if one.idle_since is not None and one is not newcomer]
     for one in heapq.nsmallest(max(1, len(idle) // ROOM_OF), idle, key=_idle_since):
         one.make_way()
     return bool(idle)
 
 
-def _idle_since(one: Idler) -> float:
+def _idle_since(one: IdleConnection) -> float:
     return one.idle_since or 0.0
 
 

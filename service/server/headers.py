@@ -4,11 +4,11 @@ import random
 import re
 from collections.abc import Sequence
 
-Lines = Sequence[tuple[bytes, bytes]]
+HeaderLines = Sequence[tuple[bytes, bytes]]
 """Names in lower case, and values."""
 
 POLICY = b"content-security-policy"
-ANSWERS_CARRY: Lines = (
+ANSWERS_CARRY: HeaderLines = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     # Answers are about somebody: no cache between here and the shop may keep them.

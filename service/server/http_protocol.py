@@ -14,13 +14,13 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.inference.deadline import Line
+from service.inference.deadline import CallerConnection
 from service.server.admission import CONNECTION
 from service.server.bodies import declares_body
 from service.server.connection_limit import make_room
-from service.server.load_shedding import NAME, Turnstile
+from service.server.load_shedding import NAME, LoadShedder
 from service.server.refusals import refusal_bytes
-from service.server.transport import GentleTransport
+from service.server.transport import BoundedTransport
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of request line and headers together, as in most servers before this one; of chunk lines and trailers with them."""
@@ -46,7 +46,7 @@ _BETWEEN, _HEAD, _BODY = range(3)
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%-]*)(:[0-9]{0,5})?")
 
 
-class Connection:
+class RequestConnection:
     """What the wire knows of one request's connection, for `service.server.admission`."""
 
     __slots__ = ("_cycle", "_flow")
@@ -64,10 +64,10 @@ class Connection:
             await self._flow.drain()
 
 
-class BoundedHttp(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol, for uvicorn's `http` option."""
 
-    transport: GentleTransport
+    transport: BoundedTransport
     max_connections: int | None = None
     """None: as many as this process may well have (`service.server.connection_limit`)."""
     idle_since: float | None = None
@@ -90,11 +90,11 @@ class BoundedHttp(HttpToolsProtocol):
     _reading_stopped = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._line = Line()
+        self._line = CallerConnection()
         # None for an app without one.
-        self._turnstile: Turnstile | None = self.app_state.get(NAME)
+        self._turnstile: LoadShedder | None = self.app_state.get(NAME)
         self._whole_app = self.app
-        gentle = GentleTransport(transport, self.loop, self._is_sent_more)  # type: ignore[arg-type]
+        gentle = BoundedTransport(transport, self.loop, self._is_sent_more)  # type: ignore[arg-type]
         super().connection_made(gentle)
         self.idle_since = self.loop.time()
         self._expect_head()
@@ -193,7 +193,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self.transport.is_closing():
             self._skips = True
         else:
-            self._extensions[CONNECTION] = Connection(self.flow, self.cycle)
+            self._extensions[CONNECTION] = RequestConnection(self.flow, self.cycle)
             if self.parser.should_upgrade():
                 # The parser reads nothing after it, and there is nothing to upgrade to.
                 self.cycle.keep_alive = False
@@ -288,7 +288,7 @@ class BoundedHttp(HttpToolsProtocol):
             return True
         return False
 
-    def _turn_away(self, turnstile: Turnstile, method: bytes) -> None:
+    def _turn_away(self, turnstile: LoadShedder, method: bytes) -> None:
         lines = self._default_headers()
         goes_on = self._can_go_on()
         if not goes_on:

@@ -18,10 +18,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body, status_of
 from service.auth.keys import KeyRing
-from service.inference.limits import Load, refused
-from service.server.headers import ANSWERS_CARRY, KEY_HEADER, REQUEST_ID, Lines
+from service.inference.limits import LoadLimits, refused
+from service.server.headers import ANSWERS_CARRY, KEY_HEADER, REQUEST_ID, HeaderLines
 from service.server.refusals import request_id_in, written
-from service.sync.release_manager import Releases
+from service.sync.release_manager import ReleaseManager
 from service.telemetry.metrics import Metrics
 
 NAME = "turnstile"
@@ -39,12 +39,12 @@ _QUIET = frozenset(path.encode() for path in QUIET)
 _log = structlog.get_logger("service")
 
 
-class Turnstile:
+class LoadShedder:
     """One per app, on its event loop."""
 
-    def __init__(self, load: Load, metrics: Metrics, ring: KeyRing | None) -> None:
+    def __init__(self, load: LoadLimits, metrics: Metrics, ring: KeyRing | None) -> None:
         self._max_in_progress, self._metrics, self._ring = load.max_in_progress, metrics, ring
-        self._releases: Releases | None = None
+        self._releases: ReleaseManager | None = None
         # Callers by what is made for them: who asks for a list that somebody is just asking for shares its making.
         self._at_model: Counter[object] = Counter()
         self._of_caller: Counter[str] = Counter()
@@ -54,11 +54,11 @@ class Turnstile:
         self.apart: Callable[[], int] = lambda: 0
         """How many of those that came in hold places of another kind, such as senders of bodies: not counted."""
 
-    def open(self, releases: Releases) -> None:
+    def open(self, releases: ReleaseManager) -> None:
         """From now on it is known whether the model has room."""
         self._releases = releases
 
-    def caller(self, url: bytes, headers: Lines, client: tuple[str, int] | None) -> str:
+    def caller(self, url: bytes, headers: HeaderLines, client: tuple[str, int] | None) -> str:
         """By whom a request is counted at the model: a key's id, without keys the client's address."""
         if not url.startswith(MODEL_PREFIXES):
             return ""
@@ -151,7 +151,7 @@ class Turnstile:
         if not self._of_caller[caller]:
             del self._of_caller[caller]
 
-    def refusal(self, method: bytes, headers: Lines, *more: tuple[bytes, bytes]) -> bytes:
+    def refusal(self, method: bytes, headers: HeaderLines, *more: tuple[bytes, bytes]) -> bytes:
         """The whole answer to a request that is turned away, `more` among its headers; counted, and told in a while."""
         error = refused()
         # What it was for is not looked up, as with whatever is refused before its route is known.
@@ -175,7 +175,7 @@ def _what_is_made(method: bytes, url: bytes) -> object:
 
 
 _STATUS = b"HTTP/1.1 503 Service Unavailable\r\n"
-_CARRIED: Lines = (
+_CARRIED: HeaderLines = (
     (b"content-type", MEDIA_TYPE.encode()),
     (b"retry-after", str(RETRY_AFTER_S).encode()),
     *ANSWERS_CARRY,

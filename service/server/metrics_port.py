@@ -9,14 +9,14 @@ import threading
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.server.http_protocol import BoundedHttp
+from service.server.http_protocol import HttpProtocol
 from service.telemetry.metrics import CONTENT_TYPE, Metrics
 
 MAX_CONNECTIONS = 32
 BACKLOG = 64
 
 
-class _FewConnections(BoundedHttp):
+class _FewConnections(HttpProtocol):
     max_connections = MAX_CONNECTIONS
 
 

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from isrf.contract.errors import IsrfError, RequestError
 from service.api.problems import INTERNAL, send_problem
 from service.auth.route_rules import LINES_PREFIX
-from service.inference.deadline import begin_turn, current_turn
+from service.inference.deadline import current_deadline, start_deadline
 from service.inference.limits import caller_gone
 from service.server.bodies import too_large
 from service.server.headers import ANSWERS_CARRY, REQUEST_ID, request_id_of
@@ -53,7 +53,7 @@ class RequestMiddleware:
         request_id = request_id_of(headers.get(REQUEST_ID))
         scope.setdefault("state", {})["request_id"] = request_id
         began = time.perf_counter()
-        begin_turn(self._deadline_s, scope.get("extensions", {}).get(LINE))
+        start_deadline(self._deadline_s, scope.get("extensions", {}).get(LINE))
         status, started = 500, False
 
         async def answer(message: Message) -> None:
@@ -105,7 +105,7 @@ class RequestMiddleware:
         return nullcontext({}) if self._traces is None else self._traces.request(method, headers, request_id)
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> IsrfError | None:
-        turn = current_turn()
+        turn = current_deadline()
         if turn is not None and turn.is_in_vain():
             # Of a caller who gave up while this process was behind: it must not fall further behind for them.
             return caller_gone()

@@ -3,11 +3,11 @@
 from http import HTTPStatus
 
 from service.api.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body
-from service.server.headers import ANSWERS_CARRY, REQUEST_ID, Lines, request_id_of
+from service.server.headers import ANSWERS_CARRY, REQUEST_ID, HeaderLines, request_id_of
 
 
 def refusal_bytes(
-    status: int, code: str, detail: str, *, fix: str = "", headers: Lines = (), more: Lines = ()
+    status: int, code: str, detail: str, *, fix: str = "", headers: HeaderLines = (), more: HeaderLines = ()
 ) -> bytes:
     """`headers` are the request's, as far as they came; `more` are the answer's own. The connection ends with it."""
     request_id = request_id_in(headers)
@@ -25,12 +25,12 @@ def refusal_bytes(
     return written(first, lines, body)
 
 
-def request_id_in(headers: Lines) -> str:
+def request_id_in(headers: HeaderLines) -> str:
     """The id of a request by its headers, as far as they came; a new one where they have none."""
     return request_id_of(next((value for name, value in headers if name == REQUEST_ID), None))
 
 
-def written(first_line: bytes, lines: Lines, body: bytes) -> bytes:
+def written(first_line: bytes, lines: HeaderLines, body: bytes) -> bytes:
     """A whole answer; its length is told last."""
     lines = (*lines, (b"content-length", str(len(body)).encode()))
     return b"".join((first_line, *(b"%b: %b\r\n" % line for line in lines), b"\r\n", body))

@@ -16,7 +16,7 @@ LEAST_BYTES_PER_S = 1024
 """That have to be read, of what is written."""
 
 
-class GentleTransport(asyncio.Transport):
+class BoundedTransport(asyncio.Transport):
     """Wraps the event loop's own."""
 
     def __init__(

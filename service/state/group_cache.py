@@ -11,7 +11,7 @@ brought into what the cache can hold *before* they are used (`rounded`), so that
 import numpy as np
 
 from isrf.method.interest import Neighbours
-from isrf.method.recommend.request import Interests
+from isrf.method.recommend.request import UserInterests
 from service.state.sealed import seal, unseal
 
 _HEADER = 8
@@ -19,12 +19,12 @@ _FORMAT = "3"
 """Raised with every change of the layout: replicas of two versions may share one Redis."""
 
 
-def rounded(interests: Interests) -> Interests:
+def rounded(interests: UserInterests) -> UserInterests:
     """Interests of any number of queries as the cache gives them back: float16, equally similar users by row."""
     near = interests.neighbours
     similarity = near.similarity.astype(np.float16)
     order = np.stack([np.lexsort((u, -s, u < 0)) for u, s in zip(near.users, similarity, strict=True)])
-    return Interests(
+    return UserInterests(
         interests.explicit.astype(np.float16).astype(np.float32),
         Neighbours(
             np.take_along_axis(near.users, order, axis=1),
@@ -35,7 +35,7 @@ def rounded(interests: Interests) -> Interests:
     )
 
 
-def encode(interests: Interests, *, version: str, release_id: str, crowd: str) -> bytes:
+def encode(interests: UserInterests, *, version: str, release_id: str, crowd: str) -> bytes:
     """One query's rounded interests. Padding of the neighbour list is left out."""
     near = interests.neighbours
     taken = near.users[0] >= 0
@@ -56,7 +56,7 @@ def encode(interests: Interests, *, version: str, release_id: str, crowd: str) -
     return seal(content, _FORMAT, release_id, crowd, version)
 
 
-def decode(payload: bytes | None, *, version: str, release_id: str, crowd: str) -> Interests | None:
+def decode(payload: bytes | None, *, version: str, release_id: str, crowd: str) -> UserInterests | None:
     """The interests with a batch axis of 1, or None where the entry is of another version, release or crowd."""
     content = unseal(payload, _FORMAT, release_id, crowd, version)
     if content is None:
@@ -74,4 +74,4 @@ def decode(payload: bytes | None, *, version: str, release_id: str, crowd: str) 
     at += 2 * num
     vectors = np.frombuffer(content, "<f2", offset=at).astype(np.float32)[None]
     weak = np.array([bool(flags & 1)])
-    return Interests(vectors[:, :explicit_dim], Neighbours(users, similarity, weak), vectors[:, explicit_dim:])
+    return UserInterests(vectors[:, :explicit_dim], Neighbours(users, similarity, weak), vectors[:, explicit_dim:])

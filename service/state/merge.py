@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from isrf.method.order import MAX_AHEAD_S
-from service.state.store import Entry, Mark, UserRecord
+from service.state.store import HistoryEntry, ItemMark, UserRecord
 
-_NOTHING = Mark()
+_NOTHING = ItemMark()
 LATE_S = 7 * 86_400.0
 """How late an event may arrive and still meet the `remove` that took it back."""
 SAME_EVENT_S = 86_400.0
@@ -32,7 +32,7 @@ class ReleasePast(NamedTuple):
         disliked: item_ids, without a time.
     """
 
-    history: Sequence[Entry] = ()
+    history: Sequence[HistoryEntry] = ()
     bought: Sequence[bool] = ()
     disliked: Sequence[str] = ()
 
@@ -48,7 +48,7 @@ class UserState(NamedTuple):
     """
 
     version: str
-    history: Sequence[Entry]
+    history: Sequence[HistoryEntry]
     bought: frozenset[str]
     disliked: frozenset[str]
 
@@ -81,7 +81,7 @@ def merge(record: UserRecord, past: ReleasePast, learned_until: float) -> UserSt
 class Learned(NamedTuple):
     """What state may let go of: the release says the same."""
 
-    entries: Sequence[Entry]
+    entries: Sequence[HistoryEntry]
     items: Sequence[str]  # whose marks
 
 
@@ -107,7 +107,9 @@ def _says_the_same(item_id: str, record: UserRecord, past: ReleasePast, learned_
     return merge(record._replace(marks=without), past, learned_until)[1:] == with_mark[1:]
 
 
-def _not_learned(since: Sequence[Entry], held: Sequence[Entry], learned_until: float) -> list[Entry]:
+def _not_learned(
+    since: Sequence[HistoryEntry], held: Sequence[HistoryEntry], learned_until: float
+) -> list[HistoryEntry]:
     known = {(entry.item_id, entry.timestamp) for entry in held}
     untimed = {entry.item_id for entry in held if entry.timestamp is None}
     latest: dict[str, float] = dict.fromkeys(untimed, math.inf)
@@ -115,7 +117,7 @@ def _not_learned(since: Sequence[Entry], held: Sequence[Entry], learned_until: f
         moment = _moment(entry, learned_until)
         latest[entry.item_id] = max(latest.get(entry.item_id, -math.inf), moment)
 
-    def learned(entry: Entry) -> bool:
+    def learned(entry: HistoryEntry) -> bool:
         if (entry.item_id, entry.timestamp) in known:
             return True
         comparable = not entry.assigned and entry.item_id not in untimed
@@ -126,7 +128,7 @@ def _not_learned(since: Sequence[Entry], held: Sequence[Entry], learned_until: f
     return [entry for entry in since if not learned(entry)]
 
 
-def _taken_back(entry: Entry, record: UserRecord, learned_until: float) -> bool:
+def _taken_back(entry: HistoryEntry, record: UserRecord, learned_until: float) -> bool:
     removed = record.marks.get(entry.item_id, _NOTHING).removed
     return removed is not None and _moment(entry, learned_until) <= removed
 
@@ -135,11 +137,11 @@ def _stands(happened: float | None, removed: float | None) -> bool:
     return happened is not None and (removed is None or happened > removed)
 
 
-def _by_time(held: Sequence[Entry], since: Sequence[Entry], learned_until: float) -> list[Entry]:
+def _by_time(held: Sequence[HistoryEntry], since: Sequence[HistoryEntry], learned_until: float) -> list[HistoryEntry]:
     """Both in order of time; the release's own order stands (it breaks ties by more than the time)."""
     if not since:
         return list(held)
-    merged: list[Entry] = []
+    merged: list[HistoryEntry] = []
     later = iter(sorted(since, key=lambda entry: _moment(entry, math.inf)))
     waiting = next(later, None)
     for entry in held:
@@ -154,7 +156,7 @@ def _by_time(held: Sequence[Entry], since: Sequence[Entry], learned_until: float
     return merged
 
 
-def _moment(entry: Entry, learned_until: float) -> float:
+def _moment(entry: HistoryEntry, learned_until: float) -> float:
     """When an entry happened, as far as that can be known; −∞ for an entry without a (believable) time."""
     if entry.timestamp is None or entry.timestamp > learned_until + MAX_AHEAD_S:
         return -math.inf

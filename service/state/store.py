@@ -7,7 +7,7 @@ database of this process. Anything that state cannot do now is a `StoreError`.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from isrf.contract.item_changes import Entry as ItemEntry
+from isrf.contract.item_changes import ItemEntry as ItemEntry
 from service.state.events import Event
 from service.state.redis.erasure import Erased
 from service.state.redis.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
@@ -33,7 +33,7 @@ NO_VERSION = "0"
 """The version of a user of whom state knows nothing: what is known stands in the release."""
 
 
-class Entry(NamedTuple):
+class HistoryEntry(NamedTuple):
     """One interaction in a history. Its identity is (item_id, timestamp)."""
 
     item_id: str
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
     assigned: bool = False  # the timestamp is the service's own
 
 
-class Mark(NamedTuple):
+class ItemMark(NamedTuple):
     """The latest moment of each kind that concerns an item; None for never."""
 
     bought: float | None = None
@@ -62,8 +62,8 @@ class UserRecord(NamedTuple):
     """
 
     version: str
-    history: Sequence[Entry]
-    marks: Mapping[str, Mark]
+    history: Sequence[HistoryEntry]
+    marks: Mapping[str, ItemMark]
     erased: bool
     group: bytes | None
     answer: bytes | None = None

@@ -17,7 +17,7 @@ from isrf.contract.ids import UserIndex
 from service.inference.engine import Engine
 from service.inference.task_cancellation import end
 from service.release.opening import Release
-from service.release.snapshot import Newcomer, gather, read_newcomers
+from service.release.snapshot import ActiveUser, gather, read_active_users
 from service.state.events import EventRules
 from service.state.merge import merge
 from service.state.redis.erasure import Erased
@@ -38,7 +38,7 @@ REST_SHARE = 1 / 3
 _log = structlog.get_logger("service")
 
 
-class CrowdFeed:
+class ActivitySync:
     """One per release."""
 
     def __init__(
@@ -48,14 +48,14 @@ class CrowdFeed:
         *,
         rules: EventRules,
         epoch_s: float,
-        before: "CrowdFeed | None" = None,
+        before: "ActivitySync | None" = None,
     ) -> None:
         """`before` is the feed of another release: who is known there to be erased is so here, store or no store."""
         self._before = before
         self._engine, self._store, self._rules, self._epoch_s = engine, store, rules, epoch_s
         self._recent: Recent = nobody()
         self._seen: list[bytes | None] = [None] * len(self._recent)
-        self._known: dict[str, Newcomer | str] = {}  # a version alone: nothing new of them
+        self._known: dict[str, ActiveUser | str] = {}  # a version alone: nothing new of them
         self._erased: tuple[Erased | None, frozenset[int]] = (None, frozenset())
         self._looking = asyncio.Lock()
         self._hurries = asyncio.Event()  # somebody waits for the look under way to end
@@ -131,7 +131,7 @@ class CrowdFeed:
         await self._gather(release, erased)
 
     async def _gather(self, release: Release, erased: frozenset[int]) -> None:
-        newcomers = {user_id: one for user_id, one in self._known.items() if isinstance(one, Newcomer)}
+        newcomers = {user_id: one for user_id, one in self._known.items() if isinstance(one, ActiveUser)}
         await self._engine.change_crowd(lambda: gather(release, erased, newcomers))
 
     async def _rows_of_erased(self, release: Release) -> frozenset[int]:
@@ -151,8 +151,8 @@ class CrowdFeed:
         moved = {bucket for bucket in range(NUM_BUCKETS) if before[bucket] != now[bucket]}
         self._known = {name: one for name, one in self._known.items() if bucket_of(name) not in moved}
 
-    async def _read(self, release: Release, user_ids: Sequence[str]) -> dict[str, Newcomer | str]:
-        found: dict[str, Newcomer | str] = {}
+    async def _read(self, release: Release, user_ids: Sequence[str]) -> dict[str, ActiveUser | str]:
+        found: dict[str, ActiveUser | str] = {}
         for start in range(0, len(user_ids), READ_TOGETHER):
             began = time.monotonic()
             some = user_ids[start : start + READ_TOGETHER]
@@ -161,7 +161,7 @@ class CrowdFeed:
                 past = release.users.past(user_id, lambda kind: self._rules.effect(kind) == "B")
                 state = merge(record, past, release.learned_until)
                 before = self._known.get(user_id)
-                if isinstance(before, Newcomer) and before.version == state.version:
+                if isinstance(before, ActiveUser) and before.version == state.version:
                     found[user_id] = before
                     continue
                 found[user_id] = state.version
@@ -170,7 +170,7 @@ class CrowdFeed:
                     versions.append(state.version)
                     histories.append(rows)
                     names.append(user_id)
-            newcomers = await self._engine.run("crowd", read_newcomers, release.recommender, versions, histories)
+            newcomers = await self._engine.run("crowd", read_active_users, release.recommender, versions, histories)
             found.update(zip(names, newcomers, strict=True))
             await self._rest(time.monotonic() - began)
         return found

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from isrf.contract.errors import IsrfError
-from isrf.contract.item_changes import Entry
+from isrf.contract.item_changes import ItemEntry
 from service.inference.engine import Engine
 from service.inference.task_cancellation import end
 from service.release.item_changes import changed_line, is_learned, standing, text_of
@@ -29,15 +29,15 @@ FIRST_LOOK_S = 5.0
 _log = structlog.get_logger("service")
 
 
-class ItemFeed:
+class CatalogueSync:
     """One per release that is open."""
 
-    def __init__(self, engine: Engine, store: Store, *, poll_s: float, before: "ItemFeed | None" = None) -> None:
+    def __init__(self, engine: Engine, store: Store, *, poll_s: float, before: "CatalogueSync | None" = None) -> None:
         """`before` is the feed of another release: what it knows holds here too, store or no store."""
         self._engine, self._store, self._poll_s = engine, store, poll_s
         self._base: Release = engine.release
-        self._entries: dict[str, Entry] = {}
-        self._inherited: dict[str, Entry] = {} if before is None else dict(before._entries)
+        self._entries: dict[str, ItemEntry] = {}
+        self._inherited: dict[str, ItemEntry] = {} if before is None else dict(before._entries)
         self._inherited_version = "" if before is None else f"{before._engine.release.catalogue.version} inherited"
         self._cursor: ItemsCursor | None = None
         self._read: dict[str, ReadItem] = {}  # in the order of their rows
@@ -53,11 +53,11 @@ class ItemFeed:
         return not self._base.catalogue.knows(item_id)
 
     @property
-    def entries(self) -> Mapping[str, Entry]:
+    def entries(self) -> Mapping[str, ItemEntry]:
         """What was said, by item_id."""
         return self._entries
 
-    def standing(self, item_id: str, entry: Entry) -> dict[str, Any]:
+    def standing(self, item_id: str, entry: ItemEntry) -> dict[str, Any]:
         """The fields of an entry that count beside the release."""
         return standing(entry, self._base.catalogue.find(item_id), self._base.items_learned_until)
 
@@ -94,7 +94,7 @@ class ItemFeed:
         except IsrfError as error:
             _log.info("items_unchanged", code=error.code)
 
-    def learned(self) -> dict[str, Entry]:
+    def learned(self) -> dict[str, ItemEntry]:
         """Entries without which the release says the same."""
         catalogue, until = self._base.catalogue, self._base.items_learned_until
         return {
@@ -124,14 +124,14 @@ class ItemFeed:
             await self._take(entries, changed, version)
         self._cursor = found.cursor
 
-    async def _take(self, entries: dict[str, Entry], changed: set[str], version: str) -> None:
+    async def _take(self, entries: dict[str, ItemEntry], changed: set[str], version: str) -> None:
         before = self._engine.release
         release, read = await asyncio.to_thread(self._applied, before, entries, sorted(changed), version)
         self._entries, self._read = entries, read
         self._engine.change_release(release)
 
     def _applied(
-        self, release: Release, entries: Mapping[str, Entry], changed: list[str], version: str
+        self, release: Release, entries: Mapping[str, ItemEntry], changed: list[str], version: str
     ) -> tuple[Release, dict[str, ReadItem]]:
         """The release with the changed items as they are now. Takes milliseconds an item that is new."""
         base, until = self._base.catalogue, self._base.items_learned_until
@@ -151,7 +151,7 @@ class ItemFeed:
             recommender = self._base.recommender.with_items(added_items(read))
         return replace(release, catalogue=catalogue, recommender=recommender), read
 
-    def _read_new(self, entries: Mapping[str, Entry]) -> dict[str, ReadItem]:
+    def _read_new(self, entries: Mapping[str, ItemEntry]) -> dict[str, ReadItem]:
         """Those of the items that the release does not hold, read where that was not done yet."""
         reader = self._base.new_items
         if reader is None:

@@ -15,7 +15,7 @@ from service.release.opening import Release
 from service.state.events import EventRules
 from service.state.merge import Learned, learned
 from service.state.store import Store
-from service.sync.catalogue_sync import ItemFeed
+from service.sync.catalogue_sync import CatalogueSync
 
 PAGE = 200
 TOGETHER = 16
@@ -49,14 +49,16 @@ async def collect_learned(store: Store, release: Release, rules: EventRules) -> 
     return count
 
 
-async def collect_later(store: Store, release: Release, rules: EventRules, items: ItemFeed, grace_s: float) -> None:
+async def collect_later(
+    store: Store, release: Release, rules: EventRules, items: CatalogueSync, grace_s: float
+) -> None:
     """Collects once everybody has had time to open the release."""
     await asyncio.sleep(grace_s)
     await collect_learned(store, release, rules)
     await collect_items(store, items)
 
 
-async def collect_items(store: Store, items: ItemFeed) -> int:
+async def collect_items(store: Store, items: CatalogueSync) -> int:
     """The number of items of which nothing had to be kept any more."""
     try:
         count = await store.collect_items(items.learned())

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from isrf.contract.errors import BundleError
-from isrf.runtime.deadline import late
+from isrf.runtime.time_limit import late
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ from service.settings import Experiment
 from service.state.redis.items import ItemChange, ItemOutcome
 from service.sync.compaction import GRACE_S
 from service.sync.daemon_threads import in_daemon_thread
-from service.sync.release_runtime import Identity, Parts, Serving, identify
+from service.sync.release_runtime import Parts, ReleaseIdentity, ReleaseRuntime, identify
 
 REFUSED_AGAIN_S = 60.0
 """A release that was refused is not opened again before: it may be large, and somebody has to mend it first."""
@@ -45,12 +45,12 @@ class Switched(NamedTuple):
 class _Refusal(NamedTuple):
     """The last release that was refused, when that was begun, and why."""
 
-    wanted: Identity | None
+    wanted: ReleaseIdentity | None
     began: float
     error: Exception
 
 
-class Releases:
+class ReleaseManager:
     """One per app."""
 
     def __init__(
@@ -68,9 +68,9 @@ class Releases:
         """
         self._tell_opened = opened
         self._folder, self._parts, self._experiment, self._watch_s = folder, parts, experiment, watch_s
-        self._current: Serving | None = None
-        self._trial: Serving | None = None  # the experiment's; may be the current one
-        self._open: set[Serving] = set()  # those on their way in and out too
+        self._current: ReleaseRuntime | None = None
+        self._trial: ReleaseRuntime | None = None  # the experiment's; may be the current one
+        self._open: set[ReleaseRuntime] = set()  # those on their way in and out too
         self._switching = asyncio.Lock()
         self._refused: _Refusal | None = None
         self._closing = False
@@ -78,7 +78,7 @@ class Releases:
         self._watching: asyncio.Task[None] | None = None
 
     @property
-    def current(self) -> Serving:
+    def current(self) -> ReleaseRuntime:
         assert self._current is not None, "not started"
         return self._current
 
@@ -96,7 +96,7 @@ class Releases:
             self._watching = asyncio.create_task(self._watch())
         self._tell_opened()
 
-    def of(self, user_id: str | None) -> Serving:
+    def of(self, user_id: str | None) -> ReleaseRuntime:
         """What answers a user; None is nobody in particular, who takes part in no experiment."""
         experiment, trial = self._experiment, self._trial
         if trial is not None and experiment is not None and user_id is not None and experiment.holds(user_id):
@@ -110,7 +110,7 @@ class Releases:
         return max(time.time(), *(max(one.learned_until, one.items_learned_until) + 1e-6 for one in served))
 
     @contextmanager
-    def lease(self, user_id: str | None) -> Iterator[Serving]:
+    def lease(self, user_id: str | None) -> Iterator[ReleaseRuntime]:
         """What answers a user, to be held from the request's start to its end."""
         with self.of(user_id).lease() as serving:
             yield serving
@@ -184,7 +184,7 @@ class Releases:
         while self._retiring:
             await asyncio.wait(self._retiring)
 
-    async def _switch(self, identity: Identity) -> None:
+    async def _switch(self, identity: ReleaseIdentity) -> None:
         if self._retiring:
             # Never more than one release that nobody asks any more.
             await asyncio.wait(self._retiring)
@@ -197,7 +197,7 @@ class Releases:
         if before is not trial:
             self._retire(before)
 
-    async def _opened(self, identity: Identity, before: Serving | None = None) -> Serving:
+    async def _opened(self, identity: ReleaseIdentity, before: ReleaseRuntime | None = None) -> ReleaseRuntime:
         """An open release, ready for its first request."""
         parts = self._parts
         release = await in_daemon_thread(
@@ -212,7 +212,7 @@ class Releases:
                 message="The release is of schema 2: nothing tells whether its manifest was changed.",
                 fix="Publish one with this version.",
             )
-        serving = Serving(release, identity, self._parts, before=before)
+        serving = ReleaseRuntime(release, identity, self._parts, before=before)
         # From now on it hears of erasures.
         self._open.add(serving)
         try:
@@ -222,20 +222,20 @@ class Releases:
             raise
         return serving
 
-    def _retire(self, serving: Serving | None) -> None:
+    def _retire(self, serving: ReleaseRuntime | None) -> None:
         if serving is not None and serving in self._open:
             task = asyncio.create_task(self._end(serving))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
 
-    async def _end(self, serving: Serving) -> None:
+    async def _end(self, serving: ReleaseRuntime) -> None:
         await serving.close()
         self._open.discard(serving)
         if self._experiment is None and not self._closing:
             # Later than requests that still read what the old one has not learned.
             self.current.collect(GRACE_S)
 
-    def _refuse(self, wanted: Identity | None, error: Exception, began: float) -> None:
+    def _refuse(self, wanted: ReleaseIdentity | None, error: Exception, began: float) -> None:
         if self._refused is not None and error is self._refused.error:
             return
         self._refused = _Refusal(wanted, began, error)
@@ -252,7 +252,7 @@ class Releases:
         while True:
             await asyncio.sleep(self._watch_s)
             try:
-                wanted: Identity | None = await self._identify()
+                wanted: ReleaseIdentity | None = await self._identify()
             except BundleError:
                 wanted = None
             if wanted == self.current.identity or self._was_refused(wanted):
@@ -260,19 +260,19 @@ class Releases:
             with contextlib.suppress(Exception):  # told by `_refuse`; the next release may be better
                 await self.reload()
 
-    async def _identify(self, name: str | None = None) -> Identity:
+    async def _identify(self, name: str | None = None) -> ReleaseIdentity:
         """Of what `current` points to, or of the release of a name."""
 
-        def look() -> Identity:
+        def look() -> ReleaseIdentity:
             return identify(find_release(self._folder) if name is None else named_release(self._folder, name))
 
         return await in_daemon_thread(look, within_s=self._parts.open_deadline_s, part="looking for it")
 
-    def _was_refused(self, wanted: Identity | None) -> bool:
+    def _was_refused(self, wanted: ReleaseIdentity | None) -> bool:
         refused = self._refused
         return refused is not None and refused.wanted == wanted and time.monotonic() < refused.began + REFUSED_AGAIN_S
 
-    def _same_refusal(self, wanted: Identity, asked: float) -> None:
+    def _same_refusal(self, wanted: ReleaseIdentity, asked: float) -> None:
         """Raises the refusal of the same release that was begun after `asked`: many who ask at once open it once."""
         refused = self._refused
         if refused is not None and refused.wanted == wanted and refused.began >= asked:

@@ -21,16 +21,16 @@ from isrf.runtime.bundle.manifests import manifest_bytes
 from isrf.runtime.bundle.refusals import refusing
 from isrf.runtime.run_limit import RUN_LIMIT_S, limited
 from service.inference.engine import Engine
-from service.inference.limits import Load
+from service.inference.limits import LoadLimits
 from service.inference.task_cancellation import end
-from service.recommend.recommender import Keeping, Recommendations
-from service.recommend.result_lists import GivenLists
+from service.recommend.recommender import Keeping, RecommendationService
+from service.recommend.result_lists import ResultLists
 from service.release.opening import Release
 from service.settings import DeviceName
 from service.state.events import EventRules
 from service.state.store import Store
-from service.sync.activity_sync import CrowdFeed
-from service.sync.catalogue_sync import ItemFeed
+from service.sync.activity_sync import ActivitySync
+from service.sync.catalogue_sync import CatalogueSync
 from service.sync.compaction import collect_later
 from service.sync.daemon_threads import in_daemon_thread
 from service.telemetry.metrics import Metrics
@@ -39,17 +39,17 @@ CLOSE_S = 10.0
 """How long the model's last runs are waited for when a release is closed."""
 
 
-class Identity(NamedTuple):
+class ReleaseIdentity(NamedTuple):
     """A release as it lies there: another folder, or another manifest in it, is another one."""
 
     folder: Path
     digest: str
 
 
-def identify(folder: Path) -> Identity:
+def identify(folder: Path) -> ReleaseIdentity:
     """Of a release's folder; `BundleError` where it has no readable manifest."""
     with BundleFolder(folder) as files:
-        return Identity(folder, hashlib.sha256(manifest_bytes(files)).hexdigest())
+        return ReleaseIdentity(folder, hashlib.sha256(manifest_bytes(files)).hexdigest())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +59,8 @@ class Parts:
     store: Store
     metrics: Metrics
     rules: EventRules
-    given: GivenLists
-    load: Load
+    given: ResultLists
+    load: LoadLimits
     keeping: Keeping
     crowd_epoch_s: float
     items_poll_s: float = 1.0
@@ -71,26 +71,28 @@ class Parts:
     """How long opening a release, and its first runs, are waited for."""
 
 
-class Serving:
+class ReleaseRuntime:
     """A release that is served, was served until a moment ago, or is about to be."""
 
-    def __init__(self, release: Release, identity: Identity, parts: Parts, *, before: "Serving | None" = None) -> None:
+    def __init__(
+        self, release: Release, identity: ReleaseIdentity, parts: Parts, *, before: "ReleaseRuntime | None" = None
+    ) -> None:
         """`before` is what was served until now: those it knows to be erased are gone here from the first request."""
         self.identity = identity
         self._parts = parts
         self.rules = parts.rules.under(release.vocabulary)
         self._engine = Engine(release, load=parts.load, metrics=parts.metrics)
-        self.recommendations = Recommendations(
+        self.recommendations = RecommendationService(
             self._engine, parts.store, parts.metrics, given=parts.given, rules=self.rules, keeping=parts.keeping
         )
-        self.crowd_feed: CrowdFeed = CrowdFeed(
+        self.crowd_feed: ActivitySync = ActivitySync(
             self._engine,
             parts.store,
             rules=self.rules,
             epoch_s=parts.crowd_epoch_s,
             before=None if before is None else before.crowd_feed,
         )
-        self.items: ItemFeed = ItemFeed(
+        self.items: CatalogueSync = CatalogueSync(
             self._engine, parts.store, poll_s=parts.items_poll_s, before=None if before is None else before.items
         )
         self._collecting: asyncio.Task[None] | None = None
@@ -123,7 +125,7 @@ class Serving:
             )
 
     @contextmanager
-    def lease(self) -> Iterator["Serving"]:
+    def lease(self) -> Iterator["ReleaseRuntime"]:
         """Held by a request from its start to its end."""
         self._leases += 1
         self._idle.clear()

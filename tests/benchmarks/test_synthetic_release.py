@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import synthetic_release as synthetic
 
-from isrf.method.recommend.request import RankRequest
+from isrf.method.recommend.request import RankingRequest
 from offline.config import build_config
 from offline.runtime.release import open_release
 from tests.offline.stages.train_inputs import SETTINGS
@@ -16,7 +16,7 @@ def test_a_drawn_release_answers(tmp_path: Path) -> None:
     folder = synthetic.make(tmp_path, build_config(assignments=settings), data=None, sizes=synthetic.Sizes(300, 120))
     release = open_release(folder)
     assert release.manifest.evaluation == {"protocol": synthetic.PROTOCOL}
-    request = RankRequest(history=[3, 5, 8], n=10, allowed=np.ones(300, dtype=np.bool_))
+    request = RankingRequest(history=[3, 5, 8], n=10, allowed=np.ones(300, dtype=np.bool_))
     interests = release.recommender.read([request.history], [-1])
     assert (interests.neighbours.similarity > 0).any()
     assert len(release.recommender.rank([request], interests)[0].items) == 10

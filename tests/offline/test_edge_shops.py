@@ -10,7 +10,7 @@ import pytest
 from rich.progress import Progress
 
 from isrf.contract.errors import DataError
-from isrf.method.recommend.request import RankRequest
+from isrf.method.recommend.request import RankingRequest
 from offline.commands.publish import publish
 from offline.config import build_config
 from offline.pipeline import run_until
@@ -34,7 +34,7 @@ def serve(folder: Path, shop: Path, *settings: str) -> list[list[int]]:
     recommender, num_items = release.recommender, release.manifest.counts.num_items
     histories = [[], [0], [1, 0]]
     allowed = np.ones(num_items, dtype=np.bool_)
-    requests = [RankRequest(history=history, n=10, allowed=allowed) for history in histories]
+    requests = [RankingRequest(history=history, n=10, allowed=allowed) for history in histories]
     answers = recommender.rank(requests, recommender.read(histories, [-1] * 3))
     lists = [[item.item_index for item in answer.items] for answer in answers]
     assert all(len(set(items)) == len(items) == min(10, num_items) for items in lists)
@@ -138,7 +138,7 @@ def test_a_small_shop_is_served_with_the_presets_own_settings(
     service = open_served(releases)
     histories = [[], [0], [1, 0]]
     allowed = service.catalogue.allowed()
-    requests = [RankRequest(history=history, n=200, allowed=allowed) for history in histories]
+    requests = [RankingRequest(history=history, n=200, allowed=allowed) for history in histories]
     answers = service.recommender.rank(requests, service.recommender.read(histories, [-1] * 3))
     for answer in answers:
         assert sorted(item.item_index for item in answer.items) == list(range(num_items))

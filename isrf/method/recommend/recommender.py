@@ -38,12 +38,12 @@ from isrf.method.ranking.ranker import Ranker, rerank
 from isrf.method.recommend.request import (
     CHANNEL_LIMIT,
     SCORE_DIGITS,
-    Interests,
     Ranked,
     RankedItem,
-    RankRequest,
+    RankingRequest,
     SearchOutput,
     Task,
+    UserInterests,
 )
 from isrf.method.recommend.tables import AddedItems, RecommenderTables
 
@@ -92,7 +92,7 @@ class Recommender:
         }
         self._by_popularity = np.lexsort((np.arange(len(tables.popularity)), -tables.popularity))
 
-    def read(self, histories: Sequence[Sequence[int]], own: Sequence[int]) -> Interests:
+    def read(self, histories: Sequence[Sequence[int]], own: Sequence[int]) -> UserInterests:
         """Explicit vectors, similar users and group vectors of B histories.
 
         Args:
@@ -101,14 +101,14 @@ class Recommender:
         """
         return self.group(histories, self.interest(histories), own)
 
-    def group(self, histories: Sequence[Sequence[int]], interest: HistoryInterest, own: Sequence[int]) -> Interests:
+    def group(self, histories: Sequence[Sequence[int]], interest: HistoryInterest, own: Sequence[int]) -> UserInterests:
         """The part of `read` that looks for similar users, for what `interest` said of the same histories."""
         # One more than the cap, since the query's own row may be among them.
         cosine, users = self._nearest_users(interest.feature, self._group_search.max_neighbours + 1)
         # An empty history is like nobody.
         users[[not history for history in self._known(histories)]] = -1
         neighbours = select_neighbours(self._group_search, cosine, users, np.asarray(own, dtype=np.int64))
-        return Interests(interest.explicit, neighbours, group_interest(neighbours, self.tables.group_layers))
+        return UserInterests(interest.explicit, neighbours, group_interest(neighbours, self.tables.group_layers))
 
     def interest(self, histories: Sequence[Sequence[int]]) -> HistoryInterest:
         """Explicit vectors and query features of B histories (item rows, oldest first)."""
@@ -122,7 +122,7 @@ class Recommender:
         """The same recommender among other people: their rows replace the base users' in all three.
 
         For serving, where the base users are followed by those who came since, and some of them are gone.
-        `Interests` belong to the recommender that read them: rows of another one are other people.
+        `UserInterests` belong to the recommender that read them: rows of another one are other people.
         """
         changed = copy.copy(self)
         changed.tables = replace(self.tables, group_layers=group_layers, user_items=user_items)
@@ -166,7 +166,7 @@ class Recommender:
             return histories
         return [[row for row in stand_ins[list(history)].tolist() if row >= 0] for history in histories]
 
-    def search(self, requests: Sequence[RankRequest], interests: Interests) -> SearchOutput:
+    def search(self, requests: Sequence[RankingRequest], interests: UserInterests) -> SearchOutput:
         """One run of the search graph for B requests."""
         history, mask = pad_histories([r.history for r in requests], self._decoding.history_length)
         outputs = self._search_graph(
@@ -182,7 +182,7 @@ class Recommender:
         )
         return SearchOutput(**{name: outputs[name] for name in SearchOutput._fields})
 
-    def rank(self, requests: Sequence[RankRequest], interests: Interests) -> list[Ranked]:
+    def rank(self, requests: Sequence[RankingRequest], interests: UserInterests) -> list[Ranked]:
         """The top n of every request. An empty history is answered by popularity."""
         ranked: list[Ranked | None] = [None if r.history else self._popular(r) for r in requests]
         reading = [b for b, done in enumerate(ranked) if done is None]
@@ -194,7 +194,7 @@ class Recommender:
                 ranked[b] = self.ranked(some[place], part, output, place)
         return [one for one in ranked if one is not None]
 
-    def ranked(self, request: RankRequest, interests: Interests, output: SearchOutput, b: int) -> Ranked:
+    def ranked(self, request: RankingRequest, interests: UserInterests, output: SearchOutput, b: int) -> Ranked:
         """The top n of a request with a history, from what the search found.
 
         Args:
@@ -218,7 +218,7 @@ class Recommender:
 
     def candidates(
         self,
-        request: RankRequest,
+        request: RankingRequest,
         output: SearchOutput,
         evidence: dict[str, Evidence],
         b: int,
@@ -264,7 +264,7 @@ class Recommender:
             last_popularity=float(self.tables.popularity[last]),
         )
 
-    def _fused(self, request: RankRequest, candidates: Candidates, evidence: dict[str, Evidence]) -> Ranked:
+    def _fused(self, request: RankingRequest, candidates: Candidates, evidence: dict[str, Evidence]) -> Ranked:
         if self._ranker is None or request.task == "direct":  # it was fitted on whole-catalogue requests
             fused = fuse(candidates, self._fusion, explained=request.n)
         else:
@@ -280,10 +280,10 @@ class Recommender:
             top += self._fill(request, fused.items, top[-1].score if top else 0.0, request.n - len(top))
         return Ranked(top, fused, evidence)
 
-    def _popular(self, request: RankRequest) -> Ranked:
+    def _popular(self, request: RankingRequest) -> Ranked:
         return Ranked(self._fill(request, np.zeros(0, np.int64), 0.0, request.n), None, {})
 
-    def _fill(self, request: RankRequest, taken: IntArray, below: float, count: int) -> list[RankedItem]:
+    def _fill(self, request: RankingRequest, taken: IntArray, below: float, count: int) -> list[RankedItem]:
         """The most popular allowed items that are not taken, scored below `below` in their order."""
         order = first_allowed(self._by_popularity, request.allowed, taken, count)
         return [RankedItem(item, below - 1.0 - place, "popular") for place, item in enumerate(order)]

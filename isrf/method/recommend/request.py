@@ -25,21 +25,21 @@ SCORE_DIGITS = 4
 """Of a score as it is shown; the order was made from all of them."""
 
 
-class Interests(NamedTuple):
+class UserInterests(NamedTuple):
     """What B histories say of their users, before any item is scored."""
 
     explicit: FloatArray  # (B, E)
     neighbours: Neighbours
     group: FloatArray  # (B, G)
 
-    def rows(self, queries: Sequence[int]) -> "Interests":
+    def rows(self, queries: Sequence[int]) -> "UserInterests":
         """The part of some of the queries, in the given order."""
         kept, near = list(queries), self.neighbours
         part = Neighbours(near.users[kept], near.similarity[kept], near.weak[kept])
-        return Interests(self.explicit[kept], part, self.group[kept])
+        return UserInterests(self.explicit[kept], part, self.group[kept])
 
     @classmethod
-    def together(cls, parts: "Sequence[Interests]") -> "Interests":
+    def together(cls, parts: "Sequence[UserInterests]") -> "UserInterests":
         """Those of one recommender, one after the other."""
         if len(parts) == 1:
             return parts[0]
@@ -51,7 +51,7 @@ class Interests(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankRequest:
+class RankingRequest:
     """One list to make.
 
     Attributes:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import FileEntry
 from isrf.runtime.bundle.refusals import PUBLISH
-from isrf.runtime.deadline import Deadline
+from isrf.runtime.time_limit import TimeLimit
 
 Content = NDArray[np.uint8]
 """A file's bytes."""
@@ -80,7 +80,7 @@ class BundleFolder:
             with _refusing(self.path / name, name), os.fdopen(os.dup(file), "rb") as content:
                 return content.read(size)
 
-    def verified(self, name: str, entry: FileEntry, deadline: Deadline, *, keep: bool) -> Content | None:
+    def verified(self, name: str, entry: FileEntry, deadline: TimeLimit, *, keep: bool) -> Content | None:
         """A file held against its size, then its hash; its bytes where they are to be kept.
 
         What is returned is what was hashed: nobody can change the file between the two.

@@ -23,8 +23,8 @@ from isrf.runtime.bundle.folder import BundleFolder, Content, check_size
 from isrf.runtime.bundle.manifest_checks import check_manifest
 from isrf.runtime.bundle.manifests import read_manifest
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
-from isrf.runtime.deadline import Deadline
 from isrf.runtime.run_limit import RUN_LIMIT_S, limited
+from isrf.runtime.time_limit import TimeLimit
 
 _READ = (
     bundle.INTEREST_GRAPH_FILE,
@@ -47,7 +47,7 @@ class Bundle:
     manifest: Manifest
     arrays: dict[str, NDArray[Any]]  # by file name, all of `arrays_of`
     contents: dict[str, Content]  # the other files that are read
-    deadline: Deadline
+    deadline: TimeLimit
 
     def take(self, name: str) -> bytes:
         """A file's bytes, which are let go of here."""
@@ -79,7 +79,7 @@ class Bundle:
                 replay_within(recommender, goldens, self.manifest.variants[variant].tolerance, variant=variant)
 
 
-def read_bundle(folder: Path, variants: Collection[VariantName], deadline: Deadline) -> Bundle:
+def read_bundle(folder: Path, variants: Collection[VariantName], deadline: TimeLimit) -> Bundle:
     """Reads and verifies a release's folder.
 
     Args:
@@ -113,7 +113,7 @@ def read_bundle(folder: Path, variants: Collection[VariantName], deadline: Deadl
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
     """Holds the files of a folder against a manifest: there, regular, of its size and hash, and none beside them."""
-    deadline = Deadline()
+    deadline = TimeLimit()
     with BundleFolder(folder) as files:
         _check_listed(files, manifest, ())
         for name, entry in manifest.files.items():

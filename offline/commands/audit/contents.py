@@ -24,7 +24,7 @@ from isrf.method.evidence import (
 from isrf.method.golden import Golden
 from isrf.method.interest import FloatArray, pad_histories, unit_rows
 from offline.commands.audit.findings import Finding
-from offline.commands.audit.shop import Shop
+from offline.commands.audit.shop import AuditedShop
 from offline.config import RunConfig
 from offline.runtime.onnx_graphs import open_graph
 
@@ -44,7 +44,7 @@ _KNOWN_FILES = {
 }
 
 
-def audit_contents(release: Path, manifest: Manifest, shop: Shop) -> Iterator[Finding]:
+def audit_contents(release: Path, manifest: Manifest, shop: AuditedShop) -> Iterator[Finding]:
     """A finding per part of the release."""
     arrays = {name: np.load(release / name) for name in ARRAYS}
     yield _popularity(arrays["popularity.npy"], shop)
@@ -56,7 +56,7 @@ def audit_contents(release: Path, manifest: Manifest, shop: Shop) -> Iterator[Fi
     yield _other_files(manifest)
 
 
-def _popularity(popularity: NDArray[Any], shop: Shop) -> Finding:
+def _popularity(popularity: NDArray[Any], shop: AuditedShop) -> Finding:
     counted = num_takers(shop.users, shop.items, num_items=shop.num_items)
     other = int((popularity != counted).sum())
     extra = float(popularity.sum() - counted.sum())
@@ -69,7 +69,7 @@ def _popularity(popularity: NDArray[Any], shop: Shop) -> Finding:
     )
 
 
-def _evidence(arrays: dict[str, NDArray[Any]], config: RunConfig, shop: Shop) -> Iterator[Finding]:
+def _evidence(arrays: dict[str, NDArray[Any]], config: RunConfig, shop: AuditedShop) -> Iterator[Finding]:
     size, length = {"num_items": shop.num_items}, config.evidence.list_length
     anew = {
         "user_items": user_item_lists(shop.users, shop.items, num_users=shop.num_users),
@@ -100,7 +100,7 @@ def _differing_rows(stored: SparseLists, wanted: SparseLists) -> int:
     )
 
 
-def _graph(embeddings: NDArray[Any], shop: Shop) -> Finding:
+def _graph(embeddings: NDArray[Any], shop: AuditedShop) -> Finding:
     """LightGCN gives a vector to every item with an edge and to no other."""
     taken = np.bincount(shop.items, minlength=shop.num_items) > 0
     edges = np.any(embeddings != 0, axis=1)
@@ -114,7 +114,7 @@ def _graph(embeddings: NDArray[Any], shop: Shop) -> Finding:
     )
 
 
-def _neighbours(release: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]], shop: Shop) -> Finding:
+def _neighbours(release: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]], shop: AuditedShop) -> Finding:
     """Base users' vectors are those of their training histories, read by the release's own graph."""
     width = manifest.dimensions.explicit
     stored = {
@@ -146,7 +146,7 @@ def _explicit(release: Path, manifest: Manifest, histories: list[list[int]]) -> 
     return np.concatenate(parts)
 
 
-def _goldens(release: Path, shop: Shop) -> Finding:
+def _goldens(release: Path, shop: AuditedShop) -> Finding:
     lines = (release / bundle.GOLDEN_FILE).read_text(encoding="utf-8").splitlines()
     goldens = [Golden.model_validate_json(line) for line in lines]
     training = shop.training()
@@ -159,7 +159,7 @@ def _goldens(release: Path, shop: Shop) -> Finding:
     )
 
 
-def _histories(release: Path, shop: Shop) -> Finding:
+def _histories(release: Path, shop: AuditedShop) -> Finding:
     """The one file that may hold everything, for serving."""
     stored = pl.read_parquet(release / bundle.HISTORIES_FILE, columns=["user_index", "item_ids"])
     expected = [[shop.item_ids[item] for item in history] for history in shop.training()]

@@ -6,8 +6,8 @@ from typing import Any, Literal, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-Verdict = Literal["ok", "note", "warning", "leak"]
-_STYLES: dict[Verdict, str] = {"ok": "green", "note": "dim", "warning": "yellow", "leak": "bold red"}
+FindingVerdict = Literal["ok", "note", "warning", "leak"]
+_STYLES: dict[FindingVerdict, str] = {"ok": "green", "note": "dim", "warning": "yellow", "leak": "bold red"}
 
 
 class Finding(NamedTuple):
@@ -22,7 +22,7 @@ class Finding(NamedTuple):
     """
 
     line: str
-    verdict: Verdict
+    verdict: FindingVerdict
     text: str
     figures: dict[str, Any]
 

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from isrf.method.interest import IntArray
 from isrf.method.metrics import Interval, bootstrap_mean, hit_rate, ndcg
 from offline.commands.audit.chance import most_hits
-from offline.commands.audit.findings import Finding, Verdict
-from offline.commands.audit.shop import Shop
-from offline.stages.evaluate.split import Split
+from offline.commands.audit.findings import Finding, FindingVerdict
+from offline.commands.audit.shop import AuditedShop
+from offline.stages.evaluate.split import EvaluationSplit
 
 K = 10
 ITEMS_PER_ANSWER = 50
@@ -73,7 +73,7 @@ class Trials(NamedTuple):
         return np.searchsorted(self.owner, np.arange(len(self.targets)))
 
 
-def gather_trials(parts: Sequence[Split]) -> Trials:
+def gather_trials(parts: Sequence[EvaluationSplit]) -> Trials:
     """One trial per user of every part with a history."""
     pairs = [
         (history, target)
@@ -109,7 +109,7 @@ def ranks_by_rule(rule: Rule, place: IntArray, trials: Trials) -> IntArray:
     return np.where((goal > anchors) & ~trials.seen, ranks, -1)
 
 
-class Answer(NamedTuple):
+class RuleAnswer(NamedTuple):
     """The rule that beats chance by most on some trials."""
 
     rule: Rule
@@ -150,7 +150,7 @@ class Answer(NamedTuple):
         }
 
 
-def best_rule(order: IntArray, trials: Trials, *, seed: int = 0) -> Answer:
+def best_rule(order: IntArray, trials: Trials, *, seed: int = 0) -> RuleAnswer:
     """Every rule over one order of the items; the one that beats chance by most.
 
     Args:
@@ -170,11 +170,11 @@ def best_rule(order: IntArray, trials: Trials, *, seed: int = 0) -> Answer:
         roughly = float(np.mean([hit_rate(ranks_by_rule(rule, other, trials), k).mean() for other in shuffled]))
         chance = max(k / num_items, roughly, (hits[rule.mirror] + 1) / (num_trials + 1))
         measured = bootstrap_mean(ndcg(ranks[rule], k), samples=SAMPLES, seed=seed)
-        answers.append(Answer(rule, k, num_trials, hits, chance, most_hits(num_trials, chance), measured))
+        answers.append(RuleAnswer(rule, k, num_trials, hits, chance, most_hits(num_trials, chance), measured))
     return max(answers, key=lambda answer: answer.excess)
 
 
-def audit_order(name: str, order: IntArray, untied: Trials, tied: Trials, *, worst: Verdict) -> Finding:
+def audit_order(name: str, order: IntArray, untied: Trials, tied: Trials, *, worst: FindingVerdict) -> Finding:
     """The finding over one order of the items.
 
     Args:
@@ -188,7 +188,7 @@ def audit_order(name: str, order: IntArray, untied: Trials, tied: Trials, *, wor
         group: best_rule(order, trials) for group, trials in (("untied", untied), ("tied", tied)) if len(trials.targets)
     }
     plain, beside = answers.get("untied"), answers.get("tied")
-    verdict: Verdict = "ok"
+    verdict: FindingVerdict = "ok"
     if plain is not None and plain.beats_chance:
         verdict = worst if plain.excess >= LEAST_GAIN else "warning"
     by_ties = beside is not None and beside.beats_chance and beside.excess >= LEAST_GAIN
@@ -213,7 +213,7 @@ def _shuffled(place: IntArray, rng: np.random.Generator) -> IntArray:
     return shuffled
 
 
-def audit_ids(shop: Shop, file_order: Sequence[str]) -> Iterator[Finding]:
+def audit_ids(shop: AuditedShop, file_order: Sequence[str]) -> Iterator[Finding]:
     """Ids by number and by spelling, the catalogue file's rows, and ingest's own row numbers.
 
     Args:

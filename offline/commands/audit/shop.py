@@ -8,10 +8,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isrf.method.interest import IntArray
-from offline.stages.evaluate.split import Split, load_split
+from offline.stages.evaluate.split import EvaluationSplit, load_split
 
 
-class Shop(NamedTuple):
+class AuditedShop(NamedTuple):
     """Ingest's output; rows are ingest's own numbers."""
 
     folder: Path
@@ -19,8 +19,8 @@ class Shop(NamedTuple):
     user_ids: list[str]
     users: IntArray  # (T,) training events, by user, then order
     items: IntArray  # (T,)
-    valid: Split
-    test: Split
+    valid: EvaluationSplit
+    test: EvaluationSplit
     tied: dict[str, NDArray[np.bool_]]  # per split (R,): the held-out event has the time of the one before it
 
     @property
@@ -31,7 +31,7 @@ class Shop(NamedTuple):
     def num_users(self) -> int:
         return len(self.user_ids)
 
-    def splits(self) -> dict[str, Split]:
+    def splits(self) -> dict[str, EvaluationSplit]:
         """By name, as in `tied`."""
         return {"valid": self.valid, "test": self.test}
 
@@ -48,10 +48,10 @@ class Shop(NamedTuple):
         return users[~known], items[~known]
 
 
-def load_shop(ingest: Path) -> Shop:
+def load_shop(ingest: Path) -> AuditedShop:
     """Reads what `ingest` wrote."""
     train = pl.read_parquet(ingest / "train.parquet", columns=["user_index", "item_index", "timestamp"])
-    return Shop(
+    return AuditedShop(
         folder=ingest,
         item_ids=pl.read_parquet(ingest / "items.parquet", columns=["item_id"])["item_id"].to_list(),
         user_ids=pl.read_parquet(ingest / "users.parquet")["user_id"].to_list(),

@@ -16,7 +16,7 @@ from isrf.method.interest import IntArray
 from isrf.method.text.encoder import tokenize
 from offline.commands.audit.chance import most_hits
 from offline.commands.audit.findings import Finding
-from offline.commands.audit.shop import Shop
+from offline.commands.audit.shop import AuditedShop
 from offline.stages.embed.text_files import read_text_encoder
 from offline.stages.embed.texts import read_texts
 from offline.stages.reason.corpus import read_corpus
@@ -30,7 +30,7 @@ LEAST_WORDS = 3
 NUM_EXCHANGES = 10
 
 
-def audit_prompts(shop: Shop) -> Finding:
+def audit_prompts(shop: AuditedShop) -> Finding:
     """What a prompt over a user would tell of the history."""
     corpus = read_corpus(shop.folder, currency="$")
     told = {
@@ -40,7 +40,7 @@ def audit_prompts(shop: Shop) -> Finding:
     return _audit("prompts", "prompts over users", told, shop)
 
 
-def audit_user_texts(shop: Shop, release: Path) -> Finding:
+def audit_user_texts(shop: AuditedShop, release: Path) -> Finding:
     """The semantic user features that the release holds."""
     table = pl.read_parquet(release / REASONING_DIR / USER_TABLE)
     texts = {
@@ -50,7 +50,7 @@ def audit_user_texts(shop: Shop, release: Path) -> Finding:
     return _audit("user features", "texts over users", texts, shop)
 
 
-def audit_vocabulary(shop: Shop, release: Path) -> Finding:
+def audit_vocabulary(shop: AuditedShop, release: Path) -> Finding:
     """Every term that the text encoder knows stands in the text of an item that somebody took in training."""
     texts = read_texts(shop.folder, release / REASONING_DIR)
     known: set[str] = set()
@@ -66,7 +66,7 @@ def audit_vocabulary(shop: Shop, release: Path) -> Finding:
     )
 
 
-def _audit(line: str, name: str, told: Mapping[int, str], shop: Shop) -> Finding:
+def _audit(line: str, name: str, told: Mapping[int, str], shop: AuditedShop) -> Finding:
     search = _Search(told, shop)
     users, items = shop.held_out()
     mentions = search.count(users, items)
@@ -85,7 +85,7 @@ def _audit(line: str, name: str, told: Mapping[int, str], shop: Shop) -> Finding
 class _Search:
     """Titles in what is told of users."""
 
-    def __init__(self, told: Mapping[int, str], shop: Shop) -> None:
+    def __init__(self, told: Mapping[int, str], shop: AuditedShop) -> None:
         items = pl.read_parquet(shop.folder / "items.parquet", columns=["title", "brand", "categories", "description"])
         self._titles: list[str] = []
         self._texts: list[str] = []

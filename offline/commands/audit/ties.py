@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from isrf.method.evidence import transition_lists
 from isrf.method.metrics import bootstrap_difference, bootstrap_mean, ndcg, ranks_of
 from offline.commands.audit.findings import Finding
-from offline.commands.audit.shop import Shop
+from offline.commands.audit.shop import AuditedShop
 
 K = 10
 SAMPLES = 500
@@ -20,7 +20,7 @@ MANY_TIES = 0.01
 """Share of users with tied last events from which on figures need a shuffled column."""
 
 
-def table_ndcg(shop: Shop) -> NDArray[np.float64]:
+def table_ndcg(shop: AuditedShop) -> NDArray[np.float64]:
     """NDCG@10 of the transition table for every test user, items bought before excluded; (R,) in the order of user ids.
 
     Row numbers of users change with the order of ties, their ids do not.

@@ -15,7 +15,7 @@ from pathlib import Path
 from isrf.contract.errors import DataError
 from offline.commands.demo_shop.catalogue import Product, make_products
 from offline.commands.demo_shop.groups import GROUPS
-from offline.commands.demo_shop.shoppers import Event, PlantedInterest, Shop
+from offline.commands.demo_shop.shoppers import DemoEvent, DemoShop, PlantedInterest
 
 NUM_SHOPPERS = 2000
 _INTERACTIONS, _ITEMS, _NOTE = "interactions.csv", "items.jsonl", "README.txt"
@@ -32,7 +32,7 @@ def generate(directory: Path, *, seed: int = 0, num_shoppers: int = NUM_SHOPPERS
     """
     rng = random.Random(seed)  # noqa: S311 - an invented shop, no secret
     products = make_products(rng)
-    shop = Shop(products, rng)
+    shop = DemoShop(products, rng)
     numbers = rng.sample(range(1, num_shoppers + 1), num_shoppers)  # a user_id says nothing about the group
     visits = [shop.visit(f"shopper-{number:04d}", GROUPS[turn % len(GROUPS)]) for turn, number in enumerate(numbers)]
     _refuse_foreign(directory)
@@ -78,7 +78,7 @@ def _items_text(products: Sequence[Product]) -> str:
     )
 
 
-def _interactions_text(events: Sequence[Event]) -> str:
+def _interactions_text(events: Sequence[DemoEvent]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("user_id", "item_id", "timestamp", "event"))

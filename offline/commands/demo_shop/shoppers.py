@@ -34,7 +34,7 @@ class PlantedInterest(NamedTuple):
     last_event_in_it: bool
 
 
-class Event(NamedTuple):
+class DemoEvent(NamedTuple):
     timestamp: int
     user_id: str
     item_id: str
@@ -51,7 +51,7 @@ class _Taste(NamedTuple):
     brands: frozenset[str]
 
 
-class Shop:
+class DemoShop:
     """Products and what is shared by all shoppers; draws from one generator, so the order of calls matters."""
 
     def __init__(self, products: list[Product], rng: random.Random) -> None:
@@ -72,7 +72,7 @@ class Shop:
         }
         self._taken_seconds: set[int] = set()
 
-    def visit(self, user_id: str, group: Group) -> tuple[list[Event], PlantedInterest]:
+    def visit(self, user_id: str, group: Group) -> tuple[list[DemoEvent], PlantedInterest]:
         """One shopper's year."""
         rng, taste = self._rng, self._taste(group)
         num_events = MIN_EVENTS + min(MAX_EVENTS - MIN_EVENTS, int(rng.expovariate(1 / 5)))
@@ -86,7 +86,7 @@ class Shop:
         kinds = rng.choices(("purchase", "view", "cart"), weights=(82, 11, 7), k=num_events - 1)
         times = self._times(num_events)
         events = [
-            Event(timestamp, user_id, product.item_id, kind)
+            DemoEvent(timestamp, user_id, product.item_id, kind)
             for timestamp, product, kind in zip(times, basket, [*kinds, "purchase"], strict=True)
         ]
         return events, PlantedInterest(user_id, group.name, taste.planted, last_in_planted)

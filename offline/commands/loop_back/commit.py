@@ -31,7 +31,7 @@ OWN_DIR = ".isrf"
 Position = tuple[int, int]
 
 
-class ItemsCursor(NamedTuple):
+class ItemChangesCursor(NamedTuple):
     counting: str  # another one: the store was emptied
     last: int
 
@@ -41,7 +41,7 @@ class Progress(NamedTuple):
 
     cursors: dict[int, Position]  # by bucket: the last entry that was
     forgotten: frozenset[str]  # nonces of the tombstones that were seen
-    items: ItemsCursor | None  # the last change of an item that was
+    items: ItemChangesCursor | None  # the last change of an item that was
 
 
 class DataFolder:
@@ -79,7 +79,9 @@ class DataFolder:
         kept = self._read(self._done).get(store_id, {})
         cursors = {int(bucket): stream_position(text) for bucket, text in kept.get("cursors", {}).items()}
         items = kept.get("items")
-        return Progress(cursors, frozenset(kept.get("forgotten", ())), None if items is None else ItemsCursor(*items))
+        return Progress(
+            cursors, frozenset(kept.get("forgotten", ())), None if items is None else ItemChangesCursor(*items)
+        )
 
     def rewrite_items(self, write: Callable[[Path, Path], int], *, current_at: float) -> None:
         """Has the new catalogue written, and puts it into its place; done twice, it is the same catalogue.
@@ -94,7 +96,7 @@ class DataFolder:
         self._items_part.replace(old)
         sync_path(self._data)
 
-    def commit_items(self, store_id: str, cursor: ItemsCursor | None) -> None:
+    def commit_items(self, store_id: str, cursor: ItemChangesCursor | None) -> None:
         """Notes how far the catalogue is; killed before, the next run writes it again."""
         progress = self._read(self._done)
         progress.setdefault(store_id, {})["items"] = None if cursor is None else list(cursor)

@@ -13,14 +13,14 @@ import orjson
 import polars as pl
 
 from isrf.contract.errors import DataError
-from isrf.contract.item_changes import Entry, changed_row, values_of
+from isrf.contract.item_changes import ItemEntry, changed_row, values_of
 from isrf.contract.item_fields import RIGHT, FieldError, read_item_id
 from offline.stages.ingest.files import read_parquet
 
 BOM = b"\xef\xbb\xbf"
 
 
-def write_items(old: Path, new: Path, entries: Mapping[str, Entry]) -> int:
+def write_items(old: Path, new: Path, entries: Mapping[str, ItemEntry]) -> int:
     """Copies `old` to `new` with the entries in it; returns how many items were added.
 
     Args:
@@ -34,7 +34,7 @@ def write_items(old: Path, new: Path, entries: Mapping[str, Entry]) -> int:
     return (_write_parquet if old.suffix == ".parquet" else _write_jsonl)(old, new, entries)
 
 
-def _write_jsonl(old: Path, new: Path, entries: Mapping[str, Entry]) -> int:
+def _write_jsonl(old: Path, new: Path, entries: Mapping[str, ItemEntry]) -> int:
     found: set[str] = set()
     with old.open("rb") as source, new.open("wb") as target:
         for number, line in enumerate(source):
@@ -72,7 +72,7 @@ def _line(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, ensure_ascii=False).encode() + b"\n"
 
 
-def _write_parquet(old: Path, new: Path, entries: Mapping[str, Entry]) -> int:
+def _write_parquet(old: Path, new: Path, entries: Mapping[str, ItemEntry]) -> int:
     table = read_parquet(old)
     if table.schema["item_id"].is_float() or table.schema["item_id"] == pl.Boolean:
         raise DataError(

@@ -16,14 +16,14 @@ from isrf.contract.event_log import (
     read_tombstone,
     secret_of,
 )
-from isrf.contract.item_changes import Entry as Item
+from isrf.contract.item_changes import ItemEntry as Item
 from isrf.contract.item_changes import decode_entry
-from offline.commands.loop_back.commit import ItemsCursor
+from offline.commands.loop_back.commit import ItemChangesCursor
 from offline.commands.loop_back.source import (
     MAX_ENTRIES,
     PAGE,
     TIMEOUT_S,
-    Batch,
+    EventBatch,
     ItemBatch,
     Position,
     WaitingEvent,
@@ -68,7 +68,7 @@ class JournalSource:
         self.store_id = self._meta["id"]
 
     @foreign_refused()
-    def read(self, cursors: Mapping[int, Position]) -> Batch:
+    def read(self, cursors: Mapping[int, Position]) -> EventBatch:
         after = cursors.get(0, (0, 0))[1]
         if self._version == 0:
             return self._read_old(after)
@@ -79,11 +79,11 @@ class JournalSource:
             page = self._db.execute(query, (after, min(PAGE, MAX_ENTRIES - len(entries)))).fetchall()
             entries += [WaitingEvent(0, (0, seq), read_event(payload)) for seq, payload in page]
             if not page:
-                return Batch(entries, {0: (0, after)}, more=False)
+                return EventBatch(entries, {0: (0, after)}, more=False)
             after = page[-1][0]
-        return Batch(entries, {0: (0, after)}, more=True)
+        return EventBatch(entries, {0: (0, after)}, more=True)
 
-    def _read_old(self, after: int) -> Batch:
+    def _read_old(self, after: int) -> EventBatch:
         """Of a store that the service has not taken over yet, in which duplicates stand as well."""
         last = after
         entries: list[WaitingEvent] = []
@@ -100,17 +100,17 @@ class JournalSource:
                 entries.append(WaitingEvent(0, (0, seq), event))
                 last = seq
                 if len(entries) == MAX_ENTRIES:
-                    return Batch(entries, {0: (0, last)}, more=True)
-        return Batch(entries, {0: (0, last)}, more=False)
+                    return EventBatch(entries, {0: (0, last)}, more=True)
+        return EventBatch(entries, {0: (0, last)}, more=False)
 
     @foreign_refused()
-    def items(self, after: ItemsCursor | None) -> ItemBatch:
+    def items(self, after: ItemChangesCursor | None) -> ItemBatch:
         if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'items'").fetchone() is None:
             return ItemBatch({}, after)  # of a service from before items could be put
         last = 0 if after is None else after.last
         rows = self._db.execute("SELECT seq, item_id, entry FROM items WHERE seq > ? ORDER BY seq", (last,)).fetchall()
         entries: dict[str, Item] = {item_id: decode_entry(entry) for _, item_id, entry in rows}
-        return ItemBatch(entries, ItemsCursor("journal", rows[-1][0]) if rows else after)
+        return ItemBatch(entries, ItemChangesCursor("journal", rows[-1][0]) if rows else after)
 
     @foreign_refused()
     def tombstones(self) -> tuple[dict[str, Tombstone], bytes | None]:

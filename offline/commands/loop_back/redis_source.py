@@ -28,13 +28,13 @@ from isrf.contract.event_log import (
     tombstone_key,
 )
 from isrf.contract.item_changes import COUNT_KEY, ENTRIES_KEY, ORDER_KEY, decode_entry
-from isrf.contract.item_changes import Entry as Item
-from offline.commands.loop_back.commit import ItemsCursor
+from isrf.contract.item_changes import ItemEntry as Item
+from offline.commands.loop_back.commit import ItemChangesCursor
 from offline.commands.loop_back.source import (
     MAX_ENTRIES,
     PAGE,
     TIMEOUT_S,
-    Batch,
+    EventBatch,
     ItemBatch,
     Position,
     WaitingEvent,
@@ -69,7 +69,7 @@ class RedisSource:
         self.store_id = str(client.hget(META_KEY, "id").decode())
 
     @foreign_refused()
-    def read(self, cursors: Mapping[int, Position]) -> Batch:
+    def read(self, cursors: Mapping[int, Position]) -> EventBatch:
         entries: list[WaitingEvent] = []
         ends = dict(cursors)
         for bucket in range(NUM_BUCKETS):
@@ -79,13 +79,13 @@ class RedisSource:
                     ends[bucket] = stream_position(entry_id)
                     entries.append(WaitingEvent(bucket, ends[bucket], read_event(fields.get(EVENT_FIELD, b""))))
                 if len(entries) >= MAX_ENTRIES:
-                    return Batch(entries, ends, more=True)
+                    return EventBatch(entries, ends, more=True)
                 if len(page) < PAGE:
                     break
-        return Batch(entries, ends, more=False)
+        return EventBatch(entries, ends, more=False)
 
     @foreign_refused()
-    def items(self, after: ItemsCursor | None) -> ItemBatch:
+    def items(self, after: ItemChangesCursor | None) -> ItemBatch:
         counting, last = self._client.hmget(COUNT_KEY, ["id", "n"])
         if counting is None:
             return ItemBatch({}, after)
@@ -102,7 +102,7 @@ class RedisSource:
             for item_id, entry in zip(ids, self._client.hmget(ENTRIES_KEY, ids), strict=True):
                 if entry is not None:
                     entries[item_id.decode()] = decode_entry(entry)
-        return ItemBatch(entries, ItemsCursor(counting, int(last)))
+        return ItemBatch(entries, ItemChangesCursor(counting, int(last)))
 
     @foreign_refused()
     def tombstones(self) -> tuple[dict[str, Tombstone], bytes | None]:

@@ -12,8 +12,8 @@ from isrf.contract.event_log import (
     KeptEvent,
     Tombstone,
 )
-from isrf.contract.item_changes import Entry as Item
-from offline.commands.loop_back.commit import ItemsCursor
+from isrf.contract.item_changes import ItemEntry as Item
+from offline.commands.loop_back.commit import ItemChangesCursor
 
 PAGE = 1000
 MAX_ENTRIES = 500_000
@@ -29,7 +29,7 @@ class WaitingEvent(NamedTuple):
     event: KeptEvent
 
 
-class Batch(NamedTuple):
+class EventBatch(NamedTuple):
     entries: list[WaitingEvent]
     cursors: dict[int, Position]  # by bucket: the last entry read, in this batch or before
     more: bool
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
 class ItemBatch(NamedTuple):
     entries: dict[str, Item]  # item_id → what was said
-    cursor: ItemsCursor | None
+    cursor: ItemChangesCursor | None
 
 
 class Source(Protocol):
@@ -45,9 +45,9 @@ class Source(Protocol):
 
     store_id: str
 
-    def read(self, cursors: Mapping[int, Position]) -> Batch: ...
+    def read(self, cursors: Mapping[int, Position]) -> EventBatch: ...
 
-    def items(self, after: ItemsCursor | None) -> ItemBatch:
+    def items(self, after: ItemChangesCursor | None) -> ItemBatch:
         """Every item of which something was said since a cursor, with all that was ever said of it."""
 
     def tombstones(self) -> tuple[dict[str, Tombstone], bytes | None]:

@@ -25,7 +25,7 @@ HUGGING_FACE = "hf:"
 NO_ENCODER = "no-text"
 
 
-class Encoded(NamedTuple):
+class EncodedTexts(NamedTuple):
     items: FloatArray  # (N, D_t)
     users: FloatArray  # (U, D_t)
     bundled: TextEncoder  # the torch-free encoder for new items
@@ -83,7 +83,7 @@ def _dense_encoder(ctx: StageContext) -> DenseEncoder | None:
     )
 
 
-def _encode_tfidf(ctx: StageContext, texts: Texts, fitted: list[TextFields]) -> Encoded:
+def _encode_tfidf(ctx: StageContext, texts: Texts, fitted: list[TextFields]) -> EncodedTexts:
     if ctx.config.embed.encoder == NO_ENCODER:
         texts = texts._replace(items=[{} for _ in texts.items], users=[{} for _ in texts.users])
         fitted = []
@@ -91,10 +91,10 @@ def _encode_tfidf(ctx: StageContext, texts: Texts, fitted: list[TextFields]) -> 
     items = transform(encoder, texts.items)
     by_terms = len(items) <= MAX_ITEMS_BY_TERMS
     nearest = nearest_by_terms(encoder, texts.items) if by_terms else nearest_by_vectors(items)
-    return Encoded(items, transform(encoder, texts.users), encoder, nearest)
+    return EncodedTexts(items, transform(encoder, texts.users), encoder, nearest)
 
 
-def _encode_dense(ctx: StageContext, texts: Texts, fitted: list[TextFields], encoder: DenseEncoder) -> Encoded:
+def _encode_dense(ctx: StageContext, texts: Texts, fitted: list[TextFields], encoder: DenseEncoder) -> EncodedTexts:
     config = ctx.config.embed
     if not any(fitted):
         raise StageError(
@@ -113,4 +113,4 @@ def _encode_dense(ctx: StageContext, texts: Texts, fitted: list[TextFields], enc
     )
     items, users = project(raw[: len(texts.items)], raw[len(texts.items) :], texts.fitted, config.dim)
     bundled = fit_counterpart(fitted, items[texts.fitted], stands_for=config.encoder, seed=ctx.config.seed)
-    return Encoded(items, users, bundled, nearest_by_vectors(items))
+    return EncodedTexts(items, users, bundled, nearest_by_vectors(items))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from isrf.method.interest import FloatArray, IntArray
 from isrf.method.metrics import Interval, bootstrap_means, hit_rate, ndcg, ranks_of
 from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, WITHOUT_GENERATIVE, Lists
-from offline.stages.evaluate.split import Split
+from offline.stages.evaluate.split import EvaluationSplit
 
 CUTOFFS = (5, 10, 20)
 COMPARED = ("HR@10", "NDCG@10")
@@ -60,7 +60,7 @@ def describe_coverage(own: IntArray, popularity: FloatArray) -> dict[str, Any]:
 
 
 def describe_slices(
-    fused: IntArray, split: Split, popularity: FloatArray, *, samples: int, seed: int
+    fused: IntArray, split: EvaluationSplit, popularity: FloatArray, *, samples: int, seed: int
 ) -> dict[str, dict[str, Any]]:
     """The fused list by length of history and by popularity of the held-out item; slices without users left out."""
     values = _values(fused, split.targets)

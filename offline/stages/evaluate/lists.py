@@ -19,10 +19,10 @@ from isrf.method.interest import FloatArray, IntArray
 from isrf.method.ranking.fusion import CHANNELS, Candidates, channel_order, fuse
 from isrf.method.ranking.ranker import Ranker, ranked_items
 from isrf.method.recommend.recommender import Recommender
-from isrf.method.recommend.request import Interests, RankRequest, SearchOutput, Task
+from isrf.method.recommend.request import RankingRequest, SearchOutput, Task, UserInterests
 from offline.runtime.hardware import usable_cpus
 from offline.stages.evaluate.questions import Question
-from offline.stages.evaluate.split import Split
+from offline.stages.evaluate.split import EvaluationSplit
 
 BATCH = 64
 LIST_LENGTH = 20
@@ -72,13 +72,13 @@ def all_views(scorers: Scorers, popularity: FloatArray, *, task: Task) -> dict[s
 class _Asked(NamedTuple):
     """A batch of requests and what the graphs said of them."""
 
-    requests: list[RankRequest]
-    interests: Interests
+    requests: list[RankingRequest]
+    interests: UserInterests
     output: SearchOutput
 
 
 def candidates_of(
-    recommender: Recommender, split: Split, question: Question, *, progress: Progress, title: str
+    recommender: Recommender, split: EvaluationSplit, question: Question, *, progress: Progress, title: str
 ) -> Iterator[Candidates]:
     """Every user's candidates in turn; the graphs run some batches ahead, in threads, since they let go of the GIL."""
 
@@ -87,7 +87,7 @@ def candidates_of(
         histories = [split.histories[row] for row in rows]
         interests = recommender.read(histories, split.users[start : start + BATCH].tolist())
         requests = [
-            RankRequest(history=history, n=LIST_LENGTH, allowed=question.allowed(row), task=question.task)
+            RankingRequest(history=history, n=LIST_LENGTH, allowed=question.allowed(row), task=question.task)
             for row, history in zip(rows, histories, strict=True)
         ]
         return _Asked(requests, interests, recommender.search(requests, interests))

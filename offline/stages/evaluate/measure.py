@@ -10,7 +10,7 @@ from offline.config import RunConfig
 from offline.stages.evaluate.figures import describe_coverage, describe_lists, describe_slices
 from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, Lists, Scorers, all_views, candidates_of, read_lists
 from offline.stages.evaluate.questions import Question, direct, full_ranking
-from offline.stages.evaluate.split import Split, sample_rows
+from offline.stages.evaluate.split import EvaluationSplit, sample_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +26,15 @@ class Measure:
         """The same, asking another form of the search graph."""
         return replace(self, recommender=self.recommender.searching_with(graph))
 
-    def lists(self, split: Split, title: str, *, include_seen: bool = False) -> Lists:
+    def lists(self, split: EvaluationSplit, title: str, *, include_seen: bool = False) -> Lists:
         """Every full-ranking list of a split's users."""
         return self._ask(split, self._ranking(split, include_seen=include_seen), title)
 
-    def protocol(self, split: Split, *, include_seen: bool = False) -> str:
+    def protocol(self, split: EvaluationSplit, *, include_seen: bool = False) -> str:
         """The words that stand with the figures of `lists`."""
         return self._ranking(split, include_seen=include_seen).protocol
 
-    def describe_ranking(self, lists: Lists, split: Split) -> dict[str, Any]:
+    def describe_ranking(self, lists: Lists, split: EvaluationSplit) -> dict[str, Any]:
         """Figures of full-ranking lists: metrics, differences, coverage, slices."""
         popularity = self.recommender.tables.popularity
         figures = self._describe(lists, split)
@@ -42,7 +42,7 @@ class Measure:
             own |= describe_coverage(lists[name], popularity)
         return figures | {"slices": describe_slices(lists[FUSED], split, popularity, **self._bootstrap)}
 
-    def beside(self, split: Split, title: str, *, num_users: int) -> dict[str, Any]:
+    def beside(self, split: EvaluationSplit, title: str, *, num_users: int) -> dict[str, Any]:
         """The other protocols, each on a sample of the split's users: with seen items, and direct recommendation."""
         part = split.rows(sample_rows(split, num_users, self.config.seed))
         config = self.config
@@ -55,17 +55,17 @@ class Measure:
             for name, question in questions.items()
         }
 
-    def _ranking(self, split: Split, *, include_seen: bool) -> Question:
+    def _ranking(self, split: EvaluationSplit, *, include_seen: bool) -> Question:
         tie_seed = self.config.ingest.shuffle_ties
         return full_ranking(split, self._num_items, tie_seed=tie_seed, include_seen=include_seen)
 
-    def _ask(self, split: Split, question: Question, title: str) -> Lists:
+    def _ask(self, split: EvaluationSplit, question: Question, title: str) -> Lists:
         """Every list of a split's users, from one run of the search graph each."""
         source = candidates_of(self.recommender, split, question, progress=self.progress, title=f"evaluate: {title}")
         views = all_views(self.scorers, self.recommender.tables.popularity, task=question.task)
         return read_lists(source, len(split.users), views)
 
-    def _describe(self, lists: Lists, split: Split) -> dict[str, Any]:
+    def _describe(self, lists: Lists, split: EvaluationSplit) -> dict[str, Any]:
         return {"users": len(split.users), **describe_lists(lists, split.targets, **self._bootstrap)}
 
     @property

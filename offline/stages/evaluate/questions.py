@@ -11,7 +11,7 @@ import numpy as np
 
 from isrf.method.interest import BoolArray, IntArray
 from isrf.method.recommend.request import Task
-from offline.stages.evaluate.split import Split
+from offline.stages.evaluate.split import EvaluationSplit
 
 NUM_NEGATIVES = 99
 """Of a direct recommendation, beside the held-out item (the protocol of P5 and of ISRF's direct task)."""
@@ -23,7 +23,9 @@ class Question(NamedTuple):
     task: Task = "sequential"
 
 
-def full_ranking(split: Split, num_items: int, *, tie_seed: int | None, include_seen: bool = False) -> Question:
+def full_ranking(
+    split: EvaluationSplit, num_items: int, *, tie_seed: int | None, include_seen: bool = False
+) -> Question:
     """The next item out of the whole catalogue; in typed data only purchases are excluded, as in serving."""
 
     def allowed(row: int) -> BoolArray:
@@ -37,7 +39,7 @@ def full_ranking(split: Split, num_items: int, *, tie_seed: int | None, include_
     return Question(f"leave-one-out, full ranking, {_order(tie_seed)}, {seen}", allowed)
 
 
-def direct(split: Split, num_items: int, *, tie_seed: int | None, seed: int) -> Question:
+def direct(split: EvaluationSplit, num_items: int, *, tie_seed: int | None, seed: int) -> Question:
     """The held-out item among `NUM_NEGATIVES` that the user had no event with before it; all such in a small shop.
 
     A user's negatives hang on seed and user alone: who else is asked, and the order of rows, change nothing.

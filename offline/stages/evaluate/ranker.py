@@ -15,7 +15,7 @@ from isrf.method.interest import FloatArray, IntArray
 from isrf.method.metrics import bootstrap_difference, ndcg
 from isrf.method.ranking.fusion import Candidates
 from isrf.method.ranking.ranker import CONTEXT, FEATURES, TOP, Ranker, read_inputs
-from isrf.nn.ranker import Samples, fit
+from isrf.nn.ranker import RankerSamples, fit
 
 FOLDS = 4
 MEASURED_FOLDS = 2
@@ -27,7 +27,7 @@ _CHUNK = 512
 
 
 class Collected(NamedTuple):
-    samples: Samples
+    samples: RankerSamples
     users: IntArray  # (S,) rows of the users asked, ascending
     num_users: int  # asked
 
@@ -63,7 +63,7 @@ def collect(
             features.append(inputs.features[top])
             context.append(inputs.context)
     counts = np.array([len(own) for own in base], dtype=np.int64)
-    samples = Samples(
+    samples = RankerSamples(
         np.zeros((len(users), TOP), np.float32),
         np.zeros((len(users), TOP, len(FEATURES)), np.float32),
         np.array(context, dtype=np.float32).reshape(-1, len(CONTEXT)),
@@ -106,7 +106,7 @@ def choose_ranker(
     return Ranker.of(fit(samples, seed=seed), without=without, validation=figures), {"served": True, **figures}
 
 
-def _scores(ranker: Ranker, samples: Samples) -> FloatArray:
+def _scores(ranker: Ranker, samples: RankerSamples) -> FloatArray:
     """(S, TOP), a few requests at a time."""
     parts = [
         ranker.scores(*(column[start : start + _CHUNK] for column in samples[:3]))
@@ -115,7 +115,7 @@ def _scores(ranker: Ranker, samples: Samples) -> FloatArray:
     return np.concatenate(parts) if parts else samples.base
 
 
-def _ndcg(scores: FloatArray, samples: Samples) -> NDArray[np.float64]:
+def _ndcg(scores: FloatArray, samples: RankerSamples) -> NDArray[np.float64]:
     """NDCG@10 of every sample (S,); of equal scores the better base comes first."""
     scores = np.where(samples.real(), scores, -np.inf)
     own = np.take_along_axis(scores, samples.places[:, None], axis=1)

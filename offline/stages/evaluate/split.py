@@ -11,7 +11,7 @@ from isrf.method.interest import IntArray
 from offline.stages.ingest.report import excluding_types
 
 
-class Split(NamedTuple):
+class EvaluationSplit(NamedTuple):
     """The users that a split can ask about, with everything before their held-out item."""
 
     users: IntArray  # (R,)
@@ -20,7 +20,7 @@ class Split(NamedTuple):
     targets: IntArray  # (R,)
     typed: bool  # whether some event of the data leaves its item on the list
 
-    def rows(self, kept: IntArray) -> "Split":
+    def rows(self, kept: IntArray) -> "EvaluationSplit":
         """The part of some of the users, in the given order."""
         return self._replace(
             users=self.users[kept],
@@ -30,7 +30,7 @@ class Split(NamedTuple):
         )
 
 
-def load_split(ingest: Path, split: str) -> Split:
+def load_split(ingest: Path, split: str) -> EvaluationSplit:
     """Histories and held-out items of `split` ("valid" or "test") from ingest's output."""
     needed = ["valid", "test"] if split == "test" else [split]
     heldout = pl.scan_parquet(ingest / "heldout.parquet").filter(pl.col("split").is_in(needed)).collect()
@@ -50,7 +50,7 @@ def load_split(ingest: Path, split: str) -> Split:
     bought = pl.col("item_index").filter(excludes)
     histories = past.group_by("user_index", maintain_order=True).agg("item_index", bought=bought)
     rows = asked.select("user_index").join(histories, on="user_index", how="left", maintain_order="left")
-    return Split(
+    return EvaluationSplit(
         users=asked["user_index"].to_numpy().astype(np.int64),
         histories=rows["item_index"].to_list(),
         bought=rows["bought"].to_list(),
@@ -59,7 +59,7 @@ def load_split(ingest: Path, split: str) -> Split:
     )
 
 
-def sample_rows(split: Split, count: int, seed: int) -> IntArray:
+def sample_rows(split: EvaluationSplit, count: int, seed: int) -> IntArray:
     """Rows of `count` users of a split in ascending order, drawn by seed; all rows where it has no more."""
     if count >= len(split.users):
         return np.arange(len(split.users))

@@ -7,12 +7,14 @@ from isrf.method.metrics import bootstrap_means, ndcg, ranks_of
 from isrf.method.recommend.recommender import Graph
 from offline.stages.evaluate.lists import FUSED
 from offline.stages.evaluate.measure import Measure
-from offline.stages.evaluate.split import Split
+from offline.stages.evaluate.split import EvaluationSplit
 
 CUTOFF = 10
 
 
-def describe_loss(measure: Measure, graph: Graph, split: Split, exact: IntArray, *, title: str) -> dict[str, Any]:
+def describe_loss(
+    measure: Measure, graph: Graph, split: EvaluationSplit, exact: IntArray, *, title: str
+) -> dict[str, Any]:
     """NDCG@10 of the served list with `graph` in place of fp32, whose lists (R, LIST_LENGTH) are `exact`.
 
     Returns:

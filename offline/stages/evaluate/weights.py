@@ -18,7 +18,7 @@ from offline.config import RunConfig
 from offline.stages.evaluate.lists import Lists, Scorer, Scorers, all_views, candidates_of, read_lists
 from offline.stages.evaluate.questions import Question
 from offline.stages.evaluate.ranker import choose_ranker, collect
-from offline.stages.evaluate.split import Split
+from offline.stages.evaluate.split import EvaluationSplit
 
 FUSION_WITHOUT_GENERATIVE = "fusion_without_generative"
 RANKER_WITHOUT_GENERATIVE = "ranker_without_generative"
@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
 
 def choose_scorers(
-    recommender: Recommender, asked: Split, question: Question, *, config: RunConfig, progress: Progress
+    recommender: Recommender, asked: EvaluationSplit, question: Question, *, config: RunConfig, progress: Progress
 ) -> Chosen:
     """Both scorers by NDCG@10 on the users of `asked`, all of them a part of the validation split.
 

@@ -17,7 +17,7 @@ from isrf.contract.manifest import INTEREST_GRAPH_FILE, SEARCH_GRAPH_FILE, SEARC
 from isrf.method.interest import InterestTables
 from isrf.method.trie import TrieTables, build_trie
 from isrf.nn.fused import DOMAIN
-from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchOutput
+from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchTensors
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.stages.export_onnx.fp16 import halved
@@ -46,7 +46,7 @@ _SEARCH_AXES = {
     # Not N: items that came since the release have rows and no leaf.
     "leaf_items": {0: "N_leaves"},
     "node_vectors": {0: "M"},
-    **{name: {0: "B"} for name in SearchOutput._fields},
+    **{name: {0: "B"} for name in SearchTensors._fields},
     "dense_all": {0: "B", 1: "N"},
     "explicit_all": {0: "B", 1: "N"},
 }
@@ -132,7 +132,7 @@ def export_search(search: ConstrainedSearch, trie: TrieTables, path: Path) -> No
         task=torch.zeros(batch, dtype=torch.int64),
         allowed=torch.ones(batch, spec.num_items, dtype=torch.bool),
     )
-    _export(search, example, path, INPUT_NAMES, SearchOutput._fields, _SEARCH_AXES, (DOMAIN,))
+    _export(search, example, path, INPUT_NAMES, SearchTensors._fields, _SEARCH_AXES, (DOMAIN,))
 
 
 def export_interest(reader: InterestReader, path: Path) -> None:

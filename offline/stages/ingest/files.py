@@ -17,7 +17,7 @@ from offline.stages.ingest.bad_rows import BadRows
 BLOCK_BYTES = 1 << 25
 
 
-class Lines(NamedTuple):
+class TextLines(NamedTuple):
     """A block of lines without their ends; undecodable and blank lines are left out."""
 
     numbers: list[int]
@@ -49,7 +49,7 @@ def find_file(folder: Path, stem: str, suffixes: tuple[str, str]) -> Path:
     return found[0]
 
 
-def read_lines(path: Path, bad_rows: BadRows, *, block_bytes: int = BLOCK_BYTES) -> Iterator[Lines]:
+def read_lines(path: Path, bad_rows: BadRows, *, block_bytes: int = BLOCK_BYTES) -> Iterator[TextLines]:
     """The file's lines in blocks, a byte order mark taken off; lines that are not UTF-8 are counted as bad."""
     number = 1
     with path.open("rb") as file:
@@ -80,7 +80,7 @@ def read_parquet(path: Path) -> pl.DataFrame:
         ) from error
 
 
-def _decode(raw: list[bytes], first_number: int, bad_rows: BadRows) -> Lines:
+def _decode(raw: list[bytes], first_number: int, bad_rows: BadRows) -> TextLines:
     numbers: list[int] = []
     texts: list[str] = []
     undecodable: list[int] = []
@@ -96,4 +96,4 @@ def _decode(raw: list[bytes], first_number: int, bad_rows: BadRows) -> Lines:
             numbers.append(number)
             texts.append(text)
     bad_rows.add("not_utf8", undecodable, wrong)
-    return Lines(numbers, texts)
+    return TextLines(numbers, texts)

@@ -13,7 +13,7 @@ from isrf.contract.event_types import PURCHASE, STANDARD, EventVocabulary, probl
 from isrf.contract.item_fields import MAX_ID_BYTES
 from isrf.contract.shown import printable, shown
 from offline.stages.ingest.bad_rows import NUM_LINES_NAMED, BadRows
-from offline.stages.ingest.files import Lines, read_lines, read_parquet
+from offline.stages.ingest.files import TextLines, read_lines, read_parquet
 from offline.stages.ingest.names import INTERACTION_NAMES, suggestions
 
 REQUIRED = ("user_id", "item_id")
@@ -112,7 +112,7 @@ def _read_csv(path: Path, bad_rows: BadRows) -> pl.DataFrame:
                 )
             columns = _split_quoted(lines.texts[0]) or [lines.texts[0]]
             check_columns(path, columns)
-            lines = Lines(lines.numbers[1:], lines.texts[1:])
+            lines = TextLines(lines.numbers[1:], lines.texts[1:])
         frames.append(_split(lines, columns, bad_rows))
     return pl.concat(frames)
 
@@ -122,7 +122,7 @@ def _first_bytes(path: Path) -> str:
         return file.read(40).decode("latin-1")
 
 
-def _split(lines: Lines, columns: list[str], bad_rows: BadRows) -> pl.DataFrame:
+def _split(lines: TextLines, columns: list[str], bad_rows: BadRows) -> pl.DataFrame:
     """Lines without a quote are split as a table; the few with one go through the csv module."""
     table = pl.DataFrame({"line": lines.numbers, "text": lines.texts}, schema={"line": pl.Int64, "text": pl.String})
     text = pl.col("text")

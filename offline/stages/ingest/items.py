@@ -57,7 +57,7 @@ class Names(NamedTuple):
         }
 
 
-class Catalogue(NamedTuple):
+class ShopCatalogue(NamedTuple):
     items: pl.DataFrame  # columns of SCHEMA, in file order, one row per item_id
     refused: list[str]  # ids whose only rows were bad
     num_rows: int  # rows of the file, bad ones included
@@ -66,7 +66,7 @@ class Catalogue(NamedTuple):
     names: Names
 
 
-def read_items(path: Path, bad_rows: BadRows) -> Catalogue:
+def read_items(path: Path, bad_rows: BadRows) -> ShopCatalogue:
     """The catalogue.
 
     A row that says what another row of its item says is left out. Of rows that differ the one that says most is kept
@@ -106,7 +106,7 @@ def read_items(path: Path, bad_rows: BadRows) -> Catalogue:
     bad_rows.add("duplicate_item", others["line"].to_list(), [shown(item_id) for item_id in others["item_id"]])
     empty = [name for name in _OURS if kept.height and kept[name].null_count() == kept.height]
     meant = {name: (str(near[name]), count) for name, count in sorted(misses.items())}
-    return Catalogue(
+    return ShopCatalogue(
         items=kept,
         refused=sorted(refused - set(kept["item_id"].to_list())),
         num_rows=num_rows,

@@ -24,7 +24,7 @@ from offline.stages.ingest.files import find_file
 from offline.stages.ingest.fingerprint import data_fingerprint, order_fingerprint
 from offline.stages.ingest.histories import Histories, build_histories
 from offline.stages.ingest.interactions import read_interactions
-from offline.stages.ingest.items import Catalogue, read_items
+from offline.stages.ingest.items import ShopCatalogue, read_items
 from offline.stages.ingest.names import event_questions
 from offline.stages.ingest.numbering import Numbering, number
 from offline.stages.ingest.reading import describe_ahead, describe_early, learned_until, rows_ahead
@@ -50,7 +50,7 @@ class _Shop(NamedTuple):
     """
 
     interactions: pl.DataFrame
-    catalogue: Catalogue
+    catalogue: ShopCatalogue
     repeated: Repeated
     bad_rows: tuple[BadRows, BadRows]
     rows: dict[str, int]

@@ -8,20 +8,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isrf.nn.model import DIRECT, SEQUENTIAL
-from offline.stages.train.samples import Samples
+from offline.stages.train.samples import TrainingSamples
 
 POOL = 32
 """Batches that are sorted by length together: little padding, still a random batch."""
 
 
-class Plan(NamedTuple):
+class EpochPlan(NamedTuple):
     """One epoch."""
 
     batches: list[NDArray[np.int64]]  # rows of the samples
     tasks: list[int]  # SEQUENTIAL or DIRECT
 
 
-class Batch(NamedTuple):
+class TrainingBatch(NamedTuple):
     """B samples on the training device, padded to the longest history among them."""
 
     users: Tensor  # (B,) int64
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     task: Tensor  # (B,) int64
 
 
-def plan_epoch(length: NDArray[np.int64], *, batch_size: int, direct_share: float, seed: int, epoch: int) -> Plan:
+def plan_epoch(length: NDArray[np.int64], *, batch_size: int, direct_share: float, seed: int, epoch: int) -> EpochPlan:
     """Every sample once; the direct batches spread evenly among the sequential ones."""
     rng = np.random.default_rng([seed, epoch])
     shuffled = rng.permutation(len(length))
@@ -47,10 +47,10 @@ def plan_epoch(length: NDArray[np.int64], *, batch_size: int, direct_share: floa
         DIRECT if int((place + 1) * direct_share) > int(place * direct_share) else SEQUENTIAL
         for place in range(len(batches))
     ]
-    return Plan([batches[place] for place in order], tasks)
+    return EpochPlan([batches[place] for place in order], tasks)
 
 
-def take(samples: Samples, rows: NDArray[np.int64], task: int, device: torch.device) -> Batch:
+def take(samples: TrainingSamples, rows: NDArray[np.int64], task: int, device: torch.device) -> TrainingBatch:
     """The samples `rows` as tensors."""
     length = samples.length[rows]
     longest = int(length.max())
@@ -58,7 +58,7 @@ def take(samples: Samples, rows: NDArray[np.int64], task: int, device: torch.dev
     def tensor(array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)
 
-    return Batch(
+    return TrainingBatch(
         users=tensor(samples.users[rows]),
         history=tensor(samples.history[rows, :longest].astype(np.int64)),
         mask=tensor(np.arange(longest) < length[:, None]),

@@ -25,7 +25,7 @@ from offline.stages.train.batches import plan_epoch, take
 from offline.stages.train.checkpoint import Standing, load_checkpoint, save_checkpoint
 from offline.stages.train.distributed import Peers
 from offline.stages.train.objective import FULL_SOFTMAX_ITEMS, Losses, batch_losses
-from offline.stages.train.samples import Samples
+from offline.stages.train.samples import TrainingSamples
 from offline.stages.train.validation import Scores
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -36,11 +36,11 @@ NODE_REFRESH_STEPS = 200
 refreshes makes it anew, so that only smaller catalogues resume to the last bit."""
 
 
-class Task(NamedTuple):
+class TrainingTask(NamedTuple):
     """What is trained, on what, and how it is judged."""
 
     model: IsrfModel
-    samples: Samples
+    samples: TrainingSamples
     siblings: Siblings
     validate: Callable[[IsrfModel], Scores] | None  # None where nothing is held out, or nobody stops early
     config: TrainConfig
@@ -50,13 +50,13 @@ class Task(NamedTuple):
     peers: Peers = Peers()
 
 
-def train(task: Task, scratch: Path, progress: Progress) -> Standing:
+def train(task: TrainingTask, scratch: Path, progress: Progress) -> Standing:
     """Leaves the kept epoch's weights in the model (the last epoch's where nobody validates)."""
     return _Trainer(task, scratch, progress).train()
 
 
 class _Trainer:
-    def __init__(self, task: Task, scratch: Path, progress: Progress) -> None:
+    def __init__(self, task: TrainingTask, scratch: Path, progress: Progress) -> None:
         self.task, self.path, self.progress = task, scratch / CHECKPOINT_FILE, progress
         config = task.config
         self.optimiser = torch.optim.AdamW(

@@ -9,7 +9,7 @@ from isrf.nn.losses import alignment_loss, candidate_loss, dense_loss, generatio
 from isrf.nn.model import DIRECT, Decoded, Encoded, IsrfModel, ItemVectors
 from isrf.nn.siblings import Choices, Siblings
 from offline.config import TrainConfig
-from offline.stages.train.batches import Batch
+from offline.stages.train.batches import TrainingBatch
 
 FULL_SOFTMAX_ITEMS = 100_000
 """Catalogues up to this size are scored whole in training; larger ones are sampled."""
@@ -44,7 +44,7 @@ class _Catalogue(NamedTuple):
 
 def batch_losses(
     model: IsrfModel,
-    batch: Batch,
+    batch: TrainingBatch,
     siblings: Siblings,
     config: TrainConfig,
     generator: torch.Generator,
@@ -94,7 +94,7 @@ def batch_losses(
     return Losses(total, generation, dense, alignment)
 
 
-def _catalogue(model: IsrfModel, batch: Batch, generator: torch.Generator) -> _Catalogue:
+def _catalogue(model: IsrfModel, batch: TrainingBatch, generator: torch.Generator) -> _Catalogue:
     num_items = model.spec.num_items
     if num_items <= FULL_SOFTMAX_ITEMS:
         items = model.items()
@@ -132,7 +132,7 @@ def _sampled(model: IsrfModel, catalogue: _Catalogue, encoded: Encoded) -> Tenso
 
 
 def _direct(
-    catalogue: _Catalogue, encoded: Encoded, batch: Batch, config: TrainConfig, generator: torch.Generator
+    catalogue: _Catalogue, encoded: Encoded, batch: TrainingBatch, config: TrainConfig, generator: torch.Generator
 ) -> Tensor:
     """The target among `num_direct_negatives` others, drawn uniformly for each sample."""
     shape = (len(batch.target), config.num_direct_negatives)

@@ -30,7 +30,7 @@ from offline.stages.ingest.report import excluding_types
 INTEREST_BATCH = 2048
 
 
-class Samples(NamedTuple):
+class TrainingSamples(NamedTuple):
     """n samples; every array has n rows."""
 
     users: IntArray  # (n,)
@@ -49,7 +49,7 @@ class Sequences(NamedTuple):
     bought: BoolArray  # (T,) whether the event takes the item off the user's list
 
 
-class Interests(NamedTuple):
+class SampleInterests(NamedTuple):
     """What turns histories into explicit and group vectors."""
 
     tables: InterestTables
@@ -70,12 +70,12 @@ def read_sequences(ingest: Path, num_users: int) -> Sequences:
 
 def training_samples(
     sequences: Sequences,
-    interests: Interests,
+    interests: SampleInterests,
     *,
     history_length: int,
     interest_length: int,
     advance: Callable[[int], None] = lambda _: None,
-) -> Samples:
+) -> TrainingSamples:
     """One sample per training interaction that has another before it, its history all that came before.
 
     Of a user at most the latest `MAX_TARGETS_PER_USER`.
@@ -93,7 +93,7 @@ def training_samples(
         explicit[part], group[part] = _interests(interests, history, mask, users[part])
         advance(len(history))
     history, mask = _histories(sequences, users, ends, history_length)
-    return Samples(users, history.astype(np.int32), mask.sum(axis=1), sequences.items[ends], explicit, group)
+    return TrainingSamples(users, history.astype(np.int32), mask.sum(axis=1), sequences.items[ends], explicit, group)
 
 
 def _histories(sequences: Sequences, users: IntArray, ends: IntArray, length: int) -> tuple[IntArray, BoolArray]:
@@ -104,7 +104,7 @@ def _histories(sequences: Sequences, users: IntArray, ends: IntArray, length: in
 
 
 def _interests(
-    interests: Interests, history: IntArray, mask: BoolArray, own: IntArray
+    interests: SampleInterests, history: IntArray, mask: BoolArray, own: IntArray
 ) -> tuple[FloatArray, FloatArray]:
     longest = int(mask.sum(axis=1).max())
     read = read_history(interests.tables, history[:, :longest], mask[:, :longest])

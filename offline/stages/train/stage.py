@@ -22,14 +22,8 @@ from offline.runtime.neighbours import load_user_index
 from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_parts, new_model
 from offline.stages.train.checkpoint import log_lines
 from offline.stages.train.distributed import Peers, together
-from offline.stages.train.loop import Task, train
-from offline.stages.train.samples import (
-    Interests,
-    Samples,
-    Sequences,
-    read_sequences,
-    training_samples,
-)
+from offline.stages.train.loop import TrainingTask, train
+from offline.stages.train.samples import SampleInterests, Sequences, TrainingSamples, read_sequences, training_samples
 from offline.stages.train.validation import judge_of
 
 VERSION = 7
@@ -61,13 +55,13 @@ def run(ctx: StageContext) -> None:
     (ctx.out / LOG_FILE).write_text(log_lines(standing))
 
 
-def _task(inputs: Mapping[str, Path], config: RunConfig, samples: Samples, peers: Peers) -> Task:
+def _task(inputs: Mapping[str, Path], config: RunConfig, samples: TrainingSamples, peers: Peers) -> TrainingTask:
     """What is trained, the same in every process; nobody judges it yet."""
     device = training_device(peers.rank, of=peers.count)
     torch.manual_seed(config.seed)
     parts = load_parts(inputs)
     model = new_model(config, parts, explicit_dim=samples.explicit.shape[1], group_dim=samples.group.shape[1])
-    return Task(
+    return TrainingTask(
         model=model.to(device),
         samples=samples,
         siblings=Siblings.of(_trie(inputs, config), device),
@@ -82,11 +76,11 @@ def _task(inputs: Mapping[str, Path], config: RunConfig, samples: Samples, peers
 
 def _follow(peers: Peers, inputs: Mapping[str, Path], scratch: Path, config: RunConfig) -> None:
     """Another process' part of the training."""
-    columns = (np.load(scratch / f"samples.{name}.npy", mmap_mode="r") for name in Samples._fields)
-    train(_task(inputs, config, Samples(*columns), peers), scratch, Progress(disable=True))
+    columns = (np.load(scratch / f"samples.{name}.npy", mmap_mode="r") for name in TrainingSamples._fields)
+    train(_task(inputs, config, TrainingSamples(*columns), peers), scratch, Progress(disable=True))
 
 
-def _share(samples: Samples, scratch: Path) -> None:
+def _share(samples: TrainingSamples, scratch: Path) -> None:
     for name, column in samples._asdict().items():
         np.save(scratch / f"samples.{name}.npy", column)
 
@@ -96,12 +90,12 @@ def _trie(inputs: Mapping[str, Path], config: RunConfig) -> TrieTables:
     return build_trie(semantic_ids, config.semantic_ids.codebook_size)
 
 
-def load_interests(ctx: StageContext) -> Interests:
+def load_interests(ctx: StageContext) -> SampleInterests:
     """The tables behind the explicit and group vectors, with the base users' index."""
     graph = ctx.inputs["graph"]
     config = ctx.config.graph
     search = GroupSearch.model_validate_json((graph / "group_search.json").read_bytes())
-    return Interests(
+    return SampleInterests(
         tables=InterestTables(
             item_text=np.load(ctx.inputs["embed"] / "item_text.npy"),
             item_layers=np.load(graph / "item_layers.npy"),
@@ -115,7 +109,7 @@ def load_interests(ctx: StageContext) -> Interests:
     )
 
 
-def _samples(ctx: StageContext, sequences: Sequences, interests: Interests) -> Samples:
+def _samples(ctx: StageContext, sequences: Sequences, interests: SampleInterests) -> TrainingSamples:
     """A sample per training prefix."""
     model = ctx.config.model
     bar = ctx.progress.add_task("train: interests of every prefix", total=len(sequences.items))
@@ -130,7 +124,7 @@ def _samples(ctx: StageContext, sequences: Sequences, interests: Interests) -> S
     return samples
 
 
-def _name_of(config: RunConfig, samples: Samples) -> str:
+def _name_of(config: RunConfig, samples: TrainingSamples) -> str:
     """Names what a checkpoint belongs to: the settings and the samples themselves."""
     digest = hashlib.sha256()
     for array in samples:

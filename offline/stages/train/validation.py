@@ -30,7 +30,7 @@ from offline.runtime.torch_graph import graph_of
 from offline.stages.evaluate.lists import View, candidates_of, read_lists
 from offline.stages.evaluate.questions import full_ranking
 from offline.stages.evaluate.split import load_split, sample_rows
-from offline.stages.train.samples import Interests
+from offline.stages.train.samples import SampleInterests
 
 NUM_BEAMS = 20
 NUM_DENSE = 100
@@ -49,7 +49,7 @@ class Scores(NamedTuple):
         return {name: float(values.mean()) for name, values in self._asdict().items()}
 
 
-def judge_of(ctx: StageContext, interests: Interests, trie: TrieTables) -> "Judge | None":
+def judge_of(ctx: StageContext, interests: SampleInterests, trie: TrieTables) -> "Judge | None":
     """None where no validation interaction is held out."""
     held_out = pl.scan_parquet(ctx.inputs["ingest"] / "heldout.parquet").filter(pl.col("split") == "valid")
     return Judge(ctx, interests, trie) if held_out.select(pl.len()).collect().item() else None
@@ -58,7 +58,7 @@ def judge_of(ctx: StageContext, interests: Interests, trie: TrieTables) -> "Judg
 class Judge:
     """Asks validation users about a model, as often as it is told to; made once for a training."""
 
-    def __init__(self, ctx: StageContext, interests: Interests, trie: TrieTables) -> None:
+    def __init__(self, ctx: StageContext, interests: SampleInterests, trie: TrieTables) -> None:
         config = ctx.config
         split = load_split(ctx.inputs["ingest"], "valid")
         self._split = split.rows(sample_rows(split, config.train.validation_users, config.seed))

@@ -10,12 +10,12 @@ import orjson
 
 from isrf.contract.item_changes import METADATA, ROW_FIELDS, changed_row, values_of
 from isrf.contract.manifest import ITEMS_FILE
-from service.sync.catalogue_sync import ItemFeed
+from service.sync.catalogue_sync import CatalogueSync
 
 PAGE = 500
 
 
-async def catalogue_lines(folder: Path, items: ItemFeed) -> AsyncIterator[list[dict[str, Any]]]:
+async def catalogue_lines(folder: Path, items: CatalogueSync) -> AsyncIterator[list[dict[str, Any]]]:
     """Rows of the data contract's `items.jsonl`, page by page; `folder` is the release's."""
     known = dict(items.entries)
     with await asyncio.to_thread((folder / ITEMS_FILE).open, "rb") as file:

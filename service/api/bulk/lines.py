@@ -30,7 +30,7 @@ MAX_NAMED = 1000
 """Lines that are named with what is wrong; of others the number."""
 
 
-class Verdict(NamedTuple):
+class LineVerdict(NamedTuple):
     """What became of a line, or of a part of it."""
 
     status: str  # accepted, duplicate, refused
@@ -51,7 +51,7 @@ class Turns:
             self._since = time.perf_counter()
 
 
-Take = Callable[[Sequence[Mapping[str, Any]]], Awaitable[Sequence[Sequence[Verdict]]]]
+Take = Callable[[Sequence[Mapping[str, Any]]], Awaitable[Sequence[Sequence[LineVerdict]]]]
 """Takes records in; of each the verdicts on its parts, at least one."""
 
 
@@ -65,7 +65,7 @@ class Report:
     named: list[dict[str, Any]] = field(default_factory=list)
     left_out: int = 0
 
-    def add(self, line: int, verdict: Verdict) -> None:
+    def add(self, line: int, verdict: LineVerdict) -> None:
         self.counts[verdict.status] += 1
         if verdict.status != "refused":
             return
@@ -101,7 +101,7 @@ async def take_lines(pieces: AsyncIterator[bytes], take: Take) -> Report:
             report.lines += 1
             size += len(line or b"")
             record = _read(line)
-            if isinstance(record, Verdict):
+            if isinstance(record, LineVerdict):
                 report.add(report.lines, record)
             elif record is not None:
                 batch.append((report.lines, record))
@@ -151,24 +151,24 @@ async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes | None]:
         yield None if too_long else bytes(kept)
 
 
-def _read(line: bytes | None) -> Mapping[str, Any] | Verdict | None:
+def _read(line: bytes | None) -> Mapping[str, Any] | LineVerdict | None:
     if line is None:
-        return Verdict("refused", "line_too_long", f"a line has at most {MAX_LINE_BYTES} bytes")
+        return LineVerdict("refused", "line_too_long", f"a line has at most {MAX_LINE_BYTES} bytes")
     if not line.strip():
         return None
     line = line.removeprefix(b"\xef\xbb\xbf")
     problem = json_problem(line)
     if problem is not None:
-        return Verdict("refused", "too_complex", f"the line {problem}")
+        return LineVerdict("refused", "too_complex", f"the line {problem}")
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return Verdict("refused", "malformed_json", "the line is not JSON in UTF-8")
+        return LineVerdict("refused", "malformed_json", "the line is not JSON in UTF-8")
     if not isinstance(record, dict):
-        return Verdict("refused", "malformed_json", "the line is no JSON object")
+        return LineVerdict("refused", "malformed_json", "the line is no JSON object")
     name = doubled_name(line, record)
     if name is not None:
-        return Verdict("refused", "duplicate_name", f"{shown(name)} stands twice in one object")
+        return LineVerdict("refused", "duplicate_name", f"{shown(name)} stands twice in one object")
     return record
 
 

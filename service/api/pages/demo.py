@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from isrf.contract.ids import ExternalId
 from isrf.contract.known_fields import KnownFields
-from service.api.context import ServiceDep
+from service.api.context import ContextDep
 from service.api.pages.demo_shop import item_card, some_shoppers
 from service.api.pages.files import add_page, page_headers
 from service.api.presenters import PROBLEMS, json_response
@@ -52,13 +52,13 @@ class Shoppers(BaseModel):
 
 
 @router.get("/shoppers", response_model=Shoppers, responses=PROBLEMS)
-async def shoppers(service: ServiceDep) -> Response:
+async def shoppers(service: ContextDep) -> Response:
     """Some shoppers with a history, from all over the release."""
     return json_response({"shoppers": await some_shoppers(service.recommendations)})
 
 
 @router.post("/items", dependencies=[NAMES_ONCE], response_model=Cards, responses=PROBLEMS)
-async def items(body: CardsRequest, service: ServiceDep) -> Response:
+async def items(body: CardsRequest, service: ContextDep) -> Response:
     """What to show of items."""
     checked_item_ids(body.item_ids)
     catalogue = service.recommendations.release.catalogue

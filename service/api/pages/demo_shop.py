@@ -3,7 +3,7 @@
 from typing import Any
 
 from isrf.contract.ids import UserIndex
-from service.recommend.recommender import Recommendations
+from service.recommend.recommender import RecommendationService
 from service.release.catalogue import ItemLine, words
 
 NUM_SHOPPERS = 24
@@ -24,7 +24,7 @@ def item_card(item: ItemLine) -> dict[str, Any]:
     }
 
 
-async def some_shoppers(recommendations: Recommendations) -> list[dict[str, Any]]:
+async def some_shoppers(recommendations: RecommendationService) -> list[dict[str, Any]]:
     """Shoppers evenly over the release's rows, as they are now: erased ones are not among them."""
     release = recommendations.release
     starts = range(0, len(release.users), max(1, len(release.users) // NUM_SHOPPERS))

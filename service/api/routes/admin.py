@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from service.api.context import RunningDep
+from service.api.context import AppDep
 from service.api.presenters import PROBLEMS, json_response
 from service.api.schemas.answers import Reloaded, Stats
 from service.auth.caller import ADMIN
@@ -13,7 +13,7 @@ _PROBLEMS = {**PROBLEMS, 409: {**PROBLEMS[422], "description": "It cannot be ser
 
 
 @router.post("/reload", response_model=Reloaded, responses=_PROBLEMS)
-async def reload(service: RunningDep) -> Response:
+async def reload(service: AppDep) -> Response:
     """Serves what `current` points to now. Other workers and replicas see for themselves within seconds."""
     switched = await service.releases.reload()
     return json_response(
@@ -27,6 +27,6 @@ async def reload(service: RunningDep) -> Response:
 
 
 @router.get("/stats", response_model=Stats, responses=PROBLEMS)
-async def stats(service: RunningDep) -> Response:
+async def stats(service: AppDep) -> Response:
     """What was shown and clicked, by release, by what answers rested on and by channel. No users."""
     return json_response({"releases": await service.exposure.stats()})

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from isrf.contract.item_fields import FieldError, read_item_id
 from isrf.contract.known_fields import message_of
 from service.api.bulk.catalogue import catalogue_lines
-from service.api.bulk.lines import Report, Take, Turns, Verdict, take_lines, write_lines
+from service.api.bulk.lines import LineVerdict, Report, Take, Turns, take_lines, write_lines
 from service.api.bulk.users import events_of, user_lines
-from service.api.context import Running, RunningDep
+from service.api.context import AppContext, AppDep
 from service.api.presenters import PROBLEMS, json_response
 from service.api.routes.interactions import take_events
 from service.api.schemas.answers import Imported
@@ -43,10 +43,10 @@ _TOO_MANY = "as many items were added since the release as may be (ISRF_MAX_ADDE
 
 
 @router.post("/import/items", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_TAKES)
-async def import_items(request: Request, service: RunningDep) -> Response:
+async def import_items(request: Request, service: AppDep) -> Response:
     """Adds and changes items: lines of the catalogue's own format (`items.jsonl`). Sending them again does no harm."""
 
-    async def take(records: Sequence[Mapping[str, Any]]) -> list[list[Verdict]]:
+    async def take(records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
         read, turns = [], Turns()
         for record in records:
             read.append(_item_change(record, service))
@@ -55,7 +55,7 @@ async def import_items(request: Request, service: RunningDep) -> Response:
         outcomes = iter(await service.releases.change_items(changes) if changes else [])
         verdicts = []
         for one in read:
-            verdict = one if isinstance(one, Verdict) else _item_verdict(next(outcomes))
+            verdict = one if isinstance(one, LineVerdict) else _item_verdict(next(outcomes))
             service.metrics.item_changes.labels(verdict.reason or verdict.status).inc()
             verdicts.append([verdict])
         return verdicts
@@ -64,23 +64,23 @@ async def import_items(request: Request, service: RunningDep) -> Response:
 
 
 @router.post("/import/events", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_TAKES)
-async def import_events(request: Request, service: RunningDep) -> Response:
+async def import_events(request: Request, service: AppDep) -> Response:
     """Takes events as `POST /interactions` does, however many. With an `event_id` or a `timestamp` they count once."""
 
-    async def take(records: Sequence[Mapping[str, Any]]) -> list[list[Verdict]]:
+    async def take(records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
         return [[_event_verdict(result)] for result in await take_events(records, service)]
 
     return _answer(request, await take_lines(request.stream(), take))
 
 
 @router.post("/import/users", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_TAKES)
-async def import_users(request: Request, service: RunningDep) -> Response:
+async def import_users(request: Request, service: AppDep) -> Response:
     """Takes users' state as `GET /export/users` gives it, as the events that make it: those are what is counted."""
     return _answer(request, await take_lines(request.stream(), _take_users(service)))
 
 
 @router.get("/export/items", dependencies=[ADMIN], response_class=StreamingResponse, responses=_GIVES)
-async def export_items(service: RunningDep) -> StreamingResponse:
+async def export_items(service: AppDep) -> StreamingResponse:
     """The whole catalogue as it is now, in its own format: `items.jsonl` of the next offline run."""
     serving = service.releases.current
     await serving.items.bring_up_to_date()
@@ -88,7 +88,7 @@ async def export_items(service: RunningDep) -> StreamingResponse:
 
 
 @router.get("/export/events", dependencies=[ADMIN], response_class=StreamingResponse, responses=_GIVES)
-async def export_events(service: RunningDep) -> StreamingResponse:
+async def export_events(service: AppDep) -> StreamingResponse:
     """Accepted events that the offline job has not taken in yet."""
 
     async def pages() -> AsyncIterator[list[dict[str, Any]]]:
@@ -99,7 +99,7 @@ async def export_events(service: RunningDep) -> StreamingResponse:
 
 
 @router.get("/export/users", dependencies=[ADMIN], response_class=StreamingResponse, responses=_GIVES)
-async def export_users(service: RunningDep) -> StreamingResponse:
+async def export_users(service: AppDep) -> StreamingResponse:
     """What is known of users since the release, from accepted events; much of one user stands in several lines."""
 
     async def pages() -> AsyncIterator[Iterator[dict[str, Any]]]:
@@ -113,37 +113,37 @@ async def export_users(service: RunningDep) -> StreamingResponse:
     return await _stream(pages())
 
 
-def _item_change(record: Mapping[str, Any], service: Running) -> ItemChange | Verdict:
+def _item_change(record: Mapping[str, Any], service: AppContext) -> ItemChange | LineVerdict:
     try:
         item_id = read_item_id(record.get("item_id"))
         fields = line_says(record)
     except FieldError as error:
         reason = "invalid_item_id" if error.field == "item_id" else "invalid_item"
-        return Verdict("refused", reason, f"{error.field}: {error}"[:400])
+        return LineVerdict("refused", reason, f"{error.field}: {error}"[:400])
     except SizeError as error:
-        return Verdict("refused", "item_too_large", str(error))
+        return LineVerdict("refused", "item_too_large", str(error))
     new = service.releases.is_new(item_id)
     if new and not service.releases.knows(item_id) and not service.releases.current.items.reads_new_items:
-        return Verdict("refused", "unreadable_item", "the release that is served cannot read new items")
+        return LineVerdict("refused", "unreadable_item", "the release that is served cannot read new items")
     return ItemChange(item_id, fields, service.releases.now(), new)
 
 
-def _item_verdict(outcome: str) -> Verdict:
+def _item_verdict(outcome: str) -> LineVerdict:
     if outcome == "accepted":
-        return Verdict("accepted")
+        return LineVerdict("accepted")
     if outcome == "too_many":
-        return Verdict("refused", "too_many_items", _TOO_MANY)
-    return Verdict("refused", "store_unavailable", "others change this item right now; send it again")
+        return LineVerdict("refused", "too_many_items", _TOO_MANY)
+    return LineVerdict("refused", "store_unavailable", "others change this item right now; send it again")
 
 
-def _event_verdict(result: Mapping[str, str]) -> Verdict:
-    return Verdict(result["status"], result.get("reason", ""), result.get("detail", ""))
+def _event_verdict(result: Mapping[str, str]) -> LineVerdict:
+    return LineVerdict(result["status"], result.get("reason", ""), result.get("detail", ""))
 
 
-def _take_users(service: Running) -> Take:
-    async def take(records: Sequence[Mapping[str, Any]]) -> list[list[Verdict]]:
+def _take_users(service: AppContext) -> Take:
+    async def take(records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
         events: list[dict[str, Any]] = []
-        places: list[slice | Verdict] = []
+        places: list[slice | LineVerdict] = []
         turns = Turns()
         for record in records:
             await turns.give()
@@ -158,17 +158,17 @@ def _take_users(service: Running) -> Take:
         for start in range(0, len(events), MAX_EVENTS):
             results += await take_events(events[start : start + MAX_EVENTS], service)
         return [
-            [place] if isinstance(place, Verdict) else [_event_verdict(result) for result in results[place]]
+            [place] if isinstance(place, LineVerdict) else [_event_verdict(result) for result in results[place]]
             for place in places
         ]
 
     return take
 
 
-def _invalid(reason: str, error: ValidationError) -> Verdict:
+def _invalid(reason: str, error: ValidationError) -> LineVerdict:
     first = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    return Verdict("refused", reason, f"{where[:80]}: {message_of(first)[:300]}")
+    return LineVerdict("refused", reason, f"{where[:80]}: {message_of(first)[:300]}")
 
 
 def _event_line(event: Event) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from isrf.contract.errors import StoreError
-from service.api.context import Running, RunningDep
+from service.api.context import AppContext, AppDep
 from service.api.presenters import PROBLEMS, json_response
 from service.api.schemas.answers import InteractionsAnswer
 from service.api.schemas.requests import InteractionsRequest
@@ -25,7 +25,7 @@ _BEFORE_ERASURE = Refusal("before_erasure", "the user was erased after this time
 
 
 @router.post("/interactions", dependencies=[NAMES_ONCE], response_model=InteractionsAnswer, responses=PROBLEMS)
-async def post_interactions(request: Request, body: InteractionsRequest, service: RunningDep) -> Response:
+async def post_interactions(request: Request, body: InteractionsRequest, service: AppDep) -> Response:
     """Takes up to 1,000 events and answers for each: accepted, duplicate, or refused with a reason.
 
     Sending the same event again is safe if it has an `event_id` or a `timestamp`.
@@ -44,7 +44,7 @@ async def post_interactions(request: Request, body: InteractionsRequest, service
     )
 
 
-async def take_events(posted: Sequence[Any], service: Running) -> list[dict[str, str]]:
+async def take_events(posted: Sequence[Any], service: AppContext) -> list[dict[str, str]]:
     """What became of each of up to 1,000 posted events.
 
     Raises:

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from isrf.contract.errors import IsrfError, RequestError, StoreError
 from isrf.contract.item_changes import HIDDEN
-from service.api.context import Running, RunningDep
+from service.api.context import AppContext, AppDep
 from service.api.presenters import PROBLEMS, json_response
 from service.api.schemas.answers import ItemAnswer, ItemChanged
 from service.api.schemas.items import ItemBody, item_body
@@ -20,7 +20,7 @@ _PUT_PROBLEMS = {**PROBLEMS, 409: {**PROBLEMS[422], "description": "No new item 
 
 
 @router.get("/items/{item_id:path}", dependencies=[READ], response_model=ItemAnswer, responses=PROBLEMS)
-async def show_item(request: Request, item_id: ItemIdDep, service: RunningDep) -> Response:
+async def show_item(request: Request, item_id: ItemIdDep, service: AppDep) -> Response:
     """An item as it is offered now."""
     line = await _line(item_id, service)
     if line is None or line.hidden:
@@ -40,7 +40,7 @@ async def show_item(request: Request, item_id: ItemIdDep, service: RunningDep) -
     response_model=ItemChanged,
     responses=_PUT_PROBLEMS,
 )
-async def put_item(request: Request, item_id: ItemIdDep, body: ItemBody, service: RunningDep) -> Response:
+async def put_item(request: Request, item_id: ItemIdDep, body: ItemBody, service: AppDep) -> Response:
     """Adds an item, or changes one. What was answered is on disk.
 
     A new item is read from its texts and recommended at once; the next release that holds it gives it a semantic ID.
@@ -76,7 +76,7 @@ async def put_item(request: Request, item_id: ItemIdDep, body: ItemBody, service
 @router.delete(
     "/items/{item_id:path}", dependencies=[WRITE], status_code=204, response_class=Response, responses=PROBLEMS
 )
-async def hide_item(item_id: ItemIdDep, service: RunningDep) -> Response:
+async def hide_item(item_id: ItemIdDep, service: AppDep) -> Response:
     """Hides an item: it is recommended to nobody. Histories that hold it stay as they are; a PUT brings it back."""
     line = await _line(item_id, service)
     if not service.releases.knows(item_id) or (line is not None and line.hidden):
@@ -89,7 +89,7 @@ async def hide_item(item_id: ItemIdDep, service: RunningDep) -> Response:
     return Response(status_code=204)
 
 
-async def _line(item_id: str, service: Running) -> ItemLine | None:
+async def _line(item_id: str, service: AppContext) -> ItemLine | None:
     """An item as it is known; another replica or worker may have taken it in a moment ago."""
     catalogue = service.releases.current.release.catalogue
     line = catalogue.find(item_id)

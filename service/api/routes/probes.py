@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from isrf.contract.errors import StoreError
-from service.api.context import RunningDep
+from service.api.context import AppDep
 from service.api.presenters import PROBLEMS, json_response
 from service.api.schemas.answers import Readiness
 from service.auth.caller import ADMIN
@@ -20,7 +20,7 @@ async def livez() -> dict[str, str]:
 
 
 @router.get("/readyz", response_model=Readiness)
-async def readyz(service: RunningDep) -> Response:
+async def readyz(service: AppDep) -> Response:
     """200 as long as recommendations can be answered; `degraded` while user state cannot be read and written.
 
     Taking a degraded replica out of rotation would turn worse answers into none.
@@ -51,6 +51,6 @@ async def readyz(service: RunningDep) -> Response:
         200: {"description": "The metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
     },
 )
-async def metrics(service: RunningDep) -> Response:
+async def metrics(service: AppDep) -> Response:
     """Prometheus text format."""
     return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)

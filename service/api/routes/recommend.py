@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Request, Response
 
 from isrf.contract.errors import RequestError
 from isrf.contract.ids import id_problem
-from service.api.context import RunningDep, Service, ServiceDep, lease
+from service.api.context import AppDep, ContextDep, RequestContext, lease
 from service.api.presenters import PROBLEMS, items_of, json_response, meta_of
 from service.api.schemas.answers import ManyRecommendations, PopularItems, Recommendations, SimilarItems
 from service.api.schemas.requests import MAX_N, RankRequest, RecommendRequest, UsersRequest
@@ -25,8 +25,8 @@ from service.api.validation.inputs import (
 )
 from service.auth.caller import READ
 from service.auth.request_cost import charge, check_cost
-from service.inference.deadline import renew_turn
-from service.recommend.query_models import Answer, Wanted, owner_of
+from service.inference.deadline import renew_deadline
+from service.recommend.query_models import Answer, ListQuery, owner_of
 
 router = APIRouter(tags=["recommend"], dependencies=[READ])
 
@@ -38,7 +38,7 @@ AT_ONCE = 8
 
 @router.get(USER_PATH, response_model=Recommendations, responses=PROBLEMS)
 async def recommend_user(
-    request: Request, user_id: UserIdDep, wanted: WantedDep, session: SessionDep, service: ServiceDep
+    request: Request, user_id: UserIdDep, wanted: WantedDep, session: SessionDep, service: ContextDep
 ) -> Response:
     """Items for a user. Always `n` of them while that many are allowed; an unknown user gets the popular ones."""
     if session:
@@ -54,7 +54,7 @@ async def recommend_user(
     response_model=Recommendations | ManyRecommendations,
     responses=PROBLEMS,
 )
-async def recommend_many(request: Request, body: Annotated[RecommendRequest, Body()], app: RunningDep) -> Response:
+async def recommend_many(request: Request, body: Annotated[RecommendRequest, Body()], app: AppDep) -> Response:
     """Items for a session, from the items it holds; or for up to 256 users. Nothing is stored of a session."""
     wanted = wanted_by_body(body)
     num_lists = len(body.users) if isinstance(body, UsersRequest) else 1
@@ -84,7 +84,7 @@ async def recommend_many(request: Request, body: Annotated[RecommendRequest, Bod
 
 
 @router.post("/rank", dependencies=[NAMES_ONCE], response_model=Recommendations, responses=PROBLEMS)
-async def rank(request: Request, body: RankRequest, app: RunningDep) -> Response:
+async def rank(request: Request, body: RankRequest, app: AppDep) -> Response:
     """The candidates in their order for a user, or for a history; those seen already stay, unknown ones are named."""
     checked_item_ids((*body.history, *body.candidates))
     if body.user_id is not None:
@@ -97,7 +97,7 @@ async def rank(request: Request, body: RankRequest, app: RunningDep) -> Response
             fix=f"Send n={MAX_N} or less, or leave `explain` out.",
         )
     await charge(request.scope, 1, n, explain=body.explain)
-    wanted = Wanted(n=n, explain=body.explain, diversity=body.diversity)
+    wanted = ListQuery(n=n, explain=body.explain, diversity=body.diversity)
     with lease(app, body.user_id) as service:
         ours = service.recommendations
         user = None if body.user_id is None else await ours.users.view(body.user_id)
@@ -110,7 +110,7 @@ async def rank(request: Request, body: RankRequest, app: RunningDep) -> Response
 
 
 @router.get("/similar/{item_id:path}", response_model=SimilarItems, responses=PROBLEMS)
-async def similar(request: Request, item_id: ItemIdDep, wanted: WantedDep, service: ServiceDep) -> Response:
+async def similar(request: Request, item_id: ItemIdDep, wanted: WantedDep, service: ContextDep) -> Response:
     """Items like this one: taken together with it, described like it, or near it to the model. New items have some."""
     ours = service.recommendations
     if not ours.release.catalogue.knows(item_id):
@@ -129,7 +129,7 @@ async def similar(request: Request, item_id: ItemIdDep, wanted: WantedDep, servi
 
 
 @router.get("/popular", response_model=PopularItems, responses=PROBLEMS)
-async def popular(request: Request, wanted: WantedDep, service: ServiceDep) -> Response:
+async def popular(request: Request, wanted: WantedDep, service: ContextDep) -> Response:
     """The most popular items, in a category or in all."""
     ours = service.recommendations
     await charge(request.scope, 1, wanted.n, explain=wanted.explain)
@@ -140,7 +140,7 @@ async def popular(request: Request, wanted: WantedDep, service: ServiceDep) -> R
     return json_response(_body(request, answer, wanted, service))
 
 
-async def user_body(request: Request, user_id: str, wanted: Wanted, service: Service) -> dict[str, Any]:
+async def user_body(request: Request, user_id: str, wanted: ListQuery, service: RequestContext) -> dict[str, Any]:
     """A user's answer as it leaves."""
     ours = service.recommendations
     if wanted.recommendation_id is not None:
@@ -158,14 +158,14 @@ async def user_body(request: Request, user_id: str, wanted: Wanted, service: Ser
     }
 
 
-async def _for_users(request: Request, user_ids: list[str], wanted: Wanted, app: RunningDep) -> dict[str, Any]:
+async def _for_users(request: Request, user_ids: list[str], wanted: ListQuery, app: AppDep) -> dict[str, Any]:
     """Each as if asked for alone; those that wait at the same time share the model's runs."""
     _checked_user_ids(user_ids)
     turn = asyncio.Semaphore(AT_ONCE)
 
     async def one(user_id: str) -> dict[str, Any]:
         async with turn:
-            renew_turn()
+            renew_deadline()
             with lease(app, user_id) as service:
                 return await user_body(request, user_id, wanted, service)
 
@@ -187,7 +187,7 @@ def _checked_user_ids(user_ids: list[str]) -> None:
 
 
 def _body(
-    request: Request, answer: Answer, wanted: Wanted, service: Service, version: str | None = None
+    request: Request, answer: Answer, wanted: ListQuery, service: RequestContext, version: str | None = None
 ) -> dict[str, Any]:
     return {
         "items": items_of(answer, service),
@@ -197,7 +197,7 @@ def _body(
 
 
 def _meta(
-    request: Request, service: Service, release_id: str, source: str, about: dict[str, Any], version: str | None
+    request: Request, service: RequestContext, release_id: str, source: str, about: dict[str, Any], version: str | None
 ) -> dict[str, Any]:
     """What an answer tells of itself, which is then counted as shown."""
     if HEAD_ONLY not in request.scope:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.context import ServiceDep
+from service.api.context import ContextDep
 from service.api.presenters import PROBLEMS, json_response, meta_of
 from service.api.schemas.answers import UserAnswer
 from service.api.validation.inputs import UserIdDep
@@ -23,7 +23,7 @@ Last = Annotated[
 
 
 @router.get("/users/{user_id:path}", dependencies=[READ], response_model=UserAnswer, responses=PROBLEMS)
-async def show_user(request: Request, user_id: UserIdDep, service: ServiceDep, last: Last = SHOWN_ENTRIES) -> Response:
+async def show_user(request: Request, user_id: UserIdDep, service: ContextDep, last: Last = SHOWN_ENTRIES) -> Response:
     """The latest of the history (oldest first), version and interests. A user nobody knows has an empty history."""
     ours = service.recommendations
     user = await ours.users.view(user_id)
@@ -64,7 +64,7 @@ async def show_user(request: Request, user_id: UserIdDep, service: ServiceDep, l
 @router.delete(
     "/users/{user_id:path}", dependencies=[WRITE], status_code=204, response_class=Response, responses=PROBLEMS
 )
-async def erase_user(user_id: UserIdDep, service: ServiceDep) -> Response:
+async def erase_user(user_id: UserIdDep, service: ContextDep) -> Response:
     """Erases everything about a user, what the release knows of their history included. New events start afresh."""
     await service.store.erase(user_id)
     # Here at once; every other replica learns it in the next epoch.

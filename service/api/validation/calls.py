@@ -28,7 +28,7 @@ class _Enough(Exception):  # noqa: N818 - nothing went wrong here
     """The rest of a streamed answer to HEAD need not be made."""
 
 
-class Calls:
+class CallCheck:
     """`paths` is asked with the first request, when all routes are there."""
 
     def __init__(self, app: ASGIApp, *, paths: Callable[[], KnownPaths], rules: RouteRules, metrics: Metrics) -> None:

@@ -11,7 +11,7 @@ from isrf.contract.errors import RequestError
 from isrf.contract.ids import ID_SCHEMA, id_problem
 from isrf.contract.json_object import doubled_name
 from isrf.contract.shown import shown
-from service.api.context import ServiceDep
+from service.api.context import ContextDep
 from service.api.schemas.requests import (
     MAX_EXCLUDED,
     MAX_N,
@@ -24,7 +24,7 @@ from service.api.schemas.requests import (
     Offset,
     RecommendationId,
 )
-from service.recommend.query_models import Wanted
+from service.recommend.query_models import ListQuery
 from service.release.catalogue import Catalogue, Filter
 
 IdsText = Annotated[str, Field(json_schema_extra={"pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"})]
@@ -56,7 +56,7 @@ def _checked_id(request: Request, kind: str, text: str) -> str:
 
 async def wanted_by_query(
     request: Request,
-    service: ServiceDep,
+    service: ContextDep,
     n: Annotated[int, Query(ge=1, le=MAX_N, description="How many items are wanted.")] = 10,
     category: Category = None,
     exclude: Annotated[
@@ -70,7 +70,7 @@ async def wanted_by_query(
     explain: Annotated[bool, Query(description="Add the reasons.")] = False,
     recommendation_id: RecommendationId = None,
     offset: Offset = 0,
-) -> Wanted:
+) -> ListQuery:
     excluded = _split(exclude, service.recommendations.release.catalogue)
     checked_item_ids(excluded)
     if len(excluded) > MAX_EXCLUDED:
@@ -80,7 +80,7 @@ async def wanted_by_query(
             fix="Name fewer, or leave out a category or a range of prices.",
         )
     only = Filter(category=category, exclude=tuple(excluded), min_price=min_price, max_price=max_price)
-    return Wanted(
+    return ListQuery(
         n=n,
         only=only,
         include_seen=include_seen,
@@ -93,7 +93,7 @@ async def wanted_by_query(
 
 
 async def session_by_query(
-    service: ServiceDep,
+    service: ContextDep,
     session: Annotated[
         list[IdsText],
         Query(
@@ -129,7 +129,7 @@ NAMES_ONCE = Depends(each_name_once)
 UserIdDep = Annotated[str, Depends(checked_user_id)]
 ItemIdDep = Annotated[str, Depends(checked_item_id)]
 SessionDep = Annotated[tuple[str, ...], Depends(session_by_query)]
-WantedDep = Annotated[Wanted, Depends(wanted_by_query)]
+WantedDep = Annotated[ListQuery, Depends(wanted_by_query)]
 
 
 def _split(values: Sequence[str], catalogue: Catalogue) -> list[str]:
@@ -139,12 +139,12 @@ def _split(values: Sequence[str], catalogue: Catalogue) -> list[str]:
     return found
 
 
-def wanted_by_body(body: ListRequest) -> Wanted:
+def wanted_by_body(body: ListRequest) -> ListQuery:
     checked_item_ids(body.exclude)
     only = Filter(
         category=body.category, exclude=tuple(body.exclude), min_price=body.min_price, max_price=body.max_price
     )
-    return Wanted(
+    return ListQuery(
         n=body.n,
         only=only,
         include_seen=body.include_seen,

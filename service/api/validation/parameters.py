@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from fastapi import FastAPI, Request
 
 from isrf.contract.errors import RequestError
-from service.recommend.query_models import Wanted
+from service.recommend.query_models import ListQuery
 
 KNOWN_QUERIES = 1024
 LONGEST_KNOWN = 256
@@ -44,16 +44,16 @@ class KnownQueries:
     """What `GET /recommend/{user_id}` was asked for last: query strings that were found good, and what they ask."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[bytes, Wanted] = OrderedDict()
+        self._known: OrderedDict[bytes, ListQuery] = OrderedDict()
 
-    def learn(self, query: bytes, wanted: Wanted) -> None:
+    def learn(self, query: bytes, wanted: ListQuery) -> None:
         """Not where the catalogue has a say in what a query means, as it has in item_ids with commas; no page's."""
         if len(query) <= LONGEST_KNOWN and not (wanted.only.exclude or wanted.session or wanted.recommendation_id):
             while len(self._known) >= KNOWN_QUERIES:
                 self._known.popitem(last=False)
             self._known[query] = wanted
 
-    def get(self, query: bytes) -> Wanted | None:
+    def get(self, query: bytes) -> ListQuery | None:
         return self._known.get(query)
 
 

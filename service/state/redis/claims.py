@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from isrf.contract.event_log import REMEMBER_S, bucket_of
 from service.state.events import Event
-from service.state.redis.scripts import Call
+from service.state.redis.scripts import ScriptCall
 
 
 class Claim(NamedTuple):
@@ -44,13 +44,13 @@ def claim_of(event: Event, secret: bytes) -> Claim:
     )
 
 
-def claims_call(claims: Sequence[Claim]) -> Call:
+def claims_call(claims: Sequence[Claim]) -> ScriptCall:
     """For `claims.lua`, of claims of one bucket in the order of their events."""
     arguments = [part for claim in claims for part in (claim.at, claim.event)]
     return len(claims), [*(claim.key for claim in claims), REMEMBER_S, *arguments]
 
 
-def release_call(claims: Sequence[Claim]) -> Call:
+def release_call(claims: Sequence[Claim]) -> ScriptCall:
     """For `release_claims.lua`, of claims of one bucket."""
     return len(claims), [*(claim.key for claim in claims), *(claim.text for claim in claims)]
 

@@ -8,7 +8,7 @@ from isrf.contract.event_log import REMEMBER_S, TOMBSTONE_SECRET
 from service.state import payload as event_payload
 from service.state.events import Event
 from service.state.redis.keys import bucket_of, event_digest, stream_key, tombstone_key, user_keys
-from service.state.store import NO_VERSION, Entry, Mark, UserRecord
+from service.state.store import NO_VERSION, HistoryEntry, ItemMark, UserRecord
 
 KEPT_HISTORY = 200
 MOST_SECONDS = 1e11
@@ -73,18 +73,18 @@ def read_record(answers: Sequence[Any], group: bytes | None = None, answer: byte
     )
 
 
-def history_member(entry: Entry) -> str:
+def history_member(entry: HistoryEntry) -> str:
     return f"{entry.item_id}\n{entry.timestamp!r}" + ("\n*" if entry.assigned else "")
 
 
-def _entry(member: str) -> Entry:
+def _entry(member: str) -> HistoryEntry:
     item_id, timestamp, *assigned = member.split("\n")
-    return Entry(item_id, _moment(timestamp), bool(assigned))
+    return HistoryEntry(item_id, _moment(timestamp), bool(assigned))
 
 
-def _mark(text: str) -> Mark:
+def _mark(text: str) -> ItemMark:
     parts = {part[:1]: _moment(part[1:]) for part in text.split(";")}
-    return Mark(parts.get("B"), parts.get("D"), parts.get("R"))
+    return ItemMark(parts.get("B"), parts.get("D"), parts.get("R"))
 
 
 def _moment(text: str) -> float:

@@ -12,7 +12,7 @@ from service.state.redis.commands import script_call
 from service.state.redis.erasure import Erasure
 from service.state.redis.failures import foreign
 from service.state.redis.keys import bucket_of
-from service.state.redis.scripts import Call, Scripts, lua_script, mark_key
+from service.state.redis.scripts import ScriptCall, Scripts, lua_script, mark_key
 from service.state.store import Applied, Outcome
 
 SCRIPT = lua_script("script")
@@ -94,8 +94,8 @@ class EventWrites:
 
     async def _calls(
         self, events: Sequence[Event], by_bucket: dict[int, list[int]], *, whatever: bool = False
-    ) -> list[Call]:
-        calls: list[Call] = []
+    ) -> list[ScriptCall]:
+        calls: list[ScriptCall] = []
         for bucket, places in by_bucket.items():
             some = [events[at] for at in places]
             names = {

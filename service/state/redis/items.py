@@ -16,7 +16,7 @@ from isrf.contract.item_changes import (
     COUNT_KEY,
     ENTRIES_KEY,
     ORDER_KEY,
-    Entry,
+    ItemEntry,
     decode_entry,
     encode_entry,
     merged,
@@ -60,7 +60,7 @@ class ItemsLook(NamedTuple):
     """What changed since a cursor; `whole` where that is everything there is."""
 
     cursor: ItemsCursor | None  # None: nothing was ever said
-    entries: dict[str, Entry]
+    entries: dict[str, ItemEntry]
     whole: bool
 
 
@@ -120,7 +120,7 @@ class ItemStates:
         whole = after is None or after.counting != counting
         start = 0 if after is None or whole else after.last
         counting.decode("ascii")
-        entries: dict[str, Entry] = {}
+        entries: dict[str, ItemEntry] = {}
         num_foreign = 0
         if start >= int(last or 0):
             return ItemsLook(ItemsCursor(counting, start), entries, whole)
@@ -142,7 +142,7 @@ class ItemStates:
                     _log.warning("foreign_item_entries", count=num_foreign)
                 return ItemsLook(ItemsCursor(counting, start), entries, whole)
 
-    async def collect(self, doomed: Mapping[str, Entry]) -> int:
+    async def collect(self, doomed: Mapping[str, ItemEntry]) -> int:
         """Takes out entries that have not changed since they were read."""
         names, count = list(doomed), 0
         for start in range(0, len(names), PAGE):

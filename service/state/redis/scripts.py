@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError
 from isrf.contract.event_log import NUM_BUCKETS
 from service.state.redis.failures import FAILURES, NotReplicatedError
 
-Call = tuple[int, Sequence[Any]]
+ScriptCall = tuple[int, Sequence[Any]]
 """Number of keys, and keys and arguments."""
 
 
@@ -47,7 +47,7 @@ class Scripts:
         self._client, self._replicas = client, replicas
         self._hashes: dict[str, str] = {}
 
-    async def run(self, script: str, calls: Sequence[Call]) -> list[Any]:
+    async def run(self, script: str, calls: Sequence[ScriptCall]) -> list[Any]:
         """The answer or the exception of every call; they are sent together."""
         if not calls:
             return []
@@ -68,7 +68,7 @@ class Scripts:
                     answers[at] = error
         return answers
 
-    async def run_one(self, script: str, call: Call) -> Any:
+    async def run_one(self, script: str, call: ScriptCall) -> Any:
         """The answer; raises the exception."""
         (answer,) = await self.run(script, [call])
         if isinstance(answer, Exception):

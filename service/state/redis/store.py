@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 import structlog
 from redis.exceptions import ResponseError
 
-from isrf.contract.item_changes import Entry as ItemEntry
+from isrf.contract.item_changes import ItemEntry as ItemEntry
 from service.state.events import Event
 from service.state.merge import Learned
 from service.state.redis import exposure_keys
@@ -45,7 +45,7 @@ _log = structlog.get_logger("service")
 
 A = TypeVar("A")
 T = TypeVar("T")
-Client = Any  # redis.asyncio.Redis | RedisCluster: one interface, no common type
+RedisClient = Any  # redis.asyncio.Redis | RedisCluster: one interface, no common type
 
 
 class RedisStore:
@@ -55,8 +55,8 @@ class RedisStore:
 
     def __init__(
         self,
-        reads: Client,
-        writes: Client,
+        reads: RedisClient,
+        writes: RedisClient,
         *,
         erasure_key: str | None = None,
         replicas: Replicas = NO_REPLICAS,

@@ -32,7 +32,7 @@ _log = structlog.get_logger("service")
 _OLD_TABLES = {"journal", "tombstones", "meta"}
 
 
-class Identity(NamedTuple):
+class StoreIdentity(NamedTuple):
     """What stands in `identity.json`."""
 
     store_id: str
@@ -203,10 +203,10 @@ class StateFiles:
     def _line(self, changes: int) -> bytes:
         return f"{json.dumps({'id': self._store_id, 'changes': changes}):<80}\n".encode()
 
-    def _read_identity(self) -> Identity | None:
+    def _read_identity(self) -> StoreIdentity | None:
         try:
             fields = json.loads((self.folder / IDENTITY_FILE).read_bytes())
-            return Identity(str(fields["id"]), int(fields["changes"]))
+            return StoreIdentity(str(fields["id"]), int(fields["changes"]))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError, OverflowError) as error:

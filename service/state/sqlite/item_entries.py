@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from isrf.contract.item_changes import Entry, decode_entry, encode_entry, merged
+from isrf.contract.item_changes import ItemEntry, decode_entry, encode_entry, merged
 from service.state.redis.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
 from service.state.sqlite.schema import number_on
 
@@ -42,11 +42,11 @@ def look_at_items(db: sqlite3.Connection, counting: bytes, after: ItemsCursor | 
     whole = after is None or after.counting != counting
     start = 0 if after is None or whole else after.last
     rows = db.execute("SELECT seq, item_id, entry FROM items WHERE seq > ? ORDER BY seq", (start,)).fetchall()
-    entries: dict[str, Entry] = {item_id: decode_entry(entry) for _, item_id, entry in rows}
+    entries: dict[str, ItemEntry] = {item_id: decode_entry(entry) for _, item_id, entry in rows}
     return ItemsLook(ItemsCursor(counting, rows[-1][0] if rows else start), entries, whole)
 
 
-def collect_entries(db: sqlite3.Connection, doomed: Mapping[str, Entry]) -> int:
+def collect_entries(db: sqlite3.Connection, doomed: Mapping[str, ItemEntry]) -> int:
     """Takes out entries that have not changed since they were read; how many."""
     return sum(
         db.execute("DELETE FROM items WHERE item_id = ? AND entry = ?", (item_id, encode_entry(entry))).rowcount

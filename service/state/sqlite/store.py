@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 from isrf.contract.event_log import tombstone_name
-from isrf.contract.item_changes import Entry as ItemEntry
+from isrf.contract.item_changes import ItemEntry as ItemEntry
 from service.state.events import Event
 from service.state.merge import Learned
 from service.state.redis.erasure import Erased

@@ -9,7 +9,7 @@ from service.state import payload
 from service.state.events import Event
 from service.state.merge import Learned
 from service.state.sqlite.schema import meta, tombstone_text
-from service.state.store import NO_VERSION, Entry, Mark, UserRecord
+from service.state.store import NO_VERSION, HistoryEntry, ItemMark, UserRecord
 
 PAGE = 500
 COMPACTED_AT_ONCE = 2000
@@ -25,9 +25,9 @@ def read_user(db: sqlite3.Connection, secret: bytes, user_id: str) -> UserRecord
         return UserRecord(version, [], {}, stone is not None, None)
     user, nonce, count = found
     query = "SELECT item_id, timestamp, assigned FROM history WHERE user = ? ORDER BY timestamp, item_id, assigned"
-    history = [Entry(item_id, t, bool(assigned)) for item_id, t, assigned in db.execute(query, (user,))]
+    history = [HistoryEntry(item_id, t, bool(assigned)) for item_id, t, assigned in db.execute(query, (user,))]
     query = "SELECT item_id, bought, disliked, removed FROM marks WHERE user = ?"
-    marks = {item_id: Mark(*moments) for item_id, *moments in db.execute(query, (user,))}
+    marks = {item_id: ItemMark(*moments) for item_id, *moments in db.execute(query, (user,))}
     return UserRecord(f"{nonce}.{count}", history, marks, stone is not None, None)
 
 

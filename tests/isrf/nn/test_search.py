@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isrf.nn.model import IsrfModel
-from isrf.nn.search import ConstrainedSearch, SearchOutput, ranked_topk
+from isrf.nn.search import ConstrainedSearch, SearchTensors, ranked_topk
 from tests.isrf.nn.toy import make_model, make_request, random_ids, search_inputs
 
 
@@ -49,9 +49,9 @@ def by_content(model: IsrfModel, asked: Tensor, prefix: list[int], siblings: lis
     return torch.stack(columns, dim=1)
 
 
-def run(search: ConstrainedSearch, semantic_ids: NDArray[np.int32], **request: Tensor) -> SearchOutput:
+def run(search: ConstrainedSearch, semantic_ids: NDArray[np.int32], **request: Tensor) -> SearchTensors:
     with torch.no_grad():
-        output: SearchOutput = search(*search_inputs(search, semantic_ids, **request))
+        output: SearchTensors = search(*search_inputs(search, semantic_ids, **request))
     return output
 
 

@@ -19,13 +19,13 @@ from offline.commands.audit.shop import load_shop
 from offline.commands.audit.ties import table_ndcg
 from offline.commands.publish import publish
 from offline.config import build_config
-from offline.stages.evaluate.split import Split
+from offline.stages.evaluate.split import EvaluationSplit
 from tests.offline.commands.test_command_line import offline
 from tests.service.releases import change_manifest, seal
 from tests.shops import TINY, Event, run_stages, write_shop
 
 NUM_USERS, NUM_ITEMS = 250, 1500
-NOBODY = Split(np.zeros(0, np.int64), [], [], np.zeros(0, np.int64), typed=False)
+NOBODY = EvaluationSplit(np.zeros(0, np.int64), [], [], np.zeros(0, np.int64), typed=False)
 
 
 def taken(seed: int = 0) -> list[list[int]]:
@@ -139,7 +139,7 @@ def test_ids_that_say_what_an_item_is_are_no_leak() -> None:
     starts = rng.integers(0, 4950, 3000)
     steps = np.array([rng.permutation(40)[:5] for _ in starts]) + starts[:, None]
     users = np.arange(len(starts))
-    split = Split(users, steps[:, :4].tolist(), steps[:, :4].tolist(), steps[:, 4], typed=False)
+    split = EvaluationSplit(users, steps[:, :4].tolist(), steps[:, :4].tolist(), steps[:, 4], typed=False)
     finding = audit_order("content", np.arange(5000), gather_trials([split]), gather_trials([NOBODY]), worst="leak")
     assert finding.verdict == "ok"
     assert finding.figures["untied"]["hit_rate"] > 0.1

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from isrf.method.ranking.fusion import CHANNELS, channel_order
-from isrf.method.recommend.request import RankRequest
+from isrf.method.recommend.request import RankingRequest
 from offline.commands.demo_shop.generate import generate
 from offline.runtime.release import open_release
 
@@ -32,7 +32,7 @@ def found(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
             continue
         allowed = np.ones(len(category), dtype=np.bool_)
         allowed[history] = False
-        request = RankRequest(history=history, n=TOP, allowed=allowed)
+        request = RankingRequest(history=history, n=TOP, allowed=allowed)
         interests = recommender.read([history], [row])
         ranked = recommender.rank([request], interests)[0]
         evidence = recommender.evidence(history, interests.neighbours, 0)

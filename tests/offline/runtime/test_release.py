@@ -15,7 +15,7 @@ import pytest
 from isrf.contract.errors import BundleError
 from isrf.method.interest import BoolArray
 from isrf.method.recommend.recommender import Recommender
-from isrf.method.recommend.request import RankRequest
+from isrf.method.recommend.request import RankingRequest
 from offline.commands.publish import publish
 from offline.config import RunConfig
 from offline.runtime.onnx_graphs import open_graph
@@ -219,7 +219,7 @@ def test_a_list_is_as_long_as_allowed_items_last_and_holds_only_those(demo_relea
         allowed: BoolArray = np.zeros(num_items, dtype=np.bool_)
         allowed[rng.choice(num_items, count, replace=False)] = True
         requests += [
-            RankRequest(history=history, n=n, allowed=allowed)
+            RankingRequest(history=history, n=n, allowed=allowed)
             for history in ([], [5], rng.choice(num_items, 30).tolist())
         ]
     interests = recommender.read([r.history for r in requests], [-1] * len(requests))
@@ -241,6 +241,6 @@ def _search(recommender: Recommender, graph, histories, interests, *, size: int)
     parts = []
     for start in range(0, len(histories), size):
         rows = range(start, min(start + size, len(histories)))
-        requests = [RankRequest(history=histories[row], n=1, allowed=everything) for row in rows]
+        requests = [RankingRequest(history=histories[row], n=1, allowed=everything) for row in rows]
         parts.append(recommender.search(requests, interests.rows(list(rows)))._asdict())
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

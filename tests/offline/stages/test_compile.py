@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from isrf.method.interest import InterestTables, pad_histories, read_history, unit_rows
 from isrf.method.trie import build_trie
-from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchOutput
+from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchTensors
 from offline.stages.export_onnx import stage as compile_stage
 from offline.stages.train import stage as train
 from offline.stages.train.build import load_model
@@ -55,7 +55,7 @@ def test_the_stage_writes_graphs_and_tables_with_the_stated_names(compiled: tupl
     out, inputs = compiled
     session = open_graph(out / "recommender.onnx")
     assert tuple(value.name for value in session.get_inputs()) == INPUT_NAMES
-    assert tuple(value.name for value in session.get_outputs()) == SearchOutput._fields
+    assert tuple(value.name for value in session.get_outputs()) == SearchTensors._fields
     shapes = {value.name: tuple(value.shape) for value in session.get_inputs()}
     assert shapes["history"] == shapes["history_mask"] == ("B", "S")
     assert shapes["allowed"] == ("B", "N")
@@ -95,8 +95,8 @@ def test_the_unrolled_steps_share_their_weights(compiled: tuple[Path, dict[str, 
 
 def run_both(
     session: Any, search: ConstrainedSearch, arrays: dict[str, NDArray[Any]]
-) -> tuple[dict[str, NDArray[Any]], SearchOutput]:
-    theirs = dict(zip(SearchOutput._fields, session.run(None, arrays), strict=True))
+) -> tuple[dict[str, NDArray[Any]], SearchTensors]:
+    theirs = dict(zip(SearchTensors._fields, session.run(None, arrays), strict=True))
     with torch.no_grad():
         ours = search(*(torch.from_numpy(arrays[name]) for name in INPUT_NAMES))
     return theirs, ours
@@ -143,7 +143,7 @@ def test_the_graph_answers_as_the_torch_model_does_on_200_histories(
                 else value
                 for name, value in arrays.items()
             }
-            for name, value in zip(SearchOutput._fields, session.run(None, alone), strict=True):  # to the last bit
+            for name, value in zip(SearchTensors._fields, session.run(None, alone), strict=True):  # to the last bit
                 np.testing.assert_array_equal(value[0], theirs[name][row], err_msg=name)
         done += batch
     assert done == 200

@@ -14,15 +14,15 @@ from offline.config import build_config
 from offline.stages.evaluate.figures import describe_coverage, describe_lists, describe_slices
 from offline.stages.evaluate.lists import LIST_LENGTH
 from offline.stages.evaluate.questions import NUM_NEGATIVES, direct, full_ranking, sample_negatives
-from offline.stages.evaluate.split import Split, load_split, sample_rows
+from offline.stages.evaluate.split import EvaluationSplit, load_split, sample_rows
 from tests.shops import TINY, Event, run_stages, write_shop
 
 NUM_USERS, NUM_ITEMS = 50, 60
 
 
-def split_of(histories: list[list[int]], targets: list[int], *, users: list[int] | None = None) -> Split:
+def split_of(histories: list[list[int]], targets: list[int], *, users: list[int] | None = None) -> EvaluationSplit:
     rows = np.array(users if users is not None else range(len(targets)), dtype=np.int64)
-    return Split(rows, histories, histories, np.array(targets, dtype=np.int64), typed=False)
+    return EvaluationSplit(rows, histories, histories, np.array(targets, dtype=np.int64), typed=False)
 
 
 def lists_of(*rows: list[int]) -> "np.ndarray[tuple[int, int], np.dtype[np.int64]]":

@@ -15,7 +15,7 @@ from isrf.contract.manifest import GOLDEN_FILE, RANKER_FILE
 from isrf.method.golden import Golden, make_goldens
 from isrf.method.ranking.fusion import DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates
 from isrf.method.ranking.ranker import Ranker
-from isrf.method.recommend.request import RankRequest
+from isrf.method.recommend.request import RankingRequest
 from isrf.nn.ranker import fit
 from offline.commands.evaluate_release import scorers_of
 from offline.config import RunConfig, build_config
@@ -24,7 +24,7 @@ from offline.stages.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOU
 from offline.stages.evaluate.measure import Measure
 from offline.stages.evaluate.questions import direct, full_ranking
 from offline.stages.evaluate.ranker import MIN_SAMPLES, Collected, choose_ranker, collect
-from offline.stages.evaluate.split import Split, load_split
+from offline.stages.evaluate.split import EvaluationSplit, load_split
 from service.release.opening import open_release as open_for_serving
 from tests.isrf.method.candidate_sets import candidate_set
 from tests.service.releases import change_manifest, seal
@@ -116,7 +116,7 @@ def ranked(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def measured(release: Path, split: Split, *, task: str = "sequential") -> Lists:
+def measured(release: Path, split: EvaluationSplit, *, task: str = "sequential") -> Lists:
     opened = open_release(release)
     config = RunConfig.model_validate(opened.manifest.config)
     with Progress(disable=True) as progress:
@@ -127,7 +127,7 @@ def measured(release: Path, split: Split, *, task: str = "sequential") -> Lists:
         return measure._ask(split, direct(split, num_items, tie_seed=None, seed=config.seed), "direct")
 
 
-def some_users(demo_release: Path) -> Split:
+def some_users(demo_release: Path) -> EvaluationSplit:
     (ingest,) = (p for p in (demo_release / ".work" / "ingest").iterdir() if p.is_dir())
     split = load_split(ingest, "test")
     return split.rows(np.arange(0, len(split.users), 7))
@@ -140,7 +140,7 @@ def test_the_service_answers_with_the_ranker_as_it_was_measured(ranked: Path, de
     recommender = open_for_serving(ranked).recommender
     allowed = full_ranking(split, len(recommender.tables.popularity), tie_seed=None).allowed
     for row, history in enumerate(split.histories):
-        request = RankRequest(history=history, n=LIST_LENGTH, allowed=allowed(row))
+        request = RankingRequest(history=history, n=LIST_LENGTH, allowed=allowed(row))
         (answer,) = recommender.rank([request], recommender.read([history], [int(split.users[row])]))
         found = [item.item_index for item in answer.items]
         assert found == lists[FUSED][row].tolist()

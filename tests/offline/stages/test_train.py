@@ -22,7 +22,7 @@ from offline.stages.evaluate.split import load_split
 from offline.stages.train import stage as train
 from offline.stages.train.batches import plan_epoch, take
 from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_model, load_parts, new_model
-from offline.stages.train.samples import Samples, Sequences, read_sequences, training_samples
+from offline.stages.train.samples import Sequences, TrainingSamples, read_sequences, training_samples
 from offline.stages.train.stage import checkpoint, loop, objective
 from offline.stages.train.validation import Judge, Scores
 from tests.offline.stages.train_inputs import (
@@ -43,7 +43,7 @@ def _threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def samples_of(folder: Path, events: np.ndarray | None = None) -> tuple[Samples, Sequences]:
+def samples_of(folder: Path, events: np.ndarray | None = None) -> tuple[TrainingSamples, Sequences]:
     inputs = write_inputs(folder, events=events)
     ctx = context(folder, inputs, "train", small_config())
     sequences = read_sequences(inputs["ingest"], NUM_USERS)

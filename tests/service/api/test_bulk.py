@@ -17,7 +17,7 @@ from service.api.bulk.lines import (
     MAX_NAMED,
     PIECE_BYTES,
     TOGETHER,
-    Verdict,
+    LineVerdict,
     take_lines,
     write_lines,
 )
@@ -45,10 +45,10 @@ class Taker:
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    async def take(self, records: Sequence[Mapping[str, Any]]) -> list[list[Verdict]]:
+    async def take(self, records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
         self.sizes.append(len(records))
         return [
-            [Verdict("accepted") if record["n"] % 2 == 0 else Verdict("refused", "odd", str(record["n"]))]
+            [LineVerdict("accepted") if record["n"] % 2 == 0 else LineVerdict("refused", "odd", str(record["n"]))]
             for record in records
         ]
 
@@ -140,12 +140,12 @@ async def test_lines_leave_before_a_page_is_whole() -> None:
 async def test_a_store_that_gives_up_is_told_from_which_line() -> None:
     calls = 0
 
-    async def take(records: Sequence[Mapping[str, Any]]) -> list[list[Verdict]]:
+    async def take(records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
         nonlocal calls
         calls += 1
         if calls == 2:
             raise StoreError("store.unavailable", "no.")
-        return [[Verdict("accepted")] for _ in records]
+        return [[LineVerdict("accepted")] for _ in records]
 
     body = b'{"n": 0}\n' * (TOGETHER + 5)
     calls = 1

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from service.release.opening import Release, open_release
-from service.state.store import Entry
+from service.state.store import HistoryEntry
 from tests.service.servers import PATIENCE_S, ServiceProcess
 
 EXCLUDES = {"", "purchase"}.__contains__
@@ -44,7 +44,7 @@ def shopper(demo_release: Path, release: Release, request: pytest.FixtureRequest
     return next(user for user in ids[place % len(ids) :] + ids if len(past(release, user)) > 3)
 
 
-def past(release: Release, user_id: str) -> Sequence[Entry]:
+def past(release: Release, user_id: str) -> Sequence[HistoryEntry]:
     return release.users.past(user_id, EXCLUDES).history
 
 

@@ -14,7 +14,7 @@ from service.api.bulk.users import events_of, user_lines
 from service.api.schemas import answers as schemas
 from service.app import create_app
 from service.settings import Settings
-from service.state.store import NOBODY, Entry, Mark
+from service.state.store import NOBODY, HistoryEntry, ItemMark
 from tests.service.releases import named_copy, point, seal
 
 EVENTS = 3000
@@ -97,9 +97,9 @@ def test_an_export_has_no_line_that_cannot_come_back(http: TestClient, fat: str)
 
 
 def test_lines_hold_a_purchase_and_its_entry_together() -> None:
-    history = [Entry(f"i-{at % 700}" + "x" * 400, float(at)) for at in range(2000)]
-    marks = {entry.item_id: Mark(bought=entry.timestamp) for entry in history[-700:]}
-    marks["gone"] = Mark(removed=5.0, disliked=3.0)
+    history = [HistoryEntry(f"i-{at % 700}" + "x" * 400, float(at)) for at in range(2000)]
+    marks = {entry.item_id: ItemMark(bought=entry.timestamp) for entry in history[-700:]}
+    marks["gone"] = ItemMark(removed=5.0, disliked=3.0)
     record = NOBODY._replace(history=history, marks=marks)
     lines = list(user_lines("u", record))
     assert len(lines) > 10

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from isrf.contract.errors import OverloadError
-from service.inference.batching import Batches, Tell
-from service.inference.deadline import Line, begin_turn
+from service.inference.batching import Batches, StageTimer
+from service.inference.deadline import CallerConnection, start_deadline
 from service.telemetry.metrics import Metrics
 
 
@@ -25,7 +25,7 @@ class Desk:
         self.begun, self.hold = threading.Event(), threading.Event()
         self.hold.set()
 
-    def work(self, questions: Sequence[int], tell: Tell) -> list[int]:
+    def work(self, questions: Sequence[int], tell: StageTimer) -> list[int]:
         self.ran.append(list(questions))
         self.begun.set()
         assert self.hold.wait(60)
@@ -99,12 +99,12 @@ async def test_whoever_comes_when_enough_wait_is_refused_at_once(desk: Desk) -> 
 
 
 async def test_what_is_late_is_not_begun(desk: Desk) -> None:
-    async def ask_in_turn(question: int, seconds: float, line: Line | None = None) -> int:
-        begin_turn(seconds, line)
+    async def ask_in_turn(question: int, seconds: float, line: CallerConnection | None = None) -> int:
+        start_deadline(seconds, line)
         return await desk.batches.ask(desk.work, question, None)
 
     first = await desk.busy()
-    line = Line()
+    line = CallerConnection()
     late = asyncio.create_task(ask_in_turn(1, 0.0))
     gone = asyncio.create_task(ask_in_turn(2, 60.0, line))
     cancelled = desk.ask(3)
@@ -126,10 +126,10 @@ async def test_what_is_late_is_not_begun(desk: Desk) -> None:
 
 async def test_the_late_make_room(desk: Desk) -> None:
     first = await desk.busy()
-    line = Line()
+    line = CallerConnection()
 
     async def ask_and_leave(question: int) -> int:
-        begin_turn(60.0, line)
+        start_deadline(60.0, line)
         return await desk.batches.ask(desk.work, question, None)
 
     leaving = [asyncio.create_task(ask_and_leave(question)) for question in range(8)]
@@ -160,7 +160,7 @@ async def test_work_behind_the_scenes_is_neither_refused_nor_hurried(desk: Desk)
     first = await desk.busy()
     waiting = [desk.ask(question) for question in range(1, 9)]
     await asyncio.sleep(0)
-    begin_turn(0.0, None)
+    start_deadline(0.0, None)
     behind = asyncio.create_task(desk.batches.run(lambda: 42))
     await asyncio.sleep(0)
     desk.hold.set()

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from isrf.method.interest import Neighbours
-from isrf.method.recommend.request import Interests, Ranked, RankRequest
+from isrf.method.recommend.request import Ranked, RankingRequest, UserInterests
 from service.inference.engine import Engine
-from service.inference.limits import Load
+from service.inference.limits import LoadLimits
 from service.release.opening import Release, open_release
-from service.release.snapshot import gather, read_newcomers
+from service.release.snapshot import gather, read_active_users
 from service.settings import LARGEST_BATCH
 from service.telemetry.metrics import Metrics
 
@@ -27,7 +27,7 @@ def release(demo_release: Path) -> Release:
 
 @pytest.fixture
 async def engine(release: Release) -> AsyncIterator[Engine]:
-    one = Engine(release, load=Load(1, max_batch=LARGEST_BATCH, max_waiting=1000), metrics=Metrics())
+    one = Engine(release, load=LoadLimits(1, max_batch=LARGEST_BATCH, max_waiting=1000), metrics=Metrics())
     yield one
     one.close()
 
@@ -38,7 +38,7 @@ def histories(release: Release) -> list[list[int]]:
     return [rows for rows in read if rows][:NUM_USERS]
 
 
-def same(one: tuple[Interests, Ranked], other: tuple[Interests, Ranked]) -> bool:
+def same(one: tuple[UserInterests, Ranked], other: tuple[UserInterests, Ranked]) -> bool:
     arrays = [(part.explicit, part.group, *part.neighbours) for part, _ in (one, other)]
     assert isinstance(one[0].neighbours, Neighbours)
     fused = [ranked.fused for _, ranked in (one, other)]
@@ -57,12 +57,12 @@ async def test_alone_and_in_company_answers_are_equal_to_the_last_bit(
 ) -> None:
     asked = histories(release)
     if crowded:
-        people = read_newcomers(release.recommender, ["v"] * 9, asked[:9])
+        people = read_active_users(release.recommender, ["v"] * 9, asked[:9])
         engine.crowd = gather(release, [0, 1], {f"new-{k}": one for k, one in enumerate(people)})
     crowd = engine.crowd
     rng = np.random.default_rng(0)
     requests = [
-        RankRequest(history=rows, n=10, allowed=rng.random(len(release.catalogue)) < share)
+        RankingRequest(history=rows, n=10, allowed=rng.random(len(release.catalogue)) < share)
         for rows, share in zip(asked, [1.0, 0.5, 0.02, 1.0] * len(asked), strict=False)
     ]
     alone = [await engine.answer(request, -1, crowd, None) for request in requests]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from isrf.method.interest import Neighbours
-from isrf.method.recommend.request import Interests
+from isrf.method.recommend.request import UserInterests
 from service.state import group_cache
 from service.state.connect import open_store
 from service.state.redis.keys import user_keys
@@ -22,7 +22,9 @@ async def test_a_user_with_20_items_fits_into_3_2_kb(redis_server: RedisServer, 
     users = rng.permutation(42_000)[:100][None].astype(np.int64)
     similarity = np.sort(rng.uniform(0.7, 1.2, (1, 100)).astype(np.float32))[:, ::-1]
     vectors = rng.normal(size=(2, 1, 128)).astype(np.float32)
-    interests = group_cache.rounded(Interests(vectors[0], Neighbours(users, similarity, np.array([False])), vectors[1]))
+    interests = group_cache.rounded(
+        UserInterests(vectors[0], Neighbours(users, similarity, np.array([False])), vectors[1])
+    )
     store = await open_store(settings_for(redis_server, tmp_path))
     with redis_server.client() as client:
         client.flushall()

@@ -10,17 +10,17 @@ import orjson
 import pytest
 
 from isrf.contract.item_changes import HIDDEN
-from service.inference.limits import Load
-from service.recommend.query_models import Answer, Wanted
-from service.recommend.recommender import Keeping, Recommendations
-from service.recommend.response_cache import Served
-from service.recommend.result_lists import GivenLists
+from service.inference.limits import LoadLimits
+from service.recommend.query_models import Answer, ListQuery
+from service.recommend.recommender import Keeping, RecommendationService
+from service.recommend.response_cache import CachedResponse
+from service.recommend.result_lists import ResultLists
 from service.release.catalogue import Filter
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.redis.items import ItemChange
 from service.state.store import Store
-from service.sync.release_manager import Releases
+from service.sync.release_manager import ReleaseManager
 from service.sync.release_runtime import Parts
 from service.telemetry.metrics import Metrics
 from tests.service.releases import point, shopper_of, some_users, two_releases
@@ -34,7 +34,7 @@ def folder(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return two_releases(demo_release / "current", tmp_path_factory.mktemp("releases"))
 
 
-def content(served: Served) -> Any:
+def content(served: CachedResponse) -> Any:
     """An answer but for its id, which is another one for each that is made."""
     return *served[:3], {**orjson.loads(served.about), "recommendation_id": None}
 
@@ -44,14 +44,14 @@ class Replica:
 
     def __init__(self, folder: Path, store: Store, answer_bytes: int = 1 << 20) -> None:
         self.metrics = Metrics()
-        self.releases = Releases(
+        self.releases = ReleaseManager(
             folder,
             Parts(
                 store=store,
                 metrics=self.metrics,
                 rules=EventRules(()),
-                given=GivenLists(store, ttl_s=60),
-                load=Load(1),
+                given=ResultLists(store, ttl_s=60),
+                load=LoadLimits(1),
                 keeping=Keeping(60, 60, answer_bytes),
                 crowd_epoch_s=3600.0,
                 items_poll_s=3600.0,
@@ -60,17 +60,17 @@ class Replica:
         )
 
     @property
-    def ours(self) -> Recommendations:
+    def ours(self) -> RecommendationService:
         return self.releases.current.recommendations
 
-    async def ask(self, user_id: str, **wanted: Any) -> tuple[str, Served]:
-        return await self.ours.recommend(user_id, Wanted(**{"n": 10} | wanted), self.write)
+    async def ask(self, user_id: str, **wanted: Any) -> tuple[str, CachedResponse]:
+        return await self.ours.recommend(user_id, ListQuery(**{"n": 10} | wanted), self.write)
 
-    async def anew(self, user_id: str, **wanted: Any) -> Served:
+    async def anew(self, user_id: str, **wanted: Any) -> CachedResponse:
         """The answer without anything that was kept of earlier ones."""
-        asked = Wanted(**{"n": 10} | wanted)
+        asked = ListQuery(**{"n": 10} | wanted)
         answer = await self.ours.for_user(await self.ours.users.view(user_id), asked)
-        return Served(
+        return CachedResponse(
             answer.source,
             orjson.dumps(self.write(answer)),
             orjson.dumps(answer.warnings),

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from isrf.contract.errors import OverloadError
-from service.recommend.response_cache import AnswerKey, Answers, Served, decode, encode
+from service.recommend.response_cache import AnswerKey, CachedResponse, ResponseCache, decode, encode
 
 KEY = AnswerKey("ann", "v1", "release", "crowd", "catalogue", "n=10")
-SERVED = Served("sequence", b'[{"item_id":"x\\ny"}]', b"[]")
+SERVED = CachedResponse("sequence", b'[{"item_id":"x\\ny"}]', b"[]")
 
 
 def test_an_entry_of_the_store_comes_back_under_its_key_alone() -> None:
@@ -33,7 +33,7 @@ def test_what_is_damaged_is_no_entry() -> None:
 
 
 def test_what_was_asked_for_last_stays_and_all_of_it_is_bounded() -> None:
-    answers = Answers(max_bytes=10_000, ttl_s=60)
+    answers = ResponseCache(max_bytes=10_000, ttl_s=60)
     keys = [KEY._replace(user_id=f"user-{k}") for k in range(1000)]
     for key in keys:
         answers.keep(key, SERVED)
@@ -45,7 +45,7 @@ def test_what_was_asked_for_last_stays_and_all_of_it_is_bounded() -> None:
 
 def test_an_answer_has_its_time() -> None:
     now = [0.0]
-    answers = Answers(max_bytes=10_000, ttl_s=60, clock=lambda: now[0])
+    answers = ResponseCache(max_bytes=10_000, ttl_s=60, clock=lambda: now[0])
     answers.keep(KEY, SERVED)
     now[0] = 59.9
     assert answers.get(KEY) == SERVED
@@ -55,7 +55,7 @@ def test_an_answer_has_its_time() -> None:
 
 
 def test_nothing_of_an_erased_user_stays() -> None:
-    answers = Answers(max_bytes=10_000, ttl_s=60)
+    answers = ResponseCache(max_bytes=10_000, ttl_s=60)
     for key in (KEY, KEY._replace(parameters="n=5"), KEY._replace(user_id="bob")):
         answers.keep(key, SERVED)
     answers.forget("ann")
@@ -64,10 +64,10 @@ def test_nothing_of_an_erased_user_stays() -> None:
 
 
 async def test_many_who_ask_at_once_cost_one_answer() -> None:
-    answers = Answers(max_bytes=10_000, ttl_s=60)
+    answers = ResponseCache(max_bytes=10_000, ttl_s=60)
     go_on, made = asyncio.Event(), 0
 
-    async def make() -> Served:
+    async def make() -> CachedResponse:
         nonlocal made
         made += 1
         await go_on.wait()
@@ -87,10 +87,10 @@ async def test_many_who_ask_at_once_cost_one_answer() -> None:
 @pytest.mark.parametrize(("code", "makers"), [("overload.expired", 2), ("overload.refused", 1)])
 async def test_the_first_ones_end_is_not_the_others(code: str, makers: int) -> None:
     """Whose turn is over may be followed by one whose turn is not; who is refused is refused with the others."""
-    answers = Answers(max_bytes=10_000, ttl_s=60)
+    answers = ResponseCache(max_bytes=10_000, ttl_s=60)
     go_on, made = asyncio.Event(), 0
 
-    async def make() -> Served:
+    async def make() -> CachedResponse:
         nonlocal made
         made += 1
         await go_on.wait()

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from isrf.method.evidence import RECENT_ITEMS
 from isrf.method.interest import Neighbours
-from isrf.method.recommend.request import RankedItem, RankRequest
+from isrf.method.recommend.request import RankedItem, RankingRequest
 from isrf.method.text.phrases import phrases
 from service.api.schemas.answers import Reason
 from service.inference.engine import Engine
-from service.inference.limits import Load
+from service.inference.limits import LoadLimits
 from service.recommend.explain import MAX_PATHS, Explainer
 from service.recommend.reasons import reason_body
 from service.release.opening import Release, open_release
@@ -68,7 +68,7 @@ def release(demo_release: Path) -> Release:
 
 @pytest.fixture(scope="module")
 def engine(release: Release) -> Iterator[Engine]:
-    opened = Engine(release, load=Load(1), metrics=Metrics())
+    opened = Engine(release, load=LoadLimits(1), metrics=Metrics())
     yield opened
     opened.close()
 
@@ -81,7 +81,7 @@ class Told:
             interests = await engine.read(history, own, engine.crowd)
             allowed = engine.release.catalogue.allowed()
             allowed[list(history[::2])] = False  # the others were only looked at
-            request = RankRequest(history=history, n=n, allowed=allowed)
+            request = RankingRequest(history=history, n=n, allowed=allowed)
             return interests.neighbours, (await engine.rank(request, interests, engine.crowd)).items
 
         self.history = list(history)

@@ -10,12 +10,12 @@ import pytest
 
 from isrf.contract.errors import RequestError
 from service.recommend import result_lists as given_module
-from service.recommend.click_stats import Click, Exposure, summary
+from service.recommend.click_stats import Click, ClickStats, summary
 from service.recommend.result_lists import (
-    Entry,
-    GivenList,
-    GivenLists,
     ListParameters,
+    ResultEntry,
+    ResultList,
+    ResultLists,
     check_page,
     ids_text,
     length_for,
@@ -24,9 +24,9 @@ from service.state.sealed import DIGEST
 from service.state.store import Store
 
 
-def a_list(owner: str = "user\nann", **changed: Any) -> GivenList:
-    entries = [Entry("a", 2.0, "dense"), Entry("b", 1.0, "group"), Entry("c", 0.5, "dense")]
-    return GivenList(owner, "", "r-1", "sequence", ListParameters(), entries)._replace(**changed)
+def a_list(owner: str = "user\nann", **changed: Any) -> ResultList:
+    entries = [ResultEntry("a", 2.0, "dense"), ResultEntry("b", 1.0, "group"), ResultEntry("c", 0.5, "dense")]
+    return ResultList(owner, "", "r-1", "sequence", ListParameters(), entries)._replace(**changed)
 
 
 @pytest.mark.parametrize(("n", "length"), [(1, 10), (10, 100), (20, 200), (50, 200), (200, 200)])
@@ -35,7 +35,7 @@ def test_ten_pages_are_kept(n: int, length: int) -> None:
 
 
 async def test_a_list_is_its_owners_alone(store: Store) -> None:
-    lists = GivenLists(store, ttl_s=60)
+    lists = ResultLists(store, ttl_s=60)
     one, other = lists.keep(a_list()), lists.keep(a_list())
     assert one != other
     found = await lists.of(one, "user\nann", "")
@@ -53,7 +53,7 @@ async def test_a_list_is_its_owners_alone(store: Store) -> None:
 
 
 async def test_another_replica_goes_on(store: Store) -> None:
-    here, there = GivenLists(store, ttl_s=60), GivenLists(store, ttl_s=60)
+    here, there = ResultLists(store, ttl_s=60), ResultLists(store, ttl_s=60)
     ids = [here.keep(a_list()) for _ in range(500)]
     await here.close()
     found = [await there.find(one) for one in (ids[0], ids[-1])]
@@ -64,7 +64,7 @@ async def test_another_replica_goes_on(store: Store) -> None:
 
 
 async def test_two_who_ask_at_once_count_a_list_once(store: Store) -> None:
-    here, there = GivenLists(store, ttl_s=60), GivenLists(store, ttl_s=60)
+    here, there = ResultLists(store, ttl_s=60), ResultLists(store, ttl_s=60)
     one = here.keep(a_list())
     await here.close()
     await asyncio.gather(*(there.find(one) for _ in range(5)))
@@ -72,8 +72,8 @@ async def test_two_who_ask_at_once_count_a_list_once(store: Store) -> None:
 
 
 async def test_a_list_that_cannot_be_read_is_gone(store: Store) -> None:
-    lists = GivenLists(store, ttl_s=60)
-    exposure = Exposure(store, lists, ttl_s=60)
+    lists = ResultLists(store, ttl_s=60)
+    exposure = ClickStats(store, lists, ttl_s=60)
     shown = lists.keep(a_list())
     before_formats = zlib.compress(orjson.dumps(("digest", "", "r-1", "sequence", False, [("a", 2.0, "dense")])))
     later = zlib.compress(orjson.dumps((9, "digest", "", "r-1", "sequence", [None], [("a", 2.0, "dense")])))
@@ -91,7 +91,7 @@ async def test_a_list_that_cannot_be_read_is_gone(store: Store) -> None:
 
 async def test_a_kept_list_says_what_it_was_asked_for_and_names_no_item(store: Store) -> None:
     asked = ListParameters("Toys", 1.0, 80.0, ids_text(["i-1", "i-2"]), ids_text(["s-2", "s-1"]), True, 0.5)
-    here, there = GivenLists(store, ttl_s=60), GivenLists(store, ttl_s=60)
+    here, there = ResultLists(store, ttl_s=60), ResultLists(store, ttl_s=60)
     one = here.keep(a_list(parameters=asked))
     await here.close()
     payload = here._kept[one]
@@ -120,7 +120,7 @@ async def test_a_kept_list_says_what_it_was_asked_for_and_names_no_item(store: S
 
 async def test_lists_here_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(given_module, "IN_PROCESS_BYTES", 2000)
-    lists = GivenLists(store, ttl_s=60)
+    lists = ResultLists(store, ttl_s=60)
     ids = [lists.keep(a_list()) for _ in range(300)]
     assert len(lists._kept) < 30
     assert sum(map(len, lists._kept.values())) <= 2000
@@ -129,8 +129,8 @@ async def test_lists_here_are_bounded(store: Store, monkeypatch: pytest.MonkeyPa
 
 
 async def test_clicks_count_once_by_what_showed_the_item(store: Store) -> None:
-    lists = GivenLists(store, ttl_s=60)
-    one, other = Exposure(store, lists, ttl_s=60), Exposure(store, lists, ttl_s=60)
+    lists = ResultLists(store, ttl_s=60)
+    one, other = ClickStats(store, lists, ttl_s=60), ClickStats(store, lists, ttl_s=60)
     shown = lists.keep(a_list())
     one.shown("r-1", "sequence", Counter({"dense": 2, "group": 1}))
     other.shown("r-1", "popular", Counter({"popular": 10}))
@@ -172,7 +172,7 @@ async def test_clicks_count_once_by_what_showed_the_item(store: Store) -> None:
 async def test_no_count_is_lost_while_the_store_is_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     from isrf.contract.errors import StoreError
 
-    exposure = Exposure(store, GivenLists(store, ttl_s=60), ttl_s=60)
+    exposure = ClickStats(store, ResultLists(store, ttl_s=60), ttl_s=60)
     exposure.shown("r-1", "popular", {"popular": 5})
 
     async def away(*_: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import VariantName
-from isrf.method.recommend.request import RankRequest
+from isrf.method.recommend.request import RankingRequest
 from service.release.opening import find_release, open_release
 from tests.service.releases import change_manifest, seal
 
@@ -53,7 +53,7 @@ def test_another_form_of_the_search_is_served_where_it_is_asked_for(demo_release
     assert 0 < variant.tolerance.log_prob < 0.5
     history = [3, 14, 15]
     interests = exact.recommender.read([history], [-1])
-    request = RankRequest(history=history, n=10, allowed=np.ones(len(exact.catalogue), dtype=np.bool_))
+    request = RankingRequest(history=history, n=10, allowed=np.ones(len(exact.catalogue), dtype=np.bool_))
     outputs = [opened.recommender.search([request], interests) for opened in (exact, coarse)]
     assert not np.array_equal(outputs[0].query, outputs[1].query)
     lists = [opened.recommender.rank([request], interests)[0].items for opened in (exact, coarse)]

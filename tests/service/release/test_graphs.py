@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from isrf.contract.errors import ConfigError
 from isrf.contract.manifest import SEARCH_GRAPH_FILE, Manifest
 from isrf.method.recommend.recommender import REQUEST_INPUTS
-from isrf.method.recommend.request import RankRequest
+from isrf.method.recommend.request import RankingRequest
 from service.release.graphs import CUDA, BoundGraph, open_graph
 from service.release.opening import Release, open_release, read_manifest
 from service.settings import load_settings
@@ -37,7 +37,7 @@ def _search_inputs(release: Release, history: list[int]) -> dict[str, NDArray[An
         taken.update(inputs)
         return release.recommender._search_graph(inputs)
 
-    request = RankRequest(history=history, n=10, allowed=np.ones(len(release.catalogue), dtype=np.bool_))
+    request = RankingRequest(history=history, n=10, allowed=np.ones(len(release.catalogue), dtype=np.bool_))
     recommender = release.recommender
     recommender.searching_with(listening).search([request], recommender.read([history], [-1]))
     return taken

@@ -20,9 +20,9 @@ from fastapi import FastAPI
 from isrf.contract.errors import OverloadError
 from service.app import create_app
 from service.inference.engine import Engine
-from service.inference.limits import FEW, LONG_S, Gate
+from service.inference.limits import FEW, LONG_S, ConcurrencyLimit
 from service.server.graceful_shutdown import ACCEPTED_TOGETHER, DrainingServer
-from service.server.http_protocol import BoundedHttp
+from service.server.http_protocol import HttpProtocol
 from service.settings import Settings
 from tests.service.releases import some_users
 from tests.service.servers import ServiceProcess
@@ -151,7 +151,7 @@ async def test_a_request_of_many_users_waits_for_its_own_turn(
 
 
 def test_a_gate_refuses_whom_it_does_not_hold() -> None:
-    gate = Gate(2)
+    gate = ConcurrencyLimit(2)
     with gate, gate, pytest.raises(OverloadError), gate:
         raise AssertionError("unreachable")
     with gate, gate:
@@ -160,7 +160,7 @@ def test_a_gate_refuses_whom_it_does_not_hold() -> None:
 
 def test_a_gate_is_full_with_few_inside_where_they_take_long() -> None:
     now = 0.0
-    gate = Gate(64, clock=lambda: now)
+    gate = ConcurrencyLimit(64, clock=lambda: now)
     with contextlib.ExitStack() as inside:
         for _ in range(FEW):
             inside.enter_context(gate)
@@ -212,7 +212,7 @@ async def listening(demo_release: Path, tmp_path: Path, **more: Any) -> AsyncIte
         releases_dir=demo_release, state_dir=tmp_path, watch_releases_s=0, inference_threads=1, max_batch=1, **more
     )
     app = create_app(settings)
-    server = DrainingServer(uvicorn.Config(app, port=0, http=BoundedHttp, log_config=None, access_log=False))
+    server = DrainingServer(uvicorn.Config(app, port=0, http=HttpProtocol, log_config=None, access_log=False))
     serving = asyncio.create_task(server.serve())
     while not server.started:
         assert not serving.done(), serving.result()
@@ -380,7 +380,7 @@ def test_a_crowd_of_new_connections_is_heard_at_once() -> None:
 
     async def turns() -> int:
         server = DrainingServer(
-            uvicorn.Config(nobody, port=0, http=BoundedHttp, lifespan="off", log_config=None, loop="uvloop")
+            uvicorn.Config(nobody, port=0, http=HttpProtocol, lifespan="off", log_config=None, loop="uvloop")
         )
         serving = asyncio.create_task(server.serve())
         while not server.started:

@@ -20,7 +20,7 @@ from isrf.contract.event_log import JOURNAL_FILE, REMEMBER_S
 from service.state.merge import Learned
 from service.state.redis.items import ItemChange
 from service.state.sqlite import EmbeddedStore, records
-from service.state.store import NO_VERSION, NOBODY, Entry, UserRecord
+from service.state.store import NO_VERSION, NOBODY, HistoryEntry, UserRecord
 from tests.service.servers import all_of, apply_to, event, read_events
 
 STORM = """
@@ -412,7 +412,7 @@ async def test_what_is_held_ready_has_bounds(monkeypatch: pytest.MonkeyPatch) ->
     held = records.Records()
 
     async def ask(size: int) -> UserRecord:
-        return UserRecord("1.1", [Entry("x", float(k)) for k in range(size)], {}, False, None)
+        return UserRecord("1.1", [HistoryEntry("x", float(k)) for k in range(size)], {}, False, None)
 
     for k in range(5):
         await held.read(f"u{k}", lambda: ask(1))

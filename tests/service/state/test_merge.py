@@ -10,21 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isrf.method.interest import Neighbours
-from isrf.method.recommend.request import Interests
+from isrf.method.recommend.request import UserInterests
 from service.state import group_cache
 from service.state.merge import Learned, ReleasePast, UserState, learned, merge
-from service.state.store import Entry, Mark, UserRecord
+from service.state.store import HistoryEntry, ItemMark, UserRecord
 
 
-def past(*history: Entry, disliked: Sequence[str] = ()) -> ReleasePast:
+def past(*history: HistoryEntry, disliked: Sequence[str] = ()) -> ReleasePast:
     """All bought."""
     return ReleasePast(history, [True] * len(history), disliked)
 
 
-RELEASE = past(Entry("a", 10.0), Entry("b", 20.0), Entry("a", 30.0))
+RELEASE = past(HistoryEntry("a", 10.0), HistoryEntry("b", 20.0), HistoryEntry("a", 30.0))
 
 
-def user(*history: Entry, erased: bool = False, **marks: Mark) -> UserRecord:
+def user(*history: HistoryEntry, erased: bool = False, **marks: ItemMark) -> UserRecord:
     return UserRecord("v", history, marks, erased, None)
 
 
@@ -39,77 +39,77 @@ def test_without_news_the_release_stands() -> None:
 
 
 def test_news_stand_where_their_time_is() -> None:
-    news = (Entry("x", 5.0), Entry("y", 25.0), Entry("z", 40.0))
+    news = (HistoryEntry("x", 5.0), HistoryEntry("y", 25.0), HistoryEntry("z", 40.0))
     assert items(merge(user(*news), RELEASE, 30.0)) == ["x", "a", "b", "y", "a", "z"]
 
 
 def test_what_the_release_has_learned_is_not_read_twice() -> None:
-    state = merge(user(Entry("a", 30.0), Entry("b", 31.0)), RELEASE, 30.0)
+    state = merge(user(HistoryEntry("a", 30.0), HistoryEntry("b", 31.0)), RELEASE, 30.0)
     assert items(state) == ["a", "b", "a", "b"]
 
 
 def test_a_late_event_that_the_release_has_not_read_stays_though_it_is_old() -> None:
-    assert items(merge(user(Entry("b", 15.0)), RELEASE, 30.0)) == ["a", "b", "b", "a"]
+    assert items(merge(user(HistoryEntry("b", 15.0)), RELEASE, 30.0)) == ["a", "b", "b", "a"]
 
 
 def test_an_event_dated_by_the_service_counts_as_learned_if_the_release_holds_the_item() -> None:
-    old, new = Entry("b", 29.5, assigned=True), Entry("b", 31.0, assigned=True)
+    old, new = HistoryEntry("b", 29.5, assigned=True), HistoryEntry("b", 31.0, assigned=True)
     assert items(merge(user(old), RELEASE, 30.0)) == ["a", "b", "a"]
     assert items(merge(user(new), RELEASE, 30.0)) == ["a", "b", "a", "b"]
 
 
 def test_a_release_without_times_is_older_than_the_news() -> None:
-    untimed = past(Entry("a", None), Entry("b", None))
-    assert items(merge(user(Entry("x", 5.0)), untimed, 100.0)) == ["a", "b", "x"]
-    assert items(merge(user(Entry("a", 5.0)), untimed, 100.0)) == ["a", "b"], "learned: made before the release"
-    assert items(merge(user(Entry("a", 500.0)), untimed, 100.0)) == ["a", "b", "a"]
+    untimed = past(HistoryEntry("a", None), HistoryEntry("b", None))
+    assert items(merge(user(HistoryEntry("x", 5.0)), untimed, 100.0)) == ["a", "b", "x"]
+    assert items(merge(user(HistoryEntry("a", 5.0)), untimed, 100.0)) == ["a", "b"], "learned: made before the release"
+    assert items(merge(user(HistoryEntry("a", 500.0)), untimed, 100.0)) == ["a", "b", "a"]
 
 
 def test_remove_takes_back_what_the_release_holds_until_then() -> None:
-    state = merge(user(a=Mark(removed=10.0)), RELEASE, 30.0)
+    state = merge(user(a=ItemMark(removed=10.0)), RELEASE, 30.0)
     assert items(state) == ["b", "a"]
     assert state.bought == {"a", "b"}
-    state = merge(user(a=Mark(removed=30.0)), RELEASE, 30.0)
+    state = merge(user(a=ItemMark(removed=30.0)), RELEASE, 30.0)
     assert items(state) == ["b"]
     assert state.bought == {"b"}
 
 
 def test_remove_takes_back_what_has_no_time() -> None:
-    state = merge(user(a=Mark(removed=1.0)), past(Entry("a", None), Entry("b", None)), 0.0)
+    state = merge(user(a=ItemMark(removed=1.0)), past(HistoryEntry("a", None), HistoryEntry("b", None)), 0.0)
     assert (items(state), state.bought) == (["b"], {"b"})
 
 
 def test_bought_again_after_a_remove_is_bought() -> None:
-    state = merge(user(Entry("a", 50.0), a=Mark(bought=50.0, removed=40.0)), RELEASE, 30.0)
+    state = merge(user(HistoryEntry("a", 50.0), a=ItemMark(bought=50.0, removed=40.0)), RELEASE, 30.0)
     assert (items(state), state.bought) == (["b", "a"], {"a", "b"})
 
 
 def test_a_dislike_excludes_and_is_no_history_and_can_be_taken_back() -> None:
-    state = merge(user(x=Mark(disliked=5.0)), RELEASE, 30.0)
+    state = merge(user(x=ItemMark(disliked=5.0)), RELEASE, 30.0)
     assert (state.disliked, items(state)) == ({"x"}, ["a", "b", "a"])
-    assert merge(user(x=Mark(disliked=5.0, removed=5.0)), RELEASE, 30.0).disliked == set()
+    assert merge(user(x=ItemMark(disliked=5.0, removed=5.0)), RELEASE, 30.0).disliked == set()
 
 
 def test_what_was_only_seen_is_history_and_excludes_nothing() -> None:
-    seen = ReleasePast([Entry("a", 1.0), Entry("b", 2.0), Entry("a", 3.0)], [False, True, False])
+    seen = ReleasePast([HistoryEntry("a", 1.0), HistoryEntry("b", 2.0), HistoryEntry("a", 3.0)], [False, True, False])
     state = merge(user(), seen, 3.0)
     assert (items(state), state.bought) == (["a", "b", "a"], {"b"})
-    assert merge(user(a=Mark(bought=9.0)), seen, 3.0).bought == {"a", "b"}
-    assert items(merge(user(Entry("a", 2.5, assigned=True)), seen, 3.0)) == ["a", "b", "a"], (
+    assert merge(user(a=ItemMark(bought=9.0)), seen, 3.0).bought == {"a", "b"}
+    assert items(merge(user(HistoryEntry("a", 2.5, assigned=True)), seen, 3.0)) == ["a", "b", "a"], (
         "learned, though not bought"
     )
 
 
 def test_a_dislike_of_the_release_stands_until_it_is_taken_back() -> None:
-    known = past(Entry("a", 1.0), disliked=["x", "y"])
+    known = past(HistoryEntry("a", 1.0), disliked=["x", "y"])
     assert merge(user(), known, 1.0).disliked == {"x", "y"}
-    assert merge(user(x=Mark(removed=5.0)), known, 1.0).disliked == {"y"}
-    assert merge(user(x=Mark(disliked=6.0, removed=5.0)), known, 1.0).disliked == {"x", "y"}
+    assert merge(user(x=ItemMark(removed=5.0)), known, 1.0).disliked == {"y"}
+    assert merge(user(x=ItemMark(disliked=6.0, removed=5.0)), known, 1.0).disliked == {"x", "y"}
     assert merge(user(erased=True), known, 1.0).disliked == set()
 
 
 def test_an_erased_user_has_no_release() -> None:
-    state = merge(user(Entry("x", 1.0), erased=True, x=Mark(bought=1.0)), RELEASE, 30.0)
+    state = merge(user(HistoryEntry("x", 1.0), erased=True, x=ItemMark(bought=1.0)), RELEASE, 30.0)
     assert (items(state), state.bought) == (["x"], {"x"})
 
 
@@ -120,15 +120,19 @@ NOW = 1_750_000_000.0
 
 @pytest.mark.parametrize("ahead", [9 * 3600, 2 * DAY, AHEAD - NOW])
 def test_a_click_after_the_reading_is_newer_than_a_row_dated_ahead(ahead: float) -> None:
-    wrong = past(Entry("a", NOW - 5), Entry("b", NOW + ahead))
-    state = merge(user(Entry("x", NOW + 1, assigned=True), Entry("y", NOW + 2)), wrong, NOW)
+    wrong = past(HistoryEntry("a", NOW - 5), HistoryEntry("b", NOW + ahead))
+    state = merge(user(HistoryEntry("x", NOW + 1, assigned=True), HistoryEntry("y", NOW + 2)), wrong, NOW)
     assert items(state) == ["a", "b", "x", "y"]
 
 
 @pytest.mark.parametrize("ahead", [9 * 3600, 2 * DAY, AHEAD - NOW])
 def test_a_known_item_seen_again_stays_beside_a_row_dated_ahead(ahead: float) -> None:
-    wrong = past(Entry("a", NOW - 5), Entry("b", NOW + ahead))
-    seen = [Entry("a", NOW + 1, assigned=True), Entry("b", NOW + 2, assigned=True), Entry("a", NOW + 3)]
+    wrong = past(HistoryEntry("a", NOW - 5), HistoryEntry("b", NOW + ahead))
+    seen = [
+        HistoryEntry("a", NOW + 1, assigned=True),
+        HistoryEntry("b", NOW + 2, assigned=True),
+        HistoryEntry("a", NOW + 3),
+    ]
     record = user(*seen)
     assert list(merge(record, wrong, NOW).history)[-3:] == seen
     assert learned(record, wrong, NOW) == Learned([], [])
@@ -136,39 +140,41 @@ def test_a_known_item_seen_again_stays_beside_a_row_dated_ahead(ahead: float) ->
 
 @pytest.mark.parametrize("ahead", [9 * 3600, 2 * DAY, AHEAD - NOW])
 def test_a_remove_takes_back_a_row_dated_ahead(ahead: float) -> None:
-    wrong = past(Entry("a", NOW - 5), Entry("b", NOW + ahead))
-    record = user(b=Mark(removed=NOW + 1))
+    wrong = past(HistoryEntry("a", NOW - 5), HistoryEntry("b", NOW + ahead))
+    record = user(b=ItemMark(removed=NOW + 1))
     state = merge(record, wrong, NOW)
     assert (items(state), state.bought) == (["a"], {"a"})
     assert learned(record, wrong, NOW) == Learned([], []), "without the mark the row would be back"
 
 
 def test_a_remove_holds_under_later_releases_with_the_same_impossible_row() -> None:
-    wrong = past(Entry("b", AHEAD))
+    wrong = past(HistoryEntry("b", AHEAD))
     for learned_until in (NOW, NOW + 30 * DAY, NOW + 300 * DAY):
-        record = user(b=Mark(removed=NOW + 1))
+        record = user(b=ItemMark(removed=NOW + 1))
         assert merge(record, wrong, learned_until).bought == set()
         assert learned(record, wrong, learned_until) == Learned([], [])
 
 
 def test_bought_after_a_remove_and_before_the_reading_stands_by_its_own_time() -> None:
-    assert merge(user(b=Mark(removed=NOW - 9)), past(Entry("b", NOW - 5)), NOW).bought == {"b"}
-    assert merge(user(b=Mark(removed=NOW - 9)), past(Entry("b", NOW + 5)), NOW).bought == {"b"}, "clocks differ"
+    assert merge(user(b=ItemMark(removed=NOW - 9)), past(HistoryEntry("b", NOW - 5)), NOW).bought == {"b"}
+    assert merge(user(b=ItemMark(removed=NOW - 9)), past(HistoryEntry("b", NOW + 5)), NOW).bought == {"b"}, (
+        "clocks differ"
+    )
 
 
 def test_what_the_release_holds_of_long_before_is_not_the_event_that_was_posted() -> None:
-    release = past(Entry("a", NOW - 9 * DAY))
-    seen = Entry("a", NOW - 60, assigned=True)
+    release = past(HistoryEntry("a", NOW - 9 * DAY))
+    seen = HistoryEntry("a", NOW - 60, assigned=True)
     assert merge(user(seen), release, NOW).history[-1] == seen, "a view between the export and its reading"
     assert learned(user(seen), release, NOW) == Learned([], [])
-    assert items(merge(user(seen), past(Entry("a", NOW - 63)), NOW)) == ["a"]
+    assert items(merge(user(seen), past(HistoryEntry("a", NOW - 63)), NOW)) == ["a"]
 
 
 @given(st.data())
 def test_however_much_the_next_release_has_learned_the_history_is_the_same(data: st.DataObject) -> None:
     """The property that switching releases rests on: release ⊕ state is the same before and after."""
     moments = data.draw(st.lists(st.floats(0, 1e9), min_size=1, max_size=12, unique=True))
-    events = [Entry(random.Random(t).choice("abc"), t) for t in sorted(moments)]
+    events = [HistoryEntry(random.Random(t).choice("abc"), t) for t in sorted(moments)]
     since = data.draw(st.integers(0, len(events)))
     known = data.draw(st.integers(since, len(events)))
     record = user(*events[since:])
@@ -181,13 +187,15 @@ def test_however_much_the_next_release_has_learned_the_history_is_the_same(data:
 MOMENT = {"version": "v", "release_id": "r", "crowd": "c"}
 
 
-def interests(num: int, seed: int = 0) -> Interests:
+def interests(num: int, seed: int = 0) -> UserInterests:
     rng = np.random.default_rng(seed)
     users = np.full((1, 7), -1, dtype=np.int64)
     users[0, :num] = rng.permutation(7)[:num] * (4_000 if seed == 0 else 700_000)
     similarity = np.where(users >= 0, rng.random((1, 7)), 0).astype(np.float32)
     vectors = (rng.random((1, 5)).astype(np.float32), rng.random((1, 3)).astype(np.float32))
-    return group_cache.rounded(Interests(vectors[0], Neighbours(users, similarity, np.array([num < 3])), vectors[1]))
+    return group_cache.rounded(
+        UserInterests(vectors[0], Neighbours(users, similarity, np.array([num < 3])), vectors[1])
+    )
 
 
 def test_cached_interests_come_back_bit_by_bit() -> None:

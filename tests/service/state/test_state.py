@@ -16,7 +16,7 @@ from service.state.connect import open_store
 from service.state.events import Event
 from service.state.redis.commands import KEPT_HISTORY
 from service.state.redis.keys import META_KEY, NUM_BUCKETS, bucket_of, stream_key, user_keys
-from service.state.store import NO_VERSION, Applied, Cached, Entry, Mark, Store
+from service.state.store import NO_VERSION, Applied, Cached, HistoryEntry, ItemMark, Store
 from tests.service.servers import (
     AS_SERVED,
     RedisServer,
@@ -50,8 +50,8 @@ async def test_a_user_that_nobody_knows_has_no_state(store: Store) -> None:
 async def test_an_accepted_event_is_in_the_next_read(store: Store) -> None:
     assert await apply_to(store)(event("tea", NOW)) == ["accepted"]
     record = await store.read("ann")
-    assert list(record.history) == [Entry("tea", NOW)]
-    assert record.marks == {"tea": Mark(bought=NOW)}
+    assert list(record.history) == [HistoryEntry("tea", NOW)]
+    assert record.marks == {"tea": ItemMark(bought=NOW)}
 
 
 async def test_timestamps_come_back_exactly(store: Store) -> None:
@@ -72,10 +72,10 @@ async def test_what_each_event_type_does(store: Store) -> None:
     record = await store.read("ann")
     assert [entry.item_id for entry in record.history] == ["bought", "typeless", "viewed"]
     assert record.marks == {
-        "bought": Mark(bought=1.0),
-        "typeless": Mark(bought=2.0),
-        "hated": Mark(disliked=4.0),
-        "returned": Mark(bought=5.0, removed=6.0),
+        "bought": ItemMark(bought=1.0),
+        "typeless": ItemMark(bought=2.0),
+        "hated": ItemMark(disliked=4.0),
+        "returned": ItemMark(bought=5.0, removed=6.0),
     }
 
 
@@ -97,7 +97,7 @@ async def test_the_order_of_arrival_changes_nothing(store: Store) -> None:
         record = await store.read(user)
         seen.append((tuple(record.history), tuple(sorted(record.marks.items()))))
     assert len(set(seen)) == 1
-    assert seen[0][0] == (Entry("x", 3.0), Entry("y", 5.0))
+    assert seen[0][0] == (HistoryEntry("x", 3.0), HistoryEntry("y", 5.0))
 
 
 async def test_two_views_of_one_item_are_two_entries_and_one_moment_is_one(store: Store) -> None:
@@ -202,7 +202,7 @@ async def test_an_event_id_names_one_event(store: Store, other: dict[str, Any], 
     results = await store.apply(posted) if together else [(await store.apply([one]))[0] for one in posted]
     assert results == [Applied("accepted"), Applied("reused", "x", "purchase"), Applied("duplicate")]
     assert [await history_of(store), await history_of(store, "bob")] == [["x"], []]
-    assert (await store.read("ann")).marks == {"x": Mark(bought=1.0)}, "nothing of the other event stands"
+    assert (await store.read("ann")).marks == {"x": ItemMark(bought=1.0)}, "nothing of the other event stands"
 
 
 async def test_an_event_id_is_the_same_whatever_the_case_of_the_type(store: Store) -> None:

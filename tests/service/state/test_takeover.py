@@ -15,7 +15,7 @@ from isrf.contract.item_changes import Said, encode_entry
 from offline.commands.loop_back.take_in import take_in
 from service.state import payload
 from service.state.sqlite import EmbeddedStore
-from service.state.store import Entry, Mark
+from service.state.store import HistoryEntry, ItemMark
 from tests.service.servers import apply_to, event, read_events
 
 SECRET = bytes(range(32))
@@ -84,8 +84,8 @@ async def test_every_effect_is_taken_over(tmp_path: Path) -> None:
     for _ in range(2):
         store = await EmbeddedStore.open(folder)
         record = await store.read("ann")
-        assert list(record.history) == [Entry("y", 2.0)]
-        assert record.marks == {"x": Mark(bought=1.0, removed=4.0)}
+        assert list(record.history) == [HistoryEntry("y", 2.0)]
+        assert record.marks == {"x": ItemMark(bought=1.0, removed=4.0)}
         assert [entry.item_id for entry in (await store.read("bob")).history] == ["z"]
         assert ((await store.read("gone")).erased, (await store.read("ann")).erased) == (True, False)
         assert {name: said.value for name, said in (await store.items(None)).entries["cup"].items()} == {"price": 9}

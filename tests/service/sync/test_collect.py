@@ -16,7 +16,7 @@ from service.release.opening import Release, open_release
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.merge import LATE_S, Learned, ReleasePast, learned, merge
-from service.state.store import Entry, Mark, Store, UserRecord
+from service.state.store import HistoryEntry, ItemMark, Store, UserRecord
 from service.sync.compaction import collect_learned
 from tests.service.servers import apply_to, event, settings_for
 
@@ -60,19 +60,23 @@ MAYBE = st.none() | MOMENTS
 ITEMS = st.sampled_from("abcd")
 
 
-def entries(times: st.SearchStrategy[float | None]) -> st.SearchStrategy[Sequence[Entry]]:
-    return st.lists(st.builds(Entry, ITEMS, times, st.booleans()), max_size=6, unique=True)
+def entries(times: st.SearchStrategy[float | None]) -> st.SearchStrategy[Sequence[HistoryEntry]]:
+    return st.lists(st.builds(HistoryEntry, ITEMS, times, st.booleans()), max_size=6, unique=True)
 
 
 @given(
     history=entries(MOMENTS),
-    marks=st.dictionaries(ITEMS, st.builds(Mark, MAYBE, MAYBE, MAYBE)),
+    marks=st.dictionaries(ITEMS, st.builds(ItemMark, MAYBE, MAYBE, MAYBE)),
     held=entries(MAYBE),
     disliked=st.lists(ITEMS, unique=True),
     until=st.sampled_from([2.5, LATE_S + 3.0, LATE_S + 10.0]),
 )
 def test_without_what_was_learned_the_user_is_the_same(
-    history: Sequence[Entry], marks: dict[str, Mark], held: Sequence[Entry], disliked: list[str], until: float
+    history: Sequence[HistoryEntry],
+    marks: dict[str, ItemMark],
+    held: Sequence[HistoryEntry],
+    disliked: list[str],
+    until: float,
 ) -> None:
     record = UserRecord("v", sorted(history, key=lambda entry: entry.timestamp or 0), marks, False, None)
     past = ReleasePast(held, [True] * len(held), disliked)

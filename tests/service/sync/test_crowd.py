@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from isrf.method.evidence import GROUP_RECENCY
-from isrf.method.recommend.request import Interests
+from isrf.method.recommend.request import UserInterests
 from service.inference.engine import Engine
-from service.inference.limits import Load
+from service.inference.limits import LoadLimits
 from service.release.neighbours import UserIndex, joined
 from service.release.opening import Release, open_release
-from service.release.snapshot import Crowd, base_crowd, gather, read_newcomers
+from service.release.snapshot import Snapshot, base_snapshot, gather, read_active_users
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.store import Store
 from service.sync import activity_sync as crowd_feed
-from service.sync.activity_sync import CrowdFeed
+from service.sync.activity_sync import ActivitySync
 from service.telemetry.metrics import Metrics
 from tests.service.servers import RedisServer, apply_to, event, settings_for
 
@@ -34,7 +34,7 @@ def history_of(release: Release, row: int) -> list[int]:
 
 
 def newcomers_of(release: Release, **histories: list[int]) -> dict[str, tuple[object, ...]]:
-    read = read_newcomers(release.recommender, ["v"] * len(histories), list(histories.values()))
+    read = read_active_users(release.recommender, ["v"] * len(histories), list(histories.values()))
     return dict(zip(histories, read, strict=True))
 
 
@@ -42,11 +42,11 @@ def someone(release: Release) -> int:
     return next(row for row in range(len(release.users)) if len(history_of(release, row)) > 4)
 
 
-def read(crowd: Crowd, history: list[int], own: int = -1) -> Interests:
+def read(crowd: Snapshot, history: list[int], own: int = -1) -> UserInterests:
     return crowd.recommender.read([history], [own])
 
 
-def neighbours(interests: Interests) -> list[int]:
+def neighbours(interests: UserInterests) -> list[int]:
     users = interests.neighbours.users[0]
     return [int(user) for user in users[users >= 0]]
 
@@ -90,18 +90,18 @@ def test_base_and_delta_together_are_one_index() -> None:
 
 
 def test_without_news_the_recommender_is_the_releases_own(release: Release) -> None:
-    assert gather(release, (), {}).recommender is base_crowd(release).recommender is release.recommender
+    assert gather(release, (), {}).recommender is base_snapshot(release).recommender is release.recommender
 
 
 def test_an_erased_base_user_is_nobodys_neighbour_and_no_evidence(release: Release) -> None:
     history = history_of(release, someone(release))
-    before = neighbours(read(base_crowd(release), history))
+    before = neighbours(read(base_snapshot(release), history))
     gone = before[:5]
     crowd = gather(release, gone, {})
     after = neighbours(read(crowd, history))
     assert not {*gone} & {*after}
     assert [user for user in before if user not in gone] == [user for user in after if user in before]
-    assert crowd.token != base_crowd(release).token
+    assert crowd.token != base_snapshot(release).token
 
 
 def test_a_newcomer_is_a_neighbour_and_what_they_took_is_evidence(release: Release) -> None:
@@ -142,9 +142,9 @@ def test_replicas_that_know_the_same_people_number_them_equally(release: Release
     assert gather(release, {1, 2}, changed).token != one.token  # type: ignore[arg-type]
 
 
-async def feed_of(release: Release, store: Store) -> tuple[Engine, CrowdFeed]:
-    engine = Engine(release, load=Load(1), metrics=Metrics())
-    return engine, CrowdFeed(engine, store, rules=EventRules(()), epoch_s=0.001)
+async def feed_of(release: Release, store: Store) -> tuple[Engine, ActivitySync]:
+    engine = Engine(release, load=LoadLimits(1), metrics=Metrics())
+    return engine, ActivitySync(engine, store, rules=EventRules(()), epoch_s=0.001)
 
 
 async def test_two_replicas_come_to_the_same_crowd(

@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 
 from isrf.contract.errors import BundleError
-from isrf.method.recommend.request import Interests
+from isrf.method.recommend.request import UserInterests
 from service.inference.engine import Engine
-from service.inference.limits import Load
-from service.recommend.query_models import Wanted
+from service.inference.limits import LoadLimits
+from service.recommend.query_models import ListQuery
 from service.recommend.recommender import Keeping
-from service.recommend.result_lists import GivenLists
+from service.recommend.result_lists import ResultLists
 from service.settings import Experiment
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.store import Store
-from service.sync.release_manager import Releases
-from service.sync.release_runtime import Parts, Serving
+from service.sync.release_manager import ReleaseManager
+from service.sync.release_runtime import Parts, ReleaseRuntime
 from service.telemetry.metrics import Metrics
 from tests.service.releases import (
     MARK,
@@ -54,23 +54,23 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 def new(
     folder: Path, store: Store, experiment: Experiment | None = None, opened: Callable[[], None] = lambda: None
-) -> Releases:
+) -> ReleaseManager:
     parts = Parts(
         store=store,
         metrics=Metrics(),
         rules=EventRules(()),
-        given=GivenLists(store, ttl_s=60),
-        load=Load(1),
+        given=ResultLists(store, ttl_s=60),
+        load=LoadLimits(1),
         keeping=Keeping(60, 60, 1 << 20),
         crowd_epoch_s=60.0,
         items_poll_s=60.0,
         max_added_items=10,
     )
-    return Releases(folder, parts, experiment=experiment, opened=opened)
+    return ReleaseManager(folder, parts, experiment=experiment, opened=opened)
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, store: Store, experiment: Experiment | None = None) -> AsyncIterator[Releases]:
+async def running(folder: Path, store: Store, experiment: Experiment | None = None) -> AsyncIterator[ReleaseManager]:
     point(folder, "r-a")
     releases = new(folder, store, experiment)
     try:
@@ -97,7 +97,7 @@ async def test_a_request_ends_on_the_release_it_began_with_which_is_then_freed(f
             with releases.lease(None) as serving:
                 # The engine has one thread: what it is asked meanwhile waits in its queue.
                 blocked = asyncio.create_task(serving._engine.run("group", wait))
-                answer = await serving.recommendations.for_session([known], Wanted(n=5))
+                answer = await serving.recommendations.for_session([known], ListQuery(n=5))
                 await blocked
                 return [serving.release.catalogue.item_id(item.item_index) for item in answer.items]
 
@@ -190,12 +190,12 @@ async def test_current_becomes_the_experiments_release_without_a_second_copy(fol
         assert releases.of(None).release_id == rows
 
 
-def rows_found(serving: Serving) -> set[int]:
+def rows_found(serving: ReleaseRuntime) -> set[int]:
     """Base users who are a neighbour of anybody."""
     release, crowd = serving.release, serving._engine.crowd
     lists = release.recommender.tables.user_items
     histories = [lists.indices[lists.row(user)].tolist() for user in range(len(release.users))]
-    found: Interests = crowd.recommender.read(histories, [-1] * len(histories))
+    found: UserInterests = crowd.recommender.read(histories, [-1] * len(histories))
     return set(found.neighbours.users.ravel().tolist())
 
 

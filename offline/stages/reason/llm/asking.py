@@ -5,8 +5,8 @@ import json
 from typing import Any, TypeVar, cast
 
 from offline.stages.reason.llm.answers import parse_answer, strip_thoughts, truncate
-from offline.stages.reason.llm.calls.calling import Caller
-from offline.stages.reason.llm.calls.client import Call, Completion, RejectedError, UnavailableError
+from offline.stages.reason.llm.calls.calling import RetryingCaller
+from offline.stages.reason.llm.calls.client import Completion, LlmCall, RejectedError, UnavailableError
 from offline.stages.reason.llm.calls.ledger import Ledger
 from offline.stages.reason.llm.prompting import Message, Prompt, load_prompt
 from offline.stages.reason.llm.tally import StepTally, Tally
@@ -29,7 +29,7 @@ class Asker:
     """Asks steps; a call whose answer the ledger holds costs nothing."""
 
     def __init__(
-        self, *, model: str, caller: Caller, ledger: Ledger, tally: Tally, budget_calls: int | None = None
+        self, *, model: str, caller: RetryingCaller, ledger: Ledger, tally: Tally, budget_calls: int | None = None
     ) -> None:
         self._model = model
         self._caller = caller
@@ -82,10 +82,10 @@ class Asker:
             tally.truncated += 1
         return cast(StepT, truncate(best))
 
-    def _call(self, prompt: Prompt, schema: type[Step], messages: tuple[Message, ...]) -> Call:
-        return Call(messages, schema, _key(self._model, prompt, messages))
+    def _call(self, prompt: Prompt, schema: type[Step], messages: tuple[Message, ...]) -> LlmCall:
+        return LlmCall(messages, schema, _key(self._model, prompt, messages))
 
-    async def _complete(self, prompt: Prompt, call: Call, tally: StepTally) -> str:
+    async def _complete(self, prompt: Prompt, call: LlmCall, tally: StepTally) -> str:
 
         async def ask() -> Completion:
             return await self._caller.call(call)

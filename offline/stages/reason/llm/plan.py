@@ -19,7 +19,7 @@ SPOKEN_FOR = 0.1
 """What is left of a user's gain once chosen users have taken all the same items."""
 
 
-class Plan(NamedTuple):
+class BudgetPlan(NamedTuple):
     """Rows in the order of choice: where the money ends earlier than planned, the first ones have been served."""
 
     items: list[int]
@@ -28,16 +28,16 @@ class Plan(NamedTuple):
     covered_gain: float  # share of all gain: asked about, or a user whose items chosen users took too
 
 
-def plan_everything(corpus: Corpus) -> Plan:
+def plan_everything(corpus: Corpus) -> BudgetPlan:
     """Every item that says something, every user that took something."""
     items = [row for row in range(len(corpus.items)) if is_describable(corpus, row)]
     users = [row for row, history in enumerate(corpus.histories) if len(history)]
-    return Plan(items, users, 0.0, 1.0)
+    return BudgetPlan(items, users, 0.0, 1.0)
 
 
 def plan_budget(
     corpus: Corpus, facts: Sequence[ItemFacts], *, budget: float, item_cost: float, user_cost: float
-) -> Plan:
+) -> BudgetPlan:
     """The greedy plan within `budget`; costs are in its unit (calls or tokens)."""
     gains = [item_gain(fact) if is_describable(corpus, row) else 0.0 for row, fact in enumerate(facts)]
     recent = [
@@ -84,7 +84,7 @@ def plan_budget(
     for user in set(range(len(recent))) - set(users):
         served += user_gains[user] * sum(row in voiced for row in recent[user]) / max(len(recent[user]), 1)
     total = sum(gains) + sum(user_gains)
-    return Plan(items, users, spent, served / total if total else 1.0)
+    return BudgetPlan(items, users, spent, served / total if total else 1.0)
 
 
 def item_gain(facts: ItemFacts) -> float:

@@ -13,14 +13,14 @@ from offline.stages.reason.attributes.reasoner import AttributeReasoning, gather
 from offline.stages.reason.corpus import Corpus
 from offline.stages.reason.llm.asking import Asker, StepFailedError
 from offline.stages.reason.llm.calls import event_loop
-from offline.stages.reason.llm.calls.calling import Caller, CircuitOpenError
+from offline.stages.reason.llm.calls.calling import CircuitOpenError, RetryingCaller
 from offline.stages.reason.llm.calls.client import LlmClient, OpenAIClient
 from offline.stages.reason.llm.calls.ledger import Ledger
 from offline.stages.reason.llm.calls.vllm_client import VllmClient
 from offline.stages.reason.llm.chains import ITEM_PROMPTS, USER_PROMPTS, reason_item, reason_user
 from offline.stages.reason.llm.cost import chain_tokens, estimate_steps
 from offline.stages.reason.llm.distill import Filled, fill_items, fill_users, item_vectors, user_vectors
-from offline.stages.reason.llm.plan import Plan, plan_budget, plan_everything
+from offline.stages.reason.llm.plan import BudgetPlan, plan_budget, plan_everything
 from offline.stages.reason.llm.prompting import item_data, taken_data
 from offline.stages.reason.llm.tally import Tally
 from offline.stages.reason.schemas import ItemReasoning, Step, UserReasoning
@@ -67,7 +67,7 @@ def reason_by_llm(
     return LlmReasoning(items, users, report)
 
 
-def make_plan(corpus: Corpus, config: ReasonConfig) -> Plan:
+def make_plan(corpus: Corpus, config: ReasonConfig) -> BudgetPlan:
     """Whom this configuration would ask about. Of two budgets the tighter one holds."""
     plans = []
     if config.budget_calls is not None:
@@ -97,7 +97,7 @@ class _Run:
         attribute: AttributeReasoning,
         *,
         config: ReasonConfig,
-        plan: Plan,
+        plan: BudgetPlan,
         tally: Tally,
         progress: Progress,
     ) -> None:
@@ -112,7 +112,7 @@ class _Run:
         self, client: LlmClient, ledger_path: Path
     ) -> tuple[Filled[ItemReasoning], Filled[UserReasoning], dict[str, int]]:
         config, corpus = self._config, self._corpus
-        caller = Caller(
+        caller = RetryingCaller(
             client,
             concurrency=config.concurrency,
             max_attempts=config.max_attempts,

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from offline.stages.reason.llm.calls import calling
-from offline.stages.reason.llm.calls.calling import Caller
-from offline.stages.reason.llm.calls.client import Call, Completion, UnavailableError, read_retry_after
+from offline.stages.reason.llm.calls.calling import RetryingCaller
+from offline.stages.reason.llm.calls.client import Completion, LlmCall, UnavailableError, read_retry_after
 from offline.stages.reason.schemas import ItemPositive
 from tests.offline.stages.reason import virtual_time
 
@@ -16,12 +16,14 @@ BACK_OFF_S = 0.1
 LATENCY_S = 0.01
 
 
-def limited_caller(retry_after_s: float | None, *, times: int, max_attempts: int = 1) -> tuple[Caller, list[float]]:
+def limited_caller(
+    retry_after_s: float | None, *, times: int, max_attempts: int = 1
+) -> tuple[RetryingCaller, list[float]]:
     """A caller whose server turns the first calls away, and when each call reached that server."""
     reached: list[float] = []
 
     class Limited:
-        async def complete(self, _call: Call) -> Completion:
+        async def complete(self, _call: LlmCall) -> Completion:
             reached.append(asyncio.get_running_loop().time())
             nth = len(reached)
             await asyncio.sleep(LATENCY_S)
@@ -31,13 +33,15 @@ def limited_caller(retry_after_s: float | None, *, times: int, max_attempts: int
 
         async def close(self) -> None: ...
 
-    caller = Caller(Limited(), concurrency=50, max_attempts=max_attempts, max_server_failures=1, back_off_s=BACK_OFF_S)
+    caller = RetryingCaller(
+        Limited(), concurrency=50, max_attempts=max_attempts, max_server_failures=1, back_off_s=BACK_OFF_S
+    )
     return caller, reached
 
 
-def make_calls(caller: Caller, number: int = 1) -> None:
+def make_calls(caller: RetryingCaller, number: int = 1) -> None:
     async def main() -> None:
-        await asyncio.gather(*(caller.call(Call((), ItemPositive, str(n))) for n in range(number)))
+        await asyncio.gather(*(caller.call(LlmCall((), ItemPositive, str(n))) for n in range(number)))
 
     virtual_time.run(main())
 

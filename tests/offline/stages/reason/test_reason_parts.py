@@ -16,7 +16,7 @@ from offline.stages.reason import stage as reason
 from offline.stages.reason.attributes.reasoner import gather_facts
 from offline.stages.reason.corpus import Corpus, Item, read_corpus
 from offline.stages.reason.llm.answers import parse_answer, truncate
-from offline.stages.reason.llm.calls.client import Call, RejectedError, response_format
+from offline.stages.reason.llm.calls.client import LlmCall, RejectedError, response_format
 from offline.stages.reason.llm.calls.vllm_client import Answered, VllmClient
 from offline.stages.reason.llm.chains import ITEM_PROMPTS, USER_PROMPTS
 from offline.stages.reason.llm.cost import chain_tokens, count_by_characters, estimate_steps
@@ -154,15 +154,15 @@ class RecordingEngine:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def answer(self, calls: Sequence[Call]) -> list[Answered]:
+    def answer(self, calls: Sequence[LlmCall]) -> list[Answered]:
         self.batches.append(len(calls))
         if any(call.key == "bad" for call in calls):
             raise ValueError("the conversation is too long")
         return [Answered(call.key, 1, 2) for call in calls]
 
 
-def call(key: str) -> Call:
-    return Call((Message("user", key),), ItemPositive, key)
+def call(key: str) -> LlmCall:
+    return LlmCall((Message("user", key),), ItemPositive, key)
 
 
 async def test_vllm_answers_what_waits_in_one_list_and_in_order() -> None:

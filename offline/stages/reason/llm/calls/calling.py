@@ -8,9 +8,9 @@ import random
 from collections import Counter
 
 from offline.stages.reason.llm.calls.client import (
-    Call,
     Completion,
     FatalError,
+    LlmCall,
     LlmClient,
     RejectedError,
     UnavailableError,
@@ -30,7 +30,7 @@ class CircuitOpenError(Exception):
     """The server failed too often in a row, or takes no call at all: no further call is made."""
 
 
-class Caller:
+class RetryingCaller:
     """Makes calls through a client; `failures` counts what went wrong by kind, retried or not."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Caller:
         self._max_attempts = max_attempts
         self.failures: Counter[str] = Counter()
 
-    async def call(self, call: Call) -> Completion:
+    async def call(self, call: LlmCall) -> Completion:
         """The answer; raises `UnavailableError` or `RejectedError` once given up, `CircuitOpenError` to end the run.
 
         Calls in flight when the circuit opens are waited for: they are paid for.
@@ -78,7 +78,7 @@ class Caller:
             self._failures_in_a_row = 0
             return completion
 
-    async def _retry(self, call: Call) -> Completion:
+    async def _retry(self, call: LlmCall) -> Completion:
         """Tries again after failures up to the attempts allowed; a wait that the server orders is no failure."""
         attempt, waits, waiting_since = 1, 0, 0.0
         now = asyncio.get_running_loop().time
@@ -99,7 +99,7 @@ class Caller:
                 waits += 1  # `_once` waits until the server's own time, which may be now
                 await asyncio.sleep(self._pause(waits if error.retry_after_s < self._back_off_s else 1))
 
-    async def _once(self, call: Call) -> Completion:
+    async def _once(self, call: LlmCall) -> Completion:
         now = asyncio.get_running_loop().time
         jitter_s = random.uniform(0.0, self._back_off_s)  # noqa: S311 - no secret
         while self._resume_at and now() < self._resume_at + jitter_s and not self._broken:

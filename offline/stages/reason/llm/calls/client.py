@@ -44,7 +44,7 @@ _QUOTED_CHARACTERS = 500
 """Of an error's body, where it says nothing in the protocol's own words."""
 
 
-class Call(NamedTuple):
+class LlmCall(NamedTuple):
     """Everything an answer depends on, the model and its settings aside."""
 
     messages: tuple[Message, ...]
@@ -77,7 +77,7 @@ class FatalError(Exception):
 
 
 class LlmClient(Protocol):
-    async def complete(self, call: Call) -> Completion: ...
+    async def complete(self, call: LlmCall) -> Completion: ...
     async def close(self) -> None: ...
 
 
@@ -127,7 +127,7 @@ class OpenAIClient:
         self._timeout_s = config.timeout_s
         self._session: aiohttp.ClientSession | None = None
 
-    async def complete(self, call: Call) -> Completion:
+    async def complete(self, call: LlmCall) -> Completion:
         """One request; raises `UnavailableError`, `RejectedError` or `FatalError`."""
         started = time.monotonic()
         body = orjson.dumps({

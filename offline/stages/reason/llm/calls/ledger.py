@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, run TEXT NOT NULL, expi
 """
 
 
-class Entry(NamedTuple):
+class LedgerEntry(NamedTuple):
     """An answer and whether this run paid for it."""
 
     completion: Completion
@@ -70,7 +70,7 @@ class Ledger:
                 await self._leave()
             raise
 
-    async def obtain(self, key: str, step: str, ask: Callable[[], Awaitable[Completion]]) -> Entry:
+    async def obtain(self, key: str, step: str, ask: Callable[[], Awaitable[Completion]]) -> LedgerEntry:
         """The stored answer, or the one that `ask` brings.
 
         A new answer is written before any later call of this run is made: it stands in the queue before the claim of
@@ -79,7 +79,7 @@ class Ledger:
         """
         while key in self._asking:
             try:
-                return Entry(await asyncio.shield(self._asking[key]), paid=False)
+                return LedgerEntry(await asyncio.shield(self._asking[key]), paid=False)
             except Exception:  # noqa: BLE001, S112 - it is the other one's error; this one asks for itself
                 continue
         mine: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
@@ -119,13 +119,13 @@ class Ledger:
         finally:
             self._lock.close()
 
-    async def _obtain(self, key: str, step: str, ask: Callable[[], Awaitable[Completion]]) -> Entry:
+    async def _obtain(self, key: str, step: str, ask: Callable[[], Awaitable[Completion]]) -> LedgerEntry:
         while True:
             if self._transactions.failure is not None:
                 raise self._transactions.failure  # an answer could not be stored: pay for no further one
             found = await self._transactions.do(lambda db: self._claim(db, key))
             if isinstance(found, Completion):
-                return Entry(found, paid=False)
+                return LedgerEntry(found, paid=False)
             if isinstance(found, _Claimed):
                 break
             await asyncio.sleep(POLL_S)
@@ -136,7 +136,7 @@ class Ledger:
             self._transactions.do(lambda db: db.execute("DELETE FROM claims WHERE key = ?", (key,)))
             raise
         self._transactions.do(lambda db: self._store(db, key, step, completion))
-        return Entry(completion, paid=True)
+        return LedgerEntry(completion, paid=True)
 
     def _claim(self, db: sqlite3.Connection, key: str) -> Completion | _Claimed | _Taken:
         row = db.execute(

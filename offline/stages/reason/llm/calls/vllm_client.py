@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from isrf.contract.errors import ConfigError
 from offline.config import ReasonConfig
-from offline.stages.reason.llm.calls.client import Call, Completion, RejectedError
+from offline.stages.reason.llm.calls.client import Completion, LlmCall, RejectedError
 from offline.stages.reason.schemas import Step
 
 GATHER_S = 0.02
@@ -25,23 +25,23 @@ class Answered(NamedTuple):
     tokens_out: int
 
 
-class Engine(Protocol):
+class VllmEngine(Protocol):
     """Answers a list of conversations in order; what `load_engine` makes of `vllm.LLM`."""
 
-    def answer(self, calls: Sequence[Call]) -> list[Answered]: ...
+    def answer(self, calls: Sequence[LlmCall]) -> list[Answered]: ...
 
 
 class VllmClient:
     """Loads the model once, on the first call."""
 
-    def __init__(self, config: ReasonConfig, engine: Engine | None = None) -> None:
+    def __init__(self, config: ReasonConfig, engine: VllmEngine | None = None) -> None:
         self._config = config
         self._engine = engine
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vllm")
-        self._waiting: list[tuple[Call, asyncio.Future[Completion]]] = []
+        self._waiting: list[tuple[LlmCall, asyncio.Future[Completion]]] = []
         self._answering: asyncio.Task[None] | None = None
 
-    async def complete(self, call: Call) -> Completion:
+    async def complete(self, call: LlmCall) -> Completion:
         """Raises `RejectedError` where the engine will not take the conversation."""
         done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         self._waiting.append((call, done))
@@ -71,13 +71,13 @@ class VllmClient:
             for (_, done), answer in zip(batch, answers, strict=True):
                 done.set_result(Completion(answer.text, "", answer.tokens_in, answer.tokens_out, latency_s))
 
-    def _answer(self, calls: list[Call]) -> list[Answered]:
+    def _answer(self, calls: list[LlmCall]) -> list[Answered]:
         if self._engine is None:
             self._engine = load_engine(self._config)
         return self._engine.answer(calls)
 
 
-def load_engine(config: ReasonConfig) -> Engine:
+def load_engine(config: ReasonConfig) -> VllmEngine:
     """`vllm.LLM` with the configured model; `ConfigError` (`config.no_vllm`) where vLLM is not installed."""
     try:
         from vllm import LLM, SamplingParams
@@ -93,7 +93,7 @@ def load_engine(config: ReasonConfig) -> Engine:
         def __init__(self) -> None:
             self._llm = LLM(model=config.model)
 
-        def answer(self, calls: Sequence[Call]) -> list[Answered]:
+        def answer(self, calls: Sequence[LlmCall]) -> list[Answered]:
             conversations = [[message._asdict() for message in call.messages] for call in calls]
             outputs = self._llm.chat(conversations, [self._sampling(call.schema) for call in calls], use_tqdm=False)
             return [

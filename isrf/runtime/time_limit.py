@@ -5,7 +5,7 @@ import time
 from isrf.contract.errors import BundleError
 
 
-class Deadline:
+class TimeLimit:
     """Of one opening; the infinite one never passes."""
 
     def __init__(self, within_s: float = float("inf")) -> None:
