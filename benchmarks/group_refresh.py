@@ -3,7 +3,7 @@
     python benchmarks/group_refresh.py --releases var/demo/releases [--users 22363] [--newcomers 0] [--refreshes 1000]
 
 What a read does after an event, cache aside: the interest graph on the history, the search among the base users (exact,
-or in cells from as many users on as the offline job makes them; newcomers come as a second index), selection, group
+or in cells from as many users on as the offline job makes them; active_users come as a second index), selection, group
 vector, and the bytes that go to Redis. The graphs are the release's; base users are made up in its dimensions, as many
 as asked for. Prints the machine and one JSON line.
 """
@@ -64,14 +64,14 @@ def main() -> None:
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     release = open_release(options.releases)
-    recommender = crowded(release, options.users, options.newcomers, rng)
+    recommender = crowded(release, options.users, options.active_users, rng)
     taken = []
     found = 0
     for k in range(options.refreshes + 20):
         history = rng.integers(0, len(release.catalogue), size=HISTORY).tolist()
         began = time.perf_counter()
         interests = rounded(recommender.read([history], [-1]))
-        payload = encode(interests, version=str(k), release_id="r", crowd="c")
+        payload = encode(interests, version=str(k), release_id="r", snapshot="c")
         taken.append((time.perf_counter() - began) * 1e3)
         found += int((interests.neighbours.users >= 0).sum())
     kept = taken[20:]
@@ -80,7 +80,7 @@ def main() -> None:
         "benchmark": "group_refresh",
         **machine(),
         "users": options.users,
-        "newcomers": options.newcomers,
+        "newcomers": options.active_users,
         "feature_width": dims.feature,
         "neighbours_found": round(found / len(taken), 1),
         "cached_bytes": len(payload),

@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     metrics = Metrics()
     ring = None if chosen.api_keys_file is None else KeyRing(chosen.api_keys_file)
     limiter = RateLimiter(chosen.rate_limit or None)
-    turnstile = LoadShedder(_load(chosen), metrics, ring)
+    load_shedder = LoadShedder(_load(chosen), metrics, ring)
     traces = open_traces()
     if traces is not None:
         metrics.trace_stages(traces.stage)
@@ -86,8 +86,8 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
             except Exception as error:
                 _log.error("cannot_start", exc_info=error)
                 raise
-            turnstile.open(app.state.running.releases)
-            yield {NAME: turnstile}
+            load_shedder.open(app.state.running.releases)
+            yield {NAME: load_shedder}
 
     app = Api(
         title="ISRF",
@@ -108,7 +108,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     app.add_middleware(
         AdmissionMiddleware,
         rules=route_rules,
-        turnstile=turnstile,
+        load_shedder=load_shedder,
         metrics=metrics,
         max_in_progress=chosen.max_in_progress,
         max_body_bytes=chosen.max_body_bytes,

@@ -2,7 +2,7 @@
 
 What the framework reads and checks of a query is the same every time; once it has, the same query goes straight to
 `service.api.routes.recommend.user_body`, the route's own work, and costs a third. So do refusals, which must be cheap
-when there are many. Whatever is not exactly such a call goes the long way. Pure ASGI, inside of the doorkeeper.
+when there are many. Whatever is not exactly such a call goes the long way. Pure ASGI, inside of the access middleware.
 """
 
 from types import SimpleNamespace

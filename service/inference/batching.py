@@ -34,14 +34,14 @@ _log = structlog.get_logger("service")
 class _Ticket:
     """One caller's place; `group` is what can run together, by identity."""
 
-    __slots__ = ("answer", "asked", "context", "group", "question", "turn", "work")
+    __slots__ = ("answer", "asked", "context", "group", "question", "deadline", "work")
 
     def __init__(
         self, work: Callable[[Sequence[Any], StageTimer], Sequence[Any]], question: Any, group: object
     ) -> None:
         self.work, self.question, self.group = work, question, group
         self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.turn: Deadline | None = None
+        self.deadline: Deadline | None = None
         self.asked = time.perf_counter()
         # A stage belongs to the trace of its request.
         self.context = contextvars.copy_context()
@@ -65,7 +65,7 @@ class Batches:
         """
         self.check()
         ticket = _Ticket(work, question, group)
-        ticket.turn = current_deadline()
+        ticket.deadline = current_deadline()
         answer: A = await self._wait(ticket)
         return answer
 
@@ -125,13 +125,13 @@ class Batches:
         """Whether nothing needs to be done for it any more; who still waits is told why."""
         if ticket.answer.done():  # cancelled
             return True
-        turn = ticket.turn
-        if turn is None:
+        deadline = ticket.deadline
+        if deadline is None:
             return False
-        if turn.is_in_vain():
+        if deadline.is_in_vain():
             self._metrics.not_run.labels("caller_gone").inc()
             error = caller_gone()
-        elif turn.is_over():
+        elif deadline.is_over():
             self._metrics.not_run.labels("expired").inc()
             error = OverloadError(
                 "overload.expired",

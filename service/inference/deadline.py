@@ -1,7 +1,7 @@
-"""How long a request may wait for its turn, and whether anybody still waits for its answer.
+"""How long a request may wait for the model, and whether anybody still waits for its answer.
 
 The middleware notes both when a request begins; whoever is about to do dear work for it asks. Work behind the scenes
-has no turn and may wait. It knows neither HTTP nor queues.
+has no deadline and may wait. It knows neither HTTP nor queues.
 """
 
 import time
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class CallerConnection:
-    """A caller's connection."""
+    """Whether the connection that a request came by still stands."""
 
     __slots__ = ("cut",)
 
@@ -20,38 +20,38 @@ class CallerConnection:
 
 
 class Deadline(NamedTuple):
-    """One request's."""
+    """By when work for one request must have begun."""
 
     ends_at: float
     """By `time.monotonic`: not begun by then, work is not begun at all."""
-    line: CallerConnection | None
+    connection: CallerConnection | None
     """None where nobody can hang up."""
     seconds: float
-    """How long a turn is waited for."""
+    """How long it was from the start."""
 
     def is_over(self) -> bool:
         return time.monotonic() >= self.ends_at
 
     def is_in_vain(self) -> bool:
         """Whether nobody would read the answer."""
-        return self.line is not None and self.line.cut
+        return self.connection is not None and self.connection.cut
 
 
-_turn: ContextVar[Deadline | None] = ContextVar("isrf_turn", default=None)
+_deadline: ContextVar[Deadline | None] = ContextVar("isrf_deadline", default=None)
 
 
-def start_deadline(seconds: float, line: CallerConnection | None) -> None:
+def start_deadline(seconds: float, connection: CallerConnection | None) -> None:
     """From now on, for whatever this request does."""
-    _turn.set(Deadline(time.monotonic() + seconds, line, seconds))
+    _deadline.set(Deadline(time.monotonic() + seconds, connection, seconds))
 
 
 def renew_deadline() -> None:
     """The time begins again, for the next part of a request that has many."""
-    turn = _turn.get()
-    if turn is not None:
-        start_deadline(turn.seconds, turn.line)
+    deadline = _deadline.get()
+    if deadline is not None:
+        start_deadline(deadline.seconds, deadline.connection)
 
 
 def current_deadline() -> Deadline | None:
     """None behind the scenes."""
-    return _turn.get()
+    return _deadline.get()

@@ -32,12 +32,12 @@ class InferenceRequest(NamedTuple):
 
     Attributes:
         history: item rows, oldest first.
-        own: the user's row in the crowd, or −1.
+        own: the user's row in the snapshot, or −1.
         interests: what is known of them already, or None to read them.
         request: the list to make, or None for the interests alone.
     """
 
-    crowd: Snapshot
+    snapshot: Snapshot
     history: Sequence[int]
     own: int
     interests: UserInterests | None
@@ -54,8 +54,8 @@ class Engine:
 
     def __init__(self, release: Release, *, load: LoadLimits, metrics: Metrics) -> None:
         self.release = release
-        self.crowd = base_snapshot(release)
-        """Who may be a neighbour now. A request takes it once: interests and ranking must be of one crowd."""
+        self.snapshot = base_snapshot(release)
+        """Who may be a neighbour now. A request takes it once: interests and ranking must be of one snapshot."""
         self._load, self._metrics = load, metrics
         self._threads = ThreadPoolExecutor(max_workers=load.num_threads, thread_name_prefix="engine")
         self._batches = Batches(self._threads, load.num_threads, metrics)
@@ -69,34 +69,34 @@ class Engine:
         """Whether a question would be refused of somebody who comes while so many are on their way to ask or asking."""
         return self._batches.is_full(under_way)
 
-    async def read(self, history: Sequence[int], own: int, crowd: Snapshot) -> UserInterests:
+    async def read(self, history: Sequence[int], own: int, snapshot: Snapshot) -> UserInterests:
         """Interests of one history (item rows, oldest first), in the precision of the cache; `own` may be −1."""
-        return (await self._ask(InferenceRequest(crowd, history, own, None, None))).interests
+        return (await self._ask(InferenceRequest(snapshot, history, own, None, None))).interests
 
-    async def rank(self, request: RankingRequest, interests: UserInterests, crowd: Snapshot) -> Ranked:
-        """One request's answer; the interests are of the same crowd."""
-        ranked = (await self._ask(InferenceRequest(crowd, request.history, -1, interests, request))).ranked
+    async def rank(self, request: RankingRequest, interests: UserInterests, snapshot: Snapshot) -> Ranked:
+        """One request's answer; the interests are of the same snapshot."""
+        ranked = (await self._ask(InferenceRequest(snapshot, request.history, -1, interests, request))).ranked
         assert ranked is not None
         return ranked
 
     async def answer(
-        self, request: RankingRequest, own: int, crowd: Snapshot, interests: UserInterests | None
+        self, request: RankingRequest, own: int, snapshot: Snapshot, interests: UserInterests | None
     ) -> tuple[UserInterests, Ranked]:
-        """Interests and list together, in one turn; interests that are known already are of the same crowd."""
-        reply = await self._ask(InferenceRequest(crowd, request.history, own, interests, request))
+        """Interests and list together, in one turn; interests that are known already are of the same snapshot."""
+        reply = await self._ask(InferenceRequest(snapshot, request.history, own, interests, request))
         assert reply.ranked is not None
         return reply.interests, reply.ranked
 
-    async def change_crowd(self, make: Callable[[], Snapshot]) -> None:
-        """Takes another crowd for the requests to come."""
-        crowd = await asyncio.to_thread(make)
+    async def change_snapshot(self, make: Callable[[], Snapshot]) -> None:
+        """Takes another snapshot for the requests to come."""
+        snapshot = await asyncio.to_thread(make)
         # The items may have changed meanwhile.
-        self.crowd = crowd if crowd.release is self.release else crowd.among_items_of(self.release)
+        self.snapshot = snapshot if snapshot.release is self.release else snapshot.among_items_of(self.release)
 
     def change_release(self, release: Release) -> None:
         """Takes the same release with other items on offer for the requests to come."""
         self.release = release
-        self.crowd = self.crowd.among_items_of(release)
+        self.snapshot = self.snapshot.among_items_of(release)
 
     def warm_up(self) -> None:
         """Runs batches outside the pool, so that the first caller does not pay for first-time allocation.
@@ -104,7 +104,7 @@ class Engine:
         Where the size of a batch is not given, it is the largest that a run answers within `BATCH_S`.
         """
         allowed = self.release.catalogue.allowed()
-        question = InferenceRequest(self.crowd, [0], -1, None, RankingRequest(history=[0], n=10, allowed=allowed))
+        question = InferenceRequest(self.snapshot, [0], -1, None, RankingRequest(history=[0], n=10, allowed=allowed))
 
         def seconds(size: int) -> float:
             # Of this thread, which does all of it: what else the machine does meanwhile is not the batch's.
@@ -134,7 +134,7 @@ class Engine:
 
         return await self._batches.run(measured)
 
-    async def run_in_turn(self, stage: str, work: Callable[[], T]) -> T:
+    async def run_within_deadline(self, stage: str, work: Callable[[], T]) -> T:
         """Runs a request's own work; refused as any question is where too many wait."""
 
         def measured(_: Sequence[None], tell: StageTimer) -> Sequence[T]:
@@ -146,7 +146,7 @@ class Engine:
         return await self._batches.ask(measured, None, object())
 
     async def _ask(self, question: InferenceRequest) -> InferenceResult:
-        return await self._batches.ask(self._answer, question, question.crowd)
+        return await self._batches.ask(self._answer, question, question.snapshot)
 
     def _answer(self, questions: Sequence[InferenceRequest], tell: StageTimer) -> list[InferenceResult]:
         self._metrics.batch_size.observe(len(questions))
@@ -158,7 +158,7 @@ class Engine:
 
 
 def _answer(questions: Sequence[InferenceRequest], tell: StageTimer) -> list[InferenceResult]:
-    """Of one crowd; each answered as it would be alone, to the last bit."""
+    """Of one snapshot; each answered as it would be alone, to the last bit."""
     interests = _interests(questions, tell)
     asked = [place for place, question in enumerate(questions) if question.request is not None]
     lists: dict[int, Ranked] = {}
@@ -166,7 +166,7 @@ def _answer(questions: Sequence[InferenceRequest], tell: StageTimer) -> list[Inf
         began = time.perf_counter()
         requests = [request for question in questions if (request := question.request) is not None]
         together = UserInterests.together([interests[place] for place in asked])
-        lists = dict(zip(asked, questions[0].crowd.recommender.rank(requests, together), strict=True))
+        lists = dict(zip(asked, questions[0].snapshot.recommender.rank(requests, together), strict=True))
         tell("model", time.perf_counter() - began)
     return [InferenceResult(one, lists.get(place)) for place, one in enumerate(interests)]
 
@@ -175,7 +175,7 @@ def _interests(questions: Sequence[InferenceRequest], tell: StageTimer) -> list[
     unread = [question for question in questions if question.interests is None]
     read: UserInterests | None = None
     if unread:
-        recommender, began = questions[0].crowd.recommender, time.perf_counter()
+        recommender, began = questions[0].snapshot.recommender, time.perf_counter()
         histories = [question.history for question in unread]
         interest = recommender.interest(histories)
         between = time.perf_counter()

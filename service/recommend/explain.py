@@ -30,15 +30,15 @@ class Explainer:
     """Of one answer."""
 
     def __init__(
-        self, release: Release, crowd: Snapshot, history: Sequence[int], neighbours: Neighbours | None
+        self, release: Release, snapshot: Snapshot, history: Sequence[int], neighbours: Neighbours | None
     ) -> None:
         """history: item rows, oldest first. neighbours: of this one user (batch axis of 1), None without any."""
-        self._release, self._tables = release, crowd.recommender.tables
+        self._release, self._tables = release, snapshot.recommender.tables
         decoding = release.manifest.decoding
         self._recent = _latest(history, RECENT_ITEMS)
         self._read = _latest(history, decoding.history_length)
         self._weighed = _latest(history, decoding.interest_length)
-        self._group = None if neighbours is None else _Group(release, crowd, self._weighed, neighbours)
+        self._group = None if neighbours is None else _Group(release, snapshot, self._weighed, neighbours)
 
     def reasons(self, item: RankedItem) -> list[ItemReason]:
         """What speaks for an item, its main source first; never nothing."""
@@ -104,11 +104,11 @@ class Explainer:
 class _Group:
     """Who is similar, and what they took."""
 
-    def __init__(self, release: Release, crowd: Snapshot, items: Sequence[int], neighbours: Neighbours) -> None:
+    def __init__(self, release: Release, snapshot: Snapshot, items: Sequence[int], neighbours: Neighbours) -> None:
         self._release, self._items = release, items
         self._users = [int(user) for user in neighbours.users[0] if user >= 0]
         self._weak = bool(neighbours.weak[0])
-        lists = crowd.recommender.tables.user_items
+        lists = snapshot.recommender.tables.user_items
         self._places: dict[int, list[int]] = {}
         for place, user in enumerate(self._users):
             for item in set(lists.indices[lists.row(user)].tolist()):

@@ -29,25 +29,25 @@ class Lists:
     def __init__(self, engine: Engine, metrics: Metrics, given: ResultLists) -> None:
         self._engine, self._metrics, self._given = engine, metrics, given
 
-    async def answer(self, asked: RankingJob, wanted: ListQuery, source: str, warnings: list[dict[str, Any]]) -> Answer:
+    async def answer(self, job: RankingJob, wanted: ListQuery, source: str, warnings: list[dict[str, Any]]) -> Answer:
         """What the model says of a history, else popular items."""
         interests: UserInterests | None = None
         # Given candidates are weighed against each other all together, however few of them are wanted.
-        pool = int(asked.allowed.sum()) if wanted.diversity and asked.task == "direct" else wanted.pool
-        if asked.rows and asked.allowed.any():
-            request = RankingRequest(history=asked.rows, n=pool, allowed=asked.allowed, task=asked.task)
-            interests, ranked = await self._engine.answer(request, asked.own, asked.crowd, asked.interests)
+        pool = int(job.allowed.sum()) if wanted.diversity and job.task == "direct" else wanted.pool
+        if job.rows and job.allowed.any():
+            request = RankingRequest(history=job.rows, n=pool, allowed=job.allowed, task=job.task)
+            interests, ranked = await self._engine.answer(request, job.own, job.snapshot, job.interests)
             items = ranked.items
         else:
-            popular = asked.crowd.release.catalogue.popular(asked.allowed, pool)
+            popular = job.snapshot.release.catalogue.popular(job.allowed, pool)
             items = [RankedItem(row, score, "popular") for row, score in popular]
-        items = await self._diversified(items, wanted, asked.crowd)
-        warnings += warned.unknown_category(asked.crowd.release.catalogue, wanted.only.category)
-        return await self._told(asked, items, interests, wanted, source, warnings)
+        items = await self._diversified(items, wanted, job.snapshot)
+        warnings += warned.unknown_category(job.snapshot.release.catalogue, wanted.only.category)
+        return await self._told(job, items, interests, wanted, source, warnings)
 
     async def _told(
         self,
-        asked: RankingJob,
+        job: RankingJob,
         listed: list[RankedItem],
         interests: UserInterests | None,
         wanted: ListQuery,
@@ -61,7 +61,7 @@ class Lists:
             if not items:
                 self._metrics.empty_answers.labels(source).inc()
             warnings.append(warned.end_of_list(len(listed)) if wanted.offset else warned.fewer_items(len(items)))
-        release_id, catalogue = asked.crowd.release.manifest.release_id, asked.crowd.release.catalogue
+        release_id, catalogue = job.snapshot.release.manifest.release_id, job.snapshot.release.catalogue
         self._metrics.answers.labels(source, release_id).inc()
         for channel, count in Counter(item.source for item in items).items():
             self._metrics.items.labels(channel).inc(count)
@@ -72,23 +72,21 @@ class Lists:
         return Answer(
             items=items,
             places=range(wanted.offset + 1, wanted.offset + len(items) + 1),
-            recommendation_id=self._given.keep(
-                ResultList(*asked.whose, release_id, source, wanted.parameters, entries)
-            ),
+            recommendation_id=self._given.keep(ResultList(*job.owner, release_id, source, wanted.parameters, entries)),
             num_listed=len(listed),
             release_id=release_id,
             source=source,
             interests=interests,
             warnings=warnings,
-            reasons=await self.reasons(items, asked.rows, neighbours, asked.crowd) if wanted.explain else None,
+            reasons=await self.reasons(items, job.rows, neighbours, job.snapshot) if wanted.explain else None,
         )
 
     async def similar(self, item_id: str, wanted: ListQuery) -> Answer:
         """What is like an item that the catalogue knows, itself left out."""
-        crowd = self._engine.crowd
-        catalogue, tables = crowd.release.catalogue, crowd.recommender.tables
+        snapshot = self._engine.snapshot
+        catalogue, tables = snapshot.release.catalogue, snapshot.recommender.tables
         (row,) = catalogue.rows([item_id])
-        allowed = allowed_items(crowd, [item_id], wanted)
+        allowed = allowed_items(snapshot, [item_id], wanted)
 
         def best() -> list[RankedItem]:
             like = likeness(row, tables.item_lists, tables.item_vectors)
@@ -96,21 +94,21 @@ class Lists:
             order = rows[np.lexsort((rows, -like.scores[rows]))][: wanted.pool].tolist()
             return [RankedItem(at, round(float(like.scores[at]), SCORE_DIGITS), like.source(at)) for at in order]
 
-        items = await self._diversified(await self._engine.run_in_turn("model", best), wanted, crowd)
-        asked = RankingJob([row], -1, crowd, allowed, ListOwner(owner_of("similar", item_id)))
+        items = await self._diversified(await self._engine.run_within_deadline("model", best), wanted, snapshot)
+        job = RankingJob([row], -1, snapshot, allowed, ListOwner(owner_of("similar", item_id)))
         warnings = warned.unknown_category(catalogue, wanted.only.category)
-        return await self._told(asked, items, None, wanted, "similar", warnings)
+        return await self._told(job, items, None, wanted, "similar", warnings)
 
     async def popular(self, wanted: ListQuery) -> Answer:
         """The most popular items, the same for everybody."""
-        crowd = self._engine.crowd
-        asked = RankingJob((), -1, crowd, allowed_items(crowd, (), wanted), ListOwner(owner_of("popular")))
-        return await self.answer(asked, wanted, popular_source(wanted), [])
+        snapshot = self._engine.snapshot
+        job = RankingJob((), -1, snapshot, allowed_items(snapshot, (), wanted), ListOwner(owner_of("popular")))
+        return await self.answer(job, wanted, popular_source(wanted), [])
 
-    async def _diversified(self, items: list[RankedItem], wanted: ListQuery, crowd: Snapshot) -> list[RankedItem]:
+    async def _diversified(self, items: list[RankedItem], wanted: ListQuery, snapshot: Snapshot) -> list[RankedItem]:
         if not wanted.diversity:
             return items
-        vectors = crowd.recommender.tables.item_vectors
+        vectors = snapshot.recommender.tables.item_vectors
 
         def order() -> list[RankedItem]:
             rows = [item.item_index for item in items]
@@ -120,12 +118,12 @@ class Lists:
         return await self._engine.run("diversity", order)
 
     async def reasons(
-        self, items: Sequence[RankedItem], rows: Sequence[int], neighbours: Neighbours | None, crowd: Snapshot
+        self, items: Sequence[RankedItem], rows: Sequence[int], neighbours: Neighbours | None, snapshot: Snapshot
     ) -> list[list[dict[str, Any]]]:
-        release = crowd.release
+        release = snapshot.release
 
         def explain() -> list[list[dict[str, Any]]]:
-            explainer = Explainer(release, crowd, rows, neighbours)
+            explainer = Explainer(release, snapshot, rows, neighbours)
             return [
                 [reason_body(item.item_index, reason, release) for reason in explainer.reasons(item)] for item in items
             ]
@@ -146,6 +144,6 @@ def popular_source(wanted: ListQuery) -> str:
     return "popular" if wanted.only.category is None else "category-popular"
 
 
-def allowed_items(crowd: Snapshot, excluded: Collection[str], wanted: ListQuery) -> BoolArray:
-    """Of the items that are on offer for a request of this crowd."""
-    return crowd.release.catalogue.allowed(excluded, wanted.only)
+def allowed_items(snapshot: Snapshot, excluded: Collection[str], wanted: ListQuery) -> BoolArray:
+    """Of the items that are on offer for a request of this snapshot."""
+    return snapshot.release.catalogue.allowed(excluded, wanted.only)

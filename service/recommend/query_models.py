@@ -72,8 +72,8 @@ class UserView:
     Attributes:
         state: merged from release and store.
         rows: of the history's items that the release knows, oldest first.
-        crowd: among whom this request looks for neighbours.
-        own: the user's row in the crowd, or −1; erased or not, it is no neighbour of theirs.
+        snapshot: among whom this request looks for neighbours.
+        own: the user's row in the snapshot, or −1; erased or not, it is no neighbour of theirs.
         known: whether the release, or an accepted event, knows the user.
         cached: what the store holds of the user's interests.
         store_was_read: False where only the release was asked, since the store could not be.
@@ -82,7 +82,7 @@ class UserView:
     user_id: str
     state: UserState
     rows: list[int]
-    crowd: Snapshot
+    snapshot: Snapshot
     own: int
     known: bool
     cached: bytes | None
@@ -137,8 +137,8 @@ class RankingJob(NamedTuple):
 
     rows: Sequence[int]
     own: int
-    crowd: Snapshot
+    snapshot: Snapshot
     allowed: BoolArray
-    whose: ListOwner
+    owner: ListOwner
     interests: UserInterests | None = None  # None: to be read
     task: Task = "sequential"

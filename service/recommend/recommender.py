@@ -81,7 +81,7 @@ class RecommendationService:
         Args:
             write: puts an answer's items down.
         """
-        crowd = self._engine.crowd
+        snapshot = self._engine.snapshot
         if not self._answers.has_any(user_id):
             # Not after the state was read: refusals must be cheap when there are many.
             self._engine.check()
@@ -90,9 +90,9 @@ class RecommendationService:
             # Without the store the version says nothing of the state.
             self._metrics.answer_cache.labels("bypassed").inc()
             return record.version, await self._make(
-                self.users.seen_as(user_id, record, was_read, crowd), wanted, write, None
+                self.users.seen_as(user_id, record, was_read, snapshot), wanted, write, None
             )
-        key = self._key(user_id, record.version, crowd, wanted)
+        key = self._key(user_id, record.version, snapshot, wanted)
         found = self._answers.get(key)
         if found is not None:
             return record.version, self._again(found, "process")
@@ -102,16 +102,16 @@ class RecommendationService:
             return record.version, self._again(found, "store")
         self._metrics.answer_cache.labels("shared" if self._answers.is_made(key) else "computed").inc()
         return record.version, await self._answers.made(
-            key, lambda: self._make(self.users.seen_as(user_id, record, was_read, crowd), wanted, write, key)
+            key, lambda: self._make(self.users.seen_as(user_id, record, was_read, snapshot), wanted, write, key)
         )
 
-    def _key(self, user_id: str, version: str, crowd: Snapshot, wanted: ListQuery) -> AnswerKey:
+    def _key(self, user_id: str, version: str, snapshot: Snapshot, wanted: ListQuery) -> AnswerKey:
         return AnswerKey(
             user_id=user_id,
             version=version,
             release_id=self.release.manifest.release_id,
-            crowd=crowd.token,
-            catalogue=crowd.release.catalogue.version,
+            snapshot=snapshot.token,
+            catalogue=snapshot.release.catalogue.version,
             parameters=wanted.text,
         )
 
@@ -146,34 +146,34 @@ class RecommendationService:
         """
         session = () if user.rows else wanted.session
         seen = () if wanted.include_seen else (*user.state.bought, *session)
-        allowed = allowed_items(user.crowd, [*seen, *user.state.disliked], wanted)
-        session_rows = user.crowd.release.catalogue.rows(session)
+        allowed = allowed_items(user.snapshot, [*seen, *user.state.disliked], wanted)
+        session_rows = user.snapshot.release.catalogue.rows(session)
         warnings = warned.unknown_history(len(session) - len(session_rows))
         source = "sequence" if user.rows else "session" if session_rows else popular_source(wanted)
         if not user.store_was_read:
             source = f"bundle:{source}"
         warnings += warned.of_user(user)
-        whose = ListOwner(owner_of("user", user.user_id), user.lineage)
-        asked = RankingJob(user.rows or session_rows, user.own, user.crowd, allowed, whose, interests)
-        return await self._lists.answer(asked, wanted, source, warnings)
+        owner = ListOwner(owner_of("user", user.user_id), user.lineage)
+        job = RankingJob(user.rows or session_rows, user.own, user.snapshot, allowed, owner, interests)
+        return await self._lists.answer(job, wanted, source, warnings)
 
     async def for_session(self, history: Sequence[str], wanted: ListQuery) -> Answer:
         """Recommendations for nothing but a history of item_ids, oldest first."""
-        crowd = self._engine.crowd
-        rows = crowd.release.catalogue.rows(history)
+        snapshot = self._engine.snapshot
+        rows = snapshot.release.catalogue.rows(history)
         warnings = warned.unknown_history(len(history) - len(rows))
         seen = () if wanted.include_seen else history
-        allowed = allowed_items(crowd, seen, wanted)
+        allowed = allowed_items(snapshot, seen, wanted)
         source = "session" if rows else popular_source(wanted)
-        asked = RankingJob(rows, -1, crowd, allowed, ListOwner(owner_of("session")))
-        return await self._lists.answer(asked, wanted, source, warnings)
+        job = RankingJob(rows, -1, snapshot, allowed, ListOwner(owner_of("session")))
+        return await self._lists.answer(job, wanted, source, warnings)
 
     async def rank(
         self, user: UserView | None, history: Sequence[str], candidates: Sequence[str], wanted: ListQuery
     ) -> Answer:
         """Candidates in their order for a user, else for a history of item_ids, oldest first; seen ones stay."""
-        crowd = self._engine.crowd if user is None else user.crowd
-        catalogue = crowd.release.catalogue
+        snapshot = self._engine.snapshot if user is None else user.snapshot
+        catalogue = snapshot.release.catalogue
         by_history = user is None or not user.rows
         rows = catalogue.rows(history) if user is None or by_history else user.rows
         given = np.zeros(len(catalogue), dtype=np.bool_)
@@ -189,11 +189,11 @@ class RecommendationService:
             warnings += warned.of_user(user)
         wanted = replace(wanted, n=min(wanted.n, max(1, int(allowed.sum()))))
         if user is None or by_history:
-            asked = RankingJob(rows, -1, crowd, allowed, _CHOICE, None, "direct")
-            return await self._lists.answer(asked, wanted, source, warnings)
+            job = RankingJob(rows, -1, snapshot, allowed, _CHOICE, None, "direct")
+            return await self._lists.answer(job, wanted, source, warnings)
         known = self.users.known_interests(user)
-        asked = RankingJob(rows, user.own, crowd, allowed, _CHOICE, known, "direct")
-        answer = await self._lists.answer(asked, wanted, source, warnings)
+        job = RankingJob(rows, user.own, snapshot, allowed, _CHOICE, known, "direct")
+        answer = await self._lists.answer(job, wanted, source, warnings)
         if known is None:
             self.users.keep(user.user_id, self.users.to_keep(user, answer.interests), None)
         return answer
@@ -222,8 +222,8 @@ class RecommendationService:
         assert wanted.recommendation_id is not None
         given = await self._given.of(wanted.recommendation_id, owner, "" if user is None else user.lineage)
         check_page(wanted.recommendation_id, given, wanted.parameters, wanted.said)
-        crowd = self._engine.crowd if user is None else user.crowd
-        catalogue = crowd.release.catalogue
+        snapshot = self._engine.snapshot if user is None else user.snapshot
+        catalogue = snapshot.release.catalogue
         history = catalogue.rows(wanted.session if item_id is None else [item_id])
         if user is not None and user.rows:
             history = user.rows
@@ -248,7 +248,7 @@ class RecommendationService:
             warnings.append(warned.gone_items(len(page) - len(items)))
         warnings += warned.unknown_category(catalogue, own.category)
         warnings += [] if user is None else warned.of_user(user)
-        interests = await self._interests_again(user, history, crowd) if wanted.explain and items else None
+        interests = await self._interests_again(user, history, snapshot) if wanted.explain and items else None
         neighbours = None if interests is None else interests.neighbours
         return Answer(
             items=items,
@@ -258,17 +258,17 @@ class RecommendationService:
             release_id=given.release_id,
             source=given.source,
             warnings=warnings,
-            reasons=await self._lists.reasons(items, history, neighbours, crowd) if wanted.explain else None,
+            reasons=await self._lists.reasons(items, history, neighbours, snapshot) if wanted.explain else None,
         )
 
     async def _interests_again(
-        self, user: UserView | None, history: Sequence[int], crowd: Snapshot
+        self, user: UserView | None, history: Sequence[int], snapshot: Snapshot
     ) -> UserInterests | None:
         if not history:
             return None
         if user is not None and user.rows:
             return await self.users.interests(user)
-        return await self._engine.read(history, -1, crowd)
+        return await self._engine.read(history, -1, snapshot)
 
     def forget(self, user_id: str) -> None:
         """Nothing of a user who was just erased stays in this process."""

@@ -1,6 +1,6 @@
 """Answers that were given before: an unchanged user costs no run of the model.
 
-An answer's key says all that it was made of: the user's version, release, crowd, catalogue, and what was asked for.
+An answer's key says all that it was made of: the user's version, release, snapshot, catalogue, and what was asked for.
 Whatever changes one of them makes another key, so nothing has to be called back; what nobody can ask for any more is
 pushed out by what is asked for now. A version must come from the same read as the state that it speaks of.
 It knows neither HTTP nor the model; a store keeps `encode`d answers for other replicas.
@@ -29,7 +29,7 @@ class AnswerKey(NamedTuple):
     user_id: str
     version: str
     release_id: str
-    crowd: str
+    snapshot: str
     catalogue: str
     parameters: str  # everything else that the caller said
 

@@ -41,14 +41,14 @@ class UserViews:
 
     async def view(self, user_id: str) -> UserView:
         """The user's state; from the release alone where the store cannot be read."""
-        crowd = self._engine.crowd
-        return self.seen_as(user_id, *(await self.read(user_id)), crowd)
+        snapshot = self._engine.snapshot
+        return self.seen_as(user_id, *(await self.read(user_id)), snapshot)
 
-    def seen_as(self, user_id: str, record: UserRecord, was_read: bool, crowd: Snapshot) -> UserView:
-        release = crowd.release  # with the items of this crowd
+    def seen_as(self, user_id: str, record: UserRecord, was_read: bool, snapshot: Snapshot) -> UserView:
+        release = snapshot.release  # with the items of this snapshot
         past = release.users.past(user_id, lambda kind: self._rules.effect(kind) == "B")
         row = release.users.row(user_id)
-        if row in crowd.erased:
+        if row in snapshot.erased:
             # Without the store, what it last said of erased users still holds.
             record = record._replace(erased=True)
         state = merge(record, past, release.learned_until)
@@ -58,8 +58,8 @@ class UserViews:
             user_id=user_id,
             state=state,
             rows=rows,
-            crowd=crowd,
-            own=crowd.row(user_id),
+            snapshot=snapshot,
+            own=snapshot.row(user_id),
             known=in_release or bool(record.history or record.marks),
             cached=record.group,
             store_was_read=was_read,
@@ -89,19 +89,19 @@ class UserViews:
         known = self.known_interests(user)
         if known is not None:
             return known
-        interests = await self._engine.read(user.rows, user.own, user.crowd)
+        interests = await self._engine.read(user.rows, user.own, user.snapshot)
         self.keep(user.user_id, self.to_keep(user, interests), None)
         return interests
 
     def known_interests(self, user: UserView) -> UserInterests | None:
-        release_id, version = user.crowd.release.manifest.release_id, _version(user)
+        release_id, version = user.snapshot.release.manifest.release_id, _version(user)
         # Without the store the version says nothing of the state.
         if not user.store_was_read:
             self._metrics.group_cache.labels("bypassed").inc()
             return None
-        found = decode(user.cached, version=version, release_id=release_id, crowd=user.crowd.token)
+        found = decode(user.cached, version=version, release_id=release_id, snapshot=user.snapshot.token)
         if found is None:
-            found = self._computed.get((user.user_id, version, user.crowd.token))
+            found = self._computed.get((user.user_id, version, user.snapshot.token))
         self._metrics.group_cache.labels("computed" if found is None else "hit").inc()
         return found
 
@@ -111,9 +111,9 @@ class UserViews:
             return None
         while len(self._computed) >= REMEMBERED:
             self._computed.popitem(last=False)
-        version, release_id, crowd = _version(user), user.crowd.release.manifest.release_id, user.crowd.token
-        self._computed[user.user_id, version, crowd] = interests
-        payload = encode(interests, version=version, release_id=release_id, crowd=crowd)
+        version, release_id, snapshot = _version(user), user.snapshot.release.manifest.release_id, user.snapshot.token
+        self._computed[user.user_id, version, snapshot] = interests
+        payload = encode(interests, version=version, release_id=release_id, snapshot=snapshot)
         return Cached(payload, self._group_ttl_s)
 
     def keep(self, user_id: str, group: Cached | None, answer: Cached | None) -> None:
@@ -126,9 +126,9 @@ class UserViews:
         for key in [key for key in self._computed if key[0] == user_id]:
             del self._computed[key]
 
-    def similar_items(self, interests: UserInterests, crowd: Snapshot) -> list[list[int]]:
+    def similar_items(self, interests: UserInterests, snapshot: Snapshot) -> list[list[int]]:
         """Of each similar user the rows of what they took, each item once."""
-        took = crowd.recommender.tables.user_items
+        took = snapshot.recommender.tables.user_items
         users = interests.neighbours.users[0]
         return [list(dict.fromkeys(took.indices[took.row(int(user))].tolist())) for user in users[users >= 0]]
 

@@ -41,14 +41,14 @@ class Snapshot:
         recommender: the release's, among these people.
         token: equal tokens mean the same people with the same histories in the same rows.
         erased: rows of base users who were erased.
-        newcomers: user_id → row.
+        active_users: user_id → row.
     """
 
     release: Release
     recommender: Recommender
     token: str
     erased: frozenset[int]
-    newcomers: Mapping[str, int]
+    active_users: Mapping[str, int]
 
     def among_items_of(self, release: Release) -> "Snapshot":
         """The same people, the items that are on offer now."""
@@ -56,12 +56,12 @@ class Snapshot:
 
     def row(self, user_id: str) -> int:
         """The row of a user, who is no neighbour of their own; −1 for one that nobody knows."""
-        return self.newcomers.get(user_id, self.release.users.row(user_id))
+        return self.active_users.get(user_id, self.release.users.row(user_id))
 
 
 def base_snapshot(release: Release) -> Snapshot:
     """The base users alone."""
-    return Snapshot(release=release, recommender=release.recommender, token=_BASE, erased=frozenset(), newcomers={})
+    return Snapshot(release=release, recommender=release.recommender, token=_BASE, erased=frozenset(), active_users={})
 
 
 def read_active_users(
@@ -81,26 +81,26 @@ def read_active_users(
     return found
 
 
-def gather(release: Release, erased: Iterable[int], newcomers: Mapping[str, ActiveUser]) -> Snapshot:
-    """The crowd of a release without the erased base users, and with the newcomers in place of their base rows."""
+def gather(release: Release, erased: Iterable[int], active_users: Mapping[str, ActiveUser]) -> Snapshot:
+    """The snapshot of a release without the erased base users, and with those active since in place of their rows."""
     gone = frozenset(erased)
-    if not gone and not newcomers:
+    if not gone and not active_users:
         return base_snapshot(release)
     # In order of their ids: replicas that know of the same people must number them equally.
-    names = sorted(newcomers)
+    names = sorted(active_users)
     num_base = len(release.users)
     present: BoolArray = np.ones(num_base, dtype=np.bool_)
     present[list(gone)] = False
     superseded = [row for row in map(release.users.row, names) if row >= 0]
     present[superseded] = False
     base: NeighbourSearch = release.user_index if present.all() else release.user_index.among(present)
-    people = [newcomers[name] for name in names]
+    people = [active_users[name] for name in names]
     return Snapshot(
         release=release,
         recommender=_among(release, base, people),
         token=_token(gone, names, people),
         erased=gone,
-        newcomers={name: num_base + place for place, name in enumerate(names)},
+        active_users={name: num_base + place for place, name in enumerate(names)},
     )
 
 

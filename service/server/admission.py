@@ -2,7 +2,7 @@
 
 The role is judged by the route's own declaration before a byte of the body is read. A sender of a body holds a place
 among the senders only: neither at the model nor among the requests under way, which would keep others out for as long
-as the sender likes. No caller holds all places of a kind. Pure ASGI, inside of the doorkeeper.
+as the sender likes. No caller holds all places of a kind. Pure ASGI, inside of the access middleware.
 """
 
 from contextlib import ExitStack
@@ -45,12 +45,12 @@ class AdmissionMiddleware:
         app: ASGIApp,
         *,
         rules: RouteRules,
-        turnstile: LoadShedder,
+        load_shedder: LoadShedder,
         metrics: Metrics,
         max_in_progress: int,
         max_body_bytes: int,
     ) -> None:
-        self._app, self._rules, self._turnstile, self._metrics = app, rules, turnstile, metrics
+        self._app, self._rules, self._load_shedder, self._metrics = app, rules, load_shedder, metrics
         self._max_body_bytes = max_body_bytes
         many = "overload.too_many_at_once"
         self._answered = CallerLimits(max_in_progress, per_caller=share_of(max_in_progress), code=many, what="requests")
@@ -58,7 +58,7 @@ class AdmissionMiddleware:
         self._imports = CallerLimits(MAX_IMPORTS, per_caller=MAX_IMPORTS_OF_ONE, code=many, what="imports")
         self._visitors = CallerLimits(MAX_VISITORS, per_caller=MAX_VISITORS_OF_ONE, code=many, what="requests")
         apart = (self._senders, self._imports, self._visitors)
-        turnstile.apart = lambda: sum(places.taken for places in apart)
+        load_shedder.apart = lambda: sum(places.taken for places in apart)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in QUIET:
@@ -104,7 +104,7 @@ class AdmissionMiddleware:
         scope["state"]["body_was_read"] = True
         check_json(body)
         held.enter_context(self._answered.held_by(caller.name))
-        held.enter_context(self._turnstile.at_model(scope["method"], scope["raw_path"], caller.name))
+        held.enter_context(self._load_shedder.at_model(scope["method"], scope["raw_path"], caller.name))
         return given_again(body, receive)
 
     async def _body(self, scope: Scope, receive: Receive, caller: Caller) -> bytes:

@@ -39,12 +39,12 @@ def most_connections() -> int:
     return max(LEAST, min(MOST, soft - KEPT_BACK))
 
 
-def make_room(connections: Collection[Any], limit: int | None, newcomer: IdleConnection) -> bool:
+def make_room(connections: Collection[Any], limit: int | None, active_user: IdleConnection) -> bool:
     """Whether one more connection, which is counted already, may stay."""
     most = _most() if limit is None else limit
     if len(connections) <= most:
         return True
-    idle: list[IdleConnection] = [one for one in connections if one.idle_since is not None and one is not newcomer]
+    idle: list[IdleConnection] = [one for one in connections if one.idle_since is not None and one is not active_user]
     for one in heapq.nsmallest(max(1, len(idle) // ROOM_OF), idle, key=_idle_since):
         one.make_way()
     return bool(idle)

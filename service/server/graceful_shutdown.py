@@ -1,6 +1,6 @@
 """uvicorn's server and supervisor, ending without dropping a request: the first signal drains, a second one ends.
 
-And beginning so that who comes in a crowd is heard at once, if only to be refused.
+And beginning so that who comes in a snapshot is heard at once, if only to be refused.
 """
 
 import asyncio

@@ -92,7 +92,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._line = CallerConnection()
         # None for an app without one.
-        self._turnstile: LoadShedder | None = self.app_state.get(NAME)
+        self._load_shedder: LoadShedder | None = self.app_state.get(NAME)
         self._whole_app = self.app
         gentle = BoundedTransport(transport, self.loop, self._is_sent_more)  # type: ignore[arg-type]
         super().connection_made(gentle)
@@ -178,17 +178,17 @@ class HttpProtocol(HttpToolsProtocol):
         if not busy:
             self.idle_since = None
         self.app = self._whole_app
-        turnstile = self._turnstile
+        load_shedder = self._load_shedder
         # Who sends a request before the last one is answered is answered in order.
-        if turnstile is not None and not busy:
+        if load_shedder is not None and not busy:
             method = self.parser.get_method()
             plain = method != b"HEAD" and not self.parser.should_upgrade()
-            caller = turnstile.caller(self.url, self.headers, self.client)
-            if plain and turnstile.refuses(method, self.url, len(self.tasks), caller):
-                self._turn_away(turnstile, method)
+            caller = load_shedder.caller(self.url, self.headers, self.client)
+            if plain and load_shedder.refuses(method, self.url, len(self.tasks), caller):
+                self._turn_away(load_shedder, method)
                 return
             if not has_body:
-                self.app = turnstile.counting(method, self.url, self._whole_app, caller)
+                self.app = load_shedder.counting(method, self.url, self._whole_app, caller)
         super().on_headers_complete()
         if self.transport.is_closing():
             self._skips = True
@@ -288,12 +288,12 @@ class HttpProtocol(HttpToolsProtocol):
             return True
         return False
 
-    def _turn_away(self, turnstile: LoadShedder, method: bytes) -> None:
+    def _turn_away(self, load_shedder: LoadShedder, method: bytes) -> None:
         lines = self._default_headers()
         goes_on = self._can_go_on()
         if not goes_on:
             lines.append((b"connection", b"close"))
-        self.transport.write(turnstile.refusal(method, self.headers, *lines))
+        self.transport.write(load_shedder.refusal(method, self.headers, *lines))
         self.server_state.total_requests += 1
         self._skips = True
         if goes_on:
@@ -357,8 +357,8 @@ class HttpProtocol(HttpToolsProtocol):
             return
         headers: Sequence[tuple[bytes, bytes]] = () if self._phase == _BETWEEN else self.headers
         self._last_words = refusal_bytes(status, code, detail, fix=fix, headers=headers, more=self._default_headers())
-        if self._turnstile is not None:
-            self._turnstile.count_refusal(status, code)
+        if self._load_shedder is not None:
+            self._load_shedder.count_refusal(status, code)
         if not self._is_busy():
             self._say_last_words()
         elif self._phase == _BODY and not self._skips and self.cycle.more_body:

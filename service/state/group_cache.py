@@ -1,6 +1,6 @@
 """A user's interests as they are cached in Redis: float16 vectors, and what they were computed from.
 
-Whoever reads an entry checks user version, release and crowd; an entry of another moment is no entry. Interests are
+Whoever reads an entry checks user version, release and snapshot; an entry of another moment is no entry. Interests are
 brought into what the cache can hold *before* they are used (`rounded`), so that an answer does not change with it.
 
     16 bytes  seal (`service.state.sealed`)
@@ -35,7 +35,7 @@ def rounded(interests: UserInterests) -> UserInterests:
     )
 
 
-def encode(interests: UserInterests, *, version: str, release_id: str, crowd: str) -> bytes:
+def encode(interests: UserInterests, *, version: str, release_id: str, snapshot: str) -> bytes:
     """One query's rounded interests. Padding of the neighbour list is left out."""
     near = interests.neighbours
     taken = near.users[0] >= 0
@@ -53,12 +53,12 @@ def encode(interests: UserInterests, *, version: str, release_id: str, crowd: st
             interests.group[0].astype("<f2").tobytes(),
         )
     )
-    return seal(content, _FORMAT, release_id, crowd, version)
+    return seal(content, _FORMAT, release_id, snapshot, version)
 
 
-def decode(payload: bytes | None, *, version: str, release_id: str, crowd: str) -> UserInterests | None:
-    """The interests with a batch axis of 1, or None where the entry is of another version, release or crowd."""
-    content = unseal(payload, _FORMAT, release_id, crowd, version)
+def decode(payload: bytes | None, *, version: str, release_id: str, snapshot: str) -> UserInterests | None:
+    """The interests with a batch axis of 1, or None where the entry is of another version, release or snapshot."""
+    content = unseal(payload, _FORMAT, release_id, snapshot, version)
     if content is None:
         return None
     num, width, flags, explicit_dim = (int(v) for v in np.frombuffer(content, "<u2", 4))

@@ -1,7 +1,7 @@
-"""Keeps a replica's crowd up to date: every epoch it looks who was erased and who was active, and reads them.
+"""Keeps a replica's snapshot up to date: every epoch it looks who was erased and who was active, and reads them.
 
 Epochs begin at the same moments everywhere (multiples of their length since 1970), so that replicas come to the same
-crowd and share cached interests. What the store cannot tell now stays as it was until it can.
+snapshot and share cached interests. What the store cannot tell now stays as it was until it can.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ from service.state.redis.recent import Recent, nobody
 from service.state.store import Store
 
 HISTORY = 50
-"""Items of a newcomer that are read; older ones weigh nothing."""
+"""Items of a active_user that are read; older ones weigh nothing."""
 FIRST_LOOK_S = 5.0
-"""How long the start waits for the crowd."""
+"""How long the start waits for the snapshot."""
 READ_TOGETHER = 64
 """Newcomers in one run of the interest graph: a request that comes meanwhile waits for no more."""
 REST_TIMES = 3
@@ -69,7 +69,7 @@ class ActivitySync:
             release = self._engine.release
             async with self._looking:
                 gone = await asyncio.to_thread(before.gone_from, release)
-                await self._gather(release, self._engine.crowd.erased | gone)
+                await self._gather(release, self._engine.snapshot.erased | gone)
         self._task = asyncio.create_task(self._run())
         first = asyncio.create_task(self.look())
         with contextlib.suppress(TimeoutError):
@@ -83,7 +83,7 @@ class ActivitySync:
             pass
 
     async def look(self, *, rests_for_s: float = 0.0) -> None:
-        """Brings the crowd up to date; not in one piece, where it may rest for so long in all."""
+        """Brings the snapshot up to date; not in one piece, where it may rest for so long in all."""
         async with self._looking:
             self._rests_until = time.monotonic() + rests_for_s
             try:
@@ -92,20 +92,20 @@ class ActivitySync:
                 _log.info("crowd_unchanged", code=error.code)
 
     async def forget(self, user_id: str) -> None:
-        """Takes a user who was just erased out of this replica's crowd at once."""
+        """Takes a user who was just erased out of this replica's snapshot at once."""
         async with self._at_once():
             release = self._engine.release
             row = release.users.row(user_id)
-            if row < 0 and user_id not in self._known and user_id not in self._engine.crowd.newcomers:
+            if row < 0 and user_id not in self._known and user_id not in self._engine.snapshot.active_users:
                 return
             self._known.pop(user_id, None)
-            erased = self._engine.crowd.erased | ({row} if row >= 0 else frozenset())
+            erased = self._engine.snapshot.erased | ({row} if row >= 0 else frozenset())
             await self._gather(release, erased)
 
     def gone_from(self, release: Release) -> frozenset[int]:
         """Rows of another release's users of whom this feed knows that they were erased."""
-        ids, crowd = self._engine.release.users.ids, self._engine.crowd
-        named = (release.users.row(ids.external(UserIndex(row))) for row in crowd.erased)
+        ids, snapshot = self._engine.release.users.ids, self._engine.snapshot
+        named = (release.users.row(ids.external(UserIndex(row))) for row in snapshot.erased)
         return _rows(release, self._erased[0]) | {row for row in named if row >= 0}
 
     async def _run(self) -> None:
@@ -113,7 +113,7 @@ class ActivitySync:
             await asyncio.sleep(self._epoch_s - time.time() % self._epoch_s)
             try:
                 await self.look(rests_for_s=REST_SHARE * self._epoch_s)
-            except Exception as error:  # noqa: BLE001 - a crowd that grows old must not end the service
+            except Exception as error:  # noqa: BLE001 - a snapshot that grows old must not end the service
                 _log.error("crowd_failed", exc_info=error)
 
     async def _look(self) -> None:
@@ -131,8 +131,8 @@ class ActivitySync:
         await self._gather(release, erased)
 
     async def _gather(self, release: Release, erased: frozenset[int]) -> None:
-        newcomers = {user_id: one for user_id, one in self._known.items() if isinstance(one, ActiveUser)}
-        await self._engine.change_crowd(lambda: gather(release, erased, newcomers))
+        active_users = {user_id: one for user_id, one in self._known.items() if isinstance(one, ActiveUser)}
+        await self._engine.change_snapshot(lambda: gather(release, erased, active_users))
 
     async def _rows_of_erased(self, release: Release) -> frozenset[int]:
         erased = await self._store.erased()
@@ -170,8 +170,8 @@ class ActivitySync:
                     versions.append(state.version)
                     histories.append(rows)
                     names.append(user_id)
-            newcomers = await self._engine.run("crowd", read_active_users, release.recommender, versions, histories)
-            found.update(zip(names, newcomers, strict=True))
+            active_users = await self._engine.run("crowd", read_active_users, release.recommender, versions, histories)
+            found.update(zip(names, active_users, strict=True))
             await self._rest(time.monotonic() - began)
         return found
 

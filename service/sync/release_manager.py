@@ -139,10 +139,10 @@ class ReleaseManager:
             await one.items.look()
 
     async def forget(self, user_id: str) -> None:
-        """Takes a user who was just erased out of every crowd of this replica at once."""
+        """Takes a user who was just erased out of every snapshot of this replica at once."""
         for one in tuple(self._open):
             one.recommendations.forget(user_id)
-            await one.crowd_feed.forget(user_id)
+            await one.activity_sync.forget(user_id)
 
     async def reload(self) -> Switched:
         """Serves what `current` points to now, if that is another release than before.

@@ -1,4 +1,4 @@
-"""One open release and all that answers from it, from the first look at the crowd to the last request.
+"""One open release and all that answers from it, from the first look at the snapshot to the last request.
 
 A request leases it and has one release, one engine and one catalogue from start to end, whatever is served meanwhile.
 It knows no other release; `service.sync.release_manager` does.
@@ -85,12 +85,12 @@ class ReleaseRuntime:
         self.recommendations = RecommendationService(
             self._engine, parts.store, parts.metrics, given=parts.given, rules=self.rules, keeping=parts.keeping
         )
-        self.crowd_feed: ActivitySync = ActivitySync(
+        self.activity_sync: ActivitySync = ActivitySync(
             self._engine,
             parts.store,
             rules=self.rules,
             epoch_s=parts.crowd_epoch_s,
-            before=None if before is None else before.crowd_feed,
+            before=None if before is None else before.activity_sync,
         )
         self.items: CatalogueSync = CatalogueSync(
             self._engine, parts.store, poll_s=parts.items_poll_s, before=None if before is None else before.items
@@ -113,7 +113,7 @@ class ReleaseRuntime:
         """Ready for the first request: warm, and among the people of today."""
         await in_daemon_thread(self._warm_up, within_s=self._parts.open_deadline_s, part="the first runs")
         await self.items.start()
-        await self.crowd_feed.start()
+        await self.activity_sync.start()
         self._tell(1)
 
     def collect(self, grace_s: float) -> None:
@@ -141,7 +141,7 @@ class ReleaseRuntime:
         await self._idle.wait()
         if self._collecting is not None:
             await end(self._collecting)
-        await self.crowd_feed.close()
+        await self.activity_sync.close()
         await self.items.close()
         await self.recommendations.close()
         # A run without an end holds up neither the next release nor the end.

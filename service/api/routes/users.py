@@ -33,7 +33,7 @@ async def show_user(request: Request, user_id: UserIdDep, service: ContextDep, l
     if user.rows:
         interests = await ours.users.interests(user)
         group = group_words(
-            ([items[row] for row in rows] for rows in ours.users.similar_items(interests, user.crowd)),
+            ([items[row] for row in rows] for rows in ours.users.similar_items(interests, user.snapshot)),
             limit=SHOWN_WORDS,
         )
         num_similar = int((interests.neighbours.users >= 0).sum())

@@ -1,7 +1,7 @@
 """Before any route: is there such a path, does it take this method and such a body? HEAD and OPTIONS are answered here.
 
 One place for all routes, so that none redirects, drops a line break of a path or reads a body that it does not take.
-No body is read. Pure ASGI, inside of the doorkeeper: who may not come in is told nothing of what there is.
+No body is read. Pure ASGI, inside of the access middleware: who may not come in is told nothing of what there is.
 """
 
 import contextlib

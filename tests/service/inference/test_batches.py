@@ -75,9 +75,9 @@ async def test_what_gathers_while_all_threads_are_busy_runs_together(desk: Desk)
 
 
 async def test_only_one_group_shares_a_batch_and_nobody_is_passed_over(desk: Desk) -> None:
-    crowd, other = object(), object()
+    snapshot, other = object(), object()
     first = await desk.busy()
-    others = [desk.ask(question, group) for question, group in ((1, crowd), (2, other), (3, crowd), (4, other))]
+    others = [desk.ask(question, group) for question, group in ((1, snapshot), (2, other), (3, snapshot), (4, other))]
     await asyncio.sleep(0)
     desk.hold.set()
     await asyncio.gather(first, *others)

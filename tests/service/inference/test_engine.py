@@ -58,19 +58,19 @@ async def test_alone_and_in_company_answers_are_equal_to_the_last_bit(
     asked = histories(release)
     if crowded:
         people = read_active_users(release.recommender, ["v"] * 9, asked[:9])
-        engine.crowd = gather(release, [0, 1], {f"new-{k}": one for k, one in enumerate(people)})
-    crowd = engine.crowd
+        engine.snapshot = gather(release, [0, 1], {f"new-{k}": one for k, one in enumerate(people)})
+    snapshot = engine.snapshot
     rng = np.random.default_rng(0)
     requests = [
         RankingRequest(history=rows, n=10, allowed=rng.random(len(release.catalogue)) < share)
         for rows, share in zip(asked, [1.0, 0.5, 0.02, 1.0] * len(asked), strict=False)
     ]
-    alone = [await engine.answer(request, -1, crowd, None) for request in requests]
+    alone = [await engine.answer(request, -1, snapshot, None) for request in requests]
     go_on = threading.Event()
     blocked = asyncio.create_task(engine.run("explain", lambda: go_on.wait(60)))
     # Some of them bring interests that were read before; all wait together for the one thread.
     waiting = [
-        asyncio.create_task(engine.answer(request, -1, crowd, alone[k][0] if k % 3 == 0 else None))
+        asyncio.create_task(engine.answer(request, -1, snapshot, alone[k][0] if k % 3 == 0 else None))
         for k, request in enumerate(requests)
     ]
     await asyncio.sleep(0)

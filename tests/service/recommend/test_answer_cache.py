@@ -92,7 +92,7 @@ class Replica:
         return found
 
     async def look(self) -> None:
-        feed = self.releases.current.crowd_feed
+        feed = self.releases.current.activity_sync
         feed._epoch_s = 0.001  # until now, and not from hour to hour
         await feed.look()
 
@@ -165,7 +165,7 @@ async def test_an_accepted_write_another_crowd_an_erasure_and_a_reload_are_seen_
             assert bought.encode() not in after.items
         runs = one.counted()["runs"]
         await one.look()
-        assert one.releases.current._engine.crowd.newcomers, "the shopper is somebody's neighbour now"
+        assert one.releases.current._engine.snapshot.active_users, "the shopper is somebody's neighbour now"
         assert content((await one.ask(shopper))[1]) == content(await one.anew(shopper))
         assert one.counted()["runs"] == runs + 2, "another crowd, another answer"
         await store.erase(shopper)
@@ -206,7 +206,7 @@ async def test_it_can_be_switched_off(folder: Path, store: Store) -> None:
 
 
 async def test_whatever_happens_kept_answers_are_those_made_anew(folder: Path, store: Store) -> None:
-    """Two replicas, in any order: writes, erasures, looks at the crowd, reloads, items hidden and shown again."""
+    """Two replicas, in any order: writes, erasures, looks at the snapshot, reloads, items hidden and shown again."""
     rng = random.Random(0)
     users = [*some_users(folder / "r-a")[:3], "new"]
     async with running(folder, store, 2) as replicas:

@@ -78,16 +78,16 @@ class Told:
 
     def __init__(self, engine: Engine, history: Sequence[int], own: int, n: int) -> None:
         async def answer() -> tuple[Neighbours, list[RankedItem]]:
-            interests = await engine.read(history, own, engine.crowd)
+            interests = await engine.read(history, own, engine.snapshot)
             allowed = engine.release.catalogue.allowed()
             allowed[list(history[::2])] = False  # the others were only looked at
             request = RankingRequest(history=history, n=n, allowed=allowed)
-            return interests.neighbours, (await engine.rank(request, interests, engine.crowd)).items
+            return interests.neighbours, (await engine.rank(request, interests, engine.snapshot)).items
 
         self.history = list(history)
         self.neighbours, self.items = asyncio.run(answer())
         release = engine.release
-        explainer = Explainer(release, engine.crowd, history, self.neighbours)
+        explainer = Explainer(release, engine.snapshot, history, self.neighbours)
         self.reasons = [
             [reason_body(item.item_index, reason, release) for reason in explainer.reasons(item)] for item in self.items
         ]
@@ -198,6 +198,6 @@ def test_what_nobody_took_and_nothing_lists_is_explained(release: Release, engin
     for source in ("dense", "explicit", "generative", "popular"):
         ranked = RankedItem(row, 0.0, source)
         for history in ([0], []):
-            reasons = Explainer(release, engine.crowd, history, None).reasons(ranked)
+            reasons = Explainer(release, engine.snapshot, history, None).reasons(ranked)
             assert reasons
             assert all(reason_body(row, reason, release)["text"].endswith(".") for reason in reasons)

@@ -192,10 +192,10 @@ async def test_current_becomes_the_experiments_release_without_a_second_copy(fol
 
 def rows_found(serving: ReleaseRuntime) -> set[int]:
     """Base users who are a neighbour of anybody."""
-    release, crowd = serving.release, serving._engine.crowd
+    release, snapshot = serving.release, serving._engine.snapshot
     lists = release.recommender.tables.user_items
     histories = [lists.indices[lists.row(user)].tolist() for user in range(len(release.users))]
-    found: UserInterests = crowd.recommender.read(histories, [-1] * len(histories))
+    found: UserInterests = snapshot.recommender.read(histories, [-1] * len(histories))
     return set(found.neighbours.users.ravel().tolist())
 
 
@@ -210,7 +210,7 @@ async def test_an_erased_user_is_in_no_neighbour_list_of_a_release_from_older_da
         assert all(r.current.release.users.row(erased) in rows_found(r.current) for r in (one, other))
         await store.erase(erased)
         await one.forget(erased)
-        await other.current.crowd_feed.look()
+        await other.current.activity_sync.look()
         if not store_answers:
             own_redis.kill()
         point(folder, "r-rows")

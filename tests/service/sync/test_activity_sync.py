@@ -17,7 +17,7 @@ from service.release.snapshot import Snapshot, base_snapshot, gather, read_activ
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.store import Store
-from service.sync import activity_sync as crowd_feed
+from service.sync import activity_sync as activity_sync
 from service.sync.activity_sync import ActivitySync
 from service.telemetry.metrics import Metrics
 from tests.service.servers import RedisServer, apply_to, event, settings_for
@@ -42,8 +42,8 @@ def someone(release: Release) -> int:
     return next(row for row in range(len(release.users)) if len(history_of(release, row)) > 4)
 
 
-def read(crowd: Snapshot, history: list[int], own: int = -1) -> UserInterests:
-    return crowd.recommender.read([history], [own])
+def read(snapshot: Snapshot, history: list[int], own: int = -1) -> UserInterests:
+    return snapshot.recommender.read([history], [own])
 
 
 def neighbours(interests: UserInterests) -> list[int]:
@@ -97,25 +97,25 @@ def test_an_erased_base_user_is_nobodys_neighbour_and_no_evidence(release: Relea
     history = history_of(release, someone(release))
     before = neighbours(read(base_snapshot(release), history))
     gone = before[:5]
-    crowd = gather(release, gone, {})
-    after = neighbours(read(crowd, history))
+    snapshot = gather(release, gone, {})
+    after = neighbours(read(snapshot, history))
     assert not {*gone} & {*after}
     assert [user for user in before if user not in gone] == [user for user in after if user in before]
-    assert crowd.token != base_snapshot(release).token
+    assert snapshot.token != base_snapshot(release).token
 
 
 def test_a_newcomer_is_a_neighbour_and_what_they_took_is_evidence(release: Release) -> None:
     mine = history_of(release, someone(release))
     strange = next(item for item in range(len(release.catalogue)) if item not in mine)
-    crowd = gather(release, (), newcomers_of(release, twin=[*mine, strange, *mine[-2:]]))  # type: ignore[arg-type]
-    row = crowd.row("twin")
+    snapshot = gather(release, (), newcomers_of(release, twin=[*mine, strange, *mine[-2:]]))  # type: ignore[arg-type]
+    row = snapshot.row("twin")
     assert row == len(release.users)
-    interests = read(crowd, mine)
+    interests = read(snapshot, mine)
     assert row in neighbours(interests)
-    tables = crowd.recommender.tables
+    tables = snapshot.recommender.tables
     assert strange in tables.user_items.indices[tables.user_items.row(row)]
     assert tables.user_items.weights[tables.user_items.row(row)][-2:].tolist() == pytest.approx([GROUP_RECENCY, 1.0])
-    group = crowd.recommender.evidence(mine, interests.neighbours, 0)["group"]
+    group = snapshot.recommender.evidence(mine, interests.neighbours, 0)["group"]
     assert strange in group.items
     for base in range(0, len(release.users), 97):
         ours, theirs = tables.user_items, release.recommender.tables.user_items
@@ -125,19 +125,19 @@ def test_a_newcomer_is_a_neighbour_and_what_they_took_is_evidence(release: Relea
 def test_a_newcomer_is_no_neighbour_of_their_own_nor_is_their_base_row(release: Release) -> None:
     base = someone(release)
     user_id = list(release.users.ids)[base]
-    crowd = gather(release, (), newcomers_of(release, **{str(user_id): history_of(release, base)}))  # type: ignore[arg-type]
-    own = crowd.row(str(user_id))
+    snapshot = gather(release, (), newcomers_of(release, **{str(user_id): history_of(release, base)}))  # type: ignore[arg-type]
+    own = snapshot.row(str(user_id))
     assert own == len(release.users)
-    found = neighbours(read(crowd, history_of(release, base), own))
+    found = neighbours(read(snapshot, history_of(release, base), own))
     assert not {own, base} & {*found}
-    assert own in neighbours(read(crowd, history_of(release, base)))
+    assert own in neighbours(read(snapshot, history_of(release, base)))
 
 
 def test_replicas_that_know_the_same_people_number_them_equally(release: Release) -> None:
     people = newcomers_of(release, a=[1, 2], b=[3], c=[4, 5])
     one = gather(release, {1, 2}, people)  # type: ignore[arg-type]
     other = gather(release, [2, 1], dict(reversed(people.items())))  # type: ignore[arg-type]
-    assert (one.token, one.newcomers) == (other.token, other.newcomers)
+    assert (one.token, one.active_users) == (other.token, other.active_users)
     changed = people | {"a": people["a"]._replace(version="w")}  # type: ignore[attr-defined]
     assert gather(release, {1, 2}, changed).token != one.token  # type: ignore[arg-type]
 
@@ -158,32 +158,37 @@ async def test_two_replicas_come_to_the_same_crowd(
     await post(event(item[0], 5.0, user_id=base), event("no such item", 1.0, user_id="strange"))
     engine, feed = await feed_of(release, store)
     await feed.look()
-    assert set(engine.crowd.newcomers) == {*(f"new{k}" for k in range(7)), base}
+    assert set(engine.snapshot.active_users) == {*(f"new{k}" for k in range(7)), base}
     other, second = await feed_of(release, store)
     await second.look()
-    assert other.crowd.token == engine.crowd.token
+    assert other.snapshot.token == engine.snapshot.token
     await feed.look()
     await second.look()
-    assert other.crowd.token == engine.crowd.token, "nothing new, nobody numbered anew"
+    assert other.snapshot.token == engine.snapshot.token, "nothing new, nobody numbered anew"
     await post(event(item[2], 50.0, user_id="new1"))
-    tokens = {engine.crowd.token}
+    tokens = {engine.snapshot.token}
     for one, its in ((engine, feed), (other, second)):
         await its.look()
-        tokens.add(one.crowd.token)
+        tokens.add(one.snapshot.token)
     assert len(tokens) == 2, "both see the change, and see the same"
     await store.erase("new3")
     await store.erase(base)
     await feed.forget(base)
     row = release.users.row(base)
-    assert engine.crowd.erased == {row}
-    assert base not in engine.crowd.newcomers
+    assert engine.snapshot.erased == {row}
+    assert base not in engine.snapshot.active_users
     for one, its in ((engine, feed), (other, second)):
         await its.look()
-        assert (one.crowd.erased, "new3" in one.crowd.newcomers, base in one.crowd.newcomers) == ({row}, False, False)
+        people = one.snapshot.active_users
+        assert (one.snapshot.erased, "new3" in people, base in people) == (
+            {row},
+            False,
+            False,
+        )
     await post(event(item[1], user_id=base))
     await feed.look()
-    assert engine.crowd.erased == {row}, "a fresh start does not bring the release's knowledge back"
-    assert base in engine.crowd.newcomers
+    assert engine.snapshot.erased == {row}, "a fresh start does not bring the release's knowledge back"
+    assert base in engine.snapshot.active_users
     for one in (engine, other):
         one.close()
 
@@ -195,15 +200,15 @@ async def test_a_look_that_fails_changes_nothing_and_the_next_one_catches_up(
     engine, feed = await feed_of(release, store)
     await apply_to(store)(event(release.catalogue.item_id(0), 1.0))
     await feed.look()
-    crowd = engine.crowd
-    assert list(crowd.newcomers) == ["ann"]
+    snapshot = engine.snapshot
+    assert list(snapshot.active_users) == ["ann"]
     own_redis.kill()
     await feed.look()
-    assert engine.crowd is crowd
+    assert engine.snapshot is snapshot
     own_redis.start()
     await apply_to(store)(event(release.catalogue.item_id(1), 1.0, user_id="bob"))
     await feed.look()
-    assert list(engine.crowd.newcomers) == ["ann", "bob"]
+    assert list(engine.snapshot.active_users) == ["ann", "bob"]
     await store.close()
     engine.close()
 
@@ -211,8 +216,8 @@ async def test_a_look_that_fails_changes_nothing_and_the_next_one_catches_up(
 async def test_a_look_that_rests_sees_the_same_and_ends_at_once_where_somebody_waits(
     release: Release, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crowd_feed, "READ_TOGETHER", 10)
-    monkeypatch.setattr(crowd_feed, "REST_TIMES", 1e9)
+    monkeypatch.setattr(activity_sync, "READ_TOGETHER", 10)
+    monkeypatch.setattr(activity_sync, "REST_TIMES", 1e9)
     item = release.catalogue.item_id(0)
     await apply_to(store)(*(event(item, 1.0, user_id=f"new{k}") for k in range(40)))
     engine, feed = await feed_of(release, store)
@@ -220,15 +225,15 @@ async def test_a_look_that_rests_sees_the_same_and_ends_at_once_where_somebody_w
     look = asyncio.create_task(feed.look(rests_for_s=0.5))
     await look
     assert time.monotonic() - began >= 0.5
-    assert set(engine.crowd.newcomers) == {f"new{k}" for k in range(40)}
+    assert set(engine.snapshot.active_users) == {f"new{k}" for k in range(40)}
     other, second = await feed_of(release, store)
     look = asyncio.create_task(second.look(rests_for_s=3600))
     await asyncio.sleep(0.5)
     assert not look.done(), "it rests"
-    assert not other.crowd.newcomers
+    assert not other.snapshot.active_users
     async with asyncio.timeout(60):
         await second.forget("new7")
         await look
-    assert set(other.crowd.newcomers) == {f"new{k}" for k in range(40) if k != 7}
+    assert set(other.snapshot.active_users) == {f"new{k}" for k in range(40) if k != 7}
     for one in (engine, other):
         one.close()
