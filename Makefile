@@ -17,13 +17,13 @@ help:  ## this list
 
 install: $(STAMP)  ## everything the other targets need, into .venv
 
-$(STAMP): pyproject.toml constraints.txt isrf_client/pyproject.toml
+$(STAMP): pyproject.toml constraints.txt clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import torch' 2>/dev/null \
 	  || $(BIN)/pip install --quiet --retries 0 --timeout 10 --index-url $(TORCH_CPU_INDEX) $(TORCH) 2>/dev/null \
 	  || $(BIN)/pip install --quiet $(TORCH)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,dev]' --editable ./isrf_client
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,dev]' --editable ./clients/python
 	touch $@
 
 $(DEMO)/data/interactions.csv: $(STAMP)

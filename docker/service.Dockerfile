@@ -14,6 +14,7 @@ RUN /opt/isrf/bin/pip install --quiet --require-hashes --no-deps --only-binary :
 COPY pyproject.toml README.md LICENSE ./
 COPY isrf isrf
 COPY service service
+COPY clients/javascript clients/javascript
 RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . \
  && /opt/isrf/bin/pip install --quiet --no-deps --no-index dist/*.whl
 

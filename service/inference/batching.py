@@ -34,7 +34,7 @@ _log = structlog.get_logger("service")
 class _Ticket:
     """One caller's place; `group` is what can run together, by identity."""
 
-    __slots__ = ("answer", "asked", "context", "group", "question", "deadline", "work")
+    __slots__ = ("answer", "asked", "context", "deadline", "group", "question", "work")
 
     def __init__(
         self, work: Callable[[Sequence[Any], StageTimer], Sequence[Any]], question: Any, group: object

@@ -13,11 +13,11 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.isrf_client.raw_servers import OK, answer_of, dripping, saying, server
+from tests.clients.raw_servers import OK, answer_of, dripping, saying, server
 from tests.service.servers import PATIENCE_S, ServiceProcess
 
 NODE = Path(str(files("playwright"))) / "driver" / "node"
-CLIENT = Path(__file__).parents[2] / "service" / "api" / "pages" / "demo_files" / "isrf_client.js"
+CLIENT = Path(__file__).parents[2] / "clients" / "javascript" / "isrf_client.js"
 START = """
 import { readFileSync } from "node:fs";
 const source = readFileSync(process.argv[1], "utf8");

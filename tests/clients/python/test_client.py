@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-import pytest
-
 import isrf_client
+import pytest
 from isrf_client import AsyncClient, Client, ClientError, NoAnswerError, Patience, ProblemError, answers
 from isrf_client.calls import MAX_USERS, MOST_EXPLAINED, MOST_ITEMS, USUAL_N
+
 from service.app import create_app
 from service.auth import request_cost as cost
 from service.settings import Settings
@@ -351,7 +351,9 @@ def test_it_needs_httpx_and_nothing_else_of_ours() -> None:
 
 
 def test_it_is_a_package_of_its_own(tmp_path: Path) -> None:
-    shutil.copytree(ROOT, tmp_path / "source", ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
+    shutil.copytree(
+        ROOT.parent, tmp_path / "source", ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
+    )
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     install += ["--no-index", "--target", str(tmp_path / "installed"), str(tmp_path / "source")]
     subprocess.run(install, check=True, capture_output=True, cwd=tmp_path)

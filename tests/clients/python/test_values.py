@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from isrf_client import (
     AsyncClient,
     Client,
@@ -24,6 +23,7 @@ from isrf_client import (
     prepare,
 )
 from isrf_client.values import given, query
+
 from tests.service.servers import free_port
 
 KINDS = pytest.mark.parametrize("kind", [Client, AsyncClient])

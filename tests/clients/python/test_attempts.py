@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx
 import pytest
-
 from isrf_client import ClientError, InvalidCallError, NoAnswerError, Patience, ProblemError
 from isrf_client.attempts import Outcome, Pause, Steps, Try
 from isrf_client.calls import Calls

@@ -9,9 +9,9 @@ import zlib
 from typing import Any
 
 import pytest
-
 from isrf_client import AsyncClient, Client, ClientError, NoAnswerError, Patience, ProblemError, connection
-from tests.isrf_client.raw_servers import LONG_S, OK, answer_of, dripping, saying, server
+
+from tests.clients.raw_servers import LONG_S, OK, answer_of, dripping, saying, server
 
 KINDS = pytest.mark.parametrize("kind", [Client, AsyncClient])
 QUICK = Patience(timeout_s=0.4, tries=2, deadline_s=0.6, first_pause_s=0.01)
