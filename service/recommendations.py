@@ -132,7 +132,7 @@ class Recommendations:
         kept = None if key is None or not user.rows else answers.encode(key, served)
         if kept is not None and len(kept) > answers.LARGEST_KEPT:
             kept = None
-        self.users.keep(user.user_id, group, None if kept is None else Cached(kept, self._keeping.answer_ttl_s))
+        self.users.keep(user, group, None if kept is None else Cached(kept, self._keeping.answer_ttl_s))
         return served
 
     async def for_user(self, user: UserView, wanted: Wanted, interests: Interests | None = None) -> Answer:
@@ -192,7 +192,7 @@ class Recommendations:
         asked = Asked(rows, user.own, crowd, allowed, _CHOICE, known, "direct")
         answer = await self._lists.answer(asked, wanted, source, warnings)
         if known is None:
-            self.users.keep(user.user_id, self.users.to_keep(user, answer.interests), None)
+            self.users.keep(user, self.users.to_keep(user, answer.interests), None)
         return answer
 
     async def similar(self, item_id: str, wanted: Wanted) -> Answer:

@@ -7,7 +7,6 @@ what it releases.
 import math
 import secrets
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -237,7 +236,7 @@ class RedisSource:
         while record != confirmed:
             record = confirmed
             secret = secret_of(record, self._erasure_key)
-            num_keys, arguments = erasure_call(record, secret, user_id, time.time())
+            num_keys, arguments = erasure_call(record, secret, user_id)
             last = self._client.eval(ERASE_SCRIPT, num_keys, *arguments).decode()
             confirmed = self._secret_record()
         start = "-"

@@ -7,6 +7,7 @@ its claim could be hidden.
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
+from isrf.stream import erased_ids_salt, tombstone_name
 from service.state.claims import Claim, claim_of, claims_call, read_named, release_call
 from service.state.commands import script_call
 from service.state.erasure import Erasure
@@ -99,9 +100,9 @@ class EventWrites:
         calls: list[Call] = []
         for bucket, places in by_bucket.items():
             some = [events[at] for at in places]
-            names = {
-                user_id: await self._erasure.name(user_id) for user_id in dict.fromkeys(event.user_id for event in some)
-            }
+            secret = await self._erasure.secret_for_writes()
+            users = dict.fromkeys(event.user_id for event in some)
+            names = {user_id: (tombstone_name(secret, user_id), erased_ids_salt(secret, user_id)) for user_id in users}
             record = "" if whatever else self._erasure.record
             calls.append(script_call(bucket, some, names, record))
         return calls

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 import structlog
 from redis.exceptions import ResponseError
 
+from isrf.errors import StoreError
 from isrf.item_changes import Entry as ItemEntry
 from service.state import exposure_keys
 from service.state.commands import ASKED, TOMBSTONE_AT, ask_user, history_member, read_record
@@ -27,11 +28,11 @@ from service.state.events import Event
 from service.state.everything import accepted_events, all_users
 from service.state.failures import FAILURES, FOREIGN, UNREADABLE, store_error
 from service.state.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook, ItemStates
-from service.state.keys import user_keys
+from service.state.keys import bucket_of, tombstone_key, user_keys
 from service.state.merge import Learned
 from service.state.recent import Look, Recent, read_recent
 from service.state.scripts import NO_REPLICAS, Replicas, Scripts
-from service.state.store import NOBODY, Applied, Cached, UserRecord
+from service.state.store import NO_VERSION, NOBODY, Applied, Cached, UserRecord
 
 BREAK_AFTER = 3
 BREAK_S = 0.25
@@ -40,6 +41,7 @@ PROBE_S = 0.8
 """Probes are given about a second."""
 
 PROBE_SCRIPT = files("service.state").joinpath("probe.lua").read_text(encoding="utf-8")
+KEEP_SCRIPT = files("service.state").joinpath("keep.lua").read_text(encoding="utf-8")
 COLLECT_SCRIPT = files("service.state").joinpath("collect.lua").read_text(encoding="utf-8")
 
 _log = structlog.get_logger("service")
@@ -125,15 +127,17 @@ class RedisStore:
         self._close_breaker()
         return results
 
-    async def keep(self, user_id: str, *, group: Cached | None = None, answer: Cached | None = None) -> None:
+    async def keep(
+        self, user_id: str, version: str, *, group: Cached | None = None, answer: Cached | None = None
+    ) -> None:
         keys = user_keys(user_id)
+        kept = [(key, cached) for key, cached in ((keys.group, group), (keys.answer, answer)) if cached is not None]
         # A write: with `appendfsync always` it may take longer than a read is given.
-        pipe = self._writes.pipeline(transaction=False)
-        for key, cached in ((keys.group, group), (keys.answer, answer)):
-            if cached is not None:
-                pipe.set(key, cached.payload, ex=cached.ttl_s)
-        with contextlib.suppress(*FAILURES):
-            await pipe.execute()
+        with contextlib.suppress(*FAILURES, StoreError):
+            names = [keys.version, tombstone_key(bucket_of(user_id)), *(key for key, _ in kept)]
+            arguments: list[Any] = [version, await self._erasure.name(user_id), NO_VERSION]
+            arguments += [part for _, cached in kept for part in (cached.ttl_s, cached.payload)]
+            await self._scripts.run_one(KEEP_SCRIPT, (len(names), [*names, *arguments]))
 
     async def erase(self, user_id: str) -> None:
         await self._kept(self._erasure.erase, user_id)

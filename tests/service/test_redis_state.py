@@ -6,9 +6,19 @@ from typing import Any
 
 import pytest
 
-from isrf.stream import META_KEY, NUM_BUCKETS, PURGE_PAGE, TOMBSTONE_SECRET, bucket_of, stream_key, tombstone_key
+from isrf.stream import (
+    META_KEY,
+    NUM_BUCKETS,
+    PURGE_PAGE,
+    REMEMBER_S,
+    TOMBSTONE_SECRET,
+    bucket_of,
+    stream_key,
+    tombstone_key,
+)
 from service.state import event_writes
 from service.state.connect import open_store
+from service.state.keys import event_digest
 from service.state.redis_store import RedisStore
 from service.state.store import Applied, Store
 from tests.service.servers import RedisCluster, RedisServer, apply_to, event, read_events, settings_for
@@ -111,6 +121,51 @@ async def test_other_erasures_after_a_loss_are_not_taken_for_those_before(
     assert before is not None
     assert after is not None
     assert (after.holds(other), after.holds(ann), after.counts != before.counts) == (True, True, True)
+
+
+async def test_what_is_known_of_an_erased_users_ids_can_be_read_by_nobody(
+    replicas: Open, redis_server: RedisServer
+) -> None:
+    store = await replicas()
+    one = event("x", event_id="order-1", user_id="ann-of-cleves")
+    assert await apply_to(store)(one, event("y", 5.0, user_id="ann-of-cleves")) == ["accepted"] * 2
+    digests = [event_digest(each) for each in read_events(one, event("y", 5.0, user_id="ann-of-cleves"))]
+    assert stored(redis_server, "ann-of-cleves", *digests) == ["ann-of-cleves", *digests]
+    await store.erase("ann-of-cleves")
+    assert stored(redis_server, "ann-of-cleves", "order-1", *digests) == []
+    assert await apply_to(await replicas())(one) == ["erased"], "on every replica"
+    with redis_server.client() as client:
+        (kept,) = client.keys("isrf:{b*}:f:*")
+        assert 0 < client.ttl(kept) <= REMEMBER_S
+
+
+def stored(server: RedisServer, *texts: str) -> list[str]:
+    """Which of them stand somewhere in the server, in a key or in what it holds."""
+    found: list[object] = []
+    with server.client() as client:
+        for key in client.keys("*"):
+            kind = client.type(key)
+            ask = {
+                b"string": client.get,
+                b"hash": client.hgetall,
+                b"zset": lambda key: client.zrange(key, 0, -1),
+                b"stream": client.xrange,
+            }[kind]
+            found += [key, ask(key)]
+    said = repr(found)
+    return [text for text in texts if text in said]
+
+
+async def test_an_export_asks_for_erasures_page_by_page(replicas: Open, redis_server: RedisServer) -> None:
+    store = await replicas()
+    await apply_to(store)(*(event("x", 1.0, user_id=f"u{k}") for k in range(300)))
+    with redis_server.client() as client:
+        client.config_resetstat()
+        pages = [page async for page in store.accepted()]
+        asked = client.info("commandstats")
+    assert sum(map(len, pages)) == 300
+    assert "cmdstat_hget" not in asked
+    assert asked["cmdstat_hmget"]["calls"] <= NUM_BUCKETS
 
 
 async def test_erasures_that_a_replica_saw_are_written_back(replicas: Open, redis_server: RedisServer) -> None:
