@@ -67,7 +67,7 @@ class Required:
             if found.problems:
                 message = f"this Redis would lose it: {'; '.join(found.problems)}."
                 raise StoreError("store.not_durable", message, fix=FIX)
-        except BaseException:
+        except Exception:  # not where the caller gave up: whoever is away is not asked by everybody then
             self._asks_again_at = 0.0
             raise
         self._is_sure = None not in settings

@@ -25,9 +25,7 @@ class Applied(NamedTuple):
     """What became of one event."""
 
     outcome: Outcome
-    first_item: str = (
-        ""  # of `reused`: the item_id of the event that the event_id names ("": not known)
-    )
+    first_item: str = ""  # of `reused`: the item_id of the event that the event_id names ("": not known)
     first_type: str = ""  # and its event type, "" for one without a type
 
 
