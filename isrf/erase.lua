@@ -59,6 +59,8 @@ local ids = redis.pcall('ZRANGEBYSCORE', KEYS[7], '(' .. forgotten, '+inf', 'WIT
 for place = 1, #ids, 2 do
   redis.call('ZADD', KEYS[3], ids[place + 1], redis.sha1hex(salt .. ids[place]))
 end
+-- And when it was, by which claims of ids that came to nothing are told from later ones.
+redis.call('ZADD', KEYS[3], time[1], '@')
 redis.call('EXPIRE', KEYS[3], remember)
 for place = 4, #KEYS do
   redis.call('DEL', KEYS[place])

@@ -78,7 +78,8 @@ def tombstone_key(bucket: int) -> str:
 
 
 def erased_ids_key(bucket: int, name: str) -> str:
-    """Sorted set: `erased_ids_salt` and `event_digest` of what an erased user did, hashed, by acceptance time."""
+    """Sorted set: `erased_ids_salt` and `event_digest` of what an erased user did, hashed, by acceptance time; and
+    `@`, by the time of the erasure."""
     return f"isrf:{{b{bucket}}}:f:{name}"
 
 

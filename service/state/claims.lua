@@ -2,8 +2,8 @@
 --
 -- KEYS: a claim per event. ARGV: seconds that a claim holds, by this server's clock, then per event what tells it from
 --       every other one.
--- Returns per event 1 where its claim was made now, 0 where it was its own already, else what the id names instead;
--- '' where the key holds nothing of ours.
+-- Returns per event 0 where its claim was made now, the second at which it was made where it was its own already, else
+-- what the id names instead; '' where the key holds nothing of ours.
 
 local remember = tonumber(ARGV[1])
 local now = redis.call('TIME')[1]
@@ -18,10 +18,10 @@ for i, key in ipairs(KEYS) do
   if held and not held_at then
     answers[i] = ''
   elseif held_at and tonumber(held_at) > tonumber(now) - remember then
-    answers[i] = held_event == event and 0 or held_event
+    answers[i] = held_event == event and tonumber(held_at) or held_event
   else
     redis.call('SET', key, now .. '\n' .. event, 'EX', remember)
-    answers[i] = 1
+    answers[i] = 0
   end
 end
 return answers

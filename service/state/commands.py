@@ -18,11 +18,15 @@ ASKED, TOMBSTONE_AT = 4, 3
 
 
 def script_call(
-    bucket: int, events: Sequence[Event], names: Mapping[str, tuple[str, str]], secret_record: str
+    bucket: int,
+    events: Sequence[tuple[Event, int | None]],
+    names: Mapping[str, tuple[str, str]],
+    secret_record: str,
 ) -> tuple[int, list[Any]]:
     """Number of keys, and keys and arguments of `script.lua` for one bucket's events.
 
     Args:
+        events: each with the second at which its id was claimed, None for now.
         names: of every user of the events, in their order, the name among the tombstones and the salt of their erased
             event ids.
         secret_record: of the secret of the names; "" where the bucket's must not be compared with it.
@@ -34,7 +38,7 @@ def script_call(
         keys += [user.version, user.history, user.marks, user.event_ids, erased_ids_key(bucket, name)]
     arguments: list[Any] = [KEPT_HISTORY, REMEMBER_S, secrets.token_hex(6), secret_record]
     arguments += [len(names), *(part for both in names.values() for part in both)]
-    for event in events:
+    for event, claimed_at in events:
         arguments += [
             places[event.user_id],
             event.item_id,
@@ -42,6 +46,7 @@ def script_call(
             repr(event.timestamp),
             "1" if event.assigned else "",
             event_digest(event),
+            "" if claimed_at is None else claimed_at,
             *event_payload.around_timestamp(event),
         ]
     return len(keys), [*keys, *arguments]

@@ -3,9 +3,9 @@
 -- KEYS: the bucket's stream, its tombstones, then per user: version, history, marks, event ids, erased event ids.
 -- ARGV: newest history entries kept, seconds that an event id is remembered, a random nonce, the record of the
 --       tombstones' secret ("" to go on whatever the bucket's says), the number of users, per user the name among the
---       tombstones and the salt of the erased event ids, then per event 8 values:
+--       tombstones and the salt of the erased event ids, then per event 9 values:
 --       user's place (1…), item_id, effect, timestamp, assigned ("1" or ""), event digest,
---       the stream's payload before the timestamp and after it.
+--       the second at which its id was claimed ("" for now), the stream's payload before the timestamp and after it.
 -- Returns one number per event: 1 accepted, 0 duplicate, 2 from before its user was erased (by its date, or sent
 -- again); or "STALE" where the bucket's tombstones have names under another secret, and nothing was done.
 --
@@ -16,7 +16,7 @@
 -- t. An event without a timestamp comes after everything that is held of its user, whatever the caller's clock says. How long an event id is
 -- remembered this server's clock decides.
 
-local FIELDS = 8
+local FIELDS = 9
 local keep, remember, nonce = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local secret, num_users = ARGV[4], tonumber(ARGV[5])
 local now = redis.call('TIME')[1]
@@ -100,16 +100,21 @@ local function mark_of(user, item)
   return mark
 end
 
--- Of an erased user: whether the event was accepted before that.
+-- Of an erased user: whether the event was accepted before that, or claimed its id in an earlier second.
 local function is_erased(user, event)
   local at = redis.call('ZSCORE', user.f, redis.sha1hex(user.salt .. event.digest))
-  return at and tonumber(at) > forgotten
+  if at and tonumber(at) > forgotten then
+    return true
+  end
+  local erased_at = event.claimed and redis.call('ZSCORE', user.f, '@')
+  return erased_at and event.claimed < tonumber(erased_at)
 end
 
 for i = 6 + 2 * num_users, #ARGV, FIELDS do
   local event = {
     user = user_at(tonumber(ARGV[i])), item = ARGV[i + 1], effect = ARGV[i + 2], t = ARGV[i + 3],
-    assigned = ARGV[i + 4] == '1', digest = ARGV[i + 5], head = ARGV[i + 6], tail = ARGV[i + 7],
+    assigned = ARGV[i + 4] == '1', digest = ARGV[i + 5], claimed = tonumber(ARGV[i + 6]),
+    head = ARGV[i + 7], tail = ARGV[i + 8],
   }
   local user = event.user
   local known = user.seen[event.digest] or redis.call('ZSCORE', user.e, event.digest)

@@ -21,7 +21,7 @@ from service.state.connect import open_store
 from service.state.keys import event_digest
 from service.state.redis_store import RedisStore
 from service.state.store import Applied, Store
-from tests.service.servers import RedisCluster, RedisServer, apply_to, event, read_events, settings_for
+from tests.service.servers import RedisCluster, RedisServer, apply_to, event, let_pass, read_events, settings_for
 
 Open = Callable[[], Awaitable[Store]]
 
@@ -251,8 +251,8 @@ async def test_data_lost_in_the_middle_of_an_erasure(replicas: Open, redis_serve
     await check_erased("ann", one, await replicas())
 
 
-async def test_a_claim_without_its_event_hides_nothing(replicas: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process dies between the two writes, and the shop sends the event again, to another replica."""
+async def claim_alone(store: Store, posted: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process dies after the claim of the event's id."""
 
     class Died(BaseException):
         pass
@@ -260,12 +260,32 @@ async def test_a_claim_without_its_event_hides_nothing(replicas: Open, monkeypat
     async def die(*_: Any) -> None:
         raise Died
 
-    one, other = await replicas(), await replicas()
-    await one.read("ann")
+    await store.read("ann")
     with monkeypatch.context() as patched:
         patched.setattr(event_writes.EventWrites, "_write", die)
         with pytest.raises(Died):
-            await apply_to(one)(event("x", 1.0, event_id="e1"))
+            await apply_to(store)(posted)
+
+
+async def test_a_claim_without_its_event_brings_no_erased_user_back(
+    replicas: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await replicas()
+    one, later = event("x", event_id="e1"), event("y", event_id="e2")
+    await claim_alone(store, one, monkeypatch)
+    await let_pass(store, 5)
+    await store.erase("ann")
+    assert await apply_to(store)(one) == ["erased"]
+    await claim_alone(store, later, monkeypatch)
+    assert await apply_to(store)(later) == ["accepted"], "what came after the erasure is not hidden"
+    assert await apply_to(store)(one, later) == ["erased", "duplicate"]
+
+
+async def test_a_claim_without_its_event_hides_nothing(replicas: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process dies between the two writes, and the shop sends the event again, to another replica."""
+
+    one, other = await replicas(), await replicas()
+    await claim_alone(one, event("x", 1.0, event_id="e1"), monkeypatch)
     assert await other.apply(read_events(event("y", 1.0, event_id="e1"))) == [Applied("reused", "x", "")]
     assert await apply_to(other)(event("x", 1.0, event_id="e1")) == ["accepted"]
     assert await apply_to(one)(event("x", 1.0, event_id="e1")) == ["duplicate"]
