@@ -1,12 +1,13 @@
 """Event ids of the last day whose users were erased: known until the day is over, and readable by nobody.
 
-An id, and what it named, stand as hashes that are keyed with the store's secret. Nothing ties the ids of one user to
-each other, or to a tombstone.
+An id, and what it named, stand as hashes of 64 bits that are keyed with the store's secret. Nothing ties the ids of one
+user to each other, or to a tombstone.
 """
 
-import hmac
+import hashlib
 import sqlite3
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Literal
 
 from isrf.stream import REMEMBER_S
@@ -20,7 +21,8 @@ def remember_erased(db: sqlite3.Connection, secret: bytes, events: Iterable[Even
         for event in events
         if int(event.accepted_at) > int(now) - REMEMBER_S
     ]
-    db.executemany("INSERT OR REPLACE INTO erased_ids (id, identity, at) VALUES (?, ?, ?)", rows)
+    # In order: each page of the table is changed once.
+    db.executemany("INSERT OR REPLACE INTO erased_ids (id, identity, at) VALUES (?, ?, ?)", sorted(rows))
 
 
 def look_up_erased(db: sqlite3.Connection, secret: bytes, event: Event) -> Literal["erased", "reused"] | None:
@@ -41,9 +43,14 @@ def forget_erased(db: sqlite3.Connection, now: float) -> None:
     db.execute("DELETE FROM erased_ids WHERE at <= ?", (int(now) - REMEMBER_S,))
 
 
-def _identity(secret: bytes, event: Event) -> bytes:
+def _identity(secret: bytes, event: Event) -> int:
     return _hash(secret, "\n".join((event.event_id, event.user_id, event.item_id, event.event)))
 
 
-def _hash(secret: bytes, text: str) -> bytes:
-    return hmac.new(secret, f"event id\n{text}".encode(), "sha256").digest()[:16]
+def _hash(secret: bytes, text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), key=_key(secret), digest_size=8).digest(), signed=True)
+
+
+@lru_cache(maxsize=1)
+def _key(secret: bytes) -> bytes:
+    return hashlib.blake2b(secret, digest_size=32, person=b"erased ids").digest()

@@ -41,7 +41,7 @@ CREATE TABLE probes (content BLOB NOT NULL);
 
 # Event ids of erased users (`service.state.embedded.erased_ids`).
 _ERASED_IDS = """CREATE TABLE IF NOT EXISTS erased_ids
-  (id BLOB PRIMARY KEY, identity BLOB NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID"""
+  (id INTEGER PRIMARY KEY, identity INTEGER NOT NULL, at INTEGER NOT NULL)"""
 
 
 def create_tables(db: sqlite3.Connection) -> None:
