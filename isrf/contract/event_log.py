@@ -77,22 +77,29 @@ def tombstone_key(bucket: int) -> str:
     return f"isrf:{{b{bucket}}}:t"
 
 
+def erased_ids_key(bucket: int, name: str) -> str:
+    """Sorted set: `erased_ids_salt` and `event_digest` of what an erased user did, hashed, by acceptance time; and
+    `@`, by the time of the erasure."""
+    return f"isrf:{{b{bucket}}}:f:{name}"
+
+
 def user_keys(user_id: str) -> tuple[str, ...]:
     """Version, history, marks, event ids, cached interests, last answer of a user, in this order."""
     tag = f"isrf:{{b{bucket_of(user_id)}}}"
     return tuple(f"{tag}:{kind}:{user_id}" for kind in "vhxega")
 
 
-def erasure_call(record: str, secret: bytes, user_id: str, now: float) -> tuple[int, list[str]]:
+def erasure_call(record: str, secret: bytes, user_id: str) -> tuple[int, list[str]]:
     """Number of keys, and keys and arguments of `ERASE_SCRIPT`, which answers with a position in the stream.
 
     Args:
         record: of the secret, as `META_KEY` holds it.
     """
-    bucket = bucket_of(user_id)
-    keys = [tombstone_key(bucket), stream_key(bucket), *user_keys(user_id)]
+    bucket, name = bucket_of(user_id), tombstone_name(secret, user_id)
+    keys = [tombstone_key(bucket), stream_key(bucket), erased_ids_key(bucket, name), *user_keys(user_id)]
     count_from = str(secrets.randbelow(2**48))
-    return len(keys), [*keys, tombstone_name(secret, user_id), secrets.token_hex(8), repr(now), record, count_from]
+    salt = erased_ids_salt(secret, user_id)
+    return len(keys), [*keys, name, secrets.token_hex(8), record, count_from, str(REMEMBER_S), salt]
 
 
 def purge_call(user_id: str, start: str, last: str) -> tuple[int, list[str]]:
@@ -140,6 +147,11 @@ def read_tombstone(text: bytes) -> Tombstone:
 def tombstone_name(secret: bytes, user_id: str) -> str:
     """How an erased user is remembered: whoever lacks the secret cannot tell who it was, nor try names."""
     return hmac.new(secret, user_id.encode(), "sha256").hexdigest()[:32]
+
+
+def erased_ids_salt(secret: bytes, user_id: str) -> str:
+    """With what an erased user's event ids are hashed: the half of the hash that is no part of `tombstone_name`."""
+    return hmac.new(secret, user_id.encode(), "sha256").hexdigest()[32:]
 
 
 def new_secret_record(given: str | None) -> str:

@@ -135,7 +135,7 @@ class RecommendationService:
         kept = None if key is None or not user.rows else answers.encode(key, served)
         if kept is not None and len(kept) > answers.LARGEST_KEPT:
             kept = None
-        self.users.keep(user.user_id, group, None if kept is None else Cached(kept, self._keeping.answer_ttl_s))
+        self.users.keep(user, group, None if kept is None else Cached(kept, self._keeping.answer_ttl_s))
         return served
 
     async def for_user(self, user: UserView, wanted: ListQuery, interests: UserInterests | None = None) -> Answer:
@@ -195,7 +195,7 @@ class RecommendationService:
         job = RankingJob(rows, user.own, snapshot, allowed, _CHOICE, known, "direct")
         answer = await self._lists.answer(job, wanted, source, warnings)
         if known is None:
-            self.users.keep(user.user_id, self.users.to_keep(user, answer.interests), None)
+            self.users.keep(user, self.users.to_keep(user, answer.interests), None)
         return answer
 
     async def similar(self, item_id: str, wanted: ListQuery) -> Answer:

@@ -90,7 +90,7 @@ class UserViews:
         if known is not None:
             return known
         interests = await self._engine.read(user.rows, user.own, user.snapshot)
-        self.keep(user.user_id, self.to_keep(user, interests), None)
+        self.keep(user, self.to_keep(user, interests), None)
         return interests
 
     def known_interests(self, user: UserView) -> UserInterests | None:
@@ -116,10 +116,11 @@ class UserViews:
         payload = encode(interests, version=version, release_id=release_id, snapshot=snapshot)
         return Cached(payload, self._group_ttl_s)
 
-    def keep(self, user_id: str, group: Cached | None, answer: Cached | None) -> None:
+    def keep(self, user: UserView, group: Cached | None, answer: Cached | None) -> None:
+        """Lets the store keep what was computed of a user, behind the scenes."""
         if group is not None or answer is not None:
             # The answer does not wait for the cache: with `appendfsync always` a write waits for the disk.
-            self._later(self._store.keep(user_id, group=group, answer=answer))
+            self._later(self._store.keep(user.user_id, user.state.version, group=group, answer=answer))
 
     def forget(self, user_id: str) -> None:
         """Nothing of a user who was just erased is remembered."""

@@ -93,18 +93,21 @@ def learned(record: UserRecord, past: ReleasePast, learned_until: float) -> Lear
     news = set(_not_learned(record.history, standing, learned_until))
     entries = [entry for entry in record.history if entry not in news]
     kept = {entry.item_id for entry in news}
-    items = [item for item in record.marks if item not in kept and _says_the_same(item, record, past, learned_until)]
+    with_all = merge(record, past, learned_until)
+    items = [
+        item for item in record.marks if item not in kept and _is_learned(item, record, past, learned_until, with_all)
+    ]
     return Learned(entries, items)
 
 
-def _says_the_same(item_id: str, record: UserRecord, past: ReleasePast, learned_until: float) -> bool:
+def _is_learned(item_id: str, record: UserRecord, past: ReleasePast, learned_until: float, with_all: UserState) -> bool:
+    """Whether the user is the same without the marks of an item; `with_all` is the user as they are with them."""
     mark = record.marks[item_id]
     latest = max(moment for moment in (mark.bought, mark.disliked, mark.removed, -math.inf) if moment is not None)
     if latest > learned_until or (mark.removed is not None and mark.removed > learned_until - LATE_S):
         return False
-    with_mark = merge(record, past, learned_until)
     without = {item: other for item, other in record.marks.items() if item != item_id}
-    return merge(record._replace(marks=without), past, learned_until)[1:] == with_mark[1:]
+    return merge(record._replace(marks=without), past, learned_until)[1:] == with_all[1:]
 
 
 def _not_learned(

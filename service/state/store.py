@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 Outcome = Literal["accepted", "duplicate", "reused", "erased", "unavailable"]
 """What became of an event: `reused` where its event_id names another one, `erased` where its user was erased after the
-moment that the shop gave it."""
+moment that the shop gave it, or after the same event was accepted."""
 
 
 class Applied(NamedTuple):
     """What became of one event."""
 
     outcome: Outcome
-    first_item: str = ""  # of `reused`: the item_id of the event that the event_id names
+    first_item: str = ""  # of `reused`: the item_id of the event that the event_id names ("": not known)
     first_type: str = ""  # and its event type, "" for one without a type
 
 
@@ -110,9 +110,11 @@ class Store(Protocol):
             StoreError: no event was taken in.
         """
 
-    async def keep(self, user_id: str, *, group: Cached | None = None, answer: Cached | None = None) -> None:
-        """Caches a user's interests and last answer for other replicas; a store that cannot do so now, or knows of no
-        other replica, does nothing."""
+    async def keep(
+        self, user_id: str, version: str, *, group: Cached | None = None, answer: Cached | None = None
+    ) -> None:
+        """Caches interests and last answer of a user for other replicas, unless the user moved, or was erased, since
+        `version`; a store that cannot do so now, or knows of no other replica, does nothing."""
 
     async def erase(self, user_id: str) -> None:
         """Forgets a user, release history included; events posted afterwards start a fresh one."""

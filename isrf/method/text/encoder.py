@@ -30,6 +30,9 @@ ARRAY_FILES = ("idf.npy", "components.npy", "mean.npy")
 UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0e7f"  # kana, Han, Thai: no spaces between words
 _TOKEN = re.compile(rf"[{UNSPACED}]+|[^\W{UNSPACED}]{{2,}}")
 _UNSPACED_RUN = re.compile(rf"[{UNSPACED}]+")
+MOST_MARKS = 30
+"""Of accents and other marks on one letter, as in Unicode's stream-safe form (UAX 15, 13)."""
+_MAY_BE_MARKS = re.compile(f"[^\x00-\u02ff]{{{MOST_MARKS + 1},}}")
 
 ROUNDING = 1e-4
 """Relative to the mean's length: a text nearer to the mean differs from it by rounding alone (identical items)."""
@@ -90,12 +93,23 @@ class TextEncoder:
 def tokenize(text: str) -> list[str]:
     """Words of two letters and more, case and width folded; pairs of characters in scripts without spaces."""
     tokens: list[str] = []
-    for run in _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold()):
+    for run in _TOKEN.findall(unicodedata.normalize("NFKC", _MAY_BE_MARKS.sub(_few_marks, text)).casefold()):
         if _UNSPACED_RUN.fullmatch(run):
             tokens += [run[i : i + 2] for i in range(max(len(run) - 1, 1))]
         else:
             tokens.append(run)
     return tokens
+
+
+def _few_marks(run: re.Match[str]) -> str:
+    """Without marks beyond the first of a letter: to sort them takes time with the square of their number."""
+    kept: list[str] = []
+    marks = 0
+    for character in run[0]:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks <= MOST_MARKS:
+            kept.append(character)
+    return "".join(kept)
 
 
 def item_fields(

@@ -21,7 +21,10 @@ from service.state.store import Applied
 router = APIRouter(tags=["interactions"], dependencies=[WRITE])
 
 _NOT_NOW = Refusal("store_unavailable", "state could not take this event now; send it again")
-_BEFORE_ERASURE = Refusal("before_erasure", "the user was erased after this timestamp; what is older stays forgotten")
+_BEFORE_ERASURE = Refusal(
+    "before_erasure",
+    "the user was erased after this timestamp, or after this event was accepted; what is older stays forgotten",
+)
 
 
 @router.post("/interactions", dependencies=[NAMES_ONCE], response_model=InteractionsAnswer, responses=PROBLEMS)
@@ -92,10 +95,10 @@ def _refusal(applied: Applied) -> Refusal | None:
         return _BEFORE_ERASURE
     if applied.outcome == "reused":
         kind = f"of type {applied.first_type}" if applied.first_type else "without a type"
+        first = f"one {kind} on item {applied.first_item}" if applied.first_item else "one of a user who was erased"
         return Refusal(
             "event_id_reused",
-            f"the event_id names another event of the last 24 hours: one {kind} on item {applied.first_item}; "
-            "give every event an id of its own",
+            f"the event_id names another event of the last 24 hours: {first}; give every event an id of its own",
         )
     return None
 

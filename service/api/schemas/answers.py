@@ -103,8 +103,8 @@ class EventAnswer(BaseModel):
     reason: str | None = Field(
         default=None,
         description="Stable code of a refusal: `event_id_reused` (the event_id names another event of the last 24 "
-        "hours; the detail has its item and type), `before_erasure` (the user was erased after the timestamp), "
-        "`unknown_item`, `store_unavailable`, `invalid_…`.",
+        "hours; the detail has its item and type), `before_erasure` (the user was erased after the timestamp, or "
+        "after this event was accepted), `unknown_item`, `store_unavailable`, `invalid_…`.",
     )
     detail: str | None = None
 

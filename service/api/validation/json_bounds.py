@@ -12,7 +12,7 @@ MAX_DEPTH = 32
 MAX_FIELDS = 20_000
 """Of a whole body, or of one line of an import: a thousand full events have less than half of it."""
 MAX_VALUES = 40_000
-"""Of the same, beside each other in lists and objects."""
+"""Of the same, beside each other in lists and objects; and so many lists and objects."""
 
 NAMED = 3
 """Fields that a refusal names."""
@@ -60,10 +60,13 @@ def json_problem(text: bytes) -> str | None:
     if num_values > MAX_VALUES:
         return f"has {num_values} values, {MAX_VALUES} are allowed"
     brackets = outside.translate(_BRACKETS, _NO_BRACKET)
+    opened = brackets.count(b"[")
+    if opened != len(brackets) - opened:
+        return None
+    if opened > MAX_VALUES:
+        return f"has {opened} lists and objects, {MAX_VALUES} are allowed"
     for _ in range(MAX_DEPTH):
         brackets = brackets.replace(b"[]", b"")
         if not brackets:
             return None
-    if brackets.count(b"[") != brackets.count(b"]"):
-        return None
     return f"nests deeper than {MAX_DEPTH} levels"

@@ -3,7 +3,8 @@
 A claim stands for `REMEMBER_S` after the event that made it, in a key of its own, whose slot is the id's: the same id
 may come for users of different slots. It says the item and the type, and of the user nothing but a hash that is keyed
 with the store's secret and differs from id to id. It decides nothing of duplicates: a claim whose event never reached
-its user's state (a crash between both) does not hide that event when it is sent again.
+its user's state (a crash between both) does not hide that event when it is sent again. It stays when the user is
+erased.
 """
 
 import base64
@@ -22,13 +23,7 @@ class Claim(NamedTuple):
 
     bucket: int
     key: str
-    at: str  # whole seconds
-    event: str  # "<hash>\n<type>\n<item>"
-
-    @property
-    def text(self) -> str:
-        """As it is kept."""
-        return f"{self.at}\n{self.event}"
+    event: str  # "<hash>\n<type>\n<item>"; the server keeps it after the time, in whole seconds
 
 
 def claim_of(event: Event, secret: bytes) -> Claim:
@@ -39,20 +34,18 @@ def claim_of(event: Event, secret: bytes) -> Claim:
     return Claim(
         bucket,
         f"isrf:{{b{bucket}}}:c:{_text(digest)}",
-        str(int(event.accepted_at)),
         "\n".join((_text(user), event.event, event.item_id)),
     )
 
 
 def claims_call(claims: Sequence[Claim]) -> ScriptCall:
     """For `claims.lua`, of claims of one bucket in the order of their events."""
-    arguments = [part for claim in claims for part in (claim.at, claim.event)]
-    return len(claims), [*(claim.key for claim in claims), REMEMBER_S, *arguments]
+    return len(claims), [*(claim.key for claim in claims), REMEMBER_S, *(claim.event for claim in claims)]
 
 
 def release_call(claims: Sequence[Claim]) -> ScriptCall:
     """For `release_claims.lua`, of claims of one bucket."""
-    return len(claims), [*(claim.key for claim in claims), *(claim.text for claim in claims)]
+    return len(claims), [*(claim.key for claim in claims), *(claim.event for claim in claims)]
 
 
 def read_named(event: bytes) -> tuple[str, str]:

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from isrf.contract.event_log import REMEMBER_S, TOMBSTONE_SECRET
+from isrf.contract.event_log import REMEMBER_S, TOMBSTONE_SECRET, erased_ids_key
 from service.state import payload as event_payload
 from service.state.events import Event
 from service.state.redis.keys import bucket_of, event_digest, stream_key, tombstone_key, user_keys
@@ -18,22 +18,27 @@ ASKED, TOMBSTONE_AT = 4, 3
 
 
 def script_call(
-    bucket: int, events: Sequence[Event], names: Mapping[str, str], secret_record: str
+    bucket: int,
+    events: Sequence[tuple[Event, int | None]],
+    names: Mapping[str, tuple[str, str]],
+    secret_record: str,
 ) -> tuple[int, list[Any]]:
     """Number of keys, and keys and arguments of `script.lua` for one bucket's events.
 
     Args:
-        names: of every user of the events, in their order, the name among the tombstones.
+        events: each with the second at which its id was claimed, None for now.
+        names: of every user of the events, in their order, the name among the tombstones and the salt of their erased
+            event ids.
         secret_record: of the secret of the names; "" where the bucket's must not be compared with it.
     """
     places = {user_id: place for place, user_id in enumerate(names, start=1)}
     keys: list[str] = [stream_key(bucket), tombstone_key(bucket)]
-    for user_id in names:
+    for user_id, (name, _) in names.items():
         user = user_keys(user_id)
-        keys += [user.version, user.history, user.marks, user.event_ids]
+        keys += [user.version, user.history, user.marks, user.event_ids, erased_ids_key(bucket, name)]
     arguments: list[Any] = [KEPT_HISTORY, REMEMBER_S, secrets.token_hex(6), secret_record]
-    arguments += [len(names), *names.values()]
-    for event in events:
+    arguments += [len(names), *(part for both in names.values() for part in both)]
+    for event, claimed_at in events:
         arguments += [
             places[event.user_id],
             event.item_id,
@@ -41,8 +46,7 @@ def script_call(
             repr(event.timestamp),
             "1" if event.assigned else "",
             event_digest(event),
-            # Whole seconds: Redis keeps integers in a fraction of the bytes.
-            str(int(event.accepted_at)),
+            "" if claimed_at is None else claimed_at,
             *event_payload.around_timestamp(event),
         ]
     return len(keys), [*keys, *arguments]

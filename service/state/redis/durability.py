@@ -4,6 +4,7 @@ Redis keeps nothing on disk by default, and no answer of its own says so. Every 
 asked. Where it may not be asked (a managed Redis forbids CONFIG), INFO says a part; what nobody says is unknown.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,9 @@ FIX = (
     "ISRF_REDIS_DURABILITY=warn goes on without."
 )
 
+ASK_AGAIN_S = 1.0
+"""While a server of a cluster is away."""
+
 
 class Durability(NamedTuple):
     """What was found.
@@ -41,26 +45,44 @@ class Required:
 
     def __init__(self, client: Any, *, required: bool) -> None:
         self._client, self._is_sure = client, not required
+        self._asks_again_at = 0.0
 
     async def check(self) -> None:
-        """Asks until they once were set so; what changes later is told by `service.sync.durability_watch`.
+        """Asks until every server that takes writes was once set so; what changes later is told by `service.sync.durability_watch`.
+
+        While some server of a cluster is away, writes to the others go on: one write every `ASK_AGAIN_S` asks again.
 
         Raises:
             StoreError: `store.not_durable`; and the client's errors.
         """
-        if self._is_sure:
+        now = time.monotonic()
+        if self._is_sure or now < self._asks_again_at:
             return
-        found = await look(self._client)
-        if found.problems:
-            raise StoreError("store.not_durable", f"this Redis would lose it: {'; '.join(found.problems)}.", fix=FIX)
-        self._is_sure = True
+        if self._asks_again_at:
+            # Not every write that comes meanwhile asks as well, and waits for whoever is away.
+            self._asks_again_at = now + ASK_AGAIN_S
+        try:
+            settings = await _of_every_master(self._client)
+            found = _read(settings)
+            if found.problems:
+                message = f"this Redis would lose it: {'; '.join(found.problems)}."
+                raise StoreError("store.not_durable", message, fix=FIX)
+        except Exception:  # not where the caller gave up: whoever is away is not asked by everybody then
+            self._asks_again_at = 0.0
+            raise
+        self._is_sure = None not in settings
+        self._asks_again_at = time.monotonic() + ASK_AGAIN_S
 
 
 async def look(client: Any) -> Durability:
     """What the servers behind a client say; raises the client's errors."""
+    return _read(await _of_every_master(client))
+
+
+def _read(every: Sequence[Mapping[str, str] | None]) -> Durability:
     problems: dict[str, None] = {}
     unknown: dict[str, None] = {}
-    for settings in await _of_every_master(client):
+    for settings in (one or {} for one in every):
         for name, wanted in WANTED.items():
             value = settings.get(name)
             if value is None:
@@ -70,11 +92,12 @@ async def look(client: Any) -> Durability:
     return Durability(tuple(problems), tuple(unknown))
 
 
-async def _of_every_master(client: Any) -> Sequence[Mapping[str, str]]:
+async def _of_every_master(client: Any) -> Sequence[Mapping[str, str] | None]:
+    """The settings of each; None for one that is away, where others are there."""
     if not hasattr(client, "get_primaries"):
         return [await _settings(client, {})]
     await client.initialize()
-    found: list[Mapping[str, str]] = []
+    found: list[Mapping[str, str] | None] = []
     errors: list[Exception] = []
     for node in client.get_primaries():
         try:
@@ -83,8 +106,8 @@ async def _of_every_master(client: Any) -> Sequence[Mapping[str, str]]:
             errors.append(error)
     if errors and not found:
         raise errors[0]
-    # One that is gone says nothing, and takes nothing either.
-    return [*found, *({} for _ in errors)]
+    # One that is away says nothing, and takes nothing either.
+    return [*found, *(None for _ in errors)]
 
 
 async def _settings(client: Any, target: Mapping[str, Any]) -> Mapping[str, str]:

@@ -6,7 +6,6 @@ knows no release: whoever opens one asks `Erased` about its users.
 
 import contextlib
 import secrets
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -127,7 +126,7 @@ class Erasure:
         await self.refresh()
         while True:
             secret = await self.secret_for_writes()
-            call = erasure_call(self.record, secret, user_id, time.time())
+            call = erasure_call(self.record, secret, user_id)
             position = await self._scripts.run_one(ERASE_SCRIPT, call)
             # The store may lose its data at any moment: the name must stand there, under the secret that counts.
             if not await self.refresh() and not self._was_told:

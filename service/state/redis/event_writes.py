@@ -6,6 +6,7 @@ its claim could be hidden.
 
 from collections.abc import Mapping, Sequence
 
+from isrf.contract.event_log import erased_ids_salt, tombstone_name
 from service.state.events import Event
 from service.state.redis.claims import Claim, claim_of, claims_call, read_named, release_call
 from service.state.redis.commands import script_call
@@ -37,9 +38,13 @@ class EventWrites:
         claims = {at: claim_of(event, secret) for at, event in enumerate(events) if event.named}
         places = list(range(len(events)))
         while places:
-            made = await self._claim(claims, places, results, errors)
-            await self._write(events, sorted(made), results, errors)
-            released = [claims[at] for at, is_new in made.items() if is_new and results[at].outcome == "erased"]
+            claimed = await self._claim(claims, places, results, errors)
+            await self._write(events, claimed, results, errors)
+            released = [
+                claims[at]
+                for at, claimed_at in claimed.items()
+                if claimed_at is None and at in claims and results[at].outcome == "erased"
+            ]
             await self._release(released)
             keys = {claim.key for claim in released}
             # Who came behind an event that was not taken in has the id to itself.
@@ -50,9 +55,9 @@ class EventWrites:
 
     async def _claim(
         self, claims: Mapping[int, Claim], places: Sequence[int], results: list[Applied], errors: list[Exception]
-    ) -> dict[int, bool]:
-        """Places of events that may be written, each with whether its claim was made just now."""
-        may = {at: False for at in places if at not in claims}
+    ) -> dict[int, int | None]:
+        """Places of events that may be written, each with the second at which it had claimed its id, None for none."""
+        may: dict[int, int | None] = {at: None for at in places if at not in claims}
         by_bucket = _grouped({at: claims[at].bucket for at in places if at in claims})
         calls = [claims_call([claims[at] for at in places]) for places in by_bucket.values()]
         for its_places, answer in zip(by_bucket.values(), await self._scripts.run(CLAIM_SCRIPT, calls), strict=True):
@@ -60,8 +65,8 @@ class EventWrites:
                 errors.append(answer)
                 continue
             for at, said in zip(its_places, answer, strict=True):
-                if said in (0, 1):
-                    may[at] = said == 1
+                if isinstance(said, int):
+                    may[at] = said or None
                     continue
                 try:
                     results[at] = Applied("reused", *read_named(said))
@@ -71,16 +76,20 @@ class EventWrites:
         return may
 
     async def _write(
-        self, events: Sequence[Event], places: Sequence[int], results: list[Applied], errors: list[Exception]
+        self,
+        events: Sequence[Event],
+        claimed: Mapping[int, int | None],
+        results: list[Applied],
+        errors: list[Exception],
     ) -> None:
-        by_bucket = _grouped({at: bucket_of(events[at].user_id) for at in places})
-        answers = await self._scripts.run(SCRIPT, await self._calls(events, by_bucket))
+        by_bucket = _grouped({at: bucket_of(events[at].user_id) for at in sorted(claimed)})
+        answers = await self._scripts.run(SCRIPT, await self._calls(events, claimed, by_bucket))
         stale = {bucket: by_bucket[bucket] for bucket, one in zip(by_bucket, answers, strict=True) if one == STALE}
         if stale:
             # Its tombstones have names under another secret: one that the store was told since, or one that counts no
             # more.
             refreshed = await self._erasure.refresh()
-            again = await self._scripts.run(SCRIPT, await self._calls(events, stale, whatever=not refreshed))
+            again = await self._scripts.run(SCRIPT, await self._calls(events, claimed, stale, whatever=not refreshed))
             news = dict(zip(stale, again, strict=True))
             answers = [news.get(bucket, one) for bucket, one in zip(by_bucket, answers, strict=True)]
         unconfirmed = await self._scripts.confirm([mark_key(bucket) for bucket in by_bucket])
@@ -93,14 +102,19 @@ class EventWrites:
                 results[at] = Applied(_OUTCOMES[said])
 
     async def _calls(
-        self, events: Sequence[Event], by_bucket: dict[int, list[int]], *, whatever: bool = False
+        self,
+        events: Sequence[Event],
+        claimed: Mapping[int, int | None],
+        by_bucket: dict[int, list[int]],
+        *,
+        whatever: bool = False,
     ) -> list[ScriptCall]:
         calls: list[ScriptCall] = []
         for bucket, places in by_bucket.items():
-            some = [events[at] for at in places]
-            names = {
-                user_id: await self._erasure.name(user_id) for user_id in dict.fromkeys(event.user_id for event in some)
-            }
+            some = [(events[at], claimed[at]) for at in places]
+            secret = await self._erasure.secret_for_writes()
+            users = dict.fromkeys(event.user_id for event, _ in some)
+            names = {user_id: (tombstone_name(secret, user_id), erased_ids_salt(secret, user_id)) for user_id in users}
             record = "" if whatever else self._erasure.record
             calls.append(script_call(bucket, some, names, record))
         return calls

@@ -47,9 +47,14 @@ async def accepted_events(client: Any, erasure: Erasure) -> AsyncIterator[list[E
             positions = [stream_position(entry) for entry, _ in page]
             read = zip(positions, events_of(page), strict=True)
             events = [(position, event) for position, event in read if event is not None]
-            for user_id in {event.user_id for _, event in events} - stones.keys():
-                text = await client.hget(tombstone_key(bucket), await erasure.name(user_id))
-                stones[user_id] = None if text is None else _tombstone(text)
+            asked = list({event.user_id for _, event in events} - stones.keys())
+            if asked:
+                names = [await erasure.name(user_id) for user_id in asked]
+                texts = await client.hmget(tombstone_key(bucket), names)
+                stones |= {
+                    user_id: None if text is None else _tombstone(text)
+                    for user_id, text in zip(asked, texts, strict=True)
+                }
             yield [
                 event
                 for position, event in events

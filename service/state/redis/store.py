@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import structlog
 from redis.exceptions import ResponseError
 
+from isrf.contract.errors import StoreError
 from isrf.contract.item_changes import ItemEntry as ItemEntry
 from service.state.events import Event
 from service.state.merge import Learned
@@ -27,10 +28,15 @@ from service.state.redis.event_writes import EventWrites
 from service.state.redis.everything import accepted_events, all_users
 from service.state.redis.failures import FAILURES, FOREIGN, UNREADABLE, store_error
 from service.state.redis.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook, ItemStates
-from service.state.redis.keys import user_keys
+from service.state.redis.keys import bucket_of, tombstone_key, user_keys
 from service.state.redis.recent import Look, Recent, read_recent
+<<<<<<< de8988987b2fa10d1e41c01df9a4a7c236983f8c
 from service.state.redis.scripts import NO_REPLICAS, Replicas, Scripts, lua_script
 from service.state.store import NOBODY, Applied, Cached, UserRecord
+=======
+from service.state.redis.scripts import NO_REPLICAS, Replicas, Scripts
+from service.state.store import NO_VERSION, NOBODY, Applied, Cached, UserRecord
+>>>>>>> e711e67f7b4fce1496bcb5a8ff39739ae1bb1a91
 
 BREAK_AFTER = 3
 BREAK_S = 0.25
@@ -38,8 +44,14 @@ READ_TOGETHER = 100
 PROBE_S = 0.8
 """Probes are given about a second."""
 
+<<<<<<< de8988987b2fa10d1e41c01df9a4a7c236983f8c
 PROBE_SCRIPT = lua_script("probe")
 COLLECT_SCRIPT = lua_script("collect")
+=======
+PROBE_SCRIPT = files("service.state").joinpath("probe.lua").read_text(encoding="utf-8")
+KEEP_SCRIPT = files("service.state").joinpath("keep.lua").read_text(encoding="utf-8")
+COLLECT_SCRIPT = files("service.state").joinpath("collect.lua").read_text(encoding="utf-8")
+>>>>>>> e711e67f7b4fce1496bcb5a8ff39739ae1bb1a91
 
 _log = structlog.get_logger("service")
 
@@ -124,15 +136,17 @@ class RedisStore:
         self._close_breaker()
         return results
 
-    async def keep(self, user_id: str, *, group: Cached | None = None, answer: Cached | None = None) -> None:
+    async def keep(
+        self, user_id: str, version: str, *, group: Cached | None = None, answer: Cached | None = None
+    ) -> None:
         keys = user_keys(user_id)
+        kept = [(key, cached) for key, cached in ((keys.group, group), (keys.answer, answer)) if cached is not None]
         # A write: with `appendfsync always` it may take longer than a read is given.
-        pipe = self._writes.pipeline(transaction=False)
-        for key, cached in ((keys.group, group), (keys.answer, answer)):
-            if cached is not None:
-                pipe.set(key, cached.payload, ex=cached.ttl_s)
-        with contextlib.suppress(*FAILURES):
-            await pipe.execute()
+        with contextlib.suppress(*FAILURES, StoreError):
+            names = [keys.version, tombstone_key(bucket_of(user_id)), *(key for key, _ in kept)]
+            arguments: list[Any] = [version, await self._erasure.name(user_id), NO_VERSION]
+            arguments += [part for _, cached in kept for part in (cached.ttl_s, cached.payload)]
+            await self._scripts.run_one(KEEP_SCRIPT, (len(names), [*names, *arguments]))
 
     async def erase(self, user_id: str) -> None:
         await self._kept(self._erasure.erase, user_id)

@@ -12,7 +12,14 @@ from isrf.contract.errors import ConfigError, StoreError
 from isrf.contract.event_log import JOURNAL_VERSION, secret_of
 from service.state.sqlite.files import StateFiles, unusable
 from service.state.sqlite.item_entries import last_change
-from service.state.sqlite.schema import APPLICATION_ID, create_identity, create_tables, meta, number_on
+from service.state.sqlite.schema import (
+    APPLICATION_ID,
+    create_identity,
+    create_later_tables,
+    create_tables,
+    meta,
+    number_on,
+)
 from service.state.sqlite.soundness import LateLook
 from service.state.sqlite.takeover import take_over
 from service.state.sqlite.writer import BUSY_TIMEOUT_MS, Job, Writer
@@ -115,6 +122,7 @@ class Database:
                 create_tables(db)
             if meta(db, "secret") is None and db.execute("SELECT 1 FROM tombstones").fetchone():
                 raise unusable(self.path, sqlite3.DatabaseError("the secret of its erased users is gone"))
+            create_later_tables(db)
             create_identity(db, erasure_key)
             self.secret = secret_of(str(meta(db, "secret")), erasure_key)
             self.store_id = str(meta(db, "id"))

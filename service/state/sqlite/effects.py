@@ -12,6 +12,7 @@ from isrf.contract.event_log import REMEMBER_S, read_tombstone, tombstone_name
 from service.state import payload
 from service.state.events import Event
 from service.state.redis.commands import KEPT_HISTORY
+from service.state.sqlite.erased_ids import look_up_erased
 from service.state.sqlite.schema import tombstone_text
 from service.state.store import Applied
 
@@ -42,8 +43,9 @@ class _User:
 class Effects:
     """Takes events into the tables of one transaction; `finish` must follow `accept`."""
 
-    def __init__(self, db: sqlite3.Connection, secret: bytes) -> None:
-        self._db, self._secret = db, secret
+    def __init__(self, db: sqlite3.Connection, secret: bytes, now: float) -> None:
+        """`now` is when events are taken in, in seconds, whatever the clock of whoever read them said."""
+        self._db, self._secret, self._now = db, secret, now
         self._users: dict[str, _User] = {}
 
     def take(self, events: Sequence[Event]) -> list[Applied]:
@@ -98,12 +100,16 @@ class Effects:
             )
 
     def _take(self, event: Event) -> Applied:
+        event = event._replace(accepted_at=self._now)
         user = self._user(event.user_id)
         digest = digest_of(event.event_id)
         first = self._named_by(event, digest)
         if first is not None:
             same = (first.user_id, first.item_id, first.event) == (event.user_id, event.item_id, event.event)
             return Applied("duplicate") if same else Applied("reused", first.item_id, first.event)
+        once = look_up_erased(self._db, self._secret, event)
+        if once is not None:
+            return Applied(once)
         if event.assigned:
             event = event._replace(timestamp=max(event.timestamp, max(user.latest, user.erased_at) + TICK_S))
         elif event.timestamp <= user.erased_at:

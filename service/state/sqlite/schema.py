@@ -39,6 +39,10 @@ CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWI
 CREATE TABLE probes (content BLOB NOT NULL);
 """
 
+# Event ids of erased users (`service.state.sqlite.erased_ids`).
+_ERASED_IDS = """CREATE TABLE IF NOT EXISTS erased_ids
+  (id INTEGER PRIMARY KEY, identity INTEGER NOT NULL, at INTEGER NOT NULL)"""
+
 
 def create_tables(db: sqlite3.Connection) -> None:
     """Makes what is missing, inside the caller's transaction."""
@@ -46,6 +50,11 @@ def create_tables(db: sqlite3.Connection) -> None:
     for statement in _TABLES.split(";\n"):
         if statement.strip():
             db.execute(statement)
+
+
+def create_later_tables(db: sqlite3.Connection) -> None:
+    """Makes what a database of this schema may lack: tables that came after it."""
+    db.execute(_ERASED_IDS)
 
 
 def create_identity(db: sqlite3.Connection, erasure_key: str | None) -> None:

@@ -20,6 +20,7 @@ from service.state.redis.items import PAGE as ITEMS_PAGE
 from service.state.redis.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
 from service.state.redis.keys import NUM_BUCKETS, bucket_of
 from service.state.redis.recent import MAX_RECENT, PER_BUCKET, Look, Recent
+from service.state.sqlite.clock import Clock
 from service.state.sqlite.database import Database
 from service.state.sqlite.effects import Effects
 from service.state.sqlite.files import unwritable
@@ -63,6 +64,7 @@ class EmbeddedStore:
     def __init__(self, database: Database) -> None:
         """Asks the database who is known; errors as `Database` raises them."""
         self._database, self._secret = database, database.secret
+        self._clock = Clock()
         self._records = Records()
         self._marks: dict[str, None] = {}
         self._known: set[str] = set()
@@ -150,7 +152,7 @@ class EmbeddedStore:
         taken = list(events)
 
         def take(db: sqlite3.Connection) -> _Took:
-            effects = Effects(db, self._secret)
+            effects = Effects(db, self._secret, self._clock.now())
             return _Took(effects.take(taken), effects.accepted_of)
 
         def then(took: _Took) -> None:
@@ -162,6 +164,7 @@ class EmbeddedStore:
     async def keep(
         self,
         user_id: str,
+        version: str,
         *,
         group: Cached | None = None,
         answer: Cached | None = None,
@@ -178,7 +181,9 @@ class EmbeddedStore:
             self._erased = None
 
         # Of whom there is nothing any more, bytes may still stand in the log: collected, or by a call that was cut off.
-        await self._database.write(lambda db: erase_user(db, self._secret, user_id), then, scrubs=True)
+        await self._database.write(
+            lambda db: erase_user(db, self._secret, user_id, self._clock.now()), then, scrubs=True
+        )
 
     async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
         outcomes: list[ItemOutcome] = []
@@ -251,7 +256,7 @@ class EmbeddedStore:
         """
         looked_at: int | None = 0
         while looked_at is not None:
-            looked_at = await self._database.write(partial(compact_record, after=looked_at))
+            looked_at = await self._database.write(partial(compact_record, after=looked_at, now=self._clock.now()))
         while await self._database.write(_vacuum):
             pass
 

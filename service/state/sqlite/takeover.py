@@ -33,7 +33,7 @@ def take_over(db: sqlite3.Connection, secret: bytes) -> None:
         if not rows:
             break
         after = rows[-1][0]
-        effects = Effects(db, secret)
+        effects = Effects(db, secret, 0.0)
         for seq, kept in rows:
             event = payload.decode(kept)
             # What counted then: an id was its user's, and one of the last day.

@@ -1,13 +1,16 @@
 """A user in the tables: reading the record, erasing, collecting, and the record of accepted events."""
 
+import contextlib
 import secrets
 import sqlite3
-import time
+from collections.abc import Iterator
 
+from isrf.contract.errors import StoreError
 from isrf.contract.event_log import REMEMBER_S, Tombstone, bucket_of, read_tombstone, tombstone_name
 from service.state import payload
 from service.state.events import Event
 from service.state.merge import Learned
+from service.state.sqlite.erased_ids import forget_erased, remember_erased
 from service.state.sqlite.schema import meta, tombstone_text
 from service.state.store import NO_VERSION, HistoryEntry, ItemMark, UserRecord
 
@@ -31,13 +34,16 @@ def read_user(db: sqlite3.Connection, secret: bytes, user_id: str) -> UserRecord
     return UserRecord(f"{nonce}.{count}", history, marks, stone is not None, None)
 
 
-def erase_user(db: sqlite3.Connection, secret: bytes, user_id: str) -> None:
-    """Deletes everything of a user, and notes under a keyed hash that they are gone."""
+def erase_user(db: sqlite3.Connection, secret: bytes, user_id: str, now: float) -> None:
+    """Deletes everything of a user, and notes under a keyed hash that they are gone since `now`, in seconds.
+
+    The ids of their events of the last day stay known, as hashes, so that what is sent again does not bring them back.
+    """
     (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'journal'").fetchone()
     row = db.execute("SELECT id, latest FROM users WHERE user_id = ?", (user_id,)).fetchone()
     name = tombstone_name(secret, user_id)
     before = tombstone_text(db, name)
-    erased_at = time.time()
+    erased_at = now
     # The shop's clock may run ahead: what was held does not come back, nor what an earlier erasure refuses.
     if before is not None:
         erased_at = max(erased_at, read_tombstone(before.encode()).erased_at)
@@ -49,10 +55,19 @@ def erase_user(db: sqlite3.Connection, secret: bytes, user_id: str) -> None:
             "DELETE FROM users WHERE id = ?",
         ):
             db.execute(query, row[:1])
+    forget_erased(db, now)
+    remember_erased(db, secret, _events_of(db, user_id), now)
     db.execute("DELETE FROM journal WHERE user_id = ?", (user_id,))
     tombstone = Tombstone(secrets.token_hex(8), (0, last), erased_at)
     values = (name, bucket_of(user_id), tombstone.text())
     db.execute("INSERT OR REPLACE INTO tombstones (name, bucket, text) VALUES (?, ?, ?)", values)
+
+
+def _events_of(db: sqlite3.Connection, user_id: str) -> Iterator[Event]:
+    """What the record holds of a user, but for rows that nobody wrote."""
+    for (kept,) in db.execute("SELECT payload FROM journal WHERE user_id = ?", (user_id,)):
+        with contextlib.suppress(StoreError):
+            yield payload.decode(kept)
 
 
 def collect_user(db: sqlite3.Connection, user_id: str, version: str, learned: Learned) -> bool:
@@ -87,21 +102,22 @@ def event_page(db: sqlite3.Connection, after: int) -> tuple[int, list[Event]]:
     return (rows[-1][0] if rows else after), [payload.decode(kept) for _, kept in rows]
 
 
-def compact_record(db: sqlite3.Connection, after: int) -> int | None:
+def compact_record(db: sqlite3.Connection, after: int, now: float) -> int | None:
     """Deletes rows of the record that were taken into the shop's data and of which nothing is left in state.
 
-    Not those of the last day: by them duplicates are known.
+    Not those of the last day before `now`, in seconds: by them duplicates are known.
 
     Returns:
         The last seq that was looked at; None where there is nothing more.
     """
+    forget_erased(db, now)
     exported = int(meta(db, "exported") or 0)
     query = (
         "SELECT seq, payload, (SELECT id FROM users WHERE users.user_id = journal.user_id) FROM journal "
         "WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
     )
     rows = db.execute(query, (after, exported, COMPACTED_AT_ONCE)).fetchall()
-    before = time.time() - REMEMBER_S
+    before = now - REMEMBER_S
     events = [(seq, payload.decode(kept), user) for seq, kept, user in rows]
     doomed = [
         (seq,)

@@ -216,6 +216,30 @@ def test_a_list_of_junk_is_refused_unread(http: TestClient) -> None:
     assert "40001 values" in str(json_problem(b"[%s]" % b",".join([b'","'] * (MAX_VALUES + 1))))
 
 
+BRACKETS = {
+    "opened alone": b"[",
+    "closed alone": b"]",
+    "as deep as may be": b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1),
+    "of both kinds": b"[{" * 12 + b"}]" * 12,
+}
+
+
+@pytest.mark.parametrize("kind", BRACKETS)
+def test_a_body_of_brackets_is_refused_at_once(http: TestClient, kind: str) -> None:
+    """2 MB of them took 0.2 s and more, in which nobody else was answered."""
+    piece = BRACKETS[kind]
+    body = b'{"history": [%s]}' % (piece * (2_000_000 // len(piece)))
+    answer, cpu_s = send(http, "POST", "/recommend", body)
+    assert answer.status_code in (400, 422), answer.text
+    assert len(answer.content) < 2000
+    assert cpu_s < 0.12
+
+
+def test_lists_and_objects_have_a_bound() -> None:
+    assert json_problem(b"[%s]" % (b"[[]]" * 10_000)) is None
+    assert f"{MAX_VALUES + 2} lists and objects" in str(json_problem(b"[%s[]]" % (b"[[]]" * (MAX_VALUES // 2))))
+
+
 @pytest.mark.parametrize("path", ["/import/items", "/import/events", "/import/users"])
 def test_a_line_of_junk_is_refused_at_the_price_of_a_line(http: TestClient, path: str) -> None:
     ids = '"item_id": "b"' if path == "/import/items" else '"user_id": "a"'

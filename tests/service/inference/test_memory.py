@@ -32,7 +32,8 @@ async def test_a_user_with_20_items_fits_into_3_2_kb(redis_server: RedisServer, 
         items = [f"B00{k:07d}" for k in range(20)]
         await apply_to(store)(*(event(item, NOW + 977.0 * k, user_id=user_id) for k, item in enumerate(items)))
         payload = group_cache.encode(interests, version="v", release_id="r", snapshot="c")
-        await store.keep(user_id, group=Cached(payload, 3600))
+        version = (await store.read(user_id)).version
+        await store.keep(user_id, version, group=Cached(payload, 3600))
         # The last answer comes on top, for minutes and a few hundred bytes.
         sizes = {
             kind: client.memory_usage(key) for kind, key in user_keys(user_id)._asdict().items() if kind != "answer"

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from isrf.contract.errors import ConfigError, StoreError
+from isrf.contract.event_log import META_KEY, bucket_of
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.redis.durability import Durability
@@ -64,6 +65,49 @@ async def test_every_server_of_a_cluster_is_asked(three_masters: RedisCluster, t
         found = await said_by(three_masters.nodes[0], tmp_path, redis_cluster=True)
         client.config_set(name, "always")
     assert found == Durability((sentence,))
+
+
+async def test_a_server_that_was_away_is_asked_before_it_takes_anything(
+    three_masters: RedisCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_masters.flush()
+    settings = {"redis_cluster": True, "redis_write_timeout_s": 0.5, "redis_read_timeout_s": 0.5}
+    store = await open_store(settings_for(three_masters.nodes[0], tmp_path, **settings))
+    assert isinstance(store, RedisStore)
+    away = three_masters.nodes[2]
+    assert away.process is not None
+    users = [f"u{k}" for k in range(64)]
+    with away.client() as client:
+        client.config_set("appendfsync", "everysec")
+        slots = range(10922, 16384)
+        its, others = [], []
+        for user_id in users:
+            (its if client.cluster("KEYSLOT", f"isrf:{{b{bucket_of(user_id)}}}:s") in slots else others).append(user_id)
+
+        async def write(*of: str) -> list[str]:
+            return list(await apply_to(store)(*(event("x", 1.0, user_id=user_id) for user_id in of)))
+
+        await store._erasure.secret()  # it stands on a server of the others, or the test says nothing
+        assert client.cluster("KEYSLOT", META_KEY) not in slots
+        away.process.send_signal(signal.SIGSTOP)
+        try:
+            # The others take what is theirs, and the one that is away is asked now and then, not by every write.
+            began = time.monotonic()
+            for _ in range(20):
+                assert set(await write(*others[:5])) <= {"accepted", "duplicate"}
+            assert time.monotonic() - began < 20 * 0.5
+        finally:
+            away.process.send_signal(signal.SIGCONT)
+        monkeypatch.setattr(store._required, "_asks_again_at", 1e-9)  # the time between two questions is over
+        with pytest.raises(StoreError) as refused:
+            await write(*its)
+        assert refused.value.code == "store.not_durable"
+        with pytest.raises(StoreError):
+            await write(*others)
+        client.config_set("appendfsync", "always")
+        assert await write(*its) == ["accepted"] * len(its)
+        assert store._required._is_sure, "all have answered"
+    await store.close()
 
 
 async def test_where_config_is_forbidden_info_says_a_part(own_redis: RedisServer, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from service.state.merge import Learned
 from service.state.redis.items import ItemChange
 from service.state.sqlite import EmbeddedStore, records
 from service.state.store import NO_VERSION, NOBODY, HistoryEntry, UserRecord
-from tests.service.servers import all_of, apply_to, event, read_events
+from tests.service.servers import all_of, apply_to, event, let_pass, read_events
 
 STORM = """
 import asyncio, json, sys, time
@@ -288,6 +287,49 @@ async def test_no_byte_of_an_erased_user_stays_while_it_runs(tmp_path: Path) -> 
     await store.close()
 
 
+async def test_what_is_known_of_an_erased_users_ids_can_be_read_by_nobody(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    one = event("secret-taste", event_id="order-1", user_id="ann-of-cleves")
+    assert await apply_to(store)(one) == ["accepted"]
+    await store.erase("ann-of-cleves")
+    on_disk = bytes_on_disk(tmp_path)
+    assert not [text for text in (b"secret-taste", b"order-1", b"ann-of-cleves") if text in on_disk]
+    await store.close()
+    store = await EmbeddedStore.open(tmp_path)
+    assert await apply_to(store)(one, {**one, "user_id": "bob"}) == ["erased", "reused"], "after a restart too"
+    await let_pass(store, REMEMBER_S + 1)
+    await store.compact()
+    await store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / JOURNAL_FILE)) as db:
+        assert db.execute("SELECT count(*) FROM erased_ids").fetchone() == (0,)
+
+
+async def test_a_database_from_before_erased_ids_were_kept_is_opened(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    await apply_to(store)(event("x", event_id="e1"))
+    await store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / JOURNAL_FILE)) as db:
+        db.execute("DROP TABLE erased_ids")
+    store = await EmbeddedStore.open(tmp_path)
+    await store.erase("ann")
+    assert await apply_to(store)(event("x", event_id="e1")) == ["erased"]
+    await store.close()
+
+
+async def test_a_row_that_nobody_wrote_stands_in_no_erasures_way(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    await apply_to(store)(event("x", event_id="e1"), event("y", event_id="e2"))
+    await store._database.write(
+        lambda db: (
+            db.execute("UPDATE journal SET payload = 'words' WHERE seq = (SELECT max(seq) FROM journal)") and None
+        )
+    )
+    await store.erase("ann")
+    assert await apply_to(store)(event("x", event_id="e1")) == ["erased"]
+    assert list((await store.read("ann")).history) == []
+    await store.close()
+
+
 async def test_bytes_that_a_reader_still_needed_go_after_it(tmp_path: Path) -> None:
     store = await EmbeddedStore.open(tmp_path)
     await apply_to(store)(event("secret-taste", 1.0))
@@ -379,9 +421,9 @@ async def test_a_caller_that_goes_away_stops_nobody(tmp_path: Path) -> None:
 
 async def test_the_file_shrinks_when_state_does(tmp_path: Path) -> None:
     store = await EmbeddedStore.open(tmp_path)
-    long_ago = time.time() - 2 * REMEMBER_S
     for k in range(20):
-        await apply_to(store)(*(event(f"i{k}-{j}", float(j), user_id=f"u{j}") for j in range(100)), now=long_ago)
+        await apply_to(store)(*(event(f"i{k}-{j}", float(j), user_id=f"u{j}") for j in range(100)))
+    await let_pass(store, 2 * REMEMBER_S)
     with sqlite3.connect(tmp_path / JOURNAL_FILE) as db:
         db.execute("INSERT INTO meta (name, value) SELECT 'exported', max(seq) FROM journal")
         (before,) = db.execute("PRAGMA page_count").fetchone()

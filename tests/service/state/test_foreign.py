@@ -14,7 +14,16 @@ import httpx
 import pytest
 import redis
 
-from isrf.contract.event_log import META_KEY, bucket_of, secret_of, stream_key, tombstone_key, tombstone_name, user_keys
+from isrf.contract.event_log import (
+    META_KEY,
+    bucket_of,
+    erased_ids_key,
+    secret_of,
+    stream_key,
+    tombstone_key,
+    tombstone_name,
+    user_keys,
+)
 from isrf.contract.item_changes import ADDED_KEY, COUNT_KEY, ENTRIES_KEY, ORDER_KEY
 from service.auth.rate import RateLimiter
 from service.state.connect import open_store
@@ -89,8 +98,10 @@ def plants(client: Any, item_id: str, list_id: str) -> Iterator[str]:
         for name, text in STRINGS.items():
             client.set(key, text)
             yield f"{kind}: {name}"
-    every = [*KINDS.values(), claim, f"isrf:l:{list_id}", tombstone_key(BUCKET), stream_key(BUCKET), META_KEY]
-    every += [ENTRIES_KEY, ORDER_KEY, COUNT_KEY, ADDED_KEY, COUNTS_KEY]
+    record = client.hget(META_KEY, "secret")
+    name = tombstone_name(secret_of(record.decode(), None), USER)
+    every = [*KINDS.values(), erased_ids_key(BUCKET, name), claim, f"isrf:l:{list_id}", tombstone_key(BUCKET)]
+    every += [stream_key(BUCKET), META_KEY, ENTRIES_KEY, ORDER_KEY, COUNT_KEY, ADDED_KEY, COUNTS_KEY]
     for key in every:
         for kind, put in (
             ("string", lambda k: client.set(k, b"x")),
@@ -114,8 +125,6 @@ def plants(client: Any, item_id: str, list_id: str) -> Iterator[str]:
         for field in (item_id, b"\xff"):
             client.hset(KINDS["x"], field, text)
             yield f"x: {field!r} {text!r}"
-    record = client.hget(META_KEY, "secret")
-    name = tombstone_name(secret_of(record.decode(), None), USER)
     for text in STONES:
         client.hset(tombstone_key(BUCKET), name, text)
         yield f"t: {text!r}"

@@ -10,6 +10,7 @@ from isrf.contract.event_log import (
     META_KEY,
     NUM_BUCKETS,
     PURGE_PAGE,
+    REMEMBER_S,
     TOMBSTONE_SECRET,
     bucket_of,
     stream_key,
@@ -17,9 +18,10 @@ from isrf.contract.event_log import (
 )
 from service.state.connect import open_store
 from service.state.redis import event_writes
+from service.state.redis.keys import event_digest
 from service.state.redis.store import RedisStore
 from service.state.store import Applied, Store
-from tests.service.servers import RedisCluster, RedisServer, apply_to, event, read_events, settings_for
+from tests.service.servers import RedisCluster, RedisServer, apply_to, event, let_pass, read_events, settings_for
 
 Open = Callable[[], Awaitable[Store]]
 
@@ -121,6 +123,51 @@ async def test_other_erasures_after_a_loss_are_not_taken_for_those_before(
     assert (after.holds(other), after.holds(ann), after.counts != before.counts) == (True, True, True)
 
 
+async def test_what_is_known_of_an_erased_users_ids_can_be_read_by_nobody(
+    replicas: Open, redis_server: RedisServer
+) -> None:
+    store = await replicas()
+    one = event("x", event_id="order-1", user_id="ann-of-cleves")
+    assert await apply_to(store)(one, event("y", 5.0, user_id="ann-of-cleves")) == ["accepted"] * 2
+    digests = [event_digest(each) for each in read_events(one, event("y", 5.0, user_id="ann-of-cleves"))]
+    assert stored(redis_server, "ann-of-cleves", *digests) == ["ann-of-cleves", *digests]
+    await store.erase("ann-of-cleves")
+    assert stored(redis_server, "ann-of-cleves", "order-1", *digests) == []
+    assert await apply_to(await replicas())(one) == ["erased"], "on every replica"
+    with redis_server.client() as client:
+        (kept,) = client.keys("isrf:{b*}:f:*")
+        assert 0 < client.ttl(kept) <= REMEMBER_S
+
+
+def stored(server: RedisServer, *texts: str) -> list[str]:
+    """Which of them stand somewhere in the server, in a key or in what it holds."""
+    found: list[object] = []
+    with server.client() as client:
+        for key in client.keys("*"):
+            kind = client.type(key)
+            ask = {
+                b"string": client.get,
+                b"hash": client.hgetall,
+                b"zset": lambda key: client.zrange(key, 0, -1),
+                b"stream": client.xrange,
+            }[kind]
+            found += [key, ask(key)]
+    said = repr(found)
+    return [text for text in texts if text in said]
+
+
+async def test_an_export_asks_for_erasures_page_by_page(replicas: Open, redis_server: RedisServer) -> None:
+    store = await replicas()
+    await apply_to(store)(*(event("x", 1.0, user_id=f"u{k}") for k in range(300)))
+    with redis_server.client() as client:
+        client.config_resetstat()
+        pages = [page async for page in store.accepted()]
+        asked = client.info("commandstats")
+    assert sum(map(len, pages)) == 300
+    assert "cmdstat_hget" not in asked
+    assert asked["cmdstat_hmget"]["calls"] <= NUM_BUCKETS
+
+
 async def test_erasures_that_a_replica_saw_are_written_back(replicas: Open, redis_server: RedisServer) -> None:
     one, other = await replicas(), await replicas()
     for user_id in ("ann", "bob"):
@@ -204,8 +251,8 @@ async def test_data_lost_in_the_middle_of_an_erasure(replicas: Open, redis_serve
     await check_erased("ann", one, await replicas())
 
 
-async def test_a_claim_without_its_event_hides_nothing(replicas: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process dies between the two writes, and the shop sends the event again, to another replica."""
+async def claim_alone(store: Store, posted: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process dies after the claim of the event's id."""
 
     class Died(BaseException):
         pass
@@ -213,12 +260,32 @@ async def test_a_claim_without_its_event_hides_nothing(replicas: Open, monkeypat
     async def die(*_: Any) -> None:
         raise Died
 
-    one, other = await replicas(), await replicas()
-    await one.read("ann")
+    await store.read("ann")
     with monkeypatch.context() as patched:
         patched.setattr(event_writes.EventWrites, "_write", die)
         with pytest.raises(Died):
-            await apply_to(one)(event("x", 1.0, event_id="e1"))
+            await apply_to(store)(posted)
+
+
+async def test_a_claim_without_its_event_brings_no_erased_user_back(
+    replicas: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await replicas()
+    one, later = event("x", event_id="e1"), event("y", event_id="e2")
+    await claim_alone(store, one, monkeypatch)
+    await let_pass(store, 5)
+    await store.erase("ann")
+    assert await apply_to(store)(one) == ["erased"]
+    await claim_alone(store, later, monkeypatch)
+    assert await apply_to(store)(later) == ["accepted"], "what came after the erasure is not hidden"
+    assert await apply_to(store)(one, later) == ["erased", "duplicate"]
+
+
+async def test_a_claim_without_its_event_hides_nothing(replicas: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process dies between the two writes, and the shop sends the event again, to another replica."""
+
+    one, other = await replicas(), await replicas()
+    await claim_alone(one, event("x", 1.0, event_id="e1"), monkeypatch)
     assert await other.apply(read_events(event("y", 1.0, event_id="e1"))) == [Applied("reused", "x", "")]
     assert await apply_to(other)(event("x", 1.0, event_id="e1")) == ["accepted"]
     assert await apply_to(one)(event("x", 1.0, event_id="e1")) == ["duplicate"]

@@ -80,6 +80,18 @@ def test_what_is_dated_before_an_erasure_is_refused(http: httpx.Client, items: l
     assert all(code in described for code in ("before_erasure", "event_id_reused"))
 
 
+@pytest.mark.parametrize("route", ["/interactions", "/import/events"])
+def test_what_is_sent_again_after_an_erasure_is_refused(http: httpx.Client, items: list[str], route: str) -> None:
+    one = {"user_id": f"left{route}", "item_id": items[0], "event_id": f"left-order{route}"}
+    assert posted(http, "/interactions", one) == [{}]
+    assert http.delete(f"/users/{one['user_id']}").status_code == 204
+    again, another = posted(http, route, one, {**one, "user_id": "bob"})
+    assert (again["reason"], another["reason"]) == ("before_erasure", "event_id_reused")
+    assert one["user_id"] not in another["detail"]
+    assert not another["detail"].endswith("item ; give every event an id of its own")
+    assert not http.get(f"/users/{one['user_id']}").json()["known"]
+
+
 def test_an_integer_id_is_its_text_wherever_events_come_in(http: httpx.Client) -> None:
     for route in ("/interactions", "/import/events"):
         one = {"user_id": 7, "item_id": 12, "event": "remove", "event_id": 99}

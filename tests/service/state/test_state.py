@@ -25,6 +25,7 @@ from tests.service.servers import (
     check_soon,
     event,
     eventually,
+    let_pass,
     read_events,
     settings_for,
 )
@@ -123,9 +124,38 @@ async def test_without_an_id_the_timestamp_tells_duplicates(store: Store) -> Non
 async def test_an_event_id_is_forgotten_after_a_day(store: Store) -> None:
     apply = apply_to(store)
     one = event("x", 1.0, event_id="e1")
-    assert await apply(one, now=NOW) == ["accepted"]
-    assert await apply(one, now=NOW + REMEMBER_S - 1) == ["duplicate"]
-    assert await apply(one, now=NOW + REMEMBER_S + 1) == ["accepted"]
+    assert await apply(one) == ["accepted"]
+    await let_pass(store, REMEMBER_S - 60)
+    assert await apply(one) == ["duplicate"]
+    await let_pass(store, 61)
+    assert await apply(one) == ["accepted"]
+
+
+@pytest.mark.parametrize("off_s", [REMEMBER_S + 60, -REMEMBER_S - 60], ids=["ahead", "behind"])
+async def test_a_caller_whose_clock_is_a_day_off_forgets_no_event_id(store: Store, off_s: float) -> None:
+    apply, now = apply_to(store), time.time()
+    one, other = event("x", 1.0, event_id="e1"), event("y", 1.0, event_id="e1")
+    assert await apply(one) == ["accepted"]
+    assert await apply(one, other, event("z", 1.0), now=now + off_s) == ["duplicate", "reused", "accepted"]
+    assert await apply(one, other, event("z", 1.0)) == ["duplicate", "reused", "duplicate"]
+
+
+async def test_a_clock_that_steps_moves_neither_what_is_remembered_nor_an_erasure(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply, now = apply_to(store), time.time()
+    one = event("x", 1.0, event_id="e1")
+    assert await apply(one) == ["accepted"]
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: now + 2 * REMEMBER_S)
+        assert await apply(one) == ["duplicate"]
+        await store.erase("ann")
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: now - 2 * REMEMBER_S)
+        await store.erase("bob")
+    about = {"user_id": "bob"}
+    assert await apply(one, event("y", now - 1), event("y", now - 1, **about)) == ["erased"] * 3
+    assert await apply(event("y", now + 60), event("y", now + 60, **about)) == ["accepted"] * 2
 
 
 async def test_a_storm_of_the_same_events_counts_each_once(store: Store) -> None:
@@ -171,13 +201,28 @@ async def test_any_id_is_a_user_of_its_own(store: Store, user_id: str) -> None:
 
 
 async def test_what_is_cached_stays_until_it_expires_or_the_user_goes(store: Store) -> None:
-    await store.keep("ann", group=Cached(b"\x00\xff", 60))
-    await store.keep("ann", answer=Cached(b"answer", 60))
+    await store.keep("ann", NO_VERSION, group=Cached(b"\x00\xff", 60))
+    await store.keep("ann", NO_VERSION, answer=Cached(b"answer", 60))
     record = await store.read("ann")
     kept = (None, None) if store.kind == "embedded" else (b"\x00\xff", b"answer")
     assert (record.group, record.answer) == kept, "one process remembers its own"
     await store.erase("ann")
     assert (await store.read("ann"))[-2:] == (None, None)
+
+
+async def test_what_was_computed_of_a_user_who_moved_or_was_erased_is_not_cached(store: Store) -> None:
+    """A read was under way meanwhile."""
+    versions = [NO_VERSION]
+    for step in ("accepted", "erased", "accepted", "erased"):
+        await (apply_to(store)(event("x")) if step == "accepted" else store.erase("ann"))
+        for version in versions:
+            await store.keep("ann", version, group=Cached(b"interests", 60), answer=Cached(b"answer", 60))
+        record = await store.read("ann")
+        assert (record.group, record.answer) == (None, None)
+        versions.append(record.version)
+    await store.keep("ann", versions[-1], group=Cached(b"interests", 60), answer=Cached(b"answer", 60))
+    record = await store.read("ann")
+    assert (record.group, record.answer) == ((None, None) if store.kind == "embedded" else (b"interests", b"answer"))
 
 
 async def test_an_erased_user_starts_afresh(store: Store) -> None:
@@ -214,10 +259,12 @@ async def test_an_event_id_is_the_same_whatever_the_case_of_the_type(store: Stor
 async def test_an_event_id_may_name_another_event_after_a_day(store: Store) -> None:
     apply = apply_to(store)
     one, other = event("x", 1.0, event_id="e1"), event("y", 2.0, event_id="e1", user_id="bob")
-    assert await apply(one, now=NOW) == ["accepted"]
-    assert await apply(other, now=NOW + REMEMBER_S - 1) == ["reused"]
-    assert await apply(other, now=NOW + REMEMBER_S + 1) == ["accepted"]
-    assert await apply(one, now=NOW + REMEMBER_S + 2) == ["reused"]
+    assert await apply(one) == ["accepted"]
+    await let_pass(store, REMEMBER_S - 60)
+    assert await apply(other) == ["reused"]
+    await let_pass(store, 61)
+    assert await apply(other) == ["accepted"]
+    assert await apply(one) == ["reused"]
 
 
 async def test_of_many_events_with_one_id_exactly_one_is_taken_in(store: Store) -> None:
@@ -255,6 +302,55 @@ async def test_what_is_dated_before_an_erasure_stays_out(store: Store) -> None:
     assert await apply(*after) == ["accepted"] * 3
     assert await apply(late) == ["erased"], "not after a fresh start either"
     assert await history_of(store) == ["y", "z"]
+
+
+async def test_what_is_sent_again_after_an_erasure_stays_out(store: Store) -> None:
+    """With its id, and without a timestamp."""
+    apply = apply_to(store)
+    posted = [event("x", event_id="e1"), event("y", None, "view", event_id="e2"), event("z", 5.0, event_id="e3")]
+    assert await apply(*posted) == ["accepted"] * 3
+    for _ in range(2):
+        await store.erase("ann")
+        undated = [{**one, "timestamp": None} for one in posted]
+        ahead = [{**one, "timestamp": time.time() + 60} for one in posted]
+        assert await apply(*posted, *undated, *ahead) == ["erased"] * 9
+        assert (await history_of(store), (await store.read("ann")).marks) == ([], {})
+    assert [user async for page in store.user_ids() for user in page] == []
+    assert await apply(event("x", event_id="e4"), event("x")) == ["accepted"] * 2, "what is new starts a fresh user"
+    assert await apply(event("x", event_id="e4"), event("x", event_id="e1")) == ["duplicate", "erased"]
+
+
+async def test_an_id_of_an_erased_user_names_no_other_event(store: Store) -> None:
+    apply = apply_to(store)
+    one = event("x", event_id="e1")
+    assert await apply(one) == ["accepted"]
+    await store.erase("ann")
+    others = [{**one, "item_id": "y"}, {**one, "event": "view"}, {**one, "user_id": "bob"}]
+    assert await apply(*others) == ["reused"] * 3
+    assert await apply(one) == ["erased"], "and goes on naming its own"
+
+
+async def test_an_id_of_an_erased_user_is_forgotten_after_a_day(store: Store) -> None:
+    apply = apply_to(store)
+    one, later = event("x", event_id="e1"), event("y", event_id="e2")
+    assert await apply(one) == ["accepted"]
+    await let_pass(store, REMEMBER_S / 2)
+    assert await apply(later) == ["accepted"]
+    await store.erase("ann")
+    await let_pass(store, REMEMBER_S / 2 - 60)
+    assert await apply(one, later) == ["erased"] * 2
+    await let_pass(store, 61)
+    assert await apply(one, later) == ["accepted", "erased"]
+    await store.erase("ann")
+    assert await apply(one, later) == ["erased"] * 2
+
+
+async def test_ids_of_another_user_are_not_erased(store: Store) -> None:
+    apply = apply_to(store)
+    mine, others = event("x", event_id="e1"), event("x", event_id="e2", user_id="bob")
+    await apply(mine, others)
+    await store.erase("ann")
+    assert await apply(mine, others) == ["erased", "duplicate"]
 
 
 async def test_who_was_never_known_is_erased_from_then_on(store: Store) -> None:
@@ -478,7 +574,7 @@ async def test_full_memory_refuses_writes_and_keeps_state(own_redis: RedisServer
         with pytest.raises(StoreError):
             await store.ping()
         for _ in range(10):
-            await store.keep("ann", group=Cached(b"x", 60))
+            await store.keep("ann", (await store.read("ann")).version, group=Cached(b"x", 60))
             assert await history_of(store) == ["x"], "what cannot be written can still be read"
         client.config_set("maxmemory", 0)
     assert await apply_to(store)(event("y", 2.0)) == ["accepted"]

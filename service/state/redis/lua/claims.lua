@@ -1,14 +1,15 @@
 -- Claims event ids: each names one event for a while, whoever sends it and through whichever replica.
 --
--- KEYS: a claim per event. ARGV: seconds that a claim holds, then per event 2 values: when it came, and what tells it
---       from every other event.
--- Returns per event 1 where its claim was made now, 0 where it was its own already, else what the id names instead;
--- '' where the key holds nothing of ours.
+-- KEYS: a claim per event. ARGV: seconds that a claim holds, by this server's clock, then per event what tells it from
+--       every other one.
+-- Returns per event 0 where its claim was made now, the second at which it was made where it was its own already, else
+-- what the id names instead; '' where the key holds nothing of ours.
 
 local remember = tonumber(ARGV[1])
+local now = redis.call('TIME')[1]
 local answers = {}
 for i, key in ipairs(KEYS) do
-  local at, event = ARGV[2 * i], ARGV[2 * i + 1]
+  local event = ARGV[i + 1]
   local held = redis.pcall('GET', key)
   local held_at, held_event
   if type(held) == 'string' then
@@ -16,11 +17,11 @@ for i, key in ipairs(KEYS) do
   end
   if held and not held_at then
     answers[i] = ''
-  elseif held_at and tonumber(held_at) > tonumber(at) - remember then
-    answers[i] = held_event == event and 0 or held_event
+  elseif held_at and tonumber(held_at) > tonumber(now) - remember then
+    answers[i] = held_event == event and tonumber(held_at) or held_event
   else
-    redis.call('SET', key, at .. '\n' .. event, 'EX', remember)
-    answers[i] = 1
+    redis.call('SET', key, now .. '\n' .. event, 'EX', remember)
+    answers[i] = 0
   end
 end
 return answers

@@ -1,23 +1,26 @@
 -- Takes a batch of events of one bucket into state: all effects of an event or none.
 --
--- KEYS: the bucket's stream, its tombstones, then per user: version, history, marks, event ids.
+-- KEYS: the bucket's stream, its tombstones, then per user: version, history, marks, event ids, erased event ids.
 -- ARGV: newest history entries kept, seconds that an event id is remembered, a random nonce, the record of the
---       tombstones' secret ("" to go on whatever the bucket's says), the number of users, each user's name among the
---       tombstones, then per event 9 values:
---       user's place (1…), item_id, effect, timestamp, assigned ("1" or ""), event digest, accepted_at,
---       the stream's payload before the timestamp and after it.
--- Returns one number per event: 1 accepted, 0 duplicate, 2 dated before its user was erased; or "STALE" where the
--- bucket's tombstones have names under another secret, and nothing was done.
+--       tombstones' secret ("" to go on whatever the bucket's says), the number of users, per user the name among the
+--       tombstones and the salt of the erased event ids, then per event 9 values:
+--       user's place (1…), item_id, effect, timestamp, assigned ("1" or ""), event digest,
+--       the second at which its id was claimed ("" for now), the stream's payload before the timestamp and after it.
+-- Returns one number per event: 1 accepted, 0 duplicate, 2 from before its user was erased (by its date, or sent
+-- again); or "STALE" where the bucket's tombstones have names under another secret, and nothing was done.
 --
 -- A script keeps the writes it made before an error, so everything that can fail (a key of the wrong type, content that
 -- is not ours) is read first; the first write is the one that a full or read-only server refuses. Timestamps stay
 -- strings: Lua prints numbers with 14 digits only. The result does not depend on the order in which dated events
 -- arrive: an item's marks hold the latest timestamp of each kind, and `removed` at t takes back whatever happened until
--- t. An event without a timestamp comes after everything that is held of its user, whatever the caller's clock says.
+-- t. An event without a timestamp comes after everything that is held of its user, whatever the caller's clock says. How long an event id is
+-- remembered this server's clock decides.
 
 local FIELDS = 9
 local keep, remember, nonce = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local secret, num_users = ARGV[4], tonumber(ARGV[5])
+local now = redis.call('TIME')[1]
+local forgotten = tonumber(now) - remember
 local STEP = 0.000001
 local MOST = 100000000000
 
@@ -59,8 +62,11 @@ end
 local function user_at(place)
   local user = users[place]
   if not user then
-    local at = 3 + (place - 1) * 4
-    user = { v = KEYS[at], h = KEYS[at + 1], x = KEYS[at + 2], e = KEYS[at + 3], seen = {}, marks = {}, accepted = 0 }
+    local at = 3 + (place - 1) * 5
+    user = {
+      v = KEYS[at], h = KEYS[at + 1], x = KEYS[at + 2], e = KEYS[at + 3], f = KEYS[at + 4],
+      salt = ARGV[5 + 2 * place], seen = {}, marks = {}, accepted = 0,
+    }
     -- "<nonce>.<count>@<latest>"
     user.version = redis.call('GET', user.v) or ''
     user.size = redis.call('ZCARD', user.h)
@@ -70,7 +76,7 @@ local function user_at(place)
       user.nonce, user.count = string.match(user.version, '^([^.@]+)%.(%d+)$')
     end
     user.latest = user.latest and moment(user.latest) or latest_of(user)
-    local stone = redis.call('HGET', KEYS[2], ARGV[5 + place])
+    local stone = redis.call('HGET', KEYS[2], ARGV[4 + 2 * place])
     if stone then
       user.erased_at = moment(string.match(stone, '^%S+ %S+ (%S+)$'))
       user.latest = math.max(user.latest, user.erased_at)
@@ -94,24 +100,35 @@ local function mark_of(user, item)
   return mark
 end
 
-for i = 6 + num_users, #ARGV, FIELDS do
+-- Of an erased user: whether the event was accepted before that, or claimed its id in an earlier second.
+local function is_erased(user, event)
+  local at = redis.call('ZSCORE', user.f, redis.sha1hex(user.salt .. event.digest))
+  if at and tonumber(at) > forgotten then
+    return true
+  end
+  local erased_at = event.claimed and redis.call('ZSCORE', user.f, '@')
+  return erased_at and event.claimed < tonumber(erased_at)
+end
+
+for i = 6 + 2 * num_users, #ARGV, FIELDS do
   local event = {
     user = user_at(tonumber(ARGV[i])), item = ARGV[i + 1], effect = ARGV[i + 2], t = ARGV[i + 3],
-    assigned = ARGV[i + 4] == '1', digest = ARGV[i + 5], at = ARGV[i + 6], head = ARGV[i + 7], tail = ARGV[i + 8],
+    assigned = ARGV[i + 4] == '1', digest = ARGV[i + 5], claimed = tonumber(ARGV[i + 6]),
+    head = ARGV[i + 7], tail = ARGV[i + 8],
   }
   local user = event.user
   local known = user.seen[event.digest] or redis.call('ZSCORE', user.e, event.digest)
-  if not event.assigned and user.erased_at and tonumber(event.t) <= user.erased_at then
-    answers[#answers + 1] = 2
-  elseif known and tonumber(known) > tonumber(event.at) - remember then
+  if known and tonumber(known) > forgotten then
     answers[#answers + 1] = 0
+  elseif user.erased_at and ((not event.assigned and tonumber(event.t) <= user.erased_at) or is_erased(user, event)) then
+    answers[#answers + 1] = 2
   else
     if event.assigned and tonumber(event.t) < user.latest + STEP then
       -- As Python would write it: no zeros at the end.
       event.t = string.gsub(string.gsub(string.format('%.6f', user.latest + STEP), '0+$', ''), '%.$', '.0')
     end
     user.latest = math.max(user.latest, tonumber(event.t))
-    user.seen[event.digest] = event.at
+    user.seen[event.digest] = now
     event.mark = mark_of(user, event.item)
     events[#events + 1] = event
     answers[#answers + 1] = 1
@@ -138,7 +155,7 @@ end
 for _, event in ipairs(events) do
   local user, mark = event.user, event.mark
   redis.call('XADD', KEYS[1], '*', 'e', event.head .. event.t .. event.tail)
-  redis.call('ZADD', user.e, event.at, event.digest)
+  redis.call('ZADD', user.e, now, event.digest)
   if event.effect == 'R' then
     later(mark, 'R', event.t)
     forget_history(user, event.item, event.t)
@@ -157,7 +174,6 @@ for _, event in ipairs(events) do
     end
   end
   user.accepted = user.accepted + 1
-  user.at = event.at
 end
 
 for _, user in pairs(users) do
@@ -176,7 +192,7 @@ for _, user in pairs(users) do
     if user.size > keep then
       redis.call('ZREMRANGEBYRANK', user.h, 0, -(keep + 1))
     end
-    redis.call('ZREMRANGEBYSCORE', user.e, '-inf', string.format('%.6f', tonumber(user.at) - remember))
+    redis.call('ZREMRANGEBYSCORE', user.e, '-inf', string.format('%d', forgotten))
     redis.call('EXPIRE', user.e, remember)
     local count = string.format('%d', (tonumber(user.count) or 0) + user.accepted)
     redis.call('SET', user.v, (user.nonce or nonce) .. '.' .. count .. '@' .. string.format('%.7f', user.latest))
