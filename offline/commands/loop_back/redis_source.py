@@ -1,7 +1,6 @@
 """Accepted events in the 64 streams of a Redis or a Redis Cluster."""
 
 import secrets
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -126,7 +125,7 @@ class RedisSource:
         while record != confirmed:
             record = confirmed
             secret = secret_of(record, self._erasure_key)
-            num_keys, arguments = erasure_call(record, secret, user_id, time.time())
+            num_keys, arguments = erasure_call(record, secret, user_id)
             last = self._client.eval(ERASE_SCRIPT, num_keys, *arguments).decode()
             confirmed = self._secret_record()
         start = "-"

@@ -30,13 +30,8 @@ from service.state.redis.failures import FAILURES, FOREIGN, UNREADABLE, store_er
 from service.state.redis.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook, ItemStates
 from service.state.redis.keys import bucket_of, tombstone_key, user_keys
 from service.state.redis.recent import Look, Recent, read_recent
-<<<<<<< de8988987b2fa10d1e41c01df9a4a7c236983f8c
 from service.state.redis.scripts import NO_REPLICAS, Replicas, Scripts, lua_script
-from service.state.store import NOBODY, Applied, Cached, UserRecord
-=======
-from service.state.redis.scripts import NO_REPLICAS, Replicas, Scripts
 from service.state.store import NO_VERSION, NOBODY, Applied, Cached, UserRecord
->>>>>>> e711e67f7b4fce1496bcb5a8ff39739ae1bb1a91
 
 BREAK_AFTER = 3
 BREAK_S = 0.25
@@ -44,14 +39,9 @@ READ_TOGETHER = 100
 PROBE_S = 0.8
 """Probes are given about a second."""
 
-<<<<<<< de8988987b2fa10d1e41c01df9a4a7c236983f8c
 PROBE_SCRIPT = lua_script("probe")
+KEEP_SCRIPT = lua_script("keep")
 COLLECT_SCRIPT = lua_script("collect")
-=======
-PROBE_SCRIPT = files("service.state").joinpath("probe.lua").read_text(encoding="utf-8")
-KEEP_SCRIPT = files("service.state").joinpath("keep.lua").read_text(encoding="utf-8")
-COLLECT_SCRIPT = files("service.state").joinpath("collect.lua").read_text(encoding="utf-8")
->>>>>>> e711e67f7b4fce1496bcb5a8ff39739ae1bb1a91
 
 _log = structlog.get_logger("service")
 
