@@ -48,7 +48,7 @@ class Required:
         self._asks_again_at = 0.0
 
     async def check(self) -> None:
-        """Asks until every server that takes writes was once set so; what changes later is told by `service.sync.durability_watch`.
+        """Asks until every server that takes writes was once set so; later changes `service.sync.durability_watch` tells.
 
         While some server of a cluster is away, writes to the others go on: one write every `ASK_AGAIN_S` asks again.
 
