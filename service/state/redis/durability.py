@@ -48,7 +48,7 @@ class Required:
         self._asks_again_at = 0.0
 
     async def check(self) -> None:
-        """Asks until every server that takes writes was once set so; later changes `service.sync.durability_watch` tells.
+        """Asks until every server that takes writes was once set so; `service.sync.durability_watch` looks for changes.
 
         While some server of a cluster is away, writes to the others go on: one write every `ASK_AGAIN_S` asks again.
 
