@@ -7,13 +7,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import lru_cache
 from typing import Any
 
 import structlog
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.routing import APIRoute
 
 from isrf.errors import IsrfError
 from service.cpus import available_cpus
@@ -41,13 +39,13 @@ from service.routes import admin, bulk, interactions, items, probes, recommend, 
 from service.routes.calls import Calls
 from service.routes.dependencies import Running
 from service.routes.parameters import KnownQueries, only_known_parameters
-from service.routes.paths import KnownPaths
 from service.routes.shortcut import Shortcut
 from service.serving import Parts
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.events import EventReader, EventRules
 from service.state.redis_store import RedisStore
+from service.store_probe import StoreProbe
 from service.traces import open_traces
 
 CLOSE_S = 2.0
@@ -113,8 +111,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         max_in_progress=chosen.max_in_progress,
         max_body_bytes=chosen.max_body_bytes,
     )
-    known_paths = lru_cache(1)(lambda: KnownPaths(app.openapi(), pages))
-    app.add_middleware(Calls, paths=known_paths, rules=route_rules, metrics=metrics)
+    app.add_middleware(Calls, rules=route_rules, metrics=metrics)
     app.add_middleware(Doorkeeper, ring=ring, limiter=limiter, metrics=metrics, origins=chosen.cors_origins)
     if chosen.cors_origins:
         app.add_middleware(
@@ -126,6 +123,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         )
     app.add_middleware(
         RequestMiddleware,
+        rules=route_rules,
         metrics=metrics,
         traces=traces,
         max_body_bytes=chosen.max_body_bytes,
@@ -135,10 +133,8 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     install_problem_handlers(app, metrics)
     for routes in (recommend, interactions, users, items, bulk, probes, admin):
         app.include_router(routes.router)
-    pages = set()
     for router in (docs_router(), *([demo_router()] if chosen.demo else [])):
         app.include_router(router)
-        pages |= {page.path for page in router.routes if isinstance(page, APIRoute)}
     return app
 
 
@@ -203,6 +199,14 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, ope
     await releases.start()
     _log.info("ready", release_id=releases.current.release_id, store=store.kind, threads=parts.load.num_threads)
     events = EventReader(lambda: releases.current.rules, releases.knows)
+    probe = StoreProbe(store, metrics)
+    stack.push_async_callback(probe.close)
     return Running(
-        releases=releases, store=store, events=events, exposure=exposure, metrics=metrics, durability=durability
+        releases=releases,
+        store=store,
+        events=events,
+        exposure=exposure,
+        metrics=metrics,
+        probe=probe,
+        durability=durability,
     )

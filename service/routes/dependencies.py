@@ -38,6 +38,7 @@ from service.schemas import (
 )
 from service.state.events import EventReader
 from service.state.store import Store
+from service.store_probe import StoreProbe
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": PROBLEM}
@@ -70,6 +71,7 @@ class Running:
     events: EventReader
     exposure: Exposure
     metrics: Metrics
+    probe: StoreProbe
     durability: DurabilityWatch | None = None  # None: state is not in Redis
     writes: Gate = field(default_factory=lambda: Gate(WRITES_AT_ONCE))
 

@@ -3,7 +3,6 @@
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
-from isrf.errors import StoreError
 from service.doors.caller import ADMIN
 from service.observe import CONTENT_TYPE
 from service.routes.dependencies import PROBLEMS, RunningDep, json_response
@@ -24,12 +23,7 @@ async def readyz(service: RunningDep) -> Response:
 
     Taking a degraded replica out of rotation would turn worse answers into none.
     """
-    try:
-        await service.store.ping()
-        store = "ok"
-    except StoreError:
-        store = "unavailable"
-    service.metrics.store_up.labels(service.store.kind).set(store == "ok")
+    store = "ok" if await service.probe.is_up() else "unavailable"
     warnings = [] if service.durability is None else service.durability.warnings()
     return json_response(
         {
