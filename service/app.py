@@ -7,13 +7,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import lru_cache
 from typing import Any
 
 import structlog
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.routing import APIRoute
 
 from isrf.contract.errors import IsrfError
 from isrf.runtime.cpus import available_cpus
@@ -26,7 +24,6 @@ from service.api.routes import admin, bulk, interactions, items, probes, recomme
 from service.api.shortcut import Shortcut
 from service.api.validation.calls import CallCheck
 from service.api.validation.parameters import KnownQueries, only_known_parameters
-from service.api.validation.paths import KnownPaths
 from service.auth.keys import KeyRing
 from service.auth.rate import RateLimiter
 from service.auth.route_rules import RouteRules
@@ -43,6 +40,7 @@ from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.events import EventReader, EventRules
 from service.state.redis.store import RedisStore
+from service.store_probe import StoreProbe
 from service.sync.durability_watch import DurabilityWatch
 from service.sync.release_manager import ReleaseManager
 from service.sync.release_runtime import Parts
@@ -113,8 +111,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         max_in_progress=chosen.max_in_progress,
         max_body_bytes=chosen.max_body_bytes,
     )
-    known_paths = lru_cache(1)(lambda: KnownPaths(app.openapi(), pages))
-    app.add_middleware(CallCheck, paths=known_paths, rules=route_rules, metrics=metrics)
+    app.add_middleware(CallCheck, rules=route_rules, metrics=metrics)
     app.add_middleware(AccessMiddleware, ring=ring, limiter=limiter, metrics=metrics, origins=chosen.cors_origins)
     if chosen.cors_origins:
         app.add_middleware(
@@ -126,6 +123,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         )
     app.add_middleware(
         RequestMiddleware,
+        rules=route_rules,
         metrics=metrics,
         traces=traces,
         max_body_bytes=chosen.max_body_bytes,
@@ -135,10 +133,8 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     install_problem_handlers(app, metrics)
     for routes in (recommend, interactions, users, items, bulk, probes, admin):
         app.include_router(routes.router)
-    pages = set()
     for router in (docs_router(), *([demo_router()] if chosen.demo else [])):
         app.include_router(router)
-        pages |= {page.path for page in router.routes if isinstance(page, APIRoute)}
     return app
 
 
@@ -203,6 +199,14 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, ope
     await releases.start()
     _log.info("ready", release_id=releases.current.release_id, store=store.kind, threads=parts.load.num_threads)
     events = EventReader(lambda: releases.current.rules, releases.knows)
+    probe = StoreProbe(store, metrics)
+    stack.push_async_callback(probe.close)
     return AppContext(
-        releases=releases, store=store, events=events, exposure=exposure, metrics=metrics, durability=durability
+        releases=releases,
+        store=store,
+        events=events,
+        exposure=exposure,
+        metrics=metrics,
+        probe=probe,
+        durability=durability,
     )

@@ -41,9 +41,14 @@ def _needs(role: Role) -> Any:
     return Depends(check)
 
 
-def check_role(caller: Caller, role: Role) -> None:
+def may_call(caller: Caller, role: Role | None) -> bool:
+    """Whether a caller may do what needs `role`, None for nothing."""
+    return role is None or RANK[caller.role] >= RANK[role]
+
+
+def check_role(caller: Caller, role: Role | None) -> None:
     """Raises `AccessError` for a caller who may not do what needs `role`."""
-    if RANK[caller.role] < RANK[role]:
+    if not may_call(caller, role):
         raise AccessError(
             "key.insufficient",
             f"this needs a key of role {role}, and yours is of role {caller.role}.",

@@ -4,8 +4,6 @@ A caller is a key, in development mode a client's address. Whoever finds none is
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from isrf.contract.errors import OverloadError
 from service.inference.limits import refused
@@ -24,9 +22,8 @@ class CallerLimits:
         self._code, self._what = code, what
         self._by_caller: Counter[str] = Counter()
 
-    @contextmanager
-    def held_by(self, caller: str) -> Iterator[None]:
-        """A place until the end.
+    def take(self, caller: str) -> "Place":
+        """A place, for a `with` that gives it back.
 
         Raises:
             OverloadError: all are taken, or this caller holds as many as one may.
@@ -41,13 +38,28 @@ class CallerLimits:
             )
         self.taken += 1
         self._by_caller[caller] += 1
-        try:
-            yield
-        finally:
-            self.taken -= 1
-            self._by_caller[caller] -= 1
-            if not self._by_caller[caller]:
-                del self._by_caller[caller]
+        return Place(self, caller)
+
+    def give_back(self, caller: str) -> None:
+        self.taken -= 1
+        self._by_caller[caller] -= 1
+        if not self._by_caller[caller]:
+            del self._by_caller[caller]
+
+
+class Place:
+    """One that is held until the end of its `with`."""
+
+    __slots__ = ("_caller", "_places")
+
+    def __init__(self, places: CallerLimits, caller: str) -> None:
+        self._places, self._caller = places, caller
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._places.give_back(self._caller)
 
 
 def share_of(total: int) -> int:

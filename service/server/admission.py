@@ -57,13 +57,36 @@ class AdmissionMiddleware:
         self._senders = CallerLimits(MAX_SENDERS, per_caller=MAX_SENDERS_OF_ONE, code=many, what="unfinished bodies")
         self._imports = CallerLimits(MAX_IMPORTS, per_caller=MAX_IMPORTS_OF_ONE, code=many, what="imports")
         self._visitors = CallerLimits(MAX_VISITORS, per_caller=MAX_VISITORS_OF_ONE, code=many, what="requests")
-        apart = (self._senders, self._imports, self._visitors)
-        load_shedder.apart = lambda: sum(places.taken for places in apart)
+        load_shedder.apart = lambda: self._senders.taken + self._imports.taken
+        load_shedder.answered = lambda: self._answered.taken
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in QUIET:
             await self._app(scope, receive, send)
+        elif scope["path"] in OPEN or not declares_body(scope["headers"]):
+            places = self._visitors if scope["path"] in OPEN else self._answered
+            try:
+                place = places.take(scope["state"]["caller"].name)
+            except IsrfError as error:
+                await send_problem(error, scope, send, metrics=self._metrics)
+                return
+            with place:
+                await self._answer(scope, receive, send)
+        else:
+            await self._with_body(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except ClientDisconnect:
+            # In the middle of a body that is taken piece by piece: nobody is left to answer.
             return
+        connection = scope.get("extensions", {}).get(CONNECTION)
+        if connection is not None:
+            # An answer that is not read is still under way.
+            await connection.answer_was_read()
+
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         with ExitStack() as held:
             try:
                 receive = await self._admitted(scope, receive, held)
@@ -72,38 +95,23 @@ class AdmissionMiddleware:
                 return
             except CallerLeft:
                 return
-            try:
-                await self._app(scope, receive, send)
-            except ClientDisconnect:
-                # In the middle of a body that is taken piece by piece: nobody is left to answer.
-                return
-            connection = scope.get("extensions", {}).get(CONNECTION)
-            if connection is not None:
-                # An answer that is not read is still under way.
-                await connection.answer_was_read()
+            await self._answer(scope, receive, send)
 
     async def _admitted(self, scope: Scope, receive: Receive, held: ExitStack) -> Receive:
         """What the app reads the body from; `IsrfError` for who may not go on."""
         caller: Caller = scope["state"]["caller"]
-        if scope["path"] in OPEN:
-            held.enter_context(self._visitors.held_by(caller.name))
+        rule = self._rules.rule(scope["method"], scope["path"])
+        if rule is None or rule.body is None:
+            held.enter_context(self._answered.take(caller.name))
             return receive
-        if not declares_body(scope["headers"]):
-            held.enter_context(self._answered.held_by(caller.name))
-            return receive
-        rule = self._rules.find(scope["method"], scope["path"])
-        if rule is None or rule.body == "none":
-            held.enter_context(self._answered.held_by(caller.name))
-            return receive
-        if rule.role is not None:
-            check_role(caller, rule.role)
+        check_role(caller, rule.role)
         if rule.body == "lines":
-            held.enter_context(self._imports.held_by(caller.name))
+            held.enter_context(self._imports.take(caller.name))
             return SteadyBody(receive, window_s=LINES_WINDOW_S).receive
         body = await self._body(scope, receive, caller)
         scope["state"]["body_was_read"] = True
         check_json(body)
-        held.enter_context(self._answered.held_by(caller.name))
+        held.enter_context(self._answered.take(caller.name))
         held.enter_context(self._load_shedder.at_model(scope["method"], scope["raw_path"], caller.name))
         return given_again(body, receive)
 
@@ -111,5 +119,5 @@ class AdmissionMiddleware:
         connection = scope.get("extensions", {}).get(CONNECTION)
         if connection is not None and connection.body_is_there():
             return await whole_body(receive, max_bytes=self._max_body_bytes)
-        with self._senders.held_by(caller.name):
+        with self._senders.take(caller.name):
             return await whole_body(receive, max_bytes=self._max_body_bytes)

@@ -1,9 +1,13 @@
-"""How many connections a process has: where there are too many, those that were idle longest make room."""
+"""How many connections a process has: where there are too many, those that were idle longest make room.
+
+Where none is idle, those make room whose callers have not read their answers for the longest time.
+"""
 
 import heapq
 import resource
 from collections.abc import Collection
 from functools import cache
+from operator import attrgetter
 from typing import Any, Protocol
 
 MOST = 8192
@@ -18,6 +22,7 @@ class IdleConnection(Protocol):
     """A connection, as far as it is looked at here."""
 
     idle_since: float | None
+    unread_since: float | None
 
     def make_way(self) -> None: ...
 
@@ -44,14 +49,15 @@ def make_room(connections: Collection[Any], limit: int | None, active_user: Idle
     most = _most() if limit is None else limit
     if len(connections) <= most:
         return True
-    idle: list[IdleConnection] = [one for one in connections if one.idle_since is not None and one is not active_user]
-    for one in heapq.nsmallest(max(1, len(idle) // ROOM_OF), idle, key=_idle_since):
-        one.make_way()
-    return bool(idle)
+    others: list[IdleConnection] = [one for one in connections if one is not active_user]
+    for since in (_idle_since, _unread_since):
+        found = [one for one in others if since(one) is not None]
+        for one in heapq.nsmallest(max(1, len(found) // ROOM_OF), found, key=lambda one: since(one) or 0.0):
+            one.make_way()
+        if found:
+            return True
+    return False
 
 
-def _idle_since(one: IdleConnection) -> float:
-    return one.idle_since or 0.0
-
-
+_idle_since, _unread_since = attrgetter("idle_since"), attrgetter("unread_since")
 _most = cache(most_connections)

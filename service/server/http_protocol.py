@@ -9,8 +9,10 @@ answered here and now, and nothing is made of it. How soon a body comes is judge
 import asyncio
 import re
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -30,6 +32,8 @@ HEAD_S = 20.0
 """From connecting, or a head's first byte, to its last; between requests the server's keep-alive counts."""
 LINE = "isrf.line"
 """Where a request's scope has the caller's connection, among the extensions."""
+CALLER = "isrf.caller"
+"""Where it has by whom it is counted."""
 SWALLOWED_BYTES = 64 * 1024
 """Of the body of a request that was answered without it: with more than that to come its connection is closed."""
 SWALLOW_S = 5.0
@@ -72,6 +76,8 @@ class HttpProtocol(HttpToolsProtocol):
     """None: as many as this process may well have (`service.server.connection_limit`)."""
     idle_since: float | None = None
     """Since when nothing is made for this connection; None while something is."""
+    unread_since: float | None = None
+    """Since when its caller has not read enough of what was written; None where nothing waits to be read."""
 
     _phase = _BETWEEN
     _overhead = 0
@@ -88,6 +94,12 @@ class HttpProtocol(HttpToolsProtocol):
     _last_words: bytes | None = None
     """The refusal of what cannot be read, to be sent when all before it is answered; nothing more is read."""
     _reading_stopped = False
+    _answering: RequestResponseCycle | None = None
+    """The request that is being answered, or was last; `cycle` is the one that came last."""
+    _task: asyncio.Task[None] | None = None
+    """Its task, while that is at work."""
+    _counted = False
+    """Whether it is counted among those under way (`service.server.load_shedding`)."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._line = CallerConnection()
@@ -106,17 +118,31 @@ class HttpProtocol(HttpToolsProtocol):
         self._expect_nothing()
         self._stop_swallowing()
         self.transport.lost()
+        self.pipeline.clear()
+        # The base class tells the one that came last, and behind the one that is answered others may have come.
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         super().pause_writing()
         self.transport.watch()
+        self.unread_since = self.loop.time()
+        self._tell_unread()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self.unread_since = None
+        self._tell_unread()
         if self._reading_stopped:
             self._reading_stopped = False
             self.flow.resume_reading()
+
+    def _tell_unread(self) -> None:
+        if self._load_shedder is not None:
+            waits = self._counted and self._task is not None and self.flow.write_paused
+            (self._load_shedder.unread.add if waits else self._load_shedder.unread.discard)(self)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -179,12 +205,14 @@ class HttpProtocol(HttpToolsProtocol):
             self.idle_since = None
         self.app = self._whole_app
         load_shedder = self._load_shedder
+        caller = self._extensions[CALLER] = (
+            "" if load_shedder is None else load_shedder.caller(self.headers, self.client)
+        )
         # Who sends a request before the last one is answered is answered in order.
         if load_shedder is not None and not busy:
             method = self.parser.get_method()
             plain = method != b"HEAD" and not self.parser.should_upgrade()
-            caller = load_shedder.caller(self.url, self.headers, self.client)
-            if plain and load_shedder.refuses(method, self.url, len(self.tasks), caller):
+            if plain and load_shedder.refuses(method, self.url, caller):
                 self._turn_away(load_shedder, method)
                 return
             if not has_body:
@@ -249,10 +277,29 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._unread and self.parser is not None and not self.transport.is_closing():
             self.flow.resume_reading()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        load_shedder, told = self._load_shedder, cast("dict[str, Any]", cycle.scope["extensions"])
+        self._counted = load_shedder is not None and load_shedder.counts(cycle.scope["path"], told[CALLER])
+        if load_shedder is not None:
+            load_shedder.begins(counted=self._counted)
+        self._task = self.loop.create_task(cycle.run_asgi(app))
+        self._task.add_done_callback(partial(self._is_done, self._counted))
+        self.tasks.add(self._task)
+        self._tell_unread()
+
+    def _is_done(self, counted: bool, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if self._load_shedder is not None:
+            self._load_shedder.ends(counted=counted)
+        if task is self._task:
+            self._task = None
+            self._tell_unread()
+
     def make_way(self) -> None:
-        """Ends a connection for which nothing is made."""
-        self.idle_since = None
-        if self._phase == _BETWEEN:
+        """Ends a connection for which nothing is made, or whose caller does not read."""
+        unread, self.idle_since, self.unread_since = self.unread_since is not None, None, None
+        if self._phase == _BETWEEN and not unread:
             self.transport.close()
         else:
             self.transport.abort()
@@ -345,7 +392,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         self._late = None
-        if not self.transport.is_closing():
+        if self._phase == _BETWEEN:
+            # Opened ahead of use, as browsers do: to an answer that nobody asked for they would fit the next request.
+            self.transport.close()
+        elif not self.transport.is_closing():
             self._refuse(408, "http.slow_head", f"A request's head has {HEAD_S:.0f} seconds to arrive.")
 
     def send_400_response(self, msg: str) -> None:

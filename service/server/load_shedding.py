@@ -17,6 +17,7 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body, status_of
+from service.auth.caller import OPEN
 from service.auth.keys import KeyRing
 from service.inference.limits import LoadLimits, refused
 from service.server.headers import ANSWERS_CARRY, KEY_HEADER, REQUEST_ID, HeaderLines
@@ -31,6 +32,8 @@ QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 USER_PREFIX = b"/recommend/"
 MODEL_PREFIXES = (b"/recommend", b"/rank", b"/similar/")
 """Paths that the model answers."""
+MAX_STRANGERS = 512
+"""Requests under way of callers who have no key, or need none; probes are let in however many there are."""
 TELL_S = 1.0
 OTHERS_S = 10.0
 """Who has called within so many seconds counts among those with whom the model is shared."""
@@ -53,33 +56,52 @@ class LoadShedder:
         self._before_id, self._after_id = _halves_of_body()
         self.apart: Callable[[], int] = lambda: 0
         """How many of those that came in hold places of another kind, such as senders of bodies: not counted."""
+        self.answered: Callable[[], int] = lambda: 0
+        """How many hold the places that are counted."""
+        self._counted = self._strangers = 0
+        self.unread: set[object] = set()
+        """Connections of counted callers who do not read: without a place, as who was refused, they do not count."""
 
     def open(self, releases: ReleaseManager) -> None:
         """From now on it is known whether the model has room."""
         self._releases = releases
 
-    def caller(self, url: bytes, headers: HeaderLines, client: tuple[str, int] | None) -> str:
-        """By whom a request is counted at the model: a key's id, without keys the client's address."""
-        if not url.startswith(MODEL_PREFIXES):
-            return ""
+    def caller(self, headers: HeaderLines, client: tuple[str, int] | None) -> str:
+        """By whom a request is counted: a key's id, "" for none; in development mode the client's address."""
         if self._ring is None:
             return client[0] if client else ""
         presented = [value for name, value in headers if name == KEY_HEADER]
         entry = self._ring.find(presented[0]) if len(presented) == 1 else None
         return "" if entry is None else entry.id
 
-    def refuses(self, method: bytes, url: bytes, tasks: int, caller: str) -> bool:
-        """Whether a request must not come in, where so many tasks of any kind are at work."""
+    def counts(self, path: str, caller: str) -> bool:
+        """Whether a request is one of those of which so many may be under way: others have places of their own."""
+        return path not in OPEN and path not in QUIET and not self._is_stranger(caller)
+
+    def begins(self, *, counted: bool) -> None:
+        """A request is under way, until `ends` is called with the same."""
+        self._counted += counted
+        self._strangers += not counted
+
+    def ends(self, *, counted: bool) -> None:
+        self._counted -= counted
+        self._strangers -= not counted
+
+    def refuses(self, method: bytes, url: bytes, caller: str) -> bool:
+        """Whether a request must not come in."""
         path = url.partition(b"?")[0]
         if path in _QUIET:
             return False
-        if tasks >= self._max_in_progress and tasks - self.apart() >= self._max_in_progress:
+        if self.counts(path.decode("latin-1"), caller):
+            if self._counted >= self._max_in_progress and self._is_full():
+                return True
+        elif self._strangers >= MAX_STRANGERS:
             return True
         return path.startswith(MODEL_PREFIXES) and not self._has_room(method, url, caller)
 
     def counting(self, method: bytes, url: bytes, app: ASGIApp, caller: str) -> ASGIApp:
         """The app for a request that came in; one of the model's is inside from now on until it is answered."""
-        if not url.startswith(MODEL_PREFIXES):
+        if not url.startswith(MODEL_PREFIXES) or self._is_stranger(caller):
             return app
         made = self._enter(method, url, caller)
 
@@ -114,6 +136,15 @@ class LoadShedder:
         self._metrics.problems.labels(code).inc()
         self._metrics.requests.labels("none", method, str(status)).observe(0.0)
 
+    def _is_full(self) -> bool:
+        if self.answered() >= self._max_in_progress:
+            return True
+        return self._counted - self.apart() - len(self.unread) >= self._max_in_progress
+
+    def _is_stranger(self, caller: str) -> bool:
+        """Who has no key gets no further than the door: to those who have one they are no other caller."""
+        return not caller and self._ring is not None
+
     def _has_room(self, method: bytes, url: bytes, caller: str) -> bool:
         if self._releases is None:
             return True
@@ -130,6 +161,8 @@ class LoadShedder:
 
     def _as_if_alone(self, caller: str) -> int:
         """How many are inside as far as this caller is concerned: three quarters are all, while others call too."""
+        if self._is_stranger(caller):
+            return 0
         now = time.monotonic()
         if caller != self._last_caller:
             if self._last_caller:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isrf.contract.errors import IsrfError, RequestError
 from service.api.problems import INTERNAL, send_problem
-from service.auth.route_rules import LINES_PREFIX
+from service.auth.route_rules import RouteRules
 from service.inference.deadline import current_deadline, start_deadline
 from service.inference.limits import caller_gone
 from service.server.bodies import too_large
@@ -37,12 +37,13 @@ class RequestMiddleware:
         self,
         app: ASGIApp,
         *,
+        rules: RouteRules,
         metrics: Metrics,
         traces: Traces | None,
         max_body_bytes: int,
         deadline_s: float,
     ) -> None:
-        self._app, self._metrics, self._traces = app, metrics, traces
+        self._app, self._rules, self._metrics, self._traces = app, rules, metrics, traces
         self._max_body_bytes, self._deadline_s = max_body_bytes, deadline_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,8 +113,10 @@ class RequestMiddleware:
         head = sum(len(name) + len(value) for name, value in scope["headers"])
         if head + len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_HEAD_BYTES:
             return RequestError("request.head_too_large", TOO_LARGE, fix="Send lists in a body.")
-        if _declared_length(headers) > self._max_body_bytes and not scope["path"].startswith(LINES_PREFIX):
-            return too_large(self._max_body_bytes)
+        if _declared_length(headers) > self._max_body_bytes:
+            rule = self._rules.rule(scope["method"], scope["path"])
+            # Of bodies of lines it is the lines that have a limit.
+            return None if rule is not None and rule.body == "lines" else too_large(self._max_body_bytes)
         return None
 
     def _account(self, scope: Scope, route: str, status: int, seconds: float) -> None:

@@ -47,6 +47,9 @@ class BoundedTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """The first part, an answer's head, waits for the second or the loop's next turn: one call for both."""
+        if self._inner.is_closing():
+            # Cut off a moment ago: uvloop's transport would raise, and the request count as one that went wrong.
+            return
         self._written += len(data)
         if self._first is None:
             self._first = bytes(data)

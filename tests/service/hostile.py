@@ -4,7 +4,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +12,19 @@ from tests.service.auth.test_doors import Guarded
 from tests.service.servers import PATIENCE_S, ServiceProcess
 
 
-def impatient(service: ServiceProcess, **constants: float) -> None:
-    """Its process starts with other values of constants, named as `module__NAME`; all else is what always serves."""
+def with_constants(service: ServiceProcess, constants: Mapping[str, float]) -> None:
+    """Its process starts with other values of constants, by their full names; all else is what always serves."""
     lines = ["import sys", "from importlib import import_module as m"]
     for name, value in constants.items():
-        module, _, constant = name.partition("__")
-        lines.append(f"m('service.doors.{module}').{constant} = {value}")
+        module, _, constant = name.rpartition(".")
+        lines.append(f"m('{module}').{constant} = {value}")
     lines += ["from service.__main__ import main", "sys.exit(main())"]
     service.command[1:3] = ["-c", "; ".join(lines)]
+
+
+def impatient(service: ServiceProcess, **constants: float) -> None:
+    """As `with_constants`, of the doors' modules, named as `module__NAME`."""
+    with_constants(service, {f"service.doors.{name.replace('__', '.')}": value for name, value in constants.items()})
 
 
 class Answered(NamedTuple):
@@ -92,10 +97,11 @@ def head(method: str, path: str, key: str | None = None, *more: str) -> bytes:
 
 
 @contextlib.contextmanager
-def many(service: ServiceProcess, count: int, *pieces: bytes) -> Iterator[list[Caller]]:
+def many(service: ServiceProcess, count: int, *pieces: bytes, receive_bytes: int = 0) -> Iterator[list[Caller]]:
     """So many connections that have sent the same."""
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(Caller(service)).send(*pieces) for _ in range(count)]
+        callers = [stack.enter_context(Caller(service, receive_bytes=receive_bytes)) for _ in range(count)]
+        yield [caller.send(*pieces) for caller in callers]
 
 
 def seconds_since(began: float) -> float:

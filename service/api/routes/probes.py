@@ -3,7 +3,6 @@
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
-from isrf.contract.errors import StoreError
 from service.api.context import AppDep
 from service.api.presenters import PROBLEMS, json_response
 from service.api.schemas.answers import Readiness
@@ -25,12 +24,7 @@ async def readyz(service: AppDep) -> Response:
 
     Taking a degraded replica out of rotation would turn worse answers into none.
     """
-    try:
-        await service.store.ping()
-        store = "ok"
-    except StoreError:
-        store = "unavailable"
-    service.metrics.store_up.labels(service.store.kind).set(store == "ok")
+    store = "ok" if await service.probe.is_up() else "unavailable"
     warnings = [] if service.durability is None else service.durability.warnings()
     return json_response(
         {

@@ -5,7 +5,6 @@ No body is read. Pure ASGI, inside of the access middleware: who may not come in
 """
 
 import contextlib
-from collections.abc import Callable
 from typing import NoReturn
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,9 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from isrf.contract.errors import RequestError
 from isrf.contract.ids import id_problem
 from service.api.problems import send_problem
-from service.api.validation.paths import BodyKind, KnownPath, KnownPaths
-from service.auth.keys import RANK
-from service.auth.route_rules import RouteRules
+from service.auth.caller import may_call
+from service.auth.route_rules import BodyKind, KnownPath, RouteRules
 from service.telemetry.metrics import Metrics
 
 HEAD_ONLY = "isrf.head_only"
@@ -29,10 +27,10 @@ class _Enough(Exception):  # noqa: N818 - nothing went wrong here
 
 
 class CallCheck:
-    """`paths` is asked with the first request, when all routes are there."""
+    """Outside of `service.server.admission`, which asks the same rules."""
 
-    def __init__(self, app: ASGIApp, *, paths: Callable[[], KnownPaths], rules: RouteRules, metrics: Metrics) -> None:
-        self._app, self._paths, self._rules, self._metrics = app, paths, rules, metrics
+    def __init__(self, app: ASGIApp, *, rules: RouteRules, metrics: Metrics) -> None:
+        self._app, self._rules, self._metrics = app, rules, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,12 +53,12 @@ class CallCheck:
 
     def _checked(self, scope: Scope, headers: dict[str, str]) -> KnownPath:
         """The path; `RequestError`, and `headers` for its answer, for a call that no route takes."""
-        known, called, method = self._paths(), scope["path"], scope["method"]
-        path = known.find(called)
+        called, method = scope["path"], scope["method"]
+        path = self._rules.find(called)
         if path is None:
-            raise RequestError("http.not_found", "There is no such resource.", fix=known.hint(called))
+            raise RequestError("http.not_found", "There is no such resource.", fix=self._rules.hint(called))
         # The framework's patterns end before a last line break, and match no other one.
-        problem = id_problem(known.rest(called)) if path.parameter and "\n" in called else None
+        problem = id_problem(self._rules.rest(called)) if path.parameter and "\n" in called else None
         if problem:
             kind = path.parameter.removesuffix("_id")
             code = f"request.invalid_{path.parameter}"
@@ -71,13 +69,11 @@ class CallCheck:
             raise RequestError(
                 "http.method_not_allowed", "This resource does not take this method.", fix=f"It takes {path.allow}."
             )
-        body = path.methods.get(method)
-        if body is not None:
-            rule = self._rules.find(method, called)
-            # Who may not call it is told that, by the route.
-            if rule is None or rule.role is None or RANK[scope["state"]["caller"].role] >= RANK[rule.role]:
-                scope["route"] = path
-                _check_body(body, scope, headers)
+        rule = path.methods.get(method)
+        # Who may not call it is told that, by the route.
+        if rule is not None and rule.body is not None and may_call(scope["state"]["caller"], rule.role):
+            scope["route"] = path
+            _check_body(rule.body, scope, headers)
         return path
 
     async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,6 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.app import create_app
+from service.auth.caller import OPEN
+from service.auth.route_rules import RouteRules
 from service.settings import Settings
 from tests.service.auth.test_doors import Guarded
 from tests.service.servers import ServiceProcess
@@ -55,6 +57,20 @@ BODIES = [
     for method, path, operation in operations()
     if "requestBody" in operation
 ]
+
+
+def test_what_is_known_of_each_route_is_what_the_document_says() -> None:
+    app = create_app(Settings(demo=True))
+    rules = RouteRules(app)
+    for path, operations in app.openapi()["paths"].items():
+        known = rules.find(path)
+        assert known is not None
+        assert {method.lower() for method in known.methods} == set(operations)
+        for method, operation in operations.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            body = "json" if "application/json" in content else "lines" if content else None
+            assert known.methods[method.upper()].body == body, (method, path)
+            assert (known.methods[method.upper()].role is None) == (path in OPEN)
 
 
 def raw(service: ServiceProcess, head: str, body: bytes = b"") -> tuple[bytes, bytes]:

@@ -15,12 +15,13 @@ from service.api.schemas.items import MAX_ITEM_BYTES, MAX_METADATA_VALUES
 from service.api.schemas.requests import MAX_N
 from service.api.validation.json_bounds import MAX_DEPTH, MAX_FIELDS, MAX_VALUES, json_problem
 from service.app import create_app
+from service.auth.rate import RateLimiter
 from service.auth.request_cost import EXPLAINED_A_CALL, MOST_EXPLAINED, MOST_ITEMS, calls_of
 from service.server.middleware import PIECE_BYTES
 from service.settings import Settings
 from tests.service.auth.test_doors import Guarded, make_key
 from tests.service.releases import some_users
-from tests.service.servers import RedisServer
+from tests.service.servers import RedisServer, settings_for
 
 JSON = {"Content-Type": "application/json"}
 
@@ -82,6 +83,23 @@ def test_what_a_request_counts_as() -> None:
     assert calls_of(256, 10, explain=True) == 256
     assert calls_of(1, 200, explain=True) == 11
     assert calls_of(5, 200, explain=True) == 55
+
+
+@pytest.mark.parametrize("kept_by", ["embedded", "redis"])
+async def test_a_call_that_costs_more_than_a_rate_takes_all_of_it(
+    tmp_path: Path, redis_server: RedisServer, kept_by: str
+) -> None:
+    """No wait could ever buy it: a key with a low rate could never ask for many users."""
+    with redis_server.client() as client:
+        client.flushall()
+    limiter = RateLimiter("10/hour")
+    limiter.share(settings_for(redis_server if kept_by == "redis" else None, tmp_path))
+    assert await limiter.wait_s("low", None, 255) is None
+    assert 0 < (await limiter.wait_s("low", None) or 0) <= 3600
+    assert await limiter.wait_s("other", None, 4) is None
+    assert await limiter.wait_s("other", None, 255) is not None, "all of it is more than is left"
+    assert await limiter.wait_s("other", None, 6) is None
+    await limiter.close()
 
 
 @pytest.mark.parametrize("kept_by", ["embedded", "redis"])

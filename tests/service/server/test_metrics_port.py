@@ -1,11 +1,14 @@
 """The metrics' own port: few threads however many connect, and nobody keeps it from a scraper."""
 
+import contextlib
+import socket
 from pathlib import Path
 
 import httpx
 import pytest
 
-from service.server.metrics_port import MAX_CONNECTIONS
+from service.server.metrics_port import MAX_CONNECTIONS, serve_metrics
+from service.telemetry.metrics import Metrics
 from tests.service.hostile import head, impatient, many
 from tests.service.servers import RedisServer, ServiceProcess, free_port, wait_until
 
@@ -44,13 +47,31 @@ def test_300_idle_connections_are_no_threads(
             assert httpx.get(url, timeout=60).status_code == 200, "nobody reads what they asked for"
         with many(metrics, MAX_CONNECTIONS) as idle:
             idle[-1].line.settimeout(30)
-            assert idle[-1].line.recv(100).startswith(b"HTTP/1.1 408 ")
+            assert idle[-1].is_ended()
         assert httpx.get(url.replace("/metrics", "/nothing")).status_code == 404
         assert httpx.post(url, content=b"x").status_code == 405
         wait_until(lambda: httpx.get(f"{service.url}/livez").status_code == 200, what="the service itself")
         assert service.stop() == 0
     finally:
         service.kill()
+
+
+def test_scrapes_that_nobody_reads_keep_no_scraper_waiting() -> None:
+    """Half a megabyte each: made anew for every one, they would take a processor's minute."""
+    metrics, port = Metrics(), free_port()
+    for number in range(400):
+        metrics.requests.labels(f"/route{number}", "GET", "200").observe(0.1)
+    serve_metrics(metrics, "127.0.0.1", port)
+    url = f"http://127.0.0.1:{port}/metrics"
+    wait_until(lambda: len(httpx.get(url).content) > 400_000, what="the port")
+    with contextlib.ExitStack() as stack:
+        for _ in range(50):
+            caller = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            caller.sendall(head("GET", "/metrics") * 20)
+        for _ in range(5):
+            assert httpx.get(url, timeout=5).status_code == 200
+    metrics.problems.labels("a.new_one").inc()
+    wait_until(lambda: "a.new_one" in httpx.get(url).text, what="a number that is new")
 
 
 def test_a_port_that_is_taken_is_said_at_the_start(demo_release: Path, tmp_path: Path) -> None:

@@ -141,6 +141,19 @@ async def test_only_so_many_are_under_way_and_probes_are_answered(
         assert (await busy.http.get("/popular")).status_code == 200
 
 
+async def test_a_request_of_many_users_that_is_refused_leaves_no_work_behind(
+    demo_release: Path, tmp_path: Path, users: list[str]
+) -> None:
+    async with running(demo_release, tmp_path, max_waiting=3, deadline_s=60) as busy:
+        held = await busy.hold()
+        check_refused(await busy.http.post("/recommend", json={"users": users[:20]}))
+        at_work = [task.get_coro() for task in asyncio.all_tasks()]
+        assert [one for one in at_work if "_for_users" in getattr(one, "__qualname__", "")] == []
+        busy.go_on.set()
+        await held
+        assert (await busy.ask(users[0])).status_code == 200
+
+
 async def test_a_request_of_many_users_waits_for_its_own_turn(
     demo_release: Path, tmp_path: Path, users: list[str]
 ) -> None:
@@ -410,10 +423,14 @@ def test_a_head_that_does_not_come_is_not_waited_for(demo_release: Path, tmp_pat
     service.command[1:3] = ["-c", patched]
     service.start()
     try:
-        for begun in (b"", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"):
+        for begun in (b"GET /livez HTTP/1.1\r\nHost: localhost\r\n", b"G"):
             with socket.create_connection(("127.0.0.1", service.port), timeout=60) as line:
                 line.sendall(begun)
                 assert line.recv(4096).startswith(b"HTTP/1.1 408 ")
+        for unused in (b"", b"\r\n"):
+            with socket.create_connection(("127.0.0.1", service.port), timeout=60) as line:
+                line.sendall(unused)
+                assert line.recv(4096) == b"", "a browser's connection ahead of use gets no answer to nothing"
         assert httpx.get(f"{service.url}/livez").status_code == 200
     finally:
         service.kill()

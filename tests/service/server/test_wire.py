@@ -217,14 +217,6 @@ def test_who_does_not_read_a_large_answer_is_cut_off(service: Guarded) -> None:
     slow.close()
 
 
-def test_who_needs_no_key_takes_nobody_elses_place(service: Guarded) -> None:
-    before = service.call("GET", "/popular", service.keys["read"]).status_code
-    pages = [head("GET", path) for path in ("/openapi.json", "/docs/swagger-ui-bundle.js")] * 20
-    with many(service, 40, *pages):
-        answers = [service.call("GET", "/popular", service.keys["read"]).status_code for _ in range(10)]
-        assert answers == [before] * 10 == [200] * 10
-
-
 def test_idle_connections_make_room(service: Guarded) -> None:
     with many(service, 300), many(service, 300, head("GET", "/livez")), many(service, 300, b"GET /li") as begun:
         for role in ("read", "write"):
