@@ -40,10 +40,10 @@ from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.events import EventReader, EventRules
 from service.state.redis.store import RedisStore
-from service.store_probe import StoreProbe
 from service.sync.durability_watch import DurabilityWatch
 from service.sync.release_manager import ReleaseManager
 from service.sync.release_runtime import Parts
+from service.sync.store_probe import StoreProbe
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics
 from service.telemetry.traces import open_traces

@@ -15,6 +15,7 @@ from service.state.events import EventReader
 from service.state.store import Store
 from service.sync.durability_watch import DurabilityWatch
 from service.sync.release_manager import ReleaseManager
+from service.sync.store_probe import StoreProbe
 from service.telemetry.metrics import Metrics
 
 
@@ -27,6 +28,7 @@ class AppContext:
     events: EventReader
     exposure: ClickStats
     metrics: Metrics
+    probe: StoreProbe
     durability: DurabilityWatch | None = None  # None: state is not in Redis
     writes: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(WRITES_AT_ONCE))
 

@@ -26,89 +26,11 @@ from service.api.schemas.requests import (
 )
 from service.recommend.query_models import ListQuery
 from service.release.catalogue import Catalogue, Filter
-<<<<<<< 54b7143ec5ad4e20aa59f4243558033624613ced:service/api/validation/inputs.py
-=======
-from service.state.events import EventReader
-from service.state.store import Store
-from service.store_probe import StoreProbe
-from service.sync.durability_watch import DurabilityWatch
-from service.sync.release_manager import ReleaseManager
-from service.telemetry.metrics import Metrics
-
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": PROBLEM}
-    for status, text in {
-        400: "The body is not JSON.",
-        401: "No API key, or an unknown one.",
-        403: "The key's role may not do this.",
-        404: "There is no such resource, or not any more.",
-        408: "The body came too slowly.",
-        413: "The body is too large.",
-        415: "The body comes as something that is not taken here; `fix` says what is.",
-        422: "Cannot be answered as asked.",
-        429: "Too often; see Retry-After.",
-        431: "The head is too large.",
-        503: "Not now; see Retry-After.",
-    }.items()
-}
-
->>>>>>> ed3931a7c6ef24244b6973c4de053af27d9b2613:service/api/dependencies.py
 
 IdsText = Annotated[str, Field(json_schema_extra={"pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"})]
 """One id, or several with commas between them, as a query has them."""
 
 
-<<<<<<< 54b7143ec5ad4e20aa59f4243558033624613ced:service/api/validation/inputs.py
-=======
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """Everything that lives as long as the app does."""
-
-    releases: ReleaseManager
-    store: Store
-    events: EventReader
-    exposure: ClickStats
-    metrics: Metrics
-    probe: StoreProbe
-    durability: DurabilityWatch | None = None  # None: state is not in Redis
-    writes: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(WRITES_AT_ONCE))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Service(Running):
-    """What a request works with: its release stays the same from start to end."""
-
-    recommendations: RecommendationService
-
-
-async def running(request: Request) -> Running:
-    """Without a release of its own: for probes, and for those who would wait for themselves."""
-    found: Running = request.app.state.running
-    return found
-
-
-RunningDep = Annotated[Running, Depends(running)]
-
-
-@contextmanager
-def lease(app: Running, user_id: str | None) -> Iterator[Service]:
-    """The release of a user, or the current, to work with until the end."""
-    began = time.perf_counter()
-    with app.releases.lease(user_id) as serving:
-        yield Service(**vars(app), recommendations=serving.recommendations)
-    app.metrics.release_requests.labels(serving.release_id).observe(time.perf_counter() - began)
-
-
-async def leased_service(request: Request, app: RunningDep) -> AsyncIterator[Service]:
-    """The release of the path's user, if there is one, else the current."""
-    with lease(app, request.path_params.get("user_id")) as service:
-        yield service
-
-
-ServiceDep = Annotated[Service, Depends(leased_service)]
-
-
->>>>>>> ed3931a7c6ef24244b6973c4de053af27d9b2613:service/api/dependencies.py
 async def checked_user_id(request: Request, user_id: Annotated[str, Path(json_schema_extra=ID_SCHEMA)]) -> str:
     """The user_id of the path; a slash in it may come encoded or plain."""
     return _checked_id(request, "user", user_id)

@@ -17,9 +17,10 @@ import pytest
 from isrf.contract.errors import ConfigError, DataError, StageError, StoreError
 from isrf.contract.event_log import JOURNAL_FILE, META_KEY, NUM_BUCKETS, read_event, stream_key, tombstone_key
 from isrf.contract.item_changes import COUNT_KEY
+from offline.commands.loop_back import journal_source, redis_source
 from offline.commands.loop_back.commit import DataFolder
 from offline.commands.loop_back.rows import NewRow, write_interactions
-from offline.commands.loop_back.take_in import TakenIn, sources, take_in
+from offline.commands.loop_back.take_in import TakenIn, take_in
 from offline.stages.ingest.bad_rows import BadRows
 from offline.stages.ingest.interactions import read_interactions
 from service.state import payload
@@ -90,8 +91,8 @@ async def test_the_stream_is_trimmed_to_what_was_taken_in(
     redis_server: RedisServer, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await open_store(settings_for(redis_server, tmp_path))
-    monkeypatch.setattr(sources, "PAGE", 3)
-    monkeypatch.setattr(sources, "MAX_ENTRIES", 7)
+    monkeypatch.setattr(redis_source, "PAGE", 3)
+    monkeypatch.setattr(redis_source, "MAX_ENTRIES", 7)
     with redis_server.client() as client:
         client.flushall()
         posted = [event(f"i{k}", float(k), user_id=f"u{k % 9}") for k in range(40)]
@@ -125,7 +126,7 @@ def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     monkeypatch.setattr(os, "fsync", dying(os.fsync))
     for name in ("replace", "unlink", "write_text"):
         monkeypatch.setattr(Path, name, dying(getattr(Path, name)))
-    monkeypatch.setattr(sources.JournalSource, "release", dying(sources.JournalSource.release))
+    monkeypatch.setattr(journal_source.JournalSource, "release", dying(journal_source.JournalSource.release))
     return lambda: calls
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from service.server.admission import MAX_VISITORS_OF_ONE
 from service.state.connect import open_store
-from service.store_probe import MAX_WAITING, StoreProbe
+from service.sync.store_probe import MAX_WAITING, StoreProbe
 from service.telemetry.metrics import Metrics
 from tests.service.auth.test_doors import Guarded, make_key
 from tests.service.hostile import Caller, guarded, head, many, with_constants
