@@ -19,11 +19,11 @@ from isrf.nn.model import DIRECT, SEQUENTIAL
 from isrf.nn.siblings import Siblings
 from offline.runtime import hardware
 from offline.stages.evaluate.split import load_split
+from offline.stages.train import checkpoint, loop, objective
 from offline.stages.train import stage as train
 from offline.stages.train.batches import plan_epoch, take
 from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_model, load_parts, new_model
 from offline.stages.train.samples import Sequences, TrainingSamples, read_sequences, training_samples
-from offline.stages.train.stage import checkpoint, loop, objective
 from offline.stages.train.validation import Judge, Scores
 from tests.offline.stages.train_inputs import (
     DIM,

@@ -184,7 +184,7 @@ def test_however_much_the_next_release_has_learned_the_history_is_the_same(data:
     assert before.bought <= after.bought
 
 
-MOMENT = {"version": "v", "release_id": "r", "crowd": "c"}
+MOMENT = {"version": "v", "release_id": "r", "snapshot": "c"}
 
 
 def interests(num: int, seed: int = 0) -> UserInterests:
@@ -211,7 +211,7 @@ def test_cached_interests_come_back_bit_by_bit() -> None:
             np.testing.assert_array_equal(ours, theirs, strict=True)
 
 
-@pytest.mark.parametrize("other", ["version", "release_id", "crowd"])
+@pytest.mark.parametrize("other", ["version", "release_id", "snapshot"])
 def test_cached_interests_of_another_moment_are_none(other: str) -> None:
     payload = group_cache.encode(interests(3), **MOMENT)
     assert group_cache.decode(payload, **(MOMENT | {other: "other"})) is None
