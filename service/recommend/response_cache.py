@@ -9,9 +9,11 @@ It knows neither HTTP nor the model; a store keeps `encode`d answers for other r
 import asyncio
 import time
 import zlib
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
+
+from cachetools import LRUCache
 
 from isrf.contract.errors import OverloadError
 from service.state.sealed import seal, unseal
@@ -63,15 +65,39 @@ def decode(key: AnswerKey, payload: bytes | None) -> CachedResponse | None:
     return CachedResponse(source.decode(), items, warnings, about)
 
 
+class _Entry(NamedTuple):
+    response: CachedResponse
+    size: int  # bytes
+    ends_at: float  # by the cache's clock
+
+
+class _Kept(LRUCache[AnswerKey, _Entry]):
+    """Answers by bytes, and of which users there are any."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes, getsizeof=lambda entry: entry.size)
+        self.of_user: Counter[str] = Counter()
+
+    def __setitem__(self, key: AnswerKey, entry: _Entry) -> None:
+        new = key not in self
+        super().__setitem__(key, entry)
+        if new:
+            self.of_user[key.user_id] += 1
+
+    def __delitem__(self, key: AnswerKey) -> None:
+        super().__delitem__(key)
+        self.of_user[key.user_id] -= 1
+        if not self.of_user[key.user_id]:
+            del self.of_user[key.user_id]
+
+
 class ResponseCache:
     """Of one process and one release; those asked for last, and those that are just being made."""
 
     def __init__(self, *, max_bytes: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """`max_bytes` of answers are kept, for `ttl_s` at most."""
-        self._max_bytes, self._ttl_s, self._clock = max_bytes, ttl_s, clock
-        self._kept: OrderedDict[AnswerKey, tuple[CachedResponse, int, float]] = OrderedDict()
-        self._bytes = 0
-        self._of_user: Counter[str] = Counter()
+        self._ttl_s, self._clock = ttl_s, clock
+        self._kept = _Kept(max_bytes)
         self._making: dict[AnswerKey, asyncio.Task[CachedResponse]] = {}
 
     def __len__(self) -> int:
@@ -79,31 +105,26 @@ class ResponseCache:
 
     def has_any(self, user_id: str) -> bool:
         """Whether any answer to this user is kept here, or being made."""
-        return user_id in self._of_user or any(key.user_id == user_id for key in self._making)
+        return user_id in self._kept.of_user or any(key.user_id == user_id for key in self._making)
 
     def get(self, key: AnswerKey) -> CachedResponse | None:
         found = self._kept.get(key)
         if found is None:
             return None
-        if self._clock() >= found[2]:
-            self._drop(key)
+        if self._clock() >= found.ends_at:
+            del self._kept[key]
             return None
-        self._kept.move_to_end(key)
-        return found[0]
+        return found.response
 
     def keep(self, key: AnswerKey, served: CachedResponse) -> None:
-        self._drop(key)
         size = sum(map(len, key)) + len(served.items) + len(served.warnings) + len(served.about) + _OVERHEAD
-        self._kept[key] = (served, size, self._clock() + self._ttl_s)
-        self._bytes += size
-        self._of_user[key.user_id] += 1
-        while self._bytes > self._max_bytes:
-            self._drop(next(iter(self._kept)))
+        if size <= self._kept.maxsize:
+            self._kept[key] = _Entry(served, size, self._clock() + self._ttl_s)
 
     def forget(self, user_id: str) -> None:
         """Nothing of a user who was erased stays."""
         for key in [key for key in self._kept if key.user_id == user_id]:
-            self._drop(key)
+            del self._kept[key]
 
     def is_made(self, key: AnswerKey) -> bool:
         """Whether somebody is just making this answer."""
@@ -139,11 +160,3 @@ class ResponseCache:
     def _end(self, key: AnswerKey, task: asyncio.Task[CachedResponse]) -> None:
         if self._making.get(key) is task:
             del self._making[key]
-
-    def _drop(self, key: AnswerKey) -> None:
-        found = self._kept.pop(key, None)
-        if found is not None:
-            self._bytes -= found[1]
-            self._of_user[key.user_id] -= 1
-            if not self._of_user[key.user_id]:
-                del self._of_user[key.user_id]

@@ -9,11 +9,11 @@ import contextlib
 import hashlib
 import secrets
 import zlib
-from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import orjson
+from cachetools import LRUCache
 
 from isrf.contract.errors import RequestError, StoreError
 from service.state.sealed import seal, unseal
@@ -83,8 +83,7 @@ class ResultLists:
 
     def __init__(self, store: Store, *, ttl_s: int) -> None:
         self._store, self._ttl_s = store, ttl_s
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._bytes = 0
+        self._kept: LRUCache[str, bytes] = LRUCache(IN_PROCESS_BYTES, getsizeof=len)
         self._waiting: dict[str, bytes] = {}
         self._writing: asyncio.Task[None] | None = None
 
@@ -92,7 +91,7 @@ class ResultLists:
         """The list's new recommendation_id; the store learns of it in a moment."""
         recommendation_id = secrets.token_urlsafe(12)
         payload = _encode(recommendation_id, given)
-        self._remember(recommendation_id, payload)
+        self._kept[recommendation_id] = payload
         self._waiting[recommendation_id] = payload
         while len(self._waiting) > MOST_WAITING:
             del self._waiting[next(iter(self._waiting))]
@@ -109,7 +108,7 @@ class ResultLists:
             except StoreError:
                 payload = None
             if payload is not None:
-                self._remember(recommendation_id, payload)
+                self._kept[recommendation_id] = payload
         return None if payload is None else _decode(recommendation_id, payload)
 
     async def of(self, recommendation_id: str, owner: str, lineage: str) -> ResultList:
@@ -127,13 +126,6 @@ class ResultLists:
         """Waits for what is still being written."""
         if self._writing is not None:
             await asyncio.wait([self._writing])
-
-    def _remember(self, recommendation_id: str, payload: bytes) -> None:
-        # Two who ask for a list at once bring it twice.
-        self._bytes += len(payload) - len(self._kept.get(recommendation_id, b""))
-        self._kept[recommendation_id] = payload
-        while self._bytes > IN_PROCESS_BYTES:
-            self._bytes -= len(self._kept.popitem(last=False)[1])
 
     async def _write(self) -> None:
         # While one write is under way the next ones gather: a few round trips however many lists there are.

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Coroutine
 from typing import Any
 
 import structlog
+from cachetools import LRUCache
 
 from isrf.contract.errors import StoreError
 from isrf.method.recommend.request import UserInterests
@@ -35,7 +35,7 @@ class UserViews:
     def __init__(self, engine: Engine, store: Store, metrics: Metrics, *, rules: EventRules, group_ttl_s: int) -> None:
         self._engine, self._store, self._metrics = engine, store, metrics
         self._rules, self._group_ttl_s = rules, group_ttl_s
-        self._computed: OrderedDict[tuple[str, str, str], UserInterests] = OrderedDict()
+        self._computed: LRUCache[tuple[str, str, str], UserInterests] = LRUCache(REMEMBERED)
         self._store_answers = True
         self._background: set[asyncio.Task[None]] = set()
 
@@ -109,8 +109,6 @@ class UserViews:
         """Interests that were just computed, remembered here and as the store keeps them."""
         if interests is None or not user.store_was_read:
             return None
-        while len(self._computed) >= REMEMBERED:
-            self._computed.popitem(last=False)
         version, release_id, snapshot = _version(user), user.snapshot.release.manifest.release_id, user.snapshot.token
         self._computed[user.user_id, version, snapshot] = interests
         payload = encode(interests, version=version, release_id=release_id, snapshot=snapshot)

@@ -4,10 +4,10 @@ So is one that stands twice and takes one value: which of the two was meant? Pag
 know: whoever links to them may add what they like (`utm_source=…`).
 """
 
-from collections import OrderedDict
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
+from cachetools import LRUCache
 from fastapi import FastAPI, Request
 
 from isrf.contract.errors import RequestError
@@ -44,13 +44,11 @@ class KnownQueries:
     """What `GET /recommend/{user_id}` was asked for last: query strings that were found good, and what they ask."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[bytes, ListQuery] = OrderedDict()
+        self._known: LRUCache[bytes, ListQuery] = LRUCache(KNOWN_QUERIES)
 
     def learn(self, query: bytes, wanted: ListQuery) -> None:
         """Not where the catalogue has a say in what a query means, as it has in item_ids with commas; no page's."""
         if len(query) <= LONGEST_KNOWN and not (wanted.only.exclude or wanted.session or wanted.recommendation_id):
-            while len(self._known) >= KNOWN_QUERIES:
-                self._known.popitem(last=False)
             self._known[query] = wanted
 
     def get(self, query: bytes) -> ListQuery | None:
