@@ -171,9 +171,9 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, ope
     list_ttl_s = settings.recommendation_ttl_s + settings.answer_ttl_s
     given = ResultLists(store, ttl_s=list_ttl_s)
     stack.push_async_callback(_in_time, given.close)
-    exposure = ClickStats(store, given, ttl_s=list_ttl_s)
-    stack.push_async_callback(_in_time, exposure.close)
-    exposure.start()
+    click_stats = ClickStats(store, given, ttl_s=list_ttl_s)
+    stack.push_async_callback(_in_time, click_stats.close)
+    click_stats.start()
     parts = Parts(
         store=store,
         metrics=metrics,
@@ -205,7 +205,7 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, ope
         releases=releases,
         store=store,
         events=events,
-        exposure=exposure,
+        click_stats=click_stats,
         metrics=metrics,
         probe=probe,
         durability=durability,

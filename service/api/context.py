@@ -26,7 +26,7 @@ class AppContext:
     releases: ReleaseManager
     store: Store
     events: EventReader
-    exposure: ClickStats
+    click_stats: ClickStats
     metrics: Metrics
     probe: StoreProbe
     durability: DurabilityWatch | None = None  # None: state is not in Redis
@@ -53,15 +53,15 @@ AppDep = Annotated[AppContext, Depends(running)]
 def lease(app: AppContext, user_id: str | None) -> Iterator[RequestContext]:
     """The release of a user, or the current, to work with until the end."""
     began = time.perf_counter()
-    with app.releases.lease(user_id) as serving:
-        yield RequestContext(**vars(app), recommendations=serving.recommendations)
-    app.metrics.release_requests.labels(serving.release_id).observe(time.perf_counter() - began)
+    with app.releases.lease(user_id) as runtime:
+        yield RequestContext(**vars(app), recommendations=runtime.recommendations)
+    app.metrics.release_requests.labels(runtime.release_id).observe(time.perf_counter() - began)
 
 
 async def leased_service(request: Request, app: AppDep) -> AsyncIterator[RequestContext]:
     """The release of the path's user, if there is one, else the current."""
-    with lease(app, request.path_params.get("user_id")) as service:
-        yield service
+    with lease(app, request.path_params.get("user_id")) as context:
+        yield context
 
 
 ContextDep = Annotated[RequestContext, Depends(leased_service)]

@@ -41,9 +41,9 @@ def meta_of(request: Request, release_id: str, source: str, version: str | None 
     return meta
 
 
-def items_of(answer: Answer, service: RequestContext) -> list[dict[str, Any]]:
+def items_of(answer: Answer, context: RequestContext) -> list[dict[str, Any]]:
     """The items of an answer as they leave."""
-    release = service.recommendations.release
+    release = context.recommendations.release
     items: list[dict[str, Any]] = []
     for at, (place, item) in enumerate(zip(answer.places, answer.items, strict=True)):
         row = {

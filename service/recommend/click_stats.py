@@ -41,7 +41,7 @@ class ClickStats:
 
     def __init__(self, store: Store, given: ResultLists, *, ttl_s: int) -> None:
         """`ttl_s` is how long lists are kept, and with them clicks apart."""
-        self._store, self._given, self._ttl_s = store, given, ttl_s
+        self._store, self._result_lists, self._ttl_s = store, given, ttl_s
         self._counts: Counter[str] = Counter()
         self._clicks: list[Click] = []
         self._flushing = asyncio.Lock()
@@ -97,7 +97,7 @@ class ClickStats:
         clicks, self._clicks = self._clicks, []
         counted: dict[str, str] = {}
         for click in clicks:
-            given = await self._given.find(click.recommendation_id)
+            given = await self._result_lists.find(click.recommendation_id)
             entry = next((one for one in given.entries if one.item_id == click.item_id), None) if given else None
             if given is None or entry is None:
                 continue

@@ -27,7 +27,7 @@ class Lists:
     """One per release."""
 
     def __init__(self, engine: Engine, metrics: Metrics, given: ResultLists) -> None:
-        self._engine, self._metrics, self._given = engine, metrics, given
+        self._engine, self._metrics, self._result_lists = engine, metrics, given
 
     async def answer(self, job: RankingJob, wanted: ListQuery, source: str, warnings: list[dict[str, Any]]) -> Answer:
         """What the model says of a history, else popular items."""
@@ -72,7 +72,9 @@ class Lists:
         return Answer(
             items=items,
             places=range(wanted.offset + 1, wanted.offset + len(items) + 1),
-            recommendation_id=self._given.keep(ResultList(*job.owner, release_id, source, wanted.parameters, entries)),
+            recommendation_id=self._result_lists.keep(
+                ResultList(*job.owner, release_id, source, wanted.parameters, entries)
+            ),
             num_listed=len(listed),
             release_id=release_id,
             source=source,

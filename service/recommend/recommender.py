@@ -54,7 +54,7 @@ class RecommendationService:
         rules: EventRules,
         keeping: Keeping,
     ) -> None:
-        self._engine, self._metrics, self._given, self._keeping = engine, metrics, given, keeping
+        self._engine, self._metrics, self._result_lists, self._keeping = engine, metrics, given, keeping
         self.users = UserViews(engine, store, metrics, rules=rules, group_ttl_s=keeping.group_ttl_s)
         self._lists = Lists(engine, metrics, given)
         self._answers = ResponseCache(max_bytes=keeping.answer_bytes, ttl_s=keeping.answer_ttl_s)
@@ -220,7 +220,7 @@ class RecommendationService:
             RequestError: `recommendation.gone`, `recommendation.other_parameters`, `recommendation.no_session`.
         """
         assert wanted.recommendation_id is not None
-        given = await self._given.of(wanted.recommendation_id, owner, "" if user is None else user.lineage)
+        given = await self._result_lists.of(wanted.recommendation_id, owner, "" if user is None else user.lineage)
         check_page(wanted.recommendation_id, given, wanted.parameters, wanted.said)
         snapshot = self._engine.snapshot if user is None else user.snapshot
         catalogue = snapshot.release.catalogue

@@ -84,14 +84,14 @@ class ReleaseManager:
 
     async def start(self) -> None:
         """Opens what is to be served; `BundleError` where that cannot be."""
-        self._current = serving = await self._opened(await self._identify())
-        serving.tell_age()
+        self._current = runtime = await self._opened(await self._identify())
+        runtime.tell_age()
         if self._experiment is None:
             # One process on its state: nobody else serves an older release.
-            serving.collect(0 if self._parts.store.kind == "embedded" else GRACE_S)
+            runtime.collect(0 if self._parts.store.kind == "embedded" else GRACE_S)
         else:
             identity = await self._identify(self._experiment.release_id)
-            self._trial = serving if identity == serving.identity else await self._opened(identity)
+            self._trial = runtime if identity == runtime.identity else await self._opened(identity)
         if self._watch_s:
             self._watching = asyncio.create_task(self._watch())
         self._tell_opened()
@@ -112,8 +112,8 @@ class ReleaseManager:
     @contextmanager
     def lease(self, user_id: str | None) -> Iterator[ReleaseRuntime]:
         """What answers a user, to be held from the request's start to its end."""
-        with self.of(user_id).lease() as serving:
-            yield serving
+        with self.of(user_id).lease() as runtime:
+            yield runtime
 
     def knows(self, item_id: str) -> bool:
         """Whether the item is one that a caller can have been shown."""
@@ -212,25 +212,25 @@ class ReleaseManager:
                 message="The release is of schema 2: nothing tells whether its manifest was changed.",
                 fix="Publish one with this version.",
             )
-        serving = ReleaseRuntime(release, identity, self._parts, before=before)
+        runtime = ReleaseRuntime(release, identity, self._parts, before=before)
         # From now on it hears of erasures.
-        self._open.add(serving)
+        self._open.add(runtime)
         try:
-            await serving.start()
+            await runtime.start()
         except BaseException:
-            self._retire(serving)
+            self._retire(runtime)
             raise
-        return serving
+        return runtime
 
-    def _retire(self, serving: ReleaseRuntime | None) -> None:
-        if serving is not None and serving in self._open:
-            task = asyncio.create_task(self._end(serving))
+    def _retire(self, runtime: ReleaseRuntime | None) -> None:
+        if runtime is not None and runtime in self._open:
+            task = asyncio.create_task(self._end(runtime))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
 
-    async def _end(self, serving: ReleaseRuntime) -> None:
-        await serving.close()
-        self._open.discard(serving)
+    async def _end(self, runtime: ReleaseRuntime) -> None:
+        await runtime.close()
+        self._open.discard(runtime)
         if self._experiment is None and not self._closing:
             # Later than requests that still read what the old one has not learned.
             self.current.collect(GRACE_S)

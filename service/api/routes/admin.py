@@ -13,9 +13,9 @@ _PROBLEMS = {**PROBLEMS, 409: {**PROBLEMS[422], "description": "It cannot be ser
 
 
 @router.post("/reload", response_model=Reloaded, responses=_PROBLEMS)
-async def reload(service: AppDep) -> Response:
+async def reload(context: AppDep) -> Response:
     """Serves what `current` points to now. Other workers and replicas see for themselves within seconds."""
-    switched = await service.releases.reload()
+    switched = await context.releases.reload()
     return json_response(
         {
             "status": "unchanged" if switched.before == switched.after else "switched",
@@ -27,6 +27,6 @@ async def reload(service: AppDep) -> Response:
 
 
 @router.get("/stats", response_model=Stats, responses=PROBLEMS)
-async def stats(service: AppDep) -> Response:
+async def stats(context: AppDep) -> Response:
     """What was shown and clicked, by release, by what answers rested on and by channel. No users."""
-    return json_response({"releases": await service.exposure.stats()})
+    return json_response({"releases": await context.click_stats.stats()})

@@ -43,20 +43,20 @@ _TOO_MANY = "as many items were added since the release as may be (ISRF_MAX_ADDE
 
 
 @router.post("/import/items", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_TAKES)
-async def import_items(request: Request, service: AppDep) -> Response:
+async def import_items(request: Request, context: AppDep) -> Response:
     """Adds and changes items: lines of the catalogue's own format (`items.jsonl`). Sending them again does no harm."""
 
     async def take(records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
         read, turns = [], Turns()
         for record in records:
-            read.append(_item_change(record, service))
+            read.append(_item_change(record, context))
             await turns.give()
         changes = [one for one in read if isinstance(one, ItemChange)]
-        outcomes = iter(await service.releases.change_items(changes) if changes else [])
+        outcomes = iter(await context.releases.change_items(changes) if changes else [])
         verdicts = []
         for one in read:
             verdict = one if isinstance(one, LineVerdict) else _item_verdict(next(outcomes))
-            service.metrics.item_changes.labels(verdict.reason or verdict.status).inc()
+            context.metrics.item_changes.labels(verdict.reason or verdict.status).inc()
             verdicts.append([verdict])
         return verdicts
 
@@ -64,47 +64,47 @@ async def import_items(request: Request, service: AppDep) -> Response:
 
 
 @router.post("/import/events", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_TAKES)
-async def import_events(request: Request, service: AppDep) -> Response:
+async def import_events(request: Request, context: AppDep) -> Response:
     """Takes events as `POST /interactions` does, however many. With an `event_id` or a `timestamp` they count once."""
 
     async def take(records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
-        return [[_event_verdict(result)] for result in await take_events(records, service)]
+        return [[_event_verdict(result)] for result in await take_events(records, context)]
 
     return _answer(request, await take_lines(request.stream(), take))
 
 
 @router.post("/import/users", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_TAKES)
-async def import_users(request: Request, service: AppDep) -> Response:
+async def import_users(request: Request, context: AppDep) -> Response:
     """Takes users' state as `GET /export/users` gives it, as the events that make it: those are what is counted."""
-    return _answer(request, await take_lines(request.stream(), _take_users(service)))
+    return _answer(request, await take_lines(request.stream(), _take_users(context)))
 
 
 @router.get("/export/items", dependencies=[ADMIN], response_class=StreamingResponse, responses=_GIVES)
-async def export_items(service: AppDep) -> StreamingResponse:
+async def export_items(context: AppDep) -> StreamingResponse:
     """The whole catalogue as it is now, in its own format: `items.jsonl` of the next offline run."""
-    serving = service.releases.current
-    await serving.items.bring_up_to_date()
-    return await _stream(catalogue_lines(serving.identity.folder, serving.items))
+    runtime = context.releases.current
+    await runtime.items.bring_up_to_date()
+    return await _stream(catalogue_lines(runtime.identity.folder, runtime.items))
 
 
 @router.get("/export/events", dependencies=[ADMIN], response_class=StreamingResponse, responses=_GIVES)
-async def export_events(service: AppDep) -> StreamingResponse:
+async def export_events(context: AppDep) -> StreamingResponse:
     """Accepted events that the offline job has not taken in yet."""
 
     async def pages() -> AsyncIterator[list[dict[str, Any]]]:
-        async for page in service.store.accepted():
+        async for page in context.store.accepted():
             yield [_event_line(event) for event in page]
 
     return await _stream(pages())
 
 
 @router.get("/export/users", dependencies=[ADMIN], response_class=StreamingResponse, responses=_GIVES)
-async def export_users(service: AppDep) -> StreamingResponse:
+async def export_users(context: AppDep) -> StreamingResponse:
     """What is known of users since the release, from accepted events; much of one user stands in several lines."""
 
     async def pages() -> AsyncIterator[Iterator[dict[str, Any]]]:
-        async for page in service.store.user_ids():
-            records = await service.store.read_many(page)
+        async for page in context.store.user_ids():
+            records = await context.store.read_many(page)
             pairs = zip(page, records, strict=True)
             known = ((user_id, record) for user_id, record in pairs if record.history or record.marks)
             # Made while they are written: one account decides how many lines it has.
@@ -113,7 +113,7 @@ async def export_users(service: AppDep) -> StreamingResponse:
     return await _stream(pages())
 
 
-def _item_change(record: Mapping[str, Any], service: AppContext) -> ItemChange | LineVerdict:
+def _item_change(record: Mapping[str, Any], context: AppContext) -> ItemChange | LineVerdict:
     try:
         item_id = read_item_id(record.get("item_id"))
         fields = line_says(record)
@@ -122,10 +122,10 @@ def _item_change(record: Mapping[str, Any], service: AppContext) -> ItemChange |
         return LineVerdict("refused", reason, f"{error.field}: {error}"[:400])
     except SizeError as error:
         return LineVerdict("refused", "item_too_large", str(error))
-    new = service.releases.is_new(item_id)
-    if new and not service.releases.knows(item_id) and not service.releases.current.items.reads_new_items:
+    new = context.releases.is_new(item_id)
+    if new and not context.releases.knows(item_id) and not context.releases.current.items.reads_new_items:
         return LineVerdict("refused", "unreadable_item", "the release that is served cannot read new items")
-    return ItemChange(item_id, fields, service.releases.now(), new)
+    return ItemChange(item_id, fields, context.releases.now(), new)
 
 
 def _item_verdict(outcome: str) -> LineVerdict:
@@ -140,7 +140,7 @@ def _event_verdict(result: Mapping[str, str]) -> LineVerdict:
     return LineVerdict(result["status"], result.get("reason", ""), result.get("detail", ""))
 
 
-def _take_users(service: AppContext) -> Take:
+def _take_users(context: AppContext) -> Take:
     async def take(records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
         events: list[dict[str, Any]] = []
         places: list[slice | LineVerdict] = []
@@ -156,7 +156,7 @@ def _take_users(service: AppContext) -> Take:
             events += more
         results: list[dict[str, str]] = []
         for start in range(0, len(events), MAX_EVENTS):
-            results += await take_events(events[start : start + MAX_EVENTS], service)
+            results += await take_events(events[start : start + MAX_EVENTS], context)
         return [
             [place] if isinstance(place, LineVerdict) else [_event_verdict(result) for result in results[place]]
             for place in places

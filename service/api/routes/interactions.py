@@ -28,13 +28,13 @@ _BEFORE_ERASURE = Refusal(
 
 
 @router.post("/interactions", dependencies=[NAMES_ONCE], response_model=InteractionsAnswer, responses=PROBLEMS)
-async def post_interactions(request: Request, body: InteractionsRequest, service: AppDep) -> Response:
+async def post_interactions(request: Request, body: InteractionsRequest, context: AppDep) -> Response:
     """Takes up to 1,000 events and answers for each: accepted, duplicate, or refused with a reason.
 
     Sending the same event again is safe if it has an `event_id` or a `timestamp`.
     """
-    with service.writes:
-        results = await take_events(body.events, service)
+    with context.writes:
+        results = await take_events(body.events, context)
     counts = Counter(result["status"] for result in results)
     return json_response(
         {
@@ -47,38 +47,38 @@ async def post_interactions(request: Request, body: InteractionsRequest, service
     )
 
 
-async def take_events(posted: Sequence[Any], service: AppContext) -> list[dict[str, str]]:
+async def take_events(posted: Sequence[Any], context: AppContext) -> list[dict[str, str]]:
     """What became of each of up to 1,000 posted events.
 
     Raises:
         StoreError: none was taken in.
     """
     began = time.perf_counter()
-    read = service.events.read(posted, time.time(), service.releases.now())
+    read = context.events.read(posted, time.time(), context.releases.now())
     if any(isinstance(one, Refusal) and one.reason == UNKNOWN_ITEM for one in read):
         # Another replica may have taken it in a moment ago.
-        await service.releases.look_for_items()
-        read = service.events.read(posted, time.time(), service.releases.now())
+        await context.releases.look_for_items()
+        read = context.events.read(posted, time.time(), context.releases.now())
     events = [one for one in read if isinstance(one, Event)]
     try:
-        outcomes = iter(await service.store.apply(events) if events else [])
+        outcomes = iter(await context.store.apply(events) if events else [])
     except StoreError:
-        service.metrics.store_failures.labels("write").inc()
+        context.metrics.store_failures.labels("write").inc()
         raise
     results = []
     clicks = []
     for raw, one in zip(posted, read, strict=True):
         result = _answer(one, next(outcomes)) if isinstance(one, Event) else _refused(one)
         if isinstance(one, Event) and result["status"] == "accepted":
-            release_id = service.releases.of(one.user_id).release_id
-            service.metrics.release_events.labels(release_id, EFFECTS[one.effect]).inc()
+            release_id = context.releases.of(one.user_id).release_id
+            context.metrics.release_events.labels(release_id, EFFECTS[one.effect]).inc()
             recommendation_id = raw.get("recommendation_id")
             if recommendation_id and one.effect in "BH":
                 clicks.append(Click(recommendation_id, one.item_id, one.effect == "B"))
-        service.metrics.events.labels(result["status"], result.get("reason", "")).inc()
+        context.metrics.events.labels(result["status"], result.get("reason", "")).inc()
         results.append(result)
-    service.exposure.clicked(clicks)
-    service.metrics.stage("write", time.perf_counter() - began)
+    context.click_stats.clicked(clicks)
+    context.metrics.stage("write", time.perf_counter() - began)
     return results
 
 

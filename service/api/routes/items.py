@@ -20,16 +20,16 @@ _PUT_PROBLEMS = {**PROBLEMS, 409: {**PROBLEMS[422], "description": "No new item 
 
 
 @router.get("/items/{item_id:path}", dependencies=[READ], response_model=ItemAnswer, responses=PROBLEMS)
-async def show_item(request: Request, item_id: ItemIdDep, service: AppDep) -> Response:
+async def show_item(request: Request, item_id: ItemIdDep, context: AppDep) -> Response:
     """An item as it is offered now."""
-    line = await _line(item_id, service)
+    line = await _line(item_id, context)
     if line is None or line.hidden:
         raise _unknown()
-    serving = service.releases.current
+    runtime = context.releases.current
     return json_response(
         {
-            "item": item_body(line, in_release=not serving.items.is_new(item_id)),
-            "meta": {"release_id": serving.release_id, "request_id": request.state.request_id},
+            "item": item_body(line, in_release=not runtime.items.is_new(item_id)),
+            "meta": {"release_id": runtime.release_id, "request_id": request.state.request_id},
         }
     )
 
@@ -40,34 +40,34 @@ async def show_item(request: Request, item_id: ItemIdDep, service: AppDep) -> Re
     response_model=ItemChanged,
     responses=_PUT_PROBLEMS,
 )
-async def put_item(request: Request, item_id: ItemIdDep, body: ItemBody, service: AppDep) -> Response:
+async def put_item(request: Request, item_id: ItemIdDep, body: ItemBody, context: AppDep) -> Response:
     """Adds an item, or changes one. What was answered is on disk.
 
     A new item is read from its texts and recommended at once; the next release that holds it gives it a semantic ID.
     """
-    known = await _line(item_id, service)
-    serving = service.releases.current
-    new = service.releases.is_new(item_id)
-    if new and known is None and not serving.items.reads_new_items:
+    known = await _line(item_id, context)
+    runtime = context.releases.current
+    new = context.releases.is_new(item_id)
+    if new and known is None and not runtime.items.reads_new_items:
         raise RequestError(
             "item.unreadable",
             "the release that is served cannot read new items.",
             fix="Publish a release with this version and with texts of items; items that it holds can be changed.",
         )
-    (outcome,) = await service.releases.change_items([ItemChange(item_id, body.said(), service.releases.now(), new)])
-    service.metrics.item_changes.labels(outcome).inc()
+    (outcome,) = await context.releases.change_items([ItemChange(item_id, body.said(), context.releases.now(), new)])
+    context.metrics.item_changes.labels(outcome).inc()
     if outcome != "accepted":
         raise _refusal(outcome)
-    line = serving.release.catalogue.find(item_id) or ItemLine(item_id=item_id)
+    line = runtime.release.catalogue.find(item_id) or ItemLine(item_id=item_id)
     warnings = []
-    if new and not serving.items.understands(item_id):
+    if new and not runtime.items.understands(item_id):
         message = "No word of its texts is known to the release: it is recommended to nobody in particular."
         warnings.append(warned.warning("no_known_words", message))
     return json_response(
         {
             "status": "added" if known is None or known.hidden else "changed",
-            "item": item_body(line, in_release=not serving.items.is_new(item_id)),
-            "meta": {"release_id": serving.release_id, "request_id": request.state.request_id},
+            "item": item_body(line, in_release=not runtime.items.is_new(item_id)),
+            "meta": {"release_id": runtime.release_id, "request_id": request.state.request_id},
             "warnings": warnings,
         }
     )
@@ -76,26 +76,26 @@ async def put_item(request: Request, item_id: ItemIdDep, body: ItemBody, service
 @router.delete(
     "/items/{item_id:path}", dependencies=[WRITE], status_code=204, response_class=Response, responses=PROBLEMS
 )
-async def hide_item(item_id: ItemIdDep, service: AppDep) -> Response:
+async def hide_item(item_id: ItemIdDep, context: AppDep) -> Response:
     """Hides an item: it is recommended to nobody. Histories that hold it stay as they are; a PUT brings it back."""
-    line = await _line(item_id, service)
-    if not service.releases.knows(item_id) or (line is not None and line.hidden):
+    line = await _line(item_id, context)
+    if not context.releases.knows(item_id) or (line is not None and line.hidden):
         raise _unknown()
-    change = ItemChange(item_id, {HIDDEN: True}, service.releases.now(), service.releases.is_new(item_id))
-    (outcome,) = await service.releases.change_items([change])
-    service.metrics.item_changes.labels(outcome).inc()
+    change = ItemChange(item_id, {HIDDEN: True}, context.releases.now(), context.releases.is_new(item_id))
+    (outcome,) = await context.releases.change_items([change])
+    context.metrics.item_changes.labels(outcome).inc()
     if outcome != "accepted":
         raise _refusal(outcome)
     return Response(status_code=204)
 
 
-async def _line(item_id: str, service: AppContext) -> ItemLine | None:
+async def _line(item_id: str, context: AppContext) -> ItemLine | None:
     """An item as it is known; another replica or worker may have taken it in a moment ago."""
-    catalogue = service.releases.current.release.catalogue
+    catalogue = context.releases.current.release.catalogue
     line = catalogue.find(item_id)
     if line is None or line.hidden:
-        await service.releases.look_for_items()
-        line = service.releases.current.release.catalogue.find(item_id)
+        await context.releases.look_for_items()
+        line = context.releases.current.release.catalogue.find(item_id)
     return line
 
 

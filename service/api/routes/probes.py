@@ -19,17 +19,17 @@ async def livez() -> dict[str, str]:
 
 
 @router.get("/readyz", response_model=Readiness)
-async def readyz(service: AppDep) -> Response:
+async def readyz(context: AppDep) -> Response:
     """200 as long as recommendations can be answered; `degraded` while user state cannot be read and written.
 
     Taking a degraded replica out of rotation would turn worse answers into none.
     """
-    store = "ok" if await service.probe.is_up() else "unavailable"
-    warnings = [] if service.durability is None else service.durability.warnings()
+    store = "ok" if await context.probe.is_up() else "unavailable"
+    warnings = [] if context.durability is None else context.durability.warnings()
     return json_response(
         {
             "status": "ready" if store == "ok" else "degraded",
-            "release_id": service.releases.current.release_id,
+            "release_id": context.releases.current.release_id,
             "store": store,
             **({"warnings": warnings} if warnings else {}),
         }
@@ -45,6 +45,6 @@ async def readyz(service: AppDep) -> Response:
         200: {"description": "The metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
     },
 )
-async def metrics(service: AppDep) -> Response:
+async def metrics(context: AppDep) -> Response:
     """Prometheus text format."""
-    return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)
+    return Response(context.metrics.exposition(), media_type=CONTENT_TYPE)

@@ -38,14 +38,14 @@ AT_ONCE = 8
 
 @router.get(USER_PATH, response_model=Recommendations, responses=PROBLEMS)
 async def recommend_user(
-    request: Request, user_id: UserIdDep, wanted: WantedDep, session: SessionDep, service: ContextDep
+    request: Request, user_id: UserIdDep, wanted: WantedDep, session: SessionDep, context: ContextDep
 ) -> Response:
     """Items for a user. Always `n` of them while that many are allowed; an unknown user gets the popular ones."""
     if session:
         wanted = replace(wanted, session=session, said=wanted.said | {"session"})
     request.app.state.queries.learn(request.scope["query_string"], wanted)
     await charge(request.scope, 1, wanted.n, explain=wanted.explain)
-    return json_response(await user_body(request, user_id, wanted, service))
+    return json_response(await user_body(request, user_id, wanted, context))
 
 
 @router.post(
@@ -72,15 +72,15 @@ async def recommend_many(request: Request, body: Annotated[RecommendRequest, Bod
     )
     if body.user_id is not None:
         _checked_user_ids([body.user_id])
-    with lease(app, body.user_id) as service:
+    with lease(app, body.user_id) as context:
         if body.user_id is not None:
-            return json_response(await user_body(request, body.user_id, wanted, service))
-        ours = service.recommendations
+            return json_response(await user_body(request, body.user_id, wanted, context))
+        recommendations = context.recommendations
         if wanted.recommendation_id is None:
-            answer = await ours.for_session(body.history, wanted)
+            answer = await recommendations.for_session(body.history, wanted)
         else:
-            answer = await ours.next_page(owner_of("session"), wanted)
-        return json_response({"user_id": None, **_body(request, answer, wanted, service)})
+            answer = await recommendations.next_page(owner_of("session"), wanted)
+        return json_response({"user_id": None, **_body(request, answer, wanted, context)})
 
 
 @router.post("/rank", dependencies=[NAMES_ONCE], response_model=Recommendations, responses=PROBLEMS)
@@ -98,62 +98,62 @@ async def rank(request: Request, body: RankRequest, app: AppDep) -> Response:
         )
     await charge(request.scope, 1, n, explain=body.explain)
     wanted = ListQuery(n=n, explain=body.explain, diversity=body.diversity)
-    with lease(app, body.user_id) as service:
-        ours = service.recommendations
-        user = None if body.user_id is None else await ours.users.view(body.user_id)
-        answer = await ours.rank(user, body.history, body.candidates, wanted)
+    with lease(app, body.user_id) as context:
+        recommendations = context.recommendations
+        user = None if body.user_id is None else await recommendations.users.view(body.user_id)
+        answer = await recommendations.rank(user, body.history, body.candidates, wanted)
         version = None if user is None else user.state.version
-        told = _body(request, answer, wanted, service, version)
+        told = _body(request, answer, wanted, context, version)
         # The rest of the candidates is asked for with a larger n.
         told["meta"].pop("next_offset", None)
         return json_response({"user_id": body.user_id, **told})
 
 
 @router.get("/similar/{item_id:path}", response_model=SimilarItems, responses=PROBLEMS)
-async def similar(request: Request, item_id: ItemIdDep, wanted: WantedDep, service: ContextDep) -> Response:
+async def similar(request: Request, item_id: ItemIdDep, wanted: WantedDep, context: ContextDep) -> Response:
     """Items like this one: taken together with it, described like it, or near it to the model. New items have some."""
-    ours = service.recommendations
-    if not ours.release.catalogue.knows(item_id):
+    recommendations = context.recommendations
+    if not recommendations.release.catalogue.knows(item_id):
         # Another replica may have taken it in a moment ago.
-        await service.releases.look_for_items()
-    if not ours.release.catalogue.knows(item_id):
+        await context.releases.look_for_items()
+    if not recommendations.release.catalogue.knows(item_id):
         raise RequestError(
             "request.unknown_item", "the catalogue has no such item.", fix="Send an item_id of the catalogue."
         )
     await charge(request.scope, 1, wanted.n, explain=wanted.explain)
     if wanted.recommendation_id is None:
-        answer = await ours.similar(item_id, wanted)
+        answer = await recommendations.similar(item_id, wanted)
     else:
-        answer = await ours.next_page(owner_of("similar", item_id), wanted, item_id=item_id)
-    return json_response({"item_id": item_id, **_body(request, answer, wanted, service)})
+        answer = await recommendations.next_page(owner_of("similar", item_id), wanted, item_id=item_id)
+    return json_response({"item_id": item_id, **_body(request, answer, wanted, context)})
 
 
 @router.get("/popular", response_model=PopularItems, responses=PROBLEMS)
-async def popular(request: Request, wanted: WantedDep, service: ContextDep) -> Response:
+async def popular(request: Request, wanted: WantedDep, context: ContextDep) -> Response:
     """The most popular items, in a category or in all."""
-    ours = service.recommendations
+    recommendations = context.recommendations
     await charge(request.scope, 1, wanted.n, explain=wanted.explain)
     if wanted.recommendation_id is None:
-        answer = await ours.popular(wanted)
+        answer = await recommendations.popular(wanted)
     else:
-        answer = await ours.next_page(owner_of("popular"), wanted)
-    return json_response(_body(request, answer, wanted, service))
+        answer = await recommendations.next_page(owner_of("popular"), wanted)
+    return json_response(_body(request, answer, wanted, context))
 
 
-async def user_body(request: Request, user_id: str, wanted: ListQuery, service: RequestContext) -> dict[str, Any]:
+async def user_body(request: Request, user_id: str, wanted: ListQuery, context: RequestContext) -> dict[str, Any]:
     """A user's answer as it leaves."""
-    ours = service.recommendations
+    recommendations = context.recommendations
     if wanted.recommendation_id is not None:
-        user = await ours.users.view(user_id)
-        answer = await ours.next_page(owner_of("user", user_id), wanted, user)
-        return {"user_id": user_id, **_body(request, answer, wanted, service, user.state.version)}
-    version, served = await ours.recommend(user_id, wanted, lambda answer: items_of(answer, service))
+        user = await recommendations.users.view(user_id)
+        answer = await recommendations.next_page(owner_of("user", user_id), wanted, user)
+        return {"user_id": user_id, **_body(request, answer, wanted, context, user.state.version)}
+    version, served = await recommendations.recommend(user_id, wanted, lambda answer: items_of(answer, context))
     about = orjson.loads(served.about)
-    release_id = ours.release.manifest.release_id
+    release_id = recommendations.release.manifest.release_id
     return {
         "user_id": user_id,
         "items": orjson.Fragment(served.items),
-        "meta": _meta(request, service, release_id, served.source, about, version),
+        "meta": _meta(request, context, release_id, served.source, about, version),
         "warnings": orjson.Fragment(served.warnings),
     }
 
@@ -166,8 +166,8 @@ async def _for_users(request: Request, user_ids: list[str], wanted: ListQuery, a
     async def one(user_id: str) -> dict[str, Any]:
         async with turn:
             renew_deadline()
-            with lease(app, user_id) as service:
-                return await user_body(request, user_id, wanted, service)
+            with lease(app, user_id) as context:
+                return await user_body(request, user_id, wanted, context)
 
     tasks = [asyncio.create_task(one(user_id)) for user_id in user_ids]
     try:
@@ -187,20 +187,20 @@ def _checked_user_ids(user_ids: list[str]) -> None:
 
 
 def _body(
-    request: Request, answer: Answer, wanted: ListQuery, service: RequestContext, version: str | None = None
+    request: Request, answer: Answer, wanted: ListQuery, context: RequestContext, version: str | None = None
 ) -> dict[str, Any]:
     return {
-        "items": items_of(answer, service),
-        "meta": _meta(request, service, answer.release_id, answer.source, answer.about(wanted), version),
+        "items": items_of(answer, context),
+        "meta": _meta(request, context, answer.release_id, answer.source, answer.about(wanted), version),
         "warnings": answer.warnings,
     }
 
 
 def _meta(
-    request: Request, service: RequestContext, release_id: str, source: str, about: dict[str, Any], version: str | None
+    request: Request, context: RequestContext, release_id: str, source: str, about: dict[str, Any], version: str | None
 ) -> dict[str, Any]:
     """What an answer tells of itself, which is then counted as shown."""
     if HEAD_ONLY not in request.scope:
-        service.exposure.shown(release_id, source, about["channels"])
+        context.click_stats.shown(release_id, source, about["channels"])
     told = {name: about[name] for name in ("recommendation_id", "next_offset")}
     return meta_of(request, release_id, source, version, **told)

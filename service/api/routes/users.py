@@ -23,17 +23,17 @@ Last = Annotated[
 
 
 @router.get("/users/{user_id:path}", dependencies=[READ], response_model=UserAnswer, responses=PROBLEMS)
-async def show_user(request: Request, user_id: UserIdDep, service: ContextDep, last: Last = SHOWN_ENTRIES) -> Response:
+async def show_user(request: Request, user_id: UserIdDep, context: ContextDep, last: Last = SHOWN_ENTRIES) -> Response:
     """The latest of the history (oldest first), version and interests. A user nobody knows has an empty history."""
-    ours = service.recommendations
-    user = await ours.users.view(user_id)
-    items = ours.release.catalogue.items
+    recommendations = context.recommendations
+    user = await recommendations.users.view(user_id)
+    items = recommendations.release.catalogue.items
     explicit = words((items[row] for row in dict.fromkeys(user.rows)), limit=SHOWN_WORDS)
     group, num_similar = [], 0
     if user.rows:
-        interests = await ours.users.interests(user)
+        interests = await recommendations.users.interests(user)
         group = group_words(
-            ([items[row] for row in rows] for rows in ours.users.similar_items(interests, user.snapshot)),
+            ([items[row] for row in rows] for rows in recommendations.users.similar_items(interests, user.snapshot)),
             limit=SHOWN_WORDS,
         )
         num_similar = int((interests.neighbours.users >= 0).sum())
@@ -55,7 +55,9 @@ async def show_user(request: Request, user_id: UserIdDep, service: ContextDep, l
             "excluded": excluded[:last],
             "excluded_total": len(excluded),
             "interests": {"explicit": explicit, "group": group, "similar_users": num_similar},
-            "meta": meta_of(request, ours.release.manifest.release_id, "state" if user.store_was_read else "bundle"),
+            "meta": meta_of(
+                request, recommendations.release.manifest.release_id, "state" if user.store_was_read else "bundle"
+            ),
             "warnings": warnings,
         }
     )
@@ -64,9 +66,9 @@ async def show_user(request: Request, user_id: UserIdDep, service: ContextDep, l
 @router.delete(
     "/users/{user_id:path}", dependencies=[WRITE], status_code=204, response_class=Response, responses=PROBLEMS
 )
-async def erase_user(user_id: UserIdDep, service: ContextDep) -> Response:
+async def erase_user(user_id: UserIdDep, context: ContextDep) -> Response:
     """Erases everything about a user, what the release knows of their history included. New events start afresh."""
-    await service.store.erase(user_id)
+    await context.store.erase(user_id)
     # Here at once; every other replica learns it in the next epoch.
-    await service.releases.forget(user_id)
+    await context.releases.forget(user_id)
     return Response(status_code=204)

@@ -56,7 +56,7 @@ def _checked_id(request: Request, kind: str, text: str) -> str:
 
 async def wanted_by_query(
     request: Request,
-    service: ContextDep,
+    context: ContextDep,
     n: Annotated[int, Query(ge=1, le=MAX_N, description="How many items are wanted.")] = 10,
     category: Category = None,
     exclude: Annotated[
@@ -71,7 +71,7 @@ async def wanted_by_query(
     recommendation_id: RecommendationId = None,
     offset: Offset = 0,
 ) -> ListQuery:
-    excluded = _split(exclude, service.recommendations.release.catalogue)
+    excluded = _split(exclude, context.recommendations.release.catalogue)
     checked_item_ids(excluded)
     if len(excluded) > MAX_EXCLUDED:
         raise RequestError(
@@ -93,7 +93,7 @@ async def wanted_by_query(
 
 
 async def session_by_query(
-    service: ContextDep,
+    context: ContextDep,
     session: Annotated[
         list[IdsText],
         Query(
@@ -102,7 +102,7 @@ async def session_by_query(
         ),
     ] = [],  # noqa: B006 - FastAPI copies the default
 ) -> tuple[str, ...]:
-    named = _split(session, service.recommendations.release.catalogue)
+    named = _split(session, context.recommendations.release.catalogue)
     checked_item_ids(named)
     if len(named) > MAX_SESSION:
         raise RequestError(

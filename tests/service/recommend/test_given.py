@@ -65,7 +65,7 @@ async def test_another_replica_goes_on(store: Store) -> None:
 
 async def test_a_list_that_cannot_be_read_is_gone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     lists = ResultLists(store, ttl_s=60)
-    exposure = ClickStats(store, lists, ttl_s=60)
+    click_stats = ClickStats(store, lists, ttl_s=60)
     shown = lists.keep(a_list())
     before_formats = zlib.compress(orjson.dumps(("digest", "", "r-1", "sequence", False, [("a", 2.0, "dense")])))
     later = zlib.compress(orjson.dumps((9, "digest", "", "r-1", "sequence", [None], [("a", 2.0, "dense")])))
@@ -80,10 +80,10 @@ async def test_a_list_that_cannot_be_read_is_gone(store: Store, monkeypatch: pyt
         with pytest.raises(RequestError) as gone:
             await lists.of(name, "user\nann", "")
         assert gone.value.code == "recommendation.gone"
-    exposure.clicked([Click("unreadable-1", "a", False), Click(shown, "a", False)])
-    (told,) = await exposure.stats()
+    click_stats.clicked([Click("unreadable-1", "a", False), Click(shown, "a", False)])
+    (told,) = await click_stats.stats()
     assert told["by_item_source"][0]["clicks"] == 1, "the other click counts"
-    await asyncio.gather(exposure.close(), lists.close())
+    await asyncio.gather(click_stats.close(), lists.close())
 
 
 async def test_a_kept_list_says_what_it_was_asked_for_and_names_no_item(store: Store) -> None:
@@ -169,8 +169,8 @@ async def test_clicks_count_once_by_what_showed_the_item(store: Store) -> None:
 async def test_no_count_is_lost_while_the_store_is_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     from isrf.contract.errors import StoreError
 
-    exposure = ClickStats(store, ResultLists(store, ttl_s=60), ttl_s=60)
-    exposure.shown("r-1", "popular", {"popular": 5})
+    click_stats = ClickStats(store, ResultLists(store, ttl_s=60), ttl_s=60)
+    click_stats.shown("r-1", "popular", {"popular": 5})
 
     async def away(*_: Any) -> None:
         raise StoreError("store.unavailable", "gone")
@@ -178,9 +178,9 @@ async def test_no_count_is_lost_while_the_store_is_away(store: Store, monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr(type(store), "count", away)
         with pytest.raises(StoreError):
-            await exposure.stats()
-        exposure.shown("r-1", "popular", {"popular": 5})
-    (told,) = await exposure.stats()
+            await click_stats.stats()
+        click_stats.shown("r-1", "popular", {"popular": 5})
+    (told,) = await click_stats.stats()
     assert (told["answers"], told["by_item_source"][0]["items_shown"]) == (2, 10)
 
 

@@ -226,9 +226,9 @@ async def listening(demo_release: Path, tmp_path: Path, **more: Any) -> AsyncIte
     )
     app = create_app(settings)
     server = DrainingServer(uvicorn.Config(app, port=0, http=HttpProtocol, log_config=None, access_log=False))
-    serving = asyncio.create_task(server.serve())
+    runtime = asyncio.create_task(server.serve())
     while not server.started:
-        assert not serving.done(), serving.result()
+        assert not runtime.done(), runtime.result()
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
@@ -238,7 +238,7 @@ async def listening(demo_release: Path, tmp_path: Path, **more: Any) -> AsyncIte
         finally:
             busy.go_on.set()
             server.should_exit = True
-            await serving
+            await runtime
 
 
 async def read_answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
@@ -395,7 +395,7 @@ def test_a_crowd_of_new_connections_is_heard_at_once() -> None:
         server = DrainingServer(
             uvicorn.Config(nobody, port=0, http=HttpProtocol, lifespan="off", log_config=None, loop="uvloop")
         )
-        serving = asyncio.create_task(server.serve())
+        runtime = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.01)
         address = server.servers[0].sockets[0].getsockname()
@@ -407,7 +407,7 @@ def test_a_crowd_of_new_connections_is_heard_at_once() -> None:
         for line in lines:
             line.close()
         server.should_exit = True
-        await serving
+        await runtime
         with socket.socket() as probe:
             assert probe.connect_ex(address) != 0, "every handle of the port is closed"
         return taken

@@ -21,7 +21,7 @@ PIECE, LARGE = b"x" * 65536, 400
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, protocol: type[HttpProtocol] = HttpProtocol) -> AsyncIterator[tuple[str, int]]:
+async def runtime(app: ASGIApp, protocol: type[HttpProtocol] = HttpProtocol) -> AsyncIterator[tuple[str, int]]:
     """Its address."""
     config = uvicorn.Config(app, port=0, http=protocol, lifespan="off", log_config=None, access_log=False)
     server = DrainingServer(config)
@@ -61,7 +61,7 @@ def test_who_hangs_up_ends_what_was_made_for_them(pipelined: int) -> None:
 
     async def run() -> None:
         app = Endless()
-        async with serving(app) as address:
+        async with runtime(app) as address:
             reader, writer = await asyncio.open_connection(*address)
             writer.write(head("GET", "/export") * pipelined)
             assert await reader.read(1000)
@@ -97,7 +97,7 @@ def test_who_reads_slowly_is_not_taken_for_one_who_does_not_read(monkeypatch: py
             return came + read_all(line)
 
     async def run() -> None:
-        async with serving(large) as address:
+        async with runtime(large) as address:
             assert await asyncio.to_thread(read_slowly, address) > LARGE * len(PIECE)
 
     uvloop.run(run())
@@ -125,7 +125,7 @@ def test_who_does_not_read_makes_room_where_all_connections_are_taken() -> None:
             assert read_all(unread[0]) < LARGE * len(PIECE), "who has read nothing for the longest time is cut off"
 
     async def run() -> None:
-        async with serving(large, Few) as address:
+        async with runtime(large, Few) as address:
             await asyncio.to_thread(snapshot, address)
 
     uvloop.run(run())

@@ -94,12 +94,12 @@ async def test_a_request_ends_on_the_release_it_began_with_which_is_then_freed(f
         held, go_on = threading.Event(), threading.Event()
 
         async def request() -> list[str]:
-            with releases.lease(None) as serving:
+            with releases.lease(None) as runtime:
                 # The engine has one thread: what it is asked meanwhile waits in its queue.
-                blocked = asyncio.create_task(serving._engine.run("group", wait))
-                answer = await serving.recommendations.for_session([known], ListQuery(n=5))
+                blocked = asyncio.create_task(runtime._engine.run("group", wait))
+                answer = await runtime.recommendations.for_session([known], ListQuery(n=5))
                 await blocked
-                return [serving.release.catalogue.item_id(item.item_index) for item in answer.items]
+                return [runtime.release.catalogue.item_id(item.item_index) for item in answer.items]
 
         def wait() -> None:
             held.set()
@@ -190,9 +190,9 @@ async def test_current_becomes_the_experiments_release_without_a_second_copy(fol
         assert releases.of(None).release_id == rows
 
 
-def rows_found(serving: ReleaseRuntime) -> set[int]:
+def rows_found(runtime: ReleaseRuntime) -> set[int]:
     """Base users who are a neighbour of anybody."""
-    release, snapshot = serving.release, serving._engine.snapshot
+    release, snapshot = runtime.release, runtime._engine.snapshot
     lists = release.recommender.tables.user_items
     histories = [lists.indices[lists.row(user)].tolist() for user in range(len(release.users))]
     found: UserInterests = snapshot.recommender.read(histories, [-1] * len(histories))
