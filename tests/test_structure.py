@@ -62,3 +62,12 @@ def test_every_package_says_what_it_holds() -> None:
         if init.name == "__init__.py" and not ast.get_docstring(ast.parse(init.read_text(encoding="utf-8")))
     ]
     assert silent == []
+
+
+def test_no_two_public_types_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for module in modules(*PACKAGES):
+        for node in ast.parse(module.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(module))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}

@@ -14,7 +14,7 @@ from isrf.method.evidence import ITEM_CHANNELS, RECENT_ITEMS, ItemChannel
 from isrf.method.interest import BoolArray, FloatArray, Neighbours
 from isrf.method.recommend.request import RankedItem
 from isrf.method.text.phrases import PhraseTable, without_overlap
-from service.recommend.reasons import Channel, ItemReason, Path
+from service.recommend.reasons import ItemReason, Path, ReasonChannel
 from service.release.opening import Release
 from service.release.snapshot import Snapshot
 
@@ -66,7 +66,7 @@ class Explainer:
             leading += [(start, float(lists.weights[span][place])) for place in at]
         return self._reason(row, channel, leading)
 
-    def _nearest(self, row: int, channel: Channel, vectors: FloatArray, read: Sequence[int]) -> ItemReason | None:
+    def _nearest(self, row: int, channel: ReasonChannel, vectors: FloatArray, read: Sequence[int]) -> ItemReason | None:
         """By the cosine to the nearest of the user's items; None where no two vectors can be compared (cold items)."""
         starts = [start for start in read if start != row] or list(read)
         norms = np.linalg.norm(vectors[starts], axis=1) * np.linalg.norm(vectors[row])
@@ -86,7 +86,7 @@ class Explainer:
                 leading.append((start, depth / codes.shape[1]))
         return self._reason(row, "generative", leading)
 
-    def _reason(self, row: int, channel: Channel, leading: Sequence[tuple[int, float]]) -> ItemReason | None:
+    def _reason(self, row: int, channel: ReasonChannel, leading: Sequence[tuple[int, float]]) -> ItemReason | None:
         """Of (row of the user's item, strength) pairs, the latest item first."""
         if not leading:
             return None

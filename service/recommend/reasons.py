@@ -14,7 +14,7 @@ from service.release.opening import Release
 MAX_TITLE = 60
 """Characters of a title in a sentence."""
 
-Channel = Literal["group", "transition", "cooccurrence", "content", "explicit", "dense", "generative", "popular"]
+ReasonChannel = Literal["group", "transition", "cooccurrence", "content", "explicit", "dense", "generative", "popular"]
 
 
 class Path(NamedTuple):
@@ -44,7 +44,7 @@ class ItemReason:
         popularity_rank: 1 for the most popular item.
     """
 
-    channel: Channel
+    channel: ReasonChannel
     paths: Sequence[Path] = ()
     words: Sequence[str] = ()
     similar_users: int | None = None
@@ -53,7 +53,7 @@ class ItemReason:
     popularity_rank: int | None = None
 
 
-_INTEREST: dict[Channel, str] = {"group": "group", "popular": "everybody"}
+_INTEREST: dict[ReasonChannel, str] = {"group": "group", "popular": "everybody"}
 
 
 def reason_body(item: int, reason: ItemReason, release: Release) -> dict[str, Any]:

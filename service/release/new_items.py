@@ -17,14 +17,14 @@ from isrf.method.text.encoder import TextEncoder, item_fields
 
 READ_TOGETHER = 64
 
-Text = Mapping[str, Any]
+NewItemText = Mapping[str, Any]
 """title, brand, description, categories, price of an item."""
 
 
 class ReadItem(NamedTuple):
     """One new item."""
 
-    text: Text
+    text: NewItemText
     item_input: FloatArray  # (D,)
     item_vector: FloatArray  # (D,)
     stand_in: int  # row of the release's item that it is read as where it must be one of those, −1 for none
@@ -39,7 +39,7 @@ class NewItemReader:
     reader: ItemReader
     content: SparseLists  # the release's lists of items that are alike
 
-    def read(self, texts: Sequence[Text]) -> list[ReadItem]:
+    def read(self, texts: Sequence[NewItemText]) -> list[ReadItem]:
         """Takes milliseconds an item: run it in a thread."""
         found: list[ReadItem] = []
         for start in range(0, len(texts), READ_TOGETHER):
@@ -52,7 +52,7 @@ class NewItemReader:
         return found
 
 
-def _fields(text: Text) -> dict[str, str]:
+def _fields(text: NewItemText) -> dict[str, str]:
     return item_fields(
         title=text.get("title"),
         brand=text.get("brand"),

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from isrf.contract.errors import BundleError
+from isrf.method.interest import FloatArray
 
-FloatArray = NDArray[np.float32]
 TextFields = Mapping[str, str]
 """A text by field; a field without text may be absent."""
 

@@ -28,7 +28,7 @@ from isrf.runtime.files import sync_path
 from offline.stages.ingest.files import find_file
 
 OWN_DIR = ".isrf"
-Position = tuple[int, int]
+StreamPosition = tuple[int, int]
 
 
 class ItemChangesCursor(NamedTuple):
@@ -39,7 +39,7 @@ class ItemChangesCursor(NamedTuple):
 class Progress(NamedTuple):
     """What has been taken in of one store."""
 
-    cursors: dict[int, Position]  # by bucket: the last entry that was
+    cursors: dict[int, StreamPosition]  # by bucket: the last entry that was
     forgotten: frozenset[str]  # nonces of the tombstones that were seen
     items: ItemChangesCursor | None  # the last change of an item that was
 
@@ -121,7 +121,7 @@ class DataFolder:
         self._rewritten = old
         return result
 
-    def commit(self, store_id: str, cursors: Mapping[int, Position], forgotten: set[str]) -> None:
+    def commit(self, store_id: str, cursors: Mapping[int, StreamPosition], forgotten: set[str]) -> None:
         """Puts the rewritten file, if there is one, and the progress in their places."""
         progress = self._read(self._done)
         texts = {str(bucket): f"{ms}-{number}" for bucket, (ms, number) in cursors.items()}

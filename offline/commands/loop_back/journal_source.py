@@ -18,14 +18,13 @@ from isrf.contract.event_log import (
 )
 from isrf.contract.item_changes import ItemEntry as Item
 from isrf.contract.item_changes import decode_entry
-from offline.commands.loop_back.commit import ItemChangesCursor
+from offline.commands.loop_back.commit import ItemChangesCursor, StreamPosition
 from offline.commands.loop_back.source import (
     MAX_ENTRIES,
     PAGE,
     TIMEOUT_S,
     EventBatch,
     ItemBatch,
-    Position,
     WaitingEvent,
     foreign_refused,
 )
@@ -68,7 +67,7 @@ class JournalSource:
         self.store_id = self._meta["id"]
 
     @foreign_refused()
-    def read(self, cursors: Mapping[int, Position]) -> EventBatch:
+    def read(self, cursors: Mapping[int, StreamPosition]) -> EventBatch:
         after = cursors.get(0, (0, 0))[1]
         if self._version == 0:
             return self._read_old(after)
@@ -118,7 +117,7 @@ class JournalSource:
         found = {name: read_tombstone(text.encode()) for name, text in rows}
         return found, secret_of(self._meta["secret"], self._erasure_key) if found else None
 
-    def release(self, cursors: Mapping[int, Position]) -> None:
+    def release(self, cursors: Mapping[int, StreamPosition]) -> None:
         # Rows stay as long as state needs them; the service removes them once a release has learned them.
         if 0 in cursors:
             with self._db:

@@ -28,14 +28,13 @@ from isrf.contract.event_log import (
 )
 from isrf.contract.item_changes import COUNT_KEY, ENTRIES_KEY, ORDER_KEY, decode_entry
 from isrf.contract.item_changes import ItemEntry as Item
-from offline.commands.loop_back.commit import ItemChangesCursor
+from offline.commands.loop_back.commit import ItemChangesCursor, StreamPosition
 from offline.commands.loop_back.source import (
     MAX_ENTRIES,
     PAGE,
     TIMEOUT_S,
     EventBatch,
     ItemBatch,
-    Position,
     WaitingEvent,
     foreign_refused,
 )
@@ -68,7 +67,7 @@ class RedisSource:
         self.store_id = str(client.hget(META_KEY, "id").decode())
 
     @foreign_refused()
-    def read(self, cursors: Mapping[int, Position]) -> EventBatch:
+    def read(self, cursors: Mapping[int, StreamPosition]) -> EventBatch:
         entries: list[WaitingEvent] = []
         ends = dict(cursors)
         for bucket in range(NUM_BUCKETS):
@@ -113,7 +112,7 @@ class RedisSource:
             found |= {name.decode(): read_tombstone(text) for name, text in kept.items()}
         return found, secret_of(self._secret_record(), self._erasure_key) if found else None
 
-    def release(self, cursors: Mapping[int, Position]) -> None:
+    def release(self, cursors: Mapping[int, StreamPosition]) -> None:
         for bucket, (milliseconds, number) in cursors.items():
             # Exactly: the one after the cursor is the first that stays.
             self._client.xtrim(stream_key(bucket), minid=f"{milliseconds}-{number + 1}", approximate=False)
@@ -141,7 +140,7 @@ class RedisSource:
             self._client.hsetnx(META_KEY, "secret", record or new_secret_record(self._erasure_key))
         return str(self._client.hget(META_KEY, "secret").decode())
 
-    def _page(self, bucket: int, after: Position | None) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    def _page(self, bucket: int, after: StreamPosition | None) -> list[tuple[bytes, dict[bytes, bytes]]]:
         start = "-" if after is None else f"({after[0]}-{after[1]}"
         page: list[tuple[bytes, dict[bytes, bytes]]] = self._client.xrange(stream_key(bucket), min=start, count=PAGE)
         return page

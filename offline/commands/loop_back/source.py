@@ -13,25 +13,23 @@ from isrf.contract.event_log import (
     Tombstone,
 )
 from isrf.contract.item_changes import ItemEntry as Item
-from offline.commands.loop_back.commit import ItemChangesCursor
+from offline.commands.loop_back.commit import ItemChangesCursor, StreamPosition
 
 PAGE = 1000
 MAX_ENTRIES = 500_000
 """Of one commit; what remains comes with the next."""
 TIMEOUT_S = 30.0
 
-Position = tuple[int, int]
-
 
 class WaitingEvent(NamedTuple):
     bucket: int
-    position: Position
+    position: StreamPosition
     event: KeptEvent
 
 
 class EventBatch(NamedTuple):
     entries: list[WaitingEvent]
-    cursors: dict[int, Position]  # by bucket: the last entry read, in this batch or before
+    cursors: dict[int, StreamPosition]  # by bucket: the last entry read, in this batch or before
     more: bool
 
 
@@ -45,7 +43,7 @@ class Source(Protocol):
 
     store_id: str
 
-    def read(self, cursors: Mapping[int, Position]) -> EventBatch: ...
+    def read(self, cursors: Mapping[int, StreamPosition]) -> EventBatch: ...
 
     def items(self, after: ItemChangesCursor | None) -> ItemBatch:
         """Every item of which something was said since a cursor, with all that was ever said of it."""
@@ -53,7 +51,7 @@ class Source(Protocol):
     def tombstones(self) -> tuple[dict[str, Tombstone], bytes | None]:
         """By name, and the secret of the names (None where there are none)."""
 
-    def release(self, cursors: Mapping[int, Position]) -> None:
+    def release(self, cursors: Mapping[int, StreamPosition]) -> None:
         """The store may let go of everything up to the cursors."""
 
 

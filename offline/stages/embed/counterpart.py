@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.method.text.encoder import FloatArray, TextEncoder, TextFields
+from isrf.method.interest import FloatArray
+from isrf.method.text.encoder import TextEncoder, TextFields
 from offline.stages.embed.tfidf import fit_tfidf, weigh
 
 DIRECTIONS = 512

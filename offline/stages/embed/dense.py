@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from isrf.method.text.encoder import FloatArray, TextFields
+from isrf.method.interest import FloatArray
+from isrf.method.text.encoder import TextFields
 
 FIELD_ORDER = ("title", "brand", "categories", "feature", "description", "core", "likes")
 """What is read out to the model; a model cuts the end of a long text, so the description comes late."""

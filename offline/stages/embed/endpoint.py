@@ -7,7 +7,7 @@ import numpy as np
 import openai
 
 from isrf.contract.errors import StageError
-from isrf.method.text.encoder import FloatArray
+from isrf.method.interest import FloatArray
 from offline.config import EmbedConfig
 from offline.stages.reason.llm.calls.client import NO_KEY, refuse_password
 

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from isrf.contract.errors import ConfigError
-from isrf.method.text.encoder import FloatArray
+from isrf.method.interest import FloatArray
 
 MAX_TOKENS = 256
 

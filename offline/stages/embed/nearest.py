@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from isrf.method.evidence import CONTENT_LENGTH, CONTENT_POWER, SparseLists, sparse_lists
-from isrf.method.text.encoder import FloatArray, TextEncoder, TextFields
+from isrf.method.interest import FloatArray
+from isrf.method.text.encoder import TextEncoder, TextFields
 from offline.stages.embed.tfidf import weigh
 
 MAX_ITEMS_BY_TERMS = 50_000

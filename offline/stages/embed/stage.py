@@ -9,7 +9,8 @@ import numpy as np
 from isrf.contract.errors import ConfigError, StageError
 from isrf.contract.manifest import TEXT_ENCODER_DIR
 from isrf.method.evidence import SparseLists
-from isrf.method.text.encoder import FloatArray, TextEncoder, TextFields
+from isrf.method.interest import FloatArray
+from isrf.method.text.encoder import TextEncoder, TextFields
 from offline.context import StageContext
 from offline.runtime.evidence import save_lists
 from offline.stages.embed.counterpart import fit_counterpart

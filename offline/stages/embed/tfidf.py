@@ -12,7 +12,8 @@ from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.utils.extmath import randomized_svd
 
-from isrf.method.text.encoder import FloatArray, TextEncoder, TextEncoderConfig, TextFields, tokenize
+from isrf.method.interest import FloatArray
+from isrf.method.text.encoder import TextEncoder, TextEncoderConfig, TextFields, tokenize
 
 FIELD_WEIGHTS = {
     "title": 1.0,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from isrf.method.interest import FloatArray, IntArray
 from isrf.method.metrics import Interval, bootstrap_means, hit_rate, ndcg, ranks_of
-from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, WITHOUT_GENERATIVE, Lists
+from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, WITHOUT_GENERATIVE, RankedLists
 from offline.stages.evaluate.split import EvaluationSplit
 
 CUTOFFS = (5, 10, 20)
@@ -26,7 +26,7 @@ POPULARITIES = (0, 1, 5, 20, 100, 1000)
 KeyT = TypeVar("KeyT", bound=Hashable)
 
 
-def describe_lists(lists: Lists, targets: IntArray, *, samples: int, seed: int) -> dict[str, Any]:
+def describe_lists(lists: RankedLists, targets: IntArray, *, samples: int, seed: int) -> dict[str, Any]:
     """HR and NDCG at `CUTOFFS` of every list, and by how much the fused list beats each of the others.
 
     Returns:

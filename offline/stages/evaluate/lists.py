@@ -33,7 +33,7 @@ WITHOUT_GENERATIVE = "without_generative"
 View: TypeAlias = Callable[[Candidates], IntArray]
 """Candidates → item rows, best first."""
 
-Lists: TypeAlias = dict[str, IntArray]
+RankedLists: TypeAlias = dict[str, IntArray]
 """By name, the top `LIST_LENGTH` item rows of every user (R, LIST_LENGTH), −1 where a list is shorter."""
 
 
@@ -118,7 +118,7 @@ def _ahead(ask: Callable[[int], _Asked], starts: Iterable[int]) -> Iterator[_Ask
                 future.cancel()
 
 
-def read_lists(source: Iterable[Candidates], count: int, views: Mapping[str, View]) -> Lists:
+def read_lists(source: Iterable[Candidates], count: int, views: Mapping[str, View]) -> RankedLists:
     """Every view's list of each of the `count` candidate sets."""
     lists = {name: np.full((count, LIST_LENGTH), -1, dtype=np.int64) for name in views}
     for row, candidates in enumerate(source):

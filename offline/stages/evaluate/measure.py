@@ -8,7 +8,7 @@ from rich.progress import Progress
 from isrf.method.recommend.recommender import Graph, Recommender
 from offline.config import RunConfig
 from offline.stages.evaluate.figures import describe_coverage, describe_lists, describe_slices
-from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, Lists, Scorers, all_views, candidates_of, read_lists
+from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, RankedLists, Scorers, all_views, candidates_of, read_lists
 from offline.stages.evaluate.questions import Question, direct, full_ranking
 from offline.stages.evaluate.split import EvaluationSplit, sample_rows
 
@@ -26,7 +26,7 @@ class Measure:
         """The same, asking another form of the search graph."""
         return replace(self, recommender=self.recommender.searching_with(graph))
 
-    def lists(self, split: EvaluationSplit, title: str, *, include_seen: bool = False) -> Lists:
+    def lists(self, split: EvaluationSplit, title: str, *, include_seen: bool = False) -> RankedLists:
         """Every full-ranking list of a split's users."""
         return self._ask(split, self._ranking(split, include_seen=include_seen), title)
 
@@ -34,7 +34,7 @@ class Measure:
         """The words that stand with the figures of `lists`."""
         return self._ranking(split, include_seen=include_seen).protocol
 
-    def describe_ranking(self, lists: Lists, split: EvaluationSplit) -> dict[str, Any]:
+    def describe_ranking(self, lists: RankedLists, split: EvaluationSplit) -> dict[str, Any]:
         """Figures of full-ranking lists: metrics, differences, coverage, slices."""
         popularity = self.recommender.tables.popularity
         figures = self._describe(lists, split)
@@ -59,13 +59,13 @@ class Measure:
         tie_seed = self.config.ingest.shuffle_ties
         return full_ranking(split, self._num_items, tie_seed=tie_seed, include_seen=include_seen)
 
-    def _ask(self, split: EvaluationSplit, question: Question, title: str) -> Lists:
+    def _ask(self, split: EvaluationSplit, question: Question, title: str) -> RankedLists:
         """Every list of a split's users, from one run of the search graph each."""
         source = candidates_of(self.recommender, split, question, progress=self.progress, title=f"evaluate: {title}")
         views = all_views(self.scorers, self.recommender.tables.popularity, task=question.task)
         return read_lists(source, len(split.users), views)
 
-    def _describe(self, lists: Lists, split: EvaluationSplit) -> dict[str, Any]:
+    def _describe(self, lists: RankedLists, split: EvaluationSplit) -> dict[str, Any]:
         return {"users": len(split.users), **describe_lists(lists, split.targets, **self._bootstrap)}
 
     @property

@@ -15,7 +15,7 @@ from isrf.method.ranking.fusion import DEFAULT_FUSION, Candidates
 from isrf.method.ranking.fusion_fit import choose_weights
 from isrf.method.recommend.recommender import Recommender
 from offline.config import RunConfig
-from offline.stages.evaluate.lists import Lists, Scorer, Scorers, all_views, candidates_of, read_lists
+from offline.stages.evaluate.lists import RankedLists, Scorer, Scorers, all_views, candidates_of, read_lists
 from offline.stages.evaluate.questions import Question
 from offline.stages.evaluate.ranker import choose_ranker, collect
 from offline.stages.evaluate.split import EvaluationSplit
@@ -27,7 +27,7 @@ RANKER_WITHOUT_GENERATIVE = "ranker_without_generative"
 
 class Chosen(NamedTuple):
     scorers: Scorers
-    lists: Lists  # of the users asked, in their order
+    lists: RankedLists  # of the users asked, in their order
     report: dict[str, Any]
 
 
@@ -99,7 +99,7 @@ def choose_scorer(
     return Found(Scorer(choice.fusion, ranker), choice.ndcg_at_10, figures)
 
 
-def join_lists(asked: IntArray, lists: Lists, others: IntArray, of_others: Lists) -> Lists:
+def join_lists(asked: IntArray, lists: RankedLists, others: IntArray, of_others: RankedLists) -> RankedLists:
     """The lists of a whole split from those of two parts, whose rows are `asked` and `others`."""
     order = np.argsort(np.concatenate([asked, others]))
     return {name: np.concatenate([own, of_others[name]])[order] for name, own in lists.items()}

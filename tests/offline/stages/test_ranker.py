@@ -20,7 +20,7 @@ from isrf.nn.ranker import fit
 from offline.commands.evaluate_release import scorers_of
 from offline.config import RunConfig, build_config
 from offline.runtime.release import open_release, read_ranker
-from offline.stages.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOUT_GENERATIVE, Lists
+from offline.stages.evaluate.lists import FUSED, LIST_LENGTH, LOG_LINEAR, WITHOUT_GENERATIVE, RankedLists
 from offline.stages.evaluate.measure import Measure
 from offline.stages.evaluate.questions import direct, full_ranking
 from offline.stages.evaluate.ranker import MIN_SAMPLES, Collected, choose_ranker, collect
@@ -116,7 +116,7 @@ def ranked(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def measured(release: Path, split: EvaluationSplit, *, task: str = "sequential") -> Lists:
+def measured(release: Path, split: EvaluationSplit, *, task: str = "sequential") -> RankedLists:
     opened = open_release(release)
     config = RunConfig.model_validate(opened.manifest.config)
     with Progress(disable=True) as progress:

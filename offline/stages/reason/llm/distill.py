@@ -10,7 +10,8 @@ from typing import Generic, NamedTuple, TypeVar
 import faiss
 import numpy as np
 
-from isrf.method.text.encoder import FloatArray, item_fields
+from isrf.method.interest import FloatArray
+from isrf.method.text.encoder import item_fields
 from offline.stages.embed.tfidf import fit_tfidf, transform
 from offline.stages.reason.corpus import Corpus
 from offline.stages.reason.schemas import ItemReasoning, Origin, Step, UserReasoning
