@@ -23,7 +23,6 @@ from urllib.parse import quote, urlencode
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
-
 from isrf_client import AsyncClient, ClientError, Event, NoAnswerError, Patience, ProblemError, prepare
 
 PAGE = Template(Path(__file__).with_name("page.html").read_text())
