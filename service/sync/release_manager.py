@@ -20,6 +20,7 @@ import structlog
 
 from isrf.contract.errors import BundleError, IsrfError
 from isrf.runtime.bundle.manifests import find_release, named_release
+from isrf.runtime.memory import give_back_free_memory
 from service.inference.task_cancellation import end
 from service.release.opening import open_folder
 from service.settings import Experiment
@@ -227,10 +228,15 @@ class ReleaseManager:
             task = asyncio.create_task(self._end(runtime))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
+            del runtime
 
     async def _end(self, runtime: ReleaseRuntime) -> None:
         await runtime.close()
         self._open.discard(runtime)
+        del runtime
+        if not self._closing:
+            # Each opening has a thread of its own, whose heap would keep the pages of the release before.
+            await asyncio.to_thread(give_back_free_memory)
         if self._experiment is None and not self._closing:
             # Later than requests that still read what the old one has not learned.
             self.current.collect(GRACE_S)
