@@ -260,7 +260,9 @@ class UserAnswer(BaseModel):
     version: str
     history: list[str] = Field(description="item_ids, oldest first; the latest `last` of them.")
     timestamps: list[float | None] = Field(description="Of each entry of the history, in seconds.")
-    history_total: int = Field(description="How many entries the whole history has.")
+    history_total: int = Field(
+        description="How many entries the history has: the release's, and the latest 200 of what came since."
+    )
     excluded: list[str] = Field(
         description="Items that are not recommended: bought, or disliked; the first `last` by their ids."
     )

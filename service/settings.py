@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from isrf.bundle import VariantName
 from isrf.errors import ConfigError
+from isrf.event_types import excluding
 from isrf.runtime.secret_files import secret_in_file
 from service.doors.keys import checked_rate
 from service.experiment import Experiment, read_experiment
@@ -78,7 +79,8 @@ class Settings(BaseSettings):
     """Serves /metrics there without a key, for a network that callers cannot reach; 0 for no such port."""
     metrics_host: str = "127.0.0.1"
     exclude_events: Annotated[frozenset[str], NoDecode] = frozenset()
-    """Event types that exclude an item from recommendations, beside `purchase` and events without a type."""
+    """Event types that exclude an item from recommendations, beside `purchase` and events without a type: such as
+    `[events] exclude` of the offline configuration takes."""
 
     variant: VariantName = "fp32"
     """Which form of the search is served; a release holds `int8` and `fp16` where it was made with `search.int8`,
@@ -112,6 +114,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             value = value.split(",")
         return frozenset(str(name).strip().lower() for name in value if str(name).strip())
+
+    @field_validator("exclude_events")
+    @classmethod
+    def _types(cls, value: frozenset[str]) -> frozenset[str]:
+        return frozenset(excluding(name) for name in value)
 
     @field_validator("cors_origins")
     @classmethod
