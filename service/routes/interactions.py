@@ -52,10 +52,13 @@ async def take_events(posted: Sequence[Any], service: Running) -> list[dict[str,
     """
     began = time.perf_counter()
     read = service.events.read(posted, time.time(), service.releases.now())
-    if any(isinstance(one, Refusal) and one.reason == UNKNOWN_ITEM for one in read):
+    if any(_is_of_unknown_item(one) for one in read):
         # Another replica may have taken it in a moment ago.
-        await service.releases.look_for_items()
-        read = service.events.read(posted, time.time(), service.releases.now())
+        try:
+            await service.releases.look_for_items()
+            read = service.events.read(posted, time.time(), service.releases.now())
+        except StoreError:
+            read = [_NOT_NOW if _is_of_unknown_item(one) else one for one in read]
     events = [one for one in read if isinstance(one, Event)]
     try:
         outcomes = iter(await service.store.apply(events) if events else [])
@@ -77,6 +80,10 @@ async def take_events(posted: Sequence[Any], service: Running) -> list[dict[str,
     service.exposure.clicked(clicks)
     service.metrics.stage("write", time.perf_counter() - began)
     return results
+
+
+def _is_of_unknown_item(one: Event | Refusal) -> bool:
+    return isinstance(one, Refusal) and one.reason == UNKNOWN_ITEM
 
 
 def _answer(event: Event, applied: Applied) -> dict[str, str]:
