@@ -180,6 +180,10 @@ class StateFiles:
             else:  # somebody deleted it
                 self._write_identity(changes)
 
+    def read(self, at: int, size: int) -> bytes:
+        """Bytes of the database. To open it once more and close that would end SQLite's locks on it."""
+        return os.pread(self._database, size, at)
+
     def release(self) -> None:
         """After the last connection was closed: SQLite's own locks on the file end with these."""
         for handle in (self._identity, self._database, self._lock):
