@@ -54,8 +54,8 @@ class Settings(BaseSettings):
     """What becomes of a Redis that would lose what was accepted (`appendonly`, `appendfsync`, `maxmemory-policy`):
     `require` refuses to start on it, `warn` says so in the log, in `/readyz` and in `isrf_store_durable`."""
     redis_wait_replicas: Annotated[int, Field(ge=0, le=16)] = 0
-    """Replicas of Redis that must have a write before it is answered; what they do not have in time is answered 503
-    and can be sent again."""
+    """Replicas of Redis that must have a write before it is answered; what they do not have in time is answered
+    503; sent again, it counts once where it has an event_id or a timestamp."""
     redis_wait_timeout_s: Annotated[float, Field(gt=0, le=60)] = 1.0
     state_dir: Path = Path("var/state")
     """Where the embedded store keeps its database, and its locks."""
