@@ -61,7 +61,9 @@ def open_release(folder: Path) -> Release:
     parts.replay(everywhere, goldens, "fp32")
     for name in manifest.variants:
         parts.replay(everywhere.searching_with(graphs[bundle.SEARCH_GRAPHS[name]]), goldens, name)
-    return Release(manifest, recommender, _item_ids(parts), ranker)
+    item_ids = _item_ids(parts)
+    parts.replay_items(recommender, item_ids, parts.text_reading())
+    return Release(manifest, recommender, item_ids, ranker)
 
 
 def _graph(parts: Bundle, name: str) -> Graph:

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isrf.evidence import SparseLists
+from isrf.golden_items import TextReading
 from isrf.interest import FloatArray
-from isrf.item_reader import ItemReader, Near
+from isrf.item_reader import Near
 from isrf.recommend import AddedItems
-from isrf.text import TextEncoder, item_fields
+from isrf.text import item_fields
 
 READ_TOGETHER = 64
 
@@ -31,12 +32,11 @@ class ReadItem(NamedTuple):
     near: Near
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class NewItemReader:
     """What a release reads new items with."""
 
-    encoder: TextEncoder
-    reader: ItemReader
+    reading: TextReading
     content: SparseLists  # the release's lists of items that are alike
 
     def read(self, texts: Sequence[Text]) -> list[ReadItem]:
@@ -44,7 +44,8 @@ class NewItemReader:
         found: list[ReadItem] = []
         for start in range(0, len(texts), READ_TOGETHER):
             some = texts[start : start + READ_TOGETHER]
-            items = self.reader.read(self.encoder.encode([_fields(text) for text in some]), self.content)
+            vectors = self.reading.encoder.encode([_fields(text) for text in some])
+            items = self.reading.reader.read(vectors, self.content)
             found += [
                 ReadItem(text, item_input, item_vector, int(stand_in), near)
                 for text, item_input, item_vector, stand_in, near in zip(some, *items, strict=True)

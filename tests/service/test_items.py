@@ -256,7 +256,14 @@ def test_so_many_items_may_be_added(releases: Path, tmp_path: Path) -> None:
 
 def test_a_release_without_a_reader_changes_items_and_takes_no_new_ones(shop: Shop, releases: Path) -> None:
     folder = named_copy(releases / "r-a", releases, "r-old")
-    change_manifest(folder, lambda manifest: manifest.update(item_reader=None))
+    (folder / "golden_items.jsonl").unlink()
+
+    def older(manifest: dict[str, Any]) -> None:
+        """As releases were before there was a reader, or goldens of items."""
+        manifest |= {"item_reader": None, "goldens": None}
+        del manifest["files"]["golden_items.jsonl"]
+
+    change_manifest(folder, older)
     shop.put("new", **NEW)
     point(releases, "r-old")
     assert reload(shop.service).status_code == 200
