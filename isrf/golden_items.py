@@ -27,6 +27,7 @@ TOLERANCE = 1e-4
 """Of vectors' numbers and of weights in content lists."""
 ROUNDING = 1e-5
 """What other machines may add up otherwise in a text's vector."""
+DIGITS = 6
 
 
 class _Frozen(BaseModel):
@@ -128,7 +129,7 @@ def _similar(parts: ItemParts, item: int) -> tuple[list[int], list[float]]:
     scores = likeness(item, parts.item_lists, parts.item_vectors).scores
     rows = np.delete(np.arange(len(scores)), item)
     best = rows[np.lexsort((rows, -scores[rows]))][:SIMILAR_KEPT]
-    return best.tolist(), scores[best].tolist()
+    return best.tolist(), _rounded(scores[best])
 
 
 def _surely_new(parts: ItemParts, text: TextFields) -> NewGolden | None:
@@ -158,14 +159,18 @@ def _as_new(parts: ItemParts, texts: Sequence[TextFields], vectors: FloatArray) 
             text=dict(text),
             codes=codes[b].tolist(),
             stand_in=int(read.stand_ins[b]),
-            vector=read.item_vectors[b].tolist(),
-            alone=alone[b].tolist(),
+            vector=_rounded(read.item_vectors[b]),
+            alone=_rounded(alone[b]),
             near_items=near.rows[:NEAR_KEPT].tolist(),
-            near_weights=near.weights[:NEAR_KEPT].tolist(),
-            near_places=near.places[:NEAR_KEPT].tolist(),
+            near_weights=_rounded(near.weights[:NEAR_KEPT]),
+            near_places=_rounded(near.places[:NEAR_KEPT]),
         )
         for b, (text, near) in enumerate(zip(texts, read.near, strict=True))
     ]
+
+
+def _rounded(numbers: FloatArray) -> list[float]:
+    return [round(number, DIGITS) for number in numbers.tolist()]
 
 
 def _same_new(golden: NewGolden, found: NewGolden, tolerance: float) -> bool:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
+from isrf.item_changes import MAX_ITEM_BYTES
 from isrf.item_fields import FieldError, read_item_id
 from service.bulk import Report, Take, Turns, Verdict, take_lines, write_lines
 from service.bulk_users import events_of, user_lines
@@ -38,6 +39,10 @@ _GIVES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A JSON object a line.", "content": {LINES: {"schema": {"type": "string"}}}},
 }
 _TOO_MANY = "as many items were added since the release as may be (ISRF_MAX_ADDED_ITEMS)"
+_TOO_LARGE = (
+    f"with what was said before, the item has more than {MAX_ITEM_BYTES} bytes as JSON: shorten its texts or metadata, "
+    "or take away what is not needed with null"
+)
 
 
 @router.post("/import/items", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_TAKES)
@@ -131,6 +136,8 @@ def _item_verdict(outcome: str) -> Verdict:
         return Verdict("accepted")
     if outcome == "too_many":
         return Verdict("refused", "too_many_items", _TOO_MANY)
+    if outcome == "too_large":
+        return Verdict("refused", "item_too_large", _TOO_LARGE)
     return Verdict("refused", "store_unavailable", "others change this item right now; send it again")
 
 

@@ -11,11 +11,12 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from isrf.item_changes import MAX_ITEM_BYTES
 from service.app import create_app
 from service.doors.cost import EXPLAINED_A_CALL, MOST_EXPLAINED, MOST_ITEMS, calls_of
 from service.doors.json_bounds import MAX_DEPTH, MAX_FIELDS, MAX_VALUES, json_problem
 from service.doors.rate import RateLimiter
-from service.item_bodies import MAX_ITEM_BYTES, MAX_METADATA_VALUES
+from service.item_bodies import MAX_METADATA_VALUES
 from service.middleware import PIECE_BYTES
 from service.schemas import MAX_N
 from service.settings import Settings
@@ -321,6 +322,15 @@ def test_what_is_kept_of_an_item_has_a_bound_and_it_is_said(http: TestClient) ->
     others = {f"field {k}": "x" for k in range(MAX_METADATA_VALUES)}
     imported = http.post("/import/items", content=json.dumps({"item_id": "fat", **others}).encode()).json()
     assert imported["reasons"] == {"item_too_large": 1}, "fields that are not ours are metadata"
+    http.put("/items/slim", json={"description": "y" * 8000})
+    for rest in ({"metadata": {"a": "m" * 9000}}, {"title": "x" * 2000, "categories": ["c" * 500] * 14}):
+        answer = http.put("/items/slim", json=rest)
+        assert code(answer) == (422, "item.too_large"), "a piece that is sent by itself adds to what is kept"
+        assert f"{MAX_ITEM_BYTES} bytes" in answer.json()["detail"]
+        imported = http.post("/import/items", content=json.dumps({"item_id": "slim", **rest}).encode()).json()
+        assert imported["reasons"] == {"item_too_large": 1}
+    assert http.put("/items/slim", json={"available": False, "price": 1.25}).status_code == 200
+    assert http.put("/items/slim", json={"description": None, "metadata": {"a": "m" * 9000}}).status_code == 200
     schema = http.get("/openapi.json").json()["components"]["schemas"]["ItemBody"]["properties"]["metadata"]
     assert str(MAX_ITEM_BYTES) in schema["description"]
 
