@@ -311,6 +311,10 @@ class Imported(BaseModel):
     reasons: dict[str, int] = Field(description="How many were refused for which reason.")
     problems: list[BadLine] = Field(description="The first thousand that were refused.")
     problems_left_out: int
+    warnings: list[Warned] = Field(
+        description="Of items: fields of the shop's own that may be meant as ours (`misnamed_field`); they are kept, "
+        "and nothing is read from them."
+    )
     meta: dict[str, str]
 
 

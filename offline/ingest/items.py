@@ -14,11 +14,12 @@ import polars as pl
 from isrf.errors import DataError
 from isrf.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
 from isrf.item_fields import FieldError, read_fields, read_item_id
+from isrf.item_names import ITEM_NAMES
 from isrf.json_object import doubled_name
 from isrf.shown import printable, shown
 from offline.ingest.bad_rows import BadRows
 from offline.ingest.files import read_lines, read_parquet
-from offline.ingest.names import ITEM_NAMES, near_miss, suggestions
+from offline.ingest.names import near_miss, suggestions
 
 SCHEMA: dict[str, pl.DataType] = {
     "line": pl.Int64(),

@@ -15,6 +15,7 @@ from service.catalogue_lines import catalogue_lines
 from service.doors.caller import ADMIN, WRITE
 from service.item_bodies import SizeError, line_says
 from service.known_fields import message_of
+from service.misnamed import Misnamed
 from service.routes.dependencies import PROBLEMS, Running, RunningDep, json_response
 from service.routes.interactions import take_events
 from service.schemas import MAX_EVENTS, Imported
@@ -49,12 +50,16 @@ _TOO_LARGE = (
 async def import_items(request: Request, service: RunningDep) -> Response:
     """Adds and changes items: lines of the catalogue's own format (`items.jsonl`). Sending them again does no harm."""
 
+    misnamed = Misnamed()
+
     async def take(records: Sequence[Mapping[str, Any]]) -> list[list[Verdict]]:
         read, turns = [], Turns()
         for record in records:
             read.append(_item_change(record, service))
             await turns.give()
         changes = [one for one in read if isinstance(one, ItemChange)]
+        for change in changes:
+            misnamed.see(change.fields)
         outcomes = iter(await service.releases.change_items(changes) if changes else [])
         verdicts = []
         for one in read:
@@ -63,7 +68,8 @@ async def import_items(request: Request, service: RunningDep) -> Response:
             verdicts.append([verdict])
         return verdicts
 
-    return _answer(request, await take_lines(request.stream(), take))
+    report = await take_lines(request.stream(), take)
+    return _answer(request, report, misnamed.warnings())
 
 
 @router.post("/import/events", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_TAKES)
@@ -182,8 +188,8 @@ def _event_line(event: Event) -> dict[str, Any]:
     return told | {"event_id": event.event_id}
 
 
-def _answer(request: Request, report: Report) -> Response:
-    return json_response(report.body() | {"meta": {"request_id": request.state.request_id}})
+def _answer(request: Request, report: Report, warnings: Sequence[Mapping[str, Any]] = ()) -> Response:
+    return json_response(report.body() | {"warnings": warnings, "meta": {"request_id": request.state.request_id}})
 
 
 async def _stream(pages: AsyncIterator[Iterable[dict[str, Any]]]) -> StreamingResponse:

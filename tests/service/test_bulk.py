@@ -208,6 +208,24 @@ def item_ids(release: Path) -> list[str]:
     return [json.loads(line)["item_id"] for line in (release / "current" / "items.jsonl").read_text().splitlines()]
 
 
+def test_fields_that_may_be_meant_as_ours_are_named_once(service: Bulk) -> None:
+    """Accepted and of no use: a shop that calls its titles names would have items without a word."""
+    report = service.send(
+        "items",
+        {"item_id": "a", "Name": "Cup", "category": "Kitchen", "colour": "red"},
+        {"item_id": "b", "title": None, "product-name": "Pot", "metadata": {"in_stock": False}},
+        {"item_id": "c", "title": "Pan", "name": "pan-1", "id": 5, "x" * 5000: 1},
+    )
+    assert (report["accepted"], {one["code"] for one in report["warnings"]}) == (3, {"misnamed_field"})
+    assert {one["message"] for one in report["warnings"]} == {
+        '2 items have "Name" and no title: rename it if it is meant.',
+        '1 items have "category" and no categories: rename it if it is meant.',
+        '1 items have "in_stock" and no available: rename it if it is meant.',
+    }
+    assert service.send("items", {"item_id": "d", "title": "Cup", "colour": "red"})["warnings"] == []
+    assert service.send("events", {"user_id": "u", "item_id": "a"})["warnings"] == []
+
+
 def test_bad_lines_are_named_and_the_others_taken(service: Bulk, demo_release: Path) -> None:
     known = item_ids(demo_release)[0]
     report = service.send(
