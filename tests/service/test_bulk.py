@@ -53,6 +53,21 @@ async def test_lines_are_judged_one_by_one_however_they_arrive(size: int) -> Non
     assert [one["line"] for one in report["problems"]] == [3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("number", [2**63 - 1, 2**64 - 1, 2**64, -(2**70), 10**30])
+async def test_an_integer_is_read_as_it_stands(number: int) -> None:
+    """Beyond 64 bits one became another number, and nobody was told."""
+    read: list[Any] = []
+
+    async def take(records: Sequence[Mapping[str, Any]]) -> list[list[Verdict]]:
+        read.extend(record["n"] for record in records)
+        return [[Verdict("accepted")] for _ in records]
+
+    body = b'{"n": %d, "text": "12345678901234567890"}\n{"n": %s1}' % (number, b"9" * 400)
+    report = (await take_lines(pieces(body, 1000), take)).body()
+    assert (read, report["reasons"]) == ([number], {"malformed_json": 1})
+    assert isinstance(read[0], int)
+
+
 async def test_a_line_without_end_is_not_kept_and_the_next_is_read() -> None:
     async def body() -> AsyncIterator[bytes]:
         yield b'{"n": 0}\n{"n": "'
