@@ -9,6 +9,7 @@ fewer changes than `identity.json` says has lost some: its write-ahead log is mi
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -259,10 +260,13 @@ def _lost(path: Path, what: str) -> StoreError:
 
 def unusable(path: Path, error: Exception) -> StoreError:
     """A database that cannot be opened or read."""
+    full = "disk is full" in str(error) or (isinstance(error, OSError) and error.errno == errno.ENOSPC)
     return StoreError(
         "store.journal_unusable",
         f"the journal {path} cannot be opened or read: {error}.",
-        fix="ISRF_STATE_DIR must be a writable folder on a local disk; restore a damaged file from a backup.",
+        fix=f"Make room on the disk that holds {path.name}, and start again: nothing is lost."
+        if full
+        else "ISRF_STATE_DIR must be a writable folder on a local disk; restore a damaged file from a backup.",
     )
 
 
