@@ -58,7 +58,7 @@ def as_new(reader: ItemReader, release: Release, target: int) -> dict[str, Float
 def measure(release: Release, asked: list[tuple[int, list[int], int]]) -> dict[str, IntArray]:
     """How many of the items not seen stand before the target (0 is first), by how it is read."""
     assert release.new_items is not None
-    reader, recommender = release.new_items.reader, release.recommender
+    reader, recommender = release.new_items.reading.reader, release.recommender
     vectors = recommender.tables.item_vectors
     places: dict[str, list[int]] = {}
     for start in range(0, len(asked), BATCH):

@@ -15,6 +15,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from isrf.contract.errors import ConfigError
+from isrf.contract.event_types import excluding
 from isrf.contract.manifest import VariantName
 from isrf.runtime.secret_files import secret_in_file
 
@@ -78,8 +79,8 @@ class Settings(BaseSettings):
     """What becomes of a Redis that would lose what was accepted (`appendonly`, `appendfsync`, `maxmemory-policy`):
     `require` refuses to start on it, `warn` says so in the log, in `/readyz` and in `isrf_store_durable`."""
     redis_wait_replicas: Annotated[int, Field(ge=0, le=16)] = 0
-    """Replicas of Redis that must have a write before it is answered; what they do not have in time is answered 503
-    and can be sent again."""
+    """Replicas of Redis that must have a write before it is answered; what they do not have in time is answered
+    503; sent again, it counts once where it has an event_id or a timestamp."""
     redis_wait_timeout_s: Annotated[float, Field(gt=0, le=60)] = 1.0
     state_dir: Path = Path("var/state")
     """Where the embedded store keeps its database, and its locks."""
@@ -103,7 +104,8 @@ class Settings(BaseSettings):
     """Serves /metrics there without a key, for a network that callers cannot reach; 0 for no such port."""
     metrics_host: str = "127.0.0.1"
     exclude_events: Annotated[frozenset[str], NoDecode] = frozenset()
-    """Event types that exclude an item from recommendations, beside `purchase` and events without a type."""
+    """Event types that exclude an item from recommendations, beside `purchase` and events without a type: such as
+    `[events] exclude` of the offline configuration takes."""
 
     variant: VariantName = "fp32"
     """Which form of the search is served; a release holds `int8` and `fp16` where it was made with `search.int8`,
@@ -137,6 +139,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             value = value.split(",")
         return frozenset(str(name).strip().lower() for name in value if str(name).strip())
+
+    @field_validator("exclude_events")
+    @classmethod
+    def _types(cls, value: frozenset[str]) -> frozenset[str]:
+        return frozenset(excluding(name) for name in value)
 
     @field_validator("cors_origins")
     @classmethod

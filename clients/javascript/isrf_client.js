@@ -43,6 +43,7 @@ export class IsrfClient {
     if (foreign !== undefined) {
       throw invalid("an option", foreign, "Known are apiKey, fetch, timeoutMs, tries, deadlineMs.");
     }
+    if (fetch !== undefined && typeof fetch !== "function") throw invalid("fetch", fetch, "Give a function.");
     const patience = known({ timeoutMs, tries, deadlineMs });
     for (const [name, value] of Object.entries(patience)) {
       if (!Number.isFinite(value) || value <= 0 || value > MAX_MS || (name === "tries" && !Number.isInteger(value))) {

@@ -69,6 +69,14 @@ def problem(event: str | None) -> str | None:
     return None
 
 
+def excluding(name: str) -> str:
+    """A type that is to take its item off the list, as `plain` spells it; ValueError for one that cannot be made to."""
+    kind = _checked(name)
+    if kind in _OURS - {PURCHASE}:
+        raise ValueError(f"the event type {kind!r} has a meaning already")
+    return kind
+
+
 def _listed(given: Any) -> Any:
     if isinstance(given, str):
         given = given.split(",")

@@ -50,16 +50,22 @@ _INVISIBLE = re.compile("[\u00ad\u200b\ufeff]")
 
 def clean_text(text: str) -> str:
     """The text without markup, its white space as single blanks. Clean texts come back as they are."""
+    text = _seen(text)
     for _ in range(MAX_PASSES):
         if "<" not in text and "&" not in text:
             break
         plain = _unescaped(_without_tags(text))
         if plain == text:
             break
-        text = plain
-    if not text.isprintable():  # of these are control and invisible characters and every blank but " "
-        text = _INVISIBLE.sub("", _CONTROL.sub(" ", text))
+        text = _seen(plain)
     return " ".join(text.split())
+
+
+def _seen(text: str) -> str:
+    """Before markup is looked for: a soft hyphen inside of a tag would hide it until the text is read again."""
+    if text.isprintable():  # of these is no control or invisible character and no blank but " "
+        return text
+    return _INVISIBLE.sub("", _CONTROL.sub(" ", text))
 
 
 def _without_tags(text: str) -> str:

@@ -26,6 +26,11 @@ AVAILABLE, HIDDEN, METADATA = "available", "hidden", "metadata"
 FIELDS = (*TEXT_FIELDS, "categories", "price", METADATA, AVAILABLE, HIDDEN)
 
 
+MAX_ITEM_BYTES = 16_384
+"""Of all that is kept of an item, as JSON: every replica keeps it until a release holds it."""
+_SMALL = ("price", AVAILABLE, HIDDEN)
+"""Fields that never have more than a few bytes, and never wait: a sold-out item is one, however much is said of it."""
+
 ROW_FIELDS = ("item_id", *FIELDS)
 """Of a catalogue row; every other key of one is the shop's own (`METADATA`)."""
 
@@ -43,6 +48,18 @@ ItemEntry = Mapping[str, Said]
 def merged(entry: ItemEntry | None, fields: Mapping[str, Any], at: float) -> dict[str, Said]:
     """The entry after another change; fields that the change leaves out stay."""
     return {**(entry or {}), **{name: Said(value, at) for name, value in fields.items()}}
+
+
+def size_of(fields: Mapping[str, Any]) -> int:
+    """Bytes of what is said of an item, price and flags aside."""
+    told = {name: value for name, value in fields.items() if name not in _SMALL}
+    return len(json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def is_too_much(before: ItemEntry | None, after: ItemEntry) -> bool:
+    """Whether a change makes more of an entry than is kept; what was kept before there was a bound may shrink."""
+    size = size_of(values_of(after))
+    return size > MAX_ITEM_BYTES and size > size_of(values_of(before or {}))
 
 
 def changed_row(row: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -215,6 +215,6 @@ def _plain(value: Any, depth: int) -> Any:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    if isinstance(value, str | int | float):
+    if isinstance(value, str | int | float | bytes):
         raise FieldError(METADATA, shown(value))
     return value.isoformat() if hasattr(value, "isoformat") else str(value)  # of a Parquet column's own type

@@ -29,6 +29,7 @@ USERS_FILE = "users.parquet"
 HISTORIES_FILE = "histories.parquet"
 USER_FEATURES_FILE = "user_features.npy"
 GOLDEN_FILE = "golden.jsonl"
+GOLDEN_ITEMS_FILE = "golden_items.jsonl"
 TEXT_ENCODER_DIR = "text_encoder"
 REASONING_DIR = "reasoning"
 USER_REASONING_FILE = f"{REASONING_DIR}/user_features.parquet"
@@ -218,6 +219,15 @@ class LearnedUntil(_Frozen):
     items: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+class GoldenSpec(_Frozen):
+    """The goldens that the release was published with: how many, and what they are the answers of."""
+
+    requests: Size
+    items: Annotated[int, Field(ge=0)]
+    texts: Annotated[int, Field(ge=0)]  # of the items, those that are read as new ones
+    made_from: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # `isrf.contract.manifest_seal.made_from`
+
+
 class Producer(_Frozen):
     isrf_version: str
     versions: dict[str, str]
@@ -243,6 +253,7 @@ class Manifest(_Frozen):
     ranker: RankerSpec | None = None  # over the fused candidates; None: log-linear fusion is the answer
     variants: dict[VariantName, Variant] = {}  # forms of the search beside fp32
     item_reader: ItemReaderSpec | None = None  # None: no new item can be read until the next release
+    goldens: GoldenSpec | None = None  # None: of a release made before they were counted
     graphs: dict[str, GraphSpec]  # file name → signature
     data_fingerprint: str  # sha256 over the ingested events and items
     order_fingerprint: str  # sha256 over the histories in their order: ties ordered otherwise are other data

@@ -5,6 +5,8 @@ moments at which this run was made. `files` has the SHA-256 of every file, so th
 two runs that made the same have the same id. `sha256`, the seal, is over every field but itself, moments too: a changed
 manifest is known by it. Both prove that nothing was changed by accident or by hand, not who made the release.
 
+A manifest can be sealed again by hand, goldens cannot: `made_from` binds them to what they are the answers of.
+
 The text that is hashed is the manifest as JSON with sorted keys, no spaces and ASCII alone, as Python's `json` writes
 it.
 """
@@ -16,10 +18,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from isrf.contract.errors import BundleError
-from isrf.contract.manifest import MANIFEST_FILE, MOMENTS, Manifest
+from isrf.contract.manifest import GOLDEN_FILE, GOLDEN_ITEMS_FILE, MANIFEST_FILE, MOMENTS, Manifest
 
 SEAL = "sha256"
 UNCOUNTED = frozenset({"release_id", SEAL, *MOMENTS})
+ANSWERED_BY = (
+    "counts",
+    "dimensions",
+    "decoding",
+    "group_search",
+    "fusion",
+    "ranker",
+    "variants",
+    "item_reader",
+    "graphs",
+)
+"""Fields that answers hang on, beside `config.events` and the files."""
 _ID_DIGITS = 12
 _PUBLISH = "Publish the release again; a manifest is not to be edited."
 
@@ -32,6 +46,13 @@ def release_id_of(fields: Mapping[str, Any]) -> str:
 def seal_of(fields: Mapping[str, Any]) -> str:
     """The seal of a manifest's fields, as JSON has them."""
     return _digest({name: value for name, value in fields.items() if name != SEAL})
+
+
+def made_from(fields: Mapping[str, Any]) -> str:
+    """What the goldens of a release are the answers of: a hash over its other files, `ANSWERED_BY`, `config.events`."""
+    files = {name: entry for name, entry in fields["files"].items() if name not in {GOLDEN_FILE, GOLDEN_ITEMS_FILE}}
+    answered_by = {name: fields.get(name) for name in ANSWERED_BY}
+    return _digest({**answered_by, "events": fields["config"].get("events"), "files": files})
 
 
 def sealed(manifest: Manifest) -> Manifest:

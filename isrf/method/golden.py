@@ -2,7 +2,7 @@
 
 Written by `offline.stages.publish.stage` with the torch search, replayed by both edges through the exported graphs and
 the very code that serves (`isrf.method.recommend`): what the search finds, and the list that fusion, ranker, evidence,
-neighbours and popularity make of it, with every item allowed.
+neighbours and popularity make of it, with every item allowed. What they do not ask for `isrf.golden_items` does.
 """
 
 from collections.abc import Iterator, Sequence
@@ -178,11 +178,11 @@ def replay(recommender: Recommender, goldens: Sequence[Golden]) -> None:
         for path in _PATHS:
             scores = getattr(golden, f"{path}_log_probs")
             wanted = getattr(golden, f"{path}_items"), scores
-            if not _same(wanted, (found[f"{path}_items"], found[f"{path}_log_probs"]), TOLERANCE):
+            if not same_list(wanted, (found[f"{path}_items"], found[f"{path}_log_probs"]), TOLERANCE):
                 raise _mismatch(number, "recommender.onnx answers otherwise than the model that it was made from")
         if golden.list_items is not None:
             listed = golden.list_items, golden.list_scores or []
-            if not _same(listed, (found["list_items"], found["list_scores"]), LIST_TOLERANCE):
+            if not same_list(listed, (found["list_items"], found["list_scores"]), LIST_TOLERANCE):
                 raise _mismatch(
                     number,
                     "fusion, ranker, evidence, neighbours or popularity make another list than the one published",
@@ -197,10 +197,10 @@ def _mismatch(number: int, what: str) -> BundleError:
     )
 
 
-def _same(
+def same_list(
     wanted: tuple[Sequence[int], Sequence[float]], found: tuple[Sequence[int], Sequence[float]], tolerance: float
 ) -> bool:
-    """Scores within the tolerance, items equal outright but for those whose scores lie within it of each other."""
+    """Whether scores agree within the tolerance, and items outright but for those whose scores lie within it."""
     items, scores = wanted
     if len(items) != len(found[0]) or not np.allclose(scores, found[1], rtol=0, atol=tolerance):
         return False

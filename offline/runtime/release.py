@@ -62,7 +62,9 @@ def open_release(folder: Path) -> OpenedRelease:
     parts.replay(everywhere, goldens, "fp32")
     for name in manifest.variants:
         parts.replay(everywhere.searching_with(graphs[bundle.SEARCH_GRAPHS[name]]), goldens, name)
-    return OpenedRelease(manifest, recommender, _item_ids(parts), ranker)
+    item_ids = _item_ids(parts)
+    parts.replay_items(recommender, item_ids, parts.text_reading())
+    return OpenedRelease(manifest, recommender, item_ids, ranker)
 
 
 def _graph(parts: Bundle, name: str) -> Graph:

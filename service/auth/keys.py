@@ -12,6 +12,7 @@ It does not know HTTP; `service.server.access` asks it.
 import hashlib
 import hmac
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -88,8 +89,9 @@ def read_keys(path: Path) -> tuple[KeyEntry, ...]:
     """The file's keys; `ConfigError` if it cannot be read, is no such file, or holds none."""
     fix = "Make one with `python -m service keys add --file FILE --role write`."
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
+        # A pipe in its place, which nobody writes to, must not be waited for.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            raw = file.read(MAX_FILE_BYTES + 1) or b""
     except OSError as error:
         raise ConfigError(
             "config.keys_file", f"the API keys file {path} cannot be read ({error.strerror}).", fix=fix

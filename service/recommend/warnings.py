@@ -17,6 +17,7 @@ WarningCode = Literal[
     "end_of_list",
     "unknown_candidates",
     "unavailable_candidates",
+    "misnamed_field",
 ]
 
 

@@ -9,11 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from isrf.golden_items import TextReading
 from isrf.method.evidence import SparseLists
 from isrf.method.interest import FloatArray
+<<<<<<< 82ea336d1e8376de71fc6e2fabf792e11e2921c0
 from isrf.method.item_reader import ItemReader, Near
 from isrf.method.recommend.tables import AddedItems
 from isrf.method.text.encoder import TextEncoder, item_fields
+=======
+from isrf.method.item_reader import Near
+from isrf.method.text.encoder import item_fields
+>>>>>>> 1d9c40b2aa0eccd2d0db4fc30f2d8a93c36543f1
 
 READ_TOGETHER = 64
 
@@ -31,12 +37,11 @@ class ReadItem(NamedTuple):
     near: Near
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class NewItemReader:
     """What a release reads new items with."""
 
-    encoder: TextEncoder
-    reader: ItemReader
+    reading: TextReading
     content: SparseLists  # the release's lists of items that are alike
 
     def read(self, texts: Sequence[NewItemText]) -> list[ReadItem]:
@@ -44,7 +49,8 @@ class NewItemReader:
         found: list[ReadItem] = []
         for start in range(0, len(texts), READ_TOGETHER):
             some = texts[start : start + READ_TOGETHER]
-            items = self.reader.read(self.encoder.encode([_fields(text) for text in some]), self.content)
+            vectors = self.reading.encoder.encode([_fields(text) for text in some])
+            items = self.reading.reader.read(vectors, self.content)
             found += [
                 ReadItem(text, item_input, item_vector, int(stand_in), near)
                 for text, item_input, item_vector, stand_in, near in zip(some, *items, strict=True)

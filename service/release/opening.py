@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+<<<<<<< 82ea336d1e8376de71fc6e2fabf792e11e2921c0
 import orjson
+=======
+from isrf.method.recommend.recommender import REQUEST_INPUTS, Graph, Recommender
+from isrf.method.recommend.tables import RecommenderTables
+from isrf.runtime.time_limit import TimeLimit
+>>>>>>> 1d9c40b2aa0eccd2d0db4fc30f2d8a93c36543f1
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -18,13 +24,14 @@ from isrf.contract.event_types import EventVocabulary
 from isrf.contract.item_fields import FieldError
 from isrf.contract.manifest import Manifest, VariantName
 from isrf.method.evidence import lists_from_arrays
-from isrf.method.item_reader import ItemReader
 from isrf.method.ranking.ranker import ranker_of
+<<<<<<< 82ea336d1e8376de71fc6e2fabf792e11e2921c0
 from isrf.method.recommend.recommender import REQUEST_INPUTS, Graph, Recommender
 from isrf.method.recommend.tables import RecommenderTables
 from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder
+=======
+>>>>>>> 1d9c40b2aa0eccd2d0db4fc30f2d8a93c36543f1
 from isrf.runtime.bundle import manifests
-from isrf.runtime.bundle.arrays import array_of
 from isrf.runtime.bundle.folder import BundleFolder
 from isrf.runtime.bundle.manifests import find_release
 from isrf.runtime.bundle.reader import Bundle, read_bundle
@@ -95,7 +102,7 @@ def open_folder(
         search = manifest.group_search
         cells = None if search.probes is None else Cells.of(arrays, search.probes)
         user_index = UserIndex(arrays[bundle.USER_FEATURES_FILE], cells)
-    goldens = parts.goldens()
+    goldens, reading = parts.goldens(), parts.text_reading()
     with refusing("bundle.manifest", bundle.MANIFEST_FILE):
         until = learned_until(folder, manifest)
     release = Release(
@@ -106,13 +113,14 @@ def open_folder(
         user_index=user_index,
         semantic_ids=arrays["semantic_ids.npy"],
         wording=wording,
-        new_items=_read_new_items(parts),
+        new_items=None if reading is None else NewItemReader(reading, content=lists_from_arrays("content", arrays)),
         vocabulary=_vocabulary(manifest),
         learned_until=until.events,
         items_learned_until=until.items,
     )
     # Among all users, as the goldens were made: which cells are looked into may hang on a rounding error.
     parts.replay(release.recommender.among(user_index.exact), goldens, variant)
+    parts.replay_items(release.recommender, [item.item_id for item in catalogue.items], reading)
     return release
 
 
@@ -161,31 +169,6 @@ def _recommender(parts: Bundle, user_index: UserIndex, variant: VariantName, dev
         nearest_users=user_index,
         ranker=ranker_of(manifest, arrays),
     )
-
-
-def _read_new_items(parts: Bundle) -> NewItemReader | None:
-    manifest, arrays = parts.manifest, parts.arrays
-    if manifest.item_reader is None:
-        return None
-    folder = f"{bundle.TEXT_ENCODER_DIR}/"
-    with refusing("bundle.text_encoder", folder):
-        reader = ItemReader.of(manifest.item_reader, arrays)
-        config, vocabulary = (orjson.loads(parts.take(folder + name)) for name in (CONFIG_FILE, VOCABULARY_FILE))
-        encoder = check_text_encoder(
-            config,
-            vocabulary,
-            {name: array_of(folder + name, parts.contents.pop(folder + name)) for name in ARRAY_FILES},
-        )
-    if len(encoder.mean) != reader.text_dim:
-        raise BundleError(
-            "bundle.array_mismatch",
-            f"{folder} makes {len(encoder.mean)} numbers of a text, {bundle.ITEM_READER_DIR}/ reads {reader.text_dim}.",
-            fix=PUBLISH,
-        )
-    # An encoder without words reads nothing.
-    if not encoder.vocabulary:
-        return None
-    return NewItemReader(encoder=encoder, reader=reader, content=lists_from_arrays("content", arrays))
 
 
 def _read_catalogue(content: bytes, manifest: Manifest, popularity: NDArray[np.float32]) -> Catalogue:

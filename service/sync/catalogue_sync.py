@@ -1,7 +1,8 @@
 """Keeps a replica's items up to date: what the shop said of them since the release, on whichever replica.
 
 The store numbers every change, so a look costs one small question where nothing is new. The replica that took a change
-looks at once; the others within `poll_s`. What the store cannot tell now stays as it was until it can.
+looks at once; the others within `poll_s`. Whoever asks for a look shares the next one with all who wait. What the store
+cannot tell now stays as it was until it can; until then requests do not wait for it.
 """
 
 import asyncio
@@ -12,19 +13,22 @@ from typing import Any
 
 import structlog
 
-from isrf.contract.errors import IsrfError
+from isrf.contract.errors import IsrfError, StoreError
 from isrf.contract.item_changes import ItemEntry
 from service.inference.engine import Engine
 from service.inference.task_cancellation import end
 from service.release.item_changes import changed_line, is_learned, standing, text_of
 from service.release.new_items import ReadItem, added_items
 from service.release.opening import Release
+from service.state.redis.failures import FOREIGN
 from service.state.redis.items import ItemsCursor
 from service.state.store import Store
 
 CLOSE_S = 2.0
 FIRST_LOOK_S = 5.0
 """How long the start waits for the items."""
+AGAIN_S = 1.0
+"""How soon a store that could not tell is asked again."""
 
 _log = structlog.get_logger("service")
 
@@ -42,6 +46,8 @@ class CatalogueSync:
         self._cursor: ItemsCursor | None = None
         self._read: dict[str, ReadItem] = {}  # in the order of their rows
         self._looking = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None  # the look that begins when the one under way has ended
+        self._silent: StoreError | None = None  # why the last look learned nothing
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -77,15 +83,20 @@ class CatalogueSync:
         self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        if self._task is not None:
-            # A store that hangs must not hold up the end.
-            await end(self._task, within_s=CLOSE_S)
-            self._task = None  # a cancelled task keeps the frames it ended in, and with them all that this holds
+        for task in (self._task, self._next):
+            if task is not None:
+                # A store that hangs must not hold up the end.
+                await end(task, within_s=CLOSE_S)
+        # A cancelled task keeps the frames it ended in, and with them all that this holds.
+        self._task = self._next = None
 
     async def bring_up_to_date(self) -> None:
-        """Takes in what was said since the last look; `StoreError` where that cannot be known now."""
-        async with self._looking:
-            await self._look()
+        """Takes in what was said until now; `StoreError` where that cannot be known now."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._next_look())
+            # Those who asked may all be gone.
+            self._next.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._next)
 
     async def look(self) -> None:
         """As `bring_up_to_date`; what the store cannot tell now stays as it was."""
@@ -93,6 +104,18 @@ class CatalogueSync:
             await self.bring_up_to_date()
         except IsrfError as error:
             _log.info("items_unchanged", code=error.code)
+
+    async def ask(self) -> None:
+        """As `look`, for a request about an item that is not known here.
+
+        Raises:
+            StoreError: the store cannot tell now, and is not waited for.
+        """
+        if self._silent is None:
+            await self.look()
+        # What others wrote there stands until somebody takes it away: nothing is known by waiting.
+        if self._silent is not None and self._silent.code != FOREIGN:
+            raise _copy(self._silent)
 
     def learned(self) -> dict[str, ItemEntry]:
         """Entries without which the release says the same."""
@@ -105,11 +128,22 @@ class CatalogueSync:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._poll_s)
+            await asyncio.sleep(self._poll_s if self._silent is None else min(self._poll_s, AGAIN_S))
             try:
                 await self.look()
             except Exception as error:  # noqa: BLE001 - items that grow old must not end the service
                 _log.error("items_failed", exc_info=error)
+
+    async def _next_look(self) -> None:
+        async with self._looking:
+            # Who asks from now on may know of something that this look does not find.
+            self._next = None
+            try:
+                await self._look()
+            except StoreError as error:
+                self._silent = _copy(error)
+                raise
+            self._silent = None
 
     async def _look(self) -> None:
         found = await self._store.items(self._cursor)
@@ -163,3 +197,8 @@ class CatalogueSync:
             if item_id not in self._read or self._read[item_id].text != text
         }
         return dict(zip(unread, reader.read(list(unread.values())), strict=True))
+
+
+def _copy(error: StoreError) -> StoreError:
+    """One that holds no frames."""
+    return StoreError(error.code, error.message, fix=error.fix)

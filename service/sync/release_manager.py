@@ -131,13 +131,18 @@ class ReleaseManager:
             StoreError: as `Store.change_items`.
         """
         outcomes = await self._parts.store.change_items(changes, limit=self._parts.max_added_items)
-        await self.look_for_items()
+        for one in tuple(self._open):
+            await one.items.look()
         return outcomes
 
     async def look_for_items(self) -> None:
-        """What the shop said to another replica, at once."""
+        """What the shop said to another replica, at once: to be known before somebody is told that an item is unknown.
+
+        Raises:
+            StoreError: that cannot be known now.
+        """
         for one in tuple(self._open):
-            await one.items.look()
+            await one.items.ask()
 
     async def forget(self, user_id: str) -> None:
         """Takes a user who was just erased out of every snapshot of this replica at once."""

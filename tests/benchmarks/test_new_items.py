@@ -14,7 +14,7 @@ def test_what_is_read_as_new_has_nothing_of_its_own_left(demo_release: Path) -> 
     assert len(asked) == 30
     assert all(target not in history for _, history, target in asked)
     assert release.new_items is not None
-    reader = release.new_items.reader
+    reader = release.new_items.reading.reader
     for _, _, target in asked[:5]:
         read = as_new(reader, release, target)
         changed = reader.item_vectors.copy()

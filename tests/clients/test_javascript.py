@@ -178,8 +178,10 @@ def test_what_cannot_work_is_refused_when_the_client_is_made() -> None:
     for (const apiKey of ["", " ", "a\\nb", "ü", 7]) await made("http://shop", { apiKey });
     for (const tries of [0, 1.5]) await made("http://shop", { tries });
     for (const ms of [NaN, Infinity, "5"]) await made("http://shop", { timeoutMs: ms, deadlineMs: ms });
+    await made("http://shop", { fetch: 5 });
     """
-    assert node(code) == ["client.invalid_url"] * 9 + ["client.invalid_key"] * 5 + ["client.invalid_patience"] * 5
+    refused = ["client.invalid_url"] * 9 + ["client.invalid_key"] * 5 + ["client.invalid_patience"] * 5
+    assert node(code) == [*refused, "client.invalid_value"]
 
 
 @pytest.mark.parametrize("user_id", ["x\n", "\n", "a\x00b", "a/../b", "../x", "...", "ü%2F?#", " x "])

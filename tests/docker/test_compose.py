@@ -261,6 +261,13 @@ def _bytes(text: str) -> int:
     return int(text[:-1]) * 1024 ** {"m": 2, "g": 3}[text[-1]]
 
 
+@EVERY
+def test_logs_are_bounded(name: str) -> None:
+    logging = SERVICES[name]["logging"]
+    assert logging["driver"] == "local"
+    assert logging["options"] == {"max-size": "20m", "max-file": "5"}
+
+
 def test_redis_has_the_fixes_of_its_scripting_engine() -> None:
     """CVE-2025-49844 and what was found with it: 7.4.6, 8.0.4, 8.2.2."""
     version = re.search(r":(\d+)\.(\d+)\.(\d+)-", SERVICES["redis"]["image"])

@@ -11,17 +11,24 @@ import numpy as np
 import onnx
 import polars as pl
 
-from isrf.contract.manifest_seal import release_id_of, seal_of
+from isrf.contract.manifest_seal import made_from, release_id_of, seal_of
 
 MARK = "~b"
 """Ends the ids of `r-b`'s items."""
 
 
-def change_manifest(folder: Path, change: Callable[[dict[str, Any]], None], *, sealed: bool = True) -> None:
-    """Changes the manifest, and with `sealed` makes its id and its seal true again."""
+def change_manifest(
+    folder: Path, change: Callable[[dict[str, Any]], None], *, sealed: bool = True, bound: bool = True
+) -> None:
+    """Changes the manifest, and with `sealed` makes its id and its seal true again.
+
+    With `bound` the goldens count as made from what is there now, so that only their answers can tell.
+    """
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     change(manifest)
+    if sealed and bound and manifest.get("goldens"):
+        manifest["goldens"]["made_from"] = made_from(manifest)
     if sealed:
         manifest["release_id"] = release_id_of(manifest)
         manifest["sha256"] = seal_of(manifest)
@@ -59,6 +66,9 @@ def with_other_items(source: Path, releases: Path, name: str, mark: str) -> Path
     lines = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
     renamed = "".join(json.dumps(line | {"item_id": line["item_id"] + mark}) + "\n" for line in lines)
     (folder / "items.jsonl").write_text(renamed)
+    goldens = [json.loads(line) for line in (folder / "golden_items.jsonl").read_text().splitlines()]
+    renamed = "".join(json.dumps(one | {"item_id": one["item_id"] + mark}) + "\n" for one in goldens)
+    (folder / "golden_items.jsonl").write_text(renamed)
     marked = [pl.col(name).list.eval(pl.element() + mark) for name in ("item_ids", "disliked_item_ids")]
     histories = pl.read_parquet(folder / "histories.parquet").with_columns(marked)
     histories.write_parquet(folder / "histories.parquet")

@@ -55,6 +55,11 @@ def test_an_option_stands_over_the_environment(monkeypatch: pytest.MonkeyPatch) 
         ({"bind_port": "70000"}, "config.invalid"),
         ({"bind_port": "x"}, "config.invalid"),
         ({"log_level": "LOUD"}, "config.invalid"),
+        ({"exclude_events": "cart,nan"}, "config.invalid"),
+        ({"exclude_events": "x" * 65}, "config.invalid"),
+        ({"exclude_events": "Remove"}, "config.invalid"),
+        ({"exclude_events": "dislike"}, "config.invalid"),
+        ({"exclude_events": "history"}, "config.invalid"),
     ],
 )
 def test_what_cannot_work_is_refused(setting: dict[str, object], code: str) -> None:

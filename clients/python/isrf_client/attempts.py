@@ -3,7 +3,6 @@
 It does no IO and has no clock of its own, so that tests let hours pass in microseconds.
 """
 
-import math
 import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ AnswerT = TypeVar("AnswerT")
 AGAIN = frozenset({408, 429, 502, 503, 504})
 """Statuses that say *not now*."""
 MAX_SHOWN = 300
+MAX_S = 10_000_000.0
+"""Seconds; with years of them some clocks cannot reckon."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +41,12 @@ class Patience:
 
     def __post_init__(self) -> None:
         seconds = (self.timeout_s, self.deadline_s, self.first_pause_s)
-        numbers = all(isinstance(one, int | float) and math.isfinite(one) for one in seconds)
-        if not (numbers and isinstance(self.tries, int) and self.tries >= 1 and min(seconds[:2]) > 0 <= seconds[2]):
+        numbers = all(isinstance(one, int | float) and 0 <= one <= MAX_S for one in seconds)
+        if not (numbers and isinstance(self.tries, int) and self.tries >= 1 and min(seconds[:2]) > 0):
             raise InvalidCallError(
                 "client.invalid_patience",
                 f"this patience cannot work: {self}.",
-                fix="Give seconds above 0 and at least one try.",
+                fix=f"Give seconds above 0, {MAX_S:g} at most, and at least one try.",
             )
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import (
+    GOLDEN_ITEMS_FILE,
     INTEREST_GRAPH_FILE,
     RANKER_FILE,
     SCHEMA_VERSION,
@@ -39,8 +40,12 @@ def _wrong(manifest: Manifest) -> Iterator[tuple[str, str]]:
         for form, variant in manifest.variants.items():
             if variant.tolerance.list_score is None or variant.tolerance.list_missing is None:
                 yield "bundle.manifest", f"variants.{form}.tolerance does not say how far the served list may be off"
-    if (manifest.ranker is not None) != (RANKER_FILE in manifest.files):
-        yield "bundle.manifest", f"ranker and {RANKER_FILE} are not both there or both missing"
+    for field, there, name in (
+        ("ranker", manifest.ranker is not None, RANKER_FILE),
+        ("goldens", manifest.goldens is not None, GOLDEN_ITEMS_FILE),
+    ):
+        if there != (name in manifest.files):
+            yield "bundle.manifest", f"{field} and {name} are not both there or both missing"
     for name in (INTEREST_GRAPH_FILE, SEARCH_GRAPHS["fp32"], *(SEARCH_GRAPHS[one] for one in manifest.variants)):
         if name not in manifest.graphs:
             yield "bundle.graph_mismatch", f"the manifest has no signature of {name}"

@@ -3,21 +3,27 @@
 Service and offline job open a release through this one function; what each makes of the parts is its own.
 """
 
+import json
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import orjson
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from isrf.contract import manifest as bundle
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import SCHEMA_VERSION, Manifest, VariantName, arrays_of, check_arrays
+from isrf.contract.manifest_seal import made_from
+from isrf.golden_items import ItemGolden, ItemParts, TextReading, replay_items
 from isrf.method.golden import Golden, check_goldens, replay, replay_within
+from isrf.method.item_reader import ItemReader
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.text import encoder as text
+from isrf.method.text.encoder import check_text_encoder
 from isrf.runtime.bundle.arrays import array_of
 from isrf.runtime.bundle.folder import BundleFolder, Content, check_size
 from isrf.runtime.bundle.manifest_checks import check_manifest
@@ -25,6 +31,8 @@ from isrf.runtime.bundle.manifests import read_manifest
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.run_limit import RUN_LIMIT_S, limited
 from isrf.runtime.time_limit import TimeLimit
+
+_Line = TypeVar("_Line", bound=BaseModel)
 
 _READ = (
     bundle.INTEREST_GRAPH_FILE,
@@ -53,19 +61,34 @@ class Bundle:
         """A file's bytes, which are let go of here."""
         return self.contents.pop(name).tobytes()
 
+    def text_reading(self) -> TextReading | None:
+        """How it reads a new item's text; None where it reads none."""
+        if self.manifest.item_reader is None:
+            return None
+        folder = f"{bundle.TEXT_ENCODER_DIR}/"
+        with refusing("bundle.text_encoder", folder):
+            reader = ItemReader.of(self.manifest.item_reader, self.arrays)
+            config, words = (
+                orjson.loads(self.take(folder + name)) for name in (text.CONFIG_FILE, text.VOCABULARY_FILE)
+            )
+            arrays = {name: array_of(folder + name, self.contents.pop(folder + name)) for name in text.ARRAY_FILES}
+            encoder = check_text_encoder(config, words, arrays)
+        if len(encoder.mean) != reader.text_dim:
+            raise BundleError(
+                "bundle.array_mismatch",
+                f"{folder} makes {len(encoder.mean)} numbers of a text, {bundle.ITEM_READER_DIR}/ reads "
+                f"{reader.text_dim}.",
+                fix=PUBLISH,
+            )
+        # An encoder without words reads nothing.
+        return TextReading(encoder, reader) if encoder.vocabulary else None
+
     def goldens(self) -> list[Golden]:
         """The golden requests."""
-        found = []
-        for number, line in enumerate(self.take(bundle.GOLDEN_FILE).splitlines(), start=1):
-            try:
-                found.append(Golden.model_validate_json(line))
-            except ValidationError as error:
-                message = error.errors(include_input=False, include_url=False)[0]["msg"]
-                raise BundleError(
-                    "bundle.golden", f"{bundle.GOLDEN_FILE} line {number}: {message}.", fix=PUBLISH
-                ) from None
+        found = self._lines(bundle.GOLDEN_FILE, Golden)
         with_lists = self.manifest.schema_version == SCHEMA_VERSION
         check_goldens(found, self.manifest.counts.num_items, with_lists=with_lists)
+        self._check_count(bundle.GOLDEN_FILE, "requests", len(found))
         return found
 
     def replay(self, recommender: Recommender, goldens: Sequence[Golden], variant: VariantName) -> None:
@@ -77,6 +100,52 @@ class Bundle:
                 replay(recommender, goldens)
             else:
                 replay_within(recommender, goldens, self.manifest.variants[variant].tolerance, variant=variant)
+
+    def replay_items(self, recommender: Recommender, item_ids: Sequence[str], reading: TextReading | None) -> None:
+        """Replays the golden items, then asks whether all goldens were made from this very release.
+
+        A release made before there were any passes. Raises `BundleError` as `replay` does.
+        """
+        spec, name = self.manifest.goldens, bundle.GOLDEN_ITEMS_FILE
+        if spec is None:
+            return
+        self.deadline.check(name)
+        goldens = self._lines(name, ItemGolden)
+        self._check_count(name, "items", len(goldens))
+        self._check_count(name, "texts", sum(golden.new is not None for golden in goldens))
+        parts = ItemParts(
+            item_ids=item_ids,
+            item_vectors=recommender.tables.item_vectors,
+            item_lists=recommender.tables.item_lists,
+            reading=reading,
+        )
+        with refusing("bundle.golden_mismatch", name):
+            replay_items(parts, goldens)
+        # Of the fields as they were read: a later version may know more of them.
+        if made_from(json.loads(self.manifest.model_dump_json(exclude_unset=True))) != spec.made_from:
+            raise BundleError(
+                "bundle.golden_mismatch",
+                f"a file or a number of the release was changed after {bundle.GOLDEN_FILE} and {name} were made from "
+                "it.",
+                fix="Publish the release again; sealing a changed one does not make its goldens true.",
+            )
+
+    def _lines(self, name: str, kind: type[_Line]) -> list[_Line]:
+        found = []
+        for number, line in enumerate(self.take(name).splitlines(), start=1):
+            try:
+                found.append(kind.model_validate_json(line))
+            except ValidationError as error:
+                message = error.errors(include_input=False, include_url=False)[0]["msg"]
+                raise BundleError("bundle.golden", f"{name} line {number}: {message}.", fix=PUBLISH) from None
+        return found
+
+    def _check_count(self, name: str, what: str, found: int) -> None:
+        wanted = found if self.manifest.goldens is None else getattr(self.manifest.goldens, what)
+        if found != wanted:
+            raise BundleError(
+                "bundle.golden_missing", f"{name} holds {found} {what}, the manifest says {wanted}.", fix=PUBLISH
+            )
 
 
 def read_bundle(folder: Path, variants: Collection[VariantName], deadline: TimeLimit) -> Bundle:
@@ -96,8 +165,9 @@ def read_bundle(folder: Path, variants: Collection[VariantName], deadline: TimeL
         graphs = [bundle.SEARCH_GRAPHS[name] for name in variants]
         arrays = arrays_of(manifest)
         encoder = _ENCODER if manifest.item_reader is not None else ()
-        _check_listed(files, manifest, (*_READ, *bundle_graphs(manifest), *arrays, *encoder))
-        kept = {*_READ, *graphs, *arrays, *encoder, bundle.USER_REASONING_FILE}
+        golden_items = () if manifest.goldens is None else (bundle.GOLDEN_ITEMS_FILE,)
+        _check_listed(files, manifest, (*_READ, *bundle_graphs(manifest), *arrays, *encoder, *golden_items))
+        kept = {*_READ, *graphs, *arrays, *encoder, *golden_items, bundle.USER_REASONING_FILE}
         _check_memory(sum(entry.bytes for entry in manifest.files.values()))
         found: dict[str, NDArray[Any]] = {}
         contents: dict[str, Content] = {}

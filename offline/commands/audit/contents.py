@@ -40,6 +40,7 @@ _KNOWN_FILES = {
     bundle.USERS_FILE,
     bundle.HISTORIES_FILE,
     bundle.GOLDEN_FILE,
+    bundle.GOLDEN_ITEMS_FILE,
     *ARRAYS,
 }
 

@@ -1,28 +1,16 @@
 """Names of a shop's own that may mean a field of ours: what is asked about, and never guessed."""
 
-import re
 import shlex
 from collections.abc import Collection, Mapping
 from difflib import SequenceMatcher
 
 from isrf.contract.event_types import HISTORY, EventVocabulary
 from isrf.contract.shown import shown
+from isrf.item_names import folded
 
 LIKE = 0.8
 """Likeness of two spellings from which on one may be the other's slip."""
 
-ITEM_NAMES: Mapping[str, Collection[str]] = {
-    "item_id": ("id", "sku", "product_id", "article_id", "product", "item", "asin", "parent_asin", "handle", "code"),
-    "title": ("name", "product_name", "item_name", "product_title", "item_title", "label", "headline"),
-    "brand": ("manufacturer", "vendor", "maker", "brand_name", "producer", "label_name"),
-    "categories": (
-        "category", "product_type", "product_category", "category_path", "category_name", "item_type", "type", "tags",
-        "breadcrumb", "breadcrumbs", "google_product_category", "main_category", "department", "genres",
-    ),
-    "description": ("desc", "body", "body_html", "summary", "long_description", "short_description", "text", "details"),
-    "price": ("cost", "amount", "unit_price", "sale_price", "regular_price", "list_price", "price_usd", "price_eur"),
-    "available": ("in_stock", "availability", "stock", "is_available", "active", "enabled", "status", "published"),
-}  # fmt: skip
 INTERACTION_NAMES: Mapping[str, Collection[str]] = {
     "user_id": (
         "user", "customer", "customer_id", "uid", "visitor", "visitor_id", "visitorid", "account_id", "client_id",
@@ -56,12 +44,12 @@ def near_miss(name: str, missing: Collection[str], names: Mapping[str, Collectio
         missing: fields of ours that nothing was given for.
         names: by field, what others call it.
     """
-    spelt = _folded(name)
+    spelt = folded(name)
     for field in names:
-        if field in missing and (spelt == _folded(field) or spelt in map(_folded, names[field])):
+        if field in missing and (spelt == folded(field) or spelt in map(folded, names[field])):
             return field
     likeness = {
-        field: SequenceMatcher(None, spelt, _folded(field)).ratio() for field in names if field in missing and spelt
+        field: SequenceMatcher(None, spelt, folded(field)).ratio() for field in names if field in missing and spelt
     }
     best = max(likeness, key=lambda field: likeness[field], default=None)
     return best if best is not None and likeness[best] >= LIKE else None
@@ -88,7 +76,3 @@ def event_questions(counts: Mapping[str, int], vocabulary: EventVocabulary) -> l
         for kind, meant in asked.items()
         if meant is not None
     ]
-
-
-def _folded(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.casefold())

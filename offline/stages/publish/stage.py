@@ -27,6 +27,7 @@ from isrf.contract.manifest import (
     Dimensions,
     FileEntry,
     FusionWeights,
+    GoldenSpec,
     GoldenTolerance,
     GroupSearch,
     ItemReaderSpec,
@@ -37,11 +38,17 @@ from isrf.contract.manifest import (
     Variant,
     VariantName,
 )
-from isrf.contract.manifest_seal import sealed
+from isrf.contract.manifest_seal import made_from, sealed
+from isrf.golden_items import ItemGolden, ItemParts, TextReading, make_item_golden
 from isrf.method.golden import LIST_TOLERANCE, TOLERANCE, Golden, deviation, make_goldens
+from isrf.method.item_reader import ItemReader
 from isrf.method.ranking.ranker import Ranker
+<<<<<<< 82ea336d1e8376de71fc6e2fabf792e11e2921c0
 from isrf.method.recommend.recommender import Graph, Recommender
 from isrf.method.recommend.tables import RecommenderTables
+=======
+from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder, item_fields
+>>>>>>> 1d9c40b2aa0eccd2d0db4fc30f2d8a93c36543f1
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of
@@ -52,8 +59,12 @@ from offline.stages.evaluate.stage import RANKER_SPEC, loss_file
 from offline.stages.reason.show import ITEM_TABLE, USER_TABLE
 from offline.stages.train.build import load_model
 
-VERSION = 6
+VERSION = 7
 NUM_GOLDENS = 24
+NUM_GOLDEN_ITEMS = 8
+GOLDEN_TEXT_LENGTH = 1000
+"""Characters of each field."""
+GOLDEN_ITEM_TRIES = 4
 _PRODUCERS = ("torch", "transformers", "onnx", "onnxruntime", "faiss-cpu", "numpy", "polars", "scikit-learn")
 
 _FROM_STAGE: dict[str, str] = {
@@ -98,7 +109,11 @@ def run(ctx: StageContext) -> None:
     recommender = _recommender(ctx, torch_search(load_model(ctx.inputs), ctx.config))
     goldens = _goldens(ctx, recommender)
     (ctx.out / bundle.GOLDEN_FILE).write_text("".join(g.model_dump_json() + "\n" for g in goldens), encoding="utf-8")
-    manifest = sealed(_manifest(ctx, goldens, recommender))
+    items = _golden_items(ctx, recommender)
+    (ctx.out / bundle.GOLDEN_ITEMS_FILE).write_text(
+        "".join(one.model_dump_json() + "\n" for one in items), encoding="utf-8"
+    )
+    manifest = sealed(_manifest(ctx, goldens, items, recommender))
     (ctx.out / bundle.MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
 
 
@@ -174,6 +189,41 @@ def _goldens(ctx: StageContext, recommender: Recommender) -> list[Golden]:
     return make_goldens(recommender, histories, [*users.tolist(), -1, -1])
 
 
+def _golden_items(ctx: StageContext, recommender: Recommender) -> list[ItemGolden]:
+    """Items spread over the rows, of each stretch the first whose text is surely read."""
+    columns = ["item_id", "title", "brand", "categories", "description"]
+    items = pl.read_parquet(ctx.inputs["ingest"] / "items.parquet", columns=columns)
+    parts = ItemParts(
+        item_ids=items["item_id"].to_list(),
+        item_vectors=recommender.tables.item_vectors,
+        item_lists=recommender.tables.item_lists,
+        reading=_text_reading(ctx),
+    )
+
+    def golden(row: int) -> ItemGolden:
+        fields = items.drop("item_id").row(row, named=True)
+        if fields["title"]:
+            fields["description"] = None  # read by less than its own text, an item is not just itself again
+        text = {name: value[:GOLDEN_TEXT_LENGTH] for name, value in item_fields(**fields).items()}
+        return make_item_golden(parts, row, text)
+
+    found = []
+    for stretch in np.array_split(np.arange(len(items)), min(NUM_GOLDEN_ITEMS, len(items))):
+        some = [golden(row) for row in stretch[:GOLDEN_ITEM_TRIES].tolist()]
+        found.append(next((one for one in some if one.new is not None), some[0]))
+    return found
+
+
+def _text_reading(ctx: StageContext) -> TextReading | None:
+    folder = ctx.out / bundle.TEXT_ENCODER_DIR
+    config, vocabulary = (json.loads((folder / name).read_text("utf-8")) for name in (CONFIG_FILE, VOCABULARY_FILE))
+    encoder = check_text_encoder(config, vocabulary, {name: np.load(folder / name) for name in ARRAY_FILES})
+    if not encoder.vocabulary:
+        return None
+    arrays = {name: np.load(ctx.out / name) for name in (*ARRAYS, *bundle.ITEM_READER_ARRAYS)}
+    return TextReading(encoder, ItemReader.of(_item_reader(ctx), arrays))
+
+
 def _recommender(ctx: StageContext, search_graph: Graph) -> Recommender:
     config, search, ranker = ctx.config, _group_search(ctx), _ranker(ctx)
     arrays = {name: np.load(ctx.out / name) for name in ARRAYS}
@@ -219,7 +269,9 @@ def _ranker(ctx: StageContext) -> RankerSpec | None:
     return RankerSpec.model_validate_json(path.read_bytes()) if path.exists() else None
 
 
-def _manifest(ctx: StageContext, goldens: Sequence[Golden], recommender: Recommender) -> Manifest:
+def _manifest(
+    ctx: StageContext, goldens: Sequence[Golden], items: Sequence[ItemGolden], recommender: Recommender
+) -> Manifest:
     report: dict[str, Any] = json.loads((ctx.inputs["ingest"] / "report.json").read_text())
     files = _hash_files(ctx.out)
     shapes = {name: np.load(ctx.out / name, mmap_mode="r").shape for name in ARRAYS}
@@ -230,7 +282,7 @@ def _manifest(ctx: StageContext, goldens: Sequence[Golden], recommender: Recomme
     graphs = {name: graph_signature(ctx.out / name) for name in names}
     explicit = graphs[bundle.SEARCH_GRAPH_FILE].inputs["explicit"].shape[1]
     config = ctx.config
-    return Manifest(
+    manifest = Manifest(
         schema_version=bundle.SCHEMA_VERSION,
         release_id="unsealed",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -272,6 +324,13 @@ def _manifest(ctx: StageContext, goldens: Sequence[Golden], recommender: Recomme
         evaluation=json.loads((ctx.inputs["evaluate"] / "evaluation.json").read_text()),
         files=files,
     )
+    spec = GoldenSpec(
+        requests=len(goldens),
+        items=len(items),
+        texts=sum(one.new is not None for one in items),
+        made_from=made_from(json.loads(manifest.model_dump_json())),
+    )
+    return manifest.model_copy(update={"goldens": spec})
 
 
 def _hash_files(folder: Path) -> dict[str, FileEntry]:

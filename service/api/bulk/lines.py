@@ -4,6 +4,8 @@ Every line is judged in its own right. What cannot be taken in is counted by rea
 """
 
 import asyncio
+import json
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -26,6 +28,7 @@ HELD_S = 0.01
 """How long lines may keep everybody else waiting."""
 PIECE_BYTES = 64 * 1024
 """Of lines that leave, written at a time."""
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 MAX_NAMED = 1000
 """Lines that are named with what is wrong; of others the number."""
 
@@ -162,7 +165,10 @@ def _read(line: bytes | None) -> Mapping[str, Any] | LineVerdict | None:
         return LineVerdict("refused", "too_complex", f"the line {problem}")
     try:
         record = orjson.loads(line)
-    except orjson.JSONDecodeError:
+        if _LONG_NUMBER.search(line):
+            # That reader makes a float of an integer beyond 64 bits, and says nothing.
+            record = json.loads(line)
+    except ValueError:
         return LineVerdict("refused", "malformed_json", "the line is not JSON in UTF-8")
     if not isinstance(record, dict):
         return LineVerdict("refused", "malformed_json", "the line is no JSON object")

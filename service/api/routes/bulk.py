@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
+from isrf.contract.item_changes import MAX_ITEM_BYTES
 from isrf.contract.item_fields import FieldError, read_item_id
 from isrf.contract.known_fields import message_of
 from service.api.bulk.catalogue import catalogue_lines
@@ -19,6 +20,7 @@ from service.api.schemas.answers import Imported
 from service.api.schemas.items import SizeError, line_says
 from service.api.schemas.requests import MAX_EVENTS
 from service.auth.caller import ADMIN, WRITE
+from service.misnamed import Misnamed
 from service.state.events import Event
 from service.state.redis.items import ItemChange
 
@@ -40,11 +42,17 @@ _GIVES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A JSON object a line.", "content": {LINES: {"schema": {"type": "string"}}}},
 }
 _TOO_MANY = "as many items were added since the release as may be (ISRF_MAX_ADDED_ITEMS)"
+_TOO_LARGE = (
+    f"with what was said before, the item has more than {MAX_ITEM_BYTES} bytes as JSON: shorten its texts or metadata, "
+    "or take away what is not needed with null"
+)
 
 
 @router.post("/import/items", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_TAKES)
 async def import_items(request: Request, context: AppDep) -> Response:
     """Adds and changes items: lines of the catalogue's own format (`items.jsonl`). Sending them again does no harm."""
+
+    misnamed = Misnamed()
 
     async def take(records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
         read, turns = [], Turns()
@@ -52,7 +60,13 @@ async def import_items(request: Request, context: AppDep) -> Response:
             read.append(_item_change(record, context))
             await turns.give()
         changes = [one for one in read if isinstance(one, ItemChange)]
+<<<<<<< 82ea336d1e8376de71fc6e2fabf792e11e2921c0
         outcomes = iter(await context.releases.change_items(changes) if changes else [])
+=======
+        for change in changes:
+            misnamed.see(change.fields)
+        outcomes = iter(await service.releases.change_items(changes) if changes else [])
+>>>>>>> 1d9c40b2aa0eccd2d0db4fc30f2d8a93c36543f1
         verdicts = []
         for one in read:
             verdict = one if isinstance(one, LineVerdict) else _item_verdict(next(outcomes))
@@ -60,7 +74,8 @@ async def import_items(request: Request, context: AppDep) -> Response:
             verdicts.append([verdict])
         return verdicts
 
-    return _answer(request, await take_lines(request.stream(), take))
+    report = await take_lines(request.stream(), take)
+    return _answer(request, report, misnamed.warnings())
 
 
 @router.post("/import/events", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_TAKES)
@@ -133,6 +148,8 @@ def _item_verdict(outcome: str) -> LineVerdict:
         return LineVerdict("accepted")
     if outcome == "too_many":
         return LineVerdict("refused", "too_many_items", _TOO_MANY)
+    if outcome == "too_large":
+        return LineVerdict("refused", "item_too_large", _TOO_LARGE)
     return LineVerdict("refused", "store_unavailable", "others change this item right now; send it again")
 
 
@@ -177,8 +194,8 @@ def _event_line(event: Event) -> dict[str, Any]:
     return told | {"event_id": event.event_id}
 
 
-def _answer(request: Request, report: Report) -> Response:
-    return json_response(report.body() | {"meta": {"request_id": request.state.request_id}})
+def _answer(request: Request, report: Report, warnings: Sequence[Mapping[str, Any]] = ()) -> Response:
+    return json_response(report.body() | {"warnings": warnings, "meta": {"request_id": request.state.request_id}})
 
 
 async def _stream(pages: AsyncIterator[Iterable[dict[str, Any]]]) -> StreamingResponse:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from isrf.contract.errors import IsrfError, RequestError, StoreError
-from isrf.contract.item_changes import HIDDEN
+from isrf.contract.item_changes import HIDDEN, MAX_ITEM_BYTES
 from service.api.context import AppContext, AppDep
 from service.api.presenters import PROBLEMS, json_response
 from service.api.schemas.answers import ItemAnswer, ItemChanged
@@ -109,5 +109,11 @@ def _refusal(outcome: str) -> IsrfError:
             "item.too_many",
             "as many items were added since the release as may be.",
             fix="Publish a release that holds them, or raise ISRF_MAX_ADDED_ITEMS.",
+        )
+    if outcome == "too_large":
+        return RequestError(
+            "item.too_large",
+            f"with what was said before, the item has more than {MAX_ITEM_BYTES} bytes as JSON.",
+            fix="Shorten its texts or metadata, or take away what is not needed: null does.",
         )
     return StoreError("store.busy", "others change this item right now.", fix="Send the request again.")

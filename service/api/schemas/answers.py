@@ -134,7 +134,9 @@ class UserAnswer(BaseModel):
     version: str
     history: list[str] = Field(description="item_ids, oldest first; the latest `last` of them.")
     timestamps: list[float | None] = Field(description="Of each entry of the history, in seconds.")
-    history_total: int = Field(description="How many entries the whole history has.")
+    history_total: int = Field(
+        description="How many entries the history has: the release's, and the latest 200 of what came since."
+    )
     excluded: list[str] = Field(
         description="Items that are not recommended: bought, or disliked; the first `last` by their ids."
     )
@@ -183,6 +185,10 @@ class Imported(BaseModel):
     reasons: dict[str, int] = Field(description="How many were refused for which reason.")
     problems: list[BadLine] = Field(description="The first thousand that were refused.")
     problems_left_out: int
+    warnings: list[Warned] = Field(
+        description="Of items: fields of the shop's own that may be meant as ours (`misnamed_field`); they are kept, "
+        "and nothing is read from them."
+    )
     meta: dict[str, str]
 
 

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-import orjson
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from isrf.contract.item_changes import HIDDEN, METADATA
+from isrf.contract.item_changes import HIDDEN, MAX_ITEM_BYTES, METADATA, size_of
 from isrf.contract.item_fields import (
     MAX_CATEGORIES,
     MAX_DESCRIPTION,
@@ -22,8 +21,6 @@ from isrf.contract.item_fields import (
 from isrf.contract.known_fields import KnownFields
 from service.release.catalogue import ItemLine
 
-MAX_ITEM_BYTES = 16_384
-"""Of all that one call or line says of an item, as JSON: every replica keeps it until a release holds it."""
 MAX_METADATA_VALUES = 300
 """Names and values of the shop's own fields, wherever they stand: in memory each is many times its bytes."""
 
@@ -71,7 +68,7 @@ class ItemBody(KnownFields):
         _read_as("metadata"),
         Field(
             description=f"The shop's own fields, kept for the next release; {MAX_METADATA_BYTES} bytes as JSON and "
-            f"{MAX_METADATA_VALUES} names and values. The whole item has {MAX_ITEM_BYTES} bytes at most."
+            f"{MAX_METADATA_VALUES} names and values. Of the whole item {MAX_ITEM_BYTES} bytes are kept at most."
         ),
     ] = None
 
@@ -106,7 +103,7 @@ def line_says(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _size_problem(said: Mapping[str, Any]) -> str | None:
     """What is too much of what is said of an item, None for nothing."""
-    size = len(orjson.dumps(said))
+    size = size_of(said)
     if size > MAX_ITEM_BYTES:
         return f"the item has {size} bytes as JSON, {MAX_ITEM_BYTES} are allowed: shorten its description or metadata"
     values = _num_values(said.get(METADATA))

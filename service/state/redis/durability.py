@@ -92,6 +92,13 @@ def _read(every: Sequence[Mapping[str, str] | None]) -> Durability:
     return Durability(tuple(problems), tuple(unknown))
 
 
+async def info_of_every_master(client: Any, section: str) -> list[Mapping[str, str]]:
+    """A section of INFO of every server that takes writes; raises the client's errors."""
+    if not hasattr(client, "get_primaries"):
+        return [_texts(await client.execute_command("INFO", section))]
+    return [_texts(await client.execute_command("INFO", section, target_nodes=node)) for node in client.get_primaries()]
+
+
 async def _of_every_master(client: Any) -> Sequence[Mapping[str, str] | None]:
     """The settings of each; None for one that is away, where others are there."""
     if not hasattr(client, "get_primaries"):

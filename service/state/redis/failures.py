@@ -37,7 +37,7 @@ def store_error(error: Exception) -> StoreError:
         return StoreError(
             "store.not_replicated",
             f"this was written, and is {error}.",
-            fix="Send it again after the time in Retry-After: it does not count twice.",
+            fix="Send it again after the time in Retry-After: what has an event_id or a timestamp counts once.",
         )
     if isinstance(error, UNREADABLE) or (isinstance(error, ResponseError) and _is_foreign(str(error))):
         return foreign("what belongs to this request")

@@ -19,6 +19,7 @@ from isrf.contract.item_changes import (
     ItemEntry,
     decode_entry,
     encode_entry,
+    is_too_much,
     merged,
 )
 from service.state.redis.scripts import ITEMS_MARK, Scripts, lua_script
@@ -28,9 +29,14 @@ COLLECT_SCRIPT = lua_script("collect_items")
 PAGE = 500
 TRIES = 20
 
+TAKEN, TOO_MANY, TOO_LARGE = 1, -1, -2
+
 _log = structlog.get_logger("service")
 
-ItemOutcome = Literal["accepted", "too_many", "unavailable"]
+ItemOutcome = Literal["accepted", "too_many", "too_large", "unavailable"]
+
+
+_OUTCOMES: dict[int, ItemOutcome] = {TAKEN: "accepted", TOO_MANY: "too_many", TOO_LARGE: "too_large"}
 
 
 class ItemChange(NamedTuple):
@@ -49,6 +55,7 @@ class Prepared(NamedTuple):
     expected: bytes  # b"" for none
     entry: bytes
     added: bool
+    too_large: bool  # not to be written
 
 
 class ItemsCursor(NamedTuple):
@@ -75,26 +82,22 @@ class ItemStates:
         if not changes:
             return []
         found = await self._client.hmget(ENTRIES_KEY, [change.item_id for change in changes])
-        return [
-            Prepared(
-                change.item_id,
-                known or b"",
-                encode_entry(merged(decode_entry(known) if known else None, change.fields, change.at)),
-                change.added,
-            )
-            for change, known in zip(changes, found, strict=True)
-        ]
+        return [_prepared(change, known) for change, known in zip(changes, found, strict=True)]
 
     async def write(self, prepared: Sequence[Prepared], *, limit: int) -> list[int]:
-        """Per item 1 taken, 0 changed meanwhile, −1 too many."""
-        if not prepared:
-            return []
+        """Per item 1 taken, 0 changed meanwhile, −1 too many, −2 too large."""
+        answers = [TOO_LARGE if one.too_large else 0 for one in prepared]
+        written = [place for place, answer in enumerate(answers) if not answer]
+        if not written:
+            return answers
         arguments: list[Any] = [limit, secrets.token_hex(8)]
-        for one in prepared:
+        for one in (prepared[place] for place in written):
             arguments += [one.item_id, one.expected, one.entry, "1" if one.added else ""]
         keys = [ENTRIES_KEY, ORDER_KEY, COUNT_KEY, ADDED_KEY]
-        answers: list[int] = await self._scripts.run_one(SCRIPT, (len(keys), [*keys, *arguments]))
+        found: list[int] = await self._scripts.run_one(SCRIPT, (len(keys), [*keys, *arguments]))
         await self._scripts.confirm_one(ITEMS_MARK)
+        for place, answer in zip(written, found, strict=True):
+            answers[place] = answer
         return answers
 
     async def change(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
@@ -107,7 +110,7 @@ class ItemStates:
             answers = await self.write(await self.prepare([changes[place] for place in places]), limit=limit)
             for place, answer in zip(places, answers, strict=True):
                 if answer:
-                    outcomes[place] = "accepted" if answer == 1 else "too_many"
+                    outcomes[place] = _OUTCOMES[answer]
                     waiting.remove(place)
             tries = TRIES if any(answers) else tries - 1
         return outcomes
@@ -150,6 +153,12 @@ class ItemStates:
             call = (3, [ENTRIES_KEY, ORDER_KEY, ADDED_KEY, *arguments])
             count += int(await self._scripts.run_one(COLLECT_SCRIPT, call))
         return count
+
+
+def _prepared(change: ItemChange, known: bytes | None) -> Prepared:
+    before = decode_entry(known) if known else None
+    after = merged(before, change.fields, change.at)
+    return Prepared(change.item_id, known or b"", encode_entry(after), change.added, is_too_much(before, after))
 
 
 def first_of_each(names: Sequence[str]) -> list[int]:

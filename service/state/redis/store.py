@@ -30,7 +30,12 @@ from service.state.redis.failures import FAILURES, FOREIGN, UNREADABLE, store_er
 from service.state.redis.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook, ItemStates
 from service.state.redis.keys import bucket_of, tombstone_key, user_keys
 from service.state.redis.recent import Look, Recent, read_recent
+<<<<<<< 82ea336d1e8376de71fc6e2fabf792e11e2921c0
 from service.state.redis.scripts import NO_REPLICAS, Replicas, Scripts, lua_script
+=======
+from service.state.redis.scripts import NO_REPLICAS, Replicas, Scripts
+from service.state.room import Room
+>>>>>>> 1d9c40b2aa0eccd2d0db4fc30f2d8a93c36543f1
 from service.state.store import NO_VERSION, NOBODY, Applied, Cached, UserRecord
 
 BREAK_AFTER = 3
@@ -75,6 +80,7 @@ class RedisStore:
         self._erasure = Erasure(reads, self._scripts, writes, key=erasure_key)
         self._events = EventWrites(self._scripts, self._erasure)
         self._item_states = ItemStates(writes, self._scripts)
+        self._room = Room(writes)
         self._required = Required(writes, required=must_be_durable)
         self._failures = 0
         self._asks_again_at = 0.0
@@ -133,6 +139,8 @@ class RedisStore:
         kept = [(key, cached) for key, cached in ((keys.group, group), (keys.answer, answer)) if cached is not None]
         # A write: with `appendfsync always` it may take longer than a read is given.
         with contextlib.suppress(*FAILURES, StoreError):
+            if not await self._room.is_left():
+                return
             names = [keys.version, tombstone_key(bucket_of(user_id)), *(key for key, _ in kept)]
             arguments: list[Any] = [version, await self._erasure.name(user_id), NO_VERSION]
             arguments += [part for _, cached in kept for part in (cached.ttl_s, cached.payload)]
@@ -161,7 +169,8 @@ class RedisStore:
                 yield page
 
     async def keep_lists(self, lists: Mapping[str, bytes], ttl_s: int) -> None:
-        await self._written(exposure_keys.keep_lists(self._writes, lists, ttl_s))
+        if await self._room.is_left():
+            await self._written(exposure_keys.keep_lists(self._writes, lists, ttl_s))
 
     async def read_list(self, recommendation_id: str) -> bytes | None:
         key = exposure_keys.list_key(recommendation_id)

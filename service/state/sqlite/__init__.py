@@ -13,6 +13,7 @@ One process has the folder; ARCHITECTURE.md ("State") says what is noticed of it
     takeover       a journal of the version before
     files          locks and identity of the files
     soundness      damage inside the database
+    leftovers      whether the file still holds what was deleted
 """
 
 from service.state.sqlite.store import EmbeddedStore

@@ -9,6 +9,7 @@ fewer changes than `identity.json` says has lost some: its write-ahead log is mi
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -180,6 +181,10 @@ class StateFiles:
             else:  # somebody deleted it
                 self._write_identity(changes)
 
+    def read(self, at: int, size: int) -> bytes:
+        """Bytes of the database. To open it once more and close that would end SQLite's locks on it."""
+        return os.pread(self._database, size, at)
+
     def release(self) -> None:
         """After the last connection was closed: SQLite's own locks on the file end with these."""
         for handle in (self._identity, self._database, self._lock):
@@ -255,10 +260,13 @@ def _lost(path: Path, what: str) -> StoreError:
 
 def unusable(path: Path, error: Exception) -> StoreError:
     """A database that cannot be opened or read."""
+    full = "disk is full" in str(error) or (isinstance(error, OSError) and error.errno == errno.ENOSPC)
     return StoreError(
         "store.journal_unusable",
         f"the journal {path} cannot be opened or read: {error}.",
-        fix="ISRF_STATE_DIR must be a writable folder on a local disk; restore a damaged file from a backup.",
+        fix=f"Make room on the disk that holds {path.name}, and start again: nothing is lost."
+        if full
+        else "ISRF_STATE_DIR must be a writable folder on a local disk; restore a damaged file from a backup.",
     )
 
 

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from isrf.contract.item_changes import ItemEntry, decode_entry, encode_entry, merged
+from isrf.contract.item_changes import ItemEntry, decode_entry, encode_entry, is_too_much, merged
 from service.state.redis.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
 from service.state.sqlite.schema import number_on
 
@@ -15,16 +15,20 @@ def change_items(db: sqlite3.Connection, changes: Sequence[ItemChange], limit: i
     for change in changes:
         found = db.execute("SELECT entry, added FROM items WHERE item_id = ?", (change.item_id,)).fetchone()
         known, was_added = found or (None, 0)
+        before = None if known is None else decode_entry(known)
+        after = merged(before, change.fields, change.at)
+        if is_too_much(before, after):
+            outcomes.append("too_large")
+            continue
         if change.added and not was_added:
             if num_added >= limit:
                 outcomes.append("too_many")
                 continue
             num_added += 1
-        entry = encode_entry(merged(None if known is None else decode_entry(known), change.fields, change.at))
         if not last_change(db):
             number_on(db, "items")
         query = "INSERT OR REPLACE INTO items (item_id, entry, added) VALUES (?, ?, ?)"
-        db.execute(query, (change.item_id, entry, change.added or was_added))
+        db.execute(query, (change.item_id, encode_entry(after), change.added or was_added))
         outcomes.append("accepted")
     return outcomes
 

@@ -182,7 +182,7 @@ class EmbeddedStore:
 
         # Of whom there is nothing any more, bytes may still stand in the log: collected, or by a call that was cut off.
         await self._database.write(
-            lambda db: erase_user(db, self._secret, user_id, self._clock.now()), then, scrubs=True
+            lambda db: erase_user(db, self._secret, user_id, self._clock.now()), then, scrubs=user_id
         )
 
     async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:

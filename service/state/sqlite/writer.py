@@ -7,12 +7,14 @@ commits in their order: a job's `then` runs on the event loop before its caller 
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 from isrf.contract.errors import StoreError
 from service.state.sqlite.files import StateFiles, unwritable
+from service.state.sqlite.leftovers import holds
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
@@ -21,12 +23,14 @@ BUSY_TIMEOUT_MS = 5000
 """How long a transaction waits for the offline job's."""
 _SCRUB_WAITS_MS = 50
 _TRIES_AGAIN_S = 0.5
+_RESTS_AFTER_LOOK, _RESTS_AFTER_VACUUM = 10, 100
+"""Times as long as it took, in which the database is not looked through again: writers wait for both."""
 
 
 class _Waiting(NamedTuple):
     job: Job[Any]
     then: Callable[[Any], None] | None
-    scrubs: bool
+    scrubs: str
     done: asyncio.Future[Any]
 
 
@@ -46,20 +50,23 @@ class Writer:
         self._arrived = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
         self._closing = False
+        # Texts that shall stand nowhere in the file, and when it is next looked for them.
+        self._deleted: set[bytes] = set()
+        self._looks_at = 0.0
 
     async def do(
         self,
         job: Job[T],
         then: Callable[[T], None] | None = None,
         *,
-        scrubs: bool = False,
+        scrubs: str = "",
     ) -> T:
         """What the job returned, once it is on disk.
 
         Args:
             job: run inside a transaction, in the writer's thread.
             then: run on the event loop after the commit, with what the job returned.
-            scrubs: whether the job deletes what shall leave no byte in the write-ahead log.
+            scrubs: what the job deletes, and shall stand neither in the write-ahead log nor in the database any more.
 
         Raises:
             StoreError: nothing of the job was done (`store.journal_unwritable`, `store.journal_moved`, or its own).
@@ -104,11 +111,15 @@ class Writer:
                     if not isinstance(result, Exception):
                         if one.then is not None:
                             one.then(result)
-                        scrubs |= one.scrubs
+                        if one.scrubs:
+                            scrubs = True
+                            self._deleted.add(one.scrubs.encode())
                 if scrubs or (scrub_at is not None and loop.time() >= scrub_at):
                     done = await loop.run_in_executor(self._thread, self._scrub)
-                    # Where a reader held an older picture, the log is emptied later.
-                    scrub_at = None if done else loop.time() + _TRIES_AGAIN_S
+                    # Where a reader held an older picture, the log is emptied later; so is a database looked through
+                    # that just was.
+                    wait_s = max(_TRIES_AGAIN_S, self._looks_at - time.monotonic())
+                    scrub_at = None if done else loop.time() + wait_s
             finally:
                 # Nobody waits for ever, whatever else fails.
                 for one, result in zip(batch, written.results, strict=True):
@@ -154,7 +165,32 @@ class Writer:
         return result
 
     def _scrub(self) -> bool:
-        """Deleted bytes are zeroed in the database's pages; older pages in the write-ahead log go with it."""
+        """Deleted bytes are zeroed in the database's pages; older pages in the write-ahead log go with it.
+
+        Where SQLite moved rows between pages before they were deleted, it left copies of them in what the pages do not
+        use, out of reach of `secure_delete`: a file that holds some is made anew.
+        """
+        if self._empty_log() and time.monotonic() >= self._looks_at:
+            self._look_for_copies()
+            return not self._deleted
+        return False
+
+    def _look_for_copies(self) -> None:
+        if not self._deleted:
+            return
+        began, rests_times = time.monotonic(), _RESTS_AFTER_LOOK
+        try:
+            if holds(self._files.read, self._deleted):
+                rests_times = _RESTS_AFTER_VACUUM
+                self._db.execute("VACUUM")
+                self._empty_log()
+            self._deleted.clear()
+        except (sqlite3.Error, OSError):
+            rests_times = _RESTS_AFTER_VACUUM  # a full disk; it is tried again
+        now = time.monotonic()
+        self._looks_at = now + rests_times * (now - began)
+
+    def _empty_log(self) -> bool:
         try:
             self._files.may_shrink()
             self._db.execute(f"PRAGMA busy_timeout = {_SCRUB_WAITS_MS}")
@@ -168,6 +204,7 @@ class Writer:
     def _end(self) -> None:
         with contextlib.suppress(sqlite3.Error):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._look_for_copies()
         self._db.close()
 
 

@@ -240,6 +240,9 @@ def test_a_bad_key_is_refused_and_never_shown(kind: Any, key: Any) -> None:
         {"timeout_s": "1"},
         {"tries": 1.5},
         {"first_pause_s": math.nan},
+        {"timeout_s": 1e18},
+        {"first_pause_s": 1e18},
+        {"timeout_s": 10**400},
     ],
 )
 def test_a_patience_of_no_numbers_is_refused(wrong: dict[str, Any]) -> None:

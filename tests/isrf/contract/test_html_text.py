@@ -53,6 +53,7 @@ def test_what_is_no_markup_stays(text: str) -> None:
         ("a&nbsp;b&nbsp c&#160;d&#xA0;e\u00a0f", "a b c d e f"),
         ("Fu&szlig;ball f&uuml;r &#8364;5 &copy 2020", "Fußball für €5 © 2020"),
         ("Fuß&shy;ball \u200bx\ufeff", "Fußball x"),
+        ("<\u00adp>Cup</\u200bp> &\u00adamp; pot", "Cup & pot"),
         ("  two\n\tlines\r\n and \x00more\x1b[31m ", "two lines and more [31m"),
         ("&#7;&#0;", "\ufffd"),
         ("&unknown; &lt", "&unknown; <"),
@@ -64,7 +65,7 @@ def test_markup_goes(text: str, read: str) -> None:
 
 PIECES = st.sampled_from(
     ["<", ">", "&", "&amp;", "lt;", "&#38;", "<b>", "</p>", "<p", " ", "a", "<!--", "-->", "<![CDATA[", "]]>", '"', "'",
-     "=", "<script>", "</script>", "&nbsp;", "&#60;", "b>", "/", "x", "\n"]
+     "=", "<script>", "</script>", "&nbsp;", "&#60;", "b>", "/", "x", "\n", "\u00ad", "\u200b"]
 )  # fmt: skip
 
 

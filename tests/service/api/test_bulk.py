@@ -62,6 +62,21 @@ async def test_lines_are_judged_one_by_one_however_they_arrive(size: int) -> Non
     assert [one["line"] for one in report["problems"]] == [3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("number", [2**63 - 1, 2**64 - 1, 2**64, -(2**70), 10**30])
+async def test_an_integer_is_read_as_it_stands(number: int) -> None:
+    """Beyond 64 bits one became another number, and nobody was told."""
+    read: list[Any] = []
+
+    async def take(records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
+        read.extend(record["n"] for record in records)
+        return [[LineVerdict("accepted")] for _ in records]
+
+    body = b'{"n": %d, "text": "12345678901234567890"}\n{"n": %s1}' % (number, b"9" * 400)
+    report = (await take_lines(pieces(body, 1000), take)).body()
+    assert (read, report["reasons"]) == ([number], {"malformed_json": 1})
+    assert isinstance(read[0], int)
+
+
 async def test_a_line_without_end_is_not_kept_and_the_next_is_read() -> None:
     async def body() -> AsyncIterator[bytes]:
         yield b'{"n": 0}\n{"n": "'
@@ -215,6 +230,24 @@ def other(demo_release: Path, tmp_path: Path, redis_server: RedisServer) -> Iter
 
 def item_ids(release: Path) -> list[str]:
     return [json.loads(line)["item_id"] for line in (release / "current" / "items.jsonl").read_text().splitlines()]
+
+
+def test_fields_that_may_be_meant_as_ours_are_named_once(service: Bulk) -> None:
+    """Accepted and of no use: a shop that calls its titles names would have items without a word."""
+    report = service.send(
+        "items",
+        {"item_id": "a", "Name": "Cup", "category": "Kitchen", "colour": "red"},
+        {"item_id": "b", "title": None, "product-name": "Pot", "metadata": {"in_stock": False}},
+        {"item_id": "c", "title": "Pan", "name": "pan-1", "id": 5, "x" * 5000: 1},
+    )
+    assert (report["accepted"], {one["code"] for one in report["warnings"]}) == (3, {"misnamed_field"})
+    assert {one["message"] for one in report["warnings"]} == {
+        '2 items have "Name" and no title: rename it if it is meant.',
+        '1 items have "category" and no categories: rename it if it is meant.',
+        '1 items have "in_stock" and no available: rename it if it is meant.',
+    }
+    assert service.send("items", {"item_id": "d", "title": "Cup", "colour": "red"})["warnings"] == []
+    assert service.send("events", {"user_id": "u", "item_id": "a"})["warnings"] == []
 
 
 def test_bad_lines_are_named_and_the_others_taken(service: Bulk, demo_release: Path) -> None:

@@ -331,6 +331,7 @@ def test_a_release_says_which_value_it_does_not_understand() -> None:
         ("categories", pl.Series([[1], [2]]), BAD),
         ("title", pl.Series(["a", "b"], dtype=pl.Categorical), ["a", "b"]),
         ("title", pl.Series([1, 2]), BAD),
+        ("metadata", pl.Series([{"a": b"x"}, {"a": None}]), BAD),
         ("item_id", pl.Series([1, 2], dtype=pl.UInt64), ["1", "2"]),
         ("item_id", pl.Series([1.0, 2.0]), BAD),
         ("item_id", pl.Series([True, False]), BAD),

@@ -1,7 +1,11 @@
 """The catalogue between two releases: new items recommended and clicked at once, others changed, hidden, kept."""
 
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +14,7 @@ import httpx
 import pytest
 
 from tests.service.releases import change_manifest, named_copy, point, seal
-from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, wait_until
+from tests.service.servers import AS_SERVED, PATIENCE_S, RedisServer, ServiceProcess, as_environment, wait_until
 from tests.service.told import reload
 
 STRANGE = "neu/ä #?%20 日本"
@@ -252,7 +256,14 @@ def test_so_many_items_may_be_added(releases: Path, tmp_path: Path) -> None:
 
 def test_a_release_without_a_reader_changes_items_and_takes_no_new_ones(shop: Shop, releases: Path) -> None:
     folder = named_copy(releases / "r-a", releases, "r-old")
-    change_manifest(folder, lambda manifest: manifest.update(item_reader=None))
+    (folder / "golden_items.jsonl").unlink()
+
+    def older(manifest: dict[str, Any]) -> None:
+        """As releases were before there was a reader, or goldens of items."""
+        manifest |= {"item_reader": None, "goldens": None}
+        del manifest["files"]["golden_items.jsonl"]
+
+    change_manifest(folder, older)
     shop.put("new", **NEW)
     point(releases, "r-old")
     assert reload(shop.service).status_code == 200
@@ -348,3 +359,55 @@ def test_what_one_replica_was_told_the_other_shows(releases: Path, tmp_path: Pat
     finally:
         for process in processes:
             process.kill()
+
+
+def test_a_redis_that_hangs_keeps_nobody_waiting_who_asks_for_unknown_items(
+    releases: Path, tmp_path: Path, own_redis: RedisServer
+) -> None:
+    """One after the other waited for Redis, each at a place among the requests under way."""
+    process = ServiceProcess(releases, tmp_path / "service", REDIS_URL=own_redis.url, **as_environment(AS_SERVED))
+    shop = Shop(process.start())
+    assert own_redis.process is not None
+    try:
+        assert shop.show("unknown").status_code == 404
+        os.kill(own_redis.process.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        paths = [f"/{route}/unknown-{k}" for k in range(20) for route in ("items", "similar")]
+        with ThreadPoolExecutor(len(paths)) as pool:
+            answers = list(pool.map(lambda path: shop.call("GET", path), paths))
+        assert time.monotonic() - began < 6 * float(AS_SERVED["redis_write_timeout_s"])
+        assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(503, "store.unavailable")}
+        began = time.monotonic()
+        assert shop.show("unknown").status_code == 503
+        assert time.monotonic() - began < 1, "it is known that Redis does not say"
+        assert shop.show(some_items(releases / "current", CATEGORY, 1)[0]).status_code == 200
+    finally:
+        os.kill(own_redis.process.pid, signal.SIGCONT)
+        wait_until(lambda: shop.show("unknown").status_code == 404, what="recovery")
+        process.kill()
+
+
+def test_an_event_on_a_new_item_is_not_refused_for_good_while_redis_is_away(
+    releases: Path, tmp_path: Path, own_redis: RedisServer
+) -> None:
+    process = ServiceProcess(releases, tmp_path / "service", REDIS_URL=own_redis.url)
+    shop = Shop(process.start())
+    try:
+        assert shop.put("new", **NEW).status_code == 200
+        process.kill()
+        own_redis.kill()
+        process.start()
+        event = {"user_id": "ann", "item_id": "new"}
+        (result,) = shop.call("POST", "/interactions", json={"events": [event]}).json()["results"]
+        assert (result["status"], result["reason"]) == ("refused", "store_unavailable")
+        line = json.dumps(event)
+        assert shop.call("POST", "/import/events", content=line).json()["reasons"] == {"store_unavailable": 1}
+        for path in ("/items/new", "/similar/new"):
+            assert shop.call("GET", path).status_code == 503, path
+        assert shop.delete("new") == 503
+        own_redis.start()
+        wait_until(lambda: shop.show("new").status_code == 200, what="the item")
+        assert shop.post("ann", "new") == "accepted"
+        assert shop.post("ann", "gone") == "refused"
+    finally:
+        process.kill()

@@ -11,8 +11,13 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+<<<<<<< 82ea336d1e8376de71fc6e2fabf792e11e2921c0
 from service.api.schemas.items import MAX_ITEM_BYTES, MAX_METADATA_VALUES
 from service.api.schemas.requests import MAX_N
+=======
+from isrf.contract.item_changes import MAX_ITEM_BYTES
+from service.api.item_bodies import MAX_METADATA_VALUES
+>>>>>>> 1d9c40b2aa0eccd2d0db4fc30f2d8a93c36543f1
 from service.api.validation.json_bounds import MAX_DEPTH, MAX_FIELDS, MAX_VALUES, json_problem
 from service.app import create_app
 from service.auth.rate import RateLimiter
@@ -321,6 +326,15 @@ def test_what_is_kept_of_an_item_has_a_bound_and_it_is_said(http: TestClient) ->
     others = {f"field {k}": "x" for k in range(MAX_METADATA_VALUES)}
     imported = http.post("/import/items", content=json.dumps({"item_id": "fat", **others}).encode()).json()
     assert imported["reasons"] == {"item_too_large": 1}, "fields that are not ours are metadata"
+    http.put("/items/slim", json={"description": "y" * 8000})
+    for rest in ({"metadata": {"a": "m" * 9000}}, {"title": "x" * 2000, "categories": ["c" * 500] * 14}):
+        answer = http.put("/items/slim", json=rest)
+        assert code(answer) == (422, "item.too_large"), "a piece that is sent by itself adds to what is kept"
+        assert f"{MAX_ITEM_BYTES} bytes" in answer.json()["detail"]
+        imported = http.post("/import/items", content=json.dumps({"item_id": "slim", **rest}).encode()).json()
+        assert imported["reasons"] == {"item_too_large": 1}
+    assert http.put("/items/slim", json={"available": False, "price": 1.25}).status_code == 200
+    assert http.put("/items/slim", json={"description": None, "metadata": {"a": "m" * 9000}}).status_code == 200
     schema = http.get("/openapi.json").json()["components"]["schemas"]["ItemBody"]["properties"]["metadata"]
     assert str(MAX_ITEM_BYTES) in schema["description"]
 

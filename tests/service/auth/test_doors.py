@@ -134,9 +134,12 @@ def test_keys_come_and_go_while_it_serves(service: Guarded) -> None:
 def test_a_broken_or_missing_file_leaves_the_keys_as_they_were(service: Guarded) -> None:
     good = service.file.read_bytes()
     try:
-        for bad in (b"", b"{", b'{"keys": []}', b"[" * 100_000, good.replace(b'"admin"', b'"root"'), None):
+        broken = (b"", b"{", b'{"keys": []}', b"[" * 100_000, good.replace(b'"admin"', b'"root"'))
+        for bad in (*broken, None, "a pipe that nobody writes to"):
             service.file.unlink(missing_ok=True)
-            if bad is not None:
+            if isinstance(bad, str):
+                os.mkfifo(service.file)
+            elif bad is not None:
                 service.file.write_bytes(bad)
             seen = service.log.count("keys_unchanged")
             wait_until(
@@ -148,6 +151,7 @@ def test_a_broken_or_missing_file_leaves_the_keys_as_they_were(service: Guarded)
             )
             assert service.call("GET", "/popular", "wrong").status_code == 401
     finally:
+        service.file.unlink(missing_ok=True)
         service.file.write_bytes(good)
         service.file.chmod(0o600)
 

@@ -98,8 +98,11 @@ async def test_a_kept_list_says_what_it_was_asked_for_and_names_no_item(store: S
     check_page(one, found, same, ListParameters._fields)
     check_page(one, found, ListParameters(), ())
     check_page(one, found, ListParameters(), ("category", "max_price", "exclude", "session"))  # nulls say nothing
+    written = found._replace(parameters=found.parameters._replace(category="Toys &amp; Games"))
+    check_page(one, written, asked._replace(category="Toys & Games"), ("category",))
     for changed in (
         {"category": "Games"},
+        {"category": ""},
         {"min_price": 0.0},
         {"max_price": 79.0},
         {"exclude": ids_text(["i-1"])},

@@ -1,6 +1,7 @@
 """Every file of a real release in every broken form, and every number of its manifest: refused, with the right code."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -10,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import polars as pl
 import pytest
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import Manifest
-from isrf.contract.manifest_seal import release_id_of, seal_of
+from isrf.contract.manifest_seal import made_from, release_id_of, seal_of
 from offline.runtime.release import open_release as open_offline
 from service.release.opening import open_release
 from tests.service.releases import change_manifest, seal
 
 OF_ITS_FORM = {".npy": "bundle.array_mismatch", ".onnx": "bundle.graph_unreadable", ".parquet": "bundle.table"}
+GOLDENS = ("golden.jsonl", "golden_items.jsonl")
 NOT_SERVED = ("recommender.fp16.onnx", "recommender.int8.onnx", "reasoning/item_features.parquet")
 """Nothing but their hashes is looked at."""
 
@@ -68,12 +72,12 @@ class Broken:
         self.path.write_bytes(self.content)
         (self.folder / "manifest.json").write_bytes(self._manifest)
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes, *, bound: bool = True) -> None:
         """As somebody writes it who makes the hashes true again."""
         self.path.write_bytes(content)
         entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
         name = self.path.relative_to(self.folder).as_posix()
-        change_manifest(self.folder, lambda manifest: manifest["files"].update({name: entry}))
+        change_manifest(self.folder, lambda manifest: manifest["files"].update({name: entry}), bound=bound)
 
 
 def test_a_file_that_is_not_the_published_one_is_named_whatever_lies_there(folder: Path) -> None:
@@ -112,10 +116,10 @@ def test_a_file_that_is_listed_as_it_lies_there_and_is_none_of_its_kind_is_named
             continue
         allowed = {
             OF_ITS_FORM.get(Path(name).suffix),
-            {"items.jsonl": "bundle.items", "golden.jsonl": "bundle.golden"}.get(name),
+            {"items.jsonl": "bundle.items", **dict.fromkeys(GOLDENS, "bundle.golden")}.get(name),
         }
         allowed |= {"bundle.array_mismatch"} if name in {"items.jsonl", "users.parquet", "histories.parquet"} else set()
-        allowed |= {"bundle.golden_missing"} if name == "golden.jsonl" else set()
+        allowed |= {"bundle.golden_missing"} if name in GOLDENS else set()
         allowed |= {"bundle.text_encoder", "bundle.array_mismatch"} if name.startswith("text_encoder/") else set()
         allowed |= {"bundle.graph_mismatch"} if name.endswith(".onnx") else set()
         with Broken(folder, name) as broken:
@@ -169,7 +173,9 @@ def test_arrays_of_the_right_kind_with_other_content_change_a_golden(folder: Pat
     """Rows in another order, every number another sign: what any list hangs on."""
     caught = {
         "item_inputs.npy", "item_vectors.npy", "item_embeddings.npy", "node_vectors.npy", "semantic_ids.npy",
-        "popularity.npy", "user_features.npy", "group_layers.npy",
+        "popularity.npy", "user_features.npy", "group_layers.npy", "text_encoder/idf.npy",
+        "text_encoder/components.npy", "text_encoder/mean.npy",
+        *(f"item_reader/{part}.npy" for part in ("codebooks", "code_vectors", "text_adapter", "item_text")),
         *(f"evidence/{kind}_{part}.npy" for kind in ("transition", "cooccurrence", "content", "user_items")
           for part in ("indices", "weights")),
     }  # fmt: skip
@@ -180,6 +186,104 @@ def test_arrays_of_the_right_kind_with_other_content_change_a_golden(folder: Pat
             broken.write(broken.path.read_bytes())
             found = code_of(folder)
             assert found in {"bundle.golden_mismatch", "bundle.array_mismatch"}, (name, found)
+
+
+def other_texts(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+    """What reading a new item's text, or naming an item, hangs on, each part of it changed."""
+    if name == "items.jsonl":
+        lines = content.splitlines(keepends=True)
+        ids = [json.loads(line)["item_id"] for line in lines]
+        yield "turned round", b"".join(reversed(lines))
+        shifted = [json.loads(line) | {"item_id": ids[row - 1]} for row, line in enumerate(lines)]
+        yield "each called as the one before", "".join(json.dumps(line) + "\n" for line in shifted).encode()
+    elif name == "text_encoder/vocabulary.json":
+        yield "turned round", json.dumps(json.loads(content)[::-1]).encode()
+    else:
+        config = json.loads(content)
+        for field in ("title", "brand", "categories"):
+            weights = config["field_weights"] | {field: -2 * config["field_weights"][field]}
+            yield f"{field} weighs otherwise", json.dumps(config | {"field_weights": weights}).encode()
+
+
+def test_items_of_another_order_or_read_otherwise_change_a_golden(folder: Path) -> None:
+    for name in ("items.jsonl", "text_encoder/vocabulary.json", "text_encoder/config.json"):
+        with Broken(folder, name) as broken:
+            for what, content in other_texts(name, broken.content):
+                broken.write(content)
+                assert code_of(folder, "golden_items.jsonl") == "bundle.golden_mismatch", (name, what)
+    fields = json.loads((folder / "manifest.json").read_text())
+    kept = (folder / "manifest.json").read_bytes()
+    try:
+        for reader in ({"text_share": 0.1}, {"codes_trained": [1, *fields["item_reader"]["codes_trained"][1:]]}):
+            change_manifest(folder, lambda manifest, reader=reader: manifest["item_reader"].update(reader))  # type: ignore[misc]
+            assert code_of(folder, "golden_items.jsonl") == "bundle.golden_mismatch", reader
+            (folder / "manifest.json").write_bytes(kept)
+    finally:
+        (folder / "manifest.json").write_bytes(kept)
+
+
+def a_little(name: str, content: bytes) -> bytes:
+    """The file with as little of it changed as nobody's list may show."""
+    if name.endswith(".npy"):
+        array = np.load(io.BytesIO(content))
+        place = array.size // 3
+        array.flat[place] = array.flat[place] + 1 if array.dtype.kind in "iu" else array.flat[place] * 1.001 + 1e-4
+        if "indptr" in name:
+            array = np.load(io.BytesIO(content))  # an indptr that is another one is no sparse list, or another list
+            array[1:-1] = np.sort(np.clip(array[1:-1] + 1, 0, array[-1]))
+        file = io.BytesIO()
+        np.save(file, array)
+        return file.getvalue()
+    if name == "items.jsonl":
+        lines = content.splitlines(keepends=True)
+        lines[3], lines[4] = lines[4], lines[3]
+        return b"".join(lines)
+    if name.endswith(".parquet"):
+        table, file = pl.read_parquet(io.BytesIO(content)), io.BytesIO()
+        table.write_parquet(file, statistics=False, compression="gzip")
+        return file.getvalue()
+    if name.endswith(".onnx"):
+        model = onnx.load_model_from_string(content)
+        model.doc_string = "another"
+        return model.SerializeToString()
+    return content.rstrip() + b" "
+
+
+def test_any_file_changed_after_the_goldens_were_made_is_refused_though_every_seal_is_right(folder: Path) -> None:
+    """One number of one array, or two items that change places, show in no golden's answer."""
+    for name in files_of(folder):
+        if name in GOLDENS:
+            continue
+        with Broken(folder, name) as broken:
+            broken.write(a_little(name, broken.content), bound=False)
+            assert code_of(folder) in {"bundle.golden_mismatch", "bundle.array_mismatch"}, name
+
+
+def test_goldens_that_the_manifest_counts_cannot_be_left_out(folder: Path) -> None:
+    for name, count in (("golden.jsonl", "requests"), ("golden_items.jsonl", "items")):
+        with Broken(folder, name) as broken:
+            broken.write(b"".join(broken.content.splitlines(keepends=True)[:-1]))
+            assert code_of(folder, count) == "bundle.golden_missing"
+    with Broken(folder, "golden_items.jsonl") as broken:
+        unread = [json.loads(line) | {"new": None} for line in broken.content.splitlines()]
+        broken.write("".join(json.dumps(line) + "\n" for line in unread).encode())
+        assert code_of(folder, "texts") == "bundle.golden_missing"
+        change_manifest(folder, lambda manifest: manifest["files"].pop("golden_items.jsonl"))
+        assert code_of(folder) == "bundle.manifest"
+        change_manifest(folder, lambda manifest: manifest.update(goldens=None))
+        assert code_of(folder) == "bundle.unlisted_file"
+
+
+def test_a_release_made_before_goldens_of_items_is_opened(folder: Path, tmp_path: Path) -> None:
+    older = Path(shutil.copytree(folder, tmp_path / "release"))
+    (older / "golden_items.jsonl").unlink()
+
+    def back(manifest: dict[str, Any]) -> None:
+        del manifest["goldens"], manifest["files"]["golden_items.jsonl"]
+
+    change_manifest(older, back)
+    assert open_release(older).new_items is not None
+    assert open_offline(older).manifest.goldens is None
 
 
 def numbers_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -291,6 +395,7 @@ def test_a_number_that_decides_what_is_served_is_refused_or_caught_though_the_se
             value = at(fields, place)
             for what, other in mutations(value):
                 again = json.loads(changed(fields, place, other))
+                again["goldens"]["made_from"] = made_from(again)
                 again["release_id"] = release_id_of(again)
                 again["sha256"] = seal_of(again)
                 path.write_bytes(json.dumps(again).encode())
@@ -299,6 +404,16 @@ def test_a_number_that_decides_what_is_served_is_refused_or_caught_though_the_se
         path.write_bytes(whole)
     opened = {(place, what) for (place, what), code in found.items() if code == "opens"}
     assert {place for place, _ in opened} <= inert | IN_BOUNDS, opened
+    try:
+        for place, what in opened:
+            (other,) = (other for name, other in mutations(at(fields, place)) if name == what)
+            if other == at(fields, place):
+                continue  # half of nothing
+            path.write_bytes(changed(fields, place, other))
+            change_manifest(folder, lambda _: None, bound=False)
+            assert code_of(folder) == "bundle.golden_mismatch", (place, what)
+    finally:
+        path.write_bytes(whole)
 
 
 def test_one_fusion_weights_flipped_sign_opens_nowhere(folder: Path, tmp_path: Path) -> None:
@@ -377,10 +492,11 @@ def test_a_release_of_the_schema_before_is_opened(folder: Path, tmp_path: Path) 
     old = [{k: v for k, v in one.items() if not k.startswith("list_")} for one in goldens if one["history"]]
     (older / "golden.jsonl").write_text("".join(json.dumps(one) + "\n" for one in old))
     seal(older)
+    (older / "golden_items.jsonl").unlink()
 
     def back(manifest: dict[str, Any]) -> None:
         manifest |= {"schema_version": 2, "release_id": "r-058ac8496e39"}
-        del manifest["sha256"]
+        del manifest["sha256"], manifest["goldens"], manifest["files"]["golden_items.jsonl"]
         for variant in manifest["variants"].values():
             del variant["tolerance"]["list_score"], variant["tolerance"]["list_missing"]
 

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from isrf.contract.errors import StoreError
 from isrf.contract.event_log import JOURNAL_FILE, REMEMBER_S
 from service.state.merge import Learned
 from service.state.redis.items import ItemChange
-from service.state.sqlite import EmbeddedStore, records
+from service.state.sqlite import EmbeddedStore, records, writer
 from service.state.store import NO_VERSION, NOBODY, HistoryEntry, UserRecord
 from tests.service.servers import all_of, apply_to, event, let_pass, read_events
 
@@ -285,6 +287,48 @@ async def test_no_byte_of_an_erased_user_stays_while_it_runs(tmp_path: Path) -> 
     assert b"secret-" not in bytes_on_disk(tmp_path)
     assert [entry.item_id for entry in (await store.read("bob")).history] == ["y"]
     await store.close()
+
+
+async def test_copies_that_moved_rows_left_go_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite moves rows between pages, and zeroes deleted ones only where they stand now."""
+    monkeypatch.setattr(writer, "_RESTS_AFTER_LOOK", 0)
+    monkeypatch.setattr(writer, "_RESTS_AFTER_VACUUM", 0)
+    rng = random.Random(5)
+    users = [f"{rng.getrandbits(128):032x}" for _ in range(3000)]
+    store = await EmbeddedStore.open(tmp_path)
+    for start in range(0, len(users), 50):
+        posted = [
+            event(f"i{k}", event_id=f"{user_id}-{k}", user_id=user_id)
+            for user_id in users[start : start + 50]
+            for k in range(rng.choice([1, 2, 3]))
+        ]
+        assert set(await apply_to(store)(*posted)) == {"accepted"}
+    gone = rng.sample(users, 300)
+    for start in range(0, len(gone), 20):
+        await asyncio.gather(*map(store.erase, gone[start : start + 20]))
+    on_disk = bytes_on_disk(tmp_path)
+    assert [user_id for user_id in gone if user_id.encode() in on_disk] == []
+    stays = next(user_id for user_id in users if user_id not in gone)
+    assert (await store.read(stays)).history
+    assert await apply_to(store)(event("last", user_id=stays)) == ["accepted"]
+    await store.close()
+    store = await EmbeddedStore.open(tmp_path)
+    assert (await store.read(stays)).history[-1].item_id == "last"
+    await store.close()
+
+
+async def test_copies_wait_for_their_turn_and_go_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    await apply_to(store)(event("x", user_id="ann-of-cleves"), event("x", user_id="ann-of-cleves-2"))
+    await store.erase("ann-of-cleves")  # the other's id holds it: made anew once, for nothing
+    vacuumed: list[str] = []
+    store._database._writer._db.set_trace_callback(lambda said: vacuumed.append(said) if said == "VACUUM" else None)
+    monkeypatch.setattr(store._database._writer, "_looks_at", time.monotonic() + 3600)
+    await store.erase("ann-of-cleves")
+    assert await apply_to(store)(event("y", user_id="bob")) == ["accepted"], "nobody waits"
+    assert vacuumed == []
+    await store.close()
+    assert vacuumed == ["VACUUM"]
 
 
 async def test_what_is_known_of_an_erased_users_ids_can_be_read_by_nobody(tmp_path: Path) -> None:

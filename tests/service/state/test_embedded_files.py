@@ -1,6 +1,7 @@
 """The embedded store's files: one process has them, and what was lost of them is said, not served."""
 
 import asyncio
+import errno
 import os
 import shutil
 import sqlite3
@@ -220,6 +221,27 @@ async def test_a_link_to_a_database_elsewhere_is_held_there(tmp_path: Path) -> N
     assert await apply_to(store)(event("x", 1.0)) == ["accepted"]
     second = run(OPENS, tmp_path / "two")
     assert "is held by another service process" in second.stderr
+    await store.close()
+
+
+async def test_a_full_disk_at_the_start_sends_nobody_to_a_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await EmbeddedStore.open(tmp_path)
+    assert await apply_to(store)(event("x")) == ["accepted"]
+    await store.close()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.StateFiles, "_write_identity", full)
+        with pytest.raises(StoreError, match="No space left") as refused:
+            await EmbeddedStore.open(tmp_path)
+    assert "Make room" in refused.value.fix
+    assert "backup" not in refused.value.fix
+    store = await EmbeddedStore.open(tmp_path)
+    assert [entry.item_id for entry in (await store.read("ann")).history] == ["x"]
     await store.close()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from isrf.contract.errors import StoreError
-from isrf.contract.item_changes import ENTRIES_KEY, decode_entry
+from isrf.contract.item_changes import ENTRIES_KEY, MAX_ITEM_BYTES, decode_entry, is_too_much, merged
 from service.state.connect import open_store
 from service.state.redis.items import PAGE, ItemChange, ItemsLook
 from service.state.store import Store
@@ -47,6 +47,33 @@ async def test_fields_are_merged_and_a_look_brings_what_is_new(store: Store) -> 
     assert again == ItemsLook(first.cursor, {}, whole=False)
     await store.change_items([change("pot", title="Pot")], limit=10)
     assert values(await store.items(first.cursor)) == {"pot": {"title": "Pot"}}
+
+
+async def test_what_is_kept_of_an_item_has_a_bound_however_it_comes(store: Store) -> None:
+    third = "x" * (MAX_ITEM_BYTES // 3)
+    assert await store.change_items(
+        [
+            change("cup", title=third),
+            change("cup", description=third),
+            change("pot", brand="Pot"),
+            change("cup", metadata={"a": third}),  # the names and quotes are too much
+            change("cup", price=2.5, available=False, hidden=False),
+            change("cup", 2.0, hidden=True),
+            change("new", added=True, description=third * 4),
+        ],
+        limit=0,
+    ) == ["accepted", "accepted", "accepted", "too_large", "accepted", "accepted", "too_large"]
+    kept = values(await store.items(None))
+    assert set(kept) == {"cup", "pot"}
+    assert kept["cup"] == {"title": third, "description": third, "price": 2.5, "available": False, "hidden": True}
+    assert await store.change_items([change("cup", title=None, metadata={"a": third})], limit=0) == ["accepted"]
+
+
+def test_an_item_that_has_more_than_is_kept_may_lose_some_of_it() -> None:
+    before = merged(None, {"title": "x" * MAX_ITEM_BYTES, "brand": "b" * 100}, 1.0)
+    assert not is_too_much(before, merged(before, {"price": 3.0, "available": False}, 2.0))
+    assert not is_too_much(before, merged(before, {"brand": "b"}, 2.0))
+    assert is_too_much(before, merged(before, {"brand": "b" * 101}, 2.0))
 
 
 async def test_many_changes_come_page_by_page(store: Store) -> None:

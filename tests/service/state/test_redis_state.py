@@ -1,6 +1,7 @@
 """What only a Redis can do to state: lose its data, lose half of a write, refuse writes, hold what others wrote."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from isrf.contract.event_log import (
     stream_key,
     tombstone_key,
 )
+from service.state import room
 from service.state.connect import open_store
 from service.state.redis import event_writes
 from service.state.redis.keys import event_digest
 from service.state.redis.store import RedisStore
-from service.state.store import Applied, Store
+from service.state.store import Applied, Cached, Store
 from tests.service.servers import RedisCluster, RedisServer, apply_to, event, let_pass, read_events, settings_for
 
 Open = Callable[[], Awaitable[Store]]
@@ -356,3 +358,34 @@ async def test_an_erasure_finds_every_entry_of_a_long_stream(replicas: Open, red
     for name in like:
         await store.erase(name)
     assert like[0] not in [one.user_id async for page in store.accepted() for one in page]
+
+
+@pytest.fixture
+async def closing() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def test_what_can_be_made_again_leaves_room_for_events(
+    own_redis: RedisServer, tmp_path: Path, closing: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists and answers filled Redis, which then refused every event."""
+    monkeypatch.setattr(room, "EVERY_S", 0.0)
+    store = await open_store(settings_for(own_redis, tmp_path))
+    closing.push_async_callback(store.close)
+    apply = apply_to(store)
+    assert await apply(event("x")) == ["accepted"]
+    with own_redis.client() as client:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 16 * 2**20)
+        for k in range(40):
+            # 24 MB in all
+            await store.keep_lists({f"list-{k}-{j}": b"l" * 3000 for j in range(100)}, 900)
+            for j in range(100):
+                await store.keep(f"u{k}-{j}", "0", answer=Cached(b"a" * 3000, 300))
+        assert client.dbsize() > 1000, "they are kept while there is room"
+        assert await store.read_list("list-0-0") is not None
+        assert await apply(event("y")) == ["accepted"]
+        await store.ping()
+        client.config_set("maxmemory", 0)
+    await store.keep_lists({"more": b"l"}, 900)
+    assert await store.read_list("more") == b"l", "again when there is room"
