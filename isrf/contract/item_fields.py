@@ -8,8 +8,9 @@ are the shop's own (`metadata`) and stay as they are. Pure.
 
 import json
 import math
+import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -218,3 +219,32 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, str | int | float | bytes):
         raise FieldError(METADATA, shown(value))
     return value.isoformat() if hasattr(value, "isoformat") else str(value)  # of a Parquet column's own type
+
+
+ITEM_NAMES: Mapping[str, Collection[str]] = {
+    "item_id": ("id", "sku", "product_id", "article_id", "product", "item", "asin", "parent_asin", "handle", "code"),
+    "title": ("name", "product_name", "item_name", "product_title", "item_title", "label", "headline"),
+    "brand": ("manufacturer", "vendor", "maker", "brand_name", "producer", "label_name"),
+    "categories": (
+        "category", "product_type", "product_category", "category_path", "category_name", "item_type", "type", "tags",
+        "breadcrumb", "breadcrumbs", "google_product_category", "main_category", "department", "genres",
+    ),
+    "description": ("desc", "body", "body_html", "summary", "long_description", "short_description", "text", "details"),
+    "price": ("cost", "amount", "unit_price", "sale_price", "regular_price", "list_price", "price_usd", "price_eur"),
+    "available": ("in_stock", "availability", "stock", "is_available", "active", "enabled", "status", "published"),
+}  # fmt: skip
+
+
+def folded(name: str) -> str:
+    """A name as it is compared: small letters and digits alone."""
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
+
+
+_FIELDS = {folded(name): field for field, names in ITEM_NAMES.items() for name in (field, *names)}
+_LONGEST = max(map(len, (name for names in ITEM_NAMES.values() for name in names))) + 8
+"""Characters of a name that is worth looking at."""
+
+
+def meant_field(name: str) -> str | None:
+    """The field of ours that a shop's name for it is known to mean, None for a name of its own."""
+    return _FIELDS.get(folded(name)) if len(name) <= _LONGEST else None

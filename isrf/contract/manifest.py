@@ -1,18 +1,12 @@
-"""The release bundle: what offline publishes and the service opens (schema and checks, no IO).
+"""The release bundle: what offline publishes and the service opens (schema, no IO).
 
 `Manifest` is the one description of a bundle; `arrays_of` names its arrays with their dtypes and shapes in symbols.
-`check_arrays` holds arrays against manifest. Files are read and hashed by the two edges (`offline.runtime.release`,
-`service.release.opening`), which know nothing of each other.
+`isrf.runtime.bundle` reads and hashes files and holds arrays against the manifest.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-
-from isrf.contract.errors import BundleError
 
 SCHEMA_VERSION: Literal[3] = 3
 """Raised whenever a reader of the older form would misread the newer one."""
@@ -276,87 +270,3 @@ def arrays_of(manifest: Manifest) -> dict[str, ArraySpec]:
     ranker = {} if manifest.ranker is None else RANKER_ARRAYS
     reader = {} if manifest.item_reader is None else ITEM_READER_ARRAYS
     return ARRAYS | cells | ranker | reader
-
-
-def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Holds every array of `arrays_of` against the manifest's counts; raises `BundleError` naming the file."""
-    dims, counts = manifest.dimensions, manifest.counts
-    symbols = {
-        "N": counts.num_items,
-        "U": counts.num_users,
-        "D": dims.width,
-        "L": dims.num_levels,
-        "C": dims.codebook_size,
-        "F": dims.feature,
-        "E": dims.explicit,
-        "G": dims.group,
-    }
-    for name, spec in arrays_of(manifest).items():
-        if name not in arrays:
-            raise BundleError("bundle.missing_file", f"{name} is missing.", fix="Publish the release again.")
-        array = arrays[name]
-        expected = tuple(None if s is None else symbols[s] for s in spec.shape)
-        fits = array.ndim == len(expected) and all(
-            want is None or have == want for have, want in zip(array.shape, expected, strict=True)
-        )
-        if array.dtype != np.dtype(spec.dtype) or not fits:
-            raise BundleError(
-                "bundle.array_mismatch",
-                f"{name} holds {array.dtype} {array.shape}, the manifest says {spec.dtype} {expected}.",
-                fix="Publish the release again; its parts come from different runs.",
-            )
-    rows = dict.fromkeys(EVIDENCE_LISTS, counts.num_items) | {"user_items": counts.num_users}
-    for name, num_rows in rows.items():
-        _check_csr(
-            name,
-            num_rows,
-            counts.num_items,
-            arrays[f"evidence/{name}_indptr.npy"],
-            arrays[f"evidence/{name}_indices.npy"],
-            arrays[f"evidence/{name}_weights.npy"],
-        )
-    if not float(arrays["popularity.npy"].min()) >= 0:
-        raise BundleError(
-            "bundle.array_mismatch", "popularity.npy holds a count below 0.", fix="Publish the release again."
-        )
-    if manifest.group_search.probes is not None:
-        _check_cells(manifest.group_search.probes, arrays[USER_CELLS_FILE], arrays[USER_CENTROIDS_FILE])
-    if manifest.ranker is not None and len(arrays[RANKER_FILE]) != manifest.ranker.num_values:
-        raise BundleError(
-            "bundle.array_mismatch",
-            f"{RANKER_FILE} holds {len(arrays[RANKER_FILE])} numbers, the manifest says {manifest.ranker.num_values}.",
-            fix="Publish the release again; its parts come from different runs.",
-        )
-
-
-def _check_cells(probes: int, cells: NDArray[Any], centroids: NDArray[Any]) -> None:
-    if not (probes <= len(centroids) and int(cells.min()) >= 0 and int(cells.max()) < len(centroids)):
-        raise BundleError(
-            "bundle.array_mismatch",
-            f"{USER_CELLS_FILE} names cells that {USER_CENTROIDS_FILE} lacks, or fewer than {probes} are there.",
-            fix="Publish the release again; its parts come from different runs.",
-        )
-
-
-def _check_csr(
-    name: str,
-    num_rows: int,
-    num_items: int,
-    indptr: NDArray[Any],
-    indices: NDArray[Any],
-    weights: NDArray[Any],
-) -> None:
-    sound = (
-        len(indptr) == num_rows + 1
-        and indptr[0] == 0
-        and indptr[-1] == len(indices) == len(weights)
-        and bool(np.all(np.diff(indptr) >= 0))
-        and (len(indices) == 0 or (int(indices.min()) >= 0 and int(indices.max()) < num_items))
-        and (len(weights) == 0 or float(weights.min()) >= 0)
-    )
-    if not sound:
-        raise BundleError(
-            "bundle.array_mismatch",
-            f"evidence/{name}_*.npy is no sparse list of {num_rows} rows over {num_items} items, weighing 0 and more.",
-            fix="Publish the release again.",
-        )

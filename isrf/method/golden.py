@@ -2,7 +2,7 @@
 
 Written by `offline.stages.publish.stage` with the torch search, replayed by both edges through the exported graphs and
 the very code that serves (`isrf.method.recommend`): what the search finds, and the list that fusion, ranker, evidence,
-neighbours and popularity make of it, with every item allowed. What they do not ask for `isrf.golden_items` does.
+neighbours and popularity make of it, with every item allowed. What they do not ask for `isrf.method.golden_items` does.
 """
 
 from collections.abc import Iterator, Sequence

@@ -9,17 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isrf.golden_items import TextReading
 from isrf.method.evidence import SparseLists
+from isrf.method.golden_items import TextReading
 from isrf.method.interest import FloatArray
-<<<<<<< 82ea336d1e8376de71fc6e2fabf792e11e2921c0
-from isrf.method.item_reader import ItemReader, Near
-from isrf.method.recommend.tables import AddedItems
-from isrf.method.text.encoder import TextEncoder, item_fields
-=======
 from isrf.method.item_reader import Near
+from isrf.method.recommend.tables import AddedItems
 from isrf.method.text.encoder import item_fields
->>>>>>> 1d9c40b2aa0eccd2d0db4fc30f2d8a93c36543f1
 
 READ_TOGETHER = 64
 

@@ -8,13 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-<<<<<<< 82ea336d1e8376de71fc6e2fabf792e11e2921c0
-import orjson
-=======
-from isrf.method.recommend.recommender import REQUEST_INPUTS, Graph, Recommender
-from isrf.method.recommend.tables import RecommenderTables
-from isrf.runtime.time_limit import TimeLimit
->>>>>>> 1d9c40b2aa0eccd2d0db4fc30f2d8a93c36543f1
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -25,12 +18,8 @@ from isrf.contract.item_fields import FieldError
 from isrf.contract.manifest import Manifest, VariantName
 from isrf.method.evidence import lists_from_arrays
 from isrf.method.ranking.ranker import ranker_of
-<<<<<<< 82ea336d1e8376de71fc6e2fabf792e11e2921c0
 from isrf.method.recommend.recommender import REQUEST_INPUTS, Graph, Recommender
 from isrf.method.recommend.tables import RecommenderTables
-from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder
-=======
->>>>>>> 1d9c40b2aa0eccd2d0db4fc30f2d8a93c36543f1
 from isrf.runtime.bundle import manifests
 from isrf.runtime.bundle.folder import BundleFolder
 from isrf.runtime.bundle.manifests import find_release

@@ -16,14 +16,15 @@ from pydantic import BaseModel, ValidationError
 
 from isrf.contract import manifest as bundle
 from isrf.contract.errors import BundleError
-from isrf.contract.manifest import SCHEMA_VERSION, Manifest, VariantName, arrays_of, check_arrays
+from isrf.contract.manifest import SCHEMA_VERSION, Manifest, VariantName, arrays_of
 from isrf.contract.manifest_seal import made_from
-from isrf.golden_items import ItemGolden, ItemParts, TextReading, replay_items
 from isrf.method.golden import Golden, check_goldens, replay, replay_within
+from isrf.method.golden_items import ItemGolden, ItemParts, TextReading, replay_items
 from isrf.method.item_reader import ItemReader
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.text import encoder as text
 from isrf.method.text.encoder import check_text_encoder
+from isrf.runtime.bundle.array_checks import check_arrays
 from isrf.runtime.bundle.arrays import array_of
 from isrf.runtime.bundle.folder import BundleFolder, Content, check_size
 from isrf.runtime.bundle.manifest_checks import check_manifest

@@ -14,10 +14,9 @@ import polars as pl
 
 from isrf.contract.errors import DataError
 from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
-from isrf.contract.item_fields import FieldError, read_fields, read_item_id
+from isrf.contract.item_fields import ITEM_NAMES, FieldError, read_fields, read_item_id
 from isrf.contract.json_object import doubled_name
 from isrf.contract.shown import printable, shown
-from isrf.item_names import ITEM_NAMES
 from offline.stages.ingest.bad_rows import BadRows
 from offline.stages.ingest.files import read_lines, read_parquet
 from offline.stages.ingest.names import near_miss, suggestions

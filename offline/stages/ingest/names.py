@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from difflib import SequenceMatcher
 
 from isrf.contract.event_types import HISTORY, EventVocabulary
+from isrf.contract.item_fields import folded
 from isrf.contract.shown import shown
-from isrf.item_names import folded
 
 LIKE = 0.8
 """Likeness of two spellings from which on one may be the other's slip."""

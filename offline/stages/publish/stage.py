@@ -39,16 +39,13 @@ from isrf.contract.manifest import (
     VariantName,
 )
 from isrf.contract.manifest_seal import made_from, sealed
-from isrf.golden_items import ItemGolden, ItemParts, TextReading, make_item_golden
 from isrf.method.golden import LIST_TOLERANCE, TOLERANCE, Golden, deviation, make_goldens
+from isrf.method.golden_items import ItemGolden, ItemParts, TextReading, make_item_golden
 from isrf.method.item_reader import ItemReader
 from isrf.method.ranking.ranker import Ranker
-<<<<<<< 82ea336d1e8376de71fc6e2fabf792e11e2921c0
 from isrf.method.recommend.recommender import Graph, Recommender
 from isrf.method.recommend.tables import RecommenderTables
-=======
 from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder, item_fields
->>>>>>> 1d9c40b2aa0eccd2d0db4fc30f2d8a93c36543f1
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of

@@ -12,6 +12,7 @@ from isrf.contract.item_fields import FieldError, read_item_id
 from isrf.contract.known_fields import message_of
 from service.api.bulk.catalogue import catalogue_lines
 from service.api.bulk.lines import LineVerdict, Report, Take, Turns, take_lines, write_lines
+from service.api.bulk.misnamed import Misnamed
 from service.api.bulk.users import events_of, user_lines
 from service.api.context import AppContext, AppDep
 from service.api.presenters import PROBLEMS, json_response
@@ -20,7 +21,6 @@ from service.api.schemas.answers import Imported
 from service.api.schemas.items import SizeError, line_says
 from service.api.schemas.requests import MAX_EVENTS
 from service.auth.caller import ADMIN, WRITE
-from service.misnamed import Misnamed
 from service.state.events import Event
 from service.state.redis.items import ItemChange
 
@@ -60,13 +60,9 @@ async def import_items(request: Request, context: AppDep) -> Response:
             read.append(_item_change(record, context))
             await turns.give()
         changes = [one for one in read if isinstance(one, ItemChange)]
-<<<<<<< 82ea336d1e8376de71fc6e2fabf792e11e2921c0
-        outcomes = iter(await context.releases.change_items(changes) if changes else [])
-=======
         for change in changes:
             misnamed.see(change.fields)
-        outcomes = iter(await service.releases.change_items(changes) if changes else [])
->>>>>>> 1d9c40b2aa0eccd2d0db4fc30f2d8a93c36543f1
+        outcomes = iter(await context.releases.change_items(changes) if changes else [])
         verdicts = []
         for one in read:
             verdict = one if isinstance(one, LineVerdict) else _item_verdict(next(outcomes))

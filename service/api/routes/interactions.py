@@ -54,22 +54,14 @@ async def take_events(posted: Sequence[Any], context: AppContext) -> list[dict[s
         StoreError: none was taken in.
     """
     began = time.perf_counter()
-<<<<<<< 82ea336d1e8376de71fc6e2fabf792e11e2921c0
     read = context.events.read(posted, time.time(), context.releases.now())
-    if any(isinstance(one, Refusal) and one.reason == UNKNOWN_ITEM for one in read):
-        # Another replica may have taken it in a moment ago.
-        await context.releases.look_for_items()
-        read = context.events.read(posted, time.time(), context.releases.now())
-=======
-    read = service.events.read(posted, time.time(), service.releases.now())
     if any(_is_of_unknown_item(one) for one in read):
         # Another replica may have taken it in a moment ago.
         try:
-            await service.releases.look_for_items()
-            read = service.events.read(posted, time.time(), service.releases.now())
+            await context.releases.look_for_items()
+            read = context.events.read(posted, time.time(), context.releases.now())
         except StoreError:
             read = [_NOT_NOW if _is_of_unknown_item(one) else one for one in read]
->>>>>>> 1d9c40b2aa0eccd2d0db4fc30f2d8a93c36543f1
     events = [one for one in read if isinstance(one, Event)]
     try:
         outcomes = iter(await context.store.apply(events) if events else [])

@@ -30,12 +30,8 @@ from service.state.redis.failures import FAILURES, FOREIGN, UNREADABLE, store_er
 from service.state.redis.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook, ItemStates
 from service.state.redis.keys import bucket_of, tombstone_key, user_keys
 from service.state.redis.recent import Look, Recent, read_recent
-<<<<<<< 82ea336d1e8376de71fc6e2fabf792e11e2921c0
 from service.state.redis.scripts import NO_REPLICAS, Replicas, Scripts, lua_script
-=======
-from service.state.redis.scripts import NO_REPLICAS, Replicas, Scripts
 from service.state.room import Room
->>>>>>> 1d9c40b2aa0eccd2d0db4fc30f2d8a93c36543f1
 from service.state.store import NO_VERSION, NOBODY, Applied, Cached, UserRecord
 
 BREAK_AFTER = 3

@@ -5,7 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from isrf.contract.errors import BundleError
-from isrf.contract.manifest import ARRAYS, EVIDENCE_LISTS, Manifest, arrays_of, check_arrays
+from isrf.contract.manifest import ARRAYS, EVIDENCE_LISTS, Manifest, arrays_of
+from isrf.runtime.bundle.array_checks import check_arrays
 
 
 def manifest(**changes: object) -> Manifest:

@@ -11,13 +11,9 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-<<<<<<< 82ea336d1e8376de71fc6e2fabf792e11e2921c0
-from service.api.schemas.items import MAX_ITEM_BYTES, MAX_METADATA_VALUES
-from service.api.schemas.requests import MAX_N
-=======
 from isrf.contract.item_changes import MAX_ITEM_BYTES
-from service.api.item_bodies import MAX_METADATA_VALUES
->>>>>>> 1d9c40b2aa0eccd2d0db4fc30f2d8a93c36543f1
+from service.api.schemas.items import MAX_METADATA_VALUES
+from service.api.schemas.requests import MAX_N
 from service.api.validation.json_bounds import MAX_DEPTH, MAX_FIELDS, MAX_VALUES, json_problem
 from service.app import create_app
 from service.auth.rate import RateLimiter

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from isrf.contract.item_changes import METADATA
+from isrf.contract.item_fields import meant_field
 from isrf.contract.shown import shown
-from isrf.item_names import meant_field
 from service.recommend.warnings import warning
 
 
