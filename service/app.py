@@ -13,6 +13,7 @@ import structlog
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+import isrf
 from isrf.contract.errors import IsrfError
 from isrf.runtime.cpus import available_cpus
 from service.api.context import AppContext
@@ -90,7 +91,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     app = Api(
         title="ISRF",
         summary="Recommendations that react to the last click and say why.",
-        version="0.1.0",
+        version=isrf.__version__,
         lifespan=lifespan,
         dependencies=[Depends(only_known_parameters)],
         # A redirect would send the key to wherever the header Host says.

@@ -40,6 +40,7 @@ from isrf_client.attempts import READS, WRITES, Patience
 from isrf_client.errors import ClientError, InvalidCallError, NoAnswerError, ProblemError
 from isrf_client.events import prepare
 from isrf_client.synchronous import Client
+from isrf_client.version import __version__
 
 __all__ = [
     "READS",
@@ -75,5 +76,6 @@ __all__ = [
     "UserOptions",
     "Warned",
     "Words",
+    "__version__",
     "prepare",
 ]

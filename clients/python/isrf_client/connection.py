@@ -8,10 +8,11 @@ import httpx
 
 from isrf_client.attempts import Outcome, Try, unreadable
 from isrf_client.errors import InvalidCallError, NoAnswerError
+from isrf_client.version import __version__
 
 MadeT = TypeVar("MadeT")
 
-AGENT = "isrf-client/0.1.0"
+AGENT = f"isrf-client/{__version__}"
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _OF_THE_WIRE = {b"content-encoding", b"content-length", b"transfer-encoding"}
 FAILURES = (NoAnswerError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, RuntimeError, ValueError)
