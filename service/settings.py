@@ -1,7 +1,8 @@
 """What the service can be told, by option or environment: typed, checked before anything is opened.
 
 Every setting is read from `ISRF_<NAME>`; Redis from `REDIS_URL` as is the custom. `service.__main__` lays the command
-line over it. It opens nothing: whether a release or a Redis is really there is the lifespan's business.
+line over it. It opens nothing but files that hold secrets: whether a release or a Redis is really there is the
+lifespan's business.
 """
 
 import hashlib

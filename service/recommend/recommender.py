@@ -1,6 +1,6 @@
 """From a user or a session to an answer: state, interests (cached), a list, and what the answer rests on.
 
-It knows no HTTP and no JSON; routes turn its answers into bodies.
+It knows no HTTP. A user's answer is cached as the JSON that leaves; routes turn it, and other answers, into bodies.
 """
 
 from collections.abc import Sequence
