@@ -1,4 +1,8 @@
-"""Releases that are really trained, once a session and shared by all test processes.
+"""Releases: a tiny one that stands in the repository, and a really trained one, made once for all test processes.
+
+What a test claims decides which it takes: `tiny_release` for all that holds of any release, `demo_release` where the
+demo shop's size, or what its model has learned, is part of the claim. Nothing here imports the offline job before a
+trained release is asked for.
 
 `ISRF_TEST_CACHE=DIR` keeps them between sessions, for quick runs of single tests: empty the folder after a change of
 the offline job or of the bundle.
@@ -6,15 +10,35 @@ the offline job or of the bundle.
 
 import fcntl
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from offline.commands.demo_shop.generate import generate
-from offline.commands.publish import publish
-from offline.config import build_config
-from tests.shops import run_stages
+NEEDS = {
+    "trained": {"demo_release", "demo_shop"},
+    "redis": {"redis_server", "redis_cluster", "three_masters", "own_redis"},
+    "browser": {"browser"},
+}
+"""What a test cannot do without, by the fixtures that it takes."""
+
+TINY_RELEASES = Path(__file__).parent / "tiny_bundle" / "releases"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks each test with what it needs."""
+    for item in items:
+        taken = set(getattr(item, "fixturenames", ()))
+        chosen = {value for value in _parameters(item).values() if isinstance(value, str)}
+        for name, fixtures in NEEDS.items():
+            if taken & fixtures or ("store" in taken and name == "redis" and chosen & {"redis", "cluster"}):
+                item.add_marker(name)
+
+
+def _parameters(item: pytest.Item) -> Mapping[str, object]:
+    callspec = getattr(item, "callspec", None)
+    return {} if callspec is None else callspec.params
 
 
 def _shared(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
@@ -33,8 +57,17 @@ def _shared(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[
 
 
 @pytest.fixture(scope="session")
+def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the releases folder that stands in the repository; shared: do not change it."""
+    folder = tmp_path_factory.mktemp("tiny") / "releases"
+    shutil.copytree(TINY_RELEASES, folder, symlinks=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def demo_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo shop's two files, with fewer shoppers."""
+    from offline.commands.demo_shop.generate import generate
 
     def make(folder: Path) -> None:
         generate(folder / "data", seed=0, num_shoppers=600)
@@ -45,6 +78,9 @@ def demo_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo_release(tmp_path_factory: pytest.TempPathFactory, demo_shop: Path) -> Path:
     """A releases folder with one release of the demo shop and `current` pointing to it; shared: do not change it."""
+    from offline.commands.publish import publish
+    from offline.config import build_config
+    from tests.shops import run_stages
 
     def make(folder: Path) -> None:
         config = build_config(

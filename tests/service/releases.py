@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import polars as pl
 
 from isrf.contract.manifest_seal import made_from, release_id_of, seal_of
@@ -121,6 +120,8 @@ def shopper_of(release: Path) -> str:
 
 def endless(folder: Path, *, from_batch: int = 1) -> None:
     """A search that is the published one in all it says of itself, and never answers batches of that size or larger."""
+    import onnx  # of the offline job: what only serves has none
+
     path = folder / "recommender.onnx"
     model = onnx.load_model(str(path))
     graph = model.graph

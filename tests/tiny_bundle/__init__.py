@@ -1,0 +1,1 @@
+"""A release that stands in the repository, and what makes it."""
