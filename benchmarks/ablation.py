@@ -23,14 +23,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from intervals import DIGITS, rounded, show
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import Progress
 
 from isrf.method.interest import FloatArray, IntArray
 from isrf.method.metrics import bootstrap_difference, bootstrap_mean, ndcg, ranks_of
 from isrf.method.ranking.fusion import CHANNELS, Candidates, channel_order, fuse
 from isrf.method.recommend.recommender import Recommender
-from offline.cli import configured
+from offline.cli import configured, progress_bars
 from offline.config import RunConfig
 from offline.context import StageContext
 from offline.pipeline import run_until
@@ -79,7 +78,7 @@ def answer(
     answered: dict[str, Answered] = {}
     for variants in models.values():
         note(" · ".join(variants))
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        with progress_bars() as progress:
             outputs = run_until(
                 "compile",
                 data=data,

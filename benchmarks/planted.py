@@ -22,13 +22,12 @@ import polars as pl
 from ablation import recommender_from
 from intervals import DIGITS, rounded, show
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import Progress
 
 from isrf.contract.manifest import FusionWeights
 from isrf.method.metrics import bootstrap_difference
 from isrf.method.ranking.fusion import Candidates, fuse
-from offline.cli import configured
+from offline.cli import configured, progress_bars
 from offline.commands.demo_shop.generate import PlantedInterest, generate
 from offline.config import RunConfig
 from offline.pipeline import run_until
@@ -60,7 +59,7 @@ class Measured(NamedTuple):
 
 def measure(data: Path, releases: Path, config: RunConfig, note: Callable[[str], None]) -> Measured:
     """Runs what has not run yet."""
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bars() as progress:
         outputs = run_until("evaluate", data=data, releases=releases, config=config, progress=progress, report=note)
     lists = {name: np.load(outputs["evaluate"] / f"test_{name}.npy").astype(np.int64) for name in LISTS}
     return Measured(outputs, config, load_split(outputs["ingest"], "test"), lists)

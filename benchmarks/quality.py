@@ -31,6 +31,7 @@ from scipy import sparse
 
 from isrf.method.evidence import num_takers
 from isrf.method.metrics import bootstrap_difference, bootstrap_mean, hit_rate, ndcg, ranks_of
+from offline.cli import progress_bars
 from offline.commands.evaluate_release import scorers_of, write_predictions
 from offline.commands.reingest import refuse_other_data
 from offline.config import RunConfig
@@ -245,7 +246,7 @@ def main() -> None:
     elif arguments.shuffle_ties not in (None, config.ingest.shuffle_ties):
         sys.exit(f"the release orders ties by seed {config.ingest.shuffle_ties}: leave --shuffle-ties out")
     arguments.work.mkdir(parents=True, exist_ok=True)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bars() as progress:
         shop = read_shop(arguments.data, arguments.work, config, progress)
         if release is not None:
             refuse_other_data(shop.ingest, release.manifest, arguments.data)

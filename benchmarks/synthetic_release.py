@@ -19,14 +19,13 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from rich.progress import Progress
 from safetensors.torch import save_file
 
 from isrf.contract.manifest import TEXT_ENCODER_DIR
 from isrf.method.evidence import SparseLists, user_item_lists
 from isrf.method.interest import FloatArray, unit_rows
 from isrf.method.ranking.fusion import DEFAULT_FUSION
-from offline.cli import configured
+from offline.cli import configured, progress_bars
 from offline.commands.publish import publish
 from offline.config import RunConfig
 from offline.context import WORK_DIR, StageContext
@@ -194,7 +193,7 @@ def make(releases: Path, config: RunConfig, *, data: Path | None, sizes: Sizes |
     """The published release's folder."""
     work = releases / WORK_DIR / "synthetic"
     shutil.rmtree(work, ignore_errors=True)
-    with Progress(transient=True) as progress:
+    with progress_bars() as progress:
         if data is not None:
             stages = run_until("semantic-ids", data=data, releases=releases, config=config, progress=progress)
         else:

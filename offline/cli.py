@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from isrf.contract.errors import ConfigError
 from offline.config import PRESETS, PresetName, RunConfig, build_config
 from offline.pipeline import run_until
+from offline.runtime.progress_lines import ProgressLines
 
 console = Console(stderr=True)
 
@@ -73,7 +74,9 @@ def budget_flags(budget: str | None) -> dict[str, Any]:
 
 
 def progress_bars() -> Progress:
-    """Bars that vanish when they are done, on standard error."""
+    """On standard error: bars that vanish when they are done; lines, where it is no terminal."""
+    if not console.file.isatty() or console.is_dumb_terminal:
+        return ProgressLines(console)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

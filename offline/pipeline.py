@@ -218,6 +218,7 @@ def _run(
     scratch.mkdir(exist_ok=True)
     needed = {need: inputs[need] for need in stage.needs}
     ctx = StageContext(data=data, inputs=needed, out=part, scratch=scratch, config=config, progress=progress)
+    at_work = progress.add_task(stage.name, total=None, visible=False)  # no bar; a line, where no task has one
     try:
         module.run(ctx)
         sync_folder(part)
@@ -230,6 +231,8 @@ def _run(
                 fix="Free some space and run the same command again: finished stages are kept.",
             ) from error
         raise
+    finally:
+        progress.remove_task(at_work)
     shutil.rmtree(scratch, ignore_errors=True)
 
 
