@@ -20,9 +20,9 @@ from isrf.method.evidence import user_item_lists
 from isrf.method.recommend.recommender import Recommender
 from offline.config import GraphConfig
 from offline.stages.graph.cells import divide
+from service.inference.group_cache import encode, rounded
 from service.release.neighbours import Cells, UserIndex, joined
 from service.release.opening import Release, open_release
-from service.state.group_cache import encode, rounded
 
 TARGET_P95_MS = 5.0
 HISTORY = 20

@@ -12,10 +12,10 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 from isrf.method.recommend.request import Ranked, RankingRequest, UserInterests
 from service.inference.batching import Batches, StageTimer
+from service.inference.group_cache import rounded
 from service.inference.limits import LoadLimits
 from service.release.opening import Release
 from service.release.snapshot import Snapshot, base_snapshot
-from service.state.group_cache import rounded
 from service.telemetry.metrics import Metrics
 
 P = ParamSpec("P")

@@ -16,7 +16,7 @@ import structlog
 from isrf.contract.errors import StoreError
 from service.inference.task_cancellation import end
 from service.recommend.result_lists import ResultLists
-from service.state.store import Store
+from service.state.counters import Counters
 
 EVERY_S = 1.0
 MOST_WAITING = 10_000
@@ -39,7 +39,7 @@ class Click(NamedTuple):
 class ClickStats:
     """One per app."""
 
-    def __init__(self, store: Store, given: ResultLists, *, ttl_s: int) -> None:
+    def __init__(self, store: Counters, given: ResultLists, *, ttl_s: int) -> None:
         """`ttl_s` is how long lists are kept, and with them clicks apart."""
         self._store, self._result_lists, self._ttl_s = store, given, ttl_s
         self._counts: Counter[str] = Counter()

@@ -24,7 +24,8 @@ from service.release.catalogue import Filter
 from service.release.opening import Release
 from service.release.snapshot import Snapshot
 from service.state.events import EventRules
-from service.state.store import Cached, Store
+from service.state.records import Cached
+from service.state.user_store import UserStore
 from service.telemetry.metrics import Metrics
 
 
@@ -47,7 +48,7 @@ class RecommendationService:
     def __init__(
         self,
         engine: Engine,
-        store: Store,
+        store: UserStore,
         metrics: Metrics,
         *,
         given: ResultLists,

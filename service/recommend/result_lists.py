@@ -17,8 +17,8 @@ from cachetools import LRUCache
 
 from isrf.contract.errors import RequestError, StoreError
 from isrf.contract.html_text import clean_text
+from service.state.list_store import ListStore
 from service.state.sealed import seal, unseal
-from service.state.store import Store
 
 LENGTH_TIMES, MOST_LENGTH = 10, 200
 """A list is kept for ten pages, up to this many items."""
@@ -82,7 +82,7 @@ def length_for(n: int) -> int:
 class ResultLists:
     """One per app."""
 
-    def __init__(self, store: Store, *, ttl_s: int) -> None:
+    def __init__(self, store: ListStore, *, ttl_s: int) -> None:
         self._store, self._ttl_s = store, ttl_s
         self._kept: LRUCache[str, bytes] = LRUCache(IN_PROCESS_BYTES, getsizeof=len)
         self._waiting: dict[str, bytes] = {}

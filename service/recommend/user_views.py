@@ -11,12 +11,13 @@ from cachetools import LRUCache
 from isrf.contract.errors import StoreError
 from isrf.method.recommend.request import UserInterests
 from service.inference.engine import Engine
+from service.inference.group_cache import decode, encode
 from service.recommend.query_models import UserView
 from service.release.snapshot import Snapshot
 from service.state.events import EventRules
-from service.state.group_cache import decode, encode
 from service.state.merge import merge
-from service.state.store import NOBODY, Cached, Store, UserRecord
+from service.state.records import NOBODY, Cached, UserRecord
+from service.state.user_store import UserStore
 from service.telemetry.metrics import Metrics
 
 CLOSE_S = 2.0
@@ -32,7 +33,9 @@ class UserViews:
     Interests just computed are remembered: a request may have read the store before they came there.
     """
 
-    def __init__(self, engine: Engine, store: Store, metrics: Metrics, *, rules: EventRules, group_ttl_s: int) -> None:
+    def __init__(
+        self, engine: Engine, store: UserStore, metrics: Metrics, *, rules: EventRules, group_ttl_s: int
+    ) -> None:
         self._engine, self._store, self._metrics = engine, store, metrics
         self._rules, self._group_ttl_s = rules, group_ttl_s
         self._computed: LRUCache[tuple[str, str, str], UserInterests] = LRUCache(REMEMBERED)

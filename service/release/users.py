@@ -10,7 +10,7 @@ from isrf.contract.ids import IdMap, UserId, UserIndex
 from isrf.method.interest import BoolArray
 from service.release.catalogue import Catalogue
 from service.state.merge import ReleasePast
-from service.state.store import HistoryEntry
+from service.state.records import HistoryEntry
 
 
 class Events(NamedTuple):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from isrf.method.order import MAX_AHEAD_S
-from service.state.store import HistoryEntry, ItemMark, UserRecord
+from service.state.records import HistoryEntry, ItemMark, Learned, UserRecord
 
 _NOTHING = ItemMark()
 LATE_S = 7 * 86_400.0
@@ -76,13 +76,6 @@ def merge(record: UserRecord, past: ReleasePast, learned_until: float) -> UserSt
             disliked.add(item_id)
     history = _by_time(held, _not_learned(record.history, held, learned_until), learned_until)
     return UserState(record.version, history, frozenset(bought), frozenset(disliked))
-
-
-class Learned(NamedTuple):
-    """What state may let go of: the release says the same."""
-
-    entries: Sequence[HistoryEntry]
-    items: Sequence[str]  # whose marks
 
 
 def learned(record: UserRecord, past: ReleasePast, learned_until: float) -> Learned:

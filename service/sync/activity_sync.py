@@ -20,9 +20,7 @@ from service.release.opening import Release
 from service.release.snapshot import ActiveUser, gather, read_active_users
 from service.state.events import EventRules
 from service.state.merge import merge
-from service.state.redis.erasure import Erased
-from service.state.redis.recent import Recent, nobody
-from service.state.store import Store
+from service.state.user_store import ErasedUsers, RecentUsers, UserStore, nobody_recent
 
 HISTORY = 50
 """Items of a active_user that are read; older ones weigh nothing."""
@@ -44,7 +42,7 @@ class ActivitySync:
     def __init__(
         self,
         engine: Engine,
-        store: Store,
+        store: UserStore,
         *,
         rules: EventRules,
         epoch_s: float,
@@ -53,10 +51,10 @@ class ActivitySync:
         """`before` is the feed of another release: who is known there to be erased is so here, store or no store."""
         self._before = before
         self._engine, self._store, self._rules, self._epoch_s = engine, store, rules, epoch_s
-        self._recent: Recent = nobody()
+        self._recent: RecentUsers = nobody_recent()
         self._seen: list[bytes | None] = [None] * len(self._recent)
         self._known: dict[str, ActiveUser | str] = {}  # a version alone: nothing new of them
-        self._erased: tuple[Erased | None, frozenset[int]] = (None, frozenset())
+        self._erased: tuple[ErasedUsers | None, frozenset[int]] = (None, frozenset())
         self._looking = asyncio.Lock()
         self._hurries = asyncio.Event()  # somebody waits for the look under way to end
         self._rests_until = 0.0
@@ -121,7 +119,7 @@ class ActivitySync:
         erased = await self._rows_of_erased(release)
         before_ms = int(time.time() // self._epoch_s * self._epoch_s * 1000)
         # On copies: a look that fails half-way must not count as done.
-        recent: Recent = [dict(users) for users in self._recent]
+        recent: RecentUsers = [dict(users) for users in self._recent]
         seen, moved = await self._store.recent(recent, self._seen, before_ms)
         active = [user_id for users in recent for user_id in users]
         stale = {user_id for user_id in active if user_id in moved or user_id not in self._known}
@@ -143,7 +141,7 @@ class ActivitySync:
             await self._gather(release, self._erased[1])
         return self._erased[1]
 
-    def _forget_newcomers(self, erased: Erased | None) -> None:
+    def _forget_newcomers(self, erased: ErasedUsers | None) -> None:
         """Where there were erasures, everybody is read again."""
         nothing = (0,) * NUM_BUCKETS
         before = nothing if self._erased[0] is None else self._erased[0].counts
@@ -189,7 +187,7 @@ class ActivitySync:
             yield
 
 
-def _rows(release: Release, erased: Erased | None) -> frozenset[int]:
+def _rows(release: Release, erased: ErasedUsers | None) -> frozenset[int]:
     if erased is None:
         return frozenset()
     return frozenset(row for row, user_id in enumerate(release.users.ids) if erased.holds(user_id))

@@ -20,9 +20,8 @@ from service.inference.task_cancellation import end
 from service.release.item_changes import changed_line, is_learned, standing, text_of
 from service.release.new_items import ReadItem, added_items
 from service.release.opening import Release
+from service.state.item_store import ItemsCursor, ItemStore
 from service.state.redis.failures import FOREIGN
-from service.state.redis.items import ItemsCursor
-from service.state.store import Store
 
 CLOSE_S = 2.0
 FIRST_LOOK_S = 5.0
@@ -36,7 +35,9 @@ _log = structlog.get_logger("service")
 class CatalogueSync:
     """One per release that is open."""
 
-    def __init__(self, engine: Engine, store: Store, *, poll_s: float, before: "CatalogueSync | None" = None) -> None:
+    def __init__(
+        self, engine: Engine, store: ItemStore, *, poll_s: float, before: "CatalogueSync | None" = None
+    ) -> None:
         """`before` is the feed of another release: what it knows holds here too, store or no store."""
         self._engine, self._store, self._poll_s = engine, store, poll_s
         self._base: Release = engine.release

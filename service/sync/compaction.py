@@ -13,8 +13,11 @@ import structlog
 from isrf.contract.errors import StoreError
 from service.release.opening import Release
 from service.state.events import EventRules
-from service.state.merge import Learned, learned
+from service.state.item_store import ItemStore
+from service.state.merge import learned
+from service.state.records import Learned
 from service.state.store import Store
+from service.state.user_store import UserStore
 from service.sync.catalogue_sync import CatalogueSync
 
 PAGE = 200
@@ -28,7 +31,7 @@ CLAIM_S = 3600
 _log = structlog.get_logger("service")
 
 
-async def collect_learned(store: Store, release: Release, rules: EventRules) -> int:
+async def collect_learned(store: UserStore, release: Release, rules: EventRules) -> int:
     """The number of users of whom something was collected; what the store cannot do now is left for another time."""
     try:
         if not await store.claim(f"collect:{release.manifest.release_id}", CLAIM_S):
@@ -58,7 +61,7 @@ async def collect_later(
     await collect_items(store, items)
 
 
-async def collect_items(store: Store, items: CatalogueSync) -> int:
+async def collect_items(store: ItemStore, items: CatalogueSync) -> int:
     """The number of items of which nothing had to be kept any more."""
     try:
         count = await store.collect_items(items.learned())
@@ -70,7 +73,7 @@ async def collect_items(store: Store, items: CatalogueSync) -> int:
     return count
 
 
-async def _collect(store: Store, release: Release, rules: EventRules, user_ids: Sequence[str]) -> int:
+async def _collect(store: UserStore, release: Release, rules: EventRules, user_ids: Sequence[str]) -> int:
     doomed: list[tuple[str, str, Learned]] = []
     for user_id, record in zip(user_ids, await store.read_many(user_ids), strict=True):
         if record.erased or not (record.history or record.marks):

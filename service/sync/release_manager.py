@@ -24,7 +24,7 @@ from isrf.runtime.memory import give_back_free_memory
 from service.inference.task_cancellation import end
 from service.release.opening import open_folder
 from service.settings import Experiment
-from service.state.redis.items import ItemChange, ItemOutcome
+from service.state.item_store import ItemChange, ItemOutcome
 from service.sync.compaction import GRACE_S
 from service.sync.daemon_threads import in_daemon_thread
 from service.sync.release_runtime import Parts, ReleaseIdentity, ReleaseRuntime, identify

@@ -21,9 +21,10 @@ import redis
 from isrf.contract.errors import StoreError
 from service.settings import Settings
 from service.state.events import Event, EventReader, EventRules, Refusal
+from service.state.records import Outcome
 from service.state.redis.store import RedisStore
 from service.state.sqlite import EmbeddedStore
-from service.state.store import Outcome, Store
+from service.state.store import Store
 
 ResultT = TypeVar("ResultT")
 
@@ -332,10 +333,10 @@ def apply_to(store: Store) -> Callable[..., Awaitable[list[Outcome]]]:
 async def let_pass(store: Store, seconds: float) -> None:
     """What a store remembers for a while is as old as if so many seconds had passed."""
     if isinstance(store, EmbeddedStore):
-        store._clock.booted_at += seconds
+        store.clock.booted_at += seconds
         return
     assert isinstance(store, RedisStore)
-    client: Any = store._writes
+    client: Any = store.clients.writes
     for kind in "ef":
         async for key in client.scan_iter(match=f"isrf:{{b*}}:{kind}:*"):
             for member, at in await client.zrange(key, 0, -1, withscores=True):

@@ -10,7 +10,7 @@ from isrf.contract.event_types import DISLIKE, HISTORY, PURCHASE, REMOVE
 from isrf.contract.ids import ExternalId
 from isrf.contract.known_fields import KnownFields
 from service.state.events import Seconds
-from service.state.store import UserRecord
+from service.state.records import UserRecord
 
 LINE_BYTES = 64 * 1024
 """About as long as a line gets, whatever one account did: a quarter of what an import takes."""

@@ -22,7 +22,7 @@ from service.api.schemas.items import SizeError, line_says
 from service.api.schemas.requests import MAX_EVENTS
 from service.auth.caller import ADMIN, WRITE
 from service.state.events import Event
-from service.state.redis.items import ItemChange
+from service.state.item_store import ItemChange
 
 router = APIRouter(tags=["bulk"])
 

@@ -16,7 +16,7 @@ from service.api.validation.inputs import NAMES_ONCE
 from service.auth.caller import WRITE
 from service.recommend.click_stats import Click
 from service.state.events import EFFECTS, UNKNOWN_ITEM, Event, Refusal
-from service.state.store import Applied
+from service.state.records import Applied
 
 router = APIRouter(tags=["interactions"], dependencies=[WRITE])
 

@@ -12,7 +12,7 @@ from service.api.validation.inputs import NAMES_ONCE, ItemIdDep
 from service.auth.caller import READ, WRITE
 from service.recommend import warnings as warned
 from service.release.catalogue import ItemLine
-from service.state.redis.items import ItemChange
+from service.state.item_store import ItemChange
 
 router = APIRouter(tags=["items"])
 

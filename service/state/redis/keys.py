@@ -7,17 +7,17 @@ one script may touch them together. The bucket is a stable hash of the id; chang
     isrf:{b7}:h:<user_id>   zset    history since the release: `<item_id>\\n<timestamp>[\\n*]`, scored by timestamp
     isrf:{b7}:x:<user_id>   hash    item_id → mark: latest bought / disliked / removed timestamps
     isrf:{b7}:e:<user_id>   zset    digests of the events of the last 24 h, scored by when the server took them
-    isrf:{b7}:g:<user_id>   string  cached interests (`service.state.group_cache`), with a TTL
+    isrf:{b7}:g:<user_id>   string  cached interests (`service.inference.group_cache`), with a TTL
     isrf:{b7}:a:<user_id>   string  the last answer (`service.recommend.response_cache`), with a TTL
     isrf:{b7}:t             hash    tombstones of erased users: keyed hash → nonce, position in the stream, time;
                                     `n`, which moves with every erasure, and `s`, the record of the hash's secret
     isrf:{b7}:f:<hash>      zset    what an erased user's `e` held, as hashes, with a TTL; <hash> as in `t`
-    isrf:{b7}:c:<digest>    string  claim of an event id of this bucket (`service.state.redis.claims`), with a TTL
+    isrf:{b7}:c:<digest>    string  claim of an event id of this bucket (`service.state.redis.users.claims`), with a TTL
     isrf:{b7}:s             stream  accepted events, until the offline job has read them
     isrf:{b0}:meta          hash    `id` of the store, `secret` of its tombstones
     isrf:{b7}:ping          string  written by probes, and before replicas are waited for
 
-What was shown, by no user's name, has keys of its own (`service.state.redis.exposure_keys`).
+What was given and clicked, by no user's name, has keys of its own (`service.state.redis.list_store`, `counters`).
 """
 
 import base64

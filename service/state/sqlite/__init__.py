@@ -2,13 +2,10 @@
 
 One process has the folder; ARCHITECTURE.md ("State") says what is noticed of its files.
 
-    store          `EmbeddedStore`: what routes may ask, and what the process holds ready
+    store          `EmbeddedStore`: all four stores on one database; users/, item_store, list_store, counters: one each
     database       connections: one that writes, two that read, each in a thread of its own
     writer         transactions: callers that wait together share the next one
-    effects        what events do to the tables
-    users          a user's record out of the tables, erasure, collection
-    item_entries   what was said of items
-    records        users' records held ready
+    item_entries   what was said of items, in the tables
     schema         the tables
     takeover       a journal of the version before
     files          locks and identity of the files

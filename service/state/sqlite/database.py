@@ -146,6 +146,17 @@ class Database:
         self._files.release()
 
 
+class OnDatabase:
+    """A part of a store.
+
+    Attributes:
+        database: of the store.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+
 class _Reader:
     """A connection that only reads, in a thread."""
 

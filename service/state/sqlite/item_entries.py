@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from isrf.contract.item_changes import ItemEntry, decode_entry, encode_entry, is_too_much, merged
-from service.state.redis.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
+from service.state.item_store import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
 from service.state.sqlite.schema import number_on
 
 

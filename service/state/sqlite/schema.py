@@ -39,7 +39,7 @@ CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWI
 CREATE TABLE probes (content BLOB NOT NULL);
 """
 
-# Event ids of erased users (`service.state.sqlite.erased_ids`).
+# Event ids of erased users (`service.state.sqlite.users.erased_ids`).
 _ERASED_IDS = """CREATE TABLE IF NOT EXISTS erased_ids
   (id INTEGER PRIMARY KEY, identity INTEGER NOT NULL, at INTEGER NOT NULL)"""
 

@@ -1,83 +1,24 @@
-"""`EmbeddedStore`: the database, and what the process holds ready so that most questions need none of it.
-
-Whoever did nothing since the release is known by a set of those who did; the last used users are held as they are; who
-was active lately and who was erased is counted here. All of it follows the commits in their order.
-"""
+"""`EmbeddedStore`: users, items and counts on one SQLite database of this process."""
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
 
-from isrf.contract.event_log import tombstone_name
-from isrf.contract.item_changes import ItemEntry as ItemEntry
-from service.state.events import Event
-from service.state.merge import Learned
-from service.state.redis.erasure import Erased
-from service.state.redis.items import PAGE as ITEMS_PAGE
-from service.state.redis.items import ItemChange, ItemOutcome, ItemsCursor, ItemsLook
-from service.state.redis.keys import NUM_BUCKETS, bucket_of
-from service.state.redis.recent import MAX_RECENT, PER_BUCKET, Look, Recent
-from service.state.sqlite.clock import Clock
+from service.state.sqlite.counters import EmbeddedCounters
 from service.state.sqlite.database import Database
-from service.state.sqlite.effects import Effects
 from service.state.sqlite.files import unwritable
-from service.state.sqlite.item_entries import change_items, collect_entries, look_at_items
-from service.state.sqlite.records import Records
-from service.state.sqlite.users import (
-    collect_user,
-    compact_record,
-    erase_user,
-    event_page,
-    read_user,
-    user_page,
-)
-from service.state.store import NOBODY, Applied, Cached, UserRecord
+from service.state.sqlite.item_store import EmbeddedItemStore
+from service.state.sqlite.list_store import EmbeddedListStore
+from service.state.sqlite.users.user_store import EmbeddedUserStore
 
-STEP = 20
-"""Users that are read in one go behind the scenes: a request that comes meanwhile waits for no more."""
 PING_S = 0.8
 """Probes are given about a second."""
 PROBE_BYTES = 8192
 """What a probe writes: more than a page, so that a full disk refuses it as it refuses events."""
-VACUUMED_AT_ONCE = 500  # pages
-MOST_MARKS = 100_000
 
 
-T = TypeVar("T")
-_PageOf = Callable[[sqlite3.Connection, int], tuple[int, list[T]]]
-"""Answers with the page after a number, and the number to go on from."""
-
-
-class _Took(NamedTuple):
-    applied: list[Applied]
-    user_ids: list[str]  # of whom something was accepted, most recently active last
-
-
-class EmbeddedStore:
+class EmbeddedStore(EmbeddedUserStore, EmbeddedItemStore, EmbeddedListStore, EmbeddedCounters):
     """The `Store` of one process."""
-
-    kind: Literal["redis", "embedded"] = "embedded"
-
-    def __init__(self, database: Database) -> None:
-        """Asks the database who is known; errors as `Database` raises them."""
-        self._database, self._secret = database, database.secret
-        self._clock = Clock()
-        self._records = Records()
-        self._marks: dict[str, None] = {}
-        self._known: set[str] = set()
-        self._recent: list[dict[str, int]] = [{} for _ in range(NUM_BUCKETS)]
-        self._count = 0
-        self._erased_names: set[str] = set()
-        self._erasures = [0] * NUM_BUCKETS
-        self._erased: Erased | None = None
-        for name, bucket in database.ask_now(lambda db: db.execute("SELECT name, bucket FROM tombstones").fetchall()):
-            self._erased_names.add(name)
-            self._erasures[bucket] += 1
-        self._known.update(database.ask_now(_known_users))
-        self._note(database.ask_now(_last_active))
 
     @classmethod
     async def open(cls, folder: Path, *, erasure_key: str | None = None) -> "EmbeddedStore":
@@ -89,211 +30,19 @@ class EmbeddedStore:
             await database.close()
             raise
 
-    async def read(self, user_id: str) -> UserRecord:
-        ready = self._ready(user_id)
-        if ready is not None:
-            return ready
-        return await self._records.read(
-            user_id, lambda: self._database.read(lambda db: read_user(db, self._secret, user_id))
-        )
-
-    async def read_many(self, user_ids: Sequence[str]) -> list[UserRecord]:
-        records: list[UserRecord] = []
-        for start in range(0, len(user_ids), STEP):
-            some = user_ids[start : start + STEP]
-            ready = {user_id: self._ready(user_id) for user_id in some}
-            asked = [user_id for user_id, record in ready.items() if record is None]
-            if asked:
-                ready |= zip(asked, await self._database.read_behind(self._reads(asked)), strict=True)
-            records += [record for user_id in some if (record := ready[user_id]) is not None]
-            await asyncio.sleep(0)
-        return records
-
-    def _ready(self, user_id: str) -> UserRecord | None:
-        return self._records.get(user_id) or (None if self._may_know(user_id) else NOBODY)
-
-    def _reads(self, user_ids: Sequence[str]) -> Callable[[sqlite3.Connection], list[UserRecord]]:
-        return lambda db: [read_user(db, self._secret, user_id) for user_id in user_ids]
-
-    def _may_know(self, user_id: str) -> bool:
-        """Whether there may be state of a user: most of a shop's shoppers have done nothing since the release."""
-        if user_id in self._known:
-            return True
-        return bool(self._erased_names) and tombstone_name(self._secret, user_id) in self._erased_names
-
-    async def erased(self) -> Erased | None:
-        if self._erased is None and self._erased_names:
-            self._erased = Erased(self._secret, frozenset(self._erased_names), tuple(self._erasures))
-        return self._erased
-
-    async def recent(self, known: Recent, after: Sequence[bytes | None], _before_ms: int) -> Look:
-        # What this process took in itself is all there is.
-        moved: set[str] = set()
-        for bucket, users in enumerate(self._recent):
-            last = int(after[bucket] or 0)
-            if any(count > last for count in users.values()):
-                known[bucket].clear()
-                known[bucket].update(dict.fromkeys(users))
-                moved |= {user_id for user_id, count in users.items() if count > last}
-        return Look([str(self._count).encode()] * len(self._recent), moved)
-
-    def _note(self, user_ids: Iterable[str]) -> None:
-        """That users were active, in this order."""
-        for user_id in user_ids:
-            self._known.add(user_id)
-            users = self._recent[bucket_of(user_id)]
-            users.pop(user_id, None)
-            self._count += 1
-            users[user_id] = self._count
-            if len(users) > PER_BUCKET:
-                del users[next(iter(users))]
-
-    async def apply(self, events: Sequence[Event]) -> list[Applied]:
-        taken = list(events)
-
-        def take(db: sqlite3.Connection) -> _Took:
-            effects = Effects(db, self._secret, self._clock.now())
-            return _Took(effects.take(taken), effects.accepted_of)
-
-        def then(took: _Took) -> None:
-            self._records.drop(took.user_ids)
-            self._note(took.user_ids)
-
-        return (await self._database.write(take, then)).applied
-
-    async def keep(
-        self,
-        user_id: str,
-        version: str,
-        *,
-        group: Cached | None = None,
-        answer: Cached | None = None,
-    ) -> None:
-        """This process remembers both itself, and there is no other."""
-
-    async def erase(self, user_id: str) -> None:
-        def then(_: None) -> None:
-            self._records.drop([user_id])
-            self._known.discard(user_id)  # by the tombstone it is known without its name
-            self._recent[bucket_of(user_id)].pop(user_id, None)
-            self._erased_names.add(tombstone_name(self._secret, user_id))
-            self._erasures[bucket_of(user_id)] += 1
-            self._erased = None
-
-        # Of whom there is nothing any more, bytes may still stand in the log: collected, or by a call that was cut off.
-        await self._database.write(
-            lambda db: erase_user(db, self._secret, user_id, self._clock.now()), then, scrubs=user_id
-        )
-
-    async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
-        outcomes: list[ItemOutcome] = []
-        for start in range(0, len(changes), ITEMS_PAGE):
-            some = list(changes[start : start + ITEMS_PAGE])
-            outcomes += await self._database.write(partial(change_items, changes=some, limit=limit))
-        return outcomes
-
-    async def items(self, after: ItemsCursor | None) -> ItemsLook:
-        counting = self._database.store_id.encode()
-        return await self._database.read_behind(lambda db: look_at_items(db, counting, after))
-
-    async def collect_items(self, doomed: Mapping[str, ItemEntry]) -> int:
-        return await self._database.write(lambda db: collect_entries(db, doomed))
-
-    def user_ids(self) -> AsyncIterator[list[str]]:
-        return self._pages(user_page)
-
-    def accepted(self) -> AsyncIterator[list[Event]]:
-        return self._pages(event_page)
-
-    async def _pages(self, page_of: _PageOf[T]) -> AsyncIterator[list[T]]:
-        async def page_after(start: int) -> tuple[int, list[T]]:
-            return await self._database.read_behind(lambda db: page_of(db, start))
-
-        after, page = await page_after(0)
-        while page:
-            yield page
-            after, page = await page_after(after)
-
-    async def keep_lists(self, _lists: Mapping[str, bytes], _ttl_s: int) -> None:
-        """This process has them itself, and there is no other."""
-
-    async def read_list(self, _recommendation_id: str) -> bytes | None:
-        return None
-
-    async def first(self, marks: Sequence[str], _ttl_s: int) -> list[bool]:
-        known = [mark in self._marks for mark in marks]
-        self._marks |= dict.fromkeys(marks)
-        while len(self._marks) > MOST_MARKS:
-            del self._marks[next(iter(self._marks))]
-        return [not one for one in known]
-
-    async def count(self, counts: Mapping[str, int]) -> None:
-        taken = list(counts.items())
-        query = (
-            "INSERT INTO counts (name, value) VALUES (?, ?) "
-            "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
-        )
-        await self._database.write(lambda db: db.executemany(query, taken) and None)
-
-    async def counts(self) -> dict[str, int]:
-        return await self._database.read_behind(lambda db: dict(db.execute("SELECT name, value FROM counts")))
-
-    async def claim(self, _name: str, _ttl_s: int) -> bool:
-        return True
-
-    async def collect(self, user_id: str, version: str, learned: Learned) -> None:
-        def then(left: bool) -> None:
-            self._records.drop([user_id])
-            if not left:
-                self._known.discard(user_id)
-
-        await self._database.write(lambda db: collect_user(db, user_id, version, learned), then)
-
-    async def compact(self) -> None:
-        """Deletes what was taken into the shop's data, is not in state any more and is older than a day.
-
-        In steps: events that come meanwhile wait for no more than one of them.
-        """
-        looked_at: int | None = 0
-        while looked_at is not None:
-            looked_at = await self._database.write(partial(compact_record, after=looked_at, now=self._clock.now()))
-        while await self._database.write(_vacuum):
-            pass
-
     async def ping(self) -> None:
-        self._database.check()
+        self.database.check()
         try:
             async with asyncio.timeout(PING_S):
-                await self._database.write(_probe)
-                await self._database.read(lambda db: db.execute("SELECT 1").fetchone())
+                await self.database.write(_probe)
+                await self.database.read(lambda db: db.execute("SELECT 1").fetchone())
         except TimeoutError as error:
-            raise unwritable(self._database.path, error) from None
+            raise unwritable(self.database.path, error) from None
 
     async def close(self) -> None:
-        await self._database.close()
-
-
-def _known_users(db: sqlite3.Connection) -> list[str]:
-    return [user_id for (user_id,) in db.execute("SELECT user_id FROM users")]
-
-
-def _last_active(db: sqlite3.Connection) -> list[str]:
-    """More than can be recent, most recently active last."""
-    query = "SELECT user_id FROM users ORDER BY active DESC LIMIT ?"
-    return [user_id for (user_id,) in db.execute(query, (2 * MAX_RECENT,))][::-1]
+        await self.database.close()
 
 
 def _probe(db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO probes (content) VALUES (zeroblob(?))", (PROBE_BYTES,))
     db.execute("DELETE FROM probes")
-
-
-def _vacuum(db: sqlite3.Connection) -> bool:
-    """Gives some free pages back to the disk; whether there are more."""
-
-    def free() -> int:
-        return int(db.execute("PRAGMA freelist_count").fetchone()[0])
-
-    before = free()
-    db.execute(f"PRAGMA incremental_vacuum({VACUUMED_AT_ONCE})").fetchall()
-    return 0 < free() < before

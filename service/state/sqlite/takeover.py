@@ -12,7 +12,7 @@ import structlog
 
 from isrf.contract.event_log import REMEMBER_S
 from service.state import payload
-from service.state.sqlite.effects import Effects, digest_of
+from service.state.sqlite.users.effects import Effects, digest_of
 
 PAGE = 500
 TOLD_EVERY_S = 5.0

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from service.release.opening import Release, open_release
-from service.state.store import HistoryEntry
+from service.state.records import HistoryEntry
 from tests.service.servers import PATIENCE_S, ServiceProcess
 
 EXCLUDES = {"", "purchase"}.__contains__

@@ -14,7 +14,7 @@ from service.api.bulk.users import events_of, user_lines
 from service.api.schemas import answers as schemas
 from service.app import create_app
 from service.settings import Settings
-from service.state.store import NOBODY, HistoryEntry, ItemMark
+from service.state.records import NOBODY, HistoryEntry, ItemMark
 from tests.service.releases import named_copy, point, seal
 
 EVENTS = 3000

@@ -6,10 +6,10 @@ import numpy as np
 
 from isrf.method.interest import Neighbours
 from isrf.method.recommend.request import UserInterests
-from service.state import group_cache
+from service.inference import group_cache
 from service.state.connect import open_store
+from service.state.records import Cached
 from service.state.redis.keys import user_keys
-from service.state.store import Cached
 from tests.service.servers import RedisServer, apply_to, event, settings_for
 
 NOW = 1_700_000_000.0

@@ -18,7 +18,7 @@ from service.recommend.result_lists import ResultLists
 from service.release.catalogue import Filter
 from service.state.connect import open_store
 from service.state.events import EventRules
-from service.state.redis.items import ItemChange
+from service.state.item_store import ItemChange
 from service.state.store import Store
 from service.sync.release_manager import ReleaseManager
 from service.sync.release_runtime import Parts

@@ -14,8 +14,8 @@ from isrf.contract.errors import ConfigError, StoreError
 from isrf.contract.event_log import META_KEY, bucket_of
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
+from service.state.item_store import ItemChange
 from service.state.redis.durability import Durability
-from service.state.redis.items import ItemChange
 from service.state.redis.store import RedisStore
 from service.sync import durability_watch as durable
 from service.sync.durability_watch import DurabilityWatch
@@ -98,7 +98,7 @@ async def test_a_server_that_was_away_is_asked_before_it_takes_anything(
             assert time.monotonic() - began < 20 * 0.5
         finally:
             away.process.send_signal(signal.SIGCONT)
-        monkeypatch.setattr(store._required, "_asks_again_at", 1e-9)  # the time between two questions is over
+        monkeypatch.setattr(store.clients.required, "_asks_again_at", 1e-9)  # the time between two questions is over
         with pytest.raises(StoreError) as refused:
             await write(*its)
         assert refused.value.code == "store.not_durable"
@@ -106,7 +106,7 @@ async def test_a_server_that_was_away_is_asked_before_it_takes_anything(
             await write(*others)
         client.config_set("appendfsync", "always")
         assert await write(*its) == ["accepted"] * len(its)
-        assert store._required._is_sure, "all have answered"
+        assert store.clients.required._is_sure, "all have answered"
     await store.close()
 
 

@@ -18,10 +18,10 @@ import pytest
 
 from isrf.contract.errors import StoreError
 from isrf.contract.event_log import JOURNAL_FILE, REMEMBER_S
-from service.state.merge import Learned
-from service.state.redis.items import ItemChange
-from service.state.sqlite import EmbeddedStore, records, writer
-from service.state.store import NO_VERSION, NOBODY, HistoryEntry, UserRecord
+from service.state.item_store import ItemChange
+from service.state.records import NO_VERSION, NOBODY, HistoryEntry, Learned, UserRecord
+from service.state.sqlite import EmbeddedStore, writer
+from service.state.sqlite.users import held_records
 from tests.service.servers import all_of, apply_to, event, let_pass, read_events
 
 STORM = """
@@ -104,7 +104,7 @@ async def test_a_second_process_is_refused_with_the_first_ones_pid(tmp_path: Pat
 async def test_a_full_disk_refuses_the_event_and_leaves_no_trace(tmp_path: Path) -> None:
     store = await EmbeddedStore.open(tmp_path)
     await apply_to(store)(event("x", 1.0))
-    db = store._database._writer._db
+    db = store.database._writer._db
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     db.execute(f"PRAGMA max_page_count = {pages + 1}")
     with pytest.raises(StoreError, match="journal cannot be written") as refused:
@@ -165,7 +165,7 @@ async def test_an_erased_user_stays_erased_and_leaves_no_byte_in_the_journal(tmp
 async def test_writers_that_wait_together_share_a_commit(tmp_path: Path) -> None:
     store = await EmbeddedStore.open(tmp_path)
     statements: list[str] = []
-    store._database._writer._db.set_trace_callback(statements.append)
+    store.database._writer._db.set_trace_callback(statements.append)
     outcomes = await all_of([apply_to(store)(event(f"i{k}", float(k))) for k in range(200)])
     assert outcomes == [["accepted"]] * 200
     assert 0 < sum(statement.startswith("COMMIT") for statement in statements) < 10
@@ -202,13 +202,15 @@ async def test_who_did_nothing_since_the_release_is_not_looked_for(
     await store.close()
     store = await EmbeddedStore.open(tmp_path)  # what stands on disk counts too
     asked: list[str] = []
-    read = records.Records.read
+    read = held_records.HeldRecords.read
 
-    async def noted(held: records.Records, user_id: str, ask: Callable[[], Awaitable[UserRecord]]) -> UserRecord:
+    async def noted(
+        held: held_records.HeldRecords, user_id: str, ask: Callable[[], Awaitable[UserRecord]]
+    ) -> UserRecord:
         asked.append(user_id)
         return await read(held, user_id, ask)
 
-    monkeypatch.setattr(records.Records, "read", noted)
+    monkeypatch.setattr(held_records.HeldRecords, "read", noted)
     found = {user_id: await store.read(user_id) for user_id in ("ann", "bob", "cleo")}
     assert asked == ["ann", "bob"]
     assert [entry.item_id for entry in found["ann"].history] == ["x"]
@@ -322,8 +324,8 @@ async def test_copies_wait_for_their_turn_and_go_at_the_end(tmp_path: Path, monk
     await apply_to(store)(event("x", user_id="ann-of-cleves"), event("x", user_id="ann-of-cleves-2"))
     await store.erase("ann-of-cleves")  # the other's id holds it: made anew once, for nothing
     vacuumed: list[str] = []
-    store._database._writer._db.set_trace_callback(lambda said: vacuumed.append(said) if said == "VACUUM" else None)
-    monkeypatch.setattr(store._database._writer, "_looks_at", time.monotonic() + 3600)
+    store.database._writer._db.set_trace_callback(lambda said: vacuumed.append(said) if said == "VACUUM" else None)
+    monkeypatch.setattr(store.database._writer, "_looks_at", time.monotonic() + 3600)
     await store.erase("ann-of-cleves")
     assert await apply_to(store)(event("y", user_id="bob")) == ["accepted"], "nobody waits"
     assert vacuumed == []
@@ -363,7 +365,7 @@ async def test_a_database_from_before_erased_ids_were_kept_is_opened(tmp_path: P
 async def test_a_row_that_nobody_wrote_stands_in_no_erasures_way(tmp_path: Path) -> None:
     store = await EmbeddedStore.open(tmp_path)
     await apply_to(store)(event("x", event_id="e1"), event("y", event_id="e2"))
-    await store._database.write(
+    await store.database.write(
         lambda db: (
             db.execute("UPDATE journal SET payload = 'words' WHERE seq = (SELECT max(seq) FROM journal)") and None
         )
@@ -401,7 +403,7 @@ async def test_an_erasure_that_was_cut_off_leaves_no_byte(tmp_path: Path, monkey
     store = await EmbeddedStore.open(tmp_path / "state")
     await apply_to(store)(event("secret-item"))
     with monkeypatch.context() as patch:
-        patch.setattr(store._database._writer, "_scrub", lambda: True)
+        patch.setattr(store.database._writer, "_scrub", lambda: True)
         await store.erase("ann")
     assert in_files(tmp_path / "state")
     shutil.copytree(tmp_path / "state", tmp_path / "killed")
@@ -493,9 +495,9 @@ async def test_counts_outlive_the_process(tmp_path: Path) -> None:
 
 
 async def test_what_is_held_ready_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "RECORDS", 3)
-    monkeypatch.setattr(records, "MOST_ENTRIES", 10)
-    held = records.Records()
+    monkeypatch.setattr(held_records, "RECORDS", 3)
+    monkeypatch.setattr(held_records, "MOST_ENTRIES", 10)
+    held = held_records.HeldRecords()
 
     async def ask(size: int) -> UserRecord:
         return UserRecord("1.1", [HistoryEntry("x", float(k)) for k in range(size)], {}, False, None)
@@ -512,7 +514,7 @@ async def test_what_is_held_ready_has_bounds(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_a_record_that_changed_while_it_was_read_is_not_held() -> None:
-    held = records.Records()
+    held = held_records.HeldRecords()
 
     async def ask() -> UserRecord:
         held.drop(["ann"])  # a commit, meanwhile

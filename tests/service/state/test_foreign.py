@@ -27,10 +27,10 @@ from isrf.contract.event_log import (
 from isrf.contract.item_changes import ADDED_KEY, COUNT_KEY, ENTRIES_KEY, ORDER_KEY
 from service.auth.rate import RateLimiter
 from service.state.connect import open_store
-from service.state.redis.claims import claim_of
-from service.state.redis.exposure_keys import COUNTS_KEY
-from service.state.redis.recent import nobody
-from service.state.store import NOBODY
+from service.state.records import NOBODY
+from service.state.redis.counters import COUNTS_KEY
+from service.state.redis.users.claims import claim_of
+from service.state.user_store import nobody_recent
 from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, event, read_events, settings_for
 
 USER, OTHER = "ann", "somebody else"
@@ -275,7 +275,7 @@ async def test_one_unreadable_user_does_not_stand_in_everybodys_way(redis_server
         client.set(KINDS["h"], "x")
         foreign, well = await store.read_many([USER, OTHER])
         assert (foreign, [entry.item_id for entry in well.history]) == (NOBODY, ["x"])
-        look = await store.recent(nobody(), [None] * 64, 2**48)
+        look = await store.recent(nobody_recent(), [None] * 64, 2**48)
         assert look.moved == {USER, OTHER}
         assert sorted([one.user_id async for page in store.accepted() for one in page]) == [USER, OTHER]
     await store.close()

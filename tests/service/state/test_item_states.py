@@ -10,7 +10,7 @@ import pytest
 from isrf.contract.errors import StoreError
 from isrf.contract.item_changes import ENTRIES_KEY, MAX_ITEM_BYTES, decode_entry, is_too_much, merged
 from service.state.connect import open_store
-from service.state.redis.items import PAGE, ItemChange, ItemsLook
+from service.state.item_store import ITEMS_PAGE, ItemChange, ItemsLook
 from service.state.store import Store
 from tests.service.servers import RedisServer, settings_for
 
@@ -77,7 +77,7 @@ def test_an_item_that_has_more_than_is_kept_may_lose_some_of_it() -> None:
 
 
 async def test_many_changes_come_page_by_page(store: Store) -> None:
-    count = PAGE + 40
+    count = ITEMS_PAGE + 40
     changes = [change(f"i{k % (count - 7)}", float(k), price=float(k)) for k in range(count)]
     assert set(await store.change_items(changes, limit=0)) == {"accepted"}
     look = await store.items(None)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from isrf.method.interest import Neighbours
 from isrf.method.recommend.request import UserInterests
-from service.state import group_cache
-from service.state.merge import Learned, ReleasePast, UserState, learned, merge
-from service.state.store import HistoryEntry, ItemMark, UserRecord
+from service.inference import group_cache
+from service.state.merge import ReleasePast, UserState, learned, merge
+from service.state.records import HistoryEntry, ItemMark, Learned, UserRecord
 
 
 def past(*history: HistoryEntry, disliked: Sequence[str] = ()) -> ReleasePast:

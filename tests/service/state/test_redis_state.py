@@ -17,12 +17,13 @@ from isrf.contract.event_log import (
     stream_key,
     tombstone_key,
 )
-from service.state import room
 from service.state.connect import open_store
-from service.state.redis import event_writes
+from service.state.records import Applied, Cached
+from service.state.redis import room
 from service.state.redis.keys import event_digest
 from service.state.redis.store import RedisStore
-from service.state.store import Applied, Cached, Store
+from service.state.redis.users import event_writes
+from service.state.store import Store
 from tests.service.servers import RedisCluster, RedisServer, apply_to, event, let_pass, read_events, settings_for
 
 Open = Callable[[], Awaitable[Store]]

@@ -14,9 +14,9 @@ from isrf.contract.event_log import REMEMBER_S
 from service.state import payload
 from service.state.connect import open_store
 from service.state.events import Event
-from service.state.redis.commands import KEPT_HISTORY
+from service.state.records import KEPT_HISTORY, NO_VERSION, Applied, Cached, HistoryEntry, ItemMark
 from service.state.redis.keys import META_KEY, NUM_BUCKETS, bucket_of, stream_key, user_keys
-from service.state.store import NO_VERSION, Applied, Cached, HistoryEntry, ItemMark, Store
+from service.state.store import Store
 from tests.service.servers import (
     AS_SERVED,
     RedisServer,

@@ -14,8 +14,8 @@ from isrf.contract.event_log import JOURNAL_FILE, Tombstone, bucket_of, tombston
 from isrf.contract.item_changes import Said, encode_entry
 from offline.commands.loop_back.take_in import take_in
 from service.state import payload
+from service.state.records import HistoryEntry, ItemMark
 from service.state.sqlite import EmbeddedStore
-from service.state.store import HistoryEntry, ItemMark
 from tests.service.servers import apply_to, event, read_events
 
 SECRET = bytes(range(32))
@@ -30,7 +30,8 @@ CREATE TABLE items (seq INTEGER PRIMARY KEY AUTOINCREMENT, item_id TEXT NOT NULL
 DIES_IN_THE_MIDDLE = """
 import asyncio, os, sys
 from pathlib import Path
-from service.state.sqlite import EmbeddedStore, effects
+from service.state.sqlite import EmbeddedStore
+from service.state.sqlite.users import effects
 
 accept, left = effects.Effects.accept, int(sys.argv[2])
 def dying(self, event, digest, seq=None):

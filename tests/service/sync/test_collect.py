@@ -14,8 +14,9 @@ from offline.commands.loop_back.take_in import take_in
 from service.release.opening import Release, open_release
 from service.state.connect import open_store
 from service.state.events import EventRules
-from service.state.merge import LATE_S, Learned, ReleasePast, learned, merge
-from service.state.store import HistoryEntry, ItemMark, Store, UserRecord
+from service.state.merge import LATE_S, ReleasePast, learned, merge
+from service.state.records import HistoryEntry, ItemMark, Learned, UserRecord
+from service.state.store import Store
 from service.sync.compaction import collect_learned
 from tests.service.servers import apply_to, event, let_pass, settings_for
 

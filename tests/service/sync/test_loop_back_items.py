@@ -15,7 +15,7 @@ from offline.commands.loop_back.take_in import TakenIn, take_in
 from offline.stages.ingest.bad_rows import BadRows
 from offline.stages.ingest.items import read_items
 from service.state.connect import open_store
-from service.state.redis.items import ItemChange
+from service.state.item_store import ItemChange
 from service.state.store import Store
 from tests.service.servers import RedisServer, apply_to, event, settings_for
 from tests.service.sync.test_loop_back import OLD, Killed, killed_at

@@ -4,7 +4,7 @@ A replica that runs for long and one that just started find the same users, as l
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
@@ -13,31 +13,16 @@ from isrf.contract.event_log import EVENT_FIELD
 from service.state import payload
 from service.state.events import Event
 from service.state.redis.keys import NUM_BUCKETS, stream_key
+from service.state.user_store import RECENT_PER_BUCKET, ActivityLook, RecentUsers
 
-MAX_RECENT = 20_000
-PER_BUCKET = MAX_RECENT // NUM_BUCKETS
 PAGE = 500
 MAX_PAGES = 6
 """Of one bucket at one look: a stream of a million entries must not be read to its beginning."""
 
 _log = structlog.get_logger("service")
 
-Recent = list[dict[str, None]]
-"""Per bucket: user_ids, most recently active last."""
 
-
-def nobody() -> Recent:
-    return [{} for _ in range(NUM_BUCKETS)]
-
-
-class Look(NamedTuple):
-    """What one look found beside whom it knows."""
-
-    seen: list[bytes | None]  # per bucket the last entry that was looked at
-    moved: set[str]  # user_ids that were active since the look before
-
-
-async def read_recent(client: Any, known: Recent, after: Sequence[bytes | None], before_ms: int) -> Look:
+async def read_recent(client: Any, known: RecentUsers, after: Sequence[bytes | None], before_ms: int) -> ActivityLook:
     """Moves who was active after `after` and before `before_ms` to the end of `known`, in place.
 
     Args:
@@ -62,7 +47,7 @@ async def read_recent(client: Any, known: Recent, after: Sequence[bytes | None],
             for event in events_of(page):
                 if event is not None:
                     found[bucket].setdefault(event.user_id)
-            if len(page) == PAGE and len(found[bucket]) < PER_BUCKET:
+            if len(page) == PAGE and len(found[bucket]) < RECENT_PER_BUCKET:
                 going_on[bucket] = b"(" + page[-1][0]
         ends = going_on
         if not ends:
@@ -71,9 +56,9 @@ async def read_recent(client: Any, known: Recent, after: Sequence[bytes | None],
         for user_id in reversed(users):
             known[bucket].pop(user_id, None)
             known[bucket][user_id] = None
-        while len(known[bucket]) > PER_BUCKET:
+        while len(known[bucket]) > RECENT_PER_BUCKET:
             del known[bucket][next(iter(known[bucket]))]
-    return Look(seen, {user_id for users in found for user_id in users})
+    return ActivityLook(seen, {user_id for users in found for user_id in users})
 
 
 def events_of(page: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Event | None]:

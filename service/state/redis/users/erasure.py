@@ -1,13 +1,13 @@
-"""Erased users in Redis: a tombstone under a keyed hash, and no byte of what was known of them.
+"""ErasedUsers users in Redis: a tombstone under a keyed hash, and no byte of what was known of them.
 
 The hash's secret is the operator's (`ISRF_ERASURE_KEY`), or made once and kept in the store; it is never logged. It
-knows no release: whoever opens one asks `Erased` about its users.
+knows no release: whoever opens one asks `ErasedUsers` about its users.
 """
 
 import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 from redis.exceptions import ResponseError
@@ -29,19 +29,9 @@ from isrf.contract.event_log import (
 from service.state.redis.failures import foreign
 from service.state.redis.keys import NUM_BUCKETS, bucket_of, tombstone_key
 from service.state.redis.scripts import Scripts, mark_key
+from service.state.user_store import ErasedUsers
 
 _log = structlog.get_logger("service")
-
-
-class Erased(NamedTuple):
-    """Everyone who was ever erased; they stay in it when events posted later start a fresh user."""
-
-    secret: bytes
-    names: frozenset[str]
-    counts: tuple[int, ...]  # per bucket a number that moves with every erasure, 0 before the first
-
-    def holds(self, user_id: str) -> bool:
-        return tombstone_name(self.secret, user_id) in self.names
 
 
 class Erasure:
@@ -57,7 +47,7 @@ class Erasure:
         self._reads, self._scripts, self._writes, self._key = reads, scripts, writes, key
         self._known: tuple[str, bytes] | None = None  # record, secret
         self._was_told = False  # by the last `refresh`: the store had no secret
-        self._erased: Erased | None = None
+        self._erased: ErasedUsers | None = None
         # Tombstones that this process saw or made, and under which secret their names stand.
         self._seen: list[dict[bytes, bytes]] = [{} for _ in range(NUM_BUCKETS)]
         self._seen_under: bytes | None = None
@@ -146,7 +136,7 @@ class Erasure:
         if text is not None:
             self._seen[bucket][name.encode()] = text
 
-    async def everyone(self) -> Erased | None:
+    async def everyone(self) -> ErasedUsers | None:
         """All tombstones, None where there are none; asks for the names only after another erasure.
 
         Tombstones are for ever: those that the store had and has no more, because it lost its data, are written back.
@@ -164,7 +154,7 @@ class Erasure:
                 counts, stones = (await self._counts())[0], await self._stones()
             self._seen, self._seen_under = stones, secret
             names = frozenset(name.decode() for bucket in stones for name in bucket)
-            self._erased = Erased(secret, names, counts)
+            self._erased = ErasedUsers(secret, names, counts)
         return self._erased
 
     async def _stones(self) -> list[dict[bytes, bytes]]:

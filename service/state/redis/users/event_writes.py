@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 
 from isrf.contract.event_log import erased_ids_salt, tombstone_name
 from service.state.events import Event
-from service.state.redis.claims import Claim, claim_of, claims_call, read_named, release_call
-from service.state.redis.commands import script_call
-from service.state.redis.erasure import Erasure
+from service.state.records import Applied, Outcome
 from service.state.redis.failures import foreign
 from service.state.redis.keys import bucket_of
 from service.state.redis.scripts import ScriptCall, Scripts, lua_script, mark_key
-from service.state.store import Applied, Outcome
+from service.state.redis.users.claims import Claim, claim_of, claims_call, read_named, release_call
+from service.state.redis.users.commands import script_call
+from service.state.redis.users.erasure import Erasure
 
 SCRIPT = lua_script("script")
 CLAIM_SCRIPT = lua_script("claims")

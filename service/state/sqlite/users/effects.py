@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from isrf.contract.event_log import REMEMBER_S, read_tombstone, tombstone_name
 from service.state import payload
 from service.state.events import Event
-from service.state.redis.commands import KEPT_HISTORY
-from service.state.sqlite.erased_ids import look_up_erased
+from service.state.records import KEPT_HISTORY, Applied
 from service.state.sqlite.schema import tombstone_text
-from service.state.store import Applied
+from service.state.sqlite.users.erased_ids import look_up_erased
 
 TICK_S = 1e-6
 """How much later than a user's latest moment an event is that came without a timestamp."""

@@ -3,14 +3,14 @@
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 
-from service.state.store import UserRecord
+from service.state.records import UserRecord
 
 RECORDS = 4096
 MOST_ENTRIES = 400_000
 """Of the histories and marks in all records together: about 80 MB."""
 
 
-class Records:
+class HeldRecords:
     """The last used ones. `drop` follows every commit, before its callers are answered."""
 
     def __init__(self) -> None:

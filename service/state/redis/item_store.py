@@ -6,7 +6,8 @@ entry means beside one is `service.release.item_changes`.
 
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -22,33 +23,21 @@ from isrf.contract.item_changes import (
     is_too_much,
     merged,
 )
-from service.state.redis.scripts import ITEMS_MARK, Scripts, lua_script
+from service.state.item_store import ITEMS_PAGE, ItemChange, ItemOutcome, ItemsCursor, ItemsLook
+from service.state.redis.clients import OnRedis
+from service.state.redis.scripts import ITEMS_MARK, lua_script
 
 SCRIPT = lua_script("items")
 COLLECT_SCRIPT = lua_script("collect_items")
-PAGE = 500
 TRIES = 20
 
 TAKEN, TOO_MANY, TOO_LARGE = 1, -1, -2
+_OUTCOMES: dict[int, ItemOutcome] = {TAKEN: "accepted", TOO_MANY: "too_many", TOO_LARGE: "too_large"}
 
 _log = structlog.get_logger("service")
 
-ItemOutcome = Literal["accepted", "too_many", "too_large", "unavailable"]
 
-
-_OUTCOMES: dict[int, ItemOutcome] = {TAKEN: "accepted", TOO_MANY: "too_many", TOO_LARGE: "too_large"}
-
-
-class ItemChange(NamedTuple):
-    """What the shop says of one item now; fields that are left out stay as they are."""
-
-    item_id: str
-    fields: Mapping[str, Any]
-    at: float  # seconds
-    added: bool  # no release that is served has it
-
-
-class Prepared(NamedTuple):
+class _Prepared(NamedTuple):
     """An entry as it was read and as it shall be."""
 
     item_id: str
@@ -58,33 +47,26 @@ class Prepared(NamedTuple):
     too_large: bool  # not to be written
 
 
-class ItemsCursor(NamedTuple):
-    counting: bytes  # another one: the store was emptied, everything known of it is void
-    last: int
+class RedisItemStore(OnRedis):
+    """The `ItemStore`: behind the client that may be slow, nobody's recommendation waits for it."""
 
+    async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
+        return await self.clients.write_durably(partial(self._change, limit=limit), changes)
 
-class ItemsLook(NamedTuple):
-    """What changed since a cursor; `whole` where that is everything there is."""
+    async def items(self, after: ItemsCursor | None) -> ItemsLook:
+        return await self.clients.write(self._look(after))
 
-    cursor: ItemsCursor | None  # None: nothing was ever said
-    entries: dict[str, ItemEntry]
-    whole: bool
+    async def collect_items(self, doomed: Mapping[str, ItemEntry]) -> int:
+        return await self.clients.write(self._collect(doomed))
 
-
-class ItemStates:
-    """Behind one client, which may be slow: nobody's recommendation waits for it."""
-
-    def __init__(self, client: Any, scripts: Scripts) -> None:
-        self._client, self._scripts = client, scripts
-
-    async def prepare(self, changes: Sequence[ItemChange]) -> list[Prepared]:
+    async def _prepare(self, changes: Sequence[ItemChange]) -> list[_Prepared]:
         """Merges distinct items' changes with what is there."""
         if not changes:
             return []
-        found = await self._client.hmget(ENTRIES_KEY, [change.item_id for change in changes])
+        found = await self.clients.writes.hmget(ENTRIES_KEY, [change.item_id for change in changes])
         return [_prepared(change, known) for change, known in zip(changes, found, strict=True)]
 
-    async def write(self, prepared: Sequence[Prepared], *, limit: int) -> list[int]:
+    async def _write(self, prepared: Sequence[_Prepared], *, limit: int) -> list[int]:
         """Per item 1 taken, 0 changed meanwhile, −1 too many, −2 too large."""
         answers = [TOO_LARGE if one.too_large else 0 for one in prepared]
         written = [place for place, answer in enumerate(answers) if not answer]
@@ -94,20 +76,20 @@ class ItemStates:
         for one in (prepared[place] for place in written):
             arguments += [one.item_id, one.expected, one.entry, "1" if one.added else ""]
         keys = [ENTRIES_KEY, ORDER_KEY, COUNT_KEY, ADDED_KEY]
-        found: list[int] = await self._scripts.run_one(SCRIPT, (len(keys), [*keys, *arguments]))
-        await self._scripts.confirm_one(ITEMS_MARK)
+        found: list[int] = await self.clients.scripts.run_one(SCRIPT, (len(keys), [*keys, *arguments]))
+        await self.clients.scripts.confirm_one(ITEMS_MARK)
         for place, answer in zip(written, found, strict=True):
             answers[place] = answer
         return answers
 
-    async def change(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
+    async def _change(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
         """Takes changes in, in their order; several of one item are one after the other."""
         outcomes: list[ItemOutcome] = ["unavailable"] * len(changes)
         waiting, tries = list(range(len(changes))), TRIES
         while waiting and tries:
-            turn = first_of_each([changes[place].item_id for place in waiting])
-            places = [waiting[at] for at in turn[:PAGE]]
-            answers = await self.write(await self.prepare([changes[place] for place in places]), limit=limit)
+            turn = _first_of_each([changes[place].item_id for place in waiting])
+            places = [waiting[at] for at in turn[:ITEMS_PAGE]]
+            answers = await self._write(await self._prepare([changes[place] for place in places]), limit=limit)
             for place, answer in zip(places, answers, strict=True):
                 if answer:
                     outcomes[place] = _OUTCOMES[answer]
@@ -115,9 +97,10 @@ class ItemStates:
             tries = TRIES if any(answers) else tries - 1
         return outcomes
 
-    async def look(self, after: ItemsCursor | None) -> ItemsLook:
+    async def _look(self, after: ItemsCursor | None) -> ItemsLook:
         """Every entry that changed after the cursor, or all of them."""
-        counting, last = await self._client.hmget(COUNT_KEY, ["id", "n"])
+        client = self.clients.writes
+        counting, last = await client.hmget(COUNT_KEY, ["id", "n"])
         if counting is None:
             return ItemsLook(None, {}, whole=True)
         whole = after is None or after.counting != counting
@@ -128,9 +111,11 @@ class ItemStates:
         if start >= int(last or 0):
             return ItemsLook(ItemsCursor(counting, start), entries, whole)
         while True:
-            page = await self._client.zrangebyscore(ORDER_KEY, f"({start}", "+inf", start=0, num=PAGE, withscores=True)
+            page = await self.clients.writes.zrangebyscore(
+                ORDER_KEY, f"({start}", "+inf", start=0, num=ITEMS_PAGE, withscores=True
+            )
             ids = [member for member, _ in page]
-            found = await self._client.hmget(ENTRIES_KEY, ids) if ids else []
+            found = await client.hmget(ENTRIES_KEY, ids) if ids else []
             for item_id, entry in zip(ids, found, strict=True):
                 if entry is None:  # collected meanwhile
                     continue
@@ -140,28 +125,30 @@ class ItemStates:
                     num_foreign += 1  # the item stays as the release has it
             if page:
                 start = int(page[-1][1])
-            if len(page) < PAGE:
+            if len(page) < ITEMS_PAGE:
                 if num_foreign:
                     _log.warning("foreign_item_entries", count=num_foreign)
                 return ItemsLook(ItemsCursor(counting, start), entries, whole)
 
-    async def collect(self, doomed: Mapping[str, ItemEntry]) -> int:
+    async def _collect(self, doomed: Mapping[str, ItemEntry]) -> int:
         """Takes out entries that have not changed since they were read."""
         names, count = list(doomed), 0
-        for start in range(0, len(names), PAGE):
-            arguments = [part for name in names[start : start + PAGE] for part in (name, encode_entry(doomed[name]))]
+        for start in range(0, len(names), ITEMS_PAGE):
+            arguments = [
+                part for name in names[start : start + ITEMS_PAGE] for part in (name, encode_entry(doomed[name]))
+            ]
             call = (3, [ENTRIES_KEY, ORDER_KEY, ADDED_KEY, *arguments])
-            count += int(await self._scripts.run_one(COLLECT_SCRIPT, call))
+            count += int(await self.clients.scripts.run_one(COLLECT_SCRIPT, call))
         return count
 
 
-def _prepared(change: ItemChange, known: bytes | None) -> Prepared:
+def _prepared(change: ItemChange, known: bytes | None) -> _Prepared:
     before = decode_entry(known) if known else None
     after = merged(before, change.fields, change.at)
-    return Prepared(change.item_id, known or b"", encode_entry(after), change.added, is_too_much(before, after))
+    return _Prepared(change.item_id, known or b"", encode_entry(after), change.added, is_too_much(before, after))
 
 
-def first_of_each(names: Sequence[str]) -> list[int]:
+def _first_of_each(names: Sequence[str]) -> list[int]:
     """The first place of every name."""
     places: dict[str, int] = {}
     for place, name in enumerate(names):

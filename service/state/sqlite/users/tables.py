@@ -9,10 +9,9 @@ from isrf.contract.errors import StoreError
 from isrf.contract.event_log import REMEMBER_S, Tombstone, bucket_of, read_tombstone, tombstone_name
 from service.state import payload
 from service.state.events import Event
-from service.state.merge import Learned
-from service.state.sqlite.erased_ids import forget_erased, remember_erased
+from service.state.records import NO_VERSION, HistoryEntry, ItemMark, Learned, UserRecord
 from service.state.sqlite.schema import meta, tombstone_text
-from service.state.store import NO_VERSION, HistoryEntry, ItemMark, UserRecord
+from service.state.sqlite.users.erased_ids import forget_erased, remember_erased
 
 PAGE = 500
 COMPACTED_AT_ONCE = 2000

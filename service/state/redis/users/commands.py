@@ -7,10 +7,9 @@ from typing import Any
 from isrf.contract.event_log import REMEMBER_S, TOMBSTONE_SECRET, erased_ids_key
 from service.state import payload as event_payload
 from service.state.events import Event
+from service.state.records import KEPT_HISTORY, NO_VERSION, HistoryEntry, ItemMark, UserRecord
 from service.state.redis.keys import bucket_of, event_digest, stream_key, tombstone_key, user_keys
-from service.state.store import NO_VERSION, HistoryEntry, ItemMark, UserRecord
 
-KEPT_HISTORY = 200
 MOST_SECONDS = 1e11
 """Above the time of any event: what has more was not written here."""
 ASKED, TOMBSTONE_AT = 4, 3

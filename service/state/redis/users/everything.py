@@ -7,9 +7,9 @@ import structlog
 
 from isrf.contract.event_log import NUM_BUCKETS, Tombstone, read_tombstone, stream_position
 from service.state.events import Event
-from service.state.redis.erasure import Erasure
 from service.state.redis.keys import stream_key, tombstone_key
-from service.state.redis.recent import events_of
+from service.state.redis.users.erasure import Erasure
+from service.state.redis.users.recent import events_of
 
 PAGE = 500
 
