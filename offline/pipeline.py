@@ -6,7 +6,6 @@ never run twice. It knows nothing of what the stages do.
 """
 
 import errno
-import fcntl
 import hashlib
 import importlib
 import json
@@ -14,7 +13,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -27,6 +25,7 @@ from isrf.runtime.files import sync_folder
 from offline.config import RunConfig
 from offline.context import WORK_DIR, StageContext
 from offline.preconditions import check_settings, check_shop
+from offline.runtime.locks import lock_or_refuse
 from offline.sizes import fit_to_shop
 
 KEPT_OUTPUTS = 6
@@ -131,7 +130,12 @@ def run_until(
     """
     work = releases / WORK_DIR
     work.mkdir(parents=True, exist_ok=True)
-    with _lock(work / "lock"):
+    refusal = StageError(
+        "stage.locked",
+        f"another run is at work in {work}.",
+        fix="Wait for it to end, or name another --releases folder.",
+    )
+    with lock_or_refuse(work / "lock", refusal):
         outputs: dict[str, Path] = {}
         keys: dict[str, str] = {}
         stages = list(_in_order(last))
@@ -244,17 +248,3 @@ def _forget_old(used: Path, kept_outputs: int) -> None:
     )
     for path in others[kept_outputs - 1 :]:
         shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StageError(
-                "stage.locked",
-                f"another run is at work in {path.parent}.",
-                fix="Wait for it to end, or name another --releases folder.",
-            ) from None
-        yield

@@ -4,7 +4,6 @@ It can be run again at any time, and is: a release that is served now stays unti
 erase the user (or `store` here) is what hides them at once and keeps them hidden under releases made of older data.
 """
 
-import fcntl
 import math
 import os
 import shutil
@@ -23,6 +22,7 @@ from offline.commands.loop_back.commit import DataFolder
 from offline.commands.loop_back.open_source import erase_from_store
 from offline.commands.loop_back.rows import write_interactions
 from offline.context import WORK_DIR
+from offline.runtime.locks import lock_or_refuse
 from offline.stages.embed.stage import STORE_FILE
 from offline.stages.reason.llm.calls.ledger import forget_user_answers
 from offline.stages.reason.stage import LEDGER_FILE
@@ -98,13 +98,8 @@ def forget(
 def _alone(work: Path) -> Iterator[None]:
     """No stage runs meanwhile: it would bring back what is being deleted."""
     work.mkdir(exist_ok=True)
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StageError(
-                "stage.locked", f"a run is at work in {work}.", fix="Wait for it to end, and forget again."
-            ) from None
+    refusal = StageError("stage.locked", f"a run is at work in {work}.", fix="Wait for it to end, and forget again.")
+    with lock_or_refuse(work / "lock", refusal):
         yield
 
 

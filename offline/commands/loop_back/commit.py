@@ -12,7 +12,6 @@ write its file anew between two runs; progress is about the store, and stays.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -25,6 +24,7 @@ from typing import Any, NamedTuple
 from isrf.contract.errors import DataError, StageError
 from isrf.contract.event_log import stream_position
 from isrf.runtime.files import sync_path
+from offline.runtime.locks import lock_or_refuse
 from offline.stages.ingest.files import find_file
 
 OWN_DIR = ".isrf"
@@ -58,14 +58,9 @@ class DataFolder:
     def __enter__(self) -> "DataFolder":
         find_file(self._data, "interactions", ("csv", "parquet"))
         self._own.mkdir(exist_ok=True)
+        refusal = StageError("loop_back.locked", f"another run is changing {self._data}.", fix="Wait for it to end.")
         with ExitStack() as opening:
-            lock = opening.enter_context((self._own / "lock").open("w"))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StageError(
-                    "loop_back.locked", f"another run is changing {self._data}.", fix="Wait for it to end."
-                ) from None
+            opening.enter_context(lock_or_refuse(self._own / "lock", refusal))
             self._recover()
             self._stack = opening.pop_all()
         return self

@@ -5,5 +5,6 @@ clients     the two clients, what is tried again, how long, and with what error 
 scripts     how Lua scripts are run, and replicas waited for; each file in lua/ is one atomic script
 keys        how keys are spelled
 durability  whether Redis is set to keep what was accepted
+room        whether it has room for what can be made again
 failures    whatever goes wrong as one `StoreError`
 """

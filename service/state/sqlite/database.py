@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from isrf.contract.errors import ConfigError, StoreError
 from isrf.contract.event_log import JOURNAL_VERSION, secret_of
+from isrf.runtime.sqlite import transaction
 from service.state.sqlite.files import StateFiles, unusable
 from service.state.sqlite.item_entries import last_change
 from service.state.sqlite.schema import (
@@ -116,8 +117,7 @@ class Database:
         self._files.release()
 
     def _prepare(self, db: sqlite3.Connection, erasure_key: str | None, *, old: bool) -> None:
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(db):
             if old or self._files.is_new:
                 create_tables(db)
             if meta(db, "secret") is None and db.execute("SELECT 1 FROM tombstones").fetchone():
@@ -133,11 +133,6 @@ class Database:
                 number_on(db, "items")
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {JOURNAL_VERSION}")
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
 
     def _give_up(self, opened: list[sqlite3.Connection]) -> None:
         # The one that only reads comes last: it leaves the write-ahead log as it is.

@@ -1,4 +1,4 @@
-"""Transactions of one SQLite connection: whoever waits while a commit is on its way shares the next one.
+"""Transactions of an embedded store: whoever waits while a commit is on its way shares the next one.
 
 Jobs of a transaction run one after the other; one that fails is undone alone. What the process holds ready follows the
 commits in their order: a job's `then` runs on the event loop before its caller goes on, and before any later commit's.
@@ -8,11 +8,12 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from isrf.contract.errors import StoreError
+from isrf.runtime.sqlite import GroupCommit, transaction
 from service.state.sqlite.files import StateFiles, unwritable
 from service.state.sqlite.leftovers import holds
 
@@ -27,11 +28,10 @@ _RESTS_AFTER_LOOK, _RESTS_AFTER_VACUUM = 10, 100
 """Times as long as it took, in which the database is not looked through again: writers wait for both."""
 
 
-class _Waiting(NamedTuple):
+class _Request(NamedTuple):
     job: Job[Any]
     then: Callable[[Any], None] | None
     scrubs: str
-    done: asyncio.Future[Any]
 
 
 class _Written(NamedTuple):
@@ -40,17 +40,15 @@ class _Written(NamedTuple):
 
 
 class Writer:
-    """For any number of tasks of one event loop. The connection is touched by its thread alone."""
+    """For any number of tasks of one event loop. The connection is touched by one thread alone."""
 
     def __init__(self, db: sqlite3.Connection, files: StateFiles, changes: int) -> None:
         """`db` is in autocommit mode; `changes` counts its transactions, and stands in its table `meta`."""
         self._db, self._files, self._changes = db, files, changes
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state-writer")
-        self._waiting: list[_Waiting] = []
-        self._arrived = asyncio.Event()
-        self._flusher: asyncio.Task[None] | None = None
-        self._closing = False
-        # Texts that shall stand nowhere in the file, and when it is next looked for them.
+        self._commits = GroupCommit(self._write, self._settle, thread_name="state-writer")
+        self._scrubbing_again: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+        # Texts that shall stand nowhere in the file, and when it is next looked for them: the thread's.
         self._deleted: set[bytes] = set()
         self._looks_at = 0.0
 
@@ -71,85 +69,65 @@ class Writer:
         Raises:
             StoreError: nothing of the job was done (`store.journal_unwritable`, `store.journal_moved`, or its own).
         """
-        if self._closing:
+        if self._closing.is_set():
             raise unwritable(self._files.path, RuntimeError("the store is closed"))
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(job, then, scrubs, done))
-        self._arrived.set()
-        if self._flusher is None or self._flusher.done():
-            self._flusher = asyncio.create_task(self._flush())
+        done: asyncio.Future[T] = self._commits.do(_Request(job, then, scrubs))
         # A caller that goes away must not take the others' commit with it.
         return await asyncio.shield(done)
 
     async def close(self) -> None:
         """Waits for what is under way, and empties the write-ahead log into the database."""
-        self._closing = True
-        self._arrived.set()
-        while self._flusher is not None and not self._flusher.done():
-            await asyncio.wait([self._flusher])
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
-        self._thread.shutdown(wait=True)
+        self._closing.set()
+        await self._commits.drain()
+        if self._scrubbing_again is not None:
+            await self._scrubbing_again
+        await self._commits.close(self._end)
 
-    async def _flush(self) -> None:
-        loop = asyncio.get_running_loop()
-        scrub_at: float | None = None
-        while self._waiting or (scrub_at is not None and not self._closing):
-            if not self._waiting and scrub_at is not None:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(scrub_at):
-                        await self._arrived.wait()
-            self._arrived.clear()
-            batch, self._waiting = self._waiting, []
-            try:
-                written = await loop.run_in_executor(self._thread, self._write, [one.job for one in batch])
-            except RuntimeError as error:  # no thread can be started
-                failure = unwritable(self._files.path, error)
-                written = _Written([failure] * len(batch), failure)
-            scrubs = False
-            try:
-                for one, result in zip(batch, written.results, strict=True):
-                    if not isinstance(result, Exception):
-                        if one.then is not None:
-                            one.then(result)
-                        if one.scrubs:
-                            scrubs = True
-                            self._deleted.add(one.scrubs.encode())
-                if scrubs or (scrub_at is not None and loop.time() >= scrub_at):
-                    done = await loop.run_in_executor(self._thread, self._scrub)
-                    # Where a reader held an older picture, the log is emptied later; so is a database looked through
-                    # that just was.
-                    wait_s = max(_TRIES_AGAIN_S, self._looks_at - time.monotonic())
-                    scrub_at = None if done else loop.time() + wait_s
-            finally:
-                # Nobody waits for ever, whatever else fails.
-                for one, result in zip(batch, written.results, strict=True):
-                    _answer(one.done, written.failure or result)
+    async def _settle(self, requests: Sequence[_Request], written: _Written | Exception) -> Sequence[Any]:
+        if isinstance(written, RuntimeError):  # no thread can be started
+            written = unwritable(self._files.path, written)
+        if isinstance(written, Exception):
+            return [written] * len(requests)
+        deleted: list[str] = []
+        for one, result in zip(requests, written.results, strict=True):
+            if not isinstance(result, Exception):
+                if one.then is not None:
+                    one.then(result)
+                if one.scrubs:
+                    deleted.append(one.scrubs)
+        if deleted and not await self._commits.in_thread(partial(self._scrub, deleted)):
+            self._scrub_later()
+        return written.results if written.failure is None else [written.failure] * len(requests)
 
-    def _write(self, jobs: Sequence[Job[Any]]) -> _Written:
+    def _scrub_later(self) -> None:
+        """A reader holds an older picture, or the database was looked through just now."""
+        if self._scrubbing_again is None or self._scrubbing_again.done():
+            self._scrubbing_again = asyncio.create_task(self._scrub_again())
+
+    async def _scrub_again(self) -> None:
+        while not self._closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                wait_s = max(_TRIES_AGAIN_S, self._looks_at - time.monotonic())
+                await asyncio.wait_for(self._closing.wait(), wait_s)
+            if self._closing.is_set() or await self._commits.in_thread(self._scrub):
+                return
+
+    def _write(self, requests: Sequence[_Request]) -> _Written:
         results: list[Any] = []
         try:
             self._files.check()
-            if not jobs:
-                return _Written([], None)
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                results = [self._run(job) for job in jobs]
-                changes = self._changes + 1
+            changes = self._changes + 1
+            with transaction(self._db):
+                done = [self._run(one.job) for one in requests]
                 self._db.execute("UPDATE meta SET value = ? WHERE name = 'changes'", (str(changes),))
-                self._db.execute("COMMIT")
-            except BaseException:
-                results = []
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-            self._changes = changes
+            results, self._changes = done, changes
             self._files.check()
             self._files.note(changes)
         except StoreError as error:
-            return _Written(results or [error] * len(jobs), error)
+            return _Written(results or [error] * len(requests), error)
         except sqlite3.Error as error:
             failure = unwritable(self._files.path, error)
-            return _Written([failure] * len(jobs), failure)
+            return _Written([failure] * len(requests), failure)
         return _Written(results, None)
 
     def _run(self, job: Job[Any]) -> Any:
@@ -164,12 +142,13 @@ class Writer:
         self._db.execute("RELEASE job")
         return result
 
-    def _scrub(self) -> bool:
+    def _scrub(self, deleted: Iterable[str] = ()) -> bool:
         """Deleted bytes are zeroed in the database's pages; older pages in the write-ahead log go with it.
 
         Where SQLite moved rows between pages before they were deleted, it left copies of them in what the pages do not
         use, out of reach of `secure_delete`: a file that holds some is made anew.
         """
+        self._deleted.update(text.encode() for text in deleted)
         if self._empty_log() and time.monotonic() >= self._looks_at:
             self._look_for_copies()
             return not self._deleted
@@ -206,13 +185,3 @@ class Writer:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._look_for_copies()
         self._db.close()
-
-
-def _answer(done: asyncio.Future[Any], result: Any) -> None:
-    if done.done():
-        return
-    if isinstance(result, Exception):
-        done.set_exception(result)
-        done.exception()  # its caller may be gone
-    else:
-        done.set_result(result)

@@ -403,7 +403,7 @@ async def test_an_erasure_that_was_cut_off_leaves_no_byte(tmp_path: Path, monkey
     store = await EmbeddedStore.open(tmp_path / "state")
     await apply_to(store)(event("secret-item"))
     with monkeypatch.context() as patch:
-        patch.setattr(store.database._writer, "_scrub", lambda: True)
+        patch.setattr(store.database._writer, "_scrub", lambda _deleted: True)
         await store.erase("ann")
     assert in_files(tmp_path / "state")
     shutil.copytree(tmp_path / "state", tmp_path / "killed")
