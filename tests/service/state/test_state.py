@@ -497,6 +497,23 @@ async def test_counts_add_up(store: Store) -> None:
     assert await store.counts() == {"answers": 5, "shown": 1}
 
 
+async def test_of_each_mark_the_first_is_told(store: Store) -> None:
+    assert await store.first(["one", "two"], 60) == [True, True]
+    assert await store.first(["two", "three", "one"], 60) == [False, True, False]
+
+
+async def test_a_kept_list_is_read_where_there_are_other_replicas(store: Store) -> None:
+    await store.keep_lists({"one": b"\x00first", "two": b"second"}, 60)
+    found = [await store.read_list(name) for name in ("one", "two", "three")]
+    assert found == ([None] * 3 if store.kind == "embedded" else [b"\x00first", b"second", None])
+
+
+async def test_one_replica_is_given_the_work(store: Store) -> None:
+    assert await store.claim("work", 60)
+    assert await store.claim("other", 60)
+    assert await store.claim("work", 60) == (store.kind == "embedded"), "an embedded store has one process"
+
+
 async def test_all_keys_of_a_user_share_a_slot_and_users_spread_over_the_buckets() -> None:
     keys = [*user_keys("ann/{x}"), stream_key(bucket_of("ann/{x}"))]
     assert {key[key.index("{") : key.index("}") + 1] for key in keys} == {f"{{b{bucket_of('ann/{x}')}}}"}
