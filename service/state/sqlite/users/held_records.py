@@ -1,7 +1,8 @@
 """Users' records that the process holds ready: of what nobody has changed, the database is not asked again."""
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
+
+from cachetools import LRUCache
 
 from service.state.records import UserRecord
 
@@ -14,16 +15,12 @@ class HeldRecords:
     """The last used ones. `drop` follows every commit, before its callers are answered."""
 
     def __init__(self) -> None:
-        self._ready: OrderedDict[str, UserRecord] = OrderedDict()
-        self._entries = 0
+        self._ready: LRUCache[str, UserRecord] = LRUCache(MOST_ENTRIES, getsizeof=_size)
         self._reading: dict[str, object] = {}
 
     def get(self, user_id: str) -> UserRecord | None:
         """A record that is held, None where it must be read."""
-        found = self._ready.get(user_id)
-        if found is not None:
-            self._ready.move_to_end(user_id)
-        return found
+        return self._ready.get(user_id)
 
     async def read(self, user_id: str, ask: Callable[[], Awaitable[UserRecord]]) -> UserRecord:
         """The record as `ask` brings it; held, unless the user changed meanwhile."""
@@ -42,19 +39,15 @@ class HeldRecords:
         """Forgets users who changed, and keeps what is being read of them now from being held."""
         for user_id in user_ids:
             self._reading.pop(user_id, None)
-            self._let_go(user_id)
+            self._ready.pop(user_id, None)
 
     def _hold(self, user_id: str, record: UserRecord) -> None:
-        self._let_go(user_id)
+        if _size(record) > MOST_ENTRIES:
+            self._ready.pop(user_id, None)
+            return
         self._ready[user_id] = record
-        self._entries += _size(record)
-        while self._ready and (len(self._ready) > RECORDS or self._entries > MOST_ENTRIES):
-            self._let_go(next(iter(self._ready)))
-
-    def _let_go(self, user_id: str) -> None:
-        record = self._ready.pop(user_id, None)
-        if record is not None:
-            self._entries -= _size(record)
+        while len(self._ready) > RECORDS:
+            self._ready.popitem()
 
 
 def _size(record: UserRecord) -> int:
