@@ -14,6 +14,7 @@ from rich.text import Text
 
 from isrf.contract.errors import IsrfError
 from isrf.contract.shown import printable
+from isrf.runtime.bundle.manifests import read_manifest
 from offline.cli import (
     BackboneOption,
     BadRowsOption,
@@ -37,7 +38,7 @@ from offline.cli import (
 )
 from offline.commands.reason import app as reason_app
 from offline.pipeline import STAGES
-from offline.runtime.release import read_manifest, read_ranker
+from offline.runtime.release import read_ranker
 from offline.runtime.secret_files import ERASURE_KEY, secret, store_url
 
 app = typer.Typer(

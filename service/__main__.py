@@ -19,12 +19,11 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from isrf.contract.errors import BundleError, ConfigError, IsrfError
-from isrf.runtime.bundle.manifests import find_release
+from isrf.runtime.bundle.manifests import find_release, read_manifest
 from service.api.pages.demo import PAGE
 from service.app import create_app
 from service.auth.command import main as keys_command
 from service.auth.keys import read_keys
-from service.release.opening import read_manifest
 from service.server import http_protocol as wire
 from service.server.connection_limit import open_more_files
 from service.server.gc_tuning import set_apart

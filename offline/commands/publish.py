@@ -14,9 +14,10 @@ from pathlib import Path
 
 from isrf.contract.errors import BundleError, StageError
 from isrf.contract.manifest import Manifest
-from isrf.runtime.bundle.manifests import CURRENT
+from isrf.runtime.bundle.manifests import CURRENT, read_manifest
+from isrf.runtime.bundle.reader import verify_files
 from isrf.runtime.files import sync_folder, sync_path
-from offline.runtime.release import open_release, read_manifest, verify_files
+from offline.runtime.release import open_release
 
 _NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP}
 """What a network's file system says that cannot lock a folder."""

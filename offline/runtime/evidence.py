@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from isrf.method.evidence import (
     SparseLists,
@@ -61,6 +62,13 @@ def build_lists(
         "cooccurrence": cooccurrence_lists(users, items, num_items=num_items, length=config.list_length),
         "content": content,
         "user_items": user_item_lists(users, items, num_users=num_users),
+    }
+
+
+def lists_as_arrays(lists: Mapping[str, SparseLists]) -> dict[str, NDArray[Any]]:
+    """Their arrays as a bundle names the files (`isrf.contract.manifest.ARRAYS`)."""
+    return {
+        f"evidence/{name}_{part}.npy": array for name, one in lists.items() for part, array in one._asdict().items()
     }
 
 

@@ -9,19 +9,16 @@ import polars as pl
 
 from isrf.contract import manifest as bundle
 from isrf.contract.errors import BundleError
-from isrf.contract.manifest import Manifest
+from isrf.contract.manifest import GraphSpec, Manifest
 from isrf.method.ranking.ranker import Ranker, ranker_of
 from isrf.method.recommend.recommender import Graph, Recommender
-from isrf.method.recommend.tables import RecommenderTables
-from isrf.runtime.bundle import manifests
-from isrf.runtime.bundle.folder import BundleFolder
-from isrf.runtime.bundle.reader import Bundle, bundle_graphs, read_bundle, verify_files
+from isrf.runtime.bundle.manifests import read_manifest
+from isrf.runtime.bundle.opening import open_recommender
+from isrf.runtime.bundle.reader import Bundle, read_bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.time_limit import TimeLimit
 from offline.runtime.neighbours import Cells, UserIndex
 from offline.runtime.onnx_graphs import open_verified
-
-__all__ = ["OpenedRelease", "open_release", "read_manifest", "read_ranker", "verify_files"]
 
 
 class OpenedRelease(NamedTuple):
@@ -33,10 +30,9 @@ class OpenedRelease(NamedTuple):
 
 def open_release(folder: Path) -> OpenedRelease:
     """Reads, hashes, checks and golden-replays a release; `BundleError` names the file that is wrong."""
-    named = read_manifest(folder)
-    parts = read_bundle(folder.resolve(), ("fp32", *named.variants), TimeLimit())
+    read_manifest(folder)
+    parts = read_bundle(folder.resolve(), None, TimeLimit())
     manifest, arrays = parts.manifest, parts.arrays
-    graphs = {name: _graph(parts, name) for name in (bundle.INTEREST_GRAPH_FILE, *bundle_graphs(manifest))}
     with refusing("bundle.array_mismatch", bundle.USER_FEATURES_FILE):
         probes = manifest.group_search.probes
         cells = (
@@ -45,50 +41,26 @@ def open_release(folder: Path) -> OpenedRelease:
             else Cells(arrays[bundle.USER_CENTROIDS_FILE], arrays[bundle.USER_CELLS_FILE], probes)
         )
         index = UserIndex(arrays[bundle.USER_FEATURES_FILE], cells)
-    with refusing("bundle.semantic_ids", "semantic_ids.npy"):
-        tables = RecommenderTables.from_arrays(arrays, codebook_size=manifest.dimensions.codebook_size)
-    ranker = ranker_of(manifest, arrays)
-    recommender = Recommender(
-        tables,
-        decoding=manifest.decoding,
-        group_search=manifest.group_search,
-        fusion=manifest.fusion,
-        interest_graph=graphs[bundle.INTEREST_GRAPH_FILE],
-        search_graph=graphs[bundle.SEARCH_GRAPH_FILE],
-        nearest_users=index,
-        ranker=ranker,
-    )
-    goldens, everywhere = parts.goldens(), recommender.among(index.exact)
-    parts.replay(everywhere, goldens, "fp32")
-    for name in manifest.variants:
-        parts.replay(everywhere.searching_with(graphs[bundle.SEARCH_GRAPHS[name]]), goldens, name)
     item_ids = _item_ids(parts)
-    parts.replay_items(recommender, item_ids, parts.text_reading())
-    return OpenedRelease(manifest, recommender, item_ids, ranker)
+    recommender = open_recommender(
+        parts,
+        ("fp32", *manifest.variants),
+        nearest_users=index,
+        exact=index.exact,
+        open_graph=_open_graph,
+        item_ids=item_ids,
+        reading=parts.text_reading(),
+    )
+    return OpenedRelease(manifest, recommender, item_ids, ranker_of(manifest, arrays))
 
 
-def _graph(parts: Bundle, name: str) -> Graph:
-    with refusing("bundle.graph_unreadable", name):
-        graph, signature = open_verified(name, parts.take(name))
-        if signature != parts.manifest.graphs[name]:
-            raise BundleError(
-                "bundle.graph_mismatch", f"{name}: its inputs or outputs are not the manifest's.", fix=PUBLISH
-            )
-        return graph
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of one release's folder, or of a link to it.
-
-    Raises:
-        BundleError: `bundle.no_release` where there is none, else as `isrf.runtime.bundle.manifests.read_manifest`.
-    """
-    if not (folder / bundle.MANIFEST_FILE).exists():
+def _open_graph(name: str, content: bytes, expected: GraphSpec) -> Graph:
+    graph, signature = open_verified(name, content)
+    if signature != expected:
         raise BundleError(
-            "bundle.no_release", f"{folder} holds no {bundle.MANIFEST_FILE}.", fix="Name the folder of one release."
+            "bundle.graph_mismatch", f"{name}: its inputs or outputs are not the manifest's.", fix=PUBLISH
         )
-    with BundleFolder(folder.resolve()) as files:
-        return manifests.read_manifest(files)
+    return graph
 
 
 def read_ranker(folder: Path, manifest: Manifest) -> Ranker | None:

@@ -15,15 +15,12 @@ from isrf.contract import manifest as bundle
 from isrf.contract.errors import BundleError
 from isrf.contract.event_types import EventVocabulary
 from isrf.contract.item_fields import FieldError
-from isrf.contract.manifest import Manifest, VariantName
+from isrf.contract.manifest import GraphSpec, Manifest, VariantName
 from isrf.method.evidence import lists_from_arrays
-from isrf.method.ranking.ranker import ranker_of
 from isrf.method.recommend.recommender import REQUEST_INPUTS, Graph, Recommender
-from isrf.method.recommend.tables import RecommenderTables
-from isrf.runtime.bundle import manifests
-from isrf.runtime.bundle.folder import BundleFolder
 from isrf.runtime.bundle.manifests import find_release
-from isrf.runtime.bundle.reader import Bundle, read_bundle
+from isrf.runtime.bundle.opening import GraphOpener, open_recommender
+from isrf.runtime.bundle.reader import read_bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.time_limit import TimeLimit
 from service.release.catalogue import Catalogue, read_item
@@ -79,7 +76,7 @@ def open_folder(
 ) -> Release:
     """As `open_release`, of the very folder of a release."""
     deadline = TimeLimit(within_s)
-    parts = read_bundle(folder, _variants(folder, variant), deadline)
+    parts = read_bundle(folder, (variant,), deadline)
     manifest, arrays = parts.manifest, parts.arrays
     deadline.check(bundle.ITEMS_FILE)
     catalogue = _read_catalogue(parts.take(bundle.ITEMS_FILE), manifest, arrays["popularity.npy"])
@@ -91,12 +88,20 @@ def open_folder(
         search = manifest.group_search
         cells = None if search.probes is None else Cells.of(arrays, search.probes)
         user_index = UserIndex(arrays[bundle.USER_FEATURES_FILE], cells)
-    goldens, reading = parts.goldens(), parts.text_reading()
+    reading = parts.text_reading()
     with refusing("bundle.manifest", bundle.MANIFEST_FILE):
         until = learned_until(folder, manifest)
-    release = Release(
+    return Release(
         manifest=manifest,
-        recommender=_recommender(parts, user_index, variant, device),
+        recommender=open_recommender(
+            parts,
+            (variant,),
+            nearest_users=user_index,
+            exact=user_index.exact,
+            open_graph=_graph_opener(folder, device),
+            item_ids=[item.item_id for item in catalogue.items],
+            reading=reading,
+        ),
         catalogue=catalogue,
         users=users,
         user_index=user_index,
@@ -107,57 +112,21 @@ def open_folder(
         learned_until=until.events,
         items_learned_until=until.items,
     )
-    # Among all users, as the goldens were made: which cells are looked into may hang on a rounding error.
-    parts.replay(release.recommender.among(user_index.exact), goldens, variant)
-    parts.replay_items(release.recommender, [item.item_id for item in catalogue.items], reading)
-    return release
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a release folder."""
-    with BundleFolder(folder) as files:
-        return manifests.read_manifest(files)
-
-
-def _variants(folder: Path, variant: VariantName) -> tuple[VariantName, ...]:
-    if variant != "fp32" and variant not in read_manifest(folder).variants:
-        raise BundleError(
-            "bundle.no_variant",
-            f"{folder} holds no {variant} search.",
-            fix=f"Serve fp32 (ISRF_VARIANT=fp32), or publish the release with --set search.{variant}=true.",
+def _graph_opener(folder: Path, device: DeviceName) -> GraphOpener:
+    def opened(name: str, content: bytes, signature: GraphSpec) -> Graph:
+        # Of the interest graph a few products of one row, and 8-bit ones: on a GPU the way there would take longer.
+        on_cpu = name in {bundle.INTEREST_GRAPH_FILE, bundle.INT8_GRAPH_FILE}
+        return open_graph(
+            folder / name,
+            signature,
+            content=content,
+            device="cpu" if on_cpu else device,
+            tables=signature.inputs.keys() - REQUEST_INPUTS,
         )
-    return (variant,)
 
-
-def _recommender(parts: Bundle, user_index: UserIndex, variant: VariantName, device: DeviceName) -> Recommender:
-    manifest, arrays = parts.manifest, parts.arrays
-
-    def graph(name: str, where: DeviceName) -> Graph:
-        parts.deadline.check(name)
-        signature = manifest.graphs[name]
-        with refusing("bundle.graph_unreadable", name):
-            return open_graph(
-                parts.folder / name,
-                signature,
-                content=parts.take(name),
-                device=where,
-                tables=signature.inputs.keys() - REQUEST_INPUTS,
-            )
-
-    search = graph(bundle.SEARCH_GRAPHS[variant], "cpu" if variant == "int8" else device)
-    with refusing("bundle.semantic_ids", "semantic_ids.npy"):
-        tables = RecommenderTables.from_arrays(arrays, codebook_size=manifest.dimensions.codebook_size)
-    return Recommender(
-        tables,
-        decoding=manifest.decoding,
-        group_search=manifest.group_search,
-        fusion=manifest.fusion,
-        # A few products of one row: on a GPU the way there would take longer.
-        interest_graph=graph(bundle.INTEREST_GRAPH_FILE, "cpu"),
-        search_graph=search,
-        nearest_users=user_index,
-        ranker=ranker_of(manifest, arrays),
-    )
+    return opened
 
 
 def _read_catalogue(content: bytes, manifest: Manifest, popularity: NDArray[np.float32]) -> Catalogue:

@@ -101,7 +101,21 @@ def manifest_bytes(folder: BundleFolder) -> bytes:
     return folder.read(MANIFEST_FILE, most=MOST_MANIFEST_BYTES)
 
 
-def read_manifest(folder: BundleFolder) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of one release's folder, or of a link to it.
+
+    Raises:
+        BundleError: `bundle.no_release` where there is none, else as `manifest_of`.
+    """
+    if _about(folder / MANIFEST_FILE) is None:
+        raise BundleError(
+            "bundle.no_release", f"{folder} holds no {MANIFEST_FILE}.", fix="Name the folder of one release."
+        )
+    with BundleFolder(folder.resolve()) as files:
+        return manifest_of(files)
+
+
+def manifest_of(folder: BundleFolder) -> Manifest:
     """The manifest of an open release folder.
 
     Raises:

@@ -28,7 +28,7 @@ from isrf.runtime.bundle.array_checks import check_arrays
 from isrf.runtime.bundle.arrays import array_of
 from isrf.runtime.bundle.folder import BundleFolder, Content, check_size
 from isrf.runtime.bundle.manifest_checks import check_manifest
-from isrf.runtime.bundle.manifests import read_manifest
+from isrf.runtime.bundle.manifests import manifest_of
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.run_limit import RUN_LIMIT_S, limited
 from isrf.runtime.time_limit import TimeLimit
@@ -149,21 +149,22 @@ class Bundle:
             )
 
 
-def read_bundle(folder: Path, variants: Collection[VariantName], deadline: TimeLimit) -> Bundle:
+def read_bundle(folder: Path, variants: Collection[VariantName] | None, deadline: TimeLimit) -> Bundle:
     """Reads and verifies a release's folder.
 
     Args:
         folder: of one release, no link to it.
-        variants: the forms of the search whose graphs are read.
+        variants: the forms of the search whose graphs are read; None for all that it has.
         deadline: when it has to be open.
 
     Raises:
         BundleError: something is missing, changed, too much, or does not fit.
     """
     with BundleFolder(folder) as files:
-        manifest = read_manifest(files)
+        manifest = manifest_of(files)
+        _check_variants(files.path, manifest, variants or ())
         check_manifest(manifest)
-        graphs = [bundle.SEARCH_GRAPHS[name] for name in variants]
+        graphs = bundle_graphs(manifest) if variants is None else [bundle.SEARCH_GRAPHS[name] for name in variants]
         arrays = arrays_of(manifest)
         encoder = _ENCODER if manifest.item_reader is not None else ()
         golden_items = () if manifest.goldens is None else (bundle.GOLDEN_ITEMS_FILE,)
@@ -194,6 +195,16 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
 def bundle_graphs(manifest: Manifest) -> list[str]:
     """The files of all forms of its search."""
     return [bundle.SEARCH_GRAPH_FILE, *(bundle.SEARCH_GRAPHS[name] for name in manifest.variants)]
+
+
+def _check_variants(folder: Path, manifest: Manifest, variants: Collection[VariantName]) -> None:
+    for name in variants:
+        if name != "fp32" and name not in manifest.variants:
+            raise BundleError(
+                "bundle.no_variant",
+                f"{folder} holds no {name} search.",
+                fix=f"Serve fp32 (ISRF_VARIANT=fp32), or publish the release with --set search.{name}=true.",
+            )
 
 
 def _check_listed(files: BundleFolder, manifest: Manifest, required: Iterable[str]) -> None:

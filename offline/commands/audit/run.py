@@ -9,6 +9,8 @@ from rich.progress import Progress
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import Manifest
+from isrf.runtime.bundle.manifests import read_manifest
+from isrf.runtime.bundle.reader import verify_files
 from offline.commands.audit.contents import audit_contents
 from offline.commands.audit.duplicates import audit_duplicates
 from offline.commands.audit.findings import Finding
@@ -18,7 +20,6 @@ from offline.commands.audit.texts import audit_prompts, audit_user_texts, audit_
 from offline.commands.audit.ties import audit_shuffling, audit_table, audit_ties, table_ndcg
 from offline.commands.reingest import read_again, refuse_other_data, with_bad_rows
 from offline.config import RunConfig, build_config
-from offline.runtime.release import read_manifest, verify_files
 from offline.stages.ingest.bad_rows import BadRows
 from offline.stages.ingest.files import find_file
 from offline.stages.ingest.items import read_items

@@ -9,12 +9,11 @@ from isrf.contract.manifest import RANKER_FILE, SEARCH_GRAPHS, GroupSearch, Vari
 from isrf.method.ranking.fusion import DEFAULT_FUSION
 from isrf.method.ranking.ranker import Ranker
 from isrf.method.recommend.recommender import Recommender
-from isrf.method.recommend.tables import RecommenderTables
-from isrf.method.trie import build_trie
+from isrf.runtime.bundle.opening import assemble_recommender
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of
-from offline.runtime.evidence import count_evidence, save_lists
+from offline.runtime.evidence import count_evidence, lists_as_arrays, save_lists
 from offline.runtime.neighbours import load_user_index
 from offline.runtime.onnx_graphs import open_graph
 from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, Scorer
@@ -69,19 +68,17 @@ def recommender_of(ctx: StageContext) -> Recommender:
     counted = count_evidence(ctx.inputs, num_users=len(group_layers), config=config.evidence)
     save_lists(ctx.out / "evidence", counted.lists)
     np.save(ctx.out / "popularity.npy", counted.popularity)
-    tables = RecommenderTables(
-        trie=build_trie(np.load(ctx.inputs["semantic-ids"] / "semantic_ids.npy"), config.semantic_ids.codebook_size),
-        item_inputs=np.load(compiled / "item_inputs.npy"),
-        item_vectors=np.load(compiled / "item_vectors.npy"),
-        item_embeddings=np.load(ctx.inputs["graph"] / "item_embeddings.npy"),
-        node_vectors=np.load(compiled / "node_vectors.npy"),
-        group_layers=group_layers,
-        popularity=counted.popularity,
-        item_lists=counted.item_lists,
-        user_items=counted.lists["user_items"],
-    )
-    return Recommender(
-        tables,
+    arrays = {
+        "semantic_ids.npy": np.load(ctx.inputs["semantic-ids"] / "semantic_ids.npy"),
+        "item_embeddings.npy": np.load(ctx.inputs["graph"] / "item_embeddings.npy"),
+        "group_layers.npy": group_layers,
+        "popularity.npy": counted.popularity,
+        **{name: np.load(compiled / name) for name in ("item_inputs.npy", "item_vectors.npy", "node_vectors.npy")},
+        **lists_as_arrays(counted.lists),
+    }
+    return assemble_recommender(
+        arrays,
+        codebook_size=config.semantic_ids.codebook_size,
         decoding=decoding_of(config),
         group_search=search,
         fusion=DEFAULT_FUSION,

@@ -44,8 +44,8 @@ from isrf.method.golden_items import ItemGolden, ItemParts, TextReading, make_it
 from isrf.method.item_reader import ItemReader
 from isrf.method.ranking.ranker import Ranker
 from isrf.method.recommend.recommender import Graph, Recommender
-from isrf.method.recommend.tables import RecommenderTables
 from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder, item_fields
+from isrf.runtime.bundle.opening import assemble_recommender
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of
@@ -224,8 +224,9 @@ def _text_reading(ctx: StageContext) -> TextReading | None:
 def _recommender(ctx: StageContext, search_graph: Graph) -> Recommender:
     config, search, ranker = ctx.config, _group_search(ctx), _ranker(ctx)
     arrays = {name: np.load(ctx.out / name) for name in ARRAYS}
-    return Recommender(
-        RecommenderTables.from_arrays(arrays, codebook_size=config.semantic_ids.codebook_size),
+    return assemble_recommender(
+        arrays,
+        codebook_size=config.semantic_ids.codebook_size,
         decoding=decoding_of(config),
         group_search=search,
         fusion=_fusion(ctx),

@@ -16,10 +16,11 @@ from isrf.contract.errors import BundleError
 from isrf.method.interest import BoolArray
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import RankingRequest
+from isrf.runtime.bundle.manifests import read_manifest
 from offline.commands.publish import publish
 from offline.config import RunConfig
 from offline.runtime.onnx_graphs import open_graph
-from offline.runtime.release import open_release, read_manifest
+from offline.runtime.release import open_release
 from offline.runtime.torch_graph import torch_search
 from offline.stages.train.build import load_model
 from tests.service.releases import change_manifest, id_of, seal

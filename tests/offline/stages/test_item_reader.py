@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from isrf.method.item_reader import ItemReader
-from offline.runtime.release import read_manifest
+from isrf.runtime.bundle.manifests import read_manifest
 
 ROUNDING = 0.01
 """`item_text.npy` is float16."""

@@ -14,9 +14,9 @@ import pytest
 
 from isrf.contract.errors import BundleError, StageError
 from isrf.contract.manifest import HISTORIES_FILE, MANIFEST_FILE, USERS_FILE
-from isrf.runtime.bundle.manifests import CURRENT
+from isrf.runtime.bundle.manifests import CURRENT, read_manifest
 from offline.commands.publish import publish
-from offline.runtime.release import open_release, read_manifest
+from offline.runtime.release import open_release
 from tests.service.releases import change_manifest
 from tests.shops import run_stages, write_shop
 

@@ -362,7 +362,7 @@ def test_a_manifest_with_any_number_changed_is_refused(folder: Path) -> None:
 
 
 def read(folder: Path) -> Manifest:
-    from service.release.opening import read_manifest
+    from isrf.runtime.bundle.manifests import read_manifest
 
     return read_manifest(folder)
 

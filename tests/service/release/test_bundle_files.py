@@ -14,7 +14,8 @@ import pytest
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import VariantName
 from isrf.method.recommend.request import RankingRequest
-from service.release.opening import find_release, open_release
+from isrf.runtime.bundle.manifests import find_release
+from service.release.opening import open_release
 from tests.service.releases import change_manifest, seal
 
 

@@ -12,8 +12,9 @@ from isrf.contract.errors import ConfigError
 from isrf.contract.manifest import SEARCH_GRAPH_FILE, Manifest
 from isrf.method.recommend.recommender import REQUEST_INPUTS
 from isrf.method.recommend.request import RankingRequest
+from isrf.runtime.bundle.manifests import read_manifest
 from service.release.graphs import CUDA, BoundGraph, open_graph
-from service.release.opening import Release, open_release, read_manifest
+from service.release.opening import Release, open_release
 from service.settings import load_settings
 
 ON_GPU = CUDA in onnxruntime.get_available_providers()

@@ -1,0 +1,102 @@
+"""One way from a bundle's parts to a recommender that answers: service, evaluation and export all take it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from isrf.contract import manifest as bundle
+from isrf.contract.manifest import Decoding, FusionWeights, GraphSpec, GroupSearch, VariantName
+from isrf.method.golden_items import TextReading
+from isrf.method.interest import NeighbourSearch
+from isrf.method.ranking.ranker import Ranker, ranker_of
+from isrf.method.recommend.recommender import Graph, Recommender
+from isrf.method.recommend.tables import RecommenderTables
+from isrf.runtime.bundle.reader import Bundle
+from isrf.runtime.bundle.refusals import refusing
+
+GraphOpener = Callable[[str, bytes, GraphSpec], Graph]
+"""Opens a graph from its file's name, its verified bytes and the signature that the manifest gives it."""
+
+
+def open_recommender(
+    parts: Bundle,
+    variants: Sequence[VariantName],
+    *,
+    nearest_users: NeighbourSearch,
+    exact: NeighbourSearch,
+    open_graph: GraphOpener,
+    item_ids: Sequence[str],
+    reading: TextReading | None,
+) -> Recommender:
+    """Makes a verified bundle answer, and replays its goldens with every form of the search that is asked for.
+
+    Args:
+        parts: as `isrf.runtime.bundle.reader.read_bundle` read them, with the graphs of `variants`.
+        variants: forms of the search; the recommender searches with the first.
+        nearest_users: the search that the recommender gets.
+        exact: the search among all users, which the goldens were made with: which cells are looked into may hang on a
+            rounding error.
+        open_graph: opens each graph.
+        item_ids: of its rows.
+        reading: how it reads a new item's text (`Bundle.text_reading`).
+
+    Raises:
+        BundleError: a part does not fit, or an answer is not the golden one.
+    """
+    manifest = parts.manifest
+    goldens = parts.goldens()
+
+    def graph(name: str) -> Graph:
+        parts.deadline.check(name)
+        with refusing("bundle.graph_unreadable", name):
+            return open_graph(name, parts.take(name), manifest.graphs[name])
+
+    interest = graph(bundle.INTEREST_GRAPH_FILE)
+    searches = {name: graph(bundle.SEARCH_GRAPHS[name]) for name in variants}
+    recommender = assemble_recommender(
+        parts.arrays,
+        codebook_size=manifest.dimensions.codebook_size,
+        decoding=manifest.decoding,
+        group_search=manifest.group_search,
+        fusion=manifest.fusion,
+        ranker=ranker_of(manifest, parts.arrays),
+        interest_graph=interest,
+        search_graph=searches[variants[0]],
+        nearest_users=nearest_users,
+    )
+    for name, search in searches.items():
+        parts.replay(recommender.among(exact).searching_with(search), goldens, name)
+    parts.replay_items(recommender, item_ids, reading)
+    return recommender
+
+
+def assemble_recommender(
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    codebook_size: int,
+    decoding: Decoding,
+    group_search: GroupSearch,
+    fusion: FusionWeights,
+    ranker: Ranker | None = None,
+    interest_graph: Graph,
+    search_graph: Graph,
+    nearest_users: NeighbourSearch,
+) -> Recommender:
+    """A recommender from a bundle's arrays by file name (`isrf.contract.manifest.ARRAYS`) and what its manifest says.
+
+    Raises:
+        BundleError: the arrays come from different runs.
+    """
+    with refusing("bundle.semantic_ids", "semantic_ids.npy"):
+        tables = RecommenderTables.from_arrays(arrays, codebook_size=codebook_size)
+    return Recommender(
+        tables,
+        decoding=decoding,
+        group_search=group_search,
+        fusion=fusion,
+        interest_graph=interest_graph,
+        search_graph=search_graph,
+        nearest_users=nearest_users,
+        ranker=ranker,
+    )
