@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 import transformers
 from machine import machine
@@ -39,6 +38,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 from isrf.method.trie import TrieTables, build_trie
 from isrf.nn.model import IsrfModel, ItemParts, ModelSpec, StackSpec
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchTensors
+from isrf.runtime.onnx_session import open_session
 from offline.config import PRESETS, ModelConfig
 from offline.stages.export_onnx.int8 import quantised
 from offline.stages.export_onnx.stage import export_search, search_inputs
@@ -222,9 +222,7 @@ def generate_run(model: IsrfModel, trie: TrieTables, inputs: tuple[torch.Tensor,
 
 def graph_run(path: Path, inputs: tuple[torch.Tensor, ...], threads: int) -> Run:
     """The graph in ONNX Runtime, as the service opens it."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    session = open_session(path, threads=threads)
     arrays = {name: value.numpy() for name, value in zip(INPUT_NAMES, inputs, strict=True)}
 
     def run() -> tuple[NDArray[np.int64], NDArray[np.float32]]:

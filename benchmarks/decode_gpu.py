@@ -25,8 +25,8 @@ from machine import machine
 
 from isrf.method.recommend.recommender import REQUEST_INPUTS
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
+from isrf.runtime.onnx_session import graph_signature
 from offline.config import PRESETS, ModelConfig
-from offline.runtime.onnx_graphs import graph_signature
 from offline.stages.export_onnx.fp16 import halved
 from offline.stages.export_onnx.stage import export_search
 from service.release.graphs import open_graph

@@ -29,8 +29,8 @@ from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import RankingRequest, SearchOutput
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import ConstrainedSearch
+from isrf.runtime.onnx_session import open_graph
 from offline.context import WORK_DIR
-from offline.runtime.onnx_graphs import open_graph
 from offline.runtime.release import OpenedRelease, open_release
 from offline.runtime.torch_graph import graph_of
 from offline.stages.export_onnx.stage import export_search

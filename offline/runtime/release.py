@@ -9,16 +9,16 @@ import polars as pl
 
 from isrf.contract import manifest as bundle
 from isrf.contract.errors import BundleError
-from isrf.contract.manifest import GraphSpec, Manifest
+from isrf.contract.manifest import Manifest
 from isrf.method.ranking.ranker import Ranker, ranker_of
-from isrf.method.recommend.recommender import Graph, Recommender
+from isrf.method.recommend.recommender import Recommender
 from isrf.runtime.bundle.manifests import read_manifest
 from isrf.runtime.bundle.opening import open_recommender
 from isrf.runtime.bundle.reader import Bundle, read_bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
+from isrf.runtime.onnx_session import open_bundle_graph
 from isrf.runtime.time_limit import TimeLimit
 from offline.runtime.neighbours import Cells, UserIndex
-from offline.runtime.onnx_graphs import open_verified
 
 
 class OpenedRelease(NamedTuple):
@@ -47,20 +47,11 @@ def open_release(folder: Path) -> OpenedRelease:
         ("fp32", *manifest.variants),
         nearest_users=index,
         exact=index.exact,
-        open_graph=_open_graph,
+        open_graph=open_bundle_graph,
         item_ids=item_ids,
         reading=parts.text_reading(),
     )
     return OpenedRelease(manifest, recommender, item_ids, ranker_of(manifest, arrays))
-
-
-def _open_graph(name: str, content: bytes, expected: GraphSpec) -> Graph:
-    graph, signature = open_verified(name, content)
-    if signature != expected:
-        raise BundleError(
-            "bundle.graph_mismatch", f"{name}: its inputs or outputs are not the manifest's.", fix=PUBLISH
-        )
-    return graph
 
 
 def read_ranker(folder: Path, manifest: Manifest) -> Ranker | None:

@@ -1,7 +1,6 @@
-"""Opens an exported graph with ONNX Runtime as a callable of arrays, on a GPU where there is one.
+"""A release's graphs where they are to run: on the CPU, or on a GPU where there is one.
 
-On the CPU one thread per call: calls run side by side in the engine's pool, and a second thread pool inside each would
-only make them wait for each other. On a GPU the tables over all items stay in its memory from one call to the next.
+On a GPU the tables over all items stay in its memory from one call to the next.
 """
 
 import threading
@@ -14,13 +13,13 @@ import onnxruntime
 import structlog
 from numpy.typing import NDArray
 
-from isrf.contract.errors import BundleError, ConfigError
-from isrf.contract.manifest import GraphSpec, TensorSpec
+from isrf.contract.errors import ConfigError
+from isrf.contract.manifest import GraphSpec
 from isrf.method.recommend.recommender import Graph
+from isrf.runtime.onnx_session import CPU, Provider, graph_of, open_bundle_session
 from isrf.runtime.run_limit import run_within
 from service.settings import DeviceName
 
-CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 _CUDA_OPTIONS = {"use_tf32": "0"}
 """fp32 is fp32: TensorFloat-32 keeps 10 bits of it, and the goldens would not be met."""
@@ -49,24 +48,10 @@ def open_graph(
         BundleError: it cannot be read, or is not the manifest's.
         ConfigError: `cuda`, and it does not run there.
     """
-    session = _session(path, device, content)
-    found = _signature(session)
-    if found != expected:
-        raise BundleError(
-            "bundle.graph_mismatch",
-            f"{path.name}: its inputs or outputs are not the manifest's ({_difference(found, expected)}).",
-            fix="Publish the release again; its parts come from different runs.",
-        )
+    session = _session(path, expected, device, content)
     if session.get_providers()[0] == CUDA:
         return BoundGraph(session, tables, memory="cuda", name=path.name)
-    names = list(found.outputs)
-
-    def run(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        taken = {name: inputs[name] for name in found.inputs}
-        values = run_within(path.name, lambda options: session.run(None, taken, options))
-        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
-
-    return run
+    return graph_of(session, path.name)
 
 
 class BoundGraph:
@@ -107,23 +92,12 @@ class BoundGraph:
             return {name: there for name, (_, there) in self._held.items()}
 
 
-def _session(path: Path, device: DeviceName, content: bytes | None) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what fails is raised, and told once
-    wanted: list[Any] = [CPU]
+def _session(path: Path, expected: GraphSpec, device: DeviceName, content: bytes | None) -> Any:
+    wanted: list[Provider] = [CPU]
     if device != "cpu" and CUDA in onnxruntime.get_available_providers():
         onnxruntime.preload_dlls()  # CUDA's libraries out of their own wheels
         wanted = [(CUDA, _CUDA_OPTIONS), CPU]
-    try:
-        session = onnxruntime.InferenceSession(content or str(path), options, providers=wanted)
-    except Exception as error:
-        raise BundleError(
-            "bundle.graph_unreadable",
-            f"{path.name} cannot be opened by ONNX Runtime {onnxruntime.__version__}: {error}.",
-            fix="Publish the release again, with a version of ONNX Runtime that is not newer than the service's.",
-        ) from error
+    session = open_bundle_session(path.name, content or path, expected, providers=wanted)
     # Asked for CUDA, ONNX Runtime goes on without where it finds no GPU or not all of its libraries.
     runs_on = session.get_providers()[0]
     if device == "cuda" and runs_on != CUDA:
@@ -136,15 +110,3 @@ def _session(path: Path, device: DeviceName, content: bytes | None) -> Any:
     if device != "cpu":
         _log.info("graph_opened", graph=path.name, provider=runs_on)
     return session
-
-
-def _signature(session: Any) -> GraphSpec:
-    def tensors(values: list[Any]) -> dict[str, TensorSpec]:
-        return {value.name: TensorSpec(dtype=value.type, shape=tuple(value.shape)) for value in values}
-
-    return GraphSpec(inputs=tensors(session.get_inputs()), outputs=tensors(session.get_outputs()))
-
-
-def _difference(found: GraphSpec, expected: GraphSpec) -> str:
-    have, want = found.inputs | found.outputs, expected.inputs | expected.outputs
-    return ", ".join(sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name)))

@@ -23,10 +23,10 @@ from isrf.method.evidence import (
 )
 from isrf.method.golden import Golden
 from isrf.method.interest import FloatArray, pad_histories, unit_rows
+from isrf.runtime.onnx_session import open_graph
 from offline.commands.audit.findings import Finding
 from offline.commands.audit.shop import AuditedShop
 from offline.config import RunConfig
-from offline.runtime.onnx_graphs import open_graph
 
 SAME = 0.999
 """Cosine of a stored float16 vector with itself before it was stored."""

@@ -46,11 +46,11 @@ from isrf.method.ranking.ranker import Ranker
 from isrf.method.recommend.recommender import Graph, Recommender
 from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder, item_fields
 from isrf.runtime.bundle.opening import assemble_recommender
+from isrf.runtime.onnx_session import graph_signature, open_graph
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of
 from offline.runtime.neighbours import load_user_index
-from offline.runtime.onnx_graphs import graph_signature, open_graph
 from offline.runtime.torch_graph import torch_search
 from offline.stages.evaluate.stage import RANKER_SPEC, loss_file
 from offline.stages.reason.show import ITEM_TABLE, USER_TABLE

@@ -17,9 +17,9 @@ from isrf.method.interest import BoolArray
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import RankingRequest
 from isrf.runtime.bundle.manifests import read_manifest
+from isrf.runtime.onnx_session import open_graph
 from offline.commands.publish import publish
 from offline.config import RunConfig
-from offline.runtime.onnx_graphs import open_graph
 from offline.runtime.release import open_release
 from offline.runtime.torch_graph import torch_search
 from offline.stages.train.build import load_model
