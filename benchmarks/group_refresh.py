@@ -17,11 +17,12 @@ import numpy as np
 from machine import machine
 
 from isrf.method.evidence import user_item_lists
+from isrf.method.interest import NeighbourSearch
 from isrf.method.recommend.recommender import Recommender
+from isrf.runtime.neighbour_index import NeighbourIndex, joined
 from offline.config import GraphConfig
 from offline.stages.graph.cells import divide
 from service.inference.group_cache import encode, rounded
-from service.release.neighbours import Cells, UserIndex, joined
 from service.release.opening import Release, open_release
 
 TARGET_P95_MS = 5.0
@@ -40,18 +41,20 @@ def crowded(release: Release, num_users: int, num_newcomers: int, rng: np.random
     users = np.repeat(np.arange(everyone), HISTORY)
     base, cells = features[:num_users].astype(np.float16), None
     if num_users >= GraphConfig().cells_from:
-        cells = Cells(
-            *divide(features[:num_users], base, release.manifest.group_search.max_neighbours + 1, seed=0).cells
-        )
+        cells = divide(features[:num_users], base, release.manifest.group_search.max_neighbours + 1, seed=0).cells
     began = time.perf_counter()
-    nearest = UserIndex(base, cells)
+    nearest: NeighbourSearch = NeighbourIndex(base, cells, precision="float16", threads=1)
     print(
         f"{'index_seconds':20} {time.perf_counter() - began:.2f}, {cells.probes if cells else 'no'} cells looked into"
     )
+    if num_newcomers:
+        nearest = joined(nearest, NeighbourIndex(features[num_users:], threads=1), num_users)
     return recommender.with_users(
         group_layers=layers,
         user_items=user_item_lists(users, histories.ravel(), num_users=everyone),
-        nearest_users=joined(nearest, UserIndex(features[num_users:]), num_users) if num_newcomers else nearest,
+        nearest_users=joined(nearest, NeighbourIndex(features[num_users:], threads=1), num_users)
+        if num_newcomers
+        else nearest,
     )
 
 

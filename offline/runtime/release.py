@@ -16,9 +16,9 @@ from isrf.runtime.bundle.manifests import read_manifest
 from isrf.runtime.bundle.opening import open_recommender
 from isrf.runtime.bundle.reader import Bundle, read_bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
+from isrf.runtime.neighbour_index import index_of
 from isrf.runtime.onnx_session import open_bundle_graph
 from isrf.runtime.time_limit import TimeLimit
-from offline.runtime.neighbours import Cells, UserIndex
 
 
 class OpenedRelease(NamedTuple):
@@ -34,19 +34,12 @@ def open_release(folder: Path) -> OpenedRelease:
     parts = read_bundle(folder.resolve(), None, TimeLimit())
     manifest, arrays = parts.manifest, parts.arrays
     with refusing("bundle.array_mismatch", bundle.USER_FEATURES_FILE):
-        probes = manifest.group_search.probes
-        cells = (
-            None
-            if probes is None
-            else Cells(arrays[bundle.USER_CENTROIDS_FILE], arrays[bundle.USER_CELLS_FILE], probes)
-        )
-        index = UserIndex(arrays[bundle.USER_FEATURES_FILE], cells)
+        index = index_of(arrays, manifest.group_search)
     item_ids = _item_ids(parts)
     recommender = open_recommender(
         parts,
         ("fp32", *manifest.variants),
-        nearest_users=index,
-        exact=index.exact,
+        user_index=index,
         open_graph=open_bundle_graph,
         item_ids=item_ids,
         reading=parts.text_reading(),

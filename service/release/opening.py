@@ -22,12 +22,12 @@ from isrf.runtime.bundle.manifests import find_release
 from isrf.runtime.bundle.opening import GraphOpener, open_recommender
 from isrf.runtime.bundle.reader import read_bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
+from isrf.runtime.neighbour_index import NeighbourIndex, index_of
 from isrf.runtime.time_limit import TimeLimit
 from service.release.catalogue import Catalogue, read_item
 from service.release.graphs import open_graph
 from service.release.history_files import read_users
 from service.release.learned import learned_until
-from service.release.neighbours import Cells, UserIndex
 from service.release.new_items import NewItemReader
 from service.release.users import ReleaseUsers
 from service.release.wording import Wording, read_cores
@@ -42,7 +42,7 @@ class Release:
     recommender: Recommender
     catalogue: Catalogue
     users: ReleaseUsers
-    user_index: UserIndex
+    user_index: NeighbourIndex
     semantic_ids: NDArray[np.int32]  # (N, L)
     wording: Wording
     new_items: NewItemReader | None
@@ -85,9 +85,7 @@ def open_folder(
     wording = Wording(catalogue, read_cores(parts))
     deadline.check("the users' index")
     with refusing("bundle.array_mismatch", bundle.USER_FEATURES_FILE):
-        search = manifest.group_search
-        cells = None if search.probes is None else Cells.of(arrays, search.probes)
-        user_index = UserIndex(arrays[bundle.USER_FEATURES_FILE], cells)
+        user_index = index_of(arrays, manifest.group_search, precision="float16", threads=1)
     reading = parts.text_reading()
     with refusing("bundle.manifest", bundle.MANIFEST_FILE):
         until = learned_until(folder, manifest)
@@ -96,8 +94,7 @@ def open_folder(
         recommender=open_recommender(
             parts,
             (variant,),
-            nearest_users=user_index,
-            exact=user_index.exact,
+            user_index=user_index,
             open_graph=_graph_opener(folder, device),
             item_ids=[item.item_id for item in catalogue.items],
             reading=reading,

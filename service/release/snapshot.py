@@ -16,7 +16,7 @@ import numpy as np
 from isrf.method.evidence import SparseLists, user_item_lists
 from isrf.method.interest import BoolArray, FloatArray, NeighbourSearch
 from isrf.method.recommend.recommender import Recommender
-from service.release.neighbours import UserIndex, joined
+from isrf.runtime.neighbour_index import NeighbourIndex, joined
 from service.release.opening import Release
 
 READ_TOGETHER = 64
@@ -110,7 +110,7 @@ def _among(release: Release, base: NeighbourSearch, people: Sequence[ActiveUser]
         return release.recommender.with_users(
             group_layers=tables.group_layers, user_items=tables.user_items, nearest_users=base
         )
-    delta = UserIndex(np.stack([one.feature for one in people]))
+    delta = NeighbourIndex(np.stack([one.feature for one in people]), threads=1)
     layers = np.stack([one.explicit for one in people]).astype(np.float16)
     return release.recommender.with_users(
         group_layers=np.concatenate([tables.group_layers, layers]),

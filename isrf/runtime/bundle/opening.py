@@ -14,6 +14,7 @@ from isrf.method.recommend.recommender import Graph, Recommender
 from isrf.method.recommend.tables import RecommenderTables
 from isrf.runtime.bundle.reader import Bundle
 from isrf.runtime.bundle.refusals import refusing
+from isrf.runtime.neighbour_index import NeighbourIndex
 
 GraphOpener = Callable[[str, bytes, GraphSpec], Graph]
 """Opens a graph from its file's name, its verified bytes and the signature that the manifest gives it."""
@@ -23,8 +24,7 @@ def open_recommender(
     parts: Bundle,
     variants: Sequence[VariantName],
     *,
-    nearest_users: NeighbourSearch,
-    exact: NeighbourSearch,
+    user_index: NeighbourIndex,
     open_graph: GraphOpener,
     item_ids: Sequence[str],
     reading: TextReading | None,
@@ -34,9 +34,8 @@ def open_recommender(
     Args:
         parts: as `isrf.runtime.bundle.reader.read_bundle` read them, with the graphs of `variants`.
         variants: forms of the search; the recommender searches with the first.
-        nearest_users: the search that the recommender gets.
-        exact: the search among all users, which the goldens were made with: which cells are looked into may hang on a
-            rounding error.
+        user_index: the base users. The goldens were made among all of them, and are replayed so: which cells are
+            looked into may hang on a rounding error.
         open_graph: opens each graph.
         item_ids: of its rows.
         reading: how it reads a new item's text (`Bundle.text_reading`).
@@ -63,10 +62,10 @@ def open_recommender(
         ranker=ranker_of(manifest, parts.arrays),
         interest_graph=interest,
         search_graph=searches[variants[0]],
-        nearest_users=nearest_users,
+        nearest_users=user_index,
     )
     for name, search in searches.items():
-        parts.replay(recommender.among(exact).searching_with(search), goldens, name)
+        parts.replay(recommender.among(user_index.exact).searching_with(search), goldens, name)
     parts.replay_items(recommender, item_ids, reading)
     return recommender
 

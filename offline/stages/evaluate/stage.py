@@ -10,12 +10,12 @@ from isrf.method.ranking.fusion import DEFAULT_FUSION
 from isrf.method.ranking.ranker import Ranker
 from isrf.method.recommend.recommender import Recommender
 from isrf.runtime.bundle.opening import assemble_recommender
+from isrf.runtime.neighbour_index import load_index
 from isrf.runtime.onnx_session import open_graph
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of
 from offline.runtime.evidence import count_evidence, lists_as_arrays, save_lists
-from offline.runtime.neighbours import load_user_index
 from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, Scorer
 from offline.stages.evaluate.measure import Measure
 from offline.stages.evaluate.questions import full_ranking
@@ -84,7 +84,7 @@ def recommender_of(ctx: StageContext) -> Recommender:
         fusion=DEFAULT_FUSION,
         interest_graph=open_graph(compiled / "lightgcn.onnx"),
         search_graph=open_graph(compiled / "recommender.onnx"),
-        nearest_users=load_user_index(ctx.inputs["graph"], search),
+        nearest_users=load_index(ctx.inputs["graph"], search),
     )
 
 

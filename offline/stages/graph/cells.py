@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.method.interest import FloatArray
-from offline.runtime.neighbours import Cells, UserIndex
+from isrf.runtime.neighbour_index import Cells, NeighbourIndex
 from offline.runtime.one_thread import one_faiss_thread
 
 RECALL = 0.97
@@ -63,9 +63,9 @@ def _centroids(users: FloatArray, *, seed: int) -> FloatArray:
 
 
 def _with_probes(cells: Cells, features: NDArray[np.float16], queries: FloatArray, k: int) -> Division:
-    wanted = UserIndex(features, cells).exact(queries, k)[1]
+    wanted = NeighbourIndex(features, cells).exact(queries, k)[1]
     while True:
-        found = UserIndex(features, cells)(queries, k)[1]
+        found = NeighbourIndex(features, cells)(queries, k)[1]
         recall = np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(found, wanted, strict=True)])
         if recall >= RECALL or cells.probes == len(cells.centroids):
             return Division(cells, float(recall))

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from isrf.contract.errors import StageError
 from isrf.contract.manifest import GroupSearch
 from isrf.method.interest import FloatArray, IntArray, select_neighbours
+from isrf.runtime.neighbour_index import Cells, NeighbourIndex
 from offline.config import GraphConfig
-from offline.runtime.neighbours import Cells, UserIndex
 
 BACKGROUND_PAIRS = 20_000
 _BLOCK_QUERIES = 1024
@@ -39,7 +39,7 @@ def nearest_users(
 ) -> NearestUsers:
     """The k base users with the largest inner product for every query, (U, F) each; rows of length 0 find nobody."""
     present = np.flatnonzero(features.any(axis=1))
-    index = UserIndex(features[present], None if cells is None else cells._replace(cells=cells.cells[present]))
+    index = NeighbourIndex(features[present], None if cells is None else cells._replace(cells=cells.cells[present]))
     k = min(k, len(present))
     cosine = np.zeros((len(queries), k), dtype=np.float32)
     users = np.full((len(queries), k), -1, dtype=np.int64)

@@ -46,11 +46,11 @@ from isrf.method.ranking.ranker import Ranker
 from isrf.method.recommend.recommender import Graph, Recommender
 from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder, item_fields
 from isrf.runtime.bundle.opening import assemble_recommender
+from isrf.runtime.neighbour_index import load_index
 from isrf.runtime.onnx_session import graph_signature, open_graph
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of
-from offline.runtime.neighbours import load_user_index
 from offline.runtime.torch_graph import torch_search
 from offline.stages.evaluate.stage import RANKER_SPEC, loss_file
 from offline.stages.reason.show import ITEM_TABLE, USER_TABLE
@@ -232,7 +232,7 @@ def _recommender(ctx: StageContext, search_graph: Graph) -> Recommender:
         fusion=_fusion(ctx),
         interest_graph=open_graph(ctx.out / bundle.INTEREST_GRAPH_FILE),
         search_graph=search_graph,
-        nearest_users=load_user_index(ctx.out, search).exact,
+        nearest_users=load_index(ctx.out, search).exact,
         ranker=None if ranker is None else Ranker.from_values(ranker, np.load(ctx.out / bundle.RANKER_FILE)),
     )
 

@@ -15,10 +15,10 @@ from isrf.contract.manifest import GroupSearch
 from isrf.method.interest import InterestTables
 from isrf.method.trie import TrieTables, build_trie
 from isrf.nn.siblings import Siblings
+from isrf.runtime.neighbour_index import load_index
 from offline.config import RunConfig
 from offline.context import StageContext
 from offline.runtime.hardware import training_device
-from offline.runtime.neighbours import load_user_index
 from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_parts, new_model
 from offline.stages.train.checkpoint import log_lines
 from offline.stages.train.distributed import Peers, together
@@ -105,7 +105,7 @@ def load_interests(ctx: StageContext) -> SampleInterests:
         ),
         search=search,
         group_layers=np.load(graph / "group_layers.npy"),
-        nearest_users=load_user_index(graph, search),
+        nearest_users=load_index(graph, search),
     )
 
 

@@ -8,13 +8,12 @@ import pytest
 from numpy.typing import NDArray
 
 from isrf.method.interest import FloatArray, unit_rows
+from isrf.runtime.neighbour_index import Cells, NeighbourIndex
 from offline.commands.publish import publish
 from offline.config import build_config
 from offline.runtime import release as offline_release
-from offline.runtime.neighbours import Cells, UserIndex
 from offline.stages.graph import cells as graph_cells
 from offline.stages.graph.cells import RECALL, divide
-from service.release import neighbours as served
 from service.release import opening as service_release
 from tests.shops import TINY, run_stages
 
@@ -52,13 +51,12 @@ def recall(found: NDArray[np.int64], wanted: NDArray[np.int64]) -> float:
 def test_nearly_all_are_found_in_a_few_cells(features: NDArray[np.float16], cells: Cells) -> None:
     asked = queries_of(features)[1:3000:2]
     asked = asked[asked.any(axis=1)]
-    _, wanted = UserIndex(features)(asked, K)
-    for index in (UserIndex(features, cells), served.UserIndex(features, served.Cells(*cells))):
-        cosine, found = index(asked, K)
-        assert recall(found, wanted) >= 0.95
-        products = np.einsum("qf,qkf->qk", asked, features.astype(np.float32)[found])
-        np.testing.assert_allclose(cosine, products, atol=1e-5)
-        assert (np.diff(cosine, axis=1) <= 0).all()
+    _, wanted = NeighbourIndex(features)(asked, K)
+    cosine, found = NeighbourIndex(features, cells)(asked, K)
+    assert recall(found, wanted) >= 0.95
+    products = np.einsum("qf,qkf->qk", asked, features.astype(np.float32)[found])
+    np.testing.assert_allclose(cosine, products, atol=1e-5)
+    assert (np.diff(cosine, axis=1) <= 0).all()
     assert cells.probes <= len(cells.centroids) // 2, "else the cells save nothing"
 
 
@@ -69,31 +67,22 @@ def test_one_cell_less_than_needed_would_not_do(features: NDArray[np.float16], c
     assert division.recall >= RECALL
     asked = queries_of(features)[1::12]
     asked = asked[asked.any(axis=1)]
-    _, wanted = UserIndex(features)(asked, K)
-    _, found = UserIndex(features, cells._replace(probes=cells.probes // 2))(asked, K)
+    _, wanted = NeighbourIndex(features)(asked, K)
+    _, found = NeighbourIndex(features, cells._replace(probes=cells.probes // 2))(asked, K)
     assert recall(found, wanted) < RECALL + 0.005
 
 
 def test_every_user_compared_is_the_exact_search(features: NDArray[np.float16], cells: Cells) -> None:
     asked = queries_of(features)[1:40]
-    cosine, users = UserIndex(features)(asked, K)
-    for index in (UserIndex(features, cells), served.UserIndex(features, served.Cells(*cells))):
-        ours, found = index.exact(asked, K)
-        np.testing.assert_allclose(ours, cosine, atol=1e-5)
-        assert recall(found, users) > 0.999
-
-
-def test_both_halves_find_the_same(features: NDArray[np.float16], cells: Cells) -> None:
-    asked = queries_of(features)[:300]
-    offline, online = UserIndex(features, cells), served.UserIndex(features, served.Cells(*cells))
-    for one, other in ((offline(asked, K), online(asked, K)), (offline.exact(asked, K), online.exact(asked, K))):
-        np.testing.assert_array_equal(one[0], other[0])
-        np.testing.assert_array_equal(one[1], other[1])
+    cosine, users = NeighbourIndex(features)(asked, K)
+    in_cells, found = NeighbourIndex(features, cells).exact(asked, K)
+    np.testing.assert_allclose(in_cells, cosine, atol=1e-5)
+    assert recall(found, users) > 0.999
 
 
 def test_who_is_gone_is_not_found_and_others_take_their_place(features: NDArray[np.float16], cells: Cells) -> None:
     asked = queries_of(features)[1:60]
-    index = served.UserIndex(features, served.Cells(*cells))
+    index = NeighbourIndex(features, cells)
     present = np.ones(NUM_USERS, dtype=np.bool_)
     present[np.unique(index(asked, 5)[1])] = False
     _, users = index.among(present)(asked, K)

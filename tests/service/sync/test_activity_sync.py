@@ -11,7 +11,6 @@ from isrf.method.evidence import GROUP_RECENCY
 from isrf.method.recommend.request import UserInterests
 from service.inference.engine import Engine
 from service.inference.limits import LoadLimits
-from service.release.neighbours import UserIndex, joined
 from service.release.opening import Release, open_release
 from service.release.snapshot import Snapshot, base_snapshot, gather, read_active_users
 from service.state.connect import open_store
@@ -49,44 +48,6 @@ def read(snapshot: Snapshot, history: list[int], own: int = -1) -> UserInterests
 def neighbours(interests: UserInterests) -> list[int]:
     users = interests.neighbours.users[0]
     return [int(user) for user in users[users >= 0]]
-
-
-def test_selected_neighbours_are_the_nearest_of_those_present() -> None:
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(1003, 16)).astype(np.float32)
-    queries = rng.normal(size=(5, 16)).astype(np.float32)
-    present = rng.random(1003) < 0.4
-    cosine, users = UserIndex(features).among(present)(queries, 50)
-    products = np.where(present, queries @ features.T, -np.inf)
-    np.testing.assert_array_equal(users, np.argsort(-products, axis=1, kind="stable")[:, :50])
-    np.testing.assert_allclose(cosine, np.sort(products, axis=1)[:, ::-1][:, :50], rtol=1e-5)
-    few = np.zeros(1003, dtype=np.bool_)
-    few[[3, 8]] = True
-    assert {*UserIndex(features).among(few)(queries, 50)[1][0]} == {3, 8, -1}
-
-
-@pytest.mark.parametrize("width", [24, 19])  # a multiple of what one instruction reads, and none
-def test_users_in_half_precision_are_found_as_their_stored_values_say(width: int) -> None:
-    rng = np.random.default_rng(2)
-    features = rng.normal(size=(400, width)).astype(np.float16)
-    features[7] = 0
-    queries = rng.normal(size=(5, width)).astype(np.float32)
-    cosine, users = UserIndex(features)(queries, 401)
-    products = queries @ features.astype(np.float32).T
-    np.testing.assert_array_equal(users[:, :400], np.argsort(-products, axis=1, kind="stable"))
-    np.testing.assert_allclose(cosine[:, :400], -np.sort(-products, axis=1), rtol=1e-4, atol=1e-5)
-    assert (users[:, 400] == -1).all()
-
-
-def test_base_and_delta_together_are_one_index() -> None:
-    rng = np.random.default_rng(1)
-    features = rng.normal(size=(300, 8)).astype(np.float32)
-    queries = rng.normal(size=(4, 8)).astype(np.float32)
-    both = joined(UserIndex(features[:260]), UserIndex(features[260:]), 260)(queries, 100)
-    whole = UserIndex(features)(queries, 100)
-    np.testing.assert_array_equal(both[1], whole[1])
-    np.testing.assert_array_equal(both[0], whole[0])
-    assert -1 in joined(UserIndex(features[:3]), UserIndex(features[3:5]), 3)(queries, 9)[1]
 
 
 def test_without_news_the_recommender_is_the_releases_own(release: Release) -> None:

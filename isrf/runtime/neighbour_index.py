@@ -1,0 +1,165 @@
+"""Nearest users by inner product over unit features (FAISS), among all or, where they are many, in a few cells.
+
+Both halves search through this index. How exactly undivided users are compared is the caller's choice: the offline job
+takes float32, the service the float16 that a release stores, since a search is as fast as memory is read. Users in
+cells are always held in float16, so that both halves find the same.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from isrf.contract.manifest import USER_CELLS_FILE, USER_CENTROIDS_FILE, USER_FEATURES_FILE, GroupSearch
+from isrf.method.interest import BoolArray, FloatArray, IntArray, NeighbourSearch
+
+Precision = Literal["float32", "float16"]
+
+_ADD_TOGETHER = 1 << 16
+
+
+class Cells(NamedTuple):
+    """A division of the users, none nearer to another centroid than to that of its own cell."""
+
+    centroids: FloatArray  # (cells, F)
+    cells: NDArray[np.int32]  # (U,) the one that each user is in
+    probes: int  # cells that a search looks into
+
+
+class NeighbourIndex:
+    """The index of one set of users, an `isrf.method.interest.NeighbourSearch`; threads may share it."""
+
+    def __init__(
+        self,
+        features: NDArray[np.float16] | FloatArray,
+        cells: Cells | None = None,
+        *,
+        precision: Precision = "float32",
+        threads: int | None = None,
+    ) -> None:
+        """
+        Args:
+            features: (U, F) rows of length 1, or 0 for a user that nothing is known of: its cosine is 0, and
+                `isrf.method.interest.select_neighbours` takes nobody of that cosine.
+            cells: where given, a search looks into a few of them.
+            precision: what undivided users are held in; float16 loses nothing of features that are float16.
+            threads: FAISS's in this process from here on; None leaves them as they are.
+        """
+        if threads is not None:
+            faiss.omp_set_num_threads(threads)
+        self._cells = cells
+        self._index = _undivided(features, precision) if cells is None else _divided(features, cells)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def __call__(self, queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
+        """(cosine (B, k), users (B, k)) of B queries (B, F), best first; −1 where there are fewer than k users."""
+        return self._search(queries, k, None)
+
+    def exact(self, queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
+        """The same, each user compared whether there are cells or not."""
+        return self._search_cells(queries, k, None, everywhere=True)
+
+    def among(self, present: BoolArray) -> NeighbourSearch:
+        """A search over some of the users, (U,) bool; k of *them* are found, however many of the others are nearer."""
+        bits = np.packbits(present, bitorder="little")
+        selector = faiss.IDSelectorBitmap(len(present), faiss.swig_ptr(bits))
+
+        def nearest(queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
+            # `bits` and `selector` live as long as this function does: FAISS keeps addresses only.
+            _ = bits
+            return self._search(queries, k, selector)
+
+        return nearest
+
+    def _search(self, queries: FloatArray, k: int, selector: Any) -> tuple[FloatArray, IntArray]:
+        cosine, users = self._search_cells(queries, k, selector, everywhere=False)
+        if self._cells is not None:
+            # The few nearest cells may hold fewer than k, or none who is present.
+            short = np.flatnonzero((users < 0).any(axis=1))
+            if len(short):
+                cosine[short], users[short] = self._search_cells(queries[short], k, selector, everywhere=True)
+        return cosine, users
+
+    def _search_cells(
+        self, queries: FloatArray, k: int, selector: Any, *, everywhere: bool
+    ) -> tuple[FloatArray, IntArray]:
+        if self._cells is None:
+            parameters = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
+        else:
+            probes = len(self._cells.centroids) if everywhere else self._cells.probes
+            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=probes)  # type: ignore[call-arg]
+        cosine, users = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), k, params=parameters)
+        return cosine, users
+
+
+def index_of(
+    arrays: Mapping[str, NDArray[Any]],
+    search: GroupSearch,
+    *,
+    precision: Precision = "float32",
+    threads: int | None = None,
+) -> NeighbourIndex:
+    """The base users' index from a bundle's arrays by file name; `precision` and `threads` as `NeighbourIndex`."""
+    cells = None
+    if search.probes is not None:
+        cells = Cells(arrays[USER_CENTROIDS_FILE], arrays[USER_CELLS_FILE], search.probes)
+    return NeighbourIndex(arrays[USER_FEATURES_FILE], cells, precision=precision, threads=threads)
+
+
+def load_index(folder: Path, search: GroupSearch) -> NeighbourIndex:
+    """The index of the files of a release, or of the graph stage's output, in float32."""
+    names = [USER_FEATURES_FILE]
+    if search.probes is not None:
+        names += [USER_CENTROIDS_FILE, USER_CELLS_FILE]
+    return index_of({name: np.load(folder / name) for name in names}, search)
+
+
+def joined(base: NeighbourSearch, delta: NeighbourSearch, num_base: int) -> NeighbourSearch:
+    """Both at once: rows of the delta follow the `num_base` rows of the base."""
+
+    def nearest(queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
+        cosine, users = base(queries, k)
+        more_cosine, more_users = delta(queries, k)
+        cosine = np.concatenate([cosine, more_cosine], axis=1)
+        users = np.concatenate([users, np.where(more_users < 0, -1, more_users + num_base)], axis=1)
+        order = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(cosine, order, axis=1), np.take_along_axis(users, order, axis=1)
+
+    return nearest
+
+
+def _undivided(features: NDArray[np.float16] | FloatArray, precision: Precision) -> Any:
+    """All users in one list."""
+    width = features.shape[1]
+    index: faiss.Index = faiss.IndexFlatIP(width)
+    if precision == "float16":
+        index = faiss.IndexScalarQuantizer(width, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+        index.is_trained = True
+    for at in range(0, len(features), _ADD_TOGETHER):
+        index.add(np.ascontiguousarray(features[at : at + _ADD_TOGETHER], dtype=np.float32))
+    return index
+
+
+def _divided(features: NDArray[np.float16] | FloatArray, cells: Cells) -> Any:
+    """The users, each in its cell: nothing is trained here."""
+    quantizer = faiss.IndexFlatIP(features.shape[1])
+    quantizer.add(np.ascontiguousarray(cells.centroids, dtype=np.float32))
+    index = faiss.IndexIVFScalarQuantizer(
+        quantizer,
+        features.shape[1],
+        len(cells.centroids),
+        faiss.ScalarQuantizer.QT_fp16,  # as they are stored: nothing is lost
+        faiss.METRIC_INNER_PRODUCT,
+        False,  # the vectors themselves, not what is left of them after their centroid
+    )
+    index.is_trained = True
+    for at in range(0, len(features), _ADD_TOGETHER):
+        part = np.ascontiguousarray(features[at : at + _ADD_TOGETHER], dtype=np.float32)
+        which = cells.cells[at : at + _ADD_TOGETHER].astype(np.int64)
+        index.add_core(len(part), faiss.swig_ptr(part), None, faiss.swig_ptr(which))
+    return index
