@@ -16,7 +16,7 @@ from isrf.contract.errors import BundleError, StageError
 from isrf.contract.manifest import Manifest
 from isrf.runtime.bundle.manifests import CURRENT, read_manifest
 from isrf.runtime.bundle.reader import verify_files
-from isrf.runtime.files import sync_folder, sync_path
+from isrf.runtime.files import move_into_place, sync_folder
 from offline.runtime.release import open_release
 
 _NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP}
@@ -138,5 +138,4 @@ def switch(releases: Path, release_id: str) -> None:
     link = releases / f".{CURRENT}-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(release_id)
-    link.replace(releases / CURRENT)
-    sync_path(releases)
+    move_into_place(link, releases / CURRENT)

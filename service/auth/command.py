@@ -17,8 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from isrf.contract.errors import ConfigError
+from isrf.runtime.files import write_file
 from service.auth.keys import RANK, KeyEntry, KeyFile, make_key, read_keys
 from service.settings import checked_rate
+
+_OWNER_ONLY = 0o600
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -72,8 +75,8 @@ def _add(options: argparse.Namespace, path: Path) -> int:
             return 0
         key, entry = make_key(options.role, name=options.name, rate=options.rate, now=datetime.now(UTC))
         if options.to is not None:
-            _write(options.to, key + "\n")
-        _write(path, _text((*keys, entry)))
+            write_file(options.to, f"{key}\n".encode(), mode=_OWNER_ONLY)
+        write_file(path, _text((*keys, entry)), mode=_OWNER_ONLY)
     print(f"key {entry.id} of role {entry.role} stands in {path}", file=sys.stderr)
     print(key if options.to is None else options.to)
     return 0
@@ -95,25 +98,13 @@ def _drop(options: argparse.Namespace, path: Path) -> int:
             raise ConfigError(
                 "config.last_key", "this is the last key, and without one nobody could come in.", fix="Add one first."
             )
-        _write(path, _text(kept))
+        write_file(path, _text(kept), mode=_OWNER_ONLY)
     return 0
 
 
-def _text(keys: Sequence[KeyEntry]) -> str:
-    return json.dumps(KeyFile(keys=tuple(keys)).model_dump(mode="json", exclude_defaults=True), indent=2) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all, and readable by its owner alone from its first byte."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+def _text(keys: Sequence[KeyEntry]) -> bytes:
+    text = json.dumps(KeyFile(keys=tuple(keys)).model_dump(mode="json", exclude_defaults=True), indent=2)
+    return f"{text}\n".encode()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isrf.contract.errors import DataError
+from isrf.runtime.files import write_file
 from offline.commands.demo_shop.catalogue import Product, make_products
 from offline.commands.demo_shop.groups import GROUPS
 from offline.commands.demo_shop.shoppers import DemoEvent, DemoShop, PlantedInterest
@@ -37,18 +38,19 @@ def generate(directory: Path, *, seed: int = 0, num_shoppers: int = NUM_SHOPPERS
     visits = [shop.visit(f"shopper-{number:04d}", GROUPS[turn % len(GROUPS)]) for turn, number in enumerate(numbers)]
     _refuse_foreign(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    _write(
-        directory / _NOTE,
-        f"Invented data, written by offline.commands.demo_shop.generate.generate(seed={seed}). Safe to delete.\n",
+    note = f"Invented data, written by offline.commands.demo_shop.generate.generate(seed={seed}). Safe to delete.\n"
+    write_file(directory / _NOTE, note.encode())
+    write_file(directory / _ITEMS, _items_text(rng.sample(products, len(products))).encode())
+    write_file(
+        directory / _INTERACTIONS, _interactions_text([event for events, _ in visits for event in events]).encode()
     )
-    _write(directory / _ITEMS, _items_text(rng.sample(products, len(products))))
-    _write(directory / _INTERACTIONS, _interactions_text([event for events, _ in visits for event in events]))
     return tuple(sorted(planted for _, planted in visits))
 
 
 def write_truth(path: Path, planted: Sequence[PlantedInterest]) -> None:
     """Writes what was planted as a JSON list; for tests and studies, outside the shop's folder."""
-    _write(path, json.dumps([record._asdict() for record in planted], indent=1) + "\n")
+    text = json.dumps([record._asdict() for record in planted], indent=1)
+    write_file(path, f"{text}\n".encode())
 
 
 def _refuse_foreign(directory: Path) -> None:
@@ -84,9 +86,3 @@ def _interactions_text(events: Sequence[DemoEvent]) -> str:
     writer.writerow(("user_id", "item_id", "timestamp", "event"))
     writer.writerows((e.user_id, e.item_id, e.timestamp, e.event) for e in sorted(events))
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(text, encoding="utf-8", newline="\n")
-    beside.replace(path)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from isrf.contract.errors import DataError, StageError
 from isrf.contract.event_log import stream_position
-from isrf.runtime.files import sync_path
+from isrf.runtime.files import move_into_place, sync_path, write_file
 from offline.runtime.locks import lock_or_refuse
 from offline.stages.ingest.files import find_file
 
@@ -51,7 +51,7 @@ class DataFolder:
         self._data, self._own = data, data / OWN_DIR
         self._part, self._pending = self._own / "interactions.part", self._own / "pending.json"
         self._done = self._own / "progress.json"
-        self._items_part = self._own / "items.part"
+        self._items_part, self._writing = self._own / "items.part", self._own / "writing.json"
         self._stack = ExitStack()
         self._rewritten: Path | None = None
 
@@ -88,8 +88,7 @@ class DataFolder:
         shutil.copymode(old, self._items_part)
         os.utime(self._items_part, (current_at, current_at))
         sync_path(self._items_part)
-        self._items_part.replace(old)
-        sync_path(self._data)
+        move_into_place(self._items_part, old)
 
     def commit_items(self, store_id: str, cursor: ItemChangesCursor | None) -> None:
         """Notes how far the catalogue is; killed before, the next run writes it again."""
@@ -124,32 +123,26 @@ class DataFolder:
         self._write(progress, self._pending if self._rewritten else self._done)
         if self._rewritten:
             self.replace()
-            self._pending.replace(self._done)
-            sync_path(self._own)
+            move_into_place(self._pending, self._done)
 
     def replace(self) -> None:
         """Puts the rewritten file in its place, without any progress."""
         if self._rewritten:
-            self._part.replace(self._rewritten)
-            sync_path(self._data)
+            move_into_place(self._part, self._rewritten)
             self._rewritten = None
 
     def _recover(self) -> None:
         """Ends what an earlier run began and was killed over."""
         if self._pending.exists() and not self._part.exists():
             sync_path(self._data)
-            self._pending.replace(self._done)
+            move_into_place(self._pending, self._done)
         # The pending progress first: without its part it would count as done.
-        for left in (self._pending, self._part, self._items_part, self._own / "writing.json"):
+        for left in (self._pending, self._part, self._items_part, self._writing):
             left.unlink(missing_ok=True)
             sync_path(self._own)
 
     def _write(self, progress: Mapping[str, Any], path: Path) -> None:
-        writing = self._own / "writing.json"
-        writing.write_text(json.dumps(progress, sort_keys=True), encoding="utf-8")
-        sync_path(writing)
-        writing.replace(path)
-        sync_path(self._own)
+        write_file(path, json.dumps(progress, sort_keys=True).encode(), beside=self._writing)
 
     def _read(self, path: Path) -> dict[str, dict[str, Any]]:
         try:

@@ -5,7 +5,6 @@ No random state is needed: every step seeds its own (`offline.stages.train.stage
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+
+from isrf.runtime.files import write_file
 
 _STATE = ("step", "exp_avg", "exp_avg_sq")
 
@@ -35,7 +36,7 @@ class Standing(BaseModel):
 def save_checkpoint(
     path: Path, standing: Standing, model: nn.Module, optimiser: torch.optim.Optimizer, kept: dict[str, Tensor]
 ) -> None:
-    """Writes beside `path`, flushes, renames."""
+    """Replaces `path` in one step."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"kept.{name}": value for name, value in kept.items()}
     for name, parameter in model.named_parameters():
@@ -43,16 +44,7 @@ def save_checkpoint(
         tensors |= {f"{key}.{name}": state[key] for key in _STATE if key in state}
     # Copies, since two names may not share storage. Written by ourselves, so that a full disk is an OSError.
     data = save({k: v.detach().cpu().clone() for k, v in tensors.items()}, {"standing": standing.model_dump_json()})
-    part = path.with_suffix(".part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    part.replace(path)
+    write_file(path, data, beside=path.with_suffix(".part"))
 
 
 def load_checkpoint(

@@ -21,6 +21,7 @@ import structlog
 
 from isrf.contract.errors import StoreError
 from isrf.contract.event_log import JOURNAL_FILE, JOURNAL_VERSION
+from isrf.runtime.files import sync_path, write_file
 from service.state.sqlite import soundness
 from service.state.sqlite.schema import APPLICATION_ID, TABLES, meta
 from service.state.sqlite.soundness import find_damage
@@ -135,11 +136,7 @@ class StateFiles:
         self._write_identity(changes)
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_path(self.folder)
         paths = [self._beside(suffix) for suffix in SUFFIXES]
         self._inodes = {path: path.stat().st_ino for path in paths}
         self._inodes[self.path] = os.fstat(self._database).st_ino
@@ -196,11 +193,9 @@ class StateFiles:
         return self.path.with_name(self.path.name + suffix)
 
     def _write_identity(self, changes: int) -> None:
-        target, fresh = self.folder / IDENTITY_FILE, self.folder / f"{IDENTITY_FILE}.new"
-        fresh.write_bytes(self._line(changes))
-        handle = os.open(fresh, os.O_RDWR)
-        os.fsync(handle)
-        fresh.replace(target)
+        path = self.folder / IDENTITY_FILE
+        write_file(path, self._line(changes))
+        handle = os.open(path, os.O_RDWR)
         if self._identity >= 0:
             os.close(self._identity)
         self._identity = handle
