@@ -3,9 +3,8 @@
 import random
 from typing import NamedTuple
 
-from offline.commands.demo_shop.departments import DEPARTMENTS
 from offline.commands.demo_shop.groups import ACCESSORIES
-from offline.commands.demo_shop.vocabulary import Department, Leaf, Trait
+from offline.commands.demo_shop.vocabulary import Department, Leaf, Trait, read_departments
 
 PRODUCTS_PER_LEAF = 17
 COMPANIONS_PER_PRODUCT = 2
@@ -33,7 +32,7 @@ def make_products(rng: random.Random) -> list[Product]:
     """All products, leaf by leaf."""
     return [
         product
-        for department in DEPARTMENTS
+        for department in read_departments()
         for leaf in department.leaves
         for product in _make_leaf(department, leaf, rng)
     ]

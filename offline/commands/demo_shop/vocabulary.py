@@ -1,6 +1,15 @@
-"""The types of the demo shop's words: departments, their brands, leaf categories and what their products are called."""
+"""The demo shop's words: departments, their brands, leaf categories and what their products are called.
 
-from typing import NamedTuple
+The words themselves are data, a TOML file for each department in `departments/`.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_FOLDER = Path(__file__).with_name("departments")
+_ORDER = ("outdoor", "kitchen", "electronics", "sports", "home", "hobbies")
+"""The generator goes through them in this order: another one makes another shop."""
 
 
 class Trait(NamedTuple):
@@ -28,3 +37,30 @@ class Department(NamedTuple):
     name: str
     brands: tuple[tuple[str, str], tuple[str, str], tuple[str, str]]
     leaves: tuple[Leaf, ...]
+
+
+def read_departments() -> tuple[Department, ...]:
+    """The six departments of the demo shop."""
+    return tuple(_department(tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))) for name in _ORDER)
+
+
+def _department(fields: dict[str, Any]) -> Department:
+    budget, middle, premium = (_pair(brands) for brands in fields["brands"])
+    return Department(fields["name"], (budget, middle, premium), tuple(_leaf(leaf) for leaf in fields["leaves"]))
+
+
+def _leaf(fields: dict[str, Any]) -> Leaf:
+    return Leaf(
+        fields["name"],
+        fields["slug"],
+        _pair(fields["prices"]),
+        nouns=tuple(fields["nouns"]),
+        traits=tuple(Trait(name, sentence) for name, sentence in fields["traits"].items()),
+        features=tuple(fields["features"]),
+        misfits=tuple(_pair(misfit) for misfit in fields.get("misfits", ())),
+    )
+
+
+def _pair(values: list[Any]) -> tuple[Any, Any]:
+    first, second = values
+    return first, second

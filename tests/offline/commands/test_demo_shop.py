@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from isrf.contract.errors import DataError
-from offline.commands.demo_shop.departments import DEPARTMENTS
 from offline.commands.demo_shop.generate import PlantedInterest, generate, write_truth
 from offline.commands.demo_shop.groups import ACCESSORIES, GROUPS
+from offline.commands.demo_shop.vocabulary import read_departments
 
 
 class Shop:
@@ -71,7 +71,7 @@ def test_purchases_prevail_and_every_last_event_is_one(shop: Shop) -> None:
 
 
 def test_groups_join_known_leaves_of_several_departments() -> None:
-    department = {leaf.name: shelf.name for shelf in DEPARTMENTS for leaf in shelf.leaves}
+    department = {leaf.name: shelf.name for shelf in read_departments() for leaf in shelf.leaves}
     for group in GROUPS:
         assert len({department[leaf] for leaf in group.leaves}) >= 2, group
     assert set(ACCESSORIES) | set(ACCESSORIES.values()) <= set(department)
