@@ -74,7 +74,7 @@ def evaluate_release(
 def scorers_of(release: OpenedRelease) -> Scorers:
     """Both scorers of a release; one made before the second was chosen is measured with its own."""
     manifest = release.manifest
-    full = Scorer(manifest.fusion, release.ranker)
+    full = Scorer(manifest.fusion, release.recommender.ranker)
     fusion = manifest.evaluation.get(FUSION_WITHOUT_GENERATIVE)
     if fusion is None:
         return Scorers(full, full)

@@ -25,7 +25,6 @@ class OpenedRelease(NamedTuple):
     manifest: Manifest
     recommender: Recommender
     item_ids: list[str]
-    ranker: Ranker | None
 
 
 def open_release(folder: Path) -> OpenedRelease:
@@ -44,7 +43,7 @@ def open_release(folder: Path) -> OpenedRelease:
         item_ids=item_ids,
         reading=parts.text_reading(),
     )
-    return OpenedRelease(manifest, recommender, item_ids, ranker_of(manifest, arrays))
+    return OpenedRelease(manifest, recommender, item_ids)
 
 
 def read_ranker(folder: Path, manifest: Manifest) -> Ranker | None:

@@ -4,9 +4,8 @@ A catalogue is a frozen picture: the release's items, and what the shop said of 
 so that a row of an earlier picture is the same item in every later one of the same process.
 """
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -79,31 +78,51 @@ class Best(NamedTuple):
     popularity: float
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Catalogue:
     """Frozen; shared by all requests of a release.
 
     Attributes:
+        items: row by row.
         version: opaque; equal versions under one release mean equal items.
+        popularity: (N,) users who took each item in the training interactions.
+        by_popularity: (N,) rows, the most popular first, equal ones in row order.
+        ranks: (N,) place of each row in `by_popularity`, from 1.
+        prices: (N,) NaN where unknown.
+        offered: (N,) whether an item may be recommended.
+        in_category: rows of each category's items, ascending.
     """
 
-    def __init__(self, items: Sequence[ItemLine], popularity: NDArray[np.float32]) -> None:
+    items: Sequence[ItemLine]
+    ids: IdMap[ItemId, ItemIndex]
+    popularity: NDArray[np.float32]
+    by_popularity: IntArray
+    ranks: IntArray
+    prices: NDArray[np.float64]
+    offered: BoolArray
+    in_category: Mapping[str, IntArray]
+    version: str = ""
+
+    @classmethod
+    def of(cls, items: Sequence[ItemLine], popularity: NDArray[np.float32]) -> "Catalogue":
         """Row i of `popularity` (N,) is item i; raises `DataError` on an item_id that stands twice."""
-        self.version = ""
-        self.items = items
-        self.ids: IdMap[ItemId, ItemIndex] = IdMap(ItemId(item.item_id) for item in items)
-        self._popularity = popularity
-        self._by_popularity: IntArray = np.lexsort((np.arange(len(items)), -popularity)).astype(np.int64)
-        self._rank = np.empty(len(items), dtype=np.int64)
-        self._rank[self._by_popularity] = np.arange(1, len(items) + 1)
-        self._prices = np.array([np.nan if item.price is None else item.price for item in items], dtype=np.float64)
-        self._offered: BoolArray = np.array([item.offered for item in items], dtype=np.bool_)
+        by_popularity: IntArray = np.lexsort((np.arange(len(items)), -popularity)).astype(np.int64)
+        ranks = np.empty(len(items), dtype=np.int64)
+        ranks[by_popularity] = np.arange(1, len(items) + 1)
         rows: dict[str, list[int]] = {}
         for row, item in enumerate(items):
             for category in set(item.categories):
                 rows.setdefault(category, []).append(row)
-        self._in_category: dict[str, IntArray] = {
-            name: np.asarray(members, dtype=np.int64) for name, members in rows.items()
-        }
+        return cls(
+            items=items,
+            ids=IdMap(ItemId(item.item_id) for item in items),
+            popularity=popularity,
+            by_popularity=by_popularity,
+            ranks=ranks,
+            prices=np.array([np.nan if item.price is None else item.price for item in items], dtype=np.float64),
+            offered=np.array([item.offered for item in items], dtype=np.bool_),
+            in_category={name: np.asarray(members, dtype=np.int64) for name, members in rows.items()},
+        )
 
     def __len__(self) -> int:
         return len(self.items)
@@ -129,67 +148,75 @@ class Catalogue:
     def allowed(self, excluded: Iterable[str] = (), only: Filter = EVERYTHING) -> BoolArray:
         """(N,) bool: the items on offer that the filter leaves, without those excluded besides."""
         if only.category is None:
-            mask = self._offered.copy()
+            mask = self.offered.copy()
         else:
             mask = np.zeros(len(self.items), dtype=np.bool_)
             inside = self._rows_of(only.category)
             if inside is not None:
-                mask[inside] = self._offered[inside]
+                mask[inside] = self.offered[inside]
         # Comparisons with NaN, an unknown price, are false.
         if only.min_price is not None:
-            mask &= self._prices >= only.min_price
+            mask &= self.prices >= only.min_price
         if only.max_price is not None:
-            mask &= self._prices <= only.max_price
+            mask &= self.prices <= only.max_price
         mask[self.rows(excluded)] = False
         mask[self.rows(only.exclude)] = False
         return mask
 
     def _rows_of(self, category: str) -> IntArray | None:
         """Of a name as it stands here, or as the shop writes it in its own data (`Toys &amp; Games`)."""
-        rows = self._in_category.get(category)
-        return self._in_category.get(clean_text(category)) if rows is None else rows
+        rows = self.in_category.get(category)
+        return self.in_category.get(clean_text(category)) if rows is None else rows
 
     def popularity_rank(self, row: int) -> int:
         """1 for the most popular item, equal ones in row order."""
-        return int(self._rank[row])
+        return int(self.ranks[row])
 
     def num_takers(self, row: int) -> int:
         """How many users took it in the training interactions."""
-        return round(float(self._popularity[row]))
+        return round(float(self.popularity[row]))
 
     def popular(self, allowed: BoolArray, n: int) -> list[Best]:
         """The n most popular allowed items, equal ones in row order."""
-        order = self._by_popularity[allowed[self._by_popularity]][:n]
-        return [Best(int(row), float(self._popularity[row])) for row in order]
+        order = self.by_popularity[allowed[self.by_popularity]][:n]
+        return [Best(int(row), float(self.popularity[row])) for row in order]
 
     def with_items(self, lines: Mapping[str, ItemLine], version: str) -> "Catalogue":
         """The catalogue with these items as they are now; new ones get the next rows, in the given order."""
-        changed = copy.copy(self)
-        changed.version = version
         added = [ItemId(item_id) for item_id in lines if item_id not in self.ids]
-        if added:
-            changed.ids = self.ids.extended(added)
-            changed._popularity = np.concatenate([self._popularity, np.zeros(len(added), dtype=np.float32)])
-            # Nobody took them yet: behind all others, in their order.
-            behind = np.arange(len(self), len(changed.ids))
-            changed._by_popularity = np.concatenate([self._by_popularity, behind])
-            changed._rank = np.concatenate([self._rank, behind + 1])
+        ids = self.ids.extended(added) if added else self.ids
+        # Nobody took them yet: behind all others, in their order.
+        behind = np.arange(len(self), len(ids))
         items = [*self.items, *(lines[item_id] for item_id in added)]
-        offered = np.concatenate([self._offered, np.zeros(len(added), dtype=np.bool_)])
-        prices = np.concatenate([self._prices, np.zeros(len(added))])
+        offered = np.concatenate([self.offered, np.zeros(len(added), dtype=np.bool_)])
+        prices = np.concatenate([self.prices, np.zeros(len(added))])
         moved: dict[str, tuple[set[int], set[int]]] = {}
         for item_id, line in lines.items():
-            row = int(changed.ids.known([ItemId(item_id)])[0])
+            row = int(ids.known([ItemId(item_id)])[0])
             before = set(self.items[row].categories) if row < len(self) else set()
             for name in before ^ set(line.categories):
                 moved.setdefault(name, (set(), set()))[name in before].add(row)
             items[row], offered[row] = line, line.offered
             prices[row] = np.nan if line.price is None else line.price
-        changed.items, changed._offered, changed._prices = items, offered, prices
-        changed._in_category = self._in_category | {
-            name: _moved(self._in_category.get(name), came, gone) for name, (came, gone) in moved.items()
-        }
-        return changed
+        return replace(
+            self,
+            version=version,
+            items=items,
+            ids=ids,
+            popularity=_followed(self.popularity, np.zeros(len(added), dtype=np.float32)),
+            by_popularity=_followed(self.by_popularity, behind),
+            ranks=_followed(self.ranks, behind + 1),
+            prices=prices,
+            offered=offered,
+            in_category={
+                **self.in_category,
+                **{name: _moved(self.in_category.get(name), came, gone) for name, (came, gone) in moved.items()},
+            },
+        )
+
+
+def _followed(rows: NDArray[Any], more: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([rows, more]) if len(more) else rows
 
 
 def _moved(rows: IntArray | None, came: set[int], gone: set[int]) -> IntArray:

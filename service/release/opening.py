@@ -140,7 +140,7 @@ def _read_catalogue(content: bytes, manifest: Manifest, popularity: NDArray[np.f
                 raise BundleError("bundle.items", message, fix=PUBLISH) from None
             items.append(item)
         _same_count(name, len(items), manifest.counts.num_items)
-        return Catalogue(items, popularity)
+        return Catalogue.of(items, popularity)
 
 
 def _same_count(name: str, found: int, expected: int) -> None:

@@ -6,10 +6,9 @@
 Graphs and neighbour index are handed in as callables; it knows neither ONNX Runtime nor FAISS nor torch.
 """
 
-import copy
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,30 +58,15 @@ POPULAR_BLOCK = 4096
 """Items that are looked at together where popularity fills a list."""
 
 
-class Recommender:
-    """Answers requests from one release's tables and graphs; keeps no state between calls, threads may share it."""
+class OfferedItems(NamedTuple):
+    """What follows from the tables of the items on offer, whoever the people are."""
 
-    def __init__(
-        self,
-        tables: RecommenderTables,
-        *,
-        decoding: Decoding,
-        group_search: GroupSearch,
-        fusion: FusionWeights,
-        interest_graph: Graph,
-        search_graph: Graph,
-        nearest_users: NeighbourSearch,
-        ranker: Ranker | None = None,
-    ) -> None:
-        self._take_tables(tables)
-        self._decoding, self._group_search = decoding, group_search
-        self._fusion, self._ranker = fusion, ranker
-        self._interest_graph, self._search_graph, self._nearest_users = interest_graph, search_graph, nearest_users
-        self._stand_ins: IntArray | None = None
+    graph_inputs: Mapping[str, NDArray[Any]]  # of the search graph, the same in every call
+    by_popularity: IntArray  # (N,) most popular first, equal ones in row order
 
-    def _take_tables(self, tables: RecommenderTables) -> None:
-        self.tables = tables
-        self._constant_inputs: dict[str, NDArray[Any]] = {
+    @classmethod
+    def of(cls, tables: RecommenderTables) -> "OfferedItems":
+        inputs: dict[str, NDArray[Any]] = {
             "item_inputs": tables.item_inputs,
             "item_vectors": tables.item_vectors,
             "item_embeddings": tables.item_embeddings,
@@ -90,7 +74,29 @@ class Recommender:
             "node_vectors": tables.node_vectors,
             **tables.trie._asdict(),
         }
-        self._by_popularity = np.lexsort((np.arange(len(tables.popularity)), -tables.popularity))
+        return cls(inputs, np.lexsort((np.arange(len(tables.popularity)), -tables.popularity)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recommender:
+    """Answers requests from one release's tables and graphs; keeps no state between calls, threads may share it.
+
+    Attributes:
+        offered: of the items in `tables`.
+        stand_ins: (N,) for each item the release's that the interest graph knows in its place, −1 for none; None where
+            all items are the release's.
+    """
+
+    tables: RecommenderTables
+    offered: OfferedItems
+    decoding: Decoding
+    group_search: GroupSearch
+    fusion: FusionWeights
+    interest_graph: Graph
+    search_graph: Graph
+    nearest_users: NeighbourSearch
+    ranker: Ranker | None = None
+    stand_ins: IntArray | None = None
 
     def read(self, histories: Sequence[Sequence[int]], own: Sequence[int]) -> UserInterests:
         """Explicit vectors, similar users and group vectors of B histories.
@@ -104,16 +110,16 @@ class Recommender:
     def group(self, histories: Sequence[Sequence[int]], interest: HistoryInterest, own: Sequence[int]) -> UserInterests:
         """The part of `read` that looks for similar users, for what `interest` said of the same histories."""
         # One more than the cap, since the query's own row may be among them.
-        cosine, users = self._nearest_users(interest.feature, self._group_search.max_neighbours + 1)
+        cosine, users = self.nearest_users(interest.feature, self.group_search.max_neighbours + 1)
         # An empty history is like nobody.
         users[[not history for history in self._known(histories)]] = -1
-        neighbours = select_neighbours(self._group_search, cosine, users, np.asarray(own, dtype=np.int64))
+        neighbours = select_neighbours(self.group_search, cosine, users, np.asarray(own, dtype=np.int64))
         return UserInterests(interest.explicit, neighbours, group_interest(neighbours, self.tables.group_layers))
 
     def interest(self, histories: Sequence[Sequence[int]]) -> HistoryInterest:
         """Explicit vectors and query features of B histories (item rows, oldest first)."""
-        history, mask = pad_histories(self._known(histories), self._decoding.interest_length)
-        outputs = self._interest_graph({"history": history, "history_mask": mask})
+        history, mask = pad_histories(self._known(histories), self.decoding.interest_length)
+        outputs = self.interest_graph({"history": history, "history_mask": mask})
         return HistoryInterest(outputs["explicit"], outputs["feature"])
 
     def with_users(
@@ -124,52 +130,45 @@ class Recommender:
         For serving, where the base users are followed by those who came since, and some of them are gone.
         `UserInterests` belong to the recommender that read them: rows of another one are other people.
         """
-        changed = copy.copy(self)
-        changed.tables = replace(self.tables, group_layers=group_layers, user_items=user_items)
-        changed._nearest_users = nearest_users
-        return changed
+        tables = replace(self.tables, group_layers=group_layers, user_items=user_items)
+        return replace(self, tables=tables, nearest_users=nearest_users)
 
     def searching_with(self, search_graph: Graph) -> "Recommender":
         """The same recommender with another form of its search graph."""
-        changed = copy.copy(self)
-        changed._search_graph = search_graph
-        return changed
+        return replace(self, search_graph=search_graph)
 
     def among(self, nearest_users: NeighbourSearch) -> "Recommender":
         """The same recommender and people, its neighbours found by another search."""
-        changed = copy.copy(self)
-        changed._nearest_users = nearest_users
-        return changed
+        return replace(self, nearest_users=nearest_users)
 
     def with_items(self, added: AddedItems) -> "Recommender":
         """The same recommender and people, with more items on offer, on the dense path and in what it brings.
 
         To be asked of the release's own recommender: the interest graph carries the release's items inside.
         """
-        changed = copy.copy(self)
-        changed._take_tables(self.tables.with_items(added))
-        changed._stand_ins = np.concatenate([np.arange(len(self.tables.item_inputs)), added.stand_ins])
-        return changed
+        tables = self.tables.with_items(added)
+        stand_ins = np.concatenate([np.arange(len(self.tables.item_inputs)), added.stand_ins])
+        return replace(self, tables=tables, offered=OfferedItems.of(tables), stand_ins=stand_ins)
 
     def with_items_of(self, other: "Recommender") -> "Recommender":
         """These people, and the items of another recommender of the same release."""
         return other.with_users(
             group_layers=self.tables.group_layers,
             user_items=self.tables.user_items,
-            nearest_users=self._nearest_users,
+            nearest_users=self.nearest_users,
         )
 
     def _known(self, histories: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
         """Histories of the release's items alone: added ones are stood in for."""
-        stand_ins = self._stand_ins
+        stand_ins = self.stand_ins
         if stand_ins is None:
             return histories
         return [[row for row in stand_ins[list(history)].tolist() if row >= 0] for history in histories]
 
     def search(self, requests: Sequence[RankingRequest], interests: UserInterests) -> SearchOutput:
         """One run of the search graph for B requests."""
-        history, mask = pad_histories([r.history for r in requests], self._decoding.history_length)
-        outputs = self._search_graph(
+        history, mask = pad_histories([r.history for r in requests], self.decoding.history_length)
+        outputs = self.search_graph(
             {
                 "history": history,
                 "history_mask": mask,
@@ -177,7 +176,7 @@ class Recommender:
                 "group": interests.group,
                 "task": np.array([_TASK_CODES[r.task] for r in requests], dtype=np.int64),
                 "allowed": np.stack([r.allowed for r in requests]),
-                **self._constant_inputs,
+                **self.offered.graph_inputs,
             }
         )
         return SearchOutput(**{name: outputs[name] for name in SearchOutput._fields})
@@ -265,12 +264,10 @@ class Recommender:
         )
 
     def _fused(self, request: RankingRequest, candidates: Candidates, evidence: dict[str, Evidence]) -> Ranked:
-        if self._ranker is None or request.task == "direct":  # it was fitted on whole-catalogue requests
-            fused = fuse(candidates, self._fusion, explained=request.n)
+        if self.ranker is None or request.task == "direct":  # it was fitted on whole-catalogue requests
+            fused = fuse(candidates, self.fusion, explained=request.n)
         else:
-            fused = rerank(
-                candidates, self._fusion, self._ranker, popularity=self.tables.popularity, explained=request.n
-            )
+            fused = rerank(candidates, self.fusion, self.ranker, popularity=self.tables.popularity, explained=request.n)
         items, scores = fused.items[: request.n].tolist(), fused.scores[: request.n].tolist()
         top = [
             RankedItem(item, round(score, SCORE_DIGITS), source)
@@ -285,7 +282,7 @@ class Recommender:
 
     def _fill(self, request: RankingRequest, taken: IntArray, below: float, count: int) -> list[RankedItem]:
         """The most popular allowed items that are not taken, scored below `below` in their order."""
-        order = first_allowed(self._by_popularity, request.allowed, taken, count)
+        order = first_allowed(self.offered.by_popularity, request.allowed, taken, count)
         return [RankedItem(item, below - 1.0 - place, "popular") for place, item in enumerate(order)]
 
 

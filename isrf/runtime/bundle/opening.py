@@ -10,7 +10,7 @@ from isrf.contract.manifest import Decoding, FusionWeights, GraphSpec, GroupSear
 from isrf.method.golden_items import TextReading
 from isrf.method.interest import NeighbourSearch
 from isrf.method.ranking.ranker import Ranker, ranker_of
-from isrf.method.recommend.recommender import Graph, Recommender
+from isrf.method.recommend.recommender import Graph, OfferedItems, Recommender
 from isrf.method.recommend.tables import RecommenderTables
 from isrf.runtime.bundle.reader import Bundle
 from isrf.runtime.bundle.refusals import refusing
@@ -90,7 +90,8 @@ def assemble_recommender(
     with refusing("bundle.semantic_ids", "semantic_ids.npy"):
         tables = RecommenderTables.from_arrays(arrays, codebook_size=codebook_size)
     return Recommender(
-        tables,
+        tables=tables,
+        offered=OfferedItems.of(tables),
         decoding=decoding,
         group_search=group_search,
         fusion=fusion,

@@ -17,7 +17,7 @@ from isrf.method.interest import read_history
 from isrf.method.metrics import ndcg, ranks_of
 from isrf.method.ranking.fusion import CHANNELS, DEFAULT_FUSION, channel_order, fuse
 from isrf.method.ranking.fusion_fit import choose_weights
-from isrf.method.recommend.recommender import Recommender
+from isrf.method.recommend.recommender import OfferedItems, Recommender
 from isrf.method.recommend.tables import RecommenderTables
 from isrf.method.trie import TrieTables
 from isrf.nn.model import IsrfModel
@@ -84,20 +84,22 @@ class Judge:
 
     def _recommender(self, model: IsrfModel) -> Recommender:
         search = ConstrainedSearch(model, num_beams=NUM_BEAMS, num_dense=min(NUM_DENSE, model.spec.num_items)).eval()
-        tables = search.tables(self._trie)
-        made = dict(zip(INPUT_NAMES[-len(tables) :], (table.cpu().numpy() for table in tables), strict=True))
+        exported = search.tables(self._trie)
+        made = dict(zip(INPUT_NAMES[-len(exported) :], (table.cpu().numpy() for table in exported), strict=True))
+        tables = RecommenderTables(
+            trie=self._trie,
+            item_inputs=made["item_inputs"],
+            item_vectors=made["item_vectors"],
+            item_embeddings=made["item_embeddings"],
+            node_vectors=made["node_vectors"],
+            group_layers=self._interests.group_layers,
+            popularity=self._counted.popularity,
+            item_lists=self._counted.item_lists,
+            user_items=self._counted.lists["user_items"],
+        )
         return Recommender(
-            RecommenderTables(
-                trie=self._trie,
-                item_inputs=made["item_inputs"],
-                item_vectors=made["item_vectors"],
-                item_embeddings=made["item_embeddings"],
-                node_vectors=made["node_vectors"],
-                group_layers=self._interests.group_layers,
-                popularity=self._counted.popularity,
-                item_lists=self._counted.item_lists,
-                user_items=self._counted.lists["user_items"],
-            ),
+            tables=tables,
+            offered=OfferedItems.of(tables),
             decoding=decoding_of(self._config),
             group_search=self._interests.search,
             fusion=DEFAULT_FUSION,

@@ -237,7 +237,7 @@ def _stage_folders(releases: Path) -> list[Path]:
 
 
 def _search(recommender: Recommender, graph, histories, interests, *, size: int) -> dict[str, np.ndarray]:
-    recommender._search_graph = graph
+    recommender = recommender.searching_with(graph)
     everything = np.ones(len(recommender.tables.item_vectors), dtype=np.bool_)
     parts = []
     for start in range(0, len(histories), size):

@@ -1,7 +1,7 @@
 """The ranker finds what no weights can say, is refused where there is nothing to find, and is served as measured."""
 
-import copy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,7 @@ def ranked(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("ranked") / "release"
     shutil.copytree((demo_release / "current").resolve(), folder)
     ranker = Ranker.of(fit(collected(600, noise=True).samples, seed=0), without=(), validation={})
-    recommender = copy.copy(open_release(folder).recommender)
-    recommender._ranker = ranker
+    recommender = replace(open_release(folder).recommender, ranker=ranker)
     before = [Golden.model_validate_json(line) for line in (folder / GOLDEN_FILE).read_text().splitlines()]
     goldens = make_goldens(recommender, [golden.history for golden in before], [golden.own for golden in before])
     (folder / GOLDEN_FILE).write_text("".join(golden.model_dump_json() + "\n" for golden in goldens))
@@ -181,8 +180,8 @@ def test_a_run_on_everything_takes_the_ranker_over_from_the_evaluated_one(tmp_pa
     folder = run_stages("export", data, tmp_path / "releases", config)["export"]
     opened = open_release(folder)
     assert opened.manifest.ranker == ranker.spec
-    assert opened.ranker is not None
-    assert np.array_equal(opened.ranker.values(), ranker.values())
+    assert opened.recommender.ranker is not None
+    assert np.array_equal(opened.recommender.ranker.values(), ranker.values())
     taken = read_ranker(folder, opened.manifest)
     assert taken is not None
     assert taken.stored() == ranker.stored()

@@ -36,7 +36,7 @@ def _search_inputs(release: Release, history: list[int]) -> dict[str, NDArray[An
 
     def listening(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         taken.update(inputs)
-        return release.recommender._search_graph(inputs)
+        return release.recommender.search_graph(inputs)
 
     request = RankingRequest(history=history, n=10, allowed=np.ones(len(release.catalogue), dtype=np.bool_))
     recommender = release.recommender
