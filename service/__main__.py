@@ -35,6 +35,7 @@ from service.sync.daemon_threads import leave
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics
 
+HEALTHCHECK_S = 60
 GRACE_S = 30
 
 
@@ -108,6 +109,8 @@ def _serve(settings: Settings) -> int:
         "server_header": False,
         "timeout_graceful_shutdown": GRACE_S,
         "timeout_keep_alive": wire.KEEP_ALIVE_S,
+        # A worker that opens a release on a busy machine answers late, and must not be started again and again.
+        "timeout_worker_healthcheck": HEALTHCHECK_S,
     }
     if settings.workers == 1:
         return _serve_alone(settings, options)
