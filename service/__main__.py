@@ -24,12 +24,12 @@ from service.api.pages.demo import PAGE
 from service.app import create_app
 from service.auth.command import main as keys_command
 from service.auth.keys import read_keys
-from service.server import http_protocol as wire
-from service.server.connection_limit import open_more_files
 from service.server.gc_tuning import set_apart
 from service.server.graceful_shutdown import DrainingWorkers, LoneServer
-from service.server.http_protocol import HttpProtocol
 from service.server.metrics_port import serve_metrics
+from service.server.protocol import http_protocol as wire
+from service.server.protocol.connection_limit import open_more_files
+from service.server.protocol.http_protocol import HttpProtocol
 from service.settings import Settings, load_settings
 from service.sync.daemon_threads import leave
 from service.telemetry.logs import configure_logs

@@ -25,10 +25,9 @@ from service.server.bodies import (
     whole_body,
 )
 from service.server.load_shedding import QUIET, LoadShedder
+from service.server.protocol.request_connection import CONNECTION
 from service.telemetry.metrics import Metrics
 
-CONNECTION = "isrf.connection"
-"""Where a request's scope has what the wire knows of it, among the extensions."""
 MAX_SENDERS, MAX_SENDERS_OF_ONE = 512, 128
 """Bodies that are on their way; those that came with their head are none."""
 MAX_VISITORS, MAX_VISITORS_OF_ONE = 64, 16

@@ -2,8 +2,8 @@
 
 A refusal is written from ready bytes: no task, no framework, and one line a second in the log for all of them. So it
 costs a small part of an answer, and however many there are, they do not keep the answers waiting. What it refuses,
-`service.server.admission` or `service.inference.batching` would refuse a moment later; `service.server.http_protocol`
-asks it.
+`service.server.admission` or `service.inference.batching` would refuse a moment later; `service.server.protocol` asks
+it.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from service.auth.caller import OPEN
 from service.auth.keys import KeyRing
 from service.inference.limits import LoadLimits, refused
 from service.server.headers import ANSWERS_CARRY, KEY_HEADER, REQUEST_ID, HeaderLines
-from service.server.refusals import request_id_in, written
+from service.server.protocol.refusals import request_id_in, written
 from service.sync.release_manager import ReleaseManager
 from service.telemetry.metrics import Metrics
 

@@ -11,7 +11,7 @@ import time
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.server.http_protocol import HttpProtocol
+from service.server.protocol.http_protocol import HttpProtocol
 from service.telemetry.metrics import CONTENT_TYPE, Metrics
 
 MAX_CONNECTIONS = 32

@@ -19,8 +19,9 @@ from service.inference.deadline import current_deadline, start_deadline
 from service.inference.limits import caller_gone
 from service.server.bodies import too_large
 from service.server.headers import ANSWERS_CARRY, REQUEST_ID, request_id_of
-from service.server.http_protocol import LINE, MAX_HEAD_BYTES, TOO_LARGE
 from service.server.load_shedding import QUIET
+from service.server.protocol.head_checks import MAX_HEAD_BYTES, TOO_LARGE
+from service.server.protocol.request_connection import LINE
 from service.telemetry.metrics import Metrics
 from service.telemetry.traces import Traces
 

@@ -22,9 +22,9 @@ def with_constants(service: ServiceProcess, constants: Mapping[str, float]) -> N
     service.command[1:3] = ["-c", "; ".join(lines)]
 
 
-def impatient(service: ServiceProcess, **constants: float) -> None:
-    """As `with_constants`, of the doors' modules, named as `module__NAME`."""
-    with_constants(service, {f"service.doors.{name.replace('__', '.')}": value for name, value in constants.items()})
+def impatient(service: ServiceProcess, constants: Mapping[str, float]) -> None:
+    """As `with_constants`, of the server's modules: named as `bodies.WINDOW_S`."""
+    with_constants(service, {f"service.server.{name}": value for name, value in constants.items()})
 
 
 class Answered(NamedTuple):
@@ -108,7 +108,7 @@ def seconds_since(began: float) -> float:
     return time.monotonic() - began
 
 
-def guarded(demo_release: Path, folder: Path, **constants: float) -> Guarded:
+def guarded(demo_release: Path, folder: Path, constants: Mapping[str, float]) -> Guarded:
     service = Guarded(demo_release, folder)
-    impatient(service, **constants)
+    impatient(service, constants)
     return service

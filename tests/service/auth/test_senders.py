@@ -22,7 +22,7 @@ BIG = ("Content-Length: 1000000",)
 @pytest.fixture(scope="module")
 def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """As served, but that no body has a deadline soon enough to come between."""
-    process = guarded(demo_release, tmp_path_factory.mktemp("patient"), bodies__WINDOW_S=60, bodies__BODY_S=60)
+    process = guarded(demo_release, tmp_path_factory.mktemp("patient"), {"bodies.WINDOW_S": 60, "bodies.BODY_S": 60})
     yield process.start()
     process.kill()
 
@@ -33,10 +33,12 @@ def hasty(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     process = guarded(
         demo_release,
         tmp_path_factory.mktemp("hasty"),
-        bodies__WINDOW_S=0.5,
-        admission__LINES_WINDOW_S=1.0,
-        wire__SWALLOW_S=0.5,
-        wire__HEAD_S=60,
+        {
+            "bodies.WINDOW_S": 0.5,
+            "admission.LINES_WINDOW_S": 1.0,
+            "protocol.unread_body.SWALLOW_S": 0.5,
+            "protocol.http_protocol.HEAD_S": 60,
+        },
     )
     yield process.start()
     process.kill()

@@ -33,7 +33,7 @@ def test_300_idle_connections_are_no_threads(
     port = free_port()
     several = {"REDIS_URL": redis_server.url, "ISRF_WORKERS": "2"} if workers > 1 else {}
     service = ServiceProcess(demo_release, tmp_path, ISRF_METRICS_PORT=str(port), **several)
-    impatient(service, wire__HEAD_S=5.0)
+    impatient(service, {"protocol.http_protocol.HEAD_S": 5.0})
     service.start()
     metrics = MetricsPort(service, port)
     url = f"http://127.0.0.1:{port}/metrics"

@@ -22,7 +22,7 @@ from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.limits import FEW, LONG_S, ConcurrencyLimit
 from service.server.graceful_shutdown import ACCEPTED_TOGETHER, DrainingServer
-from service.server.http_protocol import HttpProtocol
+from service.server.protocol.http_protocol import HttpProtocol
 from service.settings import Settings
 from tests.service.releases import some_users
 from tests.service.servers import ServiceProcess
@@ -418,7 +418,7 @@ def test_a_crowd_of_new_connections_is_heard_at_once() -> None:
 def test_a_head_that_does_not_come_is_not_waited_for(demo_release: Path, tmp_path: Path) -> None:
     service = ServiceProcess(demo_release, tmp_path)
     # The process serves with a shorter patience; the protocol is the one that it always has.
-    patched = "import service.server.http_protocol as protocol, sys; protocol.HEAD_S = 0.2\n"
+    patched = "import service.server.protocol.http_protocol as protocol, sys; protocol.HEAD_S = 0.2\n"
     patched += "from service.__main__ import main; sys.exit(main())"
     service.command[1:3] = ["-c", patched]
     service.start()

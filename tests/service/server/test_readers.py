@@ -12,9 +12,9 @@ import uvloop
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.server import transport as gentle
 from service.server.graceful_shutdown import DrainingServer
-from service.server.http_protocol import HttpProtocol
+from service.server.protocol import transport as gentle
+from service.server.protocol.http_protocol import HttpProtocol
 from tests.service.hostile import head
 
 PIECE, LARGE = b"x" * 65536, 400

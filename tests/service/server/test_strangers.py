@@ -26,7 +26,7 @@ PLACES = 16
 @pytest.fixture(scope="module")
 def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """With few places; who does not read is not cut off while a test looks."""
-    process = guarded(demo_release, tmp_path_factory.mktemp("few"), gentle__STALL_S=120.0)
+    process = guarded(demo_release, tmp_path_factory.mktemp("few"), {"protocol.transport.STALL_S": 120.0})
     process.environment["ISRF_MAX_IN_PROGRESS"] = str(PLACES)
     yield process.start()
     process.kill()

@@ -21,10 +21,12 @@ def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     process = guarded(
         demo_release,
         tmp_path_factory.mktemp("wire"),
-        crowding__MOST=100,
-        gentle__STALL_S=1.0,
-        bodies__WINDOW_S=20,
-        wire__KEEP_ALIVE_S=5,
+        {
+            "protocol.connection_limit.MOST": 100,
+            "protocol.transport.STALL_S": 1.0,
+            "bodies.WINDOW_S": 20,
+            "protocol.http_protocol.KEEP_ALIVE_S": 5,
+        },
     )
     yield process.start()
     process.kill()

@@ -7,90 +7,48 @@ answered here and now, and nothing is made of it. How soon a body comes is judge
 """
 
 import asyncio
-import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.inference.deadline import CallerConnection
-from service.server.admission import CONNECTION
 from service.server.bodies import declares_body
-from service.server.connection_limit import make_room
 from service.server.load_shedding import NAME, LoadShedder
-from service.server.refusals import refusal_bytes
-from service.server.transport import BoundedTransport
+from service.server.protocol.connection_limit import make_room
+from service.server.protocol.head_checks import HEAD_TOO_LARGE, head_problem
+from service.server.protocol.overhead import Overhead
+from service.server.protocol.pipelining import PipelinedProtocol
+from service.server.protocol.refusals import refusal_bytes
+from service.server.protocol.request_connection import CALLER, CONNECTION, LINE, RequestConnection
+from service.server.protocol.transport import BoundedTransport
+from service.server.protocol.unread_body import UnreadBody, is_small
 
-MAX_HEAD_BYTES = 64 * 1024
-"""Of request line and headers together, as in most servers before this one; of chunk lines and trailers with them."""
 KEEP_ALIVE_S = 75
 """Longer than usual proxies keep an idle connection, so that none sends a request into one that is just closed."""
 HEAD_S = 20.0
 """From connecting, or a head's first byte, to its last; between requests the server's keep-alive counts."""
-LINE = "isrf.line"
-"""Where a request's scope has the caller's connection, among the extensions."""
-CALLER = "isrf.caller"
-"""Where it has by whom it is counted."""
-SWALLOWED_BYTES = 64 * 1024
-"""Of the body of a request that was answered without it: with more than that to come its connection is closed."""
-SWALLOW_S = 5.0
-"""How long the rest of such a body may take."""
-PIECE_BYTES = 8 * 1024
-"""Of what came, read at a time; so many bytes more than allowed may be read before it is noticed."""
-CHUNK_LINE_BYTES = 32
-"""Of a chunk's framing that count for nothing."""
-MAX_PIPELINED = 16
-"""Requests of a connection that wait for the one before them; what follows them is read later."""
-TOO_LARGE = f"Request line and headers have more than {MAX_HEAD_BYTES} bytes."
 
 _BETWEEN, _HEAD, _BODY = range(3)
-_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%-]*)(:[0-9]{0,5})?")
 
 
-class RequestConnection:
-    """What the wire knows of one request's connection, for `service.server.admission`."""
-
-    __slots__ = ("_cycle", "_flow")
-
-    def __init__(self, flow: FlowControl, cycle: RequestResponseCycle) -> None:
-        self._flow, self._cycle = flow, cycle
-
-    def body_is_there(self) -> bool:
-        """Whether the whole body has come."""
-        return not self._cycle.more_body
-
-    async def answer_was_read(self) -> None:
-        """Returns when most of what was written has been read, or nobody is left to read it."""
-        if self._flow.write_paused:
-            await self._flow.drain()
-
-
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(PipelinedProtocol):
     """uvicorn's protocol, for uvicorn's `http` option."""
 
     transport: BoundedTransport
     max_connections: int | None = None
-    """None: as many as this process may well have (`service.server.connection_limit`)."""
+    """None: as many as this process may well have (`service.server.protocol.connection_limit`)."""
     idle_since: float | None = None
     """Since when nothing is made for this connection; None while something is."""
     unread_since: float | None = None
     """Since when its caller has not read enough of what was written; None where nothing waits to be read."""
 
     _phase = _BETWEEN
-    _overhead = 0
-    """Bytes of the message that are not its body's."""
-    _body_came = 0
-    _chunks_came = 0
     _skips = False
     """Whether what comes in belongs to a request that was answered already."""
-    _swallowed = 0
     _late: asyncio.TimerHandle | None = None
-    _swallowing: asyncio.TimerHandle | None = None
-    _unread = b""
-    """What was not parsed yet, for too many requests wait already."""
     _last_words: bytes | None = None
     """The refusal of what cannot be read, to be sent when all before it is answered; nothing more is read."""
     _reading_stopped = False
@@ -102,11 +60,12 @@ class HttpProtocol(HttpToolsProtocol):
     """Whether it is counted among those under way (`service.server.load_shedding`)."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._line = CallerConnection()
+        self._line, self._overhead = CallerConnection(), Overhead()
         # None for an app without one.
         self._load_shedder: LoadShedder | None = self.app_state.get(NAME)
         self._whole_app = self.app
         gentle = BoundedTransport(transport, self.loop, self._is_sent_more)  # type: ignore[arg-type]
+        self._unread_body = UnreadBody(self.loop, gentle.close)
         super().connection_made(gentle)
         self.idle_since = self.loop.time()
         self._expect_head()
@@ -116,7 +75,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._line.cut = True
         self._expect_nothing()
-        self._stop_swallowing()
+        self._unread_body.end()
         self.transport.lost()
         self.pipeline.clear()
         # The base class tells the one that came last, and behind the one that is answered others may have come.
@@ -149,38 +108,27 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.discard(len(data))
         elif self._last_words is not None:
             self.flow.pause_reading()
-        elif self._unread:
-            self._unread += data
-            self.flow.pause_reading()
         else:
-            self._read(data)
+            super().data_received(data)
 
-    def _read(self, data: bytes) -> None:
-        for start in range(0, len(data), PIECE_BYTES):
-            if len(self.pipeline) >= MAX_PIPELINED:
-                self._unread = data[start:]
-                self.flow.pause_reading()
-                return
-            self._read_piece(data if len(data) <= PIECE_BYTES else data[start : start + PIECE_BYTES])
-            if self.parser is None or self.transport.is_closing() or self._last_words is not None:
-                return
+    def is_over(self) -> bool:
+        return self._last_words is not None or super().is_over()
 
-    def _read_piece(self, piece: bytes) -> None:
-        self._body_came = self._chunks_came = 0
-        super().data_received(piece)
+    def read_piece(self, piece: bytes) -> None:
+        self._overhead.begin_piece()
+        super().read_piece(piece)
         if self.transport.is_closing() or self._last_words is not None:
             return
         if self._phase != _BETWEEN:
-            more = len(piece) - self._body_came - CHUNK_LINE_BYTES * self._chunks_came
-            self._overhead = max(0, self._overhead + more)
-            if self._overhead > MAX_HEAD_BYTES + PIECE_BYTES:
-                self._refuse(431, "request.head_too_large", TOO_LARGE, fix="Send lists in a body.")
+            if self._overhead.is_too_much(len(piece)):
+                self._refuse(*HEAD_TOO_LARGE)
         elif not self._is_busy() and self._late is None and self.timeout_keep_alive_task is None:
             # Blank lines between requests are no request.
             self._wait_for_the_next()
 
     def on_message_begin(self) -> None:
-        self._phase, self._overhead, self._skips = _HEAD, 0, False
+        self._phase, self._skips = _HEAD, False
+        self._overhead.begin_message()
         if self._late is None:
             self._expect_head()
         super().on_message_begin()
@@ -197,7 +145,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._phase = _BODY
         self._expect_nothing()
         has_body = declares_body(self.headers)
-        if self.transport.is_closing() or self._last_words is not None or self._is_unsound(has_body):
+        if self.is_over() or self._is_unsound(has_body):
             self._skips = True
             return
         busy = self._is_busy()
@@ -227,14 +175,12 @@ class HttpProtocol(HttpToolsProtocol):
                 self.cycle.keep_alive = False
 
     def on_chunk_header(self) -> None:
-        self._chunks_came += 1
+        self._overhead.add_chunk()
 
     def on_body(self, body: bytes) -> None:
-        self._body_came += len(body)
+        self._overhead.add_body(len(body))
         if self._skips or self.cycle.response_complete:
-            self._swallowed += len(body)
-            if self._swallowed > SWALLOWED_BYTES:
-                self.transport.close()
+            self._unread_body.came(len(body))
         else:
             super().on_body(body)
 
@@ -245,7 +191,7 @@ class HttpProtocol(HttpToolsProtocol):
         if not answered:
             super().on_message_complete()
         elif not self.transport.is_closing() and self._last_words is None:
-            self._stop_swallowing()
+            self._unread_body.end()
             self._wait_for_the_next()
 
     def on_response_complete(self) -> None:
@@ -254,28 +200,14 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if another:
-            if self.pipeline or self._unread:
-                self.flow.pause_reading()
-            self._read_on()
+            self.next_has_begun()
         elif self._last_words is not None:
             self._say_last_words()
         elif self._phase == _BODY:
             self._swallow()
         else:
             self.idle_since = self.loop.time()
-            self._read_on()
-
-    def _read_on(self) -> None:
-        if self._unread:
-            self.loop.call_soon(self._read_unread)
-
-    def _read_unread(self) -> None:
-        if self.parser is None or self.transport.is_closing() or len(self.pipeline) >= MAX_PIPELINED:
-            return
-        unread, self._unread = self._unread, b""
-        self._read(unread)
-        if not self._unread and self.parser is not None and not self.transport.is_closing():
-            self.flow.resume_reading()
+            self.read_on()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
@@ -314,26 +246,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _is_unsound(self, has_body: bool) -> bool:
         """Whether the head is refused, as it stands."""
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > MAX_HEAD_BYTES:
-            self._refuse(431, "request.head_too_large", TOO_LARGE, fix="Send lists in a body.")
-            return True
-        hosts = [value for name, value in self.headers if name == b"host"]
-        is_named = len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
-        if not is_named and (hosts or self.parser.get_http_version() != "1.0"):
-            found = "none" if not hosts else f"{len(hosts)}" if len(hosts) > 1 else "one that is no name and port"
-            self._refuse(400, "http.bad_host", f"A request has one Host header, and this one has {found}.")
-            return True
-        if has_body and self.parser.should_upgrade():
-            # The parser takes all that follows for another protocol's: a body would be lost without a word.
-            self._refuse(
-                400,
-                "http.upgrade",
-                "A request with a body asks for another protocol (Upgrade).",
-                fix="Send it without Upgrade, as HTTP/1.1 (in Java: HttpClient.Version.HTTP_1_1).",
-            )
-            return True
-        return False
+        upgrades, version = self.parser.should_upgrade(), self.parser.get_http_version()
+        problem = head_problem(self.url, self.headers, version, has_body=has_body, upgrades=upgrades)
+        if problem is not None:
+            self._refuse(*problem)
+        return problem is not None
 
     def _turn_away(self, load_shedder: LoadShedder, method: bytes) -> None:
         lines = self._default_headers()
@@ -356,10 +273,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Whether the connection can be used again when the body, if there is one, has come."""
         if self.expect_100_continue or self.parser.get_http_version() == "1.0" or not self.parser.should_keep_alive():
             return False
-        headers = dict(self.headers)
-        length = headers.get(b"content-length", b"0")
-        small = length.isdigit() and int(length) <= SWALLOWED_BYTES and b"transfer-encoding" not in headers
-        return small and (b"connection", b"close") not in self.server_state.default_headers
+        return is_small(self.headers) and (b"connection", b"close") not in self.server_state.default_headers
 
     def _wait_for_the_next(self) -> None:
         self._unset_keepalive_if_required()
@@ -371,16 +285,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _swallow(self) -> None:
         """The rest of a body that nobody reads may come, if it comes soon."""
-        self._swallowed = 0
         self.idle_since = self.loop.time()
         self._unset_keepalive_if_required()
-        self._stop_swallowing()
-        self._swallowing = self.loop.call_later(SWALLOW_S, self.transport.close)
-
-    def _stop_swallowing(self) -> None:
-        if self._swallowing is not None:
-            self._swallowing.cancel()
-            self._swallowing = None
+        self._unread_body.begin()
 
     def _expect_head(self) -> None:
         self._late = self.loop.call_later(HEAD_S, self._head_is_late)
@@ -401,7 +308,7 @@ class HttpProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "http.malformed", msg)
 
-    def _refuse(self, status: int, code: str, detail: str, *, fix: str = "Send it as HTTP/1.1 has it.") -> None:
+    def _refuse(self, status: int, code: str, detail: str, fix: str = "Send it as HTTP/1.1 has it.") -> None:
         """Answers what cannot be read, when all before it is answered, and closes the connection."""
         if self.transport.is_closing() or self._last_words is not None:
             return
