@@ -102,7 +102,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     )
     queries = app.state.queries = KnownQueries()
     # The one added last stands outermost.
-    app.add_middleware(Shortcut, queries=queries, metrics=metrics)
+    app.add_middleware(Shortcut, queries=queries)
     route_rules = RouteRules(app)
     app.add_middleware(
         AdmissionMiddleware,

@@ -1,70 +1,73 @@
 """`GET /recommend/{user_id}` without the framework, where its query was read before: most calls of a shop are alike.
 
-What the framework reads and checks of a query is the same every time; once it has, the same query goes straight to
-`service.api.routes.recommend.user_body`, the route's own work, and costs a third. So do refusals, which must be cheap
-when there are many. Whatever is not exactly such a call goes the long way. Pure ASGI, inside of the access middleware.
+What the framework reads and checks of a query is the same every time; once it has, the same query costs a third. The
+route itself answers, and whatever else it depends on is called as it declares it (`service.api.dependency_plan`). So
+are refusals, which must be cheap when there are many. Whatever is not exactly such a call goes the long way. Pure ASGI,
+inside of the access middleware.
 """
 
-from types import SimpleNamespace
-from urllib.parse import unquote_to_bytes
+from typing import Any
 
-from fastapi import Request
+from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from isrf.contract.errors import IsrfError
-from isrf.contract.ids import id_problem
-from service.api.context import AppContext, lease
-from service.api.presenters import json_body
-from service.api.problems import send_problem, status_of
-from service.api.routes.recommend import USER_PATH, user_body
-from service.api.validation.parameters import KnownQueries
-from service.auth.keys import RANK
-from service.auth.request_cost import charge
-from service.telemetry.metrics import Metrics
+from service.api.dependency_plan import Call, DependencyPlan, Route, effective_route
+from service.api.routes.recommend import USER_PATH, recommend_user
+from service.api.validation.inputs import session_by_query, wanted_by_query
+from service.api.validation.parameters import KnownQueries, only_known_parameters
+from service.recommend.query_models import ListQuery
 
 _PREFIX = USER_PATH.partition("{")[0]
-_ROUTE = SimpleNamespace(path=USER_PATH)
-"""As logs and metrics name it."""
+_BY_QUERY: frozenset[Call] = frozenset({only_known_parameters, wanted_by_query, session_by_query})
+"""Dependencies that look at the query alone."""
 
 
 class Shortcut:
     """`queries` are learned by the route."""
 
-    def __init__(self, app: ASGIApp, *, queries: KnownQueries, metrics: Metrics) -> None:
-        self._app, self._queries, self._metrics = app, queries, metrics
+    def __init__(self, app: ASGIApp, *, queries: KnownQueries) -> None:
+        self._app, self._queries = app, queries
+        self._route: Route | None = None
+        self._plan: DependencyPlan | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(_PREFIX):
+        wanted = self._wanted(scope)
+        plan = None if wanted is None else self._plan_of(scope["app"])
+        if wanted is None or plan is None:
             await self._app(scope, receive, send)
             return
-        wanted = self._queries.get(scope["query_string"])
-        user_id = scope["path"][len(_PREFIX) :]
-        if wanted is None or not _is_sound(scope, user_id) or RANK[scope["state"]["caller"].role] < RANK["read"]:
-            await self._app(scope, receive, send)
-            return
-        scope["route"] = _ROUTE
-        running: AppContext = scope["app"].state.running
+        path_params = {"user_id": scope["path"][len(_PREFIX) :]}
+        scope.update(route=self._route, endpoint=recommend_user, path_params=path_params)
+        request = Request(scope, receive)
+        values: dict[Call, Any] = {only_known_parameters: None, wanted_by_query: wanted, session_by_query: ()}
         try:
-            await charge(scope, 1, wanted.n, explain=wanted.explain)
-            with lease(running, user_id) as service:
-                body = json_body(await user_body(Request(scope), user_id, wanted, service))
-        except IsrfError as error:
-            if status_of(error) == 500:
-                raise
-            await send_problem(error, scope, send, metrics=self._metrics)
-            return
-        headers = [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+            response = await plan.answer(request, path_params, values)
+        except Exception as error:  # noqa: BLE001 - the app has an answer, or it is raised again
+            response = await _problem(request, error)
+        await response(scope, receive, send)
+
+    def _wanted(self, scope: Scope) -> ListQuery | None:
+        """What is asked for by a query that is known; None for every other call."""
+        if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(_PREFIX):
+            return None
+        return self._queries.get(scope["query_string"])
+
+    def _plan_of(self, app: FastAPI) -> DependencyPlan | None:
+        """None where the route has come to depend on something that only the framework can call."""
+        if self._route is None:
+            self._route = effective_route(app, recommend_user)
+            try:
+                self._plan = DependencyPlan(self._route, given=_BY_QUERY)
+            except LookupError:
+                self._plan = None
+        return self._plan
 
 
-def _is_sound(scope: Scope, user_id: str) -> bool:
-    if id_problem(user_id):
-        return False
-    if b"%" not in scope["raw_path"]:
-        return True
-    try:
-        unquote_to_bytes(scope["raw_path"]).decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
+async def _problem(request: Request, error: Exception) -> Response:
+    """The app's own answer to an error; raises the error where it has none."""
+    handlers = request.app.exception_handlers
+    handler = next((handlers[kind] for kind in type(error).__mro__ if kind in handlers), None)
+    if handler is None:
+        raise error
+    response: Response = await handler(request, error)
+    return response
