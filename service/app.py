@@ -28,6 +28,7 @@ from service.api.validation.parameters import KnownQueries, only_known_parameter
 from service.auth.keys import KeyRing
 from service.auth.rate import RateLimiter
 from service.auth.route_rules import RouteRules
+from service.inference.admission import AdmissionController
 from service.inference.limits import LoadLimits
 from service.recommend.click_stats import ClickStats
 from service.recommend.recommender import Keeping
@@ -64,7 +65,8 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     metrics = Metrics()
     ring = None if chosen.api_keys_file is None else KeyRing(chosen.api_keys_file)
     limiter = RateLimiter(chosen.rate_limit or None)
-    load_shedder = LoadShedder(_load(chosen), metrics, ring)
+    admission = AdmissionController(_load(chosen), metrics, deadline_s=chosen.deadline_s)
+    load_shedder = LoadShedder(admission, metrics, ring)
     traces = open_traces()
     if traces is not None:
         metrics.trace_stages(traces.stage)
@@ -75,7 +77,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
             if traces is not None:
                 stack.push_async_callback(asyncio.to_thread, traces.close)
             try:
-                app.state.running = await _open(chosen, metrics, stack, opened)
+                app.state.running = await _open(chosen, metrics, admission, stack, opened)
                 limiter.share(chosen)
                 stack.push_async_callback(limiter.close)
             except IsrfError as error:
@@ -107,13 +109,20 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     app.add_middleware(
         AdmissionMiddleware,
         rules=route_rules,
+        admission=admission,
         load_shedder=load_shedder,
         metrics=metrics,
-        max_in_progress=chosen.max_in_progress,
         max_body_bytes=chosen.max_body_bytes,
     )
     app.add_middleware(CallCheck, rules=route_rules, metrics=metrics)
-    app.add_middleware(AccessMiddleware, ring=ring, limiter=limiter, metrics=metrics, origins=chosen.cors_origins)
+    app.add_middleware(
+        AccessMiddleware,
+        ring=ring,
+        load_shedder=load_shedder,
+        limiter=limiter,
+        metrics=metrics,
+        origins=chosen.cors_origins,
+    )
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -127,8 +136,8 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         rules=route_rules,
         metrics=metrics,
         traces=traces,
+        admission=admission,
         max_body_bytes=chosen.max_body_bytes,
-        deadline_s=chosen.deadline_s,
     )
     app.state.metrics = metrics
     install_problem_handlers(app, metrics)
@@ -158,7 +167,13 @@ async def _in_time(close: Callable[[], Awaitable[None]]) -> None:
             await close()
 
 
-async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, opened: Callable[[], None]) -> AppContext:
+async def _open(
+    settings: Settings,
+    metrics: Metrics,
+    admission: AdmissionController,
+    stack: AsyncExitStack,
+    opened: Callable[[], None],
+) -> AppContext:
     # The store first: a second process on one state folder is refused before it spends seconds on a release.
     store = await open_store(settings)
     stack.push_async_callback(store.close)
@@ -180,7 +195,7 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, ope
         metrics=metrics,
         rules=rules,
         given=given,
-        load=_load(settings),
+        admission=admission,
         keeping=Keeping(settings.group_ttl_s, settings.answer_ttl_s, settings.answer_cache_mb << 20),
         crowd_epoch_s=settings.crowd_epoch_s,
         items_poll_s=settings.items_poll_s,
@@ -198,7 +213,7 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, ope
     )
     stack.push_async_callback(releases.close)
     await releases.start()
-    _log.info("ready", release_id=releases.current.release_id, store=store.kind, threads=parts.load.num_threads)
+    _log.info("ready", release_id=releases.current.release_id, store=store.kind, threads=_load(settings).num_threads)
     events = EventReader(lambda: releases.current.rules, releases.knows)
     probe = StoreProbe(store, metrics)
     stack.push_async_callback(probe.close)
@@ -208,6 +223,7 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack, ope
         events=events,
         click_stats=click_stats,
         metrics=metrics,
+        admission=admission,
         probe=probe,
         durability=durability,
     )

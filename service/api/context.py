@@ -3,12 +3,12 @@
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from service.inference.limits import WRITES_AT_ONCE, ConcurrencyLimit
+from service.inference.admission import AdmissionController
 from service.recommend.click_stats import ClickStats
 from service.recommend.recommender import RecommendationService
 from service.state.events import EventReader
@@ -28,9 +28,9 @@ class AppContext:
     events: EventReader
     click_stats: ClickStats
     metrics: Metrics
+    admission: AdmissionController
     probe: StoreProbe
     durability: DurabilityWatch | None = None  # None: state is not in Redis
-    writes: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(WRITES_AT_ONCE))
 
 
 @dataclass(frozen=True, kw_only=True)

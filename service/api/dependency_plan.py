@@ -6,7 +6,7 @@ a plan takes that as given and calls everything else that the route declares, in
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Protocol
 
 from fastapi import FastAPI, Request, Response, routing
@@ -53,14 +53,17 @@ class DependencyPlan:
 
     async def answer(self, request: Request, path_params: Mapping[str, str], values: Mapping[Call, Any]) -> Response:
         """The route's answer; raises what a dependency or the route raises."""
-        found: dict[Any, Any] = {REQUEST: request, **path_params, **values}
-        value: Any = None
-        async with AsyncExitStack() as stack:
-            for step in self._steps:
-                value = step.call(**{name: found[source] for name, source in step.arguments.items()})
-                value = await (stack.enter_async_context(value) if step.opens else value)
-                found[step.key] = value
-        response: Response = value
+        return await self._answer(0, {REQUEST: request, **path_params, **values})
+
+    async def _answer(self, place: int, found: dict[Any, Any]) -> Response:
+        """From the step of this place on."""
+        for count, step in enumerate(self._steps[place:], start=place + 1):
+            value = step.call(**{name: found[source] for name, source in step.arguments.items()})
+            if step.opens:
+                async with value as found[step.key]:
+                    return await self._answer(count, found)
+            found[step.key] = await value
+        response: Response = found[self._steps[-1].key]
         return response
 
     def _add(self, dependant: Dependant) -> Call:

@@ -1,8 +1,8 @@
 """Work that waits together runs together, in a few threads; and what cannot be done in time is refused, not queued.
 
 A thread that is free takes what comes at once, so nobody alone waits for company. While all threads are busy, work
-gathers; the next free thread takes all of it that belongs to one group, up to `max_batch`. Beyond `max_waiting` callers
-are refused at once; whose turn is over or who has hung up is let go before any work is done for them.
+gathers; the next free thread takes all of it that belongs to one group, up to the largest batch. Whether one more may
+wait, and for whom work is still begun, `service.inference.queue_limit` says; it is asked before any work is done.
 Everything but the work itself happens on the event loop. It knows neither model nor HTTP.
 """
 
@@ -17,9 +17,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import structlog
 
-from isrf.contract.errors import OverloadError
 from service.inference.deadline import Deadline, current_deadline
-from service.inference.limits import caller_gone, refused
+from service.inference.queue_limit import QueueLimit
 from service.telemetry.metrics import Metrics
 
 Q = TypeVar("Q")
@@ -48,13 +47,11 @@ class _Ticket:
 
 
 class Batches:
-    """One per engine. The thread pool is the caller's, who also closes it, and has `num_threads` threads."""
+    """One per engine. The thread pool is the caller's, who also closes it, and has the limit's threads."""
 
-    def __init__(self, threads: ThreadPoolExecutor, num_threads: int, metrics: Metrics) -> None:
-        self.max_batch = 1
-        self.max_waiting = 1
-        self._threads, self._num_threads, self._metrics = threads, num_threads, metrics
-        self._free = num_threads
+    def __init__(self, threads: ThreadPoolExecutor, limit: QueueLimit, metrics: Metrics) -> None:
+        self._threads, self._limit, self._metrics = threads, limit, metrics
+        self._free = limit.num_threads
         self._waiting: deque[_Ticket] = deque()
 
     async def ask(self, work: Callable[[Sequence[Q], StageTimer], Sequence[A]], question: Q, group: object) -> A:
@@ -72,16 +69,15 @@ class Batches:
     def check(self) -> None:
         """Raises `OverloadError` where a question would be refused now."""
         if self.is_full():
-            self._metrics.not_run.labels("refused").inc()
-            raise refused()
+            raise self._limit.refusal()
 
     def is_full(self, under_way: int = 0) -> bool:
         """Whether a question would be refused now; or soon, since so many callers are already on their way to ask."""
-        if under_way >= self.max_waiting + self._num_threads * self.max_batch:
+        if self._limit.is_full_soon(under_way):
             return True
-        if len(self._waiting) >= self.max_waiting:
+        if self._limit.is_full(len(self._waiting)):
             self._drop_the_late()
-        return len(self._waiting) >= self.max_waiting
+        return self._limit.is_full(len(self._waiting))
 
     async def run(self, work: Callable[[], A]) -> A:
         """Work of its own, behind the scenes: neither refused nor hurried, and in no batch."""
@@ -104,7 +100,7 @@ class Batches:
         """The oldest that waits, and what may run with it; in order, and the others stay in theirs."""
         batch: list[_Ticket] = []
         others: list[_Ticket] = []
-        while self._waiting and len(batch) < self.max_batch:
+        while self._waiting and len(batch) < self._limit.max_batch:
             ticket = self._waiting.popleft()
             if self._is_late(ticket):
                 self._metrics.waiting.dec()
@@ -125,23 +121,10 @@ class Batches:
         """Whether nothing needs to be done for it any more; who still waits is told why."""
         if ticket.answer.done():  # cancelled
             return True
-        deadline = ticket.deadline
-        if deadline is None:
-            return False
-        if deadline.is_in_vain():
-            self._metrics.not_run.labels("caller_gone").inc()
-            error = caller_gone()
-        elif deadline.is_over():
-            self._metrics.not_run.labels("expired").inc()
-            error = OverloadError(
-                "overload.expired",
-                "the request waited longer than an answer is good for.",
-                fix="Send it again after the time in Retry-After.",
-            )
-        else:
-            return False
-        ticket.answer.set_exception(error)
-        return True
+        error = self._limit.why_not_begun(ticket.deadline)
+        if error is not None:
+            ticket.answer.set_exception(error)
+        return error is not None
 
     def _work(self, loop: asyncio.AbstractEventLoop, batch: list[_Ticket]) -> None:
         """In a thread."""

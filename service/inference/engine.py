@@ -13,7 +13,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 from isrf.method.recommend.request import Ranked, RankingRequest, UserInterests
 from service.inference.batching import Batches, StageTimer
 from service.inference.group_cache import rounded
-from service.inference.limits import LoadLimits
+from service.inference.queue_limit import QueueLimit
 from service.release.opening import Release
 from service.release.snapshot import Snapshot, base_snapshot
 from service.telemetry.metrics import Metrics
@@ -52,14 +52,14 @@ class InferenceResult(NamedTuple):
 class Engine:
     """One per release."""
 
-    def __init__(self, release: Release, *, load: LoadLimits, metrics: Metrics) -> None:
+    def __init__(self, release: Release, *, limit: QueueLimit, metrics: Metrics) -> None:
+        """`limit` is of this engine's queue, and of no other."""
         self.release = release
         self.snapshot = base_snapshot(release)
         """Who may be a neighbour now. A request takes it once: interests and ranking must be of one snapshot."""
-        self._load, self._metrics = load, metrics
-        self._threads = ThreadPoolExecutor(max_workers=load.num_threads, thread_name_prefix="engine")
-        self._batches = Batches(self._threads, load.num_threads, metrics)
-        self._take_on(load.max_batch or 1)
+        self._limit, self._metrics = limit, metrics
+        self._threads = ThreadPoolExecutor(max_workers=limit.num_threads, thread_name_prefix="engine")
+        self._batches = Batches(self._threads, limit, metrics)
 
     def check(self) -> None:
         """Raises `OverloadError` where a question would be refused now."""
@@ -115,9 +115,9 @@ class Engine:
         seconds(1)
         fits, size = 1, 2
         # Twice: the first run of a size allocates for it.
-        while size <= (self._load.max_batch or WORTH_IT) and min(seconds(size), seconds(size)) <= BATCH_S:
+        while size <= (self._limit.chosen_batch or WORTH_IT) and min(seconds(size), seconds(size)) <= BATCH_S:
             fits, size = size, size * 2
-        self._take_on(self._load.max_batch or fits)
+        self._limit.set_max_batch(self._limit.chosen_batch or fits)
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -151,10 +151,6 @@ class Engine:
     def _answer(self, questions: Sequence[InferenceRequest], tell: StageTimer) -> list[InferenceResult]:
         self._metrics.batch_size.observe(len(questions))
         return _answer(questions, tell)
-
-    def _take_on(self, max_batch: int) -> None:
-        self._batches.max_batch = max_batch
-        self._batches.max_waiting = self._load.waiting(max_batch)
 
 
 def _answer(questions: Sequence[InferenceRequest], tell: StageTimer) -> list[InferenceResult]:

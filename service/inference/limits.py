@@ -59,6 +59,15 @@ def refused() -> OverloadError:
     )
 
 
+def expired() -> OverloadError:
+    """What a caller is told whose request waited too long."""
+    return OverloadError(
+        "overload.expired",
+        "the request waited longer than an answer is good for.",
+        fix="Send it again after the time in Retry-After.",
+    )
+
+
 def caller_gone() -> OverloadError:
     """What nobody is told any more."""
     return OverloadError("overload.caller_gone", "the caller hung up before this was begun.")

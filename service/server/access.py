@@ -16,6 +16,8 @@ from service.auth.keys import KeyEntry, KeyRing
 from service.auth.rate import RateError, RateLimiter
 from service.auth.request_cost import CHARGE
 from service.server.headers import KEY_HEADER
+from service.server.load_shedding import LoadShedder
+from service.server.protocol.request_connection import CALLER
 from service.telemetry.metrics import Metrics
 
 
@@ -23,11 +25,18 @@ class AccessMiddleware:
     """`ring` None is development mode: everybody on this machine is let in as admin, as often as they like."""
 
     def __init__(
-        self, app: ASGIApp, *, ring: KeyRing | None, limiter: RateLimiter, metrics: Metrics, origins: Collection[str]
+        self,
+        app: ASGIApp,
+        *,
+        ring: KeyRing | None,
+        load_shedder: LoadShedder,
+        limiter: RateLimiter,
+        metrics: Metrics,
+        origins: Collection[str],
     ) -> None:
         """`origins` are of pages that may call from elsewhere."""
         self._app, self._ring, self._limiter, self._metrics = app, ring, limiter, metrics
-        self._origins = origins
+        self._load_shedder, self._origins = load_shedder, origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,11 +59,12 @@ class AccessMiddleware:
             return Caller("", "admin", address)
         if scope["path"] in OPEN:
             return Caller("", "read", address)
-        presented = [value for name, value in scope["headers"] if name == KEY_HEADER]
         headers["WWW-Authenticate"] = 'ApiKey realm="isrf"'
-        if not presented:
+        if not any(name == KEY_HEADER for name, _ in scope["headers"]):
             raise AccessError("key.missing", "this needs an API key.", fix="Send it in the header X-API-Key.")
-        entry = self._ring.find(presented[0]) if len(presented) == 1 else None
+        # The wire has looked the key up already; where another server stands before the app, it is done here.
+        at_wire = scope.get("extensions", {}).get(CALLER)
+        entry = (at_wire or self._load_shedder.caller(scope["headers"], client)).key
         if entry is None:
             raise AccessError("key.unknown", "the API key is not known here.", fix="Ask the operator for one.")
         headers.clear()

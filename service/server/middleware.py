@@ -15,8 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from isrf.contract.errors import IsrfError, RequestError
 from service.api.problems import INTERNAL, send_problem
 from service.auth.route_rules import RouteRules
-from service.inference.deadline import current_deadline, start_deadline
-from service.inference.limits import caller_gone
+from service.inference.admission import AdmissionController
 from service.server.bodies import too_large
 from service.server.headers import ANSWERS_CARRY, REQUEST_ID, request_id_of
 from service.server.load_shedding import QUIET
@@ -42,10 +41,10 @@ class RequestMiddleware:
         metrics: Metrics,
         traces: Traces | None,
         max_body_bytes: int,
-        deadline_s: float,
+        admission: AdmissionController,
     ) -> None:
         self._app, self._rules, self._metrics, self._traces = app, rules, metrics, traces
-        self._max_body_bytes, self._deadline_s = max_body_bytes, deadline_s
+        self._max_body_bytes, self._admission = max_body_bytes, admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,7 +54,7 @@ class RequestMiddleware:
         request_id = request_id_of(headers.get(REQUEST_ID))
         scope.setdefault("state", {})["request_id"] = request_id
         began = time.perf_counter()
-        start_deadline(self._deadline_s, scope.get("extensions", {}).get(LINE))
+        self._admission.start_deadline(scope.get("extensions", {}).get(LINE))
         status, started = 500, False
 
         async def answer(message: Message) -> None:
@@ -107,10 +106,10 @@ class RequestMiddleware:
         return nullcontext({}) if self._traces is None else self._traces.request(method, headers, request_id)
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> IsrfError | None:
-        turn = current_deadline()
-        if turn is not None and turn.is_in_vain():
-            # Of a caller who gave up while this process was behind: it must not fall further behind for them.
-            return caller_gone()
+        in_vain = self._admission.why_in_vain()
+        if in_vain is not None:
+            # It must not fall further behind for them.
+            return in_vain
         head = sum(len(name) + len(value) for name, value in scope["headers"])
         if head + len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_HEAD_BYTES:
             return RequestError("request.head_too_large", TOO_LARGE, fix="Send lists in a body.")

@@ -20,8 +20,8 @@ from isrf.runtime.bundle.folder import BundleFolder
 from isrf.runtime.bundle.manifests import manifest_bytes
 from isrf.runtime.bundle.refusals import refusing
 from isrf.runtime.run_limit import RUN_LIMIT_S, limited
+from service.inference.admission import AdmissionController
 from service.inference.engine import Engine
-from service.inference.limits import LoadLimits
 from service.inference.task_cancellation import end
 from service.recommend.recommender import Keeping, RecommendationService
 from service.recommend.result_lists import ResultLists
@@ -60,7 +60,7 @@ class Parts:
     metrics: Metrics
     rules: EventRules
     given: ResultLists
-    load: LoadLimits
+    admission: AdmissionController
     keeping: Keeping
     crowd_epoch_s: float
     items_poll_s: float = 1.0
@@ -81,7 +81,7 @@ class ReleaseRuntime:
         self.identity = identity
         self._parts = parts
         self.rules = parts.rules.under(release.vocabulary)
-        self._engine = Engine(release, load=parts.load, metrics=parts.metrics)
+        self._engine = Engine(release, limit=parts.admission.queue(), metrics=parts.metrics)
         self.recommendations = RecommendationService(
             self._engine, parts.store, parts.metrics, given=parts.given, rules=self.rules, keeping=parts.keeping
         )

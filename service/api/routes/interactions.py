@@ -33,7 +33,7 @@ async def post_interactions(request: Request, body: InteractionsRequest, context
 
     Sending the same event again is safe if it has an `event_id` or a `timestamp`.
     """
-    with context.writes:
+    with context.admission.writes:
         results = await take_events(body.events, context)
     counts = Counter(result["status"] for result in results)
     return json_response(

@@ -14,9 +14,10 @@ from typing import Any, cast
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from service.inference.admission import Arrival
 from service.inference.deadline import CallerConnection
 from service.server.bodies import declares_body
-from service.server.load_shedding import NAME, LoadShedder
+from service.server.load_shedding import NAME, NOBODY, LoadShedder
 from service.server.protocol.connection_limit import make_room
 from service.server.protocol.head_checks import HEAD_TOO_LARGE, head_problem
 from service.server.protocol.overhead import Overhead
@@ -30,7 +31,6 @@ KEEP_ALIVE_S = 75
 """Longer than usual proxies keep an idle connection, so that none sends a request into one that is just closed."""
 HEAD_S = 20.0
 """From connecting, or a head's first byte, to its last; between requests the server's keep-alive counts."""
-
 _BETWEEN, _HEAD, _BODY = range(3)
 
 
@@ -57,7 +57,7 @@ class HttpProtocol(PipelinedProtocol):
     _task: asyncio.Task[None] | None = None
     """Its task, while that is at work."""
     _counted = False
-    """Whether it is counted among those under way (`service.server.load_shedding`)."""
+    """Whether it is counted among those under way (`service.inference.admission`)."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._line, self._overhead = CallerConnection(), Overhead()
@@ -101,7 +101,8 @@ class HttpProtocol(PipelinedProtocol):
     def _tell_unread(self) -> None:
         if self._load_shedder is not None:
             waits = self._counted and self._task is not None and self.flow.write_paused
-            (self._load_shedder.unread.add if waits else self._load_shedder.unread.discard)(self)
+            unread = self._load_shedder.admission.unread
+            (unread.add if waits else unread.discard)(self)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -148,23 +149,21 @@ class HttpProtocol(PipelinedProtocol):
         if self.is_over() or self._is_unsound(has_body):
             self._skips = True
             return
-        busy = self._is_busy()
+        busy, load_shedder, self.app = self._is_busy(), self._load_shedder, self._whole_app
         if not busy:
             self.idle_since = None
-        self.app = self._whole_app
-        load_shedder = self._load_shedder
-        caller = self._extensions[CALLER] = (
-            "" if load_shedder is None else load_shedder.caller(self.headers, self.client)
-        )
+        at_wire = NOBODY if load_shedder is None else load_shedder.caller(self.headers, self.client)
+        self._extensions[CALLER] = at_wire
         # Who sends a request before the last one is answered is answered in order.
         if load_shedder is not None and not busy:
             method = self.parser.get_method()
+            arrival, call = load_shedder.asked(method, self.url, at_wire.name)
             plain = method != b"HEAD" and not self.parser.should_upgrade()
-            if plain and load_shedder.refuses(method, self.url, caller):
+            if plain and not load_shedder.admission.may_come_in(arrival, call):
                 self._turn_away(load_shedder, method)
                 return
             if not has_body:
-                self.app = load_shedder.counting(method, self.url, self._whole_app, caller)
+                self.app = load_shedder.counting(call, self._whole_app)
         super().on_headers_complete()
         if self.transport.is_closing():
             self._skips = True
@@ -211,10 +210,10 @@ class HttpProtocol(PipelinedProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
-        load_shedder, told = self._load_shedder, cast("dict[str, Any]", cycle.scope["extensions"])
-        self._counted = load_shedder is not None and load_shedder.counts(cycle.scope["path"], told[CALLER])
-        if load_shedder is not None:
-            load_shedder.begins(counted=self._counted)
+        if self._load_shedder is not None:
+            caller = cast("dict[str, Any]", cycle.scope["extensions"])[CALLER].name
+            self._counted = self._load_shedder.arrival(cycle.scope["path"], caller) is Arrival.KNOWN
+            self._load_shedder.admission.begins(known=self._counted)
         self._task = self.loop.create_task(cycle.run_asgi(app))
         self._task.add_done_callback(partial(self._is_done, self._counted))
         self.tasks.add(self._task)
@@ -223,7 +222,7 @@ class HttpProtocol(PipelinedProtocol):
     def _is_done(self, counted: bool, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
         if self._load_shedder is not None:
-            self._load_shedder.ends(counted=counted)
+            self._load_shedder.admission.ends(known=counted)
         if task is self._task:
             self._task = None
             self._tell_unread()

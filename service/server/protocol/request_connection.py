@@ -6,7 +6,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 LINE = "isrf.line"
 """Where it has the caller's connection (`service.inference.deadline.CallerConnection`)."""
 CALLER = "isrf.caller"
-"""Where it has by whom it is counted."""
+"""Where it has who its head says that its caller is (`service.server.load_shedding.CallerAtWire`)."""
 CONNECTION = "isrf.connection"
 """Where it has its `RequestConnection`."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.server.admission import MAX_SENDERS_OF_ONE
+from service.inference.admission import MAX_SENDERS_OF_ONE
 from tests.service.auth.test_doors import ROLES, Guarded, routes
 from tests.service.hostile import Caller, guarded, head, many, seconds_since
 from tests.service.servers import wait_until

@@ -10,6 +10,8 @@ import pytest
 from isrf.contract.errors import OverloadError
 from service.inference.batching import Batches, StageTimer
 from service.inference.deadline import CallerConnection, start_deadline
+from service.inference.limits import LoadLimits
+from service.inference.queue_limit import QueueLimit
 from service.telemetry.metrics import Metrics
 
 
@@ -19,8 +21,8 @@ class Desk:
     def __init__(self) -> None:
         self.threads = ThreadPoolExecutor(max_workers=1)
         self.metrics = Metrics()
-        self.batches = Batches(self.threads, 1, self.metrics)
-        self.batches.max_batch, self.batches.max_waiting = 3, 8
+        limit = QueueLimit(LoadLimits(1, max_batch=3, max_waiting=8), self.metrics)
+        self.batches = Batches(self.threads, limit, self.metrics)
         self.ran: list[list[int]] = []
         self.begun, self.hold = threading.Event(), threading.Event()
         self.hold.set()

@@ -12,6 +12,7 @@ from isrf.method.interest import Neighbours
 from isrf.method.recommend.request import Ranked, RankingRequest, UserInterests
 from service.inference.engine import Engine
 from service.inference.limits import LoadLimits
+from service.inference.queue_limit import QueueLimit
 from service.release.opening import Release, open_release
 from service.release.snapshot import gather, read_active_users
 from service.settings import LARGEST_BATCH
@@ -27,7 +28,9 @@ def release(demo_release: Path) -> Release:
 
 @pytest.fixture
 async def engine(release: Release) -> AsyncIterator[Engine]:
-    one = Engine(release, load=LoadLimits(1, max_batch=LARGEST_BATCH, max_waiting=1000), metrics=Metrics())
+    metrics = Metrics()
+    limit = QueueLimit(LoadLimits(1, max_batch=LARGEST_BATCH, max_waiting=1000), metrics)
+    one = Engine(release, limit=limit, metrics=metrics)
     yield one
     one.close()
 

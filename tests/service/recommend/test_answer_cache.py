@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from isrf.contract.item_changes import HIDDEN
+from service.inference.admission import AdmissionController
 from service.inference.limits import LoadLimits
 from service.recommend.query_models import Answer, ListQuery
 from service.recommend.recommender import Keeping, RecommendationService
@@ -51,7 +52,7 @@ class Replica:
                 metrics=self.metrics,
                 rules=EventRules(()),
                 given=ResultLists(store, ttl_s=60),
-                load=LoadLimits(1),
+                admission=AdmissionController(LoadLimits(1), Metrics()),
                 keeping=Keeping(60, 60, answer_bytes),
                 crowd_epoch_s=3600.0,
                 items_poll_s=3600.0,

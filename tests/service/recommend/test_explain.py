@@ -20,6 +20,7 @@ from isrf.method.text.phrases import phrases
 from service.api.schemas.answers import Reason
 from service.inference.engine import Engine
 from service.inference.limits import LoadLimits
+from service.inference.queue_limit import QueueLimit
 from service.recommend.explain import MAX_PATHS, Explainer
 from service.recommend.reasons import reason_body
 from service.release.opening import Release, open_release
@@ -68,7 +69,7 @@ def release(demo_release: Path) -> Release:
 
 @pytest.fixture(scope="module")
 def engine(release: Release) -> Iterator[Engine]:
-    opened = Engine(release, load=LoadLimits(1), metrics=Metrics())
+    opened = Engine(release, limit=QueueLimit(LoadLimits(1), Metrics()), metrics=Metrics())
     yield opened
     opened.close()
 

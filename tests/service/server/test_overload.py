@@ -19,11 +19,13 @@ from fastapi import FastAPI
 
 from isrf.contract.errors import OverloadError
 from service.app import create_app
+from service.auth.keys import KeyEntry, KeyRing
 from service.inference.engine import Engine
 from service.inference.limits import FEW, LONG_S, ConcurrencyLimit
 from service.server.graceful_shutdown import ACCEPTED_TOGETHER, DrainingServer
 from service.server.protocol.http_protocol import HttpProtocol
 from service.settings import Settings
+from tests.service.auth.test_doors import make_key
 from tests.service.releases import some_users
 from tests.service.servers import ServiceProcess
 
@@ -239,6 +241,29 @@ async def listening(demo_release: Path, tmp_path: Path, **more: Any) -> AsyncIte
             busy.go_on.set()
             server.should_exit = True
             await runtime
+
+
+async def test_a_key_is_looked_up_once_for_a_request(
+    demo_release: Path, tmp_path: Path, users: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = make_key(tmp_path / "keys.json", "write")
+    looked: list[bytes] = []
+    find = KeyRing.find
+
+    def counted(ring: KeyRing, presented: bytes) -> KeyEntry | None:
+        looked.append(presented)
+        return find(ring, presented)
+
+    monkeypatch.setattr(KeyRing, "find", counted)
+    async with listening(demo_release, tmp_path, api_keys_file=tmp_path / "keys.json") as (busy, _):
+        answers = [
+            await busy.http.get(f"/recommend/{quote(users[0], safe='')}", headers={"X-API-Key": key}),
+            await busy.http.post("/recommend", json={"users": users[:2]}, headers={"X-API-Key": key}),
+            await busy.http.get("/popular", headers={"X-API-Key": "isrf_wrong"}),
+            await busy.http.get("/popular"),
+        ]
+    assert [one.status_code for one in answers] == [200, 200, 401, 401]
+    assert looked == [key.encode(), key.encode(), b"isrf_wrong"]
 
 
 async def read_answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:

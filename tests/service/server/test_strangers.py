@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.server.admission import MAX_VISITORS_OF_ONE
+from service.inference.admission import MAX_VISITORS_OF_ONE
 from service.state.connect import open_store
 from service.sync.store_probe import MAX_WAITING, StoreProbe
 from service.telemetry.metrics import Metrics

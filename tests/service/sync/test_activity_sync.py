@@ -11,6 +11,7 @@ from isrf.method.evidence import GROUP_RECENCY
 from isrf.method.recommend.request import UserInterests
 from service.inference.engine import Engine
 from service.inference.limits import LoadLimits
+from service.inference.queue_limit import QueueLimit
 from service.release.opening import Release, open_release
 from service.release.snapshot import Snapshot, base_snapshot, gather, read_active_users
 from service.state.connect import open_store
@@ -104,7 +105,7 @@ def test_replicas_that_know_the_same_people_number_them_equally(release: Release
 
 
 async def feed_of(release: Release, store: Store) -> tuple[Engine, ActivitySync]:
-    engine = Engine(release, load=LoadLimits(1), metrics=Metrics())
+    engine = Engine(release, limit=QueueLimit(LoadLimits(1), Metrics()), metrics=Metrics())
     return engine, ActivitySync(engine, store, rules=EventRules(()), epoch_s=0.001)
 
 

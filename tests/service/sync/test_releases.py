@@ -12,6 +12,7 @@ import pytest
 
 from isrf.contract.errors import BundleError
 from isrf.method.recommend.request import UserInterests
+from service.inference.admission import AdmissionController
 from service.inference.engine import Engine
 from service.inference.limits import LoadLimits
 from service.recommend.query_models import ListQuery
@@ -60,7 +61,7 @@ def new(
         metrics=Metrics(),
         rules=EventRules(()),
         given=ResultLists(store, ttl_s=60),
-        load=LoadLimits(1),
+        admission=AdmissionController(LoadLimits(1), Metrics()),
         keeping=Keeping(60, 60, 1 << 20),
         crowd_epoch_s=60.0,
         items_poll_s=60.0,
