@@ -23,7 +23,7 @@ class Route(Protocol):
     dependant: Dependant
 
 
-class Step(NamedTuple):
+class PlannedCall(NamedTuple):
     """One call.
 
     Attributes:
@@ -48,7 +48,7 @@ class DependencyPlan:
             LookupError: the route has a dependency that only the framework can call.
         """
         self._given = given
-        self._steps: list[Step] = []
+        self._steps: list[PlannedCall] = []
         self._add(route.dependant)
 
     async def answer(self, request: Request, path_params: Mapping[str, str], values: Mapping[Call, Any]) -> Response:
@@ -89,7 +89,7 @@ class DependencyPlan:
         is_plain = dependant.use_cache and getattr(dependant, "concurrency", None) is None
         if not is_async or not is_plain or set(arguments) != set(inspect.signature(call).parameters):
             raise LookupError(f"{call} needs the framework")
-        self._steps.append(Step(call, asynccontextmanager(call) if opens else call, arguments, opens))
+        self._steps.append(PlannedCall(call, asynccontextmanager(call) if opens else call, arguments, opens))
         return call
 
 
