@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LIGHT_STAMP := $(VENV)/.installed-light
 DEMO := var/demo
 TORCH := torch==2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 # Torch with more OpenMP threads than free cores is many times slower; tests run in as many processes as there are cores.
 CORES := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help install demo demo-release smoke test lint types imports unit system soak locks digests audit benchmarks-venv clean
+.PHONY: help install demo demo-release smoke test quick format lint types imports unit system soak locks digests audit benchmarks-venv clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +25,13 @@ $(STAMP): pyproject.toml constraints.txt clients/python/pyproject.toml
 	  || $(BIN)/pip install --quiet --retries 0 --timeout 10 --index-url $(TORCH_CPU_INDEX) $(TORCH) 2>/dev/null \
 	  || $(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,dev]' --editable ./clients/python
+	touch $@
+
+# The same without the offline job's packages, which are large; nothing where they are there already.
+$(LIGHT_STAMP): pyproject.toml constraints.txt clients/python/pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test $(STAMP) -nt pyproject.toml \
+	  || $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' --editable ./clients/python
 	touch $@
 
 $(DEMO)/data/interactions.csv: $(STAMP)
@@ -40,6 +48,18 @@ smoke: demo-release  ## as demo, then make a shop's calls, print the answers, ex
 
 test: system lint types imports unit  ## everything that must hold before a commit
 
+# Needs no torch, no Redis, no browser and no network: what stands in the repository is enough.
+QUICK := tests/service tests/isrf/contract tests/isrf/method tests/isrf/runtime \
+  tests/test_structure.py tests/test_tiny_bundle.py
+
+quick: $(LIGHT_STAMP)  ## most of the service's tests, in less than a minute
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p tests.without_offline -n $(CORES) --dist loadfile \
+	  -m 'not (soak or slow or trained or redis or browser)' $(QUICK)
+
+format: $(LIGHT_STAMP)  ## mend what ruff can mend, and wrap lines
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,7 +71,7 @@ imports: $(STAMP)
 	$(BIN)/lint-imports
 
 unit: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile -m 'not soak'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile -m 'not soak' --cov
 
 # What the images install, every package with its version and the hashes of its files.
 LOCKS := docker/locks

@@ -108,7 +108,7 @@ def seconds_since(began: float) -> float:
     return time.monotonic() - began
 
 
-def guarded(demo_release: Path, folder: Path, constants: Mapping[str, float]) -> Guarded:
-    service = Guarded(demo_release, folder)
+def guarded(tiny_release: Path, folder: Path, constants: Mapping[str, float]) -> Guarded:
+    service = Guarded(tiny_release, folder)
     impatient(service, constants)
     return service

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 import redis
+from pydantic import SecretStr
 
 from isrf.contract.errors import StoreError
 from service.settings import Settings
@@ -238,7 +239,7 @@ class ServiceProcess:
                 self.command, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
 
-    def start(self) -> "ServiceProcess":
+    def start(self) -> Self:
         self.launch()
         try:
             wait_until(self.is_ready, what="the service", alive=lambda: self.exit_code() is None)
@@ -300,7 +301,8 @@ def check_soon(taken_s: Sequence[float], *, wait_s: float) -> None:
 
 def settings_for(server: RedisServer | None, state_dir: Path, **more: Any) -> Settings:
     """Patient settings, where `more` does not say otherwise."""
-    return Settings(redis_url=None if server is None else server.url, state_dir=state_dir, **(PATIENT | more))
+    url = None if server is None else SecretStr(server.url)
+    return Settings(redis_url=url, state_dir=state_dir, **(PATIENT | more))
 
 
 def as_environment(settings: Mapping[str, object]) -> dict[str, str]:
@@ -323,7 +325,7 @@ def event(item_id: str, timestamp: float | None = None, kind: str | None = None,
     return posted
 
 
-def apply_to(store: Store) -> Callable[..., Awaitable[list[Outcome]]]:
+def apply_to(store: Store) -> Callable[..., Coroutine[Any, Any, list[Outcome]]]:
     async def apply(*posted: dict[str, Any], now: float | None = None) -> list[Outcome]:
         return [one.outcome for one in await store.apply(read_events(*posted, now=now))]
 

@@ -1,8 +1,25 @@
 """What a running service says of itself."""
 
+from collections.abc import Mapping
+from typing import Any, Protocol
+
 import httpx
 
 from tests.service.servers import PATIENCE_S, ServiceProcess
+
+
+class Answered(Protocol):
+    """An answer, whichever HTTP client gave it: the framework's test client has one of its own."""
+
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def content(self) -> bytes: ...
+    def json(self, **kwargs: Any) -> Any: ...
 
 
 def reload(service: ServiceProcess) -> httpx.Response:

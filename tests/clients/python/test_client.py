@@ -350,6 +350,7 @@ def test_it_needs_httpx_and_nothing_else_of_ours() -> None:
     assert not names & {"isrf", "service", "offline", "numpy", "pydantic", "fastapi"}
 
 
+@pytest.mark.slow
 def test_it_is_a_package_of_its_own(tmp_path: Path) -> None:
     shutil.copytree(
         ROOT.parent, tmp_path / "source", ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info")

@@ -95,6 +95,7 @@ MIDDLES = ["a", "a-", "x:", "1", " ", "\t", "=", "a=", "'", '"', "/", "]", "&", 
 ENDS = ["", "<", ">", "/", ";", "=", "]]>"]
 
 
+@pytest.mark.slow
 def test_one_long_piece_of_markup_takes_no_longer_than_many() -> None:
     """A name of 32,000 letters without an end took half a minute, in which the service answered nobody."""
     for begin, middle, end in itertools.product(BEGINS, MIDDLES, ENDS):

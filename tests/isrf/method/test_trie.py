@@ -59,6 +59,7 @@ def catalogues(draw: st.DrawFn) -> tuple[NDArray[np.int32], int]:
     return np.array(shuffled, dtype=np.int32).reshape(len(rows), num_levels), codebook_size
 
 
+@pytest.mark.slow
 @given(catalogues())
 @settings(deadline=None, max_examples=150)
 def test_every_prefix_is_one_node_with_its_items_below(catalogue: tuple[NDArray[np.int32], int]) -> None:
@@ -91,6 +92,7 @@ def test_the_order_of_the_items_changes_only_which_item_a_leaf_names() -> None:
     np.testing.assert_array_equal(one.leaf_items, shuffle[other.leaf_items])
 
 
+@pytest.mark.slow
 def test_a_million_items_take_seconds() -> None:
     rng = np.random.default_rng(0)
     keys = rng.choice(2**32, 1_000_000, replace=False)

@@ -23,6 +23,8 @@ from service.auth.request_cost import MOST_EXPLAINED, MOST_ITEMS
 from tests.service.auth.test_doors import Guarded
 from tests.service.servers import ServiceProcess
 
+pytestmark = pytest.mark.slow
+
 
 @schemathesis.check
 def what_the_schema_allows_is_taken(ctx: CheckContext, response: Response, case: Case) -> bool | None:
@@ -49,8 +51,8 @@ schemathesis.serializer.alias("application/x-ndjson", "text/plain")
 
 
 @pytest.fixture(scope="module")
-def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    process = Guarded(demo_release, tmp_path_factory.mktemp("schema"), ISRF_RATE_LIMIT="")
+def service(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    process = Guarded(tiny_release, tmp_path_factory.mktemp("schema"), ISRF_RATE_LIMIT="")
     yield process.start()
     process.kill()
 

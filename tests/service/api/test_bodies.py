@@ -7,23 +7,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.settings import Settings
+from tests.service.told import Answered
 
 
 @pytest.fixture(scope="module")
-def http(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    chosen = Settings(releases_dir=demo_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60, demo=True)
+def http(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    chosen = Settings(releases_dir=tiny_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60, demo=True)
     with TestClient(create_app(chosen)) as http:
         assert http.put("/items/7", json={"title": "Wireless headphones", "price": 7.0}).status_code == 200
         yield http
 
 
-def good(answer: httpx.Response) -> dict[str, Any]:
+def good(answer: Answered) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body

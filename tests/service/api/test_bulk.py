@@ -99,6 +99,7 @@ async def test_many_lines_go_in_parts_and_every_bad_one_is_counted() -> None:
     assert report["problems_left_out"] == 3 * TOGETHER + 1 - MAX_NAMED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [b"\n" * 65536, b"1\n" * 32768, b'{"n": 0}\n' * 7000, b'{"n": [%s]}\n' % b",".join([b"1"] * 100_000)],
@@ -211,18 +212,18 @@ class Bulk(ServiceProcess):
 
 
 @pytest.fixture
-def service(demo_release: Path, tmp_path: Path) -> Iterator[Bulk]:
-    process = Bulk(demo_release, tmp_path / "one")
+def service(tiny_release: Path, tmp_path: Path) -> Iterator[Bulk]:
+    process = Bulk(tiny_release, tmp_path / "one")
     process.start()
     yield process
     process.kill()
 
 
 @pytest.fixture
-def other(demo_release: Path, tmp_path: Path, redis_server: RedisServer) -> Iterator[Bulk]:
+def other(tiny_release: Path, tmp_path: Path, redis_server: RedisServer) -> Iterator[Bulk]:
     with redis_server.client() as client:
         client.flushall()
-    process = Bulk(demo_release, tmp_path / "other", REDIS_URL=redis_server.url)
+    process = Bulk(tiny_release, tmp_path / "other", REDIS_URL=redis_server.url)
     process.start()
     yield process
     process.kill()
@@ -250,8 +251,8 @@ def test_fields_that_may_be_meant_as_ours_are_named_once(service: Bulk) -> None:
     assert service.send("events", {"user_id": "u", "item_id": "a"})["warnings"] == []
 
 
-def test_bad_lines_are_named_and_the_others_taken(service: Bulk, demo_release: Path) -> None:
-    known = item_ids(demo_release)[0]
+def test_bad_lines_are_named_and_the_others_taken(service: Bulk, tiny_release: Path) -> None:
+    known = item_ids(tiny_release)[0]
     report = service.send(
         "items",
         {"item_id": "new", "title": "Headphones", "colour": "red", "available": None},
@@ -274,8 +275,8 @@ def test_bad_lines_are_named_and_the_others_taken(service: Bulk, demo_release: P
     assert service.send("users", {"user_id": "bob", "history": "none"})["reasons"] == {"invalid_user": 1}
 
 
-def test_a_body_larger_than_any_other_is_taken(service: Bulk, demo_release: Path) -> None:
-    known = item_ids(demo_release)
+def test_a_body_larger_than_any_other_is_taken(service: Bulk, tiny_release: Path) -> None:
+    known = item_ids(tiny_release)
     lines = [
         {"user_id": f"user-{k % 50}", "item_id": known[k % 40], "timestamp": float(k), "event_id": "x" * 200 + str(k)}
         for k in range(9000)
@@ -286,13 +287,13 @@ def test_a_body_larger_than_any_other_is_taken(service: Bulk, demo_release: Path
     assert answer.status_code == 413
 
 
-def test_what_goes_out_comes_in_again(service: Bulk, other: Bulk, demo_release: Path) -> None:
-    first, second, third, *_ = item_ids(demo_release)
+def test_what_goes_out_comes_in_again(service: Bulk, other: Bulk, tiny_release: Path) -> None:
+    first, second, third, *_ = item_ids(tiny_release)
     service.send("items", {"item_id": "new", "title": "Headphones", "colour": "red"}, {"item_id": first, "price": 1.5})
     service.send("items", {"item_id": second, "hidden": True}, {"item_id": third, "available": False})
     catalogue = service.fetch("items")
     by_id = {item["item_id"]: item for item in catalogue}
-    assert len(by_id) == len(catalogue) == len(item_ids(demo_release)) + 1
+    assert len(by_id) == len(catalogue) == len(item_ids(tiny_release)) + 1
     assert by_id["new"] == {"item_id": "new", "title": "Headphones", "colour": "red"}
     assert (by_id[first]["price"], by_id[second]["hidden"], by_id[third]["available"]) == (1.5, True, False)
     assert not {"feature", "semantic_id", "metadata"} & {name for item in catalogue for name in item}
@@ -330,12 +331,12 @@ def test_what_goes_out_comes_in_again(service: Bulk, other: Bulk, demo_release: 
 
 @pytest.mark.parametrize("kind", ["items", "events", "users"])
 def test_an_export_that_cannot_be_had_is_refused_before_it_begins(
-    demo_release: Path, own_redis: RedisServer, tmp_path: Path, kind: str
+    tiny_release: Path, own_redis: RedisServer, tmp_path: Path, kind: str
 ) -> None:
-    process = Bulk(demo_release, tmp_path / "service", REDIS_URL=own_redis.url)
+    process = Bulk(tiny_release, tmp_path / "service", REDIS_URL=own_redis.url)
     process.start()
     try:
-        process.send("events", {"user_id": "ann", "item_id": item_ids(demo_release)[0], "timestamp": 1.0})
+        process.send("events", {"user_id": "ann", "item_id": item_ids(tiny_release)[0], "timestamp": 1.0})
         assert process.fetch(kind)
         own_redis.kill()
         answer = httpx.get(f"{process.url}/export/{kind}", timeout=PATIENCE_S)

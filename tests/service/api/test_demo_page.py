@@ -24,8 +24,8 @@ PHONE_WIDTH = 360
 
 
 @pytest.fixture(scope="module")
-def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    process = ServiceProcess(demo_release, tmp_path_factory.mktemp("demo"), "--demo").start()
+def service(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    process = ServiceProcess(tiny_release, tmp_path_factory.mktemp("demo"), "--demo").start()
     yield process
     process.kill()
 
@@ -205,8 +205,8 @@ def test_a_phone_shows_it_whole(chromium: Browser, service: ServiceProcess, sche
     visit.context.close()
 
 
-def test_titles_and_ids_are_text_whatever_stands_in_them(chromium: Browser, demo_release: Path, tmp_path: Path) -> None:
-    folder = named_copy(demo_release / "current", tmp_path / "releases", "r-hostile")
+def test_titles_and_ids_are_text_whatever_stands_in_them(chromium: Browser, tiny_release: Path, tmp_path: Path) -> None:
+    folder = named_copy(tiny_release / "current", tmp_path / "releases", "r-hostile")
     lines = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
     hostile = [line | {"title": HOSTILE, "brand": HOSTILE, "categories": [HOSTILE]} for line in lines]
     (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in hostile))
@@ -230,8 +230,8 @@ def test_titles_and_ids_are_text_whatever_stands_in_them(chromium: Browser, demo
         process.kill()
 
 
-def test_a_service_that_went_away_is_said_to_have(chromium: Browser, demo_release: Path, tmp_path: Path) -> None:
-    process = ServiceProcess(demo_release, tmp_path, "--demo").start()
+def test_a_service_that_went_away_is_said_to_have(chromium: Browser, tiny_release: Path, tmp_path: Path) -> None:
+    process = ServiceProcess(tiny_release, tmp_path, "--demo").start()
     try:
         visit = Visit(chromium, f"{process.url}/demo")
         expect(visit.page.locator("#trouble")).to_be_hidden()
@@ -313,9 +313,9 @@ def test_the_page_runs_nothing_that_is_not_its_own(visit: Visit, service: Servic
     visit.complaints.clear()
 
 
-def test_only_demo_mode_has_it_and_never_with_keys(service: ServiceProcess, demo_release: Path, tmp_path: Path) -> None:
+def test_only_demo_mode_has_it_and_never_with_keys(service: ServiceProcess, tiny_release: Path, tmp_path: Path) -> None:
     assert f"Open {service.url}/demo\n" in service.log
-    plain = ServiceProcess(demo_release, tmp_path).start()
+    plain = ServiceProcess(tiny_release, tmp_path).start()
     try:
         for path in ("/demo", "/demo/shoppers", "/demo/demo.js"):
             assert httpx.get(plain.url + path, timeout=PATIENCE_S).status_code == 404
@@ -323,7 +323,7 @@ def test_only_demo_mode_has_it_and_never_with_keys(service: ServiceProcess, demo
         plain.kill()
     keys = tmp_path / "keys.json"
     make_key(keys, "read")
-    code, said = ServiceProcess(demo_release, tmp_path, "--demo", "--api-keys-file", str(keys)).refused()
+    code, said = ServiceProcess(tiny_release, tmp_path, "--demo", "--api-keys-file", str(keys)).refused()
     assert code == 2
     assert "config.demo_with_keys" in said
 

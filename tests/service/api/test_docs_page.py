@@ -25,8 +25,8 @@ PUBLISHED = {
 
 
 @pytest.fixture(scope="module")
-def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    process = Guarded(demo_release, tmp_path_factory.mktemp("docs"))
+def service(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    process = Guarded(tiny_release, tmp_path_factory.mktemp("docs"))
     yield process.start()
     process.kill()
 

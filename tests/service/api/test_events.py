@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isrf.method.order import MAX_AHEAD_S
 from service.state import payload
-from service.state.events import MAX_AHEAD_S, Event, EventReader, EventRules, Refusal
+from service.state.events import Event, EventReader, EventRules, Refusal
 
 NOW = 1_700_000_000.0
 KNOWN = {"tea", "a/b #?%", "日本"}
@@ -114,6 +115,7 @@ def test_equal_events_get_equal_ids_and_others_do_not() -> None:
     assert len(set(different)) == len(different)
 
 
+@pytest.mark.slow
 @given(st.text(min_size=1, max_size=40), st.floats(0, NOW), st.none() | st.text(max_size=40))
 def test_a_kept_event_is_read_back_as_it_was(user_id: str, timestamp: float, kind: str | None) -> None:
     reader = EventReader(EventRules(()), lambda _: True)
@@ -122,6 +124,7 @@ def test_a_kept_event_is_read_back_as_it_was(user_id: str, timestamp: float, kin
         assert payload.decode(payload.encode(one)) == one._replace(named=True)
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(),

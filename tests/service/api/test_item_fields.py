@@ -185,9 +185,9 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("fields")
-    named_copy(demo_release / "current", folder / "releases", "r-a")
+    named_copy(tiny_release / "current", folder / "releases", "r-a")
     point(folder / "releases", "r-a")
     process = ServiceProcess(folder / "releases", folder / "service", ISRF_WATCH_RELEASES_S="0")
     running = Service(process.start())
@@ -217,6 +217,7 @@ def test_a_file_understands_or_refuses(tmp_path: Path, one: Case) -> None:
         assert found[one.field] == one.understood
 
 
+@pytest.mark.slow
 def test_the_service_understands_or_refuses_what_a_file_does(service: Service, tmp_path: Path) -> None:
     for number, one in enumerate([*CASES, *OF_LINES]):
         name, text = f"imported-{number}", line(one).replace('"item_id": "x"', f'"item_id": "imported-{number}"', 1)

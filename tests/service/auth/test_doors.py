@@ -48,9 +48,9 @@ class Guarded(ServiceProcess):
 
 
 @pytest.fixture(scope="module")
-def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def service(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     process = Guarded(
-        demo_release,
+        tiny_release,
         tmp_path_factory.mktemp("guarded"),
         ISRF_ERASURE_KEY=SECRET,
         ISRF_CORS_ORIGINS="https://shop.example",
@@ -84,6 +84,7 @@ def routes() -> list[tuple[str, str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_endpoint_asks_for_its_role_and_no_more(service: Guarded) -> None:
     everything = routes()
     assert ("POST", "/interactions", "write") in everything
@@ -131,6 +132,7 @@ def test_keys_come_and_go_while_it_serves(service: Guarded) -> None:
     assert service.call("GET", "/popular", service.keys["read"]).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_broken_or_missing_file_leaves_the_keys_as_they_were(service: Guarded) -> None:
     good = service.file.read_bytes()
     try:
@@ -201,7 +203,7 @@ def test_answers_carry_what_browsers_need(service: Guarded) -> None:
         assert "script-src 'self'; style-src 'self';" in policy
 
 
-def test_only_named_origins_may_read_answers(service: Guarded, demo_release: Path, tmp_path: Path) -> None:
+def test_only_named_origins_may_read_answers(service: Guarded, tiny_release: Path, tmp_path: Path) -> None:
     asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "X-API-Key"}
     for origin, allowed in (("https://shop.example", "https://shop.example"), ("https://evil.example", None)):
         preflight = service.call("OPTIONS", "/popular", None, headers={"Origin": origin, **asked})
@@ -215,7 +217,7 @@ def test_only_named_origins_may_read_answers(service: Guarded, demo_release: Pat
 
 @pytest.fixture(params=["embedded", "redis", "cluster"])
 def counted(
-    request: pytest.FixtureRequest, demo_release: Path, tmp_path: Path, redis_server: RedisServer
+    request: pytest.FixtureRequest, tiny_release: Path, tmp_path: Path, redis_server: RedisServer
 ) -> Iterator[list[Guarded]]:
     """One service, or two replicas over one Redis, and a key that may call 20 times a day (a minute may end midway)."""
     environment = {}
@@ -227,7 +229,7 @@ def counted(
         if request.param == "cluster":
             environment["ISRF_REDIS_CLUSTER"] = "1"
     services = [
-        Guarded(demo_release, tmp_path / str(k), **environment) for k in range(1 if request.param == "embedded" else 2)
+        Guarded(tiny_release, tmp_path / str(k), **environment) for k in range(1 if request.param == "embedded" else 2)
     ]
     slow = make_key(services[0].file, "read", "--rate", "20/day")
     for one in services:
@@ -249,8 +251,8 @@ def test_a_key_may_call_so_often_over_all_replicas(counted: list[Guarded]) -> No
         assert one.call("GET", "/popular", one.keys["read"]).status_code == 200, "another key has its own limit"
 
 
-def test_without_redis_each_counts_for_itself(demo_release: Path, tmp_path: Path, own_redis: RedisServer) -> None:
-    service = Guarded(demo_release, tmp_path / "service", REDIS_URL=own_redis.url)
+def test_without_redis_each_counts_for_itself(tiny_release: Path, tmp_path: Path, own_redis: RedisServer) -> None:
+    service = Guarded(tiny_release, tmp_path / "service", REDIS_URL=own_redis.url)
     slow = make_key(service.file, "read", "--rate", "5/day")
     service.start()
     try:
@@ -385,6 +387,7 @@ def test_an_id_is_never_a_path(service: Guarded, path: str) -> None:
         assert told.get("known", False) is False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, "", "{}", '{"keys": []}', '{"keys": [{"role": "admin"}]}'])
 def test_without_usable_keys_it_does_not_start(tmp_path: Path, content: str | None) -> None:
     file = tmp_path / "keys.json"
@@ -394,20 +397,21 @@ def test_without_usable_keys_it_does_not_start(tmp_path: Path, content: str | No
     assert (code, "config.keys_file" in error, "keys add" in error) == (2, True, True)
 
 
-def test_with_keys_it_binds_to_any_address(demo_release: Path, tmp_path: Path) -> None:
-    service = Guarded(demo_release, tmp_path / "open", "--host", "0.0.0.0")
+@pytest.mark.slow
+def test_with_keys_it_binds_to_any_address(tiny_release: Path, tmp_path: Path) -> None:
+    service = Guarded(tiny_release, tmp_path / "open", "--host", "0.0.0.0")
     try:
         assert service.start().call("GET", "/popular", service.keys["read"]).status_code == 200
     finally:
         service.kill()
 
 
-def test_secrets_come_from_files_too(demo_release: Path, tmp_path: Path, own_redis: RedisServer) -> None:
+def test_secrets_come_from_files_too(tiny_release: Path, tmp_path: Path, own_redis: RedisServer) -> None:
     with own_redis.client() as client:
         client.config_set("requirepass", SECRET)
     url = tmp_path / "redis-url"
     url.write_text(f"redis://:{SECRET}@127.0.0.1:{own_redis.port}/0\n")
-    service = Guarded(demo_release, tmp_path / "service", REDIS_URL_FILE=str(url)).start()
+    service = Guarded(tiny_release, tmp_path / "service", REDIS_URL_FILE=str(url)).start()
     try:
         assert service.call("GET", "/readyz", None).json() == {
             "status": "ready", "release_id": service.call("GET", "/readyz", None).json()["release_id"], "store": "ok",
@@ -418,10 +422,11 @@ def test_secrets_come_from_files_too(demo_release: Path, tmp_path: Path, own_red
     finally:
         service.kill()
     for variables in ({"REDIS_URL_FILE": str(tmp_path / "no")}, {"REDIS_URL_FILE": str(url), "REDIS_URL": "redis://x"}):
-        code, error = ServiceProcess(demo_release, tmp_path, **variables).refused()
+        code, error = ServiceProcess(tiny_release, tmp_path, **variables).refused()
         assert (code, "config.secret_" in error, SECRET in error) == (2, True, False)
 
 
+@pytest.mark.slow
 def test_the_keys_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, shown_at = tmp_path / "deep" / "keys.json", tmp_path / "first.key"
     assert keys_command(["add", "--file", str(file), "--role", "admin", "--to", str(shown_at)]) == 0

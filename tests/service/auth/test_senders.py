@@ -20,18 +20,18 @@ BIG = ("Content-Length: 1000000",)
 
 
 @pytest.fixture(scope="module")
-def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def service(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """As served, but that no body has a deadline soon enough to come between."""
-    process = guarded(demo_release, tmp_path_factory.mktemp("patient"), {"bodies.WINDOW_S": 60, "bodies.BODY_S": 60})
+    process = guarded(tiny_release, tmp_path_factory.mktemp("patient"), {"bodies.WINDOW_S": 60, "bodies.BODY_S": 60})
     yield process.start()
     process.kill()
 
 
 @pytest.fixture(scope="module")
-def hasty(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def hasty(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """Whose windows are short."""
     process = guarded(
-        demo_release,
+        tiny_release,
         tmp_path_factory.mktemp("hasty"),
         {
             "bodies.WINDOW_S": 0.5,

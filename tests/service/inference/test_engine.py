@@ -22,8 +22,8 @@ NUM_USERS = 40
 
 
 @pytest.fixture(scope="module")
-def release(demo_release: Path) -> Release:
-    return open_release(demo_release)
+def release(tiny_release: Path) -> Release:
+    return open_release(tiny_release)
 
 
 @pytest.fixture

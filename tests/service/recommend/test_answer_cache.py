@@ -31,8 +31,8 @@ NOW = 1_700_000_000.0
 
 
 @pytest.fixture(scope="module")
-def folder(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return two_releases(demo_release / "current", tmp_path_factory.mktemp("releases"))
+def folder(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return two_releases(tiny_release / "current", tmp_path_factory.mktemp("releases"))
 
 
 def content(served: CachedResponse) -> Any:
@@ -232,7 +232,8 @@ async def test_whatever_happens_kept_answers_are_those_made_anew(folder: Path, s
                     change = ItemChange(items.item_id(rng.randrange(20)), {HIDDEN: rng.random() < 0.5}, step, False)
                     assert await replica.releases.change_items([change]) == ["accepted"]
                 case _:
-                    wanted = rng.choice([{}, {"n": 3}, {"include_seen": True}])
+                    choices: list[dict[str, Any]] = [{}, {"n": 3}, {"include_seen": True}]
+                    wanted = rng.choice(choices)
                     for _ in range(2):
                         _, served = await replica.ask(user_id, **wanted)
                         assert content(served) == content(await replica.anew(user_id, **wanted)), step

@@ -12,8 +12,8 @@ from tests.service.told import counted, reload
 
 
 @pytest.fixture
-def releases(demo_release: Path, tmp_path: Path) -> Path:
-    return two_releases(demo_release / "current", tmp_path / "releases")
+def releases(tiny_release: Path, tmp_path: Path) -> Path:
+    return two_releases(tiny_release / "current", tmp_path / "releases")
 
 
 def test_the_share_is_kept_and_a_larger_one_keeps_who_was_in() -> None:
@@ -44,6 +44,7 @@ def test_what_is_no_experiment_is_refused(text: str) -> None:
         read_experiment(text)
 
 
+@pytest.mark.slow
 def test_a_write_and_an_erasure_hold_on_both_sides_of_an_experiment(releases: Path, tmp_path: Path) -> None:
     """Users stay where they are, whatever is asked, over a restart and over a switch of `current`."""
     named_copy(releases / "r-a", releases, "r-c")
@@ -90,6 +91,7 @@ def test_a_write_and_an_erasure_hold_on_both_sides_of_an_experiment(releases: Pa
         service.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["r-none:10%", "r-broken:10%"])
 def test_an_experiment_that_cannot_be_is_no_start(releases: Path, tmp_path: Path, name: str) -> None:
     truncated(named_copy(releases / "r-a", releases, "r-broken"))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import numpy as np
 import polars as pl
 import pytest
@@ -17,31 +16,32 @@ from isrf.method.similar import likeness
 from service.api.schemas import answers as schemas
 from service.app import create_app
 from service.settings import Settings
+from tests.service.told import Answered
 
 
 @pytest.fixture(scope="module")
-def http(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def http(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     with TestClient(
-        create_app(Settings(releases_dir=demo_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60))
+        create_app(Settings(releases_dir=tiny_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60))
     ) as http:
         yield http
 
 
 @pytest.fixture(scope="module")
-def items(demo_release: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (demo_release / "current" / "items.jsonl").read_text().splitlines()]
+def items(tiny_release: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (tiny_release / "current" / "items.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
-def users(demo_release: Path) -> list[str]:
-    return pl.read_parquet(demo_release / "current" / "users.parquet")["user_id"].to_list()
+def users(tiny_release: Path) -> list[str]:
+    return pl.read_parquet(tiny_release / "current" / "users.parquet")["user_id"].to_list()
 
 
 def ids(body: dict[str, Any]) -> list[str]:
     return [item["item_id"] for item in body["items"]]
 
 
-def good(answer: httpx.Response) -> dict[str, Any]:
+def good(answer: Answered) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body

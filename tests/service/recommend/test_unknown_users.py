@@ -5,25 +5,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.settings import Settings
+from tests.service.told import Answered
 
 
 @pytest.fixture(scope="module")
-def http(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    chosen = Settings(releases_dir=demo_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60)
+def http(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    chosen = Settings(releases_dir=tiny_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60)
     with TestClient(create_app(chosen)) as http:
         yield http
 
 
 @pytest.fixture(scope="module")
-def users(demo_release: Path) -> list[str]:
-    return pl.read_parquet(demo_release / "current" / "users.parquet")["user_id"].to_list()
+def users(tiny_release: Path) -> list[str]:
+    return pl.read_parquet(tiny_release / "current" / "users.parquet")["user_id"].to_list()
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def nobody() -> str:
     return "nobody-" + uuid.uuid4().hex
 
 
-def codes(answer: httpx.Response | dict[str, Any]) -> list[str]:
+def codes(answer: Answered | dict[str, Any]) -> list[str]:
     body = answer if isinstance(answer, dict) else answer.json()
     return [warning["code"] for warning in body["warnings"]]
 

@@ -21,12 +21,12 @@ ON_GPU = CUDA in onnxruntime.get_available_providers()
 
 
 @pytest.fixture(scope="module")
-def release(demo_release: Path) -> Release:
-    return open_release(demo_release)
+def release(tiny_release: Path) -> Release:
+    return open_release(tiny_release)
 
 
-def _path(demo_release: Path) -> tuple[Path, Manifest]:
-    folder = (demo_release / "current").resolve()
+def _path(tiny_release: Path) -> tuple[Path, Manifest]:
+    folder = (tiny_release / "current").resolve()
     return folder / SEARCH_GRAPH_FILE, read_manifest(folder)
 
 
@@ -45,8 +45,8 @@ def _search_inputs(release: Release, history: list[int]) -> dict[str, NDArray[An
 
 
 @pytest.mark.skipif(ON_GPU, reason="there is a GPU")
-def test_without_a_gpu_cuda_is_refused_and_auto_takes_the_processor(demo_release: Path, release: Release) -> None:
-    path, manifest = _path(demo_release)
+def test_without_a_gpu_cuda_is_refused_and_auto_takes_the_processor(tiny_release: Path, release: Release) -> None:
+    path, manifest = _path(tiny_release)
     with pytest.raises(ConfigError) as refused:
         open_graph(path, manifest.graphs[SEARCH_GRAPH_FILE], device="cuda")
     assert refused.value.code == "config.no_gpu"
@@ -58,9 +58,9 @@ def test_without_a_gpu_cuda_is_refused_and_auto_takes_the_processor(demo_release
         np.testing.assert_array_equal(value, second[name])
 
 
-def test_a_bound_graph_answers_as_an_unbound_one_and_follows_its_tables(demo_release: Path, release: Release) -> None:
+def test_a_bound_graph_answers_as_an_unbound_one_and_follows_its_tables(tiny_release: Path, release: Release) -> None:
     """Bound to this machine's own memory, which takes the same way as a GPU's."""
-    path, manifest = _path(demo_release)
+    path, manifest = _path(tiny_release)
     plain = open_graph(path, manifest.graphs[SEARCH_GRAPH_FILE])
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = {value.name for value in session.get_inputs()}
@@ -75,8 +75,8 @@ def test_a_bound_graph_answers_as_an_unbound_one_and_follows_its_tables(demo_rel
     assert not np.array_equal(plain(first)["dense_all"], plain(changed)["dense_all"])
 
 
-def test_tables_are_copied_when_they_change_and_not_before(demo_release: Path, release: Release) -> None:
-    path, _ = _path(demo_release)
+def test_tables_are_copied_when_they_change_and_not_before(tiny_release: Path, release: Release) -> None:
+    path, _ = _path(tiny_release)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     bound = BoundGraph(session, {"item_vectors", "item_inputs"}, memory="cpu")
     first, second = _search_inputs(release, [3, 14, 15]), _search_inputs(release, [8, 2])

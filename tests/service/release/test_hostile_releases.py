@@ -17,14 +17,16 @@ from tests.service.releases import change_manifest, endless, id_of, named_copy, 
 from tests.service.servers import ServiceProcess, wait_until
 from tests.service.told import counted, reload, served
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 4.0
 SOON_S = 30.0
 """In which anything is answered: above the deadline, far below for ever."""
 
 
 @pytest.fixture
-def releases(demo_release: Path, tmp_path: Path) -> Path:
-    return two_releases(demo_release / "current", tmp_path / "releases")
+def releases(tiny_release: Path, tmp_path: Path) -> Path:
+    return two_releases(tiny_release / "current", tmp_path / "releases")
 
 
 @pytest.fixture
@@ -185,13 +187,13 @@ CURRENTS: list[tuple[str, Callable[[Path], object], str]] = [
 
 
 def test_current_may_be_anything_and_is_served_only_where_it_leads_to_a_release_of_this_folder(
-    service: ServiceProcess, releases: Path, demo_release: Path
+    service: ServiceProcess, releases: Path, tiny_release: Path
 ) -> None:
     service.start()
     before, current = id_of(releases / "r-a"), releases / "current"
     outside = (
         "a-release-elsewhere",
-        lambda link: link.symlink_to((demo_release / "current").resolve()),
+        lambda link: link.symlink_to((tiny_release / "current").resolve()),
         "bundle.outside",
     )
     for name, put, code in [*CURRENTS, outside]:
@@ -270,9 +272,9 @@ def test_many_who_reload_a_broken_release_open_it_twice_at_most(service: Service
 
 @pytest.mark.parametrize("name", ["out", "pipe"])
 def test_the_experiments_release_is_held_to_the_same(
-    releases: Path, tmp_path: Path, demo_release: Path, name: str
+    releases: Path, tmp_path: Path, tiny_release: Path, name: str
 ) -> None:
-    (releases / "out").symlink_to((demo_release / "current").resolve())
+    (releases / "out").symlink_to((tiny_release / "current").resolve())
     in_place_of("items.jsonl", os.mkfifo)(named_copy(releases / "r-a", releases, "pipe"))
     code, error = ServiceProcess(releases, tmp_path / "service", ISRF_EXPERIMENT=f"{name}:10%").refused()
     assert code == 3

@@ -15,9 +15,9 @@ FOREIGN = ["https://evil.example", "http://evil.example:8000", "null", "http://l
 
 
 @pytest.fixture(scope="module")
-def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+def service(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     folder = tmp_path_factory.mktemp("development")
-    process = ServiceProcess(demo_release, folder, "--demo", ISRF_CORS_ORIGINS="https://shop.example")
+    process = ServiceProcess(tiny_release, folder, "--demo", ISRF_CORS_ORIGINS="https://shop.example")
     yield process.start()
     process.kill()
 
@@ -32,6 +32,7 @@ def test_only_this_machines_own_names_are_answered(service: ServiceProcess, path
         assert httpx.get(service.url + path, headers={"Host": host}).status_code in {200, 404}, host
 
 
+@pytest.mark.slow
 def test_a_foreign_page_changes_nothing(service: ServiceProcess) -> None:
     for origin in FOREIGN:
         for method, path, body in (
@@ -64,8 +65,9 @@ def test_a_foreign_page_may_ask_and_cannot_read(service: ServiceProcess) -> None
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_with_keys_every_name_is_answered(demo_release: Path, tmp_path: Path) -> None:
-    service = Guarded(demo_release, tmp_path)
+@pytest.mark.slow
+def test_with_keys_every_name_is_answered(tiny_release: Path, tmp_path: Path) -> None:
+    service = Guarded(tiny_release, tmp_path)
     try:
         service.start()
         for host in ("shop.example", "10.0.0.1:80"):

@@ -41,16 +41,16 @@ from tests.service.servers import (
 
 
 @pytest.fixture(scope="module")
-def items(demo_release: Path) -> list[str]:
-    lines = (demo_release / "current" / "items.jsonl").read_text().splitlines()
+def items(tiny_release: Path) -> list[str]:
+    lines = (tiny_release / "current" / "items.jsonl").read_text().splitlines()
     return [json.loads(line)["item_id"] for line in lines]
 
 
 @pytest.fixture(scope="module")
-def shopper(demo_release: Path) -> str:
-    histories = pl.read_parquet(demo_release / "current" / "histories.parquet")
+def shopper(tiny_release: Path) -> str:
+    histories = pl.read_parquet(tiny_release / "current" / "histories.parquet")
     row = histories.filter(pl.col("item_ids").list.len() > 4)["user_index"][0]
-    user_id: str = pl.read_parquet(demo_release / "current" / "users.parquet")["user_id"][row]
+    user_id: str = pl.read_parquet(tiny_release / "current" / "users.parquet")["user_id"][row]
     return user_id
 
 
@@ -81,13 +81,13 @@ class Replica:
 
 
 @pytest.fixture
-def replica(demo_release: Path, tmp_path: Path, shopper: str) -> Iterator[Callable[..., Replica]]:
+def replica(tiny_release: Path, tmp_path: Path, shopper: str) -> Iterator[Callable[..., Replica]]:
     started: list[tuple[ServiceProcess, httpx.Client]] = []
 
     def start(url: str, waits: Mapping[str, object] = PATIENT) -> Replica:
         folder = tmp_path / f"service-{len(started)}"
         more = {"REDIS_URL": url, "ISRF_CROWD_EPOCH_S": "0.5", **as_environment(waits)}
-        process = ServiceProcess(demo_release, folder, **more).start()
+        process = ServiceProcess(tiny_release, folder, **more).start()
         http = httpx.Client(base_url=process.url, timeout=PATIENCE_S)
         started.append((process, http))
         return Replica(process, http, shopper)
@@ -231,12 +231,12 @@ def test_three_replicas_see_each_others_writes_and_erasures(
 
 
 def test_new_users_find_each_other_before_the_next_release(
-    demo_release: Path, own_redis: RedisServer, replica: Callable[..., Replica], items: list[str]
+    tiny_release: Path, own_redis: RedisServer, replica: Callable[..., Replica], items: list[str]
 ) -> None:
     """Over two replicas: what the one took is evidence for the other, until the one is erased."""
     here, there = replica(own_redis.url), replica(own_redis.url)
     common, extra = items[40:48], items[100]
-    line = (demo_release / "current" / "items.jsonl").read_text().splitlines()[100]
+    line = (tiny_release / "current" / "items.jsonl").read_text().splitlines()[100]
     category = json.loads(line)["categories"][-1]
 
     def post(one: Replica, user_id: str, taken: list[str]) -> None:
@@ -305,6 +305,7 @@ async def test_a_cluster_of_three_masters(three_masters: RedisCluster, tmp_path:
     await store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restarted", [False, True], ids=["", "restarted"])
 async def test_a_cluster_that_lost_a_master_takes_what_the_others_can(tmp_path: Path, restarted: bool) -> None:
     cluster = RedisCluster(tmp_path)

@@ -28,11 +28,11 @@ class MetricsPort(ServiceProcess):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_300_idle_connections_are_no_threads(
-    demo_release: Path, tmp_path: Path, redis_server: RedisServer, workers: int
+    tiny_release: Path, tmp_path: Path, redis_server: RedisServer, workers: int
 ) -> None:
     port = free_port()
     several = {"REDIS_URL": redis_server.url, "ISRF_WORKERS": "2"} if workers > 1 else {}
-    service = ServiceProcess(demo_release, tmp_path, ISRF_METRICS_PORT=str(port), **several)
+    service = ServiceProcess(tiny_release, tmp_path, ISRF_METRICS_PORT=str(port), **several)
     impatient(service, {"protocol.http_protocol.HEAD_S": 5.0})
     service.start()
     metrics = MetricsPort(service, port)
@@ -74,8 +74,9 @@ def test_scrapes_that_nobody_reads_keep_no_scraper_waiting() -> None:
     wait_until(lambda: "a.new_one" in httpx.get(url).text, what="a number that is new")
 
 
-def test_a_port_that_is_taken_is_said_at_the_start(demo_release: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_said_at_the_start(tiny_release: Path, tmp_path: Path) -> None:
     code, error = ServiceProcess(
-        demo_release, tmp_path / "other", ISRF_METRICS_PORT="1", ISRF_METRICS_HOST="192.0.2.1"
+        tiny_release, tmp_path / "other", ISRF_METRICS_PORT="1", ISRF_METRICS_HOST="192.0.2.1"
     ).refused()
     assert (code, "config.metrics_port" in error) == (2, True)

@@ -5,8 +5,9 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +19,9 @@ import uvloop
 from fastapi import FastAPI
 
 from isrf.contract.errors import OverloadError
+from isrf.method.recommend.recommender import Recommender
+from isrf.method.recommend.request import Ranked, RankingRequest
+from service.api.routes.recommend import AT_ONCE
 from service.app import create_app
 from service.auth.keys import KeyEntry, KeyRing
 from service.inference.engine import Engine
@@ -62,9 +66,9 @@ class Busy:
 
 
 @contextlib.asynccontextmanager
-async def running(demo_release: Path, tmp_path: Path, **more: Any) -> AsyncIterator[Busy]:
+async def running(tiny_release: Path, tmp_path: Path, **more: Any) -> AsyncIterator[Busy]:
     settings = Settings(
-        releases_dir=demo_release, state_dir=tmp_path, watch_releases_s=0, inference_threads=1, max_batch=2, **more
+        releases_dir=tiny_release, state_dir=tmp_path, watch_releases_s=0, inference_threads=1, max_batch=2, **more
     )
     app = create_app(settings)
     async with (
@@ -77,8 +81,8 @@ async def running(demo_release: Path, tmp_path: Path, **more: Any) -> AsyncItera
 
 
 @pytest.fixture
-def users(demo_release: Path) -> list[str]:
-    return some_users(demo_release / "current")
+def users(tiny_release: Path) -> list[str]:
+    return some_users(tiny_release / "current")
 
 
 def check_refused(answer: httpx.Response, code: str = "overload.refused") -> None:
@@ -89,9 +93,9 @@ def check_refused(answer: httpx.Response, code: str = "overload.refused") -> Non
 
 
 async def test_the_queue_has_an_end_and_kept_answers_are_given_all_the_while(
-    demo_release: Path, tmp_path: Path, users: list[str]
+    tiny_release: Path, tmp_path: Path, users: list[str]
 ) -> None:
-    async with running(demo_release, tmp_path, max_waiting=3, deadline_s=60) as busy:
+    async with running(tiny_release, tmp_path, max_waiting=3, deadline_s=60) as busy:
         kept = await busy.ask(users[0])
         assert kept.status_code == 200
         held = await busy.hold()
@@ -111,9 +115,9 @@ async def test_the_queue_has_an_end_and_kept_answers_are_given_all_the_while(
 
 
 async def test_who_waits_too_long_is_told_and_costs_nothing(
-    demo_release: Path, tmp_path: Path, users: list[str]
+    tiny_release: Path, tmp_path: Path, users: list[str]
 ) -> None:
-    async with running(demo_release, tmp_path, deadline_s=0.05) as busy:
+    async with running(tiny_release, tmp_path, deadline_s=0.05) as busy:
         assert (await busy.http.get("/popular")).status_code == 200
         held = await busy.hold()
         late = [busy.ask(user_id) for user_id in users[:2]]
@@ -128,9 +132,9 @@ async def test_who_waits_too_long_is_told_and_costs_nothing(
 
 
 async def test_only_so_many_are_under_way_and_probes_are_answered(
-    demo_release: Path, tmp_path: Path, users: list[str]
+    tiny_release: Path, tmp_path: Path, users: list[str]
 ) -> None:
-    async with running(demo_release, tmp_path, max_waiting=100, max_in_progress=4, deadline_s=60) as busy:
+    async with running(tiny_release, tmp_path, max_waiting=100, max_in_progress=4, deadline_s=60) as busy:
         held = await busy.hold()
         waiting = [busy.ask(user_id) for user_id in users[:4]]
         await busy.until_waiting(4)
@@ -144,9 +148,9 @@ async def test_only_so_many_are_under_way_and_probes_are_answered(
 
 
 async def test_a_request_of_many_users_that_is_refused_leaves_no_work_behind(
-    demo_release: Path, tmp_path: Path, users: list[str]
+    tiny_release: Path, tmp_path: Path, users: list[str]
 ) -> None:
-    async with running(demo_release, tmp_path, max_waiting=3, deadline_s=60) as busy:
+    async with running(tiny_release, tmp_path, max_waiting=3, deadline_s=60) as busy:
         held = await busy.hold()
         check_refused(await busy.http.post("/recommend", json={"users": users[:20]}))
         at_work = [task.get_coro() for task in asyncio.all_tasks()]
@@ -156,13 +160,25 @@ async def test_a_request_of_many_users_that_is_refused_leaves_no_work_behind(
         assert (await busy.ask(users[0])).status_code == 200
 
 
-async def test_a_request_of_many_users_waits_for_its_own_turn(
-    demo_release: Path, tmp_path: Path, users: list[str]
+async def test_each_user_of_a_batch_has_a_deadline_of_their_own(
+    tiny_release: Path, tmp_path: Path, users: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(demo_release, tmp_path) as busy:
-        answer = await busy.http.post("/recommend", json={"users": users[:20], "n": 3})
-        assert answer.status_code == 200
-        assert [one["user_id"] for one in answer.json()["answers"]] == users[:20]
+    """By a clock that every run of the model moves on by a second: all users together take longer than one may."""
+    runs: list[int] = []
+    deadline_s = AT_ONCE + 1.0
+    rank = Recommender.rank
+
+    def rank_for_a_second(recommender: Recommender, requests: Sequence[RankingRequest], *more: Any) -> list[Ranked]:
+        runs.append(len(requests))
+        return rank(recommender, requests, *more)
+
+    async with running(tiny_release, tmp_path, answer_cache_mb=0, deadline_s=deadline_s) as busy:
+        monkeypatch.setattr(Recommender, "rank", rank_for_a_second)
+        monkeypatch.setattr("service.inference.deadline.time", SimpleNamespace(monotonic=lambda: float(len(runs))))
+        answer = await busy.http.post("/recommend", json={"users": users, "n": 3})
+        assert answer.status_code == 200, answer.text
+        assert [one["user_id"] for one in answer.json()["answers"]] == users
+        assert len(runs) > deadline_s + 1, "or one deadline for all would have been enough"
 
 
 def test_a_gate_refuses_whom_it_does_not_hold() -> None:
@@ -190,11 +206,12 @@ def test_a_gate_is_full_with_few_inside_where_they_take_long() -> None:
             inside.enter_context(gate)
 
 
+@pytest.mark.slow
 async def test_the_way_around_the_framework_gives_the_same_answers(
-    demo_release: Path, tmp_path: Path, users: list[str]
+    tiny_release: Path, tmp_path: Path, users: list[str]
 ) -> None:
     """A query goes the long way once and the short way from then on."""
-    async with running(demo_release, tmp_path, answer_cache_mb=0, deadline_s=60) as busy:
+    async with running(tiny_release, tmp_path, answer_cache_mb=0, deadline_s=60) as busy:
         strange = ["a/b", "%2F", "a b", "日本語", "🦊"]
         for query in ("", "?n=3", "?n=3&explain=true", "?exclude=x,y", "?category=none&include_seen=true"):
             for user_id in [users[0], *strange]:
@@ -221,10 +238,10 @@ async def test_the_way_around_the_framework_gives_the_same_answers(
 
 
 @contextlib.asynccontextmanager
-async def listening(demo_release: Path, tmp_path: Path, **more: Any) -> AsyncIterator[tuple[Busy, int]]:
+async def listening(tiny_release: Path, tmp_path: Path, **more: Any) -> AsyncIterator[tuple[Busy, int]]:
     """The app behind the protocol and the server that it is served with, and its port."""
     settings = Settings(
-        releases_dir=demo_release, state_dir=tmp_path, watch_releases_s=0, inference_threads=1, max_batch=1, **more
+        releases_dir=tiny_release, state_dir=tmp_path, watch_releases_s=0, inference_threads=1, max_batch=1, **more
     )
     app = create_app(settings)
     server = DrainingServer(uvicorn.Config(app, port=0, http=HttpProtocol, log_config=None, access_log=False))
@@ -272,9 +289,9 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 
 async def test_who_comes_when_the_model_is_full_is_turned_away_before_anything_is_made_of_it(
-    demo_release: Path, tmp_path: Path, users: list[str]
+    tiny_release: Path, tmp_path: Path, users: list[str]
 ) -> None:
-    async with listening(demo_release, tmp_path, max_waiting=2, deadline_s=60) as (busy, _):
+    async with listening(tiny_release, tmp_path, max_waiting=2, deadline_s=60) as (busy, _):
         kept = await busy.ask(users[0])
         assert kept.status_code == 200
         held = await busy.hold()
@@ -309,11 +326,12 @@ async def test_who_comes_when_the_model_is_full_is_turned_away_before_anything_i
         assert (await busy.ask(users[4])).status_code == 200, "and it is over"
 
 
+@pytest.mark.slow
 async def test_callers_on_their_way_to_the_model_are_counted_too(
-    demo_release: Path, tmp_path: Path, users: list[str]
+    tiny_release: Path, tmp_path: Path, users: list[str]
 ) -> None:
     """Those who come in one moment all find an empty queue."""
-    async with listening(demo_release, tmp_path, max_waiting=1, deadline_s=60) as (busy, port):
+    async with listening(tiny_release, tmp_path, max_waiting=1, deadline_s=60) as (busy, port):
         lines = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
         # Nothing is read in between: all are there in one turn of the loop.
         for (_, writer), user_id in zip(lines, users, strict=False):
@@ -331,10 +349,10 @@ async def test_callers_on_their_way_to_the_model_are_counted_too(
 
 
 async def test_callers_of_one_list_are_one_caller_to_the_model(
-    demo_release: Path, tmp_path: Path, users: list[str]
+    tiny_release: Path, tmp_path: Path, users: list[str]
 ) -> None:
     """It is made once for all of them: a page that many open at once is no overload."""
-    async with listening(demo_release, tmp_path, max_waiting=2, deadline_s=60) as (busy, _):
+    async with listening(tiny_release, tmp_path, max_waiting=2, deadline_s=60) as (busy, _):
         held = await busy.hold()
         alike = [busy.ask(users[0]) for _ in range(40)]
         await busy.until_waiting(1)
@@ -355,10 +373,10 @@ async def test_callers_of_one_list_are_one_caller_to_the_model(
 
 
 async def test_callers_who_share_nothing_are_counted_one_by_one(
-    demo_release: Path, tmp_path: Path, users: list[str]
+    tiny_release: Path, tmp_path: Path, users: list[str]
 ) -> None:
     """Where no answer is kept, each of them has a list of their own made."""
-    async with listening(demo_release, tmp_path, max_waiting=2, deadline_s=60, answer_cache_mb=0) as (busy, _):
+    async with listening(tiny_release, tmp_path, max_waiting=2, deadline_s=60, answer_cache_mb=0) as (busy, _):
         held = await busy.hold()
         alike = [busy.ask(users[0]) for _ in range(2)]
         await busy.until_waiting(2)
@@ -370,9 +388,9 @@ async def test_callers_who_share_nothing_are_counted_one_by_one(
 
 
 async def test_so_many_are_under_way_at_the_wire_and_a_refusal_leaves_the_connection_usable(
-    demo_release: Path, tmp_path: Path, users: list[str]
+    tiny_release: Path, tmp_path: Path, users: list[str]
 ) -> None:
-    async with listening(demo_release, tmp_path, max_waiting=100, max_in_progress=2, deadline_s=60) as (busy, port):
+    async with listening(tiny_release, tmp_path, max_waiting=100, max_in_progress=2, deadline_s=60) as (busy, port):
         held = await busy.hold()
         inside = [busy.ask(user_id) for user_id in users[:2]]
         await busy.until_waiting(2)
@@ -440,8 +458,9 @@ def test_a_crowd_of_new_connections_is_heard_at_once() -> None:
     assert uvloop.run(turns()) < count / 2
 
 
-def test_a_head_that_does_not_come_is_not_waited_for(demo_release: Path, tmp_path: Path) -> None:
-    service = ServiceProcess(demo_release, tmp_path)
+@pytest.mark.slow
+def test_a_head_that_does_not_come_is_not_waited_for(tiny_release: Path, tmp_path: Path) -> None:
+    service = ServiceProcess(tiny_release, tmp_path)
     # The process serves with a shorter patience; the protocol is the one that it always has.
     patched = "import service.server.protocol.http_protocol as protocol, sys; protocol.HEAD_S = 0.2\n"
     patched += "from service.__main__ import main; sys.exit(main())"
@@ -461,11 +480,12 @@ def test_a_head_that_does_not_come_is_not_waited_for(demo_release: Path, tmp_pat
         service.kill()
 
 
+@pytest.mark.slow
 def test_what_lives_as_long_as_the_process_is_kept_out_of_the_garbage_collectors_way(
-    demo_release: Path, tmp_path: Path
+    tiny_release: Path, tmp_path: Path
 ) -> None:
     """It would look at all of it again and again, and nothing else would run meanwhile."""
-    service = ServiceProcess(demo_release, tmp_path)
+    service = ServiceProcess(tiny_release, tmp_path)
     counted = "import atexit, gc, sys; atexit.register(lambda: print('apart:', gc.get_freeze_count(), flush=True)); "
     service.command[1:3] = ["-c", counted + "from service.__main__ import main; sys.exit(main())"]
     service.start()

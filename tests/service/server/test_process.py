@@ -17,24 +17,26 @@ import pytest
 
 from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, check_soon, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
-def shopper(demo_release: Path) -> str:
-    histories = pl.read_parquet(demo_release / "current" / "histories.parquet")
+def shopper(tiny_release: Path) -> str:
+    histories = pl.read_parquet(tiny_release / "current" / "histories.parquet")
     row = histories.filter(pl.col("item_ids").list.len() > 4)["user_index"][0]
-    user_id: str = pl.read_parquet(demo_release / "current" / "users.parquet")["user_id"][row]
+    user_id: str = pl.read_parquet(tiny_release / "current" / "users.parquet")["user_id"][row]
     return user_id
 
 
 @pytest.fixture
-def catalogue(demo_release: Path) -> list[str]:
-    lines = (demo_release / "current" / "items.jsonl").read_text().splitlines()
+def catalogue(tiny_release: Path) -> list[str]:
+    lines = (tiny_release / "current" / "items.jsonl").read_text().splitlines()
     return [json.loads(line)["item_id"] for line in lines]
 
 
 @pytest.fixture
-def service(demo_release: Path, tmp_path: Path) -> Iterator[ServiceProcess]:
-    process = ServiceProcess(demo_release, tmp_path / "service")
+def service(tiny_release: Path, tmp_path: Path) -> Iterator[ServiceProcess]:
+    process = ServiceProcess(tiny_release, tmp_path / "service")
     yield process
     process.kill()
 
@@ -66,10 +68,10 @@ def test_a_folder_without_release_ends_the_command_with_3(tmp_path: Path) -> Non
     assert "error: bundle.no_release: " in error
 
 
-def test_a_broken_release_is_refused_without_a_traceback(demo_release: Path, tmp_path: Path) -> None:
+def test_a_broken_release_is_refused_without_a_traceback(tiny_release: Path, tmp_path: Path) -> None:
     import shutil
 
-    shutil.copytree((demo_release / "current").resolve(), tmp_path / "broken")
+    shutil.copytree((tiny_release / "current").resolve(), tmp_path / "broken")
     (tmp_path / "broken" / "popularity.npy").write_bytes(b"")
     code, error = ServiceProcess(tmp_path / "broken", tmp_path).refused()
     assert code == 3
@@ -77,9 +79,9 @@ def test_a_broken_release_is_refused_without_a_traceback(demo_release: Path, tmp
     assert "Traceback" not in error
 
 
-def test_a_second_process_on_one_state_folder_is_refused(demo_release: Path, service: ServiceProcess) -> None:
+def test_a_second_process_on_one_state_folder_is_refused(tiny_release: Path, service: ServiceProcess) -> None:
     service.start()
-    second = ServiceProcess(demo_release, service.folder)
+    second = ServiceProcess(tiny_release, service.folder)
     code, error = second.refused()
     assert code == 3
     assert "store.locked" in error.splitlines()[-1]
@@ -123,9 +125,9 @@ def test_a_signal_lets_accepted_requests_finish_and_ends_with_0(
     assert (set(statuses), dropped) == ({200}, [])
 
 
-def test_a_redis_url_that_is_none_is_refused_without_quoting_it(demo_release: Path, tmp_path: Path) -> None:
+def test_a_redis_url_that_is_none_is_refused_without_quoting_it(tiny_release: Path, tmp_path: Path) -> None:
     for url in ("nonsense", "redis://user:secret/word@localhost:x/0"):
-        code, error = ServiceProcess(demo_release, tmp_path, REDIS_URL=url).refused()
+        code, error = ServiceProcess(tiny_release, tmp_path, REDIS_URL=url).refused()
         assert (code, "config.redis_url" in error.splitlines()[-1]) == (3, True)
         assert "secret" not in error
 
@@ -163,9 +165,9 @@ def test_kill_9_loses_no_accepted_event_over_http(service: ServiceProcess, catal
 
 
 def test_reads_go_on_without_redis_and_all_comes_back(
-    demo_release: Path, tmp_path: Path, own_redis: RedisServer, shopper: str, catalogue: list[str]
+    tiny_release: Path, tmp_path: Path, own_redis: RedisServer, shopper: str, catalogue: list[str]
 ) -> None:
-    process = ServiceProcess(demo_release, tmp_path / "service", REDIS_URL=own_redis.url).start()
+    process = ServiceProcess(tiny_release, tmp_path / "service", REDIS_URL=own_redis.url).start()
     try:
         with httpx.Client(base_url=process.url, timeout=PATIENCE_S) as http:
             first = http.get(f"/recommend/{shopper}").json()
@@ -201,10 +203,10 @@ def test_reads_go_on_without_redis_and_all_comes_back(
 
 
 def test_a_service_starts_without_redis_and_finds_it_later(
-    demo_release: Path, tmp_path: Path, own_redis: RedisServer, shopper: str
+    tiny_release: Path, tmp_path: Path, own_redis: RedisServer, shopper: str
 ) -> None:
     own_redis.kill()
-    process = ServiceProcess(demo_release, tmp_path / "service", REDIS_URL=own_redis.url).start()
+    process = ServiceProcess(tiny_release, tmp_path / "service", REDIS_URL=own_redis.url).start()
     try:
         assert (
             httpx.get(f"{process.url}/recommend/{shopper}", timeout=PATIENCE_S).json()["meta"]["source"]
@@ -222,13 +224,13 @@ def test_a_service_starts_without_redis_and_finds_it_later(
 
 
 def test_what_one_worker_accepted_every_other_shows(
-    demo_release: Path, tmp_path: Path, redis_server: RedisServer, catalogue: list[str]
+    tiny_release: Path, tmp_path: Path, redis_server: RedisServer, catalogue: list[str]
 ) -> None:
     with redis_server.client() as client:
         client.flushall()
     processes = [
-        ServiceProcess(demo_release, tmp_path / "one", REDIS_URL=redis_server.url),
-        ServiceProcess(demo_release, tmp_path / "two", "--workers", "2", REDIS_URL=redis_server.url),
+        ServiceProcess(tiny_release, tmp_path / "one", REDIS_URL=redis_server.url),
+        ServiceProcess(tiny_release, tmp_path / "two", "--workers", "2", REDIS_URL=redis_server.url),
     ]
     try:
         urls = [process.start().url for process in processes]

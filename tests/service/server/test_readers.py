@@ -75,6 +75,7 @@ def test_who_hangs_up_ends_what_was_made_for_them(pipelined: int) -> None:
     uvloop.run(run())
 
 
+@pytest.mark.slow
 def test_who_reads_slowly_is_not_taken_for_one_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as more is read than must be: the kernel must not hold so much that nothing seems to move."""
     monkeypatch.setattr(gentle, "STALL_S", 3.0)

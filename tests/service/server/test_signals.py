@@ -21,13 +21,13 @@ HANGS_S = 600.0
     ("sent", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGINT, 2)]
 )
 def test_callers_on_connections_that_they_keep_lose_no_answer(
-    demo_release: Path, tmp_path: Path, redis_server: RedisServer, sent: signal.Signals, workers: int
+    tiny_release: Path, tmp_path: Path, redis_server: RedisServer, sent: signal.Signals, workers: int
 ) -> None:
     """Each is told on its last answer that the connection ends, and finds the door closed when it knocks again."""
     service = ServiceProcess(
-        demo_release, tmp_path / "service", "--workers", str(workers), REDIS_URL=redis_server.url
+        tiny_release, tmp_path / "service", "--workers", str(workers), REDIS_URL=redis_server.url
     ).start()
-    shopper = shopper_of(demo_release / "current")
+    shopper = shopper_of(tiny_release / "current")
     statuses: list[int] = []
     last: list[str | None] = []
     lost: list[Exception] = []
@@ -67,12 +67,12 @@ def test_callers_on_connections_that_they_keep_lose_no_answer(
 
 
 @pytest.fixture
-def stuck(demo_release: Path, tmp_path: Path, own_redis: RedisServer) -> Iterator[tuple[ServiceProcess, SlowProxy]]:
+def stuck(tiny_release: Path, tmp_path: Path, own_redis: RedisServer) -> Iterator[tuple[ServiceProcess, SlowProxy]]:
     """A service whose Redis can be made to take longer than anybody waits."""
     proxy = SlowProxy(own_redis.port)
     # Nothing else asks meanwhile: it is the write that hangs.
     waits = {"ISRF_REDIS_WRITE_TIMEOUT_S": "60", "ISRF_ITEMS_POLL_S": "60"}
-    service = ServiceProcess(demo_release, tmp_path / "service", REDIS_URL=proxy.url, **waits)
+    service = ServiceProcess(tiny_release, tmp_path / "service", REDIS_URL=proxy.url, **waits)
     yield service, proxy
     service.kill()
     proxy.close()
@@ -89,7 +89,7 @@ def under_way(service: ServiceProcess) -> float:
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_what_would_take_long(
-    stuck: tuple[ServiceProcess, SlowProxy], demo_release: Path, workers: int, second: signal.Signals
+    stuck: tuple[ServiceProcess, SlowProxy], tiny_release: Path, workers: int, second: signal.Signals
 ) -> None:
     service, proxy = stuck
     service.command += ["--workers", str(workers)]
@@ -120,9 +120,9 @@ def test_a_second_signal_ends_what_would_take_long(
 
 
 def test_workers_end_with_a_supervisor_that_was_killed(
-    demo_release: Path, tmp_path: Path, redis_server: RedisServer
+    tiny_release: Path, tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    service = ServiceProcess(demo_release, tmp_path / "service", "--workers", "2", REDIS_URL=redis_server.url).start()
+    service = ServiceProcess(tiny_release, tmp_path / "service", "--workers", "2", REDIS_URL=redis_server.url).start()
     # One that is still opening the release would hear of it afterwards only.
     wait_until(lambda: service.log.count('"event": "ready"') == 2, what="the second worker")
     assert service.process is not None

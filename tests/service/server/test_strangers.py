@@ -24,9 +24,9 @@ PLACES = 16
 
 
 @pytest.fixture(scope="module")
-def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def service(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """With few places; who does not read is not cut off while a test looks."""
-    process = guarded(demo_release, tmp_path_factory.mktemp("few"), {"protocol.transport.STALL_S": 120.0})
+    process = guarded(tiny_release, tmp_path_factory.mktemp("few"), {"protocol.transport.STALL_S": 120.0})
     process.environment["ISRF_MAX_IN_PROGRESS"] = str(PLACES)
     yield process.start()
     process.kill()
@@ -53,6 +53,7 @@ def check_answered(service: Guarded, count: int = 5) -> None:
         assert [one.status_code for one in answers] == [200] * count, answers[-1].text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "status"), [("/livez", 200), ("/popular", 401), ("/nothing", 401)])
 def test_who_does_not_read_what_needs_no_key_takes_nobody_elses_place(service: Guarded, path: str, status: int) -> None:
     with Caller(service) as caller:
@@ -71,9 +72,9 @@ def test_visitors_have_places_of_their_own(service: Guarded) -> None:
 
 
 def test_probes_of_a_store_that_hangs_take_nobody_elses_place(
-    demo_release: Path, tmp_path: Path, own_redis: RedisServer
+    tiny_release: Path, tmp_path: Path, own_redis: RedisServer
 ) -> None:
-    service = Guarded(demo_release, tmp_path / "s", REDIS_URL=own_redis.url, ISRF_MAX_IN_PROGRESS=str(PLACES))
+    service = Guarded(tiny_release, tmp_path / "s", REDIS_URL=own_redis.url, ISRF_MAX_IN_PROGRESS=str(PLACES))
     with_constants(service, {"service.state.redis.store.PROBE_S": 30.0})
     service.start()
     try:
@@ -118,12 +119,12 @@ async def test_the_store_is_asked_once_for_all_who_ask_together(
     await store.close()
 
 
-async def test_who_has_no_key_is_no_other_caller_at_the_model(demo_release: Path, tmp_path: Path) -> None:
+async def test_who_has_no_key_is_no_other_caller_at_the_model(tiny_release: Path, tmp_path: Path) -> None:
     """One key has all of the model while no other key calls."""
-    users = some_users(demo_release / "current")
+    users = some_users(tiny_release / "current")
     key = make_key(tmp_path / "keys.json", "read")
     async with listening(
-        demo_release, tmp_path / "s", max_waiting=8, deadline_s=60, api_keys_file=tmp_path / "keys.json"
+        tiny_release, tmp_path / "s", max_waiting=8, deadline_s=60, api_keys_file=tmp_path / "keys.json"
     ) as (busy, _):
         keyed = {"X-API-Key": key}
         held = await busy.hold()

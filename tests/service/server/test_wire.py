@@ -17,9 +17,9 @@ ENDLESS = 20_000_000
 
 
 @pytest.fixture(scope="module")
-def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def service(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     process = guarded(
-        demo_release,
+        tiny_release,
         tmp_path_factory.mktemp("wire"),
         {
             "protocol.connection_limit.MOST": 100,

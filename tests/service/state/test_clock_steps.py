@@ -14,16 +14,16 @@ from service.settings import Settings
 
 
 @pytest.fixture
-def http(demo_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+def http(tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """Of a service whose clock went back years, to before its release's data was read, after it had started."""
     clock = time.time
-    with TestClient(create_app(Settings(releases_dir=demo_release, state_dir=tmp_path, deadline_s=60))) as http:
+    with TestClient(create_app(Settings(releases_dir=tiny_release, state_dir=tmp_path, deadline_s=60))) as http:
         monkeypatch.setattr(time, "time", lambda: clock() - 1000 * 86_400)
         yield http
 
 
-def test_events_come_after_what_the_release_holds(http: TestClient, demo_release: Path) -> None:
-    user_id = str(pl.read_parquet(demo_release / "current" / "users.parquet")["user_id"][12])
+def test_events_come_after_what_the_release_holds(http: TestClient, tiny_release: Path) -> None:
+    user_id = str(pl.read_parquet(tiny_release / "current" / "users.parquet")["user_id"][12])
 
     def history() -> list[str]:
         held: list[str] = http.get(f"/users/{user_id}").json()["history"]
@@ -37,8 +37,8 @@ def test_events_come_after_what_the_release_holds(http: TestClient, demo_release
     assert history()[-1] == item_id
 
 
-def test_what_is_said_of_items_is_news(http: TestClient, demo_release: Path) -> None:
-    lines = (demo_release / "current" / "items.jsonl").read_text().splitlines()[:3]
+def test_what_is_said_of_items_is_news(http: TestClient, tiny_release: Path) -> None:
+    lines = (tiny_release / "current" / "items.jsonl").read_text().splitlines()[:3]
     put, imported, hidden = (json.loads(line)["item_id"] for line in lines)
     assert http.put(f"/items/{put}", json={"price": 7.25}).json()["item"]["price"] == 7.25
     line = json.dumps({"item_id": imported, "price": 8.25})

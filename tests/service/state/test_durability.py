@@ -80,7 +80,8 @@ async def test_a_server_that_was_away_is_asked_before_it_takes_anything(
     with away.client() as client:
         client.config_set("appendfsync", "everysec")
         slots = range(10922, 16384)
-        its, others = [], []
+        its: list[str] = []
+        others: list[str] = []
         for user_id in users:
             (its if client.cluster("KEYSLOT", f"isrf:{{b{bucket_of(user_id)}}}:s") in slots else others).append(user_id)
 
@@ -126,16 +127,17 @@ async def test_where_config_is_forbidden_info_says_a_part(own_redis: RedisServer
     await store.close()
 
 
-def test_the_service_refuses_such_a_redis_unless_told_otherwise(demo_release: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_service_refuses_such_a_redis_unless_told_otherwise(tiny_release: Path, tmp_path: Path) -> None:
     server = RedisServer(tmp_path / "redis", "--appendonly", "no")
     server.start()
     try:
-        code, error = ServiceProcess(demo_release, tmp_path / "one", REDIS_URL=server.url).refused()
+        code, error = ServiceProcess(tiny_release, tmp_path / "one", REDIS_URL=server.url).refused()
         assert code != 0
         assert "config.redis_durability" in error or "appendonly is no" in error
         assert "ISRF_REDIS_DURABILITY=warn" in error
         told = ServiceProcess(
-            demo_release, tmp_path / "two", REDIS_URL=server.url, ISRF_REDIS_DURABILITY="warn"
+            tiny_release, tmp_path / "two", REDIS_URL=server.url, ISRF_REDIS_DURABILITY="warn"
         ).start()
         try:
             body = httpx.get(f"{told.url}/readyz", timeout=PATIENCE_S).json()

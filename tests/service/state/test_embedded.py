@@ -60,6 +60,7 @@ async def test_accepted_events_are_there_after_a_restart(tmp_path: Path) -> None
     await store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("round_", range(3))
 async def test_kill_9_in_a_storm_loses_no_accepted_event_and_doubles_none(tmp_path: Path, round_: int) -> None:
     accepted: list[list[str]] = []
@@ -87,6 +88,7 @@ async def test_kill_9_in_a_storm_loses_no_accepted_event_and_doubles_none(tmp_pa
     await store.close()
 
 
+@pytest.mark.slow
 async def test_a_second_process_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
     store = await EmbeddedStore.open(tmp_path)
     code = (
@@ -221,6 +223,7 @@ async def test_who_did_nothing_since_the_release_is_not_looked_for(
     await store.close()
 
 
+@pytest.mark.slow
 async def test_erasures_beside_writes_leave_what_a_restart_finds(tmp_path: Path) -> None:
     """Whatever comes first, what is served is what stands on disk."""
     store = await EmbeddedStore.open(tmp_path)

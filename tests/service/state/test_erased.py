@@ -12,9 +12,9 @@ from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, wait_
 from tests.service.told import reload, served
 
 
-def another_release(demo_release: Path, folder: Path) -> Path:
+def another_release(tiny_release: Path, folder: Path) -> Path:
     """A releases folder whose `current` is named anew and holds the same, older data."""
-    named_copy(demo_release / "current", folder, "r-newer")
+    named_copy(tiny_release / "current", folder, "r-newer")
     point(folder, "r-newer")
     return folder
 
@@ -33,30 +33,30 @@ def told(service: ServiceProcess, user_id: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("embedded", [True, False], ids=["embedded", "redis"])
 def test_erased_over_restart_and_a_newer_release_from_older_data(
-    demo_release: Path, own_redis: RedisServer, tmp_path: Path, embedded: bool
+    tiny_release: Path, own_redis: RedisServer, tmp_path: Path, embedded: bool
 ) -> None:
     environment = {} if embedded else {"REDIS_URL": own_redis.url}
-    shopper = shopper_of(demo_release)
-    before = ServiceProcess(demo_release, tmp_path / "service", **environment).start()
+    shopper = shopper_of(tiny_release)
+    before = ServiceProcess(tiny_release, tmp_path / "service", **environment).start()
     assert told(before, shopper)["known"]
     assert httpx.delete(f"{before.url}/users/{shopper}", timeout=PATIENCE_S).status_code == 204
     before.stop()
-    newer = another_release(demo_release, tmp_path / "newer-releases")
-    for releases in (demo_release, newer):
+    newer = another_release(tiny_release, tmp_path / "newer-releases")
+    for releases in (tiny_release, newer):
         after = ServiceProcess(releases, tmp_path / "service", **environment).start()
         try:
             assert (told(after, shopper)["known"], told(after, shopper)["history"]) == (False, [])
             source = httpx.get(f"{after.url}/recommend/{shopper}", timeout=PATIENCE_S).json()["meta"]
             assert source["source"] == "popular"
-            assert releases is demo_release or source["release_id"] == id_of(newer / "r-newer")
+            assert releases is tiny_release or source["release_id"] == id_of(newer / "r-newer")
         finally:
             after.stop()
 
 
-def test_erased_on_one_replica_is_erased_on_all(demo_release: Path, own_redis: RedisServer, tmp_path: Path) -> None:
-    shopper = shopper_of(demo_release)
+def test_erased_on_one_replica_is_erased_on_all(tiny_release: Path, own_redis: RedisServer, tmp_path: Path) -> None:
+    shopper = shopper_of(tiny_release)
     environment = {"REDIS_URL": own_redis.url, "ISRF_CROWD_EPOCH_S": "1"}
-    replicas = [ServiceProcess(demo_release, tmp_path / str(k), **environment).start() for k in range(2)]
+    replicas = [ServiceProcess(tiny_release, tmp_path / str(k), **environment).start() for k in range(2)]
     try:
         assert all(told(replica, shopper)["known"] for replica in replicas)
         assert httpx.delete(f"{replicas[0].url}/users/{shopper}", timeout=PATIENCE_S).status_code == 204
@@ -75,9 +75,9 @@ def test_erased_on_one_replica_is_erased_on_all(demo_release: Path, own_redis: R
 
 
 def test_an_erased_user_stays_erased_on_every_replica_over_a_reload(
-    demo_release: Path, tmp_path: Path, own_redis: RedisServer
+    tiny_release: Path, tmp_path: Path, own_redis: RedisServer
 ) -> None:
-    releases = two_releases(demo_release / "current", tmp_path / "releases")
+    releases = two_releases(tiny_release / "current", tmp_path / "releases")
     environment = {"REDIS_URL": own_redis.url, "ISRF_CROWD_EPOCH_S": "1", "ISRF_WATCH_RELEASES_S": "0"}
     user_id = shopper_of(releases)
     replicas = [ServiceProcess(releases, tmp_path / str(k), **environment).start() for k in range(2)]

@@ -203,12 +203,12 @@ def fast_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.mark.timeout(900)
-def test_nothing_under_our_keys_makes_a_500(demo_release: Path, fast_redis: RedisServer, tmp_path: Path) -> None:
+def test_nothing_under_our_keys_makes_a_500(tiny_release: Path, fast_redis: RedisServer, tmp_path: Path) -> None:
     environment = {
         "REDIS_URL": fast_redis.url, "ISRF_REDIS_DURABILITY": "warn", "ISRF_CROWD_EPOCH_S": "1",
         "ISRF_ITEMS_POLL_S": "1",
     }  # fmt: skip
-    service = ServiceProcess(demo_release, tmp_path / "service", **environment).start()
+    service = ServiceProcess(tiny_release, tmp_path / "service", **environment).start()
     wrong: list[str] = []
     planted = 0
     try:

@@ -15,14 +15,14 @@ from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess
 @pytest.fixture(scope="module", params=["embedded", "redis"])
 def http(
     request: pytest.FixtureRequest,
-    demo_release: Path,
+    tiny_release: Path,
     redis_server: RedisServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[httpx.Client]:
     environment = {} if request.param == "embedded" else {"REDIS_URL": redis_server.url}
     with redis_server.client() as client:
         client.flushall()
-    process = ServiceProcess(demo_release, tmp_path_factory.mktemp("refusals"), **environment).start()
+    process = ServiceProcess(tiny_release, tmp_path_factory.mktemp("refusals"), **environment).start()
     with httpx.Client(base_url=process.url, timeout=PATIENCE_S) as client:
         yield client
     process.kill()
@@ -48,7 +48,7 @@ def posted(http: httpx.Client, route: str, *events: dict[str, Any]) -> list[dict
 @pytest.mark.parametrize("route", ["/interactions", "/import/events"])
 def test_a_reused_id_is_named_with_what_it_names(http: httpx.Client, items: list[str], route: str) -> None:
     one = {"user_id": f"ann-secret{route}", "item_id": items[0], "event": "Purchase", "event_id": f"order{route}"}
-    others = [
+    others: list[dict[str, Any]] = [
         {**one, "item_id": items[1]}, {**one, "event": "view"}, {**one, "user_id": "bob"}, {**one, "timestamp": 5.0},
         {**one, "event": None},
     ]  # fmt: skip

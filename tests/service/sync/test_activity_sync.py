@@ -24,8 +24,8 @@ from tests.service.servers import RedisServer, apply_to, event, settings_for
 
 
 @pytest.fixture(scope="module")
-def release(demo_release: Path) -> Release:
-    return open_release(demo_release)
+def release(tiny_release: Path) -> Release:
+    return open_release(tiny_release)
 
 
 def history_of(release: Release, row: int) -> list[int]:

@@ -24,9 +24,9 @@ RULES = EventRules(())
 
 
 @pytest.fixture(scope="module")
-def release(demo_release: Path) -> Release:
+def release(tiny_release: Path) -> Release:
     """As if it had been made long ago, just after the last event that it holds."""
-    opened = open_release(demo_release)
+    opened = open_release(tiny_release)
     through = opened.manifest.events_through
     assert through is not None
     return replace(opened, learned_until=through)

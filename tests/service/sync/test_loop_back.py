@@ -130,6 +130,7 @@ def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     return lambda: calls
 
 
+@pytest.mark.slow
 async def test_killed_at_any_step_nothing_is_lost_and_nothing_doubled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +207,7 @@ async def test_what_cannot_be_read_is_said_without_addresses(tmp_path: Path, dat
     assert (data / "interactions.csv").read_text() == OLD
 
 
+@pytest.mark.slow
 async def test_rows_that_left_the_file_are_said(tmp_path: Path, data: Path) -> None:
     state = tmp_path / "state"
     store = await open_store(settings_for(None, state))

@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,10 +40,10 @@ from tests.service.servers import RedisServer, settings_for
 
 
 @pytest.fixture(scope="module")
-def folder(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    releases = two_releases(demo_release / "current", tmp_path_factory.mktemp("releases"))
-    with_other_rows(demo_release / "current", releases, "r-rows")
-    truncated(named_copy(demo_release / "current", releases, "r-broken"))
+def folder(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    releases = two_releases(tiny_release / "current", tmp_path_factory.mktemp("releases"))
+    with_other_rows(tiny_release / "current", releases, "r-rows")
+    truncated(named_copy(tiny_release / "current", releases, "r-broken"))
     return releases
 
 
@@ -81,7 +82,7 @@ async def running(folder: Path, store: Store, experiment: Experiment | None = No
         await releases.close()
 
 
-async def until_freed(found: "weakref.ref[object]") -> None:
+async def until_freed(found: "weakref.ref[Any]") -> None:
     """Without the garbage collector: what holds a release must let go of it."""
     for _ in range(500):
         if found() is None:

@@ -32,8 +32,8 @@ SWITCHES = 5
 
 
 @pytest.fixture
-def releases(demo_release: Path, tmp_path: Path) -> Path:
-    return two_releases(demo_release / "current", tmp_path / "releases")
+def releases(tiny_release: Path, tmp_path: Path) -> Path:
+    return two_releases(tiny_release / "current", tmp_path / "releases")
 
 
 @pytest.fixture
@@ -70,6 +70,7 @@ def check_unmixed(load: Load, releases: Path) -> None:
     assert {release_id for release_id, _ in load.answers} == {a, b}
 
 
+@pytest.mark.slow
 def test_reloads_under_load_drop_nothing_and_mix_nothing(service: ServiceProcess, releases: Path) -> None:
     service.start()
     load = switch_under_load(service, releases, SWITCHES, lambda: None)
@@ -78,6 +79,7 @@ def test_reloads_under_load_drop_nothing_and_mix_nothing(service: ServiceProcess
     assert service.stop() == 0
 
 
+@pytest.mark.slow
 def test_an_event_counts_over_a_switch_and_an_items_release_decides_what_is_known(
     service: ServiceProcess, releases: Path
 ) -> None:
@@ -154,6 +156,7 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
 ]
 
 
+@pytest.mark.slow
 def test_a_release_that_is_not_sound_is_refused_and_the_old_one_answers(
     service: ServiceProcess, releases: Path
 ) -> None:
@@ -188,6 +191,7 @@ def test_a_release_that_is_not_sound_is_refused_and_the_old_one_answers(
     assert counted(service, f"isrf_release_info{{{about}")
 
 
+@pytest.mark.slow
 def test_two_who_reload_at_once_open_it_once(service: ServiceProcess, releases: Path) -> None:
     service.start()
     point(releases, "r-b")
@@ -200,6 +204,7 @@ def test_two_who_reload_at_once_open_it_once(service: ServiceProcess, releases: 
     assert sorted(told) == ["switched", "unchanged", "unchanged"]
 
 
+@pytest.mark.slow
 def test_what_current_points_to_is_served_without_being_told_and_back_again(releases: Path, tmp_path: Path) -> None:
     service = ServiceProcess(releases, tmp_path / "watching", ISRF_WATCH_RELEASES_S="0.2").start()
     try:

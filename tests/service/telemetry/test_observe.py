@@ -22,10 +22,10 @@ from tests.service.servers import RedisServer, ServiceProcess, free_port, wait_u
 
 
 @pytest.fixture
-def shopper(demo_release: Path) -> str:
-    histories = pl.read_parquet(demo_release / "current" / "histories.parquet")
+def shopper(tiny_release: Path) -> str:
+    histories = pl.read_parquet(tiny_release / "current" / "histories.parquet")
     row = histories.filter(pl.col("item_ids").list.len() > 4)["user_index"][0]
-    user_id: str = pl.read_parquet(demo_release / "current" / "users.parquet")["user_id"][row]
+    user_id: str = pl.read_parquet(tiny_release / "current" / "users.parquet")["user_id"][row]
     return user_id
 
 
@@ -35,10 +35,10 @@ def value(text: str, series: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-def test_a_request_leaves_its_numbers(demo_release: Path, tmp_path: Path, own_redis: RedisServer, shopper: str) -> None:
+def test_a_request_leaves_its_numbers(tiny_release: Path, tmp_path: Path, own_redis: RedisServer, shopper: str) -> None:
     port = free_port()
     service = ServiceProcess(
-        demo_release, tmp_path / "service", REDIS_URL=own_redis.url, ISRF_METRICS_PORT=str(port)
+        tiny_release, tmp_path / "service", REDIS_URL=own_redis.url, ISRF_METRICS_PORT=str(port)
     ).start()
     try:
         for path in (f"/recommend/{shopper}", f"/recommend/{shopper}?category=nothing", "/recommend/nobody"):
@@ -58,7 +58,7 @@ def test_a_request_leaves_its_numbers(demo_release: Path, tmp_path: Path, own_re
         own_redis.kill()
         assert httpx.get(f"{service.url}/recommend/{shopper}").json()["meta"]["source"] == "bundle:sequence"
         events = {"events": [{"user_id": "ann", "item_id": pl.read_ndjson(
-            demo_release / "current" / "items.jsonl")["item_id"][0]}]}  # fmt: skip
+            tiny_release / "current" / "items.jsonl")["item_id"][0]}]}  # fmt: skip
         assert httpx.post(f"{service.url}/interactions", json=events, timeout=20).status_code == 503
         text = httpx.get(f"{service.url}/metrics").text
         assert value(text, 'isrf_store_up{kind="redis"}') == 0
@@ -69,10 +69,10 @@ def test_a_request_leaves_its_numbers(demo_release: Path, tmp_path: Path, own_re
         service.kill()
 
 
-def test_the_metrics_port_adds_up_the_workers(demo_release: Path, tmp_path: Path, redis_server: RedisServer) -> None:
+def test_the_metrics_port_adds_up_the_workers(tiny_release: Path, tmp_path: Path, redis_server: RedisServer) -> None:
     port = free_port()
     service = ServiceProcess(
-        demo_release, tmp_path / "s", "--workers", "2", REDIS_URL=redis_server.url, ISRF_METRICS_PORT=str(port)
+        tiny_release, tmp_path / "s", "--workers", "2", REDIS_URL=redis_server.url, ISRF_METRICS_PORT=str(port)
     ).start()
     try:
         for _ in range(10):
@@ -83,10 +83,11 @@ def test_the_metrics_port_adds_up_the_workers(demo_release: Path, tmp_path: Path
         service.kill()
 
 
-def test_a_metrics_port_that_is_taken_is_said(demo_release: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_metrics_port_that_is_taken_is_said(tiny_release: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, error = ServiceProcess(demo_release, tmp_path, ISRF_METRICS_PORT=str(port)).refused()
+        code, error = ServiceProcess(tiny_release, tmp_path, ISRF_METRICS_PORT=str(port)).refused()
     assert (code, "config.metrics_port" in error, "Traceback" in error) == (2, True, False)
 
 
@@ -129,11 +130,12 @@ def collector() -> Iterator[Collector]:
     one.close()
 
 
+@pytest.mark.slow
 def test_a_request_is_one_trace_that_names_nobody(
-    demo_release: Path, tmp_path: Path, collector: Collector, shopper: str
+    tiny_release: Path, tmp_path: Path, collector: Collector, shopper: str
 ) -> None:
     service = ServiceProcess(
-        demo_release, tmp_path / "service",
+        tiny_release, tmp_path / "service",
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_BSP_SCHEDULE_DELAY="100",
     ).start()  # fmt: skip
     try:
@@ -158,6 +160,7 @@ def test_a_request_is_one_trace_that_names_nobody(
         service.kill()
 
 
+@pytest.mark.slow
 def test_without_an_endpoint_no_traces_are_made() -> None:
     # redis-py looks for OpenTelemetry's interface by itself; what makes and sends spans must not come with it.
     code = (
