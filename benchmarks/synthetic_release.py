@@ -29,7 +29,7 @@ from offline.cli import configured, progress_bars
 from offline.commands.publish import publish
 from offline.config import RunConfig
 from offline.context import WORK_DIR, StageContext
-from offline.pipeline import run_until
+from offline.pipeline import STAGES, run_until
 from offline.runtime.evidence import Counted, count_evidence, load_lists, save_lists
 from offline.stages.embed.text_files import write_text_encoder
 from offline.stages.embed.tfidf import fit_tfidf
@@ -207,7 +207,7 @@ def make(releases: Path, config: RunConfig, *, data: Path | None, sizes: Sizes |
             elif name == "evaluate":
                 _unmeasured(out, stages, config, drawn=data is None)
             else:
-                stage = importlib.import_module(f"offline.{name}")
+                stage = importlib.import_module(STAGES[name].module)
                 stage.run(
                     StageContext(
                         data=data or work, inputs=stages, out=out, scratch=work, config=config, progress=progress

@@ -77,7 +77,7 @@ class TextReading(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemParts:
+class ReadableItems:
     """What a release answers questions about items with."""
 
     item_ids: Sequence[str]  # N of them
@@ -86,7 +86,7 @@ class ItemParts:
     reading: TextReading | None
 
 
-def make_item_golden(parts: ItemParts, item: int, text: TextFields) -> ItemGolden:
+def make_item_golden(parts: ReadableItems, item: int, text: TextFields) -> ItemGolden:
     """The golden of an item, its text read as a new item's."""
     items, scores = _similar(parts, item)
     return ItemGolden(
@@ -98,7 +98,7 @@ def make_item_golden(parts: ItemParts, item: int, text: TextFields) -> ItemGolde
     )
 
 
-def replay_items(parts: ItemParts, goldens: Sequence[ItemGolden]) -> None:
+def replay_items(parts: ReadableItems, goldens: Sequence[ItemGolden]) -> None:
     """Raises `BundleError` (`bundle.golden_mismatch`) where the release says something else of a golden item."""
     texts = [golden.new.text for golden in goldens if golden.new is not None]
     read = iter(_as_new(parts, texts, _encoded(parts, texts)) if texts and parts.reading is not None else [])
@@ -112,7 +112,7 @@ def replay_items(parts: ItemParts, goldens: Sequence[ItemGolden]) -> None:
             )
 
 
-def _other(parts: ItemParts, golden: ItemGolden, read: NewGolden | None) -> str | None:
+def _other(parts: ReadableItems, golden: ItemGolden, read: NewGolden | None) -> str | None:
     """What is not as it was published, None for nothing; `read` is how the golden's text is read now."""
     if golden.item >= len(parts.item_ids):
         return "it names an item without a row"
@@ -125,14 +125,14 @@ def _other(parts: ItemParts, golden: ItemGolden, read: NewGolden | None) -> str 
     return None
 
 
-def _similar(parts: ItemParts, item: int) -> tuple[list[int], list[float]]:
+def _similar(parts: ReadableItems, item: int) -> tuple[list[int], list[float]]:
     scores = likeness(item, parts.item_lists, parts.item_vectors).scores
     rows = np.delete(np.arange(len(scores)), item)
     best = rows[np.lexsort((rows, -scores[rows]))][:SIMILAR_KEPT]
     return best.tolist(), _rounded(scores[best])
 
 
-def _surely_new(parts: ItemParts, text: TextFields) -> NewGolden | None:
+def _surely_new(parts: ReadableItems, text: TextFields) -> NewGolden | None:
     """How a text is read; None where rounding errors in its vector would change that."""
     if parts.reading is None:
         return None
@@ -143,12 +143,12 @@ def _surely_new(parts: ItemParts, text: TextFields) -> NewGolden | None:
     return golden if all(_same_new(golden, other, TOLERANCE / 2) for other in others) else None
 
 
-def _encoded(parts: ItemParts, texts: Sequence[TextFields]) -> FloatArray:
+def _encoded(parts: ReadableItems, texts: Sequence[TextFields]) -> FloatArray:
     assert parts.reading is not None
     return parts.reading.encoder.encode(texts)
 
 
-def _as_new(parts: ItemParts, texts: Sequence[TextFields], vectors: FloatArray) -> list[NewGolden]:
+def _as_new(parts: ReadableItems, texts: Sequence[TextFields], vectors: FloatArray) -> list[NewGolden]:
     """What B texts' vectors (B, D_t) are read as."""
     assert parts.reading is not None
     reader = parts.reading.reader

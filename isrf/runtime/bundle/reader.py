@@ -19,7 +19,7 @@ from isrf.contract.errors import BundleError
 from isrf.contract.manifest import SCHEMA_VERSION, Manifest, VariantName, arrays_of
 from isrf.contract.manifest_seal import made_from
 from isrf.method.golden import Golden, check_goldens, replay, replay_within
-from isrf.method.golden_items import ItemGolden, ItemParts, TextReading, replay_items
+from isrf.method.golden_items import ItemGolden, ReadableItems, TextReading, replay_items
 from isrf.method.item_reader import ItemReader
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.text import encoder as text
@@ -114,7 +114,7 @@ class Bundle:
         goldens = self._lines(name, ItemGolden)
         self._check_count(name, "items", len(goldens))
         self._check_count(name, "texts", sum(golden.new is not None for golden in goldens))
-        parts = ItemParts(
+        parts = ReadableItems(
             item_ids=item_ids,
             item_vectors=recommender.tables.item_vectors,
             item_lists=recommender.tables.item_lists,

@@ -40,7 +40,7 @@ from isrf.contract.manifest import (
 )
 from isrf.contract.manifest_seal import made_from, sealed
 from isrf.method.golden import LIST_TOLERANCE, TOLERANCE, Golden, deviation, make_goldens
-from isrf.method.golden_items import ItemGolden, ItemParts, TextReading, make_item_golden
+from isrf.method.golden_items import ItemGolden, ReadableItems, TextReading, make_item_golden
 from isrf.method.item_reader import ItemReader
 from isrf.method.ranking.ranker import Ranker
 from isrf.method.recommend.recommender import Graph, Recommender
@@ -190,7 +190,7 @@ def _golden_items(ctx: StageContext, recommender: Recommender) -> list[ItemGolde
     """Items spread over the rows, of each stretch the first whose text is surely read."""
     columns = ["item_id", "title", "brand", "categories", "description"]
     items = pl.read_parquet(ctx.inputs["ingest"] / "items.parquet", columns=columns)
-    parts = ItemParts(
+    parts = ReadableItems(
         item_ids=items["item_id"].to_list(),
         item_vectors=recommender.tables.item_vectors,
         item_lists=recommender.tables.item_lists,

@@ -62,7 +62,7 @@ def test_an_integer_is_its_decimal_text_in_every_field_that_is_an_id(http: TestC
     event = {"user_id": user, "item_id": 7, "event": "view", "timestamp": 5}
     assert post_lines(http, "/import/events", event, {**event, "user_id": str(user)}) | {"meta": 0} == {
         "lines": 2, "accepted": 1, "duplicates": 1, "refused": 0, "reasons": {}, "problems": [], "problems_left_out": 0,
-        "meta": 0,
+        "warnings": [], "meta": 0,
     }  # fmt: skip
     state = {"user_id": user + 1, "history": [{"item_id": 7, "timestamp": 9}], "bought": {"7": 9}}
     assert post_lines(http, "/import/users", state)["accepted"] == 1

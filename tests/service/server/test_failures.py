@@ -20,6 +20,7 @@ from isrf.contract.event_log import NUM_BUCKETS, stream_key
 from offline.commands.loop_back.redis_source import RedisSource
 from offline.commands.loop_back.take_in import take_in
 from service.state.connect import open_store
+from service.state.redis.store import RedisStore
 from tests.service.servers import (
     AS_SERVED,
     PATIENCE_S,
@@ -387,7 +388,8 @@ async def test_connections_of_a_cluster_that_break_under_load_are_errors_of_the_
     settings = settings_for(three_masters.nodes[0], tmp_path, redis_cluster=True)
     store = await open_store(settings)
     await apply_to(store)(event("x", 1.0))
-    clients = [getattr(store, name) for name in ("_reads", "_writes")]
+    assert isinstance(store, RedisStore)
+    clients = [store.clients.reads, store.clients.writes]
     ends = time.monotonic() + 3.0
 
     async def uses(number: int) -> None:
@@ -412,7 +414,8 @@ async def test_closing_closes_both_clients_whatever_the_first_says(
     store = await open_store(settings_for(redis_server, tmp_path))
     await apply_to(store)(event("x"))
     await store.read("ann")
-    reads, writes = (getattr(store, name).connection_pool for name in ("_reads", "_writes"))
+    assert isinstance(store, RedisStore)
+    reads, writes = (client.connection_pool for client in (store.clients.reads, store.clients.writes))
     disconnect = reads.disconnect
 
     async def too_slow(**more: Any) -> None:
