@@ -11,7 +11,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 # Torch with more OpenMP threads than free cores is many times slower; tests run in as many processes as there are cores.
 CORES := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help install demo demo-release smoke test quick format lint types imports unit coverage system soak locks digests audit benchmarks-venv clean
+.PHONY: help install demo demo-release smoke test quick format lint types imports unit system soak locks digests audit benchmarks-venv clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -72,9 +72,6 @@ imports: $(STAMP)
 
 unit: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile -m 'not soak' --cov
-
-coverage: $(STAMP)  ## the tests once more, with what of the packages they run; processes that tests start are not followed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(CORES) --dist loadfile -m 'not soak' --cov --cov-report term
 
 # What the images install, every package with its version and the hashes of its files.
 LOCKS := docker/locks
