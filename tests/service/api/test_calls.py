@@ -22,15 +22,15 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def guarded(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    process = Guarded(tiny_release, tmp_path_factory.mktemp("guarded"), ISRF_RATE_LIMIT="")
+def guarded(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    process = Guarded(demo_release, tmp_path_factory.mktemp("guarded"), ISRF_RATE_LIMIT="")
     yield process.start()
     process.kill()
 
 
 @pytest.fixture(scope="module")
-def service(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    process = ServiceProcess(tiny_release, tmp_path_factory.mktemp("open"), "--demo")
+def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    process = ServiceProcess(demo_release, tmp_path_factory.mktemp("open"), "--demo")
     yield process.start()
     process.kill()
 
@@ -59,7 +59,6 @@ BODIES = [
 ]
 
 
-@pytest.mark.slow
 def test_what_is_known_of_each_route_is_what_the_document_says() -> None:
     app = create_app(Settings(demo=True))
     rules = RouteRules(app)
@@ -119,7 +118,6 @@ def test_head_is_nothing_shown(http: httpx.Client) -> None:
     assert shown() == before + 1
 
 
-@pytest.mark.slow
 def test_head_needs_the_key_that_get_needs(guarded: Guarded) -> None:
     for path in ("/popular", "/metrics", "/recommend/ann", "/admin/stats", "/export/users"):
         for key in (None, guarded.keys["read"], guarded.keys["admin"]):
@@ -128,7 +126,6 @@ def test_head_needs_the_key_that_get_needs(guarded: Guarded) -> None:
         assert guarded.call("HEAD", path, None).status_code == 200
 
 
-@pytest.mark.slow
 def test_every_path_says_what_it_takes(http: httpx.Client) -> None:
     taken: dict[str, set[str]] = {path: {"GET"} for path in PAGES}
     for method, path, _ in operations():
@@ -146,7 +143,6 @@ def test_every_path_says_what_it_takes(http: httpx.Client) -> None:
                 assert refused.json()["code"] == "http.method_not_allowed"
 
 
-@pytest.mark.slow
 def test_no_path_redirects(http: httpx.Client, guarded: Guarded) -> None:
     paths = {path for _, path, _ in operations() if "ann" not in path and "headphone" not in path} | set(PAGES)
     for path in paths:
@@ -277,7 +273,7 @@ def test_who_may_not_come_in_is_not_told_what_there_is(guarded: Guarded) -> None
             assert guarded.call(method, path, None).status_code == 401, (method, path)
 
 
-def test_paths_are_known_without_a_page(tiny_release: Path, tmp_path: Path) -> None:
-    with TestClient(create_app(Settings(releases_dir=tiny_release, state_dir=tmp_path))) as http:
+def test_paths_are_known_without_a_page(demo_release: Path, tmp_path: Path) -> None:
+    with TestClient(create_app(Settings(releases_dir=demo_release, state_dir=tmp_path))) as http:
         assert http.get("/demo").status_code == 404
         assert http.get("/demo/shoppers").status_code == 404

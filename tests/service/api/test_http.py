@@ -19,8 +19,8 @@ EXCLUDES = {"", "purchase"}.__contains__
 
 
 @pytest.fixture(scope="module")
-def service(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    process = ServiceProcess(tiny_release, tmp_path_factory.mktemp("service")).start()
+def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    process = ServiceProcess(demo_release, tmp_path_factory.mktemp("service")).start()
     yield process
     process.kill()
 
@@ -32,17 +32,16 @@ def http(service: ServiceProcess) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def release(tiny_release: Path) -> Release:
-    return open_release(tiny_release)
+def release(demo_release: Path) -> Release:
+    return open_release(demo_release)
 
 
 @pytest.fixture
-def shopper(tiny_release: Path, release: Release, request: pytest.FixtureRequest) -> str:
+def shopper(demo_release: Path, release: Release, request: pytest.FixtureRequest) -> str:
     """A user of the release with a history, another one for each test."""
-    ids = pl.read_parquet(tiny_release / "current" / "users.parquet")["user_id"].to_list()
+    ids = pl.read_parquet(demo_release / "current" / "users.parquet")["user_id"].to_list()
     place = sum(request.node.name.encode()) * 7919
-    found: str = next(user for user in ids[place % len(ids) :] + ids if len(past(release, user)) > 3)
-    return found
+    return next(user for user in ids[place % len(ids) :] + ids if len(past(release, user)) > 3)
 
 
 def past(release: Release, user_id: str) -> Sequence[HistoryEntry]:

@@ -67,8 +67,8 @@ def some_items(release: Path, category: str, count: int) -> list[str]:
 
 
 @pytest.fixture
-def releases(tiny_release: Path, tmp_path: Path) -> Path:
-    named_copy(tiny_release / "current", tmp_path / "releases", "r-a")
+def releases(demo_release: Path, tmp_path: Path) -> Path:
+    named_copy(demo_release / "current", tmp_path / "releases", "r-a")
     point(tmp_path / "releases", "r-a")
     return tmp_path / "releases"
 
@@ -242,7 +242,6 @@ def test_bad_items_are_refused_with_what_is_wrong(shop: Shop) -> None:
     assert [one["code"] for one in silent.json()["warnings"]] == ["no_known_words"]
 
 
-@pytest.mark.slow
 def test_so_many_items_may_be_added(releases: Path, tmp_path: Path) -> None:
     process = ServiceProcess(releases, tmp_path / "service", ISRF_MAX_ADDED_ITEMS="2")
     shop = Shop(process.start())
@@ -279,7 +278,6 @@ def test_a_release_without_a_reader_changes_items_and_takes_no_new_ones(shop: Sh
     assert "new" in shop.recommended("nobody", category=CATEGORY)
 
 
-@pytest.mark.slow
 def test_the_next_release_takes_over_what_was_said(shop: Shop, releases: Path) -> None:
     """One that holds the item, and says of another what was said: both are its own from then on."""
     first, second, third, *_ = some_items(releases / "r-a", CATEGORY, 3)

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import polars as pl
 import pytest
 from fastapi.testclient import TestClient
@@ -16,28 +17,27 @@ from service.api.schemas import answers as schemas
 from service.app import create_app
 from service.settings import Settings
 from tests.service.servers import PATIENT, RedisServer
-from tests.service.told import Answered
 
 
 @pytest.fixture(scope="module")
-def http(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def http(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     with TestClient(
-        create_app(Settings(releases_dir=tiny_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60))
+        create_app(Settings(releases_dir=demo_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60))
     ) as http:
         yield http
 
 
 @pytest.fixture(scope="module")
-def users(tiny_release: Path) -> list[str]:
-    return pl.read_parquet(tiny_release / "current" / "users.parquet")["user_id"].to_list()
+def users(demo_release: Path) -> list[str]:
+    return pl.read_parquet(demo_release / "current" / "users.parquet")["user_id"].to_list()
 
 
 @pytest.fixture(scope="module")
-def items(tiny_release: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (tiny_release / "current" / "items.jsonl").read_text().splitlines()]
+def items(demo_release: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (demo_release / "current" / "items.jsonl").read_text().splitlines()]
 
 
-def good(answer: Answered) -> dict[str, Any]:
+def good(answer: httpx.Response) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body
@@ -154,7 +154,7 @@ def lists_of(users: list[str], items: list[dict[str, Any]]) -> list[tuple[str, d
     ]
 
 
-def ask(http: TestClient, path: str, body: dict[str, Any] | None, **query: Any) -> Answered:
+def ask(http: TestClient, path: str, body: dict[str, Any] | None, **query: Any) -> httpx.Response:
     return http.get(path, params=query) if body is None else http.post(path, json={**body, **query})
 
 
@@ -258,12 +258,12 @@ def test_a_diverse_list_is_the_same_however_much_of_it_is_asked_for(
 
 
 def test_another_replica_reads_on(
-    tiny_release: Path, redis_server: RedisServer, tmp_path: Path, users: list[str]
+    demo_release: Path, redis_server: RedisServer, tmp_path: Path, users: list[str]
 ) -> None:
     with redis_server.client() as client:
         client.flushall()
     settings = Settings(
-        releases_dir=tiny_release,
+        releases_dir=demo_release,
         redis_url=SecretStr(redis_server.url),
         state_dir=tmp_path,
         **PATIENT,
@@ -292,9 +292,9 @@ def test_another_replica_reads_on(
 
 
 def test_what_is_shown_and_clicked_is_counted_without_names(
-    tiny_release: Path, tmp_path: Path, users: list[str], items: list[dict[str, Any]]
+    demo_release: Path, tmp_path: Path, users: list[str], items: list[dict[str, Any]]
 ) -> None:
-    settings = Settings(releases_dir=tiny_release, state_dir=tmp_path, deadline_s=60)
+    settings = Settings(releases_dir=demo_release, state_dir=tmp_path, deadline_s=60)
     with TestClient(create_app(settings)) as http:
         assert good(http.get("/admin/stats")) == {"releases": []}
         for _ in range(3):  # two of them from the cache

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
@@ -22,29 +23,27 @@ from service.settings import Settings
 from tests.service.auth.test_doors import Guarded, make_key
 from tests.service.releases import some_users
 from tests.service.servers import RedisServer, settings_for
-from tests.service.told import Answered
 
 JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def http(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    chosen = Settings(releases_dir=tiny_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60, demo=True)
+def http(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    chosen = Settings(releases_dir=demo_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60, demo=True)
     with TestClient(create_app(chosen)) as http:
         yield http
 
 
 @pytest.fixture(scope="module")
-def users(tiny_release: Path) -> list[str]:
-    found = some_users(tiny_release / "current")
+def users(demo_release: Path) -> list[str]:
+    found = some_users(demo_release / "current")
     return (found * (1 + 256 // len(found)))[:256]
 
 
-def code(answer: Answered) -> tuple[int, str]:
+def code(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json().get("code", "")
 
 
-@pytest.mark.slow
 def test_users_times_items_have_a_bound_and_it_is_said(http: TestClient, users: list[str]) -> None:
     for num_users, n, explain, most in (
         (256, 200, True, MOST_EXPLAINED),
@@ -68,8 +67,8 @@ def test_users_times_items_have_a_bound_and_it_is_said(http: TestClient, users: 
     assert str(MOST_EXPLAINED) in schema["description"]
 
 
-def test_so_many_candidates_are_explained(http: TestClient, tiny_release: Path) -> None:
-    lines = (tiny_release / "current" / "items.jsonl").read_text().splitlines()
+def test_so_many_candidates_are_explained(http: TestClient, demo_release: Path) -> None:
+    lines = (demo_release / "current" / "items.jsonl").read_text().splitlines()
     candidates = [json.loads(line)["item_id"] for line in lines]
     assert len(candidates) > MAX_N
     answer = http.post("/rank", json={"candidates": candidates, "explain": True})
@@ -106,14 +105,14 @@ async def test_a_call_that_costs_more_than_a_rate_takes_all_of_it(
 
 @pytest.mark.parametrize("kept_by", ["embedded", "redis"])
 def test_a_call_for_many_users_counts_for_each(
-    tiny_release: Path, tmp_path: Path, redis_server: RedisServer, users: list[str], kept_by: str
+    demo_release: Path, tmp_path: Path, redis_server: RedisServer, users: list[str], kept_by: str
 ) -> None:
     with redis_server.client() as client:
         client.flushall()
-    service = Guarded(tiny_release, tmp_path, **({"REDIS_URL": redis_server.url} if kept_by == "redis" else {}))
+    service = Guarded(demo_release, tmp_path, **({"REDIS_URL": redis_server.url} if kept_by == "redis" else {}))
     slow = make_key(service.file, "read", "--rate", "40/day")
 
-    def ask(count: int, **more: Any) -> Answered:
+    def ask(count: int, **more: Any) -> httpx.Response:
         return service.call("POST", "/recommend", slow, json={"users": users[:count], "n": 1, **more})
 
     try:
@@ -145,7 +144,7 @@ ROUTES = [
 ]
 
 
-def send(http: TestClient, method: str, path: str, body: bytes) -> tuple[Answered, float]:
+def send(http: TestClient, method: str, path: str, body: bytes) -> tuple[httpx.Response, float]:
     began = time.process_time()
     answer = http.request(method, path, content=body, headers=JSON)
     return answer, time.process_time() - began
@@ -215,7 +214,6 @@ def test_depth_and_fields_are_counted_as_a_parser_would() -> None:
     assert "20001 fields" in str(json_problem(json.dumps({f"a:{k}": "b:" for k in range(MAX_FIELDS + 1)}).encode()))
 
 
-@pytest.mark.slow
 def test_a_list_of_junk_is_refused_unread(http: TestClient) -> None:
     junk = [b"1", b"[]", b"{}", b"null", b"1.5"]
     places = [
@@ -337,8 +335,8 @@ def test_what_is_kept_of_an_item_has_a_bound_and_it_is_said(http: TestClient) ->
     assert str(MAX_ITEM_BYTES) in schema["description"]
 
 
-async def test_a_large_answer_leaves_in_pieces(tiny_release: Path, tmp_path: Path, users: list[str]) -> None:
-    app = create_app(Settings(releases_dir=tiny_release, state_dir=tmp_path, deadline_s=60))
+async def test_a_large_answer_leaves_in_pieces(demo_release: Path, tmp_path: Path, users: list[str]) -> None:
+    app = create_app(Settings(releases_dir=demo_release, state_dir=tmp_path, deadline_s=60))
     body = json.dumps({"users": users[:50], "n": 20, "explain": True}).encode()
     pieces: list[bytes] = []
 

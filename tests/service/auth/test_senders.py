@@ -94,9 +94,9 @@ def test_one_key_finds_an_end_of_places_for_bodies_and_another_does_not(service:
 
 
 def test_150_bodies_that_may_not_be_posted_are_refused_unread(service: Guarded) -> None:
-    with many(service, 150, head("POST", "/interactions", service.keys["read"], *BIG)) as callers:
+    with many(service, 150) as callers:
         for caller in callers:
-            problem = caller.answer().problem
+            problem = caller.send(head("POST", "/interactions", service.keys["read"], *BIG)).answer().problem
             assert (problem["status"], problem["code"]) == (403, "key.insufficient")
             assert caller.is_ended()
 

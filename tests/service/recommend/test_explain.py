@@ -58,13 +58,13 @@ class Files:
 
 
 @pytest.fixture(scope="module")
-def files(tiny_release: Path) -> Files:
-    return Files(tiny_release / "current")
+def files(demo_release: Path) -> Files:
+    return Files(demo_release / "current")
 
 
 @pytest.fixture(scope="module")
-def release(tiny_release: Path) -> Release:
-    return open_release(tiny_release)
+def release(demo_release: Path) -> Release:
+    return open_release(demo_release)
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +100,9 @@ class Told:
 
 def base_history(release: Release, user: int) -> list[int]:
     lists = release.recommender.tables.user_items
-    rows: list[int] = lists.indices[lists.row(user)].tolist()
-    return rows
+    return lists.indices[lists.row(user)].tolist()
 
 
-@pytest.mark.slow
 @FEW
 @given(place=st.integers(0, 599), session=st.lists(st.integers(0, 611), max_size=30), n=st.sampled_from([1, 10, 200]))
 def test_every_item_is_explained_and_every_path_exists(

@@ -32,8 +32,8 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    folder = tiny_release / "current"
+def shop(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = demo_release / "current"
     items = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
     users = pl.read_parquet(folder / "users.parquet").with_row_index("user_index").cast({"user_index": pl.Int32})
     told = pl.read_parquet(folder / "histories.parquet").join(users, on="user_index")
@@ -46,7 +46,7 @@ def shop(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         + row["disliked_item_ids"]
         for row in told.iter_rows(named=True)
     }
-    chosen = Settings(releases_dir=tiny_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60)
+    chosen = Settings(releases_dir=demo_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60)
     with TestClient(create_app(chosen)) as http:
         yield Shop(http, items, bought)
 
@@ -55,7 +55,6 @@ CATEGORIES = ("Headphones", "Planters & Pots", "Board Games", "no such category"
 PRICES = st.none() | st.sampled_from([0.0, 5.0, 19.99, 40.0, 1e6])
 
 
-@pytest.mark.slow
 @FEW
 @given(
     who=st.integers(-3, 599),

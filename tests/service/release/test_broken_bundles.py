@@ -29,10 +29,10 @@ NOT_SERVED = ("recommender.fp16.onnx", "recommender.int8.onnx", "reasoning/item_
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the release; each test breaks it and mends it again."""
     copy = tmp_path_factory.mktemp("broken") / "release"
-    shutil.copytree((tiny_release / "current").resolve(), copy)
+    shutil.copytree((demo_release / "current").resolve(), copy)
     return copy
 
 
@@ -80,7 +80,6 @@ class Broken:
         change_manifest(self.folder, lambda manifest: manifest["files"].update({name: entry}), bound=bound)
 
 
-@pytest.mark.slow
 def test_a_file_that_is_not_the_published_one_is_named_whatever_lies_there(folder: Path) -> None:
     for name in files_of(folder):
         others = [other for other in files_of(folder) if other != name and Path(other).suffix == Path(name).suffix]
@@ -110,7 +109,6 @@ def test_a_file_that_is_not_the_published_one_is_named_whatever_lies_there(folde
     assert code_of(folder) == "opens"
 
 
-@pytest.mark.slow
 def test_a_file_that_is_listed_as_it_lies_there_and_is_none_of_its_kind_is_named(folder: Path) -> None:
     """Every hash is right: empty, cut, garbage and another kind of file are found by reading them."""
     for name in files_of(folder):
@@ -158,7 +156,6 @@ def other_arrays(array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
             yield str(value), changed
 
 
-@pytest.mark.slow
 def test_an_array_of_other_numbers_is_named_though_its_hash_is_right(folder: Path, tmp_path: Path) -> None:
     for name in arrays_of(folder):
         with Broken(folder, name) as broken:
@@ -338,7 +335,6 @@ def changed(fields: dict[str, Any], path: tuple[Any, ...], value: Any) -> bytes:
     return json.dumps(copy).encode()
 
 
-@pytest.mark.slow
 def test_a_manifest_with_any_number_changed_is_refused(folder: Path) -> None:
     """Of all numbers, the ones that serving never reads too: the seal is over everything."""
     path = folder / "manifest.json"
@@ -386,7 +382,6 @@ IN_BOUNDS = {
 DECIDES = ("counts", "dimensions", "decoding", "group_search", "fusion")
 
 
-@pytest.mark.slow
 def test_a_number_that_decides_what_is_served_is_refused_or_caught_though_the_seal_is_right(folder: Path) -> None:
     """Whoever edits the manifest and seals it again: the list that is served is a golden, too."""
     path = folder / "manifest.json"

@@ -20,10 +20,10 @@ from tests.service.releases import change_manifest, seal
 
 
 @pytest.fixture
-def folder(tiny_release: Path, tmp_path: Path) -> Path:
+def folder(demo_release: Path, tmp_path: Path) -> Path:
     """A copy of the release that the test may break."""
     copy = tmp_path / "release"
-    shutil.copytree((tiny_release / "current").resolve(), copy)
+    shutil.copytree((demo_release / "current").resolve(), copy)
     return copy
 
 
@@ -38,16 +38,16 @@ def files_of(folder: Path) -> list[str]:
     return sorted(json.loads((folder / "manifest.json").read_text())["files"])
 
 
-def test_a_published_release_opens_and_says_what_it_holds(tiny_release: Path) -> None:
-    release = open_release(tiny_release)
+def test_a_published_release_opens_and_says_what_it_holds(demo_release: Path) -> None:
+    release = open_release(demo_release)
     counts = release.manifest.counts
     assert (len(release.catalogue), len(release.users)) == (counts.num_items, counts.num_users)
-    assert open_release(tiny_release / "current").manifest == release.manifest
+    assert open_release(demo_release / "current").manifest == release.manifest
 
 
 @pytest.mark.parametrize("name", ["int8", "fp16"])
-def test_another_form_of_the_search_is_served_where_it_is_asked_for(tiny_release: Path, name: VariantName) -> None:
-    exact, coarse = open_release(tiny_release), open_release(tiny_release, name)
+def test_another_form_of_the_search_is_served_where_it_is_asked_for(demo_release: Path, name: VariantName) -> None:
+    exact, coarse = open_release(demo_release), open_release(demo_release, name)
     variant = exact.manifest.variants[name]
     assert variant.loss["users"] > 0
     assert abs(variant.loss["relative_loss"]["mean"]) < 0.05
@@ -86,9 +86,9 @@ def test_a_variant_further_off_its_goldens_than_its_manifest_allows_is_refused(f
     open_release(folder)
 
 
-def test_histories_hold_what_the_users_took(tiny_release: Path, demo_shop: Path) -> None:
+def test_histories_hold_what_the_users_took(demo_release: Path, demo_shop: Path) -> None:
     """Against the shop's own file: items stand with the right users, in order of time."""
-    release = open_release(tiny_release)
+    release = open_release(demo_release)
     rows = pl.read_csv(demo_shop / "interactions.csv", schema_overrides={"user_id": pl.String, "item_id": pl.String})
     if "event" in rows.columns:
         rows = rows.filter(~pl.col("event").is_in(["dislike", "remove"]).fill_null(False))
@@ -143,7 +143,6 @@ def test_one_flipped_byte_in_any_file_is_found(folder: Path) -> None:
     open_release(folder)
 
 
-@pytest.mark.slow
 def test_a_truncated_and_a_missing_file_are_found(folder: Path) -> None:
     for name in files_of(folder):
         path = folder / name
