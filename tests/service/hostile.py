@@ -59,10 +59,8 @@ class Caller:
         self.line.close()
 
     def send(self, *pieces: bytes) -> "Caller":
-        # Who is dropped meanwhile sees it when they read.
-        with contextlib.suppress(ConnectionError):
-            for piece in pieces:
-                self.line.sendall(piece)
+        for piece in pieces:
+            self.line.sendall(piece)
         return self
 
     def answer(self) -> Answered:
