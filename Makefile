@@ -52,7 +52,7 @@ test: system lint types imports unit  ## everything that must hold before a comm
 QUICK := tests/service tests/isrf/contract tests/isrf/method tests/isrf/runtime \
   tests/test_structure.py tests/test_tiny_bundle.py
 
-quick: $(LIGHT_STAMP)  ## most of the service's tests, in less than a minute
+quick: $(LIGHT_STAMP)  ## the fast tests, without torch, Redis, a browser or a network
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p tests.without_offline -n $(CORES) --dist loadfile \
 	  -m 'not (soak or slow or trained or redis or browser)' $(QUICK)
 
