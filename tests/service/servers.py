@@ -154,6 +154,7 @@ class SlowProxy:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self._open: list[socket.socket] = []
+        self._opening = threading.Lock()
         self._closed = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -165,10 +166,20 @@ class SlowProxy:
         while True:
             try:
                 client, _ = self._listening.accept()
-                server = socket.create_connection(("127.0.0.1", self._to))
             except OSError:
                 return
-            self._open += [client, server]
+            # Under the lock, so that `close` finds every socket: one that is left open warns in a later test.
+            with self._opening:
+                self._open.append(client)
+                if self._closed.is_set():
+                    client.close()
+                    return
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._to))
+                except OSError:
+                    client.close()
+                    return
+                self._open.append(server)
             for source, target in ((client, server), (server, client)):
                 threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
 
@@ -190,8 +201,9 @@ class SlowProxy:
         self._closed.set()
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
-        for end in (self._listening, *self._open):
-            end.close()
+        with self._opening:
+            for end in (self._listening, *self._open):
+                end.close()
 
 
 def wait_until(

@@ -36,7 +36,7 @@ def hasty(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         {
             "bodies.WINDOW_S": 0.5,
             "admission.LINES_WINDOW_S": 1.0,
-            "protocol.unread_body.SWALLOW_S": 0.5,
+            "protocol.unread_body.DISCARD_S": 0.5,
             "protocol.http_protocol.HEAD_S": 60,
         },
     )

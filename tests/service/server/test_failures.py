@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import polars as pl
 import pytest
 import redis
 
@@ -21,6 +20,7 @@ from offline.commands.loop_back.redis_source import RedisSource
 from offline.commands.loop_back.take_in import take_in
 from service.state.connect import open_store
 from service.state.redis.store import RedisStore
+from tests.service.releases import shopper_of
 from tests.service.servers import (
     AS_SERVED,
     PATIENCE_S,
@@ -49,10 +49,7 @@ def items(tiny_release: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shopper(tiny_release: Path) -> str:
-    histories = pl.read_parquet(tiny_release / "current" / "histories.parquet")
-    row = histories.filter(pl.col("item_ids").list.len() > 4)["user_index"][0]
-    user_id: str = pl.read_parquet(tiny_release / "current" / "users.parquet")["user_id"][row]
-    return user_id
+    return shopper_of(tiny_release / "current")
 
 
 class Replica:

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import polars as pl
 import pytest
 
+from tests.service.releases import shopper_of
 from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, check_soon, wait_until
 
 pytestmark = pytest.mark.slow
@@ -22,10 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def shopper(tiny_release: Path) -> str:
-    histories = pl.read_parquet(tiny_release / "current" / "histories.parquet")
-    row = histories.filter(pl.col("item_ids").list.len() > 4)["user_index"][0]
-    user_id: str = pl.read_parquet(tiny_release / "current" / "users.parquet")["user_id"][row]
-    return user_id
+    return shopper_of(tiny_release / "current")
 
 
 @pytest.fixture

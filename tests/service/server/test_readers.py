@@ -21,7 +21,7 @@ PIECE, LARGE = b"x" * 65536, 400
 
 
 @contextlib.asynccontextmanager
-async def runtime(app: ASGIApp, protocol: type[HttpProtocol] = HttpProtocol) -> AsyncIterator[tuple[str, int]]:
+async def serving(app: ASGIApp, protocol: type[HttpProtocol] = HttpProtocol) -> AsyncIterator[tuple[str, int]]:
     """Its address."""
     config = uvicorn.Config(app, port=0, http=protocol, lifespan="off", log_config=None, access_log=False)
     server = DrainingServer(config)
@@ -61,7 +61,7 @@ def test_who_hangs_up_ends_what_was_made_for_them(pipelined: int) -> None:
 
     async def run() -> None:
         app = Endless()
-        async with runtime(app) as address:
+        async with serving(app) as address:
             reader, writer = await asyncio.open_connection(*address)
             writer.write(head("GET", "/export") * pipelined)
             assert await reader.read(1000)
@@ -98,7 +98,7 @@ def test_who_reads_slowly_is_not_taken_for_one_who_does_not_read(monkeypatch: py
             return came + read_all(line)
 
     async def run() -> None:
-        async with runtime(large) as address:
+        async with serving(large) as address:
             assert await asyncio.to_thread(read_slowly, address) > LARGE * len(PIECE)
 
     uvloop.run(run())
@@ -118,7 +118,7 @@ def test_who_does_not_read_makes_room_where_all_connections_are_taken() -> None:
         assert line.recv(15) == b"HTTP/1.1 200 OK"
         return line
 
-    def snapshot(address: tuple[str, int]) -> None:
+    def take_all_connections(address: tuple[str, int]) -> None:
         with contextlib.ExitStack() as stack:
             unread = [ask(stack, address, "/large") for _ in range(Few.max_connections)]
             for _ in range(2):
@@ -126,8 +126,8 @@ def test_who_does_not_read_makes_room_where_all_connections_are_taken() -> None:
             assert read_all(unread[0]) < LARGE * len(PIECE), "who has read nothing for the longest time is cut off"
 
     async def run() -> None:
-        async with runtime(large, Few) as address:
-            await asyncio.to_thread(snapshot, address)
+        async with serving(large, Few) as address:
+            await asyncio.to_thread(take_all_connections, address)
 
     uvloop.run(run())
 

@@ -241,9 +241,10 @@ async def test_what_a_replica_lacks_is_not_accepted_and_can_be_sent_again(
     master, replica = pair
     assert replica.process is not None
     store = await open_store(settings_for(master, tmp_path, redis_wait_replicas=1, redis_wait_timeout_s=0.3))
+    patient = await open_store(settings_for(master, tmp_path, redis_wait_replicas=1, redis_wait_timeout_s=30))
     one = event("x", 1.0, event_id="e1")
     change = ItemChange("lamp", {"price": 1.0}, 1.0, True)
-    assert await apply_to(store)(event("first", 1.0)) == ["accepted"]
+    assert await apply_to(patient)(event("first", 1.0)) == ["accepted"]
     replica.process.send_signal(signal.SIGSTOP)
     for work in (
         lambda: apply_to(store)(one),
@@ -255,7 +256,6 @@ async def test_what_a_replica_lacks_is_not_accepted_and_can_be_sent_again(
             await work()
         assert refused.value.code == "store.not_replicated"
     replica.process.send_signal(signal.SIGCONT)
-    patient = await open_store(settings_for(master, tmp_path, redis_wait_replicas=1, redis_wait_timeout_s=30))
     assert await apply_to(patient)(one) == ["duplicate"]
     await patient.erase("bob")
     assert await patient.change_items([change], limit=10) == ["accepted"]

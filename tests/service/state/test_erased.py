@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import polars as pl
 import pytest
 
-from tests.service.releases import id_of, named_copy, point, two_releases
+from tests.service.releases import id_of, named_copy, point, shopper_of, two_releases
 from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, wait_until
 from tests.service.told import reload, served
 
@@ -17,13 +16,6 @@ def another_release(tiny_release: Path, folder: Path) -> Path:
     named_copy(tiny_release / "current", folder, "r-newer")
     point(folder, "r-newer")
     return folder
-
-
-def shopper_of(releases: Path) -> str:
-    histories = pl.read_parquet(releases / "current" / "histories.parquet")
-    row = histories.filter(pl.col("item_ids").list.len() > 4)["user_index"][0]
-    user_id: str = pl.read_parquet(releases / "current" / "users.parquet")["user_id"][row]
-    return user_id
 
 
 def told(service: ServiceProcess, user_id: str) -> dict[str, Any]:
@@ -36,7 +28,7 @@ def test_erased_over_restart_and_a_newer_release_from_older_data(
     tiny_release: Path, own_redis: RedisServer, tmp_path: Path, embedded: bool
 ) -> None:
     environment = {} if embedded else {"REDIS_URL": own_redis.url}
-    shopper = shopper_of(tiny_release)
+    shopper = shopper_of(tiny_release / "current")
     before = ServiceProcess(tiny_release, tmp_path / "service", **environment).start()
     assert told(before, shopper)["known"]
     assert httpx.delete(f"{before.url}/users/{shopper}", timeout=PATIENCE_S).status_code == 204
@@ -54,7 +46,7 @@ def test_erased_over_restart_and_a_newer_release_from_older_data(
 
 
 def test_erased_on_one_replica_is_erased_on_all(tiny_release: Path, own_redis: RedisServer, tmp_path: Path) -> None:
-    shopper = shopper_of(tiny_release)
+    shopper = shopper_of(tiny_release / "current")
     environment = {"REDIS_URL": own_redis.url, "ISRF_CROWD_EPOCH_S": "1"}
     replicas = [ServiceProcess(tiny_release, tmp_path / str(k), **environment).start() for k in range(2)]
     try:
@@ -79,7 +71,7 @@ def test_an_erased_user_stays_erased_on_every_replica_over_a_reload(
 ) -> None:
     releases = two_releases(tiny_release / "current", tmp_path / "releases")
     environment = {"REDIS_URL": own_redis.url, "ISRF_CROWD_EPOCH_S": "1", "ISRF_WATCH_RELEASES_S": "0"}
-    user_id = shopper_of(releases)
+    user_id = shopper_of(releases / "current")
     replicas = [ServiceProcess(releases, tmp_path / str(k), **environment).start() for k in range(2)]
 
     def known() -> set[tuple[bool, int]]:

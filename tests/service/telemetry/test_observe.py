@@ -18,15 +18,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from isrf.contract.errors import ConfigError
 from service.telemetry.traces import open_traces
+from tests.service.releases import shopper_of
 from tests.service.servers import RedisServer, ServiceProcess, free_port, wait_until
 
 
 @pytest.fixture
 def shopper(tiny_release: Path) -> str:
-    histories = pl.read_parquet(tiny_release / "current" / "histories.parquet")
-    row = histories.filter(pl.col("item_ids").list.len() > 4)["user_index"][0]
-    user_id: str = pl.read_parquet(tiny_release / "current" / "users.parquet")["user_id"][row]
-    return user_id
+    return shopper_of(tiny_release / "current")
 
 
 def value(text: str, series: str) -> float:
