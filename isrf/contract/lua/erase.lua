@@ -1,16 +1,16 @@
 -- Erases one user: from here on nobody reads what is known of them, and what is posted starts a fresh user.
 --
--- KEYS: the bucket's tombstones, its stream, the user's erased event ids, then the user's keys: version, history, marks,
---       event ids, and others.
+-- KEYS: the bucket's tombstones, its stream, the user's erased event ids, then the user's keys: version, history,
+--       marks, event ids, and others.
 -- ARGV: the user's name among the tombstones, a random nonce, the record of the names' secret, a random number to count
 --       erasures from, seconds that an event id is remembered, the salt of the user's erased event ids.
 -- Returns the position in the stream until which their entries must not be read.
 --
--- The time is this server's: callers' clocks may differ. The tombstone's time is no earlier than an earlier one's, nor than anything that was held of the user: what came with
--- a clock ahead of this one stays out when it is sent again. Its work does not grow with the stream: old entries are
--- taken out afterwards (`purge.lua`). What the user's keys hold may be anything; it goes. The event ids of the last day
--- stay known until the day is over, so that events that are sent again do not bring the user back: as hashes, with a
--- salt that only the store's secret gives.
+-- The time is this server's: callers' clocks may differ. The tombstone's time is no earlier than an earlier one's, nor
+-- than anything that was held of the user: what came with a clock ahead of this one stays out when it is sent again.
+-- Its work does not grow with the stream: old entries are taken out afterwards (`purge.lua`). What the user's keys hold
+-- may be anything; it goes. The event ids of the last day stay known until the day is over, so that events that are
+-- sent again do not bring the user back: as hashes, with a salt that only the store's secret gives.
 
 local MOST = 100000000000
 
@@ -39,7 +39,8 @@ local position = newest[1] and newest[1][1] or '0-0'
 local before = redis.call('HGET', KEYS[1], ARGV[1])
 local time = redis.call('TIME')
 local erased_at = time[1] .. '.' .. string.format('%06d', time[2])
-for _, other in ipairs({ held_until(KEYS[4], KEYS[5], KEYS[6]), moment(string.match(before or '', '^%S+ %S+ (%S+)$')) }) do
+local erased_before = moment(string.match(before or '', '^%S+ %S+ (%S+)$'))
+for _, other in ipairs({ held_until(KEYS[4], KEYS[5], KEYS[6]), erased_before }) do
   if other > tonumber(erased_at) then
     erased_at = string.format('%.7f', other)
   end

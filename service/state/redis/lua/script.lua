@@ -13,8 +13,8 @@
 -- is not ours) is read first; the first write is the one that a full or read-only server refuses. Timestamps stay
 -- strings: Lua prints numbers with 14 digits only. The result does not depend on the order in which dated events
 -- arrive: an item's marks hold the latest timestamp of each kind, and `removed` at t takes back whatever happened until
--- t. An event without a timestamp comes after everything that is held of its user, whatever the caller's clock says. How long an event id is
--- remembered this server's clock decides.
+-- t. An event without a timestamp comes after everything that is held of its user, whatever the caller's clock says.
+-- This server's clock decides how long an event id is remembered.
 
 local FIELDS = 9
 local keep, remember, nonce = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
@@ -120,7 +120,8 @@ for i = 6 + 2 * num_users, #ARGV, FIELDS do
   local known = user.seen[event.digest] or redis.call('ZSCORE', user.e, event.digest)
   if known and tonumber(known) > forgotten then
     answers[#answers + 1] = 0
-  elseif user.erased_at and ((not event.assigned and tonumber(event.t) <= user.erased_at) or is_erased(user, event)) then
+  elseif user.erased_at
+    and ((not event.assigned and tonumber(event.t) <= user.erased_at) or is_erased(user, event)) then
     answers[#answers + 1] = 2
   else
     if event.assigned and tonumber(event.t) < user.latest + STEP then
