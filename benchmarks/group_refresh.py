@@ -3,7 +3,7 @@
     python benchmarks/group_refresh.py --releases var/demo/releases [--users 22363] [--newcomers 0] [--refreshes 1000]
 
 What a read does after an event, cache aside: the interest graph on the history, the search among the base users (exact,
-or in cells from as many users on as the offline job makes them; active_users come as a second index), selection, group
+or in cells from as many users on as the offline job makes them; newcomers come as a second index), selection, group
 vector, and the bytes that go to Redis. The graphs are the release's; base users are made up in its dimensions, as many
 as asked for. Prints the machine and one JSON line.
 """
@@ -29,7 +29,7 @@ TARGET_P95_MS = 5.0
 HISTORY = 20
 
 
-def crowded(release: Release, num_users: int, num_newcomers: int, rng: np.random.Generator) -> Recommender:
+def with_people(release: Release, num_users: int, num_newcomers: int, rng: np.random.Generator) -> Recommender:
     """The release's recommender among made-up people, each like one of its own: neighbours are as many as there."""
     recommender, num_items = release.recommender, len(release.catalogue)
     everyone = num_users + num_newcomers
@@ -67,7 +67,7 @@ def main() -> None:
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     release = open_release(options.releases)
-    recommender = crowded(release, options.users, options.active_users, rng)
+    recommender = with_people(release, options.users, options.newcomers, rng)
     taken = []
     found = 0
     for k in range(options.refreshes + 20):
@@ -83,7 +83,7 @@ def main() -> None:
         "benchmark": "group_refresh",
         **machine(),
         "users": options.users,
-        "newcomers": options.active_users,
+        "newcomers": options.newcomers,
         "feature_width": dims.feature,
         "neighbours_found": round(found / len(taken), 1),
         "cached_bytes": len(payload),

@@ -27,9 +27,8 @@ from service.auth.keys import read_keys
 from service.server.gc_tuning import set_apart
 from service.server.graceful_shutdown import DrainingWorkers, LoneServer
 from service.server.metrics_port import serve_metrics
-from service.server.protocol import http_protocol as wire
 from service.server.protocol.connection_limit import open_more_files
-from service.server.protocol.http_protocol import HttpProtocol
+from service.server.protocol.http_protocol import KEEP_ALIVE_S, HttpProtocol
 from service.settings import Settings, load_settings
 from service.sync.daemon_threads import leave
 from service.telemetry.logs import configure_logs
@@ -108,7 +107,7 @@ def _serve(settings: Settings) -> int:
         "access_log": False,
         "server_header": False,
         "timeout_graceful_shutdown": GRACE_S,
-        "timeout_keep_alive": wire.KEEP_ALIVE_S,
+        "timeout_keep_alive": KEEP_ALIVE_S,
         # A worker that opens a release on a busy machine answers late, and must not be started again and again.
         "timeout_worker_healthcheck": HEALTHCHECK_S,
     }

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from isrf.contract import manifest as bundle
 from isrf.contract.errors import BundleError
-from isrf.contract.manifest import Manifest
+from isrf.contract.manifest import ITEMS_FILE, RANKER_FILE, USER_FEATURES_FILE, Manifest
 from isrf.method.ranking.ranker import Ranker, ranker_of
 from isrf.method.recommend.recommender import Recommender
 from isrf.runtime.bundle.manifests import read_manifest
@@ -32,7 +31,7 @@ def open_release(folder: Path) -> OpenedRelease:
     read_manifest(folder)
     parts = read_bundle(folder.resolve(), None, TimeLimit())
     manifest, arrays = parts.manifest, parts.arrays
-    with refusing("bundle.array_mismatch", bundle.USER_FEATURES_FILE):
+    with refusing("bundle.array_mismatch", USER_FEATURES_FILE):
         index = index_of(arrays, manifest.group_search)
     item_ids = _item_ids(parts)
     recommender = open_recommender(
@@ -48,15 +47,11 @@ def open_release(folder: Path) -> OpenedRelease:
 
 def read_ranker(folder: Path, manifest: Manifest) -> Ranker | None:
     """The ranker of a release that was just published; None where it has none."""
-    return (
-        None
-        if manifest.ranker is None
-        else ranker_of(manifest, {bundle.RANKER_FILE: np.load(folder / bundle.RANKER_FILE)})
-    )
+    return None if manifest.ranker is None else ranker_of(manifest, {RANKER_FILE: np.load(folder / RANKER_FILE)})
 
 
 def _item_ids(parts: Bundle) -> list[str]:
-    name, wanted = bundle.ITEMS_FILE, parts.manifest.counts.num_items
+    name, wanted = ITEMS_FILE, parts.manifest.counts.num_items
     with refusing("bundle.items", name):
         source = io.BytesIO(parts.take(name))
         ids: list[str] = pl.read_ndjson(source, schema={"item_id": pl.String})["item_id"].to_list()

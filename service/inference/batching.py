@@ -58,7 +58,7 @@ class Batches:
         """The answer to one question; `work` answers several of one group.
 
         Raises:
-            OverloadError: too many wait already, the request's turn ended before its work began, or its caller left.
+            OverloadError: too many wait already, the request's deadline came before its work began, or its caller left.
         """
         self.check()
         ticket = _Ticket(work, question, group)

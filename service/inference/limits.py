@@ -13,7 +13,7 @@ WRITES_AT_ONCE = 64
 """Posts of events, dearer than most requests: what they keep waiting shall have an end."""
 
 FEW, LONG_S = 8, 1.0
-"""So many may be inside of a gate however long they take, and nobody else while the first of them took longer."""
+"""So many may be inside of a limit however long they take, and nobody else while the first of them took longer."""
 
 
 class LoadLimits(NamedTuple):

@@ -14,11 +14,11 @@ from isrf.method.ranking.diversity import diversify
 from isrf.method.recommend.request import SCORE_DIGITS, RankedItem, RankingRequest, UserInterests
 from isrf.method.similar import likeness
 from service.inference.engine import Engine
-from service.recommend import warnings as warned
 from service.recommend.explain import Explainer
 from service.recommend.query_models import Answer, ListOwner, ListQuery, RankingJob, owner_of
 from service.recommend.reasons import reason_body
 from service.recommend.result_lists import MOST_LENGTH, ResultEntry, ResultList, ResultLists
+from service.recommend.warnings import end_of_list, fewer_items, unknown_category
 from service.release.snapshot import Snapshot
 from service.telemetry.metrics import Metrics
 
@@ -42,7 +42,7 @@ class Lists:
             popular = job.snapshot.release.catalogue.popular(job.allowed, pool)
             items = [RankedItem(row, score, "popular") for row, score in popular]
         items = await self._diversified(items, wanted, job.snapshot)
-        warnings += warned.unknown_category(job.snapshot.release.catalogue, wanted.only.category)
+        warnings += unknown_category(job.snapshot.release.catalogue, wanted.only.category)
         return await self._told(job, items, interests, wanted, source, warnings)
 
     async def _told(
@@ -60,7 +60,7 @@ class Lists:
             self._metrics.short_answers.inc()
             if not items:
                 self._metrics.empty_answers.labels(source).inc()
-            warnings.append(warned.end_of_list(len(listed)) if wanted.offset else warned.fewer_items(len(items)))
+            warnings.append(end_of_list(len(listed)) if wanted.offset else fewer_items(len(items)))
         release_id, catalogue = job.snapshot.release.manifest.release_id, job.snapshot.release.catalogue
         self._metrics.answers.labels(source, release_id).inc()
         for channel, count in Counter(item.source for item in items).items():
@@ -98,7 +98,7 @@ class Lists:
 
         items = await self._diversified(await self._engine.run_within_deadline("model", best), wanted, snapshot)
         job = RankingJob([row], -1, snapshot, allowed, ListOwner(owner_of("similar", item_id)))
-        warnings = warned.unknown_category(catalogue, wanted.only.category)
+        warnings = unknown_category(catalogue, wanted.only.category)
         return await self._told(job, items, None, wanted, "similar", warnings)
 
     async def popular(self, wanted: ListQuery) -> Answer:

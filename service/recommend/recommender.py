@@ -13,13 +13,19 @@ import orjson
 from isrf.contract.errors import RequestError
 from isrf.method.recommend.request import RankedItem, UserInterests
 from service.inference.engine import Engine
-from service.recommend import response_cache as answers
-from service.recommend import warnings as warned
 from service.recommend.lists import Lists, allowed_items, popular_source
 from service.recommend.query_models import Answer, ListOwner, ListQuery, RankingJob, UserView, Write, owner_of
-from service.recommend.response_cache import AnswerKey, CachedResponse, ResponseCache
+from service.recommend.response_cache import LARGEST_KEPT, AnswerKey, CachedResponse, ResponseCache, decode, encode
 from service.recommend.result_lists import ResultLists, check_page
 from service.recommend.user_views import UserViews
+from service.recommend.warnings import (
+    end_of_list,
+    gone_items,
+    missing_candidates,
+    unknown_category,
+    unknown_history,
+    user_warnings,
+)
 from service.release.catalogue import Filter
 from service.release.opening import Release
 from service.release.snapshot import Snapshot
@@ -97,7 +103,7 @@ class RecommendationService:
         found = self._answers.get(key)
         if found is not None:
             return record.version, self._again(found, "process")
-        found = answers.decode(key, record.answer)
+        found = decode(key, record.answer)
         if found is not None:
             self._answers.keep(key, found)
             return record.version, self._again(found, "store")
@@ -133,8 +139,8 @@ class RecommendationService:
         )
         group = None if known is not None or not user.rows else self.users.to_keep(user, answer.interests)
         # Popular items are looked up as soon as kept answers are: nothing to keep of somebody unknown.
-        kept = None if key is None or not user.rows else answers.encode(key, served)
-        if kept is not None and len(kept) > answers.LARGEST_KEPT:
+        kept = None if key is None or not user.rows else encode(key, served)
+        if kept is not None and len(kept) > LARGEST_KEPT:
             kept = None
         self.users.keep(user, group, None if kept is None else Cached(kept, self._keeping.answer_ttl_s))
         return served
@@ -149,11 +155,11 @@ class RecommendationService:
         seen = () if wanted.include_seen else (*user.state.bought, *session)
         allowed = allowed_items(user.snapshot, [*seen, *user.state.disliked], wanted)
         session_rows = user.snapshot.release.catalogue.rows(session)
-        warnings = warned.unknown_history(len(session) - len(session_rows))
+        warnings = unknown_history(len(session) - len(session_rows))
         source = "sequence" if user.rows else "session" if session_rows else popular_source(wanted)
         if not user.store_was_read:
             source = f"bundle:{source}"
-        warnings += warned.of_user(user)
+        warnings += user_warnings(user)
         owner = ListOwner(owner_of("user", user.user_id), user.lineage)
         job = RankingJob(user.rows or session_rows, user.own, user.snapshot, allowed, owner, interests)
         return await self._lists.answer(job, wanted, source, warnings)
@@ -162,7 +168,7 @@ class RecommendationService:
         """Recommendations for nothing but a history of item_ids, oldest first."""
         snapshot = self._engine.snapshot
         rows = snapshot.release.catalogue.rows(history)
-        warnings = warned.unknown_history(len(history) - len(rows))
+        warnings = unknown_history(len(history) - len(rows))
         seen = () if wanted.include_seen else history
         allowed = allowed_items(snapshot, seen, wanted)
         source = "session" if rows else popular_source(wanted)
@@ -180,14 +186,14 @@ class RecommendationService:
         given = np.zeros(len(catalogue), dtype=np.bool_)
         given[catalogue.rows(candidates)] = True
         allowed = catalogue.allowed() & given
-        warnings = warned.missing_candidates(candidates, catalogue, allowed)
+        warnings = missing_candidates(candidates, catalogue, allowed)
         if by_history:
-            warnings += warned.unknown_history(len(history) - len(rows))
+            warnings += unknown_history(len(history) - len(rows))
         source = ("session" if by_history else "sequence") if rows else "popular"
         if user is not None:
             if not user.store_was_read:
                 source = f"bundle:{source}"
-            warnings += warned.of_user(user)
+            warnings += user_warnings(user)
         wanted = replace(wanted, n=min(wanted.n, max(1, int(allowed.sum()))))
         if user is None or by_history:
             job = RankingJob(rows, -1, snapshot, allowed, _CHOICE, None, "direct")
@@ -244,11 +250,11 @@ class RecommendationService:
         rows = {item_id: row for _, (item_id, _, _) in page for row in catalogue.rows([item_id])}
         told = [(place, one) for place, one in page if one.item_id in rows and allowed[rows[one.item_id]]]
         items = [RankedItem(rows[one.item_id], one.score, one.channel) for _, one in told]
-        warnings = [warned.end_of_list(len(given.entries))] if len(page) < wanted.n else []
+        warnings = [end_of_list(len(given.entries))] if len(page) < wanted.n else []
         if len(items) < len(page):
-            warnings.append(warned.gone_items(len(page) - len(items)))
-        warnings += warned.unknown_category(catalogue, own.category)
-        warnings += [] if user is None else warned.of_user(user)
+            warnings.append(gone_items(len(page) - len(items)))
+        warnings += unknown_category(catalogue, own.category)
+        warnings += [] if user is None else user_warnings(user)
         interests = await self._interests_again(user, history, snapshot) if wanted.explain and items else None
         neighbours = None if interests is None else interests.neighbours
         return Answer(

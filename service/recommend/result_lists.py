@@ -138,7 +138,7 @@ class ResultLists:
                 await self._store.keep_lists(some, self._ttl_s)
 
 
-def check_page(recommendation_id: str, given: ResultList, job: ListParameters, said: Collection[str]) -> None:
+def check_page(recommendation_id: str, given: ResultList, asked: ListParameters, said: Collection[str]) -> None:
     """A later page has the parameters of its list: what the caller says otherwise is refused.
 
     Args:
@@ -149,7 +149,7 @@ def check_page(recommendation_id: str, given: ResultList, job: ListParameters, s
     Raises:
         RequestError: `recommendation.other_parameters`.
     """
-    digested = _digested(recommendation_id, job)
+    digested = _digested(recommendation_id, asked)
     for name in ListParameters._fields:
         own, other = getattr(given.parameters, name), getattr(digested, name)
         kind = {"exclude": "items", "session": "items"}.get(name)

@@ -37,7 +37,7 @@ def end_of_list(count: int) -> dict[str, Any]:
     return warning("end_of_list", f"The list has {count} items.")
 
 
-def of_user(user: UserView) -> list[dict[str, Any]]:
+def user_warnings(user: UserView) -> list[dict[str, Any]]:
     """That state could not be read, or else that neither state nor the release knows the user."""
     if not user.store_was_read:
         message = "User state could not be read; the answer rests on the release alone."

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from isrf.contract import manifest as bundle
 from isrf.contract.errors import BundleError
 from isrf.contract.event_types import plain
 from isrf.contract.ids import IdMap, UserId, UserIndex
+from isrf.contract.manifest import HISTORIES_FILE, ITEMS_FILE, USERS_FILE
 from isrf.runtime.bundle.reader import Bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.bundle.tables import table_of
@@ -30,21 +30,21 @@ _COLUMNS: dict[str, Any] = {
 def read_users(parts: Bundle, catalogue: Catalogue) -> ReleaseUsers:
     """`users.parquet` and `histories.parquet` of a verified release; `BundleError` where they do not fit."""
     num_users = parts.manifest.counts.num_users
-    table = table_of(bundle.USERS_FILE, parts.take(bundle.USERS_FILE), {"user_id": pl.String}, most_rows=num_users)
+    table = table_of(USERS_FILE, parts.take(USERS_FILE), {"user_id": pl.String}, most_rows=num_users)
     user_ids = table["user_id"]
     if len(user_ids) != num_users:
         raise BundleError(
             "bundle.array_mismatch",
-            f"{bundle.USERS_FILE} has {len(user_ids)} rows, the manifest says {num_users}.",
+            f"{USERS_FILE} has {len(user_ids)} rows, the manifest says {num_users}.",
             fix=PUBLISH,
         )
     if user_ids.null_count():
-        raise BundleError("bundle.users", f"{bundle.USERS_FILE} has a user without an id.", fix=PUBLISH)
-    with refusing("bundle.users", bundle.USERS_FILE):
+        raise BundleError("bundle.users", f"{USERS_FILE} has a user without an id.", fix=PUBLISH)
+    with refusing("bundle.users", USERS_FILE):
         ids: IdMap[UserId, UserIndex] = IdMap(UserId(user_id) for user_id in user_ids.to_list())
-    content = parts.take(bundle.HISTORIES_FILE)
-    with refusing("bundle.histories", bundle.HISTORIES_FILE):
-        histories = table_of(bundle.HISTORIES_FILE, content, _COLUMNS, most_rows=num_users).sort("user_index")
+    content = parts.take(HISTORIES_FILE)
+    with refusing("bundle.histories", HISTORIES_FILE):
+        histories = table_of(HISTORIES_FILE, content, _COLUMNS, most_rows=num_users).sort("user_index")
         return _users(ids, catalogue, histories)
 
 
@@ -55,7 +55,7 @@ def _users(ids: IdMap[UserId, UserIndex], catalogue: Catalogue, table: pl.DataFr
     events = table.select("item_ids", "timestamps", "events").filter(pl.col("item_ids").list.len() > 0)
     events = events.explode("item_ids", "timestamps", "events")
     if not events["timestamps"].drop_nulls().is_finite().all():
-        raise BundleError("bundle.histories", f"{bundle.HISTORIES_FILE} has a time that is no number.", fix=PUBLISH)
+        raise BundleError("bundle.histories", f"{HISTORIES_FILE} has a time that is no number.", fix=PUBLISH)
     kinds = {kind: plain(kind) for kind in events["events"].unique().to_list()}
     kind_names = sorted(set(kinds.values()))
     place = {kind: kind_names.index(name) for kind, name in kinds.items()}
@@ -86,7 +86,7 @@ def _check_rows(table: pl.DataFrame, num_users: int) -> None:
     if not sound:
         raise BundleError(
             "bundle.histories",
-            f"{bundle.HISTORIES_FILE} names a user twice or not at all, or has items without their times and events.",
+            f"{HISTORIES_FILE} names a user twice or not at all, or has items without their times and events.",
             fix=PUBLISH,
         )
 
@@ -103,7 +103,7 @@ def _item_rows(item_ids: pl.Series, known: Mapping[str, int]) -> NDArray[np.int3
     if len(strange):
         raise BundleError(
             "bundle.histories",
-            f"{bundle.HISTORIES_FILE} holds the item {item_ids[int(strange[0])]!r}, {bundle.ITEMS_FILE} does not.",
+            f"{HISTORIES_FILE} holds the item {item_ids[int(strange[0])]!r}, {ITEMS_FILE} does not.",
             fix=PUBLISH,
         )
     return rows

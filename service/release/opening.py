@@ -11,11 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from isrf.contract import manifest as bundle
 from isrf.contract.errors import BundleError
 from isrf.contract.event_types import EventVocabulary
 from isrf.contract.item_fields import FieldError
-from isrf.contract.manifest import GraphSpec, Manifest, VariantName
+from isrf.contract.manifest import (
+    HISTORIES_FILE,
+    INT8_GRAPH_FILE,
+    INTEREST_GRAPH_FILE,
+    ITEMS_FILE,
+    MANIFEST_FILE,
+    USER_FEATURES_FILE,
+    GraphSpec,
+    Manifest,
+    VariantName,
+)
 from isrf.method.evidence import lists_from_arrays
 from isrf.method.recommend.recommender import REQUEST_INPUTS, Graph, Recommender
 from isrf.runtime.bundle.manifests import find_release
@@ -78,16 +87,16 @@ def open_folder(
     deadline = TimeLimit(within_s)
     parts = read_bundle(folder, (variant,), deadline)
     manifest, arrays = parts.manifest, parts.arrays
-    deadline.check(bundle.ITEMS_FILE)
-    catalogue = _read_catalogue(parts.take(bundle.ITEMS_FILE), manifest, arrays["popularity.npy"])
-    deadline.check(bundle.HISTORIES_FILE)
+    deadline.check(ITEMS_FILE)
+    catalogue = _read_catalogue(parts.take(ITEMS_FILE), manifest, arrays["popularity.npy"])
+    deadline.check(HISTORIES_FILE)
     users = read_users(parts, catalogue)
     wording = Wording(catalogue, read_cores(parts))
     deadline.check("the users' index")
-    with refusing("bundle.array_mismatch", bundle.USER_FEATURES_FILE):
+    with refusing("bundle.array_mismatch", USER_FEATURES_FILE):
         user_index = index_of(arrays, manifest.group_search, precision="float16", threads=1)
     reading = parts.text_reading()
-    with refusing("bundle.manifest", bundle.MANIFEST_FILE):
+    with refusing("bundle.manifest", MANIFEST_FILE):
         until = learned_until(folder, manifest)
     return Release(
         manifest=manifest,
@@ -114,7 +123,7 @@ def open_folder(
 def _graph_opener(folder: Path, device: DeviceName) -> GraphOpener:
     def opened(name: str, content: bytes, signature: GraphSpec) -> Graph:
         # Of the interest graph a few products of one row, and 8-bit ones: on a GPU the way there would take longer.
-        on_cpu = name in {bundle.INTEREST_GRAPH_FILE, bundle.INT8_GRAPH_FILE}
+        on_cpu = name in {INTEREST_GRAPH_FILE, INT8_GRAPH_FILE}
         return open_graph(
             folder / name,
             signature,
@@ -127,7 +136,7 @@ def _graph_opener(folder: Path, device: DeviceName) -> GraphOpener:
 
 
 def _read_catalogue(content: bytes, manifest: Manifest, popularity: NDArray[np.float32]) -> Catalogue:
-    name, items = bundle.ITEMS_FILE, []
+    name, items = ITEMS_FILE, []
     with refusing("bundle.items", name):
         for number, line in enumerate(io.BytesIO(content), start=1):
             try:

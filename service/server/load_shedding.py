@@ -24,7 +24,7 @@ from service.server.protocol.refusals import request_id_in, written
 from service.sync.release_manager import ReleaseManager
 from service.telemetry.metrics import Metrics
 
-NAME = "turnstile"
+NAME = "load_shedder"
 """Under which the wire finds it in the state of the app's lifespan."""
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 """Answered however full it is: whoever restarts, routes or watches asks them."""

@@ -20,7 +20,7 @@ from service.server.bodies import too_large
 from service.server.headers import ANSWERS_CARRY, REQUEST_ID, request_id_of
 from service.server.load_shedding import QUIET
 from service.server.protocol.head_checks import MAX_HEAD_BYTES, TOO_LARGE
-from service.server.protocol.request_connection import LINE
+from service.server.protocol.request_connection import CALLER_CONNECTION
 from service.telemetry.metrics import Metrics
 from service.telemetry.traces import Traces
 
@@ -54,7 +54,7 @@ class RequestMiddleware:
         request_id = request_id_of(headers.get(REQUEST_ID))
         scope.setdefault("state", {})["request_id"] = request_id
         began = time.perf_counter()
-        self._admission.start_deadline(scope.get("extensions", {}).get(LINE))
+        self._admission.start_deadline(scope.get("extensions", {}).get(CALLER_CONNECTION))
         status, started = 500, False
 
         async def answer(message: Message) -> None:

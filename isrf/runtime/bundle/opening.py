@@ -5,8 +5,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from isrf.contract import manifest as bundle
-from isrf.contract.manifest import Decoding, FusionWeights, GraphSpec, GroupSearch, VariantName
+from isrf.contract.manifest import (
+    INTEREST_GRAPH_FILE,
+    SEARCH_GRAPHS,
+    Decoding,
+    FusionWeights,
+    GraphSpec,
+    GroupSearch,
+    VariantName,
+)
 from isrf.method.golden_items import TextReading
 from isrf.method.interest import NeighbourSearch
 from isrf.method.ranking.ranker import Ranker, ranker_of
@@ -51,8 +58,8 @@ def open_recommender(
         with refusing("bundle.graph_unreadable", name):
             return open_graph(name, parts.take(name), manifest.graphs[name])
 
-    interest = graph(bundle.INTEREST_GRAPH_FILE)
-    searches = {name: graph(bundle.SEARCH_GRAPHS[name]) for name in variants}
+    interest = graph(INTEREST_GRAPH_FILE)
+    searches = {name: graph(SEARCH_GRAPHS[name]) for name in variants}
     recommender = assemble_recommender(
         parts.arrays,
         codebook_size=manifest.dimensions.codebook_size,

@@ -14,16 +14,31 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from isrf.contract import manifest as bundle
 from isrf.contract.errors import BundleError
-from isrf.contract.manifest import SCHEMA_VERSION, Manifest, VariantName, arrays_of
+from isrf.contract.manifest import (
+    GOLDEN_FILE,
+    GOLDEN_ITEMS_FILE,
+    HISTORIES_FILE,
+    INTEREST_GRAPH_FILE,
+    ITEM_READER_DIR,
+    ITEMS_FILE,
+    MANIFEST_FILE,
+    SCHEMA_VERSION,
+    SEARCH_GRAPH_FILE,
+    SEARCH_GRAPHS,
+    TEXT_ENCODER_DIR,
+    USER_REASONING_FILE,
+    USERS_FILE,
+    Manifest,
+    VariantName,
+    arrays_of,
+)
 from isrf.contract.manifest_seal import made_from
 from isrf.method.golden import Golden, check_goldens, replay, replay_within
 from isrf.method.golden_items import ItemGolden, ReadableItems, TextReading, replay_items
 from isrf.method.item_reader import ItemReader
 from isrf.method.recommend.recommender import Recommender
-from isrf.method.text import encoder as text
-from isrf.method.text.encoder import check_text_encoder
+from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder
 from isrf.runtime.bundle.array_checks import check_arrays
 from isrf.runtime.bundle.arrays import array_of
 from isrf.runtime.bundle.folder import BundleFolder, Content, check_size
@@ -36,16 +51,14 @@ from isrf.runtime.time_limit import TimeLimit
 _Line = TypeVar("_Line", bound=BaseModel)
 
 _READ = (
-    bundle.INTEREST_GRAPH_FILE,
-    bundle.ITEMS_FILE,
-    bundle.USERS_FILE,
-    bundle.HISTORIES_FILE,
-    bundle.GOLDEN_FILE,
+    INTEREST_GRAPH_FILE,
+    ITEMS_FILE,
+    USERS_FILE,
+    HISTORIES_FILE,
+    GOLDEN_FILE,
 )
 """Files that every release has, beside its arrays and its search graph."""
-_ENCODER = tuple(
-    f"{bundle.TEXT_ENCODER_DIR}/{name}" for name in (text.CONFIG_FILE, text.VOCABULARY_FILE, *text.ARRAY_FILES)
-)
+_ENCODER = tuple(f"{TEXT_ENCODER_DIR}/{name}" for name in (CONFIG_FILE, VOCABULARY_FILE, *ARRAY_FILES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,19 +79,16 @@ class Bundle:
         """How it reads a new item's text; None where it reads none."""
         if self.manifest.item_reader is None:
             return None
-        folder = f"{bundle.TEXT_ENCODER_DIR}/"
+        folder = f"{TEXT_ENCODER_DIR}/"
         with refusing("bundle.text_encoder", folder):
             reader = ItemReader.of(self.manifest.item_reader, self.arrays)
-            config, words = (
-                orjson.loads(self.take(folder + name)) for name in (text.CONFIG_FILE, text.VOCABULARY_FILE)
-            )
-            arrays = {name: array_of(folder + name, self.contents.pop(folder + name)) for name in text.ARRAY_FILES}
+            config, words = (orjson.loads(self.take(folder + name)) for name in (CONFIG_FILE, VOCABULARY_FILE))
+            arrays = {name: array_of(folder + name, self.contents.pop(folder + name)) for name in ARRAY_FILES}
             encoder = check_text_encoder(config, words, arrays)
         if len(encoder.mean) != reader.text_dim:
             raise BundleError(
                 "bundle.array_mismatch",
-                f"{folder} makes {len(encoder.mean)} numbers of a text, {bundle.ITEM_READER_DIR}/ reads "
-                f"{reader.text_dim}.",
+                f"{folder} makes {len(encoder.mean)} numbers of a text, {ITEM_READER_DIR}/ reads {reader.text_dim}.",
                 fix=PUBLISH,
             )
         # An encoder without words reads nothing.
@@ -86,15 +96,15 @@ class Bundle:
 
     def goldens(self) -> list[Golden]:
         """The golden requests."""
-        found = self._lines(bundle.GOLDEN_FILE, Golden)
+        found = self._lines(GOLDEN_FILE, Golden)
         with_lists = self.manifest.schema_version == SCHEMA_VERSION
         check_goldens(found, self.manifest.counts.num_items, with_lists=with_lists)
-        self._check_count(bundle.GOLDEN_FILE, "requests", len(found))
+        self._check_count(GOLDEN_FILE, "requests", len(found))
         return found
 
     def replay(self, recommender: Recommender, goldens: Sequence[Golden], variant: VariantName) -> None:
         """Replays the goldens; `BundleError` where the release answers otherwise, fails, or does not answer at all."""
-        name = bundle.SEARCH_GRAPHS[variant]
+        name = SEARCH_GRAPHS[variant]
         self.deadline.check("the goldens")
         with limited(min(RUN_LIMIT_S, self.deadline.within_s)), refusing("bundle.graph_failed", name):
             if variant == "fp32":
@@ -107,7 +117,7 @@ class Bundle:
 
         A release made before there were any passes. Raises `BundleError` as `replay` does.
         """
-        spec, name = self.manifest.goldens, bundle.GOLDEN_ITEMS_FILE
+        spec, name = self.manifest.goldens, GOLDEN_ITEMS_FILE
         if spec is None:
             return
         self.deadline.check(name)
@@ -126,8 +136,7 @@ class Bundle:
         if made_from(json.loads(self.manifest.model_dump_json(exclude_unset=True))) != spec.made_from:
             raise BundleError(
                 "bundle.golden_mismatch",
-                f"a file or a number of the release was changed after {bundle.GOLDEN_FILE} and {name} were made from "
-                "it.",
+                f"a file or a number of the release was changed after {GOLDEN_FILE} and {name} were made from it.",
                 fix="Publish the release again; sealing a changed one does not make its goldens true.",
             )
 
@@ -164,12 +173,12 @@ def read_bundle(folder: Path, variants: Collection[VariantName] | None, deadline
         manifest = manifest_of(files)
         _check_variants(files.path, manifest, variants or ())
         check_manifest(manifest)
-        graphs = bundle_graphs(manifest) if variants is None else [bundle.SEARCH_GRAPHS[name] for name in variants]
+        graphs = bundle_graphs(manifest) if variants is None else [SEARCH_GRAPHS[name] for name in variants]
         arrays = arrays_of(manifest)
         encoder = _ENCODER if manifest.item_reader is not None else ()
-        golden_items = () if manifest.goldens is None else (bundle.GOLDEN_ITEMS_FILE,)
+        golden_items = () if manifest.goldens is None else (GOLDEN_ITEMS_FILE,)
         _check_listed(files, manifest, (*_READ, *bundle_graphs(manifest), *arrays, *encoder, *golden_items))
-        kept = {*_READ, *graphs, *arrays, *encoder, *golden_items, bundle.USER_REASONING_FILE}
+        kept = {*_READ, *graphs, *arrays, *encoder, *golden_items, USER_REASONING_FILE}
         _check_memory(sum(entry.bytes for entry in manifest.files.values()))
         found: dict[str, NDArray[Any]] = {}
         contents: dict[str, Content] = {}
@@ -194,7 +203,7 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
 
 def bundle_graphs(manifest: Manifest) -> list[str]:
     """The files of all forms of its search."""
-    return [bundle.SEARCH_GRAPH_FILE, *(bundle.SEARCH_GRAPHS[name] for name in manifest.variants)]
+    return [SEARCH_GRAPH_FILE, *(SEARCH_GRAPHS[name] for name in manifest.variants)]
 
 
 def _check_variants(folder: Path, manifest: Manifest, variants: Collection[VariantName]) -> None:
@@ -217,7 +226,7 @@ def _check_listed(files: BundleFolder, manifest: Manifest, required: Iterable[st
         if name not in there:
             files.refuse(name)
         check_size(files.path, name, there[name], entry)
-    unlisted = sorted(there.keys() - manifest.files.keys() - {bundle.MANIFEST_FILE})
+    unlisted = sorted(there.keys() - manifest.files.keys() - {MANIFEST_FILE})
     if unlisted:
         raise BundleError(
             "bundle.unlisted_file",

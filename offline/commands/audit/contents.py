@@ -11,8 +11,20 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from isrf.contract import manifest as bundle
-from isrf.contract.manifest import ARRAYS, Manifest
+from isrf.contract.manifest import (
+    ARRAYS,
+    GOLDEN_FILE,
+    GOLDEN_ITEMS_FILE,
+    HISTORIES_FILE,
+    INTEREST_GRAPH_FILE,
+    ITEM_READER_DIR,
+    ITEMS_FILE,
+    REASONING_DIR,
+    SEARCH_GRAPHS,
+    TEXT_ENCODER_DIR,
+    USERS_FILE,
+    Manifest,
+)
 from isrf.method.evidence import (
     SparseLists,
     cooccurrence_lists,
@@ -32,15 +44,15 @@ SAME = 0.999
 """Cosine of a stored float16 vector with itself before it was stored."""
 
 BLOCK_USERS = 1024
-_KNOWN_FOLDERS = (bundle.TEXT_ENCODER_DIR, bundle.REASONING_DIR, bundle.ITEM_READER_DIR, "evidence")
+_KNOWN_FOLDERS = (TEXT_ENCODER_DIR, REASONING_DIR, ITEM_READER_DIR, "evidence")
 _KNOWN_FILES = {
-    *bundle.SEARCH_GRAPHS.values(),
-    bundle.INTEREST_GRAPH_FILE,
-    bundle.ITEMS_FILE,
-    bundle.USERS_FILE,
-    bundle.HISTORIES_FILE,
-    bundle.GOLDEN_FILE,
-    bundle.GOLDEN_ITEMS_FILE,
+    *SEARCH_GRAPHS.values(),
+    INTEREST_GRAPH_FILE,
+    ITEMS_FILE,
+    USERS_FILE,
+    HISTORIES_FILE,
+    GOLDEN_FILE,
+    GOLDEN_ITEMS_FILE,
     *ARRAYS,
 }
 
@@ -139,7 +151,7 @@ def _neighbours(release: Path, manifest: Manifest, arrays: dict[str, NDArray[Any
 
 
 def _explicit(release: Path, manifest: Manifest, histories: list[list[int]]) -> FloatArray:
-    graph = open_graph(release / bundle.INTEREST_GRAPH_FILE)
+    graph = open_graph(release / INTEREST_GRAPH_FILE)
     parts = []
     for first in range(0, len(histories), BLOCK_USERS):
         history, mask = pad_histories(histories[first : first + BLOCK_USERS], manifest.decoding.interest_length)
@@ -148,7 +160,7 @@ def _explicit(release: Path, manifest: Manifest, histories: list[list[int]]) -> 
 
 
 def _goldens(release: Path, shop: AuditedShop) -> Finding:
-    lines = (release / bundle.GOLDEN_FILE).read_text(encoding="utf-8").splitlines()
+    lines = (release / GOLDEN_FILE).read_text(encoding="utf-8").splitlines()
     goldens = [Golden.model_validate_json(line) for line in lines]
     training = shop.training()
     other = sum(golden.own >= 0 and golden.history != training[golden.own] for golden in goldens)
@@ -162,7 +174,7 @@ def _goldens(release: Path, shop: AuditedShop) -> Finding:
 
 def _histories(release: Path, shop: AuditedShop) -> Finding:
     """The one file that may hold everything, for serving."""
-    stored = pl.read_parquet(release / bundle.HISTORIES_FILE, columns=["user_index", "item_ids"])
+    stored = pl.read_parquet(release / HISTORIES_FILE, columns=["user_index", "item_ids"])
     expected = [[shop.item_ids[item] for item in history] for history in shop.training()]
     for split in (shop.valid, shop.test):
         for user, item in zip(split.users.tolist(), split.targets.tolist(), strict=True):
@@ -172,7 +184,7 @@ def _histories(release: Path, shop: AuditedShop) -> Finding:
     return Finding(
         "histories",
         "warning" if other else "ok",
-        f"{bundle.HISTORIES_FILE} holds all events, for serving alone; {other} of {len(expected)} users' differ",
+        f"{HISTORIES_FILE} holds all events, for serving alone; {other} of {len(expected)} users' differ",
         {"users": len(expected), "differing": other},
     )
 

@@ -16,8 +16,7 @@ from isrf.contract.event_log import (
     read_tombstone,
     secret_of,
 )
-from isrf.contract.item_changes import ItemEntry as Item
-from isrf.contract.item_changes import decode_entry
+from isrf.contract.item_changes import ItemEntry, decode_entry
 from offline.commands.loop_back.commit import ItemChangesCursor, StreamPosition
 from offline.commands.loop_back.source import (
     MAX_ENTRIES,
@@ -108,7 +107,7 @@ class JournalSource:
             return ItemBatch({}, after)  # of a service from before items could be put
         last = 0 if after is None else after.last
         rows = self._db.execute("SELECT seq, item_id, entry FROM items WHERE seq > ? ORDER BY seq", (last,)).fetchall()
-        entries: dict[str, Item] = {item_id: decode_entry(entry) for _, item_id, entry in rows}
+        entries: dict[str, ItemEntry] = {item_id: decode_entry(entry) for _, item_id, entry in rows}
         return ItemBatch(entries, ItemChangesCursor("journal", rows[-1][0]) if rows else after)
 
     @foreign_refused()

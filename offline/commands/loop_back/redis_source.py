@@ -26,8 +26,7 @@ from isrf.contract.event_log import (
     stream_position,
     tombstone_key,
 )
-from isrf.contract.item_changes import COUNT_KEY, ENTRIES_KEY, ORDER_KEY, decode_entry
-from isrf.contract.item_changes import ItemEntry as Item
+from isrf.contract.item_changes import COUNT_KEY, ENTRIES_KEY, ORDER_KEY, ItemEntry, decode_entry
 from offline.commands.loop_back.commit import ItemChangesCursor, StreamPosition
 from offline.commands.loop_back.source import (
     MAX_ENTRIES,
@@ -90,7 +89,7 @@ class RedisSource:
         counting, start = counting.decode(), 0
         if after is not None and after.counting == counting:
             start = after.last
-        entries: dict[str, Item] = {}
+        entries: dict[str, ItemEntry] = {}
         while start < int(last):
             page = self._client.zrangebyscore(ORDER_KEY, f"({start}", last, start=0, num=PAGE, withscores=True)
             if not page:

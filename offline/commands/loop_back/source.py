@@ -12,7 +12,7 @@ from isrf.contract.event_log import (
     KeptEvent,
     Tombstone,
 )
-from isrf.contract.item_changes import ItemEntry as Item
+from isrf.contract.item_changes import ItemEntry
 from offline.commands.loop_back.commit import ItemChangesCursor, StreamPosition
 
 PAGE = 1000
@@ -34,7 +34,7 @@ class EventBatch(NamedTuple):
 
 
 class ItemBatch(NamedTuple):
-    entries: dict[str, Item]  # item_id → what was said
+    entries: dict[str, ItemEntry]  # item_id → what was said
     cursor: ItemChangesCursor | None
 
 

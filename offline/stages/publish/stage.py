@@ -18,11 +18,28 @@ import numpy as np
 import polars as pl
 
 import isrf
-from isrf.contract import manifest as bundle
 from isrf.contract.manifest import (
     ARRAYS,
+    FP16_GRAPH_FILE,
+    GOLDEN_FILE,
+    GOLDEN_ITEMS_FILE,
+    HISTORIES_FILE,
+    INT8_GRAPH_FILE,
+    INTEREST_GRAPH_FILE,
+    ITEM_READER_ARRAYS,
+    ITEM_READER_DIR,
+    ITEMS_FILE,
+    MANIFEST_FILE,
     MOST_OFF,
+    RANKER_FILE,
+    REASONING_DIR,
+    SCHEMA_VERSION,
+    SEARCH_GRAPH_FILE,
     SEARCH_GRAPHS,
+    TEXT_ENCODER_DIR,
+    USER_CELLS_FILE,
+    USER_CENTROIDS_FILE,
+    USERS_FILE,
     Counts,
     Dimensions,
     FileEntry,
@@ -68,20 +85,20 @@ _FROM_STAGE: dict[str, str] = {
     "item_inputs.npy": "compile",
     "item_vectors.npy": "compile",
     "node_vectors.npy": "compile",
-    bundle.SEARCH_GRAPH_FILE: "compile",
-    bundle.INT8_GRAPH_FILE: "compile",
-    bundle.FP16_GRAPH_FILE: "compile",
-    bundle.INTEREST_GRAPH_FILE: "compile",
+    SEARCH_GRAPH_FILE: "compile",
+    INT8_GRAPH_FILE: "compile",
+    FP16_GRAPH_FILE: "compile",
+    INTEREST_GRAPH_FILE: "compile",
     "semantic_ids.npy": "semantic-ids",
     "popularity.npy": "evaluate",
     "item_embeddings.npy": "graph",
     "user_features.npy": "graph",
     "group_layers.npy": "graph",
-    bundle.USER_CELLS_FILE: "graph",
-    bundle.USER_CENTROIDS_FILE: "graph",
+    USER_CELLS_FILE: "graph",
+    USER_CENTROIDS_FILE: "graph",
     "evidence": "evaluate",
-    bundle.RANKER_FILE: "evaluate",
-    bundle.TEXT_ENCODER_DIR: "embed",
+    RANKER_FILE: "evaluate",
+    TEXT_ENCODER_DIR: "embed",
 }
 _ITEM_READER_FROM = {"codebooks": "semantic-ids", "code_vectors": "compile", "text_adapter": "compile"}
 
@@ -96,26 +113,24 @@ def run(ctx: StageContext) -> None:
         elif source.exists():
             shutil.copy2(source, ctx.out / name)
     _write_item_reader(ctx)
-    shutil.copy2(ingest / "users.parquet", ctx.out / bundle.USERS_FILE)
-    (ctx.out / bundle.REASONING_DIR).mkdir()
+    shutil.copy2(ingest / "users.parquet", ctx.out / USERS_FILE)
+    (ctx.out / REASONING_DIR).mkdir()
     for name in (ITEM_TABLE, USER_TABLE):
-        shutil.copy2(ctx.inputs["reason"] / name, ctx.out / bundle.REASONING_DIR / name)
+        shutil.copy2(ctx.inputs["reason"] / name, ctx.out / REASONING_DIR / name)
     _write_items(ctx)
-    _histories(ingest).write_parquet(ctx.out / bundle.HISTORIES_FILE)
+    _histories(ingest).write_parquet(ctx.out / HISTORIES_FILE)
     # The torch model itself answers the goldens.
     recommender = _recommender(ctx, torch_search(load_model(ctx.inputs), ctx.config))
     goldens = _goldens(ctx, recommender)
-    (ctx.out / bundle.GOLDEN_FILE).write_text("".join(g.model_dump_json() + "\n" for g in goldens), encoding="utf-8")
+    (ctx.out / GOLDEN_FILE).write_text("".join(g.model_dump_json() + "\n" for g in goldens), encoding="utf-8")
     items = _golden_items(ctx, recommender)
-    (ctx.out / bundle.GOLDEN_ITEMS_FILE).write_text(
-        "".join(one.model_dump_json() + "\n" for one in items), encoding="utf-8"
-    )
+    (ctx.out / GOLDEN_ITEMS_FILE).write_text("".join(one.model_dump_json() + "\n" for one in items), encoding="utf-8")
     manifest = sealed(_manifest(ctx, goldens, items, recommender))
-    (ctx.out / bundle.MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+    (ctx.out / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
 
 
 def _write_item_reader(ctx: StageContext) -> None:
-    folder = ctx.out / bundle.ITEM_READER_DIR
+    folder = ctx.out / ITEM_READER_DIR
     folder.mkdir()
     for name, stage in _ITEM_READER_FROM.items():
         shutil.copy2(ctx.inputs[stage] / f"{name}.npy", folder / f"{name}.npy")
@@ -135,7 +150,7 @@ def _write_items(ctx: StageContext) -> None:
     features = pl.read_parquet(ctx.inputs["reason"] / "item_features.parquet", columns=["item_index", "feature"])
     texts = features.sort("item_index")["feature"].to_list()
     semantic_ids = np.load(ctx.inputs["semantic-ids"] / "semantic_ids.npy").tolist()
-    with (ctx.out / bundle.ITEMS_FILE).open("w", encoding="utf-8") as file:
+    with (ctx.out / ITEMS_FILE).open("w", encoding="utf-8") as file:
         for row, text, codes in zip(items.iter_rows(named=True), texts, semantic_ids, strict=True):
             extra = row.pop("metadata")
             line = {key: value for key, value in row.items() if value is not None}
@@ -212,12 +227,12 @@ def _golden_items(ctx: StageContext, recommender: Recommender) -> list[ItemGolde
 
 
 def _text_reading(ctx: StageContext) -> TextReading | None:
-    folder = ctx.out / bundle.TEXT_ENCODER_DIR
+    folder = ctx.out / TEXT_ENCODER_DIR
     config, vocabulary = (json.loads((folder / name).read_text("utf-8")) for name in (CONFIG_FILE, VOCABULARY_FILE))
     encoder = check_text_encoder(config, vocabulary, {name: np.load(folder / name) for name in ARRAY_FILES})
     if not encoder.vocabulary:
         return None
-    arrays = {name: np.load(ctx.out / name) for name in (*ARRAYS, *bundle.ITEM_READER_ARRAYS)}
+    arrays = {name: np.load(ctx.out / name) for name in (*ARRAYS, *ITEM_READER_ARRAYS)}
     return TextReading(encoder, ItemReader.of(_item_reader(ctx), arrays))
 
 
@@ -230,10 +245,10 @@ def _recommender(ctx: StageContext, search_graph: Graph) -> Recommender:
         decoding=decoding_of(config),
         group_search=search,
         fusion=_fusion(ctx),
-        interest_graph=open_graph(ctx.out / bundle.INTEREST_GRAPH_FILE),
+        interest_graph=open_graph(ctx.out / INTEREST_GRAPH_FILE),
         search_graph=search_graph,
         nearest_users=load_index(ctx.out, search).exact,
-        ranker=None if ranker is None else Ranker.from_values(ranker, np.load(ctx.out / bundle.RANKER_FILE)),
+        ranker=None if ranker is None else Ranker.from_values(ranker, np.load(ctx.out / RANKER_FILE)),
     )
 
 
@@ -276,12 +291,12 @@ def _manifest(
     interactions = len(pl.read_parquet(ctx.inputs["ingest"] / "train.parquet", columns=["user_index"]))
     interactions += len(pl.read_parquet(ctx.inputs["ingest"] / "heldout.parquet", columns=["user_index"]))
     variants = _variants(ctx, goldens, recommender)
-    names = [bundle.SEARCH_GRAPH_FILE, bundle.INTEREST_GRAPH_FILE, *(SEARCH_GRAPHS[name] for name in variants)]
+    names = [SEARCH_GRAPH_FILE, INTEREST_GRAPH_FILE, *(SEARCH_GRAPHS[name] for name in variants)]
     graphs = {name: graph_signature(ctx.out / name) for name in names}
-    explicit = graphs[bundle.SEARCH_GRAPH_FILE].inputs["explicit"].shape[1]
+    explicit = graphs[SEARCH_GRAPH_FILE].inputs["explicit"].shape[1]
     config = ctx.config
     manifest = Manifest(
-        schema_version=bundle.SCHEMA_VERSION,
+        schema_version=SCHEMA_VERSION,
         release_id="unsealed",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         producer=Producer(

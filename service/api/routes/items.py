@@ -10,7 +10,7 @@ from service.api.schemas.answers import ItemAnswer, ItemChanged
 from service.api.schemas.items import ItemBody, item_body
 from service.api.validation.inputs import NAMES_ONCE, ItemIdDep
 from service.auth.caller import READ, WRITE
-from service.recommend import warnings as warned
+from service.recommend.warnings import warning
 from service.release.catalogue import ItemLine
 from service.state.item_store import ItemChange
 
@@ -62,7 +62,7 @@ async def put_item(request: Request, item_id: ItemIdDep, body: ItemBody, context
     warnings = []
     if new and not runtime.items.understands(item_id):
         message = "No word of its texts is known to the release: it is recommended to nobody in particular."
-        warnings.append(warned.warning("no_known_words", message))
+        warnings.append(warning("no_known_words", message))
     return json_response(
         {
             "status": "added" if known is None or known.hidden else "changed",

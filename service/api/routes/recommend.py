@@ -8,7 +8,6 @@ import orjson
 from fastapi import APIRouter, Body, Request, Response
 
 from isrf.contract.errors import RequestError
-from isrf.contract.ids import id_problem
 from service.api.context import AppDep, ContextDep, RequestContext, lease
 from service.api.presenters import PROBLEMS, items_of, json_response, meta_of
 from service.api.schemas.answers import ManyRecommendations, PopularItems, Recommendations, SimilarItems
@@ -21,6 +20,7 @@ from service.api.validation.inputs import (
     UserIdDep,
     WantedDep,
     checked_item_ids,
+    checked_user_ids,
     wanted_by_body,
 )
 from service.auth.caller import READ
@@ -71,7 +71,7 @@ async def recommend_many(request: Request, body: Annotated[RecommendRequest, Bod
         recommendation_id=body.recommendation_id,
     )
     if body.user_id is not None:
-        _checked_user_ids([body.user_id])
+        checked_user_ids([body.user_id])
     with lease(app, body.user_id) as context:
         if body.user_id is not None:
             return json_response(await user_body(request, body.user_id, wanted, context))
@@ -88,7 +88,7 @@ async def rank(request: Request, body: RankRequest, app: AppDep) -> Response:
     """The candidates in their order for a user, or for a history; those seen already stay, unknown ones are named."""
     checked_item_ids((*body.history, *body.candidates))
     if body.user_id is not None:
-        _checked_user_ids([body.user_id])
+        checked_user_ids([body.user_id])
     n = body.n or len(body.candidates)
     if body.explain and n > MAX_N:
         raise RequestError(
@@ -160,7 +160,7 @@ async def user_body(request: Request, user_id: str, wanted: ListQuery, context: 
 
 async def _for_users(request: Request, user_ids: list[str], wanted: ListQuery, app: AppDep) -> dict[str, Any]:
     """Each as if asked for alone; those that wait at the same time share the model's runs."""
-    _checked_user_ids(user_ids)
+    checked_user_ids(user_ids)
     turn = asyncio.Semaphore(AT_ONCE)
 
     async def one(user_id: str) -> dict[str, Any]:
@@ -177,13 +177,6 @@ async def _for_users(request: Request, user_ids: list[str], wanted: ListQuery, a
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _checked_user_ids(user_ids: list[str]) -> None:
-    for user_id in user_ids:
-        problem = id_problem(user_id)
-        if problem:
-            raise RequestError("request.invalid_user_id", f"a user_id {problem}.", fix="Send the shop's own user ids.")
 
 
 def _body(

@@ -11,7 +11,7 @@ from isrf.contract.errors import RequestError
 from isrf.contract.ids import ID_SCHEMA, id_problem
 from isrf.contract.json_object import doubled_name
 from isrf.contract.shown import shown
-from service.api.context import ContextDep
+from service.api.context import ContextDep, RequestContext
 from service.api.schemas.requests import (
     MAX_EXCLUDED,
     MAX_N,
@@ -25,7 +25,7 @@ from service.api.schemas.requests import (
     RecommendationId,
 )
 from service.recommend.query_models import ListQuery
-from service.release.catalogue import Catalogue, Filter
+from service.release.catalogue import Filter
 
 IdsText = Annotated[str, Field(json_schema_extra={"pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"})]
 """One id, or several with commas between them, as a query has them."""
@@ -71,15 +71,10 @@ async def wanted_by_query(
     recommendation_id: RecommendationId = None,
     offset: Offset = 0,
 ) -> ListQuery:
-    excluded = _split(exclude, context.recommendations.release.catalogue)
-    checked_item_ids(excluded)
-    if len(excluded) > MAX_EXCLUDED:
-        raise RequestError(
-            "request.invalid",
-            f"exclude names {len(excluded)} items, {MAX_EXCLUDED} are allowed.",
-            fix="Name fewer, or leave out a category or a range of prices.",
-        )
-    only = Filter(category=category, exclude=tuple(excluded), min_price=min_price, max_price=max_price)
+    excluded = _named_items(
+        context, "exclude", exclude, MAX_EXCLUDED, fix="Name fewer, or leave out a category or a range of prices."
+    )
+    only = Filter(category=category, exclude=excluded, min_price=min_price, max_price=max_price)
     return ListQuery(
         n=n,
         only=only,
@@ -102,15 +97,7 @@ async def session_by_query(
         ),
     ] = [],  # noqa: B006 - FastAPI copies the default
 ) -> tuple[str, ...]:
-    named = _split(session, context.recommendations.release.catalogue)
-    checked_item_ids(named)
-    if len(named) > MAX_SESSION:
-        raise RequestError(
-            "request.invalid",
-            f"session names {len(named)} items, {MAX_SESSION} are allowed.",
-            fix="Send the latest of them.",
-        )
-    return tuple(named)
+    return _named_items(context, "session", session, MAX_SESSION, fix="Send the latest of them.")
 
 
 async def each_name_once(request: Request) -> None:
@@ -132,11 +119,18 @@ SessionDep = Annotated[tuple[str, ...], Depends(session_by_query)]
 WantedDep = Annotated[ListQuery, Depends(wanted_by_query)]
 
 
-def _split(values: Sequence[str], catalogue: Catalogue) -> list[str]:
-    found: list[str] = []
+def _named_items(
+    context: RequestContext, parameter: str, values: Sequence[str], most: int, *, fix: str
+) -> tuple[str, ...]:
+    """The item_ids of a query's parameter; `RequestError` where one can be no shop's, or there are more than `most`."""
+    knows = context.recommendations.release.catalogue.knows
+    named: list[str] = []
     for value in values:
-        found += [value] if catalogue.knows(value) else [part for part in value.split(",") if part]
-    return found
+        named += [value] if knows(value) else [part for part in value.split(",") if part]
+    checked_item_ids(named)
+    if len(named) > most:
+        raise RequestError("request.invalid", f"{parameter} names {len(named)} items, {most} are allowed.", fix=fix)
+    return tuple(named)
 
 
 def wanted_by_body(body: ListRequest) -> ListQuery:
@@ -156,7 +150,18 @@ def wanted_by_body(body: ListRequest) -> ListQuery:
 
 def checked_item_ids(item_ids: Iterable[str]) -> None:
     """`RequestError` on one that can be no shop's."""
-    for item_id in item_ids:
-        problem = id_problem(item_id)
+    _check_ids("item", "an item_id", item_ids)
+
+
+def checked_user_ids(user_ids: Iterable[str]) -> None:
+    """`RequestError` on one that can be no shop's."""
+    _check_ids("user", "a user_id", user_ids)
+
+
+def _check_ids(kind: str, what: str, ids: Iterable[str]) -> None:
+    for one in ids:
+        problem = id_problem(one)
         if problem:
-            raise RequestError("request.invalid_item_id", f"an item_id {problem}.", fix="Send the shop's own item ids.")
+            raise RequestError(
+                f"request.invalid_{kind}_id", f"{what} {problem}.", fix=f"Send the shop's own {kind} ids."
+            )

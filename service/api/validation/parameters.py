@@ -48,7 +48,11 @@ class KnownQueries:
 
     def learn(self, query: bytes, wanted: ListQuery) -> None:
         """Not where the catalogue has a say in what a query means, as it has in item_ids with commas; no page's."""
-        if len(query) <= LONGEST_KNOWN and not (wanted.only.exclude or wanted.session or wanted.recommendation_id):
+        if (
+            query not in self._known
+            and len(query) <= LONGEST_KNOWN
+            and not (wanted.only.exclude or wanted.session or wanted.recommendation_id)
+        ):
             self._known[query] = wanted
 
     def get(self, query: bytes) -> ListQuery | None:

@@ -24,7 +24,7 @@ class IdleConnection(Protocol):
     idle_since: float | None
     unread_since: float | None
 
-    def make_way(self) -> None: ...
+    def close_for_another(self) -> None: ...
 
 
 def open_more_files() -> None:
@@ -44,16 +44,16 @@ def most_connections() -> int:
     return max(LEAST, min(MOST, soft - KEPT_BACK))
 
 
-def make_room(connections: Collection[Any], limit: int | None, active_user: IdleConnection) -> bool:
+def make_room(connections: Collection[Any], limit: int | None, new: IdleConnection) -> bool:
     """Whether one more connection, which is counted already, may stay."""
     most = _most() if limit is None else limit
     if len(connections) <= most:
         return True
-    others: list[IdleConnection] = [one for one in connections if one is not active_user]
+    others: list[IdleConnection] = [one for one in connections if one is not new]
     for since in (_idle_since, _unread_since):
         found = [one for one in others if since(one) is not None]
         for one in heapq.nsmallest(max(1, len(found) // ROOM_OF), found, key=lambda one: since(one) or 0.0):
-            one.make_way()
+            one.close_for_another()
         if found:
             return True
     return False

@@ -23,7 +23,7 @@ from service.server.protocol.head_checks import HEAD_TOO_LARGE, head_problem
 from service.server.protocol.overhead import Overhead
 from service.server.protocol.pipelining import PipelinedProtocol
 from service.server.protocol.refusals import refusal_bytes
-from service.server.protocol.request_connection import CALLER, CONNECTION, LINE, RequestConnection
+from service.server.protocol.request_connection import CALLER, CALLER_CONNECTION, CONNECTION, RequestConnection
 from service.server.protocol.transport import BoundedTransport
 from service.server.protocol.unread_body import UnreadBody, is_small
 
@@ -49,7 +49,7 @@ class HttpProtocol(PipelinedProtocol):
     _skips = False
     """Whether what comes in belongs to a request that was answered already."""
     _late: asyncio.TimerHandle | None = None
-    _last_words: bytes | None = None
+    _final_refusal: bytes | None = None
     """The refusal of what cannot be read, to be sent when all before it is answered; nothing more is read."""
     _reading_stopped = False
     _answering: RequestResponseCycle | None = None
@@ -60,20 +60,20 @@ class HttpProtocol(PipelinedProtocol):
     """Whether it is counted among those under way (`service.inference.admission`)."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._line, self._overhead = CallerConnection(), Overhead()
+        self._caller_connection, self._overhead = CallerConnection(), Overhead()
         # None for an app without one.
         self._load_shedder: LoadShedder | None = self.app_state.get(NAME)
         self._whole_app = self.app
-        gentle = BoundedTransport(transport, self.loop, self._is_sent_more)  # type: ignore[arg-type]
-        self._unread_body = UnreadBody(self.loop, gentle.close)
-        super().connection_made(gentle)
+        bounded = BoundedTransport(transport, self.loop, self._is_sent_more)  # type: ignore[arg-type]
+        self._unread_body = UnreadBody(self.loop, bounded.close)
+        super().connection_made(bounded)
         self.idle_since = self.loop.time()
         self._expect_head()
         if not make_room(self.connections, self.max_connections, self):
             self._refuse(503, "overload.refused", "There are as many connections as can be.", fix="Try again later.")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._line.cut = True
+        self._caller_connection.cut = True
         self._expect_nothing()
         self._unread_body.end()
         self.transport.lost()
@@ -107,18 +107,18 @@ class HttpProtocol(PipelinedProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             self.transport.discard(len(data))
-        elif self._last_words is not None:
+        elif self._final_refusal is not None:
             self.flow.pause_reading()
         else:
             super().data_received(data)
 
     def is_over(self) -> bool:
-        return self._last_words is not None or super().is_over()
+        return self._final_refusal is not None or super().is_over()
 
     def read_piece(self, piece: bytes) -> None:
         self._overhead.begin_piece()
         super().read_piece(piece)
-        if self.transport.is_closing() or self._last_words is not None:
+        if self.transport.is_closing() or self._final_refusal is not None:
             return
         if self._phase != _BETWEEN:
             if self._overhead.is_too_much(len(piece)):
@@ -133,7 +133,7 @@ class HttpProtocol(PipelinedProtocol):
         if self._late is None:
             self._expect_head()
         super().on_message_begin()
-        self._extensions: dict[str, Any] = {LINE: self._line}
+        self._extensions: dict[str, Any] = {CALLER_CONNECTION: self._caller_connection}
         self.scope["extensions"] = self._extensions
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -189,7 +189,7 @@ class HttpProtocol(PipelinedProtocol):
         self._skips = False
         if not answered:
             super().on_message_complete()
-        elif not self.transport.is_closing() and self._last_words is None:
+        elif not self.transport.is_closing() and self._final_refusal is None:
             self._unread_body.end()
             self._wait_for_the_next()
 
@@ -200,10 +200,10 @@ class HttpProtocol(PipelinedProtocol):
             return
         if another:
             self.next_has_begun()
-        elif self._last_words is not None:
-            self._say_last_words()
+        elif self._final_refusal is not None:
+            self._send_final_refusal()
         elif self._phase == _BODY:
-            self._swallow()
+            self._discard_unread_body()
         else:
             self.idle_since = self.loop.time()
             self.read_on()
@@ -227,7 +227,7 @@ class HttpProtocol(PipelinedProtocol):
             self._task = None
             self._tell_unread()
 
-    def make_way(self) -> None:
+    def close_for_another(self) -> None:
         """Ends a connection for which nothing is made, or whose caller does not read."""
         unread, self.idle_since, self.unread_since = self.unread_since is not None, None, None
         if self._phase == _BETWEEN and not unread:
@@ -260,7 +260,7 @@ class HttpProtocol(PipelinedProtocol):
         self.server_state.total_requests += 1
         self._skips = True
         if goes_on:
-            self._swallow()
+            self._discard_unread_body()
             if self.flow.write_paused:
                 # Who does not read refusals must not have more of them made.
                 self._reading_stopped = True
@@ -282,7 +282,7 @@ class HttpProtocol(PipelinedProtocol):
             patience = self.timeout_keep_alive
             self.timeout_keep_alive_task = self.loop.call_later(patience, self.timeout_keep_alive_handler)
 
-    def _swallow(self) -> None:
+    def _discard_unread_body(self) -> None:
         """The rest of a body that nobody reads may come, if it comes soon."""
         self.idle_since = self.loop.time()
         self._unset_keepalive_if_required()
@@ -309,14 +309,16 @@ class HttpProtocol(PipelinedProtocol):
 
     def _refuse(self, status: int, code: str, detail: str, fix: str = "Send it as HTTP/1.1 has it.") -> None:
         """Answers what cannot be read, when all before it is answered, and closes the connection."""
-        if self.transport.is_closing() or self._last_words is not None:
+        if self.transport.is_closing() or self._final_refusal is not None:
             return
         headers: Sequence[tuple[bytes, bytes]] = () if self._phase == _BETWEEN else self.headers
-        self._last_words = refusal_bytes(status, code, detail, fix=fix, headers=headers, more=self._default_headers())
+        self._final_refusal = refusal_bytes(
+            status, code, detail, fix=fix, headers=headers, more=self._default_headers()
+        )
         if self._load_shedder is not None:
             self._load_shedder.count_refusal(status, code)
         if not self._is_busy():
-            self._say_last_words()
+            self._send_final_refusal()
         elif self._phase == _BODY and not self._skips and self.cycle.more_body:
             self._give_up_message()
         else:
@@ -339,11 +341,11 @@ class HttpProtocol(PipelinedProtocol):
         if cycle.response_started:
             self.transport.close()
         else:
-            self._say_last_words()
+            self._send_final_refusal()
 
-    def _say_last_words(self) -> None:
-        assert self._last_words is not None
-        self.transport.write(self._last_words)
+    def _send_final_refusal(self) -> None:
+        assert self._final_refusal is not None
+        self.transport.write(self._final_refusal)
         self.server_state.total_requests += 1
         self._skips = True
         self.transport.close()

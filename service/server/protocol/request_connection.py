@@ -3,7 +3,7 @@
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-LINE = "isrf.line"
+CALLER_CONNECTION = "isrf.caller_connection"
 """Where it has the caller's connection (`service.inference.deadline.CallerConnection`)."""
 CALLER = "isrf.caller"
 """Where it has who its head says that its caller is (`service.server.load_shedding.CallerAtWire`)."""

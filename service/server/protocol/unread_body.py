@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from service.server.headers import HeaderLines
 
-SWALLOWED_BYTES = 64 * 1024
+MAX_DISCARDED_BYTES = 64 * 1024
 """With more than that to come the connection is closed."""
-SWALLOW_S = 5.0
+DISCARD_S = 5.0
 """How long the rest of such a body may take."""
 
 
@@ -24,12 +24,12 @@ class UnreadBody:
         """From now on what comes is thrown away, until `end`."""
         self._bytes = 0
         self.end()
-        self._ending = self._loop.call_later(SWALLOW_S, self._close)
+        self._ending = self._loop.call_later(DISCARD_S, self._close)
 
     def came(self, size: int) -> None:
         """So many bytes more came."""
         self._bytes += size
-        if self._bytes > SWALLOWED_BYTES:
+        if self._bytes > MAX_DISCARDED_BYTES:
             self._close()
 
     def end(self) -> None:
@@ -42,4 +42,4 @@ def is_small(headers: HeaderLines) -> bool:
     """Whether a head says that its body is small enough to be waited for, or that there is none."""
     named = dict(headers)
     length = named.get(b"content-length", b"0")
-    return length.isdigit() and int(length) <= SWALLOWED_BYTES and b"transfer-encoding" not in named
+    return length.isdigit() and int(length) <= MAX_DISCARDED_BYTES and b"transfer-encoding" not in named
