@@ -11,7 +11,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 # Torch with more OpenMP threads than free cores is many times slower; tests run in as many processes as there are cores.
 CORES := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help install demo demo-release smoke test quick format lint types imports unit system soak locks digests audit benchmarks-venv clean
+.PHONY: help install demo demo-release smoke test quick format lint types imports docs site unit system soak locks digests audit benchmarks-venv clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,7 +46,7 @@ demo: demo-release  ## generate the demo shop, train it, serve it and its page, 
 smoke: demo-release  ## as demo, then make a shop's calls, print the answers, exit
 	$(BIN)/python examples/smoke.py --releases $(DEMO)/releases --data $(DEMO)/data
 
-test: system lint types imports unit  ## everything that must hold before a commit
+test: system lint types imports site unit  ## everything that must hold before a commit
 
 # Needs no torch, no Redis, no browser and no network: what stands in the repository is enough.
 QUICK := tests/service tests/isrf/contract tests/isrf/method tests/isrf/runtime \
@@ -69,6 +69,14 @@ types: $(STAMP)
 
 imports: $(STAMP)
 	$(BIN)/lint-imports
+
+docs: $(STAMP)  ## write the reference pages anew from the code, and build the site into var/docs
+	$(BIN)/python -m docs.generate
+	$(MAKE) --no-print-directory site
+
+# A link that leads nowhere, or a page that no menu names, fails.
+site: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 unit: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile -m 'not soak' --cov
