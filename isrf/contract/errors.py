@@ -4,24 +4,24 @@
     ├── ConfigError         a setting that cannot work (raised before any work is done)
     ├── DataError           the shop's files: missing, empty, malformed, too many bad rows
     ├── StageError          the offline job: a stage cannot go on, another run holds the folder
-    ├── BundleError         a release that may not be served
-    ├── RequestError        a caller's request that cannot be answered as asked
-    ├── AccessError         a caller who may not do this, or not so often
+    ├── BundleError         a release that must not be served
+    ├── RequestError        a caller's request that cannot be answered
+    ├── AccessError         a caller who is not allowed to do this, or not so often
     ├── StoreError          user state cannot be read or written now
-    └── OverloadError       more is asked for now than can be answered in time
+    └── OverloadError       the service has more requests than it can answer in time
 
 Every error says what was found, where, and what to do about it (`fix`). `code` is stable: callers may match on it.
-It deliberately knows no HTTP: `service.api.problems` holds the one table to statuses.
+It deliberately knows no HTTP: `service.api.problems` holds the only table from codes to HTTP statuses.
 """
 
 
 class IsrfError(Exception):
-    """Base of every error that a user may see.
+    """Base class of every error that a user may see.
 
     Attributes:
         code: stable, lower-case, dotted (`data.empty_file`).
         message: what was found and where.
-        fix: what to do about it; empty only where nothing can be done by the reader.
+        fix: what to do about it; empty only where the reader can do nothing.
     """
 
     def __init__(self, code: str, message: str, *, fix: str = "") -> None:
@@ -44,15 +44,15 @@ class StageError(IsrfError):
 
 
 class BundleError(IsrfError):
-    """A release bundle that may not be served."""
+    """A release bundle that must not be served."""
 
 
 class RequestError(IsrfError):
-    """A caller's request that cannot be answered as asked."""
+    """A caller's request that cannot be answered."""
 
 
 class AccessError(IsrfError):
-    """A caller who may not do this, or not so often."""
+    """A caller who is not allowed to do this, or not so often."""
 
 
 class StoreError(IsrfError):
@@ -60,4 +60,4 @@ class StoreError(IsrfError):
 
 
 class OverloadError(IsrfError):
-    """More is asked for now than can be answered in time."""
+    """The service has more requests than it can answer in time."""

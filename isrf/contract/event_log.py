@@ -1,7 +1,7 @@
-"""What the service leaves for the offline job: accepted events in 64 streams, and the tombstones of erased users.
+"""Format of the event log that the service writes and the offline job reads: 64 streams and the users' tombstones.
 
-The two halves know nothing of each other but the bundle and this: where the streams stand, how an event is written in
-them, and how an erased user is recognised by someone who must not keep the name. Names only, no client of any store.
+The two halves share only the bundle and this module: the keys of the streams, the format of an event, and how to
+recognise an erased user without storing the name. Keys and formats only, no client of any store.
 """
 
 import hmac
@@ -21,39 +21,39 @@ JOURNAL_FILE = "journal.sqlite3"
 """The embedded store's database. The offline job reads its tables journal (seq, user_id, payload), tombstones (name,
 bucket, text), meta (name, value) and items (seq, item_id, entry, added).
 
-`meta` has what `META_KEY` has, `exported` (the highest seq that the offline job has taken in) and `changes` (how many
-transactions there were).
+`meta` has the fields of `META_KEY`, `exported` (the highest seq that the offline job has merged) and `changes` (the
+number of transactions).
 """
 JOURNAL_VERSION = 1
-"""SQLite's `user_version` of the database; 0 where the journal was all there was, duplicates included."""
+"""SQLite's `user_version` of the database; 0 is an older form with the journal alone, which may hold duplicates."""
 TOMBSTONE_COUNT, TOMBSTONE_SECRET = "n", "s"
-"""Fields of a bucket's tombstones that are no user's: a number that moves with every erasure, and the record of the
-secret under which the names stand, by which a store that lost `META_KEY` finds it again."""
+"""Two fields of a bucket's tombstones that belong to no user: a number that changes with every erasure, and the record
+of the secret that the names are hashed with. A store that lost `META_KEY` finds the secret there again."""
 ERASE_SCRIPT = files(__package__).joinpath("lua", "erase.lua").read_text(encoding="utf-8")
 PURGE_SCRIPT = files(__package__).joinpath("lua", "purge.lua").read_text(encoding="utf-8")
 PURGE_PAGE = 1000
-"""Entries that one call of `PURGE_SCRIPT` looks at: about a millisecond, in which nobody else is served."""
+"""Entries that one call of `PURGE_SCRIPT` looks at: about a millisecond, during which Redis serves nobody else."""
 REMEMBER_S = 86_400
 """How long an event id counts as a duplicate of an earlier one."""
 EVENT_FIELD = b"e"
 """The field of a stream entry that holds the event."""
 
 
-class KeptEvent(NamedTuple):
-    """An accepted event as streams and journal keep it: a JSON array of these, in this order."""
+class StoredEvent(NamedTuple):
+    """An accepted event as streams and journal store it: a JSON array of these fields, in this order."""
 
     user_id: str
     item_id: str
     event: str  # "" for one without a type
     effect: str  # B bought, H history, D disliked, R removed
     timestamp: float  # seconds
-    assigned: bool  # the timestamp is the service's own: the shop sent none
+    assigned: bool  # the service set the timestamp, because the shop sent none
     event_id: str
     accepted_at: float  # seconds
 
 
 class Tombstone(NamedTuple):
-    """When a user was erased: their entries up to `position` in their bucket's stream must not be read."""
+    """The record of a user's erasure: the user's entries up to `position` in the bucket's stream must not be read."""
 
     nonce: str  # never used again
     position: tuple[int, int]
@@ -64,36 +64,42 @@ class Tombstone(NamedTuple):
 
 
 def bucket_of(user_id: str) -> int:
-    """0 … 63, the same in every process and every release."""
+    """The user's bucket, 0 … 63; the same in every process and every release."""
     return zlib.crc32(user_id.encode()) % NUM_BUCKETS
 
 
 def stream_key(bucket: int) -> str:
+    """Redis key of the bucket's stream of accepted events."""
     return f"isrf:{{b{bucket}}}:s"
 
 
 def tombstone_key(bucket: int) -> str:
-    """Hash: `tombstone_name` → `Tombstone.text`, `TOMBSTONE_COUNT` and `TOMBSTONE_SECRET`."""
+    """Redis key of a hash: `tombstone_name` → `Tombstone.text`, and `TOMBSTONE_COUNT` and `TOMBSTONE_SECRET`."""
     return f"isrf:{{b{bucket}}}:t"
 
 
 def erased_ids_key(bucket: int, name: str) -> str:
-    """Sorted set: `erased_ids_salt` and `event_digest` of what an erased user did, hashed, by acceptance time; and
-    `@`, by the time of the erasure."""
+    """Redis key of a sorted set of an erased user's event ids.
+
+    A member is the hash of `erased_ids_salt` and `event_digest`, scored by acceptance time. The member `@` is scored by
+    the time of the erasure.
+    """
     return f"isrf:{{b{bucket}}}:f:{name}"
 
 
 def user_keys(user_id: str) -> tuple[str, ...]:
-    """Version, history, marks, event ids, cached interests, last answer of a user, in this order."""
+    """Redis keys of a user: version, history, marks, event ids, cached interests, last answer, in this order."""
     tag = f"isrf:{{b{bucket_of(user_id)}}}"
     return tuple(f"{tag}:{kind}:{user_id}" for kind in "vhxega")
 
 
 def erasure_call(record: str, secret: bytes, user_id: str) -> tuple[int, list[str]]:
-    """Number of keys, and keys and arguments of `ERASE_SCRIPT`, which answers with a position in the stream.
+    """The number of keys, and the keys and arguments, of a call of `ERASE_SCRIPT`.
+
+    The script returns a position in the stream.
 
     Args:
-        record: of the secret, as `META_KEY` holds it.
+        record: the record of the secret, as `META_KEY` holds it.
     """
     bucket, name = bucket_of(user_id), tombstone_name(secret, user_id)
     keys = [tombstone_key(bucket), stream_key(bucket), erased_ids_key(bucket, name), *user_keys(user_id)]
@@ -103,87 +109,100 @@ def erasure_call(record: str, secret: bytes, user_id: str) -> tuple[int, list[st
 
 
 def purge_call(user_id: str, start: str, last: str) -> tuple[int, list[str]]:
-    """Number of keys, and keys and arguments of `PURGE_SCRIPT`, which answers with the next `start`, "" at the end.
+    """The number of keys, and the keys and arguments, of a call of `PURGE_SCRIPT`.
+
+    The script returns the next `start`, or "" at the end.
 
     Args:
-        start: "-" at first.
-        last: the position that `ERASE_SCRIPT` answered.
+        start: "-" in the first call.
+        last: the position that `ERASE_SCRIPT` returned.
     """
-    # As the service's JSON writer spells a user_id, which holds no control character.
+    # The service's JSON writer spells a user_id in the same way; a user_id holds no control character.
     prefix = "[" + json.dumps(user_id, ensure_ascii=False) + ","
     return 1, [stream_key(bucket_of(user_id)), prefix, start, last, str(PURGE_PAGE)]
 
 
 def stream_position(entry_id: bytes | str) -> tuple[int, int]:
-    """A stream entry's id as numbers, which compare as the stream is ordered."""
+    """A stream entry's id as two numbers; comparing them gives the order of the stream."""
     text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
     milliseconds, _, number = text.partition("-")
     return int(milliseconds), int(number or 0)
 
 
-def read_event(payload: bytes) -> KeptEvent:
-    """Raises `StoreError` (`store.journal_corrupt`) on anything that the service did not write."""
+def read_event(payload: bytes) -> StoredEvent:
+    """Parses a stored event.
+
+    Raises:
+        StoreError: `store.journal_corrupt`, the payload is nothing that the service writes.
+    """
     try:
-        event = KeptEvent(*json.loads(payload))
+        event = StoredEvent(*json.loads(payload))
         if not (
             all(isinstance(part, str) for part in (*event[:4], event.event_id)) and isinstance(event.assigned, bool)
         ):
-            raise TypeError("a part is of another type")
-        if not all(math.isfinite(moment) for moment in (event.timestamp, event.accepted_at)):
-            raise ValueError("a moment is no number of seconds")
+            raise TypeError("a field has the wrong type")
+        if not all(math.isfinite(seconds) for seconds in (event.timestamp, event.accepted_at)):
+            raise ValueError("a time is not a finite number of seconds")
     except (ValueError, TypeError, OverflowError) as error:
         raise StoreError(
-            "store.journal_corrupt", f"a kept event cannot be read: {error}.", fix="Restore the store from a backup."
+            "store.journal_corrupt", f"a stored event cannot be read: {error}.", fix="Restore the store from a backup."
         ) from None
     return event
 
 
 def read_tombstone(text: bytes) -> Tombstone:
-    """Raises `ValueError` on what no tombstone says."""
+    """Parses the text of a tombstone; raises `ValueError` on any other text."""
     nonce, position, erased_at = text.decode().split(" ")
     return Tombstone(nonce, stream_position(position), float(erased_at))
 
 
 def tombstone_name(secret: bytes, user_id: str) -> str:
-    """How an erased user is remembered: whoever lacks the secret cannot tell who it was, nor try names."""
+    """The name of an erased user's tombstone: without the secret nobody can tell whose it is, even by trying user ids.
+
+    It is the first half of a keyed hash of the user id.
+    """
     return hmac.new(secret, user_id.encode(), "sha256").hexdigest()[:32]
 
 
 def erased_ids_salt(secret: bytes, user_id: str) -> str:
-    """With what an erased user's event ids are hashed: the half of the hash that is no part of `tombstone_name`."""
+    """The salt for hashing an erased user's event ids: the half of the hash that `tombstone_name` leaves out."""
     return hmac.new(secret, user_id.encode(), "sha256").hexdigest()[32:]
 
 
-def new_secret_record(given: str | None) -> str:
-    """What a store that has no secret yet is told: a fresh one, or how to recognise the operator's."""
-    return f"generated {secrets.token_hex(32)}" if given is None else f"given {_fingerprint(given)}"
+def new_secret_record(erasure_key: str | None) -> str:
+    """The secret's record for a store that has none yet: a fresh secret, or the fingerprint of the operator's key."""
+    return f"generated {secrets.token_hex(32)}" if erasure_key is None else f"given {_fingerprint(erasure_key)}"
 
 
-def secret_of(record: str, given: str | None) -> bytes:
-    """The secret of a store's tombstones; `given` is the operator's (`ISRF_ERASURE_KEY`), if there is one.
+def secret_of(record: str, erasure_key: str | None) -> bytes:
+    """The secret of a store's tombstones.
+
+    Args:
+        record: the record of the secret, as `META_KEY` holds it.
+        erasure_key: the operator's key (`ISRF_ERASURE_KEY`); None where there is none.
 
     Raises:
-        ValueError: that is no record.
+        ValueError: `record` is not a record of a secret.
         ConfigError: the store's tombstones were made with another secret. Going on would bring erased users back.
     """
     kind, _, value = record.partition(" ")
     if kind not in ("generated", "given"):
-        raise ValueError("no record of a secret")
-    if kind == "generated" and given is None:
+        raise ValueError("not a record of a secret")
+    if kind == "generated" and erasure_key is None:
         secret = bytes.fromhex(value)
         if not secret:
-            raise ValueError("no record of a secret")
+            raise ValueError("not a record of a secret")
         return secret
-    if kind == "given" and given is not None and value == _fingerprint(given):
-        return given.encode()
+    if kind == "given" and erasure_key is not None and value == _fingerprint(erasure_key):
+        return erasure_key.encode()
     raise ConfigError(
         "config.erasure_key",
-        "the erased users of this store were noted under another key"
-        + (" than ISRF_ERASURE_KEY." if given is not None else ", which came from ISRF_ERASURE_KEY."),
-        fix="Set ISRF_ERASURE_KEY to what it was when this store was first used"
+        "this store recorded its erased users with another key"
+        + (" than ISRF_ERASURE_KEY." if erasure_key is not None else ", which came from ISRF_ERASURE_KEY."),
+        fix="Set ISRF_ERASURE_KEY to the value that it had when this store was first used"
         + ("." if kind == "given" else ": unset."),
     )
 
 
-def _fingerprint(given: str) -> str:
-    return hmac.new(given.encode(), b"isrf erasure key", "sha256").hexdigest()
+def _fingerprint(erasure_key: str) -> str:
+    return hmac.new(erasure_key.encode(), b"isrf erasure key", "sha256").hexdigest()

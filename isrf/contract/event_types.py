@@ -1,11 +1,11 @@
-"""Event types: how a shop's names for them are read and what each does. One reading for file, service and evaluation.
+"""Event types: reads a shop's names for them and says what each does, for files, the service and evaluation alike.
 
-A type is the shop's own word, compared without case; what is not named here is history and nothing more:
+A type is the shop's own word, compared without case. A type that is not named here is history only:
 
     purchase   history, and its item is not recommended again; likewise an event without a type, and those of `exclude`
     dislike    its item is not recommended again, and it is no history
     remove     takes back everything that the user did with the item before
-    history    history and nothing more, whatever a shop's vocabulary makes of other names
+    history    history only; a shop's vocabulary cannot give it another meaning
 """
 
 import unicodedata
@@ -16,35 +16,36 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 PURCHASE = "purchase"
-"""Takes its item off the user's list; an event without a type counts as one. Others (view, cart, …) do not: a shopper
-who looked may well be recommended the item."""
+"""Takes its item off the user's list; an event without a type counts as a purchase. Other types (view, cart, …) do not:
+the item may still be recommended to a shopper who only looked at it."""
 DISLIKE = "dislike"
 REMOVE = "remove"
 HISTORY = "history"
 MAX_BYTES = 64
 
-_SETTLED_AFTER = 4
-"""Few texts need a second round: where folding makes a letter that folds again."""
+_MAX_ROUNDS = 4
+"""Rounds of folding. Few texts need a second one: those where folding makes a letter that folds again."""
 
-_OURS = frozenset({PURCHASE, DISLIKE, REMOVE, HISTORY})
-_WRITTEN_FOR_NOTHING = frozenset(
+_BUILT_IN = frozenset({PURCHASE, DISLIKE, REMOVE, HISTORY})
+_MISSING_VALUES = frozenset(
     {"nan", "nat", "null", "none", "undefined", "<na>", "\\n", "na", "n/a", "#n/a", "nil", "(null)", "<null>"}
 )
-"""What programs write where there is no value. Whether it was meant as a purchase cannot be known."""
+"""Texts that programs write for a missing value. Nobody can know whether a purchase was meant."""
 
 
 def plain(event: str | None) -> str:
-    """A type as it is compared and kept: no case, no space around it, one spelling of a letter; "" for none.
+    """The normal form of a type, for comparing and storing: lower case, trimmed, Unicode-normalised; "" for none.
 
-    What is not seen (a byte order mark, a soft hyphen, a space of no width) is no part of it, and wide letters are
-    letters. The four letters i of Turkish are one: there, lower case of VIEW is vıew, and upper case of view is VİEW.
+    Invisible characters (a byte order mark, a soft hyphen, a zero-width space) are removed; full-width letters become
+    plain ones. The four letters i of Turkish become one: there, lower case of VIEW is vıew, and upper case of view is
+    VİEW.
     """
     text = event or ""
     if text.isascii():
         return text.strip().lower()
-    for _ in range(_SETTLED_AFTER):
-        seen = "".join(one for one in text if unicodedata.category(one) != "Cf").strip()
-        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", seen).casefold())
+    for _ in range(_MAX_ROUNDS):
+        visible = "".join(character for character in text if unicodedata.category(character) != "Cf").strip()
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", visible).casefold())
         folded = folded.replace("i\u0307", "i").replace("ı", "i").strip()
         if folded == text:
             break
@@ -53,7 +54,7 @@ def plain(event: str | None) -> str:
 
 
 def problem(event: str | None) -> str | None:
-    """A sentence on why a type cannot be taken, None for a good one (and for none)."""
+    """A sentence on why a type is refused; None for a valid type and for a missing one."""
     text = (event or "").strip()
     if len(text) > MAX_BYTES:
         return f"has more than {MAX_BYTES} bytes"
@@ -62,77 +63,83 @@ def problem(event: str | None) -> str | None:
     kind = plain(text)
     if max(len(kind.encode()), len(text.encode())) > MAX_BYTES:
         return f"has more than {MAX_BYTES} bytes"
-    if kind in _WRITTEN_FOR_NOTHING:
-        return (
-            "is what a missing value was written as; leave it empty where an event has no type (a purchase), or name it"
-        )
+    if kind in _MISSING_VALUES:
+        return "stands for a missing value; leave it empty where an event has no type (a purchase), or name the type"
     return None
 
 
 def excluding(name: str) -> str:
-    """A type that is to take its item off the list, as `plain` spells it; ValueError for one that cannot be made to."""
+    """The normal form (`plain`) of a type that shall take its item off the list.
+
+    Raises:
+        ValueError: the type has another meaning already, or is not valid.
+    """
     kind = _checked(name)
-    if kind in _OURS - {PURCHASE}:
+    if kind in _BUILT_IN - {PURCHASE}:
         raise ValueError(f"the event type {kind!r} has a meaning already")
     return kind
 
 
-def _listed(given: Any) -> Any:
-    if isinstance(given, str):
-        given = given.split(",")
-    if not isinstance(given, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in given):
-        return given
-    return tuple(sorted({_checked(name) for name in given if name.strip()}))
+def _sorted_types(value: Any) -> Any:
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in value):
+        return value
+    return tuple(sorted({_checked(name) for name in value if name.strip()}))
 
 
-def _mapped(given: Any) -> Any:
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) for pair in given.items() for name in pair):
-        return given
-    if len({plain(name) for name in given}) < len(given):
-        raise ValueError("a name stands twice, case aside")
-    return {_checked(name): _checked(meant) for name, meant in sorted(given.items())}
+def _normalised_names(value: Any) -> Any:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for pair in value.items() for name in pair):
+        return value
+    if len({plain(name) for name in value}) < len(value):
+        raise ValueError("a name appears twice, ignoring case")
+    return {_checked(name): _checked(meaning) for name, meaning in sorted(value.items())}
 
 
 def _checked(name: str) -> str:
-    wrong = problem(name) or (None if plain(name) else "is empty")
-    if wrong:
-        raise ValueError(f"the event type {name[:80]!r} {wrong}")
+    complaint = problem(name) or (None if plain(name) else "is empty")
+    if complaint:
+        raise ValueError(f"the event type {name[:80]!r} {complaint}")
     return plain(name)
 
 
-_Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+_Names = Annotated[tuple[str, ...], BeforeValidator(_sorted_types)]
 
 
 class EventVocabulary(BaseModel):
-    """A shop's event types; the section `[events]` of the offline configuration, kept in the manifest's `config`."""
+    """A shop's event types: the section `[events]` of the offline configuration, saved in the manifest's `config`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    names: Annotated[dict[str, str], BeforeValidator(_mapped)] = {}  # the shop's name → the type that is meant
-    exclude: _Names = ()  # types that take their item off the list, beside purchase
-    dislike: _Names = ()  # types that are dislikes
-    remove: _Names = ()  # types that are removes
+    names: Annotated[dict[str, str], BeforeValidator(_normalised_names)] = {}  # the shop's name → the type it means
+    exclude: _Names = ()  # types that take their item off the list, in addition to purchase
+    dislike: _Names = ()  # types that count as dislike
+    remove: _Names = ()  # types that count as remove
 
     @model_validator(mode="after")
     def _one_meaning(self) -> "EventVocabulary":
-        said = [*self.names, *self.exclude, *self.dislike, *self.remove]
-        twice = sorted({name for name in said if said.count(name) > 1})
-        ours = sorted(_OURS & set(said))
-        if twice or ours:
-            raise ValueError(f"the event type {(twice or ours)[0]!r} has a meaning already")
+        defined = [*self.names, *self.exclude, *self.dislike, *self.remove]
+        repeated = sorted({name for name in defined if defined.count(name) > 1})
+        built_in = sorted(_BUILT_IN & set(defined))
+        if repeated or built_in:
+            raise ValueError(f"the event type {(repeated or built_in)[0]!r} has a meaning already")
         chained = sorted(set(self.names.values()) & set(self.names))
-        if chained:  # what is read must mean the same when it is read again, from an export or the shop's own file
-            raise ValueError(f"the event type {chained[0]!r} is what another name means, and means another type itself")
+        if (
+            chained
+        ):  # a type that was read once must keep its meaning when it is read again, for instance from an export
+            raise ValueError(
+                f"the event type {chained[0]!r} is the meaning of another name, and has another meaning itself"
+            )
         return self
 
     @cached_property
     def _meanings(self) -> dict[str, str]:
-        meant = self.names | dict.fromkeys(self.dislike, DISLIKE) | dict.fromkeys(self.remove, REMOVE)
-        # `names` may name a type that one of the lists gives its meaning.
-        return meant | {name: meant.get(kind, kind) for name, kind in self.names.items()}
+        meanings = self.names | dict.fromkeys(self.dislike, DISLIKE) | dict.fromkeys(self.remove, REMOVE)
+        # `names` may map to a type that one of the lists defines.
+        return meanings | {name: meanings.get(kind, kind) for name, kind in self.names.items()}
 
     def read(self, event: str | None) -> str:
-        """The type that a shop's name means, as `plain` spells it; "" for none. `problem` says what cannot be read."""
+        """The type that a shop's name means, in its normal form (`plain`); "" for none. It does not check the name."""
         kind = plain(event)
         return self._meanings.get(kind, kind)
 
@@ -142,12 +149,12 @@ class EventVocabulary(BaseModel):
         return frozenset({"", PURCHASE, *self.exclude})
 
     def beside(self, exclude: frozenset[str]) -> "EventVocabulary":
-        """With more types that take their item off the list; what they mean otherwise stays."""
-        more = {self.read(name) for name in exclude} - {"", *_OURS}
-        # Not `model_copy`, which takes what was remembered of the old one along.
+        """This vocabulary with more types that take their item off the list; dislikes and removes stay as they are."""
+        more = {self.read(name) for name in exclude} - {"", *_BUILT_IN}
+        # Not `model_copy`: it would copy the cached properties too.
         fields = self.model_dump() | {"exclude": {*self.exclude, *more} - {*self.dislike, *self.remove}}
         return EventVocabulary.model_validate(fields)
 
 
 STANDARD = EventVocabulary()
-"""Where a shop has said nothing of its types."""
+"""The vocabulary of a shop that configures none."""

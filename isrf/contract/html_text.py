@@ -1,11 +1,10 @@
-"""Texts as people read them: without tags, entities and the white space of markup. One function, for both halves.
+"""Removes HTML markup from a shop's texts, so that training and service read what people read.
 
-Shops keep descriptions as HTML, escaped once or twice, cut off in the middle of a tag. What is markup is taken out,
-and what only looks like it stays: `a < b`, `5 > 3`, `<3`, `AT&T`, `<Ctrl>`. The scan is linear (no pattern gives back
-what it took of a name, or a long one would be tried at each of its lengths) and our own: the standard library's
-`html.parser` needs 7.9 s for 30 KB of `<a` and a tab over and over (Python 3.11.7, two cores of an EPYC), and its
-answers for unclosed constructs differ between patch releases, while a text must be read alike where it is trained on
-and where it is served.
+Shops store descriptions as HTML, escaped once or twice, or cut off in the middle of a tag. `clean_text` removes markup
+and keeps text that only looks like markup: `a < b`, `5 > 3`, `<3`, `AT&T`, `<Ctrl>`. The scan is our own, for two
+reasons. It is linear: its patterns do not backtrack inside a name, while the standard library's `html.parser` needs
+7.9 s for 30 KB of `<a` and a tab repeated (Python 3.11.7, two cores of an EPYC). And `html.parser` treats unclosed
+constructs differently from one patch release to the next, while training and service must read a text alike.
 
     python -m timeit -n1 -r1 -s "from html.parser import HTMLParser as P" "P().feed('<a\\t' * 10000)"
 """
@@ -15,7 +14,7 @@ import html.entities
 import re
 
 MAX_PASSES = 8
-"""Of unescaping; every pass shortens the text, and shops escape twice at most."""
+"""Passes of unescaping. Every pass shortens the text, and shops escape twice at most."""
 
 ELEMENTS = frozenset(re.findall(r"\w+", """
 a abbr acronym address applet area article aside audio b base basefont bdi bdo big blink blockquote
@@ -30,9 +29,9 @@ INLINE = frozenset(re.findall(r"\w+", """
 a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark nobr q s samp small
 span strike strong sub sup time tt u var wbr
 """))  # fmt: skip
-"""These do not end a word: `H<sub>2</sub>O`."""
+"""Elements that do not end a word: `H<sub>2</sub>O`."""
 UNREAD = frozenset(("script", "style"))
-"""Their content is no text."""
+"""Elements whose content is no text."""
 
 _TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9:_.-]*+)((?>[^<>\"']+|\"[^\"<]*\"|'[^'<]*'|[\"'])*+)>")
 _BEGINS = re.compile(r"<(?:/?[A-Za-z]|[!?][A-Za-z\[-])")
@@ -45,25 +44,28 @@ _AMPERSANDS = re.compile(r"&(?:(?:amp|#0*38|#x0*26);)+", re.IGNORECASE)
 _ENTITY = re.compile(r"&(#[0-9]{1,8}|#[xX][0-9a-fA-F]{1,7}|[A-Za-z][A-Za-z0-9]{1,31})(;|(?![A-Za-z0-9=;]))")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _INVISIBLE = re.compile("[\u00ad\u200b\ufeff]")
-"""Where a word may be broken; no part of it."""
+"""Characters that mark where a word may break; they are no part of the word."""
 
 
 def clean_text(text: str) -> str:
-    """The text without markup, its white space as single blanks. Clean texts come back as they are."""
-    text = _seen(text)
+    """The text without markup, with every run of white space as one blank. Clean texts come back unchanged."""
+    text = _visible(text)
     for _ in range(MAX_PASSES):
         if "<" not in text and "&" not in text:
             break
         plain = _unescaped(_without_tags(text))
         if plain == text:
             break
-        text = _seen(plain)
+        text = _visible(plain)
     return " ".join(text.split())
 
 
-def _seen(text: str) -> str:
-    """Before markup is looked for: a soft hyphen inside of a tag would hide it until the text is read again."""
-    if text.isprintable():  # of these is no control or invisible character and no blank but " "
+def _visible(text: str) -> str:
+    """The text without invisible characters, control characters as blanks.
+
+    It runs before the search for markup: a soft hyphen inside a tag would hide the tag until the text is read again.
+    """
+    if text.isprintable():  # then it holds no control or invisible character, and no blank but " "
         return text
     return _INVISIBLE.sub("", _CONTROL.sub(" ", text))
 
@@ -89,7 +91,10 @@ def _without_tags(text: str) -> str:
 
 
 def _markup(text: str, start: int, closed: frozenset[str]) -> tuple[str, int]:
-    """What stands in place of what begins with a `<`, and where it ends; `closed` are names that have an end tag."""
+    """The replacement for the construct that starts with the `<` at `start`, and where the construct ends.
+
+    `closed` holds the names that have an end tag somewhere in the text.
+    """
     if text.startswith("<!--", start):
         end = text.find("-->", start + 2)
         return " ", len(text) if end < 0 else end + 3
@@ -110,7 +115,7 @@ def _markup(text: str, start: int, closed: frozenset[str]) -> tuple[str, int]:
 
 
 def _is_tag(tag: re.Match[str], closed: frozenset[str]) -> bool:
-    """Whether something in angle brackets is markup: an element of HTML, or used as one."""
+    """Whether text in angle brackets is markup: an element of HTML, or written like one."""
     closing, name, rest = tag.groups()
     if closing or "=" in rest:
         return True

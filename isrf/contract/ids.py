@@ -1,9 +1,9 @@
-"""Ids: which strings may be a shop's, and the frozen map between them and row numbers.
+"""Ids: which strings are valid as a shop's ids, and the frozen map between ids and row numbers.
 
 A shop's ids are opaque: exact bytes, no trimming, no case folding, no normalisation. JSON may write an id as an
-integer: that is its decimal text, on every route. Control characters are refused because state keeps ids in one string
-with control characters between them, and because they forge log lines; 512 bytes because an id is repeated in every key
-and stream entry of its user.
+integer; every route reads it as its decimal text. Control characters are refused for two reasons: the state joins ids
+in one string with control characters between them, and control characters can forge log lines. The limit is 512 bytes
+because an id is repeated in every key and stream entry of its user.
 
 The shop's own strings and our row numbers are different types. A release's row numbers mean nothing in another release.
 """
@@ -26,14 +26,14 @@ ExternalT = TypeVar("ExternalT", ItemId, UserId)
 IndexT = TypeVar("IndexT", ItemIndex, UserIndex)
 
 ID_SCHEMA: dict[str, Any] = {"minLength": 1, "maxLength": MAX_ID_BYTES, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]+$"}
-"""What JSON Schema can say of an id; it counts characters, not bytes."""
+"""The part of the rules that JSON Schema can express; it counts characters, not bytes."""
 
 
 def decimal_text(value: Any) -> Any:
-    """An integer as its decimal text; anything else as it is, for others to judge.
+    """An integer as its decimal text; any other value unchanged and unchecked.
 
     Raises:
-        ValueError: an integer that some readers would round.
+        ValueError: an integer that some JSON readers would round.
     """
     if not isinstance(value, int) or isinstance(value, bool):
         return value
@@ -42,13 +42,13 @@ def decimal_text(value: Any) -> Any:
     return str(value)
 
 
-# A schema's "integer" takes 7.0 as well, which is no id here.
+# The schema leaves out "integer", which accepts 7.0 as well; 7.0 is no id here.
 ExternalId = Annotated[str, BeforeValidator(decimal_text), WithJsonSchema({"type": "string", **ID_SCHEMA})]
-"""A shop's id in a JSON body, documented as the text that it is. `id_problem` says what is wrong with it."""
+"""A shop's id in a JSON body, documented as a string. `id_problem` checks it."""
 
 
 def id_problem(text: str) -> str | None:
-    """A sentence on what is wrong with an id, None for a good one."""
+    """A sentence on why an id is not valid; None for a valid one."""
     if not text:
         return "is empty"
     try:
@@ -57,7 +57,7 @@ def id_problem(text: str) -> str | None:
         return "is not valid Unicode (a lone surrogate)"
     if size > MAX_ID_BYTES:
         return f"has {size} bytes, {MAX_ID_BYTES} are allowed"
-    # Printable ones have none; asked first, since it is asked of every id of every request.
+    # `isprintable` comes first because it is fast, and this runs for every id of every request.
     if not text.isprintable() and any(unicodedata.category(character) == "Cc" for character in text):
         return "holds a control character"
     return None
@@ -69,7 +69,7 @@ class IdMap(Generic[ExternalT, IndexT]):
     __slots__ = ("_external", "_index")
 
     def __init__(self, external: Iterable[ExternalT]) -> None:
-        """Takes the ids in row order; raises `DataError` (`data.duplicate_id`) on an id that stands twice."""
+        """Takes the ids in row order; raises `DataError` (`data.duplicate_id`) where an id appears twice."""
         self._external: tuple[ExternalT, ...] = tuple(external)
         self._index: dict[ExternalT, IndexT] = {}
         for row, external_id in enumerate(self._external):
@@ -78,7 +78,7 @@ class IdMap(Generic[ExternalT, IndexT]):
             self._index[external_id] = row  # type: ignore[assignment]
 
     def extended(self, more: Sequence[ExternalT]) -> "IdMap[ExternalT, IndexT]":
-        """A map with further ids behind these; raises as the constructor does."""
+        """A new map with more ids after these; raises as the constructor does."""
         longer: IdMap[ExternalT, IndexT] = IdMap(())
         longer._external = self._external + tuple(more)
         longer._index = self._index.copy()
@@ -115,6 +115,6 @@ class IdMap(Generic[ExternalT, IndexT]):
 def _duplicate(external_id: str, first: int, second: int) -> DataError:
     return DataError(
         "data.duplicate_id",
-        f"the id {external_id!r} stands in rows {first} and {second}.",
+        f"the id {external_id!r} appears in rows {first} and {second}.",
         fix="Give every item and every user one row.",
     )

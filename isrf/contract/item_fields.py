@@ -1,9 +1,9 @@
-"""What a shop says of an item, read field by field: one reader for its files, calls to the service, and releases.
+"""Reads the fields of an item: one reader for the shop's files, for calls to the service, and for releases.
 
-A value that is not understood is refused with a sentence that shows it and says what would be right; it never becomes a
-default. A field that is missing or null says nothing, a text of nothing but white space neither. Markup is taken out of
-texts (`isrf.contract.html_text`), so that everything behind this reader sees what people read. Fields that are not ours
-are the shop's own (`metadata`) and stay as they are. Pure.
+A value that the reader does not understand is refused. The error shows the value and says what would be right; no value
+becomes a default in silence. A field counts as absent where it is missing, null, or a text of only white space. Markup
+is removed from texts (`isrf.contract.html_text`), so that all later code sees what people read. Fields that are not
+ours are the shop's own (`metadata`) and stay unchanged. Pure.
 """
 
 import json
@@ -20,7 +20,7 @@ from isrf.contract.shown import shown
 
 MAX_ID_BYTES: Final = 512
 INTEGERS: Final = range(-(2**63), 2**64)
-"""Those that every JSON reader takes as they are; another id is sent as a text."""
+"""Integers that every JSON reader reads exactly; an id outside this range must be sent as a string."""
 MAX_TITLE: Final = 2048
 MAX_NAME: Final = 512
 MAX_DESCRIPTION: Final = 32_768
@@ -28,10 +28,10 @@ MAX_CATEGORIES: Final = 64
 MAX_PRICE: Final = 1e12
 MAX_METADATA_BYTES: Final = 16_384
 MAX_DEPTH: Final = 30
-"""Of metadata: lists and objects in each other."""
+"""Levels of nested lists and objects in metadata."""
 
 MARKUP_TIMES: Final = 4
-"""A text may be so many times as long as it may be without its markup."""
+"""A text with its markup may be this many times as long as the limit for the text without it."""
 
 _MAX_LENGTH = {"title": MAX_TITLE, "brand": MAX_NAME, "description": MAX_DESCRIPTION}
 _FLAG = "true or false, without quotes"
@@ -47,16 +47,16 @@ RIGHT: dict[str, str] = {
     METADATA: f"an object of the shop's own fields, at most {MAX_METADATA_BYTES} bytes as JSON and {MAX_DEPTH} levels "
     "deep, none of them named as a field of ours",
 }
-"""What each field takes, for messages."""
+"""What each field accepts, for messages."""
 
 
 class FieldError(ValueError):
-    """A field's value that is not understood.
+    """A value that the reader does not understand.
 
     Attributes:
-        field: its name.
-        value: as a message may show it.
-        missing: whether there is none where one is needed.
+        field: the field's name.
+        value: the value as a message may show it.
+        missing: True where a value is needed and there is none.
     """
 
     def __init__(self, field: str, value: str, *, missing: bool = False) -> None:
@@ -67,17 +67,17 @@ class FieldError(ValueError):
 
     @property
     def kind(self) -> str:
-        """Stable: `bad_price`, `missing_item_id`, …"""
+        """A stable name for the kind of error: `bad_price`, `missing_item_id`, …"""
         return f"{'missing' if self.missing else 'bad'}_{self.field}"
 
 
 def read_item_id(value: Any) -> str:
-    """An integer is its decimal text. Ids are opaque: nothing is trimmed or folded."""
+    """The item id as text: an integer becomes its decimal text, a string stays unchanged (not trimmed, not folded)."""
     if value is None or value == "":
         raise FieldError("item_id", shown(value), missing=True)
     if isinstance(value, int) and not isinstance(value, bool) and value in INTEGERS:
         return str(value)
-    if not _is_text(value) or any(unicodedata.category(one) == "Cc" for one in value):
+    if not _is_text(value) or any(unicodedata.category(character) == "Cc" for character in value):
         raise FieldError("item_id", shown(value))
     if len(value.encode()) > MAX_ID_BYTES:
         raise FieldError("item_id", f"{shown(value)} ({len(value.encode())} bytes)")
@@ -85,7 +85,7 @@ def read_item_id(value: Any) -> str:
 
 
 def read_text(field: str, value: Any) -> str | None:
-    """`title`, `brand` or `description`."""
+    """The text of `title`, `brand` or `description` without its markup; None where there is none."""
     if value is None:
         return None
     if not _is_text(value):
@@ -97,7 +97,7 @@ def read_text(field: str, value: Any) -> str | None:
 
 
 def read_categories(value: Any) -> list[str] | None:
-    """The widest first; blank ones are left out."""
+    """The item's categories, the widest first, blank ones left out; None where there are none."""
     if value is None:
         return None
     if not isinstance(value, list) or len(value) > MAX_CATEGORIES or not all(map(_is_text, value)):
@@ -123,7 +123,7 @@ def read_price(value: Any) -> float | None:
 
 
 def read_flag(field: str, value: Any) -> bool | None:
-    """`available` or `hidden`."""
+    """The value of `available` or `hidden`."""
     if value is not None and not isinstance(value, bool):
         raise FieldError(field, shown(value))
     return value
@@ -160,28 +160,28 @@ READERS: dict[str, Callable[[Any], Any]] = {
     HIDDEN: lambda value: read_flag(HIDDEN, value),
     METADATA: read_metadata,
 }
-"""Of every field but the id."""
+"""The reader of every field except the id."""
 
 
 def read_fields(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Every field that a row of a catalogue names, its id aside, with its value; further fields stand in `metadata`.
+    """The fields of a catalogue row with their values, except its id; the shop's own fields go into `metadata`.
 
     Raises:
-        FieldError: at the first value that is not understood.
+        FieldError: at the first value that the reader does not understand.
     """
     fields = {name: read(record[name]) for name, read in READERS.items() if name in record and name != METADATA}
-    own = {name: value for name, value in record.items() if name not in ROW_FIELDS}
-    if METADATA in record or own:
-        said = read_metadata(record.get(METADATA))
-        for name in own:
-            if said and name in said:
+    extra = {name: value for name, value in record.items() if name not in ROW_FIELDS}
+    if METADATA in record or extra:
+        nested = read_metadata(record.get(METADATA))
+        for name in extra:
+            if nested and name in nested:
                 raise FieldError(METADATA, f"{shown(name)} inside it and beside it")
-        fields[METADATA] = read_metadata({**(said or {}), **own}) if said or own else said
+        fields[METADATA] = read_metadata({**(nested or {}), **extra}) if nested or extra else nested
     return fields
 
 
 def _clean(text: str, limit: int) -> str | None:
-    """Without its markup; None for a text that is longer than the limit then, or absurdly long before."""
+    """The text without its markup; None where that is longer than `limit`, or the raw text is far too long."""
     if len(text) > MARKUP_TIMES * limit:
         return None
     clean = clean_text(text)
@@ -189,7 +189,7 @@ def _clean(text: str, limit: int) -> str | None:
 
 
 def _is_text(value: Any) -> bool:
-    """A lone surrogate is no Unicode text and could be written nowhere."""
+    """Whether the value is a string that UTF-8 can encode; a lone surrogate cannot be stored."""
     if not isinstance(value, str):
         return False
     try:
@@ -218,7 +218,7 @@ def _plain(value: Any, depth: int) -> Any:
         return value
     if isinstance(value, str | int | float | bytes):
         raise FieldError(METADATA, shown(value))
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)  # of a Parquet column's own type
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)  # a value of a Parquet column's own type
 
 
 ITEM_NAMES: Mapping[str, Collection[str]] = {
@@ -236,15 +236,15 @@ ITEM_NAMES: Mapping[str, Collection[str]] = {
 
 
 def folded(name: str) -> str:
-    """A name as it is compared: small letters and digits alone."""
+    """The form in which two names are compared: lower-case letters and digits only."""
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
 _FIELDS = {folded(name): field for field, names in ITEM_NAMES.items() for name in (field, *names)}
 _LONGEST = max(map(len, (name for names in ITEM_NAMES.values() for name in names))) + 8
-"""Characters of a name that is worth looking at."""
+"""A longer name cannot be one of these."""
 
 
 def meant_field(name: str) -> str | None:
-    """The field of ours that a shop's name for it is known to mean, None for a name of its own."""
+    """Our field that a shop's column name is known to mean; None for any other name."""
     return _FIELDS.get(folded(name)) if len(name) <= _LONGEST else None

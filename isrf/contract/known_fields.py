@@ -1,4 +1,4 @@
-"""Bodies that know their fields: one that is unknown is refused, and a hundred thousand cost no more than one."""
+"""Base class for JSON bodies that refuse unknown fields; 100,000 unknown fields cost no more than one."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import ErrorDetails
 
 FEW = 8
-"""So many unknown fields are each complained of; of more the first are named, and how many there are."""
+"""Up to this many unknown fields get an error each; of more, one error names the first `NAMED` and gives the number."""
 NAMED = 3
 NAME_CHARS = 40
 
@@ -15,16 +15,16 @@ _PLAIN = {
     **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "Input should be a JSON object"),
     "string_unicode": "Input should be valid Unicode, and holds half of a surrogate pair",
 }
-"""By type of error, what pydantic says in Python's words."""
+"""Messages by error type, in place of pydantic's, which use Python's words."""
 
 
 def message_of(error: ErrorDetails) -> str:
-    """What is wrong with a field, in the words of who sends JSON."""
+    """What is wrong with a field, in the words of a caller who sends JSON."""
     return _PLAIN.get(error["type"], error["msg"].removeprefix("Value error, "))
 
 
 class KnownFields(BaseModel):
-    """What a caller sends: no other fields than these."""
+    """A JSON body of a caller that may hold no other fields than these."""
 
     model_config = ConfigDict(extra="forbid")
 

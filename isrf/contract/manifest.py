@@ -1,7 +1,7 @@
-"""The release bundle: what offline publishes and the service opens (schema, no IO).
+"""The schema of the release bundle, which the offline job publishes and the service opens (schema, no IO).
 
-`Manifest` is the one description of a bundle; `arrays_of` names its arrays with their dtypes and shapes in symbols.
-`isrf.runtime.bundle` reads and hashes files and holds arrays against the manifest.
+`Manifest` describes a bundle; `arrays_of` names its arrays with their dtypes and shapes in symbols.
+`isrf.runtime.bundle` reads and hashes the files and checks the arrays against the manifest.
 """
 
 from typing import Annotated, Any, Literal, NamedTuple
@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA_VERSION: Literal[3] = 3
 """Raised whenever a reader of the older form would misread the newer one."""
 UNSEALED_SCHEMA_VERSION: Literal[2] = 2
-"""Still opened, with a warning: its manifest has no seal, and its goldens do not cover the list that is served."""
+"""An older schema that is still opened, with a warning: its manifest has no seal, and its golden requests do not cover
+the served list."""
 
 MANIFEST_FILE = "manifest.json"
 SEARCH_GRAPH_FILE = "recommender.onnx"
@@ -59,13 +60,13 @@ CELL_ARRAYS: dict[str, ArraySpec] = {
     USER_CELLS_FILE: ArraySpec("int32", ("U",)),
     USER_CENTROIDS_FILE: ArraySpec("float32", (None, "F")),
 }
-"""Only where there are too many users to look at each of them: the cell that each is in, and the cells' centroids."""
+"""The cell of each user and the cells' centroids; only in releases with too many users to compare with all of them."""
 
 
 RANKER_FILE = "ranker.npy"
 RANKER_ARRAYS: dict[str, ArraySpec] = {RANKER_FILE: ArraySpec("float32", (None,))}
-"""Only where a learned ranker won on validation: its numbers one after the other, as `isrf.method.ranking.ranker` lays
-them out.
+"""A learned ranker's numbers in the order of `isrf.method.ranking.ranker.layout`; only where a ranker won on
+validation.
 """
 
 
@@ -76,7 +77,7 @@ ITEM_READER_ARRAYS: dict[str, ArraySpec] = {
     f"{ITEM_READER_DIR}/text_adapter.npy": ArraySpec("float32", (None, "D")),  # (D_t, D)
     f"{ITEM_READER_DIR}/item_text.npy": ArraySpec("float16", ("N", None)),  # (N, D_t)
 }
-"""What a new item's text becomes vectors by (`isrf.method.item_reader`); releases made before there was any lack it."""
+"""The arrays that turn a new item's text into vectors (`isrf.method.item_reader`); old releases lack them."""
 
 
 class _Frozen(BaseModel):
@@ -86,7 +87,7 @@ class _Frozen(BaseModel):
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Size = Annotated[int, Field(ge=1)]
 Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
-"""Of unit vectors; a float16's length is 1 but for rounding."""
+"""A cosine of unit vectors; it may exceed 1 a little, because float16 rounding changes a vector's length."""
 
 
 class FileEntry(_Frozen):
@@ -113,7 +114,7 @@ class Counts(_Frozen):
 
 
 class Dimensions(_Frozen):
-    """Widths of what crosses the bundle. Symbols: D, L, C, F, E, G of ARCHITECTURE.md, "Words"."""
+    """Widths of the bundle's arrays. Symbols: D, L, C, F, E, G of ARCHITECTURE.md, "Words"."""
 
     width: Size  # D: item_inputs, item_vectors
     num_levels: Size  # L
@@ -137,8 +138,8 @@ class GroupSearch(_Frozen):
     background_cosine: Cosine  # mean cosine of random pairs of base users
     nearest_cosine: Cosine  # median cosine of a base user and its nearest other
     max_neighbours: Size
-    min_neighbours: Size  # taken, and marked weak, where nobody reaches the threshold
-    probes: Size | None = None  # cells that a search looks into; None: at every user, no cells
+    min_neighbours: Size  # used, and marked weak, where no user reaches the threshold
+    probes: Size | None = None  # cells that a search looks into; None: there are no cells, it compares with every user
 
 
 class FusionWeights(_Frozen):
@@ -153,19 +154,19 @@ class FusionWeights(_Frozen):
 
 
 class RankerSpec(_Frozen):
-    """What a learned ranker reads, and what it won by; its numbers are in `RANKER_FILE`."""
+    """What a learned ranker reads, and its figures on validation; its numbers are in `RANKER_FILE`."""
 
     features: tuple[str, ...]  # of each candidate, in the order of the first layer's inputs
-    context: tuple[str, ...]  # of the request, after them
+    context: tuple[str, ...]  # features of the request, after the candidate's
     without: tuple[str, ...]  # channels that it does not read
-    top: Annotated[int, Field(ge=1)]  # candidates that it orders, the first by log-linear fusion
+    top: Annotated[int, Field(ge=1)]  # it orders this many candidates, the best by log-linear fusion
     hidden: Annotated[int, Field(ge=1)]
     num_values: Annotated[int, Field(ge=1)]
     validation: dict[str, Any]  # cross-validated NDCG@10 with and without it
 
 
 class StoredRanker(_Frozen):
-    """A ranker inside JSON: for a run that takes over an evaluated one, and for measuring again."""
+    """A ranker as JSON: for a run that reuses an evaluated ranker, and for measuring it again."""
 
     spec: RankerSpec
     values: str  # base64 of the numbers as little-endian float32
@@ -173,26 +174,26 @@ class StoredRanker(_Frozen):
 
 VariantName = Literal["fp32", "int8", "fp16"]
 SEARCH_GRAPHS: dict[VariantName, str] = {"fp32": SEARCH_GRAPH_FILE, "int8": INT8_GRAPH_FILE, "fp16": FP16_GRAPH_FILE}
-"""The search's forms; every release has fp32."""
+"""The precisions in which a release may hold the search graph; every release has fp32."""
 
 
-MOST_OFF = 10.0
-"""Of a score: whoever is further off than this makes other lists."""
+MAX_DEVIATION = 10.0
+"""The largest deviation of a score that a manifest may allow: beyond it the lists are different."""
 
 
 class GoldenTolerance(_Frozen):
-    """How far a form of the search may be from the torch model's goldens."""
+    """How far a variant of the search graph may deviate from the torch model's golden requests."""
 
-    log_prob: Annotated[float, Field(ge=0, le=MOST_OFF)]  # of an item that both name
-    missing: Annotated[int, Field(ge=0)]  # items of one list that it may lack
-    list_score: Annotated[float, Field(ge=0, le=MOST_OFF)] | None = None  # the same of the list that is served;
+    log_prob: Annotated[float, Field(ge=0, le=MAX_DEVIATION)]  # of an item in both lists
+    missing: Annotated[int, Field(ge=0)]  # items of the golden list that may be absent
+    list_score: Annotated[float, Field(ge=0, le=MAX_DEVIATION)] | None = None  # the same two for the served list;
     list_missing: Annotated[int, Field(ge=0)] | None = None  # None in releases of schema 2
 
 
 class Variant(_Frozen):
-    """A form of the search other than fp32, and what it costs."""
+    """A variant of the search graph other than fp32, and what quality it costs."""
 
-    loss: dict[str, Any]  # NDCG@10 of what is served with it, beside fp32's; empty where nothing was held out
+    loss: dict[str, Any]  # NDCG@10 of the lists served with it, and fp32's; empty where nothing was held out
     tolerance: GoldenTolerance
 
 
@@ -204,9 +205,10 @@ class ItemReaderSpec(_Frozen):
 
 
 class LearnedUntil(_Frozen):
-    """Seconds, by the offline machine's clock: what happened later a release cannot hold, whatever its rows say.
+    """The times until which the release knows events and items, in seconds by the offline machine's clock.
 
-    Of each of the shop's files the moment before it was opened, or when it was last written, whichever is earlier.
+    A release cannot hold anything that happened later, whatever timestamps its rows have. For each of the shop's files
+    the time is just before it was opened, or when it was last written, whichever is earlier.
     """
 
     events: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -214,11 +216,11 @@ class LearnedUntil(_Frozen):
 
 
 class GoldenSpec(_Frozen):
-    """The goldens that the release was published with: how many, and what they are the answers of."""
+    """How many golden requests and items the release was published with, and a hash of the parts that they check."""
 
     requests: Size
     items: Annotated[int, Field(ge=0)]
-    texts: Annotated[int, Field(ge=0)]  # of the items, those that are read as new ones
+    texts: Annotated[int, Field(ge=0)]  # golden items whose text is also read as a new item's
     made_from: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # `isrf.contract.manifest_seal.made_from`
 
 
@@ -228,40 +230,40 @@ class Producer(_Frozen):
 
 
 class Manifest(_Frozen):
-    """`manifest.json`. `release_id` and `sha256` are hashes over all of this: `isrf.contract.manifest_seal`."""
+    """The content of `manifest.json`. `release_id` and `sha256` are hashes of it: `isrf.contract.manifest_seal`."""
 
     schema_version: Literal[2, 3]
     release_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # the seal; None in releases of schema 2
-    created_at: str  # RFC 3339, UTC; a moment of `MOMENTS`
+    created_at: str  # RFC 3339, UTC; one of `MOMENTS`
     producer: Producer
     preset: str
     fit: Literal["train", "all"]
-    evaluated_release_id: str | None  # with fit "all": the earlier run whose evaluation this is
-    config: dict[str, Any]  # the run's whole configuration as it was used
+    evaluated_release_id: str | None  # with fit "all": the earlier release that `evaluation` measured
+    config: dict[str, Any]  # the whole configuration that the run used
     counts: Counts
     dimensions: Dimensions
     decoding: Decoding
     group_search: GroupSearch
     fusion: FusionWeights
-    ranker: RankerSpec | None = None  # over the fused candidates; None: log-linear fusion is the answer
-    variants: dict[VariantName, Variant] = {}  # forms of the search beside fp32
-    item_reader: ItemReaderSpec | None = None  # None: no new item can be read until the next release
-    goldens: GoldenSpec | None = None  # None: of a release made before they were counted
+    ranker: RankerSpec | None = None  # orders the fused candidates; None: log-linear fusion alone orders them
+    variants: dict[VariantName, Variant] = {}  # variants of the search graph in addition to fp32
+    item_reader: ItemReaderSpec | None = None  # None: new items wait for the next release
+    goldens: GoldenSpec | None = None  # None: a release made before this field existed
     graphs: dict[str, GraphSpec]  # file name → signature
     data_fingerprint: str  # sha256 over the ingested events and items
-    order_fingerprint: str  # sha256 over the histories in their order: ties ordered otherwise are other data
-    tie_seed: int | None  # `--shuffle-ties`; None is the order timestamp, position, file
+    order_fingerprint: str  # sha256 over the histories in their order: another order of ties gives another hash
+    tie_seed: int | None  # `--shuffle-ties`; None: the order is timestamp, position, file
     events_through: Finite | None  # latest timestamp (seconds) of the events, for people; None without timestamps
-    learned_until: LearnedUntil | None = None  # a moment of `MOMENTS`; None: of a release made before there was any
+    learned_until: LearnedUntil | None = None  # one of `MOMENTS`; None: a release made before this field existed
     reasoner: str
     encoder: str
     evaluation: dict[str, Any]
-    files: dict[str, FileEntry]  # path inside the bundle → hash and size; the manifest itself aside
+    files: dict[str, FileEntry]  # path inside the bundle → hash and size; without the manifest itself
 
 
 MOMENTS = ("created_at", "learned_until")
-"""Fields that two equal runs differ in: no part of `release_id`, but sealed as all others are."""
+"""Fields in which two equal runs differ. `release_id` leaves them out; the seal covers them."""
 
 
 def arrays_of(manifest: Manifest) -> dict[str, ArraySpec]:

@@ -1,14 +1,14 @@
-"""What a release is called and what protects its manifest: two hashes over the manifest itself (no IO).
+"""The id of a release and the seal of its manifest: two hashes over the manifest itself (no IO).
 
-`release_id` is `r-` and 12 hex digits of the SHA-256 over every field but `UNCOUNTED`: itself, the seal, and the
-moments at which this run was made. `files` has the SHA-256 of every file, so that one byte anywhere is another id, and
-two runs that made the same have the same id. `sha256`, the seal, is over every field but itself, moments too: a changed
-manifest is known by it. Both prove that nothing was changed by accident or by hand, not who made the release.
+`release_id` is `r-` and 12 hex digits of the SHA-256 over every field except `UNCOUNTED`: the id itself, the seal, and
+the times of the run. `files` has the SHA-256 of every file, so a change of one byte gives another id, and two runs with
+equal results have the same id. `sha256`, the seal, covers every field except itself, times too, so it reveals a changed
+manifest. Both show that nothing was changed by accident or by hand. They do not show who made the release.
 
-A manifest can be sealed again by hand, goldens cannot: `made_from` binds them to what they are the answers of.
+Somebody can seal an edited manifest again. The golden requests still detect the edit: `made_from` binds them to the
+parts of the release that they check.
 
-The text that is hashed is the manifest as JSON with sorted keys, no spaces and ASCII alone, as Python's `json` writes
-it.
+The hashed text is the manifest as JSON with sorted keys, no spaces and only ASCII, as Python's `json` writes it.
 """
 
 import hashlib
@@ -33,36 +33,40 @@ ANSWERED_BY = (
     "item_reader",
     "graphs",
 )
-"""Fields that answers hang on, beside `config.events` and the files."""
+"""Fields that the answers depend on, in addition to `config.events` and the files."""
 _ID_DIGITS = 12
-_PUBLISH = "Publish the release again; a manifest is not to be edited."
+_PUBLISH = "Publish the release again; do not edit a manifest."
 
 
 def release_id_of(fields: Mapping[str, Any]) -> str:
-    """The id of a manifest's fields, as JSON has them."""
+    """The release id of a manifest, given its fields as parsed from JSON."""
     return f"r-{_digest({name: value for name, value in fields.items() if name not in UNCOUNTED})[:_ID_DIGITS]}"
 
 
 def seal_of(fields: Mapping[str, Any]) -> str:
-    """The seal of a manifest's fields, as JSON has them."""
+    """The seal of a manifest, given its fields as parsed from JSON."""
     return _digest({name: value for name, value in fields.items() if name != SEAL})
 
 
 def made_from(fields: Mapping[str, Any]) -> str:
-    """What the goldens of a release are the answers of: a hash over its other files, `ANSWERED_BY`, `config.events`."""
+    """A hash of all that a release's golden answers depend on: its other files, `ANSWERED_BY`, `config.events`."""
     files = {name: entry for name, entry in fields["files"].items() if name not in {GOLDEN_FILE, GOLDEN_ITEMS_FILE}}
     answered_by = {name: fields.get(name) for name in ANSWERED_BY}
     return _digest({**answered_by, "events": fields["config"].get("events"), "files": files})
 
 
 def sealed(manifest: Manifest) -> Manifest:
-    """The manifest with its own id and seal; `BundleError` (`bundle.not_finite`) where a number of it is none."""
+    """The manifest with its own id and seal.
+
+    Raises:
+        BundleError: `bundle.not_finite`, a number in it is NaN or infinite.
+    """
     fields = json.loads(manifest.model_dump_json())
     wrong = next(_not_finite(fields), None)
     if wrong is not None:
         raise BundleError(
             "bundle.not_finite",
-            f"{MANIFEST_FILE} would say {wrong}, which is no number.",
+            f"{MANIFEST_FILE} would hold {wrong}, which is not a finite number.",
             fix="Report it with the shop's sizes: a figure of this run could not be computed.",
         )
     fields["release_id"] = release_id_of(fields)
@@ -71,24 +75,25 @@ def sealed(manifest: Manifest) -> Manifest:
 
 
 def check_seal(fields: Mapping[str, Any]) -> None:
-    """Holds a manifest's fields, as they were read, against their own hashes.
+    """Checks a manifest's fields, as they were read, against its seal and its id.
 
     Raises:
         BundleError: `bundle.manifest_changed`, `bundle.release_id`.
     """
-    wanted = seal_of(fields)
-    if fields.get(SEAL) != wanted:
+    seal = seal_of(fields)
+    if fields.get(SEAL) != seal:
         raise BundleError(
             "bundle.manifest_changed",
-            f"{MANIFEST_FILE} is not as it was published: its seal says {_short(fields.get(SEAL))}, its content "
-            f"{_short(wanted)}.",
+            f"{MANIFEST_FILE} was changed after publishing: its seal is {_short(fields.get(SEAL))}, its content has "
+            f"the seal {_short(seal)}.",
             fix=_PUBLISH,
         )
-    named = release_id_of(fields)
-    if fields.get("release_id") != named:
+    release_id = release_id_of(fields)
+    if fields.get("release_id") != release_id:
         raise BundleError(
             "bundle.release_id",
-            f"{MANIFEST_FILE} is called {str(fields.get('release_id'))[:100]!r}, its content has the id {named}.",
+            f"{MANIFEST_FILE} has the release_id {str(fields.get('release_id'))[:100]!r}, but its content has the id "
+            f"{release_id}.",
             fix=_PUBLISH,
         )
 

@@ -1,4 +1,4 @@
-"""A value of the shop's data as a message shows it: short, on one line, and harmless to a terminal."""
+"""Shows a value of the shop's data in a message: short, on one line, and harmless to a terminal."""
 
 import json
 from typing import Any
@@ -7,9 +7,9 @@ MAX_SHOWN = 60
 
 
 def shown(value: Any) -> str:
-    """The value as JSON where it can be written so, at most about `MAX_SHOWN` characters, nothing unprintable in it.
+    """The value as JSON where that is possible, at most about `MAX_SHOWN` characters, all of them printable.
 
-    Control characters, line ends and marks that turn the direction of writing round are written as their escapes.
+    Control characters, line ends and marks that reverse the direction of writing appear as their escapes.
     """
     if isinstance(value, str):
         text = json.dumps(value[: MAX_SHOWN + 1], ensure_ascii=False)
@@ -24,6 +24,6 @@ def shown(value: Any) -> str:
 
 
 def printable(text: str, limit: int = MAX_SHOWN) -> str:
-    """A text without quotes around it; otherwise as `shown`."""
+    """A text cut to `limit` characters, unprintable characters as their escapes, without quotes around it."""
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in cut)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in cut)

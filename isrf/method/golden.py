@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from isrf.contract.errors import BundleError
-from isrf.contract.manifest import GOLDEN_FILE, MOST_OFF, SEARCH_GRAPHS, Finite, GoldenTolerance, VariantName
+from isrf.contract.manifest import GOLDEN_FILE, MAX_DEVIATION, SEARCH_GRAPHS, Finite, GoldenTolerance, VariantName
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import Ranked, RankingRequest, SearchOutput
 
@@ -142,7 +142,7 @@ def _off(wanted: tuple[Sequence[int], Sequence[float]], found: tuple[Sequence[in
     ours = dict(zip(*found, strict=True))
     off = [abs(ours[item] - score) if item in ours else None for item, score in zip(*wanted, strict=True)]
     # Not a number is as far off as can be.
-    scores = [min(one, MOST_OFF) if one == one else MOST_OFF for one in off if one is not None]
+    scores = [min(one, MAX_DEVIATION) if one == one else MAX_DEVIATION for one in off if one is not None]
     return _Off(max(scores, default=0.0), off.count(None))
 
 

@@ -3,10 +3,10 @@
 import orjson
 
 from isrf.contract.errors import StoreError
-from isrf.contract.event_log import KeptEvent
+from isrf.contract.event_log import StoredEvent
 from service.state.events import Event
 
-KEPT_FIELDS = len(KeptEvent._fields)
+KEPT_FIELDS = len(StoredEvent._fields)
 _TYPES = [[str, str, str, str, at, bool, str, accepted] for at in (float, int) for accepted in (float, int)]
 
 

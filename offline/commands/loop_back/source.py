@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from isrf.contract.errors import StoreError
 from isrf.contract.event_log import (
-    KeptEvent,
+    StoredEvent,
     Tombstone,
 )
 from isrf.contract.item_changes import ItemEntry
@@ -24,7 +24,7 @@ TIMEOUT_S = 30.0
 class WaitingEvent(NamedTuple):
     bucket: int
     position: StreamPosition
-    event: KeptEvent
+    event: StoredEvent
 
 
 class EventBatch(NamedTuple):

@@ -30,7 +30,7 @@ from isrf.contract.manifest import (
     ITEM_READER_DIR,
     ITEMS_FILE,
     MANIFEST_FILE,
-    MOST_OFF,
+    MAX_DEVIATION,
     RANKER_FILE,
     REASONING_DIR,
     SCHEMA_VERSION,
@@ -259,9 +259,9 @@ def _variants(ctx: StageContext, goldens: Sequence[Golden], recommender: Recomme
         found = deviation(recommender.searching_with(open_graph(ctx.out / SEARCH_GRAPHS[name])), goldens)
         # Other processors round activations otherwise, by as much as the form itself does.
         tolerance = GoldenTolerance(
-            log_prob=min(2 * found.log_prob + TOLERANCE, MOST_OFF),
+            log_prob=min(2 * found.log_prob + TOLERANCE, MAX_DEVIATION),
             missing=2 * found.missing + 1,
-            list_score=min(2 * (found.list_score or 0) + LIST_TOLERANCE, MOST_OFF),
+            list_score=min(2 * (found.list_score or 0) + LIST_TOLERANCE, MAX_DEVIATION),
             list_missing=2 * (found.list_missing or 0) + 1,
         )
         loss = ctx.inputs["evaluate"] / loss_file(name)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from isrf.contract.item_changes import Said
+from isrf.contract.item_changes import FieldValue
 from isrf.contract.item_fields import FieldError
 from service.release.catalogue import ItemLine, read_item
 from service.release.item_changes import changed_line, is_learned
@@ -17,8 +17,8 @@ def line_of(**fields: Any) -> ItemLine:
     return read_item(json.dumps({"item_id": "cup", "title": "Cup", "categories": ["Kitchen"], **fields}).encode())
 
 
-def entry_of(at: float, **fields: Any) -> dict[str, Said]:
-    return {name: Said(value, at) for name, value in fields.items()}
+def entry_of(at: float, **fields: Any) -> dict[str, FieldValue]:
+    return {name: FieldValue(value, at) for name, value in fields.items()}
 
 
 def test_what_was_said_later_stands() -> None:
@@ -64,7 +64,9 @@ def test_an_item_that_no_release_has_is_what_was_said() -> None:
         (entry_of(101.0, hidden=True), None, False),
     ],
 )
-def test_learned_is_what_the_release_says_too(entry: dict[str, Said], line: ItemLine | None, learned: bool) -> None:
+def test_learned_is_what_the_release_says_too(
+    entry: dict[str, FieldValue], line: ItemLine | None, learned: bool
+) -> None:
     assert is_learned(entry, line, UNTIL) is learned
     if learned and line is not None:
         assert changed_line("cup", entry, line, UNTIL) == line

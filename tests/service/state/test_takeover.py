@@ -11,7 +11,7 @@ import pytest
 
 from isrf.contract.errors import StoreError
 from isrf.contract.event_log import JOURNAL_FILE, Tombstone, bucket_of, tombstone_name
-from isrf.contract.item_changes import Said, encode_entry
+from isrf.contract.item_changes import FieldValue, encode_entry
 from offline.commands.loop_back.take_in import take_in
 from service.state import payload
 from service.state.records import HistoryEntry, ItemMark
@@ -56,7 +56,9 @@ def old_store(folder: Path, *posted: dict[str, object], now: float | None = None
     stone = (tombstone_name(SECRET, "gone"), bucket_of("gone"), Tombstone("nonce", (0, 1), 5.0).text())
     db.execute("INSERT INTO tombstones VALUES (?, ?, ?)", stone)
     db.execute(f"INSERT INTO meta VALUES ('secret', 'generated {SECRET.hex()}'), ('id', 'the-id'), ('exported', '2')")
-    db.execute("INSERT INTO items (item_id, entry, added) VALUES ('cup', ?, 1)", (encode_entry({"price": Said(9, 1)}),))
+    db.execute(
+        "INSERT INTO items (item_id, entry, added) VALUES ('cup', ?, 1)", (encode_entry({"price": FieldValue(9, 1)}),)
+    )
     db.commit()
     db.close()
     (folder / "lock").write_text("1")

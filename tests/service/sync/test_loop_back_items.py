@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from isrf.contract.errors import DataError
-from isrf.contract.item_changes import Said
+from isrf.contract.item_changes import FieldValue
 from offline.commands.loop_back.item_rows import write_items
 from offline.commands.loop_back.take_in import TakenIn, take_in
 from offline.stages.ingest.bad_rows import BadRows
@@ -121,8 +121,8 @@ async def test_a_store_that_was_emptied_is_read_anew(redis_server: RedisServer, 
     await store.close()
 
 
-def said(**fields: Any) -> dict[str, Said]:
-    return {name: Said(value, 1.0) for name, value in fields.items()}
+def said(**fields: Any) -> dict[str, FieldValue]:
+    return {name: FieldValue(value, 1.0) for name, value in fields.items()}
 
 
 def test_parquet_stays_parquet(tmp_path: Path) -> None:
