@@ -132,7 +132,10 @@ class Decoding(_Frozen):
 
 
 class GroupSearch(_Frozen):
-    """How similar users are found: calibrated = (cosine − background) / (nearest − background); see ARCHITECTURE.md."""
+    """How similar users are found: calibrated = (cosine − background) / (nearest − background).
+
+    See docs/concepts/interests.md.
+    """
 
     threshold: Finite  # in calibrated units; ISRF's 0.7
     background_cosine: Cosine  # mean cosine of random pairs of base users

@@ -2,7 +2,7 @@
 
 Its vector is made of its own text and of the codes and identity of its *stand-in*: the item most like it that somebody
 took. The model learned to do without an identity, and a test holds that form equal to the torch model's; but with
-nothing but its text an item stands behind almost all others (ARCHITECTURE.md, "Tried"). Where no word of it is known it
+nothing but its text an item stands behind almost all others (docs/lab-notebook.md). Where no word of it is known it
 has no stand-in, and the codes that a text of nothing gets. Codes name it to nobody. Arrays in, arrays out.
 """
 

@@ -3,7 +3,7 @@
     score(j) = log(cooccurrence_i(j) + ε) + log(content_i(j) + ε) + s · cos(v_i, v_j)
 
 Two sparse lists say much of few items, the vectors something of every item, new ones included. Transitions are left
-out: what is taken after an item is rarely like it. Arrays in, arrays out; figures in ARCHITECTURE.md, "Tried".
+out: what is taken after an item is rarely like it. Arrays in, arrays out; figures in docs/lab-notebook.md.
 """
 
 from typing import NamedTuple

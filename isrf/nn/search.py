@@ -1,6 +1,6 @@
 """The whole answer of the two learned paths in one graph: encoder, constrained beam search, dense top.
 
-`ConstrainedSearch.forward` takes and gives exactly what `recommender.onnx` does (ARCHITECTURE.md, "The graphs"), and
+`ConstrainedSearch.forward` takes and gives exactly what `recommender.onnx` does (docs/concepts/bundle.md), and
 is the torch model's own answer as well: one search, exported, not rewritten. `allowed` is carried up to the prefixes
 before decoding (a cumulative sum over the leaves), so a beam is only ever extended towards an allowed item:
 min(K, allowed items) beams are alive at the end. A beam below which one item is left has nothing to choose any more,
@@ -141,7 +141,7 @@ class ConstrainedSearch(nn.Module):
         trie_places: Tensor,
         node_vectors: Tensor,
     ) -> SearchTensors:
-        """Inputs and outputs of `recommender.onnx`; shapes and dtypes stand in ARCHITECTURE.md."""
+        """Inputs and outputs of `recommender.onnx`; shapes and dtypes stand in docs/concepts/bundle.md."""
         model = self.model
         source, mask = model.source(item_inputs[history], history_mask, explicit, group, task)
         length = source.shape[1]

@@ -24,7 +24,7 @@ T = TypeVar("T")
 BATCH_S = 0.065
 """How long a batch may take where its size is not given: who comes when it has just begun waits for all of it."""
 WORTH_IT = 4
-"""Above this, a larger batch answers hardly more in the same time (ARCHITECTURE.md, "Tried")."""
+"""Above this, a larger batch answers hardly more in the same time (docs/lab-notebook.md)."""
 
 
 class InferenceRequest(NamedTuple):

@@ -1,6 +1,6 @@
 """User state: what a release says of a user, and what came since.
 
-ARCHITECTURE.md ("State") says what *accepted* means, what a replica may miss and for how long, and what happens without
+docs/concepts/state.md says what *accepted* means, what a replica may miss and for how long, and what happens without
 Redis. What the offline job reads of it is spelled in `isrf.contract.event_log`.
 
     user_store, item_store, list_store, counters   what may be asked; store is the four together

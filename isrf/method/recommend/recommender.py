@@ -47,7 +47,7 @@ from isrf.method.recommend.request import (
 from isrf.method.recommend.tables import AddedItems, RecommenderTables
 
 Graph: TypeAlias = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
-"""Runs an exported graph: inputs by name → outputs by name (ARCHITECTURE.md, "The graphs")."""
+"""Runs an exported graph: inputs by name → outputs by name (docs/concepts/bundle.md)."""
 
 _TASK_CODES: dict[Task, int] = {"sequential": 0, "direct": 1}
 

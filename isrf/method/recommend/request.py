@@ -81,7 +81,7 @@ class Ranked(NamedTuple):
 
 
 class SearchOutput(NamedTuple):
-    """The search graph's answer to B requests (ARCHITECTURE.md names shapes and meaning)."""
+    """The search graph's answer to B requests (docs/concepts/bundle.md names shapes and meaning)."""
 
     beam_items: IntArray
     beam_log_probs: FloatArray

@@ -25,7 +25,7 @@ FIELD_WEIGHTS = {
     "likes": 1.0,
     "core": 1.0,
 }
-"""Of a term's share by field; measured, see ARCHITECTURE.md. The last two are a user's."""
+"""Of a term's share by field; measured, see docs/lab-notebook.md. The last two are a user's."""
 
 MIN_ITEMS = 2
 """Items that must use a term: a word of one title alone joins nothing."""

@@ -1,7 +1,7 @@
 """Turns the trained model into what is served: two ONNX graphs and the tables they read.
 
 `recommender.onnx` is `isrf.nn.search.ConstrainedSearch`, `lightgcn.onnx` is `isrf.method.interest.read_history` with
-its tables inside; names and shapes stand in ARCHITECTURE.md, "The graphs". Exporting twice gives the same bytes.
+its tables inside; names and shapes stand in docs/concepts/bundle.md. Exporting twice gives the same bytes.
 """
 
 import os

@@ -1,8 +1,8 @@
 """The stage `ingest`: a shop's two files become numbered, ordered, split tables.
 
 It alone reads the shop's folder. Runs as `python -m offline ingest`. It writes `items.parquet`, `users.parquet`,
-`train.parquet`, `heldout.parquet` and `report.json` as ARCHITECTURE.md lists them, and `excluded.parquet` (user_index,
-item_index): items that a user dislikes, for serving only.
+`train.parquet`, `heldout.parquet` and `report.json` as docs/concepts/bundle.md lists them, and `excluded.parquet`
+(user_index, item_index): items that a user dislikes, for serving only.
 """
 
 import json

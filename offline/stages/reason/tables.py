@@ -1,4 +1,4 @@
-"""The two feature tables, as ARCHITECTURE.md's stage table lists them, from the reasoners' answers."""
+"""The two feature tables, as docs/concepts/bundle.md's stage table lists them, from the reasoners' answers."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,6 +1,6 @@
 """User state inside one process: a SQLite database with the effects of events, and the record of what was accepted.
 
-One process has the folder; ARCHITECTURE.md ("State") says what is noticed of its files.
+One process has the folder; docs/concepts/state.md says what is noticed of its files.
 
     store          `EmbeddedStore`: all four stores on one database; users/, item_store, list_store, counters: one each
     database       connections: one that writes, two that read, each in a thread of its own

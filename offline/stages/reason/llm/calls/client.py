@@ -8,7 +8,7 @@
 One call, one HTTP request: retries and their pauses are `offline.stages.reason.llm.calls.calling`'s. The API key comes
 from the environment (`OPENAI_API_KEY`) and goes nowhere else. Address, key and account are read by the `openai`
 package; the requests themselves go over aiohttp's session, because a run through the package's client took several
-times as long (ARCHITECTURE.md, "Tried"): hundreds of calls in flight share one core.
+times as long (docs/lab-notebook.md): hundreds of calls in flight share one core.
 """
 
 import math
