@@ -26,6 +26,7 @@ from isrf.contract.manifest import (
     VariantName,
 )
 from isrf.method.evidence import lists_from_arrays
+from isrf.method.recommend.new_items import NewItemReader
 from isrf.method.recommend.recommender import REQUEST_INPUTS, Graph, Recommender
 from isrf.runtime.bundle.manifests import find_release
 from isrf.runtime.bundle.opening import GraphOpener, open_recommender
@@ -37,7 +38,6 @@ from service.release.catalogue import Catalogue, read_item
 from service.release.graphs import open_graph
 from service.release.history_files import read_users
 from service.release.learned import learned_until
-from service.release.new_items import NewItemReader
 from service.release.users import ReleaseUsers
 from service.release.wording import Wording, read_cores
 from service.settings import DeviceName

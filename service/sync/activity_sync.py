@@ -14,10 +14,11 @@ import structlog
 from isrf.contract.errors import IsrfError
 from isrf.contract.event_log import NUM_BUCKETS, bucket_of
 from isrf.contract.ids import UserIndex
+from isrf.runtime.active_users import ActiveUser, read_active_users
 from service.inference.engine import Engine
 from service.inference.task_cancellation import end
 from service.release.opening import Release
-from service.release.snapshot import ActiveUser, gather, read_active_users
+from service.release.snapshot import gather
 from service.state.events import EventRules
 from service.state.merge import merge
 from service.state.user_store import ErasedUsers, RecentUsers, UserStore, nobody_recent

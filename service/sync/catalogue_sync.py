@@ -15,10 +15,10 @@ import structlog
 
 from isrf.contract.errors import IsrfError, StoreError
 from isrf.contract.item_changes import ItemEntry
+from isrf.method.recommend.new_items import ReadItem, added_items
 from service.inference.engine import Engine
 from service.inference.task_cancellation import end
 from service.release.item_changes import changed_line, is_learned, standing, text_of
-from service.release.new_items import ReadItem, added_items
 from service.release.opening import Release
 from service.state.item_store import ItemsCursor, ItemStore
 from service.state.redis.failures import FOREIGN

@@ -56,12 +56,12 @@ from isrf.contract.manifest import (
     VariantName,
 )
 from isrf.contract.manifest_seal import made_from, sealed
-from isrf.method.golden import LIST_TOLERANCE, TOLERANCE, Golden, deviation, make_goldens
-from isrf.method.golden_items import ItemGolden, ReadableItems, TextReading, make_item_golden
+from isrf.method.golden import LIST_TOLERANCE, TOLERANCE, Golden, deviation
+from isrf.method.golden_items import ItemGolden, TextReading
 from isrf.method.item_reader import ItemReader
 from isrf.method.ranking.ranker import Ranker
 from isrf.method.recommend.recommender import Graph, Recommender
-from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder, item_fields
+from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder
 from isrf.runtime.bundle.opening import assemble_recommender
 from isrf.runtime.neighbour_index import load_index
 from isrf.runtime.onnx_session import graph_signature, open_graph
@@ -70,15 +70,11 @@ from offline.context import StageContext
 from offline.runtime.decoding import decoding_of
 from offline.runtime.torch_graph import torch_search
 from offline.stages.evaluate.stage import RANKER_SPEC, loss_file
+from offline.stages.publish.goldens import item_goldens, request_goldens
 from offline.stages.reason.show import ITEM_TABLE, USER_TABLE
 from offline.stages.train.build import load_model
 
 VERSION = 7
-NUM_GOLDENS = 24
-NUM_GOLDEN_ITEMS = 8
-GOLDEN_TEXT_LENGTH = 1000
-"""Characters of each field."""
-GOLDEN_ITEM_TRIES = 4
 _PRODUCERS = ("torch", "transformers", "onnx", "onnxruntime", "faiss-cpu", "numpy", "polars", "scikit-learn")
 
 _FROM_STAGE: dict[str, str] = {
@@ -121,9 +117,9 @@ def run(ctx: StageContext) -> None:
     _histories(ingest).write_parquet(ctx.out / HISTORIES_FILE)
     # The torch model itself answers the goldens.
     recommender = _recommender(ctx, torch_search(load_model(ctx.inputs), ctx.config))
-    goldens = _goldens(ctx, recommender)
+    goldens = request_goldens(ctx, recommender)
     (ctx.out / GOLDEN_FILE).write_text("".join(g.model_dump_json() + "\n" for g in goldens), encoding="utf-8")
-    items = _golden_items(ctx, recommender)
+    items = item_goldens(ctx, recommender, _text_reading(ctx))
     (ctx.out / GOLDEN_ITEMS_FILE).write_text("".join(one.model_dump_json() + "\n" for one in items), encoding="utf-8")
     manifest = sealed(_manifest(ctx, goldens, items, recommender))
     (ctx.out / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
@@ -185,45 +181,6 @@ def _histories(ingest: Path) -> pl.DataFrame:
     joined = taken.join(disliked, on="user_index", how="full", coalesce=True)  # who only dislikes has a row too
     lists = ("item_ids", "timestamps", "events", "disliked_item_ids")
     return joined.with_columns(pl.col(lists).fill_null([])).sort("user_index")
-
-
-def _goldens(ctx: StageContext, recommender: Recommender) -> list[Golden]:
-    """Requests spread over the users by length of history."""
-    lists = recommender.tables.user_items
-    with_items = np.flatnonzero(np.diff(lists.indptr) > 0)
-    by_length = with_items[np.argsort(np.diff(lists.indptr)[with_items], kind="stable")]
-    users = by_length[np.linspace(0, len(by_length) - 1, min(NUM_GOLDENS, len(by_length))).astype(np.int64)]
-    histories = [lists.indices[lists.row(user)].tolist() for user in users]
-    # Beside them who has no history, and a history longer than anything reads.
-    longest = max(ctx.config.model.history_length, ctx.config.model.interest_length) + 1
-    shuffled = np.random.default_rng(ctx.config.seed).permutation(len(recommender.tables.item_vectors))
-    histories += [[], np.resize(shuffled, longest).tolist()]
-    return make_goldens(recommender, histories, [*users.tolist(), -1, -1])
-
-
-def _golden_items(ctx: StageContext, recommender: Recommender) -> list[ItemGolden]:
-    """Items spread over the rows, of each stretch the first whose text is surely read."""
-    columns = ["item_id", "title", "brand", "categories", "description"]
-    items = pl.read_parquet(ctx.inputs["ingest"] / "items.parquet", columns=columns)
-    parts = ReadableItems(
-        item_ids=items["item_id"].to_list(),
-        item_vectors=recommender.tables.item_vectors,
-        item_lists=recommender.tables.item_lists,
-        reading=_text_reading(ctx),
-    )
-
-    def golden(row: int) -> ItemGolden:
-        fields = items.drop("item_id").row(row, named=True)
-        if fields["title"]:
-            fields["description"] = None  # read by less than its own text, an item is not just itself again
-        text = {name: value[:GOLDEN_TEXT_LENGTH] for name, value in item_fields(**fields).items()}
-        return make_item_golden(parts, row, text)
-
-    found = []
-    for stretch in np.array_split(np.arange(len(items)), min(NUM_GOLDEN_ITEMS, len(items))):
-        some = [golden(row) for row in stretch[:GOLDEN_ITEM_TRIES].tolist()]
-        found.append(next((one for one in some if one.new is not None), some[0]))
-    return found
 
 
 def _text_reading(ctx: StageContext) -> TextReading | None:

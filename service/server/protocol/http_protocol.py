@@ -1,9 +1,8 @@
 """The HTTP protocol with an end to its patience: whoever is slow, endless or malformed is answered and dropped.
 
-A request's head has a size and a time; what follows it beside the body (chunk lines, trailers) counts towards the same
-size, and trailers are never headers. Who does not read what they are sent is cut off. What cannot be read as HTTP is
-answered with a problem, too, in its turn. Where it is full inside (`service.server.load_shedding`), a request is
-answered here and now, and nothing is made of it. How soon a body comes is judged in `service.server.bodies`.
+A request's head has a limit of size and of time; chunk lines and trailers count towards the same size, and trailers are
+never headers. A caller who does not read the answers is disconnected. Bytes that are not HTTP are answered with a
+problem, in their turn. Under overload (`service.server.load_shedding`) a request is refused here.
 """
 
 import asyncio

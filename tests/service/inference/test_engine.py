@@ -10,11 +10,12 @@ import pytest
 
 from isrf.method.interest import Neighbours
 from isrf.method.recommend.request import Ranked, RankingRequest, UserInterests
+from isrf.runtime.active_users import read_active_users
 from service.inference.engine import Engine
 from service.inference.limits import LoadLimits
 from service.inference.queue_limit import QueueLimit
 from service.release.opening import Release, open_release
-from service.release.snapshot import gather, read_active_users
+from service.release.snapshot import gather
 from service.settings import LARGEST_BATCH
 from service.telemetry.metrics import Metrics
 

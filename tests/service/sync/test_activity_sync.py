@@ -9,11 +9,12 @@ import pytest
 
 from isrf.method.evidence import GROUP_RECENCY
 from isrf.method.recommend.request import UserInterests
+from isrf.runtime.active_users import read_active_users
 from service.inference.engine import Engine
 from service.inference.limits import LoadLimits
 from service.inference.queue_limit import QueueLimit
 from service.release.opening import Release, open_release
-from service.release.snapshot import Snapshot, base_snapshot, gather, read_active_users
+from service.release.snapshot import Snapshot, base_snapshot, gather
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.store import Store

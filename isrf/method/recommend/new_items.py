@@ -1,6 +1,6 @@
-"""Items that no release has yet: read by the release's torch-free text encoder, and given rows behind its own.
+"""Reads items that the release does not hold, from their texts, and gives them rows behind the release's own.
 
-It knows no store; `service.sync.catalogue_sync` tells it what the shop said.
+It uses the release's torch-free text encoder. The service (`service.sync.catalogue_sync`) and the replay call it.
 """
 
 from collections.abc import Mapping, Sequence
