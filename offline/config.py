@@ -28,104 +28,172 @@ class _Section(BaseModel):
 
 class IngestConfig(_Section):
     max_bad_rows: Share = 0.001
+    """The largest share of a file's rows that may be bad; above it the run stops."""
     shuffle_ties: int | None = None
+    """A seed that shuffles events with equal timestamps; `none` keeps the order of the file."""
 
 
 class ReasonConfig(_Section):
     reasoner: Literal["attribute", "llm"] = "attribute"
-    currency: str = "$"  # stands before an amount of money in the features' texts
-    client: Literal["openai", "vllm"] = "openai"  # a server that speaks the OpenAI protocol, or vLLM in this process
-    base_url: str = "http://127.0.0.1:8000/v1"  # of the server; its key comes from OPENAI_API_KEY alone
+    """Who writes the semantic features: `attribute` (rules, no LLM) or `llm`."""
+    currency: str = "$"
+    """Stands before an amount of money in the features' texts."""
+    client: Literal["openai", "vllm"] = "openai"
+    """`openai`: a server that speaks the OpenAI protocol. `vllm`: vLLM in this process."""
+    base_url: str = "http://127.0.0.1:8000/v1"
+    """The server's address; its key comes from `OPENAI_API_KEY` alone."""
     model: str = "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B"
+    """The LLM's name."""
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.6
-    max_answer_tokens: Positive = 4096  # a reasoning model's thoughts included
-    concurrency: Positive = 256  # calls in flight; vLLM batches them
+    """The LLM's sampling temperature."""
+    max_answer_tokens: Positive = 4096
+    """The longest answer, a reasoning model's thoughts included."""
+    concurrency: Positive = 256
+    """Calls in flight at once; the server batches them."""
     timeout_s: Annotated[float, Field(gt=0.0)] = 300.0
-    max_attempts: Positive = 6  # of one call, while the server answers 429, 5xx or not at all
-    back_off_s: Annotated[float, Field(gt=0.0)] = 1.0  # before the second attempt; doubled for each further one
-    max_server_failures: Positive = 20  # calls given up in a row before the run stops
-    budget_calls: Positive | None = None  # --llm-budget; None: every item and user is asked about
+    """How long one call may take, in seconds."""
+    max_attempts: Positive = 6
+    """Attempts at one call while the server answers 429, 5xx or not at all."""
+    back_off_s: Annotated[float, Field(gt=0.0)] = 1.0
+    """Seconds before the second attempt; doubled for each further one."""
+    max_server_failures: Positive = 20
+    """The run stops after so many failed calls in a row."""
+    budget_calls: Positive | None = None
+    """The most calls (`--llm-budget`); `none` asks about every item and user."""
     budget_tokens: Positive | None = None
-    ledger: Path | None = None  # of paid answers; None: beside the releases, shared by all their runs
+    """The most tokens (`--llm-budget`); `none` for no limit."""
+    ledger: Path | None = None
+    """File of paid answers; `none` keeps it beside the releases, shared by all their runs."""
 
 
 class EmbedConfig(_Section):
-    encoder: str = (
-        "tfidf-svd"  # or hf:<hub name or local directory>, openai: an embeddings endpoint, no-text: none is read
-    )
-    base_url: str = "http://127.0.0.1:8000/v1"  # of the endpoint; its key comes from OPENAI_API_KEY alone
-    model: str = "text-embedding-3-small"  # the endpoint's
-    batch_size: Positive = 64  # texts per forward pass or request
-    dim: Positive = 128  # D_t: width of the semantic vectors after PCA
+    encoder: str = "tfidf-svd"
+    """Text encoder: `tfidf-svd`, `hf:NAME_OR_DIR`, `openai` (an embeddings endpoint) or `no-text`."""
+    base_url: str = "http://127.0.0.1:8000/v1"
+    """The embeddings endpoint's address; its key comes from `OPENAI_API_KEY` alone."""
+    model: str = "text-embedding-3-small"
+    """The endpoint's model."""
+    batch_size: Positive = 64
+    """Texts for one forward pass or request."""
+    dim: Positive = 128
+    """D_t: width of the semantic vectors, after PCA."""
 
 
 class GraphConfig(_Section):
-    dim: Positive = 64  # E: width of LightGCN's layers; the explicit and group vectors
+    dim: Positive = 64
+    """E: width of LightGCN's layers, and of the explicit and group vectors."""
     epochs: Positive = 7
+    """LightGCN's training epochs."""
     batch_size: Positive = 2048
+    """Interactions in one of LightGCN's training steps."""
     learning_rate: float = 7e-3
+    """LightGCN's learning rate."""
     weight_decay: float = 1e-5
+    """LightGCN's L2 penalty on the vectors of a batch."""
     similarity_threshold: float = 0.7
+    """Users whose calibrated similarity is at least this are similar users."""
     max_neighbours: Positive = 100
+    """The most similar users that one user has."""
     min_neighbours: Positive = 5
-    text_share: Share = 0.2  # of the squared length of a user feature: semantic part against LightGCN part
-    recency: Share = 0.7  # weight of an item by its age in the history, newest 1
-    cells_from: Positive = 100_000  # users, from which on similar ones are looked for in cells, not among all
+    """A user with nobody above the threshold gets this many nearest users, marked as weak."""
+    text_share: Share = 0.2
+    """The semantic part's share of a user feature's squared length; LightGCN has the rest."""
+    recency: Share = 0.7
+    """An item's weight in a history is this, to the power of its age; the newest item has age 0."""
+    cells_from: Positive = 100_000
+    """From so many users on, similar users are searched in cells, not among all users."""
 
 
 class SemanticIdsConfig(_Section):
     levels: Positive = 4
+    """L: codes in a semantic ID."""
     codebook_size: Positive = 256
+    """C: codes of one level."""
     text_share: Share = 0.5
+    """The text's share of the vectors that are quantised; LightGCN's embedding has the rest."""
     iterations: Positive = 25
+    """Iterations of k-means at each level."""
 
 
 class ModelConfig(_Section):
     """The encoder-decoder (`T5Config`) and what it reads."""
 
     width: Positive = 64
+    """D: width of the encoder-decoder."""
     ff_width: Positive = 256
+    """Width of the feed-forward layers."""
     num_heads: Positive = 4
+    """Attention heads."""
     num_encoder_layers: Positive = 2
+    """Layers of the encoder."""
     num_decoder_layers: Positive = 1
+    """Layers of the decoder."""
     dropout: Share = 0.1
+    """Dropout in training."""
     history_length: Positive = 20
+    """The most recent items of a history that the encoder reads."""
     interest_length: Positive = 50
+    """The most recent items of a history that the explicit and group vectors are made of."""
     num_prompts: Positive = 3
+    """Learned prompt vectors in front of the input, for each task."""
     item_id_dropout: Share = 0.1
-    explicit_vector: bool = True  # whether the encoder reads it; without: an ablation
+    """How often an item's own embedding is left out in training, so that its text is learned from."""
+    explicit_vector: bool = True
+    """Whether the encoder reads the explicit vector; `false` is an ablation."""
     group_vector: bool = True
-    backbone: str | None = None  # hub name or local directory of pretrained T5 weights
+    """Whether the encoder reads the group vector; `false` is an ablation."""
+    backbone: str | None = None
+    """Pretrained T5 weights: a hub name or a local folder; `none` starts from random weights."""
 
 
 class TrainConfig(_Section):
     epochs: Positive = 6
+    """The most training epochs."""
     batch_size: Positive = 256
+    """Samples in a training step, over all processes."""
     learning_rate: float = 2e-3
+    """The highest learning rate."""
     warmup_share: Share = 0.05
+    """The share of all steps in which the learning rate rises."""
     weight_decay: float = 0.01
+    """AdamW's weight decay."""
     clip_norm: float = 1.0
+    """The largest norm of a step's gradient."""
     generation_weight: float = 1.0
-    distillation: Share = 0.5  # of the generation loss: what the dense path believes, against the target alone
+    """The weight of the generation loss."""
+    distillation: Share = 0.5
+    """The share of the generation loss that follows the dense path's scores, not the target alone."""
     dense_weight: float = 1.0
+    """The weight of the dense path's loss."""
     alignment_weight: float = 0.1
+    """The weight of the contrastive alignment loss."""
     alignment_temperature: float = 0.2
-    direct_share: Share = 0.2  # of the batches that are direct recommendation
+    """The temperature of the alignment loss."""
+    direct_share: Share = 0.2
+    """The share of batches that train direct recommendation."""
     num_direct_negatives: Positive = 99
-    # Epochs in a row whose validation NDCG@10 is worse than the best one's, beyond noise, before training stops; the
-    # latest one's that is not are kept. With 0 nobody is asked: every epoch is trained and the last one's weights are
-    # kept, so that two settings train equally long.
+    """Sampled negatives beside the target in direct recommendation."""
     patience: Annotated[int, Field(ge=0)] = 2
+    """Training stops after so many epochs in a row whose validation NDCG@10 is worse than the best one's, beyond
+    noise; the latest epoch that is no worse is kept. With 0 every epoch is trained and the last one's weights are kept,
+    so that two settings train equally long."""
     validation_users: Positive = 2000
+    """The most users of a validation after an epoch."""
     checkpoint_every_s: float = 60.0
-    processes: Annotated[int, Field(ge=0)] = 0  # that share every batch; 0: one for each GPU, without any one
+    """Seconds between two checkpoints, from which a stopped run resumes."""
+    processes: Annotated[int, Field(ge=0)] = 0
+    """Processes that share every batch; 0 takes one for each GPU, or one without a GPU."""
 
 
 class SearchConfig(_Section):
     num_beams: Positive = 20
+    """K: beams of the generative path."""
     num_dense: Positive = 256
-    int8: bool = False  # whether a release holds the search with 8-bit matrices as well: `ISRF_VARIANT` serves it
-    fp16: bool = False  # and with 16-bit ones, for GPUs
+    """Items that the dense path brings in, best first."""
+    int8: bool = False
+    """Whether the release also holds the search with 8-bit matrices; `ISRF_VARIANT=int8` serves it."""
+    fp16: bool = False
+    """Whether the release also holds the search with 16-bit matrices, for GPUs."""
 
 
 def variants_of(search: SearchConfig) -> list[VariantName]:
@@ -135,27 +203,40 @@ def variants_of(search: SearchConfig) -> list[VariantName]:
 
 
 class EvidenceConfig(_Section):
-    list_length: Positive = 100  # entries kept per row of transition and cooccurrence
-    window: Positive = 3  # steps after an item that count as a transition
+    list_length: Positive = 100
+    """Entries kept per item in the transition and co-occurrence lists."""
+    window: Positive = 3
+    """Steps after an item that count as a transition from it."""
 
 
 class EvaluateConfig(_Section):
-    validation_users: Positive = 20_000  # at most, to choose the fusion weights on: with 4,000 the choice was noise
+    validation_users: Positive = 20_000
+    """The most validation users that fusion weights and ranker are chosen on; with 4,000 the choice was noise."""
     bootstrap_samples: Positive = 500
-    without: Channels = ()  # channels that get no weight in the fusion, and that the ranker does not read
-    ranker: bool = True  # whether a learned ranker is tried; it is served where it wins on validation
-    sampled_users: Positive = 2000  # at most, of each split: with seen items, and direct recommendation
+    """Bootstrap samples over users for a 95% interval."""
+    without: Channels = ()
+    """Channels that get no weight in the fusion and that the ranker does not read, such as `group,content`."""
+    ranker: bool = True
+    """Whether a learned ranker is tried; it is served where it wins on validation users."""
+    sampled_users: Positive = 2000
+    """The most users, of each split, for the figures with seen items and for direct recommendation."""
 
 
 class RunConfig(_Section):
     """Everything that decides a release. `seed` feeds every random choice that is not a protocol's own."""
 
     preset: PresetName = "demo"
+    """The preset that the other settings start from; set with `--preset`."""
     seed: int = 0
+    """Feeds every random choice that is not a protocol's own."""
     fit: Literal["train", "all"] = "train"
-    evaluated_release_id: str | None = None  # with fit "all": the run that was evaluated, and whose fusion this is
+    """`train` holds out each user's last two items; `all` then also publishes a release trained on everything."""
+    evaluated_release_id: str | None = None
+    """With `fit=all`: the evaluated release, whose fusion this run takes. Set by the run itself."""
     fusion: FusionWeights | None = None
-    ranker: StoredRanker | None = None  # with fit "all": that run's, where it has one
+    """With `fit=all`: the evaluated release's fusion weights. Set by the run itself."""
+    ranker: StoredRanker | None = None
+    """With `fit=all`: the evaluated release's ranker, if it has one. Set by the run itself."""
     events: EventVocabulary = EventVocabulary()
     ingest: IngestConfig = IngestConfig()
     reason: ReasonConfig = ReasonConfig()

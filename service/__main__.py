@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused(error, 2)
 
 
-def _settings(arguments: Sequence[str] | None) -> Settings:
+def option_parser() -> argparse.ArgumentParser:
+    """Of the command that serves."""
     parser = argparse.ArgumentParser(prog="python -m service", description="Serves recommendations from a release.")
     parser.add_argument("--releases", type=Path, help="folder of releases (ISRF_RELEASES_DIR)")
     parser.add_argument("--host", help="address to bind; loopback only without API keys (ISRF_BIND_HOST)")
@@ -70,7 +71,11 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--state-dir", type=Path, help="folder of the embedded store (ISRF_STATE_DIR)")
     parser.add_argument("--api-keys-file", type=Path, help="made by `python -m service keys` (ISRF_API_KEYS_FILE)")
     parser.add_argument("--demo", action="store_true", default=None, help="a page to try it on, at /demo (ISRF_DEMO)")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def _settings(arguments: Sequence[str] | None) -> Settings:
+    options = option_parser().parse_args(arguments)
     return load_settings(
         releases_dir=options.releases,
         bind_host=options.host,

@@ -58,55 +58,64 @@ class Settings(BaseSettings):
     releases_dir: Path = Path("releases")
     """Folder of releases with the link `current`, or one release's own folder."""
     bind_host: str = "127.0.0.1"
+    """Address to listen on; without API keys a loopback address only."""
     bind_port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """Port to listen on; 0 takes a free one."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that serve; more than one needs `REDIS_URL`."""
 
     watch_releases_s: Annotated[float, Field(ge=0, le=3600)] = 5.0
-    """How often `current` is looked at for another release; 0 for only when `POST /admin/reload` asks."""
+    """Seconds between two looks at `current` for another release; with 0 only `POST /admin/reload` looks."""
     open_deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0
-    """A release that is not open by then is refused, and what was served goes on; a large one on a slow disk takes
-    minutes."""
+    """Seconds in which a new release must open, else it is refused and the old one stays. A large release on a slow
+    disk takes minutes."""
     experiment: Annotated[Experiment | None, NoDecode] = None
     """`release_id:10%`: a second release beside `current`, and the share of the users that it answers."""
 
     redis_url: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("redis_url", "REDIS_URL", "ISRF_REDIS_URL")
     )
+    """Where user state is kept; without it in the embedded store of one process (`state_dir`)."""
     redis_cluster: bool = False
+    """Whether `REDIS_URL` names a node of a Redis cluster."""
     redis_read_timeout_s: Annotated[float, Field(gt=0, le=10)] = 0.15
-    """A read that waits longer is answered from the bundle; reads must stay below 250 ms in all."""
+    """Seconds that a read waits for Redis; then the release alone answers. A request's reads must stay below 250 ms."""
     redis_write_timeout_s: Annotated[float, Field(gt=0, le=60)] = 3.0
+    """Seconds that a write waits for Redis; then it is answered 503."""
     redis_durability: Literal["require", "warn"] = "require"
-    """What becomes of a Redis that would lose what was accepted (`appendonly`, `appendfsync`, `maxmemory-policy`):
+    """What to do with a Redis that would lose accepted events (`appendonly`, `appendfsync`, `maxmemory-policy`):
     `require` refuses to start on it, `warn` says so in the log, in `/readyz` and in `isrf_store_durable`."""
     redis_wait_replicas: Annotated[int, Field(ge=0, le=16)] = 0
-    """Replicas of Redis that must have a write before it is answered; what they do not have in time is answered
-    503; sent again, it counts once where it has an event_id or a timestamp."""
+    """Replicas of Redis that must have a write before it is answered. A write that they do not have in time is answered
+    503; sent again, it counts once if it has an `event_id` or a `timestamp`."""
     redis_wait_timeout_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    """Seconds that a write waits for those replicas; must be below `redis_write_timeout_s`."""
     state_dir: Path = Path("var/state")
-    """Where the embedded store keeps its database, and its locks."""
+    """Folder of the embedded store: its database and its locks."""
 
     erasure_key: Annotated[SecretStr, Field(min_length=16)] | None = None
-    """Under which erased users are noted; without one the store makes and keeps its own. It cannot be changed later."""
+    """Secret under which the store notes erased users; without it the store makes and keeps its own. It cannot be
+    changed later."""
     crowd_epoch_s: Annotated[float, Field(gt=0, le=60)] = 30.0
-    """How often neighbours are looked for among other people: those active lately join, those erased leave."""
+    """Seconds between two updates of who can be a similar user: recently active users join, erased users leave."""
     items_poll_s: Annotated[float, Field(gt=0, le=60)] = 1.0
-    """How often it is asked what the shop said of its items on another replica."""
+    """Seconds between two looks for items that the shop changed on another replica."""
     max_added_items: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
-    """Items that may be put before a release holds them; each costs a row in every replica's tables."""
+    """The most items that may be added before a release holds them; each costs a row in every replica's tables."""
 
     api_keys_file: Path | None = None
-    """Made by `python -m service keys`; without one the service runs in development mode, on loopback."""
+    """File made by `python -m service keys`; without it the service runs in development mode, on loopback."""
     rate_limit: str = "10000/minute"
-    """How often a key without a rate of its own may call; empty for as often as it likes. Not in development mode."""
+    """How often a key without a rate of its own may call; empty for no limit. It does not count in development mode."""
     cors_origins: Annotated[frozenset[str], NoDecode] = frozenset()
-    """Pages of other origins that browsers may let read answers, `https://shop.example,…`; none unless named."""
+    """Origins whose pages may read answers in a browser, `https://shop.example,…`; empty for none."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Serves /metrics there without a key, for a network that callers cannot reach; 0 for no such port."""
+    """Port that serves `/metrics` without a key, for a network that callers cannot reach; 0 for no such port."""
     metrics_host: str = "127.0.0.1"
+    """Address that `metrics_port` listens on."""
     exclude_events: Annotated[frozenset[str], NoDecode] = frozenset()
-    """Event types that exclude an item from recommendations, beside `purchase` and events without a type: such as
-    `[events] exclude` of the offline configuration takes."""
+    """Event types that take their item off the user's list, beside `purchase`, events without a type, and those of
+    `[events] exclude` in the offline configuration."""
 
     variant: VariantName = "fp32"
     """Which form of the search is served; a release holds `int8` and `fp16` where it was made with `search.int8`,
@@ -114,25 +123,30 @@ class Settings(BaseSettings):
     device: DeviceName = "auto"
     """Where the search runs; `auto` takes a GPU that ONNX Runtime really runs it on, else the CPU."""
     inference_threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """Model calls at once; 0 takes the CPUs that this process may really use, shared among the workers."""
+    """Runs of the model at once; 0 takes the CPUs that this process may really use, shared among the workers."""
     max_batch: Annotated[int, Field(ge=0, le=LARGEST_BATCH)] = 0
     """Requests that one run of the model may answer; 0 measures at the start how many it answers soon enough."""
     max_waiting: Annotated[int, Field(ge=0, le=10_000)] = 0
-    """Requests that may wait for the model, beyond which callers are refused at once; 0 for a batch per thread."""
+    """Requests that may wait for the model, beyond which callers are refused at once; 0 for a batch per thread, at
+    least 16."""
     max_in_progress: Annotated[int, Field(ge=1, le=100_000)] = 128
     """Requests of any kind that may be under way in a worker, beyond which callers are refused at once."""
     deadline_s: Annotated[float, Field(gt=0, le=60)] = 1.0
-    """A request whose turn at the model has not come by then is refused."""
+    """Seconds that a request may wait for the model; then it is refused."""
     group_ttl_s: Annotated[int, Field(ge=1)] = 3600
+    """Seconds that the store keeps a user's computed interests."""
     answer_ttl_s: Annotated[int, Field(ge=1)] = 300
+    """Seconds that an answer is kept for a user who has not changed."""
     answer_cache_mb: Annotated[int, Field(ge=0, le=10_000)] = 16
-    """Answers that each worker keeps, for users who have not changed; 0 computes every answer anew."""
+    """Megabytes of answers that each worker keeps for users who have not changed; 0 computes every answer anew."""
     recommendation_ttl_s: Annotated[int, Field(ge=1, le=86_400)] = 900
-    """How long a list can be read on from, and a click be known by it (about 1 KB each in Redis)."""
+    """Seconds in which the next page of a list can be read and a click is counted for it (about 1 KB each in Redis)."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024 * 1024
+    """The largest body of a request, imports aside; a larger one is answered 413."""
     log_level: str = "INFO"
+    """Lowest level that is logged: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
     demo: bool = False
-    """Serves a page to try the service on at /demo; in development mode only."""
+    """Serves a page to try the service on, at `/demo`; in development mode only."""
 
     @field_validator("exclude_events", "cors_origins", mode="before")
     @classmethod

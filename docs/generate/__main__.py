@@ -3,8 +3,18 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from docs.generate.cli import cli_page
+from docs.generate.metrics import metrics_page
+from docs.generate.offline_config import offline_config_page
+from docs.generate.settings import settings_page
+
 REFERENCE = Path(__file__).parents[1] / "reference"
-PAGES: dict[str, Callable[[], str]] = {}
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_page,
+    "metrics.md": metrics_page,
+    "offline-config.md": offline_config_page,
+    "settings.md": settings_page,
+}
 
 
 def main() -> None:

@@ -111,10 +111,14 @@ class EventVocabulary(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    names: Annotated[dict[str, str], BeforeValidator(_normalised_names)] = {}  # the shop's name → the type it means
-    exclude: _Names = ()  # types that take their item off the list, in addition to purchase
-    dislike: _Names = ()  # types that count as dislike
-    remove: _Names = ()  # types that count as remove
+    names: Annotated[dict[str, str], BeforeValidator(_normalised_names)] = {}
+    """The shop's name of a type, and the type that it means: `events.names.kauf=purchase`."""
+    exclude: _Names = ()
+    """Types that take their item off the user's list, in addition to `purchase`."""
+    dislike: _Names = ()
+    """Types that count as `dislike`."""
+    remove: _Names = ()
+    """Types that count as `remove`: they take back what the user did with the item."""
 
     @model_validator(mode="after")
     def _one_meaning(self) -> "EventVocabulary":

@@ -26,7 +26,7 @@ _OWNER_ONLY = 0o600
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 0, or 2 with a sentence on stderr."""
-    options = _parser().parse_args(arguments)
+    options = keys_parser().parse_args(arguments)
     if not options.file:
         print("error: config.keys_file: name the file with --file or ISRF_API_KEYS_FILE.", file=sys.stderr)
         return 2
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def keys_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m service keys", description="Manages the API keys file.")
     actions = parser.add_subparsers(required=True, metavar="add|list|drop")
     add = actions.add_parser("add", help="make a key and print it, once")
