@@ -72,6 +72,7 @@ imports: $(STAMP)
 
 docs: $(STAMP)  ## write the reference pages anew from the code, and build the site into var/docs
 	$(BIN)/python -m docs.generate
+	$(BIN)/python -m docs.generate.plots
 	$(MAKE) --no-print-directory site
 
 # A link that leads nowhere, or a page that no menu names, fails.
