@@ -1,12 +1,12 @@
-"""What the two graphs say by themselves: four evidence channels as sparse lists, gathered in microseconds.
+"""The evidence channels: what data says without a model, stored as sparse lists and gathered in microseconds.
 
-transition (what followed the last items), cooccurrence (what was taken together with them), content (semantic-feature
-neighbours of them) and group (what the most similar users took). Each channel yields a distribution over items that
-`isrf.method.ranking.fusion` weighs, and each entry can be traced back to the items or users it came from.
+The four channels are transition (items that followed the last items), cooccurrence (items taken together with them),
+content (items with similar semantic features) and group (items that the most similar users took). Each channel gives a
+distribution over items, which `isrf.method.ranking.fusion` weighs. Each entry can be traced back to its items or users.
 
-Counts are of users, not of events: one account counts once for an item and once for a pair, however often it came.
+Counts are of users, not of events: one account counts once for an item and once for a pair, however many events it has.
 
-It knows neither files nor models. Building counts and gathering them are both here, so that they cannot drift apart.
+It knows neither files nor models. This module both builds the counts and gathers them, so that the two stay consistent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,13 +23,15 @@ ITEM_CHANNELS: tuple[ItemChannel, ...] = get_args(ItemChannel)
 RECENT_ITEMS = 5
 """Items at the end of a history that the item channels start from."""
 AGE_DECAY = 0.7
-"""Weight of a start item by its age; both values measured for the design (floor of the quality table)."""
+"""Weight of a start item is this to the power of its age. Both values were measured for the design (the floor of the
+quality table)."""
 GROUP_POWER = 4.0
 """A neighbour's weight is its calibrated similarity to this power."""
 GROUP_RECENCY = 0.8
-"""Weight of a neighbour's item by its age in the neighbour's history."""
+"""Weight of a neighbour's item is this to the power of its age in the neighbour's history."""
 COOCCURRENCE_ITEMS = 200
-"""Latest distinct items of a user that count as taken together: pairs are this squared, whatever a reseller bought."""
+"""Latest distinct items of a user that count as taken together. It bounds a user's pairs to its square, for resellers
+too."""
 
 
 CONTENT_LENGTH = 100
@@ -63,7 +65,7 @@ def _sum_by_item(items: NDArray[np.int32], weights: FloatArray, total: float, li
     """Adds up the weights of equal items and keeps the `limit` heaviest (ties: lower row), divided by `total`."""
     if not len(items) or total <= 0:
         return NOTHING
-    # Sorted by item, equal ones in their order: one sort of plain numbers, cheaper than a stable one of places.
+    # Sorted by item, equal items in their order. One sort of plain integers is cheaper than a stable argsort.
     keys = items.astype(np.int64) << 32
     keys += np.arange(len(items))
     keys.sort()
@@ -79,7 +81,7 @@ def _sum_by_item(items: NDArray[np.int32], weights: FloatArray, total: float, li
 
 
 def _entries_of(lists: SparseLists, rows: IntArray) -> tuple[IntArray, IntArray]:
-    """The places of all entries of `rows` (r,), one row after the other, and how many each has (r,)."""
+    """Positions of all entries of `rows` (r,), one row after the other, and the number of entries of each row (r,)."""
     start = lists.indptr[rows]
     counts = lists.indptr[rows + 1] - start
     ends = np.cumsum(counts)
@@ -87,12 +89,12 @@ def _entries_of(lists: SparseLists, rows: IntArray) -> tuple[IntArray, IntArray]
 
 
 def item_evidence(lists: SparseLists, history: Sequence[int], *, limit: int) -> Evidence:
-    """One item channel: the lists of the last `RECENT_ITEMS` items, weighted by age.
+    """One item channel's evidence for a history: the lists of its last `RECENT_ITEMS` items, weighted by age.
 
     Args:
         lists: a row per item whose weights sum to at most 1.
         history: item rows, oldest first.
-        limit: entries kept.
+        limit: most entries of the result.
     """
     recent = np.array(history[-RECENT_ITEMS:][::-1], dtype=np.int64)
     if not len(recent):
@@ -104,7 +106,7 @@ def item_evidence(lists: SparseLists, history: Sequence[int], *, limit: int) -> 
 
 
 def last_item_evidence(lists: SparseLists, item: int, *, limit: int) -> Evidence:
-    """`item_evidence` of a history of one item: its list as it stands."""
+    """The same as `item_evidence` for a history of one item, but faster: it returns the item's list."""
     row = lists.row(item)
     if row.stop - row.start > limit:
         return item_evidence(lists, [item], limit=limit)
@@ -112,13 +114,13 @@ def last_item_evidence(lists: SparseLists, item: int, *, limit: int) -> Evidence
 
 
 def group_evidence(user_items: SparseLists, users: IntArray, similarity: FloatArray, *, limit: int) -> Evidence:
-    """The group channel: what one query's similar users took.
+    """The group channel's evidence for one query: items that its similar users took.
 
     Args:
-        user_items: a row per base user, weights as `user_item_lists` makes them.
+        user_items: a row per base user, weighted as in `user_item_lists`.
         users: (M,) int64 base user rows, −1 padded.
         similarity: (M,) float32 calibrated.
-        limit: entries kept.
+        limit: most entries of the result.
     """
     real = (users >= 0) & (similarity > 0)
     rows = users[real]
@@ -144,9 +146,9 @@ def sparse_lists(
     rows, columns = rows[first], columns[first]
     order = np.lexsort((columns, -weights, rows))
     rows, columns, weights = rows[order], columns[order], weights[order]
-    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    kept = place < length
-    rows, columns, weights = rows[kept], columns[kept], weights[kept]
+    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    heaviest = rank < length
+    rows, columns, weights = rows[heaviest], columns[heaviest], weights[heaviest]
     totals = np.bincount(rows, weights=weights, minlength=num_rows)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))]).astype(np.int64)
     scaled = weights / np.maximum(totals[rows], 1e-12)
@@ -154,7 +156,7 @@ def sparse_lists(
 
 
 def latest_of_each(users: IntArray, items: IntArray) -> BoolArray:
-    """Of (E,) events in order, (E,) bool: those after which the user did not come back to the item."""
+    """(E,) bool: whether an event is the user's latest one with its item. users, items: (E,), events in order."""
     _, from_end = np.unique((users * (items.max(initial=0) + 1) + items)[::-1], return_index=True)
     latest = np.zeros(len(users), dtype=np.bool_)
     latest[len(users) - 1 - from_end] = True
@@ -167,9 +169,9 @@ def num_takers(users: IntArray, items: IntArray, *, num_items: int) -> IntArray:
 
 
 def transition_lists(users: IntArray, items: IntArray, *, num_items: int, window: int, length: int) -> SparseLists:
-    """What followed each item within `window` steps of the same user's training sequence, nearer steps heavier.
+    """Lists of the items that followed each item within `window` steps of a user's training sequence.
 
-    A user for whom one item followed another several times counts once, by the nearest time.
+    A nearer step weighs more. If one item followed another several times for one user, only the nearest step counts.
 
     Args:
         users: (E,) user rows; events of a user stand together in order.
@@ -180,26 +182,27 @@ def transition_lists(users: IntArray, items: IntArray, *, num_items: int, window
         same = users[step:] == users[:-step]
         before, after = items[:-step][same], items[step:][same]
         different = before != after
-        whose = users[step:][same][different]
-        parts.append((whose, before[different], after[different], np.full(int(different.sum()), 1.0 / step)))
-    whose, rows, columns, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
-    order = np.lexsort((columns, rows, whose))  # stable: of equal ones the nearest step comes first
-    same = (np.diff(whose[order]) == 0) & (np.diff(rows[order]) == 0) & (np.diff(columns[order]) == 0)
-    once = np.sort(np.delete(order, np.flatnonzero(same) + 1))
-    return sparse_lists(rows[once], columns[once], weights[once], num_rows=num_items, length=length)
+        owners = users[step:][same][different]
+        parts.append((owners, before[different], after[different], np.full(int(different.sum()), 1.0 / step)))
+    owners, rows, columns, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.lexsort((columns, rows, owners))  # stable: of equal pairs the nearest step comes first
+    same = (np.diff(owners[order]) == 0) & (np.diff(rows[order]) == 0) & (np.diff(columns[order]) == 0)
+    unique = np.sort(np.delete(order, np.flatnonzero(same) + 1))
+    return sparse_lists(rows[unique], columns[unique], weights[unique], num_rows=num_items, length=length)
 
 
 def cooccurrence_lists(users: IntArray, items: IntArray, *, num_items: int, length: int) -> SparseLists:
-    """Items taken by the same users, cosine-normalised: Σ over common users of 1/log2(2 + n_u), over √(d_i · d_j).
+    """Lists of items taken by the same users, cosine-normalised.
 
-    A user's weight falls with the length of its history, so that a reseller does not join everything with everything;
-    n_u and the pairs are of its latest `COOCCURRENCE_ITEMS` distinct items, d is how many users took an item.
+    weight(i, j) = Σ over common users of 1/log2(2 + n_u), divided by √(d_i · d_j). d is how many users took an item.
+    n_u and the pairs come from a user's latest `COOCCURRENCE_ITEMS` distinct items. A user's weight falls with n_u, so
+    that a reseller does not connect everything with everything.
 
     Args:
         users: (E,) user rows; events of a user stand together in order.
         items: (E,) item rows.
         num_items: N.
-        length: entries kept per row.
+        length: most entries of a row.
     """
     num_users = int(users.max()) + 1 if len(users) else 0
     starts = np.searchsorted(users, np.arange(num_users + 1))
@@ -230,14 +233,14 @@ def _latest_distinct(items: IntArray, limit: int) -> IntArray:
 
 
 def user_item_lists(users: IntArray, items: IntArray, *, num_users: int) -> SparseLists:
-    """Each base user's training items, oldest first, weighted by recency: `GROUP_RECENCY ** age`, newest 1.
+    """Lists of each base user's training items, oldest first, weighted by recency: `GROUP_RECENCY ** age`, newest 1.
 
-    An item counts where it was taken last, by how many other items were since; before that it weighs nothing.
+    Only the latest event of an item has a weight. Its age is the number of other items that the user took since.
     """
     indptr = np.searchsorted(users, np.arange(num_users + 1)).astype(np.int64)
     latest = latest_of_each(users, items)
-    standing = np.concatenate([[0], np.cumsum(latest)])
-    age = standing[indptr[users + 1]] - standing[1:]
+    num_latest = np.concatenate([[0], np.cumsum(latest)])
+    age = num_latest[indptr[users + 1]] - num_latest[1:]
     weights = np.where(latest, GROUP_RECENCY ** age.astype(np.float64), 0.0)
     return SparseLists(indptr, items.astype(np.int32), weights.astype(np.float32))
 

@@ -1,8 +1,9 @@
-"""Golden items: what a release says of some of its items, and of their texts as if they were new ones.
+"""Golden items: what a release computes for some of its items, and for their texts if they belonged to new items.
 
-Written by `offline.stages.publish.stage`, replayed by both edges beside the golden requests (`isrf.method.golden`),
-which ask for none of this: that a row has the name it had, what is like it, and how a text becomes codes, a stand-in, a
-vector and places in the lists of others. An answer that a rounding error could change is no golden.
+`offline.stages.publish.stage` writes them. Service and offline job replay them after the golden requests
+(`isrf.method.golden`), which check none of this: that a row still has its item id, which items are similar to it, and
+how its text becomes codes, a stand-in, a vector and weights in the content lists of other items. An answer that a
+rounding error could change is left out.
 """
 
 from collections.abc import Sequence
@@ -21,12 +22,12 @@ from isrf.method.item_reader import ItemReader
 from isrf.method.similar import likeness
 from isrf.method.text.encoder import TextEncoder, TextFields
 
-SIMILAR_KEPT = 20
-NEAR_KEPT = 20
+NUM_SIMILAR = 20
+NUM_NEAR = 20
 TOLERANCE = 1e-4
-"""Of vectors' numbers and of weights in content lists."""
+"""Largest difference of a vector's numbers and of weights in content lists."""
 ROUNDING = 1e-5
-"""What other machines may add up otherwise in a text's vector."""
+"""How much a number of a text's vector may differ between machines, because they sum in another order."""
 DIGITS = 6
 
 
@@ -35,26 +36,29 @@ class _Frozen(BaseModel):
 
 
 class NewGolden(_Frozen):
-    """A text, and how it is read as a new item's."""
+    """A text, and what the release computes for a new item with this text."""
 
     text: dict[str, str]  # by field
     codes: list[Row]  # (L,)
     stand_in: Annotated[int, Field(ge=-1)]
     vector: list[Finite]  # (D,)
-    alone: list[Finite]  # (D,) without the stand-in's identity, of the codes above: as a text is read that has none
-    near_items: list[Row]  # the nearest of the release's items first
+    alone: list[Finite]  # (D,) from the codes above, without the stand-in's identity: the vector where there is none
+    near_items: list[Row]  # the release's items that are most like it, nearest first
     near_weights: list[Finite]
     near_places: list[Finite]
 
     @model_validator(mode="after")
     def _paired(self) -> Self:
         if not len(self.near_items) == len(self.near_weights) == len(self.near_places):
-            raise ValueError("an item that is near has no weight or no place")
+            raise ValueError("a near item has no weight or no place")
         return self
 
 
 class ItemGolden(_Frozen):
-    """One line of `golden_items.jsonl`; `new` is None where the release reads no new items, or not this text surely."""
+    """One line of `golden_items.jsonl`.
+
+    `new` is None where the release reads no new items, or where rounding errors could change how it reads this text.
+    """
 
     item: Row
     item_id: str
@@ -65,12 +69,12 @@ class ItemGolden(_Frozen):
     @model_validator(mode="after")
     def _paired(self) -> Self:
         if len(self.similar_items) != len(self.similar_scores):
-            raise ValueError("an item that is like it has no score")
+            raise ValueError("a similar item has no score")
         return self
 
 
 class TextReading(NamedTuple):
-    """How a release makes an item of a text."""
+    """The two parts with which a release turns a text into an item."""
 
     encoder: TextEncoder
     reader: ItemReader
@@ -78,7 +82,7 @@ class TextReading(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ReadableItems:
-    """What a release answers questions about items with."""
+    """The parts of a release that golden items check."""
 
     item_ids: Sequence[str]  # N of them
     item_vectors: FloatArray  # (N, D)
@@ -87,53 +91,59 @@ class ReadableItems:
 
 
 def make_item_golden(parts: ReadableItems, item: int, text: TextFields) -> ItemGolden:
-    """The golden of an item, its text read as a new item's."""
+    """Makes the golden item of an item and its text."""
     items, scores = _similar(parts, item)
     return ItemGolden(
         item=item,
         item_id=parts.item_ids[item],
         similar_items=items,
         similar_scores=scores,
-        new=_surely_new(parts, text),
+        new=_stable_reading(parts, text),
     )
 
 
 def replay_items(parts: ReadableItems, goldens: Sequence[ItemGolden]) -> None:
-    """Raises `BundleError` (`bundle.golden_mismatch`) where the release says something else of a golden item."""
+    """Replays golden items.
+
+    Raises:
+        BundleError: `bundle.golden_mismatch`, the release computes something else for a golden item.
+    """
     texts = [golden.new.text for golden in goldens if golden.new is not None]
     read = iter(_as_new(parts, texts, _encoded(parts, texts)) if texts and parts.reading is not None else [])
     for number, golden in enumerate(goldens, start=1):
-        what = _other(parts, golden, None if golden.new is None else next(read, None))
-        if what is not None:
+        problem = _mismatch(parts, golden, None if golden.new is None else next(read, None))
+        if problem is not None:
             raise BundleError(
                 "bundle.golden_mismatch",
-                f"{GOLDEN_ITEMS_FILE} line {number}: {what}.",
+                f"{GOLDEN_ITEMS_FILE} line {number}: {problem}.",
                 fix="Publish the release again; if it happens again, report the machine and NumPy's version.",
             )
 
 
-def _other(parts: ReadableItems, golden: ItemGolden, read: NewGolden | None) -> str | None:
-    """What is not as it was published, None for nothing; `read` is how the golden's text is read now."""
+def _mismatch(parts: ReadableItems, golden: ItemGolden, read: NewGolden | None) -> str | None:
+    """What differs from the published golden item, None for nothing; `read` is how the release reads its text now."""
     if golden.item >= len(parts.item_ids):
         return "it names an item without a row"
     if parts.item_ids[golden.item] != golden.item_id:
-        return "items stand in another order, or have other ids, than the model that was published knows them by"
+        return "the items have another order or other ids than in the published model"
     if not same_list((golden.similar_items, golden.similar_scores), _similar(parts, golden.item), LIST_TOLERANCE):
-        return "other items are like it: its vectors, or the lists of what is bought together or described alike"
+        return (
+            "its similar items differ: the item vectors, or the cooccurrence or content lists, are not those published"
+        )
     if golden.new is not None and (read is None or not _same_new(golden.new, read, TOLERANCE)):
-        return "its text is read otherwise: text_encoder/, item_reader/ or the content lists are not those published"
+        return "its text is read differently: text_encoder/, item_reader/ or the content lists are not those published"
     return None
 
 
 def _similar(parts: ReadableItems, item: int) -> tuple[list[int], list[float]]:
     scores = likeness(item, parts.item_lists, parts.item_vectors).scores
     rows = np.delete(np.arange(len(scores)), item)
-    best = rows[np.lexsort((rows, -scores[rows]))][:SIMILAR_KEPT]
+    best = rows[np.lexsort((rows, -scores[rows]))][:NUM_SIMILAR]
     return best.tolist(), _rounded(scores[best])
 
 
-def _surely_new(parts: ReadableItems, text: TextFields) -> NewGolden | None:
-    """How a text is read; None where rounding errors in its vector would change that."""
+def _stable_reading(parts: ReadableItems, text: TextFields) -> NewGolden | None:
+    """How the release reads a text; None where rounding errors in its vector would change that."""
     if parts.reading is None:
         return None
     vector = _encoded(parts, [text])
@@ -149,7 +159,7 @@ def _encoded(parts: ReadableItems, texts: Sequence[TextFields]) -> FloatArray:
 
 
 def _as_new(parts: ReadableItems, texts: Sequence[TextFields], vectors: FloatArray) -> list[NewGolden]:
-    """What B texts' vectors (B, D_t) are read as."""
+    """What the release computes for new items with the texts' vectors (B, D_t)."""
     assert parts.reading is not None
     reader = parts.reading.reader
     codes, read = reader.codes(vectors), reader.read(vectors, parts.item_lists["content"])
@@ -161,9 +171,9 @@ def _as_new(parts: ReadableItems, texts: Sequence[TextFields], vectors: FloatArr
             stand_in=int(read.stand_ins[b]),
             vector=_rounded(read.item_vectors[b]),
             alone=_rounded(alone[b]),
-            near_items=near.rows[:NEAR_KEPT].tolist(),
-            near_weights=_rounded(near.weights[:NEAR_KEPT]),
-            near_places=_rounded(near.places[:NEAR_KEPT]),
+            near_items=near.rows[:NUM_NEAR].tolist(),
+            near_weights=_rounded(near.weights[:NUM_NEAR]),
+            near_places=_rounded(near.places[:NUM_NEAR]),
         )
         for b, (text, near) in enumerate(zip(texts, read.near, strict=True))
     ]
@@ -180,7 +190,7 @@ def _same_new(golden: NewGolden, found: NewGolden, tolerance: float) -> bool:
         and _close(golden.vector, found.vector, tolerance)
         and _close(golden.alone, found.alone, tolerance)
         and same_list((golden.near_items, golden.near_weights), (found.near_items, found.near_weights), tolerance)
-        # Of the last ones equally near items may stand there.
+        # At the end of the list, equally near items may take each other's places.
         and all(
             abs(places.get(item, place) - place) <= tolerance
             for item, place in zip(golden.near_items, golden.near_places, strict=True)
@@ -188,5 +198,5 @@ def _same_new(golden: NewGolden, found: NewGolden, tolerance: float) -> bool:
     )
 
 
-def _close(wanted: Sequence[float], found: Sequence[float], tolerance: float) -> bool:
-    return len(wanted) == len(found) and bool(np.allclose(wanted, found, rtol=0, atol=tolerance))
+def _close(expected: Sequence[float], found: Sequence[float], tolerance: float) -> bool:
+    return len(expected) == len(found) and bool(np.allclose(expected, found, rtol=0, atol=tolerance))

@@ -1,9 +1,10 @@
-"""A new item's vectors from its text alone: what the model would read of it, had it been in the shop without a buyer.
+"""Computes a new item's vectors from its text alone, so that it can be recommended before the next release.
 
-Its vector is made of its own text and of the codes and identity of its *stand-in*: the item most like it that somebody
-took. The model learned to do without an identity, and a test holds that form equal to the torch model's; but with
-nothing but its text an item stands behind almost all others (docs/lab-notebook.md). Where no word of it is known it
-has no stand-in, and the codes that a text of nothing gets. Codes name it to nobody. Arrays in, arrays out.
+The vector combines the item's own text with the codes and the identity of its *stand-in*: the most similar item that
+somebody took in training. The model can do without an identity (training drops it at random; a test checks that this
+form equals the torch model's), but then the item ranks behind almost all others (docs/lab-notebook.md). A text
+without any known word has no stand-in; it gets the codes of an empty text. The decoder cannot generate a new item: its
+codes are inputs only. Arrays in, arrays out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,15 +22,15 @@ from isrf.method.semantic_ids import fuse_vectors, nearest_codes
 
 
 class Near(NamedTuple):
-    """The release's items that are like one new item, nearest first; nothing for a text without a known word."""
+    """The release's items that are most like one new item, nearest first; empty for a text without a known word."""
 
     rows: IntArray  # (c,)
     weights: FloatArray  # (c,) in the new item's content list, summing to 1
-    places: FloatArray  # (c,) the new item's own weight in the content list of each of them
+    places: FloatArray  # (c,) the new item's weight in the content list of each of these items
 
 
 class NewItems(NamedTuple):
-    """B items as the recommender needs them."""
+    """The vectors and lists of B new items."""
 
     item_inputs: FloatArray  # (B, D)
     item_vectors: FloatArray  # (B, D)
@@ -39,16 +40,16 @@ class NewItems(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ItemReader:
-    """Of one release; threads may share it."""
+    """Reads new items for one release; threads may share it."""
 
     spec: ItemReaderSpec
     codebooks: FloatArray  # (L, C, D_t + E), rows beyond `spec.codes_trained` unused
     code_vectors: FloatArray  # (L, C, D)
     text_adapter: FloatArray  # (D_t, D)
-    item_text: NDArray[np.float16]  # (N, D_t) of the release's own items
+    item_text: NDArray[np.float16]  # (N, D_t) of the release's items
     item_vectors: FloatArray  # (N, D)
     semantic_ids: NDArray[np.int32]  # (N, L)
-    trained: BoolArray  # (N,) whether anybody took the item in training
+    trained: BoolArray  # (N,) whether a training interaction has the item
 
     @classmethod
     def of(cls, spec: ItemReaderSpec, arrays: Mapping[str, NDArray[Any]]) -> "ItemReader":
@@ -85,25 +86,25 @@ class ItemReader:
         return len(self.text_adapter)
 
     def read(self, text: FloatArray, content: SparseLists) -> NewItems:
-        """Items from their texts' vectors (B, D_t); `content` are the release's content lists."""
-        # In one go: it is all of the release's texts that have to be read for it.
+        """Reads new items from their texts' vectors (B, D_t); `content` are the release's content lists."""
+        # For all items at once, because the product has to read all of the release's texts.
         cosines = text @ self.item_text.astype(np.float32).T
         stand_ins = np.array([self._stand_in(cosine) for cosine in cosines], dtype=np.int64)
         codes, found = self.codes(text), stand_ins >= 0
         codes[found] = self.semantic_ids[stand_ins[found]]
         vectors = self.vectors(codes, text)
         vectors[found] += self._identities(stand_ins[found])
-        near = [self._near(one, cosine, content) for one, cosine in zip(text, cosines, strict=True)]
+        near = [self._near(vector, cosine, content) for vector, cosine in zip(text, cosines, strict=True)]
         return NewItems(np.sqrt(np.float32(vectors.shape[1])) * vectors, vectors, stand_ins, near)
 
     def codes(self, text: FloatArray) -> IntArray:
-        """(B, L) int64 the nearest code of every level, as an item without buyers has them: its graph part is zero."""
+        """(B, L) int64: the nearest code of every level for an item without buyers, whose graph part is zero."""
         graph = np.zeros((len(text), self.codebooks.shape[2] - self.text_dim), dtype=np.float32)
         books = [book[:trained] for book, trained in zip(self.codebooks, self.spec.codes_trained, strict=True)]
         return nearest_codes(fuse_vectors(text, graph, self.spec.text_share), books)
 
     def vectors(self, codes: IntArray, text: FloatArray) -> FloatArray:
-        """(B, D) what the dense path scores items without an identity with; the encoder reads √D times as much."""
+        """(B, D): the dense path's vectors of items without an identity; the encoder reads √D times these."""
         levels, _, width = self.code_vectors.shape
         mean = self.code_vectors[np.arange(levels), codes].mean(axis=1)
         vectors: FloatArray = (mean / np.sqrt(np.float32(width)) + text @ self.text_adapter).astype(np.float32)
@@ -115,7 +116,7 @@ class ItemReader:
         return best if taken[best] > 0 else -1
 
     def _near(self, text: FloatArray, cosine: FloatArray, content: SparseLists) -> Near:
-        """Of one text (D_t,), its cosines with all items (N,) given."""
+        """The items near one text (D_t,), whose cosines with all items are (N,)."""
         count = min(CONTENT_LENGTH, len(cosine))
         rows = np.argpartition(-cosine, count - 1)[:count]
         rows = rows[np.lexsort((rows, -cosine[rows]))]
@@ -125,19 +126,19 @@ class ItemReader:
         return Near(rows, scaled, self._places(text, rows, content))
 
     def _identities(self, rows: IntArray) -> FloatArray:
-        """(R, D) what the release's items are beside their codes and texts."""
+        """(R, D): the part of the items' vectors that does not come from their codes and texts."""
         without = self.vectors(self.semantic_ids[rows].astype(np.int64), self.item_text[rows].astype(np.float32))
         identities: FloatArray = self.item_vectors[rows] - without
         return identities
 
     def _places(self, text: FloatArray, rows: IntArray, lists: SparseLists) -> FloatArray:
-        """What an item of this text (D_t,) would weigh in the content lists of some of the release's items.
+        """The weights of an item with this text (D_t,) in the content lists of some of the release's items.
 
-        Those lists may come from more detail than the vectors here have, so cosines are carried over by their order:
-        who is as near to the list's owner as its k-th nearest member weighs what the k-th heaviest does.
+        The lists may come from finer vectors than these, so only the order of the cosines is used: an item as near to
+        the list's owner as its k-th nearest member gets the weight of the k-th heaviest member.
 
         Args:
-            text: the item's.
+            text: the item's text vector.
             rows: (c,) owners of the lists.
             lists: the release's content lists.
 

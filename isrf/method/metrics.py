@@ -1,7 +1,7 @@
 """Hit rate and normalised discounted cumulative gain with one relevant item, and bootstrap intervals of their means.
 
-A rank is 0 for the first place and −1 for an item that is not in the list. Per-user values come first and means second,
-so that two systems can be compared user by user.
+A rank is 0 for the first place and −1 for an item that is not in the list. Functions return values per user; means are
+taken later, so that two systems can be compared user by user.
 """
 
 from typing import NamedTuple
@@ -59,9 +59,9 @@ def bootstrap_mean(values: NDArray[np.float64], *, samples: int, seed: int) -> I
 
 
 def bootstrap_means(values: NDArray[np.float64], *, samples: int, seed: int) -> list[Interval]:
-    """The mean of every column of `values` (U, M) with its interval; one draw of users serves all columns.
+    """The mean of every column of `values` (U, M) with its interval; all columns share the same draws of users.
 
-    A draw is how often each user is in it, so that a table of metrics costs a matrix product and not M bootstraps.
+    A draw is stored as how often it contains each user, so a draw costs one matrix product instead of M bootstraps.
 
     Raises:
         ValueError: no values, or no samples.

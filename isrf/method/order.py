@@ -1,7 +1,7 @@
 """The order of a user's events, seeded shuffling of ties, and the leave-one-out split.
 
-Events are parallel arrays. It knows nothing of files or ids but the user's own string, which the seeded shuffle is
-defined on (so that anybody can repeat it from the raw data).
+Events are parallel arrays. It knows nothing of files, and no ids except the user's own string: the seeded shuffle is
+defined on it, so that anybody can repeat the shuffle from the raw data.
 """
 
 import random
@@ -17,10 +17,10 @@ MIN_EVENTS_TO_HOLD_OUT = 3
 
 
 MAX_TARGETS_PER_USER = 1000
-"""A user's latest events that training learns to foresee: no account is most of what a model has seen."""
+"""Training predicts at most this many latest events of a user, so that no account dominates the training samples."""
 MAX_AHEAD_S = 86_400.0
-"""How far a timestamp may lie ahead of the clock and still be taken for a time: clocks and time zones err by hours, not
-by days."""
+"""How far ahead of the clock a timestamp may lie and still count as valid: clocks and time zones err by hours, not by
+days."""
 
 
 class Split(IntEnum):
@@ -44,8 +44,8 @@ def order_events(
         users: (E,) int64 user of each event, events in file order.
         timestamps: (E,) float64 seconds, or None where the data has none.
         positions: (E,) int64, or None where the data has none.
-        tie_breaks: (E,) arrays, first one first. Used only between events of equal timestamp *and* position, so that
-            with positions the order of the file's rows never matters; without positions file order decides at once.
+        tie_breaks: (E,) arrays, the most important first. They order events of equal timestamp *and* position, so that
+            with positions the order of the file's rows never matters. Without positions they are not used.
 
     Returns:
         (E,) int64.
@@ -67,8 +67,8 @@ def shuffle_ties(
 ) -> NDArray[np.int64]:
     """The permutation that shuffles every run of one user's events with equal timestamps.
 
-    The protocol: one `random.Random(f"{seed}:{user_id}")` per user shuffles that user's runs in time order. Data
-    without timestamps is one run per user.
+    The protocol: one `random.Random(f"{seed}:{user_id}")` per user shuffles that user's runs in time order. Without
+    timestamps each user is one run.
 
     Args:
         seed: the protocol's seed.
@@ -82,7 +82,7 @@ def shuffle_ties(
     permutation = np.arange(len(users), dtype=np.int64)
     starts = _run_starts(users, timestamps)
     stops = np.append(starts[1:], len(users))
-    tied = (stops - starts) > 1  # a run of one draws nothing from the generator
+    tied = (stops - starts) > 1  # a run of one event draws nothing from the generator
     rng, rng_user = random.Random(0), -1  # noqa: S311 - replaced at the first run
     for start, stop in zip(starts[tied].tolist(), stops[tied].tolist(), strict=True):
         if users[start] != rng_user:
@@ -113,7 +113,7 @@ def leave_one_out(users: NDArray[np.int64]) -> NDArray[np.int8]:
 
 
 def last_two_tie(users: NDArray[np.int64], times: NDArray[Any]) -> int:
-    """How many users with a test event have it at the same time as the event before it."""
+    """The number of users whose test event has the same time as the event before it."""
     test = np.flatnonzero(leave_one_out(users) == Split.TEST)
     return int(np.count_nonzero(times[test] == times[test - 1]))
 

@@ -1,9 +1,9 @@
 """Unique semantic IDs from residual codebooks (arrays in, arrays out).
 
-One rule on every level: an item takes the nearest code that has room, where a code of level l (1 … L) has room for
-C^(L − l) items. So the last level takes the nearest *free* code, a full prefix overflows to the nearest prefix with
-room, and assignment fails only where N > C^L. Among items that want the same full code the nearest ones stay; exact
-ties go to the lower row.
+Every level has the same rule: an item gets the nearest code with room, where a code of level l (1 … L) has room for
+C^(L − l) items. So on the last level an item gets the nearest *free* code, a full prefix overflows to the nearest
+prefix with room, and assignment fails only where N > C^L. If a code has too little room, the items nearest to it get
+it; exact ties go to the lower row.
 
 Source: residual quantisation as in TIGER, arXiv 2305.05065, section 3.1, without its extra collision level.
 """
@@ -21,7 +21,7 @@ _BLOCK_ITEMS = 8192
 
 
 class SemanticIds(NamedTuple):
-    """Every item's tuple of codes, no two equal."""
+    """Every item's tuple of codes; no two are equal."""
 
     codes: NDArray[np.int32]  # (N, L) in 0 … C − 1
     displaced: NDArray[np.int64]  # (L,) items that did not get their nearest code on that level
@@ -54,7 +54,9 @@ def fuse_vectors(item_text: FloatArray, embeddings: FloatArray, text_share: floa
 
 
 def nearest_codes(vectors: FloatArray, codebooks: Sequence[FloatArray]) -> NDArray[np.int64]:
-    """(N, L) every level's nearest code, room or no room: what `assign_semantic_ids` gives who meets nobody.
+    """(N, L): every level's nearest code, whether it has room or not.
+
+    `assign_semantic_ids` gives the same codes where no two items compete for a code.
 
     Args:
         vectors: (N, D) float32.
@@ -69,11 +71,11 @@ def nearest_codes(vectors: FloatArray, codebooks: Sequence[FloatArray]) -> NDArr
 
 
 def assign_semantic_ids(vectors: FloatArray, codebooks: Sequence[FloatArray], *, codebook_size: int) -> SemanticIds:
-    """Residual quantisation with room: unique codes for N items.
+    """Assigns unique codes to N items by residual quantisation with limited room per code.
 
     Args:
         vectors: (N, D) float32.
-        codebooks: per level (C_l, D) float32, C_l <= codebook_size. Codes without a row are taken last, in order.
+        codebooks: per level (C_l, D) float32, C_l <= codebook_size. Codes without a row are used last, in order.
         codebook_size: C.
 
     Raises:
@@ -103,17 +105,17 @@ class _Level(NamedTuple):
 def _assign_level(
     residual: FloatArray, codebook: FloatArray, group: NDArray[np.int64], *, codebook_size: int, room: int
 ) -> _Level:
-    """Nearest code with room, per item; at most `room` items per (group, code).
+    """Assigns each item the nearest code with room; at most `room` items per (group, code).
 
-    Items propose in rounds to the next code of their own order; a code keeps the nearest of those that ask while it
-    has room. Nobody asks twice for one code, so there are at most C rounds.
+    In every round each unassigned item proposes to its next nearest code; a code accepts the nearest of the proposing
+    items while it has room. No item proposes to a code twice, so there are at most C rounds.
     """
     num_items = len(residual)
     codes = _nearest_code(residual, codebook)
     left = np.full((int(group.max(initial=-1)) + 1) * codebook_size, room, dtype=np.int32)
     distance = _distance(residual, codebook, codes)
-    kept = _accept(group * codebook_size + codes, distance, left)
-    waiting = np.flatnonzero(~kept)
+    accepted = _accept(group * codebook_size + codes, distance, left)
+    waiting = np.flatnonzero(~accepted)
     displaced = len(waiting)
     if displaced == 0:
         return _Level(codes, 0)
@@ -122,18 +124,18 @@ def _assign_level(
     place[waiting] = np.arange(len(waiting))
     for choice in range(codebook_size):
         rows = place[waiting]
-        asked = order[rows, choice]
-        cell = group[waiting] * codebook_size + asked
-        kept = _accept(cell, distances[rows, choice], left)
-        codes[waiting[kept]] = asked[kept]
-        waiting = waiting[~kept]
+        proposed = order[rows, choice]
+        cell = group[waiting] * codebook_size + proposed
+        accepted = _accept(cell, distances[rows, choice], left)
+        codes[waiting[accepted]] = proposed[accepted]
+        waiting = waiting[~accepted]
         if len(waiting) == 0:
             break
     return _Level(codes, displaced)
 
 
 def _accept(cell: NDArray[np.int64], distance: FloatArray, left: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Who gets in: per cell the nearest `left[cell]` askers, ties to the earlier one; `left` is counted down."""
+    """Which proposals are accepted: per cell the nearest `left[cell]`, ties to the earlier one; counts `left` down."""
     order = np.lexsort((distance, cell))  # stable: equal distances stay in row order
     ranked = cell[order]
     position = np.arange(len(order)) - np.searchsorted(ranked, ranked)
@@ -144,7 +146,7 @@ def _accept(cell: NDArray[np.int64], distance: FloatArray, left: NDArray[np.int3
 
 
 def _squared_distances(residual: FloatArray, codebook: FloatArray) -> FloatArray:
-    """(N, C) squared Euclidean distances less the item's own length, which no order depends on."""
+    """(N, C): squared Euclidean distances minus the item's own squared length, which does not change the order."""
     return np.asarray(np.square(codebook).sum(axis=1) - 2 * (residual @ codebook.T), dtype=np.float32)
 
 

@@ -1,9 +1,10 @@
-"""Items that are like an item: what it was taken together with, what is described like it, what the model puts near it.
+"""Scores how similar all items are to one item, from cooccurrence, content and the model's item vectors.
 
     score(j) = log(cooccurrence_i(j) + ε) + log(content_i(j) + ε) + s · cos(v_i, v_j)
 
-Two sparse lists say much of few items, the vectors something of every item, new ones included. Transitions are left
-out: what is taken after an item is rarely like it. Arrays in, arrays out; figures in docs/lab-notebook.md.
+The two sparse lists give strong evidence for a few items; the vectors give some evidence for every item, new ones too.
+Transitions are left out: an item that people take next is rarely similar. Arrays in, arrays out; the figures are
+in docs/lab-notebook.md.
 """
 
 from typing import NamedTuple
@@ -21,28 +22,28 @@ SCALE = 10.0
 
 
 class Likeness(NamedTuple):
-    """Of every item to one."""
+    """How similar every item is to one item."""
 
     scores: FloatArray  # (N,)
-    lifts: NDArray[np.float32]  # (N, len(CHANNELS)): by how much each channel lifts an item over one it says nothing of
+    lifts: NDArray[np.float32]  # (N, len(CHANNELS)): what each channel adds for an item, over an item it does not list
 
     def source(self, row: int) -> str:
-        """The channel that speaks loudest for an item."""
+        """The channel that adds most for an item."""
         return CHANNELS[int(self.lifts[row].argmax())]
 
 
 def likeness(item: int, lists: dict[str, SparseLists], vectors: FloatArray) -> Likeness:
-    """How much every item is like one (itself included).
+    """Scores the similarity of every item to one item (itself included).
 
     Args:
-        item: its row.
-        lists: of every channel of `LIST_CHANNELS`, a row per item.
-        vectors: (N, D), a zero row is near nothing.
+        item: the item's row.
+        lists: the lists of every channel of `LIST_CHANNELS`, a row per item.
+        vectors: (N, D); a zero row is similar to nothing.
     """
     lifts = np.zeros((len(vectors), len(CHANNELS)), dtype=np.float32)
     for column, name in enumerate(LIST_CHANNELS):
-        listed = lists[name].row(item)
-        lifts[lists[name].indices[listed], column] = np.log1p(lists[name].weights[listed] / np.float32(EPSILON))
+        entries = lists[name].row(item)
+        lifts[lists[name].indices[entries], column] = np.log1p(lists[name].weights[entries] / np.float32(EPSILON))
     norms = np.linalg.norm(vectors, axis=1)
     cosines = (vectors @ unit_rows(vectors[item])) / np.where(norms > 0, norms, 1)
     lifts[:, -1] = SCALE * (cosines - cosines.mean())

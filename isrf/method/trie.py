@@ -1,4 +1,4 @@
-"""The semantic IDs as a packed trie: what the decoder may say next, and which items lie below a prefix.
+"""Packs the semantic IDs into a trie: which codes the decoder may generate next, and which items lie below a prefix.
 
 Arrays in, arrays out; it knows nothing of models. Nodes are numbered level by level, inside a level in order of
 their prefixes; node 0 is the root, the last N nodes are the leaves, in order of their codes.
@@ -34,7 +34,7 @@ def build_trie(semantic_ids: NDArray[np.int32], codebook_size: int) -> TrieTable
     num_items, num_levels = semantic_ids.shape
     order = np.lexsort(semantic_ids.T[::-1])
     codes = semantic_ids[order]
-    changed = np.zeros(num_items, dtype=bool)  # this leaf's prefix differs from the leaf's before it
+    changed = np.zeros(num_items, dtype=bool)  # whether a leaf's prefix differs from that of the leaf before it
     changed[0] = True
     starts = [np.zeros(1, dtype=np.int64)]  # per level: first leaf of every node
     for level in range(num_levels):
@@ -51,7 +51,7 @@ def build_trie(semantic_ids: NDArray[np.int32], codebook_size: int) -> TrieTable
 
 
 def prefix_nodes(tables: TrieTables) -> NDArray[np.int64]:
-    """(N, L) int64: the nodes that each item's code is chosen at, level by level; the root first, no leaves."""
+    """(N, L) int64: the nodes on each item's path, level by level, from the root to the leaf's parent."""
     columns = []
     first, stop = 0, 1  # one level's nodes; their children are the next level's
     while stop < len(tables.trie_code):
@@ -91,7 +91,7 @@ def _check_codes(semantic_ids: NDArray[np.int32], codebook_size: int) -> None:
     if semantic_ids.ndim != 2 or 0 in semantic_ids.shape:
         raise DataError(
             "semantic_ids.shape",
-            f"semantic IDs of shape {semantic_ids.shape} are no (items, levels) table.",
+            f"semantic IDs have the shape {semantic_ids.shape}, which is not (items, levels).",
             fix="Run the semantic-ids stage again.",
         )
     low, high = int(semantic_ids.min()), int(semantic_ids.max())

@@ -1,9 +1,9 @@
 """Log-linear fusion of the learned paths and the evidence channels.
 
-score(item) = Σ over channels of weight · log(p(item) + ε). An item that no beam reached counts, in the generative
-channel, as the lowest beam − δ. It knows nothing of graphs or bundles: probabilities in, order out. Its weights are
-fitted by `isrf.method.ranking.fusion_fit`; what a learned ranker makes of the same candidates is
-`isrf.method.ranking.ranker`'s business.
+score(item) = Σ over channels of weight · log(p(item) + ε). In the generative channel an item that no beam reached
+counts as the lowest beam − δ. It knows nothing of graphs or bundles: probabilities in, order out.
+`isrf.method.ranking.fusion_fit` fits the weights. `isrf.method.ranking.ranker` orders the same candidates with a
+learned ranker.
 """
 
 from collections.abc import Mapping
@@ -34,13 +34,13 @@ DEFAULT_FUSION = FusionWeights(
     epsilons=dict.fromkeys(EVIDENCE_CHANNELS, 1e-3),
     beam_gap=1.0,
 )
-"""Where nobody says which weights are better; validation decides."""
+"""The weights where there are no others; fitting starts from them."""
 
 _Matrix: TypeAlias = NDArray[np.float32]
 
 
 class Candidates(NamedTuple):
-    """One request's candidates before weighing.
+    """One request's candidates and each channel's value for them, before fusion.
 
     `values` holds log-probabilities in the learned columns (generative: −inf where no beam reached the item) and plain
     probabilities in the evidence columns.
@@ -48,18 +48,21 @@ class Candidates(NamedTuple):
 
     items: IntArray  # (c,)
     values: _Matrix  # (c, len(CHANNELS)) float32
-    last_item: _Matrix  # (c, len(ITEM_CHANNELS)) float32: what the lists say from the history's last item alone
-    beams_only: BoolArray  # (c,) whether nothing but a beam brought it
+    last_item: _Matrix  # (c, len(ITEM_CHANNELS)) float32: the item channels' values from the history's last item alone
+    beams_only: BoolArray  # (c,) whether only the beam search found the candidate
     history_length: int
     last_popularity: float  # of the history's last item
 
     def without_beams(self) -> "Candidates":
-        """What would be candidates if the generative path did not exist."""
-        kept = ~self.beams_only
-        values = self.values[kept]
+        """The candidates that there would be without the generative path."""
+        others = ~self.beams_only
+        values = self.values[others]
         values[:, 0] = NO_BEAM
         return self._replace(
-            items=self.items[kept], values=values, last_item=self.last_item[kept], beams_only=self.beams_only[kept]
+            items=self.items[others],
+            values=values,
+            last_item=self.last_item[others],
+            beams_only=self.beams_only[others],
         )
 
 
@@ -75,18 +78,18 @@ def gather(
     history_length: int,
     last_popularity: float,
 ) -> Candidates:
-    """Lines the channels up over the candidate items.
+    """Collects every channel's value for each candidate item.
 
     Args:
         items: (c,) candidate rows, ascending and distinct.
         beams: item rows (K,), −1 where dead, and their log-probabilities.
         dense: (c,) the dense path's log-probability of every candidate.
         explicit: (c,) the interaction graph's log-probability of every candidate, given the explicit vector.
-        evidence: per evidence channel its distribution.
-        last_item: per item channel its distribution from the history's last item alone.
-        beams_only: (c,) whether nothing but a beam brought the candidate.
-        history_length: items in the history.
-        last_popularity: of its last item.
+        evidence: the distribution of each evidence channel.
+        last_item: the distribution of each item channel from the history's last item alone.
+        beams_only: (c,) whether only the beam search found the candidate.
+        history_length: number of items in the history.
+        last_popularity: popularity of its last item.
     """
     values = np.zeros((len(items), len(CHANNELS)), dtype=np.float32)
     values[:, 0] = NO_BEAM
@@ -104,7 +107,7 @@ def gather(
 
 
 def _place(evidence: Evidence, items: IntArray, column: NDArray[np.float32]) -> None:
-    """Writes a distribution over the candidates' column (c,) of it."""
+    """Writes a distribution into its column (c,) of the candidates' values."""
     place, found = _find(items, evidence.items)
     column[place[found]] = evidence.probability[found]
 
@@ -117,19 +120,22 @@ def _find(haystack: IntArray, needles: IntArray) -> tuple[IntArray, NDArray[np.b
 
 
 def channel_logs(values: _Matrix, fusion: FusionWeights) -> _Matrix:
-    """Candidate values (c, channels) → logs of the same shape, floors filled in."""
+    """Logarithms of candidate values, (c, channels) → (c, channels), with floors for missing values."""
     return np.stack(
         [channel_log(channel, values[:, channel], floor) for channel, floor in enumerate(floors(fusion))], axis=1
     )
 
 
 def floors(fusion: FusionWeights) -> tuple[float, ...]:
-    """Per channel what keeps its logarithm finite: δ, nothing (two know every item), ε of each evidence channel."""
+    """Each channel's floor, which keeps its logarithm finite: δ for generative, ε for each evidence channel.
+
+    The dense and explicit channels have a value for every item; their floor is 0 and not used.
+    """
     return (fusion.beam_gap, 0.0, 0.0, *(fusion.epsilons[name] for name in EVIDENCE_CHANNELS))
 
 
 def channel_log(channel: int, values: _Matrix, floor: float) -> _Matrix:
-    """One channel's values (…, c) → logs (…, c)."""
+    """Logarithms of one channel's values, (…, c) → (…, c)."""
     if CHANNELS[channel] in ("dense", "explicit"):
         return values
     if CHANNELS[channel] in EVIDENCE_CHANNELS:
@@ -146,21 +152,21 @@ class Fused(NamedTuple):
 
     items: IntArray  # (c,)
     scores: FloatArray  # (c,)
-    contributions: _Matrix  # (e, len(CHANNELS)) of the first e: by how much each channel lifts the item over what it
-    # would have with the channel at its mean over the candidates
-    sources: list[str]  # (e,) the channel that lifts the item most
+    contributions: _Matrix  # (e, len(CHANNELS)) for the first e items: how much each channel adds to the score,
+    # compared with the channel's mean over the candidates
+    sources: list[str]  # (e,) the channel that adds most
 
 
 class Weighed(NamedTuple):
-    """One request's log-linear scores before they are ordered."""
+    """One request's log-linear scores, before ordering."""
 
     logs: _Matrix  # (c, len(CHANNELS))
     weights: NDArray[np.float32]  # (len(CHANNELS),)
     scores: FloatArray  # (c,)
-    order: IntArray  # (c,) places of the candidates, best first
+    order: IntArray  # (c,) positions of the candidates, best first
 
     def contributions(self, places: IntArray) -> _Matrix:
-        """Of the candidates at `places` (e,): weighted logs above the mean of the channel over all candidates."""
+        """(e, channels): weighted logs of the candidates at `places` (e,), minus the channel's mean over all."""
         average = self.logs.mean(axis=0, keepdims=True) if len(self.logs) else self.logs
         lifted: _Matrix = (self.logs[places] - average) * self.weights
         return lifted
@@ -178,9 +184,9 @@ def fuse(candidates: Candidates, fusion: FusionWeights, *, explained: int | None
     """Scores and orders one request's candidates.
 
     Args:
-        candidates: of one request.
+        candidates: the candidates of one request.
         fusion: the weights.
-        explained: how many of the first are told what each channel contributes; None: all.
+        explained: for how many of the first items to compute each channel's contribution; None: all.
     """
     weighed = weigh(candidates, fusion)
     order = weighed.order
@@ -189,13 +195,13 @@ def fuse(candidates: Candidates, fusion: FusionWeights, *, explained: int | None
 
 
 def sources_of(contributions: _Matrix) -> list[str]:
-    """Per row of contributions (e, len(CHANNELS)) the channel that lifts the item most."""
+    """The channel that adds most to each item, given contributions (e, len(CHANNELS))."""
     return [CHANNELS[c] for c in contributions.argmax(axis=1)] if len(contributions) else []
 
 
 def channel_order(candidates: Candidates, channel: int) -> IntArray:
-    """One channel's own list, best first (ties: lower row): the items that it says anything of. (c,) item rows."""
+    """One channel's own list: the item rows that it has a value for, best first (ties: lower row)."""
     values = candidates.values[:, channel]
-    said = np.isfinite(values) if channel < len(LEARNED_CHANNELS) else values > 0
-    items, values = candidates.items[said], values[said]
+    present = np.isfinite(values) if channel < len(LEARNED_CHANNELS) else values > 0
+    items, values = candidates.items[present], values[present]
     return items[np.lexsort((items, -values))]

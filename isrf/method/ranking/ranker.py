@@ -1,8 +1,8 @@
-"""A learned ranker over the fused candidates: what log-linear weights cannot say, such as which channels go together.
+"""A learned ranker over the fused candidates. Unlike log-linear weights it can combine channels with each other.
 
-score = a · base + MLP(features of the candidate, context of the request), `base` the log-linear score; it orders the
-first `TOP` candidates by `base` and leaves the others behind them. One function makes the inputs, for fitting and for
-serving. NumPy alone: it is fitted by `isrf.nn.ranker` and chosen by `offline.stages.evaluate.ranker`.
+score = a · base + MLP(features of the candidate, context of the request), where `base` is the log-linear score. The
+ranker reorders the first `TOP` candidates by `base`; the others follow them. `read_inputs` makes the inputs for fitting
+and for serving. NumPy only: `isrf.nn.ranker` fits the ranker, `offline.stages.evaluate.ranker` decides on its use.
 """
 
 import base64
@@ -42,18 +42,18 @@ CONTEXT = ("length", "last popularity", "best dense", *(f"best {name}" for name 
 _EVIDENCE_FLOOR = np.float32(1e-5)
 _LAST_FLOOR = np.float32(1e-4)
 _BEST_FLOOR = np.float32(1e-3)
-_LARGEST_STEP = 1e-3  # a deviation below it is no measure of anything: the column counts as constant
+_MIN_DEVIATION = 1e-3  # below this standard deviation a column counts as constant
 
 _Matrix: TypeAlias = NDArray[np.float32]
 
 
 def _names_of(channel: str) -> tuple[str, ...]:
-    own = (f"log {channel}", f"any {channel}", f"last {channel}")
-    return (*own, "beam") if channel == "generative" else own
+    names = (f"log {channel}", f"any {channel}", f"last {channel}")
+    return (*names, "beam") if channel == "generative" else names
 
 
 _COLUMNS = {c: [FEATURES.index(name) for name in _names_of(c) if name in FEATURES] for c in CHANNELS}
-"""Per channel the features that come from it."""
+"""Columns of the features that come from each channel."""
 _OF_CHANNEL = np.zeros((len(CHANNELS), len(FEATURES)), dtype=np.bool_)
 for _row, _name in enumerate(CHANNELS):
     _OF_CHANNEL[_row, _COLUMNS[_name]] = True
@@ -70,7 +70,7 @@ class Inputs(NamedTuple):
 def read_inputs(
     candidates: Candidates, fusion: FusionWeights, *, popularity: FloatArray, without: Collection[str] = ()
 ) -> Inputs:
-    """Features and context of one request with at least one candidate; both 0 for what comes from `without`."""
+    """Features and context of one request with at least one candidate; columns of channels in `without` are 0."""
     weighed, learned = weigh(candidates, fusion), len(LEARNED_CHANNELS)
     evidence = candidates.values[:, learned:]
     best = np.log(evidence.max(axis=0) + _BEST_FLOOR)
@@ -96,25 +96,25 @@ def read_inputs(
 
 
 class Scale(NamedTuple):
-    """Mean and deviation of every column, so that each input is of the size of 1."""
+    """Mean and standard deviation of every column, for standardising inputs."""
 
     mean: _Matrix
     deviation: _Matrix
 
     @classmethod
     def of(cls, rows: _Matrix) -> "Scale":
-        """From (n, columns); a column that does not vary keeps its size."""
+        """The scale of rows (n, columns); a constant column gets the deviation 1."""
         deviation = rows.std(axis=0, dtype=np.float64)
         mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return cls(mean, np.where(deviation < _LARGEST_STEP, 1.0, deviation).astype(np.float32))
+        return cls(mean, np.where(deviation < _MIN_DEVIATION, 1.0, deviation).astype(np.float32))
 
     def apply(self, rows: _Matrix) -> _Matrix:
-        """(..., columns) → the same, standardised."""
+        """The rows (..., columns), standardised."""
         return (rows - self.mean) / self.deviation
 
 
 def gelu(x: _Matrix) -> _Matrix:
-    """Hendrycks and Gimpel 2016, section 2: the tanh form."""
+    """The GELU activation in its tanh form (Hendrycks and Gimpel 2016, section 2)."""
     inner = x * x
     inner *= x
     inner *= np.float32(0.044715)
@@ -128,7 +128,7 @@ def gelu(x: _Matrix) -> _Matrix:
 
 
 def layout(hidden: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the numbers in `RANKER_FILE`, in their order; layers as (inputs, outputs)."""
+    """Names and shapes of the parts in `RANKER_FILE`, in their order; a layer's shape is (inputs, outputs)."""
     features, context = len(FEATURES), len(CONTEXT)
     return {
         "feature_mean": (features,),
@@ -154,7 +154,7 @@ class Ranker:
 
     @classmethod
     def of(cls, parts: Mapping[str, _Matrix], *, without: Collection[str], validation: dict[str, Any]) -> "Ranker":
-        """From the parts of `layout`."""
+        """A ranker from its parts, named as in `layout`."""
         hidden = len(parts["first_bias"])
         spec = RankerSpec(
             features=FEATURES,
@@ -169,7 +169,11 @@ class Ranker:
 
     @classmethod
     def from_values(cls, spec: RankerSpec, values: NDArray[np.float32]) -> "Ranker":
-        """From the numbers of `RANKER_FILE`; `BundleError` (`bundle.ranker`) where this version reads others."""
+        """A ranker from the numbers of `RANKER_FILE`.
+
+        Raises:
+            BundleError: `bundle.ranker`, this version has other inputs or layers.
+        """
         shapes = layout(spec.hidden)
         sizes = [int(np.prod(shape)) for shape in shapes.values()]
         known = (spec.features, spec.context, len(values)) == (FEATURES, CONTEXT, sum(sizes))
@@ -187,7 +191,7 @@ class Ranker:
         return cls.from_values(stored.spec, np.frombuffer(base64.b64decode(stored.values), dtype="<f4"))
 
     def values(self) -> NDArray[np.float32]:
-        """All numbers one after the other."""
+        """All numbers in the order of `layout`."""
         return np.concatenate([self.parts[name].ravel() for name in layout(self.spec.hidden)], dtype=np.float32)
 
     def stored(self) -> StoredRanker:
@@ -203,9 +207,9 @@ class Ranker:
         part = self.parts
         first = part["first"]
         shared = Scale(part["context_mean"], part["context_deviation"]).apply(context) @ first[len(FEATURES) :]
-        own = Scale(part["feature_mean"], part["feature_deviation"]).apply(features) @ first[: len(FEATURES)]
-        own += (shared + part["first_bias"])[..., None, :]
-        second = gelu(own) @ part["second"]
+        hidden = Scale(part["feature_mean"], part["feature_deviation"]).apply(features) @ first[: len(FEATURES)]
+        hidden += (shared + part["first_bias"])[..., None, :]
+        second = gelu(hidden) @ part["second"]
         second += part["second_bias"]
         learned: FloatArray = gelu(second) @ part["last"] + part["last_bias"]
         return learned
@@ -227,7 +231,7 @@ def _order(candidates: Candidates, fusion: FusionWeights, ranker: Ranker, popula
     order, base = inputs.weighed.order, inputs.weighed.scores
     top, rest = order[: ranker.spec.top], order[ranker.spec.top :]
     scores = ranker.scores(base[top], inputs.features[top], inputs.context)
-    best = np.argsort(-scores, kind="stable")  # ties as fusion had them
+    best = np.argsort(-scores, kind="stable")  # ties stay in fusion's order
     behind = base[rest]
     if len(rest):
         behind = behind + min(np.float32(0), scores.min() - behind[0])
@@ -237,18 +241,18 @@ def _order(candidates: Candidates, fusion: FusionWeights, ranker: Ranker, popula
 def rerank(
     candidates: Candidates, fusion: FusionWeights, ranker: Ranker, *, popularity: FloatArray, explained: int
 ) -> Fused:
-    """Orders one request's candidates, and says of the first `explained` what each channel contributes.
+    """Orders one request's candidates with the ranker, and computes each channel's contribution to the first ones.
 
-    By occlusion: how much of an item's score goes if all that comes from the channel — its log, its flag, its column
-    of the last item — is set to the mean over the candidates. Of a purely log-linear ranker that is what
-    `isrf.method.ranking.fusion.fuse` says.
+    A contribution is measured by occlusion: how much of an item's score is lost if everything from the channel (its
+    log, its flag, its column of the last item) is set to the mean over the candidates. For a purely log-linear ranker
+    this equals the contributions of `isrf.method.ranking.fusion.fuse`.
 
     Args:
-        candidates: of one request.
+        candidates: the candidates of one request.
         fusion: weights of the log-linear score.
-        ranker: fitted on that score.
-        popularity: (N,) training interactions of every item.
-        explained: how many of the first.
+        ranker: a ranker fitted on that score.
+        popularity: (N,) number of users who took each item in training.
+        explained: for how many of the first items to compute contributions.
     """
     if not len(candidates.items):
         return Fused(candidates.items, np.zeros(0, np.float32), np.zeros((0, len(CHANNELS)), np.float32), [])
@@ -258,7 +262,7 @@ def rerank(
 
 
 def ranked_items(candidates: Candidates, fusion: FusionWeights, ranker: Ranker, *, popularity: FloatArray) -> IntArray:
-    """The items of `rerank` (c,), nothing explained."""
+    """The items (c,) in the order of `rerank`, without contributions."""
     if not len(candidates.items):
         return candidates.items
     return candidates.items[_order(candidates, fusion, ranker, popularity).places]
@@ -267,7 +271,7 @@ def ranked_items(candidates: Candidates, fusion: FusionWeights, ranker: Ranker, 
 def _contributions(ordered: _Ordered, ranker: Ranker, explained: int) -> _Matrix:
     inputs, places = ordered.inputs, ordered.places[:explained]
     contributions = inputs.weighed.contributions(places)
-    learned = places[: ranker.spec.top]  # the others have nothing but their log-linear score
+    learned = places[: ranker.spec.top]  # the others have only their log-linear score
     contributions[: len(learned)] *= ranker.parts["base_weight"]
     features = inputs.features[learned]
     occluded = np.where(_OF_CHANNEL[:, None, :], inputs.features.mean(axis=0), features)  # (channels, e, F)

@@ -1,1 +1,1 @@
-"""From a history to a ranked list: `recommender`, its `tables`, and what it is asked and answers (`request`)."""
+"""From a history to a ranked list: the `recommender`, its `tables`, and its requests and answers (`request`)."""

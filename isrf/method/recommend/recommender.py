@@ -1,9 +1,9 @@
-"""A request from history to ranked items; `offline evaluate` and the service call this same code.
+"""Answers a request: from a history to ranked items. `offline evaluate` and the service call this same code.
 
     history → interest graph → nearest base users → group vector          (`Recommender.read`, cacheable per user)
             → search graph → candidates of every channel → fusion, ranker → top n  (`Recommender.rank`)
 
-Graphs and neighbour index are handed in as callables; it knows neither ONNX Runtime nor FAISS nor torch.
+Callers pass in the graphs and the neighbour index as callables; it knows neither ONNX Runtime nor FAISS nor torch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -52,17 +52,17 @@ Graph: TypeAlias = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
 _TASK_CODES: dict[Task, int] = {"sequential": 0, "direct": 1}
 
 REQUEST_INPUTS = frozenset({"history", "history_mask", "explicit", "group", "task", "allowed"})
-"""Inputs of the search graph that are a request's own; the others are tables over all items, the same in every call."""
+"""Inputs of the search graph that belong to a request; the others are tables over all items, equal in every call."""
 
 POPULAR_BLOCK = 4096
-"""Items that are looked at together where popularity fills a list."""
+"""Items that are checked in one step where popularity fills a list."""
 
 
 class OfferedItems(NamedTuple):
-    """What follows from the tables of the items on offer, whoever the people are."""
+    """Values derived from the item tables alone, computed once for all users."""
 
-    graph_inputs: Mapping[str, NDArray[Any]]  # of the search graph, the same in every call
-    by_popularity: IntArray  # (N,) most popular first, equal ones in row order
+    graph_inputs: Mapping[str, NDArray[Any]]  # inputs of the search graph that are equal in every call
+    by_popularity: IntArray  # (N,) item rows, most popular first, ties in row order
 
     @classmethod
     def of(cls, tables: RecommenderTables) -> "OfferedItems":
@@ -82,9 +82,9 @@ class Recommender:
     """Answers requests from one release's tables and graphs; keeps no state between calls, threads may share it.
 
     Attributes:
-        offered: of the items in `tables`.
-        stand_ins: (N,) for each item the release's that the interest graph knows in its place, −1 for none; None where
-            all items are the release's.
+        offered: derived from the items in `tables`.
+        stand_ins: (N,) for each item the release's item that the interest graph uses in its place, −1 for none; None
+            where all items are the release's.
     """
 
     tables: RecommenderTables
@@ -108,10 +108,10 @@ class Recommender:
         return self.group(histories, self.interest(histories), own)
 
     def group(self, histories: Sequence[Sequence[int]], interest: HistoryInterest, own: Sequence[int]) -> UserInterests:
-        """The part of `read` that looks for similar users, for what `interest` said of the same histories."""
+        """The part of `read` that finds similar users; `interest` belongs to the same histories."""
         # One more than the cap, since the query's own row may be among them.
         cosine, users = self.nearest_users(interest.feature, self.group_search.max_neighbours + 1)
-        # An empty history is like nobody.
+        # An empty history has no similar users.
         users[[not history for history in self._known(histories)]] = -1
         neighbours = select_neighbours(self.group_search, cosine, users, np.asarray(own, dtype=np.int64))
         return UserInterests(interest.explicit, neighbours, group_interest(neighbours, self.tables.group_layers))
@@ -125,33 +125,33 @@ class Recommender:
     def with_users(
         self, *, group_layers: NDArray[np.float16], user_items: SparseLists, nearest_users: NeighbourSearch
     ) -> "Recommender":
-        """The same recommender among other people: their rows replace the base users' in all three.
+        """The same recommender with other users: the arguments replace the base users' tables and index.
 
-        For serving, where the base users are followed by those who came since, and some of them are gone.
-        `UserInterests` belong to the recommender that read them: rows of another one are other people.
+        The service uses it to add users who came since the release and to remove erased ones. `UserInterests` belong to
+        the recommender that read them: another recommender's rows are other users.
         """
         tables = replace(self.tables, group_layers=group_layers, user_items=user_items)
         return replace(self, tables=tables, nearest_users=nearest_users)
 
     def searching_with(self, search_graph: Graph) -> "Recommender":
-        """The same recommender with another form of its search graph."""
+        """The same recommender with another variant of its search graph."""
         return replace(self, search_graph=search_graph)
 
     def among(self, nearest_users: NeighbourSearch) -> "Recommender":
-        """The same recommender and people, its neighbours found by another search."""
+        """The same recommender with another neighbour search over the same users."""
         return replace(self, nearest_users=nearest_users)
 
     def with_items(self, added: AddedItems) -> "Recommender":
-        """The same recommender and people, with more items on offer, on the dense path and in what it brings.
+        """The same recommender with added items, which the dense path and the content channel can find.
 
-        To be asked of the release's own recommender: the interest graph carries the release's items inside.
+        Call it on the release's own recommender: the interest graph contains only the release's items.
         """
         tables = self.tables.with_items(added)
         stand_ins = np.concatenate([np.arange(len(self.tables.item_inputs)), added.stand_ins])
         return replace(self, tables=tables, offered=OfferedItems.of(tables), stand_ins=stand_ins)
 
     def with_items_of(self, other: "Recommender") -> "Recommender":
-        """These people, and the items of another recommender of the same release."""
+        """This recommender's users with the items of another recommender of the same release."""
         return other.with_users(
             group_layers=self.tables.group_layers,
             user_items=self.tables.user_items,
@@ -159,14 +159,14 @@ class Recommender:
         )
 
     def _known(self, histories: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
-        """Histories of the release's items alone: added ones are stood in for."""
+        """The histories with every added item replaced by its stand-in, or left out where it has none."""
         stand_ins = self.stand_ins
         if stand_ins is None:
             return histories
         return [[row for row in stand_ins[list(history)].tolist() if row >= 0] for history in histories]
 
     def search(self, requests: Sequence[RankingRequest], interests: UserInterests) -> SearchOutput:
-        """One run of the search graph for B requests."""
+        """Runs the search graph once for B requests."""
         history, mask = pad_histories([r.history for r in requests], self.decoding.history_length)
         outputs = self.search_graph(
             {
@@ -182,25 +182,25 @@ class Recommender:
         return SearchOutput(**{name: outputs[name] for name in SearchOutput._fields})
 
     def rank(self, requests: Sequence[RankingRequest], interests: UserInterests) -> list[Ranked]:
-        """The top n of every request. An empty history is answered by popularity."""
+        """The top n items of every request. A request with an empty history gets popular items."""
         ranked: list[Ranked | None] = [None if r.history else self._popular(r) for r in requests]
-        reading = [b for b, done in enumerate(ranked) if done is None]
-        if reading:
-            some = [requests[b] for b in reading]
-            part = interests.rows(reading)
-            output = self.search(some, part)
-            for place, b in enumerate(reading):
-                ranked[b] = self.ranked(some[place], part, output, place)
-        return [one for one in ranked if one is not None]
+        searched = [b for b, answer in enumerate(ranked) if answer is None]
+        if searched:
+            with_history = [requests[b] for b in searched]
+            part = interests.rows(searched)
+            output = self.search(with_history, part)
+            for place, b in enumerate(searched):
+                ranked[b] = self.ranked(with_history[place], part, output, place)
+        return [answer for answer in ranked if answer is not None]
 
     def ranked(self, request: RankingRequest, interests: UserInterests, output: SearchOutput, b: int) -> Ranked:
-        """The top n of a request with a history, from what the search found.
+        """The top n items of a request with a history, from the search graph's output.
 
         Args:
             request: query b.
-            interests: of the batch.
-            output: the search graph's answer to the batch.
-            b: its place in the batch.
+            interests: the interests of the batch.
+            output: the search graph's output for the batch.
+            b: the request's position in the batch.
         """
         evidence = self.evidence(request.history, interests.neighbours, b)
         return self._fused(request, self.candidates(request, output, evidence, b), evidence)
@@ -222,30 +222,30 @@ class Recommender:
         evidence: dict[str, Evidence],
         b: int,
     ) -> Candidates:
-        """The union of every channel's items, allowed ones only, with what each channel says of each.
+        """The union of all channels' allowed items, with each channel's value for each item.
 
         Args:
             request: query b.
-            output: the search graph's answer to the batch.
-            evidence: of query b.
-            b: its place in the batch.
+            output: the search graph's output for the batch.
+            evidence: the evidence of query b.
+            b: the request's position in the batch.
         """
         others = np.concatenate(
             [
                 output.dense_items[b],
                 output.explicit_items[b, :CHANNEL_LIMIT],
                 *(channel.items for channel in evidence.values()),
-                # Given candidates are all wanted in their order, however many no channel brings by itself.
+                # A direct request ranks all of its candidates, those that no channel finds too.
                 *([np.flatnonzero(request.allowed)] if request.task == "direct" else ()),
             ]
         )
-        # Beams come last: the first place of an item tells whether anything else brought it.
+        # Beams come last: an item's first position tells whether another channel found it.
         union, first = np.unique(np.concatenate([others, output.beam_items[b]]), return_index=True)
         answerable = (union >= 0) & request.allowed[union]
         items, first = union[answerable], first[answerable]
         last = int(request.history[-1])
         by_graph = output.explicit_all[b, items]
-        # An item without training interactions counts as the least likely of the others.
+        # An item without training interactions gets the lowest value of the others.
         known = np.isfinite(by_graph)
         by_graph[~known] = by_graph.min(where=known, initial=0)
         return gather(
@@ -281,15 +281,15 @@ class Recommender:
         return Ranked(self._fill(request, np.zeros(0, np.int64), 0.0, request.n), None, {})
 
     def _fill(self, request: RankingRequest, taken: IntArray, below: float, count: int) -> list[RankedItem]:
-        """The most popular allowed items that are not taken, scored below `below` in their order."""
+        """The most popular allowed items that are not in `taken`, with falling scores below `below`."""
         order = first_allowed(self.offered.by_popularity, request.allowed, taken, count)
         return [RankedItem(item, below - 1.0 - place, "popular") for place, item in enumerate(order)]
 
 
 def first_allowed(order: IntArray, allowed: BoolArray, taken: IntArray, count: int) -> list[int]:
-    """The first `count` rows of `order` (N,) that are allowed (N,) and not taken."""
+    """The first `count` rows of `order` (N,) that are allowed (N,) and not in `taken`."""
     found: list[int] = []
-    for start in range(0, len(order), POPULAR_BLOCK):  # mostly one: no pass over a large catalogue
+    for start in range(0, len(order), POPULAR_BLOCK):  # mostly one block: it avoids a pass over a large catalogue
         block = order[start : start + POPULAR_BLOCK]
         found += block[allowed[block] & ~np.isin(block, taken)].tolist()
         if len(found) >= count:

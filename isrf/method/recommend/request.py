@@ -1,4 +1,4 @@
-"""What a recommender is asked and what it answers: a request, its interests, the search's output, the ranked list."""
+"""Types of the recommender: a request, its users' interests, the search graph's output, the ranked list."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,28 +19,28 @@ from isrf.method.ranking.fusion import Fused
 
 Task = Literal["sequential", "direct"]
 CHANNEL_LIMIT = 200
-"""Candidates that the explicit channel and each evidence channel may bring."""
+"""Most candidates of the explicit channel and of each evidence channel."""
 
 SCORE_DIGITS = 4
-"""Of a score as it is shown; the order was made from all of them."""
+"""Decimals of a score in an answer; the order uses the full precision."""
 
 
 class UserInterests(NamedTuple):
-    """What B histories say of their users, before any item is scored."""
+    """The individual and group interests of B histories, before any item is scored."""
 
     explicit: FloatArray  # (B, E)
     neighbours: Neighbours
     group: FloatArray  # (B, G)
 
     def rows(self, queries: Sequence[int]) -> "UserInterests":
-        """The part of some of the queries, in the given order."""
-        kept, near = list(queries), self.neighbours
-        part = Neighbours(near.users[kept], near.similarity[kept], near.weak[kept])
-        return UserInterests(self.explicit[kept], part, self.group[kept])
+        """The interests of some of the queries, in the given order."""
+        rows, near = list(queries), self.neighbours
+        part = Neighbours(near.users[rows], near.similarity[rows], near.weak[rows])
+        return UserInterests(self.explicit[rows], part, self.group[rows])
 
     @classmethod
     def together(cls, parts: "Sequence[UserInterests]") -> "UserInterests":
-        """Those of one recommender, one after the other."""
+        """Concatenates interests that one recommender read."""
         if len(parts) == 1:
             return parts[0]
         neighbours = Neighbours(
@@ -52,12 +52,12 @@ class UserInterests(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RankingRequest:
-    """One list to make.
+    """A request for one list.
 
     Attributes:
         history: item rows, oldest first.
-        n: how many items are wanted.
-        allowed: (N,) bool, the items that may be answered: not seen, not hidden, inside the filter or candidate set.
+        n: the number of items to return.
+        allowed: (N,) bool, the items that may be returned: not seen, not hidden, inside the filter or candidate set.
     """
 
     history: Sequence[int]
@@ -73,15 +73,15 @@ class RankedItem(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """One request's answer, best first: n items, or every allowed item where those are fewer."""
+    """One request's answer, best first: n items, or every allowed item where there are fewer."""
 
     items: list[RankedItem]
-    fused: Fused | None  # the scored candidates, of the first n each channel's contribution; None: popularity answered
+    fused: Fused | None  # scored candidates, and each channel's contribution to the first n; None: popularity answered
     evidence: dict[str, Evidence]
 
 
 class SearchOutput(NamedTuple):
-    """The search graph's answer to B requests (docs/concepts/bundle.md names shapes and meaning)."""
+    """The search graph's output for B requests (docs/concepts/bundle.md describes shapes and meaning)."""
 
     beam_items: IntArray
     beam_log_probs: FloatArray

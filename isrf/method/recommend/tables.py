@@ -1,4 +1,4 @@
-"""The tables that a recommender reads, and how items that came since the release join them (arrays in, arrays out)."""
+"""The tables that a recommender reads, and how new items are added to them (arrays in, arrays out)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,13 +22,13 @@ from isrf.method.trie import TrieTables, build_trie
 
 @dataclass(frozen=True, kw_only=True)
 class RecommenderTables:
-    """What a release holds beside its graphs."""
+    """A release's tables, everything except its graphs."""
 
     trie: TrieTables
     item_inputs: FloatArray  # (N, D)
     item_vectors: FloatArray  # (N, D)
     item_embeddings: FloatArray  # (N, E) LightGCN's, temperature folded in; zero without training interactions
-    node_vectors: FloatArray  # (M, P + 1) what lies below each of the trie's nodes
+    node_vectors: FloatArray  # (M, P + 1) a summary of the items below each node of the trie
     group_layers: NDArray[np.float16]  # (U, G)
     popularity: FloatArray  # (N,)
     item_lists: dict[str, SparseLists]  # one per item channel, a row per item
@@ -36,7 +36,7 @@ class RecommenderTables:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], *, codebook_size: int) -> "RecommenderTables":
-        """From a bundle's arrays by file name (`isrf.contract.manifest.ARRAYS`)."""
+        """The tables from a bundle's arrays by file name (`isrf.contract.manifest.ARRAYS`)."""
         trie = build_trie(arrays["semantic_ids.npy"], codebook_size)
         if len(arrays["node_vectors.npy"]) != len(trie.trie_code):
             raise BundleError(
@@ -58,10 +58,10 @@ class RecommenderTables:
         )
 
     def with_items(self, added: "AddedItems") -> "RecommenderTables":
-        """The same people, and more items behind the release's.
+        """The same users, and added items after the release's items.
 
-        What the interaction graph says of an added item's stand-in, it says of the item. Of the evidence channels,
-        content alone leads to it.
+        An added item gets the interaction-graph embedding of its stand-in. Of the evidence channels, only content can
+        find it.
         """
         count = len(added.item_inputs)
         lists: dict[str, SparseLists] = {name: _with_empty_rows(self.item_lists[name], count) for name in ITEM_CHANNELS}
@@ -78,13 +78,13 @@ class RecommenderTables:
 
 
 class AddedItems(NamedTuple):
-    """x items that came since the release, known by their text alone; their rows follow the release's."""
+    """x items added since the release, known by their text alone; their rows follow the release's."""
 
     item_inputs: FloatArray  # (x, D)
     item_vectors: FloatArray  # (x, D)
-    stand_ins: IntArray  # (x,) the release's item that each is to the interaction graph, −1 for none
-    content: SparseLists  # a row per added item: the release's items that are like it
-    content_places: FloatArray  # (entries of `content`,) what the added item weighs in the list of each of those
+    stand_ins: IntArray  # (x,) the release's item that the interaction graph uses in its place, −1 for none
+    content: SparseLists  # a row per added item: the release's items with similar content
+    content_places: FloatArray  # (entries of `content`,) the added item's weight in the content list of each of these
 
 
 def _with_zeros(rows: FloatArray, count: int) -> FloatArray:
@@ -104,16 +104,16 @@ def _with_rows(lists: SparseLists, more: SparseLists) -> SparseLists:
 
 
 def _with_entries(lists: SparseLists, added: AddedItems) -> SparseLists:
-    """The release's content lists with the added items in them; a list still sums to 1."""
+    """The release's content lists with the added items inserted; a list still sums to 1."""
     num_rows = len(lists.indptr) - 1
-    kept = added.content_places > 0
-    rows = added.content.indices[kept].astype(np.int64)
+    inserted = added.content_places > 0
+    rows = added.content.indices[inserted].astype(np.int64)
     counts = np.diff(added.content.indptr)
-    items = np.repeat(num_rows + np.arange(len(counts)), counts)[kept]
-    weights = added.content_places[kept]
+    items = np.repeat(num_rows + np.arange(len(counts)), counts)[inserted]
+    weights = added.content_places[inserted]
     scale = 1.0 / (1.0 + np.bincount(rows, weights=weights, minlength=num_rows))
     before = lists.weights.copy()
-    for row in np.unique(rows):  # a few of many
+    for row in np.unique(rows):  # few of all rows
         before[lists.row(row)] *= scale[row]
     order = np.argsort(rows, kind="stable")
     at = lists.indptr[rows[order] + 1]

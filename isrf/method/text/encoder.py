@@ -1,8 +1,8 @@
-"""Text to semantic vector without torch or scikit-learn: TF-IDF over weighted fields, one linear map, unit length.
+"""Turns a text into a semantic vector without torch or scikit-learn: TF-IDF over weighted fields and one linear map.
 
-value of term t = Σ over fields (weight · (1 + ln tf)) · idf; rows scaled to length 1, mapped by `components`, the mean
-of the items it was fitted on taken off, scaled to length 1 again. The service encodes a new item with it, the offline
-job fits it (`offline.stages.embed.tfidf`, which holds the fast path over many texts). Arrays in, arrays out; no files.
+value of term t = Σ over fields (weight · (1 + ln tf)) · idf. The row is scaled to length 1, mapped by `components`, the
+mean of the fitted items is subtracted, and the result is scaled to length 1 again. The service encodes new items with
+it; `offline.stages.embed.tfidf` fits it and has a fast path over many texts. Arrays in, arrays out; no files.
 """
 
 import math
@@ -21,7 +21,7 @@ from isrf.contract.errors import BundleError
 from isrf.method.interest import FloatArray
 
 TextFields = Mapping[str, str]
-"""A text by field; a field without text may be absent."""
+"""Text by field name; a field without text may be absent."""
 
 CONFIG_FILE = "config.json"
 VOCABULARY_FILE = "vocabulary.json"
@@ -31,11 +31,11 @@ UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0e7f"  # kana, Han, 
 _TOKEN = re.compile(rf"[{UNSPACED}]+|[^\W{UNSPACED}]{{2,}}")
 _UNSPACED_RUN = re.compile(rf"[{UNSPACED}]+")
 MOST_MARKS = 30
-"""Of accents and other marks on one letter, as in Unicode's stream-safe form (UAX 15, 13)."""
+"""Most accents and other marks on one letter, as in Unicode's stream-safe form (UAX 15, section 13)."""
 _MAY_BE_MARKS = re.compile(f"[^\x00-\u02ff]{{{MOST_MARKS + 1},}}")
 
 ROUNDING = 1e-4
-"""Relative to the mean's length: a text nearer to the mean differs from it by rounding alone (identical items)."""
+"""Relative to the mean's length: a text nearer to the mean than this differs by rounding only (identical items)."""
 
 
 class TextEncoderConfig(BaseModel):
@@ -47,7 +47,7 @@ class TextEncoderConfig(BaseModel):
     stands_for: str  # the encoder that made the release's vectors
     agreement: Annotated[
         float, Field(ge=-1, le=1)
-    ]  # mean cosine with that encoder on items kept out of the fit; 1: is it
+    ]  # mean cosine with that encoder on items left out of the fit; 1: it is that encoder
     field_weights: dict[str, float]
 
 
@@ -62,7 +62,7 @@ class TextEncoder:
     mean: FloatArray  # (D_t,)
 
     def encode(self, texts: Sequence[TextFields]) -> FloatArray:
-        """(B, D_t) float32, rows of length 1; a zero row for a text without a known term."""
+        """The texts' vectors, (B, D_t) float32, rows of length 1; a zero row for a text without a known term."""
         vectors = np.zeros((len(texts), len(self.mean)), dtype=np.float32)
         for row, fields in enumerate(texts):
             terms, values = self._weigh(fields)
@@ -71,11 +71,11 @@ class TextEncoder:
         return vectors
 
     def centre(self, mapped: FloatArray) -> FloatArray:
-        """Mapped texts (B, D_t) less the mean, at length 1; what is the mean up to rounding says nothing: 0."""
+        """Mapped texts (B, D_t) minus the mean, at length 1; a text equal to the mean, but for rounding, is 0."""
         vectors = mapped - self.mean
         lengths = np.sqrt(np.sum(np.square(vectors), axis=1, keepdims=True))
-        says = lengths > ROUNDING * np.sqrt(np.sum(np.square(self.mean)))
-        return np.where(says, vectors / np.where(says, lengths, 1.0), 0.0).astype(np.float32)
+        distinct = lengths > ROUNDING * np.sqrt(np.sum(np.square(self.mean)))
+        return np.where(distinct, vectors / np.where(distinct, lengths, 1.0), 0.0).astype(np.float32)
 
     def _weigh(self, fields: TextFields) -> tuple[NDArray[np.int64], FloatArray]:
         weights: Counter[int] = Counter()
@@ -91,7 +91,7 @@ class TextEncoder:
 
 
 def tokenize(text: str) -> list[str]:
-    """Words of two letters and more, case and width folded; pairs of characters in scripts without spaces."""
+    """The text's terms: words of at least two letters, case and width folded; character pairs in unspaced scripts."""
     tokens: list[str] = []
     for run in _TOKEN.findall(unicodedata.normalize("NFKC", _MAY_BE_MARKS.sub(_few_marks, text)).casefold()):
         if _UNSPACED_RUN.fullmatch(run):
@@ -102,14 +102,14 @@ def tokenize(text: str) -> list[str]:
 
 
 def _few_marks(run: re.Match[str]) -> str:
-    """Without marks beyond the first of a letter: to sort them takes time with the square of their number."""
-    kept: list[str] = []
+    """The run with at most `MOST_MARKS` marks per letter: normalisation takes time quadratic in their number."""
+    characters: list[str] = []
     marks = 0
     for character in run[0]:
         marks = marks + 1 if unicodedata.combining(character) else 0
         if marks <= MOST_MARKS:
-            kept.append(character)
-    return "".join(kept)
+            characters.append(character)
+    return "".join(characters)
 
 
 def item_fields(
@@ -121,7 +121,7 @@ def item_fields(
     feature: str | None = None,
     positive: str | None = None,
 ) -> dict[str, str]:
-    """An item's text by field, the same for a catalogue row offline and a new item in the service."""
+    """An item's text by field, for a catalogue row offline and for a new item in the service."""
     fields = {
         "title": title,
         "brand": brand,
@@ -134,7 +134,7 @@ def item_fields(
 
 
 def check_text_encoder(config: Mapping[str, Any], vocabulary: Any, arrays: Mapping[str, NDArray[Any]]) -> TextEncoder:
-    """The encoder from what `text_encoder/` holds; `BundleError` where its parts do not fit together."""
+    """The encoder from the files of `text_encoder/`; raises `BundleError` where they do not fit together."""
     parsed = TextEncoderConfig.model_validate(config)
     idf, components, mean = (arrays[name] for name in ARRAY_FILES)
     num_terms = len(vocabulary) if isinstance(vocabulary, list) else -1

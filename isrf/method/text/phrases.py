@@ -1,7 +1,7 @@
-"""What short texts have in common, in their own words: phrases that a group shares more than texts in general do.
+"""Finds the phrases that short texts have in common: phrases that a group of texts holds more often than other texts.
 
-It serves to say *which* interest some evidence stands for, and invents no word: what it returns stands in the texts.
-Texts in, phrases out; whose texts they are it does not know.
+The service uses them to say *which* interest some evidence stands for. Every phrase is a quotation from the texts.
+Texts in, phrases out; it does not know whose texts they are.
 """
 
 import math
@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_WORDS = 4
-"""Words of a phrase."""
-LEAST_LIFT = 2.0
-"""A phrase that texts in general hold half as often as the group does says nothing of the group."""
+"""Most words of a phrase."""
+MIN_LIFT = 2.0
+"""A phrase must be this many times as frequent in the group as in texts in general."""
 
 WHOLE = 0.8
-"""A phrase of which this share stands inside one longer phrase is a part of that."""
+"""If this share of a phrase's texts hold it inside one longer phrase, it counts as a part of that phrase."""
 
 _WORD = re.compile(r"[^\W_]+(?:[-'’&.][^\W_]+)*")
 _GAP = re.compile(r"[ \u00a0&]*")
@@ -36,18 +36,18 @@ _STOP_WORDS = frozenset(_STOPS.split())
 
 
 class Background(NamedTuple):
-    """How often texts in general hold a phrase."""
+    """How many texts of a general collection hold each phrase."""
 
     num_texts: int
     counts: Mapping[str, int]  # phrases of at least two texts
 
     def share(self, phrase: str) -> float:
-        """Of the texts in general, never 0: a phrase that was not met may be in the next text."""
+        """The share of the general texts that hold the phrase; never 0, because an unseen phrase may still occur."""
         return (self.counts.get(phrase, 1)) / max(self.num_texts, 1)
 
 
 def phrases(text: str) -> frozenset[str]:
-    """The runs of up to `MAX_WORDS` words of a text, in lower case, that neither begin nor end in a stop word.
+    """The phrases of a text: runs of up to `MAX_WORDS` words, in lower case, without a stop word at either end.
 
     Punctuation and numbers end a run.
     """
@@ -70,7 +70,7 @@ def phrases(text: str) -> frozenset[str]:
 
 
 def background(texts: Iterable[str]) -> Background:
-    """Counts the phrases of texts in general."""
+    """Counts the phrases of a general collection of texts."""
     num_texts, counts = 0, Counter[str]()
     for text in texts:
         num_texts += 1
@@ -79,10 +79,10 @@ def background(texts: Iterable[str]) -> Background:
 
 
 class PhraseTable:
-    """The phrases that at least `at_least` of some texts share, and which text holds which."""
+    """The phrases that at least `at_least` of a collection of texts hold, and which text holds which phrase."""
 
     def __init__(self, texts: Sequence[frozenset[str]], general: Background, *, at_least: int) -> None:
-        """`texts` are given by their phrases."""
+        """`texts`: the phrases of each text."""
         self._at_least, self._num_texts = at_least, len(texts)
         counts = Counter(phrase for text in texts for phrase in text)
         shared = {phrase: count for phrase, count in counts.items() if count >= at_least}
@@ -95,28 +95,28 @@ class PhraseTable:
         self._long = np.array([math.sqrt(phrase.count(" ") + 1) for phrase in self._phrases])
 
     def shared(self, members: NDArray[np.bool_] | None = None, *, limit: int) -> list[str]:
-        """The phrases that set the members' texts apart from texts in general, most telling first.
+        """The phrases that distinguish the members' texts from texts in general, best first.
 
-        Ranked by how many hold a phrase, times the logarithm of how much more often than in general, longer phrases
-        first; of phrases that overlap the first stands for both.
+        The score of a phrase is how many members hold it, times the logarithm of its lift over texts in general, times
+        the square root of its number of words. Of overlapping phrases only the first is returned.
 
         Args:
             members: (texts,) bool, None for all.
-            limit: phrases wanted at most.
+            limit: most phrases to return.
         """
         chosen = self._holds if members is None else self._holds[members]
         if len(chosen) < self._at_least or not self._phrases:
             return []
         counts = chosen.sum(axis=0)
         lift = counts / len(chosen) / self._general
-        telling = (counts >= self._at_least) & (lift >= LEAST_LIFT)
-        scores = np.where(telling, counts * np.log(np.maximum(lift, 1.0)) * self._long, 0.0)
+        distinctive = (counts >= self._at_least) & (lift >= MIN_LIFT)
+        scores = np.where(distinctive, counts * np.log(np.maximum(lift, 1.0)) * self._long, 0.0)
         order = np.lexsort((np.arange(len(scores)), -scores))
         return without_overlap((self._phrases[at] for at in order if scores[at] > 0), limit=limit)
 
 
 def _parts(counts: Mapping[str, int]) -> set[str]:
-    """The phrases that hardly ever stand without a longer one around them."""
+    """The phrases that hardly ever occur outside one longer phrase."""
     parts: set[str] = set()
     for phrase, count in counts.items():
         words = phrase.split()
@@ -128,22 +128,22 @@ def _parts(counts: Mapping[str, int]) -> set[str]:
     return parts
 
 
-def common_phrases(one: frozenset[str], other: frozenset[str], general: Background, *, limit: int) -> list[str]:
-    """The phrases of both texts, rarest in general first; none that a quarter of texts in general hold."""
-    told = [(general.share(phrase), phrase) for phrase in one & other]
-    rare = sorted((share / (phrase.count(" ") + 1), phrase) for share, phrase in told if share <= 0.25)
+def common_phrases(first: frozenset[str], second: frozenset[str], general: Background, *, limit: int) -> list[str]:
+    """The phrases of both texts, the rarest first; none that more than a quarter of texts in general hold."""
+    shares = [(general.share(phrase), phrase) for phrase in first & second]
+    rare = sorted((share / (phrase.count(" ") + 1), phrase) for share, phrase in shares if share <= 0.25)
     return without_overlap((phrase for _, phrase in rare), limit=limit)
 
 
 def without_overlap(ordered: Iterable[str], *, limit: int) -> list[str]:
-    """The first `limit` phrases that share no word with one before them."""
-    kept: list[str] = []
+    """The first `limit` phrases that share no word with an earlier phrase of the result."""
+    chosen: list[str] = []
     used: set[str] = set()
     for phrase in ordered:
-        if len(kept) == limit:
+        if len(chosen) == limit:
             break
         words = set(phrase.split()) - _STOP_WORDS
         if not words & used:
-            kept.append(phrase)
+            chosen.append(phrase)
             used |= words
-    return kept
+    return chosen
