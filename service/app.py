@@ -31,7 +31,7 @@ from service.auth.route_rules import RouteRules
 from service.inference.admission import AdmissionController
 from service.inference.limits import LoadLimits
 from service.recommend.click_stats import ClickStats
-from service.recommend.recommender import Keeping
+from service.recommend.recommender import CacheLimits
 from service.recommend.result_lists import ResultLists
 from service.server.access import AccessMiddleware
 from service.server.admission import AdmissionMiddleware
@@ -183,20 +183,20 @@ async def _open(
         stack.push_async_callback(durability.close)
         await durability.start()
     rules = EventRules(settings.exclude_events)
-    # As long after an answer was given again from the cache as after it was made.
+    # A cached answer can leave `answer_ttl_s` after its list was made, and its list must still live long enough.
     list_ttl_s = settings.recommendation_ttl_s + settings.answer_ttl_s
-    given = ResultLists(store, ttl_s=list_ttl_s)
-    stack.push_async_callback(_in_time, given.close)
-    click_stats = ClickStats(store, given, ttl_s=list_ttl_s)
+    result_lists = ResultLists(store, ttl_s=list_ttl_s)
+    stack.push_async_callback(_in_time, result_lists.close)
+    click_stats = ClickStats(store, result_lists, ttl_s=list_ttl_s)
     stack.push_async_callback(_in_time, click_stats.close)
     click_stats.start()
     parts = Parts(
         store=store,
         metrics=metrics,
         rules=rules,
-        given=given,
+        result_lists=result_lists,
         admission=admission,
-        keeping=Keeping(settings.group_ttl_s, settings.answer_ttl_s, settings.answer_cache_mb << 20),
+        cache_limits=CacheLimits(settings.group_ttl_s, settings.answer_ttl_s, settings.answer_cache_mb << 20),
         crowd_epoch_s=settings.crowd_epoch_s,
         items_poll_s=settings.items_poll_s,
         max_added_items=settings.max_added_items,

@@ -1,4 +1,4 @@
-"""The HTTP surface: routes, schemas, problem details, pages for people.
+"""The HTTP API: routes, schemas, validation, problem details, bulk imports and exports, and the HTML pages.
 
 It may import `service.auth`, `service.sync` and below.
 """

@@ -1,4 +1,4 @@
-"""What routes are handed: the running service, and the release that a request works with from start to end."""
+"""The dependencies of routes: the running app, and the release that a request uses from start to end."""
 
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -21,7 +21,7 @@ from service.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, kw_only=True)
 class AppContext:
-    """Everything that lives as long as the app does."""
+    """The parts that live as long as the app."""
 
     releases: ReleaseManager
     store: Store
@@ -35,13 +35,13 @@ class AppContext:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestContext(AppContext):
-    """What a request works with: its release stays the same from start to end."""
+    """The app's parts and one release, which stays the same from the request's start to its end."""
 
     recommendations: RecommendationService
 
 
 async def running(request: Request) -> AppContext:
-    """Without a release of its own: for probes, and for those who would wait for themselves."""
+    """The app without a leased release: for probes, and for routes that would wait for their own lease to end."""
     found: AppContext = request.app.state.running
     return found
 
@@ -51,7 +51,7 @@ AppDep = Annotated[AppContext, Depends(running)]
 
 @contextmanager
 def lease(app: AppContext, user_id: str | None) -> Iterator[RequestContext]:
-    """The release of a user, or the current, to work with until the end."""
+    """Leases the user's release, or the current one without a user, until the block ends."""
     began = time.perf_counter()
     with app.releases.lease(user_id) as runtime:
         yield RequestContext(**vars(app), recommendations=runtime.recommendations)
@@ -59,7 +59,7 @@ def lease(app: AppContext, user_id: str | None) -> Iterator[RequestContext]:
 
 
 async def leased_service(request: Request, app: AppDep) -> AsyncIterator[RequestContext]:
-    """The release of the path's user, if there is one, else the current."""
+    """Leases the release of the path's user, or the current one where the path names no user."""
     with lease(app, request.path_params.get("user_id")) as context:
         yield context
 

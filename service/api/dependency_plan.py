@@ -1,7 +1,7 @@
-"""A route's dependencies as a list of calls, made once: where nothing is left to parse, it answers as the route does.
+"""Calls a route and its dependencies without the framework, for a request whose query is already parsed.
 
-The framework reads and checks every parameter of every request. What it makes of a query string is the same each time;
-a plan takes that as given and calls everything else that the route declares, in the framework's order.
+The framework reads and checks every parameter of every request, though a query string always gives the same values. A
+plan takes these values from its caller. It calls all the other dependencies of the route, in the framework's order.
 """
 
 import inspect
@@ -17,19 +17,19 @@ REQUEST = object()
 
 
 class Route(Protocol):
-    """A route with what its router and its app ask of it, too."""
+    """A route together with the dependencies of its router and its app."""
 
     path: str
     dependant: Dependant
 
 
 class PlannedCall(NamedTuple):
-    """One call.
+    """One call of a plan.
 
     Attributes:
-        key: the dependency, under which its value is found.
-        arguments: where the value of each parameter is found: `REQUEST`, a path parameter's name, another's key.
-        opens: whether the call gives a context that stays open until the route has answered.
+        key: the dependency; the plan stores its value under this key.
+        arguments: for each parameter the key of its value: `REQUEST`, the name of a path parameter, or another key.
+        opens: whether the call returns a context that stays open until the route has answered.
     """
 
     key: Call
@@ -39,44 +39,47 @@ class PlannedCall(NamedTuple):
 
 
 class DependencyPlan:
-    """What a route's dependencies and the route itself do, in order."""
+    """The calls of a route's dependencies and of the route itself, in order."""
 
-    def __init__(self, route: Route, *, given: Collection[Call]) -> None:
-        """Every dependency is called but those that are `given`: their values come with each request.
+    def __init__(self, route: Route, *, provided: Collection[Call]) -> None:
+        """Collects the calls of a route.
+
+        Args:
+            provided: dependencies that the plan does not call; the caller of `answer` passes their values.
 
         Raises:
             LookupError: the route has a dependency that only the framework can call.
         """
-        self._given = given
+        self._provided = provided
         self._steps: list[PlannedCall] = []
         self._add(route.dependant)
 
     async def answer(self, request: Request, path_params: Mapping[str, str], values: Mapping[Call, Any]) -> Response:
-        """The route's answer; raises what a dependency or the route raises."""
+        """Returns the route's response; raises what a dependency or the route raises."""
         return await self._answer(0, {REQUEST: request, **path_params, **values})
 
-    async def _answer(self, place: int, found: dict[Any, Any]) -> Response:
-        """From the step of this place on."""
-        for count, step in enumerate(self._steps[place:], start=place + 1):
-            value = step.call(**{name: found[source] for name, source in step.arguments.items()})
+    async def _answer(self, start: int, values: dict[Any, Any]) -> Response:
+        """Runs the steps from `start` on; returns the value of the last one."""
+        for next_step, step in enumerate(self._steps[start:], start=start + 1):
+            value = step.call(**{name: values[source] for name, source in step.arguments.items()})
             if step.opens:
-                async with value as found[step.key]:
-                    return await self._answer(count, found)
-            found[step.key] = await value
-        response: Response = found[self._steps[-1].key]
+                async with value as values[step.key]:
+                    return await self._answer(next_step, values)
+            values[step.key] = await value
+        response: Response = values[self._steps[-1].key]
         return response
 
     def _add(self, dependant: Dependant) -> Call:
-        """The key of its value."""
+        """Adds the steps of a dependency; returns the key of its value."""
         arguments: dict[str, object] = {}
-        for one in dependant.dependencies:
-            key = self._add(one)
-            if one.name is not None:
-                arguments[one.name] = key
+        for dependency in dependant.dependencies:
+            key = self._add(dependency)
+            if dependency.name is not None:
+                arguments[dependency.name] = key
         call = dependant.call
         if call is None:
             raise LookupError("a dependency without a call")
-        if call in self._given or any(step.key is call for step in self._steps):
+        if call in self._provided or any(step.key is call for step in self._steps):
             return call
         for name in (dependant.request_param_name, dependant.http_connection_param_name):
             if name is not None:
@@ -88,16 +91,16 @@ class DependencyPlan:
         is_async = opens or inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__)
         is_plain = dependant.use_cache and getattr(dependant, "concurrency", None) is None
         if not is_async or not is_plain or set(arguments) != set(inspect.signature(call).parameters):
-            raise LookupError(f"{call} needs the framework")
+            raise LookupError(f"only the framework can call {call}")
         self._steps.append(PlannedCall(call, asynccontextmanager(call) if opens else call, arguments, opens))
         return call
 
 
 def effective_route(app: FastAPI, endpoint: Call) -> Route:
-    """The route of an endpoint as the app serves it; `LookupError` where there is none."""
+    """Returns the route of an endpoint as the app serves it; raises `LookupError` where there is none."""
     contexts: Callable[..., Any] = getattr(routing, "iter_route_contexts", iter)
     for route in contexts(app.routes):
         if getattr(route, "endpoint", None) is endpoint:
             found: Route = route
             return found
-    raise LookupError(f"{endpoint} is no route's")
+    raise LookupError(f"no route has the endpoint {endpoint}")

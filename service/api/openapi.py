@@ -1,4 +1,4 @@
-"""The API's document: every error one component, so that a generated client has one class for it."""
+"""Makes the OpenAPI document; each error is one shared component, so that a generated client has one class for it."""
 
 from typing import Any
 
@@ -8,21 +8,21 @@ from service.api.problems import MEDIA_TYPE, Problem
 
 _TEMPLATE = "#/components/{kind}/{name}"
 PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": _TEMPLATE.format(kind="schemas", name=Problem.__name__)}}}
-"""The content of every error answer."""
+"""The content of every error response."""
 
 
 class Api(FastAPI):
-    """A FastAPI app whose document refers to what many routes share."""
+    """A FastAPI app whose OpenAPI document shares the components that many routes have in common."""
 
     def openapi(self) -> dict[str, Any]:
-        """Made once."""
+        """Returns the OpenAPI document, which is made at the first call."""
         if not self.openapi_schema:
             self.openapi_schema = _with_components(super().openapi())
         return self.openapi_schema
 
 
 def _with_components(document: dict[str, Any]) -> dict[str, Any]:
-    """Answers that are the same under one status become components; a route's own stay where they are."""
+    """Turns error responses that are equal under one status into components; a route's own responses stay."""
     components = document["components"]
     schema = Problem.model_json_schema(ref_template=_TEMPLATE.format(kind="schemas", name="{model}"))
     components["schemas"] |= {Problem.__name__: schema, **schema.pop("$defs", {})}

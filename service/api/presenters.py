@@ -1,4 +1,4 @@
-"""How an answer leaves: items and `meta` as plain dicts, JSON, and the problems that every route documents."""
+"""Turns answers into response bodies (items, `meta`, JSON), and lists the problems that every route documents."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,20 +16,20 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         400: "The body is not JSON.",
         401: "No API key, or an unknown one.",
         403: "The key's role may not do this.",
-        404: "There is no such resource, or not any more.",
-        408: "The body came too slowly.",
+        404: "There is no such resource, or it is gone.",
+        408: "The body arrives too slowly.",
         413: "The body is too large.",
-        415: "The body comes as something that is not taken here; `fix` says what is.",
-        422: "Cannot be answered as asked.",
-        429: "Too often; see Retry-After.",
-        431: "The head is too large.",
-        503: "Not now; see Retry-After.",
+        415: "The service does not accept this type of body; `fix` names the type that it accepts.",
+        422: "The request is not valid.",
+        429: "Too many requests; see Retry-After.",
+        431: "The head of the request is too large.",
+        503: "The service cannot answer now; see Retry-After.",
     }.items()
 }
 
 
 def meta_of(request: Request, release_id: str, source: str, version: str | None = None, **more: Any) -> dict[str, Any]:
-    """`more` that is None is left out."""
+    """Returns the `meta` of an answer; fields in `more` that are None are left out."""
     meta = {
         "release_id": release_id,
         "source": source,
@@ -42,18 +42,18 @@ def meta_of(request: Request, release_id: str, source: str, version: str | None 
 
 
 def items_of(answer: Answer, context: RequestContext) -> list[dict[str, Any]]:
-    """The items of an answer as they leave."""
+    """Returns the items of an answer as JSON objects."""
     release = context.recommendations.release
     items: list[dict[str, Any]] = []
-    for at, (place, item) in enumerate(zip(answer.places, answer.items, strict=True)):
+    for index, (rank, item) in enumerate(zip(answer.places, answer.items, strict=True)):
         row = {
             "item_id": release.catalogue.item_id(item.item_index),
-            "rank": place,
+            "rank": rank,
             "score": item.score,
             "source": item.source,
         }
         if answer.reasons is not None:
-            row["reasons"] = answer.reasons[at]
+            row["reasons"] = answer.reasons[index]
         items.append(row)
     return items
 
@@ -63,5 +63,5 @@ def json_response(body: Mapping[str, Any], status: int = 200) -> Response:
 
 
 def json_body(body: Mapping[str, Any]) -> bytes:
-    """Our own output, not validated again."""
+    """Returns a body as JSON; the service does not validate its own output again."""
     return orjson.dumps(body)

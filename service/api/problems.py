@@ -1,7 +1,7 @@
-"""Errors as `application/problem+json` (RFC 9457): the one table from error codes to HTTP statuses.
+"""Turns errors into `application/problem+json` (RFC 9457), and maps error codes to HTTP statuses.
 
-`code` is stable and is what callers match on; `detail` and `fix` are for people. Nothing internal leaves: an unexpected
-error is logged with its trace and answered with its request id (by `service.server.middleware`, outside of everything).
+`code` is stable, and callers match on it; `detail` and `fix` are for people. Responses reveal nothing internal:
+`service.server.middleware` logs an unexpected error with its trace and answers with the request id.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ from service.telemetry.metrics import Metrics
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
 MAX_REPORTED_ERRORS = 20
-INTERNAL = "Something went wrong here; the request_id finds it in the log."
+INTERNAL = "The service failed; search its log for the request_id."
 
 STATUS_OF_CODE: dict[str, int] = {
     "request.malformed_json": 400,
@@ -54,7 +54,7 @@ STATUS_OF_CODE: dict[str, int] = {
     "item.unreadable": 409,
     "item.too_many": 409,
 }
-"""Codes whose status is not their class's."""
+"""Codes whose status differs from that of their class."""
 
 CODE_OF_STATUS: dict[int, str] = {
     400: "request.malformed_json",
@@ -62,7 +62,7 @@ CODE_OF_STATUS: dict[int, str] = {
     405: "http.method_not_allowed",
     413: "request.too_large",
 }
-"""Codes of what the framework itself refuses."""
+"""Codes for requests that the framework refuses."""
 
 STATUS_OF_CLASS: tuple[tuple[type[IsrfError], int], ...] = (
     (RequestError, 422),
@@ -80,16 +80,18 @@ _log = structlog.get_logger("service")
 
 
 BODY_CLASSES = ("SessionRequest", "UsersRequest")
-"""Of bodies that a route takes several of (`service.api.schemas.requests.RecommendRequest`)."""
+"""Class names of the bodies of a route that accepts several (`service.api.schemas.requests.RecommendRequest`)."""
 
 
 class Fault(BaseModel):
-    where: str = Field(description="Of the request, as it was sent: `query.n`, `body.history.3`.")
+    """An invalid field of a request."""
+
+    where: str = Field(description="Path of the field in the request: `query.n`, `body.history.3`.")
     message: str
 
 
 class Problem(BaseModel):
-    """The body of every error answer."""
+    """The body of every error response."""
 
     type: str = Field(description="`urn:isrf:problem:` and the code.")
     title: str
@@ -98,11 +100,11 @@ class Problem(BaseModel):
     detail: str
     fix: str | None = None
     request_id: str
-    errors: list[Fault] | None = Field(default=None, description="Each invalid field, with what is wrong.")
+    errors: list[Fault] | None = Field(default=None, description="Each invalid field and what is wrong with it.")
 
 
 def status_of(error: IsrfError) -> int:
-    """The HTTP status of an error."""
+    """Returns the HTTP status of an error."""
     if error.code in STATUS_OF_CODE:
         return STATUS_OF_CODE[error.code]
     return next((status for kind, status in STATUS_OF_CLASS if isinstance(error, kind)), 500)
@@ -117,6 +119,7 @@ def problem_body(
     fix: str = "",
     errors: Sequence[Mapping[str, str]] = (),
 ) -> bytes:
+    """Returns a problem as JSON."""
     body: dict[str, Any] = {
         "type": f"urn:isrf:problem:{code}",
         "title": HTTPStatus(status).phrase,
@@ -140,7 +143,7 @@ def _retry_after(error: IsrfError, status: int) -> dict[str, str]:
 async def send_problem(
     error: IsrfError, scope: Scope, send: Send, *, metrics: Metrics, headers: Mapping[str, str] | None = None
 ) -> None:
-    """Answers from outside of the app, where its handlers do not reach."""
+    """Answers with a problem outside of the app, where its error handlers do not run."""
     metrics.problems.labels(error.code).inc()
     status = status_of(error)
     body = problem_body(status, error.code, error.message, request_id=scope["state"]["request_id"], fix=error.fix)
@@ -149,22 +152,22 @@ async def send_problem(
     lines += [(name.lower().encode(), value.encode()) for name, value in _retry_after(error, status).items()]
     has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
     if has_body and not scope["state"].get("body_was_read"):
-        # So the connection cannot be used again.
+        # With an unread body the connection cannot be used again.
         lines.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": lines})
     await send({"type": "http.response.body", "body": body})
 
 
 def _where(loc: Sequence[str | int]) -> str:
-    """Where an error is, as the caller wrote it: which class a body was read as is nothing that they sent."""
-    inside, *parts = loc
-    if len(parts) > 1 and inside == "body" and parts[0] in BODY_CLASSES:
+    """Returns the path of an invalid field as the caller wrote it, without the name of the body's class."""
+    section, *parts = loc
+    if len(parts) > 1 and section == "body" and parts[0] in BODY_CLASSES:
         parts = parts[1:]
-    return ".".join(str(part) for part in (inside, *parts))[:200]
+    return ".".join(str(part) for part in (section, *parts))[:200]
 
 
 def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
-    """Every expected error of the app becomes a problem; the rest is `service.server.middleware`'s."""
+    """Makes the app answer expected errors with problems; `service.server.middleware` answers the unexpected ones."""
 
     def answer(
         request: Request, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any
@@ -174,7 +177,7 @@ def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
         content = problem_body(status, code, detail, request_id=request_id, **more)
         return Response(content, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
-    async def ours(request: Request, error: Exception) -> Response:
+    async def service_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, IsrfError)
         status = status_of(error)
         if status == 500:
@@ -185,32 +188,33 @@ def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
             headers["Connection"] = "close"
         return answer(request, status, error.code, error.message, headers, fix=error.fix)
 
-    async def http(request: Request, error: Exception) -> Response:
+    async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         code = CODE_OF_STATUS.get(error.status_code, f"http.{error.status_code}")
         detail = {404: "There is no such resource.", 405: "This resource does not take this method."}.get(
             error.status_code, str(error.detail)
         )
         if code == "request.malformed_json":
-            # The parser's own limits: of numbers, their digits.
-            detail = "The body holds what is not read as JSON, such as a number of thousands of digits."
+            # The parser has limits of its own, such as the number of digits.
+            detail = "The parser cannot read the body as JSON; it may contain a number with thousands of digits."
             return answer(request, error.status_code, code, detail, error.headers, fix=_JSON)
         return answer(request, error.status_code, code, detail, error.headers)
 
-    async def invalid(request: Request, error: Exception) -> Response:
+    async def validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         found = error.errors()
-        for one in found:
-            if one["type"] == "json_invalid":
-                detail = f"The body is not valid JSON: {one['ctx']['error']} at character {one['loc'][-1]}."
+        for details in found:
+            if details["type"] == "json_invalid":
+                detail = f"The body is not valid JSON: {details['ctx']['error']} at character {details['loc'][-1]}."
                 return answer(request, 400, "request.malformed_json", detail, fix=_JSON)
         # Values are left out on purpose: they may be huge, or secret.
         errors = [
-            {"where": _where(one["loc"]), "message": message_of(one)[:300]} for one in found[:MAX_REPORTED_ERRORS]
+            {"where": _where(details["loc"]), "message": message_of(details)[:300]}
+            for details in found[:MAX_REPORTED_ERRORS]
         ]
-        detail = "; ".join(f"{one['where']}: {one['message']}" for one in errors[:3])
+        detail = "; ".join(f"{fault['where']}: {fault['message']}" for fault in errors[:3])
         return answer(request, 422, "request.invalid", detail, errors=errors)
 
-    app.add_exception_handler(IsrfError, ours)
-    app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(IsrfError, service_error)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, validation_error)

@@ -1,8 +1,8 @@
-"""What was shown and what became of it: counts by release, by what the answer rested on, and by channel. No user ids.
+"""Counts answers, shown items, clicks and purchases, by release, answer source and channel. It stores no user ids.
 
-Counts gather in this process and are added to the store's every second: an answer waits for none of it. A click is the
-first accepted event on a shown item that carries the list's `recommendation_id`, a purchase the first that excludes
-the item; both count once for a list and an item, however many events, workers and replicas there are.
+Counts gather in this process. A task adds them to the store every second, so no answer waits for the store. A click is
+the first accepted event on a shown item that carries the list's `recommendation_id`. A purchase is the first such event
+that excludes the item. Both count once for a list and an item, however many events, workers and replicas there are.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from service.state.counters import Counters
 
 EVERY_S = 1.0
 MOST_WAITING = 10_000
-"""Clicks that wait to be counted; more are not counted."""
+"""Clicks that wait to be counted; further clicks are dropped."""
 
 _log = structlog.get_logger("service")
 
@@ -29,7 +29,7 @@ KINDS: frozenset[str] = frozenset(get_args(Kind))
 
 
 class Click(NamedTuple):
-    """An accepted event that named a list."""
+    """An accepted event that carries the `recommendation_id` of a list."""
 
     recommendation_id: str
     item_id: str
@@ -37,11 +37,11 @@ class Click(NamedTuple):
 
 
 class ClickStats:
-    """One per app."""
+    """Counts what is shown and clicked, and writes the counts to the store; the app has one."""
 
-    def __init__(self, store: Counters, given: ResultLists, *, ttl_s: int) -> None:
-        """`ttl_s` is how long lists are kept, and with them clicks apart."""
-        self._store, self._result_lists, self._ttl_s = store, given, ttl_s
+    def __init__(self, store: Counters, result_lists: ResultLists, *, ttl_s: int) -> None:
+        """ttl_s: how long the store keeps lists, and the marks that stop a click from counting twice."""
+        self._store, self._result_lists, self._ttl_s = store, result_lists, ttl_s
         self._counts: Counter[str] = Counter()
         self._clicks: list[Click] = []
         self._flushing = asyncio.Lock()
@@ -51,7 +51,7 @@ class ClickStats:
         self._task = asyncio.create_task(self._run())
 
     def shown(self, release_id: str, source: str, channels: Mapping[str, int]) -> None:
-        """An answer left with so many items of each channel."""
+        """Counts an answer and its items; `channels` has the number of items of each channel."""
         self._counts[_name("answers", release_id, source, "")] += 1
         for channel, count in channels.items():
             self._counts[_name("shown", release_id, source, channel)] += count
@@ -60,7 +60,7 @@ class ClickStats:
         self._clicks += clicks[: max(0, MOST_WAITING - len(self._clicks))]
 
     async def stats(self) -> list[dict[str, Any]]:
-        """Per release, by what answers rested on and by channel; `StoreError` if they cannot be had now."""
+        """Returns the counts of each release, by answer source and by channel; `StoreError` where the store fails."""
         await self._flush()
         return summary(await self._store.counts())
 
@@ -74,15 +74,15 @@ class ClickStats:
         while True:
             await asyncio.sleep(EVERY_S)
             try:
-                # Told by reads and writes; counts wait.
+                # Reads and writes of user state report a failed store; the counts wait for the next round.
                 with contextlib.suppress(StoreError):
                     await self._flush()
-            except Exception as error:  # noqa: BLE001 - one list that cannot be read must not end the counting
+            except Exception as error:  # noqa: BLE001 - a single unreadable list must not end the counting
                 _log.error("exposure_failed", exc_info=error)
 
     async def _flush(self) -> None:
         async with self._flushing:
-            await self._judge()
+            await self._count_clicks()
             counts, self._counts = self._counts, Counter()
             if not counts:
                 return
@@ -92,18 +92,20 @@ class ClickStats:
                 self._counts.update(counts)
                 raise
 
-    async def _judge(self) -> None:
-        """Turns clicks into counts."""
+    async def _count_clicks(self) -> None:
+        """Counts the clicks on items that their list contains, each list and item once."""
         clicks, self._clicks = self._clicks, []
         counted: dict[str, str] = {}
         for click in clicks:
-            given = await self._result_lists.find(click.recommendation_id)
-            entry = next((one for one in given.entries if one.item_id == click.item_id), None) if given else None
-            if given is None or entry is None:
+            result_list = await self._result_lists.find(click.recommendation_id)
+            if result_list is None:
+                continue
+            entry = next((entry for entry in result_list.entries if entry.item_id == click.item_id), None)
+            if entry is None:
                 continue
             for kind in ("clicks", "purchases") if click.bought else ("clicks",):
                 mark = "\n".join((kind, click.recommendation_id, click.item_id))
-                counted[mark] = _name(kind, given.release_id, given.source, entry.channel)
+                counted[mark] = _name(kind, result_list.release_id, result_list.source, entry.channel)
         if counted:
             try:
                 first = await self._store.first(list(counted), self._ttl_s)
@@ -114,13 +116,17 @@ class ClickStats:
 
 
 def summary(counts: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Counts by name as they are told, releases in order of their ids."""
+    """Returns the counts as the API shows them, releases in the order of their ids.
+
+    Args:
+        counts: by the names that `_name` makes.
+    """
     releases: dict[str, dict[str, dict[str, Counter[str]]]] = {}
     for name, count in counts.items():
-        kind, *about = name.split("\t")
-        if kind not in KINDS or len(about) != 3:
-            continue  # not ours
-        release_id, source, channel = about
+        kind, *labels = name.split("\t")
+        if kind not in KINDS or len(labels) != 3:
+            continue  # another version of the service wrote it
+        release_id, source, channel = labels
         counted = releases.setdefault(release_id, {"sources": {}, "channels": {}})
         counted["sources"].setdefault(source, Counter())[kind] += count
         if channel:
@@ -128,16 +134,16 @@ def summary(counts: Mapping[str, int]) -> list[dict[str, Any]]:
     return [
         {
             "release_id": release_id,
-            "answers": sum(one["answers"] for one in about["sources"].values()),
+            "answers": sum(by_kind["answers"] for by_kind in counted["sources"].values()),
             "by_answer_source": [
-                {"source": source, "answers": one["answers"], **_rates(one)}
-                for source, one in sorted(about["sources"].items())
+                {"source": source, "answers": by_kind["answers"], **_rates(by_kind)}
+                for source, by_kind in sorted(counted["sources"].items())
             ],
             "by_item_source": [
-                {"source": channel, **_rates(one)} for channel, one in sorted(about["channels"].items())
+                {"source": channel, **_rates(by_kind)} for channel, by_kind in sorted(counted["channels"].items())
             ],
         }
-        for release_id, about in sorted(releases.items())
+        for release_id, counted in sorted(releases.items())
     ]
 
 

@@ -1,8 +1,8 @@
-"""Why an item is recommended: the paths that lead to it from the user's own items, as the release's data has them.
+"""Explains why an item is recommended: by the paths in the release's data from the user's items to it.
 
-A path exists or is not told: its item stands in the history, its edge in the lists, vectors or semantic IDs of the
-release, its similar users among this request's neighbours. What a reason is, and its sentence:
-`service.recommend.reasons`.
+Every path that an explanation shows exists: its item is in the history, its edge is in the lists, vectors or semantic
+IDs of the release, and its similar users are among this request's neighbours. `service.recommend.reasons` defines a
+reason and writes its sentence.
 """
 
 from collections.abc import Sequence
@@ -19,43 +19,43 @@ from service.release.opening import Release
 from service.release.snapshot import Snapshot
 
 MAX_PATHS = 3
-"""Paths of a reason; the strongest."""
+"""Paths of a reason; the strongest are chosen."""
 NEGLIGIBLE = 0.1
-"""A path weaker than this share of the strongest is no reason."""
+"""A path weaker than this share of the strongest path is left out."""
 MAX_PHRASES = 3
-"""Phrases that say an interest."""
+"""Phrases that describe an interest."""
 
 
 class Explainer:
-    """Of one answer."""
+    """Finds the reasons for the items of one answer."""
 
     def __init__(
         self, release: Release, snapshot: Snapshot, history: Sequence[int], neighbours: Neighbours | None
     ) -> None:
-        """history: item rows, oldest first. neighbours: of this one user (batch axis of 1), None without any."""
+        """history: item rows, oldest first. neighbours: of this user (batch axis of 1), or None."""
         self._release, self._tables = release, snapshot.recommender.tables
         decoding = release.manifest.decoding
         self._recent = _latest(history, RECENT_ITEMS)
-        self._read = _latest(history, decoding.history_length)
-        self._weighed = _latest(history, decoding.interest_length)
-        self._group = None if neighbours is None else _Group(release, snapshot, self._weighed, neighbours)
+        self._encoder_items = _latest(history, decoding.history_length)
+        self._interest_items = _latest(history, decoding.interest_length)
+        self._group = None if neighbours is None else _Group(release, snapshot, self._interest_items, neighbours)
 
     def reasons(self, item: RankedItem) -> list[ItemReason]:
-        """What speaks for an item, its main source first; never nothing."""
+        """Returns at least one reason for an item, that of its main source first."""
         row, source = item.item_index, item.source
         found = [self._group.reason(row)] if self._group is not None else []
         found += [self._by_list(row, channel) for channel in ITEM_CHANNELS]
         if source == "generative":
             found.append(self._generative(row) or ItemReason(channel="generative"))
         if source == "explicit":
-            found.append(self._nearest(row, "explicit", self._tables.item_embeddings, self._weighed))
+            found.append(self._nearest(row, "explicit", self._tables.item_embeddings, self._interest_items))
         if source == "dense" or not any(reason is not None and reason.paths for reason in found):
-            # What no graph leads to is the dense path's, which knows every item.
-            found.append(self._nearest(row, "dense", self._tables.item_vectors, self._read))
-        told = [reason for reason in found if reason is not None]
-        if source == "popular" or not told:
-            told.append(ItemReason(channel="popular", popularity_rank=self._release.catalogue.popularity_rank(row)))
-        return sorted(told, key=lambda reason: reason.channel != source)
+            # No graph leads to the item; the dense path scores every item.
+            found.append(self._nearest(row, "dense", self._tables.item_vectors, self._encoder_items))
+        reasons = [reason for reason in found if reason is not None]
+        if source == "popular" or not reasons:
+            reasons.append(ItemReason(channel="popular", popularity_rank=self._release.catalogue.popularity_rank(row)))
+        return sorted(reasons, key=lambda reason: reason.channel != source)
 
     def _by_list(self, row: int, channel: ItemChannel) -> ItemReason | None:
         lists = self._tables.item_lists[channel]
@@ -66,9 +66,11 @@ class Explainer:
             leading += [(start, float(lists.weights[span][place])) for place in at]
         return self._reason(row, channel, leading)
 
-    def _nearest(self, row: int, channel: ReasonChannel, vectors: FloatArray, read: Sequence[int]) -> ItemReason | None:
-        """By the cosine to the nearest of the user's items; None where no two vectors can be compared (cold items)."""
-        starts = [start for start in read if start != row] or list(read)
+    def _nearest(
+        self, row: int, channel: ReasonChannel, vectors: FloatArray, starts: Sequence[int]
+    ) -> ItemReason | None:
+        """The path from the user's nearest item by cosine; None where a vector is zero (cold items)."""
+        starts = [start for start in starts if start != row] or list(starts)
         norms = np.linalg.norm(vectors[starts], axis=1) * np.linalg.norm(vectors[row])
         if not norms.any():
             return None
@@ -77,17 +79,22 @@ class Explainer:
         return self._reason(row, channel, [(starts[best], float(cosines[best]))])
 
     def _generative(self, row: int) -> ItemReason | None:
-        """By how much of the item's semantic ID one of the user's begins with."""
+        """The paths from the user's items whose semantic IDs share a prefix with the item's."""
         codes = self._release.semantic_ids
         leading = []
-        for start in (start for start in self._read if start < len(codes)):
+        for start in (start for start in self._encoder_items if start < len(codes)):
             depth = int(np.cumprod(codes[start] == codes[row]).sum())
             if depth and start != row:
                 leading.append((start, depth / codes.shape[1]))
         return self._reason(row, "generative", leading)
 
     def _reason(self, row: int, channel: ReasonChannel, leading: Sequence[tuple[int, float]]) -> ItemReason | None:
-        """Of (row of the user's item, strength) pairs, the latest item first."""
+        """A reason with the strongest paths; None without any.
+
+        Args:
+            row: of the recommended item.
+            leading: (row of the user's item, strength), the latest item first.
+        """
         if not leading:
             return None
         strongest = sorted(leading, key=lambda pair: -pair[1])[:MAX_PATHS]
@@ -102,7 +109,7 @@ class Explainer:
 
 
 class _Group:
-    """Who is similar, and what they took."""
+    """The similar users of one answer, and the items they took."""
 
     def __init__(self, release: Release, snapshot: Snapshot, items: Sequence[int], neighbours: Neighbours) -> None:
         self._release, self._items = release, items
@@ -137,12 +144,12 @@ class _Group:
         return took
 
     def _interest(self, takers: BoolArray) -> list[str]:
-        """What those who took it share; too few of them to tell: what all the similar users share."""
+        """The phrases that the users who took the item share; where there are too few, those of all similar users."""
         if self._phrases is None:
             self._phrases = self._release.wording.group(self._users)
         return self._phrases.shared(takers, limit=MAX_PHRASES) or self._phrases.shared(limit=MAX_PHRASES)
 
 
 def _latest(history: Sequence[int], length: int) -> list[int]:
-    """The distinct ones of the last `length` items, latest first."""
+    """Returns the last `length` items without repetitions, latest first."""
     return list(dict.fromkeys(history[-length:][::-1]))

@@ -1,6 +1,6 @@
-"""From what is asked to a finished list: ranked or popular, made diverse, kept to be read on, counted, explained.
+"""Makes a list for a query: ranks items or takes popular ones, diversifies, stores, counts and explains them.
 
-It knows no user's state: whose history it is, and what may be answered, is said to it.
+It reads no user state: the caller passes the history and the items that are allowed.
 """
 
 from collections import Counter
@@ -24,43 +24,43 @@ from service.telemetry.metrics import Metrics
 
 
 class Lists:
-    """One per release."""
+    """Makes the lists of one release."""
 
-    def __init__(self, engine: Engine, metrics: Metrics, given: ResultLists) -> None:
-        self._engine, self._metrics, self._result_lists = engine, metrics, given
+    def __init__(self, engine: Engine, metrics: Metrics, result_lists: ResultLists) -> None:
+        self._engine, self._metrics, self._result_lists = engine, metrics, result_lists
 
-    async def answer(self, job: RankingJob, wanted: ListQuery, source: str, warnings: list[dict[str, Any]]) -> Answer:
-        """What the model says of a history, else popular items."""
+    async def answer(self, job: RankingJob, query: ListQuery, source: str, warnings: list[dict[str, Any]]) -> Answer:
+        """Returns the model's list for a history, or popular items where the history is empty."""
         interests: UserInterests | None = None
-        # Given candidates are weighed against each other all together, however few of them are wanted.
-        pool = int(job.allowed.sum()) if wanted.diversity and job.task == "direct" else wanted.pool
+        # Diversity compares all the caller's candidates with each other, however few of them the caller asks for.
+        pool = int(job.allowed.sum()) if query.diversity and job.task == "direct" else query.pool
         if job.rows and job.allowed.any():
             request = RankingRequest(history=job.rows, n=pool, allowed=job.allowed, task=job.task)
-            interests, ranked = await self._engine.answer(request, job.own, job.snapshot, job.interests)
+            interests, ranked = await self._engine.answer(request, job.user_row, job.snapshot, job.interests)
             items = ranked.items
         else:
             popular = job.snapshot.release.catalogue.popular(job.allowed, pool)
             items = [RankedItem(row, score, "popular") for row, score in popular]
-        items = await self._diversified(items, wanted, job.snapshot)
-        warnings += unknown_category(job.snapshot.release.catalogue, wanted.only.category)
-        return await self._told(job, items, interests, wanted, source, warnings)
+        items = await self._diversified(items, query, job.snapshot)
+        warnings += unknown_category(job.snapshot.release.catalogue, query.item_filter.category)
+        return await self._first_page(job, items, interests, query, source, warnings)
 
-    async def _told(
+    async def _first_page(
         self,
         job: RankingJob,
         listed: list[RankedItem],
         interests: UserInterests | None,
-        wanted: ListQuery,
+        query: ListQuery,
         source: str,
         warnings: list[dict[str, Any]],
     ) -> Answer:
-        """The first page of a finished list: kept to be read on, counted, with warnings and reasons."""
-        items = listed[wanted.offset : wanted.offset + wanted.n]
-        if len(items) < wanted.n:
+        """Stores and counts a finished list; returns its first page with warnings and reasons."""
+        items = listed[query.offset : query.offset + query.n]
+        if len(items) < query.n:
             self._metrics.short_answers.inc()
             if not items:
                 self._metrics.empty_answers.labels(source).inc()
-            warnings.append(end_of_list(len(listed)) if wanted.offset else fewer_items(len(items)))
+            warnings.append(end_of_list(len(listed)) if query.offset else fewer_items(len(items)))
         release_id, catalogue = job.snapshot.release.manifest.release_id, job.snapshot.release.catalogue
         self._metrics.answers.labels(source, release_id).inc()
         for channel, count in Counter(item.source for item in items).items():
@@ -71,50 +71,50 @@ class Lists:
         neighbours = None if interests is None else interests.neighbours
         return Answer(
             items=items,
-            places=range(wanted.offset + 1, wanted.offset + len(items) + 1),
+            places=range(query.offset + 1, query.offset + len(items) + 1),
             recommendation_id=self._result_lists.keep(
-                ResultList(*job.owner, release_id, source, wanted.parameters, entries)
+                ResultList(*job.owner, release_id, source, query.parameters, entries)
             ),
             num_listed=len(listed),
             release_id=release_id,
             source=source,
             interests=interests,
             warnings=warnings,
-            reasons=await self.reasons(items, job.rows, neighbours, job.snapshot) if wanted.explain else None,
+            reasons=await self.reasons(items, job.rows, neighbours, job.snapshot) if query.explain else None,
         )
 
-    async def similar(self, item_id: str, wanted: ListQuery) -> Answer:
-        """What is like an item that the catalogue knows, itself left out."""
+    async def similar(self, item_id: str, query: ListQuery) -> Answer:
+        """Returns the items most like an item of the catalogue, without the item itself."""
         snapshot = self._engine.snapshot
         catalogue, tables = snapshot.release.catalogue, snapshot.recommender.tables
         (row,) = catalogue.rows([item_id])
-        allowed = allowed_items(snapshot, [item_id], wanted)
+        allowed = allowed_items(snapshot, [item_id], query)
 
         def best() -> list[RankedItem]:
             like = likeness(row, tables.item_lists, tables.item_vectors)
             rows = np.flatnonzero(allowed)
-            order = rows[np.lexsort((rows, -like.scores[rows]))][: wanted.pool].tolist()
+            order = rows[np.lexsort((rows, -like.scores[rows]))][: query.pool].tolist()
             return [RankedItem(at, round(float(like.scores[at]), SCORE_DIGITS), like.source(at)) for at in order]
 
-        items = await self._diversified(await self._engine.run_within_deadline("model", best), wanted, snapshot)
+        items = await self._diversified(await self._engine.run_within_deadline("model", best), query, snapshot)
         job = RankingJob([row], -1, snapshot, allowed, ListOwner(owner_of("similar", item_id)))
-        warnings = unknown_category(catalogue, wanted.only.category)
-        return await self._told(job, items, None, wanted, "similar", warnings)
+        warnings = unknown_category(catalogue, query.item_filter.category)
+        return await self._first_page(job, items, None, query, "similar", warnings)
 
-    async def popular(self, wanted: ListQuery) -> Answer:
-        """The most popular items, the same for everybody."""
+    async def popular(self, query: ListQuery) -> Answer:
+        """Returns the most popular items, the same for every user."""
         snapshot = self._engine.snapshot
-        job = RankingJob((), -1, snapshot, allowed_items(snapshot, (), wanted), ListOwner(owner_of("popular")))
-        return await self.answer(job, wanted, popular_source(wanted), [])
+        job = RankingJob((), -1, snapshot, allowed_items(snapshot, (), query), ListOwner(owner_of("popular")))
+        return await self.answer(job, query, popular_source(query), [])
 
-    async def _diversified(self, items: list[RankedItem], wanted: ListQuery, snapshot: Snapshot) -> list[RankedItem]:
-        if not wanted.diversity:
+    async def _diversified(self, items: list[RankedItem], query: ListQuery, snapshot: Snapshot) -> list[RankedItem]:
+        if not query.diversity:
             return items
         vectors = snapshot.recommender.tables.item_vectors
 
         def order() -> list[RankedItem]:
             rows = [item.item_index for item in items]
-            places = diversify(_relevance(items), vectors[rows], wanted.length, diversity=wanted.diversity)
+            places = diversify(_relevance(items), vectors[rows], query.length, diversity=query.diversity)
             return [items[at] for at in places]
 
         return await self._engine.run("diversity", order)
@@ -134,7 +134,7 @@ class Lists:
 
 
 def _relevance(items: Sequence[RankedItem]) -> FloatArray:
-    """(items,) float32: their scores, where what only fills the list up is as relevant as the last of the others."""
+    """(items,) float32: scores; popular items that only fill the list get the lowest score of the ranked items."""
     scores = np.array([item.score for item in items], dtype=np.float32)
     fills = np.array([item.source == "popular" for item in items], dtype=np.bool_)
     if fills.any() and not fills.all():
@@ -142,10 +142,10 @@ def _relevance(items: Sequence[RankedItem]) -> FloatArray:
     return scores
 
 
-def popular_source(wanted: ListQuery) -> str:
-    return "popular" if wanted.only.category is None else "category-popular"
+def popular_source(query: ListQuery) -> str:
+    return "popular" if query.item_filter.category is None else "category-popular"
 
 
-def allowed_items(snapshot: Snapshot, excluded: Collection[str], wanted: ListQuery) -> BoolArray:
-    """Of the items that are on offer for a request of this snapshot."""
-    return snapshot.release.catalogue.allowed(excluded, wanted.only)
+def allowed_items(snapshot: Snapshot, excluded: Collection[str], query: ListQuery) -> BoolArray:
+    """(items,) bool: which items a request of this snapshot may show."""
+    return snapshot.release.catalogue.allowed(excluded, query.item_filter)

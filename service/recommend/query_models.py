@@ -1,4 +1,4 @@
-"""What is asked of a release, who asks, and what is answered: the words that the parts of a request share."""
+"""The types that the parts of a request share: the query, the user, the answer, the ranking job."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,51 +14,51 @@ from service.release.snapshot import Snapshot
 from service.state.merge import UserState
 
 POOL = 400
-"""Candidates of a diverse list, however many of it are asked for: a shorter list is the beginning of a longer one."""
+"""Candidates of a diverse list. The number does not depend on n, so a shorter list is the beginning of a longer one."""
 
 Write: TypeAlias = "Callable[[Answer], Sequence[Mapping[str, Any]]]"
-"""An answer's items as they leave."""
+"""Returns an answer's items as JSON objects."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListQuery:
-    """What the caller asks of a list."""
+    """The caller's parameters for a list."""
 
     n: int
-    only: Filter = EVERYTHING
+    item_filter: Filter = EVERYTHING
     include_seen: bool = False
     explain: bool = False
-    diversity: float = 0.0  # 0: the order stands, 1: items as unlike each other as can be
+    diversity: float = 0.0  # 0: the ranked order stays, 1: the items differ from each other as much as possible
     offset: int = 0
-    recommendation_id: str | None = None  # of the list to read on from; None for a new one
-    session: tuple[str, ...] = ()  # item_ids, oldest first: read where the user has no history
-    said: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
-    """Which of the list's parameters (`ListParameters`) the caller named, defaults or not."""
+    recommendation_id: str | None = None  # of the list that the caller pages through; None for a new list
+    session: tuple[str, ...] = ()  # item_ids, oldest first: used where the user has no history
+    named_parameters: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    """The list parameters (`ListParameters`) that the caller sent, with a default value or not."""
 
     @cached_property
     def text(self) -> str:
-        """Equal for what asks for the same, in every process of this version."""
+        """A text that is equal for equal queries, in every process of this version."""
         return repr(self)
 
     @property
     def length(self) -> int:
-        """How long a list is, of which a page of n is told."""
+        """How many items the whole list has, of which the caller sees a page of n."""
         return max(length_for(self.n), min(self.offset + self.n, MOST_LENGTH))
 
     @property
     def pool(self) -> int:
-        """How many items the list is chosen from."""
+        """How many candidates the list is chosen from."""
         return max(self.length, POOL) if self.diversity else self.length
 
     @property
     def parameters(self) -> ListParameters:
-        """What a later page of the list keeps to."""
-        only = self.only
+        """The parameters that must stay the same on a later page of the list."""
+        item_filter = self.item_filter
         return ListParameters(
-            category=only.category,
-            min_price=only.min_price,
-            max_price=only.max_price,
-            exclude=ids_text(sorted(set(only.exclude))),
+            category=item_filter.category,
+            min_price=item_filter.min_price,
+            max_price=item_filter.max_price,
+            exclude=ids_text(sorted(set(item_filter.exclude))),
             session=ids_text(self.session),
             include_seen=self.include_seen,
             diversity=self.diversity,
@@ -67,28 +67,28 @@ class ListQuery:
 
 @dataclass(frozen=True, kw_only=True)
 class UserView:
-    """A user as this request sees them.
+    """A user's state and snapshot for one request.
 
     Attributes:
         state: merged from release and store.
-        rows: of the history's items that the release knows, oldest first.
-        snapshot: among whom this request looks for neighbours.
-        own: the user's row in the snapshot, or −1; erased or not, it is no neighbour of theirs.
-        known: whether the release, or an accepted event, knows the user.
-        cached: what the store holds of the user's interests.
-        store_was_read: False where only the release was asked, since the store could not be.
+        rows: rows of the history's items that the release knows, oldest first.
+        snapshot: the users among whom this request finds neighbours.
+        user_row: the user's row in the snapshot, or −1; erased or not, a user is not their own neighbour.
+        known: whether the release or an accepted event knows the user.
+        cached: the store's cached interests of the user.
+        store_was_read: False where the store could not be read, so that only the release speaks.
+        lineage: part of the state's version; it changes with every erasure.
     """
 
     user_id: str
     state: UserState
     rows: list[int]
     snapshot: Snapshot
-    own: int
+    user_row: int
     known: bool
     cached: bytes | None
     store_was_read: bool
     lineage: str
-    """Another one after every erasure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +96,8 @@ class Answer:
     """A page of a list, best first.
 
     Attributes:
-        places: of the items in the list, from 1 on.
-        num_listed: how long the list is.
+        places: positions of the items in the list, from 1 on.
+        num_listed: how many items the whole list has.
     """
 
     items: list[RankedItem]
@@ -109,11 +109,11 @@ class Answer:
     interests: UserInterests | None = None
     warnings: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[list[dict[str, Any]]] | None = None
-    """Of each item, where the caller asked for them."""
+    """The reasons of each item, where the caller asked for them."""
 
-    def about(self, wanted: ListQuery) -> dict[str, Any]:
-        """What else is told and counted of it: its id, where its next page begins, and its items by channel."""
-        next_offset = wanted.offset + wanted.n
+    def about(self, query: ListQuery) -> dict[str, Any]:
+        """The list's id, the offset of its next page, and the number of its items by channel."""
+        next_offset = query.offset + query.n
         return {
             "recommendation_id": self.recommendation_id,
             "next_offset": next_offset if next_offset < self.num_listed else None,
@@ -122,7 +122,7 @@ class Answer:
 
 
 class ListOwner(NamedTuple):
-    """Whose list it is (`service.recommend.result_lists`)."""
+    """The owner of a list (`service.recommend.result_lists`)."""
 
     owner: str
     lineage: str = ""
@@ -133,12 +133,18 @@ def owner_of(kind: Literal["user", "session", "popular", "similar", "choice"], e
 
 
 class RankingJob(NamedTuple):
-    """What a list is made from."""
+    """The input of a list.
+
+    Attributes:
+        rows: rows of the history's items, oldest first.
+        user_row: the user's row in the snapshot, or −1.
+        allowed: (items,) bool.
+    """
 
     rows: Sequence[int]
-    own: int
+    user_row: int
     snapshot: Snapshot
     allowed: BoolArray
     owner: ListOwner
-    interests: UserInterests | None = None  # None: to be read
+    interests: UserInterests | None = None  # None: the engine computes them
     task: Task = "sequential"

@@ -1,8 +1,8 @@
-"""A reason for a recommended item: evidence, and one sentence made of nothing but that evidence.
+"""Defines a reason for a recommended item, and writes its sentence from the reason's evidence alone.
 
     user → item of theirs → [similar users who took both →] recommended item
 
-Similar users appear as counts, never as ids. Where the evidence comes from is `service.recommend.explain`'s business.
+Similar users appear as counts, never as ids. `service.recommend.explain` finds the evidence.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ ReasonChannel = Literal["group", "transition", "cooccurrence", "content", "expli
 
 
 class Path(NamedTuple):
-    """From the user over one of their items to the recommended one.
+    """A path from one of the user's items to the recommended item.
 
     Attributes:
         item: row of the user's item.
-        strength: of the edge from it to the recommended item; what it measures depends on the channel.
-        similar_users: of the group channel, how many similar users took both.
+        strength: weight of the edge between the two items; its meaning depends on the channel.
+        similar_users: in the group channel, how many similar users took both items.
     """
 
     item: int
@@ -33,14 +33,14 @@ class Path(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ItemReason:
-    """What one channel has to say for an item.
+    """The evidence of one channel for an item.
 
     Attributes:
         paths: strongest first.
-        words: the group's interest, or what the semantic features of the item and of the user's items both say.
-        similar_users: how many of them took the item.
+        words: the group's interest, or phrases that the item's semantic feature shares with those of the user's items.
+        similar_users: how many similar users took the item.
         of_similar_users: how many similar users there are.
-        weak: nobody is really similar; these are the nearest few.
+        weak: True where no user is really similar; then these are the nearest few.
         popularity_rank: 1 for the most popular item.
     """
 
@@ -57,9 +57,9 @@ _INTEREST: dict[ReasonChannel, str] = {"group": "group", "popular": "everybody"}
 
 
 def reason_body(item: int, reason: ItemReason, release: Release) -> dict[str, Any]:
-    """A reason as it leaves: ids in place of rows, and what it does not have left out."""
+    """Returns a reason as a JSON object, with item ids in place of rows and without empty fields."""
     catalogue = release.catalogue
-    told = {
+    optional_fields = {
         "similar_users": reason.similar_users,
         "of_similar_users": reason.of_similar_users,
         "weak": reason.weak,
@@ -78,17 +78,17 @@ def reason_body(item: int, reason: ItemReason, release: Release) -> dict[str, An
         "text": sentence(item, reason, release),
         "paths": paths,
         "words": list(reason.words),
-        **{name: value for name, value in told.items() if value is not None},
+        **{name: value for name, value in optional_fields.items() if value is not None},
     }
 
 
 def sentence(item: int, reason: ItemReason, release: Release) -> str:
-    """One sentence.
+    """Returns a reason as one sentence.
 
     Args:
         item: row of the recommended item.
-        reason: why.
-        release: whose rows these are.
+        reason: the evidence.
+        release: the release that the rows belong to.
     """
     names = _names([path.item for path in reason.paths], release)
     alike = _alike(reason.words)
@@ -112,10 +112,10 @@ def sentence(item: int, reason: ItemReason, release: Release) -> str:
 
 
 def _group(reason: ItemReason, release: Release) -> str:
-    one = reason.of_similar_users == 1
+    is_single = reason.of_similar_users == 1
     whom = "nearest to you, though not really like you," if reason.weak else "most like you"
-    text = f"The shopper {whom}" if one else f"{reason.similar_users} of the {reason.of_similar_users} shoppers {whom}"
-    text += " took it"
+    group = f"{reason.similar_users} of the {reason.of_similar_users} shoppers"
+    text = f"{'The shopper' if is_single else group} {whom} took it"
     if reason.paths:
         path = reason.paths[0]
         also = ", and" if reason.similar_users == 1 else f"; {path.similar_users} of them took"

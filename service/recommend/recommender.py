@@ -1,6 +1,6 @@
-"""From a user or a session to an answer: state, interests (cached), a list, and what the answer rests on.
+"""Answers a query for a user or a session: reads state and interests, makes a list, names the answer's source.
 
-It knows no HTTP. A user's answer is cached as the JSON that leaves; routes turn it, and other answers, into bodies.
+It knows no HTTP. It caches a user's answer as JSON; routes turn answers into response bodies.
 """
 
 from collections.abc import Sequence
@@ -35,21 +35,19 @@ from service.state.user_store import UserStore
 from service.telemetry.metrics import Metrics
 
 
-class Keeping(NamedTuple):
-    """What is kept of what was computed, and for how long."""
+class CacheLimits(NamedTuple):
+    """How long and how much the service caches."""
 
-    group_ttl_s: int
+    group_ttl_s: int  # a user's interests
     answer_ttl_s: int
-    answer_bytes: int  # of answers in this process; 0: no answer is kept anywhere
+    answer_bytes: int  # of answers in this process; 0: no answer is cached, in the store neither
 
 
 _CHOICE = ListOwner(owner_of("choice"))
 
 
 class RecommendationService:
-    """One per release. What is asked for again, at once or later, is not computed again
-    (`service.recommend.response_cache`).
-    """
+    """Answers queries with one release; repeated queries get the cached answer (`service.recommend.response_cache`)."""
 
     def __init__(
         self,
@@ -57,135 +55,136 @@ class RecommendationService:
         store: UserStore,
         metrics: Metrics,
         *,
-        given: ResultLists,
+        result_lists: ResultLists,
         rules: EventRules,
-        keeping: Keeping,
+        cache_limits: CacheLimits,
     ) -> None:
-        self._engine, self._metrics, self._result_lists, self._keeping = engine, metrics, given, keeping
-        self.users = UserViews(engine, store, metrics, rules=rules, group_ttl_s=keeping.group_ttl_s)
-        self._lists = Lists(engine, metrics, given)
-        self._answers = ResponseCache(max_bytes=keeping.answer_bytes, ttl_s=keeping.answer_ttl_s)
+        self._engine, self._metrics, self._result_lists = engine, metrics, result_lists
+        self._cache_limits = cache_limits
+        self.users = UserViews(engine, store, metrics, rules=rules, group_ttl_s=cache_limits.group_ttl_s)
+        self._lists = Lists(engine, metrics, result_lists)
+        self._answers = ResponseCache(max_bytes=cache_limits.answer_bytes, ttl_s=cache_limits.answer_ttl_s)
 
     @property
     def release(self) -> Release:
         return self._engine.release
 
     def has_room(self, user_id: str | None, under_way: int, *, shared: bool = False) -> bool:
-        """Whether somebody may come while so many lists wait for the model or are on their way to it.
+        """Whether the service can take another request now.
 
         Args:
-            user_id: of whom a list is asked for; who was answered before may need no model.
-            under_way: lists, however many callers each of them has.
-            shared: whether the very list is among them.
+            user_id: the user of the request; an answer from the cache may need no run of the model.
+            under_way: number of lists that wait for the model or will, however many callers wait for each of them.
+            shared: whether the requested list is one of these.
         """
-        if not self._engine.is_full(under_way) or (shared and self._keeping.answer_bytes > 0):
+        if not self._engine.is_full(under_way) or (shared and self._cache_limits.answer_bytes > 0):
             return True
         return user_id is not None and self._answers.has_any(user_id)
 
-    async def recommend(self, user_id: str, wanted: ListQuery, write: Write) -> tuple[str, CachedResponse]:
-        """The user's version and answer; one that was given before where it is still true.
+    async def recommend(self, user_id: str, query: ListQuery, write: Write) -> tuple[str, CachedResponse]:
+        """Returns the version of the user's state and the answer, from a cache where one holds it.
 
         Args:
-            write: puts an answer's items down.
+            write: turns an answer's items into JSON objects.
         """
         snapshot = self._engine.snapshot
         if not self._answers.has_any(user_id):
-            # Not after the state was read: refusals must be cheap when there are many.
+            # Before the state is read: refusals must be cheap when there are many.
             self._engine.check()
         record, was_read = await self.users.read(user_id)
-        if not was_read or not self._keeping.answer_bytes:
-            # Without the store the version says nothing of the state.
+        if not was_read or not self._cache_limits.answer_bytes:
+            # Without the store the version does not identify the state.
             self._metrics.answer_cache.labels("bypassed").inc()
             return record.version, await self._make(
-                self.users.seen_as(user_id, record, was_read, snapshot), wanted, write, None
+                self.users.build_view(user_id, record, was_read, snapshot), query, write, None
             )
-        key = self._key(user_id, record.version, snapshot, wanted)
+        key = self._key(user_id, record.version, snapshot, query)
         found = self._answers.get(key)
         if found is not None:
-            return record.version, self._again(found, "process")
+            return record.version, self._count_hit(found, "process")
         found = decode(key, record.answer)
         if found is not None:
             self._answers.keep(key, found)
-            return record.version, self._again(found, "store")
-        self._metrics.answer_cache.labels("shared" if self._answers.is_made(key) else "computed").inc()
-        return record.version, await self._answers.made(
-            key, lambda: self._make(self.users.seen_as(user_id, record, was_read, snapshot), wanted, write, key)
+            return record.version, self._count_hit(found, "store")
+        self._metrics.answer_cache.labels("shared" if self._answers.is_in_progress(key) else "computed").inc()
+        return record.version, await self._answers.get_or_make(
+            key, lambda: self._make(self.users.build_view(user_id, record, was_read, snapshot), query, write, key)
         )
 
-    def _key(self, user_id: str, version: str, snapshot: Snapshot, wanted: ListQuery) -> AnswerKey:
+    def _key(self, user_id: str, version: str, snapshot: Snapshot, query: ListQuery) -> AnswerKey:
         return AnswerKey(
             user_id=user_id,
             version=version,
             release_id=self.release.manifest.release_id,
             snapshot=snapshot.token,
             catalogue=snapshot.release.catalogue.version,
-            parameters=wanted.text,
+            parameters=query.text,
         )
 
-    def _again(self, served: CachedResponse, where: str) -> CachedResponse:
+    def _count_hit(self, served: CachedResponse, where: str) -> CachedResponse:
         self._metrics.answer_cache.labels(where).inc()
         self._metrics.answers.labels(served.source, self.release.manifest.release_id).inc()
         return served
 
-    async def _make(self, user: UserView, wanted: ListQuery, write: Write, key: AnswerKey | None) -> CachedResponse:
-        """An answer, computed; kept by the store as well where it has a key."""
+    async def _make(self, user: UserView, query: ListQuery, write: Write, key: AnswerKey | None) -> CachedResponse:
+        """Computes an answer; the store caches it too where it has a key."""
         known = self.users.known_interests(user) if user.rows else None
-        answer = await self.for_user(user, wanted, known)
+        answer = await self.for_user(user, query, known)
         served = CachedResponse(
             answer.source,
             orjson.dumps(write(answer)),
             orjson.dumps(answer.warnings),
-            orjson.dumps(answer.about(wanted)),
+            orjson.dumps(answer.about(query)),
         )
-        group = None if known is not None or not user.rows else self.users.to_keep(user, answer.interests)
-        # Popular items are looked up as soon as kept answers are: nothing to keep of somebody unknown.
-        kept = None if key is None or not user.rows else encode(key, served)
-        if kept is not None and len(kept) > LARGEST_KEPT:
-            kept = None
-        self.users.keep(user, group, None if kept is None else Cached(kept, self._keeping.answer_ttl_s))
+        group = None if known is not None or not user.rows else self.users.cache_entry(user, answer.interests)
+        # Popular items cost no more than a look into the store's cache: without a history there is nothing to cache.
+        payload = None if key is None or not user.rows else encode(key, served)
+        if payload is not None and len(payload) > LARGEST_KEPT:
+            payload = None
+        self.users.keep(user, group, None if payload is None else Cached(payload, self._cache_limits.answer_ttl_s))
         return served
 
-    async def for_user(self, user: UserView, wanted: ListQuery, interests: UserInterests | None = None) -> Answer:
-        """A user's recommendations, computed: from their history, else from the session, else popular ones.
+    async def for_user(self, user: UserView, query: ListQuery, interests: UserInterests | None = None) -> Answer:
+        """Computes a user's recommendations from their history, else from the session, else from popularity.
 
         Args:
-            interests: the user's, where they are known already.
+            interests: the user's interests, where the caller has them.
         """
-        session = () if user.rows else wanted.session
-        seen = () if wanted.include_seen else (*user.state.bought, *session)
-        allowed = allowed_items(user.snapshot, [*seen, *user.state.disliked], wanted)
+        session = () if user.rows else query.session
+        seen = () if query.include_seen else (*user.state.bought, *session)
+        allowed = allowed_items(user.snapshot, [*seen, *user.state.disliked], query)
         session_rows = user.snapshot.release.catalogue.rows(session)
         warnings = unknown_history(len(session) - len(session_rows))
-        source = "sequence" if user.rows else "session" if session_rows else popular_source(wanted)
+        source = "sequence" if user.rows else "session" if session_rows else popular_source(query)
         if not user.store_was_read:
             source = f"bundle:{source}"
         warnings += user_warnings(user)
         owner = ListOwner(owner_of("user", user.user_id), user.lineage)
-        job = RankingJob(user.rows or session_rows, user.own, user.snapshot, allowed, owner, interests)
-        return await self._lists.answer(job, wanted, source, warnings)
+        job = RankingJob(user.rows or session_rows, user.user_row, user.snapshot, allowed, owner, interests)
+        return await self._lists.answer(job, query, source, warnings)
 
-    async def for_session(self, history: Sequence[str], wanted: ListQuery) -> Answer:
-        """Recommendations for nothing but a history of item_ids, oldest first."""
+    async def for_session(self, history: Sequence[str], query: ListQuery) -> Answer:
+        """Returns recommendations for a history of item_ids, oldest first, without a user."""
         snapshot = self._engine.snapshot
         rows = snapshot.release.catalogue.rows(history)
         warnings = unknown_history(len(history) - len(rows))
-        seen = () if wanted.include_seen else history
-        allowed = allowed_items(snapshot, seen, wanted)
-        source = "session" if rows else popular_source(wanted)
+        seen = () if query.include_seen else history
+        allowed = allowed_items(snapshot, seen, query)
+        source = "session" if rows else popular_source(query)
         job = RankingJob(rows, -1, snapshot, allowed, ListOwner(owner_of("session")))
-        return await self._lists.answer(job, wanted, source, warnings)
+        return await self._lists.answer(job, query, source, warnings)
 
     async def rank(
-        self, user: UserView | None, history: Sequence[str], candidates: Sequence[str], wanted: ListQuery
+        self, user: UserView | None, history: Sequence[str], candidates: Sequence[str], query: ListQuery
     ) -> Answer:
-        """Candidates in their order for a user, else for a history of item_ids, oldest first; seen ones stay."""
+        """Ranks candidates for a user, else for a history of item_ids, oldest first; seen candidates stay."""
         snapshot = self._engine.snapshot if user is None else user.snapshot
         catalogue = snapshot.release.catalogue
         by_history = user is None or not user.rows
         rows = catalogue.rows(history) if user is None or by_history else user.rows
-        given = np.zeros(len(catalogue), dtype=np.bool_)
-        given[catalogue.rows(candidates)] = True
-        allowed = catalogue.allowed() & given
+        is_candidate = np.zeros(len(catalogue), dtype=np.bool_)
+        is_candidate[catalogue.rows(candidates)] = True
+        allowed = catalogue.allowed() & is_candidate
         warnings = missing_candidates(candidates, catalogue, allowed)
         if by_history:
             warnings += unknown_history(len(history) - len(rows))
@@ -194,81 +193,84 @@ class RecommendationService:
             if not user.store_was_read:
                 source = f"bundle:{source}"
             warnings += user_warnings(user)
-        wanted = replace(wanted, n=min(wanted.n, max(1, int(allowed.sum()))))
+        query = replace(query, n=min(query.n, max(1, int(allowed.sum()))))
         if user is None or by_history:
             job = RankingJob(rows, -1, snapshot, allowed, _CHOICE, None, "direct")
-            return await self._lists.answer(job, wanted, source, warnings)
+            return await self._lists.answer(job, query, source, warnings)
         known = self.users.known_interests(user)
-        job = RankingJob(rows, user.own, snapshot, allowed, _CHOICE, known, "direct")
-        answer = await self._lists.answer(job, wanted, source, warnings)
+        job = RankingJob(rows, user.user_row, snapshot, allowed, _CHOICE, known, "direct")
+        answer = await self._lists.answer(job, query, source, warnings)
         if known is None:
-            self.users.keep(user, self.users.to_keep(user, answer.interests), None)
+            self.users.keep(user, self.users.cache_entry(user, answer.interests), None)
         return answer
 
-    async def similar(self, item_id: str, wanted: ListQuery) -> Answer:
-        """What is like an item that the catalogue knows, itself left out."""
-        return await self._lists.similar(item_id, wanted)
+    async def similar(self, item_id: str, query: ListQuery) -> Answer:
+        """Returns the items most like an item of the catalogue, without the item itself."""
+        return await self._lists.similar(item_id, query)
 
-    async def popular(self, wanted: ListQuery) -> Answer:
-        """The most popular items, the same for everybody."""
-        return await self._lists.popular(wanted)
+    async def popular(self, query: ListQuery) -> Answer:
+        """Returns the most popular items, the same for every user."""
+        return await self._lists.popular(query)
 
     async def next_page(
-        self, owner: str, wanted: ListQuery, user: UserView | None = None, *, item_id: str | None = None
+        self, owner: str, query: ListQuery, user: UserView | None = None, *, item_id: str | None = None
     ) -> Answer:
-        """A page of a list that was given before, as it was then, without what must not be shown any more.
+        """Returns a later page of a stored list, without the items that may not be shown any more.
 
-        The list's own filter holds, against the catalogue as it is now.
+        The list's own filter still applies, to the catalogue as it is now.
 
         Args:
-            item_id: the one that the listed items are like, where that is what the list is.
+            owner: the list's owner.
+            item_id: the item that a list of similar items belongs to.
 
         Raises:
             RequestError: `recommendation.gone`, `recommendation.other_parameters`, `recommendation.no_session`.
         """
-        assert wanted.recommendation_id is not None
-        given = await self._result_lists.of(wanted.recommendation_id, owner, "" if user is None else user.lineage)
-        check_page(wanted.recommendation_id, given, wanted.parameters, wanted.said)
+        assert query.recommendation_id is not None
+        result_list = await self._result_lists.get(query.recommendation_id, owner, "" if user is None else user.lineage)
+        check_page(query.recommendation_id, result_list, query.parameters, query.named_parameters)
         snapshot = self._engine.snapshot if user is None else user.snapshot
         catalogue = snapshot.release.catalogue
-        history = catalogue.rows(wanted.session if item_id is None else [item_id])
+        history = catalogue.rows(query.session if item_id is None else [item_id])
         if user is not None and user.rows:
             history = user.rows
-        of_session = given.source.endswith("session")
-        if wanted.explain and of_session and not (wanted.session or history):
+        of_session = result_list.source.endswith("session")
+        if query.explain and of_session and not (query.session or history):
             raise RequestError(
                 "recommendation.no_session",
-                "the reasons of this list's items lead over the items of its session.",
+                "the reasons of this list need the items of its session.",
                 fix="Send the session that the list was made from, or leave explain out.",
             )
-        own = given.parameters
-        # What the list excluded is not in it.
-        only = Filter(category=own.category, min_price=own.min_price, max_price=own.max_price)
-        bought = () if user is None or own.include_seen else user.state.bought
-        allowed = catalogue.allowed((*bought, *(() if user is None else user.state.disliked)), only)
-        page = list(enumerate(given.entries[wanted.offset : wanted.offset + wanted.n], start=wanted.offset + 1))
+        parameters = result_list.parameters
+        # The stored entries hold no excluded item.
+        item_filter = Filter(
+            category=parameters.category, min_price=parameters.min_price, max_price=parameters.max_price
+        )
+        bought = () if user is None or parameters.include_seen else user.state.bought
+        allowed = catalogue.allowed((*bought, *(() if user is None else user.state.disliked)), item_filter)
+        page = list(enumerate(result_list.entries[query.offset : query.offset + query.n], start=query.offset + 1))
         rows = {item_id: row for _, (item_id, _, _) in page for row in catalogue.rows([item_id])}
-        told = [(place, one) for place, one in page if one.item_id in rows and allowed[rows[one.item_id]]]
-        items = [RankedItem(rows[one.item_id], one.score, one.channel) for _, one in told]
-        warnings = [end_of_list(len(given.entries))] if len(page) < wanted.n else []
+        shown = [(place, entry) for place, entry in page if entry.item_id in rows and allowed[rows[entry.item_id]]]
+        items = [RankedItem(rows[entry.item_id], entry.score, entry.channel) for _, entry in shown]
+        warnings = [end_of_list(len(result_list.entries))] if len(page) < query.n else []
         if len(items) < len(page):
             warnings.append(gone_items(len(page) - len(items)))
-        warnings += unknown_category(catalogue, own.category)
+        warnings += unknown_category(catalogue, parameters.category)
         warnings += [] if user is None else user_warnings(user)
-        interests = await self._interests_again(user, history, snapshot) if wanted.explain and items else None
+        interests = await self._interests(user, history, snapshot) if query.explain and items else None
         neighbours = None if interests is None else interests.neighbours
         return Answer(
             items=items,
-            places=[place for place, _ in told],
-            recommendation_id=wanted.recommendation_id,
-            num_listed=len(given.entries),
-            release_id=given.release_id,
-            source=given.source,
+            places=[place for place, _ in shown],
+            recommendation_id=query.recommendation_id,
+            num_listed=len(result_list.entries),
+            release_id=result_list.release_id,
+            source=result_list.source,
             warnings=warnings,
-            reasons=await self._lists.reasons(items, history, neighbours, snapshot) if wanted.explain else None,
+            reasons=await self._lists.reasons(items, history, neighbours, snapshot) if query.explain else None,
         )
 
-    async def _interests_again(
+    async def _interests(
         self, user: UserView | None, history: Sequence[int], snapshot: Snapshot
     ) -> UserInterests | None:
         if not history:
@@ -278,11 +280,11 @@ class RecommendationService:
         return await self._engine.read(history, -1, snapshot)
 
     def forget(self, user_id: str) -> None:
-        """Nothing of a user who was just erased stays in this process."""
+        """Drops everything that this process caches of an erased user."""
         self._answers.forget(user_id)
         self.users.forget(user_id)
 
     async def close(self) -> None:
-        """Waits for what is still being made, and written to the cache."""
+        """Waits for answers in progress and for writes to the cache."""
         await self._answers.close()
         await self.users.close()

@@ -1,9 +1,9 @@
-"""Answers that were given before: an unchanged user costs no run of the model.
+"""Caches answers, so that a request for an unchanged user costs no run of the model.
 
-An answer's key says all that it was made of: the user's version, release, snapshot, catalogue, and what was asked for.
-Whatever changes one of them makes another key, so nothing has to be called back; what nobody can ask for any more is
-pushed out by what is asked for now. A version must come from the same read as the state that it speaks of.
-It knows neither HTTP nor the model; a store keeps `encode`d answers for other replicas.
+An answer's key names all its inputs: the version of the user's state, release, snapshot, catalogue and query. A change
+of any input makes another key, so the cache needs no invalidation; the least recently used entries make room for new
+ones. A version must come from the same read as the state that it identifies.
+It knows neither HTTP nor the model. The store caches `encode`d answers for other replicas.
 """
 
 import asyncio
@@ -19,29 +19,31 @@ from isrf.contract.errors import OverloadError
 from service.state.sealed import seal, unseal
 
 _FORMAT = "4"
-"""Raised with every change of what an answer holds: replicas of two versions may share one Redis."""
+"""Increased with every change of an answer's format: replicas of two versions may share one Redis."""
 _LEVEL = 1
 LARGEST_KEPT = 8192
-"""Bytes of an entry that the store takes: lists of hundreds with their reasons are not worth its memory."""
+"""Largest entry for the store, in bytes: lists of hundreds of items with reasons are not worth its memory."""
 _OVERHEAD = 512
-"""Bytes of an entry in this process beside its texts, about."""
+"""Approximate bytes of an entry in this process besides its texts."""
 
 
 class AnswerKey(NamedTuple):
+    """Everything that an answer depends on."""
+
     user_id: str
     version: str
     release_id: str
     snapshot: str
     catalogue: str
-    parameters: str  # everything else that the caller said
+    parameters: str  # the query as one text
 
     def about(self) -> tuple[str, ...]:
-        """What an entry of the store belongs to."""
+        """The texts that the store's entry is sealed with."""
         return (_FORMAT, *self)
 
 
 class CachedResponse(NamedTuple):
-    """An answer as it leaves, but for what differs from request to request."""
+    """The parts of a response that are the same for every request with the same key."""
 
     source: str
     items: bytes  # JSON
@@ -50,14 +52,14 @@ class CachedResponse(NamedTuple):
 
 
 def encode(key: AnswerKey, served: CachedResponse) -> bytes:
-    """An entry of the store: the answer, sealed with its key."""
+    """Returns the store's entry: the answer, sealed with its key."""
     # orjson writes no line breaks.
     text = b"\n".join((served.source.encode(), served.warnings, served.about, served.items))
     return seal(zlib.compress(text, _LEVEL), *key.about())
 
 
 def decode(key: AnswerKey, payload: bytes | None) -> CachedResponse | None:
-    """None where the entry is of another key, or no entry."""
+    """Reads an entry of the store; None where there is none, or where it belongs to another key."""
     content = unseal(payload, *key.about())
     if content is None:
         return None
@@ -71,8 +73,8 @@ class _Entry(NamedTuple):
     ends_at: float  # by the cache's clock
 
 
-class _Kept(LRUCache[AnswerKey, _Entry]):
-    """Answers by bytes, and of which users there are any."""
+class _EntriesByKey(LRUCache[AnswerKey, _Entry]):
+    """A least-recently-used cache, bounded in bytes, that counts the entries of each user."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(max_bytes, getsizeof=lambda entry: entry.size)
@@ -92,57 +94,59 @@ class _Kept(LRUCache[AnswerKey, _Entry]):
 
 
 class ResponseCache:
-    """Of one process and one release; those asked for last, and those that are just being made."""
+    """The answers of one release in this process: the last used ones, and those in progress."""
 
     def __init__(self, *, max_bytes: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """`max_bytes` of answers are kept, for `ttl_s` at most."""
+        """max_bytes: of all cached answers together. ttl_s: how long an answer stays at most."""
         self._ttl_s, self._clock = ttl_s, clock
-        self._kept = _Kept(max_bytes)
-        self._making: dict[AnswerKey, asyncio.Task[CachedResponse]] = {}
+        self._entries = _EntriesByKey(max_bytes)
+        self._in_progress: dict[AnswerKey, asyncio.Task[CachedResponse]] = {}
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     def has_any(self, user_id: str) -> bool:
-        """Whether any answer to this user is kept here, or being made."""
-        return user_id in self._kept.of_user or any(key.user_id == user_id for key in self._making)
+        """Whether an answer for this user is cached here or in progress."""
+        return user_id in self._entries.of_user or any(key.user_id == user_id for key in self._in_progress)
 
     def get(self, key: AnswerKey) -> CachedResponse | None:
-        found = self._kept.get(key)
+        found = self._entries.get(key)
         if found is None:
             return None
         if self._clock() >= found.ends_at:
-            del self._kept[key]
+            del self._entries[key]
             return None
         return found.response
 
     def keep(self, key: AnswerKey, served: CachedResponse) -> None:
         size = sum(map(len, key)) + len(served.items) + len(served.warnings) + len(served.about) + _OVERHEAD
-        if size <= self._kept.maxsize:
-            self._kept[key] = _Entry(served, size, self._clock() + self._ttl_s)
+        if size <= self._entries.maxsize:
+            self._entries[key] = _Entry(served, size, self._clock() + self._ttl_s)
 
     def forget(self, user_id: str) -> None:
-        """Nothing of a user who was erased stays."""
-        for key in [key for key in self._kept if key.user_id == user_id]:
-            del self._kept[key]
+        """Drops the answers of an erased user."""
+        for key in [key for key in self._entries if key.user_id == user_id]:
+            del self._entries[key]
 
-    def is_made(self, key: AnswerKey) -> bool:
-        """Whether somebody is just making this answer."""
-        return key in self._making
+    def is_in_progress(self, key: AnswerKey) -> bool:
+        """Whether another request is computing this answer."""
+        return key in self._in_progress
 
-    async def made(self, key: AnswerKey, make: Callable[[], Coroutine[Any, Any, CachedResponse]]) -> CachedResponse:
-        """The answer, kept from now on; made once however many ask for it meanwhile."""
-        while (task := self._making.get(key)) is not None and not task.done():
+    async def get_or_make(
+        self, key: AnswerKey, make: Callable[[], Coroutine[Any, Any, CachedResponse]]
+    ) -> CachedResponse:
+        """Returns the answer and caches it; concurrent requests for the same key share one computation."""
+        while (task := self._in_progress.get(key)) is not None and not task.done():
             try:
                 return await asyncio.shield(task)
             except OverloadError as error:
                 if error.code == "overload.refused":
                     raise
-                # The turn that ended was that of the first to ask; ours has not.
+                # The deadline of the first caller has passed, not this caller's.
         task = asyncio.create_task(make())
-        self._making[key] = task
+        self._in_progress[key] = task
         try:
-            # Shielded: a caller that goes away must not take the others' answer with it.
+            # Shielded: a caller that disconnects must not cancel the computation that others wait for.
             served = await asyncio.shield(task)
         finally:
             if task.done():
@@ -153,10 +157,10 @@ class ResponseCache:
         return served
 
     async def close(self) -> None:
-        """Waits for what is being made."""
-        if self._making:
-            await asyncio.wait(self._making.values())
+        """Waits for answers in progress."""
+        if self._in_progress:
+            await asyncio.wait(self._in_progress.values())
 
     def _end(self, key: AnswerKey, task: asyncio.Task[CachedResponse]) -> None:
-        if self._making.get(key) is task:
-            del self._making[key]
+        if self._in_progress.get(key) is task:
+            del self._in_progress[key]

@@ -1,7 +1,8 @@
-"""Lists that were given, by `recommendation_id`: to be read on from, and to know by what a clicked item was shown.
+"""Stores result lists by `recommendation_id`, for later pages and to find the channel that showed a clicked item.
 
-A list stays as it was, whatever becomes of its user: the last ones in this process, and all of them for a while in the
-store, so that another replica can go on. It names its user by a digest that differs from list to list.
+A stored list does not change when its user's state does. This process caches the latest lists; the store keeps all of
+them for a while, so that another replica can serve the next page. A list holds a digest in place of its user's id; the
+digest differs from list to list.
 """
 
 import asyncio
@@ -21,12 +22,12 @@ from service.state.list_store import ListStore
 from service.state.sealed import seal, unseal
 
 LENGTH_TIMES, MOST_LENGTH = 10, 200
-"""A list is kept for ten pages, up to this many items."""
+"""A stored list has ten pages, and at most this many items."""
 ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
 IN_PROCESS_BYTES = 16 * 1024 * 1024
 WRITTEN_TOGETHER, MOST_WAITING = 200, 5000
 _FORMAT = "3"
-"""Of a kept list; raised with every change of what one holds. A list of another format is as good as gone."""
+"""Increased with every change of the stored format. A list in another format counts as unknown."""
 _SHOWN = 80
 """Characters of a value in a message."""
 
@@ -38,11 +39,11 @@ class ResultEntry(NamedTuple):
 
 
 class ListParameters(NamedTuple):
-    """What a list was asked for with, and what its later pages keep to.
+    """The parameters of a list; they stay the same on its later pages.
 
     Attributes:
-        exclude: the excluded item_ids as one text (`ids_text`); in a kept list a digest of it, "" for none.
-        session: the same of the session's item_ids, in their order.
+        exclude: the excluded item_ids as one text (`ids_text`); in a stored list a digest of that text, "" for none.
+        session: the same for the session's item_ids, in their order.
     """
 
     category: str | None = None
@@ -55,10 +56,12 @@ class ListParameters(NamedTuple):
 
 
 class ResultList(NamedTuple):
-    """Attributes:
-    owner: for whom it was made, the same text whenever the same caller asks.
-    lineage: of the owner's state; another one after they were erased.
-    source: what the answer rested on.
+    """A stored list.
+
+    Attributes:
+        owner: the user, session or item that the list belongs to, as one text (`query_models.owner_of`).
+        lineage: of the owner's state; it changes with every erasure.
+        source: where the answer came from: history, session or popular items.
     """
 
     owner: str
@@ -70,17 +73,17 @@ class ResultList(NamedTuple):
 
 
 def ids_text(item_ids: Sequence[str]) -> str:
-    """Item_ids as one text; no id holds a line break."""
+    """Joins item_ids to one text; no id contains a line break."""
     return "\n".join(item_ids)
 
 
 def length_for(n: int) -> int:
-    """How many items a list has whose pages have n."""
+    """Returns how many items a list with pages of n items has."""
     return max(n, min(LENGTH_TIMES * n, MOST_LENGTH))
 
 
 class ResultLists:
-    """One per app."""
+    """Stores and finds result lists; the app has one."""
 
     def __init__(self, store: ListStore, *, ttl_s: int) -> None:
         self._store, self._ttl_s = store, ttl_s
@@ -88,10 +91,10 @@ class ResultLists:
         self._waiting: dict[str, bytes] = {}
         self._writing: asyncio.Task[None] | None = None
 
-    def keep(self, given: ResultList) -> str:
-        """The list's new recommendation_id; the store learns of it in a moment."""
+    def keep(self, result_list: ResultList) -> str:
+        """Stores a list and returns its new recommendation_id; the store is written in the background."""
         recommendation_id = secrets.token_urlsafe(12)
-        payload = _encode(recommendation_id, given)
+        payload = _encode(recommendation_id, result_list)
         self._kept[recommendation_id] = payload
         self._waiting[recommendation_id] = payload
         while len(self._waiting) > MOST_WAITING:
@@ -101,7 +104,7 @@ class ResultLists:
         return recommendation_id
 
     async def find(self, recommendation_id: str) -> ResultList | None:
-        """None where it is not kept any more, or was never given; its owner is a digest (`of` compares it)."""
+        """Returns a stored list, with a digest as its owner; None where it is unknown or has expired."""
         payload = self._kept.get(recommendation_id)
         if payload is None:
             try:
@@ -112,67 +115,73 @@ class ResultLists:
                 self._kept[recommendation_id] = payload
         return None if payload is None else _decode(recommendation_id, payload)
 
-    async def of(self, recommendation_id: str, owner: str, lineage: str) -> ResultList:
-        """The list that was given to this owner; `RequestError` where there is none (any more)."""
-        given = await self.find(recommendation_id)
-        if given is None or given.owner != _digest(recommendation_id, owner) or given.lineage != lineage:
+    async def get(self, recommendation_id: str, owner: str, lineage: str) -> ResultList:
+        """Returns a list of this owner; raises `RequestError` where the owner has no such list (any more)."""
+        found = await self.find(recommendation_id)
+        if found is None or found.owner != _digest(recommendation_id, owner) or found.lineage != lineage:
             raise RequestError(
                 "recommendation.gone",
-                "this recommendation_id is not known here, or not any more.",
-                fix="Ask again without recommendation_id and offset: lists are kept for a while only.",
+                "the service does not know this recommendation_id, or its list has expired.",
+                fix="Ask again without recommendation_id and offset: lists expire after a while.",
             )
-        return given
+        return found
 
     async def close(self) -> None:
-        """Waits for what is still being written."""
+        """Waits for lists that are being written."""
         if self._writing is not None:
             await asyncio.wait([self._writing])
 
     async def _write(self) -> None:
-        # While one write is under way the next ones gather: a few round trips however many lists there are.
+        # Lists gather while a write is in progress: a few round trips, however many lists there are.
         while self._waiting:
-            some = dict(list(self._waiting.items())[:WRITTEN_TOGETHER])
-            for recommendation_id in some:
+            batch = dict(list(self._waiting.items())[:WRITTEN_TOGETHER])
+            for recommendation_id in batch:
                 del self._waiting[recommendation_id]
             with contextlib.suppress(StoreError):
-                await self._store.keep_lists(some, self._ttl_s)
+                await self._store.keep_lists(batch, self._ttl_s)
 
 
-def check_page(recommendation_id: str, given: ResultList, asked: ListParameters, said: Collection[str]) -> None:
-    """A later page has the parameters of its list: what the caller says otherwise is refused.
+def check_page(
+    recommendation_id: str, result_list: ResultList, requested: ListParameters, named_parameters: Collection[str]
+) -> None:
+    """Refuses a later page whose parameters differ from those of its list.
 
     Args:
-        given: the list as it is kept.
-        asked: what the request for the page asks.
-        said: which of it the caller named; a null and an empty list say nothing.
+        result_list: the stored list.
+        requested: the parameters of the request for the page.
+        named_parameters: the parameters that the caller sent; a null or an empty list counts as not sent.
 
     Raises:
         RequestError: `recommendation.other_parameters`.
     """
-    digested = _digested(recommendation_id, asked)
+    digested = _digested(recommendation_id, requested)
     for name in ListParameters._fields:
-        own, other = getattr(given.parameters, name), getattr(digested, name)
-        kind = {"exclude": "items", "session": "items"}.get(name)
-        # No items are none that differ; a category of no letters is one.
-        if name not in said or other in (None, own) or (kind and not other):
+        of_list, sent = getattr(result_list.parameters, name), getattr(digested, name)
+        holds_items = name in ("exclude", "session")
+        # An empty list of items counts as not sent; an empty category is a value.
+        if name not in named_parameters or sent in (None, of_list) or (holds_items and not sent):
             continue
-        # One category as the shop writes it (`Toys &amp; Games`) and as it is shown.
-        if name == "category" and own is not None and clean_text(other) == clean_text(own):
+        # The shop's spelling (`Toys &amp; Games`) and the spelling of the answers are the same category.
+        if name == "category" and of_list is not None and clean_text(sent) == clean_text(of_list):
             continue
-        sent = f"other {kind} than the list's" if kind else f"{str(other)[:_SHOWN]!r}, and the list's is {_named(own)}"
+        difference = (
+            "other items than the list's"
+            if holds_items
+            else f"{str(sent)[:_SHOWN]!r}, and the list's is {_shown_value(of_list)}"
+        )
         raise RequestError(
             "recommendation.other_parameters",
-            f"a later page keeps the parameters of its list: {name} is {sent}.",
+            f"a later page keeps the parameters of its list: {name} is {difference}.",
             fix=f"Leave {name} out, or ask for a new list without recommendation_id.",
         )
 
 
-def _named(value: Any) -> str:
+def _shown_value(value: Any) -> str:
     return "not set" if value is None else repr(str(value)[:_SHOWN])
 
 
 def _digested(recommendation_id: str, parameters: ListParameters) -> ListParameters:
-    """What names items is kept as a digest: it is compared, and never needed again."""
+    """Replaces item ids by a digest: later pages only compare them."""
     exclude, session = (text and _digest(recommendation_id, text) for text in (parameters.exclude, parameters.session))
     return parameters._replace(exclude=exclude, session=session)
 
@@ -181,10 +190,10 @@ def _digest(recommendation_id: str, text: str) -> str:
     return hashlib.blake2b(text.encode(), key=recommendation_id.encode(), digest_size=12).hexdigest()
 
 
-def _encode(recommendation_id: str, given: ResultList) -> bytes:
-    # A list of the owner's own would be found by whoever can guess an id.
-    owner, lineage, release_id, source, parameters, entries = given
-    told = (
+def _encode(recommendation_id: str, result_list: ResultList) -> bytes:
+    # Without the digest, whoever guesses a user's id could find their lists in the store.
+    owner, lineage, release_id, source, parameters, entries = result_list
+    stored = (
         _digest(recommendation_id, owner),
         lineage,
         release_id,
@@ -192,15 +201,15 @@ def _encode(recommendation_id: str, given: ResultList) -> bytes:
         tuple(_digested(recommendation_id, parameters)),
         [tuple(entry) for entry in entries],
     )
-    return seal(zlib.compress(orjson.dumps(told), 1), _FORMAT, recommendation_id)
+    return seal(zlib.compress(orjson.dumps(stored), 1), _FORMAT, recommendation_id)
 
 
 def _decode(recommendation_id: str, payload: bytes) -> ResultList | None:
-    """None of what this version did not write: the list is as good as gone."""
+    """Reads a stored list; None where another version of the service wrote it."""
     content = unseal(payload, _FORMAT, recommendation_id)
     if content is None:
         return None
-    given = ResultList(*orjson.loads(zlib.decompress(content)))
-    return given._replace(
-        parameters=ListParameters(*given.parameters), entries=[ResultEntry(*entry) for entry in given.entries]
+    stored = ResultList(*orjson.loads(zlib.decompress(content)))
+    return stored._replace(
+        parameters=ListParameters(*stored.parameters), entries=[ResultEntry(*entry) for entry in stored.entries]
     )

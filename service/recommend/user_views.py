@@ -1,4 +1,4 @@
-"""A user as a request sees them: state out of release and store, and interests, remembered while they are true."""
+"""Builds a user's state from release and store for a request, and caches the user's interests."""
 
 import asyncio
 import time
@@ -22,15 +22,15 @@ from service.telemetry.metrics import Metrics
 
 CLOSE_S = 2.0
 REMEMBERED = 4096
-"""Interests computed last, kept in this process (about 2 KB each)."""
+"""How many users' latest interests this process caches (about 2 KB each)."""
 
 _log = structlog.get_logger("service")
 
 
 class UserViews:
-    """One per release.
+    """Reads users' state and interests for one release.
 
-    Interests just computed are remembered: a request may have read the store before they came there.
+    This process caches new interests too: a request may read the store before they are written there.
     """
 
     def __init__(
@@ -43,16 +43,21 @@ class UserViews:
         self._background: set[asyncio.Task[None]] = set()
 
     async def view(self, user_id: str) -> UserView:
-        """The user's state; from the release alone where the store cannot be read."""
+        """Returns the user's state; from the release alone where the store cannot be read."""
         snapshot = self._engine.snapshot
-        return self.seen_as(user_id, *(await self.read(user_id)), snapshot)
+        return self.build_view(user_id, *(await self.read(user_id)), snapshot)
 
-    def seen_as(self, user_id: str, record: UserRecord, was_read: bool, snapshot: Snapshot) -> UserView:
+    def build_view(self, user_id: str, record: UserRecord, was_read: bool, snapshot: Snapshot) -> UserView:
+        """Merges a store's record with the release's history.
+
+        Args:
+            was_read: False where the store could not be read.
+        """
         release = snapshot.release  # with the items of this snapshot
         past = release.users.past(user_id, lambda kind: self._rules.effect(kind) == "B")
         row = release.users.row(user_id)
         if row in snapshot.erased:
-            # Without the store, what it last said of erased users still holds.
+            # Where the store cannot be read, the erased users that it named last stay erased.
             record = record._replace(erased=True)
         state = merge(record, past, release.learned_until)
         rows = release.catalogue.rows(entry.item_id for entry in state.history)
@@ -62,7 +67,7 @@ class UserViews:
             state=state,
             rows=rows,
             snapshot=snapshot,
-            own=snapshot.row(user_id),
+            user_row=snapshot.row(user_id),
             known=in_release or bool(record.history or record.marks),
             cached=record.group,
             store_was_read=was_read,
@@ -70,7 +75,7 @@ class UserViews:
         )
 
     async def read(self, user_id: str) -> tuple[UserRecord, bool]:
-        """What the store holds of a user, and whether it could be asked."""
+        """Returns the store's record of a user, and whether the store could be read."""
         began = time.perf_counter()
         try:
             record, was_read = await self._store.read(user_id), True
@@ -88,17 +93,18 @@ class UserViews:
         return record, was_read
 
     async def interests(self, user: UserView) -> UserInterests:
-        """A user's interests: from the cache, just computed for another request, or computed (and then cached)."""
+        """Returns a user's interests, from a cache or computed (and then cached)."""
         known = self.known_interests(user)
         if known is not None:
             return known
-        interests = await self._engine.read(user.rows, user.own, user.snapshot)
-        self.keep(user, self.to_keep(user, interests), None)
+        interests = await self._engine.read(user.rows, user.user_row, user.snapshot)
+        self.keep(user, self.cache_entry(user, interests), None)
         return interests
 
     def known_interests(self, user: UserView) -> UserInterests | None:
+        """Returns a user's cached interests, or None."""
         release_id, version = user.snapshot.release.manifest.release_id, _version(user)
-        # Without the store the version says nothing of the state.
+        # Without the store the version does not identify the state.
         if not user.store_was_read:
             self._metrics.group_cache.labels("bypassed").inc()
             return None
@@ -108,8 +114,8 @@ class UserViews:
         self._metrics.group_cache.labels("computed" if found is None else "hit").inc()
         return found
 
-    def to_keep(self, user: UserView, interests: UserInterests | None) -> Cached | None:
-        """Interests that were just computed, remembered here and as the store keeps them."""
+    def cache_entry(self, user: UserView, interests: UserInterests | None) -> Cached | None:
+        """Caches new interests in this process, and returns them as the store's entry."""
         if interests is None or not user.store_was_read:
             return None
         version, release_id, snapshot = _version(user), user.snapshot.release.manifest.release_id, user.snapshot.token
@@ -118,24 +124,24 @@ class UserViews:
         return Cached(payload, self._group_ttl_s)
 
     def keep(self, user: UserView, group: Cached | None, answer: Cached | None) -> None:
-        """Lets the store keep what was computed of a user, behind the scenes."""
+        """Writes cache entries of a user to the store, in the background."""
         if group is not None or answer is not None:
             # The answer does not wait for the cache: with `appendfsync always` a write waits for the disk.
             self._later(self._store.keep(user.user_id, user.state.version, group=group, answer=answer))
 
     def forget(self, user_id: str) -> None:
-        """Nothing of a user who was just erased is remembered."""
+        """Drops the cached interests of an erased user."""
         for key in [key for key in self._computed if key[0] == user_id]:
             del self._computed[key]
 
     def similar_items(self, interests: UserInterests, snapshot: Snapshot) -> list[list[int]]:
-        """Of each similar user the rows of what they took, each item once."""
+        """Returns for each similar user the rows of the items they took, each item once."""
         took = snapshot.recommender.tables.user_items
         users = interests.neighbours.users[0]
         return [list(dict.fromkeys(took.indices[took.row(int(user))].tolist())) for user in users[users >= 0]]
 
     async def close(self) -> None:
-        """Waits for what is still being written to the cache, but not for a store that hangs."""
+        """Waits for writes to the cache, `CLOSE_S` seconds at most: a store may hang."""
         if self._background:
             await asyncio.wait(self._background, timeout=CLOSE_S)
 
@@ -146,6 +152,9 @@ class UserViews:
 
 
 def _version(user: UserView) -> str:
-    """What interests depend on of the user; a replica that does not know a new item yet must not speak for others."""
-    known, held = len(user.rows), len(user.state.history)
-    return user.state.version if known == held else f"{user.state.version} {known}"
+    """The version of the state that interests depend on.
+
+    It differs where this replica does not know all the items yet: its interests must not serve other replicas.
+    """
+    num_known, num_items = len(user.rows), len(user.state.history)
+    return user.state.version if num_known == num_items else f"{user.state.version} {num_known}"

@@ -1,4 +1,4 @@
-"""What an answer says of itself: warnings, each with a stable code."""
+"""The warnings of an answer, each with a stable code."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -38,7 +38,7 @@ def end_of_list(count: int) -> dict[str, Any]:
 
 
 def user_warnings(user: UserView) -> list[dict[str, Any]]:
-    """That state could not be read, or else that neither state nor the release knows the user."""
+    """Warns that user state could not be read, or that the user is unknown."""
     if not user.store_was_read:
         message = "User state could not be read; the answer rests on the release alone."
         return [warning("store_unavailable", message)]
@@ -58,13 +58,13 @@ def unknown_category(catalogue: Catalogue, category: str | None) -> list[dict[st
 
 
 def missing_candidates(candidates: Sequence[str], catalogue: Catalogue, allowed: BoolArray) -> list[dict[str, Any]]:
-    """What cannot be ranked, by name."""
+    """Warns of candidates that are unknown or not on offer, with their ids."""
     known = [item_id for item_id in dict.fromkeys(candidates) if catalogue.knows(item_id)]
     unknown = [item_id for item_id in dict.fromkeys(candidates) if not catalogue.knows(item_id)]
     gone = [item_id for item_id, row in zip(known, catalogue.rows(known), strict=True) if not allowed[row]]
-    told = []
+    warnings = []
     if unknown:
-        told.append(warning("unknown_candidates", f"{len(unknown)} candidates are unknown.", item_ids=unknown))
+        warnings.append(warning("unknown_candidates", f"{len(unknown)} candidates are unknown.", item_ids=unknown))
     if gone:
-        told.append(warning("unavailable_candidates", f"{len(gone)} candidates are not on offer.", item_ids=gone))
-    return told
+        warnings.append(warning("unavailable_candidates", f"{len(gone)} candidates are not on offer.", item_ids=gone))
+    return warnings

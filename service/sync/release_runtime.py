@@ -23,7 +23,7 @@ from isrf.runtime.run_limit import RUN_LIMIT_S, limited
 from service.inference.admission import AdmissionController
 from service.inference.engine import Engine
 from service.inference.task_cancellation import end
-from service.recommend.recommender import Keeping, RecommendationService
+from service.recommend.recommender import CacheLimits, RecommendationService
 from service.recommend.result_lists import ResultLists
 from service.release.opening import Release
 from service.settings import DeviceName
@@ -59,9 +59,9 @@ class Parts:
     store: Store
     metrics: Metrics
     rules: EventRules
-    given: ResultLists
+    result_lists: ResultLists
     admission: AdmissionController
-    keeping: Keeping
+    cache_limits: CacheLimits
     crowd_epoch_s: float
     items_poll_s: float = 1.0
     max_added_items: int = 10_000
@@ -83,7 +83,12 @@ class ReleaseRuntime:
         self.rules = parts.rules.under(release.vocabulary)
         self._engine = Engine(release, limit=parts.admission.queue(), metrics=parts.metrics)
         self.recommendations = RecommendationService(
-            self._engine, parts.store, parts.metrics, given=parts.given, rules=self.rules, keeping=parts.keeping
+            self._engine,
+            parts.store,
+            parts.metrics,
+            result_lists=parts.result_lists,
+            rules=self.rules,
+            cache_limits=parts.cache_limits,
         )
         self.activity_sync: ActivitySync = ActivitySync(
             self._engine,

@@ -1,1 +1,1 @@
-"""Many lines in one call, as JSON Lines: written and read piece by piece. It may import `service.api.validation`."""
+"""Bulk imports and exports as JSON Lines, read and written in pieces; it may import `service.api.validation`."""

@@ -1,4 +1,4 @@
-"""The whole catalogue as lines of the shop's own format: the release's items, and what was said of items since."""
+"""Exports the whole catalogue in the shop's format: the release's items with all changes since."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,12 @@ PAGE = 500
 
 
 async def catalogue_lines(folder: Path, items: CatalogueSync) -> AsyncIterator[list[dict[str, Any]]]:
-    """Rows of the data contract's `items.jsonl`, page by page; `folder` is the release's."""
+    """Yields pages of rows in the format of the data contract's `items.jsonl`.
+
+    Args:
+        folder: of the release.
+        items: the changes since the release.
+    """
     known = dict(items.entries)
     with await asyncio.to_thread((folder / ITEMS_FILE).open, "rb") as file:
         while lines := await asyncio.to_thread(lambda: list(islice(file, PAGE))):
@@ -28,7 +33,7 @@ async def catalogue_lines(folder: Path, items: CatalogueSync) -> AsyncIterator[l
 
 
 def _row(line: bytes) -> dict[str, Any]:
-    """As the shop wrote it: without what the offline job found out."""
+    """Returns an item as the shop wrote it, without the fields that the offline job adds."""
     stored = orjson.loads(line)
-    own = stored.get(METADATA) or {}
-    return {name: stored[name] for name in ROW_FIELDS if name in stored and name != METADATA} | own
+    metadata = stored.get(METADATA) or {}
+    return {name: stored[name] for name in ROW_FIELDS if name in stored and name != METADATA} | metadata

@@ -1,6 +1,6 @@
-"""Many lines at once, in and out, as JSON Lines: read and written piece by piece, never kept whole.
+"""Reads and writes JSON Lines in pieces, so that no whole body is held in memory.
 
-Every line is judged in its own right. What cannot be taken in is counted by reason and named with its line's number.
+Each line is checked by itself. The report counts refused lines by reason and names them by their line numbers.
 """
 
 import asyncio
@@ -21,46 +21,46 @@ from service.api.validation.json_bounds import json_problem
 
 MAX_LINE_BYTES = 256 * 1024
 TOGETHER = 500
-"""Lines that are taken in by one call of the store."""
+"""Lines that one call of the store imports."""
 TOGETHER_BYTES = 4 * 1024 * 1024
-"""Of long lines fewer, so that an import keeps no more than this."""
+"""Fewer where lines are long, so that an import holds no more bytes than this."""
 HELD_S = 0.01
-"""How long lines may keep everybody else waiting."""
+"""How long an import may run before it lets other tasks of the event loop run."""
 PIECE_BYTES = 64 * 1024
-"""Of lines that leave, written at a time."""
+"""Bytes of an export that are written at a time."""
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 MAX_NAMED = 1000
-"""Lines that are named with what is wrong; of others the number."""
+"""Refused lines that a report names; it counts the others."""
 
 
 class LineVerdict(NamedTuple):
-    """What became of a line, or of a part of it."""
+    """The outcome of a line, or of one of the events that it stands for."""
 
     status: str  # accepted, duplicate, refused
     reason: str = ""
     detail: str = ""
 
 
-class Turns:
-    """Lines that are there already are judged without a pause of their own; between them others have their turn."""
+class LoopPauses:
+    """Pauses a loop that never waits for anything, so that other tasks of the event loop can run."""
 
     def __init__(self) -> None:
         self._since = time.perf_counter()
 
-    async def give(self) -> None:
-        """To be called after every line."""
+    async def pause_if_due(self) -> None:
+        """Lets other tasks run where `HELD_S` have passed since the last pause; to be called after every line."""
         if time.perf_counter() - self._since > HELD_S:
             await asyncio.sleep(0)
             self._since = time.perf_counter()
 
 
-Take = Callable[[Sequence[Mapping[str, Any]]], Awaitable[Sequence[Sequence[LineVerdict]]]]
-"""Takes records in; of each the verdicts on its parts, at least one."""
+ImportBatch = Callable[[Sequence[Mapping[str, Any]]], Awaitable[Sequence[Sequence[LineVerdict]]]]
+"""Imports records; returns for each at least one verdict."""
 
 
 @dataclass
 class Report:
-    """What became of all lines."""
+    """The outcome of all lines."""
 
     lines: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -69,6 +69,7 @@ class Report:
     left_out: int = 0
 
     def add(self, line: int, verdict: LineVerdict) -> None:
+        """Counts a verdict; `line` is the number of its line."""
         self.counts[verdict.status] += 1
         if verdict.status != "refused":
             return
@@ -79,6 +80,7 @@ class Report:
             self.left_out += 1
 
     def body(self) -> dict[str, Any]:
+        """Returns the report as a JSON object."""
         return {
             "lines": self.lines,
             "accepted": self.counts["accepted"],
@@ -90,15 +92,15 @@ class Report:
         }
 
 
-async def take_lines(pieces: AsyncIterator[bytes], take: Take) -> Report:
-    """Takes the lines of a body in; empty ones count as lines and as nothing else.
+async def import_lines(pieces: AsyncIterator[bytes], import_batch: ImportBatch) -> Report:
+    """Imports the lines of a body; empty lines only count as lines.
 
     Raises:
-        StoreError: the store could not go on; the message says from which line.
-        RequestError: the rest of the body came too slowly; the message says which lines were taken in.
+        StoreError: the store fails; the message says which lines were imported.
+        RequestError: the rest of the body arrives too slowly; the message says which lines were imported.
     """
-    report, batch, taken, size = Report(), [], 0, 0
-    turns = Turns()
+    report, batch, num_imported, size = Report(), [], 0, 0
+    pauses = LoopPauses()
     try:
         async for line in _lines(pieces):
             report.lines += 1
@@ -109,52 +111,56 @@ async def take_lines(pieces: AsyncIterator[bytes], take: Take) -> Report:
             elif record is not None:
                 batch.append((report.lines, record))
             if len(batch) == TOGETHER or size > TOGETHER_BYTES:
-                await _take(batch, take, report, taken)
-                batch, taken, size = [], report.lines, 0
-            await turns.give()
+                await _import(batch, import_batch, report, num_imported)
+                batch, num_imported, size = [], report.lines, 0
+            await pauses.pause_if_due()
     except RequestError as error:
-        await _take(batch, take, report, taken)
-        message = f"{error.message.rstrip('.')}; {_taken_in(report.lines)}."
-        raise RequestError(error.code, message, fix="Send what is left, or all of it, again.") from error
-    await _take(batch, take, report, taken)
+        await _import(batch, import_batch, report, num_imported)
+        message = f"{error.message.rstrip('.')}; {_imported_text(report.lines)}."
+        raise RequestError(error.code, message, fix="Send the remaining lines, or all of them, again.") from error
+    await _import(batch, import_batch, report, num_imported)
     report.named.sort(key=lambda named: int(named["line"]))
     return report
 
 
-def _taken_in(lines: int) -> str:
-    return f"lines 1 to {lines} were taken in" if lines else "no line was taken in"
+def _imported_text(lines: int) -> str:
+    return f"lines 1 to {lines} were imported" if lines else "no line was imported"
 
 
-async def _take(batch: Sequence[tuple[int, Mapping[str, Any]]], take: Take, report: Report, taken: int) -> None:
+async def _import(
+    batch: Sequence[tuple[int, Mapping[str, Any]]], import_batch: ImportBatch, report: Report, num_imported: int
+) -> None:
+    """Imports (line number, record) pairs; `num_imported` lines before them are imported already."""
     if not batch:
         return
     try:
-        verdicts = await take([record for _, record in batch])
+        verdicts = await import_batch([record for _, record in batch])
     except StoreError as error:
-        message = f"{error.message.rstrip('.')}; {_taken_in(taken)}."
-        raise StoreError(error.code, message, fix="Send what is left, or all of it, later.") from error
+        message = f"{error.message.rstrip('.')}; {_imported_text(num_imported)}."
+        raise StoreError(error.code, message, fix="Send the remaining lines, or all of them, later.") from error
     for (line, _), parts in zip(batch, verdicts, strict=True):
         for verdict in parts:
             report.add(line, verdict)
 
 
 async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes | None]:
-    """Lines without their ends; None for one that is too long, which is not kept."""
-    kept, too_long = bytearray(), False
+    """Yields lines without their line breaks; None for a line that is too long, whose bytes are dropped."""
+    started, too_long = bytearray(), False
     async for piece in pieces:
         *ends, rest = piece.split(b"\n")
         for end in ends:
-            line = None if too_long or len(kept) + len(end) > MAX_LINE_BYTES else bytes(kept) + end
-            kept, too_long = bytearray(), False
+            line = None if too_long or len(started) + len(end) > MAX_LINE_BYTES else bytes(started) + end
+            started, too_long = bytearray(), False
             yield line
-        too_long = too_long or len(kept) + len(rest) > MAX_LINE_BYTES
-        # Pieces are small: each is looked at once, however long its line is.
-        kept += b"" if too_long else rest
-    if kept or too_long:
-        yield None if too_long else bytes(kept)
+        too_long = too_long or len(started) + len(rest) > MAX_LINE_BYTES
+        # Each piece is searched once, however long its line is.
+        started += b"" if too_long else rest
+    if started or too_long:
+        yield None if too_long else bytes(started)
 
 
 def _read(line: bytes | None) -> Mapping[str, Any] | LineVerdict | None:
+    """Returns the record of a line, or its refusal; None for an empty line."""
     if line is None:
         return LineVerdict("refused", "line_too_long", f"a line has at most {MAX_LINE_BYTES} bytes")
     if not line.strip():
@@ -166,12 +172,12 @@ def _read(line: bytes | None) -> Mapping[str, Any] | LineVerdict | None:
     try:
         record = orjson.loads(line)
         if _LONG_NUMBER.search(line):
-            # That reader makes a float of an integer beyond 64 bits, and says nothing.
+            # orjson reads an integer beyond 64 bits as a float, without an error.
             record = json.loads(line)
     except ValueError:
         return LineVerdict("refused", "malformed_json", "the line is not JSON in UTF-8")
     if not isinstance(record, dict):
-        return LineVerdict("refused", "malformed_json", "the line is no JSON object")
+        return LineVerdict("refused", "malformed_json", "the line is not a JSON object")
     name = doubled_name(line, record)
     if name is not None:
         return LineVerdict("refused", "duplicate_name", f"{shown(name)} stands twice in one object")
@@ -179,7 +185,7 @@ def _read(line: bytes | None) -> Mapping[str, Any] | LineVerdict | None:
 
 
 async def write_lines(pages: AsyncIterator[Iterable[Mapping[str, Any]]]) -> AsyncIterator[bytes]:
-    """Records as JSON Lines, written as soon as there is a piece of them, and at the end of a page."""
+    """Yields records as JSON Lines, whenever `PIECE_BYTES` are there and at the end of a page."""
     async for page in pages:
         piece = bytearray()
         for record in page:

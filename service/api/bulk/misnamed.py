@@ -1,4 +1,4 @@
-"""Imported items whose own fields are known to mean ours: said once for each field, as ingest says it of a file."""
+"""Warns of imported items with a field that resembles a known one, once for each field, as ingest does for a file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,23 +9,24 @@ from isrf.contract.shown import shown
 from service.recommend.warnings import warning
 
 
-class Misnamed:
-    """Of one import."""
+class MisnamedFields:
+    """Collects the misnamed fields of one import."""
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[str, int]] = {}  # field of ours → the first name that may mean it, and items
+        self._found: dict[str, tuple[str, int]] = {}  # known field → the first name that resembles it, and num_items
 
-    def see(self, said: Mapping[str, Any]) -> None:
-        """`said`: what a line says of an item, its own fields under `metadata`."""
-        for name in said.get(METADATA) or ():
+    def check(self, item_fields: Mapping[str, Any]) -> None:
+        """Counts the misnamed fields of an item, whose unknown fields stand under `metadata`."""
+        for name in item_fields.get(METADATA) or ():
             field = meant_field(name)
-            if field is None or field == "item_id" or said.get(field) is not None:
+            if field is None or field == "item_id" or item_fields.get(field) is not None:
                 continue
-            first, items = self._found.get(field, (name, 0))
-            self._found[field] = first, items + 1
+            first, num_items = self._found.get(field, (name, 0))
+            self._found[field] = first, num_items + 1
 
     def warnings(self) -> list[dict[str, Any]]:
+        """Returns a warning for each known field that a misnamed one resembles."""
         return [
-            warning("misnamed_field", f"{items} items have {shown(name)} and no {field}: rename it if it is meant.")
-            for field, (name, items) in self._found.items()
+            warning("misnamed_field", f"{num_items} items have {shown(name)} and no {field}: rename it if it is meant.")
+            for field, (name, num_items) in self._found.items()
         ]

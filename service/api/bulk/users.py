@@ -1,4 +1,4 @@
-"""Users' state as lines: out as it stands, in as the events that make it."""
+"""Exports users' state as lines, and turns such lines back into events for an import."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -13,13 +13,13 @@ from service.state.events import Seconds
 from service.state.records import UserRecord
 
 LINE_BYTES = 64 * 1024
-"""About as long as a line gets, whatever one account did: a quarter of what an import takes."""
+"""Approximate length of the longest line: a quarter of what an import accepts."""
 _MOMENT_BYTES = 64
-"""What a moment costs beside its item_id."""
+"""Bytes of a moment beside its item_id, at most."""
 _HISTORY = "history"
 
 
-class _Past(KnownFields):
+class _HistoryEntry(KnownFields):
     model_config = ConfigDict(strict=True)
 
     item_id: ExternalId
@@ -27,12 +27,12 @@ class _Past(KnownFields):
 
 
 class UserLine(KnownFields):
-    """What is known of a user since the release: moments in seconds, of each item the latest."""
+    """A user's state since the release; each item has its latest moment, in seconds."""
 
     model_config = ConfigDict(strict=True)
 
     user_id: ExternalId
-    history: Annotated[list[_Past], FailFast()] = Field(default_factory=list)
+    history: Annotated[list[_HistoryEntry], FailFast()] = Field(default_factory=list)
     bought: dict[str, Seconds] = Field(default_factory=dict)
     disliked: dict[str, Seconds] = Field(default_factory=dict)
     removed: dict[str, Seconds] = Field(default_factory=dict)
@@ -40,7 +40,7 @@ class UserLine(KnownFields):
     @field_validator("bought", "disliked", "removed", mode="before")
     @classmethod
     def _moments(cls, sent: Any) -> Any:
-        # Thousands of wrong ones would cost thousands of complaints, and the first is the one that is told.
+        # Fails at the first wrong moment: thousands of errors would cost time, and the caller sees only the first.
         for item_id, moment in sent.items() if isinstance(sent, dict) else ():
             if not isinstance(moment, (int, float)) or isinstance(moment, bool):
                 raise ValueError(f"{item_id[:40]!r} has no number of seconds")
@@ -48,16 +48,16 @@ class UserLine(KnownFields):
 
 
 def user_lines(user_id: str, record: UserRecord) -> Iterator[dict[str, Any]]:
-    """A user's state as lines that can be read in again: several where there is too much of it for one.
+    """Yields a user's state as lines that an import reads; several where one line would be too long.
 
-    A purchase stays in one line with the entry of the history that it made; else it would be read as a view as well.
+    A purchase and its entry of the history stay in one line; else an import would read the entry as a view as well.
     """
-    line, size = _no_line(user_id), 0
+    line, size = _empty_line(user_id), 0
     for part in _parts(record):
         more = sum(len(orjson.dumps(item)) + _MOMENT_BYTES for _, item, _ in part)
         if size and size + more > LINE_BYTES:
             yield _in_order(line)
-            line, size = _no_line(user_id), 0
+            line, size = _empty_line(user_id), 0
         size += more
         for field, item, moment in part:
             if field == _HISTORY:
@@ -68,7 +68,7 @@ def user_lines(user_id: str, record: UserRecord) -> Iterator[dict[str, Any]]:
 
 
 def _parts(record: UserRecord) -> Iterator[list[tuple[str, str, float | None]]]:
-    """What must stand in one line, as (field, item_id, moment)."""
+    """Yields the (field, item_id, moment) that must stay in one line."""
     purchases = {(item, mark.bought) for item, mark in record.marks.items() if mark.bought is not None}
     made = {entry[:2] for entry in record.history} & purchases
     for item, mark in record.marks.items():
@@ -79,28 +79,28 @@ def _parts(record: UserRecord) -> Iterator[list[tuple[str, str, float | None]]]:
             yield [(_HISTORY, entry.item_id, entry.timestamp)]
 
 
-def _no_line(user_id: str) -> dict[str, Any]:
+def _empty_line(user_id: str) -> dict[str, Any]:
     return {"user_id": user_id, _HISTORY: [], "bought": {}, "disliked": {}, "removed": {}}
 
 
 def _in_order(line: dict[str, Any]) -> dict[str, Any]:
-    line[_HISTORY].sort(key=lambda past: past["timestamp"])
+    line[_HISTORY].sort(key=lambda entry: entry["timestamp"])
     return line
 
 
 def events_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The events that bring a user's state about; what a view was before it was written down is not known.
+    """Returns the events that produce a user's state; views become events of the type `HISTORY`.
 
     Raises:
-        pydantic.ValidationError: that is no user's line.
+        pydantic.ValidationError: the record is not a user's line.
     """
     user = UserLine.model_validate(record)
-    told: list[tuple[str, str, float]] = [(DISLIKE, item, at) for item, at in user.disliked.items()]
-    told += [(REMOVE, item, at) for item, at in user.removed.items()]
-    told += [(PURCHASE, item, at) for item, at in user.bought.items()]
-    told += [
-        (HISTORY, past.item_id, past.timestamp)
-        for past in user.history
-        if user.bought.get(past.item_id) != past.timestamp
+    events: list[tuple[str, str, float]] = [(DISLIKE, item, at) for item, at in user.disliked.items()]
+    events += [(REMOVE, item, at) for item, at in user.removed.items()]
+    events += [(PURCHASE, item, at) for item, at in user.bought.items()]
+    events += [
+        (HISTORY, entry.item_id, entry.timestamp)
+        for entry in user.history
+        if user.bought.get(entry.item_id) != entry.timestamp
     ]
-    return [{"user_id": user.user_id, "item_id": item, "event": kind, "timestamp": at} for kind, item, at in told]
+    return [{"user_id": user.user_id, "item_id": item, "event": kind, "timestamp": at} for kind, item, at in events]

@@ -1,1 +1,1 @@
-"""Pages for people: the demo at /demo and the API's document at /docs, with their files."""
+"""The HTML pages: the demo at /demo and the API's document at /docs, with their files."""

@@ -1,6 +1,6 @@
-"""The page at /demo, its files, and what a shop knows and the API does not tell: titles, and who the shoppers are.
+"""Serves the page at /demo, and two calls that replace a shop's own data: item cards and some shoppers.
 
-The page has no inline script or style, and may talk to nobody but this service.
+The page has no inline script or style, and may only call this service.
 """
 
 from typing import Annotated
@@ -28,7 +28,7 @@ class CardsRequest(KnownFields):
 
 
 class Card(BaseModel):
-    """An item as a shop would show it; null where the catalogue does not say."""
+    """An item as a shop would show it; null where the catalogue has no value."""
 
     item_id: str
     title: str
@@ -38,7 +38,7 @@ class Card(BaseModel):
 
 
 class Cards(BaseModel):
-    items: list[Card] = Field(description="Those of the items that the release knows.")
+    items: list[Card] = Field(description="The items that the release knows.")
 
 
 class Shopper(BaseModel):
@@ -53,21 +53,21 @@ class Shoppers(BaseModel):
 
 @router.get("/shoppers", response_model=Shoppers, responses=PROBLEMS)
 async def shoppers(service: ContextDep) -> Response:
-    """Some shoppers with a history, from all over the release."""
+    """Some shoppers with a history, spread over the release."""
     return json_response({"shoppers": await some_shoppers(service.recommendations)})
 
 
 @router.post("/items", dependencies=[NAMES_ONCE], response_model=Cards, responses=PROBLEMS)
 async def items(body: CardsRequest, service: ContextDep) -> Response:
-    """What to show of items."""
+    """The cards of items."""
     checked_item_ids(body.item_ids)
     catalogue = service.recommendations.release.catalogue
     return json_response({"items": [item_card(catalogue.items[row]) for row in catalogue.rows(body.item_ids)]})
 
 
 def demo_router() -> APIRouter:
-    """The page, its files read once, and the two calls above."""
-    whole = APIRouter(dependencies=[READ])
-    add_page(whole, PAGE, "demo_files", page_headers())
-    whole.include_router(router)
-    return whole
+    """Returns a router with the page, its files and the two calls above."""
+    with_page = APIRouter(dependencies=[READ])
+    add_page(with_page, PAGE, "demo_files", page_headers())
+    with_page.include_router(router)
+    return with_page

@@ -1,4 +1,4 @@
-"""What a shop would know by itself: how to show an item, and who its shoppers are."""
+"""Makes the demo page's item cards, and picks shoppers, as a shop would from its own data."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from service.release.catalogue import ItemLine, words
 
 NUM_SHOPPERS = 24
 LOOKED_AT = 4
-"""Users from each place on, until one has a history worth looking at."""
+"""Users tried at each starting row, until one has a history of a good length."""
 LENGTHS = range(4, 41)
-"""How many items such a history has."""
+"""Good lengths of a history for the demo."""
 
 
 def item_card(item: ItemLine) -> dict[str, Any]:
-    """An item as the page shows it; one without a title is called by its id."""
+    """Returns an item as the page shows it; its id replaces a missing title."""
     return {
         "item_id": item.item_id,
         "title": item.title or item.item_id,
@@ -25,7 +25,7 @@ def item_card(item: ItemLine) -> dict[str, Any]:
 
 
 async def some_shoppers(recommendations: RecommendationService) -> list[dict[str, Any]]:
-    """Shoppers evenly over the release's rows, as they are now: erased ones are not among them."""
+    """Returns shoppers spread evenly over the release's rows, without erased ones."""
     release = recommendations.release
     starts = range(0, len(release.users), max(1, len(release.users) // NUM_SHOPPERS))
     found: list[dict[str, Any]] = []
@@ -33,8 +33,8 @@ async def some_shoppers(recommendations: RecommendationService) -> list[dict[str
         for row in range(start, min(start + LOOKED_AT, len(release.users))):
             user = await recommendations.users.view(release.users.ids.external(UserIndex(row)))
             if len(user.rows) in LENGTHS:
-                likes = words((release.catalogue.items[item] for item in user.rows), limit=3)
-                told = [one["words"] for one in likes]
-                found.append({"user_id": user.user_id, "num_items": len(user.rows), "likes": told})
+                shared = words((release.catalogue.items[item] for item in user.rows), limit=3)
+                likes = [entry["words"] for entry in shared]
+                found.append({"user_id": user.user_id, "num_items": len(user.rows), "likes": likes})
                 break
     return found

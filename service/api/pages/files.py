@@ -1,4 +1,4 @@
-"""Pages for people: files that are read once, under a policy that lets them talk to nobody but this service."""
+"""Serves the files of HTML pages, with a content policy that only allows calls to this service."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from importlib.resources import files
@@ -11,7 +11,7 @@ _PAGE = "index.html"
 
 
 def page_headers(*, images: str = "'self'") -> dict[str, str]:
-    """No inline script or style, nothing from elsewhere, and no frame around it."""
+    """Returns headers that forbid inline scripts and styles, other origins, and frames around the page."""
     return {
         "Content-Security-Policy": f"default-src 'none'; script-src 'self'; style-src 'self'; img-src {images}; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -21,10 +21,10 @@ def page_headers(*, images: str = "'self'") -> dict[str, str]:
 
 
 def add_page(router: APIRouter, path: str, folder: str, headers: dict[str, str]) -> None:
-    """The files of a folder beside this module: `index.html` at the path itself, the others below it."""
+    """Adds the files of a folder beside this module: `index.html` at the path itself, the others below it."""
     for name, content, media_type in _files(folder):
-        at = path if name == _PAGE else f"{path}/{name}"
-        router.add_api_route(at, _answer(content, media_type, headers), include_in_schema=False)
+        file_path = path if name == _PAGE else f"{path}/{name}"
+        router.add_api_route(file_path, _answer(content, media_type, headers), include_in_schema=False)
 
 
 def _files(folder: str) -> Iterator[tuple[str, bytes, str]]:

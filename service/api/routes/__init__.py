@@ -1,1 +1,1 @@
-"""One module per resource; each route parses, asks, and writes the answer down."""
+"""The routes, one module per resource: each parses the request, calls the service, and returns the response."""

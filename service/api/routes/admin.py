@@ -1,4 +1,4 @@
-"""What an operator tells the service."""
+"""The operator's calls: reload the release, read the statistics."""
 
 from fastapi import APIRouter, Response
 
@@ -9,12 +9,15 @@ from service.auth.caller import ADMIN
 
 router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[ADMIN])
 
-_PROBLEMS = {**PROBLEMS, 409: {**PROBLEMS[422], "description": "It cannot be served; what was served still is."}}
+_PROBLEMS = {
+    **PROBLEMS,
+    409: {**PROBLEMS[422], "description": "The new release cannot be served; the previous one still is."},
+}
 
 
 @router.post("/reload", response_model=Reloaded, responses=_PROBLEMS)
 async def reload(context: AppDep) -> Response:
-    """Serves what `current` points to now. Other workers and replicas see for themselves within seconds."""
+    """Serves the release that `current` points to now. Other workers and replicas follow within seconds."""
     switched = await context.releases.reload()
     return json_response(
         {
@@ -28,5 +31,5 @@ async def reload(context: AppDep) -> Response:
 
 @router.get("/stats", response_model=Stats, responses=PROBLEMS)
 async def stats(context: AppDep) -> Response:
-    """What was shown and clicked, by release, by what answers rested on and by channel. No users."""
+    """Answers, shown items, clicks and purchases, by release, answer source and channel. No user ids."""
     return json_response({"releases": await context.click_stats.stats()})

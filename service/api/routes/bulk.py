@@ -1,4 +1,4 @@
-"""Many items, users or events at once, as JSON Lines: read line by line, whatever the size of the body."""
+"""Imports and exports items, users and events as JSON Lines, line by line, whatever the size of the body."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,14 +11,14 @@ from isrf.contract.item_changes import MAX_ITEM_BYTES
 from isrf.contract.item_fields import FieldError, read_item_id
 from isrf.contract.known_fields import message_of
 from service.api.bulk.catalogue import catalogue_lines
-from service.api.bulk.lines import LineVerdict, Report, Take, Turns, take_lines, write_lines
-from service.api.bulk.misnamed import Misnamed
+from service.api.bulk.lines import ImportBatch, LineVerdict, LoopPauses, Report, import_lines, write_lines
+from service.api.bulk.misnamed import MisnamedFields
 from service.api.bulk.users import events_of, user_lines
 from service.api.context import AppContext, AppDep
 from service.api.presenters import PROBLEMS, json_response
-from service.api.routes.interactions import take_events
+from service.api.routes.interactions import accept_events
 from service.api.schemas.answers import Imported
-from service.api.schemas.items import SizeError, line_says
+from service.api.schemas.items import SizeError, fields_of_line
 from service.api.schemas.requests import MAX_EVENTS
 from service.auth.caller import ADMIN, WRITE
 from service.state.events import Event
@@ -27,70 +27,76 @@ from service.state.item_store import ItemChange
 router = APIRouter(tags=["bulk"])
 
 LINES = "application/x-ndjson"
-_TAKES: dict[str, Any] = {
+_IMPORT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
             LINES: {"schema": {"type": "string", "description": "A JSON object a line."}},
-            # Lines are taken under any name; this one every generator of clients knows.
+            # The service accepts most media types; every generator of clients knows this one.
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
     }
 }
-_GIVES: dict[int | str, dict[str, Any]] = {
+_EXPORT_RESPONSES: dict[int | str, dict[str, Any]] = {
     **PROBLEMS,
     200: {"description": "A JSON object a line.", "content": {LINES: {"schema": {"type": "string"}}}},
 }
-_TOO_MANY = "as many items were added since the release as may be (ISRF_MAX_ADDED_ITEMS)"
+_TOO_MANY = "the limit of items added since the release is reached (ISRF_MAX_ADDED_ITEMS)"
 _TOO_LARGE = (
-    f"with what was said before, the item has more than {MAX_ITEM_BYTES} bytes as JSON: shorten its texts or metadata, "
-    "or take away what is not needed with null"
+    f"together with its stored fields, the item has more than {MAX_ITEM_BYTES} bytes as JSON: shorten its texts or "
+    "metadata, or remove fields with null"
 )
 
 
-@router.post("/import/items", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_TAKES)
+@router.post(
+    "/import/items", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_IMPORT_BODY
+)
 async def import_items(request: Request, context: AppDep) -> Response:
     """Adds and changes items: lines of the catalogue's own format (`items.jsonl`). Sending them again does no harm."""
 
-    misnamed = Misnamed()
+    misnamed = MisnamedFields()
 
-    async def take(records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
-        read, turns = [], Turns()
+    async def import_batch(records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
+        read, pauses = [], LoopPauses()
         for record in records:
             read.append(_item_change(record, context))
-            await turns.give()
-        changes = [one for one in read if isinstance(one, ItemChange)]
+            await pauses.pause_if_due()
+        changes = [change for change in read if isinstance(change, ItemChange)]
         for change in changes:
-            misnamed.see(change.fields)
+            misnamed.check(change.fields)
         outcomes = iter(await context.releases.change_items(changes) if changes else [])
         verdicts = []
-        for one in read:
-            verdict = one if isinstance(one, LineVerdict) else _item_verdict(next(outcomes))
+        for result in read:
+            verdict = result if isinstance(result, LineVerdict) else _item_verdict(next(outcomes))
             context.metrics.item_changes.labels(verdict.reason or verdict.status).inc()
             verdicts.append([verdict])
         return verdicts
 
-    report = await take_lines(request.stream(), take)
+    report = await import_lines(request.stream(), import_batch)
     return _answer(request, report, misnamed.warnings())
 
 
-@router.post("/import/events", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_TAKES)
+@router.post(
+    "/import/events", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_IMPORT_BODY
+)
 async def import_events(request: Request, context: AppDep) -> Response:
-    """Takes events as `POST /interactions` does, however many. With an `event_id` or a `timestamp` they count once."""
+    """Accepts events as `POST /interactions` does, any number. With an `event_id` or a `timestamp` they count once."""
 
-    async def take(records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
-        return [[_event_verdict(result)] for result in await take_events(records, context)]
+    async def import_batch(records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
+        return [[_event_verdict(result)] for result in await accept_events(records, context)]
 
-    return _answer(request, await take_lines(request.stream(), take))
+    return _answer(request, await import_lines(request.stream(), import_batch))
 
 
-@router.post("/import/users", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_TAKES)
+@router.post(
+    "/import/users", dependencies=[WRITE], response_model=Imported, responses=PROBLEMS, openapi_extra=_IMPORT_BODY
+)
 async def import_users(request: Request, context: AppDep) -> Response:
-    """Takes users' state as `GET /export/users` gives it, as the events that make it: those are what is counted."""
-    return _answer(request, await take_lines(request.stream(), _take_users(context)))
+    """Imports users' state as `GET /export/users` returns it. The service turns it into events and counts these."""
+    return _answer(request, await import_lines(request.stream(), _import_users(context)))
 
 
-@router.get("/export/items", dependencies=[ADMIN], response_class=StreamingResponse, responses=_GIVES)
+@router.get("/export/items", dependencies=[ADMIN], response_class=StreamingResponse, responses=_EXPORT_RESPONSES)
 async def export_items(context: AppDep) -> StreamingResponse:
     """The whole catalogue as it is now, in its own format: `items.jsonl` of the next offline run."""
     runtime = context.releases.current
@@ -98,9 +104,9 @@ async def export_items(context: AppDep) -> StreamingResponse:
     return await _stream(catalogue_lines(runtime.identity.folder, runtime.items))
 
 
-@router.get("/export/events", dependencies=[ADMIN], response_class=StreamingResponse, responses=_GIVES)
+@router.get("/export/events", dependencies=[ADMIN], response_class=StreamingResponse, responses=_EXPORT_RESPONSES)
 async def export_events(context: AppDep) -> StreamingResponse:
-    """Accepted events that the offline job has not taken in yet."""
+    """Accepted events that the offline job has not used yet."""
 
     async def pages() -> AsyncIterator[list[dict[str, Any]]]:
         async for page in context.store.accepted():
@@ -109,16 +115,16 @@ async def export_events(context: AppDep) -> StreamingResponse:
     return await _stream(pages())
 
 
-@router.get("/export/users", dependencies=[ADMIN], response_class=StreamingResponse, responses=_GIVES)
+@router.get("/export/users", dependencies=[ADMIN], response_class=StreamingResponse, responses=_EXPORT_RESPONSES)
 async def export_users(context: AppDep) -> StreamingResponse:
-    """What is known of users since the release, from accepted events; much of one user stands in several lines."""
+    """Users' state since the release, from accepted events. A user with much state has several lines."""
 
     async def pages() -> AsyncIterator[Iterator[dict[str, Any]]]:
         async for page in context.store.user_ids():
             records = await context.store.read_many(page)
             pairs = zip(page, records, strict=True)
             known = ((user_id, record) for user_id, record in pairs if record.history or record.marks)
-            # Made while they are written: one account decides how many lines it has.
+            # A generator, because a single account can have any number of lines.
             yield (line for user_id, record in known for line in user_lines(user_id, record))
 
     return await _stream(pages())
@@ -127,7 +133,7 @@ async def export_users(context: AppDep) -> StreamingResponse:
 def _item_change(record: Mapping[str, Any], context: AppContext) -> ItemChange | LineVerdict:
     try:
         item_id = read_item_id(record.get("item_id"))
-        fields = line_says(record)
+        fields = fields_of_line(record)
     except FieldError as error:
         reason = "invalid_item_id" if error.field == "item_id" else "invalid_item"
         return LineVerdict("refused", reason, f"{error.field}: {error}"[:400])
@@ -135,7 +141,7 @@ def _item_change(record: Mapping[str, Any], context: AppContext) -> ItemChange |
         return LineVerdict("refused", "item_too_large", str(error))
     new = context.releases.is_new(item_id)
     if new and not context.releases.knows(item_id) and not context.releases.current.items.reads_new_items:
-        return LineVerdict("refused", "unreadable_item", "the release that is served cannot read new items")
+        return LineVerdict("refused", "unreadable_item", "the current release cannot read new items")
     return ItemChange(item_id, fields, context.releases.now(), new)
 
 
@@ -146,36 +152,36 @@ def _item_verdict(outcome: str) -> LineVerdict:
         return LineVerdict("refused", "too_many_items", _TOO_MANY)
     if outcome == "too_large":
         return LineVerdict("refused", "item_too_large", _TOO_LARGE)
-    return LineVerdict("refused", "store_unavailable", "others change this item right now; send it again")
+    return LineVerdict("refused", "store_unavailable", "other requests are changing this item; send it again")
 
 
 def _event_verdict(result: Mapping[str, str]) -> LineVerdict:
     return LineVerdict(result["status"], result.get("reason", ""), result.get("detail", ""))
 
 
-def _take_users(context: AppContext) -> Take:
-    async def take(records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
+def _import_users(context: AppContext) -> ImportBatch:
+    async def import_batch(records: Sequence[Mapping[str, Any]]) -> list[list[LineVerdict]]:
         events: list[dict[str, Any]] = []
-        places: list[slice | LineVerdict] = []
-        turns = Turns()
+        outcomes: list[slice | LineVerdict] = []  # of each record: its events, or its refusal
+        pauses = LoopPauses()
         for record in records:
-            await turns.give()
+            await pauses.pause_if_due()
             try:
                 more = events_of(record)
             except ValidationError as error:
-                places.append(_invalid("invalid_user", error))
+                outcomes.append(_invalid("invalid_user", error))
                 continue
-            places.append(slice(len(events), len(events) + len(more)))
+            outcomes.append(slice(len(events), len(events) + len(more)))
             events += more
         results: list[dict[str, str]] = []
         for start in range(0, len(events), MAX_EVENTS):
-            results += await take_events(events[start : start + MAX_EVENTS], context)
+            results += await accept_events(events[start : start + MAX_EVENTS], context)
         return [
-            [place] if isinstance(place, LineVerdict) else [_event_verdict(result) for result in results[place]]
-            for place in places
+            [outcome] if isinstance(outcome, LineVerdict) else [_event_verdict(result) for result in results[outcome]]
+            for outcome in outcomes
         ]
 
-    return take
+    return import_batch
 
 
 def _invalid(reason: str, error: ValidationError) -> LineVerdict:
@@ -186,8 +192,13 @@ def _invalid(reason: str, error: ValidationError) -> LineVerdict:
 
 def _event_line(event: Event) -> dict[str, Any]:
     kind = {"event": event.event} if event.event else {}
-    told = {"user_id": event.user_id, "item_id": event.item_id, **kind, "timestamp": event.timestamp}
-    return told | {"event_id": event.event_id}
+    return {
+        "user_id": event.user_id,
+        "item_id": event.item_id,
+        **kind,
+        "timestamp": event.timestamp,
+        "event_id": event.event_id,
+    }
 
 
 def _answer(request: Request, report: Report, warnings: Sequence[Mapping[str, Any]] = ()) -> Response:
@@ -195,13 +206,13 @@ def _answer(request: Request, report: Report, warnings: Sequence[Mapping[str, An
 
 
 async def _stream(pages: AsyncIterator[Iterable[dict[str, Any]]]) -> StreamingResponse:
-    """Begins the answer when the first page is there: until then the store may still refuse."""
+    """Reads the first page before the answer begins, so that an error of the store becomes a problem."""
     lines = write_lines(pages)
     first = await anext(lines, b"")
 
     async def all_lines() -> AsyncIterator[bytes]:
         yield first
-        async for some in lines:
-            yield some
+        async for piece in lines:
+            yield piece
 
     return StreamingResponse(all_lines(), media_type=LINES)

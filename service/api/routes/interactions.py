@@ -1,4 +1,4 @@
-"""Events come in. *accepted* means: on disk, and part of every answer from now on."""
+"""Accepts events. *accepted* means that the event is on disk and counts in every later answer."""
 
 import time
 from collections import Counter
@@ -20,21 +20,21 @@ from service.state.records import Applied
 
 router = APIRouter(tags=["interactions"], dependencies=[WRITE])
 
-_NOT_NOW = Refusal("store_unavailable", "state could not take this event now; send it again")
+_NOT_NOW = Refusal("store_unavailable", "the store cannot accept this event now; send it again")
 _BEFORE_ERASURE = Refusal(
     "before_erasure",
-    "the user was erased after this timestamp, or after this event was accepted; what is older stays forgotten",
+    "the user was erased after this timestamp, or after this event was accepted; older events stay erased",
 )
 
 
 @router.post("/interactions", dependencies=[NAMES_ONCE], response_model=InteractionsAnswer, responses=PROBLEMS)
 async def post_interactions(request: Request, body: InteractionsRequest, context: AppDep) -> Response:
-    """Takes up to 1,000 events and answers for each: accepted, duplicate, or refused with a reason.
+    """Accepts up to 1,000 events; answers for each: accepted, duplicate, or refused with a reason.
 
     Sending the same event again is safe if it has an `event_id` or a `timestamp`.
     """
     with context.admission.writes:
-        results = await take_events(body.events, context)
+        results = await accept_events(body.events, context)
     counts = Counter(result["status"] for result in results)
     return json_response(
         {
@@ -47,22 +47,22 @@ async def post_interactions(request: Request, body: InteractionsRequest, context
     )
 
 
-async def take_events(posted: Sequence[Any], context: AppContext) -> list[dict[str, str]]:
-    """What became of each of up to 1,000 posted events.
+async def accept_events(posted: Sequence[Any], context: AppContext) -> list[dict[str, str]]:
+    """Stores up to 1,000 posted events; returns the result of each.
 
     Raises:
-        StoreError: none was taken in.
+        StoreError: none was stored.
     """
     began = time.perf_counter()
     read = context.events.read(posted, time.time(), context.releases.now())
-    if any(_is_of_unknown_item(one) for one in read):
-        # Another replica may have taken it in a moment ago.
+    if any(_is_of_unknown_item(event) for event in read):
+        # Another replica may have added the item a moment ago.
         try:
             await context.releases.look_for_items()
             read = context.events.read(posted, time.time(), context.releases.now())
         except StoreError:
-            read = [_NOT_NOW if _is_of_unknown_item(one) else one for one in read]
-    events = [one for one in read if isinstance(one, Event)]
+            read = [_NOT_NOW if _is_of_unknown_item(event) else event for event in read]
+    events = [event for event in read if isinstance(event, Event)]
     try:
         outcomes = iter(await context.store.apply(events) if events else [])
     except StoreError:
@@ -70,14 +70,14 @@ async def take_events(posted: Sequence[Any], context: AppContext) -> list[dict[s
         raise
     results = []
     clicks = []
-    for raw, one in zip(posted, read, strict=True):
-        result = _answer(one, next(outcomes)) if isinstance(one, Event) else _refused(one)
-        if isinstance(one, Event) and result["status"] == "accepted":
-            release_id = context.releases.of(one.user_id).release_id
-            context.metrics.release_events.labels(release_id, EFFECTS[one.effect]).inc()
+    for raw, event in zip(posted, read, strict=True):
+        result = _answer(event, next(outcomes)) if isinstance(event, Event) else _refused(event)
+        if isinstance(event, Event) and result["status"] == "accepted":
+            release_id = context.releases.of(event.user_id).release_id
+            context.metrics.release_events.labels(release_id, EFFECTS[event.effect]).inc()
             recommendation_id = raw.get("recommendation_id")
-            if recommendation_id and one.effect in "BH":
-                clicks.append(Click(recommendation_id, one.item_id, one.effect == "B"))
+            if recommendation_id and event.effect in "BH":
+                clicks.append(Click(recommendation_id, event.item_id, event.effect == "B"))
         context.metrics.events.labels(result["status"], result.get("reason", "")).inc()
         results.append(result)
     context.click_stats.clicked(clicks)
@@ -85,8 +85,8 @@ async def take_events(posted: Sequence[Any], context: AppContext) -> list[dict[s
     return results
 
 
-def _is_of_unknown_item(one: Event | Refusal) -> bool:
-    return isinstance(one, Refusal) and one.reason == UNKNOWN_ITEM
+def _is_of_unknown_item(event: Event | Refusal) -> bool:
+    return isinstance(event, Refusal) and event.reason == UNKNOWN_ITEM
 
 
 def _answer(event: Event, applied: Applied) -> dict[str, str]:
@@ -102,7 +102,7 @@ def _refusal(applied: Applied) -> Refusal | None:
         return _BEFORE_ERASURE
     if applied.outcome == "reused":
         kind = f"of type {applied.first_type}" if applied.first_type else "without a type"
-        first = f"one {kind} on item {applied.first_item}" if applied.first_item else "one of a user who was erased"
+        first = f"one {kind} on item {applied.first_item}" if applied.first_item else "one of an erased user"
         return Refusal(
             "event_id_reused",
             f"the event_id names another event of the last 24 hours: {first}; give every event an id of its own",

@@ -1,4 +1,4 @@
-"""The catalogue between two releases: what the shop says of an item counts from the next answer on."""
+"""Shows, adds, changes and hides items between two releases; a change counts from the next answer on."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -16,12 +16,12 @@ from service.state.item_store import ItemChange
 
 router = APIRouter(tags=["items"])
 
-_PUT_PROBLEMS = {**PROBLEMS, 409: {**PROBLEMS[422], "description": "No new item can be taken in now."}}
+_PUT_PROBLEMS = {**PROBLEMS, 409: {**PROBLEMS[422], "description": "The service cannot add an item now."}}
 
 
 @router.get("/items/{item_id:path}", dependencies=[READ], response_model=ItemAnswer, responses=PROBLEMS)
 async def show_item(request: Request, item_id: ItemIdDep, context: AppDep) -> Response:
-    """An item as it is offered now."""
+    """An item as it is now."""
     line = await _line(item_id, context)
     if line is None or line.hidden:
         raise _unknown()
@@ -41,9 +41,9 @@ async def show_item(request: Request, item_id: ItemIdDep, context: AppDep) -> Re
     responses=_PUT_PROBLEMS,
 )
 async def put_item(request: Request, item_id: ItemIdDep, body: ItemBody, context: AppDep) -> Response:
-    """Adds an item, or changes one. What was answered is on disk.
+    """Adds or changes an item. The change is on disk when the answer arrives.
 
-    A new item is read from its texts and recommended at once; the next release that holds it gives it a semantic ID.
+    The service recommends a new item by its texts at once; the next release that contains it gives it a semantic ID.
     """
     known = await _line(item_id, context)
     runtime = context.releases.current
@@ -51,17 +51,19 @@ async def put_item(request: Request, item_id: ItemIdDep, body: ItemBody, context
     if new and known is None and not runtime.items.reads_new_items:
         raise RequestError(
             "item.unreadable",
-            "the release that is served cannot read new items.",
-            fix="Publish a release with this version and with texts of items; items that it holds can be changed.",
+            "the current release cannot read new items.",
+            fix="Publish a release with this version and with item texts. Items of the release can be changed.",
         )
-    (outcome,) = await context.releases.change_items([ItemChange(item_id, body.said(), context.releases.now(), new)])
+    (outcome,) = await context.releases.change_items(
+        [ItemChange(item_id, body.sent_fields(), context.releases.now(), new)]
+    )
     context.metrics.item_changes.labels(outcome).inc()
     if outcome != "accepted":
         raise _refusal(outcome)
     line = runtime.release.catalogue.find(item_id) or ItemLine(item_id=item_id)
     warnings = []
     if new and not runtime.items.understands(item_id):
-        message = "No word of its texts is known to the release: it is recommended to nobody in particular."
+        message = "The release knows no word of the item's texts: no user's list can prefer it."
         warnings.append(warning("no_known_words", message))
     return json_response(
         {
@@ -77,7 +79,7 @@ async def put_item(request: Request, item_id: ItemIdDep, body: ItemBody, context
     "/items/{item_id:path}", dependencies=[WRITE], status_code=204, response_class=Response, responses=PROBLEMS
 )
 async def hide_item(item_id: ItemIdDep, context: AppDep) -> Response:
-    """Hides an item: it is recommended to nobody. Histories that hold it stay as they are; a PUT brings it back."""
+    """Hides an item: it is not recommended. Histories that contain it stay as they are; a PUT brings it back."""
     line = await _line(item_id, context)
     if not context.releases.knows(item_id) or (line is not None and line.hidden):
         raise _unknown()
@@ -90,7 +92,7 @@ async def hide_item(item_id: ItemIdDep, context: AppDep) -> Response:
 
 
 async def _line(item_id: str, context: AppContext) -> ItemLine | None:
-    """An item as it is known; another replica or worker may have taken it in a moment ago."""
+    """Returns an item; looks into the store where it is missing, as another replica may have just added it."""
     catalogue = context.releases.current.release.catalogue
     line = catalogue.find(item_id)
     if line is None or line.hidden:
@@ -100,20 +102,20 @@ async def _line(item_id: str, context: AppContext) -> ItemLine | None:
 
 
 def _unknown() -> RequestError:
-    return RequestError("request.unknown_item", "there is no such item.", fix="PUT it, or look at the id.")
+    return RequestError("request.unknown_item", "there is no such item.", fix="PUT it, or check the id.")
 
 
 def _refusal(outcome: str) -> IsrfError:
     if outcome == "too_many":
         return RequestError(
             "item.too_many",
-            "as many items were added since the release as may be.",
-            fix="Publish a release that holds them, or raise ISRF_MAX_ADDED_ITEMS.",
+            "the limit of items added since the release is reached.",
+            fix="Publish a release that contains them, or raise ISRF_MAX_ADDED_ITEMS.",
         )
     if outcome == "too_large":
         return RequestError(
             "item.too_large",
-            f"with what was said before, the item has more than {MAX_ITEM_BYTES} bytes as JSON.",
-            fix="Shorten its texts or metadata, or take away what is not needed: null does.",
+            f"together with its stored fields, the item has more than {MAX_ITEM_BYTES} bytes as JSON.",
+            fix="Shorten its texts or metadata, or remove fields with null.",
         )
-    return StoreError("store.busy", "others change this item right now.", fix="Send the request again.")
+    return StoreError("store.busy", "other requests are changing this item.", fix="Send the request again.")

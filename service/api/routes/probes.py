@@ -1,4 +1,4 @@
-"""Alive, ready, and the numbers."""
+"""Probes and metrics: whether the process is alive, whether it is ready, and its metrics."""
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
@@ -14,15 +14,15 @@ router = APIRouter(tags=["probes"])
 
 @router.get("/livez")
 async def livez() -> dict[str, str]:
-    """The process answers."""
+    """200 while the process answers."""
     return {"status": "alive"}
 
 
 @router.get("/readyz", response_model=Readiness)
 async def readyz(context: AppDep) -> Response:
-    """200 as long as recommendations can be answered; `degraded` while user state cannot be read and written.
+    """200 while the service can recommend; `degraded` while it cannot read and write user state.
 
-    Taking a degraded replica out of rotation would turn worse answers into none.
+    Keep a degraded replica in rotation: its answers are worse, and without it there would be none.
     """
     store = "ok" if await context.probe.is_up() else "unavailable"
     warnings = [] if context.durability is None else context.durability.warnings()
@@ -46,5 +46,5 @@ async def readyz(context: AppDep) -> Response:
     },
 )
 async def metrics(context: AppDep) -> Response:
-    """Prometheus text format."""
+    """The metrics in Prometheus' text format."""
     return Response(context.metrics.exposition(), media_type=CONTENT_TYPE)

@@ -1,4 +1,4 @@
-"""Recommendations for users, for a session, and for everybody; the order of given candidates; similar items."""
+"""Recommends items to users and sessions, ranks candidates, and lists similar and popular items."""
 
 import asyncio
 from dataclasses import replace
@@ -16,12 +16,12 @@ from service.api.validation.calls import HEAD_ONLY
 from service.api.validation.inputs import (
     NAMES_ONCE,
     ItemIdDep,
+    QueryDep,
     SessionDep,
     UserIdDep,
-    WantedDep,
     checked_item_ids,
     checked_user_ids,
-    wanted_by_body,
+    query_by_body,
 )
 from service.auth.caller import READ
 from service.auth.request_cost import charge, check_cost
@@ -33,19 +33,19 @@ router = APIRouter(tags=["recommend"], dependencies=[READ])
 USER_PATH = "/recommend/{user_id:path}"
 
 AT_ONCE = 8
-"""Users of one request that are answered at the same time: others shall have their turn in between."""
+"""Users of one request that are answered concurrently; a limit, so that other requests are not delayed."""
 
 
 @router.get(USER_PATH, response_model=Recommendations, responses=PROBLEMS)
 async def recommend_user(
-    request: Request, user_id: UserIdDep, wanted: WantedDep, session: SessionDep, context: ContextDep
+    request: Request, user_id: UserIdDep, query: QueryDep, session: SessionDep, context: ContextDep
 ) -> Response:
-    """Items for a user. Always `n` of them while that many are allowed; an unknown user gets the popular ones."""
+    """Items for a user: `n` of them where the filter allows so many. An unknown user gets popular items."""
     if session:
-        wanted = replace(wanted, session=session, said=wanted.said | {"session"})
-    request.app.state.queries.learn(request.scope["query_string"], wanted)
-    await charge(request.scope, 1, wanted.n, explain=wanted.explain)
-    return json_response(await user_body(request, user_id, wanted, context))
+        query = replace(query, session=session, named_parameters=query.named_parameters | {"session"})
+    request.app.state.queries.learn(request.scope["query_string"], query)
+    await charge(request.scope, 1, query.n, explain=query.explain)
+    return json_response(await user_body(request, user_id, query, context))
 
 
 @router.post(
@@ -55,18 +55,18 @@ async def recommend_user(
     responses=PROBLEMS,
 )
 async def recommend_many(request: Request, body: Annotated[RecommendRequest, Body()], app: AppDep) -> Response:
-    """Items for a session, from the items it holds; or for up to 256 users. Nothing is stored of a session."""
-    wanted = wanted_by_body(body)
+    """Items for a session, from the session's items; or for up to 256 users. The service stores no session."""
+    query = query_by_body(body)
     num_lists = len(body.users) if isinstance(body, UsersRequest) else 1
-    check_cost(num_lists, wanted.n, explain=wanted.explain)
-    await charge(request.scope, num_lists, wanted.n, explain=wanted.explain)
+    check_cost(num_lists, query.n, explain=query.explain)
+    await charge(request.scope, num_lists, query.n, explain=query.explain)
     if isinstance(body, UsersRequest):
-        return json_response(await _for_users(request, body.users, wanted, app))
+        return json_response(await _for_users(request, body.users, query, app))
     checked_item_ids(body.history)
-    wanted = replace(
-        wanted,
+    query = replace(
+        query,
         session=tuple(body.history),
-        said=wanted.said | {"session"},
+        named_parameters=query.named_parameters | {"session"},
         offset=body.offset,
         recommendation_id=body.recommendation_id,
     )
@@ -74,18 +74,18 @@ async def recommend_many(request: Request, body: Annotated[RecommendRequest, Bod
         checked_user_ids([body.user_id])
     with lease(app, body.user_id) as context:
         if body.user_id is not None:
-            return json_response(await user_body(request, body.user_id, wanted, context))
+            return json_response(await user_body(request, body.user_id, query, context))
         recommendations = context.recommendations
-        if wanted.recommendation_id is None:
-            answer = await recommendations.for_session(body.history, wanted)
+        if query.recommendation_id is None:
+            answer = await recommendations.for_session(body.history, query)
         else:
-            answer = await recommendations.next_page(owner_of("session"), wanted)
-        return json_response({"user_id": None, **_body(request, answer, wanted, context)})
+            answer = await recommendations.next_page(owner_of("session"), query)
+        return json_response({"user_id": None, **_body(request, answer, query, context)})
 
 
 @router.post("/rank", dependencies=[NAMES_ONCE], response_model=Recommendations, responses=PROBLEMS)
 async def rank(request: Request, body: RankRequest, app: AppDep) -> Response:
-    """The candidates in their order for a user, or for a history; those seen already stay, unknown ones are named."""
+    """Ranks candidates for a user or a history. Seen candidates stay; unknown ones are named in a warning."""
     checked_item_ids((*body.history, *body.candidates))
     if body.user_id is not None:
         checked_user_ids([body.user_id])
@@ -93,61 +93,61 @@ async def rank(request: Request, body: RankRequest, app: AppDep) -> Response:
     if body.explain and n > MAX_N:
         raise RequestError(
             "request.too_much",
-            f"{n} candidates are more than can be explained in one request, {MAX_N} are.",
+            f"one request can explain {MAX_N} candidates, not {n}.",
             fix=f"Send n={MAX_N} or less, or leave `explain` out.",
         )
     await charge(request.scope, 1, n, explain=body.explain)
-    wanted = ListQuery(n=n, explain=body.explain, diversity=body.diversity)
+    query = ListQuery(n=n, explain=body.explain, diversity=body.diversity)
     with lease(app, body.user_id) as context:
         recommendations = context.recommendations
         user = None if body.user_id is None else await recommendations.users.view(body.user_id)
-        answer = await recommendations.rank(user, body.history, body.candidates, wanted)
+        answer = await recommendations.rank(user, body.history, body.candidates, query)
         version = None if user is None else user.state.version
-        told = _body(request, answer, wanted, context, version)
-        # The rest of the candidates is asked for with a larger n.
-        told["meta"].pop("next_offset", None)
-        return json_response({"user_id": body.user_id, **told})
+        ranked = _body(request, answer, query, context, version)
+        # Ranked candidates have no pages: the caller asks for more with a larger n.
+        ranked["meta"].pop("next_offset", None)
+        return json_response({"user_id": body.user_id, **ranked})
 
 
 @router.get("/similar/{item_id:path}", response_model=SimilarItems, responses=PROBLEMS)
-async def similar(request: Request, item_id: ItemIdDep, wanted: WantedDep, context: ContextDep) -> Response:
-    """Items like this one: taken together with it, described like it, or near it to the model. New items have some."""
+async def similar(request: Request, item_id: ItemIdDep, query: QueryDep, context: ContextDep) -> Response:
+    """Items like this one: taken together with it, with a similar text or a near vector. New items have some too."""
     recommendations = context.recommendations
     if not recommendations.release.catalogue.knows(item_id):
-        # Another replica may have taken it in a moment ago.
+        # Another replica may have added the item a moment ago.
         await context.releases.look_for_items()
     if not recommendations.release.catalogue.knows(item_id):
         raise RequestError(
             "request.unknown_item", "the catalogue has no such item.", fix="Send an item_id of the catalogue."
         )
-    await charge(request.scope, 1, wanted.n, explain=wanted.explain)
-    if wanted.recommendation_id is None:
-        answer = await recommendations.similar(item_id, wanted)
+    await charge(request.scope, 1, query.n, explain=query.explain)
+    if query.recommendation_id is None:
+        answer = await recommendations.similar(item_id, query)
     else:
-        answer = await recommendations.next_page(owner_of("similar", item_id), wanted, item_id=item_id)
-    return json_response({"item_id": item_id, **_body(request, answer, wanted, context)})
+        answer = await recommendations.next_page(owner_of("similar", item_id), query, item_id=item_id)
+    return json_response({"item_id": item_id, **_body(request, answer, query, context)})
 
 
 @router.get("/popular", response_model=PopularItems, responses=PROBLEMS)
-async def popular(request: Request, wanted: WantedDep, context: ContextDep) -> Response:
+async def popular(request: Request, query: QueryDep, context: ContextDep) -> Response:
     """The most popular items, in a category or in all."""
     recommendations = context.recommendations
-    await charge(request.scope, 1, wanted.n, explain=wanted.explain)
-    if wanted.recommendation_id is None:
-        answer = await recommendations.popular(wanted)
+    await charge(request.scope, 1, query.n, explain=query.explain)
+    if query.recommendation_id is None:
+        answer = await recommendations.popular(query)
     else:
-        answer = await recommendations.next_page(owner_of("popular"), wanted)
-    return json_response(_body(request, answer, wanted, context))
+        answer = await recommendations.next_page(owner_of("popular"), query)
+    return json_response(_body(request, answer, query, context))
 
 
-async def user_body(request: Request, user_id: str, wanted: ListQuery, context: RequestContext) -> dict[str, Any]:
-    """A user's answer as it leaves."""
+async def user_body(request: Request, user_id: str, query: ListQuery, context: RequestContext) -> dict[str, Any]:
+    """Returns the body of a user's answer."""
     recommendations = context.recommendations
-    if wanted.recommendation_id is not None:
+    if query.recommendation_id is not None:
         user = await recommendations.users.view(user_id)
-        answer = await recommendations.next_page(owner_of("user", user_id), wanted, user)
-        return {"user_id": user_id, **_body(request, answer, wanted, context, user.state.version)}
-    version, served = await recommendations.recommend(user_id, wanted, lambda answer: items_of(answer, context))
+        answer = await recommendations.next_page(owner_of("user", user_id), query, user)
+        return {"user_id": user_id, **_body(request, answer, query, context, user.state.version)}
+    version, served = await recommendations.recommend(user_id, query, lambda answer: items_of(answer, context))
     about = orjson.loads(served.about)
     release_id = recommendations.release.manifest.release_id
     return {
@@ -158,33 +158,33 @@ async def user_body(request: Request, user_id: str, wanted: ListQuery, context: 
     }
 
 
-async def _for_users(request: Request, user_ids: list[str], wanted: ListQuery, app: AppDep) -> dict[str, Any]:
-    """Each as if asked for alone; those that wait at the same time share the model's runs."""
+async def _for_users(request: Request, user_ids: list[str], query: ListQuery, app: AppDep) -> dict[str, Any]:
+    """Answers each user as in a request of its own; users that wait at the same time share the model's runs."""
     checked_user_ids(user_ids)
-    turn = asyncio.Semaphore(AT_ONCE)
+    concurrency = asyncio.Semaphore(AT_ONCE)
 
-    async def one(user_id: str) -> dict[str, Any]:
-        async with turn:
+    async def answer_user(user_id: str) -> dict[str, Any]:
+        async with concurrency:
             renew_deadline()
             with lease(app, user_id) as context:
-                return await user_body(request, user_id, wanted, context)
+                return await user_body(request, user_id, query, context)
 
-    tasks = [asyncio.create_task(one(user_id)) for user_id in user_ids]
+    tasks = [asyncio.create_task(answer_user(user_id)) for user_id in user_ids]
     try:
         return {"answers": await asyncio.gather(*tasks)}
     finally:
-        # Where one is refused, nobody gets the others' answers.
+        # Where one user is refused, the request fails, and nobody needs the other answers.
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _body(
-    request: Request, answer: Answer, wanted: ListQuery, context: RequestContext, version: str | None = None
+    request: Request, answer: Answer, query: ListQuery, context: RequestContext, version: str | None = None
 ) -> dict[str, Any]:
     return {
         "items": items_of(answer, context),
-        "meta": _meta(request, context, answer.release_id, answer.source, answer.about(wanted), version),
+        "meta": _meta(request, context, answer.release_id, answer.source, answer.about(query), version),
         "warnings": answer.warnings,
     }
 
@@ -192,8 +192,14 @@ def _body(
 def _meta(
     request: Request, context: RequestContext, release_id: str, source: str, about: dict[str, Any], version: str | None
 ) -> dict[str, Any]:
-    """What an answer tells of itself, which is then counted as shown."""
+    """Returns the `meta` of an answer, and counts the answer as shown."""
     if HEAD_ONLY not in request.scope:
         context.click_stats.shown(release_id, source, about["channels"])
-    told = {name: about[name] for name in ("recommendation_id", "next_offset")}
-    return meta_of(request, release_id, source, version, **told)
+    return meta_of(
+        request,
+        release_id,
+        source,
+        version,
+        recommendation_id=about["recommendation_id"],
+        next_offset=about["next_offset"],
+    )

@@ -1,4 +1,4 @@
-"""What the service knows of a user, and forgetting it."""
+"""Shows a user's state, and erases it."""
 
 from typing import Annotated
 
@@ -15,16 +15,18 @@ router = APIRouter(tags=["users"])
 
 SHOWN_WORDS = 8
 SHOWN_ENTRIES, MOST_ENTRIES = 200, 1000
-"""Of the history, and of the excluded items: one account decides how many there are."""
+"""Entries of the history, and excluded items: the default and the limit, as a single account can have any number."""
 Last = Annotated[
     int,
-    Query(ge=0, le=MOST_ENTRIES, description="How many entries of the history, the latest, and of the excluded items."),
+    Query(
+        ge=0, le=MOST_ENTRIES, description="How many of the latest entries of the history, and of the excluded items."
+    ),
 ]
 
 
 @router.get("/users/{user_id:path}", dependencies=[READ], response_model=UserAnswer, responses=PROBLEMS)
 async def show_user(request: Request, user_id: UserIdDep, context: ContextDep, last: Last = SHOWN_ENTRIES) -> Response:
-    """The latest of the history (oldest first), version and interests. A user nobody knows has an empty history."""
+    """The latest history (oldest first), version and interests. An unknown user has an empty history."""
     recommendations = context.recommendations
     user = await recommendations.users.view(user_id)
     items = recommendations.release.catalogue.items
@@ -42,7 +44,7 @@ async def show_user(request: Request, user_id: UserIdDep, context: ContextDep, l
     excluded = sorted(state.bought | state.disliked)
     warnings = []
     if not user.store_was_read:
-        message = "User state could not be read; this is the release alone."
+        message = "User state could not be read; the answer rests on the release alone."
         warnings.append({"code": "store_unavailable", "message": message})
     return json_response(
         {
@@ -67,8 +69,8 @@ async def show_user(request: Request, user_id: UserIdDep, context: ContextDep, l
     "/users/{user_id:path}", dependencies=[WRITE], status_code=204, response_class=Response, responses=PROBLEMS
 )
 async def erase_user(user_id: UserIdDep, context: ContextDep) -> Response:
-    """Erases everything about a user, what the release knows of their history included. New events start afresh."""
+    """Erases everything about a user, including their history in the release. New events start a new history."""
     await context.store.erase(user_id)
-    # Here at once; every other replica learns it in the next epoch.
+    # This replica forgets the user at once; the others do in the next epoch.
     await context.releases.forget(user_id)
     return Response(status_code=204)

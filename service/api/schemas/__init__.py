@@ -1,1 +1,1 @@
-"""Bodies of requests and answers, as the API documents them. They may import `service.auth` and below."""
+"""The bodies of requests and answers, as the API documents them; it may import `service.auth` and below."""

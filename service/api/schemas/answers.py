@@ -1,4 +1,4 @@
-"""What is answered, as the API documents it. Answers are built as plain dicts and never validated again."""
+"""The bodies of answers, for the API's document. Routes build plain dicts, which are not validated against them."""
 
 from typing import Literal
 
@@ -8,38 +8,38 @@ from pydantic import BaseModel, Field
 class Warned(BaseModel):
     code: str
     message: str
-    item_ids: list[str] | None = Field(default=None, description="The candidates that it is about.")
+    item_ids: list[str] | None = Field(default=None, description="The candidates that the warning is about.")
 
 
 class ReasonPath(BaseModel):
-    """One way from the user to the item: user → `item_id` → [similar users who took both →] recommended item."""
+    """A path from the user to the item: user → `item_id` → [similar users who took both →] recommended item."""
 
     item_id: str = Field(description="An item of the user's history.")
     strength: float | None = Field(
         default=None,
-        description="Of the edge from it to the recommended item. transition, cooccurrence, content: its weight in the "
-        "item's list of that channel (a list's weights sum to 1). explicit, dense: cosine of the two items' vectors. "
-        "generative: the share of the semantic ID's levels that begin alike.",
+        description="Strength of the edge from this item to the recommended item. transition, cooccurrence, content: "
+        "the weight in the item's list of that channel (the weights of a list sum to 1). explicit, dense: the cosine "
+        "of the two items' vectors. generative: the share of the levels in which the two semantic IDs begin alike.",
     )
     similar_users: int | None = Field(
-        default=None, description="Of the group channel: similar users who took this and the recommended item."
+        default=None, description="Group channel: how many similar users took this item and the recommended item."
     )
 
 
 class Reason(BaseModel):
-    """What one channel has to say for an item: evidence that can be checked, and a sentence made of it alone."""
+    """The evidence of one channel for an item, and a sentence made of this evidence alone."""
 
     channel: Literal["group", "transition", "cooccurrence", "content", "explicit", "dense", "generative", "popular"]
-    interest: Literal["individual", "group", "everybody"] = Field(description="Whose interest speaks.")
+    interest: Literal["individual", "group", "everybody"] = Field(description="Whose interest it is.")
     text: str = Field(description="The evidence as a sentence to the shopper.")
-    paths: list[ReasonPath] = Field(description="Strongest first, 3 at most; empty where no item of the user's leads.")
+    paths: list[ReasonPath] = Field(description="Strongest first, 3 at most; empty where no path exists.")
     words: list[str] = Field(
-        description="The interest in the semantic features' words: what at least 3 of the similar users look for, or "
-        "what the item and the user's items have in common."
+        description="The interest in words of the semantic features: what at least 3 of the similar users look for, "
+        "or what the item and the user's items have in common."
     )
     similar_users: int | None = Field(default=None, description="How many of the similar users took the item.")
     of_similar_users: int | None = Field(default=None, description="How many similar users there are.")
-    weak: bool | None = Field(default=None, description="True: nobody is really similar, these are the nearest few.")
+    weak: bool | None = Field(default=None, description="True: no user is really similar; these are the nearest few.")
     popularity_rank: int | None = Field(default=None, description="1 for the most popular item.")
 
 
@@ -47,24 +47,26 @@ class RecommendedItem(BaseModel):
     item_id: str
     rank: int
     score: float
-    source: str = Field(description="The channel that speaks loudest for it: generative, dense, group, …, popular.")
+    source: str = Field(
+        description="The channel that contributes most to the item's score: generative, dense, group, …, popular."
+    )
     reasons: list[Reason] | None = Field(
-        default=None, description="With `explain`, its main source's first; never empty."
+        default=None, description="With `explain`: at least one reason, that of the main source first."
     )
 
 
 class Meta(BaseModel):
     release_id: str
     source: str = Field(
-        description="What the answer rests on: sequence, session, category-popular, popular, similar; prefixed "
-        "`bundle:` when user state could not be read and the release's own knowledge was used."
+        description="Where the answer comes from: sequence, session, category-popular, popular, similar; prefixed "
+        "`bundle:` when user state could not be read and the answer uses the release alone."
     )
     request_id: str
     user_version: str | None = None
     recommendation_id: str = Field(
         description="Send it with the events on shown items, and with `offset` for the next page of the same list."
     )
-    next_offset: int | None = Field(default=None, description="Where the next page begins; missing at the list's end.")
+    next_offset: int | None = Field(default=None, description="Offset of the next page; missing at the list's end.")
 
 
 class UserMeta(BaseModel):
@@ -133,14 +135,14 @@ class UserAnswer(BaseModel):
     known: bool = Field(description="Whether the release or an accepted event knows this user.")
     version: str
     history: list[str] = Field(description="item_ids, oldest first; the latest `last` of them.")
-    timestamps: list[float | None] = Field(description="Of each entry of the history, in seconds.")
+    timestamps: list[float | None] = Field(description="Moment of each entry of the history, in seconds.")
     history_total: int = Field(
-        description="How many entries the history has: the release's, and the latest 200 of what came since."
+        description="How many entries the history has: those of the release, and the latest 200 since."
     )
     excluded: list[str] = Field(
         description="Items that are not recommended: bought, or disliked; the first `last` by their ids."
     )
-    excluded_total: int = Field(description="How many there are of them.")
+    excluded_total: int = Field(description="How many items are excluded.")
     interests: Interests
     meta: UserMeta
     warnings: list[Warned]
@@ -153,7 +155,7 @@ class ShownItem(BaseModel):
     categories: list[str]
     price: float | None
     available: bool = Field(description="Whether it is recommended.")
-    in_release: bool = Field(description="false: it came since, and is known by its texts alone.")
+    in_release: bool = Field(description="false: the item is newer than the release, which knows only its texts.")
 
 
 class ItemMeta(BaseModel):
@@ -172,7 +174,7 @@ class ItemChanged(ItemAnswer):
 
 
 class BadLine(BaseModel):
-    line: int = Field(description="Of the body, the first is 1.")
+    line: int = Field(description="Number of the line in the body, from 1 on.")
     reason: str = Field(description="Stable code.")
     detail: str
 
@@ -182,12 +184,12 @@ class Imported(BaseModel):
     accepted: int
     duplicates: int
     refused: int
-    reasons: dict[str, int] = Field(description="How many were refused for which reason.")
-    problems: list[BadLine] = Field(description="The first thousand that were refused.")
+    reasons: dict[str, int] = Field(description="Number of refusals by reason.")
+    problems: list[BadLine] = Field(description="The first thousand refused lines.")
     problems_left_out: int
     warnings: list[Warned] = Field(
-        description="Of items: fields of the shop's own that may be meant as ours (`misnamed_field`); they are kept, "
-        "and nothing is read from them."
+        description="For items: the shop's own fields that resemble a known field (`misnamed_field`). The service "
+        "stores them and does not read them."
     )
     meta: dict[str, str]
 
@@ -196,17 +198,17 @@ class Readiness(BaseModel):
     status: Literal["ready", "degraded"]
     release_id: str
     store: Literal["ok", "unavailable"]
-    warnings: list[Warned] = Field(default=[], description="Of a Redis that would lose what was accepted.")
+    warnings: list[Warned] = Field(default=[], description="A Redis that could lose accepted events.")
 
 
 class Rates(BaseModel):
-    """What was shown and what became of it; a click and a purchase count once for a list and an item."""
+    """Shown items, clicks and purchases; a click and a purchase count once for a list and an item."""
 
     source: str
     items_shown: int
-    clicks: int = Field(description="Shown items with an accepted event that named the answer's recommendation_id.")
-    purchases: int = Field(description="Those of the clicks that bought.")
-    click_through: float | None = Field(description="Clicks for each item shown; null where none was.")
+    clicks: int = Field(description="Shown items with an accepted event that carries the answer's recommendation_id.")
+    purchases: int = Field(description="Clicks that are purchases.")
+    click_through: float | None = Field(description="Clicks per shown item; null where none was shown.")
 
 
 class AnswerRates(Rates):
@@ -216,18 +218,18 @@ class AnswerRates(Rates):
 class ReleaseStats(BaseModel):
     release_id: str
     answers: int
-    by_answer_source: list[AnswerRates] = Field(description="By what the answers rested on (`meta.source`).")
-    by_item_source: list[Rates] = Field(description="By each item's own `source`, the channel that lifted it most.")
+    by_answer_source: list[AnswerRates] = Field(description="By the answers' `meta.source`.")
+    by_item_source: list[Rates] = Field(description="By the items' `source`.")
 
 
 class Stats(BaseModel):
-    """Of all replicas, since counting began."""
+    """Counts of all replicas, since counting began."""
 
     releases: list[ReleaseStats]
 
 
 class Reloaded(BaseModel):
     status: Literal["switched", "unchanged"]
-    release_id: str = Field(description="What is served now.")
+    release_id: str = Field(description="The release that is served now.")
     previous_release_id: str
-    seconds: float = Field(description="What it took, requests having been answered all along.")
+    seconds: float = Field(description="How long it took; requests are answered meanwhile.")

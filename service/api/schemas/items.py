@@ -1,4 +1,4 @@
-"""An item as a shop posts it, by itself or as a line of its catalogue, and as it is answered."""
+"""Reads an item that a shop sends, in a body or as a line of its catalogue, and shows it in an answer."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -22,15 +22,15 @@ from isrf.contract.known_fields import KnownFields
 from service.release.catalogue import ItemLine
 
 MAX_METADATA_VALUES = 300
-"""Names and values of the shop's own fields, wherever they stand: in memory each is many times its bytes."""
+"""Names and values in the shop's own fields, at any depth: in memory each takes many times its bytes."""
 
 
 class SizeError(ValueError):
-    """A line that says more of an item than is kept."""
+    """An item with more data than the service stores of one."""
 
 
 def _read_as(name: str) -> BeforeValidator:
-    """Reads a field as the offline job reads it in a file; what is declared beside it is for the schema."""
+    """Reads a field as the offline job reads it in a file; the limits declared beside it are for the schema."""
 
     def read(value: Any) -> Any:
         try:
@@ -42,9 +42,9 @@ def _read_as(name: str) -> BeforeValidator:
 
 
 class ItemBody(KnownFields):
-    """What the shop says of an item. A field that is left out stays as it is; null takes it away.
+    """The fields of an item. A field that is left out stays as it is; null removes it.
 
-    No field has a default that a generated client would send: which fields were sent is what counts.
+    No field has a default that a generated client would send: only the fields that were sent count.
     """
 
     model_config = ConfigDict(strict=True)
@@ -61,68 +61,68 @@ class ItemBody(KnownFields):
     available: Annotated[
         bool | None,
         _read_as("available"),
-        Field(description="false: not recommended, but known; its events count. null: as if never said, so on offer."),
+        Field(description="false: known and not recommended; its events count. null: as if never sent, so on offer."),
     ] = None
     metadata: Annotated[
         dict[str, Any] | None,
         _read_as("metadata"),
         Field(
-            description=f"The shop's own fields, kept for the next release; {MAX_METADATA_BYTES} bytes as JSON and "
-            f"{MAX_METADATA_VALUES} names and values. Of the whole item {MAX_ITEM_BYTES} bytes are kept at most."
+            description=f"The shop's own fields, stored for the next release; {MAX_METADATA_BYTES} bytes as JSON and "
+            f"{MAX_METADATA_VALUES} names and values at most. The whole item has {MAX_ITEM_BYTES} bytes at most."
         ),
     ] = None
 
     @model_validator(mode="after")
     def _small(self) -> "ItemBody":
-        problem = _size_problem(self.said())
+        problem = _size_problem(self.sent_fields())
         if problem is not None:
             raise PydanticCustomError("item_size", "{message}", {"message": problem})
         return self
 
-    def said(self) -> dict[str, Any]:
-        """The fields that were sent; whoever says something of an item brings back one that was hidden."""
+    def sent_fields(self) -> dict[str, Any]:
+        """Returns the fields that were sent, and that the item is not hidden: any change brings back a hidden item."""
         return {**{name: getattr(self, name) for name in self.model_fields_set}, HIDDEN: False}
 
 
-def line_says(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a line of the shop's catalogue says, its item_id aside: fields that are not ours are its metadata.
+def fields_of_line(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads the fields of a line of the shop's catalogue, without its item_id; unknown fields become metadata.
 
     Raises:
-        FieldError: a value that is not understood.
-        SizeError: more than is kept of an item.
+        FieldError: a value cannot be read.
+        SizeError: the item has more data than the service stores of one.
     """
-    said = {
+    fields = {
         HIDDEN: False,
         **{name: value for name, value in read_fields(record).items() if value is not None or name != HIDDEN},
     }
-    problem = _size_problem(said)
+    problem = _size_problem(fields)
     if problem is not None:
         raise SizeError(problem)
-    return said
+    return fields
 
 
-def _size_problem(said: Mapping[str, Any]) -> str | None:
-    """What is too much of what is said of an item, None for nothing."""
-    size = size_of(said)
+def _size_problem(fields: Mapping[str, Any]) -> str | None:
+    """Says which limit the fields of an item exceed; None where they exceed none."""
+    size = size_of(fields)
     if size > MAX_ITEM_BYTES:
         return f"the item has {size} bytes as JSON, {MAX_ITEM_BYTES} are allowed: shorten its description or metadata"
-    values = _num_values(said.get(METADATA))
+    values = _num_values(fields.get(METADATA))
     if values > MAX_METADATA_VALUES:
         return f"the item's own fields have {values} names and values, {MAX_METADATA_VALUES} are allowed"
     return None
 
 
 def _num_values(value: Any) -> int:
-    """Names and values inside a JSON value."""
+    """Counts the names and values inside a JSON value."""
     if isinstance(value, dict):
-        return sum(2 + _num_values(one) for one in value.values())
+        return sum(2 + _num_values(inner) for inner in value.values())
     if isinstance(value, list):
-        return sum(1 + _num_values(one) for one in value)
+        return sum(1 + _num_values(inner) for inner in value)
     return 0
 
 
 def item_body(line: ItemLine, *, in_release: bool) -> dict[str, Any]:
-    """An item as it is answered."""
+    """Returns an item as a JSON object of an answer."""
     return {
         "item_id": line.item_id,
         "title": line.title,

@@ -1,4 +1,4 @@
-"""What callers send: bodies and the types of their fields, as the API documents them."""
+"""The bodies of requests and the types of their fields, as the API documents them."""
 
 from typing import Annotated, Any
 
@@ -22,32 +22,32 @@ MAX_CATEGORY = 512
 
 def _no_truth_value(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("a number is wanted, not true or false")
+        raise ValueError("must be a number, not true or false")
     return value
 
 
 Number = BeforeValidator(_no_truth_value)
-"""Python takes true for 1."""
-Count = Annotated[int, Field(ge=1, le=MAX_N, description="How many items are wanted."), Number]
+"""A number; refuses true and false, which Python reads as 1 and 0."""
+Count = Annotated[int, Field(ge=1, le=MAX_N, description="Number of items."), Number]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False), Number]
-MinPrice = Annotated[Price | None, Field(description="Only items of at least this price; one without a price is none.")]
-MaxPrice = Annotated[Price | None, Field(description="Only items of at most this price; one without a price is none.")]
+MinPrice = Annotated[Price | None, Field(description="Only items with a price, of at least this much.")]
+MaxPrice = Annotated[Price | None, Field(description="Only items with a price, of at most this much.")]
 Diversity = Annotated[
     float,
     Field(
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="0: by score alone. Up to 1: items unlike those before them (maximal marginal relevance).",
+        description="0: by score alone. Towards 1: items that differ from those before (maximal marginal relevance).",
     ),
     Number,
 ]
 RecommendationId = Annotated[
     str | None,
-    Field(pattern=ID_PATTERN, description="Of an earlier answer: its list is read on from `offset`, as it was then."),
+    Field(pattern=ID_PATTERN, description="From an earlier answer: returns that same list from `offset` on."),
 ]
 Offset = Annotated[
-    int, Field(ge=0, le=10_000, description="Items of the list to leave out; a list has 200 at most."), Number
+    int, Field(ge=0, le=10_000, description="Items of the list to skip; a list has 200 at most."), Number
 ]
 Category = Annotated[str | None, Field(max_length=MAX_CATEGORY, description="Only items of this category.")]
 
@@ -57,7 +57,7 @@ History = Annotated[
 
 
 class ListRequest(KnownFields):
-    """What is wanted of a list."""
+    """The parameters of a list."""
 
     n: Count = 10
     category: Category = None
@@ -70,18 +70,18 @@ class ListRequest(KnownFields):
 
 
 class SessionRequest(ListRequest):
-    """Recommendations for an anonymous session, from nothing but the items it holds."""
+    """Recommendations for an anonymous session, from its items alone."""
 
     history: History
     user_id: ExternalId | None = Field(
-        default=None, description="Whose session it is: their own history, if they have one, is read in its place."
+        default=None, description="The user of the session; where they have a history, it replaces the session."
     )
     recommendation_id: RecommendationId = None
     offset: Offset = 0
 
 
 class UsersRequest(ListRequest):
-    """Recommendations for many users, each as they would be alone."""
+    """Recommendations for many users, each the same as in a request of its own."""
 
     users: Annotated[
         list[ExternalId],
@@ -94,38 +94,40 @@ class UsersRequest(ListRequest):
     ]
 
 
-def _meant(body: Any) -> str | None:
-    """The class of the one body of POST /recommend whose own field is there; None for neither and for both."""
-    named = body if isinstance(body, dict) else getattr(body, "model_fields_set", ())
-    meant = [cls.__name__ for name, cls in (("history", SessionRequest), ("users", UsersRequest)) if name in named]
-    return meant[0] if len(meant) == 1 else None
+def _body_class(body: Any) -> str | None:
+    """Returns the class name of a body of POST /recommend by its field; None where both fields or none are there."""
+    sent = body if isinstance(body, dict) else getattr(body, "model_fields_set", ())
+    classes = [cls.__name__ for name, cls in (("history", SessionRequest), ("users", UsersRequest)) if name in sent]
+    return classes[0] if len(classes) == 1 else None
 
 
 RecommendRequest = Annotated[
     Annotated[SessionRequest, Tag(SessionRequest.__name__)] | Annotated[UsersRequest, Tag(UsersRequest.__name__)],
     Discriminator(
-        _meant,
+        _body_class,
         custom_error_type="either",
         custom_error_message="send an object with either `history` (a session's items) or `users` (user_ids)",
     ),
 ]
-"""What is wrong with a body is said of the branch that it means."""
+"""Either body; errors name the fields of the class that the body belongs to."""
 
 
 class RankRequest(KnownFields):
-    """Given candidates, to be put in order for a user, else for a history, else by popularity."""
+    """Candidates to rank for a user, else for a history, else by popularity."""
 
     candidates: Annotated[list[ExternalId], Field(min_length=1, max_length=MAX_CANDIDATES, description="item_ids.")]
     user_id: ExternalId | None = None
     history: History = Field(default=[])
     n: Annotated[
-        int | None, Field(ge=1, le=MAX_CANDIDATES, description="How many of them; all, if missing."), Number
+        int | None,
+        Field(ge=1, le=MAX_CANDIDATES, description="How many candidates to return; all, if missing."),
+        Number,
     ] = None
     diversity: Diversity = 0.0
-    explain: Annotated[bool, Field(description=f"Add the reasons; of {MAX_N} candidates at most (`n`).")] = False
+    explain: Annotated[bool, Field(description=f"Add the reasons; only with an `n` of {MAX_N} at most.")] = False
 
 
 class InteractionsRequest(KnownFields):
-    """Events are judged one by one, so one bad event does not refuse the others."""
+    """Events. The service checks each by itself, so that one bad event does not refuse the others."""
 
     events: Annotated[list[SkipValidation[EventIn]], Field(min_length=1, max_length=MAX_EVENTS)]

@@ -1,1 +1,1 @@
-"""What is checked of a request before a route works on it: path, method, query, ids, shape of the JSON."""
+"""Checks a request before its route runs: path, method, query, ids, shape of the JSON."""

@@ -1,7 +1,8 @@
-"""Before any route: is there such a path, does it take this method and such a body? HEAD and OPTIONS are answered here.
+"""Refuses calls with an unknown path, a wrong method or a wrong type of body; answers HEAD and OPTIONS.
 
-One place for all routes, so that none redirects, drops a line break of a path or reads a body that it does not take.
-No body is read. Pure ASGI, inside of the access middleware: who may not come in is told nothing of what there is.
+One place checks the calls of all routes, so that no route redirects, drops a line break of a path or reads a body of
+the wrong type. It reads no body itself. Pure ASGI, inside of the access middleware: callers without access learn
+nothing about the paths.
 """
 
 import contextlib
@@ -17,17 +18,17 @@ from service.auth.route_rules import BodyKind, KnownPath, RouteRules
 from service.telemetry.metrics import Metrics
 
 HEAD_ONLY = "isrf.head_only"
-"""Set in the scope of a HEAD, which the app sees as a GET: nobody reads the answer."""
+"""Set in the scope of a HEAD, which the app sees as a GET: its answer does not count as shown."""
 _SHOWN = 80
 """Characters of a header in a message."""
 
 
 class _Enough(Exception):  # noqa: N818 - nothing went wrong here
-    """The rest of a streamed answer to HEAD need not be made."""
+    """Stops a streamed answer to HEAD, whose body is not needed."""
 
 
 class CallCheck:
-    """Outside of `service.server.admission`, which asks the same rules."""
+    """ASGI middleware that checks each call; it runs before `service.server.admission`, which uses the same rules."""
 
     def __init__(self, app: ASGIApp, *, rules: RouteRules, metrics: Metrics) -> None:
         self._app, self._rules, self._metrics = app, rules, metrics
@@ -52,12 +53,12 @@ class CallCheck:
             await self._app(scope, receive, send)
 
     def _checked(self, scope: Scope, headers: dict[str, str]) -> KnownPath:
-        """The path; `RequestError`, and `headers` for its answer, for a call that no route takes."""
+        """Returns the path of a call; raises `RequestError` and fills `headers` where no route accepts the call."""
         called, method = scope["path"], scope["method"]
         path = self._rules.find(called)
         if path is None:
             raise RequestError("http.not_found", "There is no such resource.", fix=self._rules.hint(called))
-        # The framework's patterns end before a last line break, and match no other one.
+        # The framework's patterns ignore a trailing line break and match no other one.
         problem = id_problem(self._rules.rest(called)) if path.parameter and "\n" in called else None
         if problem:
             kind = path.parameter.removesuffix("_id")
@@ -70,14 +71,14 @@ class CallCheck:
                 "http.method_not_allowed", "This resource does not take this method.", fix=f"It takes {path.allow}."
             )
         rule = path.methods.get(method)
-        # Who may not call it is told that, by the route.
+        # The route itself refuses callers without the right to call it.
         if rule is not None and rule.body is not None and may_call(scope["state"]["caller"], rule.role):
             scope["route"] = path
             _check_body(rule.body, scope, headers)
         return path
 
     async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As GET, without the body."""
+        """Answers HEAD as GET, without the body."""
         as_get = {**scope, "method": "GET", HEAD_ONLY: True}
 
         async def without_body(message: Message) -> None:
@@ -95,6 +96,7 @@ class CallCheck:
 
 
 def _check_body(kind: BodyKind, scope: Scope, headers: dict[str, str]) -> None:
+    """Refuses a body of the wrong media type or with an encoding; fills the `headers` of the refusal."""
     sent = {b"content-type": "", b"content-encoding": "", b"transfer-encoding": ""}
     for name, value in scope["headers"]:
         if name in sent:
@@ -105,7 +107,7 @@ def _check_body(kind: BodyKind, scope: Scope, headers: dict[str, str]) -> None:
             headers["Accept-Encoding"] = "identity"
             raise RequestError(
                 "request.unsupported_encoding",
-                f"a body is taken as it is, and this one comes with {header}: {sent[name][:_SHOWN]}.",
+                f"the service accepts bodies without an encoding; this one has {header}: {sent[name][:_SHOWN]}.",
                 fix=f"Send it uncompressed, without {header} or with {header}: {plain}.",
             )
     written = sent[b"content-type"]
@@ -114,7 +116,7 @@ def _check_body(kind: BodyKind, scope: Scope, headers: dict[str, str]) -> None:
         if media_type != "application/json" and not _is_json(media_type):
             _refuse("JSON", written, "application/json", headers)
     elif media_type.startswith("multipart/") or (media_type == "text/plain" and not scope["state"]["caller"].key_id):
-        # Others are taken as what they are not: curl calls whatever it is given a form.
+        # Other types are accepted: curl sends every body as a form.
         _refuse("JSON Lines", written, "application/x-ndjson", headers)
 
 
@@ -122,11 +124,11 @@ def _is_json(media_type: str) -> bool:
     return media_type.startswith("application/") and media_type.endswith("+json") and "," not in media_type
 
 
-def _refuse(what: str, written: str, wanted: str, headers: dict[str, str]) -> NoReturn:
-    headers["Accept"] = wanted
-    came = f"with Content-Type: {written[:_SHOWN]}" if written else "without a Content-Type"
+def _refuse(what: str, written: str, accepted: str, headers: dict[str, str]) -> NoReturn:
+    headers["Accept"] = accepted
+    sent = f"with Content-Type: {written[:_SHOWN]}" if written else "without a Content-Type"
     raise RequestError(
         "request.unsupported_media_type",
-        f"this takes {what}, and the body comes {came}.",
-        fix=f"Send the header Content-Type: {wanted}.",
+        f"this call accepts {what}, and the body comes {sent}.",
+        fix=f"Send the header Content-Type: {accepted}.",
     )

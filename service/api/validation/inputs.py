@@ -1,4 +1,4 @@
-"""Query, path and body as a route may use them: checked ids, a list query from parameters, names that stand once."""
+"""Dependencies that read and check the ids of a path, the parameters of a list, and the names in a body."""
 
 from collections.abc import Iterable, Sequence
 from typing import Annotated
@@ -28,23 +28,23 @@ from service.recommend.query_models import ListQuery
 from service.release.catalogue import Filter
 
 IdsText = Annotated[str, Field(json_schema_extra={"pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"})]
-"""One id, or several with commas between them, as a query has them."""
+"""One id, or several ids separated by commas, in a query."""
 
 
 async def checked_user_id(request: Request, user_id: Annotated[str, Path(json_schema_extra=ID_SCHEMA)]) -> str:
-    """The user_id of the path; a slash in it may come encoded or plain."""
+    """Returns the user_id of the path; a slash in it may be percent-encoded or not."""
     return _checked_id(request, "user", user_id)
 
 
 async def checked_item_id(request: Request, item_id: Annotated[str, Path(json_schema_extra=ID_SCHEMA)]) -> str:
-    """The item_id of the path; a slash in it may come encoded or plain."""
+    """Returns the item_id of the path; a slash in it may be percent-encoded or not."""
     return _checked_id(request, "item", item_id)
 
 
 def _checked_id(request: Request, kind: str, text: str) -> str:
     code = f"request.invalid_{kind}_id"
     try:
-        # The server decodes leniently: two broken ids would become one.
+        # The server decodes leniently: two different invalid ids would become equal.
         unquote_to_bytes(request.scope.get("raw_path") or b"").decode("utf-8")
     except UnicodeDecodeError:
         raise RequestError(code, f"the {kind}_id is not valid UTF-8.", fix="Percent-encode its UTF-8 bytes.") from None
@@ -54,10 +54,10 @@ def _checked_id(request: Request, kind: str, text: str) -> str:
     return text
 
 
-async def wanted_by_query(
+async def query_by_parameters(
     request: Request,
     context: ContextDep,
-    n: Annotated[int, Query(ge=1, le=MAX_N, description="How many items are wanted.")] = 10,
+    n: Annotated[int, Query(ge=1, le=MAX_N, description="Number of items.")] = 10,
     category: Category = None,
     exclude: Annotated[
         list[IdsText],
@@ -71,19 +71,20 @@ async def wanted_by_query(
     recommendation_id: RecommendationId = None,
     offset: Offset = 0,
 ) -> ListQuery:
-    excluded = _named_items(
+    """Reads the list query from the query parameters, all but the session."""
+    excluded = _split_item_ids(
         context, "exclude", exclude, MAX_EXCLUDED, fix="Name fewer, or leave out a category or a range of prices."
     )
-    only = Filter(category=category, exclude=excluded, min_price=min_price, max_price=max_price)
+    item_filter = Filter(category=category, exclude=excluded, min_price=min_price, max_price=max_price)
     return ListQuery(
         n=n,
-        only=only,
+        item_filter=item_filter,
         include_seen=include_seen,
         explain=explain,
         diversity=diversity,
         recommendation_id=recommendation_id,
         offset=offset,
-        said=frozenset(request.query_params),
+        named_parameters=frozenset(request.query_params),
     )
 
 
@@ -92,16 +93,17 @@ async def session_by_query(
     session: Annotated[
         list[IdsText],
         Query(
-            description="item_ids of the running session, oldest first, repeated or separated by commas: read where "
-            "the user has no history of their own."
+            description="item_ids of the running session, oldest first, repeated or separated by commas: used where "
+            "the user has no history."
         ),
     ] = [],  # noqa: B006 - FastAPI copies the default
 ) -> tuple[str, ...]:
-    return _named_items(context, "session", session, MAX_SESSION, fix="Send the latest of them.")
+    """Reads the session's item_ids from the query."""
+    return _split_item_ids(context, "session", session, MAX_SESSION, fix="Send the latest of them.")
 
 
 async def each_name_once(request: Request) -> None:
-    """Of two equal names in the body a parser would keep the last in silence."""
+    """Refuses a body with the same name twice in one object: a parser would silently use the last."""
     body = await request.body()
     name = doubled_name(body, await request.json()) if body else None
     if name is not None:
@@ -111,56 +113,61 @@ async def each_name_once(request: Request) -> None:
 
 
 NAMES_ONCE = Depends(each_name_once)
-"""Of every route that takes a JSON body."""
+"""A dependency of every route that accepts a JSON body."""
 
 UserIdDep = Annotated[str, Depends(checked_user_id)]
 ItemIdDep = Annotated[str, Depends(checked_item_id)]
 SessionDep = Annotated[tuple[str, ...], Depends(session_by_query)]
-WantedDep = Annotated[ListQuery, Depends(wanted_by_query)]
+QueryDep = Annotated[ListQuery, Depends(query_by_parameters)]
 
 
-def _named_items(
+def _split_item_ids(
     context: RequestContext, parameter: str, values: Sequence[str], most: int, *, fix: str
 ) -> tuple[str, ...]:
-    """The item_ids of a query's parameter; `RequestError` where one can be no shop's, or there are more than `most`."""
+    """Returns the item_ids of a query parameter; a value with commas is split unless the catalogue has it as an id.
+
+    Raises:
+        RequestError: an id is not valid, or there are more than `most`.
+    """
     knows = context.recommendations.release.catalogue.knows
-    named: list[str] = []
+    item_ids: list[str] = []
     for value in values:
-        named += [value] if knows(value) else [part for part in value.split(",") if part]
-    checked_item_ids(named)
-    if len(named) > most:
-        raise RequestError("request.invalid", f"{parameter} names {len(named)} items, {most} are allowed.", fix=fix)
-    return tuple(named)
+        item_ids += [value] if knows(value) else [part for part in value.split(",") if part]
+    checked_item_ids(item_ids)
+    if len(item_ids) > most:
+        raise RequestError("request.invalid", f"{parameter} names {len(item_ids)} items, {most} are allowed.", fix=fix)
+    return tuple(item_ids)
 
 
-def wanted_by_body(body: ListRequest) -> ListQuery:
+def query_by_body(body: ListRequest) -> ListQuery:
+    """Reads the list query from a body."""
     checked_item_ids(body.exclude)
-    only = Filter(
+    item_filter = Filter(
         category=body.category, exclude=tuple(body.exclude), min_price=body.min_price, max_price=body.max_price
     )
     return ListQuery(
         n=body.n,
-        only=only,
+        item_filter=item_filter,
         include_seen=body.include_seen,
         explain=body.explain,
         diversity=body.diversity,
-        said=frozenset(body.model_fields_set),
+        named_parameters=frozenset(body.model_fields_set),
     )
 
 
 def checked_item_ids(item_ids: Iterable[str]) -> None:
-    """`RequestError` on one that can be no shop's."""
+    """Raises `RequestError` where an item_id is not valid."""
     _check_ids("item", "an item_id", item_ids)
 
 
 def checked_user_ids(user_ids: Iterable[str]) -> None:
-    """`RequestError` on one that can be no shop's."""
+    """Raises `RequestError` where a user_id is not valid."""
     _check_ids("user", "a user_id", user_ids)
 
 
 def _check_ids(kind: str, what: str, ids: Iterable[str]) -> None:
-    for one in ids:
-        problem = id_problem(one)
+    for external_id in ids:
+        problem = id_problem(external_id)
         if problem:
             raise RequestError(
                 f"request.invalid_{kind}_id", f"{what} {problem}.", fix=f"Send the shop's own {kind} ids."

@@ -1,7 +1,7 @@
-"""How deep a JSON text nests and how much it holds, found out from its bytes before anything is made of it.
+"""Limits the nesting and the size of a JSON text by its bytes, before it is parsed.
 
-What is made of a field costs a hundred times what its bytes cost to send, so a text of junk must be refused unread.
-Everything here runs at the speed of `bytes.count` and `bytes.replace`. A text that is not JSON is left to the parser.
+Parsing a field costs a hundred times what sending its bytes costs, so the service must refuse a text of junk unparsed.
+Everything here runs at the speed of `bytes.count` and `bytes.replace`. The parser refuses a text that is not JSON.
 """
 
 import re
@@ -10,12 +10,12 @@ from isrf.contract.errors import RequestError
 
 MAX_DEPTH = 32
 MAX_FIELDS = 20_000
-"""Of a whole body, or of one line of an import: a thousand full events have less than half of it."""
+"""In a whole body, or in one line of an import: a thousand full events have less than half of it."""
 MAX_VALUES = 40_000
-"""Of the same, beside each other in lists and objects; and so many lists and objects."""
+"""In the same: separated by commas in lists and objects. It also limits the number of lists and objects."""
 
 NAMED = 3
-"""Fields that a refusal names."""
+"""How many fields a refusal names."""
 
 _NAME = re.compile(rb'"([^"\\\\]{1,40})"\s*:')
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
@@ -23,34 +23,36 @@ _NO_BRACKET = bytes(code for code in range(256) if code not in b"[]{}")
 
 
 def check_json(text: bytes) -> None:
-    """Raises `RequestError` on a text that is not UTF-8, nests deeper or has more fields or values than any meant.
+    """Raises `RequestError` for a text that is not UTF-8, nests too deep or has too many fields or values.
 
-    A parser would read UTF-16 as well, whose escapes are not those that are looked for here.
+    A parser would also read UTF-16, whose escapes this module does not recognise.
     """
     try:
         text.decode()
-        wrong = text.find(b"\0")
+        wrong_byte = text.find(b"\0")
     except UnicodeDecodeError as error:
-        wrong = error.start
-    if wrong >= 0:
+        wrong_byte = error.start
+    if wrong_byte >= 0:
         raise RequestError(
             "request.malformed_json",
-            f"the body is not JSON in UTF-8: its byte {wrong} is {text[wrong]:#04x}.",
+            f"the body is not JSON in UTF-8: its byte {wrong_byte} is {text[wrong_byte]:#04x}.",
             fix="Send JSON in UTF-8, not compressed.",
         )
     problem = json_problem(text)
     if problem is not None:
         raise RequestError(
-            "request.too_complex", f"the body {problem}.", fix="Send what the schema names, in several requests."
+            "request.too_complex",
+            f"the body {problem}.",
+            fix="Send only the fields of the schema, in several requests.",
         )
 
 
 def json_problem(text: bytes) -> str | None:
-    """What is too much of a JSON text, to follow its name; None for nothing."""
+    """Says which limit a JSON text exceeds, as the predicate of a sentence; None where it exceeds none."""
     few = text.count(b":") <= MAX_FIELDS and text.count(b",") < MAX_VALUES
     if few and text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
         return None
-    # Without escapes every second piece between quotation marks is a string.
+    # After escapes are removed, every second piece between quotation marks is a string.
     outside = b"".join(text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
     num_fields = outside.count(b":")
     if num_fields > MAX_FIELDS:

@@ -1,7 +1,7 @@
-"""Query parameters that a route does not know are refused: `include-seen=true` must not be an answer without it.
+"""Refuses unknown and repeated query parameters, and caches parsed queries.
 
-So is one that stands twice and takes one value: which of the two was meant? Pages for people ignore what they do not
-know: whoever links to them may add what they like (`utm_source=…`).
+An unknown parameter, such as `include-seen=true`, would otherwise be ignored without a word. A repeated parameter is
+ambiguous. The HTML pages ignore unknown parameters, because links to them may carry any (`utm_source=…`).
 """
 
 from functools import lru_cache
@@ -18,13 +18,13 @@ LONGEST_KNOWN = 256
 
 
 async def only_known_parameters(request: Request) -> None:
-    """A dependency of the whole app."""
+    """Refuses unknown and repeated parameters; a dependency of the whole app."""
     if not request.query_params or not request.scope["route"].include_in_schema:
         return
     try:
         unquote_to_bytes(request.scope["query_string"]).decode()
     except UnicodeDecodeError:
-        # The framework decodes leniently: two broken ids would become one.
+        # The framework decodes leniently: two different invalid ids would become equal.
         raise RequestError(
             "request.invalid", "the query is not valid UTF-8.", fix="Percent-encode its UTF-8 bytes."
         ) from None
@@ -35,36 +35,36 @@ async def only_known_parameters(request: Request) -> None:
         if name not in known:
             raise RequestError(
                 "request.unknown_parameter",
-                f"there is no parameter {name[:80]!r} here.",
-                fix=f"Known here: {', '.join(sorted(known)) or 'none'}.",
+                f"this call has no parameter {name[:80]!r}.",
+                fix=f"Its parameters: {', '.join(sorted(known)) or 'none'}.",
             )
 
 
 class KnownQueries:
-    """What `GET /recommend/{user_id}` was asked for last: query strings that were found good, and what they ask."""
+    """Caches the latest valid query strings of `GET /recommend/{user_id}`, parsed."""
 
     def __init__(self) -> None:
         self._known: LRUCache[bytes, ListQuery] = LRUCache(KNOWN_QUERIES)
 
-    def learn(self, query: bytes, wanted: ListQuery) -> None:
-        """Not where the catalogue has a say in what a query means, as it has in item_ids with commas; no page's."""
+    def learn(self, query_string: bytes, query: ListQuery) -> None:
+        """Caches a query, but no later page, and none whose meaning depends on the catalogue (item_ids with commas)."""
         if (
-            query not in self._known
-            and len(query) <= LONGEST_KNOWN
-            and not (wanted.only.exclude or wanted.session or wanted.recommendation_id)
+            query_string not in self._known
+            and len(query_string) <= LONGEST_KNOWN
+            and not (query.item_filter.exclude or query.session or query.recommendation_id)
         ):
-            self._known[query] = wanted
+            self._known[query_string] = query
 
-    def get(self, query: bytes) -> ListQuery | None:
-        return self._known.get(query)
+    def get(self, query_string: bytes) -> ListQuery | None:
+        return self._known.get(query_string)
 
 
 @lru_cache(maxsize=256)
 def _known(app: FastAPI, path: str, method: str) -> dict[str, bool]:
-    """The route's query parameters, and whether they may be repeated."""
+    """Returns the route's query parameters, and whether each may be repeated."""
     operation = app.openapi().get("paths", {}).get(path, {}).get(method, {})
     return {
-        one["name"]: one["schema"].get("type") == "array"
-        for one in operation.get("parameters", ())
-        if one["in"] == "query"
+        parameter["name"]: parameter["schema"].get("type") == "array"
+        for parameter in operation.get("parameters", ())
+        if parameter["in"] == "query"
     }

@@ -178,7 +178,7 @@ def test_a_refusal_is_an_exception_with_the_services_code(call: Both, service: S
     with pytest.raises(ProblemError) as unknown:
         call(service.url, "popular", **{"include-seen": True})
     assert unknown.value.code == "request.unknown_parameter"
-    assert "Known here" in unknown.value.fix
+    assert "Its parameters" in unknown.value.fix
 
 
 def test_nobody_there_is_an_exception_too(call: Both) -> None:

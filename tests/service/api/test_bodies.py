@@ -268,7 +268,7 @@ def test_what_is_no_object_is_told_in_the_words_of_json(http: TestClient, wrong:
 def test_true_is_no_number(http: TestClient, field: str) -> None:
     answer = http.post("/recommend", json={"history": [], field: True})
     assert (answer.status_code, answer.json()["code"]) == (422, "request.invalid")
-    assert answer.json()["detail"] == f"body.{field}: a number is wanted, not true or false"
+    assert answer.json()["detail"] == f"body.{field}: must be a number, not true or false"
 
 
 @pytest.mark.parametrize("query", ["exclude=%ff", "session=a%ed%a0%80", "category=%c3", "n=1&%fe=1"])

@@ -18,7 +18,7 @@ from service.api.bulk.lines import (
     PIECE_BYTES,
     TOGETHER,
     LineVerdict,
-    take_lines,
+    import_lines,
     write_lines,
 )
 from service.state.connect import open_store
@@ -56,7 +56,7 @@ class Taker:
 @pytest.mark.parametrize("size", [1, 7, 100_000])
 async def test_lines_are_judged_one_by_one_however_they_arrive(size: int) -> None:
     body = b'\xef\xbb\xbf{"n": 0}\r\n\n{"n": 1}\nnonsense\n[1]\n\xff\n{"n": 2}'
-    report = (await take_lines(pieces(body, size), Taker().take)).body()
+    report = (await import_lines(pieces(body, size), Taker().take)).body()
     assert (report["lines"], report["accepted"], report["refused"]) == (7, 2, 4)
     assert report["reasons"] == {"odd": 1, "malformed_json": 3}
     assert [one["line"] for one in report["problems"]] == [3, 4, 5, 6]
@@ -72,7 +72,7 @@ async def test_an_integer_is_read_as_it_stands(number: int) -> None:
         return [[LineVerdict("accepted")] for _ in records]
 
     body = b'{"n": %d, "text": "12345678901234567890"}\n{"n": %s1}' % (number, b"9" * 400)
-    report = (await take_lines(pieces(body, 1000), take)).body()
+    report = (await import_lines(pieces(body, 1000), take)).body()
     assert (read, report["reasons"]) == ([number], {"malformed_json": 1})
     assert isinstance(read[0], int)
 
@@ -84,7 +84,7 @@ async def test_a_line_without_end_is_not_kept_and_the_next_is_read() -> None:
             yield b"x" * MAX_LINE_BYTES
         yield b'"}\n{"n": 2}\n' + b"y" * (MAX_LINE_BYTES + 1)
 
-    report = (await take_lines(body(), Taker().take)).body()
+    report = (await import_lines(body(), Taker().take)).body()
     assert (report["lines"], report["accepted"]) == (4, 2)
     assert [(one["line"], one["reason"]) for one in report["problems"]] == [(2, "line_too_long"), (4, "line_too_long")]
 
@@ -92,7 +92,7 @@ async def test_a_line_without_end_is_not_kept_and_the_next_is_read() -> None:
 async def test_many_lines_go_in_parts_and_every_bad_one_is_counted() -> None:
     taker = Taker()
     body = b"".join(b'{"n": 1}\n' for _ in range(3 * TOGETHER + 1))
-    report = (await take_lines(pieces(body, 1000), taker.take)).body()
+    report = (await import_lines(pieces(body, 1000), taker.take)).body()
     assert taker.sizes == [TOGETHER] * 3 + [1]
     assert report["refused"] == 3 * TOGETHER + 1
     assert len(report["problems"]) == MAX_NAMED
@@ -120,7 +120,7 @@ async def test_others_have_their_turn_while_lines_are_judged(piece: bytes) -> No
 
     beside = asyncio.create_task(others())
     began = time.process_time()
-    await take_lines(body(), Taker().take)
+    await import_lines(body(), Taker().take)
     cpu_s = time.process_time() - began
     beside.cancel()
     assert turns > cpu_s / HELD_S / 10
@@ -129,7 +129,7 @@ async def test_others_have_their_turn_while_lines_are_judged(piece: bytes) -> No
 async def test_a_long_line_costs_its_length_however_small_its_pieces_are() -> None:
     line = b'{"n": 0, "x": "%s"}\n' % (b"x" * (MAX_LINE_BYTES - 40))
     began = time.process_time()
-    report = (await take_lines(pieces(line * 10, 64), Taker().take)).body()
+    report = (await import_lines(pieces(line * 10, 64), Taker().take)).body()
     assert report["accepted"] == 10
     assert time.process_time() - began < 2
 
@@ -165,11 +165,11 @@ async def test_a_store_that_gives_up_is_told_from_which_line() -> None:
 
     body = b'{"n": 0}\n' * (TOGETHER + 5)
     calls = 1
-    with pytest.raises(StoreError, match="no line was taken in"):
-        await take_lines(pieces(body, 4096), take)
+    with pytest.raises(StoreError, match="no line was imported"):
+        await import_lines(pieces(body, 4096), take)
     calls = 0
-    with pytest.raises(StoreError, match=f"lines 1 to {TOGETHER} were taken in"):
-        await take_lines(pieces(body, 4096), take)
+    with pytest.raises(StoreError, match=f"lines 1 to {TOGETHER} were imported"):
+        await import_lines(pieces(body, 4096), take)
 
 
 async def check_everything(store: Store) -> None:

@@ -16,7 +16,7 @@ def test_a_hot_query_survives_a_thousand_rare_ones() -> None:
 
 def test_what_the_catalogue_has_a_say_in_is_read_each_time() -> None:
     queries = KnownQueries()
-    queries.learn(b"exclude=a,b", ListQuery(n=5, only=Filter(exclude=("a,b",))))
+    queries.learn(b"exclude=a,b", ListQuery(n=5, item_filter=Filter(exclude=("a,b",))))
     queries.learn(b"n=" + b"1" * LONGEST_KNOWN, ListQuery(n=5))
     assert queries.get(b"exclude=a,b") is None
     assert queries.get(b"n=" + b"1" * LONGEST_KNOWN) is None

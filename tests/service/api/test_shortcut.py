@@ -133,7 +133,7 @@ async def test_a_plan_calls_what_the_framework_calls_in_its_order() -> None:
     app = FastAPI()
     app.include_router(router)
     install_problem_handlers(app, Metrics())
-    plan = DependencyPlan(effective_route(app, of), given=[by_query])
+    plan = DependencyPlan(effective_route(app, of), provided=[by_query])
     for n, outcome in ((3, "a/b 3 x opened GET"), (-1, None)):
         told.clear()
         scope = {"type": "http", "method": "GET", "state": {"name": "x"}, "headers": []}

@@ -160,7 +160,7 @@ def test_an_import_that_ends_midway_says_what_was_taken_in(hasty: Guarded) -> No
     lines = b'{"user_id": "midway", "item_id": "none"}\n' * 7
     with Caller(hasty) as caller:
         caller.send(head("POST", "/import/events", hasty.keys["write"], *BIG), lines, b'{"user_id"')
-        assert "lines 1 to 7 were taken in" in caller.answer().problem["detail"]
+        assert "lines 1 to 7 were imported" in caller.answer().problem["detail"]
 
 
 def test_who_hangs_up_midway_leaves_no_trace(service: Guarded) -> None:

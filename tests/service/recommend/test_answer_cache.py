@@ -13,7 +13,7 @@ from isrf.contract.item_changes import HIDDEN
 from service.inference.admission import AdmissionController
 from service.inference.limits import LoadLimits
 from service.recommend.query_models import Answer, ListQuery
-from service.recommend.recommender import Keeping, RecommendationService
+from service.recommend.recommender import CacheLimits, RecommendationService
 from service.recommend.response_cache import CachedResponse
 from service.recommend.result_lists import ResultLists
 from service.release.catalogue import Filter
@@ -51,9 +51,9 @@ class Replica:
                 store=store,
                 metrics=self.metrics,
                 rules=EventRules(()),
-                given=ResultLists(store, ttl_s=60),
+                result_lists=ResultLists(store, ttl_s=60),
                 admission=AdmissionController(LoadLimits(1), Metrics()),
-                keeping=Keeping(60, 60, answer_bytes),
+                cache_limits=CacheLimits(60, 60, answer_bytes),
                 crowd_epoch_s=3600.0,
                 items_poll_s=3600.0,
                 max_added_items=10,
@@ -137,11 +137,20 @@ async def test_every_parameter_is_part_of_the_key(folder: Path, store: Store) ->
         items = [item["item_id"] for item in orjson.loads((await one.ask(shopper))[1].items)]
         catalogue = one.releases.current.release.catalogue
         category = catalogue.items[0].categories[-1]
+        filters = (
+            Filter(exclude=tuple(items[:1])),
+            Filter(exclude=tuple(items[1:2])),
+            Filter(category=category),
+            Filter(category="none"),
+            Filter(max_price=20.0),
+        )
         asked: list[dict[str, Any]] = [
-            {"n": 3}, {"only": Filter(exclude=tuple(items[:1]))}, {"only": Filter(exclude=tuple(items[1:2]))},
-            {"only": Filter(category=category)}, {"only": Filter(category="none")}, {"only": Filter(max_price=20.0)},
-            {"include_seen": True}, {"explain": True}, {"diversity": 0.5},
-        ]  # fmt: skip
+            {"n": 3},
+            *({"item_filter": item_filter} for item_filter in filters),
+            {"include_seen": True},
+            {"explain": True},
+            {"diversity": 0.5},
+        ]
         for _ in range(2):
             for wanted in asked:
                 _, served = await one.ask(shopper, **wanted)

@@ -73,7 +73,7 @@ async def test_many_who_ask_at_once_cost_one_answer() -> None:
         await go_on.wait()
         return SERVED
 
-    asking = [asyncio.create_task(answers.made(KEY, make)) for _ in range(20)]
+    asking = [asyncio.create_task(answers.get_or_make(KEY, make)) for _ in range(20)]
     await asyncio.sleep(0)
     asking[0].cancel()
     await asyncio.sleep(0)
@@ -98,7 +98,7 @@ async def test_the_first_ones_end_is_not_the_others(code: str, makers: int) -> N
             raise OverloadError(code, "no")
         return SERVED
 
-    asking = [asyncio.create_task(answers.made(KEY, make)) for _ in range(5)]
+    asking = [asyncio.create_task(answers.get_or_make(KEY, make)) for _ in range(5)]
     await asyncio.sleep(0)
     go_on.set()
     found = await asyncio.gather(*asking, return_exceptions=True)

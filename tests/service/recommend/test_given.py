@@ -38,16 +38,16 @@ async def test_a_list_is_its_owners_alone(store: Store) -> None:
     lists = ResultLists(store, ttl_s=60)
     one, other = lists.keep(a_list()), lists.keep(a_list())
     assert one != other
-    found = await lists.of(one, "user\nann", "")
+    found = await lists.get(one, "user\nann", "")
     assert (found.entries, found.release_id, found.source) == (a_list().entries, "r-1", "sequence")
-    assert found.owner != (await lists.of(other, "user\nann", "")).owner, "lists of one user cannot be joined"
+    assert found.owner != (await lists.get(other, "user\nann", "")).owner, "lists of one user cannot be joined"
     for recommendation_id, owner, lineage in (
         (one, "user\nbob", ""),
         (one, "user\nann", "erased-1"),
         ("never-given", "user\nann", ""),
     ):
         with pytest.raises(RequestError) as gone:
-            await lists.of(recommendation_id, owner, lineage)
+            await lists.get(recommendation_id, owner, lineage)
         assert gone.value.code == "recommendation.gone"
     await lists.close()
 
@@ -78,7 +78,7 @@ async def test_a_list_that_cannot_be_read_is_gone(store: Store, monkeypatch: pyt
     monkeypatch.setattr(store, "read_list", read_list)
     for name in kept:
         with pytest.raises(RequestError) as gone:
-            await lists.of(name, "user\nann", "")
+            await lists.get(name, "user\nann", "")
         assert gone.value.code == "recommendation.gone"
     click_stats.clicked([Click("unreadable-1", "a", False), Click(shown, "a", False)])
     (told,) = await click_stats.stats()

@@ -17,7 +17,7 @@ from service.inference.admission import AdmissionController
 from service.inference.engine import Engine
 from service.inference.limits import LoadLimits
 from service.recommend.query_models import ListQuery
-from service.recommend.recommender import Keeping
+from service.recommend.recommender import CacheLimits
 from service.recommend.result_lists import ResultLists
 from service.settings import Experiment
 from service.state.connect import open_store
@@ -61,9 +61,9 @@ def new(
         store=store,
         metrics=Metrics(),
         rules=EventRules(()),
-        given=ResultLists(store, ttl_s=60),
+        result_lists=ResultLists(store, ttl_s=60),
         admission=AdmissionController(LoadLimits(1), Metrics()),
-        keeping=Keeping(60, 60, 1 << 20),
+        cache_limits=CacheLimits(60, 60, 1 << 20),
         crowd_epoch_s=60.0,
         items_poll_s=60.0,
         max_added_items=10,
