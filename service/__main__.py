@@ -30,7 +30,7 @@ from service.server.metrics_port import serve_metrics
 from service.server.protocol.connection_limit import open_more_files
 from service.server.protocol.http_protocol import KEEP_ALIVE_S, HttpProtocol
 from service.settings import Settings, load_settings
-from service.sync.daemon_threads import leave
+from service.sync.daemon_threads import exit_code_or_exit
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics
 
@@ -148,15 +148,15 @@ def _serve_alone(settings: Settings, options: dict[str, Any]) -> int:
     try:
         server.run()
     except KeyboardInterrupt:
-        return leave(1 if server.force_exit else 0)
+        return exit_code_or_exit(1 if server.force_exit else 0)
     except SystemExit as ended:
         if server.force_exit:
-            return leave(1)
+            return exit_code_or_exit(1)
         error = getattr(app.state, "start_error", None)
         if error is not None:
-            return leave(_refused(error, 3))
-        return leave(ended.code if isinstance(ended.code, int) else 3)
-    return leave(0)
+            return exit_code_or_exit(_refused(error, 3))
+        return exit_code_or_exit(ended.code if isinstance(ended.code, int) else 3)
+    return exit_code_or_exit(0)
 
 
 def _refused(error: IsrfError, code: int) -> int:

@@ -1,4 +1,4 @@
-"""Runs of the model: engine, batching, deadlines, limits. It knows no HTTP.
+"""Runs the model: engine, batching, deadlines, limits. It knows no HTTP.
 
 It may import `service.release` and below.
 """

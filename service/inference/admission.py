@@ -1,8 +1,8 @@
-"""Whether a request may come in, and whether its work may begin: all limits of a process and all counts, in one place.
+"""Admits or refuses requests; holds all limits and counts of a process.
 
-It is asked once at the wire, before anything is made of a request, and once at each engine's queue, before work is
-done; between them places are held, while a body comes or an answer is made. Whoever asks carries out what it says. It
-knows no HTTP: who calls, and what for, it is told.
+The server asks it when the head of a request arrives, and each engine's queue asks it before work begins. In between, a
+request holds places: while its body arrives and while its answer is made. The parts that ask carry out the decisions.
+It knows no HTTP: its callers tell it whose request it is and what the request needs.
 """
 
 from collections.abc import Iterator
@@ -18,40 +18,40 @@ from service.inference.queue_limit import QueueLimit
 from service.telemetry.metrics import Metrics
 
 MAX_SENDERS, MAX_SENDERS_OF_ONE = 512, 128
-"""Bodies that are on their way; those that came with their head are none."""
+"""Unfinished bodies; a body that arrives together with its head does not count."""
 MAX_VISITORS, MAX_VISITORS_OF_ONE = 64, 16
-"""Requests for what needs no key: who has none must not take the places of those who have one."""
+"""Requests that need no key: callers without a key must not take the places of those with one."""
 MAX_IMPORTS, MAX_IMPORTS_OF_ONE = 16, 8
-"""Bodies of lines: each may hold a batch of long ones."""
+"""Bodies of lines: each may hold a batch of long lines in memory."""
 MAX_STRANGERS = 512
-"""Requests under way of callers who have no key, or need none; probes are let in however many there are."""
+"""Requests in progress of callers who have no key or need none; there is no limit for probes."""
 
 
 class Arrival(Enum):
-    """Whose request comes."""
+    """The kind of caller that a request comes from."""
 
     PROBE = auto()
-    """Of who restarts, routes or watches: answered however full it is."""
+    """From an orchestrator, a load balancer or a monitor: always answered."""
     KNOWN = auto()
-    """Of a caller: one of those of which so many may be under way."""
+    """From a caller with a key: counts towards `max_in_progress`."""
     STRANGER = auto()
-    """Of who has no key or needs none: they have places of their own."""
+    """From a caller who has no key or needs none: these have places of their own."""
 
 
 class AdmissionController:
-    """One per app, on its event loop.
+    """Decides which requests a process accepts; the app has one, on its event loop.
 
     Attributes:
-        requests: places of requests that are being answered.
-        senders: of bodies on their way.
-        imports: of bodies of lines.
-        visitors: of requests for what needs no key.
-        writes: of posts of events.
-        unread: connections of known callers who do not read: without a place, as who was refused, they do not count.
+        requests: places for requests that are being answered.
+        senders: places for unfinished bodies.
+        imports: places for bodies of lines.
+        visitors: places for requests that need no key.
+        writes: places for posts of events.
+        unread: connections of known callers who do not read their answer; they do not count as in progress.
     """
 
     def __init__(self, load: LoadLimits, metrics: Metrics, *, deadline_s: float = float("inf")) -> None:
-        """`deadline_s` is how long a request may wait for its work to begin."""
+        """deadline_s: how long a request may wait for its work to begin."""
         self._load, self._metrics, self._deadline_s = load, metrics, deadline_s
         many = "overload.too_many_at_once"
         most = load.max_in_progress
@@ -64,8 +64,8 @@ class AdmissionController:
         self._model = ModelShares()
         self._known = self._strangers = 0
 
-    def may_come_in(self, arrival: Arrival, call: ModelCall | None) -> bool:
-        """Whether a request whose head has come goes on; `call` is None for what the model does not answer."""
+    def admits(self, arrival: Arrival, call: ModelCall | None) -> bool:
+        """Whether a request may go on after its head; `call` is None for requests that need no model."""
         if arrival is Arrival.PROBE:
             return True
         if arrival is Arrival.KNOWN:
@@ -76,7 +76,7 @@ class AdmissionController:
         return call is None or self._has_room(call)
 
     def begins(self, *, known: bool) -> None:
-        """A request is under way, until `ends` is called with the same."""
+        """Counts a request as in progress, until `ends` is called with the same argument."""
         self._known += known
         self._strangers += not known
 
@@ -85,7 +85,7 @@ class AdmissionController:
         self._strangers -= not known
 
     def enter(self, call: ModelCall) -> None:
-        """A request that came in is at the model or on its way to it, until `leave` is called with the same."""
+        """Counts an admitted request as one for the model, until `leave` is called with the same argument."""
         self._model.enter(call)
 
     def leave(self, call: ModelCall) -> None:
@@ -93,10 +93,10 @@ class AdmissionController:
 
     @contextmanager
     def at_model(self, call: ModelCall) -> Iterator[None]:
-        """At the model until the end: for a request whose body had to come first.
+        """Counts a request as one for the model inside the block; for a request whose body must arrive first.
 
         Raises:
-            OverloadError: it must not come in.
+            OverloadError: the model has no room for it.
         """
         if not self._has_room(call):
             raise refused()
@@ -107,24 +107,24 @@ class AdmissionController:
             self.leave(call)
 
     def start_deadline(self, connection: CallerConnection | None) -> None:
-        """The request that begins now has so long, and only while its caller is there."""
+        """Starts the deadline of the current request, which also ends when its caller disconnects."""
         start_deadline(self._deadline_s, connection)
 
-    def why_in_vain(self) -> OverloadError | None:
-        """Why the request of now need not go on: its caller gave up while this process was behind."""
+    def abandoned(self) -> OverloadError | None:
+        """Returns an error where the current request's caller has disconnected, so that nobody needs the answer."""
         deadline = current_deadline()
-        return caller_gone() if deadline is not None and deadline.is_in_vain() else None
+        return caller_gone() if deadline is not None and deadline.is_abandoned() else None
 
     def queue(self) -> QueueLimit:
-        """The limit of one more engine's queue."""
+        """Returns the limit for the queue of one engine."""
         return QueueLimit(self._load, self._metrics)
 
     def _is_full(self) -> bool:
         if self.requests.taken >= self._load.max_in_progress:
             return True
-        # Who holds places of another kind, such as senders of bodies, came in but is not counted.
-        apart = self.senders.taken + self.imports.taken
-        return self._known - apart - len(self.unread) >= self._load.max_in_progress
+        # Requests with places of another kind, such as unfinished bodies, are admitted and do not count.
+        other_places = self.senders.taken + self.imports.taken
+        return self._known - other_places - len(self.unread) >= self._load.max_in_progress
 
     def _has_room(self, call: ModelCall) -> bool:
         if self._model.has_room(call):

@@ -1,8 +1,8 @@
-"""Work that waits together runs together, in a few threads; and what cannot be done in time is refused, not queued.
+"""Runs waiting questions together in a few threads, and refuses questions that cannot be answered in time.
 
-A thread that is free takes what comes at once, so nobody alone waits for company. While all threads are busy, work
-gathers; the next free thread takes all of it that belongs to one group, up to the largest batch. Whether one more may
-wait, and for whom work is still begun, `service.inference.queue_limit` says; it is asked before any work is done.
+A free thread takes a question at once, so a single question never waits for others. While all threads are busy,
+questions gather; the next free thread takes those of one group, up to the largest batch.
+`service.inference.queue_limit` decides how many questions may wait and whether work for a question still begins.
 Everything but the work itself happens on the event loop. It knows neither model nor HTTP.
 """
 
@@ -25,13 +25,13 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 StageTimer: TypeAlias = Callable[[str, float], None]
-"""Takes a stage and the seconds that it took everybody in the batch."""
+"""Records how many seconds a stage took, for every question of the batch."""
 
 _log = structlog.get_logger("service")
 
 
 class _Ticket:
-    """One caller's place; `group` is what can run together, by identity."""
+    """A question that waits; questions with the same `group` object can run together."""
 
     __slots__ = ("answer", "asked", "context", "deadline", "group", "question", "work")
 
@@ -42,12 +42,12 @@ class _Ticket:
         self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.deadline: Deadline | None = None
         self.asked = time.perf_counter()
-        # A stage belongs to the trace of its request.
+        # Stages are recorded in the trace of the question's own request.
         self.context = contextvars.copy_context()
 
 
 class Batches:
-    """One per engine. The thread pool is the caller's, who also closes it, and has the limit's threads."""
+    """The queue and the batches of one engine. The caller owns the thread pool, which has the limit's threads."""
 
     def __init__(self, threads: ThreadPoolExecutor, limit: QueueLimit, metrics: Metrics) -> None:
         self._threads, self._limit, self._metrics = threads, limit, metrics
@@ -55,10 +55,10 @@ class Batches:
         self._waiting: deque[_Ticket] = deque()
 
     async def ask(self, work: Callable[[Sequence[Q], StageTimer], Sequence[A]], question: Q, group: object) -> A:
-        """The answer to one question; `work` answers several of one group.
+        """Returns the answer to one question; `work` answers several questions of one group.
 
         Raises:
-            OverloadError: too many wait already, the request's deadline came before its work began, or its caller left.
+            OverloadError: too many questions wait, the deadline passed before the work began, or the caller is gone.
         """
         self.check()
         ticket = _Ticket(work, question, group)
@@ -67,20 +67,20 @@ class Batches:
         return answer
 
     def check(self) -> None:
-        """Raises `OverloadError` where a question would be refused now."""
+        """Raises `OverloadError` where `ask` would refuse a question now."""
         if self.is_full():
             raise self._limit.refusal()
 
     def is_full(self, under_way: int = 0) -> bool:
-        """Whether a question would be refused now; or soon, since so many callers are already on their way to ask."""
+        """Whether a question is refused now, or will be, as `under_way` callers ask or are about to ask."""
         if self._limit.is_full_soon(under_way):
             return True
         if self._limit.is_full(len(self._waiting)):
-            self._drop_the_late()
+            self._drop_late()
         return self._limit.is_full(len(self._waiting))
 
     async def run(self, work: Callable[[], A]) -> A:
-        """Work of its own, behind the scenes: neither refused nor hurried, and in no batch."""
+        """Runs background work, in no batch, without a deadline and without a limit."""
         context = contextvars.copy_context()
         answer: A = await self._wait(_Ticket(lambda *_: [context.run(work)], None, object()))
         return answer
@@ -97,7 +97,7 @@ class Batches:
             self._threads.submit(self._work, asyncio.get_running_loop(), batch)
 
     def _next(self) -> list[_Ticket]:
-        """The oldest that waits, and what may run with it; in order, and the others stay in theirs."""
+        """Returns the oldest question and those that can run with it, in order; the others keep their order."""
         batch: list[_Ticket] = []
         others: list[_Ticket] = []
         while self._waiting and len(batch) < self._limit.max_batch:
@@ -112,25 +112,25 @@ class Batches:
         self._waiting.extendleft(reversed(others))
         return batch
 
-    def _drop_the_late(self) -> None:
-        kept = [ticket for ticket in self._waiting if not self._is_late(ticket)]
-        self._metrics.waiting.dec(len(self._waiting) - len(kept))
-        self._waiting = deque(kept)
+    def _drop_late(self) -> None:
+        in_time = [ticket for ticket in self._waiting if not self._is_late(ticket)]
+        self._metrics.waiting.dec(len(self._waiting) - len(in_time))
+        self._waiting = deque(in_time)
 
     def _is_late(self, ticket: _Ticket) -> bool:
-        """Whether nothing needs to be done for it any more; who still waits is told why."""
+        """Whether a question needs no work any more; sets its error where its caller still waits."""
         if ticket.answer.done():  # cancelled
             return True
-        error = self._limit.why_not_begun(ticket.deadline)
+        error = self._limit.refusal_to_begin(ticket.deadline)
         if error is not None:
             ticket.answer.set_exception(error)
         return error is not None
 
     def _work(self, loop: asyncio.AbstractEventLoop, batch: list[_Ticket]) -> None:
-        """In a thread."""
+        """Answers a batch, in a thread."""
         began = time.perf_counter()
 
-        def tell(stage: str, seconds: float) -> None:
+        def record_time(stage: str, seconds: float) -> None:
             for ticket in batch:
                 ticket.context.run(self._metrics.stage, stage, seconds)
 
@@ -138,10 +138,10 @@ class Batches:
             ticket.context.run(self._metrics.stage, "queue", began - ticket.asked)
         answers: Sequence[Any]
         try:
-            answers = batch[0].work([ticket.question for ticket in batch], tell)
-        except Exception as error:  # noqa: BLE001 - it is the callers'
-            answers = [error] if len(batch) == 1 else [_alone(ticket, tell) for ticket in batch]
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
+            answers = batch[0].work([ticket.question for ticket in batch], record_time)
+        except Exception as error:  # noqa: BLE001 - the callers receive it
+            answers = [error] if len(batch) == 1 else [_answer_alone(ticket, record_time) for ticket in batch]
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(self._finish, batch, answers)
 
     def _finish(self, batch: list[_Ticket], answers: Sequence[Any]) -> None:
@@ -156,9 +156,9 @@ class Batches:
                 ticket.answer.set_result(answer)
 
 
-def _alone(ticket: _Ticket, tell: StageTimer) -> Any:
-    """Its answer, or its error: who shares a batch with what cannot be answered is answered all the same."""
+def _answer_alone(ticket: _Ticket, record_time: StageTimer) -> Any:
+    """Returns a question's answer or error; one failing question must not fail the others of its batch."""
     try:
-        return ticket.work([ticket.question], tell)[0]
-    except Exception as error:  # noqa: BLE001 - it is the caller's
+        return ticket.work([ticket.question], record_time)[0]
+    except Exception as error:  # noqa: BLE001 - the caller receives it
         return error

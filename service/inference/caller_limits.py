@@ -1,6 +1,6 @@
-"""Places that callers hold at the same time: so many in all, and of these no caller all.
+"""Limits what callers hold at the same time, in total and per caller.
 
-A caller is a key, in development mode a client's address. Whoever finds none is refused, not kept waiting.
+A caller is a key, or a client's address in development mode. Callers without a place are refused; none waits.
 """
 
 from collections import Counter
@@ -9,31 +9,31 @@ from isrf.contract.errors import OverloadError
 from service.inference.limits import refused
 
 SHARED_FROM = 8
-"""Of fewer places than this one caller may hold all: there is nothing to share."""
+"""A single caller may hold all the places where there are fewer than this."""
 
 
 class CallerLimits:
-    """One kind of places; on one event loop."""
+    """The places of one kind, on one event loop."""
 
     def __init__(self, total: int, *, per_caller: int, code: str, what: str) -> None:
-        """`what` says in the refusal what a caller has too many of; `code` is that refusal's."""
+        """code: of the refusal of a caller who holds too many. what: the kind of places, for its message."""
         self.total, self.per_caller = total, per_caller
         self.taken = 0
         self._code, self._what = code, what
         self._by_caller: Counter[str] = Counter()
 
     def take(self, caller: str) -> "Place":
-        """A place, for a `with` that gives it back.
+        """Takes a place, which the returned context gives back.
 
         Raises:
-            OverloadError: all are taken, or this caller holds as many as one may.
+            OverloadError: all places are taken, or this caller holds its share.
         """
         if self.taken >= self.total:
             raise refused()
         if self._by_caller[caller] >= self.per_caller:
             raise OverloadError(
                 self._code,
-                f"this caller has {self.per_caller} {self._what} under way, as many as one may have at a time.",
+                f"this caller has {self.per_caller} {self._what} in progress, which is the limit per caller.",
                 fix="Wait for their answers, then send the request again.",
             )
         self.taken += 1
@@ -48,7 +48,7 @@ class CallerLimits:
 
 
 class Place:
-    """One that is held until the end of its `with`."""
+    """A place that is held until the end of its `with` block."""
 
     __slots__ = ("_caller", "_places")
 
@@ -63,5 +63,5 @@ class Place:
 
 
 def share_of(total: int) -> int:
-    """How many of `total` places one caller may hold: three quarters."""
+    """Returns how many of `total` places one caller may hold: three quarters."""
     return total if total < SHARED_FROM else total - total // 4

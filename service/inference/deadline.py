@@ -1,7 +1,7 @@
-"""How long a request may wait for the model, and whether anybody still waits for its answer.
+"""Holds the deadline of the current request, and whether its caller is still connected.
 
-The middleware notes both when a request begins; whoever is about to do dear work for it asks. Work behind the scenes
-has no deadline and may wait. It knows neither HTTP nor queues.
+The middleware sets both when a request begins; expensive steps check them first. Background work has no deadline. It
+knows neither HTTP nor queues.
 """
 
 import time
@@ -10,48 +10,48 @@ from typing import NamedTuple
 
 
 class CallerConnection:
-    """Whether the connection that a request came by still stands."""
+    """The state of the connection that a request came over."""
 
-    __slots__ = ("cut",)
+    __slots__ = ("is_closed",)
 
     def __init__(self) -> None:
-        self.cut = False
-        """Whether the caller has hung up."""
+        self.is_closed = False
+        """Whether the caller has disconnected."""
 
 
 class Deadline(NamedTuple):
-    """By when work for one request must have begun."""
+    """The moment by which work for a request must begin."""
 
     ends_at: float
-    """By `time.monotonic`: not begun by then, work is not begun at all."""
+    """By `time.monotonic`; after this moment work for the request does not begin any more."""
     connection: CallerConnection | None
-    """None where nobody can hang up."""
+    """None where no caller can disconnect."""
     seconds: float
-    """How long it was from the start."""
+    """The length of the deadline."""
 
     def is_over(self) -> bool:
         return time.monotonic() >= self.ends_at
 
-    def is_in_vain(self) -> bool:
-        """Whether nobody would read the answer."""
-        return self.connection is not None and self.connection.cut
+    def is_abandoned(self) -> bool:
+        """Whether the caller has disconnected, so that nobody would read the answer."""
+        return self.connection is not None and self.connection.is_closed
 
 
 _deadline: ContextVar[Deadline | None] = ContextVar("isrf_deadline", default=None)
 
 
 def start_deadline(seconds: float, connection: CallerConnection | None) -> None:
-    """From now on, for whatever this request does."""
+    """Sets the deadline of the current request."""
     _deadline.set(Deadline(time.monotonic() + seconds, connection, seconds))
 
 
 def renew_deadline() -> None:
-    """The time begins again, for the next part of a request that has many."""
+    """Restarts the deadline, for the next part of a request that has many."""
     deadline = _deadline.get()
     if deadline is not None:
         start_deadline(deadline.seconds, deadline.connection)
 
 
 def current_deadline() -> Deadline | None:
-    """None behind the scenes."""
+    """Returns the deadline of the current request; None in background work."""
     return _deadline.get()

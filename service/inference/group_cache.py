@@ -1,7 +1,7 @@
-"""A user's interests as they are cached in Redis: float16 vectors, and what they were computed from.
+"""Encodes a user's interests for the cache in the store: float16 vectors, sealed with what they depend on.
 
-Whoever reads an entry checks user version, release and snapshot; an entry of another moment is no entry. Interests are
-brought into what the cache can hold *before* they are used (`rounded`), so that an answer does not change with it.
+An entry is valid for one user version, release and snapshot; `decode` ignores any other. The engine rounds interests to
+float16 *before* it uses them (`rounded`), so that an answer is the same with and without the cache.
 
     16 bytes  seal (`service.state.sealed`)
      8 bytes  neighbours, width of their list, weak | bytes per step << 1, width of the explicit vector (uint16 each)
@@ -16,11 +16,11 @@ from service.state.sealed import seal, unseal
 
 _HEADER = 8
 _FORMAT = "3"
-"""Raised with every change of the layout: replicas of two versions may share one Redis."""
+"""Increased with every change of the layout: replicas of two versions may share one Redis."""
 
 
 def rounded(interests: UserInterests) -> UserInterests:
-    """Interests of any number of queries as the cache gives them back: float16, equally similar users by row."""
+    """Returns interests (of any number of queries) as the cache returns them: float16, equal similarities by row."""
     near = interests.neighbours
     similarity = near.similarity.astype(np.float16)
     order = np.stack([np.lexsort((u, -s, u < 0)) for u, s in zip(near.users, similarity, strict=True)])
@@ -36,7 +36,7 @@ def rounded(interests: UserInterests) -> UserInterests:
 
 
 def encode(interests: UserInterests, *, version: str, release_id: str, snapshot: str) -> bytes:
-    """One query's rounded interests. Padding of the neighbour list is left out."""
+    """Returns the entry for one query's rounded interests, without the padding of the neighbour list."""
     near = interests.neighbours
     taken = near.users[0] >= 0
     by_row = np.argsort(near.users[0][taken])
@@ -57,7 +57,7 @@ def encode(interests: UserInterests, *, version: str, release_id: str, snapshot:
 
 
 def decode(payload: bytes | None, *, version: str, release_id: str, snapshot: str) -> UserInterests | None:
-    """The interests with a batch axis of 1, or None where the entry is of another version, release or snapshot."""
+    """Returns the interests with a batch axis of 1; None where the entry has another version, release or snapshot."""
     content = unseal(payload, _FORMAT, release_id, snapshot, version)
     if content is None:
         return None

@@ -1,4 +1,4 @@
-"""How much one process takes on, as settings say it and engines keep to it."""
+"""The load limits of one process, from the settings, and the errors of refused requests."""
 
 import time
 from collections import deque
@@ -8,37 +8,39 @@ from typing import NamedTuple
 from isrf.contract.errors import OverloadError
 
 FEWEST_WAITING = 16
-"""May wait at least, however small the batches."""
+"""How many questions may wait at least, however small the batches are."""
 WRITES_AT_ONCE = 64
-"""Posts of events, dearer than most requests: what they keep waiting shall have an end."""
+"""Posts of events at the same time: they cost more than most requests, and other requests wait for them."""
 
 FEW, LONG_S = 8, 1.0
-"""So many may be inside of a limit however long they take, and nobody else while the first of them took longer."""
+"""A limit admits `FEW` whatever time they take, and more only while the oldest is not older than `LONG_S`."""
 
 
 class LoadLimits(NamedTuple):
+    """How much load one process accepts."""
+
     num_threads: int
     max_batch: int = 0
-    """Requests that one run of the model may answer; 0: as many as it answers soon, measured at the start."""
+    """Requests that one run of the model answers at most; 0: the engine measures a good number at the start."""
     max_waiting: int = 0
-    """Requests that may wait for a thread; 0: a batch for each, and `FEWEST_WAITING` at least."""
+    """Requests that may wait for a thread; 0: a batch for each thread, and `FEWEST_WAITING` at least."""
     max_in_progress: int = 128
-    """Requests of any kind that may be under way."""
+    """Requests of any kind that may be in progress."""
 
     def waiting(self, max_batch: int) -> int:
-        """How many may wait where batches hold so many."""
+        """Returns how many requests may wait for an engine with batches of this size."""
         return self.max_waiting or max(FEWEST_WAITING, self.num_threads * max_batch)
 
 
 class ConcurrencyLimit:
-    """Lets so many in at a time; who comes when it is full is refused, not kept waiting.
+    """Admits a limited number at a time, and refuses the others without a wait.
 
-    It is full with fewer where they take long: of as many as it holds the last would wait for all the others.
+    It admits fewer where they take long, because the last one would wait for all the others.
     """
 
     def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit, self._clock = limit, clock
-        self._entered: deque[float] = deque()  # they leave about in the order in which they came
+        self._entered: deque[float] = deque()  # moments of entry; they leave roughly in the order of entry
 
     def __enter__(self) -> None:
         inside, now = len(self._entered), self._clock()
@@ -51,23 +53,23 @@ class ConcurrencyLimit:
 
 
 def refused() -> OverloadError:
-    """What the caller is told who comes when enough others wait."""
+    """The error for a caller who arrives when too many others wait."""
     return OverloadError(
         "overload.refused",
-        "more is asked for now than can be answered in time.",
+        "the service has more requests than it can answer in time.",
         fix="Send the request again after the time in Retry-After.",
     )
 
 
 def expired() -> OverloadError:
-    """What a caller is told whose request waited too long."""
+    """The error for a caller whose request waits too long."""
     return OverloadError(
         "overload.expired",
-        "the request waited longer than an answer is good for.",
+        "the request waited longer than its deadline.",
         fix="Send it again after the time in Retry-After.",
     )
 
 
 def caller_gone() -> OverloadError:
-    """What nobody is told any more."""
-    return OverloadError("overload.caller_gone", "the caller hung up before this was begun.")
+    """The error for a caller who has disconnected; nobody receives it."""
+    return OverloadError("overload.caller_gone", "the caller disconnected before the work began.")

@@ -1,4 +1,4 @@
-"""Who is at the model or on the way to it, and what part of it is one caller's while others call, too."""
+"""Counts the callers of the model, and limits the share of one caller while others call too."""
 
 import time
 from collections import Counter
@@ -8,50 +8,51 @@ from typing import NamedTuple, TypeVar
 K = TypeVar("K")
 
 OTHERS_S = 10.0
-"""Who has called within so many seconds counts among those with whom the model is shared."""
+"""For this many seconds after a call, a caller counts among those who share the model."""
 
 
 class ModelCall(NamedTuple):
-    """A request that the model answers.
+    """A request for the model.
 
     Attributes:
-        made: equal for callers who get one answer.
-        caller: by whom it is counted; None for a stranger, who is no other caller to those who have a key.
-        has_room: whether its list may be asked for while so many are under way (the first argument), and perhaps it
-            is one of them (the second).
+        answer_key: equal for callers who share one answer.
+        caller: the caller that it counts for; None for a stranger, who does not count.
+        has_room: whether the model can make its list, given how many lists are in progress (first argument) and
+            whether this list is one of them (second argument).
     """
 
-    made: object
+    answer_key: object
     caller: str | None
     has_room: Callable[[int, bool], bool]
 
 
 class ModelShares:
-    """Of one process; on its event loop."""
+    """The requests for the model in one process, on its event loop."""
 
     def __init__(self) -> None:
-        # Callers by what is made for them: who asks for a list that somebody is just asking for shares its making.
-        self._by_made: Counter[object] = Counter()
+        # Requests by answer: requests for the same list share one computation.
+        self._by_answer: Counter[object] = Counter()
         self._by_caller: Counter[str] = Counter()
         self._last_caller, self._shared_until = "", 0.0
 
     def has_room(self, call: ModelCall) -> bool:
-        """Whether it may come, too."""
-        return call.has_room(max(len(self._by_made), self._as_if_alone(call.caller)), call.made in self._by_made)
+        """Whether the model has room for one more request."""
+        in_progress = max(len(self._by_answer), self._share_based_count(call.caller))
+        return call.has_room(in_progress, call.answer_key in self._by_answer)
 
     def enter(self, call: ModelCall) -> None:
-        """Counts it until `leave`; a stranger gets no further than the door, and is not counted."""
+        """Counts a request until `leave`; a stranger's is refused before the model, and does not count."""
         if call.caller is not None:
-            self._by_made[call.made] += 1
+            self._by_answer[call.answer_key] += 1
             self._by_caller[call.caller] += 1
 
     def leave(self, call: ModelCall) -> None:
         if call.caller is not None:
-            _less(self._by_made, call.made)
-            _less(self._by_caller, call.caller)
+            _decrement(self._by_answer, call.answer_key)
+            _decrement(self._by_caller, call.caller)
 
-    def _as_if_alone(self, caller: str | None) -> int:
-        """How many are inside as far as this caller is concerned: three quarters are all, while others call too."""
+    def _share_based_count(self, caller: str | None) -> int:
+        """Returns 4/3 of the caller's requests while others call too: a caller may fill three quarters of the room."""
         if caller is None:
             return 0
         now = time.monotonic()
@@ -62,7 +63,7 @@ class ModelShares:
         return -(-self._by_caller[caller] * 4 // 3) if now < self._shared_until else 0
 
 
-def _less(counts: Counter[K], key: K) -> None:
+def _decrement(counts: Counter[K], key: K) -> None:
     counts[key] -= 1
     if not counts[key]:
         del counts[key]

@@ -1,18 +1,18 @@
-"""Ending a task that works until it is cancelled, however often that takes."""
+"""Ends a task that runs until it is cancelled; cancels it again until it has ended."""
 
 import asyncio
 import time
 from typing import Any
 
 AGAIN_S = 1.0
-"""How long a cancelled task may clean up, before it counts as one that did not hear of it."""
+"""How long a cancelled task may clean up before it is cancelled again."""
 
 
 async def end(task: asyncio.Task[Any], *, within_s: float = float("inf")) -> None:
-    """Cancels until the task has ended, or for so long; its outcome is nobody's.
+    """Cancels a task until it has ended, or until `within_s` have passed; ignores its outcome.
 
-    Once is not enough: `asyncio.wait_for` of Python 3.11, by which redis' client sends, gives its result and forgets
-    the cancellation where both come at the same moment, and a loop around it would go on for ever.
+    One cancellation is not enough: redis' client sends by `asyncio.wait_for`, which in Python 3.11 returns its result
+    and forgets a cancellation of the same moment. A loop around it would never end.
     """
     until = time.monotonic() + within_s
     while not task.done() and time.monotonic() < until:

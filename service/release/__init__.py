@@ -1,4 +1,4 @@
-"""A release as the service holds it: catalogue, users and their histories, the snapshot of a request, new items.
+"""An open release: catalogue, users and their histories, snapshots of active users, new items.
 
 It may import `service.state`, `service.telemetry`, `service.settings` and `isrf`.
 """

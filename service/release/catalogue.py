@@ -1,7 +1,7 @@
-"""The items on offer as the service needs them: ids, categories, words, popularity. Rows mean nothing beyond it.
+"""Holds the items with their ids, categories, prices and popularity; filters them and lists popular ones.
 
-A catalogue is a frozen picture: the release's items, and what the shop said of items since. Rows are only ever added,
-so that a row of an earlier picture is the same item in every later one of the same process.
+A catalogue is frozen: it has the release's items with the shop's changes since. Later catalogues only add rows, so that
+a row is the same item in every later catalogue of the same process.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from isrf.method.interest import BoolArray, IntArray
 
 
 class _Metadata(BaseModel):
-    """Of the shop's own fields those that mean something here."""
+    """The shop's own fields that the service reads."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -30,7 +30,7 @@ class _Metadata(BaseModel):
 
 
 class ItemLine(BaseModel):
-    """One line of `items.jsonl`; more fields than these are the shop's own and are left alone."""
+    """One line of `items.jsonl`; other fields are the shop's own, and the service does not read them."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -40,7 +40,7 @@ class ItemLine(BaseModel):
     categories: list[str] = Field(default_factory=list)
     price: Annotated[float, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)] | None = None
     feature: str | None = None
-    """The semantic feature, as the reasoner put it."""
+    """The text of the semantic feature, as the reasoner wrote it."""
     metadata: _Metadata | None = Field(default=None, exclude=True)
     available: bool = True
     hidden: bool = False
@@ -52,12 +52,12 @@ class ItemLine(BaseModel):
 
 
 LEAST_USERS = 3
-"""Similar users who share something, before it is told."""
+"""How many similar users must share a word before the service shows it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """What a caller leaves of the catalogue. An item without a price is in no price range.
+    """The caller's conditions on items. An item without a price is in no price range.
 
     Attributes:
         exclude: item_ids.
@@ -73,21 +73,23 @@ class Filter:
 EVERYTHING = Filter()
 
 
-class Best(NamedTuple):
+class PopularItem(NamedTuple):
+    """An item's row and how many users took it."""
+
     item_index: int
     popularity: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Catalogue:
-    """Frozen; shared by all requests of a release.
+    """The items of a release with the changes since; frozen, and shared by all requests.
 
     Attributes:
-        items: row by row.
+        items: in the order of their rows.
         version: opaque; equal versions under one release mean equal items.
         popularity: (N,) users who took each item in the training interactions.
-        by_popularity: (N,) rows, the most popular first, equal ones in row order.
-        ranks: (N,) place of each row in `by_popularity`, from 1.
+        by_popularity: (N,) rows, the most popular first, ties in row order.
+        ranks: (N,) rank of each row in `by_popularity`, from 1.
         prices: (N,) NaN where unknown.
         offered: (N,) whether an item may be recommended.
         in_category: rows of each category's items, ascending.
@@ -105,7 +107,7 @@ class Catalogue:
 
     @classmethod
     def of(cls, items: Sequence[ItemLine], popularity: NDArray[np.float32]) -> "Catalogue":
-        """Row i of `popularity` (N,) is item i; raises `DataError` on an item_id that stands twice."""
+        """Makes a catalogue; `popularity` is (N,). Raises `DataError` where an item_id occurs twice."""
         by_popularity: IntArray = np.lexsort((np.arange(len(items)), -popularity)).astype(np.int64)
         ranks = np.empty(len(items), dtype=np.int64)
         ranks[by_popularity] = np.arange(1, len(items) + 1)
@@ -131,71 +133,71 @@ class Catalogue:
         return item_id in self.ids
 
     def rows(self, item_ids: Iterable[str]) -> list[int]:
-        """Rows of the items that are known, in the given order."""
+        """Returns the rows of the known items, in the given order."""
         return [int(row) for row in self.ids.known([ItemId(item_id) for item_id in item_ids])]
 
     def item_id(self, row: int) -> str:
         return self.ids.external(ItemIndex(row))
 
     def find(self, item_id: str) -> ItemLine | None:
-        """What is said of an item now."""
+        """Returns an item's fields as they are now."""
         row = self.ids.index(ItemId(item_id))
         return None if row is None else self.items[row]
 
     def has_category(self, category: str) -> bool:
         return self._rows_of(category) is not None
 
-    def allowed(self, excluded: Iterable[str] = (), only: Filter = EVERYTHING) -> BoolArray:
-        """(N,) bool: the items on offer that the filter leaves, without those excluded besides."""
-        if only.category is None:
+    def allowed(self, excluded: Iterable[str] = (), item_filter: Filter = EVERYTHING) -> BoolArray:
+        """(N,) bool: the items on offer that pass the filter, without the `excluded` item_ids."""
+        if item_filter.category is None:
             mask = self.offered.copy()
         else:
             mask = np.zeros(len(self.items), dtype=np.bool_)
-            inside = self._rows_of(only.category)
+            inside = self._rows_of(item_filter.category)
             if inside is not None:
                 mask[inside] = self.offered[inside]
         # Comparisons with NaN, an unknown price, are false.
-        if only.min_price is not None:
-            mask &= self.prices >= only.min_price
-        if only.max_price is not None:
-            mask &= self.prices <= only.max_price
+        if item_filter.min_price is not None:
+            mask &= self.prices >= item_filter.min_price
+        if item_filter.max_price is not None:
+            mask &= self.prices <= item_filter.max_price
         mask[self.rows(excluded)] = False
-        mask[self.rows(only.exclude)] = False
+        mask[self.rows(item_filter.exclude)] = False
         return mask
 
     def _rows_of(self, category: str) -> IntArray | None:
-        """Of a name as it stands here, or as the shop writes it in its own data (`Toys &amp; Games`)."""
+        """Finds a category by its name here, or as the shop writes it in its own data (`Toys &amp; Games`)."""
         rows = self.in_category.get(category)
         return self.in_category.get(clean_text(category)) if rows is None else rows
 
     def popularity_rank(self, row: int) -> int:
-        """1 for the most popular item, equal ones in row order."""
+        """Returns 1 for the most popular item; ties are in row order."""
         return int(self.ranks[row])
 
     def num_takers(self, row: int) -> int:
-        """How many users took it in the training interactions."""
+        """Returns how many users took an item in the training interactions."""
         return round(float(self.popularity[row]))
 
-    def popular(self, allowed: BoolArray, n: int) -> list[Best]:
-        """The n most popular allowed items, equal ones in row order."""
+    def popular(self, allowed: BoolArray, n: int) -> list[PopularItem]:
+        """Returns the n most popular allowed items; ties are in row order."""
         order = self.by_popularity[allowed[self.by_popularity]][:n]
-        return [Best(int(row), float(self.popularity[row])) for row in order]
+        return [PopularItem(int(row), float(self.popularity[row])) for row in order]
 
     def with_items(self, lines: Mapping[str, ItemLine], version: str) -> "Catalogue":
-        """The catalogue with these items as they are now; new ones get the next rows, in the given order."""
+        """Returns a catalogue with changed items; new items get the next rows, in the given order."""
         added = [ItemId(item_id) for item_id in lines if item_id not in self.ids]
         ids = self.ids.extended(added) if added else self.ids
-        # Nobody took them yet: behind all others, in their order.
-        behind = np.arange(len(self), len(ids))
+        # No user took the new items yet: they come after all others, in their order.
+        new_rows = np.arange(len(self), len(ids))
         items = [*self.items, *(lines[item_id] for item_id in added)]
         offered = np.concatenate([self.offered, np.zeros(len(added), dtype=np.bool_)])
         prices = np.concatenate([self.prices, np.zeros(len(added))])
-        moved: dict[str, tuple[set[int], set[int]]] = {}
+        category_changes: dict[str, tuple[set[int], set[int]]] = {}  # category → rows added, rows removed
         for item_id, line in lines.items():
             row = int(ids.known([ItemId(item_id)])[0])
             before = set(self.items[row].categories) if row < len(self) else set()
             for name in before ^ set(line.categories):
-                moved.setdefault(name, (set(), set()))[name in before].add(row)
+                category_changes.setdefault(name, (set(), set()))[name in before].add(row)
             items[row], offered[row] = line, line.offered
             prices[row] = np.nan if line.price is None else line.price
         return replace(
@@ -203,47 +205,51 @@ class Catalogue:
             version=version,
             items=items,
             ids=ids,
-            popularity=_followed(self.popularity, np.zeros(len(added), dtype=np.float32)),
-            by_popularity=_followed(self.by_popularity, behind),
-            ranks=_followed(self.ranks, behind + 1),
+            popularity=_appended(self.popularity, np.zeros(len(added), dtype=np.float32)),
+            by_popularity=_appended(self.by_popularity, new_rows),
+            ranks=_appended(self.ranks, new_rows + 1),
             prices=prices,
             offered=offered,
             in_category={
                 **self.in_category,
-                **{name: _moved(self.in_category.get(name), came, gone) for name, (came, gone) in moved.items()},
+                **{
+                    name: _updated_rows(self.in_category.get(name), added_rows, removed_rows)
+                    for name, (added_rows, removed_rows) in category_changes.items()
+                },
             },
         )
 
 
-def _followed(rows: NDArray[Any], more: NDArray[Any]) -> NDArray[Any]:
+def _appended(rows: NDArray[Any], more: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([rows, more]) if len(more) else rows
 
 
-def _moved(rows: IntArray | None, came: set[int], gone: set[int]) -> IntArray:
-    return np.array(sorted(({*rows.tolist()} if rows is not None else set()) - gone | came), dtype=np.int64)
+def _updated_rows(rows: IntArray | None, added_rows: set[int], removed_rows: set[int]) -> IntArray:
+    return np.array(
+        sorted(({*rows.tolist()} if rows is not None else set()) - removed_rows | added_rows), dtype=np.int64
+    )
 
 
 def read_item(line: bytes) -> ItemLine:
-    """One line of `items.jsonl`.
+    """Reads one line of `items.jsonl`.
 
     Raises:
-        ValueError: the line is not understood; the message shows the field's value
-        (`isrf.contract.item_fields.FieldError`), or
-            is pydantic's.
+        ValueError: the line cannot be read. It is a `isrf.contract.item_fields.FieldError`, which shows the field's
+            value, or pydantic's error.
     """
     try:
         item = ItemLine.model_validate_json(line)
     except ValidationError:
         _read_again(line)
         raise
-    said = item.metadata
-    if said is None or (said.available is None and said.hidden is None):
+    metadata = item.metadata
+    if metadata is None or (metadata.available is None and metadata.hidden is None):
         return item
-    return item.model_copy(update={"available": said.available is not False, "hidden": said.hidden is True})
+    return item.model_copy(update={"available": metadata.available is not False, "hidden": metadata.hidden is True})
 
 
 def _read_again(line: bytes) -> None:
-    """As the shop's own row, for the sentence on what is wrong with it."""
+    """Reads a line as a row of the shop's file, whose readers raise errors with the wrong value."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -252,27 +258,27 @@ def _read_again(line: bytes) -> None:
         return
     read_item_id(record.get("item_id"))
     read_fields({name: value for name, value in record.items() if name in ROW_FIELDS and name != METADATA})
-    own = record.get(METADATA)
+    metadata = record.get(METADATA)
     for name in (AVAILABLE, HIDDEN):
-        read_flag(name, own.get(name) if isinstance(own, dict) else None)
+        read_flag(name, metadata.get(name) if isinstance(metadata, dict) else None)
 
 
 def words(items: Iterable[ItemLine], *, limit: int) -> list[dict[str, Any]]:
-    """What items have in common, most frequent first: their categories, else their brands.
+    """Returns what items have in common, most frequent first: their categories, else their brands.
 
     Returns:
-        `{"words", "items"}`: the shared word, and how many of the items carry it.
+        `{"words", "items"}`: the shared word, and how many of the items have it.
     """
-    best = sorted(_carried(items).items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
+    best = sorted(_word_counts(items).items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
     return [{"words": name, "items": count} for name, count in best]
 
 
 def group_words(histories: Iterable[Iterable[ItemLine]], *, limit: int) -> list[dict[str, Any]]:
-    """What several users' items have in common: words that `LEAST_USERS` of them share, those of most users first.
+    """Returns words that the items of at least `LEAST_USERS` users share, those of most users first.
 
     Args:
         histories: each user's items, each item once.
-        limit: words wanted at most.
+        limit: number of words at most.
 
     Returns:
         As `words`; an item counts for each user who has it.
@@ -280,15 +286,15 @@ def group_words(histories: Iterable[Iterable[ItemLine]], *, limit: int) -> list[
     users: dict[str, int] = {}
     counts: dict[str, int] = {}
     for items in histories:
-        for name, count in _carried(items).items():
+        for name, count in _word_counts(items).items():
             users[name] = users.get(name, 0) + 1
             counts[name] = counts.get(name, 0) + count
-    told = [name for name in users if users[name] >= LEAST_USERS]
-    best = sorted(told, key=lambda name: (-users[name], -counts[name], name))[:limit]
+    shared = [name for name in users if users[name] >= LEAST_USERS]
+    best = sorted(shared, key=lambda name: (-users[name], -counts[name], name))[:limit]
     return [{"words": name, "items": counts[name]} for name in best]
 
 
-def _carried(items: Iterable[ItemLine]) -> dict[str, int]:
+def _word_counts(items: Iterable[ItemLine]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for item in items:
         for name in dict.fromkeys(item.categories or ([item.brand] if item.brand else [])):

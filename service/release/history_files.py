@@ -1,4 +1,4 @@
-"""Reads a release's users and their histories; held against the catalogue, the manifest and each other."""
+"""Reads a release's users and their histories, and checks them against the catalogue and the manifest."""
 
 import math
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ _COLUMNS: dict[str, Any] = {
 
 
 def read_users(parts: Bundle, catalogue: Catalogue) -> ReleaseUsers:
-    """`users.parquet` and `histories.parquet` of a verified release; `BundleError` where they do not fit."""
+    """Reads `users.parquet` and `histories.parquet` of a verified release; `BundleError` where they do not fit."""
     num_users = parts.manifest.counts.num_users
     table = table_of(USERS_FILE, parts.take(USERS_FILE), {"user_id": pl.String}, most_rows=num_users)
     user_ids = table["user_id"]
@@ -55,7 +55,7 @@ def _users(ids: IdMap[UserId, UserIndex], catalogue: Catalogue, table: pl.DataFr
     events = table.select("item_ids", "timestamps", "events").filter(pl.col("item_ids").list.len() > 0)
     events = events.explode("item_ids", "timestamps", "events")
     if not events["timestamps"].drop_nulls().is_finite().all():
-        raise BundleError("bundle.histories", f"{HISTORIES_FILE} has a time that is no number.", fix=PUBLISH)
+        raise BundleError("bundle.histories", f"{HISTORIES_FILE} has a timestamp that is not a number.", fix=PUBLISH)
     kinds = {kind: plain(kind) for kind in events["events"].unique().to_list()}
     kind_names = sorted(set(kinds.values()))
     place = {kind: kind_names.index(name) for kind, name in kinds.items()}
@@ -78,15 +78,15 @@ def _users(ids: IdMap[UserId, UserIndex], catalogue: Catalogue, table: pl.DataFr
 
 def _check_rows(table: pl.DataFrame, num_users: int) -> None:
     rows, lengths = table["user_index"], table["item_ids"].list.len().fill_null(0)
-    sound = (
+    is_valid = (
         rows.n_unique() == len(rows)
         and (len(rows) == 0 or bool(rows.is_between(0, num_users - 1).all()))
         and all(bool((lengths == table[name].list.len().fill_null(0)).all()) for name in ("timestamps", "events"))
     )
-    if not sound:
+    if not is_valid:
         raise BundleError(
             "bundle.histories",
-            f"{HISTORIES_FILE} names a user twice or not at all, or has items without their times and events.",
+            f"{HISTORIES_FILE} has a user twice, an unknown user, or items without their timestamps and events.",
             fix=PUBLISH,
         )
 
@@ -99,11 +99,11 @@ def _indptr(table: pl.DataFrame, column: str, num_users: int) -> NDArray[np.int6
 
 def _item_rows(item_ids: pl.Series, known: Mapping[str, int]) -> NDArray[np.int32]:
     rows = np.array([known.get(item_id, -1) for item_id in item_ids.to_list()], dtype=np.int32)
-    strange = np.flatnonzero(rows < 0)
-    if len(strange):
+    unknown = np.flatnonzero(rows < 0)
+    if len(unknown):
         raise BundleError(
             "bundle.histories",
-            f"{HISTORIES_FILE} holds the item {item_ids[int(strange[0])]!r}, {ITEMS_FILE} does not.",
+            f"{HISTORIES_FILE} contains the item {item_ids[int(unknown[0])]!r}, {ITEMS_FILE} does not.",
             fix=PUBLISH,
         )
     return rows

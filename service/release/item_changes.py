@@ -1,7 +1,7 @@
-"""What the shop said of an item beside what a release says of it: which of the two stands. Pure.
+"""Decides for each field of an item whether the shop's change or the release's value applies. Pure.
 
-What was said after a release's catalogue was read stands, whatever the release says. Of what was said before, the
-release's own data is the newer and wins where it speaks of the field; where it is silent, what was said stands.
+A change that is newer than the release's catalogue applies, whatever the release has. For an older change, the
+release's own data is newer: it applies where the release has a value for the field; elsewhere the change applies.
 """
 
 from typing import Any
@@ -9,28 +9,28 @@ from typing import Any
 from isrf.contract.item_changes import AVAILABLE, HIDDEN, TEXT_FIELDS, ItemEntry
 from service.release.catalogue import ItemLine
 
-SHOWN = ("title", "brand", "categories", "price")
-"""Of these the service knows what a release says; of other texts it knows only when they were said."""
+COMPARED_FIELDS = ("title", "brand", "categories", "price")
+"""Fields whose value in the release the service knows; for other texts it knows only the moment of the change."""
 
 
-def standing(entry: ItemEntry, line: ItemLine | None, learned_until: float) -> dict[str, Any]:
-    """The fields of an entry that count beside a release, with their values.
+def effective_fields(entry: ItemEntry, line: ItemLine | None, learned_until: float) -> dict[str, Any]:
+    """Returns the fields of the shop's changes that apply beside a release, with their values.
 
     Args:
-        entry: what the shop said.
-        line: what the release says of the item, None where it does not hold it.
-        learned_until: seconds, when the catalogue was read; what was said later the release cannot know.
+        entry: the shop's changes of the item.
+        line: the release's item, None where the release does not contain it.
+        learned_until: seconds, when the catalogue was read; the release cannot contain later changes.
     """
     return {
-        name: said.value
-        for name, said in entry.items()
-        if line is None or said.at > learned_until or _is_silent(name, line)
+        name: change.value
+        for name, change in entry.items()
+        if line is None or change.at > learned_until or _has_no_value(name, line)
     }
 
 
 def changed_line(item_id: str, entry: ItemEntry, line: ItemLine | None, learned_until: float) -> ItemLine:
-    """The item as it is offered; arguments as `standing`."""
-    fields = standing(entry, line, learned_until)
+    """Returns the release's item with the changes that apply; arguments as `effective_fields`."""
+    fields = effective_fields(entry, line, learned_until)
     update: dict[str, Any] = {name: fields[name] for name in ("title", "brand", "price") if name in fields}
     if "categories" in fields:
         update["categories"] = fields["categories"] or []
@@ -42,32 +42,33 @@ def changed_line(item_id: str, entry: ItemEntry, line: ItemLine | None, learned_
 
 
 def is_learned(entry: ItemEntry, line: ItemLine | None, learned_until: float) -> bool:
-    """Whether the release alone says what it says with the entry; arguments as `standing`."""
+    """Whether the release gives the same item without the changes; arguments as `effective_fields`."""
     if line is None:
-        # A new item waits for a release that holds it; one that was hidden for a release that could and does not.
-        return bool(_value(entry, HIDDEN)) and all(said.at <= learned_until for said in entry.values())
-    return all(_says(line, name, value) for name, value in standing(entry, line, learned_until).items())
+        # A new item's changes are needed until a release contains it. A hidden item's are needed until a release that
+        # is newer than the changes does not contain it.
+        return bool(_value(entry, HIDDEN)) and all(change.at <= learned_until for change in entry.values())
+    return all(_has_value(line, name, value) for name, value in effective_fields(entry, line, learned_until).items())
 
 
 def text_of(entry: ItemEntry) -> dict[str, Any]:
-    """What an item that is known by its entry alone is read by."""
+    """Returns the texts from which the service reads an item that no release contains."""
     return {name: _value(entry, name) for name in (*TEXT_FIELDS, "categories", "price")}
 
 
-def _is_silent(name: str, line: ItemLine) -> bool:
+def _has_no_value(name: str, line: ItemLine) -> bool:
     if name in (AVAILABLE, HIDDEN):
         return line.metadata is None or getattr(line.metadata, name) is None
-    return name in SHOWN and not getattr(line, name)
+    return name in COMPARED_FIELDS and not getattr(line, name)
 
 
-def _says(line: ItemLine, name: str, value: Any) -> bool:
+def _has_value(line: ItemLine, name: str, value: Any) -> bool:
     if name == AVAILABLE:
         return line.available == (value is not False)
     if name == HIDDEN:
         return line.hidden == bool(value)
-    return name in SHOWN and (getattr(line, name) or None) == (value or None)
+    return name in COMPARED_FIELDS and (getattr(line, name) or None) == (value or None)
 
 
 def _value(entry: ItemEntry, name: str) -> Any:
-    said = entry.get(name)
-    return None if said is None else said.value
+    change = entry.get(name)
+    return None if change is None else change.value

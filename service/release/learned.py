@@ -1,7 +1,7 @@
-"""Until when a release can have learned, by this machine's clock: never by the times that its data gives.
+"""Finds the moment until which a release can have learned, by this machine's clock, never by its data's timestamps.
 
-What the shop said or posted later stands beside the release; claiming too little keeps more state than is needed,
-claiming too much would make what was answered 200 disappear.
+Later events and changes apply beside the release. A moment that is too early keeps more state than needed; one that is
+too late would make accepted events and changes disappear.
 """
 
 import math
@@ -16,18 +16,18 @@ from isrf.contract.manifest import MANIFEST_FILE, LearnedUntil, Manifest
 
 TOLERANCE_S = 60.0
 _WHOLE_SECONDS = 1.0
-"""`created_at` is written in these."""
+"""The precision of `created_at`."""
 
 _log = structlog.get_logger("service")
 
 
 def learned_until(folder: Path, manifest: Manifest) -> LearnedUntil:
-    """Of a release that lies in `folder`.
+    """Returns until when the release in `folder` can have learned.
 
     Raises:
-        BundleError: `bundle.manifest`, the manifest's `created_at` is no time.
+        BundleError: `bundle.manifest`, the manifest's `created_at` is not a time.
     """
-    # By the file's own change time a release is as old after every restart, whatever the time of day.
+    # The file's change time is the same after every restart.
     here_since = min(time.time(), (folder / MANIFEST_FILE).stat().st_ctime)
     ahead = max(0.0, _created(manifest) - here_since)
     if ahead > TOLERANCE_S:
@@ -36,13 +36,13 @@ def learned_until(folder: Path, manifest: Manifest) -> LearnedUntil:
 
 
 def learned_by(manifest: Manifest, ahead: float) -> LearnedUntil:
-    """The same, where the offline machine's clock is at least `ahead` seconds before this one's."""
+    """Returns the same, where the offline machine's clock is at least `ahead` seconds ahead of this one's."""
     found = manifest.learned_until
-    if found is None:  # a release made before it was noted: what is surely not too late
+    if found is None:  # an older release without the field: a moment that is surely not too late
         events_through = math.inf if manifest.events_through is None else manifest.events_through
         earliest = min(events_through, _created(manifest))
         found = LearnedUntil(events=max(0.0, earliest), items=max(0.0, earliest))
-    # A clock that was set back between the reading and the release: what is newer than the release it cannot hold.
+    # The clock may have been set back between reading and publishing: a release has no data newer than itself.
     latest = _created(manifest) + _WHOLE_SECONDS
     events, items = (min(moment, latest) - ahead for moment in (found.events, found.items))
     return LearnedUntil(events=max(0.0, events), items=max(0.0, items))
@@ -54,6 +54,6 @@ def _created(manifest: Manifest) -> float:
     except ValueError:
         raise BundleError(
             "bundle.manifest",
-            f"created_at {manifest.created_at!r} is no RFC 3339 time.",
+            f"created_at {manifest.created_at!r} is not an RFC 3339 time.",
             fix="Publish the release again.",
         ) from None

@@ -1,6 +1,6 @@
-"""Opens a release for serving: verified by `isrf.runtime`, its parts made into what answers, the goldens replayed.
+"""Opens a release for serving: verifies it, builds catalogue, users and recommender, and replays the golden requests.
 
-Anything that does not fit is a `BundleError` that names the file and the fix; nothing half-open is ever returned.
+Anything that does not fit raises a `BundleError` that names the file and the fix; a release is open or it is refused.
 """
 
 import io
@@ -55,13 +55,13 @@ class Release:
     semantic_ids: NDArray[np.int32]  # (N, L)
     wording: Wording
     new_items: NewItemReader | None
-    """None where no new item can be read."""
+    """None where the release cannot read new items."""
     learned_until: float
-    """Seconds: the histories can hold no event after this moment, whatever their times."""
+    """Seconds: the histories contain no event after this moment, whatever their timestamps."""
     vocabulary: EventVocabulary
-    """What the shop's event types mean."""
+    """The meaning of the shop's event types."""
     items_learned_until: float
-    """Seconds: what was said of items after this moment the release cannot hold."""
+    """Seconds: the release contains no change of an item after this moment."""
 
 
 def open_release(
@@ -71,11 +71,13 @@ def open_release(
     *,
     within_s: float = float("inf"),
 ) -> Release:
-    """Opens what `releases` serves, with one form of its search. Takes seconds: run it in a thread.
+    """Opens the current release of the folder `releases`, with one variant of its search graph.
+
+    It takes seconds: run it in a thread.
 
     Raises:
-        BundleError: it may not be served, or is not open after `within_s`.
-        ConfigError: the device is not there.
+        BundleError: the release cannot be served, or does not open within `within_s`.
+        ConfigError: the device is missing.
     """
     return open_folder(find_release(releases), variant, device, within_s=within_s)
 
@@ -83,7 +85,7 @@ def open_release(
 def open_folder(
     folder: Path, variant: VariantName = "fp32", device: DeviceName = "cpu", *, within_s: float = float("inf")
 ) -> Release:
-    """As `open_release`, of the very folder of a release."""
+    """Opens the release in this folder; else as `open_release`."""
     deadline = TimeLimit(within_s)
     parts = read_bundle(folder, (variant,), deadline)
     manifest, arrays = parts.manifest, parts.arrays
@@ -122,7 +124,7 @@ def open_folder(
 
 def _graph_opener(folder: Path, device: DeviceName) -> GraphOpener:
     def opened(name: str, content: bytes, signature: GraphSpec) -> Graph:
-        # Of the interest graph a few products of one row, and 8-bit ones: on a GPU the way there would take longer.
+        # The interest graph and the 8-bit graph have small products: copies to a GPU would take longer than they do.
         on_cpu = name in {INTEREST_GRAPH_FILE, INT8_GRAPH_FILE}
         return open_graph(
             folder / name,

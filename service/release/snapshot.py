@@ -1,7 +1,8 @@
-"""The people among whom neighbours are looked for: the release's base users, those active since, none who was erased.
+"""Makes snapshots: the users among whom a request finds neighbours.
 
-A `Snapshot` is a frozen picture; requests take one and keep it to their end, since rows mean nothing beyond it. How an
-active user is read from their history is in `isrf.runtime.active_users`.
+They are the release's base users and the users active since, without erased users. A `Snapshot` is frozen; a request
+uses the same one until its end, because rows belong to one snapshot. `isrf.runtime.active_users` computes an active
+user from their history.
 It knows neither store nor clock; `service.sync.activity_sync` does.
 """
 
@@ -21,12 +22,12 @@ _BASE = "base"
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """Who may be a neighbour, and with it what is on offer: rows of both kinds are of this picture.
+    """The users who can be neighbours, and the items on offer; rows of both belong to this snapshot.
 
     Attributes:
-        release: whose base users these are, with the items that are on offer.
-        recommender: the release's, among these people.
-        token: equal tokens mean the same people with the same histories in the same rows.
+        release: the release of the base users, with the items that are on offer.
+        recommender: the release's recommender, with these users as neighbours.
+        token: equal tokens mean the same users with the same histories in the same rows.
         erased: rows of base users who were erased.
         active_users: user_id → row.
     """
@@ -37,45 +38,45 @@ class Snapshot:
     erased: frozenset[int]
     active_users: Mapping[str, int]
 
-    def among_items_of(self, release: Release) -> "Snapshot":
-        """The same people, the items that are on offer now."""
+    def with_items_of(self, release: Release) -> "Snapshot":
+        """Returns a snapshot of the same users with the release's items of now."""
         return replace(self, release=release, recommender=self.recommender.with_items_of(release.recommender))
 
     def row(self, user_id: str) -> int:
-        """The row of a user, who is no neighbour of their own; −1 for one that nobody knows."""
+        """Returns the row of a user, to leave them out of their own neighbours; −1 for an unknown user."""
         return self.active_users.get(user_id, self.release.users.row(user_id))
 
 
 def base_snapshot(release: Release) -> Snapshot:
-    """The base users alone."""
+    """Returns the snapshot of the base users alone."""
     return Snapshot(release=release, recommender=release.recommender, token=_BASE, erased=frozenset(), active_users={})
 
 
-def gather(release: Release, erased: Iterable[int], active_users: Mapping[str, ActiveUser]) -> Snapshot:
-    """The snapshot of a release without the erased base users, and with those active since in place of their rows."""
-    gone = frozenset(erased)
-    if not gone and not active_users:
+def make_snapshot(release: Release, erased: Iterable[int], active_users: Mapping[str, ActiveUser]) -> Snapshot:
+    """Returns the snapshot of a release without erased base users; active users replace their own base rows."""
+    erased_rows = frozenset(erased)
+    if not erased_rows and not active_users:
         return base_snapshot(release)
-    # In order of their ids: replicas that know of the same people must number them equally.
+    # In the order of their ids: replicas that know the same users must give them the same rows.
     names = sorted(active_users)
     num_base = len(release.users)
     present: BoolArray = np.ones(num_base, dtype=np.bool_)
-    present[list(gone)] = False
+    present[list(erased_rows)] = False
     superseded = [row for row in map(release.users.row, names) if row >= 0]
     present[superseded] = False
-    people = [active_users[name] for name in names]
+    users = [active_users[name] for name in names]
     return Snapshot(
         release=release,
-        recommender=with_active_users(release.recommender, release.user_index, present, people),
-        token=_token(gone, names, people),
-        erased=gone,
-        active_users={name: num_base + place for place, name in enumerate(names)},
+        recommender=with_active_users(release.recommender, release.user_index, present, users),
+        token=_token(erased_rows, names, users),
+        erased=erased_rows,
+        active_users={name: num_base + index for index, name in enumerate(names)},
     )
 
 
-def _token(gone: frozenset[int], names: Sequence[str], people: Sequence[ActiveUser]) -> str:
+def _token(erased_rows: frozenset[int], names: Sequence[str], users: Sequence[ActiveUser]) -> str:
     digest = hashlib.blake2b(digest_size=12)
-    digest.update(repr(sorted(gone)).encode())
-    for name, one in zip(names, people, strict=True):
-        digest.update(repr((name, one.version)).encode())
+    digest.update(repr(sorted(erased_rows)).encode())
+    for name, user in zip(names, users, strict=True):
+        digest.update(repr((name, user.version)).encode())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What a release knows of its users: their rows and their pasts, packed (a Python object per event is too much)."""
+"""Holds a release's users and their histories in arrays: a Python object per event would need too much memory."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class Events(NamedTuple):
     indptr: NDArray[np.int64]  # (U + 1,)
     items: NDArray[np.int32]  # (events,) rows of the catalogue
     timestamps: NDArray[np.float64]  # (events,) NaN where an event has no time
-    kinds: NDArray[np.int32]  # (events,) places in `kind_names`
+    kinds: NDArray[np.int32]  # (events,) indices into `kind_names`
     kind_names: Sequence[str]  # event types
 
 
@@ -31,7 +31,7 @@ class Dislikes(NamedTuple):
 
 
 class ReleaseUsers:
-    """Frozen."""
+    """The users of a release; frozen."""
 
     def __init__(
         self, ids: IdMap[UserId, UserIndex], catalogue: Catalogue, *, events: Events, dislikes: Dislikes
@@ -43,12 +43,12 @@ class ReleaseUsers:
         return len(self.ids)
 
     def row(self, user_id: str) -> int:
-        """The user's row, −1 for a user that the release does not know."""
+        """Returns the user's row, −1 for an unknown user."""
         row = self.ids.index(UserId(user_id))
         return -1 if row is None else int(row)
 
     def past(self, user_id: str, excludes: Callable[[str], bool]) -> ReleasePast:
-        """What the release holds of a user, nothing for one that it does not know.
+        """Returns the release's history of a user, an empty one for an unknown user.
 
         Args:
             excludes: whether an event of this type excludes its item.
@@ -59,8 +59,8 @@ class ReleaseUsers:
         events = self._events
         span = slice(int(events.indptr[row]), int(events.indptr[row + 1]))
         history = [
-            HistoryEntry(self._catalogue.item_id(int(item)), None if np.isnan(when) else float(when))
-            for item, when in zip(events.items[span], events.timestamps[span], strict=True)
+            HistoryEntry(self._catalogue.item_id(int(item)), None if np.isnan(timestamp) else float(timestamp))
+            for item, timestamp in zip(events.items[span], events.timestamps[span], strict=True)
         ]
         excluding: BoolArray = np.array([excludes(name) for name in events.kind_names], dtype=np.bool_)
         bought: list[bool] = excluding[events.kinds[span]].tolist() if history else []

@@ -1,6 +1,6 @@
-"""What a release's reasoner wrote of items and users, as explanations use it: what items, or a group, have in common.
+"""Finds phrases that items, or similar users, have in common, in the texts of the release's reasoner.
 
-Of a user's text nothing leaves but phrases that several similar users share (`LEAST_USERS`): none can be told apart.
+Only phrases that several similar users share (`LEAST_USERS`) leave the service, so that they identify no user.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,31 +18,31 @@ from isrf.runtime.bundle.tables import table_of
 from service.release.catalogue import LEAST_USERS, Catalogue
 
 SAMPLED_TEXTS = 2000
-"""Items and users, evenly over the rows, by which it is known what texts in general say."""
+"""How many items and users, spread evenly over the rows, give the phrases that texts in general have."""
 REMEMBERED = 4096
-"""Texts whose phrases are kept."""
+"""How many texts' phrases are cached."""
 
 
 class Wording:
-    """Of one release; threads may share it."""
+    """The reasoner's texts of one release; threads may share it."""
 
     def __init__(self, catalogue: Catalogue, cores: pl.Series) -> None:
-        """`cores` (U,) are the users' core preferences; empty where the release tells none."""
+        """cores: (U,) the users' core preferences; empty where the release has none."""
         self._catalogue, self._cores = catalogue, cores
         items = catalogue.items
-        self._items_in_general = background(_told(items[row].feature for row in _sample(len(items))))
-        self._users_in_general = background(_told(cores[row] for row in _sample(len(cores))))
+        self._items_in_general = background(_without_empty(items[row].feature for row in _sample(len(items))))
+        self._users_in_general = background(_without_empty(cores[row] for row in _sample(len(cores))))
         self._phrases = lru_cache(maxsize=REMEMBERED)(phrases)
 
-    def common(self, one: int, other: int, *, limit: int) -> list[str]:
-        """What the semantic features of two items (rows) both say."""
+    def common(self, first: int, second: int, *, limit: int) -> list[str]:
+        """Returns phrases that the semantic features of two items (rows) share."""
         items = self._catalogue.items
-        # Of an item that came since the release no reasoner wrote.
-        said = [self._phrases((items[row].feature or "") if row < len(items) else "") for row in (one, other)]
-        return common_phrases(said[0], said[1], self._items_in_general, limit=limit)
+        # An item that is newer than the release has no semantic feature.
+        found = [self._phrases((items[row].feature or "") if row < len(items) else "") for row in (first, second)]
+        return common_phrases(found[0], found[1], self._items_in_general, limit=limit)
 
     def group(self, users: Sequence[int]) -> PhraseTable:
-        """What the core preferences of similar users (rows) share; those whom the release does not know say nothing."""
+        """Returns the phrases that the core preferences of similar users (rows) share; unknown users have none."""
         texts = [(self._cores[user] or "") if user < len(self._cores) else "" for user in users]
         return PhraseTable([self._phrases(text) for text in texts], self._users_in_general, at_least=LEAST_USERS)
 
@@ -51,12 +51,12 @@ def _sample(count: int) -> range:
     return range(0, count, max(1, count // SAMPLED_TEXTS))
 
 
-def _told(texts: Iterable[str | None]) -> Iterable[str]:
+def _without_empty(texts: Iterable[str | None]) -> Iterable[str]:
     return (text for text in texts if text)
 
 
 def read_cores(parts: Bundle) -> pl.Series:
-    """The users' core preferences in a verified release; none of a release that does not tell them."""
+    """Reads the users' core preferences of a verified release; empty where the release has none."""
     name, num_users = USER_REASONING_FILE, parts.manifest.counts.num_users
     if name not in parts.contents:
         return pl.Series(dtype=pl.String)

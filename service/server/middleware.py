@@ -106,7 +106,7 @@ class RequestMiddleware:
         return nullcontext({}) if self._traces is None else self._traces.request(method, headers, request_id)
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> IsrfError | None:
-        in_vain = self._admission.why_in_vain()
+        in_vain = self._admission.abandoned()
         if in_vain is not None:
             # It must not fall further behind for them.
             return in_vain

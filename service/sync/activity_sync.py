@@ -1,7 +1,7 @@
-"""Keeps a replica's snapshot up to date: every epoch it looks who was erased and who was active, and reads them.
+"""Keeps a replica's snapshot up to date: every epoch it reads from the store which users were erased or active.
 
-Epochs begin at the same moments everywhere (multiples of their length since 1970), so that replicas come to the same
-snapshot and share cached interests. What the store cannot tell now stays as it was until it can.
+Epochs begin at the same moments everywhere (multiples of their length since 1970), so that replicas make the same
+snapshot and share cached interests. While the store fails, the snapshot stays as it is.
 """
 
 import asyncio
@@ -18,27 +18,27 @@ from isrf.runtime.active_users import ActiveUser, read_active_users
 from service.inference.engine import Engine
 from service.inference.task_cancellation import end
 from service.release.opening import Release
-from service.release.snapshot import gather
+from service.release.snapshot import make_snapshot
 from service.state.events import EventRules
 from service.state.merge import merge
 from service.state.user_store import ErasedUsers, RecentUsers, UserStore, nobody_recent
 
 HISTORY = 50
-"""Items of a active_user that are read; older ones weigh nothing."""
+"""Latest items of an active user that are read; older ones have no weight."""
 FIRST_LOOK_S = 5.0
-"""How long the start waits for the snapshot."""
+"""How long the start waits for the first snapshot."""
 READ_TOGETHER = 64
-"""Newcomers in one run of the interest graph: a request that comes meanwhile waits for no more."""
+"""Active users in one run of the interest graph: a request that arrives meanwhile waits for one run at most."""
 REST_TIMES = 3
-"""A look that nobody waits for rests so many times as long as it worked: requests share the threads with it."""
+"""A background update rests this many times as long as it works: requests share the threads with it."""
 REST_SHARE = 1 / 3
-"""Of an epoch, by the end of which it does not rest any more."""
+"""Share of an epoch after which a background update does not rest any more."""
 
 _log = structlog.get_logger("service")
 
 
 class ActivitySync:
-    """One per release."""
+    """Keeps the snapshot of one release up to date."""
 
     def __init__(
         self,
@@ -49,26 +49,26 @@ class ActivitySync:
         epoch_s: float,
         before: "ActivitySync | None" = None,
     ) -> None:
-        """`before` is the feed of another release: who is known there to be erased is so here, store or no store."""
+        """before: the sync of the previous release; users erased there are erased here even if the store fails."""
         self._before = before
         self._engine, self._store, self._rules, self._epoch_s = engine, store, rules, epoch_s
         self._recent: RecentUsers = nobody_recent()
         self._seen: list[bytes | None] = [None] * len(self._recent)
-        self._known: dict[str, ActiveUser | str] = {}  # a version alone: nothing new of them
+        self._known: dict[str, ActiveUser | str] = {}  # a version alone: the user has no new items
         self._erased: tuple[ErasedUsers | None, frozenset[int]] = (None, frozenset())
         self._looking = asyncio.Lock()
-        self._hurries = asyncio.Event()  # somebody waits for the look under way to end
+        self._urgent = asyncio.Event()  # a caller waits for the current update to end
         self._rests_until = 0.0
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Looks once, if that can be done soon, and then every epoch until `close`."""
+        """Updates the snapshot once, within `FIRST_LOOK_S` if possible, and then every epoch until `close`."""
         before, self._before = self._before, None
         if before is not None:
             release = self._engine.release
             async with self._looking:
-                gone = await asyncio.to_thread(before.gone_from, release)
-                await self._gather(release, self._engine.snapshot.erased | gone)
+                erased = await asyncio.to_thread(before.erased_rows_in, release)
+                await self._make_snapshot(release, self._engine.snapshot.erased | erased)
         self._task = asyncio.create_task(self._run())
         first = asyncio.create_task(self.look())
         with contextlib.suppress(TimeoutError):
@@ -82,7 +82,7 @@ class ActivitySync:
             pass
 
     async def look(self, *, rests_for_s: float = 0.0) -> None:
-        """Brings the snapshot up to date; not in one piece, where it may rest for so long in all."""
+        """Updates the snapshot; with `rests_for_s` it rests in between, for so many seconds in total."""
         async with self._looking:
             self._rests_until = time.monotonic() + rests_for_s
             try:
@@ -91,35 +91,35 @@ class ActivitySync:
                 _log.info("crowd_unchanged", code=error.code)
 
     async def forget(self, user_id: str) -> None:
-        """Takes a user who was just erased out of this replica's snapshot at once."""
-        async with self._at_once():
+        """Removes a user who was just erased from this replica's snapshot at once."""
+        async with self._without_rest():
             release = self._engine.release
             row = release.users.row(user_id)
             if row < 0 and user_id not in self._known and user_id not in self._engine.snapshot.active_users:
                 return
             self._known.pop(user_id, None)
             erased = self._engine.snapshot.erased | ({row} if row >= 0 else frozenset())
-            await self._gather(release, erased)
+            await self._make_snapshot(release, erased)
 
-    def gone_from(self, release: Release) -> frozenset[int]:
-        """Rows of another release's users of whom this feed knows that they were erased."""
+    def erased_rows_in(self, release: Release) -> frozenset[int]:
+        """Returns the rows in another release of the users that this sync knows as erased."""
         ids, snapshot = self._engine.release.users.ids, self._engine.snapshot
-        named = (release.users.row(ids.external(UserIndex(row))) for row in snapshot.erased)
-        return _rows(release, self._erased[0]) | {row for row in named if row >= 0}
+        rows = (release.users.row(ids.external(UserIndex(row))) for row in snapshot.erased)
+        return _rows(release, self._erased[0]) | {row for row in rows if row >= 0}
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._epoch_s - time.time() % self._epoch_s)
             try:
                 await self.look(rests_for_s=REST_SHARE * self._epoch_s)
-            except Exception as error:  # noqa: BLE001 - a snapshot that grows old must not end the service
+            except Exception as error:  # noqa: BLE001 - a failed update must not end the loop
                 _log.error("crowd_failed", exc_info=error)
 
     async def _look(self) -> None:
         release = self._engine.release
         erased = await self._rows_of_erased(release)
         before_ms = int(time.time() // self._epoch_s * self._epoch_s * 1000)
-        # On copies: a look that fails half-way must not count as done.
+        # On copies: an update that fails half-way must not count as done.
         recent: RecentUsers = [dict(users) for users in self._recent]
         seen, moved = await self._store.recent(recent, self._seen, before_ms)
         active = [user_id for users in recent for user_id in users]
@@ -127,36 +127,36 @@ class ActivitySync:
         known = {user_id: self._known[user_id] for user_id in active if user_id in self._known}
         known |= await self._read(release, sorted(stale))
         self._recent, self._seen, self._known = recent, seen, known
-        await self._gather(release, erased)
+        await self._make_snapshot(release, erased)
 
-    async def _gather(self, release: Release, erased: frozenset[int]) -> None:
-        active_users = {user_id: one for user_id, one in self._known.items() if isinstance(one, ActiveUser)}
-        await self._engine.change_snapshot(lambda: gather(release, erased, active_users))
+    async def _make_snapshot(self, release: Release, erased: frozenset[int]) -> None:
+        active_users = {user_id: user for user_id, user in self._known.items() if isinstance(user, ActiveUser)}
+        await self._engine.change_snapshot(lambda: make_snapshot(release, erased, active_users))
 
     async def _rows_of_erased(self, release: Release) -> frozenset[int]:
         erased = await self._store.erased()
         if erased != self._erased[0]:
-            self._forget_newcomers(erased)
+            self._drop_changed_buckets(erased)
             self._erased = (erased, await asyncio.to_thread(_rows, release, erased))
-            # Whatever becomes of the rest of this look.
-            await self._gather(release, self._erased[1])
+            # At once, because the rest of this update may fail.
+            await self._make_snapshot(release, self._erased[1])
         return self._erased[1]
 
-    def _forget_newcomers(self, erased: ErasedUsers | None) -> None:
-        """Where there were erasures, everybody is read again."""
+    def _drop_changed_buckets(self, erased: ErasedUsers | None) -> None:
+        """Drops the known users of buckets with new erasures, so that the update reads them again."""
         nothing = (0,) * NUM_BUCKETS
         before = nothing if self._erased[0] is None else self._erased[0].counts
         now = nothing if erased is None else erased.counts
-        moved = {bucket for bucket in range(NUM_BUCKETS) if before[bucket] != now[bucket]}
-        self._known = {name: one for name, one in self._known.items() if bucket_of(name) not in moved}
+        changed = {bucket for bucket in range(NUM_BUCKETS) if before[bucket] != now[bucket]}
+        self._known = {name: user for name, user in self._known.items() if bucket_of(name) not in changed}
 
     async def _read(self, release: Release, user_ids: Sequence[str]) -> dict[str, ActiveUser | str]:
         found: dict[str, ActiveUser | str] = {}
         for start in range(0, len(user_ids), READ_TOGETHER):
             began = time.monotonic()
-            some = user_ids[start : start + READ_TOGETHER]
+            batch = user_ids[start : start + READ_TOGETHER]
             versions, histories, names = [], [], []
-            for user_id, record in zip(some, await self._store.read_many(some), strict=True):
+            for user_id, record in zip(batch, await self._store.read_many(batch), strict=True):
                 past = release.users.past(user_id, lambda kind: self._rules.effect(kind) == "B")
                 state = merge(record, past, release.learned_until)
                 before = self._known.get(user_id)
@@ -177,14 +177,14 @@ class ActivitySync:
     async def _rest(self, worked_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, min(REST_TIMES * worked_s, self._rests_until - time.monotonic()))):
-                await self._hurries.wait()
+                await self._urgent.wait()
 
     @contextlib.asynccontextmanager
-    async def _at_once(self) -> AsyncIterator[None]:
-        """When the look under way has ended, which does not rest any more."""
-        self._hurries.set()
+    async def _without_rest(self) -> AsyncIterator[None]:
+        """Waits for the current update, which rests no more, and holds off the next one."""
+        self._urgent.set()
         async with self._looking:
-            self._hurries.clear()
+            self._urgent.clear()
             yield
 
 

@@ -1,8 +1,8 @@
-"""Keeps a replica's items up to date: what the shop said of them since the release, on whichever replica.
+"""Keeps a replica's items up to date with the shop's changes since the release, made on any replica.
 
-The store numbers every change, so a look costs one small question where nothing is new. The replica that took a change
-looks at once; the others within `poll_s`. Whoever asks for a look shares the next one with all who wait. What the store
-cannot tell now stays as it was until it can; until then requests do not wait for it.
+The store numbers every change, so that a look without news costs one small read. The replica that accepts a change
+looks at once; the others look within `poll_s`. Callers who wait for a look share the next one. While the store fails,
+the items stay as they are, and requests do not wait for it.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from isrf.contract.item_changes import ItemEntry
 from isrf.method.recommend.new_items import ReadItem, added_items
 from service.inference.engine import Engine
 from service.inference.task_cancellation import end
-from service.release.item_changes import changed_line, is_learned, standing, text_of
+from service.release.item_changes import changed_line, effective_fields, is_learned, text_of
 from service.release.opening import Release
 from service.state.item_store import ItemsCursor, ItemStore
 from service.state.redis.failures import FOREIGN
@@ -27,18 +27,18 @@ CLOSE_S = 2.0
 FIRST_LOOK_S = 5.0
 """How long the start waits for the items."""
 AGAIN_S = 1.0
-"""How soon a store that could not tell is asked again."""
+"""How soon a failed store is read again."""
 
 _log = structlog.get_logger("service")
 
 
 class CatalogueSync:
-    """One per release that is open."""
+    """Keeps the items of one open release up to date."""
 
     def __init__(
         self, engine: Engine, store: ItemStore, *, poll_s: float, before: "CatalogueSync | None" = None
     ) -> None:
-        """`before` is the feed of another release: what it knows holds here too, store or no store."""
+        """before: the sync of the previous release; its changes apply here even if the store fails."""
         self._engine, self._store, self._poll_s = engine, store, poll_s
         self._base: Release = engine.release
         self._entries: dict[str, ItemEntry] = {}
@@ -47,8 +47,8 @@ class CatalogueSync:
         self._cursor: ItemsCursor | None = None
         self._read: dict[str, ReadItem] = {}  # in the order of their rows
         self._looking = asyncio.Lock()
-        self._next: asyncio.Task[None] | None = None  # the look that begins when the one under way has ended
-        self._silent: StoreError | None = None  # why the last look learned nothing
+        self._next: asyncio.Task[None] | None = None  # the look that begins when the current one has ended
+        self._failure: StoreError | None = None  # of the last look
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -56,28 +56,28 @@ class CatalogueSync:
         return self._base.new_items is not None
 
     def is_new(self, item_id: str) -> bool:
-        """Whether the release does not hold an item."""
+        """Whether an item is missing in the release."""
         return not self._base.catalogue.knows(item_id)
 
     @property
     def entries(self) -> Mapping[str, ItemEntry]:
-        """What was said, by item_id."""
+        """The shop's changes, by item_id."""
         return self._entries
 
-    def standing(self, item_id: str, entry: ItemEntry) -> dict[str, Any]:
-        """The fields of an entry that count beside the release."""
-        return standing(entry, self._base.catalogue.find(item_id), self._base.items_learned_until)
+    def effective_fields(self, item_id: str, entry: ItemEntry) -> dict[str, Any]:
+        """Returns the fields of an item's changes that apply beside the release."""
+        return effective_fields(entry, self._base.catalogue.find(item_id), self._base.items_learned_until)
 
     def understands(self, item_id: str) -> bool:
-        """Whether a word of a new item's texts is known to the release."""
+        """Whether the release knows a word of a new item's texts."""
         read = self._read.get(item_id)
         return read is not None and len(read.near.rows) > 0
 
     async def start(self) -> None:
-        """Looks once, if that can be done soon, and then every `poll_s` until `close`."""
+        """Updates the items once, within `FIRST_LOOK_S` if possible, and then every `poll_s` until `close`."""
         if self._inherited:
             async with self._looking:
-                await self._take(self._inherited, set(self._inherited), self._inherited_version)
+                await self._apply(self._inherited, set(self._inherited), self._inherited_version)
         first = asyncio.create_task(self.look())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(first), FIRST_LOOK_S)
@@ -86,40 +86,40 @@ class CatalogueSync:
     async def close(self) -> None:
         for task in (self._task, self._next):
             if task is not None:
-                # A store that hangs must not hold up the end.
+                # A store that hangs must not delay the end.
                 await end(task, within_s=CLOSE_S)
-        # A cancelled task keeps the frames it ended in, and with them all that this holds.
+        # A cancelled task keeps its last frames alive, and with them this object.
         self._task = self._next = None
 
     async def bring_up_to_date(self) -> None:
-        """Takes in what was said until now; `StoreError` where that cannot be known now."""
+        """Applies all changes until now; raises `StoreError` where the store fails."""
         if self._next is None:
             self._next = asyncio.create_task(self._next_look())
-            # Those who asked may all be gone.
+            # All callers may be gone: retrieves the outcome, so that asyncio does not report it as lost.
             self._next.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(self._next)
 
     async def look(self) -> None:
-        """As `bring_up_to_date`; what the store cannot tell now stays as it was."""
+        """As `bring_up_to_date`; the items stay as they are where the store fails."""
         try:
             await self.bring_up_to_date()
         except IsrfError as error:
             _log.info("items_unchanged", code=error.code)
 
     async def ask(self) -> None:
-        """As `look`, for a request about an item that is not known here.
+        """As `look`, for a request about an item that is unknown here.
 
         Raises:
-            StoreError: the store cannot tell now, and is not waited for.
+            StoreError: the store fails; the request does not wait for it.
         """
-        if self._silent is None:
+        if self._failure is None:
             await self.look()
-        # What others wrote there stands until somebody takes it away: nothing is known by waiting.
-        if self._silent is not None and self._silent.code != FOREIGN:
-            raise _copy(self._silent)
+        # Foreign data in the store stays until an operator removes it: to wait does not help.
+        if self._failure is not None and self._failure.code != FOREIGN:
+            raise _copy(self._failure)
 
     def learned(self) -> dict[str, ItemEntry]:
-        """Entries without which the release says the same."""
+        """Returns the entries that the release has learned, so that they are not needed any more."""
         catalogue, until = self._base.catalogue, self._base.items_learned_until
         return {
             item_id: entry
@@ -129,22 +129,22 @@ class CatalogueSync:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._poll_s if self._silent is None else min(self._poll_s, AGAIN_S))
+            await asyncio.sleep(self._poll_s if self._failure is None else min(self._poll_s, AGAIN_S))
             try:
                 await self.look()
-            except Exception as error:  # noqa: BLE001 - items that grow old must not end the service
+            except Exception as error:  # noqa: BLE001 - a failed look must not end the loop
                 _log.error("items_failed", exc_info=error)
 
     async def _next_look(self) -> None:
         async with self._looking:
-            # Who asks from now on may know of something that this look does not find.
+            # Callers from now on need another look: this one may miss their change.
             self._next = None
             try:
                 await self._look()
             except StoreError as error:
-                self._silent = _copy(error)
+                self._failure = _copy(error)
                 raise
-            self._silent = None
+            self._failure = None
 
     async def _look(self) -> None:
         found = await self._store.items(self._cursor)
@@ -156,10 +156,10 @@ class CatalogueSync:
             changed |= set(self._entries)
         version = "" if found.cursor is None else f"{found.cursor.counting.decode()}.{found.cursor.last}"
         if changed or version != self._engine.release.catalogue.version:
-            await self._take(entries, changed, version)
+            await self._apply(entries, changed, version)
         self._cursor = found.cursor
 
-    async def _take(self, entries: dict[str, ItemEntry], changed: set[str], version: str) -> None:
+    async def _apply(self, entries: dict[str, ItemEntry], changed: set[str], version: str) -> None:
         before = self._engine.release
         release, read = await asyncio.to_thread(self._applied, before, entries, sorted(changed), version)
         self._entries, self._read = entries, read
@@ -168,7 +168,7 @@ class CatalogueSync:
     def _applied(
         self, release: Release, entries: Mapping[str, ItemEntry], changed: list[str], version: str
     ) -> tuple[Release, dict[str, ReadItem]]:
-        """The release with the changed items as they are now. Takes milliseconds an item that is new."""
+        """Returns the release with its changed items, and the new items. A new item takes milliseconds."""
         base, until = self._base.catalogue, self._base.items_learned_until
         read = self._read | self._read_new({item_id: entries[item_id] for item_id in changed if item_id in entries})
         lines = {}
@@ -178,7 +178,7 @@ class CatalogueSync:
                 continue
             lines[item_id] = changed_line(item_id, entries.get(item_id, {}), line, until)
             if line is None and item_id not in entries:
-                # Its row stays, and the histories with it, when nothing is said of it any more.
+                # An item without entries keeps its row, because histories refer to it.
                 lines[item_id] = lines[item_id].model_copy(update={"hidden": True})
         catalogue = release.catalogue.with_items(lines, version)
         recommender = release.recommender
@@ -187,7 +187,7 @@ class CatalogueSync:
         return replace(release, catalogue=catalogue, recommender=recommender), read
 
     def _read_new(self, entries: Mapping[str, ItemEntry]) -> dict[str, ReadItem]:
-        """Those of the items that the release does not hold, read where that was not done yet."""
+        """Reads new items whose texts were not read before."""
         reader = self._base.new_items
         if reader is None:
             return {}
@@ -201,5 +201,5 @@ class CatalogueSync:
 
 
 def _copy(error: StoreError) -> StoreError:
-    """One that holds no frames."""
+    """Returns the error without its traceback, which would keep frames alive."""
     return StoreError(error.code, error.message, fix=error.fix)

@@ -1,8 +1,8 @@
-"""State that a release has learned is collected: what it says anyway need not be kept a second time.
+"""Removes state that a release has learned: the release holds the same information.
 
-Merging gives the same user before and after, so that nobody sees it happen. A user's newer events stay, and so does a
-recent `remove`: an older event that arrives late must still meet it. It goes through state's users once, on one
-replica, behind the requests.
+Merging gives the same user before and after, so that no answer changes. A user's newer events stay, and so does a
+recent `remove`, which must still cancel an older event that arrives late. One replica goes through the users in the
+store once, in the background.
 """
 
 import asyncio
@@ -24,20 +24,20 @@ PAGE = 200
 TOGETHER = 16
 PAUSE_S = 0.02
 GRACE_S = 600.0
-"""After a release was opened: meanwhile other replicas may serve the one before, which has not learned as much, and
-this one may be told to go back to it."""
+"""How long compaction waits after a release opens: other replicas may still serve the previous release, which has
+learned less, and an operator may go back to it."""
 CLAIM_S = 3600
 
 _log = structlog.get_logger("service")
 
 
 async def collect_learned(store: UserStore, release: Release, rules: EventRules) -> int:
-    """The number of users of whom something was collected; what the store cannot do now is left for another time."""
+    """Removes learned state of all users; returns the number of users with removed state, 0 where the store fails."""
     try:
         if not await store.claim(f"collect:{release.manifest.release_id}", CLAIM_S):
             return 0
         count = 0
-        # Whom state knows, not whom the release knows: those are a hundred times as many, and each costs a read.
+        # The users in the store, not those of the release: these are many more, and each costs a read.
         async for page in store.user_ids():
             user_ids = [user_id for user_id in page if release.users.row(user_id) >= 0]
             for start in range(0, len(user_ids), PAGE):
@@ -55,14 +55,14 @@ async def collect_learned(store: UserStore, release: Release, rules: EventRules)
 async def collect_later(
     store: Store, release: Release, rules: EventRules, items: CatalogueSync, grace_s: float
 ) -> None:
-    """Collects once everybody has had time to open the release."""
+    """Removes learned state after `grace_s`, when all replicas have had time to open the release."""
     await asyncio.sleep(grace_s)
     await collect_learned(store, release, rules)
     await collect_items(store, items)
 
 
 async def collect_items(store: ItemStore, items: CatalogueSync) -> int:
-    """The number of items of which nothing had to be kept any more."""
+    """Removes learned changes of items; returns the number of items without changes left, 0 where the store fails."""
     try:
         count = await store.collect_items(items.learned())
     except StoreError as error:
@@ -83,6 +83,6 @@ async def _collect(store: UserStore, release: Release, rules: EventRules, user_i
         if found != Learned((), ()):
             doomed.append((user_id, record.version, found))
     for start in range(0, len(doomed), TOGETHER):
-        # Those of the embedded store share one commit.
-        await asyncio.gather(*(store.collect(*one) for one in doomed[start : start + TOGETHER]))
+        # Concurrent writes to the embedded store share one commit.
+        await asyncio.gather(*(store.collect(*arguments) for arguments in doomed[start : start + TOGETHER]))
     return len(doomed)

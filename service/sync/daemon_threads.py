@@ -1,7 +1,6 @@
-"""Work that may never come back: nobody waits for it beyond a deadline, and it does not keep the process from ending.
+"""Runs work that may hang in daemon threads: callers wait until a deadline, and the process can end without it.
 
-A hanging disk, or a graph without an end, cannot be taken from a thread. So such work gets a daemon thread of its own,
-its callers wait for as long as they are told, and a process that ends with one left behind leaves without it.
+Python cannot stop a thread that hangs on a disk or in an endless graph. Such work gets a daemon thread of its own.
 """
 
 import asyncio
@@ -19,22 +18,22 @@ from isrf.runtime.time_limit import late
 T = TypeVar("T")
 
 MOST_HANGING = 8
-"""Threads at work on releases at once, beyond which no more are begun."""
+"""How many threads may work on releases at once; no more are started."""
 _NAMED = "release: "
 _SLACK_S = 2.0
-"""Given beyond the deadline to work that looks at the clock by itself, and says more."""
+"""Extra time after the deadline for work that checks the clock itself and raises a more precise error."""
 
 
 async def in_daemon_thread(work: Callable[[], T], *, within_s: float, part: str) -> T:
-    """What `work` returns or raises.
+    """Runs `work` in a thread of its own; returns or raises what it does.
 
     Args:
-        work: called in a thread of its own.
-        within_s: how long it is waited for.
+        work: the function to call.
+        within_s: how long to wait for it.
         part: what it does, in words.
 
     Raises:
-        BundleError: `bundle.deadline` where it had not come back; it is left to itself.
+        BundleError: `bundle.deadline` where it does not return in time; its thread goes on alone.
     """
     done: Future[T] = Future()
 
@@ -43,15 +42,15 @@ async def in_daemon_thread(work: Callable[[], T], *, within_s: float, part: str)
     def run() -> None:
         try:
             done.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - all of it is told to who waits
+        except BaseException as error:  # noqa: BLE001 - the caller receives every error
             done.set_exception(error)
 
     hanging = sum(thread.name.startswith(_NAMED) for thread in threading.enumerate())
     if hanging >= MOST_HANGING:
         raise BundleError(
             "bundle.opening_hangs",
-            f"{hanging} earlier looks at releases have not come back.",
-            fix="See to the disk that the releases are on, then start the service again.",
+            f"{hanging} earlier attempts to read releases still hang.",
+            fix="Repair the disk with the releases, then restart the service.",
         )
     threading.Thread(target=run, name=f"{_NAMED}{part}", daemon=True).start()
     try:
@@ -62,13 +61,13 @@ async def in_daemon_thread(work: Callable[[], T], *, within_s: float, part: str)
         raise late(within_s, part) from None
 
 
-def leave(code: int) -> int:
-    """The exit code of a process that has drained; ends it here and now where a thread hangs in something native.
+def exit_code_or_exit(code: int) -> int:
+    """Returns the exit code of a drained process; ends the process at once where a thread hangs.
 
-    Python would wait for its threads, and tear down libraries that a daemon thread is still at work in.
+    Python's own exit would wait for its threads, and unload libraries that a daemon thread still uses.
     """
     until = time.monotonic() + _SLACK_S
-    while _left():
+    while _has_working_threads():
         if time.monotonic() > until:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -77,7 +76,7 @@ def leave(code: int) -> int:
     return code
 
 
-def _left() -> bool:
-    """Whether a thread is at work that would hold up the end, or be disturbed by it."""
+def _has_working_threads() -> bool:
+    """Whether a thread still works that would delay the exit or be disturbed by it."""
     others = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
     return any(not thread.daemon or thread.name.startswith(_NAMED) for thread in others)

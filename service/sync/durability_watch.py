@@ -1,8 +1,8 @@
-"""Sees to it that the service runs on a Redis that keeps what was accepted, or that everybody is told that it does not.
+"""Checks that Redis cannot lose accepted events; refuses to start, or warns, where it can.
 
-It refuses to start where it is known that something can be lost, unless it was told to warn only; of a Redis that comes
-later, the store refuses the writes. What changes while it runs is a line in the log, a metric and a warning of
-`/readyz`: ending would lose more.
+The service refuses to start on a Redis that could lose events, unless its setting says to warn only. Where Redis starts
+later, the store refuses writes until it is checked. A change while the service runs gives a log line, a metric and a
+warning of `/readyz`: to stop the service would lose more.
 """
 
 import asyncio
@@ -18,49 +18,49 @@ from service.telemetry.metrics import Metrics
 
 EVERY_S = 30.0
 START_S = 5.0
-"""How long a start waits for Redis to say: it need not be there yet."""
+"""How long the start waits for Redis, which may start later."""
 
 _log = structlog.get_logger("service")
 
-Wanted = Literal["require", "warn"]
+Requirement = Literal["require", "warn"]
 
 
 class DurabilityWatch:
-    """One per app that keeps its state in Redis."""
+    """Checks Redis' durability at the start and every `EVERY_S`; the app has one where its state is in Redis."""
 
-    def __init__(self, store: RedisStore, metrics: Metrics, wanted: Wanted) -> None:
-        self._store, self._metrics, self._wanted = store, metrics, wanted
-        self._found: Durability | None = None  # None: Redis has not said yet
+    def __init__(self, store: RedisStore, metrics: Metrics, requirement: Requirement) -> None:
+        self._store, self._metrics, self._requirement = store, metrics, requirement
+        self._found: Durability | None = None  # None: not known yet
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Looks for the first time.
+        """Checks for the first time, and starts the periodic checks.
 
         Raises:
-            ConfigError: something accepted can be lost, and that was not allowed.
+            ConfigError: Redis could lose accepted events, and the setting is "require".
         """
         try:
             async with asyncio.timeout(START_S):
                 found = await self._store.durability()
         except (StoreError, TimeoutError):
             found = None
-        if found is not None and found.problems and self._wanted == "require":
+        if found is not None and found.problems and self._requirement == "require":
             raise ConfigError(
                 "config.redis_durability",
-                f"this Redis would lose what was accepted: {'; '.join(found.problems)}.",
+                f"this Redis could lose accepted events: {'; '.join(found.problems)}.",
                 fix=FIX,
             )
         self._take(found)
         self._task = asyncio.create_task(self._run())
 
     def warnings(self) -> list[dict[str, str]]:
-        """As answers hold them; empty where everything accepted is kept, as far as Redis says."""
+        """Returns the warnings for answers; empty where Redis says that it keeps all accepted events."""
         if self._found is None or not any(self._found):
             return []
         if self._found.problems:
-            message = f"Redis would lose what was accepted: {'; '.join(self._found.problems)}."
+            message = f"Redis could lose accepted events: {'; '.join(self._found.problems)}."
             return [{"code": "redis_not_durable", "message": message}]
-        message = f"Redis does not say whether it keeps what was accepted: {', '.join(self._found.unknown)}."
+        message = f"Redis does not say whether it keeps accepted events: {', '.join(self._found.unknown)}."
         return [{"code": "redis_durability_unknown", "message": message}]
 
     async def close(self) -> None:
@@ -73,7 +73,7 @@ class DurabilityWatch:
             try:
                 self._take(await self._store.durability())
             except StoreError:
-                continue  # told by reads, writes and probes
+                continue  # reads, writes and probes report the failure
 
     def _take(self, found: Durability | None) -> None:
         changed, self._found = found != self._found, found

@@ -1,9 +1,9 @@
-"""Which releases are served, and how one takes the other's place: no request is dropped, and none sees two of them.
+"""Serves releases and switches between them: no request is dropped, and none sees two releases.
 
-`current` is looked at every few seconds on every worker of every replica, and at once where an operator asks for it.
-What it points to is opened beside what is served, verified, its goldens replayed; then requests to come are answered
-from it, those under way end on the old one, and the old one is freed. What cannot be served is refused, and nothing
-changes. Going back is pointing `current` back.
+Every worker of every replica checks `current` every few seconds, and at once when an operator asks for it. It opens and
+verifies a new release beside the current one. Then new requests use the new release, requests in progress end on the
+old one, and the old one is freed. A release that cannot be served is refused, and nothing changes. To go back, an
+operator points `current` back.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ from service.sync.daemon_threads import in_daemon_thread
 from service.sync.release_runtime import Parts, ReleaseIdentity, ReleaseRuntime, identify
 
 REFUSED_AGAIN_S = 60.0
-"""A release that was refused is not opened again before: it may be large, and somebody has to mend it first."""
+"""How long a refused release is not opened again: it may be large, and an operator must repair it first."""
 
 _log = structlog.get_logger("service")
 
 
 class Switched(NamedTuple):
-    """What a look at `current` came to; the same release before and after where nothing changed."""
+    """The result of a reload; the same release before and after where nothing changed."""
 
     before: str
     after: str
@@ -44,15 +44,15 @@ class Switched(NamedTuple):
 
 
 class _Refusal(NamedTuple):
-    """The last release that was refused, when that was begun, and why."""
+    """The last refused release, when its opening began, and the error."""
 
-    wanted: ReleaseIdentity | None
+    identity: ReleaseIdentity | None
     began: float
     error: Exception
 
 
 class ReleaseManager:
-    """One per app."""
+    """Opens, switches and closes the releases of an app."""
 
     def __init__(
         self,
@@ -64,14 +64,14 @@ class ReleaseManager:
         opened: Callable[[], None] = lambda: None,
     ) -> None:
         """Args:
-        watch_s: how often `current` is looked at, 0 for only when asked.
-        opened: called whenever what is served from now on is open.
+        watch_s: how often `current` is checked, 0 for only when asked.
+        opened: called whenever a release has been opened and is served.
         """
-        self._tell_opened = opened
+        self._on_opened = opened
         self._folder, self._parts, self._experiment, self._watch_s = folder, parts, experiment, watch_s
         self._current: ReleaseRuntime | None = None
         self._trial: ReleaseRuntime | None = None  # the experiment's; may be the current one
-        self._open: set[ReleaseRuntime] = set()  # those on their way in and out too
+        self._open: set[ReleaseRuntime] = set()  # also those that start or end
         self._switching = asyncio.Lock()
         self._refused: _Refusal | None = None
         self._closing = False
@@ -84,94 +84,96 @@ class ReleaseManager:
         return self._current
 
     async def start(self) -> None:
-        """Opens what is to be served; `BundleError` where that cannot be."""
+        """Opens the releases to serve; raises `BundleError` where that fails."""
         self._current = runtime = await self._opened(await self._identify())
-        runtime.tell_age()
+        runtime.publish_age()
         if self._experiment is None:
-            # One process on its state: nobody else serves an older release.
+            # The embedded store has one process: no other replica serves an older release.
             runtime.collect(0 if self._parts.store.kind == "embedded" else GRACE_S)
         else:
             identity = await self._identify(self._experiment.release_id)
             self._trial = runtime if identity == runtime.identity else await self._opened(identity)
         if self._watch_s:
             self._watching = asyncio.create_task(self._watch())
-        self._tell_opened()
+        self._on_opened()
 
     def of(self, user_id: str | None) -> ReleaseRuntime:
-        """What answers a user; None is nobody in particular, who takes part in no experiment."""
+        """Returns the release that serves a user; without a user (None), the current one."""
         experiment, trial = self._experiment, self._trial
         if trial is not None and experiment is not None and user_id is not None and experiment.holds(user_id):
             return trial
         return self.current
 
     def now(self) -> float:
-        """Seconds, and later than all that the served releases have learned: this machine's clock may step back, and
-        what comes in then is news all the same."""
+        """Returns the time in seconds, and always later than what the served releases have learned.
+
+        This machine's clock may be set back; events that arrive then must still count as new.
+        """
         served = (self.current.release, (self._trial or self.current).release)
-        return max(time.time(), *(max(one.learned_until, one.items_learned_until) + 1e-6 for one in served))
+        return max(time.time(), *(max(release.learned_until, release.items_learned_until) + 1e-6 for release in served))
 
     @contextmanager
     def lease(self, user_id: str | None) -> Iterator[ReleaseRuntime]:
-        """What answers a user, to be held from the request's start to its end."""
+        """Leases the release that serves a user, from the request's start to its end."""
         with self.of(user_id).lease() as runtime:
             yield runtime
 
     def knows(self, item_id: str) -> bool:
-        """Whether the item is one that a caller can have been shown."""
-        return any(one.release.catalogue.knows(item_id) for one in self._open)
+        """Whether an open release knows an item, so that a caller can have seen it."""
+        return any(runtime.release.catalogue.knows(item_id) for runtime in self._open)
 
     def is_new(self, item_id: str) -> bool:
-        """Whether no release that is open holds an item."""
-        return all(one.items.is_new(item_id) for one in self._open)
+        """Whether no open release contains an item."""
+        return all(runtime.items.is_new(item_id) for runtime in self._open)
 
     async def change_items(self, changes: Sequence[ItemChange]) -> list[ItemOutcome]:
-        """Takes in what the shop says of its items; it is part of this replica's next answer.
+        """Stores changes of items; they count in this replica's next answer.
 
         Raises:
             StoreError: as `Store.change_items`.
         """
         outcomes = await self._parts.store.change_items(changes, limit=self._parts.max_added_items)
-        for one in tuple(self._open):
-            await one.items.look()
+        for runtime in tuple(self._open):
+            await runtime.items.look()
         return outcomes
 
     async def look_for_items(self) -> None:
-        """What the shop said to another replica, at once: to be known before somebody is told that an item is unknown.
+        """Reads the changes that other replicas accepted, before a caller learns that an item is unknown.
 
         Raises:
-            StoreError: that cannot be known now.
+            StoreError: the store cannot be read now.
         """
-        for one in tuple(self._open):
-            await one.items.ask()
+        for runtime in tuple(self._open):
+            await runtime.items.ask()
 
     async def forget(self, user_id: str) -> None:
-        """Takes a user who was just erased out of every snapshot of this replica at once."""
-        for one in tuple(self._open):
-            one.recommendations.forget(user_id)
-            await one.activity_sync.forget(user_id)
+        """Removes a user who was just erased from every snapshot of this replica at once."""
+        for runtime in tuple(self._open):
+            runtime.recommendations.forget(user_id)
+            await runtime.activity_sync.forget(user_id)
 
     async def reload(self) -> Switched:
-        """Serves what `current` points to now, if that is another release than before.
+        """Serves the release that `current` points to now, if it is another one.
 
         Raises:
-            BundleError: it cannot be served; what was served still is.
+            BundleError: it cannot be served; the previous release still is.
         """
-        asked = time.monotonic()
+        asked_at = time.monotonic()
         async with self._switching:
-            began, before, wanted = time.monotonic(), self.current, None
+            began, before, identity = time.monotonic(), self.current, None
             try:
-                wanted = await self._identify()
-                self._same_refusal(wanted, asked)
-                if wanted != before.identity:
-                    await self._switch(wanted)
+                identity = await self._identify()
+                self._raise_same_refusal(identity, asked_at)
+                if identity != before.identity:
+                    await self._switch(identity)
             except Exception as error:
-                # Whatever is wrong with it, it is not served.
-                self._refuse(wanted, error, began)
+                # Any error means that the release cannot be served.
+                self._refuse(identity, error, began)
                 raise
             self._refused = None
             seconds = time.monotonic() - began
         if self.current is not before:
-            self._tell_opened()
+            self._on_opened()
             self._parts.metrics.reloads.labels("switched", "").inc()
             _log.info(
                 "release_switched",
@@ -185,26 +187,26 @@ class ReleaseManager:
         self._closing = True
         if self._watching is not None:
             await end(self._watching)
-        for one in (self._current, self._trial):
-            self._retire(one)
+        for runtime in (self._current, self._trial):
+            self._retire(runtime)
         while self._retiring:
             await asyncio.wait(self._retiring)
 
     async def _switch(self, identity: ReleaseIdentity) -> None:
         if self._retiring:
-            # Never more than one release that nobody asks any more.
+            # At most one retiring release stays in memory.
             await asyncio.wait(self._retiring)
         before, trial = self.current, self._trial
         if trial is not None and trial.identity == identity:
             self._current = trial
         else:
             self._current = await self._opened(identity, before)
-        self.current.tell_age()
+        self.current.publish_age()
         if before is not trial:
             self._retire(before)
 
     async def _opened(self, identity: ReleaseIdentity, before: ReleaseRuntime | None = None) -> ReleaseRuntime:
-        """An open release, ready for its first request."""
+        """Opens a release and makes it ready for its first request."""
         parts = self._parts
         release = await in_daemon_thread(
             partial(open_folder, identity.folder, parts.variant, parts.device, within_s=parts.open_deadline_s),
@@ -215,11 +217,11 @@ class ReleaseManager:
             _log.warning(
                 "release_unsealed",
                 release_id=release.manifest.release_id,
-                message="The release is of schema 2: nothing tells whether its manifest was changed.",
-                fix="Publish one with this version.",
+                message="The release has schema 2: the service cannot verify that its manifest is unchanged.",
+                fix="Publish a release with this version.",
             )
         runtime = ReleaseRuntime(release, identity, self._parts, before=before)
-        # From now on it hears of erasures.
+        # From now on it receives erasures.
         self._open.add(runtime)
         try:
             await runtime.start()
@@ -240,16 +242,16 @@ class ReleaseManager:
         self._open.discard(runtime)
         del runtime
         if not self._closing:
-            # Each opening has a thread of its own, whose heap would keep the pages of the release before.
+            # Each release opens in a thread of its own, whose heap would keep the pages of the previous release.
             await asyncio.to_thread(give_back_free_memory)
         if self._experiment is None and not self._closing:
-            # Later than requests that still read what the old one has not learned.
+            # After the requests on the old release, which read state that it has not learned.
             self.current.collect(GRACE_S)
 
-    def _refuse(self, wanted: ReleaseIdentity | None, error: Exception, began: float) -> None:
+    def _refuse(self, identity: ReleaseIdentity | None, error: Exception, began: float) -> None:
         if self._refused is not None and error is self._refused.error:
             return
-        self._refused = _Refusal(wanted, began, error)
+        self._refused = _Refusal(identity, began, error)
         code = error.code if isinstance(error, IsrfError) else "internal"
         self._parts.metrics.reloads.labels("refused", code).inc()
         if isinstance(error, BundleError):
@@ -258,33 +260,33 @@ class ReleaseManager:
             _log.error("release_refused", code=code, exc_info=error)
 
     async def _watch(self) -> None:
-        # Workers of one machine do not all open a release at the same moment.
+        # Spread over time, so that the workers of a machine do not all open a release at the same moment.
         await asyncio.sleep(self._watch_s * (os.getpid() % 8) / 8)
         while True:
             await asyncio.sleep(self._watch_s)
             try:
-                wanted: ReleaseIdentity | None = await self._identify()
+                identity: ReleaseIdentity | None = await self._identify()
             except BundleError:
-                wanted = None
-            if wanted == self.current.identity or self._was_refused(wanted):
+                identity = None
+            if identity == self.current.identity or self._was_refused(identity):
                 continue
-            with contextlib.suppress(Exception):  # told by `_refuse`; the next release may be better
+            with contextlib.suppress(Exception):  # `_refuse` logs it; the next release may be valid
                 await self.reload()
 
     async def _identify(self, name: str | None = None) -> ReleaseIdentity:
-        """Of what `current` points to, or of the release of a name."""
+        """Identifies the release that `current` points to, or the release with a name."""
 
         def look() -> ReleaseIdentity:
             return identify(find_release(self._folder) if name is None else named_release(self._folder, name))
 
         return await in_daemon_thread(look, within_s=self._parts.open_deadline_s, part="looking for it")
 
-    def _was_refused(self, wanted: ReleaseIdentity | None) -> bool:
-        refused = self._refused
-        return refused is not None and refused.wanted == wanted and time.monotonic() < refused.began + REFUSED_AGAIN_S
+    def _was_refused(self, identity: ReleaseIdentity | None) -> bool:
+        last = self._refused
+        return last is not None and last.identity == identity and time.monotonic() < last.began + REFUSED_AGAIN_S
 
-    def _same_refusal(self, wanted: ReleaseIdentity, asked: float) -> None:
-        """Raises the refusal of the same release that was begun after `asked`: many who ask at once open it once."""
+    def _raise_same_refusal(self, identity: ReleaseIdentity, asked_at: float) -> None:
+        """Raises a refusal of the same release from after `asked_at`: concurrent reloads open a release once."""
         refused = self._refused
-        if refused is not None and refused.wanted == wanted and refused.began >= asked:
+        if refused is not None and refused.identity == identity and refused.began >= asked_at:
             raise refused.error

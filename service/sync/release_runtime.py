@@ -1,6 +1,6 @@
-"""One open release and all that answers from it, from the first look at the snapshot to the last request.
+"""Runs one open release: its engine, its recommendations and its syncs, from its start to its last request.
 
-A request leases it and has one release, one engine and one catalogue from start to end, whatever is served meanwhile.
+A request leases it, and so uses one release, one engine and one catalogue from start to end.
 It knows no other release; `service.sync.release_manager` does.
 """
 
@@ -36,25 +36,25 @@ from service.sync.daemon_threads import in_daemon_thread
 from service.telemetry.metrics import Metrics
 
 CLOSE_S = 10.0
-"""How long the model's last runs are waited for when a release is closed."""
+"""How long closing a release waits for the model's last runs."""
 
 
 class ReleaseIdentity(NamedTuple):
-    """A release as it lies there: another folder, or another manifest in it, is another one."""
+    """Identifies a release by its folder and its manifest's digest."""
 
     folder: Path
     digest: str
 
 
 def identify(folder: Path) -> ReleaseIdentity:
-    """Of a release's folder; `BundleError` where it has no readable manifest."""
+    """Identifies the release in a folder; raises `BundleError` where it has no readable manifest."""
     with BundleFolder(folder) as files:
         return ReleaseIdentity(folder, hashlib.sha256(manifest_bytes(files)).hexdigest())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What every release is served with."""
+    """The parts of the app that every release uses."""
 
     store: Store
     metrics: Metrics
@@ -68,16 +68,16 @@ class Parts:
     variant: VariantName = "fp32"
     device: DeviceName = "cpu"
     open_deadline_s: float = 300.0
-    """How long opening a release, and its first runs, are waited for."""
+    """How long opening a release may take, and so its first runs."""
 
 
 class ReleaseRuntime:
-    """A release that is served, was served until a moment ago, or is about to be."""
+    """An open release that is served, starts or ends."""
 
     def __init__(
         self, release: Release, identity: ReleaseIdentity, parts: Parts, *, before: "ReleaseRuntime | None" = None
     ) -> None:
-        """`before` is what was served until now: those it knows to be erased are gone here from the first request."""
+        """before: the release served until now; its erased users are erased here from the first request on."""
         self.identity = identity
         self._parts = parts
         self.rules = parts.rules.under(release.vocabulary)
@@ -107,7 +107,7 @@ class ReleaseRuntime:
 
     @property
     def release(self) -> Release:
-        """With the items that are on offer now."""
+        """The release with its items as they are now."""
         return self._engine.release
 
     @property
@@ -115,14 +115,14 @@ class ReleaseRuntime:
         return self.release.manifest.release_id
 
     async def start(self) -> None:
-        """Ready for the first request: warm, and among the people of today."""
+        """Makes the release ready for its first request: warms up the engine, reads items and active users."""
         await in_daemon_thread(self._warm_up, within_s=self._parts.open_deadline_s, part="the first runs")
         await self.items.start()
         await self.activity_sync.start()
-        self._tell(1)
+        self._set_served_metric(1)
 
     def collect(self, grace_s: float) -> None:
-        """What this release has learned is collected from state after `grace_s`."""
+        """Removes from the store, after `grace_s`, the state that this release has learned."""
         if self._collecting is None:
             parts = self._parts
             self._collecting = asyncio.create_task(
@@ -131,7 +131,7 @@ class ReleaseRuntime:
 
     @contextmanager
     def lease(self) -> Iterator["ReleaseRuntime"]:
-        """Held by a request from its start to its end."""
+        """Keeps the release open for a request, from its start to its end."""
         self._leases += 1
         self._idle.clear()
         try:
@@ -142,30 +142,30 @@ class ReleaseRuntime:
                 self._idle.set()
 
     async def close(self) -> None:
-        """Waits for the requests that hold it, and for what they still write."""
+        """Waits for the requests that lease it and for their writes, then closes it."""
         await self._idle.wait()
         if self._collecting is not None:
             await end(self._collecting)
         await self.activity_sync.close()
         await self.items.close()
         await self.recommendations.close()
-        # A run without an end holds up neither the next release nor the end.
+        # An endless run must not delay the next release or the end.
         with contextlib.suppress(BundleError):
             await in_daemon_thread(self._engine.close, within_s=CLOSE_S, part="the model's last runs")
-        self._tell(0)
+        self._set_served_metric(0)
 
     def _warm_up(self) -> None:
         within_s = min(RUN_LIMIT_S, self._parts.open_deadline_s)
         with limited(within_s), refusing("bundle.graph_failed", "the release's graphs"):
             self._engine.warm_up()
 
-    def tell_age(self) -> None:
-        """That this is the release that everybody but an experiment's users is answered from."""
+    def publish_age(self) -> None:
+        """Sets the metrics of the current release's age; an experiment's release does not set them."""
         metrics = self._parts.metrics
         metrics.release_created.set(datetime.fromisoformat(self.release.manifest.created_at).timestamp())
         metrics.learned_until.set(self.release.learned_until)
 
-    def _tell(self, value: int) -> None:
+    def _set_served_metric(self, value: int) -> None:
         manifest = self.release.manifest
         labels = (manifest.release_id, manifest.preset, manifest.encoder, manifest.reasoner)
         self._parts.metrics.release.labels(*labels).set(value)

@@ -1,6 +1,6 @@
-"""Whether the store can be read and written now, asked once for all who ask at the same time.
+"""Checks whether the store can be read and written; concurrent callers share one check.
 
-Probes need no key, and a store that hangs keeps each of them waiting. It knows no HTTP.
+Probes need no key, and each of them would wait for a store that hangs. It knows no HTTP.
 """
 
 import asyncio
@@ -11,27 +11,27 @@ from service.state.store import Store
 from service.telemetry.metrics import Metrics
 
 MAX_WAITING = 64
-"""Callers who wait for an answer of the store; others are told at once what it said last."""
+"""Callers who wait for the store; further ones get the last result at once."""
 
 
 class StoreProbe:
-    """One per app, on its event loop."""
+    """Checks the store of an app, on its event loop."""
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store, self._up = store, metrics.store_up.labels(store.kind)
         self._asking: asyncio.Task[bool] | None = None
         self._waiting = 0
-        self._said_last = False
+        self._last_result = False
 
     async def is_up(self) -> bool:
-        """What the store says now, or began to be asked a moment ago; False where it was never heard."""
+        """Whether the store works, by a check that runs now; False before the first result."""
         if self._waiting >= MAX_WAITING:
-            return self._said_last
+            return self._last_result
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
         self._waiting += 1
         try:
-            # Who hangs up must not take the answer from the others.
+            # A caller that disconnects must not cancel the check that others wait for.
             return await asyncio.shield(self._asking)
         finally:
             self._waiting -= 1
@@ -43,8 +43,8 @@ class StoreProbe:
     async def _ask(self) -> bool:
         try:
             await self._store.ping()
-            self._said_last = True
+            self._last_result = True
         except StoreError:
-            self._said_last = False
-        self._up.set(self._said_last)
-        return self._said_last
+            self._last_result = False
+        self._up.set(self._last_result)
+        return self._last_result

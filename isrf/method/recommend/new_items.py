@@ -1,6 +1,6 @@
-"""Reads items that the release does not hold, from their texts, and gives them rows behind the release's own.
+"""Reads items that the release does not contain with its text encoder, and gives them rows after the release's own.
 
-It uses the release's torch-free text encoder. The service (`service.sync.catalogue_sync`) and the replay call it.
+The encoder is torch-free. The service (`service.sync.catalogue_sync`) and the replay call it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,32 +23,32 @@ NewItemText = Mapping[str, Any]
 
 
 class ReadItem(NamedTuple):
-    """One new item."""
+    """A new item with the vectors that the release's encoder gives it."""
 
     text: NewItemText
     item_input: FloatArray  # (D,)
     item_vector: FloatArray  # (D,)
-    stand_in: int  # row of the release's item that it is read as where it must be one of those, −1 for none
+    stand_in: int  # row of the most similar item of the release, for parts that need a known item; −1 for none
     near: Near
 
 
 @dataclass(frozen=True)
 class NewItemReader:
-    """What a release reads new items with."""
+    """Reads new items with a release's text encoder."""
 
     reading: TextReading
-    content: SparseLists  # the release's lists of items that are alike
+    content: SparseLists  # the release's lists of similar items by content
 
     def read(self, texts: Sequence[NewItemText]) -> list[ReadItem]:
-        """Takes milliseconds an item: run it in a thread."""
+        """Reads items from their texts. It takes milliseconds per item: run it in a thread."""
         found: list[ReadItem] = []
         for start in range(0, len(texts), READ_TOGETHER):
-            some = texts[start : start + READ_TOGETHER]
-            vectors = self.reading.encoder.encode([_fields(text) for text in some])
+            batch = texts[start : start + READ_TOGETHER]
+            vectors = self.reading.encoder.encode([_fields(text) for text in batch])
             items = self.reading.reader.read(vectors, self.content)
             found += [
                 ReadItem(text, item_input, item_vector, int(stand_in), near)
-                for text, item_input, item_vector, stand_in, near in zip(some, *items, strict=True)
+                for text, item_input, item_vector, stand_in, near in zip(batch, *items, strict=True)
             ]
         return found
 
@@ -63,17 +63,17 @@ def _fields(text: NewItemText) -> dict[str, str]:
 
 
 def added_items(items: Mapping[str, ReadItem]) -> AddedItems:
-    """What the recommender needs of new items, in their order; there is at least one."""
-    read = list(items.values())
-    near = [one.near for one in read]
+    """Returns the recommender's tables for new items, in their order; there is at least one item."""
+    read_items = list(items.values())
+    near = [item.near for item in read_items]
     return AddedItems(
-        item_inputs=np.stack([one.item_input for one in read]),
-        item_vectors=np.stack([one.item_vector for one in read]),
-        stand_ins=np.array([one.stand_in for one in read], dtype=np.int64),
+        item_inputs=np.stack([item.item_input for item in read_items]),
+        item_vectors=np.stack([item.item_vector for item in read_items]),
+        stand_ins=np.array([item.stand_in for item in read_items], dtype=np.int64),
         content=SparseLists(
-            np.concatenate([[0], np.cumsum([len(one.rows) for one in near])]).astype(np.int64),
-            np.concatenate([one.rows for one in near]).astype(np.int32),
-            np.concatenate([one.weights for one in near]),
+            np.concatenate([[0], np.cumsum([len(lists.rows) for lists in near])]).astype(np.int64),
+            np.concatenate([lists.rows for lists in near]).astype(np.int32),
+            np.concatenate([lists.weights for lists in near]),
         ),
-        content_places=np.concatenate([one.places for one in near]),
+        content_places=np.concatenate([lists.places for lists in near]),
     )

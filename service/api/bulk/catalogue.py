@@ -26,7 +26,9 @@ async def catalogue_lines(folder: Path, items: CatalogueSync) -> AsyncIterator[l
     with await asyncio.to_thread((folder / ITEMS_FILE).open, "rb") as file:
         while lines := await asyncio.to_thread(lambda: list(islice(file, PAGE))):
             rows = [_row(line) for line in lines]
-            yield [changed_row(row, items.standing(row["item_id"], known.pop(row["item_id"], {}))) for row in rows]
+            yield [
+                changed_row(row, items.effective_fields(row["item_id"], known.pop(row["item_id"], {}))) for row in rows
+            ]
     added = list(known.items())
     for start in range(0, len(added), PAGE):
         yield [changed_row({"item_id": item_id}, values_of(entry)) for item_id, entry in added[start : start + PAGE]]

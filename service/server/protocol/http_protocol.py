@@ -72,7 +72,7 @@ class HttpProtocol(PipelinedProtocol):
             self._refuse(503, "overload.refused", "There are as many connections as can be.", fix="Try again later.")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._caller_connection.cut = True
+        self._caller_connection.is_closed = True
         self._expect_nothing()
         self._unread_body.end()
         self.transport.lost()
@@ -158,7 +158,7 @@ class HttpProtocol(PipelinedProtocol):
             method = self.parser.get_method()
             arrival, call = load_shedder.asked(method, self.url, at_wire.name)
             plain = method != b"HEAD" and not self.parser.should_upgrade()
-            if plain and not load_shedder.admission.may_come_in(arrival, call):
+            if plain and not load_shedder.admission.admits(arrival, call):
                 self._turn_away(load_shedder, method)
                 return
             if not has_body:

@@ -51,36 +51,36 @@ def not_run(metrics: Metrics, reason: str) -> float:
 
 def test_as_many_are_let_in_as_may_be_under_way_and_probes_always(admission: AdmissionController) -> None:
     for _ in range(MOST):
-        assert admission.may_come_in(Arrival.KNOWN, None)
+        assert admission.admits(Arrival.KNOWN, None)
         admission.begins(known=True)
-    assert not admission.may_come_in(Arrival.KNOWN, None)
-    assert admission.may_come_in(Arrival.PROBE, None)
-    assert admission.may_come_in(Arrival.STRANGER, None), "they take nobody's place, and nobody takes theirs"
+    assert not admission.admits(Arrival.KNOWN, None)
+    assert admission.admits(Arrival.PROBE, None)
+    assert admission.admits(Arrival.STRANGER, None), "they take nobody's place, and nobody takes theirs"
     admission.ends(known=True)
-    assert admission.may_come_in(Arrival.KNOWN, None)
+    assert admission.admits(Arrival.KNOWN, None)
 
 
 def test_who_sends_a_body_or_does_not_read_takes_no_place_of_the_others(admission: AdmissionController) -> None:
     for _ in range(MOST):
         admission.begins(known=True)
     with admission.senders.take("a"):
-        assert admission.may_come_in(Arrival.KNOWN, None)
+        assert admission.admits(Arrival.KNOWN, None)
     with admission.imports.take("a"):
-        assert admission.may_come_in(Arrival.KNOWN, None)
-    assert not admission.may_come_in(Arrival.KNOWN, None)
+        assert admission.admits(Arrival.KNOWN, None)
+    assert not admission.admits(Arrival.KNOWN, None)
     admission.unread.add(object())
-    assert admission.may_come_in(Arrival.KNOWN, None)
+    assert admission.admits(Arrival.KNOWN, None)
     with contextlib.ExitStack() as held:
         for name in "ab" * (MOST // 2):
             held.enter_context(admission.requests.take(name))
-        assert not admission.may_come_in(Arrival.KNOWN, None), "all places are taken, whoever does not read"
+        assert not admission.admits(Arrival.KNOWN, None), "all places are taken, whoever does not read"
 
 
 def test_strangers_have_an_end_of_their_own(admission: AdmissionController) -> None:
     for _ in range(MAX_STRANGERS):
         admission.begins(known=False)
-    assert not admission.may_come_in(Arrival.STRANGER, None)
-    assert admission.may_come_in(Arrival.KNOWN, None)
+    assert not admission.admits(Arrival.STRANGER, None)
+    assert admission.admits(Arrival.KNOWN, None)
 
 
 def test_no_caller_holds_all_places_of_a_kind(admission: AdmissionController) -> None:
@@ -95,17 +95,17 @@ def test_no_caller_holds_all_places_of_a_kind(admission: AdmissionController) ->
 
 def test_the_model_is_refused_where_it_has_no_room(admission: AdmissionController, metrics: Metrics) -> None:
     first, same, other = call("a list", "a", 1), call("a list", "b", 1), call("another", "b", 1)
-    assert admission.may_come_in(Arrival.KNOWN, first)
+    assert admission.admits(Arrival.KNOWN, first)
     with entered(admission, first):
-        assert admission.may_come_in(Arrival.KNOWN, same), "its making is shared"
-        assert not admission.may_come_in(Arrival.KNOWN, other)
+        assert admission.admits(Arrival.KNOWN, same), "its making is shared"
+        assert not admission.admits(Arrival.KNOWN, other)
         with pytest.raises(OverloadError) as refused:
             admission.at_model(other).__enter__()
         assert refused.value.code == "overload.refused"
         assert not_run(metrics, "refused") == 2
     with admission.at_model(other):
-        assert not admission.may_come_in(Arrival.KNOWN, first)
-    assert admission.may_come_in(Arrival.KNOWN, first)
+        assert not admission.admits(Arrival.KNOWN, first)
+    assert admission.admits(Arrival.KNOWN, first)
 
 
 def test_while_others_call_three_quarters_of_the_model_are_one_callers_all(
@@ -115,16 +115,16 @@ def test_while_others_call_three_quarters_of_the_model_are_one_callers_all(
     monkeypatch.setattr(model_shares.time, "monotonic", lambda: now)
     with contextlib.ExitStack() as inside:
         for count in range(6):
-            assert admission.may_come_in(Arrival.KNOWN, call(count, "a", 8)), "alone"
+            assert admission.admits(Arrival.KNOWN, call(count, "a", 8)), "alone"
             inside.enter_context(entered(admission, call(count, "a", 8)))
-        assert admission.may_come_in(Arrival.KNOWN, call("b", "b", 8)), "there is room for the other"
-        assert not admission.may_come_in(Arrival.KNOWN, call("a", "a", 8)), "six of eight places are taken"
+        assert admission.admits(Arrival.KNOWN, call("b", "b", 8)), "there is room for the other"
+        assert not admission.admits(Arrival.KNOWN, call("a", "a", 8)), "six of eight places are taken"
         now = 11.0
-        assert admission.may_come_in(Arrival.KNOWN, call("b", "b", 7)), "who comes back begins it again"
+        assert admission.admits(Arrival.KNOWN, call("b", "b", 7)), "who comes back begins it again"
         now = 30.0
-        assert admission.may_come_in(Arrival.KNOWN, call("b", "b", 7))
+        assert admission.admits(Arrival.KNOWN, call("b", "b", 7))
         with entered(admission, call("stranger", None, 8)):
-            assert admission.may_come_in(Arrival.STRANGER, call("x", None, 7)), "strangers are not counted there"
+            assert admission.admits(Arrival.STRANGER, call("x", None, 7)), "strangers are not counted there"
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,9 @@ def test_nothing_is_begun_for_who_is_late_or_gone(
     line = CallerConnection()
     request = contextvars.Context()
     request.run(admission.start_deadline, line)
-    line.cut = cut
-    error = admission.queue().why_not_begun(request.run(current_deadline))
+    line.is_closed = cut
+    error = admission.queue().refusal_to_begin(request.run(current_deadline))
     assert getattr(error, "code", None) == code
-    assert (request.run(admission.why_in_vain) is not None) == cut
+    assert (request.run(admission.abandoned) is not None) == cut
     if code is not None:
         assert not_run(metrics, code.removeprefix("overload.")) == 1

@@ -113,7 +113,7 @@ async def test_what_is_late_is_not_begun(desk: Desk) -> None:
     patient = asyncio.create_task(ask_in_turn(4, 60.0))
     await asyncio.sleep(0)
     cancelled.cancel()
-    line.cut = True
+    line.is_closed = True
     desk.hold.set()
     found = await asyncio.gather(late, gone, cancelled, patient, return_exceptions=True)
     assert [getattr(one, "code", None) for one in found[:2]] == ["overload.expired", "overload.caller_gone"]
@@ -136,7 +136,7 @@ async def test_the_late_make_room(desk: Desk) -> None:
 
     leaving = [asyncio.create_task(ask_and_leave(question)) for question in range(8)]
     await asyncio.sleep(0)
-    line.cut = True
+    line.is_closed = True
     staying = desk.ask(7)
     await asyncio.sleep(0)
     desk.hold.set()

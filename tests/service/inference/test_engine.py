@@ -15,7 +15,7 @@ from service.inference.engine import Engine
 from service.inference.limits import LoadLimits
 from service.inference.queue_limit import QueueLimit
 from service.release.opening import Release, open_release
-from service.release.snapshot import gather
+from service.release.snapshot import make_snapshot
 from service.settings import LARGEST_BATCH
 from service.telemetry.metrics import Metrics
 
@@ -62,7 +62,7 @@ async def test_alone_and_in_company_answers_are_equal_to_the_last_bit(
     asked = histories(release)
     if crowded:
         people = read_active_users(release.recommender, ["v"] * 9, asked[:9])
-        engine.snapshot = gather(release, [0, 1], {f"new-{k}": one for k, one in enumerate(people)})
+        engine.snapshot = make_snapshot(release, [0, 1], {f"new-{k}": one for k, one in enumerate(people)})
     snapshot = engine.snapshot
     rng = np.random.default_rng(0)
     requests = [

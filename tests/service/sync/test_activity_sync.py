@@ -14,7 +14,7 @@ from service.inference.engine import Engine
 from service.inference.limits import LoadLimits
 from service.inference.queue_limit import QueueLimit
 from service.release.opening import Release, open_release
-from service.release.snapshot import Snapshot, base_snapshot, gather
+from service.release.snapshot import Snapshot, base_snapshot, make_snapshot
 from service.state.connect import open_store
 from service.state.events import EventRules
 from service.state.store import Store
@@ -53,14 +53,14 @@ def neighbours(interests: UserInterests) -> list[int]:
 
 
 def test_without_news_the_recommender_is_the_releases_own(release: Release) -> None:
-    assert gather(release, (), {}).recommender is base_snapshot(release).recommender is release.recommender
+    assert make_snapshot(release, (), {}).recommender is base_snapshot(release).recommender is release.recommender
 
 
 def test_an_erased_base_user_is_nobodys_neighbour_and_no_evidence(release: Release) -> None:
     history = history_of(release, someone(release))
     before = neighbours(read(base_snapshot(release), history))
     gone = before[:5]
-    snapshot = gather(release, gone, {})
+    snapshot = make_snapshot(release, gone, {})
     after = neighbours(read(snapshot, history))
     assert not {*gone} & {*after}
     assert [user for user in before if user not in gone] == [user for user in after if user in before]
@@ -70,7 +70,7 @@ def test_an_erased_base_user_is_nobodys_neighbour_and_no_evidence(release: Relea
 def test_a_newcomer_is_a_neighbour_and_what_they_took_is_evidence(release: Release) -> None:
     mine = history_of(release, someone(release))
     strange = next(item for item in range(len(release.catalogue)) if item not in mine)
-    snapshot = gather(release, (), newcomers_of(release, twin=[*mine, strange, *mine[-2:]]))  # type: ignore[arg-type]
+    snapshot = make_snapshot(release, (), newcomers_of(release, twin=[*mine, strange, *mine[-2:]]))  # type: ignore[arg-type]
     row = snapshot.row("twin")
     assert row == len(release.users)
     interests = read(snapshot, mine)
@@ -88,7 +88,7 @@ def test_a_newcomer_is_a_neighbour_and_what_they_took_is_evidence(release: Relea
 def test_a_newcomer_is_no_neighbour_of_their_own_nor_is_their_base_row(release: Release) -> None:
     base = someone(release)
     user_id = list(release.users.ids)[base]
-    snapshot = gather(release, (), newcomers_of(release, **{str(user_id): history_of(release, base)}))  # type: ignore[arg-type]
+    snapshot = make_snapshot(release, (), newcomers_of(release, **{str(user_id): history_of(release, base)}))  # type: ignore[arg-type]
     own = snapshot.row(str(user_id))
     assert own == len(release.users)
     found = neighbours(read(snapshot, history_of(release, base), own))
@@ -98,11 +98,11 @@ def test_a_newcomer_is_no_neighbour_of_their_own_nor_is_their_base_row(release: 
 
 def test_replicas_that_know_the_same_people_number_them_equally(release: Release) -> None:
     people = newcomers_of(release, a=[1, 2], b=[3], c=[4, 5])
-    one = gather(release, {1, 2}, people)  # type: ignore[arg-type]
-    other = gather(release, [2, 1], dict(reversed(people.items())))  # type: ignore[arg-type]
+    one = make_snapshot(release, {1, 2}, people)  # type: ignore[arg-type]
+    other = make_snapshot(release, [2, 1], dict(reversed(people.items())))  # type: ignore[arg-type]
     assert (one.token, one.active_users) == (other.token, other.active_users)
     changed = people | {"a": people["a"]._replace(version="w")}  # type: ignore[attr-defined]
-    assert gather(release, {1, 2}, changed).token != one.token  # type: ignore[arg-type]
+    assert make_snapshot(release, {1, 2}, changed).token != one.token  # type: ignore[arg-type]
 
 
 async def feed_of(release: Release, store: Store) -> tuple[Engine, ActivitySync]:
