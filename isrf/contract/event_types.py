@@ -128,9 +128,7 @@ class EventVocabulary(BaseModel):
         if repeated or built_in:
             raise ValueError(f"the event type {(repeated or built_in)[0]!r} has a meaning already")
         chained = sorted(set(self.names.values()) & set(self.names))
-        if (
-            chained
-        ):  # a type that was read once must keep its meaning when it is read again, for instance from an export
+        if chained:  # a type must keep its meaning when it is read again, for instance from an export
             raise ValueError(
                 f"the event type {chained[0]!r} is the meaning of another name, and has another meaning itself"
             )

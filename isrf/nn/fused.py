@@ -1,9 +1,9 @@
-"""Operators in fewer nodes than the exporter would make of them, with their arithmetic in torch beside it.
+"""Operators that export to fewer ONNX nodes than plain torch would, with the same arithmetic in torch.
 
-Outside an export they are the plain torch spelled out here. Exported, attention and norms become one node of ONNX
-Runtime's own domain where the plain spelling would be ten, and a change of shape one where the exporter reads sizes,
-cuts them and puts them together again: at 20 rows a node costs as much as what it computes. It knows neither layers nor
-beams. Inference only.
+Outside an export they run the plain torch code below. In an export, attention and norms become one node of ONNX
+Runtime's own domain instead of about ten, and a change of shape becomes one node, where the exporter would read, slice
+and concatenate sizes. This matters because at 20 rows a node costs as much as the work in it. It knows neither layers
+nor beams. Inference only.
 """
 
 from typing import Any
@@ -15,19 +15,22 @@ DOMAIN = "com.microsoft"
 
 
 def add_and_norm(states: Tensor, change: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
-    """states + change, T5's layer norm (root mean square, no shift) of it and it itself; (…, D) all."""
+    """Adds `change` to `states` and returns T5's layer norm (root mean square, no shift) of the sum, and the sum.
+
+    All tensors are (…, D).
+    """
     run: Any = _AddAndNorm.apply
     normed, total = run(states, change, norm.weight, float(norm.variance_epsilon))
     return normed, total
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor, *, heads: int) -> Tensor:
-    """Attention of heads that lie side by side in the width; T5 does not scale the scores.
+    """Multi-head attention without scaling of the scores, as in T5; the heads lie side by side in the width.
 
     Args:
         query: (B, Q, H · d).
-        keys, values: (B, H, T, d), or (B, T, H · d) as the query.
-        bias: (B, H, Q, T), the first two may be 1.
+        keys, values: (B, H, T, d), or (B, T, H · d) like the query.
+        bias: (B, H, Q, T); the first two sizes may be 1.
         heads: H.
 
     Returns:
@@ -41,16 +44,16 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor, *, heads: 
 def attend_on(
     query: Tensor, key: Tensor, value: Tensor, past: tuple[Tensor, Tensor], bias: Tensor, *, heads: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Attention over what came before and the row itself.
+    """Attention of one new position over the earlier positions and itself.
 
     Args:
         query, key, value: (R, 1, H · d), the heads side by side.
-        past: keys and values of what came before, (R, H, t, d).
+        past: keys and values of the earlier positions, (R, H, t, d).
         bias: (1, H, 1, t + 1).
         heads: H.
 
     Returns:
-        (R, 1, H · d), and keys and values with the row's own behind them (R, H, t + 1, d).
+        the result (R, 1, H · d), and the keys and values extended by the new position, (R, H, t + 1, d).
     """
     run: Any = _AttendOn.apply
     mixed, keys, values = run(query, key, value, *past, bias, heads)
@@ -58,31 +61,31 @@ def attend_on(
 
 
 def reshaped(rows: Tensor, *sizes: int) -> Tensor:
-    """The same values in another shape: 0 keeps the size of that place, −1 (once) is what is left over."""
+    """The same values in another shape: a size of 0 keeps that dimension, −1 (at most once) takes the rest."""
     run: Any = _Reshape.apply
     shaped: Tensor = run(rows, sizes)
     return shaped
 
 
 def padded(rows: Tensor, before: int, after: int, *, value: float | bool) -> Tensor:
-    """(B, n) with so many columns of `value` before and after."""
+    """Pads (B, n) with `before` columns of `value` in front and `after` columns at the end."""
     run: Any = _Pad.apply
     wider: Tensor = run(rows, before, after, value)
     return wider
 
 
 def rows_like(rows: Tensor, other: Tensor) -> Tensor:
-    """(B · W, 1, d) as (B, W, d), B and W those of `other` (B, W, …)."""
+    """Reshapes (B · W, 1, d) to (B, W, d), with B and W from `other` (B, W, …)."""
     run: Any = _RowsLike.apply
     shaped: Tensor = run(rows, other)
     return shaped
 
 
 def score_all(queries: Tensor, vectors: Tensor) -> Tensor:
-    """queries (B, D) · vectors (N, D) → (B, N); exported, each request's own product of a matrix and a vector.
+    """Scores of all vectors for each query: queries (B, D), vectors (N, D) → (B, N).
 
-    A table that is read once for one vector takes a fraction of the time of a product of two matrices, and what comes
-    out does not depend on who shares the batch.
+    In an export, each request has its own matrix-vector product. It takes a fraction of the time of a product of two
+    matrices, and the result does not depend on the other requests in the batch.
     """
     run: Any = _ScoreAll.apply
     scores: Tensor = run(queries, vectors)
@@ -185,8 +188,8 @@ class _AttendOn(torch.autograd.Function):
     def symbolic(
         g: Any, query: Any, key: Any, value: Any, past_keys: Any, past_values: Any, bias: Any, heads: int
     ) -> Any:
-        given = (query, key, value, bias, past_keys, past_values)
-        mixed, keys, values = _attention(g, *given, heads=heads, outputs=3)
+        inputs = (query, key, value, bias, past_keys, past_values)
+        mixed, keys, values = _attention(g, *inputs, heads=heads, outputs=3)
         rows = torch._C.TensorType.get().with_dtype(torch.float32)
         line = rows.with_sizes([None, heads, None, None])
         return mixed.setType(rows.with_sizes([None, 1, None])), keys.setType(line), values.setType(line)
@@ -205,5 +208,5 @@ def _by_head(rows: Tensor, heads: int) -> Tensor:
 def _attention(g: Any, query: Any, keys: Any, values: Any, bias: Any, *past: Any, heads: int, outputs: int) -> Any:
     none = g.op("prim::Constant")
     none.setType(torch._C.OptionalType.ofTensor())
-    given = (query, keys, values, none, none, bias, *past)
-    return g.op(f"{DOMAIN}::MultiHeadAttention", *given, num_heads_i=heads, scale_f=1.0, outputs=outputs)
+    inputs = (query, keys, values, none, none, bias, *past)
+    return g.op(f"{DOMAIN}::MultiHeadAttention", *inputs, num_heads_i=heads, scale_f=1.0, outputs=outputs)

@@ -1,8 +1,8 @@
 """LightGCN over the semantic interaction graph, with inductive users.
 
 Nodes are items and users; an edge is a training interaction. An item's layer 0 is its own embedding plus its adapted
-semantic feature; a user has no parameters: its layer k is the normalised sum of its items' layers k − 1, an item's
-layer k the normalised sum of its users' layers k − 1. So items live on layers 0 and 2, users on 1 and 3, and the
+semantic feature. A user has no parameters: a user's layer k is the normalised sum of its items' layers k − 1, and an
+item's layer k is the normalised sum of its users' layers k − 1. So items have layers 0 and 2, users 1 and 3, and the
 vector of *any* history is a weighted sum of stored item rows (`isrf.method.interest.read_history`).
 
 `isrf.nn.lightgcn_training` trains it. Source: LightGCN, arXiv 2002.02126, equations 3 and 7; semantic item nodes after
@@ -23,15 +23,15 @@ _INITIAL_SCALE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class LightGCNSettings:
-    """How LightGCN is shaped and trained."""
+    """Settings of LightGCN and its training."""
 
     dim: int
-    recency: float  # weight of an item by its age in a history
+    recency: float  # weight of an item: recency ** age in its history
     epochs: int
-    batch_size: int  # at most; a small shop gets smaller ones
+    batch_size: int  # at most; a small shop gets smaller batches
     learning_rate: float
     weight_decay: float
-    num_negatives: int = 2048  # catalogues up to this size take the whole softmax, larger ones a sample
+    num_negatives: int = 2048  # catalogues up to this size use the full softmax, larger ones a sample
     prefix_length: int = 50  # items of a history that a training sample reads
     seed: int = 0
 
@@ -44,7 +44,7 @@ class Interactions(NamedTuple):
 
 
 class Propagated(NamedTuple):
-    """Both sides of the graph after two steps."""
+    """Vectors of items and users after two propagation steps."""
 
     items: Tensor  # (N, E) mean of layers 0 and 2
     users: Tensor  # (U, E) layer 1
@@ -89,7 +89,7 @@ class LightGCN(nn.Module):
         self.register_buffer("edges_transposed", edges.t().coalesce())
 
     def propagate(self) -> Propagated:
-        """Two steps over the graph: users' layer 1 and the mean of items' layers 0 and 2."""
+        """Propagates two steps over the graph: users' layer 1 and the mean of items' layers 0 and 2."""
         zero = self.item_id * self.known + self.item_text @ self.adapter  # (N, E)
         users = torch.sparse.mm(self.edges, zero * self.inverse_degree) * self.inverse_length
         second = torch.sparse.mm(self.edges_transposed, users * self.inverse_length) * self.inverse_degree
@@ -123,7 +123,7 @@ def prefix_sum(
 
 
 def recency_weights(interactions: Interactions, recency: float) -> NDArray[np.float32]:
-    """recency ** age of every training interaction, age counted from its user's newest, (T,) float32."""
+    """(T,) float32: recency ** age of every training interaction; a user's newest interaction has age 0."""
     last = np.cumsum(np.bincount(interactions.users)) - 1
     age = last[interactions.users] - np.arange(len(interactions.users))
     return np.asarray(recency**age, dtype=np.float32)

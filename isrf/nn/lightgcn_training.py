@@ -1,7 +1,7 @@
-"""Trains LightGCN to rank what a user took next, from what came before.
+"""Trains LightGCN to rank the item that a user took next, given the items before it.
 
-Every training position after a user's first is a sample. An item's layer 2 contains the sample's own user, and with it
-the target: that user's share is subtracted, exactly, from the prefix's vector and from the target's.
+Every training position after a user's first is a sample. An item's layer 2 contains the sample's own user, and so the
+target; that user's share is subtracted exactly from the prefix's vector and from the target's vector.
 It knows no files and no held-out data.
 """
 
@@ -20,26 +20,26 @@ from isrf.method.order import MAX_TARGETS_PER_USER
 from isrf.nn.lightgcn import Interactions, LightGCN, LightGCNSettings, Propagated, prefix_sum, recency_weights
 
 MIN_STEPS = 50
-"""Steps of an epoch: a small shop gets smaller batches, so that the same number of epochs trains it as far."""
+"""Fewest steps of an epoch. A small shop gets smaller batches, so that the same number of epochs trains it as well."""
 _MIN_BATCH = 64
 
 WARMUP_SHARE = 0.1
 
 
 class LightGCNVectors(NamedTuple):
-    """What training leaves behind."""
+    """The results of training."""
 
-    item_layers: NDArray[np.float32]  # (N, E) mean of the layers, 1/sqrt(degree) folded in: what histories sum up
+    item_layers: NDArray[np.float32]  # (N, E) mean of the layers, 1/sqrt(degree) folded in; a history is a sum of these
     item_embeddings: NDArray[np.float32]  # (N, E) mean of the layers; 0 without training interactions
     losses: list[float]  # mean loss of every epoch, nats
 
 
 class _Samples(NamedTuple):
-    """Every training position but a user's first: the prefix is `items[start:stop]`, the target `items[stop]`."""
+    """The training samples: the prefix of a sample is `items[start:stop]`, its target is `items[stop]`."""
 
     start: NDArray[np.int64]  # (P,)
     stop: NDArray[np.int64]  # (P,)
-    own_prefix: NDArray[np.float32]  # (P,) the own user's layer 1 in the prefix's sum
+    own_prefix: NDArray[np.float32]  # (P,) share of the sample's own user's layer 1 in the prefix's sum
     own_target: NDArray[np.float32]  # (P,) and in the target's embedding
 
 
@@ -50,12 +50,12 @@ def train_lightgcn(
     settings: LightGCNSettings,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> LightGCNVectors:
-    """Trains on every prefix → next item with a softmax over the catalogue (a sample of it, if it is large).
+    """Trains on every prefix and its next item, with a softmax over the catalogue (over a sample of a large one).
 
     Args:
         interactions: training interactions only.
         item_text: (N, D_t) float32, rows of length 1 or 0.
-        settings: shape and training.
+        settings: the settings of the model and its training.
         on_epoch: called after every epoch with its number (from 1) and mean loss.
 
     Raises:
@@ -94,7 +94,7 @@ def train_lightgcn(
 
 
 def _learning_rate_share(progress: float) -> float:
-    """Linear warm-up over the first tenth, then half a cosine down to 0; progress runs from 0 to 1."""
+    """The learning rate's factor: linear warm-up over the first tenth, then half a cosine to 0; progress is 0 … 1."""
     if progress < WARMUP_SHARE:
         return max(progress / WARMUP_SHARE, 0.02)
     return 0.5 * (1.0 + math.cos(math.pi * (progress - WARMUP_SHARE) / (1.0 - WARMUP_SHARE)))
@@ -131,19 +131,19 @@ def _score_sides(
     rows: NDArray[np.int64],
     recency: float,
 ) -> tuple[Tensor, Tensor]:
-    """The prefixes' explicit vectors (B, E), length 1, and their targets' scores (B,), both without the own user."""
+    """The prefixes' explicit vectors (B, E), length 1, and the targets' scores (B,), without the sample's own user."""
     start, stop = samples.start[rows], samples.stop[rows]
-    own = propagated.users[torch.from_numpy(interactions.users[stop])]  # (B, E)
+    own_user = propagated.users[torch.from_numpy(interactions.users[stop])]  # (B, E)
     own_prefix = torch.from_numpy(samples.own_prefix[rows])[:, None]
     own_target = torch.from_numpy(samples.own_target[rows])[:, None]
     summed = prefix_sum(propagated.items * model.inverse_degree, interactions.items, start, stop, recency)
-    query = F.normalize(summed - own_prefix * own, dim=1, eps=1e-8)
-    target = propagated.items[torch.from_numpy(interactions.items[stop])] - own_target * own
+    query = F.normalize(summed - own_prefix * own_user, dim=1, eps=1e-8)
+    target = propagated.items[torch.from_numpy(interactions.items[stop])] - own_target * own_user
     return query, (query * target).sum(1)
 
 
 def _candidates(model: LightGCN, count: int, rng: np.random.Generator) -> tuple[Tensor, float]:
-    """Items that compete with the target, and what a sampled one's logit misses of those it stands for."""
+    """Items that compete with the target, and the log-correction of a sampled item's logit (0 without sampling)."""
     known = np.flatnonzero(model.known.numpy()[:, 0])
     if len(known) <= count:
         return torch.from_numpy(known), 0.0
@@ -152,9 +152,9 @@ def _candidates(model: LightGCN, count: int, rng: np.random.Generator) -> tuple[
 
 
 def _samples(interactions: Interactions, model: LightGCN, recency: float, *, prefix_length: int) -> _Samples:
-    """Every training position after a user's first, with the exact share of its own user in both sides of the score.
+    """Every training position after a user's first, with the exact share of its own user in prefix and target.
 
-    Of a user at most the latest `MAX_TARGETS_PER_USER`.
+    A user has at most `MAX_TARGETS_PER_USER` samples, the latest ones.
     """
     users, items = interactions
     first = np.searchsorted(users, users)  # each position's user starts here
@@ -166,11 +166,11 @@ def _samples(interactions: Interactions, model: LightGCN, recency: float, *, pre
     edge = np.bincount(place, recency_weights(interactions, recency), len(unique))[place]  # repeats summed
     degree_share = model.inverse_degree.numpy()[items, 0]
     share = edge * model.inverse_length.numpy()[users, 0] * degree_share / 2  # of the user's layer 1 in the item
-    own = prefix_sum(
+    own_prefix = prefix_sum(
         torch.from_numpy((share * degree_share).astype(np.float32)[:, None]),
         np.arange(len(users)),
         start,
         stop,
         recency,
     )
-    return _Samples(start, stop, own[:, 0].numpy().astype(np.float32), share[stop].astype(np.float32))
+    return _Samples(start, stop, own_prefix[:, 0].numpy().astype(np.float32), share[stop].astype(np.float32))

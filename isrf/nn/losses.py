@@ -1,6 +1,6 @@
-"""What the model is trained on: generation, dense retrieval, ISRF's two-way alignment.
+"""The losses that train the model: generation, dense retrieval, and ISRF's alignment in both directions.
 
-Tensors in, scalars out. Which batch is sequential and which direct is the trainer's business.
+Tensors in, scalars out. The trainer decides which batch is sequential and which is direct.
 """
 
 import math
@@ -13,14 +13,14 @@ from torch import Tensor
 def generation_loss(
     logits: Tensor, own: Tensor, exists: Tensor, *, taught: Tensor | None = None, distillation: float = 0.0
 ) -> Tensor:
-    """Mean cross-entropy over samples and levels, each code against those that the trie has after the same prefix.
+    """Mean cross-entropy over samples and levels; a code competes with the codes that the trie has after its prefix.
 
     Args:
-        logits: (B, L, C) one per choice.
-        own: (B, L) int64, the place of the target's own code.
-        exists: (B, L, C) bool, the places that hold a choice.
+        logits: (B, L, C), one per choice.
+        own: (B, L) int64, the position of the target's own code among the choices.
+        exists: (B, L, C) bool, the positions that hold a choice.
         taught: (B, L, C) a teacher's distribution over the choices, no gradient (Hinton et al. 2015, section 2).
-        distillation: the teacher's share of the loss; the rest is the target's own.
+        distillation: the teacher's share of the loss; the rest is the target's cross-entropy.
     """
     usable = logits.float().masked_fill(~exists, -torch.inf)
     loss = F.cross_entropy(usable.flatten(0, 1), own.flatten())
@@ -43,16 +43,16 @@ def dense_loss(scores: Tensor, target: Tensor) -> Tensor:
 def sampled_dense_loss(
     query: Tensor, target_vectors: Tensor, negative_vectors: Tensor, *, collision: Tensor, num_items: int
 ) -> Tensor:
-    """The catalogue's softmax estimated from uniformly drawn negatives that the batch shares.
+    """Cross-entropy of the target, estimated with uniformly drawn negatives that all samples of the batch share.
 
-    Each negative stands for num_items / R items, so the estimate of the partition is unbiased (sampled softmax with
-    the log-probability of the draw subtracted: Jean et al. 2015, equation 8).
+    Each negative represents num_items / R items, so the estimate of the partition function is unbiased (sampled softmax
+    with the log-probability of the draw subtracted: Jean et al. 2015, equation 8).
 
     Args:
         query: (B, D).
         target_vectors: (B, D).
         negative_vectors: (R, D).
-        collision: (B, R) bool, the negative is the sample's own target.
+        collision: (B, R) bool, whether the negative is the sample's own target.
         num_items: N.
     """
     positive = (query * target_vectors).sum(1, keepdim=True).float()
@@ -62,36 +62,36 @@ def sampled_dense_loss(
 
 
 def candidate_loss(query: Tensor, candidate_vectors: Tensor, collision: Tensor) -> Tensor:
-    """Direct recommendation: the first of each sample's candidates is the one that was taken.
+    """Cross-entropy for direct recommendation: the first of each sample's candidates is the target.
 
     Args:
         query: (B, D).
         candidate_vectors: (B, M, D), the target first.
-        collision: (B, M) bool, a candidate that repeats the target; never the first.
+        collision: (B, M) bool, whether a candidate repeats the target; never true for the first.
     """
     scores = torch.einsum("bd,bmd->bm", query, candidate_vectors).float().masked_fill(collision, -torch.inf)
     return F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64, device=scores.device))
 
 
 def alignment_loss(pulled: Tensor, anchor: Tensor, *, valid: Tensor, users: Tensor, temperature: float) -> Tensor:
-    """InfoNCE that moves `pulled` towards its own `anchor`, which stays (stopped gradient).
+    """InfoNCE that moves each `pulled` vector towards its own `anchor`, which gets no gradient.
 
-    In sequential batches `pulled` is the sequence's individual representation and `anchor` the group vector; in
-    direct batches the other way round (arXiv 2603.13934, iterative batch optimisation). Both are normalised: the
-    reference code is not, and its softmax saturates.
+    In sequential batches `pulled` is the sequence's individual representation and `anchor` the group vector; in direct
+    batches it is the other way round (arXiv 2603.13934, iterative batch optimisation). Both are normalised here; the
+    reference code does not normalise, and its softmax saturates.
 
     Args:
         pulled, anchor: (B, D).
-        valid: (B,) bool; a sample without history or without neighbours is left out, as row and as negative.
+        valid: (B,) bool; False for a sample without history or without neighbours, which is neither row nor negative.
         users: (B,) int64; another sample of the same user is no negative.
-        temperature: of the cosines.
+        temperature: divides the cosines.
 
     Returns:
         the mean over valid samples; 0 where there is none.
     """
     cosine = F.normalize(pulled.float(), dim=1) @ F.normalize(anchor.detach().float(), dim=1).T / temperature
-    own = torch.eye(len(users), dtype=torch.bool, device=users.device)
+    diagonal = torch.eye(len(users), dtype=torch.bool, device=users.device)
     same_user = users[:, None] == users[None, :]
-    scores = cosine.masked_fill((same_user | ~valid[None, :]) & ~own, -torch.inf)
+    scores = cosine.masked_fill((same_user | ~valid[None, :]) & ~diagonal, -torch.inf)
     per_sample = -torch.log_softmax(scores, dim=1).diagonal()
     return torch.where(valid, per_sample, 0.0).sum() / valid.sum().clamp(min=1)

@@ -1,8 +1,8 @@
-"""The encoder-decoder that reads a history item by item and answers on two paths.
+"""The encoder-decoder: it reads a history item by item and recommends on two paths, generative and dense.
 
-One vector per item enters T5's encoder; the decoder generates semantic IDs, a dense head scores the pooled history
-against every item's vector (item-level input, two learned paths, one encoder pass). It knows no files, no
-users and no search: `isrf.nn.search` decodes under the trie, `offline.stages.train.stage` feeds it.
+T5's encoder reads one vector per item. The decoder generates semantic IDs; a dense head scores the pooled history
+against every item's vector. Both paths use the same encoder pass. It knows no files, no users and no search:
+`isrf.nn.search` decodes under the trie, `offline.stages.train.stage` trains it.
 
 Source order: prompts, explicit vector, group vector, items most recent first.
 """
@@ -21,11 +21,11 @@ SEQUENTIAL, DIRECT = 0, 1
 NUM_TASKS = 2
 
 NODE_WIDTH = 64
-"""Most of P, the width in which a prefix's content is compared: every step gathers C of them for each beam."""
+"""Upper limit of P, the width of the node vectors: every decoding step gathers C of them for each beam."""
 
 
 class StackSpec(BaseModel):
-    """T5's own settings (`T5Config`), as far as encoder and decoder depend on them."""
+    """The settings of `T5Config` that encoder and decoder depend on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,16 +43,16 @@ class StackSpec(BaseModel):
 
     @classmethod
     def of(cls, config: T5Config) -> "StackSpec":
-        """The settings of a T5 configuration, a pretrained one's say."""
+        """The settings of a T5 configuration, for example of a pretrained model."""
         return cls(**{name: getattr(config, name) for name in cls.model_fields})
 
     def build(self) -> T5Model:
-        """Encoder and decoder with random weights."""
+        """A T5 encoder and decoder with random weights."""
         return T5Model(T5Config(vocab_size=1, eos_token_id=None, **self.model_dump()))
 
 
 class ModelSpec(BaseModel):
-    """All that is needed, beside the item parts and the weights, to build the model again."""
+    """Everything that is needed to build the model again, except the item parts and the weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,21 +72,21 @@ class ModelSpec(BaseModel):
 
     @property
     def width(self) -> int:
-        """D."""
+        """D, the width of the model."""
         return self.stacks.d_model
 
 
 class ItemParts(NamedTuple):
-    """What the earlier stages know of every item."""
+    """The parts of every item that the earlier stages computed."""
 
     text: Tensor  # (N, D_t) float32, rows of length 1 or 0
     graph: Tensor  # (N, E) float32 LightGCN embedding, a zero row without training interactions
     semantic_ids: Tensor  # (N, L) int64
-    known: Tensor  # (N,) bool: has training interactions, so its id embedding and graph part mean something
+    known: Tensor  # (N,) bool: has training interactions, so that its id embedding and graph part are trained
 
 
 class ItemVectors(NamedTuple):
-    """R items' parts in the model's width; the identity part can be missing (new in the shop, or dropped)."""
+    """The parts of R items in the model's width; the identity part may be zero (a new item, or dropped in training)."""
 
     codes: Tensor  # (R, D) mean of the semantic-ID token embeddings
     text: Tensor  # (R, D)
@@ -94,7 +94,7 @@ class ItemVectors(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """What one encoder pass says of B histories."""
+    """The result of one encoder pass over B histories."""
 
     states: Tensor  # (B, S', D), S' = prompts + 2 + S
     mask: Tensor  # (B, S') bool
@@ -104,10 +104,10 @@ class Encoded(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What the decoder asks for at l levels."""
+    """The decoder's output at l levels: the logit of a code is its entry in `codes` plus content · its node vector."""
 
-    codes: Tensor  # (B, l, C) logits of every code, whatever came before it
-    content: Tensor  # (B, l, P + 1) to be compared with what lies below each prefix (`node_vectors`)
+    codes: Tensor  # (B, l, C) logits of every code, independent of the prefix's node
+    content: Tensor  # (B, l, P + 1) query that is multiplied with the node vectors (`node_vectors`)
 
 
 class IsrfModel(nn.Module):
@@ -127,7 +127,7 @@ class IsrfModel(nn.Module):
         stacks = spec.stacks.build() if stacks is None else stacks
         self.encoder, self.decoder = stacks.encoder, stacks.decoder
         for stack in (self.encoder, self.decoder):
-            stack.set_input_embeddings(nn.Identity())  # both read vectors of ours
+            stack.set_input_embeddings(nn.Identity())  # both get our own input vectors
         self.start_vector = nn.Parameter(torch.randn(width))
         self.codes = nn.Parameter(torch.randn(spec.num_levels, spec.codebook_size, width) * 0.5)
         self.code_adapter = nn.Linear(spec.text_dim + spec.graph_dim, width, bias=False)
@@ -153,15 +153,15 @@ class IsrfModel(nn.Module):
             self.register_buffer(f"part_{name}", part, persistent=False)
 
     def code_vectors(self) -> Tensor:
-        """(L, C, D) every code's vector: what its items are like, and what it learned beside.
+        """(L, C, D): every code's vector, the sum of its items' adapted content and a learned part.
 
-        Knowing its items' content, a code needs far fewer samples than from a random start.
+        With its items' content a code needs far fewer samples than from a random start.
         """
         vectors: Tensor = self.codes + self.code_adapter(self.code_content)
         return vectors
 
     def embed_codes(self, codes: Tensor, vectors: Tensor) -> Tensor:
-        """(R, l, D) the vectors of the first l levels' `codes` (R, l) int64, out of `code_vectors()`."""
+        """(R, l, D): the vectors of `codes` (R, l) int64 at the first l levels; `vectors` is `code_vectors()`."""
         offsets = torch.arange(codes.shape[1], device=codes.device) * self.spec.codebook_size
         return nn.functional.embedding(codes + offsets, vectors.flatten(0, 1))
 
@@ -178,14 +178,14 @@ class IsrfModel(nn.Module):
         )
 
     def inputs_of(self, items: ItemVectors) -> Tensor:
-        """(R, D) what the encoder reads for each item; input and output share the item's vector, as in SASRec."""
+        """(R, D): the encoder's input for each item; input and output share the item's vector, as in SASRec."""
         inputs: Tensor = float(self.spec.width) ** 0.5 * self.vectors_of(items)
         return inputs
 
     def vectors_of(self, items: ItemVectors) -> Tensor:
-        """(R, D) what the dense path scores each item with.
+        """(R, D): the item vectors of the dense path.
 
-        The codes' embeddings take part, so that the softmax over all items shapes them too: generation alone learns
+        They include the codes' embeddings, so that the softmax over all items trains these too. Generation alone learns
         them far more slowly.
         """
         vectors: Tensor = float(self.spec.width) ** -0.5 * items.codes + items.text + items.identity
@@ -202,9 +202,9 @@ class IsrfModel(nn.Module):
         return self.vectors_of(self.items())
 
     def draw_identity(self, items: ItemVectors, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Which of `shape` items keep their identity part this time: 1 or 0, shape (*shape, 1)."""
-        kept = torch.rand((*shape, 1), generator=generator) >= self.spec.item_id_dropout
-        return kept.to(items.identity)
+        """Draws which items keep their identity part in this batch: 1 or 0, (*shape, 1)."""
+        mask = torch.rand((*shape, 1), generator=generator) >= self.spec.item_id_dropout
+        return mask.to(items.identity)
 
     def source(
         self, item_inputs: Tensor, mask: Tensor, explicit: Tensor, group: Tensor, task: Tensor
@@ -227,26 +227,26 @@ class IsrfModel(nn.Module):
         return torch.cat([self.prompts[task], interests, aged], dim=1), torch.cat([always, mask], dim=1)
 
     def read_explicit(self, explicit: Tensor) -> Tensor:
-        """(B, D) from (B, E); zeros in a model that is told to do without."""
+        """The explicit vector in the model's width, (B, E) → (B, D); zeros where `reads_explicit` is False."""
         read: Tensor = self.explicit_adapter(explicit)
         return read if self.spec.reads_explicit else read * 0.0
 
     def read_group(self, group: Tensor) -> Tensor:
-        """(B, D) from (B, G); zeros in a model that is told to do without."""
+        """The group vector in the model's width, (B, G) → (B, D); zeros where `reads_group` is False."""
         read: Tensor = self.group_adapter(group)
         return read if self.spec.reads_group else read * 0.0
 
     def query(self, states: Tensor, mask: Tensor) -> Tensor:
-        """(B, D) dense-path query from the encoder's states (B, S', D) and the history's mask (B, S) bool."""
-        items, taken = states[:, self.spec.num_prompts + 2 :], mask.to(states.dtype)
-        # A product, not a sum: ONNX Runtime adds up the rows of a single request in another order than a batch's.
-        mean = (taken[:, None] @ items)[:, 0] / taken.sum(1, keepdim=True).clamp(min=1)
+        """The dense path's query (B, D) from the encoder's states (B, S', D) and the history's mask (B, S) bool."""
+        items, present = states[:, self.spec.num_prompts + 2 :], mask.to(states.dtype)
+        # A product, not a sum: ONNX Runtime sums the rows of a single request in another order than those of a batch.
+        mean = (present[:, None] @ items)[:, 0] / present.sum(1, keepdim=True).clamp(min=1)
         prompt = states[:, self.spec.num_prompts - 1]
-        pooled: Tensor = self.query_norm(self.pool(torch.cat([prompt, items[:, 0] * taken[:, :1], mean], dim=1)))
+        pooled: Tensor = self.query_norm(self.pool(torch.cat([prompt, items[:, 0] * present[:, :1], mean], dim=1)))
         return pooled
 
     def encode(self, item_inputs: Tensor, mask: Tensor, explicit: Tensor, group: Tensor, task: Tensor) -> Encoded:
-        """One encoder pass; arguments as `source`."""
+        """Runs the encoder once; the arguments are those of `source`."""
         source, source_mask = self.source(item_inputs, mask, explicit, group, task)
         states = self.encoder(inputs_embeds=source, attention_mask=source_mask).last_hidden_state
         history = states[:, self.spec.num_prompts + 2 :] * mask[:, :, None].to(states.dtype)
@@ -259,7 +259,7 @@ class IsrfModel(nn.Module):
         )
 
     def decode(self, encoded: Encoded, codes: Tensor) -> Decoded:
-        """Teacher-forced: what is asked for at each level of the semantic IDs `codes` (B, L) int64."""
+        """The decoder's output at each level of the semantic IDs `codes` (B, L) int64, with teacher forcing."""
         vectors = self.code_vectors()
         states = self.decoder(
             inputs_embeds=torch.cat([self.start(encoded.query), self.embed_codes(codes[:, :-1], vectors)], dim=1),
@@ -273,37 +273,38 @@ class IsrfModel(nn.Module):
         return Decoded(torch.stack(logits, dim=1), torch.stack(content, dim=1))
 
     def node_vectors(self, siblings: Siblings, item_vectors: Tensor) -> Tensor:
-        """(M, P + 1): what lies below each node, the mean of its items' dense vectors (N, D), and the log of how many.
+        """(M, P + 1): a summary of the items below each node, for the decoder.
 
-        A code alone means the same after every prefix; with this the decoder sees what it would lead to.
+        It is the projected mean of the items' dense vectors (N, D), and the log of their number. A code's embedding is
+        the same after every prefix; with the node's vector the decoder knows which items the code leads to.
         """
         below = siblings.means(item_vectors @ self.node_projection.transpose(0, 1))
         return torch.cat([below, siblings.leaf_counts().log()[:, None]], dim=1)
 
     def content_query(self, query: Tensor, states: Tensor, *, level: int) -> Tensor:
-        """(…, P + 1) what is asked of `node_vectors` at one level.
+        """(…, P + 1): the query that is multiplied with `node_vectors` at one level.
 
-        It begins as the dense path's own question, so that decoding begins as a walk towards the dense path's best,
-        and learns what the prefix adds. query (…, D), states (…, D).
+        At the start of training it is the dense path's query, so that decoding walks towards the dense path's best
+        items; training adds the influence of the prefix. query (…, D), states (…, D).
         """
-        asked = query @ self.node_projection.transpose(0, 1) * self.node_gains[level]
-        asked = asked + states @ self.node_adapters[level]
-        size = (asked[..., :1] * 0 + self.size_gains[level]).expand(*asked.shape[:-1], 1)
-        return torch.cat([asked, size], dim=-1)
+        node_query = query @ self.node_projection.transpose(0, 1) * self.node_gains[level]
+        node_query = node_query + states @ self.node_adapters[level]
+        size = (node_query[..., :1] * 0 + self.size_gains[level]).expand(*node_query.shape[:-1], 1)
+        return torch.cat([node_query, size], dim=-1)
 
     def start(self, query: Tensor) -> Tensor:
-        """(B, 1, D) what decoding starts from: a vector of its own and what the dense path asks for. query (B, D)."""
+        """(B, 1, D): the decoder's first input, a learned vector plus the adapted dense query (B, D)."""
         started: Tensor = self.start_vector + self.start_adapter(query)
         return started[:, None]
 
     def code_logits(self, states: Tensor, heads: Tensor, *, level: int) -> Tensor:
-        """Logits (…, C) of one level from the decoder's states (…, D); the heads (C, D) are the codes' vectors."""
+        """Logits (…, C) of one level's codes from the decoder's states (…, D); `heads` (C, D): the codes' vectors."""
         logits: Tensor = states @ heads.transpose(0, 1) * float(self.spec.width) ** -0.5 + self.code_bias[level]
         return logits
 
 
 def _code_content(parts: ItemParts, codebook_size: int) -> Tensor:
-    """(L, C, D_t + E): the mean of each code's items, less what the levels before said; rows of one mean length."""
+    """(L, C, D_t + E): the mean of each code's items, minus the earlier levels' means; each level scaled alike."""
     residual = torch.cat([parts.text, parts.graph], dim=1)
     residual = residual - residual.mean(0)
     levels = []

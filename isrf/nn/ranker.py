@@ -1,8 +1,7 @@
 """Fits the learned ranker (`isrf.method.ranking.ranker`): softmax cross-entropy of the held-out item.
 
-The item is looked for among the first candidates.
-
-It knows neither users nor splits: padded inputs in, the ranker's numbers out; equal seed and rows, equal numbers.
+The softmax is over the first `TOP` candidates of a request. It knows neither users nor splits: padded inputs in, the
+ranker's numbers out. Equal seeds and rows give equal numbers.
 """
 
 import math
@@ -24,27 +23,27 @@ WEIGHT_DECAY = 1e-4
 
 
 class RankerSamples(NamedTuple):
-    """Requests whose held-out item is among the first `isrf.method.ranking.ranker.TOP` candidates, padded to them."""
+    """Requests whose held-out item is among the first `isrf.method.ranking.ranker.TOP` candidates, padded to TOP."""
 
     base: NDArray[np.float32]  # (S, TOP) log-linear scores, best first, 0 where padded
     features: NDArray[np.float32]  # (S, TOP, F)
     context: NDArray[np.float32]  # (S, G)
-    counts: IntArray  # (S,) candidates that are there
-    places: IntArray  # (S,) of the held-out item
+    counts: IntArray  # (S,) number of candidates
+    places: IntArray  # (S,) position of the held-out item
 
-    def rows(self, kept: IntArray) -> "RankerSamples":
+    def rows(self, chosen: IntArray) -> "RankerSamples":
         return RankerSamples(
-            self.base[kept], self.features[kept], self.context[kept], self.counts[kept], self.places[kept]
+            self.base[chosen], self.features[chosen], self.context[chosen], self.counts[chosen], self.places[chosen]
         )
 
     def real(self) -> NDArray[np.bool_]:
-        """(S, TOP) whether a candidate is there."""
-        there: NDArray[np.bool_] = np.arange(self.base.shape[1]) < self.counts[:, None]
-        return there
+        """(S, TOP): whether the position holds a candidate."""
+        real: NDArray[np.bool_] = np.arange(self.base.shape[1]) < self.counts[:, None]
+        return real
 
 
 class RankerNet(nn.Module):
-    """`isrf.method.ranking.ranker.Ranker.scores` in torch, over standardised inputs; a test holds the two equal."""
+    """`isrf.method.ranking.ranker.Ranker.scores` in torch, for standardised inputs; a test checks that both agree."""
 
     def __init__(self, hidden: int = HIDDEN) -> None:
         super().__init__()
@@ -52,20 +51,20 @@ class RankerNet(nn.Module):
         self.second = nn.Linear(hidden, hidden)
         self.last = nn.Linear(hidden, 1)
         self.base_weight = nn.Parameter(torch.ones(1))
-        nn.init.zeros_(self.last.weight)  # fitting begins at log-linear fusion
+        nn.init.zeros_(self.last.weight)  # so that fitting starts from log-linear fusion
         nn.init.zeros_(self.last.bias)
 
     def forward(self, base: Tensor, features: Tensor, context: Tensor) -> Tensor:
         """base (B, t), features (B, t, F), context (B, G) → scores (B, t)."""
-        own, shared = self.first.weight[:, : len(FEATURES)], self.first.weight[:, len(FEATURES) :]
-        first = features @ own.T + functional.linear(context, shared, self.first.bias)[:, None]
+        by_feature, by_context = self.first.weight[:, : len(FEATURES)], self.first.weight[:, len(FEATURES) :]
+        first = features @ by_feature.T + functional.linear(context, by_context, self.first.bias)[:, None]
         second = self.second(functional.gelu(first, approximate="tanh"))
         learned = self.last(functional.gelu(second, approximate="tanh"))[..., 0]
         scores: Tensor = self.base_weight * base + learned
         return scores
 
     def parts(self, features: Scale, context: Scale) -> dict[str, NDArray[np.float32]]:
-        """Its numbers by the names of `isrf.method.ranking.ranker.layout`."""
+        """The net's numbers, named as in `isrf.method.ranking.ranker.layout`."""
         tensors = {
             "first": self.first.weight.T,
             "first_bias": self.first.bias,
@@ -85,7 +84,7 @@ class RankerNet(nn.Module):
 
 
 def fit(samples: RankerSamples, *, seed: int) -> dict[str, NDArray[np.float32]]:
-    """The parts of a ranker fitted on at least one sample."""
+    """Fits a ranker on at least one sample and returns its parts, named as in `isrf.method.ranking.ranker.layout`."""
     real = samples.real()
     feature_scale, context_scale = Scale.of(samples.features[real]), Scale.of(samples.context)
     base, places = torch.from_numpy(samples.base), torch.from_numpy(samples.places)
@@ -100,9 +99,9 @@ def fit(samples: RankerSamples, *, seed: int) -> dict[str, NDArray[np.float32]]:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=EPOCHS * batches + 1)
     order = torch.Generator().manual_seed(seed)
     for _ in range(EPOCHS):
-        drawn = torch.randperm(len(places), generator=order)
+        permutation = torch.randperm(len(places), generator=order)
         for start in range(0, len(places), BATCH):
-            rows = drawn[start : start + BATCH]
+            rows = permutation[start : start + BATCH]
             scores = net(base[rows], features[rows], context[rows]).masked_fill(padded[rows], -torch.inf)
             loss = functional.cross_entropy(scores, places[rows])
             optimizer.zero_grad()

@@ -1,10 +1,10 @@
-"""The whole answer of the two learned paths in one graph: encoder, constrained beam search, dense top.
+"""The search of the two learned paths in one graph: encoder, constrained beam search, top of the dense path.
 
-`ConstrainedSearch.forward` takes and gives exactly what `recommender.onnx` does (docs/concepts/bundle.md), and
-is the torch model's own answer as well: one search, exported, not rewritten. `allowed` is carried up to the prefixes
-before decoding (a cumulative sum over the leaves), so a beam is only ever extended towards an allowed item:
-min(K, allowed items) beams are alive at the end. A beam below which one item is left has nothing to choose any more,
-whatever the decoder would say: from the third level on the decoder reads only the others.
+`ConstrainedSearch.forward` has exactly the inputs and outputs of `recommender.onnx` (docs/concepts/bundle.md), and
+is also the torch model's own search: the search is exported, not rewritten. A cumulative sum over the leaves tells for
+every prefix whether an allowed item lies below it, so a beam is only extended towards an allowed item, and
+min(K, allowed items) beams are alive at the end. A beam with a single item below it has no choice left, so from the
+third level on the decoder reads only the other beams.
 
 Ties go to the lower leaf in the beams and to the lower item row on the dense path.
 """
@@ -42,20 +42,20 @@ INPUT_NAMES = (
 
 
 class SearchTensors(NamedTuple):
-    """The graph's outputs, in its order."""
+    """The graph's outputs, in the graph's order."""
 
     beam_items: Tensor  # (B, K) int64, best first, −1 where a beam is dead
     beam_log_probs: Tensor  # (B, K) float32, −inf where a beam is dead
     dense_items: Tensor  # (B, M_d) int64, best first, −1 where nothing more is allowed
     dense_log_probs: Tensor  # (B, M_d) float32
-    query: Tensor  # (B, D) float32, temperature folded in: an item's score is its vector's product with it
+    query: Tensor  # (B, D) float32, temperature folded in: an item's score is query · its vector
     dense_all: Tensor  # (B, N) float32 the dense path's log-probability of every item, allowed or not
     explicit_items: Tensor  # (B, M_d) int64, best first by explicit · embedding, −1 where nothing more is allowed
-    explicit_all: Tensor  # (B, N) float32 the interaction graph's log-probability of every item, −inf where not known
+    explicit_all: Tensor  # (B, N) float32 the interaction graph's log-probability of every item, −inf where unknown
 
 
 class Trie(NamedTuple):
-    """The trie tables as tensors (`isrf.method.trie.TrieTables`) with what is allowed below every leaf boundary."""
+    """The trie tables as tensors (`isrf.method.trie.TrieTables`), with the counts of allowed leaves."""
 
     code: Tensor  # (M,) int64
     child_start: Tensor  # (M + 1,)
@@ -63,8 +63,8 @@ class Trie(NamedTuple):
     leaf_stop: Tensor  # (M,)
     leaf_items: Tensor  # (N,)
     places: Tensor  # (L,) the most children that a node of each depth has
-    vectors: Tensor  # (M, P + 1) what lies below each node (`IsrfModel.node_vectors`)
-    allowed_before: Tensor  # (B, N + 1) int32: allowed leaves before each leaf
+    vectors: Tensor  # (M, P + 1) a summary of the items below each node (`IsrfModel.node_vectors`)
+    allowed_before: Tensor  # (B, N + 1) int32: number of allowed leaves before each leaf
 
 
 class _Beams(NamedTuple):
@@ -72,8 +72,8 @@ class _Beams(NamedTuple):
 
     nodes: Tensor  # (B, K) int64
     scores: Tensor  # (B, K) float32, −inf where dead
-    codes: Tensor  # (B, K) int64 on the edge into each: what the decoder reads next
-    parents: Tensor  # (B, K) int64 the row of the decoder's last step that each comes from
+    codes: Tensor  # (B, K) int64 the code on the edge into each node, which the decoder reads next
+    parents: Tensor  # (B, K) int64 the row of the decoder's last step that each beam continues
 
 
 class _Reading(NamedTuple):
@@ -81,23 +81,23 @@ class _Reading(NamedTuple):
 
     codes: Tensor  # (B, W) int64
     parents: Tensor  # (B, W) int64
-    rows: Tensor  # (B, K) int64 where each beam is among the B · W; any row where it is not read
+    rows: Tensor  # (B, K) int64 row of each beam among the B · W; any row for a beam that is not read
 
 
 UNDECIDED_FROM = 2
-"""The first level at which beams may be left out; before it nearly every prefix has several items below."""
+"""The first level at which beams may be left out; before it nearly every prefix has several items below it."""
 LEAST_READ = 2
-"""A product of one row alone may run in another kernel, whose sums differ in their last bits."""
+"""Fewest beams that the decoder reads: a product of a single row may run in another kernel with other last bits."""
 
 
 class ConstrainedSearch(nn.Module):
-    """`model`, asked for its `num_beams` best generated and its `num_dense` best dense items.
+    """The search of `model`: its `num_beams` best generated items and its `num_dense` best dense items.
 
-    Codes' vectors and joined matrices are made with it: make another one when the weights have changed.
+    The constructor copies the codes' vectors and the joined matrices: make a new one when the weights have changed.
     """
 
     encoder_bias: Tensor  # (1, H, S', S') by relative position, query by key
-    line_bias: Tensor  # (1, H, 1, L) the decoder's, of the last step to each before it, oldest first
+    line_bias: Tensor  # (1, H, 1, L) the decoder's bias of the last step towards each earlier step, oldest first
     all_places: Tensor
     code_vectors: Tensor
 
@@ -107,7 +107,7 @@ class ConstrainedSearch(nn.Module):
         self.num_dense = num_dense
         self.num_beams = num_beams
         spec = model.spec
-        self.beam_widths = [1]  # per level: there are no more prefixes than C times the level's before
+        self.beam_widths = [1]  # per level: a level has at most C times as many prefixes as the level before
         for _ in range(spec.num_levels):
             self.beam_widths.append(min(num_beams, self.beam_widths[-1] * spec.codebook_size))
         longest = spec.num_prompts + 2 + spec.history_length
@@ -141,12 +141,12 @@ class ConstrainedSearch(nn.Module):
         trie_places: Tensor,
         node_vectors: Tensor,
     ) -> SearchTensors:
-        """Inputs and outputs of `recommender.onnx`; shapes and dtypes stand in docs/concepts/bundle.md."""
+        """Inputs and outputs of `recommender.onnx`; docs/concepts/bundle.md has shapes and dtypes."""
         model = self.model
         source, mask = model.source(item_inputs[history], history_mask, explicit, group, task)
         length = source.shape[1]
         states = self.encoder(source, mask, self.encoder_bias[:, :, :length, :length])
-        # A column more, before the first leaf: nothing is allowed before it.
+        # One more column in front: no leaf is allowed before the first one.
         allowed_leaves = padded(allowed[:, leaf_items], 1, 0, value=False)
         allowed_before = torch.cumsum(allowed_leaves.to(torch.int32), dim=1, dtype=torch.int32)
         trie = Trie(
@@ -164,7 +164,7 @@ class ConstrainedSearch(nn.Module):
         beam_items, beam_log_probs = self._generate(query, cross, source_bias(mask), trie)
         dense_all = torch.log_softmax(score_all(query, item_vectors), dim=1)
         dense_items, dense_log_probs = self._top(dense_all, allowed)
-        # An item without training interactions has no embedding, and the graph nothing to say of it.
+        # An item without training interactions has no embedding, so the interaction graph cannot score it.
         by_graph = torch.where(item_known, score_all(explicit, item_embeddings), MASKED)
         explicit_all = torch.where(item_known, torch.log_softmax(by_graph, dim=1), -torch.inf)
         explicit_items, _ = self._top(explicit_all, allowed)
@@ -173,7 +173,7 @@ class ConstrainedSearch(nn.Module):
         )
 
     def tables(self, trie: TrieTables) -> tuple[Tensor, ...]:
-        """The inputs from `item_inputs` on, in order: the model's own item tables and a trie, on the model's device."""
+        """The inputs from `item_inputs` on, in order: the model's item tables and a trie, on the model's device."""
         model = self.model
         device, vectors = model.part_graph.device, model.item_vectors()
         arrays = (torch.from_numpy(table).to(device) for table in trie)
@@ -183,15 +183,15 @@ class ConstrainedSearch(nn.Module):
         return (model.item_inputs(), vectors, model.part_graph, known, *arrays, nodes)
 
     def _top(self, log_probs: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
-        """The best allowed items by log-probabilities (B, N): rows (B, M_d), log-probabilities (B, M_d)."""
+        """The best allowed items by log-probability (B, N): their rows (B, M_d) and log-probabilities (B, M_d)."""
         # Padded so that a catalogue smaller than num_dense still gives num_dense columns.
         usable = padded(torch.where(allowed, log_probs, -torch.inf), 0, self.num_dense, value=-torch.inf)
         best, items = ranked_topk(usable, self.num_dense)
         return torch.where(best == -torch.inf, -1, items), best
 
     def _generate(self, query: Tensor, cross: list[Memory], cross_bias: Tensor, trie: Trie) -> tuple[Tensor, Tensor]:
-        """Items (B, K) and log-probabilities (B, K) of the beams, best first. query (B, D)."""
-        zeros = trie.allowed_before[:, :1].to(torch.int64)  # (B, 1): nothing stands before the first leaf
+        """The beam search: items (B, K) and log-probabilities (B, K), best first. query (B, D)."""
+        zeros = trie.allowed_before[:, :1].to(torch.int64)  # (B, 1) of zeros: no leaf lies before the first one
         request = torch.cumsum(zeros + 1, dim=0) - 1
         beams = _Beams(nodes=zeros, scores=zeros.to(torch.float32), codes=zeros, parents=zeros)
         wide = cross_bias + torch.zeros(self.num_beams, 1, device=cross_bias.device)  # a row for each beam
@@ -212,7 +212,7 @@ class ConstrainedSearch(nn.Module):
         dead = beams.scores == -torch.inf
         items = torch.where(dead, -1, trie.leaf_items[trie.leaf_start[beams.nodes]])
         missing = self.num_beams - self.beam_widths[-1]
-        if missing:  # fewer codes in all than beams asked for
+        if missing:  # fewer semantic IDs than beams
             empty = torch.full((1, missing), -1, device=items.device).expand(items.shape[0], -1)
             items = torch.cat([items, empty], dim=1)
             dead_scores = torch.full((1, missing), -torch.inf, device=items.device).expand(items.shape[0], -1)
@@ -220,9 +220,9 @@ class ConstrainedSearch(nn.Module):
         return items, beams.scores
 
     def _reading(self, beams: _Beams, trie: Trie, request: Tensor, *, level: int) -> _Reading:
-        """The beams whose next code is open. One that has a single item below has all its codes decided.
+        """The beams that the decoder reads: those with more than one item below, whose next code is not decided yet.
 
-        request (B, 1) int64 is each request's place in the batch.
+        request (B, 1) int64 is each request's position in the batch.
         """
         count = self.beam_widths[level]
         if level < UNDECIDED_FROM or count <= LEAST_READ:
@@ -237,27 +237,28 @@ class ConstrainedSearch(nn.Module):
         return _Reading(beams.codes.gather(1, read), beams.parents.gather(1, read), request * read.shape[1] + places)
 
     def _tokens(self, query: Tensor, reading: _Reading, *, level: int) -> Tensor:
-        """(B, W, D) what the decoder reads: the start, then the codes chosen last."""
+        """(B, W, D): the decoder's input, the start vector at level 0, then the vectors of the last codes."""
         if level == 0:
             return self.model.start(query)
         tokens: Tensor = nn.functional.embedding(reading.codes, self.code_vectors[level - 1])
         return tokens
 
     def _advance(self, beams: _Beams, asked: Decoded, rows: Tensor, trie: Trie, *, level: int) -> _Beams:
-        """The best extensions of all beams by one code; `asked` of each beam.
+        """The best extensions of all beams by one code; `asked` is the decoder's output for each beam.
 
-        A beam that was not read has one child: of that its log-softmax is 0, whatever row stands in for it.
+        A beam that was not read has one child. Its log-softmax is 0, whichever row the beam's output comes from.
         """
-        # Deep prefixes have few children: as many places as any node of this depth needs, whoever shares the batch.
+        # Deep prefixes have few children. The width is what any node of this depth needs, so that an answer does not
+        # depend on the other requests in the batch.
         least = -(-self.beam_widths[level + 1] // self.beam_widths[level])
         num_places = trie.places[level].clamp(min=least)
         children = trie.child_start[beams.nodes][:, :, None] + self.all_places[:num_places]
         exists = children < trie.child_start[beams.nodes + 1][:, :, None]
-        children = torch.where(exists, children, 0)  # (B, K, places); the root stands in for no child
+        children = torch.where(exists, children, 0)  # (B, K, places); the root where there is no child
         codes, flat = trie.code[children], children.flatten(1)
         stop, start = trie.leaf_stop[flat], trie.leaf_start[flat]
         reachable = trie.allowed_before.gather(1, stop) > trie.allowed_before.gather(1, start)
-        # A code competes with those that the trie has after the same prefix (`isrf.nn.siblings`).
+        # A code competes with the codes that the trie has after the same prefix (`isrf.nn.siblings`).
         by_code = asked.codes.gather(2, codes)
         by_content = (trie.vectors[children] @ asked.content[..., None])[..., 0]
         usable = torch.where(exists, by_code + by_content, MASKED)
@@ -278,11 +279,11 @@ class ConstrainedSearch(nn.Module):
 
 
 class _Asking(nn.Module):
-    """What the decoder asks for at every level (`IsrfModel.code_logits`, `.content_query`), of both kinds at once."""
+    """The decoder's code logits and content query (`IsrfModel.code_logits`, `.content_query`) in one product."""
 
     heads: Tensor  # (L, D, C + P + 1)
     biases: Tensor  # (L, C + P + 1)
-    projection: Tensor  # (D, P + 1) of the dense query, nothing in the last column
+    projection: Tensor  # (D, P + 1) of the dense query, zeros in the last column
     gains: Tensor  # (L, 1)
 
     def __init__(self, model: IsrfModel, code_vectors: Tensor) -> None:
@@ -300,17 +301,17 @@ class _Asking(nn.Module):
         self.widths = [by_code.shape[2], projection.shape[1] + 1]
 
     def of_query(self, query: Tensor) -> Tensor:
-        """(B, 1, P + 1) what the dense path asks for, from its query (B, D)."""
+        """(B, 1, P + 1): the dense query's part of the content query, from the dense query (B, D)."""
         return (query @ self.projection)[:, None]
 
     def forward(self, states: Tensor, by_query: Tensor, rows: Tensor, *, level: int) -> Decoded:
-        """Codes (B, K, C) and content (B, K, P + 1) that each beam asks for.
+        """Code logits (B, K, C) and content query (B, K, P + 1) of each beam.
 
         Args:
-            states: (B, W, D) of the rows that were read.
-            by_query: `of_query`.
-            rows: (B, K) which of the B · W rows is each beam's.
-            level: of the code that is asked for.
+            states: (B, W, D) the decoder's states of the rows that were read.
+            by_query: the result of `of_query`.
+            rows: (B, K) the row of each beam among the B · W rows.
+            level: the level of the next code.
         """
         asked = states @ self.heads[level] + self.biases[level]
         if level >= UNDECIDED_FROM:
@@ -320,13 +321,13 @@ class _Asking(nn.Module):
 
 
 def ranked_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of (B, M) float32, best first, ties to the lower column: values and columns (B, k).
+    """The k largest of scores (B, M) float32, best first, ties to the lower column: values and columns (B, k).
 
-    ONNX's TopK promises this order of ties, torch's does not: outside an export the order is made part of the key.
+    ONNX's TopK guarantees this order of ties, torch's does not. So outside an export the column is part of the key.
     """
     if torch.onnx.is_in_onnx_export():
         return torch.topk(scores, k, dim=1)
-    bits = (scores.float() + 0.0).view(torch.int32)  # adding 0 makes −0 a 0
+    bits = (scores.float() + 0.0).view(torch.int32)  # adding 0 turns −0 into 0
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # signed integers in the floats' order
     columns = torch.arange(scores.shape[1], device=scores.device)
     keys = (ordered.to(torch.int64) << 32) - columns

@@ -1,7 +1,7 @@
-"""The trie from the items' side: which codes an item's code competes with, and what lies below each of them.
+"""The trie as torch tensors: which codes an item's code competes with, and sums over the items below each node.
 
-The decoder's distribution is over a prefix's own children, in training as in the search. It is then a distribution
-over items (it sums to 1 over the catalogue), and a small decoder need not spend itself on learning the trie by heart.
+The decoder's distribution is over a prefix's own children, in training as in the search. So it is a distribution over
+items (it sums to 1 over the catalogue), and a small decoder does not waste capacity on memorising the trie.
 """
 
 from typing import NamedTuple
@@ -13,16 +13,16 @@ from torch import Tensor
 from isrf.method.trie import TrieTables, prefix_nodes
 
 TINY = 1e-30
-"""A floor under a node's share, where a softmax underflows."""
+"""A floor for a node's share, where a softmax underflows."""
 
 
 class Choices(NamedTuple):
-    """What B items' codes are chosen among, level by level; C places, the last of them mostly empty."""
+    """The codes that B items' codes compete with, level by level, padded to C positions."""
 
     nodes: Tensor  # (B, L, C) int64 the prefix's children, the root where there is none
     exists: Tensor  # (B, L, C) bool
-    codes: Tensor  # (B, L, C) int64 the code on the edge into each
-    own: Tensor  # (B, L) int64 the place of the item's own code
+    codes: Tensor  # (B, L, C) int64 the code on the edge into each child
+    own: Tensor  # (B, L) int64 the position of the item's own code
 
 
 class Siblings(NamedTuple):
@@ -30,15 +30,15 @@ class Siblings(NamedTuple):
 
     code: Tensor  # (M,) int64
     child_start: Tensor  # (M + 1,) int64
-    prefixes: Tensor  # (N, L) int64 the node that each of an item's codes is chosen at
-    parent: Tensor  # (M,) int64, the root's own for the root
-    depths: tuple[int, ...]  # nodes of each depth, root and leaves included
+    prefixes: Tensor  # (N, L) int64 the node at which each of an item's codes is chosen
+    parent: Tensor  # (M,) int64, the root itself for the root
+    depths: tuple[int, ...]  # number of nodes of each depth, root and leaves included
     leaf_items: Tensor  # (N,) int64
     leaf_of: Tensor  # (N,) int64 the leaf of each item
 
     @classmethod
     def of(cls, trie: TrieTables, device: torch.device) -> "Siblings":
-        """From the packed trie."""
+        """The tensors of a packed trie."""
         counts = np.diff(trie.trie_child_start)
         parent = np.concatenate([[0], np.repeat(np.arange(len(counts)), counts)])
         prefixes = prefix_nodes(trie)
@@ -52,7 +52,7 @@ class Siblings(NamedTuple):
         return cls(code, start, nodes, above, depths, leaves, leaf)
 
     def choices(self, items: Tensor, codebook_size: int) -> Choices:
-        """What the codes of the items (B,) int64 compete with."""
+        """The codes that the codes of the items (B,) int64 compete with."""
         prefixes = self.prefixes[items]
         first = self.child_start[prefixes]
         children = first[:, :, None] + torch.arange(codebook_size, device=first.device)
@@ -62,21 +62,21 @@ class Siblings(NamedTuple):
         return Choices(nodes, exists, self.code[nodes], path - first)
 
     def conditionals(self, choices: Choices, probabilities: Tensor) -> Tensor:
-        """What a distribution over the items (B, N) says of each choice: (B, L, C), a distribution at each level."""
+        """A distribution over items (B, N) as distributions over the choices at each level, (B, L, C)."""
         row = torch.arange(len(probabilities), device=probabilities.device)[:, None, None]
         mass = self.sums(probabilities.T)[choices.nodes, row].clamp(min=TINY) * choices.exists
         return mass / mass.sum(2, keepdim=True)
 
     def means(self, vectors: Tensor) -> Tensor:
-        """(M, P): the mean below each node of the items' vectors (N, P)."""
+        """(M, P): the mean of the items' vectors (N, P) below each node."""
         return self.sums(vectors) / self.leaf_counts()[:, None]
 
     def leaf_counts(self) -> Tensor:
-        """(M,) float32: items below each node."""
+        """(M,) float32: the number of items below each node."""
         return self.sums(torch.ones(len(self.leaf_items), 1, device=self.leaf_items.device))[:, 0]
 
     def sums(self, values: Tensor) -> Tensor:
-        """(M, P): what the items below each node have together of `values` (N, P)."""
+        """(M, P): the sum of the items' `values` (N, P) below each node."""
         total = values.new_zeros(len(self.code), values.shape[1])
         stop = len(self.code)
         total[stop - self.depths[-1] :] = values[self.leaf_items]

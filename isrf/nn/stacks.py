@@ -1,9 +1,9 @@
-"""T5's encoder and decoder, computed from the modules' own weights in a form that exports well.
+"""T5's encoder and decoder for the search, with the weights of `transformers` modules, in a form that exports well.
 
-`transformers` trains; this runs the same arithmetic for the search: cross-attention keys and values of all layers in
-one product once per request, queries, keys and values of a row in one product, a beam's self-attention over its own
-line of ancestors alone. A test holds both equal. Inference only: no dropout, and weights as they were when a stack was
-taken over.
+Training uses `transformers`; the search runs the same arithmetic here. One product per request computes the
+cross-attention keys and values of all layers, one product computes a row's queries, keys and values, and a beam's
+self-attention covers only its own ancestors. A test checks that both give equal results. Inference only: no dropout,
+and the weights are copied when a stack is made.
 """
 
 from typing import Any, NamedTuple
@@ -14,25 +14,25 @@ from torch import Tensor, nn
 from isrf.nn.fused import add_and_norm, attend, attend_on, reshaped, rows_like
 
 MASKED = -1e9
-"""Added to a score that may not count: e^(MASKED) is 0 in float32."""
+"""Added to a score that must not count: e^(MASKED) is 0 in float32."""
 
 
 class Memory(NamedTuple):
-    """One decoder layer's keys and values of something that is attended to."""
+    """One decoder layer's keys and values, for attention."""
 
     keys: Tensor  # (B, H, T, d)
     values: Tensor  # (B, H, T, d)
 
 
 class Joined(nn.Module):
-    """Several projections of the same rows as one product. (…, D) in, a (…, width) of each out."""
+    """Several linear projections of the same rows, computed in one product: (…, D) → (…, width) for each projection."""
 
     weight: Tensor
 
     def __init__(self, *parts: Any) -> None:
         super().__init__()
         self.widths = [len(part.weight) for part in parts]
-        # Persistent: the exporter writes any other buffer once for every step that reads it.
+        # Persistent, because the exporter writes a non-persistent buffer once for every step that reads it.
         self.register_buffer("weight", torch.cat([part.weight.detach() for part in parts]))
 
     def forward(self, rows: Tensor) -> tuple[Tensor, ...]:
@@ -43,7 +43,7 @@ class Joined(nn.Module):
 
 
 class _Layer(nn.Module):
-    """One block: self-attention's three projections joined, the rest as it is."""
+    """One block: self-attention's three projections joined, the rest unchanged."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class _Layer(nn.Module):
 
 
 class _Stack(nn.Module):
-    """What both stacks take over of a `T5Stack`."""
+    """The parts of a `T5Stack` that both stacks use."""
 
     def __init__(self, stack: Any) -> None:
         super().__init__()
@@ -106,18 +106,18 @@ class DecoderStack(_Stack):
         line_bias: Tensor,
         cross_bias: Tensor,
     ) -> tuple[Tensor, list[Memory]]:
-        """One step of W beams of each request.
+        """One decoding step of W beams of each request. A beam's *line* is the sequence of its tokens so far.
 
         Args:
-            tokens: (B, W, D) the vectors of the tokens just chosen.
-            past: per layer keys and values of the step before, each row's whole line (R', H, t, d); None at the first.
-            parents: (B · W,) int64 the row of the step before that each beam comes from.
+            tokens: (B, W, D) the vectors of the latest tokens.
+            past: per layer the keys and values of the lines after the last step (R', H, t, d); None at the first step.
+            parents: (B · W,) int64 the row of the last step that each beam continues.
             cross: per layer the source's keys and values.
             line_bias: (1, H, 1, t + 1) relative position bias along a line.
             cross_bias: (B, 1, W, S).
 
         Returns:
-            the states (B, W, D) and each row's line with its own keys and values behind it.
+            the states (B, W, D), and per layer the lines' keys and values, extended by this step.
         """
         norms, lines = iter(self.norms), []
         states, inner = tokens, normed(next(norms), tokens)
@@ -136,9 +136,9 @@ class DecoderStack(_Stack):
     def _line(
         self, projected: tuple[Tensor, ...], past: Memory | None, parents: Tensor | None, bias: Tensor
     ) -> tuple[Tensor, Memory]:
-        """What each row takes from its line, and the line; `projected` and taken (B · W, 1, H · d)."""
+        """Each row's self-attention over its line (B · W, 1, H · d), and the extended line."""
         query, key, value = projected
-        if past is None or parents is None:  # nothing came before: all attention is on the row itself
+        if past is None or parents is None:  # the first step: all attention is on the row itself
             return value, Memory(_by_head(key, self.heads), _by_head(value, self.heads))
         before = past.keys.index_select(0, parents), past.values.index_select(0, parents)
         mixed, keys, values = attend_on(query, key, value, before, bias, heads=self.heads)
@@ -146,7 +146,7 @@ class DecoderStack(_Stack):
 
 
 def normed(norm: Any, states: Tensor) -> Tensor:
-    """T5's layer norm (root mean square, no shift), spelled as ONNX Runtime's fusion knows it."""
+    """T5's layer norm (root mean square, no shift), in the form that ONNX Runtime's fusion recognises."""
     scale = torch.sqrt(states.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
     shaped: Tensor = states / scale * norm.weight
     return shaped
@@ -171,7 +171,7 @@ def source_bias(mask: Tensor) -> Tensor:
 
 
 def _norms(block: Any) -> list[Any]:
-    """Of every sublayer of a block, in order."""
+    """The layer norms of a block's sublayers, in order."""
     return [layer.layer_norm for layer in block.layer]
 
 

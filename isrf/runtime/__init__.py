@@ -1,4 +1,4 @@
-"""What touches files and native libraries for both halves, written once.
+"""Code for both halves that touches files and native libraries.
 
 It may import `isrf.method` and `isrf.contract`, and never torch.
 """

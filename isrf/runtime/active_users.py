@@ -1,7 +1,7 @@
-"""Users who were active since the release: read from their current histories, and made neighbours of each other.
+"""Adds users who were active since the release to the users that can be neighbours, from their current histories.
 
-They are read as a query is: the interest graph predicts their features. LightGCN has not joined them to anyone yet, so
-of its layers they have the first alone, their explicit vector. The service's snapshot and the replay call it.
+The interest graph computes their features and explicit vectors, as for a query. LightGCN has not connected them to
+other users yet, so their group layer is their explicit vector. The service's snapshot and the replay call it.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ READ_TOGETHER = 64
 
 
 class ActiveUser(NamedTuple):
-    """Someone active since the release, known to it or not."""
+    """A user who was active since the release, whether the release knows the user or not."""
 
     version: str
     history: Sequence[int]  # item rows, oldest first; at least one
@@ -30,30 +30,30 @@ class ActiveUser(NamedTuple):
 def read_active_users(
     recommender: Recommender, versions: Sequence[str], histories: Sequence[Sequence[int]]
 ) -> list[ActiveUser]:
-    """Active users from their histories (item rows, oldest first, none empty)."""
-    found: list[ActiveUser] = []
+    """The active users with these histories (item rows, oldest first, none empty)."""
+    active_users: list[ActiveUser] = []
     for start in range(0, len(histories), READ_TOGETHER):
         part = histories[start : start + READ_TOGETHER]
         interest = recommender.interest(part)
-        found += [
+        active_users += [
             ActiveUser(version, history, feature, explicit)
             for version, history, feature, explicit in zip(
                 versions[start : start + READ_TOGETHER], part, interest.feature, interest.explicit, strict=True
             )
         ]
-    return found
+    return active_users
 
 
 def with_active_users(
     recommender: Recommender, base_index: NeighbourIndex, present: BoolArray, active_users: Sequence[ActiveUser]
 ) -> Recommender:
-    """The recommender among the base users who are present and the active users, whose rows follow the base users'.
+    """The recommender whose neighbours are the present base users and the active users.
 
     Args:
-        recommender: of the base users alone.
-        base_index: of the base users.
+        recommender: the recommender of the base users alone.
+        base_index: the index of the base users.
         present: (U,) which base users may be neighbours.
-        active_users: in the order of their rows.
+        active_users: in the order of their rows, which follow the base users' rows.
     """
     tables = recommender.tables
     base = base_index if present.all() else base_index.among(present)

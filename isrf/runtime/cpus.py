@@ -1,7 +1,7 @@
-"""How many CPUs this process may really use: affinity mask and cgroup quota, not what the machine has.
+"""Counts the CPUs that this process may use, from its affinity mask and its cgroup quota.
 
-Threads beyond that number do not share a core politely: a spinning OpenMP or ONNX Runtime pool on a fraction of a CPU
-runs tens of times slower.
+More threads than that are harmful: a spinning OpenMP or ONNX Runtime pool on a fraction of a CPU runs tens of times
+slower.
 """
 
 import os
@@ -13,14 +13,14 @@ CGROUP_V1_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 
 
 def available_cpus() -> int:
-    """At least 1."""
+    """The number of CPUs that this process may use, at least 1."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota()
     return affinity if quota is None else max(1, min(affinity, int(quota)))
 
 
 def _quota() -> float | None:
-    """CPUs that the cgroup grants per period, None without a limit."""
+    """The number of CPUs that the cgroup grants per period; None without a limit."""
     for read in (_v2, _v1):
         try:
             return read()

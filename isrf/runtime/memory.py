@@ -1,4 +1,4 @@
-"""Memory that was freed goes back to the system, where the C library has a call for it (glibc)."""
+"""Returns freed memory to the operating system, where the C library has a call for it (glibc)."""
 
 import ctypes
 from collections.abc import Callable
@@ -16,6 +16,9 @@ _malloc_trim = _trim()
 
 
 def give_back_free_memory() -> None:
-    """To be called off the event loop, once much was freed: each thread's heap keeps its free pages otherwise."""
+    """Returns freed memory to the operating system; otherwise each thread's heap keeps its free pages.
+
+    Call it after freeing much memory, and outside the event loop.
+    """
     if _malloc_trim is not None:
         _malloc_trim(0)

@@ -1,8 +1,8 @@
-"""Nearest users by inner product over unit features (FAISS), among all or, where they are many, in a few cells.
+"""Finds the nearest users by inner product of unit features (FAISS): among all users, or in a few cells of many users.
 
-Both halves search through this index. How exactly undivided users are compared is the caller's choice: the offline job
-takes float32, the service the float16 that a release stores, since a search is as fast as memory is read. Users in
-cells are always held in float16, so that both halves find the same.
+Both halves use this index. Without cells the caller chooses the precision: the offline job uses float32, the service
+uses the float16 that a release stores, because reading memory limits the speed of a search. With cells the features are
+always float16, so that both halves find the same users.
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ from isrf.method.interest import BoolArray, FloatArray, IntArray, NeighbourSearc
 
 Precision = Literal["float32", "float16"]
 
-_ADD_TOGETHER = 1 << 16
+_ROWS_AT_ONCE = 1 << 16
 
 
 class Cells(NamedTuple):
-    """A division of the users, none nearer to another centroid than to that of its own cell."""
+    """A partition of the users into cells; each user is in the cell of the nearest centroid."""
 
     centroids: FloatArray  # (cells, F)
-    cells: NDArray[np.int32]  # (U,) the one that each user is in
+    cells: NDArray[np.int32]  # (U,) the cell of each user
     probes: int  # cells that a search looks into
 
 
@@ -42,11 +42,11 @@ class NeighbourIndex:
     ) -> None:
         """
         Args:
-            features: (U, F) rows of length 1, or 0 for a user that nothing is known of: its cosine is 0, and
-                `isrf.method.interest.select_neighbours` takes nobody of that cosine.
-            cells: where given, a search looks into a few of them.
-            precision: what undivided users are held in; float16 loses nothing of features that are float16.
-            threads: FAISS's in this process from here on; None leaves them as they are.
+            features: (U, F) rows of length 1, or 0 for a user without a feature. Its cosine is 0, and
+                `isrf.method.interest.select_neighbours` selects no user with that cosine.
+            cells: if present, a search looks into a few of them.
+            precision: the precision of the features without cells; float16 is exact for features that are float16.
+            threads: sets FAISS's number of threads in this process; None leaves it unchanged.
         """
         if threads is not None:
             faiss.omp_set_num_threads(threads)
@@ -57,20 +57,20 @@ class NeighbourIndex:
         return int(self._index.ntotal)
 
     def __call__(self, queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
-        """(cosine (B, k), users (B, k)) of B queries (B, F), best first; −1 where there are fewer than k users."""
+        """Cosines (B, k) and users (B, k) of B queries (B, F), best first; −1 where there are fewer than k users."""
         return self._search(queries, k, None)
 
     def exact(self, queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
-        """The same, each user compared whether there are cells or not."""
+        """The same, but compares every user, with cells too."""
         return self._search_cells(queries, k, None, everywhere=True)
 
     def among(self, present: BoolArray) -> NeighbourSearch:
-        """A search over some of the users, (U,) bool; k of *them* are found, however many of the others are nearer."""
+        """A search over the users in `present` (U,) bool; it finds k of *them*, even if other users are nearer."""
         bits = np.packbits(present, bitorder="little")
         selector = faiss.IDSelectorBitmap(len(present), faiss.swig_ptr(bits))
 
         def nearest(queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
-            # `bits` and `selector` live as long as this function does: FAISS keeps addresses only.
+            # FAISS keeps only addresses, so this closure must keep `bits` and `selector` alive.
             _ = bits
             return self._search(queries, k, selector)
 
@@ -79,7 +79,7 @@ class NeighbourIndex:
     def _search(self, queries: FloatArray, k: int, selector: Any) -> tuple[FloatArray, IntArray]:
         cosine, users = self._search_cells(queries, k, selector, everywhere=False)
         if self._cells is not None:
-            # The few nearest cells may hold fewer than k, or none who is present.
+            # The probed cells may hold fewer than k present users.
             short = np.flatnonzero((users < 0).any(axis=1))
             if len(short):
                 cosine[short], users[short] = self._search_cells(queries[short], k, selector, everywhere=True)
@@ -104,7 +104,7 @@ def index_of(
     precision: Precision = "float32",
     threads: int | None = None,
 ) -> NeighbourIndex:
-    """The base users' index from a bundle's arrays by file name; `precision` and `threads` as `NeighbourIndex`."""
+    """The base users' index from a bundle's arrays by file name; `precision` and `threads` as in `NeighbourIndex`."""
     cells = None
     if search.probes is not None:
         cells = Cells(arrays[USER_CENTROIDS_FILE], arrays[USER_CELLS_FILE], search.probes)
@@ -112,7 +112,7 @@ def index_of(
 
 
 def load_index(folder: Path, search: GroupSearch) -> NeighbourIndex:
-    """The index of the files of a release, or of the graph stage's output, in float32."""
+    """The index from the files of a release or of the graph stage's output, in float32."""
     names = [USER_FEATURES_FILE]
     if search.probes is not None:
         names += [USER_CENTROIDS_FILE, USER_CELLS_FILE]
@@ -120,7 +120,7 @@ def load_index(folder: Path, search: GroupSearch) -> NeighbourIndex:
 
 
 def joined(base: NeighbourSearch, delta: NeighbourSearch, num_base: int) -> NeighbourSearch:
-    """Both at once: rows of the delta follow the `num_base` rows of the base."""
+    """A search over two indexes: the delta's rows follow the `num_base` rows of the base."""
 
     def nearest(queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
         cosine, users = base(queries, k)
@@ -134,32 +134,32 @@ def joined(base: NeighbourSearch, delta: NeighbourSearch, num_base: int) -> Neig
 
 
 def _undivided(features: NDArray[np.float16] | FloatArray, precision: Precision) -> Any:
-    """All users in one list."""
+    """A FAISS index without cells."""
     width = features.shape[1]
     index: faiss.Index = faiss.IndexFlatIP(width)
     if precision == "float16":
         index = faiss.IndexScalarQuantizer(width, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
         index.is_trained = True
-    for at in range(0, len(features), _ADD_TOGETHER):
-        index.add(np.ascontiguousarray(features[at : at + _ADD_TOGETHER], dtype=np.float32))
+    for at in range(0, len(features), _ROWS_AT_ONCE):
+        index.add(np.ascontiguousarray(features[at : at + _ROWS_AT_ONCE], dtype=np.float32))
     return index
 
 
 def _divided(features: NDArray[np.float16] | FloatArray, cells: Cells) -> Any:
-    """The users, each in its cell: nothing is trained here."""
+    """A FAISS index with the given cells; it trains nothing."""
     quantizer = faiss.IndexFlatIP(features.shape[1])
     quantizer.add(np.ascontiguousarray(cells.centroids, dtype=np.float32))
     index = faiss.IndexIVFScalarQuantizer(
         quantizer,
         features.shape[1],
         len(cells.centroids),
-        faiss.ScalarQuantizer.QT_fp16,  # as they are stored: nothing is lost
+        faiss.ScalarQuantizer.QT_fp16,  # the precision of the stored features
         faiss.METRIC_INNER_PRODUCT,
-        False,  # the vectors themselves, not what is left of them after their centroid
+        False,  # the vectors themselves, not their residuals
     )
     index.is_trained = True
-    for at in range(0, len(features), _ADD_TOGETHER):
-        part = np.ascontiguousarray(features[at : at + _ADD_TOGETHER], dtype=np.float32)
-        which = cells.cells[at : at + _ADD_TOGETHER].astype(np.int64)
+    for at in range(0, len(features), _ROWS_AT_ONCE):
+        part = np.ascontiguousarray(features[at : at + _ROWS_AT_ONCE], dtype=np.float32)
+        which = cells.cells[at : at + _ROWS_AT_ONCE].astype(np.int64)
         index.add_core(len(part), faiss.swig_ptr(part), None, faiss.swig_ptr(which))
     return index

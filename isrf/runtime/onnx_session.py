@@ -1,7 +1,7 @@
-"""Opens an exported graph with ONNX Runtime: one factory of sessions, and each as a callable of arrays by name.
+"""Opens exported graphs with ONNX Runtime: the only place that makes sessions, and a graph as a callable.
 
-One thread a call unless more are asked for: calls run side by side in a pool of their own, and a second thread pool
-inside each would only make them wait for each other.
+A call uses one thread by default: calls already run in parallel in the caller's pool, and a second thread pool inside
+each call would only make them wait for each other.
 """
 
 from collections.abc import Sequence
@@ -19,23 +19,23 @@ from isrf.runtime.run_limit import run_within
 
 CPU = "CPUExecutionProvider"
 Provider = str | tuple[str, dict[str, str]]
-"""ONNX Runtime's name of where a graph runs, or that with its options."""
+"""ONNX Runtime's name of an execution provider, or the name with its options."""
 
 
 def open_session(
     model: Path | bytes, *, providers: Sequence[Provider] = (CPU,), threads: int = 1
 ) -> onnxruntime.InferenceSession:
-    """A session of a graph's file or bytes; raises what ONNX Runtime raises.
+    """Opens a session from a graph's file or bytes; raises what ONNX Runtime raises.
 
     Args:
         model: the `.onnx` file, or its content.
-        providers: where it may run, the best first; ONNX Runtime goes on with the next where one is not to be had.
-        threads: of one call.
+        providers: execution providers, the best first; ONNX Runtime skips a provider that is not available.
+        threads: threads of one call.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what fails is raised, and told once
+    options.log_severity_level = 4  # an error is raised; ONNX Runtime must not log it as well
     return onnxruntime.InferenceSession(
         model if isinstance(model, bytes) else str(model), options, providers=list(providers)
     )
@@ -44,7 +44,7 @@ def open_session(
 def open_bundle_session(
     name: str, model: Path | bytes, expected: GraphSpec, *, providers: Sequence[Provider] = (CPU,)
 ) -> onnxruntime.InferenceSession:
-    """The session of a release's graph, held against the manifest's signature of it.
+    """Opens the session of a release's graph and checks its signature against the manifest.
 
     Raises:
         BundleError: `bundle.graph_unreadable`, `bundle.graph_mismatch`.
@@ -68,30 +68,30 @@ def open_bundle_session(
 
 
 def open_graph(path: Path) -> Graph:
-    """A graph's file as inputs by name → outputs by name, on the CPU."""
+    """Opens a graph's file as a callable on the CPU: inputs by name → outputs by name."""
     return graph_of(open_session(path), path.name)
 
 
 def open_bundle_graph(name: str, model: Path | bytes, expected: GraphSpec) -> Graph:
-    """As `open_graph`, of a release's graph; raises as `open_bundle_session`."""
+    """Opens a release's graph as a callable on the CPU; raises as `open_bundle_session`."""
     return graph_of(open_bundle_session(name, model, expected), name)
 
 
 def graph_of(session: onnxruntime.InferenceSession, name: str) -> Graph:
-    """A session as inputs by name → outputs by name; a run ends as `isrf.runtime.run_limit` says."""
+    """A session as a callable, inputs by name → outputs by name; a run obeys `isrf.runtime.run_limit`."""
     outputs = [output.name for output in session.get_outputs()]
-    taken = [value.name for value in session.get_inputs()]
+    input_names = [value.name for value in session.get_inputs()]
 
     def run(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        own = {one: inputs[one] for one in taken}
-        values = run_within(name, lambda options: session.run(None, own, options))
+        feeds = {input_name: inputs[input_name] for input_name in input_names}
+        values = run_within(name, lambda options: session.run(None, feeds, options))
         return {output: np.asarray(value) for output, value in zip(outputs, values, strict=True)}
 
     return run
 
 
 def signature_of(session: onnxruntime.InferenceSession) -> GraphSpec:
-    """Names, dtypes and symbolic shapes, as they go into the manifest."""
+    """A session's signature: names, dtypes and symbolic shapes, in the manifest's form."""
 
     def tensors(values: Sequence[Any]) -> dict[str, TensorSpec]:
         return {value.name: TensorSpec(dtype=value.type, shape=tuple(value.shape)) for value in values}
@@ -100,10 +100,10 @@ def signature_of(session: onnxruntime.InferenceSession) -> GraphSpec:
 
 
 def graph_signature(path: Path) -> GraphSpec:
-    """`signature_of` a graph's file."""
+    """The signature of a graph's file."""
     return signature_of(open_session(path))
 
 
 def _difference(found: GraphSpec, expected: GraphSpec) -> str:
-    have, want = found.inputs | found.outputs, expected.inputs | expected.outputs
-    return ", ".join(sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name)))
+    actual, wanted = found.inputs | found.outputs, expected.inputs | expected.outputs
+    return ", ".join(sorted(name for name in actual.keys() | wanted.keys() if actual.get(name) != wanted.get(name)))

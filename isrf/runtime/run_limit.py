@@ -1,6 +1,6 @@
-"""No run of a graph while a release is being opened goes on for ever: one that takes too long is ended from outside.
+"""Limits the time of a graph's runs while a release is opened: a watcher thread terminates a run that takes too long.
 
-A run cannot be cancelled as a thread; ONNX Runtime itself stops between two nodes, inside a loop too, when it is told.
+A thread cannot be cancelled. ONNX Runtime stops a run between two nodes, inside a loop too, when its options say so.
 """
 
 import os
@@ -15,14 +15,14 @@ import onnxruntime
 from isrf.contract.errors import BundleError
 
 RUN_LIMIT_S = 20.0
-"""A hundred times what a lone request takes with a million items."""
-_LOOK_S = 0.1
+"""A hundred times the time of a lone request with a million items."""
+_CHECK_EVERY_S = 0.1
 
 T = TypeVar("T")
 
 
 class _Run:
-    """One run under a limit."""
+    """One run with a time limit."""
 
     def __init__(self, until: float) -> None:
         self.until = until
@@ -31,7 +31,7 @@ class _Run:
 
 
 class _Watch:
-    """Ends what runs too long; its thread lives as long as there is something to watch."""
+    """Terminates runs that take too long; its thread lives as long as there is a run to watch."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,7 +55,7 @@ class _Watch:
 
     def _watch(self) -> None:
         while True:
-            time.sleep(_LOOK_S)
+            time.sleep(_CHECK_EVERY_S)
             now = time.monotonic()
             with self._lock:
                 if not self._runs:
@@ -63,7 +63,7 @@ class _Watch:
                     return
                 for run in self._runs:
                     if now > run.until:
-                        # Told again until it ends: a nested run may begin after.
+                        # Set again at every check until the run ends: a nested run may begin later.
                         run.ended = run.options.terminate = True
 
 
@@ -73,7 +73,7 @@ _LIMIT = threading.local()
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Within it no run of a graph in this thread takes longer."""
+    """Limits every run of a graph in this thread to `seconds` while the context is open."""
     before = getattr(_LIMIT, "seconds", None)
     _LIMIT.seconds = seconds
     try:
@@ -83,23 +83,23 @@ def limited(seconds: float) -> Iterator[None]:
 
 
 def run_within(name: str, run: Callable[[Any], T]) -> T:
-    """Calls `run` with the options of a run, None where nothing limits it.
+    """Calls `run` with ONNX Runtime's run options, or with None where there is no limit.
 
     Raises:
-        BundleError: `bundle.graph_endless` where it was ended; whatever else `run` raises.
+        BundleError: `bundle.graph_endless`, the run was terminated; and whatever else `run` raises.
     """
     seconds = getattr(_LIMIT, "seconds", None)
     if seconds is None:
         return run(None)
-    one = _Run(time.monotonic() + seconds)
-    with _WATCH.over(one):
+    limited_run = _Run(time.monotonic() + seconds)
+    with _WATCH.over(limited_run):
         try:
-            return run(one.options)
+            return run(limited_run.options)
         except Exception as error:
-            if not one.ended:
+            if not limited_run.ended:
                 raise
             raise BundleError(
                 "bundle.graph_endless",
-                f"{name} had not answered one request after {seconds:g} s; it was ended.",
-                fix="Publish the release again: the graph does not end, or this machine cannot serve it.",
+                f"{name} did not answer one request within {seconds:g} s and was terminated.",
+                fix="Publish the release again: the graph does not end, or this machine is too slow to serve it.",
             ) from error

@@ -1,4 +1,4 @@
-"""A secret in a file, as container platforms hand it out: `REDIS_URL_FILE` names the file for `REDIS_URL`."""
+"""Reads a secret from a file, as container platforms provide it: `REDIS_URL_FILE` names the file for `REDIS_URL`."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,10 @@ from isrf.contract.errors import ConfigError
 
 
 def secret_in_file(variable: str) -> str | None:
-    """The stripped content of the file that `<variable>_FILE` names; None where it names none.
+    """The stripped content of the file that `<variable>_FILE` names; None where that variable is not set.
 
     Raises:
-        ConfigError: `config.secret_twice` (the variable is set as well), `config.secret_file` (it cannot be read).
+        ConfigError: `config.secret_twice`, `<variable>` is set as well; `config.secret_file`, the file cannot be read.
     """
     file = os.environ.get(f"{variable}_FILE")
     if not file:
@@ -25,5 +25,5 @@ def secret_in_file(variable: str) -> str | None:
         raise ConfigError(
             "config.secret_file",
             f"{variable}_FILE cannot be read ({type(error).__name__}).",
-            fix="Point it to a text file with nothing but the secret, readable by this process.",
+            fix="Let it name a text file that holds only the secret and that this process can read.",
         ) from None

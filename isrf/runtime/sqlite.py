@@ -1,6 +1,6 @@
-"""SQLite transactions by the hundred a second: one thread does them all, and what waits meanwhile shares the next.
+"""Runs SQLite transactions, hundreds per second: one thread runs them, and jobs that wait meanwhile share the next one.
 
-It knows nothing of what the jobs of a transaction are, nor of what makes a commit safe: both are its users'.
+It knows nothing of what the jobs do, nor of what makes a commit safe: both belong to its callers.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ ResultT = TypeVar("ResultT")
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All of the body or nothing of it, on a connection in autocommit mode."""
+    """Runs the body in a transaction, completely or not at all, on a connection in autocommit mode."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
         db.execute("COMMIT")
     except BaseException:
-        if db.in_transaction:  # some errors, as a full disk, end it
+        if db.in_transaction:  # some errors, such as a full disk, end the transaction
             db.execute("ROLLBACK")
         raise
 
 
 class GroupCommit(Generic[JobT, WrittenT]):
-    """For any number of tasks of one event loop. Jobs are done in the order in which they came."""
+    """Groups jobs of any number of tasks of one event loop into transactions; jobs run in the order of arrival."""
 
     def __init__(
         self,
@@ -40,9 +40,9 @@ class GroupCommit(Generic[JobT, WrittenT]):
         thread_name: str,
     ) -> None:
         """Args:
-        write: does jobs in one transaction, in the thread.
-        settle: given what `write` returned or raised, on the event loop, before anybody is told and before the next
-            transaction begins; returns what each job's caller is told, exceptions to be raised there.
+        write: runs jobs in one transaction, in the thread.
+        settle: gets what `write` returned or raised, and returns each job's result; an exception is raised in the
+            job's caller. It runs on the event loop, before any caller gets its result and before the next transaction.
         """
         self._write, self._settle = write, settle
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=thread_name)
@@ -50,20 +50,20 @@ class GroupCommit(Generic[JobT, WrittenT]):
         self._flushing: asyncio.Task[None] | None = None
 
     def do(self, job: JobT) -> asyncio.Future[Any]:
-        """Puts a job into the next transaction; what its caller is told. Nobody need wait for it."""
+        """Puts a job into the next transaction and returns a future of its result, which nobody has to await."""
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        done.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._waiting.append((job, done))
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
         return done
 
     async def in_thread(self, work: Callable[[], ResultT]) -> ResultT:
-        """`work` between two transactions."""
+        """Runs `work` in the thread, between two transactions."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def drain(self) -> None:
-        """Waits until every job was done and told."""
+        """Waits until every job is done and has its result."""
         while self._flushing is not None and not self._flushing.done():
             await asyncio.wait([self._flushing])
 
@@ -80,11 +80,11 @@ class GroupCommit(Generic[JobT, WrittenT]):
             batch, self._waiting = self._waiting, []
             jobs = [job for job, _ in batch]
             try:
-                told = await self._settle(jobs, await self._written(jobs))
-            except Exception as error:  # noqa: BLE001 - it is the callers', and nobody waits for ever
-                told = [error] * len(batch)
-            for (_, done), result in zip(batch, told, strict=True):
-                if done.done():  # its caller went away
+                results = await self._settle(jobs, await self._written(jobs))
+            except Exception as error:  # noqa: BLE001 - the callers get it; otherwise they would wait for ever
+                results = [error] * len(batch)
+            for (_, done), result in zip(batch, results, strict=True):
+                if done.done():  # the caller cancelled it
                     continue
                 if isinstance(result, Exception):
                     done.set_exception(result)
@@ -94,5 +94,5 @@ class GroupCommit(Generic[JobT, WrittenT]):
     async def _written(self, jobs: Sequence[JobT]) -> WrittenT | Exception:
         try:
             return await self.in_thread(partial(self._write, jobs))
-        except Exception as error:  # noqa: BLE001 - `settle` says what the callers are told
+        except Exception as error:  # noqa: BLE001 - `settle` decides what the callers get
             return error

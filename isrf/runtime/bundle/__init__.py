@@ -1,1 +1,4 @@
-"""Opens a release bundle: verified once, every part held against the others. It may import `isrf.method` and below."""
+"""Opens a release bundle: verifies its files and checks its parts against each other.
+
+It may import `isrf.method` and below.
+"""

@@ -1,4 +1,4 @@
-"""Whether a bundle's arrays are those that its manifest describes, and fit each other."""
+"""Checks that a bundle's arrays are as its manifest describes them and fit each other."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ from isrf.contract.manifest import (
 
 
 def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Holds every array of `arrays_of` against the manifest's counts; raises `BundleError` naming the file."""
+    """Checks every array of `arrays_of` against the manifest's counts; raises `BundleError` naming the file."""
     dims, counts = manifest.dimensions, manifest.counts
     symbols = {
         "N": counts.num_items,
@@ -36,7 +36,7 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None
         array = arrays[name]
         expected = tuple(None if s is None else symbols[s] for s in spec.shape)
         fits = array.ndim == len(expected) and all(
-            want is None or have == want for have, want in zip(array.shape, expected, strict=True)
+            wanted is None or size == wanted for size, wanted in zip(array.shape, expected, strict=True)
         )
         if array.dtype != np.dtype(spec.dtype) or not fits:
             raise BundleError(
@@ -56,7 +56,7 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None
         )
     if not float(arrays["popularity.npy"].min()) >= 0:
         raise BundleError(
-            "bundle.array_mismatch", "popularity.npy holds a count below 0.", fix="Publish the release again."
+            "bundle.array_mismatch", "popularity.npy holds a negative count.", fix="Publish the release again."
         )
     if manifest.group_search.probes is not None:
         _check_cells(manifest.group_search.probes, arrays[USER_CELLS_FILE], arrays[USER_CENTROIDS_FILE])
@@ -72,7 +72,7 @@ def _check_cells(probes: int, cells: NDArray[Any], centroids: NDArray[Any]) -> N
     if not (probes <= len(centroids) and int(cells.min()) >= 0 and int(cells.max()) < len(centroids)):
         raise BundleError(
             "bundle.array_mismatch",
-            f"{USER_CELLS_FILE} names cells that {USER_CENTROIDS_FILE} lacks, or fewer than {probes} are there.",
+            f"{USER_CELLS_FILE} names cells that {USER_CENTROIDS_FILE} lacks, or there are fewer than {probes} cells.",
             fix="Publish the release again; its parts come from different runs.",
         )
 
@@ -96,6 +96,6 @@ def _check_csr(
     if not sound:
         raise BundleError(
             "bundle.array_mismatch",
-            f"evidence/{name}_*.npy is no sparse list of {num_rows} rows over {num_items} items, weighing 0 and more.",
+            f"evidence/{name}_*.npy is not a sparse list of {num_rows} rows over {num_items} items, weights from 0.",
             fix="Publish the release again.",
         )

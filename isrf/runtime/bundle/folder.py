@@ -1,7 +1,7 @@
-"""A release's folder, read through its descriptor: regular files of its own alone, and the very bytes that were hashed.
+"""Reads a release's folder through its descriptor: only regular files inside it, and exactly the bytes that it hashed.
 
-A name is looked at before it is opened and again once it is open, never through a link, and no opening waits: a pipe, a
-device or a socket in a file's place is refused at once. What is put in the folder's place meanwhile is another folder.
+It checks a name before it opens the file and again afterwards. It follows no link and never blocks: it refuses a pipe,
+a device or a socket in a file's place at once. If somebody replaces the folder meanwhile, it still reads the old one.
 It knows nothing of what the files mean.
 """
 
@@ -29,8 +29,8 @@ Content = NDArray[np.uint8]
 
 _CHUNK = 1 << 23
 _MOST_FILES = 10_000
-_DEEPEST = 4
-_ALONE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MOST_LEVELS = 4
+_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFIFO: "a named pipe",
@@ -43,13 +43,13 @@ _KINDS = {
 
 
 class BundleFolder:
-    """An open folder; a context that closes it."""
+    """An open folder; the context manager closes it."""
 
     def __init__(self, path: Path) -> None:
-        """`path` leads to the folder itself; raises `BundleError` where it cannot be opened."""
+        """Opens the folder `path`, which must not be a link; raises `BundleError` where that fails."""
         self.path = path
         with _refusing(path, path.name):
-            self._handle = os.open(path, os.O_DIRECTORY | _ALONE)
+            self._handle = os.open(path, os.O_DIRECTORY | _OPEN_FLAGS)
 
     def __enter__(self) -> "BundleFolder":
         return self
@@ -58,32 +58,38 @@ class BundleFolder:
         os.close(self._handle)
 
     def sizes(self) -> dict[str, int]:
-        """Every file below the folder with its bytes; `bundle.not_a_file` for what is neither file nor folder."""
-        found: dict[str, int] = {}
-        self._walk(self._handle, PurePosixPath(), found)
-        return found
+        """The size of every file below the folder, by path.
+
+        Raises:
+            BundleError: `bundle.not_a_file`, something is neither a file nor a folder.
+        """
+        sizes: dict[str, int] = {}
+        self._walk(self._handle, PurePosixPath(), sizes)
+        return sizes
 
     def refuse(self, name: str) -> NoReturn:
-        """Says why there is no file of that name: nothing is there, or something else."""
+        """Raises the `BundleError` for a file that `sizes` did not find: it is missing, or something else is there."""
         with self._opened(name):
             pass
         raise BundleError("bundle.missing_file", f"{name} is missing from {self.path}.", fix=PUBLISH)
 
     def read(self, name: str, *, most: int) -> bytes:
-        """A file of at most so many bytes."""
+        """The content of a file of at most `most` bytes."""
         with self._opened(name) as file:
             size = os.fstat(file).st_size
             if size > most:
                 raise BundleError(
-                    "bundle.too_large", f"{name} in {self.path} has {size} bytes, at most {most} are read.", fix=PUBLISH
+                    "bundle.too_large",
+                    f"{name} in {self.path} has {size} bytes, the limit is {most}.",
+                    fix=PUBLISH,
                 )
             with _refusing(self.path / name, name), os.fdopen(os.dup(file), "rb") as content:
                 return content.read(size)
 
     def verified(self, name: str, entry: FileEntry, deadline: TimeLimit, *, keep: bool) -> Content | None:
-        """A file held against its size, then its hash; its bytes where they are to be kept.
+        """Checks a file's size and hash; returns its bytes if `keep` is True, else None.
 
-        What is returned is what was hashed: nobody can change the file between the two.
+        The returned bytes are the hashed bytes: nobody can change the file in between.
         """
         with self._opened(name) as file:
             size = os.fstat(file).st_size
@@ -100,75 +106,75 @@ class BundleFolder:
                 digest.update(piece[:count])
                 at += count
         if digest.hexdigest() != entry.sha256:
-            raise _changed(self.path, name, "its SHA-256 is another")
+            raise _changed(self.path, name, "its SHA-256 differs")
         return content if keep else None
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[int]:
-        """The descriptor of a regular file, reached through folders alone."""
-        path, held = self.path / name, self._handle
+        """The descriptor of a regular file; every parent must be a real folder, not a link."""
+        path, parent = self.path / name, self._handle
         *folders, last = PurePosixPath(name).parts
         with _refusing(path, name):
             try:
                 for folder in folders:
-                    _must_be(stat.S_IFDIR, os.stat(folder, dir_fd=held, follow_symlinks=False), f"{folder} of {path}")
-                    inner = os.open(folder, os.O_DIRECTORY | _ALONE, dir_fd=held)
-                    self._leave(held)
-                    held = inner
-                _must_be(stat.S_IFREG, os.stat(last, dir_fd=held, follow_symlinks=False), str(path))
-                file = os.open(last, os.O_NONBLOCK | _ALONE, dir_fd=held)
+                    _must_be(stat.S_IFDIR, os.stat(folder, dir_fd=parent, follow_symlinks=False), f"{folder} of {path}")
+                    inner = os.open(folder, os.O_DIRECTORY | _OPEN_FLAGS, dir_fd=parent)
+                    self._close_inner(parent)
+                    parent = inner
+                _must_be(stat.S_IFREG, os.stat(last, dir_fd=parent, follow_symlinks=False), str(path))
+                file = os.open(last, os.O_NONBLOCK | _OPEN_FLAGS, dir_fd=parent)
             finally:
-                self._leave(held)
+                self._close_inner(parent)
         try:
             _must_be(stat.S_IFREG, os.fstat(file), str(path))
             yield file
         finally:
             os.close(file)
 
-    def _leave(self, handle: int) -> None:
+    def _close_inner(self, handle: int) -> None:
         if handle != self._handle:
             os.close(handle)
 
     def _walk(self, handle: int, inside: PurePosixPath, found: dict[str, int]) -> None:
-        if len(inside.parts) > _DEEPEST or len(found) >= _MOST_FILES:
+        if len(inside.parts) > _MOST_LEVELS or len(found) >= _MOST_FILES:
             raise BundleError(
                 "bundle.unlisted_file",
-                f"{self.path} holds more than a release does, below {inside}: no end of files or folders.",
-                fix="Remove what the release did not come with, or publish it again.",
+                f"{self.path} holds more files or levels of folders than any release, below {inside}.",
+                fix="Remove the files that do not belong to the release, or publish it again.",
             )
         with _refusing(self.path / inside, str(inside)), os.scandir(handle) as entries:
-            some = islice(entries, _MOST_FILES)
-            listed = sorted(((one.name, one.stat(follow_symlinks=False)) for one in some), key=itemgetter(0))
-        for name, about in listed:
+            first = islice(entries, _MOST_FILES)
+            listed = sorted(((entry.name, entry.stat(follow_symlinks=False)) for entry in first), key=itemgetter(0))
+        for name, status in listed:
             path = inside / name
-            if stat.S_ISDIR(about.st_mode):
+            if stat.S_ISDIR(status.st_mode):
                 with _refusing(self.path / path, str(path)):
-                    inner = os.open(name, os.O_DIRECTORY | _ALONE, dir_fd=handle)
+                    inner = os.open(name, os.O_DIRECTORY | _OPEN_FLAGS, dir_fd=handle)
                 try:
                     self._walk(inner, path, found)
                 finally:
                     os.close(inner)
             else:
-                _must_be(stat.S_IFREG, about, str(self.path / path))
-                found[path.as_posix()] = about.st_size
+                _must_be(stat.S_IFREG, status, str(self.path / path))
+                found[path.as_posix()] = status.st_size
 
 
-def kind_of(about: os.stat_result) -> str:
-    """What lies there, in words."""
-    return _KINDS.get(stat.S_IFMT(about.st_mode), "something unknown")
+def kind_of(status: os.stat_result) -> str:
+    """The kind of a path in words: "a file", "a symbolic link", …"""
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "something unknown")
 
 
-def _must_be(wanted: int, about: os.stat_result, where: str) -> None:
-    if stat.S_IFMT(about.st_mode) != wanted:
+def _must_be(kind: int, status: os.stat_result, where: str) -> None:
+    if stat.S_IFMT(status.st_mode) != kind:
         raise BundleError(
             "bundle.not_a_file",
-            f"{where} is {kind_of(about)}; a release is made of files and folders of its own.",
+            f"{where} is {kind_of(status)}; a release holds only regular files and folders.",
             fix="Put the file itself there, or publish the release again.",
         )
 
 
 def check_size(folder: Path, name: str, size: int, entry: FileEntry) -> None:
-    """Raises `BundleError` (`bundle.hash_mismatch`) where a file has not the published bytes in number."""
+    """Raises `BundleError` (`bundle.hash_mismatch`) where a file's size differs from the published size."""
     if size != entry.bytes:
         raise _changed(folder, name, f"{size} bytes, {entry.bytes} published")
 
@@ -183,13 +189,13 @@ def _changed(folder: Path, name: str, how: str) -> BundleError:
 
 @contextmanager
 def _refusing(path: Path, name: str) -> Iterator[None]:
-    """What the operating system says of a path, as a `BundleError`."""
+    """Turns the operating system's errors about a path into a `BundleError`."""
     try:
         yield
     except FileNotFoundError:
         raise BundleError("bundle.missing_file", f"{name} is missing from {path.parent}.", fix=PUBLISH) from None
     except ValueError as error:  # a zero byte in a name
-        raise BundleError("bundle.manifest", f"{name!r} can be no file's name: {error}.", fix=PUBLISH) from None
+        raise BundleError("bundle.manifest", f"{name!r} is not a valid file name: {error}.", fix=PUBLISH) from None
     except OSError as error:
         raise BundleError(
             "bundle.unreadable", f"{path} cannot be read: {error.strerror}.", fix="Check its permissions and the disk."

@@ -1,4 +1,7 @@
-"""Whether the fields of a manifest fit each other: what a type cannot say, and what no list would show (no IO)."""
+"""Checks that the fields of a manifest fit each other, beyond their types (no IO).
+
+The replay of golden requests would not show these mistakes.
+"""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -17,44 +20,44 @@ from isrf.method.ranking.fusion import CHANNELS, EVIDENCE_CHANNELS
 
 
 def check_manifest(manifest: Manifest) -> None:
-    """Raises `BundleError` (`bundle.manifest`, `bundle.graph_mismatch`) with the first thing that does not fit."""
-    for code, wrong in _wrong(manifest):
-        raise BundleError(code, f"manifest.json: {wrong}.", fix="Publish the release again.")
+    """Raises `BundleError` (`bundle.manifest`, `bundle.graph_mismatch`) for the first mistake."""
+    for code, mistake in _mistakes(manifest):
+        raise BundleError(code, f"manifest.json: {mistake}.", fix="Publish the release again.")
 
 
-def _wrong(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    if not _is_moment(manifest.created_at):
-        yield "bundle.manifest", f"created_at {manifest.created_at[:60]!r} is no RFC 3339 time with an offset"
-    for what, found, wanted in (
+def _mistakes(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if not _is_time(manifest.created_at):
+        yield "bundle.manifest", f"created_at {manifest.created_at[:60]!r} is not an RFC 3339 time with an offset"
+    for field, found, expected in (
         ("fusion.weights", manifest.fusion.weights, CHANNELS),
         ("fusion.epsilons", manifest.fusion.epsilons, EVIDENCE_CHANNELS),
     ):
-        if set(found) != set(wanted):
-            odd = sorted(set(found) ^ set(wanted))
-            yield "bundle.manifest", f"{what} is about other channels than {', '.join(wanted)}: {', '.join(odd)[:200]}"
+        if set(found) != set(expected):
+            odd = sorted(set(found) ^ set(expected))
+            yield "bundle.manifest", f"{field} needs the channels {', '.join(expected)}: {', '.join(odd)[:200]}"
     if not any(manifest.fusion.weights.values()):
         yield "bundle.manifest", "fusion.weights are all 0, so that nothing decides an order"
     if "fp32" in manifest.variants:
         yield "bundle.manifest", "variants names fp32, which every release has"
     if manifest.schema_version == SCHEMA_VERSION:
-        for form, variant in manifest.variants.items():
+        for variant_name, variant in manifest.variants.items():
             if variant.tolerance.list_score is None or variant.tolerance.list_missing is None:
-                yield "bundle.manifest", f"variants.{form}.tolerance does not say how far the served list may be off"
-    for field, there, name in (
+                yield "bundle.manifest", f"variants.{variant_name}.tolerance has no limits for the served list"
+    for field, present, name in (
         ("ranker", manifest.ranker is not None, RANKER_FILE),
         ("goldens", manifest.goldens is not None, GOLDEN_ITEMS_FILE),
     ):
-        if there != (name in manifest.files):
-            yield "bundle.manifest", f"{field} and {name} are not both there or both missing"
-    for name in (INTEREST_GRAPH_FILE, SEARCH_GRAPHS["fp32"], *(SEARCH_GRAPHS[one] for one in manifest.variants)):
+        if present != (name in manifest.files):
+            yield "bundle.manifest", f"one of {field} and {name} is missing; a release has both or neither"
+    for name in (INTEREST_GRAPH_FILE, SEARCH_GRAPHS["fp32"], *(SEARCH_GRAPHS[key] for key in manifest.variants)):
         if name not in manifest.graphs:
             yield "bundle.graph_mismatch", f"the manifest has no signature of {name}"
         elif name != INTEREST_GRAPH_FILE:
-            yield from _wrong_search(manifest, name, manifest.graphs[name])
+            yield from _search_mistakes(manifest, name, manifest.graphs[name])
 
 
-def _wrong_search(manifest: Manifest, name: str, graph: GraphSpec) -> Iterator[tuple[str, str]]:
-    """The search's fixed sizes are the graph's own, so that they cannot be changed beside it."""
+def _search_mistakes(manifest: Manifest, name: str, graph: GraphSpec) -> Iterator[tuple[str, str]]:
+    """Checks the search's fixed sizes against the graph's shapes, so that nobody can change them in the manifest."""
     decoding, dims = manifest.decoding, manifest.dimensions
     sizes = (
         ("decoding.num_beams", decoding.num_beams, graph.outputs, "beam_items"),
@@ -63,13 +66,13 @@ def _wrong_search(manifest: Manifest, name: str, graph: GraphSpec) -> Iterator[t
         ("dimensions.explicit", dims.explicit, graph.inputs, "explicit"),
         ("dimensions.group", dims.group, graph.inputs, "group"),
     )
-    for field, wanted, values, value in sizes:
-        shape = values[value].shape if value in values else ()
-        if len(shape) != 2 or shape[1] != wanted:
-            yield "bundle.graph_mismatch", f"{field} is {wanted}, {value} of {name} has the shape {list(shape)}"
+    for field, size, tensors, tensor in sizes:
+        shape = tensors[tensor].shape if tensor in tensors else ()
+        if len(shape) != 2 or shape[1] != size:
+            yield "bundle.graph_mismatch", f"{field} is {size}, {tensor} of {name} has the shape {list(shape)}"
 
 
-def _is_moment(text: str) -> bool:
+def _is_time(text: str) -> bool:
     try:
         return datetime.fromisoformat(text).tzinfo is not None
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which release a folder serves, and its manifest: found, bounded, parsed, held against its own seal."""
+"""Finds the release that a folder serves, and reads its manifest: limits its size, parses it and checks its seal."""
 
 import os
 import stat
@@ -16,76 +16,77 @@ from isrf.runtime.bundle.refusals import PUBLISH, refusing
 
 CURRENT = "current"
 MOST_MANIFEST_BYTES = 16 << 20
-"""A hundred times what a release's manifest has."""
-_MAKE = "Make one with `python -m offline run --data DIR --releases DIR`, or point --releases to where it is."
+"""A hundred times the size of a release's manifest."""
+_MAKE = "Make one with `python -m offline run --data DIR --releases DIR`, or set --releases to its folder."
 
 
 def find_release(releases: Path) -> Path:
-    """The folder that `releases` serves: what `current` points to, or `releases` itself where it is a release.
+    """The folder of the release to serve: the target of `current`, or `releases` itself if it is a release.
 
     Raises:
-        BundleError: `bundle.no_release` where it serves nothing, `bundle.outside` where `current` leads out of it.
+        BundleError: `bundle.no_release`, there is no release; `bundle.outside`, `current` points outside `releases`.
     """
-    if _about(releases / MANIFEST_FILE) is not None:
+    if _status(releases / MANIFEST_FILE) is not None:
         return Path(os.path.realpath(releases))
-    # Resolved once: a switch of the link while files are being opened must not mix two releases.
+    # Resolved only once: if the link changes while files are being opened, two releases must not be mixed.
     return _inside(releases, CURRENT)
 
 
 def named_release(releases: Path, name: str) -> Path:
-    """The folder of one release beside `current`; raises as `find_release`."""
+    """The folder of the release `name` in `releases`; raises as `find_release`."""
     return _inside(releases, name)
 
 
 def _inside(releases: Path, name: str) -> Path:
     path = releases / name
-    about = _about(path)
-    if about is None:
+    if _status(path) is None:
         raise BundleError(
             "bundle.no_release",
-            f"{releases} holds no release: neither {name}/{MANIFEST_FILE} nor {MANIFEST_FILE} is there.",
+            f"{releases} holds no release: there is neither {name}/{MANIFEST_FILE} nor {MANIFEST_FILE}.",
             fix=_MAKE,
         )
     try:
         folder = Path(os.path.realpath(path, strict=True))
-        found = folder.stat()
+        status = folder.stat()
     except FileNotFoundError:
-        raise BundleError("bundle.no_release", f"{path} points to {_target(path)}, which is gone.", fix=_MAKE) from None
-    except OSError as error:  # a link to itself, too
+        raise BundleError(
+            "bundle.no_release", f"{path} points to {_target(path)}, which does not exist.", fix=_MAKE
+        ) from None
+    except OSError as error:  # for instance a link to itself
         raise BundleError(
             "bundle.no_release",
-            f"{path} points to {_target(path)} and leads nowhere: {error.strerror}.",
+            f"{path} points to {_target(path)}, which cannot be opened: {error.strerror}.",
             fix=f"Point {name} at a release: `ln -sfn RELEASE_ID {path}`.",
         ) from None
-    if not stat.S_ISDIR(found.st_mode):
+    if not stat.S_ISDIR(status.st_mode):
         raise BundleError(
             "bundle.no_release",
-            f"{path} is {kind_of(found)}, not a release's folder.",
+            f"{path} is {kind_of(status)}, not a release's folder.",
             fix=f"Point {name} at a release: `ln -sfn RELEASE_ID {path}`.",
         )
     base = Path(os.path.realpath(releases))
     if folder != base and not folder.is_relative_to(base):
         raise BundleError(
             "bundle.outside",
-            f"{path} leads to {folder}, out of {base}.",
-            fix=f"Publish the release there, or name its own folder in --releases: {folder}.",
+            f"{path} points to {folder}, which is outside {base}.",
+            fix=f"Publish the release into {base}, or set --releases to its own folder: {folder}.",
         )
-    if _about(folder / MANIFEST_FILE) is None:
+    if _status(folder / MANIFEST_FILE) is None:
         raise BundleError(
             "bundle.no_release", f"{releases} holds no release: {name} has no {MANIFEST_FILE}.", fix=_MAKE
         )
     return folder
 
 
-def _about(path: Path) -> os.stat_result | None:
-    """What lies at a path itself, None for nothing."""
+def _status(path: Path) -> os.stat_result | None:
+    """The status of a path itself, not of a link's target; None where nothing is there."""
     try:
         return os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise BundleError(
-            "bundle.unreadable", f"{path} cannot be looked at: {error.strerror}.", fix="Check the folder's permissions."
+            "bundle.unreadable", f"{path} cannot be read: {error.strerror}.", fix="Check the folder's permissions."
         ) from error
 
 
@@ -97,7 +98,7 @@ def _target(path: Path) -> str:
 
 
 def manifest_bytes(folder: BundleFolder) -> bytes:
-    """The manifest as it lies there, of a bounded size."""
+    """The bytes of the manifest file, up to a limit."""
     return folder.read(MANIFEST_FILE, most=MOST_MANIFEST_BYTES)
 
 
@@ -105,9 +106,9 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of one release's folder, or of a link to it.
 
     Raises:
-        BundleError: `bundle.no_release` where there is none, else as `manifest_of`.
+        BundleError: `bundle.no_release`, there is no manifest; else as `manifest_of`.
     """
-    if _about(folder / MANIFEST_FILE) is None:
+    if _status(folder / MANIFEST_FILE) is None:
         raise BundleError(
             "bundle.no_release", f"{folder} holds no {MANIFEST_FILE}.", fix="Name the folder of one release."
         )
@@ -119,25 +120,27 @@ def manifest_of(folder: BundleFolder) -> Manifest:
     """The manifest of an open release folder.
 
     Raises:
-        BundleError: `bundle.schema_version`, `bundle.manifest` where it is not understood, and as
+        BundleError: `bundle.schema_version`, `bundle.manifest` where it cannot be parsed, and as
             `isrf.contract.manifest_seal.check_seal` where it was changed.
     """
     path = folder.path / MANIFEST_FILE
     with refusing("bundle.manifest", str(path)):
         fields = _fields(manifest_bytes(folder), path)
         try:
-            # Of the very fields that the seal is over: a name that stands twice counts once.
+            # Parses the fields that the seal covers, not the file: a name that appears twice there counts once.
             manifest = Manifest.model_validate_json(orjson.dumps(fields), strict=True)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the whole"
+            where = ".".join(map(str, first["loc"])) or "the whole file"
             raise BundleError("bundle.manifest", f"{path}: {where}: {first['msg']}.", fix=PUBLISH) from None
         if manifest.schema_version == SCHEMA_VERSION:
             check_seal(fields)
     for name in manifest.files:
         inner = PurePosixPath(name)
         if inner.is_absolute() or ".." in inner.parts or inner.as_posix() != name or name in {"", ".", MANIFEST_FILE}:
-            raise BundleError("bundle.manifest", f"the manifest names {name!r}, outside the release.", fix=PUBLISH)
+            raise BundleError(
+                "bundle.manifest", f"the manifest names {name!r}, which is outside the release.", fix=PUBLISH
+            )
     return manifest
 
 
@@ -145,9 +148,9 @@ def _fields(raw: bytes, path: Path) -> dict[str, Any]:
     try:
         fields = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise BundleError("bundle.manifest", f"{path} is no JSON: {error}.", fix=PUBLISH) from None
+        raise BundleError("bundle.manifest", f"{path} is not valid JSON: {error}.", fix=PUBLISH) from None
     if not isinstance(fields, dict):
-        raise BundleError("bundle.manifest", f"{path} holds a {type(fields).__name__}, no object.", fix=PUBLISH)
+        raise BundleError("bundle.manifest", f"{path} holds a {type(fields).__name__}, not an object.", fix=PUBLISH)
     version = fields.get("schema_version")
     if type(version) is not int or version not in {SCHEMA_VERSION, UNSEALED_SCHEMA_VERSION}:
         raise BundleError(

@@ -1,4 +1,4 @@
-"""One way from a bundle's parts to a recommender that answers: service, evaluation and export all take it."""
+"""Makes a recommender from a bundle's parts, for the service, evaluation and export alike."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ from isrf.runtime.bundle.refusals import refusing
 from isrf.runtime.neighbour_index import NeighbourIndex
 
 GraphOpener = Callable[[str, bytes, GraphSpec], Graph]
-"""Opens a graph from its file's name, its verified bytes and the signature that the manifest gives it."""
+"""Opens a graph, given its file name, its verified bytes and its signature in the manifest."""
 
 
 def open_recommender(
@@ -36,16 +36,16 @@ def open_recommender(
     item_ids: Sequence[str],
     reading: TextReading | None,
 ) -> Recommender:
-    """Makes a verified bundle answer, and replays its goldens with every form of the search that is asked for.
+    """Makes a recommender of a verified bundle, and replays its golden requests with every requested variant.
 
     Args:
-        parts: as `isrf.runtime.bundle.reader.read_bundle` read them, with the graphs of `variants`.
-        variants: forms of the search; the recommender searches with the first.
-        user_index: the base users. The goldens were made among all of them, and are replayed so: which cells are
-            looked into may hang on a rounding error.
+        parts: the result of `isrf.runtime.bundle.reader.read_bundle`, with the graphs of `variants`.
+        variants: variants of the search graph; the recommender uses the first.
+        user_index: the base users. The golden requests are replayed with an exact search over all of them, as they were
+            made: the choice of cells could depend on a rounding error.
         open_graph: opens each graph.
-        item_ids: of its rows.
-        reading: how it reads a new item's text (`Bundle.text_reading`).
+        item_ids: the item id of each row.
+        reading: reads a new item's text (`Bundle.text_reading`).
 
     Raises:
         BundleError: a part does not fit, or an answer is not the golden one.
@@ -89,7 +89,7 @@ def assemble_recommender(
     search_graph: Graph,
     nearest_users: NeighbourSearch,
 ) -> Recommender:
-    """A recommender from a bundle's arrays by file name (`isrf.contract.manifest.ARRAYS`) and what its manifest says.
+    """A recommender from a bundle's arrays by file name (`isrf.contract.manifest.ARRAYS`) and fields of its manifest.
 
     Raises:
         BundleError: the arrays come from different runs.

@@ -1,6 +1,6 @@
-"""Reads a release's folder: every byte verified once and used as it was verified, every part held against the others.
+"""Reads and verifies a release's folder: hashes every byte once, and checks the parts against each other.
 
-Service and offline job open a release through this one function; what each makes of the parts is its own.
+Service and offline job both open a release through `read_bundle`; each uses the parts in its own way.
 """
 
 import json
@@ -50,20 +50,20 @@ from isrf.runtime.time_limit import TimeLimit
 
 _Line = TypeVar("_Line", bound=BaseModel)
 
-_READ = (
+_ALWAYS_READ = (
     INTEREST_GRAPH_FILE,
     ITEMS_FILE,
     USERS_FILE,
     HISTORIES_FILE,
     GOLDEN_FILE,
 )
-"""Files that every release has, beside its arrays and its search graph."""
+"""Files that every release has, in addition to its arrays and its search graph."""
 _ENCODER = tuple(f"{TEXT_ENCODER_DIR}/{name}" for name in (CONFIG_FILE, VOCABULARY_FILE, *ARRAY_FILES))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A verified release's parts."""
+    """The parts of a verified release."""
 
     folder: Path
     manifest: Manifest
@@ -72,11 +72,11 @@ class Bundle:
     deadline: TimeLimit
 
     def take(self, name: str) -> bytes:
-        """A file's bytes, which are let go of here."""
+        """A file's bytes; the bundle releases them, so a file can be taken once."""
         return self.contents.pop(name).tobytes()
 
     def text_reading(self) -> TextReading | None:
-        """How it reads a new item's text; None where it reads none."""
+        """The parts that read a new item's text; None where the release reads no new items."""
         if self.manifest.item_reader is None:
             return None
         folder = f"{TEXT_ENCODER_DIR}/"
@@ -88,24 +88,24 @@ class Bundle:
         if len(encoder.mean) != reader.text_dim:
             raise BundleError(
                 "bundle.array_mismatch",
-                f"{folder} makes {len(encoder.mean)} numbers of a text, {ITEM_READER_DIR}/ reads {reader.text_dim}.",
+                f"{folder} makes vectors of {len(encoder.mean)} numbers, {ITEM_READER_DIR}/ reads {reader.text_dim}.",
                 fix=PUBLISH,
             )
         # An encoder without words reads nothing.
         return TextReading(encoder, reader) if encoder.vocabulary else None
 
     def goldens(self) -> list[Golden]:
-        """The golden requests."""
-        found = self._lines(GOLDEN_FILE, Golden)
+        """The golden requests, checked."""
+        goldens = self._lines(GOLDEN_FILE, Golden)
         with_lists = self.manifest.schema_version == SCHEMA_VERSION
-        check_goldens(found, self.manifest.counts.num_items, with_lists=with_lists)
-        self._check_count(GOLDEN_FILE, "requests", len(found))
-        return found
+        check_goldens(goldens, self.manifest.counts.num_items, with_lists=with_lists)
+        self._check_count(GOLDEN_FILE, "requests", len(goldens))
+        return goldens
 
     def replay(self, recommender: Recommender, goldens: Sequence[Golden], variant: VariantName) -> None:
-        """Replays the goldens; `BundleError` where the release answers otherwise, fails, or does not answer at all."""
+        """Replays the golden requests; raises `BundleError` where an answer differs, fails, or takes too long."""
         name = SEARCH_GRAPHS[variant]
-        self.deadline.check("the goldens")
+        self.deadline.check("the golden requests")
         with limited(min(RUN_LIMIT_S, self.deadline.within_s)), refusing("bundle.graph_failed", name):
             if variant == "fp32":
                 replay(recommender, goldens)
@@ -113,9 +113,9 @@ class Bundle:
                 replay_within(recommender, goldens, self.manifest.variants[variant].tolerance, variant=variant)
 
     def replay_items(self, recommender: Recommender, item_ids: Sequence[str], reading: TextReading | None) -> None:
-        """Replays the golden items, then asks whether all goldens were made from this very release.
+        """Replays the golden items, then checks that all golden answers were made from exactly this release.
 
-        A release made before there were any passes. Raises `BundleError` as `replay` does.
+        An old release without golden items passes. Raises `BundleError` as `replay` does.
         """
         spec, name = self.manifest.goldens, GOLDEN_ITEMS_FILE
         if spec is None:
@@ -132,29 +132,29 @@ class Bundle:
         )
         with refusing("bundle.golden_mismatch", name):
             replay_items(parts, goldens)
-        # Of the fields as they were read: a later version may know more of them.
+        # Only the fields that were set: a later version may have more fields.
         if made_from(json.loads(self.manifest.model_dump_json(exclude_unset=True))) != spec.made_from:
             raise BundleError(
                 "bundle.golden_mismatch",
                 f"a file or a number of the release was changed after {GOLDEN_FILE} and {name} were made from it.",
-                fix="Publish the release again; sealing a changed one does not make its goldens true.",
+                fix="Publish the release again; a new seal does not make its golden answers valid.",
             )
 
     def _lines(self, name: str, kind: type[_Line]) -> list[_Line]:
-        found = []
+        parsed = []
         for number, line in enumerate(self.take(name).splitlines(), start=1):
             try:
-                found.append(kind.model_validate_json(line))
+                parsed.append(kind.model_validate_json(line))
             except ValidationError as error:
                 message = error.errors(include_input=False, include_url=False)[0]["msg"]
                 raise BundleError("bundle.golden", f"{name} line {number}: {message}.", fix=PUBLISH) from None
-        return found
+        return parsed
 
-    def _check_count(self, name: str, what: str, found: int) -> None:
-        wanted = found if self.manifest.goldens is None else getattr(self.manifest.goldens, what)
-        if found != wanted:
+    def _check_count(self, name: str, field: str, count: int) -> None:
+        expected = count if self.manifest.goldens is None else getattr(self.manifest.goldens, field)
+        if count != expected:
             raise BundleError(
-                "bundle.golden_missing", f"{name} holds {found} {what}, the manifest says {wanted}.", fix=PUBLISH
+                "bundle.golden_missing", f"{name} holds {count} {field}, the manifest says {expected}.", fix=PUBLISH
             )
 
 
@@ -162,12 +162,12 @@ def read_bundle(folder: Path, variants: Collection[VariantName] | None, deadline
     """Reads and verifies a release's folder.
 
     Args:
-        folder: of one release, no link to it.
-        variants: the forms of the search whose graphs are read; None for all that it has.
-        deadline: when it has to be open.
+        folder: the folder of one release, not a link to it.
+        variants: the variants whose search graphs are read; None for all variants of the release.
+        deadline: the time limit for opening.
 
     Raises:
-        BundleError: something is missing, changed, too much, or does not fit.
+        BundleError: a part is missing, changed, too large, not listed, or does not fit.
     """
     with BundleFolder(folder) as files:
         manifest = manifest_of(files)
@@ -177,23 +177,23 @@ def read_bundle(folder: Path, variants: Collection[VariantName] | None, deadline
         arrays = arrays_of(manifest)
         encoder = _ENCODER if manifest.item_reader is not None else ()
         golden_items = () if manifest.goldens is None else (GOLDEN_ITEMS_FILE,)
-        _check_listed(files, manifest, (*_READ, *bundle_graphs(manifest), *arrays, *encoder, *golden_items))
-        kept = {*_READ, *graphs, *arrays, *encoder, *golden_items, USER_REASONING_FILE}
+        _check_listed(files, manifest, (*_ALWAYS_READ, *bundle_graphs(manifest), *arrays, *encoder, *golden_items))
+        needed = {*_ALWAYS_READ, *graphs, *arrays, *encoder, *golden_items, USER_REASONING_FILE}
         _check_memory(sum(entry.bytes for entry in manifest.files.values()))
-        found: dict[str, NDArray[Any]] = {}
+        read_arrays: dict[str, NDArray[Any]] = {}
         contents: dict[str, Content] = {}
         for name, entry in manifest.files.items():
-            content = files.verified(name, entry, deadline, keep=name in kept)
+            content = files.verified(name, entry, deadline, keep=name in needed)
             if content is not None and name in arrays:
-                found[name] = array_of(name, content)
+                read_arrays[name] = array_of(name, content)
             elif content is not None:
                 contents[name] = content
-    check_arrays(manifest, found)
-    return Bundle(folder=folder, manifest=manifest, arrays=found, contents=contents, deadline=deadline)
+    check_arrays(manifest, read_arrays)
+    return Bundle(folder=folder, manifest=manifest, arrays=read_arrays, contents=contents, deadline=deadline)
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Holds the files of a folder against a manifest: there, regular, of its size and hash, and none beside them."""
+    """Checks that a folder holds exactly the files of a manifest, all regular, with their sizes and hashes."""
     deadline = TimeLimit()
     with BundleFolder(folder) as files:
         _check_listed(files, manifest, ())
@@ -202,7 +202,7 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
 
 
 def bundle_graphs(manifest: Manifest) -> list[str]:
-    """The files of all forms of its search."""
+    """The file names of all variants of the search graph."""
     return [SEARCH_GRAPH_FILE, *(SEARCH_GRAPHS[name] for name in manifest.variants)]
 
 
@@ -211,35 +211,35 @@ def _check_variants(folder: Path, manifest: Manifest, variants: Collection[Varia
         if name != "fp32" and name not in manifest.variants:
             raise BundleError(
                 "bundle.no_variant",
-                f"{folder} holds no {name} search.",
+                f"{folder} holds no {name} variant of the search graph.",
                 fix=f"Serve fp32 (ISRF_VARIANT=fp32), or publish the release with --set search.{name}=true.",
             )
 
 
 def _check_listed(files: BundleFolder, manifest: Manifest, required: Iterable[str]) -> None:
-    """Manifest and folder name the same files, of the same sizes; before anything is hashed."""
+    """Checks that manifest and folder have the same files with the same sizes, before any file is hashed."""
     for name in required:
         if name not in manifest.files:
             raise BundleError("bundle.missing_file", f"the manifest does not list {name}.", fix=PUBLISH)
-    there = files.sizes()
+    sizes = files.sizes()
     for name, entry in manifest.files.items():
-        if name not in there:
+        if name not in sizes:
             files.refuse(name)
-        check_size(files.path, name, there[name], entry)
-    unlisted = sorted(there.keys() - manifest.files.keys() - {MANIFEST_FILE})
+        check_size(files.path, name, sizes[name], entry)
+    unlisted = sorted(sizes.keys() - manifest.files.keys() - {MANIFEST_FILE})
     if unlisted:
         raise BundleError(
             "bundle.unlisted_file",
             f"{files.path} holds {unlisted[0]!r} and {len(unlisted) - 1} more files that the manifest does not list.",
-            fix="Move away what the release did not come with, or publish it again.",
+            fix="Move the files away that do not belong to the release, or publish it again.",
         )
 
 
-def _check_memory(wanted: int) -> None:
+def _check_memory(num_bytes: int) -> None:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if wanted > memory:
+    if num_bytes > memory:
         raise BundleError(
             "bundle.too_large",
-            f"the release's files have {wanted} bytes, this machine's memory {memory}.",
+            f"the release's files have {num_bytes} bytes, this machine has {memory} bytes of memory.",
             fix="Serve it on a machine with more memory.",
         )

@@ -1,4 +1,4 @@
-"""Whatever a library makes of a broken file becomes one `BundleError` that names the file."""
+"""Turns every error of a library about a broken file into a `BundleError` that names the file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +13,11 @@ _LONGEST = 300
 
 @contextmanager
 def refusing(code: str, name: str) -> Iterator[None]:
-    """Around the reading of one part: any error in it is a `BundleError` of this code, its own ones as they are.
+    """Turns any error inside the context into a `BundleError` with this code; a `BundleError` passes unchanged.
 
-    Readers of NumPy, Polars, ONNX Runtime and JSON raise what they like at content that nobody foresaw (a `KeyError`,
-    a `RecursionError`, a `MemoryError`, a panic of Polars, which is no `Exception`): none of it may pass for a fault of
-    the service.
+    The readers of NumPy, Polars, ONNX Runtime and JSON raise many kinds of errors for unforeseen content (a `KeyError`,
+    a `RecursionError`, a `MemoryError`, a panic of Polars, which is no `Exception`). None of them may look like a fault
+    of the service.
     """
     try:
         yield
@@ -27,10 +27,10 @@ def refusing(code: str, name: str) -> Iterator[None]:
         raise BundleError(code, f"{name}: {error.message}", fix=PUBLISH) from error
     except (Exception, PanicException) as error:
         raise BundleError(
-            code, f"{name} cannot be read: {type(error).__name__}: {_told(error)}.", fix=PUBLISH
+            code, f"{name} cannot be read: {type(error).__name__}: {_first_line(error)}.", fix=PUBLISH
         ) from error
 
 
-def _told(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0][:_LONGEST].rstrip(".") if lines else "nothing more is known"
+    return lines[0][:_LONGEST].rstrip(".") if lines else "no further details"

@@ -1,4 +1,4 @@
-"""A bundle's Parquet tables out of their files' bytes: rows counted before any is read, columns of known types."""
+"""Reads a bundle's Parquet tables from their files' bytes: counts the rows before reading, and casts the columns."""
 
 import io
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ def table_of(name: str, content: bytes, columns: Mapping[str, Any], *, most_rows
     """The columns of a `.parquet` file, by name with their Polars types.
 
     Raises:
-        BundleError: `bundle.table` where it is no such table, `bundle.array_mismatch` where it has more rows.
+        BundleError: `bundle.table`, it has not these columns, or is no table; `bundle.array_mismatch`, too many rows.
     """
     with refusing("bundle.table", f"{name}, a table with the columns {', '.join(columns)},"):
         source = io.BytesIO(content)
-        # The footer says it: no column is read for that.
+        # The file's footer has the number of rows; no column is read.
         rows = pl.scan_parquet(source).select(pl.len()).collect().item()
         if rows > most_rows:
             raise BundleError(
