@@ -43,7 +43,7 @@ def default_of(value: object) -> str:
         return "none"
     if isinstance(value, bool):
         return code(str(value).lower())
-    if isinstance(value, (frozenset, tuple, dict)) and not value:
+    if isinstance(value, (frozenset, tuple, list, dict)) and not value:
         return "none"
     if isinstance(value, int) and value >= 1 << 20 and value % (1 << 20) == 0:
         return f"`{value}` ({value >> 20} MiB)"
