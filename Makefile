@@ -11,7 +11,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 # Torch with more OpenMP threads than free cores is many times slower; tests run in as many processes as there are cores.
 CORES := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help install demo demo-release smoke test quick format lint types imports docs site unit system soak locks digests audit benchmarks-venv clean
+.PHONY: help install demo demo-release smoke test quick format lint types imports docs site pictures unit system soak locks digests audit benchmarks-venv clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -78,6 +78,9 @@ docs: $(STAMP)  ## write the reference pages anew from the code, and build the s
 # A link that leads nowhere, or a page that no menu names, fails.
 site: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+pictures: demo-release  ## take the pictures of the documents anew, with Chromium
+	$(BIN)/python -m docs.generate.pictures
 
 unit: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile -m 'not soak' --cov
