@@ -28,7 +28,8 @@ from isrf.contract.manifest import FusionWeights
 from isrf.method.metrics import bootstrap_difference
 from isrf.method.ranking.fusion import Candidates, fuse
 from offline.cli import configured, progress_bars
-from offline.commands.demo_shop.generate import PlantedInterest, generate
+from offline.commands.demo_shop.generate import generate
+from offline.commands.demo_shop.shoppers import PlantedInterest
 from offline.config import RunConfig
 from offline.pipeline import run_until
 from offline.stages.evaluate.lists import View, candidates_of, read_lists

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
@@ -61,7 +62,8 @@ class KeepBest(pl.Callback):
 
     def __init__(self, patience: int, max_minutes: float) -> None:
         self.patience, self.until_s = patience, time.process_time() + 60 * max_minutes
-        self.best, self.best_epoch, self.weights = -math.inf, -1, None
+        self.best, self.best_epoch = -math.inf, -1
+        self.weights: dict[str, torch.Tensor] | None = None
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         score, epoch = float(trainer.callback_metrics["ndcg"]), trainer.current_epoch
@@ -76,10 +78,11 @@ class KeepBest(pl.Callback):
             pl_module.load_state_dict(self.weights)
 
 
-def last_of_each(interactions: pd.DataFrame, users: list[int]) -> np.ndarray:
+def last_of_each(interactions: pd.DataFrame, users: list[int]) -> NDArray[np.bool_]:
     """RecTools' validation mask: the last row of each of these users."""
     last = interactions.groupby(Columns.User)[Columns.Datetime].transform("max") == interactions[Columns.Datetime]
-    return (last & interactions[Columns.User].isin(users)).to_numpy()
+    mask: NDArray[np.bool_] = (last & interactions[Columns.User].isin(users)).to_numpy()
+    return mask
 
 
 def build(arguments: argparse.Namespace, validated: list[int]) -> SASRecModel:

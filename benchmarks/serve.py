@@ -50,10 +50,11 @@ def ask(connection: HTTPConnection, path: str) -> int:
 def wait_for(port: int, path: str, process: "subprocess.Popen[bytes]") -> None:
     while process.poll() is None:
         try:
-            if path == "" and socket.create_connection(("127.0.0.1", port), 1).close() is None:
+            if path == "":
+                socket.create_connection(("127.0.0.1", port), 1).close()
                 return
             with closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
-                if path and ask(connection, path) == 200:
+                if ask(connection, path) == 200:
                     return
         except OSError:
             time.sleep(0.02)

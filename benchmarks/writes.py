@@ -109,7 +109,8 @@ def throughput(port: int, items: list[str], *, batch: int, clients: int, seconds
 
 def write_to_visible(port: int, items: list[str], seconds: float) -> list[float]:
     """Milliseconds each."""
-    client, taken = Client(port), []
+    client = Client(port)
+    taken: list[float] = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         user_id, item = uuid.uuid4().hex, items[len(taken) % len(items)]

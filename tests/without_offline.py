@@ -13,7 +13,7 @@ ONLY_OFFLINE = (
 BROWSERS = ("playwright",)
 
 for _name in (*ONLY_OFFLINE, *BROWSERS):
-    sys.modules[_name] = None  # type: ignore[assignment]  # importing it is an ImportError
+    sys.modules[_name] = None  # type: ignore[assignment]  # this makes its import an ImportError
 
 NEED_THEM = {
     "tests/service/api/test_demo_page.py",

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import ablation
 import pytest
@@ -19,10 +20,11 @@ SETTINGS = [
 ]
 
 
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
     monkeypatch.setattr(sys, "argv", ["ablation.py", *map(str, arguments), *SETTINGS])
     ablation.main()
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
+    last: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return last
 
 
 @pytest.mark.parametrize("name", [name for name in ablation.VARIANTS if name != ablation.WHOLE])

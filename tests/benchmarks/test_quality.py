@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import quality
@@ -20,10 +21,11 @@ needs_rectools = pytest.mark.skipif(
 )
 
 
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
     monkeypatch.setattr(sys, "argv", ["quality.py", *map(str, arguments)])
     quality.main()
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
+    last: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return last
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ const code = async (work) => { try { return await work(); } catch (error) { retu
 def node(code: str, url: str = "http://127.0.0.1:1", **data: Any) -> Any:
     """What the code says by `said`, as JSON."""
     script = f"{START}\nlet said;\n{code}\nconsole.log(JSON.stringify(said ?? null)); process.exit(0);"
-    command = [NODE, "--input-type=module", "--eval", script, CLIENT, json.dumps({"url": url, **data})]
+    command = [str(NODE), "--input-type=module", "--eval", script, str(CLIENT), json.dumps({"url": url, **data})]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)

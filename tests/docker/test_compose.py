@@ -124,7 +124,7 @@ def test_the_services_settings_are_settings() -> None:
         for name, value in told.items()
         if (name.startswith("ISRF") and not name.endswith("_FILE")) or name == "ISRF_API_KEYS_FILE"
     }
-    settings = Settings(**values)
+    settings = Settings.model_validate(values)
     assert settings.bind_port == int(SERVICES["service"]["ports"][0].split(":")[-1])
     targets = read("docker/prometheus/prometheus.yaml")["scrape_configs"][0]["static_configs"][0]["targets"]
     assert targets == [f"service:{settings.metrics_port}"]
@@ -258,7 +258,7 @@ def test_memory_and_processes_are_bounded(name: str) -> None:
 
 
 def _bytes(text: str) -> int:
-    return int(text[:-1]) * 1024 ** {"m": 2, "g": 3}[text[-1]]
+    return int(text[:-1]) * {"m": 1024**2, "g": 1024**3}[text[-1]]
 
 
 @EVERY

@@ -181,7 +181,9 @@ def test_the_service_starts_as_nobody_on_a_read_only_tree(image: Path, demo_rele
             env=variables,
             stdout=out,
             stderr=out,
-            **({"user": NOBODY, "group": NOBODY, "extra_groups": []} if as_root else {}),
+            user=NOBODY if as_root else None,
+            group=NOBODY if as_root else None,
+            extra_groups=[] if as_root else None,
         )
     try:
         check = "import urllib.request as u; r = u.Request('http://127.0.0.1:%d/popular?n=1'); "

@@ -8,23 +8,24 @@ from typing import NamedTuple
 import pytest
 import yaml
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 LOCKS = {path.stem: path for path in sorted((ROOT / "docker" / "locks").glob("*.txt"))}
 EVERY = pytest.mark.parametrize("name", LOCKS)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+TORCH = canonicalize_name("torch")
 STALE = "run `make locks`"
 
 
 class Locked(NamedTuple):
     pin: Requirement
     hashes: list[str]
-    because: set[str]  # files and packages that ask for it
+    because: set[NormalizedName]  # files and packages that ask for it
 
 
-def read_lock(path: Path) -> dict[str, Locked]:
+def read_lock(path: Path) -> dict[NormalizedName, Locked]:
     text = re.sub(r"\\\n", " ", path.read_text())
     found = {}
     for entry in re.finditer(r"^([a-z0-9].*)\n((?: +#.*\n)*)", text, re.MULTILINE):
@@ -42,7 +43,7 @@ def version(locked: Locked) -> str:
     return specifier.version
 
 
-def pinned() -> dict[str, str]:
+def pinned() -> dict[NormalizedName, str]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     return {canonicalize_name(name): pin for name, pin in (line.split("==") for line in lines if "==" in line)}
 
@@ -86,9 +87,9 @@ def test_what_is_required_is_locked_and_nothing_else(name: str, wanted: list[str
         found = lock.get(package) or elsewhere[package]
         assert Version(version(found)) in requirement.specifier, f"{requirement}: {STALE}"
     asked = {canonicalize_name(requirement.name) for requirement in requirements}
-    for package, locked in lock.items():
-        others = {one for one in locked.because if one in lock or one == "torch"}
-        assert package in asked or others, f"nobody asks for {package}: {STALE}"
+    for locked_name, locked in lock.items():
+        others = {one for one in locked.because if one in lock or one == TORCH}
+        assert locked_name in asked or others, f"nobody asks for {locked_name}: {STALE}"
 
 
 def test_locks_that_are_installed_together_agree() -> None:
@@ -96,10 +97,10 @@ def test_locks_that_are_installed_together_agree() -> None:
         both = read_lock(LOCKS[one]), read_lock(LOCKS[other])
         for package in set(both[0]) & set(both[1]):
             assert version(both[0][package]) == version(both[1][package]), f"{package}: {STALE}"
-    needs = set(read_lock(LOCKS["torch-gpu"])) - {"torch"} - set(read_lock(LOCKS["offline"]))
+    needs = set(read_lock(LOCKS["torch-gpu"])) - {TORCH} - set(read_lock(LOCKS["offline"]))
     # What the CPU's torch does not need.
     assert all(re.match(r"nvidia-|cuda-|triton$", package) for package in needs), needs
-    assert version(read_lock(LOCKS["torch-cpu"])["torch"]) == f"{pinned()['torch']}+cpu"
+    assert version(read_lock(LOCKS["torch-cpu"])[TORCH]) == f"{pinned()[TORCH]}+cpu"
 
 
 def test_hosted_ci_runs_the_tests_and_the_audit() -> None:

@@ -96,10 +96,11 @@ class Developer:
         self.stop()
         log = self.home / "log"
         with log.open("ab") as out:
-            self.server = subprocess.Popen(
+            started = subprocess.Popen(
                 shlex.split(command), cwd=self.home, env=self.environment, stdout=out, stderr=out
             )
-        wait_until(self.is_ready, what=command, timeout_s=PATIENCE_S, alive=lambda: self.server.poll() is None)  # type: ignore[union-attr]
+        self.server = started
+        wait_until(self.is_ready, what=command, timeout_s=PATIENCE_S, alive=lambda: started.poll() is None)
         return ""
 
     def is_ready(self) -> bool:

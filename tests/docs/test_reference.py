@@ -9,6 +9,7 @@ from docs.generate import errors, http_api, offline_config, settings
 from docs.generate.__main__ import PAGES, REFERENCE
 from docs.generate.error_codes import PACKAGES
 from service.app import create_app
+from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 NO_CODES = {"http.disconnect", "http.request", "http.route"}
@@ -31,7 +32,7 @@ def test_every_setting_of_the_offline_job_has_a_sentence() -> None:
 
 def test_every_setting_stands_on_its_page() -> None:
     page = settings.settings_page()
-    assert [name for name in settings.Settings.model_fields if f"`{settings.variable(name)}`" not in page] == []
+    assert [name for name in Settings.model_fields if f"`{settings.variable(name)}`" not in page] == []
 
 
 def test_every_error_code_has_a_group_and_a_sentence() -> None:
@@ -59,6 +60,6 @@ def test_an_error_code_says_what_it_answers_and_what_to_do() -> None:
 
 def test_every_route_stands_on_its_page() -> None:
     page = http_api.http_api_page()
-    paths = create_app(settings.Settings()).openapi()["paths"]
+    paths = create_app(Settings()).openapi()["paths"]
     assert [path for path, calls in paths.items() for one in calls if f"### `{one.upper()} {path}`" not in page] == []
     assert page.count("Role: `admin`.") == 6

@@ -57,7 +57,9 @@ def links(page: str) -> list[str]:
 
 
 def heading(page: str) -> str:
-    return re.findall(r"<h2>(.*)</h2>", page)[0]
+    found = re.search(r"<h2>(.*)</h2>", page)
+    assert found is not None, page
+    return found[1]
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import pytest
 
 from isrf.contract.errors import ConfigError
 from isrf.method.ranking.fusion import CHANNELS
-from offline.config import PRESETS, Channel, RunConfig, build_config
+from offline.config import PRESETS, Channel, PresetName, RunConfig, build_config
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
-def test_every_preset_is_valid_and_named_in_the_result(preset: str) -> None:
+def test_every_preset_is_valid_and_named_in_the_result(preset: PresetName) -> None:
     assert build_config(preset).preset == preset
 
 

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -126,7 +127,7 @@ class RedisCluster:
             with node.client() as client:
                 client.execute_command("CLUSTER", "ADDSLOTSRANGE", 5461 * place, 5461 * (place + 1) - 1 + (place == 2))
         for node in self.nodes:
-            wait_until(lambda node=node: self._knows_all(node), what="the cluster")  # type: ignore[misc]
+            wait_until(partial(self._knows_all, node), what="the cluster")
 
     def _knows_all(self, node: RedisServer) -> bool:
         with node.client() as client:
@@ -204,6 +205,11 @@ class SlowProxy:
         with self._opening:
             for end in (self._listening, *self._open):
                 end.close()
+
+
+def at_least(number: int, found: Sized) -> bool:
+    """A condition for `wait_until`."""
+    return len(found) >= number
 
 
 def wait_until(

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 
 from isrf.contract.event_log import NUM_BUCKETS, read_event, stream_key
 from offline.commands.loop_back.take_in import take_in
-from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, check_soon, wait_until
+from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, at_least, check_soon, wait_until
 
 pytestmark = pytest.mark.soak
 
@@ -73,7 +74,7 @@ def test_kill_9_in_a_storm_loses_no_accepted_event_and_doubles_none(
         for _ in range(lives):
             wanted = len(storm.accepted) + 400
             threads = storm.start()
-            wait_until(lambda wanted=wanted: len(storm.accepted) >= wanted, what="the storm")  # type: ignore[misc]
+            wait_until(partial(at_least, wanted, storm.accepted), what="the storm")
             (process if victim == "service" else own_redis).kill()
             for thread in threads:
                 thread.join()

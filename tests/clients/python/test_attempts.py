@@ -25,8 +25,8 @@ class Played:
         self.tries: list[Try] = []
         self.pauses: list[float] = []
 
-    def calls(self, **more: Any) -> Calls:
-        return Calls(**({"reads": READS, "writes": WRITES, "clock": lambda: self.now_s} | more))
+    def calls(self, *, reads: Patience = READS, writes: Patience = WRITES) -> Calls:
+        return Calls(reads=reads, writes=writes, clock=lambda: self.now_s)
 
     def run(self, steps: Steps[Any]) -> Any:
         outcome = None
@@ -215,7 +215,8 @@ def test_each_part_has_all_its_tries() -> None:
 
 
 def test_an_error_has_the_events_that_are_to_be_sent_again() -> None:
-    parts = iter([accepting, lambda _: problem(500, "some.code")])
+    services: list[Callable[[Try], Outcome]] = [accepting, lambda _: problem(500, "some.code")]
+    parts = iter(services)
     played = Played(lambda step: next(parts)(step))
     events: Any = [{"user_id": "ann", "item_id": str(k)} for k in range(2001)]
     with pytest.raises(ProblemError) as caught:

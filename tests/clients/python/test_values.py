@@ -66,14 +66,15 @@ def test_what_is_no_id_is_refused(kind: Any, method: str, user_id: Any) -> None:
 @KINDS
 @pytest.mark.parametrize("wrong", [*NO_IDS[:-1], None], ids=lambda value: type(value).__name__)
 def test_what_is_no_id_is_refused_in_lists_and_events_too(kind: Any, wrong: Any) -> None:
-    for method, arguments, options in (
+    asked: list[tuple[str, list[Any], dict[str, Any]]] = [
         ("recommend", ["ann"], {"exclude": ["a", wrong]}),
         ("recommend", ["ann"], {"session": ["a", wrong]}),
         ("recommend_session", [["a", wrong]], {}),
         ("recommend_many", [["a", wrong]], {}),
         ("rank", [["a", wrong]], {}),
         ("interactions", [[{"user_id": "ann", "item_id": "a"}, {"user_id": [], "item_id": wrong}]], {}),
-    ):
+    ]
+    for method, arguments, options in asked:
         with pytest.raises(InvalidCallError) as caught:
             ask(kind, method, *arguments, **options)
         assert caught.value.code == "client.invalid_id"

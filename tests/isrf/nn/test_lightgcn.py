@@ -13,17 +13,16 @@ from isrf.nn.lightgcn_training import LightGCNVectors, _samples, _score_sides, t
 RECENCY = 0.8
 
 
-def settings(**changes: float) -> LightGCNSettings:
-    values = {
-        "dim": 8,
-        "recency": RECENCY,
-        "epochs": 15,
-        "batch_size": 64,
-        "learning_rate": 0.02,
-        "weight_decay": 1e-5,
-        **changes,
-    }
-    return LightGCNSettings(**values)  # type: ignore[arg-type]
+def settings(*, epochs: int = 15, learning_rate: float = 0.02, num_negatives: int = 2048) -> LightGCNSettings:
+    return LightGCNSettings(
+        dim=8,
+        recency=RECENCY,
+        epochs=epochs,
+        batch_size=64,
+        learning_rate=learning_rate,
+        weight_decay=1e-5,
+        num_negatives=num_negatives,
+    )
 
 
 def interactions(histories: list[list[int]]) -> Interactions:

@@ -97,7 +97,7 @@ def test_alignment_by_hand() -> None:
 
 def test_only_the_pulled_side_moves() -> None:
     pulled, anchor = torch.randn(3, 4, requires_grad=True), torch.randn(3, 4, requires_grad=True)
-    align(pulled, anchor, [0, 1, 2], [True] * 3).backward()
+    align(pulled, anchor, [0, 1, 2], [True] * 3).backward()  # type: ignore[no-untyped-call]
     assert pulled.grad is not None
     assert pulled.grad.abs().sum() > 0
     assert anchor.grad is None
@@ -120,7 +120,7 @@ def test_samples_without_a_group_take_no_part() -> None:
     torch.testing.assert_close(masked, align(pulled[kept], anchor[kept], kept, [True] * 3))
     zeros = torch.zeros(2, 3, requires_grad=True)
     nothing = align(zeros, torch.zeros(2, 3), [0, 1], [False, False])
-    nothing.backward()
+    nothing.backward()  # type: ignore[no-untyped-call]
     assert nothing.item() == 0.0
     assert zeros.grad is not None
     assert torch.isfinite(zeros.grad).all()

@@ -1,5 +1,6 @@
 """Threads are counted by what this process may use, not by what the machine has."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ def test_the_cgroups_share_counts_not_the_machine(tmp_path: Path, monkeypatch: p
     quota = tmp_path / "cpu.max"
     monkeypatch.setattr(cpus, "CGROUP_V2", quota)
     monkeypatch.setattr(cpus, "CGROUP_V1_QUOTA", tmp_path / "none")
-    monkeypatch.setattr(cpus.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     for text, wanted in (
         ("250000 100000", 2),
         ("50000 100000", 1),

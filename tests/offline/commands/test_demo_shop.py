@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from isrf.contract.errors import DataError
-from offline.commands.demo_shop.generate import PlantedInterest, generate, write_truth
+from offline.commands.demo_shop.generate import generate, write_truth
 from offline.commands.demo_shop.groups import ACCESSORIES, GROUPS
+from offline.commands.demo_shop.shoppers import PlantedInterest
 from offline.commands.demo_shop.vocabulary import read_departments
 
 

@@ -8,14 +8,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from isrf.contract.errors import BundleError
 from isrf.method.interest import BoolArray
-from isrf.method.recommend.recommender import Recommender
-from isrf.method.recommend.request import RankingRequest
+from isrf.method.recommend.recommender import Graph, Recommender
+from isrf.method.recommend.request import RankingRequest, UserInterests
 from isrf.runtime.bundle.manifests import read_manifest
 from isrf.runtime.onnx_session import open_graph
 from offline.commands.publish import publish
@@ -236,7 +238,14 @@ def _stage_folders(releases: Path) -> list[Path]:
     return [path for path in (releases / ".work").iterdir() if path.is_dir()]
 
 
-def _search(recommender: Recommender, graph, histories, interests, *, size: int) -> dict[str, np.ndarray]:
+def _search(
+    recommender: Recommender,
+    graph: Graph,
+    histories: Sequence[Sequence[int]],
+    interests: UserInterests,
+    *,
+    size: int,
+) -> dict[str, NDArray[Any]]:
     recommender = recommender.searching_with(graph)
     everything = np.ones(len(recommender.tables.item_vectors), dtype=np.bool_)
     parts = []

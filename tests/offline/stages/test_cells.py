@@ -36,7 +36,8 @@ def queries_of(features: NDArray[np.float16]) -> FloatArray:
     """What the users would ask: near to what they are, and not the same."""
     rng = np.random.default_rng(8)
     noise = 0.05 * rng.normal(size=features.shape).astype(np.float32)
-    return unit_rows((features + noise) * features.any(axis=1)[:, None]).astype(np.float32)
+    known = np.any(features, axis=1, keepdims=True)
+    return unit_rows((features + noise) * known).astype(np.float32)
 
 
 @pytest.fixture(scope="module")

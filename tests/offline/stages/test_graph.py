@@ -49,8 +49,8 @@ def write_shop(folder: Path, histories: list[list[int]]) -> None:
     ).write_parquet(folder / "ingest" / "train.parquet")
     rng = np.random.default_rng(4)
     block_text = rng.normal(size=(NUM_BLOCKS, 5))
-    item_text = block_text[np.minimum(np.arange(NUM_ITEMS) // BLOCK, NUM_BLOCKS - 1)]
-    item_text = unit_rows((item_text + 0.3 * rng.normal(size=item_text.shape)).astype(np.float32))
+    centres = block_text[np.minimum(np.arange(NUM_ITEMS) // BLOCK, NUM_BLOCKS - 1)]
+    item_text = unit_rows((centres + 0.3 * rng.normal(size=centres.shape)).astype(np.float32))
     user_text = np.array([item_text[h].mean(axis=0) if h else np.zeros(5) for h in histories])
     np.save(folder / "embed" / "item_text.npy", item_text)
     np.save(folder / "embed" / "user_text.npy", unit_rows(user_text.astype(np.float32)))
@@ -128,7 +128,8 @@ def test_a_history_finds_users_of_its_block_and_their_interest(shop: Path) -> No
     search = GroupSearch.model_validate_json((shop / "out" / "group_search.json").read_text())
     histories = [[block * BLOCK, block * BLOCK + 1] for block in range(NUM_BLOCKS)]
     interest = read_history(tables(shop), *pad_histories(histories, 50))
-    nearest = nearest_users(interest.feature, load(shop, "user_features"), 21)
+    features: NDArray[np.float16] = np.load(shop / "out" / "user_features.npy")
+    nearest = nearest_users(interest.feature, features, 21)
     own = np.full(NUM_BLOCKS, -1, dtype=np.int64)
     found = select_neighbours(search, nearest.cosine, nearest.users, own)
     assert not found.weak.any()

@@ -1,6 +1,7 @@
 """The ranker finds what no weights can say, is refused where there is nothing to find, and is served as measured."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,7 @@ def test_without_the_generative_path_another_ranker_orders(ranked: Path, demo_re
 
 
 @pytest.mark.parametrize("opened", [open_release, open_for_serving], ids=["offline", "service"])
-def test_a_ranker_of_other_features_is_refused(ranked: Path, tmp_path: Path, opened: object) -> None:
+def test_a_ranker_of_other_features_is_refused(ranked: Path, tmp_path: Path, opened: Callable[[Path], object]) -> None:
     folder = shutil.copytree(ranked, tmp_path / "release")
 
     def change(manifest: dict[str, Any]) -> None:
@@ -168,7 +169,7 @@ def test_a_ranker_of_other_features_is_refused(ranked: Path, tmp_path: Path, ope
 
     change_manifest(folder, change)
     with pytest.raises(BundleError) as error:
-        opened(folder)  # type: ignore[operator]
+        opened(folder)
     assert error.value.code == "bundle.ranker"
 
 

@@ -5,6 +5,7 @@ import math
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -235,8 +236,8 @@ def test_without_patience_every_epoch_is_trained_and_nobody_judges(
 def test_two_processes_take_the_steps_that_one_would(tmp_path: Path) -> None:
     """But for what each draws from its own share: here no drop-out, no alignment, no direct batches."""
     inputs = write_inputs(tmp_path)
-    settings = ("model.dropout=0", "model.item_id_dropout=0", "train.alignment_weight=0", "train.direct_share=0")
-    settings = (*settings, "train.batch_size=31", "train.learning_rate=0.001")
+    settings = ["model.dropout=0", "model.item_id_dropout=0", "train.alignment_weight=0", "train.direct_share=0"]
+    settings += ["train.batch_size=31", "train.learning_rate=0.001"]
     weights = []
     for name, count in (("one", 1), ("two", 2)):
         ctx = context(tmp_path, inputs, name, small_config(*settings, f"train.processes={count}"))
@@ -270,14 +271,14 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pyte
     train.run(whole)
 
     killed = context(tmp_path, inputs, "killed", config)
-    real, done = loop.batch_losses, 0
+    real, done = objective.batch_losses, 0
 
-    def until_killed(*args: object, **settings: object) -> objective.Losses:
+    def until_killed(*args: Any, **settings: Any) -> objective.Losses:
         nonlocal done
         if done == steps:
             raise KilledError
         done += 1
-        return real(*args, **settings)  # type: ignore[arg-type]
+        return real(*args, **settings)
 
     monkeypatch.setattr(loop, "batch_losses", until_killed)
     with pytest.raises(KilledError):
@@ -288,10 +289,10 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pyte
 
     counted = 0
 
-    def counting(*args: object, **settings: object) -> objective.Losses:
+    def counting(*args: Any, **settings: Any) -> objective.Losses:
         nonlocal counted
         counted += 1
-        return real(*args, **settings)  # type: ignore[arg-type]
+        return real(*args, **settings)
 
     monkeypatch.setattr(loop, "batch_losses", counting)
     train.run(killed)

@@ -59,7 +59,7 @@ def write_inputs(folder: Path, *, events: NDArray[np.int64] | None = None) -> di
 
     np.save(inputs["embed"] / "item_text.npy", rows(NUM_ITEMS, TEXT_DIM))
     warm = (np.arange(NUM_ITEMS) < NUM_ITEMS - 1)[:, None]
-    arrays = {
+    arrays: dict[str, NDArray[np.floating]] = {
         "item_layers": (rows(NUM_ITEMS, DIM) * warm).astype(np.float32),
         "item_embeddings": (rows(NUM_ITEMS, DIM) * warm).astype(np.float32),
         "feature_map": rng.normal(size=(TEXT_DIM, TEXT_DIM)).astype(np.float32),

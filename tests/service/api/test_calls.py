@@ -52,7 +52,7 @@ def operations() -> list[tuple[str, str, dict[str, Any]]]:
 
 PAGES = ("/docs", "/openapi.json", "/demo", "/demo/demo.css", "/demo/demo.js", "/demo/mark.svg")
 GETS = [path for method, path, _ in operations() if method == "GET"] + list(PAGES)
-BODIES = [
+BODIES: list[tuple[str, str, str]] = [
     (method, path, next(iter(operation["requestBody"]["content"])))
     for method, path, operation in operations()
     if "requestBody" in operation
@@ -179,7 +179,7 @@ def test_a_control_character_of_a_path_is_never_dropped(http: httpx.Client, tail
     item = {"title": "x", "price": 1.0}
     for kind, path in (("user", "/recommend/x"), ("user", "/users/x"), ("item", "/items/x"), ("item", "/similar/x")):
         for method in ("GET", "DELETE", "PUT"):
-            answer = http.request(method, path + tail, **({"json": item} if method == "PUT" else {}))
+            answer = http.request(method, path + tail, json=item if method == "PUT" else None)
             if answer.status_code == 405:
                 continue
             assert (answer.status_code, answer.json()["code"]) == (422, f"request.invalid_{kind}_id"), (method, path)
@@ -190,8 +190,8 @@ def test_a_control_character_of_a_path_is_never_dropped(http: httpx.Client, tail
 def test_json_is_taken_as_json_alone(http: httpx.Client) -> None:
     assert len(BODIES) >= 8
     body = json.dumps({"history": []}).encode()
-    for sent in ("application/json", "application/json;charset=utf-8", "Application/JSON", "application/vnd.shop+json"):
-        assert http.post("/recommend", content=body, headers={"Content-Type": sent}).status_code == 200, sent
+    for kind in ("application/json", "application/json;charset=utf-8", "Application/JSON", "application/vnd.shop+json"):
+        assert http.post("/recommend", content=body, headers={"Content-Type": kind}).status_code == 200, kind
     for method, path, taken in BODIES:
         if taken != "application/json":
             continue

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -146,7 +146,11 @@ def test_a_new_visitor_is_known_after_one_look(visit: Visit) -> None:
 
 
 def test_every_item_says_why(visit: Visit, service: ServiceProcess) -> None:
-    for start in (lambda: visit.pick(offered(service, 7)), lambda: visit.page.click("#visitor")):
+    starts: list[Callable[[], None]] = [
+        lambda: visit.pick(offered(service, 7)),
+        lambda: visit.page.click("#visitor"),
+    ]
+    for start in starts:
         start()
         visit.said("Answered")
         for card in visit.cards.all():

@@ -41,7 +41,8 @@ def shopper(demo_release: Path, release: Release, request: pytest.FixtureRequest
     """A user of the release with a history, another one for each test."""
     ids = pl.read_parquet(demo_release / "current" / "users.parquet")["user_id"].to_list()
     place = sum(request.node.name.encode()) * 7919
-    return next(user for user in ids[place % len(ids) :] + ids if len(past(release, user)) > 3)
+    found: str = next(user for user in ids[place % len(ids) :] + ids if len(past(release, user)) > 3)
+    return found
 
 
 def past(release: Release, user_id: str) -> Sequence[HistoryEntry]:
@@ -369,11 +370,12 @@ def test_interests_are_told_in_the_catalogues_words(http: httpx.Client, release:
     assert bool(interests["group"]) == bool(interests["similar_users"])
 
 
-def test_probes_metrics_and_documentation(http: httpx.Client, release: Release) -> None:
+def test_probes_metrics_and_documentation(http: httpx.Client, release: Release, shopper: str) -> None:
     assert http.get("/livez").json() == {"status": "alive"}
     assert http.get("/readyz").json() == {
         "status": "ready", "release_id": release.manifest.release_id, "store": "ok",
     }  # fmt: skip
+    recommend(http, shopper)
     text = http.get("/metrics").text
     assert f'release_id="{release.manifest.release_id}"' in text
     assert 'isrf_request_seconds_count{method="GET",route="/recommend/{user_id:path}",status="200"}' in text

@@ -7,16 +7,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import polars as pl
 import pytest
 from fastapi.testclient import TestClient
-from pydantic import SecretStr
 
 from service.api.schemas import answers as schemas
 from service.app import create_app
 from service.settings import Settings
-from tests.service.servers import PATIENT, RedisServer
+from tests.service.servers import RedisServer, settings_for
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def items(demo_release: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (demo_release / "current" / "items.jsonl").read_text().splitlines()]
 
 
-def good(answer: httpx.Response) -> dict[str, Any]:
+def good(answer: httpx2.Response) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body
@@ -93,7 +92,8 @@ def test_nothing_is_repeated_while_the_user_changes(http: TestClient, users: lis
     path = f"/recommend/{users[7]}"
     whole = ids(good(http.get(path, params={"n": 100})))
     first = good(http.get(path))
-    seen, bought = ids(first), []
+    seen = ids(first)
+    bought: list[str] = []
     for page in pages(http, path, first):
         assert not set(ids(page)) & set(seen), "no repeats"
         assert not set(ids(page)) & set(bought), "and nothing that was bought meanwhile"
@@ -154,7 +154,7 @@ def lists_of(users: list[str], items: list[dict[str, Any]]) -> list[tuple[str, d
     ]
 
 
-def ask(http: TestClient, path: str, body: dict[str, Any] | None, **query: Any) -> httpx.Response:
+def ask(http: TestClient, path: str, body: dict[str, Any] | None, **query: Any) -> httpx2.Response:
     return http.get(path, params=query) if body is None else http.post(path, json={**body, **query})
 
 
@@ -167,8 +167,13 @@ def test_a_page_keeps_the_filter_of_its_list_as_the_catalogue_is_now(
         page = {"n": 5, "recommendation_id": first["meta"]["recommendation_id"], "offset": 5}
         before = ids(good(ask(http, path, body, **page)))
         assert len(before) == 5
-        others = {"max_price": {"price": 2e6}, "min_price": {"price": 0.0}, "none": {"price": None}}
-        for gone, change in (*others.items(), ("category", {"categories": ["Elsewhere"]})):
+        changes: dict[str, dict[str, Any]] = {
+            "max_price": {"price": 2e6},
+            "min_price": {"price": 0.0},
+            "none": {"price": None},
+            "category": {"categories": ["Elsewhere"]},
+        }
+        for gone, change in changes.items():
             as_it_was = next(item for item in items if item["item_id"] == before[0])
             http.put(f"/items/{before[0]}", json=change)
             later = good(ask(http, path, body, **page))
@@ -230,7 +235,7 @@ def test_a_page_of_a_session_keeps_to_it(http: TestClient, items: list[dict[str,
         grown = {name: [session, other]}
         refused = ask(http, path, body, **page, **{**query, **grown})
         assert (refused.status_code, refused.json()["code"]) == (422, "recommendation.other_parameters")
-        without = {"history": []} if body is not None else {}
+        without: dict[str, list[str]] = {"history": []} if body is not None else {}
         assert ids(good(ask(http, path, body, **page, **without))) == ids(later), "it need not be said again"
         unexplained = ask(http, path, body, **page, **without, explain=True)
         assert (unexplained.status_code, unexplained.json()["code"]) == (422, "recommendation.no_session")
@@ -262,12 +267,7 @@ def test_another_replica_reads_on(
 ) -> None:
     with redis_server.client() as client:
         client.flushall()
-    settings = Settings(
-        releases_dir=demo_release,
-        redis_url=SecretStr(redis_server.url),
-        state_dir=tmp_path,
-        **PATIENT,
-    )
+    settings = settings_for(redis_server, tmp_path, releases_dir=demo_release)
     with ExitStack() as stack:
         one, other = (stack.enter_context(TestClient(create_app(settings))) for _ in range(2))
         first = good(one.get(f"/recommend/{users[0]}"))

@@ -142,5 +142,5 @@ async def test_a_plan_calls_what_the_framework_calls_in_its_order() -> None:
             with pytest.raises(AccessError, match="negative"):
                 await asked
         else:
-            assert (await asked).body.decode() == outcome
+            assert bytes((await asked).body).decode() == outcome
         assert told == ["first", "opened", "route", "closed"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 from starlette.testclient import TestClient
 
@@ -40,7 +41,7 @@ def users(demo_release: Path) -> list[str]:
     return (found * (1 + 256 // len(found)))[:256]
 
 
-def code(answer: httpx.Response) -> tuple[int, str]:
+def code(answer: httpx.Response | httpx2.Response) -> tuple[int, str]:
     return answer.status_code, answer.json().get("code", "")
 
 
@@ -144,7 +145,7 @@ ROUTES = [
 ]
 
 
-def send(http: TestClient, method: str, path: str, body: bytes) -> tuple[httpx.Response, float]:
+def send(http: TestClient, method: str, path: str, body: bytes) -> tuple[httpx2.Response, float]:
     began = time.process_time()
     answer = http.request(method, path, content=body, headers=JSON)
     return answer, time.process_time() - began

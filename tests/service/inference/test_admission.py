@@ -2,12 +2,12 @@
 
 import contextlib
 import contextvars
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from isrf.contract.errors import OverloadError
-from service.inference import model_shares
 from service.inference.admission import MAX_IMPORTS_OF_ONE, MAX_STRANGERS, AdmissionController, Arrival
 from service.inference.deadline import CallerConnection, current_deadline
 from service.inference.limits import LoadLimits
@@ -112,7 +112,7 @@ def test_while_others_call_three_quarters_of_the_model_are_one_callers_all(
     admission: AdmissionController, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(model_shares.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     with contextlib.ExitStack() as inside:
         for count in range(6):
             assert admission.admits(Arrival.KNOWN, call(count, "a", 8)), "alone"

@@ -100,7 +100,8 @@ class Told:
 
 def base_history(release: Release, user: int) -> list[int]:
     lists = release.recommender.tables.user_items
-    return lists.indices[lists.row(user)].tolist()
+    rows: list[int] = lists.indices[lists.row(user)].tolist()
+    return rows
 
 
 @FEW

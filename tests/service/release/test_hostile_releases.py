@@ -164,19 +164,21 @@ def test_no_release_hangs_a_reload_or_takes_the_place_of_the_one_that_is_served(
     assert service.stop() == 0
 
 
+def make_loop(current: Path) -> None:
+    current.with_name("x").symlink_to("current")
+    current.symlink_to("x")
+
+
+def link_to_pipe(current: Path) -> None:
+    os.mkfifo(current.with_name("pipe"))
+    current.symlink_to("pipe")
+
+
 CURRENTS: list[tuple[str, Callable[[Path], object], str]] = [
     ("itself", lambda current: current.symlink_to("current"), "bundle.no_release"),
-    (
-        "a-loop",
-        lambda current: (current.with_name("x").symlink_to("current"), current.symlink_to("x")),
-        "bundle.no_release",
-    ),
+    ("a-loop", make_loop, "bundle.no_release"),
     ("a-pipe", os.mkfifo, "bundle.no_release"),
-    (
-        "a-link-to-a-pipe",
-        lambda current: (os.mkfifo(current.with_name("pipe")), current.symlink_to("pipe")),
-        "bundle.no_release",
-    ),
+    ("a-link-to-a-pipe", link_to_pipe, "bundle.no_release"),
     ("a-device", lambda current: current.symlink_to("/dev/zero"), "bundle.no_release"),
     ("a-file", lambda current: current.write_text("r-a"), "bundle.no_release"),
     ("nothing", lambda current: current.symlink_to("r-none"), "bundle.no_release"),

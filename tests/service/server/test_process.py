@@ -9,13 +9,14 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.service.releases import shopper_of
-from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, check_soon, wait_until
+from tests.service.servers import PATIENCE_S, RedisServer, ServiceProcess, at_least, check_soon, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -150,7 +151,7 @@ def test_kill_9_loses_no_accepted_event_over_http(service: ServiceProcess, catal
         wanted = len(accepted) + 100
         for thread in clients:
             thread.start()
-        wait_until(lambda wanted=wanted: len(accepted) >= wanted, what="the storm")  # type: ignore[misc]
+        wait_until(partial(at_least, wanted, accepted), what="the storm")
         service.kill()
         for thread in clients:
             thread.join()

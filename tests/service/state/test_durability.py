@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from isrf.contract.errors import ConfigError, StoreError
 from isrf.contract.event_log import META_KEY, bucket_of
@@ -115,7 +116,7 @@ async def test_where_config_is_forbidden_info_says_a_part(own_redis: RedisServer
     with own_redis.client() as client:
         client.execute_command("ACL", "SETUSER", "ann", "on", ">secret", "~*", "+@all", "-config")
         url = own_redis.url.replace("//", "//ann:secret@")
-        store = await open_store(Settings(redis_url=url, state_dir=tmp_path))
+        store = await open_store(Settings(redis_url=SecretStr(url), state_dir=tmp_path))
         assert isinstance(store, RedisStore)
         assert await store.durability() == Durability((), ("appendfsync",))
         client.config_set("appendonly", "no")

@@ -93,6 +93,12 @@ def flip(path: Path, share: float) -> None:
     path.write_bytes(content)
 
 
+def leave_only(kept: Path) -> None:
+    for path in kept.parent.iterdir():
+        if path != kept:
+            path.unlink()
+
+
 LOSSES: dict[str, Callable[[Path], object]] = {
     "no log": lambda folder: (folder / WAL).unlink(),
     "an empty log": lambda folder: cut(folder / WAL, 0),
@@ -100,10 +106,8 @@ LOSSES: dict[str, Callable[[Path], object]] = {
     "a damaged log": lambda folder: flip(folder / WAL, 0.5),
     "no database": lambda folder: (folder / JOURNAL_FILE).unlink(),
     "an empty database": lambda folder: cut(folder / JOURNAL_FILE, 0),
-    "nothing but the identity": lambda folder: [
-        path.unlink() for path in folder.iterdir() if path.name != IDENTITY_FILE
-    ],
-    "nothing but the log": lambda folder: [path.unlink() for path in folder.iterdir() if path.name != WAL],
+    "nothing but the identity": lambda folder: leave_only(folder / IDENTITY_FILE),
+    "nothing but the log": lambda folder: leave_only(folder / WAL),
 }
 
 

@@ -6,7 +6,7 @@ Every kind of content is planted into every kind of key, and every route is call
 import contextlib
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +102,16 @@ def plants(client: Any, item_id: str, list_id: str) -> Iterator[str]:
     name = tombstone_name(secret_of(record.decode(), None), USER)
     every = [*KINDS.values(), erased_ids_key(BUCKET, name), claim, f"isrf:l:{list_id}", tombstone_key(BUCKET)]
     every += [stream_key(BUCKET), META_KEY, ENTRIES_KEY, ORDER_KEY, COUNT_KEY, ADDED_KEY, COUNTS_KEY]
+    puts: dict[str, Callable[[str], object]] = {
+        "string": lambda k: client.set(k, b"x"),
+        "list": lambda k: client.rpush(k, b"x"),
+        "set": lambda k: client.sadd(k, b"\xff"),
+        "hash": lambda k: client.hset(k, b"\xff", b"\xff"),
+        "zset": lambda k: client.zadd(k, {b"\xff": 1.0}),
+        "stream": lambda k: client.xadd(k, {b"x": b"y"}),
+    }
     for key in every:
-        for kind, put in (
-            ("string", lambda k: client.set(k, b"x")),
-            ("list", lambda k: client.rpush(k, b"x")),
-            ("set", lambda k: client.sadd(k, b"\xff")),
-            ("hash", lambda k: client.hset(k, b"\xff", b"\xff")),
-            ("zset", lambda k: client.zadd(k, {b"\xff": 1.0})),
-            ("stream", lambda k: client.xadd(k, {b"x": b"y"})),
-        ):
+        for kind, put in puts.items():
             client.delete(key)
             put(key)
             yield f"{key} is a {kind}"

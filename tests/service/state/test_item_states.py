@@ -111,7 +111,7 @@ async def test_two_who_change_one_item_at_once_lose_nothing(redis_server: RedisS
     stores = [await open_store(settings_for(redis_server, tmp_path)) for _ in range(3)]
     await asyncio.gather(
         *(
-            store.change_items([change("cup", **{f"f{k}{n}": k})], limit=0)
+            store.change_items([ItemChange("cup", {f"f{k}{n}": k}, 1.0, False)], limit=0)
             for n, store in enumerate(stores)
             for k in range(5)
         )

@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,10 @@ def test_two_who_reload_at_once_open_it_once(service: ServiceProcess, releases: 
     assert sorted(told) == ["switched", "unchanged", "unchanged"]
 
 
+def serves(service: ServiceProcess, release_id: str) -> bool:
+    return served(service) == release_id
+
+
 @pytest.mark.slow
 def test_what_current_points_to_is_served_without_being_told_and_back_again(releases: Path, tmp_path: Path) -> None:
     service = ServiceProcess(releases, tmp_path / "watching", ISRF_WATCH_RELEASES_S="0.2").start()
@@ -211,7 +216,7 @@ def test_what_current_points_to_is_served_without_being_told_and_back_again(rele
         for name in ("r-b", "r-a"):
             point(releases, name)
             wanted = id_of(releases / name)
-            wait_until(lambda wanted=wanted: served(service) == wanted, what=name)  # type: ignore[misc]
+            wait_until(partial(serves, service, wanted), what=name)
         truncated(named_copy(releases / "r-a", releases, "r-broken"))
         point(releases, "r-broken")
         wait_until(lambda: "release_refused" in service.log, what="the refusal")

@@ -75,7 +75,7 @@ def ingest(tmp_path: Path) -> Ingest:
     def ingest(
         interactions: str | bytes | pl.DataFrame | None = GOOD_TEXT,
         *assignments: str,
-        items: str | bytes | list[Any] | pl.DataFrame | None = ITEMS,  # type: ignore[assignment]
+        items: str | bytes | list[Any] | pl.DataFrame | None = ITEMS,
         bad: float | None = None,
     ) -> Result:
         shop = tmp_path / f"shop{len(list(tmp_path.iterdir()))}"

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -27,7 +28,7 @@ def shop(folder: Path, rows: list[str]) -> Path:
     return folder
 
 
-def ingested(folder: Path, out: Path) -> tuple[dict, str]:  # type: ignore[type-arg]
+def ingested(folder: Path, out: Path) -> tuple[dict[str, Any], str]:
     out.mkdir()
     console = Console(record=True, width=400, force_terminal=False)
     with Progress(console=console, disable=True) as progress:

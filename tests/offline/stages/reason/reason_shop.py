@@ -36,7 +36,7 @@ def write_ingest(
 ) -> Path:
     """`items.parquet`, `users.parquet`, `train.parquet`, and where given `heldout.parquet`."""
     folder.mkdir(parents=True, exist_ok=True)
-    schema = {
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {
         "item_id": pl.String, "title": pl.String, "brand": pl.String, "categories": pl.List(pl.String),
         "description": pl.String, "price": pl.Float64,
     }  # fmt: skip

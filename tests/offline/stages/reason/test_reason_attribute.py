@@ -4,7 +4,9 @@ import csv
 import json
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,8 +26,13 @@ from offline.stages.reason.schemas import ItemReasoning, UserReasoning, count_wo
 from tests.offline.stages.reason.reason_shop import shop_items, stage_context, write_ingest
 
 
-def run_reason(folder: Path, *arguments: object) -> tuple[pl.DataFrame, pl.DataFrame]:
-    ctx = stage_context(folder, {"ingest": write_ingest(folder / "ingest", *arguments)})  # type: ignore[arg-type]
+def run_reason(
+    folder: Path,
+    items: Sequence[dict[str, Any]],
+    histories: Sequence[Sequence[int]],
+    held_out: Sequence[tuple[int, int]] = (),
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    ctx = stage_context(folder, {"ingest": write_ingest(folder / "ingest", items, histories, held_out)})
     reason.run(ctx)
     return pl.read_parquet(ctx.out / "item_features.parquet"), pl.read_parquet(ctx.out / "user_features.parquet")
 

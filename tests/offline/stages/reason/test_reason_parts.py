@@ -185,10 +185,10 @@ async def test_without_vllm_the_error_says_what_to_install() -> None:
     await client.close()
 
 
-def shown(*arguments: object, **options: object) -> str:
+def shown(folder: Path, shop_id: str, *, ingest: Path | None = None) -> str:
     console = Console(width=300, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     with console.file:
-        console.print(show(*arguments, **options))  # type: ignore[arg-type]
+        console.print(show(folder, shop_id, ingest=ingest))
         return console.export_text()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def count(path: Path) -> int:
 
 async def test_what_is_done_is_seen_by_other_processes_and_in_order(tmp_path: Path) -> None:
     one = await opened(tmp_path)
-    results = [one.do(lambda db, n=n: insert(db, n)) for n in range(100)]  # type: ignore[misc]
+    results = [one.do(partial(insert, number=n)) for n in range(100)]
     assert await results[-1] == 99
     assert all(result.done() for result in results)
     assert count(tmp_path / "file.sqlite3") == 100
@@ -58,7 +59,7 @@ async def test_everything_written_is_synced_after_it_was_written(
     monkeypatch.setattr(transactions, "sync_path", watched)
     one = await opened(tmp_path)
     for number in range(200):
-        await one.do(lambda db, n=number: insert(db, n))  # type: ignore[misc]
+        await one.do(partial(insert, number=number))
         if number % 20 == 0:
             await asyncio.sleep(0.003)
     await one.close()
