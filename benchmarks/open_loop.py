@@ -244,8 +244,13 @@ def _percentiles(ms: Sequence[float]) -> dict[str, float]:
     return {f"p{q}": round(float(np.percentile(ms, q)), 2) for q in (50, 95, 99)} if ms else {}
 
 
+async def ask(plan: Plan) -> Seen:
+    """Sends the plan's requests on the running loop."""
+    return await _Run(plan)()
+
+
 def run(plan: Plan) -> Seen:
-    return uvloop.run(_Run(plan)())
+    return uvloop.run(ask(plan))
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ class _AttendOn(torch.autograd.Function):
     ) -> Any:
         inputs = (query, key, value, bias, past_keys, past_values)
         mixed, keys, values = _attention(g, *inputs, heads=heads, outputs=3)
-        rows = torch._C.TensorType.get().with_dtype(torch.float32)
+        rows = torch._C.TensorType.get().with_dtype(torch.float32)  # noqa: SLF001 - no public name
         line = rows.with_sizes([None, heads, None, None])
         return mixed.setType(rows.with_sizes([None, 1, None])), keys.setType(line), values.setType(line)
 
@@ -207,6 +207,6 @@ def _by_head(rows: Tensor, heads: int) -> Tensor:
 
 def _attention(g: Any, query: Any, keys: Any, values: Any, bias: Any, *past: Any, heads: int, outputs: int) -> Any:
     none = g.op("prim::Constant")
-    none.setType(torch._C.OptionalType.ofTensor())
+    none.setType(torch._C.OptionalType.ofTensor())  # noqa: SLF001 - no public name
     inputs = (query, keys, values, none, none, bias, *past)
     return g.op(f"{DOMAIN}::MultiHeadAttention", *inputs, num_heads_i=heads, scale_f=1.0, outputs=outputs)

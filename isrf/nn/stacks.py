@@ -155,7 +155,7 @@ def normed(norm: Any, states: Tensor) -> Tensor:
 def relative_bias(stack: Any, distance: Tensor, *, bidirectional: bool) -> Tensor:
     """(1, H, Q, T): T5's bias of attention by relative position `distance` (Q, T) int64, key − query."""
     attention = stack.block[0].layer[0].SelfAttention
-    buckets = attention._relative_position_bucket(
+    buckets = attention._relative_position_bucket(  # noqa: SLF001 - T5's own, no public name
         distance.to(attention.relative_attention_bias.weight.device),
         bidirectional=bidirectional,
         num_buckets=attention.relative_attention_num_buckets,

@@ -81,12 +81,17 @@ class ActivitySync:
         async with self._looking:
             pass
 
-    async def look(self, *, rests_for_s: float = 0.0) -> None:
-        """Updates the snapshot; with `rests_for_s` it rests in between, for so many seconds in total."""
+    async def look(self, *, rests_for_s: float = 0.0, until_s: float | None = None) -> None:
+        """Updates the snapshot.
+
+        Args:
+            rests_for_s: the update rests in between, for so many seconds in total.
+            until_s: events before this moment count; None for the beginning of the epoch.
+        """
         async with self._looking:
             self._rests_until = time.monotonic() + rests_for_s
             try:
-                await self._look()
+                await self._look(until_s)
             except IsrfError as error:
                 _log.info("crowd_unchanged", code=error.code)
 
@@ -115,10 +120,12 @@ class ActivitySync:
             except Exception as error:  # noqa: BLE001 - a failed update must not end the loop
                 _log.error("crowd_failed", exc_info=error)
 
-    async def _look(self) -> None:
+    async def _look(self, until_s: float | None) -> None:
         release = self._engine.release
         erased = await self._rows_of_erased(release)
-        before_ms = int(time.time() // self._epoch_s * self._epoch_s * 1000)
+        if until_s is None:
+            until_s = time.time() // self._epoch_s * self._epoch_s
+        before_ms = int(until_s * 1000)
         # On copies: an update that fails half-way must not count as done.
         recent: RecentUsers = [dict(users) for users in self._recent]
         seen, moved = await self._store.recent(recent, self._seen, before_ms)

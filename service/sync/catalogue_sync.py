@@ -42,8 +42,8 @@ class CatalogueSync:
         self._engine, self._store, self._poll_s = engine, store, poll_s
         self._base: Release = engine.release
         self._entries: dict[str, ItemEntry] = {}
-        self._inherited: dict[str, ItemEntry] = {} if before is None else dict(before._entries)
-        self._inherited_version = "" if before is None else f"{before._engine.release.catalogue.version} inherited"
+        self._inherited: dict[str, ItemEntry] = {} if before is None else dict(before.entries)
+        self._inherited_version = "" if before is None else f"{before.version} inherited"
         self._cursor: ItemsCursor | None = None
         self._read: dict[str, ReadItem] = {}  # in the order of their rows
         self._looking = asyncio.Lock()
@@ -63,6 +63,11 @@ class CatalogueSync:
     def entries(self) -> Mapping[str, ItemEntry]:
         """The shop's changes, by item_id."""
         return self._entries
+
+    @property
+    def version(self) -> str:
+        """The version of the catalogue with the shop's changes so far."""
+        return self._engine.release.catalogue.version
 
     def effective_fields(self, item_id: str, entry: ItemEntry) -> dict[str, Any]:
         """Returns the fields of an item's changes that apply beside the release."""
@@ -155,7 +160,7 @@ class CatalogueSync:
         if found.whole:
             changed |= set(self._entries)
         version = "" if found.cursor is None else f"{found.cursor.counting.decode()}.{found.cursor.last}"
-        if changed or version != self._engine.release.catalogue.version:
+        if changed or version != self.version:
             await self._apply(entries, changed, version)
         self._cursor = found.cursor
 

@@ -81,9 +81,10 @@ class ReleaseRuntime:
         self.identity = identity
         self._parts = parts
         self.rules = parts.rules.under(release.vocabulary)
-        self._engine = Engine(release, limit=parts.admission.queue(), metrics=parts.metrics)
+        self.engine = Engine(release, limit=parts.admission.queue(), metrics=parts.metrics)
+        """Runs the model for every answer of this release."""
         self.recommendations = RecommendationService(
-            self._engine,
+            self.engine,
             parts.store,
             parts.metrics,
             result_lists=parts.result_lists,
@@ -91,14 +92,14 @@ class ReleaseRuntime:
             cache_limits=parts.cache_limits,
         )
         self.activity_sync: ActivitySync = ActivitySync(
-            self._engine,
+            self.engine,
             parts.store,
             rules=self.rules,
             epoch_s=parts.crowd_epoch_s,
             before=None if before is None else before.activity_sync,
         )
         self.items: CatalogueSync = CatalogueSync(
-            self._engine, parts.store, poll_s=parts.items_poll_s, before=None if before is None else before.items
+            self.engine, parts.store, poll_s=parts.items_poll_s, before=None if before is None else before.items
         )
         self._collecting: asyncio.Task[None] | None = None
         self._leases = 0
@@ -108,7 +109,7 @@ class ReleaseRuntime:
     @property
     def release(self) -> Release:
         """The release with its items as they are now."""
-        return self._engine.release
+        return self.engine.release
 
     @property
     def release_id(self) -> str:
@@ -151,13 +152,13 @@ class ReleaseRuntime:
         await self.recommendations.close()
         # An endless run must not delay the next release or the end.
         with contextlib.suppress(BundleError):
-            await in_daemon_thread(self._engine.close, within_s=CLOSE_S, part="the model's last runs")
+            await in_daemon_thread(self.engine.close, within_s=CLOSE_S, part="the model's last runs")
         self._set_served_metric(0)
 
     def _warm_up(self) -> None:
         within_s = min(RUN_LIMIT_S, self._parts.open_deadline_s)
         with limited(within_s), refusing("bundle.graph_failed", "the release's graphs"):
-            self._engine.warm_up()
+            self.engine.warm_up()
 
     def publish_age(self) -> None:
         """Sets the metrics of the current release's age; an experiment's release does not set them."""

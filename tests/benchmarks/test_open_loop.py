@@ -108,5 +108,5 @@ async def test_who_gets_no_answer_is_counted_as_failed_and_no_longer_waited_for(
                 writer.write(b"k")
 
     async with listening(serve) as port:
-        seen = await open_loop._Run(open_loop.Plan(**plan(port=port)))()
+        seen = await open_loop.ask(open_loop.Plan(**plan(port=port)))
     assert (seen.offered, seen.ok, seen.refused, seen.failed) == (100, 97, 0, 3)

@@ -28,7 +28,13 @@ class Measure:
 
     def lists(self, split: EvaluationSplit, title: str, *, include_seen: bool = False) -> RankedLists:
         """Every full-ranking list of a split's users."""
-        return self._ask(split, self._ranking(split, include_seen=include_seen), title)
+        return self.answers(split, self._ranking(split, include_seen=include_seen), title)
+
+    def answers(self, split: EvaluationSplit, question: Question, title: str) -> RankedLists:
+        """Every list of a split's users, from one run of the search graph each."""
+        source = candidates_of(self.recommender, split, question, progress=self.progress, title=f"evaluate: {title}")
+        views = all_views(self.scorers, self.recommender.tables.popularity, task=question.task)
+        return read_lists(source, len(split.users), views)
 
     def protocol(self, split: EvaluationSplit, *, include_seen: bool = False) -> str:
         """The words that stand with the figures of `lists`."""
@@ -50,20 +56,15 @@ class Measure:
             "seen_included": self._ranking(part, include_seen=True),
             "direct": direct(part, self._num_items, tie_seed=config.ingest.shuffle_ties, seed=config.seed),
         }
-        return {
-            name: {"protocol": question.protocol, **self._describe(self._ask(part, question, f"{title}, {name}"), part)}
-            for name, question in questions.items()
-        }
+        figures: dict[str, Any] = {}
+        for name, question in questions.items():
+            lists = self.answers(part, question, f"{title}, {name}")
+            figures[name] = {"protocol": question.protocol, **self._describe(lists, part)}
+        return figures
 
     def _ranking(self, split: EvaluationSplit, *, include_seen: bool) -> Question:
         tie_seed = self.config.ingest.shuffle_ties
         return full_ranking(split, self._num_items, tie_seed=tie_seed, include_seen=include_seen)
-
-    def _ask(self, split: EvaluationSplit, question: Question, title: str) -> RankedLists:
-        """Every list of a split's users, from one run of the search graph each."""
-        source = candidates_of(self.recommender, split, question, progress=self.progress, title=f"evaluate: {title}")
-        views = all_views(self.scorers, self.recommender.tables.popularity, task=question.task)
-        return read_lists(source, len(split.users), views)
 
     def _describe(self, lists: RankedLists, split: EvaluationSplit) -> dict[str, Any]:
         return {"users": len(split.users), **describe_lists(lists, split.targets, **self._bootstrap)}

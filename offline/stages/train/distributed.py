@@ -139,6 +139,7 @@ def _joined(rank: int, count: int, port: int) -> Iterator[Peers]:
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-        AcceleratorState._reset_state(reset_partial_state=True)  # it is one for the whole process
+        # It is one for the whole process, and has no public way to be reset.
+        AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})

@@ -44,7 +44,9 @@ class Required:
     """Lets no write through before the servers said that they keep it: they need not be there at the start."""
 
     def __init__(self, client: Any, *, required: bool) -> None:
-        self._client, self._is_sure = client, not required
+        self._client = client
+        self.is_sure = not required
+        """Whether every server said that it keeps what it takes: no write asks any more."""
         self._asks_again_at = 0.0
 
     async def check(self) -> None:
@@ -56,7 +58,7 @@ class Required:
             StoreError: `store.not_durable`; and the client's errors.
         """
         now = time.monotonic()
-        if self._is_sure or now < self._asks_again_at:
+        if self.is_sure or now < self._asks_again_at:
             return
         if self._asks_again_at:
             # Not every write that comes meanwhile asks as well, and waits for whoever is away.
@@ -70,7 +72,7 @@ class Required:
         except Exception:  # not where the caller gave up: whoever is away is not asked by everybody then
             self._asks_again_at = 0.0
             raise
-        self._is_sure = None not in settings
+        self.is_sure = None not in settings
         self._asks_again_at = time.monotonic() + ASK_AGAIN_S
 
 

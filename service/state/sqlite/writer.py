@@ -24,7 +24,7 @@ BUSY_TIMEOUT_MS = 5000
 """How long a transaction waits for the offline job's."""
 _SCRUB_WAITS_MS = 50
 _TRIES_AGAIN_S = 0.5
-_RESTS_AFTER_LOOK, _RESTS_AFTER_VACUUM = 10, 100
+RESTS_AFTER_LOOK, RESTS_AFTER_VACUUM = 10, 100
 """Times as long as it took, in which the database is not looked through again: writers wait for both."""
 
 
@@ -157,15 +157,15 @@ class Writer:
     def _look_for_copies(self) -> None:
         if not self._deleted:
             return
-        began, rests_times = time.monotonic(), _RESTS_AFTER_LOOK
+        began, rests_times = time.monotonic(), RESTS_AFTER_LOOK
         try:
             if holds(self._files.read, self._deleted):
-                rests_times = _RESTS_AFTER_VACUUM
+                rests_times = RESTS_AFTER_VACUUM
                 self._db.execute("VACUUM")
                 self._empty_log()
             self._deleted.clear()
         except (sqlite3.Error, OSError):
-            rests_times = _RESTS_AFTER_VACUUM  # a full disk; it is tried again
+            rests_times = RESTS_AFTER_VACUUM  # a full disk; it is tried again
         now = time.monotonic()
         self._looks_at = now + rests_times * (now - began)
 

@@ -124,7 +124,7 @@ def measured(release: Path, split: EvaluationSplit, *, task: str = "sequential")
         if task == "sequential":
             return measure.lists(split, "test")
         num_items = len(opened.recommender.tables.popularity)
-        return measure._ask(split, direct(split, num_items, tie_seed=None, seed=config.seed), "direct")
+        return measure.answers(split, direct(split, num_items, tie_seed=None, seed=config.seed), "direct")
 
 
 def some_users(demo_release: Path) -> EvaluationSplit:

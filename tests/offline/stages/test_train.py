@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from transformers import T5Config, T5ForConditionalGeneration
 
@@ -252,7 +253,13 @@ def test_two_processes_take_the_steps_that_one_would(tmp_path: Path) -> None:
 def test_a_process_that_fails_ends_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = write_inputs(tmp_path)
     ctx = context(tmp_path, inputs, "train", small_config("train.processes=2"))
-    monkeypatch.setattr(train, "_share", lambda samples, scratch: None)  # so the other finds nothing to train on
+    save = np.save
+
+    def save_but_samples(path: Path, array: NDArray[Any]) -> None:
+        if not path.name.startswith("samples."):  # so the other process finds nothing to train on
+            save(path, array)
+
+    monkeypatch.setattr(np, "save", save_but_samples)
     with pytest.raises(StageError, match=r"samples\.users\.npy") as raised:
         train.run(ctx)
     assert raised.value.code == "train.process_failed"

@@ -28,8 +28,12 @@ def release(tiny_release: Path) -> Release:
 
 
 @pytest.fixture
-async def engine(release: Release) -> AsyncIterator[Engine]:
-    metrics = Metrics()
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+async def engine(release: Release, metrics: Metrics) -> AsyncIterator[Engine]:
     limit = QueueLimit(LoadLimits(1, max_batch=LARGEST_BATCH, max_waiting=1000), metrics)
     one = Engine(release, limit=limit, metrics=metrics)
     yield one
@@ -57,7 +61,7 @@ def same(one: tuple[UserInterests, Ranked], other: tuple[UserInterests, Ranked])
 
 @pytest.mark.parametrize("crowded", [False, True])
 async def test_alone_and_in_company_answers_are_equal_to_the_last_bit(
-    release: Release, engine: Engine, crowded: bool
+    release: Release, engine: Engine, metrics: Metrics, crowded: bool
 ) -> None:
     asked = histories(release)
     if crowded:
@@ -82,6 +86,6 @@ async def test_alone_and_in_company_answers_are_equal_to_the_last_bit(
     together = await asyncio.gather(*waiting)
     await blocked
     assert [same(one, other) for one, other in zip(alone, together, strict=True)] == [True] * len(asked)
-    lines = engine._metrics.exposition().decode().splitlines()
+    lines = metrics.exposition().decode().splitlines()
     runs = next(float(line.split()[-1]) for line in lines if line.startswith("isrf_model_batch_size_count"))
     assert runs == len(asked) + -(-len(asked) // LARGEST_BATCH)

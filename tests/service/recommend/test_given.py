@@ -3,6 +3,7 @@
 import asyncio
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -86,12 +87,22 @@ async def test_a_list_that_cannot_be_read_is_gone(store: Store, monkeypatch: pyt
     await asyncio.gather(click_stats.close(), lists.close())
 
 
-async def test_a_kept_list_says_what_it_was_asked_for_and_names_no_item(store: Store) -> None:
+async def test_a_kept_list_says_what_it_was_asked_for_and_names_no_item(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = ListParameters("Toys", 1.0, 80.0, ids_text(["i-1", "i-2"]), ids_text(["s-2", "s-1"]), True, 0.5)
+    kept: dict[str, bytes] = {}
+    keep_lists = store.keep_lists
+
+    async def watched(lists: Mapping[str, bytes], ttl_s: int) -> None:
+        kept.update(lists)
+        await keep_lists(lists, ttl_s)
+
+    monkeypatch.setattr(store, "keep_lists", watched)
     here, there = ResultLists(store, ttl_s=60), ResultLists(store, ttl_s=60)
     one = here.keep(a_list(parameters=asked))
     await here.close()
-    payload = here._kept[one]
+    payload = kept[one]
     found = await (there if store.kind != "embedded" else here).find(one)
     assert found is not None
     same = asked._replace(max_price=80, diversity=0.5)
@@ -118,14 +129,29 @@ async def test_a_kept_list_says_what_it_was_asked_for_and_names_no_item(store: S
     await there.close()
 
 
-async def test_lists_here_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+class Unreadable:
+    """A store that takes lists and gives none back: what is found is found in the process."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, int] = {}
+
+    async def keep_lists(self, lists: Mapping[str, bytes], _ttl_s: int, /) -> None:
+        self.sizes |= {recommendation_id: len(payload) for recommendation_id, payload in lists.items()}
+
+    async def read_list(self, _recommendation_id: str, /) -> bytes | None:
+        return None
+
+
+async def test_lists_here_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(given_module, "IN_PROCESS_BYTES", 2000)
+    store = Unreadable()
     lists = ResultLists(store, ttl_s=60)
     ids = [lists.keep(a_list()) for _ in range(300)]
-    assert len(lists._kept) < 30
-    assert sum(map(len, lists._kept.values())) <= 2000
-    assert ids[-1] in lists._kept
     await lists.close()
+    here = [one for one in ids if await lists.find(one) is not None]
+    assert 0 < len(here) < 30
+    assert sum(store.sizes[one] for one in here) <= 2000
+    assert here[-1] == ids[-1]
 
 
 async def test_clicks_count_once_by_what_showed_the_item(store: Store) -> None:

@@ -75,16 +75,29 @@ def test_a_bound_graph_answers_as_an_unbound_one_and_follows_its_tables(tiny_rel
     assert not np.array_equal(plain(first)["dense_all"], plain(changed)["dense_all"])
 
 
-def test_tables_are_copied_when_they_change_and_not_before(tiny_release: Path, release: Release) -> None:
+def test_tables_are_copied_when_they_change_and_not_before(
+    tiny_release: Path, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, _ = _path(tiny_release)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     bound = BoundGraph(session, {"item_vectors", "item_inputs"}, memory="cpu")
     first, second = _search_inputs(release, [3, 14, 15]), _search_inputs(release, [8, 2])
-    copies = bound._copies(first)
-    assert bound._copies(second)["item_vectors"] is copies["item_vectors"]
-    again = bound._copies({**second, "item_vectors": second["item_vectors"].copy()})
-    assert again["item_vectors"] is not copies["item_vectors"]
-    assert again["item_inputs"] is copies["item_inputs"]
+    copied: list[NDArray[Any]] = []
+    copy = onnxruntime.OrtValue.ortvalue_from_numpy
+
+    def watched(array: NDArray[Any], *where: Any) -> Any:
+        copied.append(array)
+        return copy(array, *where)
+
+    monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_numpy", watched)
+    bound(first)
+    assert len(copied) == 2
+    bound(second)
+    assert len(copied) == 2, "the same tables"
+    changed = second["item_vectors"].copy()
+    bound({**second, "item_vectors": changed})
+    assert len(copied) == 3
+    assert copied[-1] is changed
 
 
 def test_the_8_bit_search_on_a_gpu_is_refused_before_anything_is_opened(tmp_path: Path) -> None:

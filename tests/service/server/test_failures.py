@@ -408,11 +408,13 @@ async def test_connections_of_a_cluster_that_break_under_load_are_errors_of_the_
 async def test_closing_closes_both_clients_whatever_the_first_says(
     redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with redis_server.client() as client:
+        before = {one["id"] for one in client.client_list()}
     store = await open_store(settings_for(redis_server, tmp_path))
     await apply_to(store)(event("x"))
     await store.read("ann")
     assert isinstance(store, RedisStore)
-    reads, writes = (client.connection_pool for client in (store.clients.reads, store.clients.writes))
+    reads = store.clients.reads.connection_pool
     disconnect = reads.disconnect
 
     async def too_slow(**more: Any) -> None:
@@ -420,8 +422,16 @@ async def test_closing_closes_both_clients_whatever_the_first_says(
         raise redis.exceptions.TimeoutError("Timed out closing connection")
 
     monkeypatch.setattr(reads, "disconnect", too_slow)
-    await store.close()
-    assert not any(one.is_connected for one in writes._available_connections)
+    with redis_server.client() as client:
+
+        def connections() -> set[str]:
+            return {one["id"] for one in client.client_list()}
+
+        opened = connections() - before
+        assert len(opened) >= 3, "of both clients, and this one"
+        await store.close()
+        own = str(client.client_id())
+        wait_until(lambda: not (opened - {own}) & connections(), what="the end of both clients' connections")
 
 
 def test_hostile_events_are_answered_each_in_its_own_right(

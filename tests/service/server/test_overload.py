@@ -43,7 +43,7 @@ class Busy:
 
     @property
     def engine(self) -> Engine:
-        engine: Engine = self.app.state.running.releases.current._engine
+        engine: Engine = self.app.state.running.releases.current.engine
         return engine
 
     async def hold(self) -> "asyncio.Task[bool]":
@@ -60,8 +60,13 @@ class Busy:
     def ask(self, user_id: str) -> "asyncio.Task[httpx.Response]":
         return asyncio.create_task(self.http.get(f"/recommend/{quote(user_id, safe='')}"))
 
+    async def measured(self, name: str) -> float:
+        """A figure as Prometheus reads it."""
+        lines = (await self.http.get("/metrics")).text.splitlines()
+        return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
+
     async def until_waiting(self, count: int) -> None:
-        while len(self.engine._batches._waiting) < count:
+        while await self.measured("isrf_model_queue") < count:
             await asyncio.sleep(0.005)
 
 
@@ -123,12 +128,12 @@ async def test_who_waits_too_long_is_told_and_costs_nothing(
         late = [busy.ask(user_id) for user_id in users[:2]]
         await busy.until_waiting(2)
         await asyncio.sleep(0.1)
-        runs = busy.engine._metrics.batch_size.collect()
+        runs = await busy.measured("isrf_model_batch_size_count")
         busy.go_on.set()
         for one in late:
             check_refused(await one, "overload.expired")
         await held
-        assert busy.engine._metrics.batch_size.collect() == runs
+        assert await busy.measured("isrf_model_batch_size_count") == runs
 
 
 async def test_only_so_many_are_under_way_and_probes_are_answered(

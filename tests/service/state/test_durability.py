@@ -16,7 +16,7 @@ from isrf.contract.event_log import META_KEY, bucket_of
 from service.settings import Settings, load_settings
 from service.state.connect import open_store
 from service.state.item_store import ItemChange
-from service.state.redis.durability import Durability
+from service.state.redis.durability import ASK_AGAIN_S, Durability
 from service.state.redis.store import RedisStore
 from service.sync import durability_watch as durable
 from service.sync.durability_watch import DurabilityWatch
@@ -69,10 +69,13 @@ async def test_every_server_of_a_cluster_is_asked(three_masters: RedisCluster, t
 
 
 async def test_a_server_that_was_away_is_asked_before_it_takes_anything(
-    three_masters: RedisCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    three_masters: RedisCluster, tmp_path: Path
 ) -> None:
     three_masters.flush()
     settings = {"redis_cluster": True, "redis_write_timeout_s": 0.5, "redis_read_timeout_s": 0.5}
+    first = await open_store(settings_for(three_masters.nodes[0], tmp_path, **settings))
+    await first.erase("somebody")  # the store has a secret
+    await first.close()
     store = await open_store(settings_for(three_masters.nodes[0], tmp_path, **settings))
     assert isinstance(store, RedisStore)
     away = three_masters.nodes[2]
@@ -89,7 +92,7 @@ async def test_a_server_that_was_away_is_asked_before_it_takes_anything(
         async def write(*of: str) -> list[str]:
             return list(await apply_to(store)(*(event("x", 1.0, user_id=user_id) for user_id in of)))
 
-        await store._erasure.secret()  # it stands on a server of the others, or the test says nothing
+        # The secret stands on a server of the others, or the test says nothing.
         assert client.cluster("KEYSLOT", META_KEY) not in slots
         away.process.send_signal(signal.SIGSTOP)
         try:
@@ -100,7 +103,7 @@ async def test_a_server_that_was_away_is_asked_before_it_takes_anything(
             assert time.monotonic() - began < 20 * 0.5
         finally:
             away.process.send_signal(signal.SIGCONT)
-        monkeypatch.setattr(store.clients.required, "_asks_again_at", 1e-9)  # the time between two questions is over
+        await asyncio.sleep(ASK_AGAIN_S)  # the time between two questions is over
         with pytest.raises(StoreError) as refused:
             await write(*its)
         assert refused.value.code == "store.not_durable"
@@ -108,7 +111,13 @@ async def test_a_server_that_was_away_is_asked_before_it_takes_anything(
             await write(*others)
         client.config_set("appendfsync", "always")
         assert await write(*its) == ["accepted"] * len(its)
-        assert store.clients.required._is_sure, "all have answered"
+        async with asyncio.timeout(PATIENCE_S):
+            while not store.clients.required.is_sure:  # until all have answered in time
+                await asyncio.sleep(ASK_AGAIN_S)
+                assert await write(*its) == ["duplicate"] * len(its)
+        client.config_set("appendfsync", "everysec")
+        assert await write(*its) == ["duplicate"] * len(its), "no write asks any more"
+        client.config_set("appendfsync", "always")
     await store.close()
 
 

@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -106,16 +105,19 @@ async def test_a_second_process_is_refused_with_the_first_ones_pid(tmp_path: Pat
 async def test_a_full_disk_refuses_the_event_and_leaves_no_trace(tmp_path: Path) -> None:
     store = await EmbeddedStore.open(tmp_path)
     await apply_to(store)(event("x", 1.0))
-    db = store.database._writer._db
-    (pages,) = db.execute("PRAGMA page_count").fetchone()
-    db.execute(f"PRAGMA max_page_count = {pages + 1}")
+
+    def limit_pages(db: sqlite3.Connection) -> None:
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        db.execute(f"PRAGMA max_page_count = {pages + 1}")
+
+    await store.database.write(limit_pages)
     with pytest.raises(StoreError, match="journal cannot be written") as refused:
         await apply_to(store)(*(event(f"y{k}" + "y" * 400, float(k), event_id="e" * 400 + str(k)) for k in range(30)))
     assert refused.value.code == "store.journal_unwritable"
     assert [entry.item_id for entry in (await store.read("ann")).history] == ["x"]
     with pytest.raises(StoreError):
         await store.ping()
-    db.execute("PRAGMA max_page_count = 1000000")
+    await store.database.write(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchone())
     await store.ping()
     assert await apply_to(store)(event("y", 2.0)) == ["accepted"]
     await store.close()
@@ -167,7 +169,8 @@ async def test_an_erased_user_stays_erased_and_leaves_no_byte_in_the_journal(tmp
 async def test_writers_that_wait_together_share_a_commit(tmp_path: Path) -> None:
     store = await EmbeddedStore.open(tmp_path)
     statements: list[str] = []
-    store.database._writer._db.set_trace_callback(statements.append)
+    await store.database.write(lambda db: db.set_trace_callback(statements.append))
+    statements.clear()
     outcomes = await all_of([apply_to(store)(event(f"i{k}", float(k))) for k in range(200)])
     assert outcomes == [["accepted"]] * 200
     assert 0 < sum(statement.startswith("COMMIT") for statement in statements) < 10
@@ -296,8 +299,8 @@ async def test_no_byte_of_an_erased_user_stays_while_it_runs(tmp_path: Path) -> 
 
 async def test_copies_that_moved_rows_left_go_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite moves rows between pages, and zeroes deleted ones only where they stand now."""
-    monkeypatch.setattr(writer, "_RESTS_AFTER_LOOK", 0)
-    monkeypatch.setattr(writer, "_RESTS_AFTER_VACUUM", 0)
+    monkeypatch.setattr(writer, "RESTS_AFTER_LOOK", 0)
+    monkeypatch.setattr(writer, "RESTS_AFTER_VACUUM", 0)
     rng = random.Random(5)
     users = [f"{rng.getrandbits(128):032x}" for _ in range(3000)]
     store = await EmbeddedStore.open(tmp_path)
@@ -323,12 +326,19 @@ async def test_copies_that_moved_rows_left_go_too(tmp_path: Path, monkeypatch: p
 
 
 async def test_copies_wait_for_their_turn_and_go_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "RESTS_AFTER_VACUUM", 1e9)
     store = await EmbeddedStore.open(tmp_path)
     await apply_to(store)(event("x", user_id="ann-of-cleves"), event("x", user_id="ann-of-cleves-2"))
-    await store.erase("ann-of-cleves")  # the other's id holds it: made anew once, for nothing
     vacuumed: list[str] = []
-    store.database._writer._db.set_trace_callback(lambda said: vacuumed.append(said) if said == "VACUUM" else None)
-    monkeypatch.setattr(store.database._writer, "_looks_at", time.monotonic() + 3600)
+
+    def watch(said: str) -> None:
+        if said == "VACUUM":
+            vacuumed.append(said)
+
+    await store.database.write(lambda db: db.set_trace_callback(watch))
+    await store.erase("ann-of-cleves")  # the other's id holds it: made anew once, for nothing
+    assert vacuumed == ["VACUUM"]
+    vacuumed.clear()
     await store.erase("ann-of-cleves")
     assert await apply_to(store)(event("y", user_id="bob")) == ["accepted"], "nobody waits"
     assert vacuumed == []
@@ -399,17 +409,21 @@ async def test_bytes_that_a_reader_still_needed_go_after_it(tmp_path: Path) -> N
     await store.close()
 
 
-async def test_an_erasure_that_was_cut_off_leaves_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_erasure_that_was_cut_off_leaves_no_byte(tmp_path: Path) -> None:
+    """A reader keeps the write-ahead log from being emptied, and then the process ends."""
+
     def in_files(folder: Path) -> bool:
         return any(b"secret-item" in file.read_bytes() for file in folder.iterdir())
 
     store = await EmbeddedStore.open(tmp_path / "state")
     await apply_to(store)(event("secret-item"))
-    with monkeypatch.context() as patch:
-        patch.setattr(store.database._writer, "_scrub", lambda _deleted: True)
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / JOURNAL_FILE)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM journal").fetchone()
         await store.erase("ann")
-    assert in_files(tmp_path / "state")
-    shutil.copytree(tmp_path / "state", tmp_path / "killed")
+        assert in_files(tmp_path / "state")
+        shutil.copytree(tmp_path / "state", tmp_path / "killed")
+        reader.rollback()
     await store.erase("ann")
     assert not in_files(tmp_path / "state"), "asked for again"
     await store.close()

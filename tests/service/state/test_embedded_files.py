@@ -240,7 +240,7 @@ async def test_a_full_disk_at_the_start_sends_nobody_to_a_backup(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.StateFiles, "_write_identity", full)
+        patch.setattr(files, "write_file", full)
         with pytest.raises(StoreError, match="No space left") as refused:
             await EmbeddedStore.open(tmp_path)
     assert "Make room" in refused.value.fix

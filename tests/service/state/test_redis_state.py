@@ -1,6 +1,6 @@
 """What only a Redis can do to state: lose its data, lose half of a write, refuse writes, hold what others wrote."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from service.state.connect import open_store
 from service.state.records import Applied, Cached
 from service.state.redis import room
 from service.state.redis.keys import event_digest
-from service.state.redis.store import RedisStore
+from service.state.redis.scripts import ScriptCall, Scripts
 from service.state.redis.users import event_writes
 from service.state.store import Store
 from tests.service.servers import RedisCluster, RedisServer, apply_to, event, let_pass, read_events, settings_for
@@ -231,16 +231,16 @@ async def test_where_only_the_secret_was_lost_the_tombstones_have_it(replicas: O
         assert client.hget(META_KEY, "secret") == client.hget(tombstone_key(bucket_of("ann")), TOMBSTONE_SECRET)
 
 
-async def test_data_lost_in_the_middle_of_an_erasure(replicas: Open, redis_server: RedisServer) -> None:
+async def test_data_lost_in_the_middle_of_an_erasure(
+    replicas: Open, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = await replicas()
-    assert isinstance(one, RedisStore)
     await one.erase("somebody")
-    scripts = one._erasure._scripts
-    original, losses = scripts.run_one, 0
+    original, losses = Scripts.run_one, 0
 
-    async def losing(script: str, call: Any) -> Any:
+    async def losing(scripts: Scripts, script: str, call: ScriptCall) -> Any:
         nonlocal losses
-        answer = await original(script, call)
+        answer = await original(scripts, script, call)
         if losses < 2:
             losses += 1
             lose(redis_server)
@@ -248,8 +248,9 @@ async def test_data_lost_in_the_middle_of_an_erasure(replicas: Open, redis_serve
                 await (await replicas()).read("ann")
         return answer
 
-    scripts.run_one = losing  # type: ignore[method-assign]
-    await one.erase("ann")
+    with monkeypatch.context() as patched:
+        patched.setattr(Scripts, "run_one", losing)
+        await one.erase("ann")
     assert losses == 2
     await check_erased("ann", one, await replicas())
 
@@ -260,12 +261,16 @@ async def claim_alone(store: Store, posted: dict[str, Any], monkeypatch: pytest.
     class Died(BaseException):
         pass
 
-    async def die(*_: Any) -> None:
-        raise Died
+    run = Scripts.run
+
+    async def run_until_claimed(scripts: Scripts, script: str, calls: Sequence[ScriptCall]) -> list[Any]:
+        if script == event_writes.SCRIPT:
+            raise Died
+        return await run(scripts, script, calls)
 
     await store.read("ann")
     with monkeypatch.context() as patched:
-        patched.setattr(event_writes.EventWrites, "_write", die)
+        patched.setattr(Scripts, "run", run_until_claimed)
         with pytest.raises(Died):
             await apply_to(store)(posted)
 

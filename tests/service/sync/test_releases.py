@@ -55,11 +55,16 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 def new(
-    folder: Path, store: Store, experiment: Experiment | None = None, opened: Callable[[], None] = lambda: None
+    folder: Path,
+    store: Store,
+    experiment: Experiment | None = None,
+    *,
+    metrics: Metrics | None = None,
+    opened: Callable[[], None] = lambda: None,
 ) -> ReleaseManager:
     parts = Parts(
         store=store,
-        metrics=Metrics(),
+        metrics=metrics or Metrics(),
         rules=EventRules(()),
         result_lists=ResultLists(store, ttl_s=60),
         admission=AdmissionController(LoadLimits(1), Metrics()),
@@ -72,9 +77,11 @@ def new(
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, store: Store, experiment: Experiment | None = None) -> AsyncIterator[ReleaseManager]:
+async def running(
+    folder: Path, store: Store, experiment: Experiment | None = None, *, metrics: Metrics | None = None
+) -> AsyncIterator[ReleaseManager]:
     point(folder, "r-a")
-    releases = new(folder, store, experiment)
+    releases = new(folder, store, experiment, metrics=metrics)
     try:
         await releases.start()
         yield releases
@@ -98,7 +105,7 @@ async def test_a_request_ends_on_the_release_it_began_with_which_is_then_freed(f
         async def request() -> list[str]:
             with releases.lease(None) as runtime:
                 # The engine has one thread: what it is asked meanwhile waits in its queue.
-                blocked = asyncio.create_task(runtime._engine.run("group", wait))
+                blocked = asyncio.create_task(runtime.engine.run("group", wait))
                 answer = await runtime.recommendations.for_session([known], ListQuery(n=5))
                 await blocked
                 return [runtime.release.catalogue.item_id(item.item_index) for item in answer.items]
@@ -181,7 +188,7 @@ async def test_a_second_switch_waits_for_the_release_before_the_last(folder: Pat
 
 async def test_current_becomes_the_experiments_release_without_a_second_copy(folder: Path, store: Store) -> None:
     async with running(folder, store, Experiment("r-b", 0.5)) as releases:
-        trial = releases._trial
+        trial = next(runtime for k in range(50) if (runtime := releases.of(f"u{k}")) is not releases.current)
         point(folder, "r-b")
         await releases.reload()
         assert releases.current is trial
@@ -194,7 +201,7 @@ async def test_current_becomes_the_experiments_release_without_a_second_copy(fol
 
 def rows_found(runtime: ReleaseRuntime) -> set[int]:
     """Base users who are a neighbour of anybody."""
-    release, snapshot = runtime.release, runtime._engine.snapshot
+    release, snapshot = runtime.release, runtime.engine.snapshot
     lists = release.recommender.tables.user_items
     histories = [lists.indices[lists.row(user)].tolist() for user in range(len(release.users))]
     found: UserInterests = snapshot.recommender.read(histories, [-1] * len(histories))
@@ -254,12 +261,14 @@ async def test_who_is_erased_while_a_release_is_being_opened_is_not_in_it(
 
 
 async def test_the_old_release_is_told_to_be_out_of_service(folder: Path, store: Store) -> None:
-    async with running(folder, store) as releases:
+    metrics = Metrics()
+    async with running(folder, store, metrics=metrics) as releases:
+        item_id = releases.current.release.catalogue.item_id(3)
         point(folder, "r-b")
         await releases.reload()
-        while len(releases._open) > 1:
+        while releases.knows(item_id):  # until the old release is closed
             await asyncio.sleep(0.02)
-        text = releases._parts.metrics.exposition().decode()
+        text = metrics.exposition().decode()
         told = [line for line in text.splitlines() if "release_info{" in line]
         info = {line.split('release_id="')[1].split('"')[0]: line[-3:] for line in told}
         assert info == {id_of(folder / "r-a"): "0.0", id_of(folder / "r-b"): "1.0"}

@@ -552,12 +552,19 @@ async def test_claims_of_another_machine_hold_until_they_expire(tmp_path: Path) 
     await ledger.close()
 
 
-async def test_a_full_disk_stops_the_run_before_another_call_is_paid_for(tmp_path: Path) -> None:
+async def test_a_full_disk_stops_the_run_before_another_call_is_paid_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+
+    def connect_to_small_disk(*args: Any, **options: Any) -> sqlite3.Connection:
+        db: sqlite3.Connection = connect(*args, **options)
+        db.execute("PRAGMA max_page_count=30")  # SQLite's own "database or disk is full"
+        return db
+
+    monkeypatch.setattr(sqlite3, "connect", connect_to_small_disk)
     ledger = Ledger(tmp_path / "ledger.sqlite3", model="m")
     await ledger.start()
-    await ledger._transactions.do(
-        lambda db: db.execute("PRAGMA max_page_count=30")
-    )  # SQLite's own "database or disk is full"
     asked = 0
 
     async def ask() -> Completion:
