@@ -234,6 +234,8 @@ def _with(text: str, meant: Mapping[str, str]) -> str:
     """With the names replaced by what they stand for."""
     for name, value in meant.items():
         text = text.replace(f"*{name}*", value)
+        # What is called item_id is the id of an item.
+        text = text.replace("*kind*", value.removesuffix("_id"))
     return text
 
 

@@ -75,11 +75,15 @@ def commands(block: str) -> list[str]:
     for line in block.splitlines():
         if whole and (whole[-1].endswith("\\") or whole[-1].count("'") % 2):
             whole[-1] += "\n" + line
+            if whole[-1].count("'") % 2 == 0:
+                whole[-1] = _without_comment(whole[-1])
         elif line.strip() and not line.startswith("#"):
-            whole.append(line)
-        if whole and whole[-1].count("'") % 2 == 0:
-            whole[-1] = re.sub(r"\s{2,}# .*$", "", whole[-1])
+            whole.append(_without_comment(line))
     return whole
+
+
+def _without_comment(line: str) -> str:
+    return re.sub(r"\s{2,}# .*$", "", line)
 
 
 class Developer:

@@ -84,8 +84,9 @@ def test_a_block_that_is_not_run_says_why() -> None:
 
 def test_blocks_are_read_as_a_terminal_would() -> None:
     page = (
-        "```sh\n# a word\ncurl 'a' \\\n  --json '{\n# b'    # c\nls\n```\n\n<!-- not run: no GPU -->\n```sh\nls\n```\n"
+        "```sh\nls a    # a shop's file\n# a word\ncurl 'a' \\\n  --json '{\n# b'    # c\nls\n```\n\n"
+        "<!-- not run: no GPU -->\n```sh\nls\n```\n"
     )
     first, second = examples(page)
-    assert first.commands == ["curl 'a' \\\n  --json '{\n# b'", "ls"]
+    assert first.commands == ["ls a", "curl 'a' \\\n  --json '{\n# b'", "ls"]
     assert (first.not_run, second.not_run) == ("", "no GPU")
