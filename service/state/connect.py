@@ -1,4 +1,4 @@
-"""From settings to the store they ask for. Redis need not be there yet: the service starts, degraded, and recovers."""
+"""Opens the store that the settings name. Redis may start later: the service starts degraded, and recovers."""
 
 import asyncio
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ WRITE_CONNECTIONS = 32
 
 
 async def open_store(settings: Settings) -> Store:
-    """Redis where `REDIS_URL` is set, else the embedded store; the caller closes it."""
+    """Opens Redis where `REDIS_URL` is set, else the embedded store; the caller closes it."""
     key = None if settings.erasure_key is None else settings.erasure_key.get_secret_value()
     if settings.redis_url is None:
         return await EmbeddedStore.open(settings.state_dir, erasure_key=key)
@@ -35,16 +35,16 @@ async def open_store(settings: Settings) -> Store:
             must_be_durable=settings.redis_durability == "require",
         )
     except ValueError:
-        # redis-py's own words may quote a part of the password.
+        # redis-py's message may quote a part of the password.
         raise ConfigError(
             "config.redis_url",
-            "REDIS_URL is no URL of a Redis server.",
+            "REDIS_URL is not the URL of a Redis server.",
             fix="Write redis://[user:password@]host:port/0, with reserved characters percent-encoded.",
         ) from None
 
 
 def _client(url: str, timeout_s: float, connections: int, *, cluster: bool) -> Any:
-    # One retry, and only where the connection was dropped: a pooled one may be from before Redis restarted.
+    # One retry, and only after a dropped connection: a pooled connection may be older than a restart of Redis.
     # A retried write is the same script call with the same event ids, so it cannot count twice.
     retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
     options: dict[str, Any] = {
@@ -54,15 +54,15 @@ def _client(url: str, timeout_s: float, connections: int, *, cluster: bool) -> A
         "retry": retry,
     }
     if cluster:
-        return _wary(RedisCluster.from_url(url, **options))
+        return _with_checked_connections(RedisCluster.from_url(url, **options))
     pool = BlockingConnectionPool.from_url(url, max_connections=connections, timeout=timeout_s, **options)
     return Redis.from_pool(pool)
 
 
-class _Wary:
-    """A connection that says so where it was closed before it was written to.
+class _CheckedConnection:
+    """A connection that raises a connection error where it is closed before a write.
 
-    After one failure a cluster's client closes the node's other connections as well, also those that a task has just
+    After one failure a cluster's client also closes the node's other connections, even those that a task has just
     taken; redis-py would write to None.
     """
 
@@ -74,20 +74,20 @@ class _Wary:
         await super()._send_packed_command(command)  # type: ignore[misc]
 
 
-class _WaryConnection(_Wary, Connection):
+class _CheckedPlainConnection(_CheckedConnection, Connection):
     pass
 
 
-class _WarySSLConnection(_Wary, SSLConnection):
+class _CheckedSSLConnection(_CheckedConnection, SSLConnection):
     pass
 
 
-def _wary(client: Any) -> Any:
-    """A cluster's client whose connections are `_Wary`."""
-    kinds = {Connection: _WaryConnection, SSLConnection: _WarySSLConnection}
+def _with_checked_connections(client: Any) -> Any:
+    """Makes a cluster's client use `_CheckedConnection`s."""
+    kinds = {Connection: _CheckedPlainConnection, SSLConnection: _CheckedSSLConnection}
     for node in client.startup_nodes:
         node.connection_class = kinds[node.connection_class]
-    # Of the nodes that it finds out about later.
+    # For the nodes that it discovers later.
     options = client.nodes_manager.connection_kwargs
     options["connection_class"] = kinds[options["connection_class"]]
     return client

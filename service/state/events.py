@@ -1,11 +1,11 @@
-"""From what a caller posted to an event that state can take in, or to the reason why not. Each event in its own right.
+"""Turns each posted event into an `Event` that the store can apply, or into the reason why not.
 
-What an event does to state is decided here, from its type; the script (`script.lua`) knows four effects and no types:
+The effect of an event on state follows from its type, here; the script (`script.lua`) knows four effects and no types:
 
     B bought    history, and excluded from recommendations (`purchase`, no type, whatever `exclude_events` names)
     H history   history only (any other type)
     D disliked  excluded, no history
-    R removed   takes back everything about the item up to the event's timestamp
+    R removed   cancels everything about the item up to the event's timestamp
 """
 
 import hashlib
@@ -31,7 +31,7 @@ UNKNOWN_ITEM = "unknown_item"
 TypeName = Annotated[
     str, BeforeValidator(decimal_text), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}]})
 ]
-"""A shop's own name or number of an event type."""
+"""A shop's name or number of an event type."""
 
 
 def _as_float(value: Any) -> Any:
@@ -44,7 +44,7 @@ def _as_float(value: Any) -> Any:
 
 
 Seconds = Annotated[float, BeforeValidator(_as_float)]
-"""A moment as JSON writes it; an integer that no float can hold is infinite."""
+"""A moment in JSON; an integer beyond the range of floats becomes infinite."""
 
 
 class EventIn(KnownFields):
@@ -57,37 +57,39 @@ class EventIn(KnownFields):
     event: TypeName | None = Field(
         default=None,
         description="purchase, view, cart, …; without a type it counts as a purchase. `dislike` excludes the item and "
-        "is no history; `remove` takes the item back.",
+        "is no history; `remove` cancels earlier events on the item.",
     )
     timestamp: Seconds | None = Field(default=None, description="Unix time in seconds; now, if missing.")
     event_id: ExternalId | None = Field(
         default=None,
-        description="Names this event, of all users', for 24 hours: sent again with the same user, item and type it is "
-        "a duplicate, with others it is refused (`event_id_reused`). Derived from user, item, event and timestamp if "
-        "missing; an event with neither id nor timestamp is never a duplicate.",
+        description="Identifies this event among those of all users for 24 hours: sent again with the same user, item "
+        "and type it is a duplicate, with others it is refused (`event_id_reused`). Derived from user, item, event and "
+        "timestamp if missing; an event with neither id nor timestamp is never a duplicate.",
     )
     recommendation_id: str | None = Field(
         default=None,
         max_length=64,
-        description="Of the answer that showed the item; it is counted, and no part of the event.",
+        description="From the answer that showed the item; the service counts it and does not store it.",
     )
 
 
 class Event(NamedTuple):
-    """An event that state takes in."""
+    """An event that the store can apply."""
 
     user_id: str
     item_id: str
     event: str  # "" for one without a type
     effect: Effect
     timestamp: float  # seconds
-    assigned: bool  # the timestamp is the service's own: the shop sent none
+    assigned: bool  # the service assigned the timestamp, as the shop sent none
     event_id: str
     accepted_at: float  # seconds
-    named: bool = True  # the event_id is the caller's own; one that was made here can be no other event's
+    named: bool = True  # the caller sent the event_id; an id that the service makes cannot be another event's
 
 
 class Refusal(NamedTuple):
+    """Why an event is refused."""
+
     reason: str  # stable code
     detail: str
 
@@ -96,23 +98,23 @@ _event_in: TypeAdapter[EventIn] = TypeAdapter(EventIn)
 
 
 class EventRules:
-    """What event types mean, in posted events and in a release's histories alike."""
+    """The meaning of event types, both in posted events and in a release's histories."""
 
     def __init__(self, exclude_events: Collection[str], vocabulary: EventVocabulary = STANDARD) -> None:
-        """`exclude_events` names what excludes an item beside what the shop's vocabulary says."""
+        """exclude_events: event types that exclude an item, in addition to those of the vocabulary."""
         self._exclude_events = frozenset(plain(name) for name in exclude_events)
         self._vocabulary = vocabulary.beside(self._exclude_events)
 
     def under(self, vocabulary: EventVocabulary) -> "EventRules":
-        """The same exclusions with a release's vocabulary."""
+        """Returns rules with the same exclusions and a release's vocabulary."""
         return EventRules(self._exclude_events, vocabulary)
 
     def read(self, event: str | None) -> str:
-        """An event type as state keeps it; "" for none."""
+        """Returns an event type as the store keeps it; "" for none."""
         return self._vocabulary.read(event)
 
     def effect(self, kind: str) -> Effect:
-        """The effect of an event type as `read` returned it."""
+        """Returns the effect of an event type, as `read` returned it."""
         if kind == DISLIKE:
             return "D"
         if kind == REMOVE:
@@ -124,20 +126,20 @@ class EventReader:
     """Turns posted events into `Event`s under one configuration and one catalogue."""
 
     def __init__(self, rules: EventRules | Callable[[], EventRules], knows_item: Callable[[str], bool]) -> None:
-        """`rules`, or what says which stand now; `knows_item` says whether the served catalogue has an item_id."""
+        """rules: or a function that returns the current ones. knows_item: whether the catalogue has an item_id."""
         self._rules: Callable[[], EventRules] = rules if callable(rules) else lambda: rules
         self._knows_item = knows_item
 
     def read(self, posted: Sequence[Any], now: float, dated: float | None = None) -> list[Event | Refusal]:
-        """One answer per posted event, in order.
+        """Returns an event or a refusal for each posted event, in order.
 
         Args:
             now: seconds.
-            dated: seconds, of events without a timestamp, a microsecond apart, so that a batch keeps its order; None
-                for now.
+            dated: seconds, the timestamp of events without one; they get it a microsecond apart, so that a batch keeps
+                its order. None for now.
         """
         start = now if dated is None else dated
-        return [self._read_one(raw, now, start + place * 1e-6) for place, raw in enumerate(posted)]
+        return [self._read_one(raw, now, start + index * 1e-6) for index, raw in enumerate(posted)]
 
     def _read_one(self, raw: Any, now: float, assigned_at: float) -> Event | Refusal:
         try:
@@ -154,13 +156,13 @@ class EventReader:
             problem = None if text is None else id_problem(text)
             if problem:
                 return Refusal(f"invalid_{name}", f"the {name} {problem}")
-        wrong = type_problem(posted.event)
-        if wrong:
-            return Refusal("invalid_event_type", f"the event type {(posted.event or '')[:80]!r} {wrong}")
+        problem = type_problem(posted.event)
+        if problem:
+            return Refusal("invalid_event_type", f"the event type {(posted.event or '')[:80]!r} {problem}")
         refusal = _timestamp_refusal(posted.timestamp, now)
         if refusal:
             return refusal
-        # An item that the catalogue has dropped may still be taken back.
+        # A `remove` may name an item that the catalogue has dropped.
         if not self._knows_item(posted.item_id) and self._rules().read(posted.event) != REMOVE:
             return Refusal(UNKNOWN_ITEM, "the item_id is not in the catalogue")
         return None
@@ -173,7 +175,7 @@ class EventReader:
         event_id = posted.event_id
         if event_id is None:
             event_id = f"auto-{uuid.uuid4().hex}" if assigned else derived_event_id(posted, kind, timestamp)
-        # −0.0 and 0.0 are one moment, and must be one identity in state.
+        # −0.0 and 0.0 are the same moment, and must have the same identity in the store.
         return Event(
             posted.user_id,
             posted.item_id,
@@ -188,7 +190,7 @@ class EventReader:
 
 
 def derived_event_id(posted: EventIn, kind: str, timestamp: float) -> str:
-    """The id of an event that came without one: equal events get equal ids, on every replica."""
+    """Returns an id for an event without one: equal events get equal ids, on every replica."""
     parts = "\n".join((posted.user_id, posted.item_id, kind, repr(timestamp + 0.0)))
     return "derived-" + hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What may be asked of the catalogue's changes: what the shop said of items since the release, numbered as it came."""
+"""The protocol of the shop's changes of items since the release, which the store numbers in their order."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
@@ -6,48 +6,50 @@ from typing import Any, Literal, NamedTuple, Protocol
 from isrf.contract.item_changes import ItemEntry
 
 ITEMS_PAGE = 500
-"""Changes that are written or read in one go."""
+"""Changes that one call of the database writes or reads."""
 
 ItemOutcome = Literal["accepted", "too_many", "too_large", "unavailable"]
 
 
 class ItemChange(NamedTuple):
-    """What the shop says of one item now; fields that are left out stay as they are."""
+    """A change of one item; fields that are left out stay as they are."""
 
     item_id: str
     fields: Mapping[str, Any]
     at: float  # seconds
-    added: bool  # no release that is served has it
+    added: bool  # no served release contains the item
 
 
 class ItemsCursor(NamedTuple):
-    counting: bytes  # another one: the store was emptied, everything known of it is void
-    last: int
+    """The position of a reader in the changes."""
+
+    counting: bytes  # id of the numbering; a new one means that the store was emptied, and old changes are void
+    last: int  # number of the last change
 
 
 class ItemsLook(NamedTuple):
-    """What changed since a cursor; `whole` where that is everything there is."""
+    """The changes since a cursor; `whole` where they are all changes in the store."""
 
-    cursor: ItemsCursor | None  # None: nothing was ever said
+    cursor: ItemsCursor | None  # None: the store never had a change
     entries: dict[str, ItemEntry]
     whole: bool
 
 
 class ItemStore(Protocol):
-    """What was said of items."""
+    """The shop's changes of items."""
 
     async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
-        """Takes changes of items in; an accepted one survives a crash from here on.
+        """Stores changes of items; an accepted change survives a crash from here on.
 
         Args:
-            limit: how many items there may be that no release has.
+            limit: how many items without a release there may be.
 
         Raises:
-            StoreError: no more than a part was taken in; sending all of it again does no harm.
+            StoreError: at most a part was stored; to send all of it again does no harm.
         """
 
     async def items(self, after: ItemsCursor | None, /) -> ItemsLook:
-        """What the shop said of items since a cursor."""
+        """Returns the changes since a cursor."""
 
     async def collect_items(self, doomed: Mapping[str, ItemEntry], /) -> int:
-        """Takes out what a release says as well, if it has not changed since; how many."""
+        """Removes entries that a release has learned, if they have not changed since; returns their number."""

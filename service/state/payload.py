@@ -11,17 +11,18 @@ _TYPES = [[str, str, str, str, at, bool, str, accepted] for at in (float, int) f
 
 
 def encode(event: Event) -> bytes:
+    """Returns an event as a JSON array."""
     return orjson.dumps(event[:KEPT_FIELDS])
 
 
 def around_timestamp(event: Event) -> tuple[bytes, bytes]:
-    """`encode` but for the timestamp, which the store may have to decide: what goes before it, and after it."""
+    """Returns the parts of `encode` before and after the timestamp, which the store may have to assign."""
     before, after = orjson.dumps(event[:4]), orjson.dumps(event[5:KEPT_FIELDS])
     return before[:-1] + b",", b"," + after[1:]
 
 
 def decode(payload: bytes) -> Event:
-    """Raises `StoreError` on anything that `encode` did not write."""
+    """Reads an encoded event; raises `StoreError` where `encode` did not write it."""
     try:
         fields = orjson.loads(payload)
         event = Event(*fields)

@@ -1,15 +1,15 @@
-"""What a store is given, and what it says: records of a user, what became of an event, what may be collected."""
+"""The types that a store takes and returns: a user's record, the outcome of an event, learned state to remove."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 Outcome = Literal["accepted", "duplicate", "reused", "erased", "unavailable"]
-"""What became of an event: `reused` where its event_id names another one, `erased` where its user was erased after the
-moment that the shop gave it, or after the same event was accepted."""
+"""The outcome of an event: `reused` where its event_id names another event, `erased` where its user was erased after
+its timestamp, or after the same event was accepted."""
 
 
 class Applied(NamedTuple):
-    """What became of one event."""
+    """The outcome of one event."""
 
     outcome: Outcome
     first_item: str = ""  # of `reused`: the item_id of the event that the event_id names ("": not known)
@@ -17,9 +17,9 @@ class Applied(NamedTuple):
 
 
 NO_VERSION = "0"
-"""The version of a user of whom state knows nothing: what is known stands in the release."""
+"""The version of a user without a record in the store; the release may know them."""
 KEPT_HISTORY = 200
-"""Entries of a user's history that a store keeps, the latest ones."""
+"""How many of the latest entries of a user's history a store keeps."""
 
 
 class HistoryEntry(NamedTuple):
@@ -27,7 +27,7 @@ class HistoryEntry(NamedTuple):
 
     item_id: str
     timestamp: float | None  # seconds; None where the shop's data has no times
-    assigned: bool = False  # the timestamp is the service's own
+    assigned: bool = False  # the service assigned the timestamp
 
 
 class ItemMark(NamedTuple):
@@ -39,13 +39,13 @@ class ItemMark(NamedTuple):
 
 
 class UserRecord(NamedTuple):
-    """What state holds of one user.
+    """A store's record of one user.
 
     Attributes:
         version: opaque, never used again for another state of this user.
-        history: what came since the release (and perhaps before it), by timestamp, oldest first.
+        history: entries since the release (and perhaps from before it), by timestamp, oldest first.
         marks: by item_id, exact and unbounded.
-        erased: the release's history of this user must not be read.
+        erased: whether the user was erased, so that the release's history must not be read.
         group: cached interests as bytes (`service.inference.group_cache`), or None.
         answer: the last answer as bytes (`service.recommend.response_cache`), or None.
     """
@@ -59,18 +59,18 @@ class UserRecord(NamedTuple):
 
 
 NOBODY = UserRecord(NO_VERSION, (), {}, erased=False, group=None)
-"""Of whom state knows nothing."""
+"""The record of a user without one in the store."""
 
 
 class Cached(NamedTuple):
-    """What a store keeps for a while."""
+    """A cache entry, and how long a store keeps it."""
 
     payload: bytes
     ttl_s: int
 
 
 class Learned(NamedTuple):
-    """What state may let go of: the release says the same."""
+    """The part of a record that the store may remove, because the release has learned it."""
 
     entries: Sequence[HistoryEntry]
     items: Sequence[str]  # whose marks

@@ -1,6 +1,7 @@
-"""What the store keeps for a while, told from what others wrote there, or what is of another moment.
+"""Seals cache entries with a digest, so that `unseal` recognises foreign content and entries of another state.
 
-A digest goes before the content, keyed by what the content belongs to. It is no secret: it finds accidents.
+The digest stands before the content, keyed by the names of what the content depends on. It is no secret: it finds
+accidents, not attacks.
 """
 
 import hashlib
@@ -10,15 +11,15 @@ DIGEST = 16
 
 
 def seal(content: bytes, *about: str) -> bytes:
-    """The content as it is kept; `about` names what it belongs to."""
+    """Returns the sealed content; `about` names what it depends on."""
     return _digest(content, about) + content
 
 
-def unseal(kept: bytes | None, *about: str) -> bytes | None:
-    """The content; None where that is none of ours, or belongs to something else."""
-    if kept is None or kept[:DIGEST] != _digest(kept[DIGEST:], about):
+def unseal(sealed: bytes | None, *about: str) -> bytes | None:
+    """Returns the content; None where it is foreign, or depends on something else."""
+    if sealed is None or sealed[:DIGEST] != _digest(sealed[DIGEST:], about):
         return None
-    return kept[DIGEST:]
+    return sealed[DIGEST:]
 
 
 def _digest(content: bytes, about: tuple[str, ...]) -> bytes:

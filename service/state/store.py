@@ -1,7 +1,7 @@
-"""Everything that state may be asked, whatever keeps it. Who needs a part of it takes that part's protocol.
+"""The protocol of the whole store. Code that needs a part of it takes that part's protocol.
 
-`RedisStore` (`service.state.redis.store`) keeps it in Redis; `EmbeddedStore` (`service.state.sqlite`) in a SQLite
-database of this process. Anything that state cannot do now is a `StoreError`.
+`RedisStore` (`service.state.redis.store`) keeps state in Redis; `EmbeddedStore` (`service.state.sqlite`) in a SQLite
+database of this process. A store that fails raises `StoreError`.
 """
 
 from typing import Protocol
@@ -13,9 +13,9 @@ from service.state.user_store import UserStore
 
 
 class Store(UserStore, ItemStore, ListStore, Counters, Protocol):
-    """Opened once per process (`service.state.connect`), and closed by who opened it."""
+    """A store; a process opens it once (`service.state.connect`) and closes it."""
 
     async def ping(self) -> None:
-        """`StoreError` if state cannot be read or written now."""
+        """Raises `StoreError` where the store cannot be read or written now."""
 
     async def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""What may be asked of users' state: their records, the events that change them, who was active and who was erased."""
+"""The protocol of users' state: their records, events, active users and erased users."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal, NamedTuple, Protocol
@@ -8,7 +8,7 @@ from service.state.events import Event
 from service.state.records import Applied, Cached, Learned, UserRecord
 
 MAX_RECENT = 20_000
-"""Users that count as active lately."""
+"""How many users count as recently active."""
 RECENT_PER_BUCKET = MAX_RECENT // NUM_BUCKETS
 
 RecentUsers = list[dict[str, None]]
@@ -16,23 +16,23 @@ RecentUsers = list[dict[str, None]]
 
 
 def nobody_recent() -> RecentUsers:
-    """Before the first look."""
+    """Returns the recent users before the first look."""
     return [{} for _ in range(NUM_BUCKETS)]
 
 
 class ActivityLook(NamedTuple):
-    """What one look found beside whom it knows."""
+    """The result of one look at the active users."""
 
-    seen: list[bytes | None]  # per bucket the last entry that was looked at
-    moved: set[str]  # user_ids that were active since the look before
+    seen: list[bytes | None]  # per bucket the last entry that was read
+    moved: set[str]  # user_ids that were active since the previous look
 
 
 class ErasedUsers(NamedTuple):
-    """Everyone who was ever erased; they stay in it when events posted later start a fresh user."""
+    """All users who were ever erased, even if later events have started a new history."""
 
     secret: bytes
     names: frozenset[str]
-    counts: tuple[int, ...]  # per bucket a number that moves with every erasure, 0 before the first
+    counts: tuple[int, ...]  # per bucket a number that changes with every erasure, 0 before the first
 
     def holds(self, user_id: str) -> bool:
         return tombstone_name(self.secret, user_id) in self.names
@@ -42,62 +42,62 @@ class UserStore(Protocol):
     """Users' state.
 
     Attributes:
-        kind: of the store, as metrics and the API name it.
+        kind: the store's name in metrics and in the API.
     """
 
     kind: Literal["redis", "embedded"]
 
     async def read(self, user_id: str) -> UserRecord:
-        """Everything of one user, in one round trip; `StoreError` if it cannot be had soon."""
+        """Returns a user's record, in one round trip; raises `StoreError` where that takes too long."""
 
     async def read_many(self, user_ids: Sequence[str]) -> list[UserRecord]:
-        """Records without cached interests, for work behind the scenes, which may wait."""
+        """Returns records without cached interests, for background work, which may wait."""
 
     async def erased(self) -> ErasedUsers | None:
-        """Who was ever erased; None for nobody."""
+        """Returns all users who were ever erased; None where there are none."""
 
     async def recent(self, known: RecentUsers, after: Sequence[bytes | None], before_ms: int, /) -> ActivityLook:
-        """Moves who was active after `after` and before `before_ms` to the end of `known`, in place.
+        """Moves the users active after `after` and before `before_ms` to the end of `known`, in place.
 
         Args:
-            known: what the last look found.
+            known: the recent users of the last look.
             after: the last look's `seen`.
-            before_ms: by the store's clock; replicas that name the same moment find the same users.
+            before_ms: by the store's clock; replicas that pass the same moment find the same users.
         """
 
     async def apply(self, events: Sequence[Event]) -> list[Applied]:
-        """Takes events in; an accepted one survives a crash from here on.
+        """Applies events; an accepted event survives a crash from here on.
 
         For `REMEMBER_S` an event_id names one event: a user, an item and a type. An event without a timestamp of the
-        shop's comes after everything that state holds of its user, whatever the caller's clock says.
+        shop gets one after all events of its user in the store, whatever the caller's clock says.
 
         Returns:
             One result per event; "unavailable" for those that could not be written (others could).
 
         Raises:
-            StoreError: no event was taken in.
+            StoreError: no event was stored.
         """
 
     async def keep(
         self, user_id: str, version: str, *, group: Cached | None = None, answer: Cached | None = None
     ) -> None:
-        """Caches interests and last answer of a user for other replicas, unless the user moved, or was erased, since
-        `version`; a store that cannot do so now, or knows of no other replica, does nothing."""
+        """Caches interests and last answer of a user for other replicas, unless the user's state has changed since
+        `version`. It does nothing where the store fails or has no other replica."""
 
     async def erase(self, user_id: str) -> None:
-        """Forgets a user, release history included; events posted afterwards start a fresh one."""
+        """Erases a user, including their history in the release; later events start a new history."""
 
     def user_ids(self) -> AsyncIterator[list[str]]:
-        """Everybody of whom state knows something, page by page; somebody may come twice."""
+        """Yields the users with a record, page by page; a user may occur twice."""
 
     def accepted(self) -> AsyncIterator[list[Event]]:
-        """Accepted events that the store still has, page by page, without those of erased users."""
+        """Yields the accepted events that the store still has, page by page, without those of erased users."""
 
     async def claim(self, name: str, ttl_s: int, /) -> bool:
-        """Whether work that one replica should do falls to this one."""
+        """Claims work that only one replica should do; returns whether this replica does it."""
 
     async def collect(self, user_id: str, version: str, learned: Learned) -> None:
-        """Takes out what the release says as well, if the user has not moved since `version`."""
+        """Removes state that the release has learned, if the user's state has not changed since `version`."""
 
     async def compact(self) -> None:
-        """Lets go of what was kept for state that is no more."""
+        """Removes records of events that no state needs any more."""

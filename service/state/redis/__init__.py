@@ -1,10 +1,10 @@
 """User state in Redis or a Redis Cluster.
 
 store       `RedisStore`: all four stores behind two clients; users/, item_store, list_store, counters: one each
-clients     the two clients, what is tried again, how long, and with what error it ends
-scripts     how Lua scripts are run, and replicas waited for; each file in lua/ is one atomic script
-keys        how keys are spelled
-durability  whether Redis is set to keep what was accepted
-room        whether it has room for what can be made again
-failures    whatever goes wrong as one `StoreError`
+clients     the two clients: retries, timeouts, errors
+scripts     runs Lua scripts and waits for replicas; each file in lua/ is one atomic script
+keys        the names of the keys
+durability  checks that Redis' settings cannot lose accepted events
+room        checks that Redis has memory for caches
+failures    turns every failure into a `StoreError`
 """

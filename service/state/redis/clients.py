@@ -1,8 +1,8 @@
-"""Two clients of one Redis (or Redis Cluster): how it is asked, how long it is waited for, and with what error it ends.
+"""Two clients of one Redis (or Redis Cluster), for reads and for writes, with their timeouts and errors.
 
-Reads give up early and, after failures in a row, do not ask at all for a moment, so that a request without Redis is
-answered from the release in time. Writes wait longer: `appendfsync always` is allowed to be slow. Keys may hold what
-others wrote: that is a `StoreError` like a server that is gone.
+Reads time out early. After several failures in a row they fail at once for a moment, so that requests without Redis are
+answered from the release in time. Writes wait longer, because `appendfsync always` can be slow. Foreign content in a
+key raises a `StoreError`, like a server that is gone.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ RedisClient = Any  # redis.asyncio.Redis | RedisCluster: one interface, no commo
 
 
 class RedisClients:
-    """Shared by the parts of one store.
+    """The clients that the parts of one store share.
 
     Attributes:
         reads: the client with a short timeout.
         writes: the client with a long one.
         scripts: on `writes`.
-        room: for what can be made again.
-        required: what the servers must be set to before anything is written.
+        room: whether Redis has memory for caches.
+        required: the settings that the servers must have before anything is written.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class RedisClients:
         self._asks_again_at = 0.0
 
     async def read(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What `ask` returns; after `BREAK_AFTER` failures in a row fails at once for `BREAK_S`."""
+        """Returns what `ask` returns; after `BREAK_AFTER` failures in a row it fails at once for `BREAK_S`."""
         if time.monotonic() < self._asks_again_at:
             raise store_error(TimeoutError("the last reads failed"))
         try:
             answer = await ask()
         except (*FAILURES, UNREADABLE) as error:
-            # A server that refuses a write (full, read-only) or holds foreign content still answers; only silence
-            # opens the breaker.
+            # A server that refuses a write (full, read-only) or has foreign content still answers; only missing
+            # answers open the circuit breaker.
             if isinstance(error, FAILURES) and not isinstance(error, ResponseError):
                 self._failures += 1
             if self._failures >= BREAK_AFTER:
@@ -65,32 +65,32 @@ class RedisClients:
         return answer
 
     def close_breaker(self) -> None:
-        """The next read is asked: the server has just answered."""
+        """Lets the next read through, as the server has just answered."""
         self._failures, self._asks_again_at = 0, 0.0
 
     async def write(self, work: Awaitable[T]) -> T:
-        """Of the client that may be slow; `StoreError` where it fails."""
+        """Awaits work of the client with the long timeout; raises `StoreError` where it fails."""
         with as_store_errors():
             return await work
 
     async def write_durably(self, work: Callable[[A], Awaitable[T]], what: A) -> T:
-        """As `write`, of what must not be lost once it is answered."""
+        """As `write`, for data that must not be lost once it is acknowledged."""
         with as_store_errors():
             await self.required.check()
             return await work(what)
 
     async def close(self) -> None:
         for client in (self.reads, self.writes):
-            # A server that does not say goodbye in time: the connection is closed all the same.
+            # The connection is closed even if the server does not answer in time.
             with contextlib.suppress(*FAILURES):
                 await client.aclose()
 
 
 class OnRedis:
-    """A part of a store.
+    """A part of the Redis store.
 
     Attributes:
-        clients: of the store.
+        clients: the store's clients.
     """
 
     def __init__(self, clients: RedisClients) -> None:
@@ -99,7 +99,7 @@ class OnRedis:
 
 @contextlib.contextmanager
 def as_store_errors() -> Iterator[None]:
-    """A client's errors, and those of reading its answers, as `StoreError`."""
+    """Raises a client's errors, and those of reading its answers, as `StoreError`."""
     try:
         yield
     except (*FAILURES, UNREADABLE) as error:

@@ -1,6 +1,6 @@
-"""Counts of what was shown and clicked, in Redis. No user ids anywhere.
+"""The counts of answers, shown items and clicks, in Redis. They have no user ids.
 
-isrf:m:<digest>              string  that an item of a list was clicked or bought already, with a TTL
+isrf:m:<digest>              string  mark of an item of a list that was clicked or bought, with a TTL
 isrf:{b0}:exposure           hash    counts (`service.recommend.click_stats`)
 """
 
@@ -13,7 +13,7 @@ COUNTS_KEY = "isrf:{b0}:exposure"
 
 
 class RedisCounters(OnRedis):
-    """The `Counters`."""
+    """The `Counters` in Redis."""
 
     async def first(self, marks: Sequence[str], ttl_s: int) -> list[bool]:
         pipe = self.clients.writes.pipeline(transaction=False)

@@ -1,7 +1,7 @@
-"""Whether a Redis is set so that what was accepted is kept: looked at when the service starts, and now and then.
+"""Checks that Redis' settings cannot lose accepted events, when the service starts and periodically.
 
-Redis keeps nothing on disk by default, and no answer of its own says so. Every server of a cluster that takes writes is
-asked. Where it may not be asked (a managed Redis forbids CONFIG), INFO says a part; what nobody says is unknown.
+By default Redis keeps nothing on disk, and its answers do not say so. The check reads the settings of every master of a
+cluster. Where CONFIG is forbidden (a managed Redis), INFO has a part of them; the others are unknown.
 """
 
 import time
@@ -13,26 +13,28 @@ from redis.exceptions import ResponseError
 from isrf.contract.errors import StoreError
 from service.state.redis.failures import FAILURES
 
-WANTED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+REQUIRED_SETTINGS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 CONSEQUENCES = {
-    "appendonly": "what was accepted is lost when Redis is killed",
-    "appendfsync": "what was accepted last is lost when its machine fails",
-    "maxmemory-policy": "full memory makes Redis forget users",
+    "appendonly": "accepted events are lost when Redis is killed",
+    "appendfsync": "the last accepted events are lost when its machine fails",
+    "maxmemory-policy": "a full memory makes Redis drop users",
 }
 FIX = (
-    "Start it with docker/redis.conf, or " + ", ".join(f"`CONFIG SET {k} {v}`" for k, v in WANTED.items()) + "; "
-    "ISRF_REDIS_DURABILITY=warn goes on without."
+    "Start it with docker/redis.conf, or "
+    + ", ".join(f"`CONFIG SET {k} {v}`" for k, v in REQUIRED_SETTINGS.items())
+    + "; "
+    "ISRF_REDIS_DURABILITY=warn accepts the loss."
 )
 
 ASK_AGAIN_S = 1.0
-"""While a server of a cluster is away."""
+"""How often to check while a server of a cluster is away."""
 
 
 class Durability(NamedTuple):
-    """What was found.
+    """The result of a check.
 
     Attributes:
-        problems: a sentence for each setting with which something accepted can be lost.
+        problems: a sentence for each setting that can lose accepted events.
         unknown: settings that could not be read.
     """
 
@@ -41,7 +43,7 @@ class Durability(NamedTuple):
 
 
 class Required:
-    """Lets no write through before the servers said that they keep it: they need not be there at the start."""
+    """Refuses writes until the servers' settings are checked: the servers may start after the service."""
 
     def __init__(self, client: Any, *, required: bool) -> None:
         self._client = client
@@ -50,9 +52,9 @@ class Required:
         self._asks_again_at = 0.0
 
     async def check(self) -> None:
-        """Asks until every server that takes writes was once set so; `service.sync.durability_watch` looks for changes.
+        """Checks until every master had the right settings once; `service.sync.durability_watch` looks for changes.
 
-        While some server of a cluster is away, writes to the others go on: one write every `ASK_AGAIN_S` asks again.
+        While a server of a cluster is away, writes to the others go on: one write every `ASK_AGAIN_S` checks again.
 
         Raises:
             StoreError: `store.not_durable`; and the client's errors.
@@ -61,15 +63,15 @@ class Required:
         if self.is_sure or now < self._asks_again_at:
             return
         if self._asks_again_at:
-            # Not every write that comes meanwhile asks as well, and waits for whoever is away.
+            # Set before the check: concurrent writes must not check too and wait for a server that is away.
             self._asks_again_at = now + ASK_AGAIN_S
         try:
             settings = await _of_every_master(self._client)
             found = _read(settings)
             if found.problems:
-                message = f"this Redis would lose it: {'; '.join(found.problems)}."
+                message = f"this Redis could lose accepted events: {'; '.join(found.problems)}."
                 raise StoreError("store.not_durable", message, fix=FIX)
-        except Exception:  # not where the caller gave up: whoever is away is not asked by everybody then
+        except Exception:  # not after a cancellation: else every write would wait for the server that is away
             self._asks_again_at = 0.0
             raise
         self.is_sure = None not in settings
@@ -77,32 +79,32 @@ class Required:
 
 
 async def look(client: Any) -> Durability:
-    """What the servers behind a client say; raises the client's errors."""
+    """Returns the durability of the servers behind a client; raises the client's errors."""
     return _read(await _of_every_master(client))
 
 
 def _read(every: Sequence[Mapping[str, str] | None]) -> Durability:
     problems: dict[str, None] = {}
     unknown: dict[str, None] = {}
-    for settings in (one or {} for one in every):
-        for name, wanted in WANTED.items():
+    for settings in (of_server or {} for of_server in every):
+        for name, required in REQUIRED_SETTINGS.items():
             value = settings.get(name)
             if value is None:
                 unknown[name] = None
-            elif value != wanted:
+            elif value != required:
                 problems[f"{name} is {value}: {CONSEQUENCES[name]}"] = None
     return Durability(tuple(problems), tuple(unknown))
 
 
 async def info_of_every_master(client: Any, section: str) -> list[Mapping[str, str]]:
-    """A section of INFO of every server that takes writes; raises the client's errors."""
+    """Returns a section of INFO of every master; raises the client's errors."""
     if not hasattr(client, "get_primaries"):
         return [_texts(await client.execute_command("INFO", section))]
     return [_texts(await client.execute_command("INFO", section, target_nodes=node)) for node in client.get_primaries()]
 
 
 async def _of_every_master(client: Any) -> Sequence[Mapping[str, str] | None]:
-    """The settings of each; None for one that is away, where others are there."""
+    """Returns the settings of every master; None for one that is away, unless all are away."""
     if not hasattr(client, "get_primaries"):
         return [await _settings(client, {})]
     await client.initialize()
@@ -115,18 +117,18 @@ async def _of_every_master(client: Any) -> Sequence[Mapping[str, str] | None]:
             errors.append(error)
     if errors and not found:
         raise errors[0]
-    # One that is away says nothing, and takes nothing either.
+    # A server that is away has no settings to read, and accepts no writes either.
     return [*found, *(None for _ in errors)]
 
 
 async def _settings(client: Any, target: Mapping[str, Any]) -> Mapping[str, str]:
     found: dict[str, str] = {}
     try:
-        for name in WANTED:
+        for name in REQUIRED_SETTINGS:
             found |= _texts(await client.execute_command("CONFIG GET", name, **target))
     except ResponseError:
         found = {}
-    if found.keys() >= WANTED.keys():
+    if found.keys() >= REQUIRED_SETTINGS.keys():
         return found
     try:
         persistence = _texts(await client.execute_command("INFO", "persistence", **target))
@@ -141,9 +143,9 @@ async def _settings(client: Any, target: Mapping[str, Any]) -> Mapping[str, str]
 
 
 def _texts(answer: Any) -> dict[str, str]:
-    """Names and values of an answer; a cluster's client gives it by node."""
-    if len(answer) == 1 and isinstance(one := next(iter(answer.values())), dict):
-        answer = one
+    """Returns the names and values of an answer, which a cluster's client gives by node."""
+    if len(answer) == 1 and isinstance(of_node := next(iter(answer.values())), dict):
+        answer = of_node
     return {_text(name): _text(value) for name, value in answer.items()}
 
 

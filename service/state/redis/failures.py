@@ -1,6 +1,6 @@
-"""What a Redis cannot do now, as the error that a caller sees: the server's own words stay inside.
+"""Turns failures of Redis into the errors that a caller sees, without the server's own messages.
 
-They may hold addresses, credentials or what a key holds; the kind is enough to act on.
+A server's message may contain addresses, credentials or the content of a key; its type is enough to act on.
 """
 
 import asyncio
@@ -10,37 +10,37 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from isrf.contract.errors import StoreError
 
 FAILURES = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError)
-"""What a client raises where the server cannot do something now; that of a cluster as a whole is no `RedisError`."""
+"""The errors that a client raises where the server fails; a cluster's own error is not a `RedisError`."""
 FOREIGN = "store.foreign_content"
 UNREADABLE = ValueError
-"""What reading raises where a key holds what this service did not write."""
+"""The error for a key with content that this service did not write."""
 
 
 class NotReplicatedError(RedisError):
-    """Written on a master, and not known to be on as many replicas as the operator wants."""
+    """A write reached a master, but not as many replicas as the operator requires."""
 
 
 def foreign(what: str) -> StoreError:
-    """That a key holds what this service did not write."""
+    """Returns the error for a key with content that this service did not write."""
     return StoreError(
         FOREIGN,
-        f"{what} in the store cannot be read: a key holds what this service did not write.",
-        fix="Delete what does not belong there, and keep others out of the keys `isrf:*`.",
+        f"{what} in the store cannot be read: a key has content that this service did not write.",
+        fix="Delete the foreign content, and let no other program write keys `isrf:*`.",
     )
 
 
 def store_error(error: Exception) -> StoreError:
-    """The error of the store that an exception of the client, or of reading its answer, is."""
+    """Returns the `StoreError` for an error of the client or of reading its answer."""
     if isinstance(error, StoreError):
         return error
     if isinstance(error, NotReplicatedError):
         return StoreError(
             "store.not_replicated",
-            f"this was written, and is {error}.",
-            fix="Send it again after the time in Retry-After: what has an event_id or a timestamp counts once.",
+            f"the write reached the master, and is {error}.",
+            fix="Send it again after the time in Retry-After: an event with an event_id or a timestamp counts once.",
         )
     if isinstance(error, UNREADABLE) or (isinstance(error, ResponseError) and _is_foreign(str(error))):
-        return foreign("what belongs to this request")
+        return foreign("the data of this request")
     return StoreError(
         "store.unavailable",
         f"user state cannot be reached or written now ({type(error).__name__}).",

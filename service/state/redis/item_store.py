@@ -1,7 +1,7 @@
-"""Changes of items in Redis: one hash of entries, numbered as they come, so that every replica reads what is new.
+"""Stores changes of items in Redis: one hash of entries, numbered in their order, so that replicas read new ones.
 
-Fields are merged here and written by compare-and-set; whoever was slower reads again. It knows no release: what an
-entry means beside one is `service.release.item_changes`.
+This module merges fields and writes them by compare-and-set; a slower writer reads again and retries. It knows no
+release: `service.release.item_changes` decides what an entry means beside one.
 """
 
 import secrets
@@ -38,17 +38,17 @@ _log = structlog.get_logger("service")
 
 
 class _Prepared(NamedTuple):
-    """An entry as it was read and as it shall be."""
+    """An entry as it was read, and the entry to write."""
 
     item_id: str
     expected: bytes  # b"" for none
     entry: bytes
     added: bool
-    too_large: bool  # not to be written
+    too_large: bool  # so that it is not written
 
 
 class RedisItemStore(OnRedis):
-    """The `ItemStore`: behind the client that may be slow, nobody's recommendation waits for it."""
+    """The `ItemStore` in Redis, on the client with the long timeout: no recommendation waits for it."""
 
     async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
         return await self.clients.write_durably(partial(self._change, limit=limit), changes)
@@ -60,45 +60,45 @@ class RedisItemStore(OnRedis):
         return await self.clients.write(self._collect(doomed))
 
     async def _prepare(self, changes: Sequence[ItemChange]) -> list[_Prepared]:
-        """Merges distinct items' changes with what is there."""
+        """Merges changes of distinct items with their stored entries."""
         if not changes:
             return []
         found = await self.clients.writes.hmget(ENTRIES_KEY, [change.item_id for change in changes])
         return [_prepared(change, known) for change, known in zip(changes, found, strict=True)]
 
     async def _write(self, prepared: Sequence[_Prepared], *, limit: int) -> list[int]:
-        """Per item 1 taken, 0 changed meanwhile, −1 too many, −2 too large."""
-        answers = [TOO_LARGE if one.too_large else 0 for one in prepared]
-        written = [place for place, answer in enumerate(answers) if not answer]
+        """Writes entries; returns per item 1 written, 0 changed meanwhile, −1 too many, −2 too large."""
+        answers = [TOO_LARGE if item.too_large else 0 for item in prepared]
+        written = [index for index, answer in enumerate(answers) if not answer]
         if not written:
             return answers
         arguments: list[Any] = [limit, secrets.token_hex(8)]
-        for one in (prepared[place] for place in written):
-            arguments += [one.item_id, one.expected, one.entry, "1" if one.added else ""]
+        for item in (prepared[index] for index in written):
+            arguments += [item.item_id, item.expected, item.entry, "1" if item.added else ""]
         keys = [ENTRIES_KEY, ORDER_KEY, COUNT_KEY, ADDED_KEY]
         found: list[int] = await self.clients.scripts.run_one(SCRIPT, (len(keys), [*keys, *arguments]))
         await self.clients.scripts.confirm_one(ITEMS_MARK)
-        for place, answer in zip(written, found, strict=True):
-            answers[place] = answer
+        for index, answer in zip(written, found, strict=True):
+            answers[index] = answer
         return answers
 
     async def _change(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
-        """Takes changes in, in their order; several of one item are one after the other."""
+        """Stores changes in their order; changes of the same item are written one after the other."""
         outcomes: list[ItemOutcome] = ["unavailable"] * len(changes)
         waiting, tries = list(range(len(changes))), TRIES
         while waiting and tries:
-            turn = _first_of_each([changes[place].item_id for place in waiting])
-            places = [waiting[at] for at in turn[:ITEMS_PAGE]]
-            answers = await self._write(await self._prepare([changes[place] for place in places]), limit=limit)
-            for place, answer in zip(places, answers, strict=True):
+            first_changes = _first_of_each([changes[index].item_id for index in waiting])
+            batch = [waiting[position] for position in first_changes[:ITEMS_PAGE]]
+            answers = await self._write(await self._prepare([changes[index] for index in batch]), limit=limit)
+            for index, answer in zip(batch, answers, strict=True):
                 if answer:
-                    outcomes[place] = _OUTCOMES[answer]
-                    waiting.remove(place)
+                    outcomes[index] = _OUTCOMES[answer]
+                    waiting.remove(index)
             tries = TRIES if any(answers) else tries - 1
         return outcomes
 
     async def _look(self, after: ItemsCursor | None) -> ItemsLook:
-        """Every entry that changed after the cursor, or all of them."""
+        """Returns the entries that changed after the cursor, or all of them."""
         client = self.clients.writes
         counting, last = await client.hmget(COUNT_KEY, ["id", "n"])
         if counting is None:
@@ -122,7 +122,7 @@ class RedisItemStore(OnRedis):
                 try:
                     entries[item_id.decode()] = decode_entry(entry)
                 except (StoreError, UnicodeDecodeError):
-                    num_foreign += 1  # the item stays as the release has it
+                    num_foreign += 1  # the item stays as it is in the release
             if page:
                 start = int(page[-1][1])
             if len(page) < ITEMS_PAGE:
@@ -131,7 +131,7 @@ class RedisItemStore(OnRedis):
                 return ItemsLook(ItemsCursor(counting, start), entries, whole)
 
     async def _collect(self, doomed: Mapping[str, ItemEntry]) -> int:
-        """Takes out entries that have not changed since they were read."""
+        """Removes entries that have not changed since they were read."""
         names, count = list(doomed), 0
         for start in range(0, len(names), ITEMS_PAGE):
             arguments = [
@@ -149,8 +149,8 @@ def _prepared(change: ItemChange, known: bytes | None) -> _Prepared:
 
 
 def _first_of_each(names: Sequence[str]) -> list[int]:
-    """The first place of every name."""
-    places: dict[str, int] = {}
-    for place, name in enumerate(names):
-        places.setdefault(name, place)
-    return list(places.values())
+    """Returns the index of the first occurrence of every name."""
+    indices: dict[str, int] = {}
+    for index, name in enumerate(names):
+        indices.setdefault(name, index)
+    return list(indices.values())

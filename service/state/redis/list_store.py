@@ -1,4 +1,4 @@
-"""The lists that were given, in Redis: `isrf:l:<recommendation_id>`, a string with a TTL. No user ids anywhere."""
+"""Stores result lists in Redis: `isrf:l:<recommendation_id>`, a string with a TTL. They have no user ids."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from service.state.redis.clients import OnRedis
 
 
 class RedisListStore(OnRedis):
-    """The `ListStore`."""
+    """The `ListStore` in Redis."""
 
     async def keep_lists(self, lists: Mapping[str, bytes], ttl_s: int) -> None:
         if not await self.clients.room.is_left():

@@ -1,7 +1,7 @@
-"""Whether a Redis has room for what can be made again: it must not take the place of what is accepted.
+"""Checks that Redis has memory for caches, which must not take the memory that accepted events need.
 
-A Redis that keeps state refuses every write when it is full (`noeviction`), whoever filled it: lists that were given
-and cached answers are 2 to 6 KB each, and a thousand new ones a second are usual.
+A Redis with `noeviction` refuses every write when its memory is full. Result lists and cached answers are 2 to 6 KB
+each, and a thousand new ones a second are usual.
 """
 
 import time
@@ -13,14 +13,14 @@ from service.state.redis.durability import info_of_every_master
 from service.state.redis.failures import FAILURES
 
 SHARE = 0.75
-"""Of the memory that Redis may use."""
+"""Share of Redis' memory limit up to which caches are written."""
 EVERY_S = 1.0
 
 _log = structlog.get_logger("service")
 
 
 class Room:
-    """One per store."""
+    """Whether Redis has memory for caches; a store has one."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -28,9 +28,9 @@ class Room:
         self._asks_at = 0.0
 
     async def is_left(self) -> bool:
-        """As Redis said within the last second; a Redis that does not say has room."""
+        """Whether there was room in the last second; True where Redis does not say."""
         if time.monotonic() >= self._asks_at:
-            # Who comes meanwhile goes by what is known.
+            # Set before the question: concurrent callers use the last result.
             self._asks_at = time.monotonic() + EVERY_S
             try:
                 used = await self._fullest()
@@ -38,12 +38,12 @@ class Room:
                 return self._is_left
             if (used < SHARE) != self._is_left:
                 self._is_left = used < SHARE
-                told = _log.info if self._is_left else _log.warning
-                told("redis_takes_caches" if self._is_left else "redis_has_no_room_for_caches", used=round(used, 2))
+                log = _log.info if self._is_left else _log.warning
+                log("redis_takes_caches" if self._is_left else "redis_has_no_room_for_caches", used=round(used, 2))
         return self._is_left
 
     async def _fullest(self) -> float:
-        """The largest share that a server uses of what it may use, 0 where there is no limit."""
+        """Returns the largest share of its memory limit that a server uses, 0 without a limit."""
         shares = [0.0]
         for memory in await info_of_every_master(self._client, "memory"):
             most = int(memory.get("maxmemory", 0))

@@ -1,7 +1,6 @@
-"""Lua scripts on a Redis or a Redis Cluster: many calls in one pipeline, and what they wrote on as many replicas as
-the operator wants before anybody is told.
+"""Runs Lua scripts on a Redis or a Redis Cluster, many calls in one pipeline, and waits for replicas.
 
-A script is sent by its hash; a server that does not know it is told.
+A script is sent by its hash; a server that does not know the hash gets the text.
 """
 
 import hashlib
@@ -19,9 +18,9 @@ ScriptCall = tuple[int, Sequence[Any]]
 
 
 class Replicas(NamedTuple):
-    """How many replicas must have a write before it is answered, and how long they are waited for."""
+    """How many replicas must have a write before it is acknowledged, and how long to wait for them."""
 
-    wanted: int = 0
+    required: int = 0
     timeout_s: float = 1.0
 
 
@@ -31,86 +30,86 @@ ITEMS_MARK = "isrf:{items}:ping"
 
 
 def lua_script(name: str) -> str:
-    """The text of `lua/<name>.lua`."""
+    """Returns the text of `lua/<name>.lua`."""
     return files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
 
 
 def mark_key(bucket: int) -> str:
-    """A bucket's mark: a key that is written by probes and before replicas are waited for; nobody reads it."""
+    """Returns a bucket's mark: a key that probes write, and that is written before a wait for replicas."""
     return f"isrf:{{b{bucket}}}:ping"
 
 
 class Scripts:
-    """Behind one client, which may be slow."""
+    """Runs scripts on the client with the long timeout."""
 
     def __init__(self, client: Any, replicas: Replicas) -> None:
         self._client, self._replicas = client, replicas
         self._hashes: dict[str, str] = {}
 
     async def run(self, script: str, calls: Sequence[ScriptCall]) -> list[Any]:
-        """The answer or the exception of every call; they are sent together."""
+        """Sends calls together; returns the answer or the exception of each."""
         if not calls:
             return []
         if script not in self._hashes:
-            # Not SCRIPT LOAD: of a cluster it asks every server, also one that is gone.
+            # Not SCRIPT LOAD: in a cluster it goes to every server, even to one that is gone.
             self._hashes[script] = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
         pipe = self._client.pipeline(transaction=False)
         for num_keys, arguments in calls:
-            # Spelled out: redis-py keeps a cluster's pipeline from the method, not from the command.
+            # As a command: redis-py forbids the method `evalsha` in a cluster's pipeline, not the command.
             pipe.execute_command("EVALSHA", self._hashes[script], num_keys, *arguments)
         answers: list[Any] = await pipe.execute(raise_on_error=False)
-        for at, answer in enumerate(answers):
+        for index, answer in enumerate(answers):
             if isinstance(answer, NoScriptError):
-                num_keys, arguments = calls[at]
+                num_keys, arguments = calls[index]
                 try:
-                    answers[at] = await self._client.eval(script, num_keys, *arguments)
+                    answers[index] = await self._client.eval(script, num_keys, *arguments)
                 except FAILURES as error:
-                    answers[at] = error
+                    answers[index] = error
         return answers
 
     async def run_one(self, script: str, call: ScriptCall) -> Any:
-        """The answer; raises the exception."""
+        """Runs one call; returns its answer, or raises its exception."""
         (answer,) = await self.run(script, [call])
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     async def confirm(self, marks: Sequence[str]) -> dict[str, Exception]:
-        """Waits until everything that was written beside these marks so far is on the replicas; by mark why it is not.
+        """Waits until all writes so far on the marks' servers are on the replicas; returns the failures by mark.
 
-        A write of its own goes before it: a server waits for what this very connection wrote last.
+        It writes the mark first, because WAIT waits for the last write of the same connection.
         """
-        if not self._replicas.wanted or not marks:
+        if not self._replicas.required or not marks:
             return {}
         failed: dict[str, Exception] = {}
         for together in self._by_master(marks):
             pipe = self._client.pipeline(transaction=False)
             pipe.execute_command("SET", together[0], "1", "EX", 60)
             timeout_ms = max(1, round(self._replicas.timeout_s * 1000))
-            pipe.execute_command("WAIT", self._replicas.wanted, timeout_ms, **self._on_master_of(together[0]))
+            pipe.execute_command("WAIT", self._replicas.required, timeout_ms, **self._on_master_of(together[0]))
             try:
                 _, reached = await pipe.execute()
-                if reached >= self._replicas.wanted:
+                if reached >= self._replicas.required:
                     continue
-                error: Exception = NotReplicatedError(f"on {reached} of {self._replicas.wanted} replicas")
-            except FAILURES as one:
-                error = one
+                error: Exception = NotReplicatedError(f"on {reached} of {self._replicas.required} replicas")
+            except FAILURES as failure:
+                error = failure
             failed |= dict.fromkeys(together, error)
         return failed
 
     async def confirm_one(self, mark: str) -> None:
-        """As `confirm`; raises why it is not so."""
+        """As `confirm` for one mark; raises its failure."""
         for error in (await self.confirm([mark])).values():
             raise error
 
     async def one_of_each_master(self) -> list[str]:
-        """A mark of every server that takes writes."""
+        """Returns a mark of every master."""
         if self._is_cluster:
             await self._client.initialize()
         return [together[0] for together in self._by_master([mark_key(bucket) for bucket in range(NUM_BUCKETS)])]
 
     def _by_master(self, marks: Sequence[str]) -> list[list[str]]:
-        """Marks, those of one server together."""
+        """Groups marks by their master."""
         if not self._is_cluster:
             return [list(marks)]
         groups: dict[str, list[str]] = {}

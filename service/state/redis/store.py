@@ -14,12 +14,12 @@ from service.state.redis.scripts import NO_REPLICAS, Replicas, lua_script
 from service.state.redis.users.user_store import RedisUserStore
 
 PROBE_S = 0.8
-"""Probes are given about a second."""
+"""How long a ping may take: probes usually wait for a second."""
 PROBE_SCRIPT = lua_script("probe")
 
 
 class RedisStore(RedisUserStore, RedisItemStore, RedisListStore, RedisCounters):
-    """The `Store` of any number of processes: `reads` with a short timeout, `writes` with a long one."""
+    """The `Store` in Redis, for any number of processes: `reads` with a short timeout, `writes` with a long one."""
 
     def __init__(
         self,
@@ -32,19 +32,19 @@ class RedisStore(RedisUserStore, RedisItemStore, RedisListStore, RedisCounters):
     ) -> None:
         """Args:
         reads, writes: of one store.
-        erasure_key: the operator's secret of tombstones, None for one that the store keeps.
-        replicas: that must have a write before it is answered.
-        must_be_durable: whether nothing is written before the servers said that they keep it.
+        erasure_key: the operator's secret for tombstones, None for a secret in the store.
+        replicas: how many must have a write before it is acknowledged.
+        must_be_durable: whether writes wait until the servers' durability is checked.
         """
         clients = RedisClients(reads, writes, replicas=replicas, must_be_durable=must_be_durable)
         super().__init__(clients, erasure_key=erasure_key)
 
     async def durability(self) -> Durability:
-        """Whether the servers are set so that what was accepted is kept."""
+        """Returns whether the servers' settings can lose accepted events."""
         return await self.clients.write(look(self.clients.writes))
 
     async def ping(self) -> None:
-        """Does what a write does, on every server that takes writes."""
+        """Writes on every master as events do; raises `StoreError` where one fails."""
         with as_store_errors():
             async with asyncio.timeout(PROBE_S):
                 await self.clients.required.check()

@@ -1,4 +1,4 @@
-"""The connections to an embedded store's database: one that writes, two that only read, each in a thread of its own."""
+"""Opens an embedded store's database with three connections: a writer and two readers, each in its own thread."""
 
 import asyncio
 import contextlib
@@ -21,33 +21,33 @@ from service.state.sqlite.schema import (
     meta,
     number_on,
 )
-from service.state.sqlite.soundness import LateLook
+from service.state.sqlite.soundness import BackgroundCheck
 from service.state.sqlite.takeover import take_over
 from service.state.sqlite.writer import BUSY_TIMEOUT_MS, Job, Writer
 
 T = TypeVar("T")
 
 PAGE_BYTES = 1024
-"""An event changes a few rows on as many pages, and a commit writes whole pages."""
+"""Small, because an event changes a few rows on as many pages, and a commit writes whole pages."""
 CHECKPOINT_PAGES = 32_000
-"""Of the write-ahead log (32 MB): pages that many events change are copied into the database once for all of them."""
+"""Length of the write-ahead log (32 MB): a page that many events change is copied into the database only once."""
 _LAYOUT = f"PRAGMA page_size = {PAGE_BYTES}", "PRAGMA auto_vacuum = INCREMENTAL"
-"""Only a database without tables takes it, or one that is made anew. Free pages can go back to the disk."""
+"""Works only before the first table exists, or with VACUUM. It lets free pages go back to the disk."""
 
 
 class Database:
-    """Opened once per process.
+    """The open database of an embedded store; a process opens it once.
 
     Attributes:
-        secret: of the tombstones.
+        secret: of the tombstones' names.
         store_id: of this store, for as long as it exists.
     """
 
     def __init__(self, folder: Path, *, erasure_key: str | None) -> None:
-        """Locks and checks the files, and takes a journal of the version before over.
+        """Locks and checks the files, and imports a journal of the previous version.
 
         Args:
-            erasure_key: the operator's secret of tombstones, None for one that the store keeps.
+            erasure_key: the operator's secret for tombstones, None for a secret in the store.
 
         Raises:
             StoreError: as `StateFiles` and `take_over` raise them.
@@ -68,7 +68,7 @@ class Database:
                     db.execute(pragma)
             _set_up(db, self.path)
             with contextlib.suppress(sqlite3.Error):  # a full disk
-                # The process before may have ended between an erasure and its last bytes in the log.
+                # The previous process may have ended before it removed erased data from the log.
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._prepare(db, erasure_key, old=old)
             for other in opened[:-1]:
@@ -78,13 +78,13 @@ class Database:
                 _make_anew(db)
                 _set_up(db, self.path)
             changes = int(meta(db, "changes") or 0)
-            # From now on there is a log. A write that changes no byte would leave it empty.
+            # Creates the write-ahead log. A write that changes no byte would leave it empty.
             db.execute("INSERT INTO probes (content) VALUES (zeroblob(1))")
             db.execute("DELETE FROM probes")
             self._files.opened(self.store_id, changes)
             self._look = None
             if not self._files.is_seen:
-                self._look = LateLook(_connect(self.path, mode="ro"), self._files.found_damage)
+                self._look = BackgroundCheck(_connect(self.path, mode="ro"), self._files.found_damage)
             self._readers = [_Reader(_connect(self.path, mode="ro"), self.path) for _ in range(2)]
         except (sqlite3.Error, ValueError, OSError) as error:
             self._give_up(opened)
@@ -95,20 +95,20 @@ class Database:
         self._writer = Writer(db, self._files, changes)
         self.write = self._writer.do
         self.read = self._readers[0].ask
-        """For requests."""
+        """Reads for requests."""
         self.read_behind = self._readers[1].ask
-        """For work behind the scenes, which may take its time."""
+        """Reads for background work, which may take long."""
 
     def check(self) -> None:
-        """`StoreError` where the files are not any more those that were opened."""
+        """Raises `StoreError` where the files are not the opened ones any more."""
         self._files.check()
 
     def ask_now(self, job: Job[T]) -> T:
-        """A question at the start, before anybody is served."""
+        """Reads in the caller's thread; only at the start, before the first request."""
         return self._readers[0].ask_now(job)
 
     async def close(self) -> None:
-        """Ends what is under way first."""
+        """Closes the connections after the work in progress."""
         if self._look is not None:
             await asyncio.to_thread(self._look.end)
         for reader in self._readers:
@@ -135,17 +135,17 @@ class Database:
             db.execute(f"PRAGMA user_version = {JOURNAL_VERSION}")
 
     def _give_up(self, opened: list[sqlite3.Connection]) -> None:
-        # The one that only reads comes last: it leaves the write-ahead log as it is.
+        # The read-only connection closes last, so that it leaves the write-ahead log as it is.
         for db in reversed(opened):
             db.close()
         self._files.release()
 
 
 class OnDatabase:
-    """A part of a store.
+    """A part of the embedded store.
 
     Attributes:
-        database: of the store.
+        database: the store's database.
     """
 
     def __init__(self, database: Database) -> None:
@@ -153,14 +153,14 @@ class OnDatabase:
 
 
 class _Reader:
-    """A connection that only reads, in a thread."""
+    """A read-only connection in a thread of its own."""
 
     def __init__(self, db: sqlite3.Connection, path: Path) -> None:
         self._db, self._path = db, path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state-reader")
 
     async def ask(self, job: Job[T]) -> T:
-        """What the job returns, all of it from one picture of the database."""
+        """Runs a job in one read transaction, and returns its result."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self.ask_now, job)
 
     def ask_now(self, job: Callable[[sqlite3.Connection], T]) -> T:
@@ -188,7 +188,7 @@ def _set_up(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _make_anew(db: sqlite3.Connection) -> None:
-    """Gives a database of the version before its layout; where there is no room it stays as it is."""
+    """Rewrites a database of the previous version with the new layout; without disk space it stays as it is."""
     with contextlib.suppress(sqlite3.Error):
         db.execute("PRAGMA journal_mode = DELETE")
         for pragma in (*_LAYOUT, "VACUUM"):
@@ -196,7 +196,7 @@ def _make_anew(db: sqlite3.Connection) -> None:
 
 
 def _connect(path: Path, *, mode: str) -> sqlite3.Connection:
-    # Opened in one thread and used by another: never by two at once.
+    # Opened in one thread and used by another, but never by two at the same time.
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     db = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False, isolation_level=None)
     db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")

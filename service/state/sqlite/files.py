@@ -1,11 +1,11 @@
-"""The files of an embedded store: one process holds them, and what was lost of them is noticed.
+"""Locks the files of an embedded store for one process, and notices when a file or a part of it is lost.
 
     journal.sqlite3 (-wal, -shm)   the database
-    lock                           locked by the process that runs, whose pid it holds
-    identity.json                  id of the store and how many changes it holds, written after every commit
+    lock                           locked by the running process; contains its pid
+    identity.json                  id of the store and its number of changes, written after every commit
 
-Locks lie on `lock` and on the database file itself, so that a deleted `lock` lets nobody else in. A database that holds
-fewer changes than `identity.json` says has lost some: its write-ahead log is missing, cut or damaged.
+The process locks `lock` and the database file itself, so that deleting `lock` does not let another process in. A
+database with fewer changes than `identity.json` has lost some: its write-ahead log is missing, cut or damaged.
 """
 
 import contextlib
@@ -35,25 +35,25 @@ _OLD_TABLES = {"journal", "tombstones", "meta"}
 
 
 class StoreIdentity(NamedTuple):
-    """What stands in `identity.json`."""
+    """The content of `identity.json`."""
 
     store_id: str
     changes: int
 
 
 class StateFiles:
-    """Held from construction to `release`.
+    """The locked files of a store, from construction to `release`.
 
     Attributes:
         path: of the database.
-        is_new: there is no database yet.
-        is_seen: all of its pages were looked at (`service.state.sqlite.soundness`).
-        mode_to_examine: how a database that is there is opened first.
+        is_new: whether there is no database yet.
+        is_seen: whether all pages have been checked (`service.state.sqlite.soundness`).
+        mode_to_examine: SQLite's mode in which an existing database is opened first.
     """
 
     def __init__(self, folder: Path) -> None:
         """Raises `StoreError`: `store.locked`, `store.journal_lost`, `store.journal_unusable`."""
-        # A link to a database elsewhere: its log and its index lie there.
+        # Follows a link: the log and the index are beside the real database.
         self.folder, self.path = folder, (folder / JOURNAL_FILE).resolve()
         self._lock = self._database = self._identity = -1
         self._store_id = ""
@@ -70,7 +70,7 @@ class StateFiles:
             self.is_new = not _size(self.path)
             if self.is_new and (self._used_before or _size(self._beside("-wal"))):
                 raise _lost(self.path, "is empty" if self.path.exists() else "is not there")
-            # What was left half-way by a rollback journal only a writer can put right.
+            # Only a writer can finish what a rollback journal left half-way.
             self.mode_to_examine = "rw" if _size(self._beside("-journal")) else "ro"
             self._database = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
             self._take(self._database)
@@ -83,13 +83,13 @@ class StateFiles:
             raise
 
     def examine(self, db: sqlite3.Connection) -> bool:
-        """Looks at a database that is not new before anything is written to it.
+        """Checks an existing database before anything is written to it.
 
         Args:
-            db: opened for reading only, so that closing it leaves a write-ahead log as it was found.
+            db: read-only, so that closing it leaves a write-ahead log as it is.
 
         Returns:
-            Whether it is a journal of the version before.
+            Whether it is a journal of the previous version.
 
         Raises:
             StoreError: `store.journal_newer`, `store.journal_foreign`, `store.journal_lost`, `store.journal_unusable`.
@@ -99,8 +99,8 @@ class StateFiles:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if application == 0 and not tables:
             if self._used_before:
-                raise _lost(self.path, "holds nothing")
-            self.is_new = True  # a first start was ended before there was anything
+                raise _lost(self.path, "has no tables")
+            self.is_new = True  # a first start ended before it wrote anything
             return False
         old = application == 0 and version == 0 and tables >= _OLD_TABLES
         if not old and application != APPLICATION_ID:
@@ -127,11 +127,11 @@ class StateFiles:
             if store_id != self.known.store_id:
                 raise _lost(self.path, f"is another store's (id {store_id}, not {self.known.store_id})")
             if changes < self.known.changes:
-                raise _lost(self.path, f"holds {changes} of {self.known.changes} changes")
+                raise _lost(self.path, f"has {changes} of {self.known.changes} changes")
         return old
 
     def opened(self, store_id: str, changes: int) -> None:
-        """To be called once the database stands: from here on its files must stay where they are."""
+        """To be called once the database is ready: from here on its files must not move."""
         self._store_id = store_id
         self._write_identity(changes)
         os.ftruncate(self._lock, 0)
@@ -143,8 +143,8 @@ class StateFiles:
         self._least = dict.fromkeys(paths, 1)
 
     def check(self) -> None:
-        """Raises `StoreError` (`store.journal_moved`) where a file is not any more the one that was opened, or was cut,
-        and `store.journal_unusable` where damage was found since."""
+        """Raises `StoreError`: `store.journal_moved` where a file was replaced or cut since it was opened, and
+        `store.journal_unusable` where damage was found."""
         if self._damage is not None:
             raise self._damage
         for path, inode in self._inodes.items():
@@ -154,7 +154,7 @@ class StateFiles:
                 raise _moved(path, "deleted") from None
             if found.st_ino != inode:
                 raise _moved(path, "replaced")
-            # The size first: whoever shortens the log says so before.
+            # Compares sizes: `may_shrink` is called before the log is emptied.
             if found.st_size < self._least[path]:
                 raise _moved(path, "cut")
 
@@ -163,27 +163,27 @@ class StateFiles:
         self._least[self._beside("-wal")] = 0
 
     def found_damage(self, what: str) -> None:
-        """From here on nothing is written; may be called by any thread."""
+        """Stops all further writes because of damage; any thread may call it."""
         self._damage = unusable(self.path, sqlite3.DatabaseError(what))
         _log.error("store_damaged", code=self._damage.code, message=self._damage.message, fix=self._damage.fix)
 
     def note(self, changes: int) -> None:
-        """Writes how many changes are on disk. Not synced: a machine that loses power may know of fewer."""
+        """Writes the number of changes on disk. It is not synced: after a power failure it may be too low."""
         log = self._beside("-wal")
         with contextlib.suppress(OSError):
-            # From here on it only grows, until `may_shrink`.
+            # From here on the log only grows, until `may_shrink`.
             self._least[log] = log.stat().st_size
             if os.fstat(self._identity).st_nlink:
                 os.pwrite(self._identity, self._line(changes), 0)
-            else:  # somebody deleted it
+            else:  # the file was deleted
                 self._write_identity(changes)
 
     def read(self, at: int, size: int) -> bytes:
-        """Bytes of the database. To open it once more and close that would end SQLite's locks on it."""
+        """Reads bytes of the database. Opening and closing it once more would end SQLite's locks on it."""
         return os.pread(self._database, size, at)
 
     def release(self) -> None:
-        """After the last connection was closed: SQLite's own locks on the file end with these."""
+        """Releases the locks; only after the last connection is closed, as SQLite's own locks end with them."""
         for handle in (self._identity, self._database, self._lock):
             if handle >= 0:
                 os.close(handle)
@@ -213,7 +213,7 @@ class StateFiles:
             raise StoreError(
                 "store.journal_unusable",
                 f"{self.folder / IDENTITY_FILE} cannot be read: {error}.",
-                fix=f"If {JOURNAL_FILE} is whole, delete {IDENTITY_FILE}: it is written anew.",
+                fix=f"If {JOURNAL_FILE} is complete, delete {IDENTITY_FILE}: the service writes a new one.",
             ) from None
 
     def _take(self, handle: int) -> None:
@@ -239,7 +239,7 @@ def _size(path: Path) -> int:
 def _moved(path: Path, what: str) -> StoreError:
     return StoreError(
         "store.journal_moved",
-        f"{path} was {what} while the service ran; nothing is written.",
+        f"{path} was {what} while the service ran; the service does not write any more.",
         fix="Put the file back, or stop the service, restore the folder from a backup and start it again.",
     )
 
@@ -248,30 +248,30 @@ def _lost(path: Path, what: str) -> StoreError:
     return StoreError(
         "store.journal_lost",
         f"the database {path} {what}: accepted events would be lost.",
-        fix=f"Restore {path.name} and {path.name}-wal together. To go on with what is there, delete {IDENTITY_FILE} "
-        f"and {LOCK_FILE} in that folder; to begin anew, choose an empty ISRF_STATE_DIR.",
+        fix=f"Restore {path.name} and {path.name}-wal together. To continue with the rest, delete {IDENTITY_FILE} "
+        f"and {LOCK_FILE} in that folder; to start with an empty store, choose an empty ISRF_STATE_DIR.",
     )
 
 
 def unusable(path: Path, error: Exception) -> StoreError:
-    """A database that cannot be opened or read."""
+    """Returns the error for a database that cannot be opened or read."""
     full = "disk is full" in str(error) or (isinstance(error, OSError) and error.errno == errno.ENOSPC)
     return StoreError(
         "store.journal_unusable",
         f"the journal {path} cannot be opened or read: {error}.",
-        fix=f"Make room on the disk that holds {path.name}, and start again: nothing is lost."
+        fix=f"Free space on the disk with {path.name}, and start again: nothing is lost."
         if full
         else "ISRF_STATE_DIR must be a writable folder on a local disk; restore a damaged file from a backup.",
     )
 
 
 def unwritable(path: Path, error: Exception) -> StoreError:
-    """A transaction that did not reach the disk."""
+    """Returns the error for a transaction that did not reach the disk."""
     locked = "locked" in str(error)
     return StoreError(
         "store.journal_unwritable",
         f"the event journal cannot be written now ({type(error).__name__}: {error}).",
         fix=f"End the program that holds a transaction on {path.name}, and send the request again."
         if locked
-        else f"Make room on the disk that holds {path.name} and send the request again.",
+        else f"Free space on the disk with {path.name} and send the request again.",
     )

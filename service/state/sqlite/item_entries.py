@@ -1,4 +1,4 @@
-"""What was said of items, in the table `items`: merged field by field, numbered as it comes."""
+"""Stores changes of items in the table `items`, merged field by field and numbered in their order."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from service.state.sqlite.schema import number_on
 
 
 def change_items(db: sqlite3.Connection, changes: Sequence[ItemChange], limit: int) -> list[ItemOutcome]:
-    """Takes changes in, in their order; `limit` is how many items there may be that no release has."""
+    """Stores changes in their order; `limit` is how many items without a release there may be."""
     (num_added,) = db.execute("SELECT count(*) FROM items WHERE added").fetchone()
     outcomes: list[ItemOutcome] = []
     for change in changes:
@@ -34,13 +34,13 @@ def change_items(db: sqlite3.Connection, changes: Sequence[ItemChange], limit: i
 
 
 def last_change(db: sqlite3.Connection) -> int:
-    """The number of the last change of items, 0 where nothing was ever said."""
+    """Returns the number of the last change of items, 0 where there never was one."""
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'items'").fetchone()
     return 0 if row is None else int(row[0])
 
 
 def look_at_items(db: sqlite3.Connection, counting: bytes, after: ItemsCursor | None) -> ItemsLook:
-    """Every entry that changed after the cursor, or all of them."""
+    """Returns the entries that changed after the cursor, or all of them."""
     if not last_change(db):
         return ItemsLook(None, {}, whole=True)
     whole = after is None or after.counting != counting
@@ -51,7 +51,7 @@ def look_at_items(db: sqlite3.Connection, counting: bytes, after: ItemsCursor | 
 
 
 def collect_entries(db: sqlite3.Connection, doomed: Mapping[str, ItemEntry]) -> int:
-    """Takes out entries that have not changed since they were read; how many."""
+    """Removes entries that have not changed since they were read; returns their number."""
     return sum(
         db.execute("DELETE FROM items WHERE item_id = ? AND entry = ?", (item_id, encode_entry(entry))).rowcount
         for item_id, entry in doomed.items()

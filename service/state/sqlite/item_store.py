@@ -1,4 +1,4 @@
-"""What was said of items, in the embedded store."""
+"""Stores changes of items in the embedded store."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -10,13 +10,13 @@ from service.state.sqlite.item_entries import change_items, collect_entries, loo
 
 
 class EmbeddedItemStore(OnDatabase):
-    """The `ItemStore`."""
+    """The `ItemStore` of the embedded store."""
 
     async def change_items(self, changes: Sequence[ItemChange], *, limit: int) -> list[ItemOutcome]:
         outcomes: list[ItemOutcome] = []
         for start in range(0, len(changes), ITEMS_PAGE):
-            some = list(changes[start : start + ITEMS_PAGE])
-            outcomes += await self.database.write(partial(change_items, changes=some, limit=limit))
+            page = list(changes[start : start + ITEMS_PAGE])
+            outcomes += await self.database.write(partial(change_items, changes=page, limit=limit))
         return outcomes
 
     async def items(self, after: ItemsCursor | None) -> ItemsLook:

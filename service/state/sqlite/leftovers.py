@@ -1,16 +1,16 @@
-"""Whether the database still holds what was deleted."""
+"""Checks whether the database file still contains deleted texts."""
 
 from collections.abc import Callable, Collection
 
 PIECE_BYTES = 1 << 20
-"""Read at a time: others have their turn in between."""
+"""Bytes read at a time, so that other threads run in between."""
 
 
 def holds(read: Callable[[int, int], bytes], texts: Collection[bytes]) -> bool:
-    """Whether any of the texts stands there, be it as a part of a longer one.
+    """Whether the file contains any of the texts, also as a part of a longer text.
 
     Args:
-        read: so many bytes from a place on; raises `OSError`.
+        read: (offset, size) → bytes; raises `OSError`.
     """
     overlap = max(map(len, texts), default=0)
     at, end = 0, b""

@@ -1,10 +1,10 @@
-"""Lists that were given, where one process serves: it has them itself, and there is no other."""
+"""The list store of a single process, which has the lists in its memory: it stores nothing."""
 
 from collections.abc import Mapping
 
 
 class EmbeddedListStore:
-    """The `ListStore`: keeps nothing."""
+    """The `ListStore` of the embedded store: stores nothing."""
 
     async def keep_lists(self, _lists: Mapping[str, bytes], _ttl_s: int) -> None:
         """Does nothing."""

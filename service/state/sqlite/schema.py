@@ -1,4 +1,4 @@
-"""The tables of the embedded store. Those that the offline job reads are described in `isrf.contract.event_log` too."""
+"""Creates the tables of the embedded store; `isrf.contract.event_log` describes those that the offline job reads."""
 
 import secrets
 import sqlite3
@@ -11,8 +11,8 @@ APPLICATION_ID = 0x49535246  # "ISRF"
 TABLES = {"journal", "tombstones", "meta", "items", "users", "history", "marks", "counts", "probes"}
 
 _TABLES = """
--- The record: every accepted event, for a day at least, and until the offline job has taken it in and state can do
--- without it. `digest` finds it by its event id.
+-- The journal: every accepted event, for at least a day, and until the offline job has used it and no state needs it.
+-- `digest` finds an event by its event id.
 CREATE TABLE IF NOT EXISTS journal
   (seq INTEGER PRIMARY KEY AUTOINCREMENT, user_id TEXT NOT NULL, payload BLOB NOT NULL);
 ALTER TABLE journal ADD COLUMN digest INTEGER;
@@ -21,10 +21,10 @@ CREATE INDEX journal_digest ON journal (digest);
 CREATE TABLE IF NOT EXISTS tombstones
   (name TEXT PRIMARY KEY, bucket INTEGER NOT NULL, text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
--- A change gets another seq, never one that was used before.
+-- A change gets a new seq, never one that was used before.
 CREATE TABLE IF NOT EXISTS items
   (seq INTEGER PRIMARY KEY AUTOINCREMENT, item_id TEXT NOT NULL UNIQUE, entry BLOB NOT NULL, added INTEGER NOT NULL);
--- The effects. `version` is a nonce and a count; `latest` the latest timestamp; `active` the last seq of the record.
+-- The effects. `version` is a nonce and a count; `latest` the latest timestamp; `active` the last seq in the journal.
 CREATE TABLE users
   (id INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, nonce TEXT NOT NULL, count INTEGER NOT NULL,
    latest REAL NOT NULL, active INTEGER NOT NULL);
@@ -35,7 +35,7 @@ CREATE TABLE marks
   (user INTEGER NOT NULL, item_id TEXT NOT NULL, bought REAL, disliked REAL, removed REAL,
    PRIMARY KEY (user, item_id)) WITHOUT ROWID;
 CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
--- What readiness probes write, and delete again.
+-- Readiness probes write here, and delete it again.
 CREATE TABLE probes (content BLOB NOT NULL);
 """
 
@@ -45,7 +45,7 @@ _ERASED_IDS = """CREATE TABLE IF NOT EXISTS erased_ids
 
 
 def create_tables(db: sqlite3.Connection) -> None:
-    """Makes what is missing, inside the caller's transaction."""
+    """Creates missing tables, inside the caller's transaction."""
     # Not `executescript`, which commits.
     for statement in _TABLES.split(";\n"):
         if statement.strip():
@@ -53,20 +53,20 @@ def create_tables(db: sqlite3.Connection) -> None:
 
 
 def create_later_tables(db: sqlite3.Connection) -> None:
-    """Makes what a database of this schema may lack: tables that came after it."""
+    """Creates tables that are newer than the schema number."""
     db.execute(_ERASED_IDS)
 
 
 def create_identity(db: sqlite3.Connection, erasure_key: str | None) -> None:
-    """The store's id and the secret of its tombstones, where it has none yet."""
+    """Writes the store's id and the secret of its tombstones, where they are missing."""
     for name, value in (("secret", new_secret_record(erasure_key)), ("id", secrets.token_hex(8)), ("changes", "0")):
         db.execute("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)", (name, value))
 
 
 def number_on(db: sqlite3.Connection, table: str) -> None:
-    """The table's next seq is one that no copy of this store has given before.
+    """Moves the table's next seq beyond those that any copy of this store has used.
 
-    Whoever reads from a cursor on misses nothing of a store that was restored from an older copy: seqs begin at the
+    A reader with a cursor then misses nothing of a store that was restored from an older copy: seqs start at the
     microsecond of the start.
     """
     now = int(time.time() * 1e6)
@@ -76,12 +76,12 @@ def number_on(db: sqlite3.Connection, table: str) -> None:
 
 
 def meta(db: sqlite3.Connection, name: str) -> str | None:
-    """A value of the table `meta`."""
+    """Returns a value of the table `meta`, or None."""
     row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     return None if row is None else str(row[0])
 
 
 def tombstone_text(db: sqlite3.Connection, name: str) -> str | None:
-    """The tombstone under a keyed hash, as `isrf.contract.event_log.Tombstone.text` writes it."""
+    """Returns the tombstone with this name, as `isrf.contract.event_log.Tombstone.text` writes it, or None."""
     row = db.execute("SELECT text FROM tombstones WHERE name = ?", (name,)).fetchone()
     return None if row is None else str(row[0])

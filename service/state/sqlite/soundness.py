@@ -1,6 +1,6 @@
-"""Whether the database's pages are sound: looked at before anybody is served, and on behind them where that takes long.
+"""Checks the database's pages for damage: at the start, and further in the background where that takes long.
 
-SQLite looks at some 200 MB in a second; a start must not grow with what was accepted in a year.
+SQLite checks about 200 MB per second; the time of a start must not grow with the events of a year.
 """
 
 import sqlite3
@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable
 
 FIRST_S = 1.0
-"""How long a start waits for the look."""
+"""How long a start waits for the check."""
 
 
 def find_damage(db: sqlite3.Connection, within_s: float | None = None) -> str | None:
-    """What is wrong with the database, "" for nothing; None where there was no time to see all of it."""
+    """Returns the damage that it finds, "" for none; None where it could not check all pages in time."""
     timer = None if within_s is None else threading.Timer(within_s, db.interrupt)
     if timer is not None:
         timer.start()
@@ -29,17 +29,17 @@ def find_damage(db: sqlite3.Connection, within_s: float | None = None) -> str | 
     return "" if found == "ok" else found.replace("\n", " ")
 
 
-class LateLook:
-    """The whole look, in a thread of its own."""
+class BackgroundCheck:
+    """Checks the whole database, in a thread of its own."""
 
-    def __init__(self, db: sqlite3.Connection, told: Callable[[str], None]) -> None:
-        """`db` only reads, and is closed here; `told` hears of damage, in that thread."""
-        self._db, self._told = db, told
+    def __init__(self, db: sqlite3.Connection, on_damage: Callable[[str], None]) -> None:
+        """db: read-only, closed by this object. on_damage: called in the thread with the damage."""
+        self._db, self._on_damage = db, on_damage
         self._thread = threading.Thread(target=self._look, name="state-look", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
-        """Stops looking."""
+        """Stops the check."""
         while self._thread.is_alive():
             self._db.interrupt()
             self._thread.join(timeout=0.05)
@@ -51,4 +51,4 @@ class LateLook:
         except sqlite3.Error as error:
             damage = str(error)
         if damage:
-            self._told(damage)
+            self._on_damage(damage)

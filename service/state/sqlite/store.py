@@ -1,4 +1,4 @@
-"""`EmbeddedStore`: users, items and counts on one SQLite database of this process."""
+"""`EmbeddedStore`: users, items and counts in one SQLite database of this process."""
 
 import asyncio
 import sqlite3
@@ -12,17 +12,17 @@ from service.state.sqlite.list_store import EmbeddedListStore
 from service.state.sqlite.users.user_store import EmbeddedUserStore
 
 PING_S = 0.8
-"""Probes are given about a second."""
+"""How long a ping may take: probes usually wait for a second."""
 PROBE_BYTES = 8192
-"""What a probe writes: more than a page, so that a full disk refuses it as it refuses events."""
+"""Bytes that a probe writes: more than a page, so that a full disk refuses it as it refuses events."""
 
 
 class EmbeddedStore(EmbeddedUserStore, EmbeddedItemStore, EmbeddedListStore, EmbeddedCounters):
-    """The `Store` of one process."""
+    """The `Store` in a SQLite database, for one process."""
 
     @classmethod
     async def open(cls, folder: Path, *, erasure_key: str | None = None) -> "EmbeddedStore":
-        """Locks and checks the folder's files, and takes a journal of the version before over; errors as `Database`."""
+        """Locks and checks the folder's files, and imports a journal of the previous version; errors as `Database`."""
         database = await asyncio.to_thread(Database, folder, erasure_key=erasure_key)
         try:
             return await asyncio.to_thread(cls, database)

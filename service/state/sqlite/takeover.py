@@ -1,7 +1,7 @@
-"""A journal of the version before, taken over once: its rows are replayed into the tables that hold their effects.
+"""Imports a journal of the previous version once: replays its events into the tables that hold their effects.
 
-All of it is one transaction of the caller's: a process that is killed in the middle finds the journal as it was. Rows
-that had no effect (an event id that was known, in a journal that kept duplicates) leave the record.
+The import is one transaction of the caller, so that a process that is killed leaves the journal as it was. It deletes
+rows without an effect: duplicates, which the previous version kept in the journal.
 """
 
 import math
@@ -15,15 +15,15 @@ from service.state import payload
 from service.state.sqlite.users.effects import Effects, digest_of
 
 PAGE = 500
-TOLD_EVERY_S = 5.0
+LOG_EVERY_S = 5.0
 
 _log = structlog.get_logger("service")
 
 
 def take_over(db: sqlite3.Connection, secret: bytes) -> None:
-    """Raises `StoreError` (`store.journal_corrupt`) on a row that nobody wrote."""
+    """Replays the journal; raises `StoreError` (`store.journal_corrupt`) for a row that the service did not write."""
     (total,) = db.execute("SELECT count(*) FROM journal").fetchone()
-    began = told = time.monotonic()
+    began = logged_at = time.monotonic()
     _log.info("takeover_begins", events=total)
     accepted: dict[tuple[str, int], int] = {}
     after = done = duplicates = 0
@@ -34,9 +34,9 @@ def take_over(db: sqlite3.Connection, secret: bytes) -> None:
             break
         after = rows[-1][0]
         effects = Effects(db, secret, 0.0)
-        for seq, kept in rows:
-            event = payload.decode(kept)
-            # What counted then: an id was its user's, and one of the last day.
+        for seq, encoded in rows:
+            event = payload.decode(encoded)
+            # By the rule of that version: an event id was unique for its user, for a day.
             digest = digest_of(event.event_id)
             name, at = (event.user_id, digest), int(event.accepted_at)
             if accepted.get(name, -math.inf) > at - REMEMBER_S:
@@ -47,7 +47,7 @@ def take_over(db: sqlite3.Connection, secret: bytes) -> None:
             effects.accept(event, digest, seq)
         effects.finish()
         done += len(rows)
-        if time.monotonic() - told > TOLD_EVERY_S:
-            told = time.monotonic()
+        if time.monotonic() - logged_at > LOG_EVERY_S:
+            logged_at = time.monotonic()
             _log.info("takeover_goes_on", events=done, of=total)
     _log.info("takeover_done", events=done, duplicates=duplicates, seconds=round(time.monotonic() - began, 1))

@@ -1,7 +1,7 @@
-"""Transactions of an embedded store: whoever waits while a commit is on its way shares the next one.
+"""Writes to an embedded store in transactions: callers that wait during a commit share the next transaction.
 
-Jobs of a transaction run one after the other; one that fails is undone alone. What the process holds ready follows the
-commits in their order: a job's `then` runs on the event loop before its caller goes on, and before any later commit's.
+The jobs of a transaction run one after the other; a job that fails is rolled back alone. A job's `then` updates the
+process's memory: it runs on the event loop before the job's caller continues, and before the `then` of a later commit.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
 
 BUSY_TIMEOUT_MS = 5000
-"""How long a transaction waits for the offline job's."""
+"""How long a transaction waits for one of the offline job."""
 _SCRUB_WAITS_MS = 50
 _TRIES_AGAIN_S = 0.5
 RESTS_AFTER_LOOK, RESTS_AFTER_VACUUM = 10, 100
-"""Times as long as it took, in which the database is not looked through again: writers wait for both."""
+"""How many times its own duration the search for deleted texts then pauses, because writers wait for it."""
 
 
 class _Request(NamedTuple):
@@ -35,20 +35,20 @@ class _Request(NamedTuple):
 
 
 class _Written(NamedTuple):
-    results: list[Any]  # what each job returned, or the exception that undid it
-    failure: StoreError | None  # what every caller is told instead
+    results: list[Any]  # each job's result, or the exception that rolled it back
+    failure: StoreError | None  # replaces the results of all jobs
 
 
 class Writer:
-    """For any number of tasks of one event loop. The connection is touched by one thread alone."""
+    """Writes for the tasks of one event loop; only one thread uses the connection."""
 
     def __init__(self, db: sqlite3.Connection, files: StateFiles, changes: int) -> None:
-        """`db` is in autocommit mode; `changes` counts its transactions, and stands in its table `meta`."""
+        """db: in autocommit mode. changes: the number of transactions, as in the table `meta`."""
         self._db, self._files, self._changes = db, files, changes
         self._commits = GroupCommit(self._write, self._settle, thread_name="state-writer")
         self._scrubbing_again: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
-        # Texts that shall stand nowhere in the file, and when it is next looked for them: the thread's.
+        # Used by the thread: texts that the file must not contain, and when to search for them next.
         self._deleted: set[bytes] = set()
         self._looks_at = 0.0
 
@@ -59,24 +59,24 @@ class Writer:
         *,
         scrubs: str = "",
     ) -> T:
-        """What the job returned, once it is on disk.
+        """Runs a job in a transaction; returns its result once it is on disk.
 
         Args:
-            job: run inside a transaction, in the writer's thread.
-            then: run on the event loop after the commit, with what the job returned.
-            scrubs: what the job deletes, and shall stand neither in the write-ahead log nor in the database any more.
+            job: runs inside a transaction, in the writer's thread.
+            then: runs on the event loop after the commit, with the job's result.
+            scrubs: a text that the job deletes, and that neither the write-ahead log nor the database may keep.
 
         Raises:
-            StoreError: nothing of the job was done (`store.journal_unwritable`, `store.journal_moved`, or its own).
+            StoreError: the job had no effect (`store.journal_unwritable`, `store.journal_moved`, or its own error).
         """
         if self._closing.is_set():
             raise unwritable(self._files.path, RuntimeError("the store is closed"))
         done: asyncio.Future[T] = self._commits.do(_Request(job, then, scrubs))
-        # A caller that goes away must not take the others' commit with it.
+        # A caller that is cancelled must not cancel the commit that others wait for.
         return await asyncio.shield(done)
 
     async def close(self) -> None:
-        """Waits for what is under way, and empties the write-ahead log into the database."""
+        """Waits for work in progress, and moves the write-ahead log into the database."""
         self._closing.set()
         await self._commits.drain()
         if self._scrubbing_again is not None:
@@ -89,18 +89,18 @@ class Writer:
         if isinstance(written, Exception):
             return [written] * len(requests)
         deleted: list[str] = []
-        for one, result in zip(requests, written.results, strict=True):
+        for request, result in zip(requests, written.results, strict=True):
             if not isinstance(result, Exception):
-                if one.then is not None:
-                    one.then(result)
-                if one.scrubs:
-                    deleted.append(one.scrubs)
+                if request.then is not None:
+                    request.then(result)
+                if request.scrubs:
+                    deleted.append(request.scrubs)
         if deleted and not await self._commits.in_thread(partial(self._scrub, deleted)):
             self._scrub_later()
         return written.results if written.failure is None else [written.failure] * len(requests)
 
     def _scrub_later(self) -> None:
-        """A reader holds an older picture, or the database was looked through just now."""
+        """Tries again later: a reader still uses the old log, or the last search was too recent."""
         if self._scrubbing_again is None or self._scrubbing_again.done():
             self._scrubbing_again = asyncio.create_task(self._scrub_again())
 
@@ -118,7 +118,7 @@ class Writer:
             self._files.check()
             changes = self._changes + 1
             with transaction(self._db):
-                done = [self._run(one.job) for one in requests]
+                done = [self._run(request.job) for request in requests]
                 self._db.execute("UPDATE meta SET value = ? WHERE name = 'changes'", (str(changes),))
             results, self._changes = done, changes
             self._files.check()
@@ -134,7 +134,7 @@ class Writer:
         self._db.execute("SAVEPOINT job")
         try:
             result = job(self._db)
-        except Exception as error:  # told to the job's caller; the others' jobs go on
+        except Exception as error:  # the job's caller receives it; the other jobs continue
             if not self._db.in_transaction:
                 raise  # a full disk ended the whole transaction
             self._db.execute("ROLLBACK TO job")
@@ -143,10 +143,10 @@ class Writer:
         return result
 
     def _scrub(self, deleted: Iterable[str] = ()) -> bool:
-        """Deleted bytes are zeroed in the database's pages; older pages in the write-ahead log go with it.
+        """Removes deleted texts from the write-ahead log and the database; returns whether none is left.
 
-        Where SQLite moved rows between pages before they were deleted, it left copies of them in what the pages do not
-        use, out of reach of `secure_delete`: a file that holds some is made anew.
+        `secure_delete` zeroes deleted bytes in the database's pages. But where SQLite moved rows between pages before,
+        it left copies in unused parts of pages; a file with such copies is rewritten by VACUUM.
         """
         self._deleted.update(text.encode() for text in deleted)
         if self._empty_log() and time.monotonic() >= self._looks_at:
@@ -165,7 +165,7 @@ class Writer:
                 self._empty_log()
             self._deleted.clear()
         except (sqlite3.Error, OSError):
-            rests_times = RESTS_AFTER_VACUUM  # a full disk; it is tried again
+            rests_times = RESTS_AFTER_VACUUM  # a full disk; it tries again later
         now = time.monotonic()
         self._looks_at = now + rests_times * (now - began)
 

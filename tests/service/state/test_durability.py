@@ -33,9 +33,9 @@ from tests.service.servers import (
 )
 
 LOSSES = [
-    ("appendonly", "no", "appendonly is no: what was accepted is lost when Redis is killed"),
-    ("appendfsync", "everysec", "appendfsync is everysec: what was accepted last is lost when its machine fails"),
-    ("maxmemory-policy", "allkeys-lru", "maxmemory-policy is allkeys-lru: full memory makes Redis forget users"),
+    ("appendonly", "no", "appendonly is no: accepted events are lost when Redis is killed"),
+    ("appendfsync", "everysec", "appendfsync is everysec: the last accepted events are lost when its machine fails"),
+    ("maxmemory-policy", "allkeys-lru", "maxmemory-policy is allkeys-lru: a full memory makes Redis drop users"),
 ]
 
 

@@ -1,9 +1,9 @@
--- Claims event ids: each names one event for a while, whoever sends it and through whichever replica.
+-- Claims event ids: for a while each id names one event, for all callers and replicas.
 --
--- KEYS: a claim per event. ARGV: seconds that a claim holds, by this server's clock, then per event what tells it from
---       every other one.
--- Returns per event 0 where its claim was made now, the second at which it was made where it was its own already, else
--- what the id names instead; '' where the key holds nothing of ours.
+-- KEYS: a claim per event. ARGV: how many seconds a claim lasts, by this server's clock, then per event a text that
+--       identifies it.
+-- Returns per event 0 for a new claim, the second of the claim for the event's own earlier claim, else the event that
+-- the id names instead; '' where the key has foreign content.
 
 local remember = tonumber(ARGV[1])
 local now = redis.call('TIME')[1]

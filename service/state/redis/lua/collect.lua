@@ -1,4 +1,4 @@
--- Takes out of a user's state what the release served says as well, unless the state has moved since it was read.
+-- Removes a user's state that the release has learned, unless the state has changed since it was read.
 --
 -- KEYS: version, history, marks. ARGV: the version that was read, number of history members, the members, then items.
 

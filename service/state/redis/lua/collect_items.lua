@@ -1,7 +1,7 @@
--- Takes entries out of which a release says the same, unless they have changed since they were read.
+-- Removes entries that a release has learned, unless they have changed since they were read.
 --
--- KEYS: entries, their order, item_ids that no release had. ARGV: per item its id and the entry that was read.
--- Returns how many were taken out.
+-- KEYS: entries, their order, item_ids without a release. ARGV: per item its id and the entry that was read.
+-- Returns the number of removed entries.
 
 local count = 0
 for i = 1, #ARGV, 2 do

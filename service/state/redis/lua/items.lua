@@ -1,11 +1,11 @@
--- Takes changes of items into state: each item's entry as it was read is replaced by the one that was made of it.
+-- Stores changes of items: replaces each item's entry by the new one, if it is still the entry that was read.
 --
--- KEYS: entries, their order, the counting, item_ids that no release had.
--- ARGV: how many of the latter there may be, a random nonce, then per item 4 values:
+-- KEYS: entries, their order, the numbering, item_ids without a release.
+-- ARGV: the limit of item_ids without a release, a random nonce, then per item 4 values:
 --       item_id, the entry that was read ("" for none), the new entry, "1" if no release has the item.
--- Returns one number per item: 1 taken, 0 somebody was faster (read again), -1 too many items.
+-- Returns one number per item: 1 stored, 0 another writer was faster (read again), -1 too many items.
 --
--- Everything that can fail is read first.
+-- Reads everything that can fail before the first write.
 
 local limit = tonumber(ARGV[1])
 redis.call('HLEN', KEYS[1])

@@ -1,8 +1,8 @@
--- Keeps what was computed of a user, unless the user has moved, or was erased, since it was read.
+-- Caches values of a user, unless the user's state has changed, or was erased, since it was read.
 --
--- KEYS: version, tombstones, then a key per value. ARGV: the version that was read, the user's name among the
---       tombstones, the version of nobody, then per value how many seconds it stays, and the value.
--- Returns whether it was kept.
+-- KEYS: version, tombstones, then a key per value. ARGV: the version that was read, the name of the user's tombstone,
+--       the version of an unknown user, then per value its seconds to live, and the value.
+-- Returns 1 where the values were stored, else 0.
 
 local version = redis.call('GET', KEYS[1])
 if version then

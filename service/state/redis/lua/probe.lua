@@ -1,6 +1,6 @@
--- What taking events in does to a server, on one key that nobody reads: whatever refuses that refuses this.
+-- Does the same kinds of writes as events do, on one key that nobody reads, so that it fails where they would fail.
 --
--- KEYS: the key. The first write is one that a full server refuses: it looks at no later one.
+-- KEYS: the key. The first write is one that a full server refuses: Redis does not check later writes of a script.
 
 redis.call('SET', KEYS[1], '1')
 redis.call('DEL', KEYS[1])

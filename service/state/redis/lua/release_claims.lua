@@ -1,6 +1,6 @@
--- Gives claims back whose events came to nothing.
+-- Releases the claims of events that were refused.
 --
--- KEYS: a claim per event. ARGV: what each event claimed.
+-- KEYS: a claim per event. ARGV: the text that each event claimed its id with.
 
 for i, key in ipairs(KEYS) do
   local held = redis.call('GET', key)

@@ -1,19 +1,19 @@
--- Takes a batch of events of one bucket into state: all effects of an event or none.
+-- Applies a batch of events of one bucket to state: all effects of an event or none.
 --
 -- KEYS: the bucket's stream, its tombstones, then per user: version, history, marks, event ids, erased event ids.
 -- ARGV: newest history entries kept, seconds that an event id is remembered, a random nonce, the record of the
---       tombstones' secret ("" to go on whatever the bucket's says), the number of users, per user the name among the
---       tombstones and the salt of the erased event ids, then per event 9 values:
---       user's place (1…), item_id, effect, timestamp, assigned ("1" or ""), event digest,
+--       tombstones' secret ("" to skip the comparison with the bucket's record), the number of users, per user the name
+--       of the tombstone and the salt of the erased event ids, then per event 9 values:
+--       user's number (1…), item_id, effect, timestamp, assigned ("1" or ""), event digest,
 --       the second at which its id was claimed ("" for now), the stream's payload before the timestamp and after it.
--- Returns one number per event: 1 accepted, 0 duplicate, 2 from before its user was erased (by its date, or sent
--- again); or "STALE" where the bucket's tombstones have names under another secret, and nothing was done.
+-- Returns one number per event: 1 accepted, 0 duplicate, 2 older than its user's erasure (by its timestamp, or sent
+-- again); or "STALE" where the names of the bucket's tombstones have another secret, and the script did nothing.
 --
--- A script keeps the writes it made before an error, so everything that can fail (a key of the wrong type, content that
--- is not ours) is read first; the first write is the one that a full or read-only server refuses. Timestamps stay
--- strings: Lua prints numbers with 14 digits only. The result does not depend on the order in which dated events
--- arrive: an item's marks hold the latest timestamp of each kind, and `removed` at t takes back whatever happened until
--- t. An event without a timestamp comes after everything that is held of its user, whatever the caller's clock says.
+-- Redis keeps the writes that a script made before an error. So the script first reads everything that can fail (a key
+-- of the wrong type, foreign content); its first write is one that a full or read-only server refuses. Timestamps stay
+-- strings, because Lua prints numbers with only 14 digits. The result does not depend on the order in which events with
+-- timestamps arrive: an item's marks hold the latest timestamp of each kind, and `removed` at t cancels everything up
+-- to t. An event without a timestamp gets one after all events of its user, whatever the caller's clock says.
 -- This server's clock decides how long an event id is remembered.
 
 local FIELDS = 9
@@ -44,7 +44,7 @@ end
 
 local users, events, answers = {}, {}, {}
 
--- The latest moment of a user whose version does not say it.
+-- The latest moment of a user whose version does not contain it.
 local function latest_of(user)
   local latest = 0
   local newest = redis.call('ZREVRANGE', user.h, 0, 0, 'WITHSCORES')
@@ -86,7 +86,7 @@ local function user_at(place)
   return user
 end
 
--- A mark is "B<t>;D<t>;R<t>", parts that never happened left out.
+-- A mark is "B<t>;D<t>;R<t>", without the parts that never happened.
 local function mark_of(user, item)
   local mark = user.marks[item]
   if not mark then
@@ -100,7 +100,7 @@ local function mark_of(user, item)
   return mark
 end
 
--- Of an erased user: whether the event was accepted before that, or claimed its id in an earlier second.
+-- Whether an event of an erased user was accepted before the erasure, or claimed its id in an earlier second.
 local function is_erased(user, event)
   local at = redis.call('ZSCORE', user.f, redis.sha1hex(user.salt .. event.digest))
   if at and tonumber(at) > forgotten then
@@ -125,7 +125,7 @@ for i = 6 + 2 * num_users, #ARGV, FIELDS do
     answers[#answers + 1] = 2
   else
     if event.assigned and tonumber(event.t) < user.latest + STEP then
-      -- As Python would write it: no zeros at the end.
+      -- Without zeros at the end, as Python writes floats.
       event.t = string.gsub(string.gsub(string.format('%.6f', user.latest + STEP), '0+$', ''), '%.$', '.0')
     end
     user.latest = math.max(user.latest, tonumber(event.t))

@@ -1,9 +1,9 @@
-"""Users in Redis.
+"""Stores users' state in Redis.
 
 user_store    the store
-commands      what is sent for a user, and what comes back
-event_writes  claims of event ids (claims), then one script per bucket with all effects of its events
+commands      builds the commands for a user, and reads their answers
+event_writes  claims event ids (claims), then runs one script per bucket with all effects of its events
 erasure       tombstones of erased users
-recent        who was active lately
+recent        recently active users
 everything    all users and accepted events, page by page
 """

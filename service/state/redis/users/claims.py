@@ -1,10 +1,9 @@
-"""An event id names one event: how a claim on it is written, and read by whoever sends the same id.
+"""Encodes claims of event ids, by which an event id names only one event.
 
-A claim stands for `REMEMBER_S` after the event that made it, in a key of its own, whose slot is the id's: the same id
-may come for users of different slots. It says the item and the type, and of the user nothing but a hash that is keyed
-with the store's secret and differs from id to id. It decides nothing of duplicates: a claim whose event never reached
-its user's state (a crash between both) does not hide that event when it is sent again. It stays when the user is
-erased.
+A claim stays for `REMEMBER_S` in a key of its own, in the slot of the id, as the same id may arrive for users of
+different slots. It holds the item, the type, and a hash of the user that is keyed with the store's secret and differs
+from id to id. Claims do not decide on duplicates: a claim whose event never reached its user's state (after a crash
+between the two) does not hide that event when it is sent again. A claim stays when its user is erased.
 """
 
 import base64
@@ -19,15 +18,15 @@ from service.state.redis.scripts import ScriptCall
 
 
 class Claim(NamedTuple):
-    """What an event id is said to name."""
+    """The event that an event id names."""
 
     bucket: int
     key: str
-    event: str  # "<hash>\n<type>\n<item>"; the server keeps it after the time, in whole seconds
+    event: str  # "<hash>\n<type>\n<item>"; the server stores it after the time in whole seconds
 
 
 def claim_of(event: Event, secret: bytes) -> Claim:
-    """What an event claims for its id; to be made for ids that callers gave, not for those made of the event."""
+    """Returns the claim of an event on its id; only ids that callers sent need claims."""
     bucket = bucket_of(event.event_id)
     digest = hashlib.blake2b(event.event_id.encode(), digest_size=12).digest()
     user = hmac.new(secret, f"claim\n{event.event_id}\n{event.user_id}".encode(), "sha256").digest()[:12]
@@ -39,17 +38,17 @@ def claim_of(event: Event, secret: bytes) -> Claim:
 
 
 def claims_call(claims: Sequence[Claim]) -> ScriptCall:
-    """For `claims.lua`, of claims of one bucket in the order of their events."""
+    """Returns the call of `claims.lua` for claims of one bucket, in the order of their events."""
     return len(claims), [*(claim.key for claim in claims), REMEMBER_S, *(claim.event for claim in claims)]
 
 
 def release_call(claims: Sequence[Claim]) -> ScriptCall:
-    """For `release_claims.lua`, of claims of one bucket."""
+    """Returns the call of `release_claims.lua` for claims of one bucket."""
     return len(claims), [*(claim.key for claim in claims), *(claim.event for claim in claims)]
 
 
 def read_named(event: bytes) -> tuple[str, str]:
-    """The item and the type that an id names; raises `ValueError` on what no claim says."""
+    """Returns the item and the type of a claim; raises `ValueError` where it is not one."""
     _, kind, item_id = event.decode().split("\n")
     return item_id, kind
 

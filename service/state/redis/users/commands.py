@@ -1,4 +1,4 @@
-"""What is sent to Redis for a user, and what comes back: keys and arguments of the script, records out of answers."""
+"""Builds the commands that read and write a user in Redis, and reads records from their answers."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ from service.state.records import KEPT_HISTORY, NO_VERSION, HistoryEntry, ItemMa
 from service.state.redis.keys import bucket_of, event_digest, stream_key, tombstone_key, user_keys
 
 MOST_SECONDS = 1e11
-"""Above the time of any event: what has more was not written here."""
+"""Above the timestamp of any event: a larger one is foreign content."""
 ASKED, TOMBSTONE_AT = 4, 3
-"""Commands that `ask_user` puts into a pipeline, and the place of the tombstone's answer: that, and the secret's."""
+"""The number of commands that `ask_user` adds to a pipeline, and the index of the tombstone's and secret's answer."""
 
 
 def script_call(
@@ -22,24 +22,24 @@ def script_call(
     names: Mapping[str, tuple[str, str]],
     secret_record: str,
 ) -> tuple[int, list[Any]]:
-    """Number of keys, and keys and arguments of `script.lua` for one bucket's events.
+    """Returns the call of `script.lua` for one bucket's events: number of keys, keys and arguments.
 
     Args:
         events: each with the second at which its id was claimed, None for now.
-        names: of every user of the events, in their order, the name among the tombstones and the salt of their erased
-            event ids.
-        secret_record: of the secret of the names; "" where the bucket's must not be compared with it.
+        names: for every user of the events, in their order, the name of the tombstone and the salt of the erased event
+            ids.
+        secret_record: the record of the names' secret; "" to skip the comparison with the bucket's record.
     """
-    places = {user_id: place for place, user_id in enumerate(names, start=1)}
+    user_numbers = {user_id: number for number, user_id in enumerate(names, start=1)}
     keys: list[str] = [stream_key(bucket), tombstone_key(bucket)]
     for user_id, (name, _) in names.items():
         user = user_keys(user_id)
         keys += [user.version, user.history, user.marks, user.event_ids, erased_ids_key(bucket, name)]
     arguments: list[Any] = [KEPT_HISTORY, REMEMBER_S, secrets.token_hex(6), secret_record]
-    arguments += [len(names), *(part for both in names.values() for part in both)]
+    arguments += [len(names), *(text for name_and_salt in names.values() for text in name_and_salt)]
     for event, claimed_at in events:
         arguments += [
-            places[event.user_id],
+            user_numbers[event.user_id],
             event.item_id,
             event.effect,
             repr(event.timestamp),
@@ -52,8 +52,9 @@ def script_call(
 
 
 def ask_user(pipe: Any, user_id: str, tombstone: str) -> None:
+    """Adds the commands that read a user to a pipeline."""
     keys = user_keys(user_id)
-    # The version first: data newer than its version is computed again, older data would be kept for good.
+    # The version first: data newer than its version is only computed again; older data would stay cached.
     pipe.get(keys.version)
     pipe.zrange(keys.history, 0, -1)
     pipe.hgetall(keys.marks)
@@ -61,7 +62,7 @@ def ask_user(pipe: Any, user_id: str, tombstone: str) -> None:
 
 
 def read_record(answers: Sequence[Any], group: bytes | None = None, answer: bytes | None = None) -> UserRecord:
-    """Raises `ValueError` on what this service did not write."""
+    """Reads a record from the answers to `ask_user`; raises `ValueError` for foreign content."""
     version, history, marks, (tombstone, _) = answers
     erased = tombstone is not None
     if version is None:
@@ -77,6 +78,7 @@ def read_record(answers: Sequence[Any], group: bytes | None = None, answer: byte
 
 
 def history_member(entry: HistoryEntry) -> str:
+    """Returns an entry as a member of the history's zset."""
     return f"{entry.item_id}\n{entry.timestamp!r}" + ("\n*" if entry.assigned else "")
 
 
@@ -93,5 +95,5 @@ def _mark(text: str) -> ItemMark:
 def _moment(text: str) -> float:
     seconds = float(text)
     if not 0 <= seconds < MOST_SECONDS:
-        raise ValueError("no moment")
+        raise ValueError("not a moment")
     return seconds

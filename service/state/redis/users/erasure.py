@@ -1,7 +1,7 @@
-"""ErasedUsers users in Redis: a tombstone under a keyed hash, and no byte of what was known of them.
+"""Erases users in Redis: leaves a tombstone under a keyed hash, and nothing else about them.
 
-The hash's secret is the operator's (`ISRF_ERASURE_KEY`), or made once and kept in the store; it is never logged. It
-knows no release: whoever opens one asks `ErasedUsers` about its users.
+The hash's secret is the operator's (`ISRF_ERASURE_KEY`), or is made once and stored; it is never logged. It knows no
+release: `service.sync.activity_sync` checks a release's users against `ErasedUsers`.
 """
 
 import contextlib
@@ -35,53 +35,53 @@ _log = structlog.get_logger("service")
 
 
 class Erasure:
-    """The tombstones behind two clients of one store.
+    """The tombstones of one store.
 
-    The secret of their names stands in the store, and this process remembers it. A store that lost its data is told it
-    again by whoever erases first; where somebody who never knew it was faster with another one, that one counts for
-    all: every bucket says under which secret its names stand.
+    The store holds the secret of their names, and this process remembers it. After the store has lost its data, the
+    first process that erases writes the secret again. Where another process was faster with another secret, that one
+    counts for all: every bucket records the secret of its names.
     """
 
     def __init__(self, reads: Any, scripts: Scripts, writes: Any, *, key: str | None) -> None:
-        """`key` is the operator's secret, None for one that the store keeps."""
+        """key: the operator's secret, None for a secret in the store."""
         self._reads, self._scripts, self._writes, self._key = reads, scripts, writes, key
         self._known: tuple[str, bytes] | None = None  # record, secret
-        self._was_told = False  # by the last `refresh`: the store had no secret
+        self._secret_was_missing = False  # in the store, at the last `refresh`
         self._erased: ErasedUsers | None = None
-        # Tombstones that this process saw or made, and under which secret their names stand.
+        # The tombstones that this process has read or made, and the secret of their names.
         self._seen: list[dict[bytes, bytes]] = [{} for _ in range(NUM_BUCKETS)]
-        self._seen_under: bytes | None = None
+        self._seen_secret: bytes | None = None
 
     @property
     def record(self) -> str:
-        """Of the secret as it is known here; "" for none."""
+        """The record of the secret that this process knows; "" for none."""
         return "" if self._known is None else self._known[0]
 
     async def secret(self) -> bytes | None:
-        """The secret; None where the store has none and takes none now, so that nobody is erased either.
+        """Returns the secret; None where the store has none and accepts none now, so that no user is erased either.
 
         Raises:
-            StoreError: the store was first used under another key, or what it holds is no secret.
+            StoreError: the store was first used with another key, or its content is not a secret.
         """
         if self._known is None:
             await self.refresh(self._reads)
         return None if self._known is None else self._known[1]
 
     async def secret_for_writes(self) -> bytes:
-        """As `secret`; without one nothing can be written either."""
+        """Returns the secret; raises the client's error where there is none, as then no write works."""
         secret = await self.secret()
         if secret is None:
-            raise ResponseError("the store takes no secret now")
+            raise ResponseError("the store accepts no secret now")
         return secret
 
     async def refresh(self, client: Any = None) -> bool:
-        """Reads the store's secret again, and tells it one where it has none; whether it is another than before."""
+        """Reads the store's secret, and writes one where it is missing; returns whether it has changed."""
         client = client or self._writes
         record = await client.hget(META_KEY, "secret")
-        self._was_told = record is None
+        self._secret_was_missing = record is None
         if record is None:
             known = self.record or await self._of_a_bucket(client)
-            # A store that is full or read-only takes none: that is no failure of a read.
+            # A store that is full or read-only refuses it, which must not fail a read.
             with contextlib.suppress(ResponseError):
                 await client.hsetnx(META_KEY, "id", secrets.token_hex(8))
                 await client.hsetnx(META_KEY, "secret", known or new_secret_record(self._key))
@@ -92,7 +92,7 @@ class Erasure:
         return self.record != before
 
     async def _of_a_bucket(self, client: Any) -> str:
-        """The record under which names stand already, "" where nobody was erased."""
+        """Returns the record of the secret of existing tombstones, "" where there are none."""
         pipe = client.pipeline(transaction=False)
         for bucket in range(NUM_BUCKETS):
             pipe.hget(tombstone_key(bucket), TOMBSTONE_SECRET)
@@ -103,23 +103,23 @@ class Erasure:
         return ""
 
     async def name(self, user_id: str) -> str:
-        """The user's field among the tombstones."""
+        """Returns the name of the user's tombstone."""
         secret = await self.secret()
         return "-" if secret is None else tombstone_name(secret, user_id)
 
     async def is_stale(self, bucket_record: bytes | None) -> bool:
-        """Whether a bucket's names stand under another secret than was known here; then it is known now."""
+        """Whether a bucket's names have another secret than this process knew; reads the new secret then."""
         return bucket_record is not None and bucket_record != self.record.encode() and await self.refresh(self._reads)
 
     async def erase(self, user_id: str) -> None:
-        """Raises the client's errors; once the script ran, the user is gone whatever comes after."""
+        """Erases a user; raises the client's errors. Once the script has run, the user stays erased."""
         await self.refresh()
         while True:
             secret = await self.secret_for_writes()
             call = erasure_call(self.record, secret, user_id)
             position = await self._scripts.run_one(ERASE_SCRIPT, call)
-            # The store may lose its data at any moment: the name must stand there, under the secret that counts.
-            if not await self.refresh() and not self._was_told:
+            # The store may lose its data at any moment: the tombstone must exist under the valid secret.
+            if not await self.refresh() and not self._secret_was_missing:
                 break
         await self._remember(user_id, secret)
         await self._scripts.confirm_one(mark_key(bucket_of(user_id)))
@@ -128,18 +128,18 @@ class Erasure:
             start = await self._scripts.run_one(PURGE_SCRIPT, purge_call(user_id, start.decode(), position.decode()))
 
     async def _remember(self, user_id: str, secret: bytes) -> None:
-        """A store that loses its data before the next look is told of this one again."""
+        """Remembers a new tombstone, to write it back if the store loses its data before the next look."""
         bucket, name = bucket_of(user_id), tombstone_name(secret, user_id)
         text = await self._writes.hget(tombstone_key(bucket), name)
-        if secret != self._seen_under:
-            self._seen, self._seen_under = [{} for _ in range(NUM_BUCKETS)], secret
+        if secret != self._seen_secret:
+            self._seen, self._seen_secret = [{} for _ in range(NUM_BUCKETS)], secret
         if text is not None:
             self._seen[bucket][name.encode()] = text
 
     async def everyone(self) -> ErasedUsers | None:
-        """All tombstones, None where there are none; asks for the names only after another erasure.
+        """Returns all erased users, None where there are none; reads the names only after a new erasure.
 
-        Tombstones are for ever: those that the store had and has no more, because it lost its data, are written back.
+        Tombstones are permanent: this writes back those that the store has lost with its data.
         """
         counts, record = await self._counts()
         if await self.is_stale(record):
@@ -150,36 +150,36 @@ class Erasure:
             return None
         if before is None or (counts, secret) != (before.counts, before.secret):
             stones = await self._stones()
-            if secret == self._seen_under and await self._write_back(stones):
+            if secret == self._seen_secret and await self._write_back(stones):
                 counts, stones = (await self._counts())[0], await self._stones()
-            self._seen, self._seen_under = stones, secret
+            self._seen, self._seen_secret = stones, secret
             names = frozenset(name.decode() for bucket in stones for name in bucket)
             self._erased = ErasedUsers(secret, names, counts)
         return self._erased
 
     async def _stones(self) -> list[dict[bytes, bytes]]:
-        """Per bucket the tombstones by name."""
+        """Returns the tombstones of each bucket by name."""
         pipe = self._writes.pipeline(transaction=False)
         for bucket in range(NUM_BUCKETS):
             pipe.hgetall(tombstone_key(bucket))
         no_users = (TOMBSTONE_COUNT.encode(), TOMBSTONE_SECRET.encode())
-        return [{name: text for name, text in one.items() if name not in no_users} for one in await pipe.execute()]
+        buckets = await pipe.execute()
+        return [{name: text for name, text in bucket.items() if name not in no_users} for bucket in buckets]
 
     async def _write_back(self, stones: Sequence[Mapping[bytes, bytes]]) -> bool:
-        """Writes tombstones that were seen and are not there any more; whether there were any."""
+        """Writes back tombstones that the store had and has lost; returns whether there were any."""
         lost = [
-            {name: text for name, text in seen.items() if name not in there}
-            for seen, there in zip(self._seen, stones, strict=True)
+            {name: text for name, text in seen.items() if name not in stored}
+            for seen, stored in zip(self._seen, stones, strict=True)
         ]
         if not any(lost) or await self.refresh():
             return False
         pipe = self._writes.pipeline(transaction=False)
-        for bucket, some in enumerate(lost):
-            if some:
-                # Of no position any more: the stream that it was in is lost too.
+        for bucket, of_bucket in enumerate(lost):
+            if of_bucket:
                 pipe.hset(tombstone_key(bucket), TOMBSTONE_SECRET, self.record)
-                for name, text in some.items():
-                    # Not over one that somebody wrote meanwhile.
+                for name, text in of_bucket.items():
+                    # Does not replace a newer tombstone. Without a position: the stream is lost too.
                     pipe.hsetnx(tombstone_key(bucket), name, read_tombstone(text)._replace(position=(0, 0)).text())
                 pipe.hincrby(tombstone_key(bucket), TOMBSTONE_COUNT, secrets.randbelow(2**40) + 1)
         await pipe.execute()
@@ -187,7 +187,7 @@ class Erasure:
         return True
 
     async def _counts(self) -> tuple[tuple[int, ...], bytes | None]:
-        """Per bucket a number that moves with every erasure, and under which secret a bucket's names stand."""
+        """Returns per bucket a number that changes with every erasure, and a record of another secret, if any."""
         pipe = self._writes.pipeline(transaction=False)
         for bucket in range(NUM_BUCKETS):
             pipe.hmget(tombstone_key(bucket), [TOMBSTONE_COUNT, TOMBSTONE_SECRET])

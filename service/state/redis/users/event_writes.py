@@ -1,7 +1,7 @@
-"""Events go into a Redis: first every given event id is claimed, then each bucket's script does all effects.
+"""Writes events to Redis: claims the event ids that callers sent, then runs each bucket's script with all effects.
 
-The order of the two is what keeps an event from being lost: a claim without its event hides nothing, an event without
-its claim could be hidden.
+The claims come first, so that no event is lost: a claim without its event hides nothing, but another event could hide
+an event without its claim.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,55 +25,55 @@ _OUTCOMES: dict[int, Outcome] = {0: "duplicate", 1: "accepted", 2: "erased"}
 
 
 class EventWrites:
-    """One per store."""
+    """Writes the events of one store."""
 
     def __init__(self, scripts: Scripts, erasure: Erasure) -> None:
         self._scripts, self._erasure = scripts, erasure
 
     async def apply(self, events: Sequence[Event]) -> list[Applied]:
-        """As `Store.apply`; raises the client's errors where no event could be taken in."""
+        """As `Store.apply`; raises the client's errors where no event was stored."""
         results = [Applied("unavailable")] * len(events)
         errors: list[Exception] = []
         secret = await self._erasure.secret_for_writes()
-        claims = {at: claim_of(event, secret) for at, event in enumerate(events) if event.named}
-        places = list(range(len(events)))
-        while places:
-            claimed = await self._claim(claims, places, results, errors)
+        claims = {index: claim_of(event, secret) for index, event in enumerate(events) if event.named}
+        indices = list(range(len(events)))
+        while indices:
+            claimed = await self._claim(claims, indices, results, errors)
             await self._write(events, claimed, results, errors)
             released = [
-                claims[at]
-                for at, claimed_at in claimed.items()
-                if claimed_at is None and at in claims and results[at].outcome == "erased"
+                claims[index]
+                for index, claimed_at in claimed.items()
+                if claimed_at is None and index in claims and results[index].outcome == "erased"
             ]
             await self._release(released)
             keys = {claim.key for claim in released}
-            # Who came behind an event that was not taken in has the id to itself.
-            places = [at for at in places if results[at].outcome == "reused" and claims[at].key in keys]
+            # Events that reused the id of a refused event try again: its claim is released.
+            indices = [index for index in indices if results[index].outcome == "reused" and claims[index].key in keys]
         if errors and all(result.outcome == "unavailable" for result in results):
             raise errors[0]
         return results
 
     async def _claim(
-        self, claims: Mapping[int, Claim], places: Sequence[int], results: list[Applied], errors: list[Exception]
+        self, claims: Mapping[int, Claim], indices: Sequence[int], results: list[Applied], errors: list[Exception]
     ) -> dict[int, int | None]:
-        """Places of events that may be written, each with the second at which it had claimed its id, None for none."""
-        may: dict[int, int | None] = {at: None for at in places if at not in claims}
-        by_bucket = _grouped({at: claims[at].bucket for at in places if at in claims})
-        calls = [claims_call([claims[at] for at in places]) for places in by_bucket.values()]
-        for its_places, answer in zip(by_bucket.values(), await self._scripts.run(CLAIM_SCRIPT, calls), strict=True):
+        """Claims event ids; returns the indices of events to write, with the seconds of their own earlier claims."""
+        to_write: dict[int, int | None] = {index: None for index in indices if index not in claims}
+        by_bucket = _grouped({index: claims[index].bucket for index in indices if index in claims})
+        calls = [claims_call([claims[index] for index in of_bucket]) for of_bucket in by_bucket.values()]
+        for of_bucket, answer in zip(by_bucket.values(), await self._scripts.run(CLAIM_SCRIPT, calls), strict=True):
             if isinstance(answer, Exception):
                 errors.append(answer)
                 continue
-            for at, said in zip(its_places, answer, strict=True):
-                if isinstance(said, int):
-                    may[at] = said or None
+            for index, claim_answer in zip(of_bucket, answer, strict=True):
+                if isinstance(claim_answer, int):
+                    to_write[index] = claim_answer or None
                     continue
                 try:
-                    results[at] = Applied("reused", *read_named(said))
+                    results[index] = Applied("reused", *read_named(claim_answer))
                 except ValueError:
-                    results[at] = Applied("unavailable")
+                    results[index] = Applied("unavailable")
                     errors.append(foreign("the claim of an event id"))
-        return may
+        return to_write
 
     async def _write(
         self,
@@ -82,24 +82,25 @@ class EventWrites:
         results: list[Applied],
         errors: list[Exception],
     ) -> None:
-        by_bucket = _grouped({at: bucket_of(events[at].user_id) for at in sorted(claimed)})
+        by_bucket = _grouped({index: bucket_of(events[index].user_id) for index in sorted(claimed)})
         answers = await self._scripts.run(SCRIPT, await self._calls(events, claimed, by_bucket))
-        stale = {bucket: by_bucket[bucket] for bucket, one in zip(by_bucket, answers, strict=True) if one == STALE}
+        stale = {
+            bucket: by_bucket[bucket] for bucket, answer in zip(by_bucket, answers, strict=True) if answer == STALE
+        }
         if stale:
-            # Its tombstones have names under another secret: one that the store was told since, or one that counts no
-            # more.
+            # The bucket's names have another secret: a newer one, or one that is not valid any more.
             refreshed = await self._erasure.refresh()
-            again = await self._scripts.run(SCRIPT, await self._calls(events, claimed, stale, whatever=not refreshed))
-            news = dict(zip(stale, again, strict=True))
-            answers = [news.get(bucket, one) for bucket, one in zip(by_bucket, answers, strict=True)]
+            calls = await self._calls(events, claimed, stale, compare_secret=refreshed)
+            retried = dict(zip(stale, await self._scripts.run(SCRIPT, calls), strict=True))
+            answers = [retried.get(bucket, answer) for bucket, answer in zip(by_bucket, answers, strict=True)]
         unconfirmed = await self._scripts.confirm([mark_key(bucket) for bucket in by_bucket])
-        for (bucket, its_places), answer in zip(by_bucket.items(), answers, strict=True):
+        for (bucket, indices), answer in zip(by_bucket.items(), answers, strict=True):
             failed = answer if isinstance(answer, Exception) else unconfirmed.get(mark_key(bucket))
             if failed is not None or answer == STALE:
                 errors.append(failed or foreign("the secret of the tombstones"))
                 continue
-            for at, said in zip(its_places, answer, strict=True):
-                results[at] = Applied(_OUTCOMES[said])
+            for index, code in zip(indices, answer, strict=True):
+                results[index] = Applied(_OUTCOMES[code])
 
     async def _calls(
         self,
@@ -107,29 +108,29 @@ class EventWrites:
         claimed: Mapping[int, int | None],
         by_bucket: dict[int, list[int]],
         *,
-        whatever: bool = False,
+        compare_secret: bool = True,
     ) -> list[ScriptCall]:
         calls: list[ScriptCall] = []
-        for bucket, places in by_bucket.items():
-            some = [(events[at], claimed[at]) for at in places]
+        for bucket, indices in by_bucket.items():
+            of_bucket = [(events[index], claimed[index]) for index in indices]
             secret = await self._erasure.secret_for_writes()
-            users = dict.fromkeys(event.user_id for event, _ in some)
+            users = dict.fromkeys(event.user_id for event, _ in of_bucket)
             names = {user_id: (tombstone_name(secret, user_id), erased_ids_salt(secret, user_id)) for user_id in users}
-            record = "" if whatever else self._erasure.record
-            calls.append(script_call(bucket, some, names, record))
+            record = self._erasure.record if compare_secret else ""
+            calls.append(script_call(bucket, of_bucket, names, record))
         return calls
 
     async def _release(self, claims: Sequence[Claim]) -> None:
-        by_bucket = _grouped({at: claim.bucket for at, claim in enumerate(claims)})
-        # One that stays for lack of a server is forgotten with the day.
+        by_bucket = _grouped({index: claim.bucket for index, claim in enumerate(claims)})
+        # A claim that stays because a server is away expires after a day.
         await self._scripts.run(
-            RELEASE_SCRIPT, [release_call([claims[at] for at in places]) for places in by_bucket.values()]
+            RELEASE_SCRIPT, [release_call([claims[index] for index in indices]) for indices in by_bucket.values()]
         )
 
 
 def _grouped(buckets: dict[int, int]) -> dict[int, list[int]]:
-    """Places by bucket, in their order."""
+    """Returns the indices of each bucket, in their order."""
     groups: dict[int, list[int]] = {}
-    for place, bucket in buckets.items():
-        groups.setdefault(bucket, []).append(place)
+    for index, bucket in buckets.items():
+        groups.setdefault(bucket, []).append(index)
     return groups

@@ -1,4 +1,4 @@
-"""All that a Redis holds of users, page by page: for exports, which take their time and no memory."""
+"""Reads all users and accepted events from Redis page by page, for exports that need little memory."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,13 +18,13 @@ _VERSIONS = "isrf:{b*}:v:*"
 
 
 async def all_users(client: Any) -> AsyncIterator[list[str]]:
-    """Of whom there is state; somebody may come twice."""
+    """Yields the users with state; a user may occur twice."""
     page: list[str] = []
     async for key in client.scan_iter(match=_VERSIONS, count=PAGE):
         try:
             page.append(key.decode().split(":v:", 1)[1])
         except UnicodeDecodeError:
-            continue  # no id of ours is anything but UTF-8
+            continue  # foreign content: the service's ids are UTF-8
         if len(page) == PAGE:
             yield page
             page = []
@@ -33,12 +33,12 @@ async def all_users(client: Any) -> AsyncIterator[list[str]]:
 
 
 async def accepted_events(client: Any, erasure: Erasure) -> AsyncIterator[list[Event]]:
-    """What the streams hold; an erased user's old entries are on their way out and not told."""
+    """Yields the events of the streams, without old entries of erased users, which are being deleted."""
     pipe = client.pipeline(transaction=False)
     for bucket in range(NUM_BUCKETS):
         pipe.xlen(stream_key(bucket))
         pipe.hlen(tombstone_key(bucket))
-    await pipe.execute()  # a key of the wrong type is said before anything is told
+    await pipe.execute()  # raises for a key of the wrong type before the first page is yielded
     for bucket in range(NUM_BUCKETS):
         stones: dict[str, Tombstone | None] = {}
         start: bytes = b"-"
@@ -63,7 +63,7 @@ async def accepted_events(client: Any, erasure: Erasure) -> AsyncIterator[list[E
 
 
 def _tombstone(text: bytes) -> Tombstone:
-    """One that cannot be read hides everything: the user was erased, and nobody knows when."""
+    """Reads a tombstone; an unreadable one hides all events, as the user was erased at an unknown time."""
     try:
         return read_tombstone(text)
     except ValueError:

@@ -1,6 +1,6 @@
-"""Who was active lately, read from the end of the 64 streams: how every replica learns of the same people.
+"""Reads the recently active users from the ends of the 64 streams, so that all replicas find the same users.
 
-A replica that runs for long and one that just started find the same users, as long as their entries are in the stream.
+A replica that runs for long and one that has just started find the same users, while their entries are in the stream.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,19 +17,19 @@ from service.state.user_store import RECENT_PER_BUCKET, ActivityLook, RecentUser
 
 PAGE = 500
 MAX_PAGES = 6
-"""Of one bucket at one look: a stream of a million entries must not be read to its beginning."""
+"""Pages of a bucket in one look: a stream of a million entries must not be read to its beginning."""
 
 _log = structlog.get_logger("service")
 
 
 async def read_recent(client: Any, known: RecentUsers, after: Sequence[bytes | None], before_ms: int) -> ActivityLook:
-    """Moves who was active after `after` and before `before_ms` to the end of `known`, in place.
+    """Moves the users active after `after` and before `before_ms` to the end of `known`, in place.
 
     Args:
         client: of the store.
-        known: what the last look found.
+        known: the recent users of the last look.
         after: the last look's `seen`.
-        before_ms: by the server's clock; replicas that name the same moment find the same users.
+        before_ms: by the server's clock; replicas that pass the same moment find the same users.
     """
     found: list[dict[str, None]] = [{} for _ in range(NUM_BUCKETS)]  # most recent first
     seen = list(after)
@@ -40,7 +40,7 @@ async def read_recent(client: Any, known: RecentUsers, after: Sequence[bytes | N
             start = after[bucket]
             pipe.xrevrange(stream_key(bucket), max=end, min="-" if start is None else b"(" + start, count=PAGE)
         pages = await pipe.execute()
-        going_on: dict[int, bytes | str] = {}
+        next_ends: dict[int, bytes | str] = {}
         for bucket, page in zip(ends, pages, strict=True):
             if page and seen[bucket] == after[bucket]:
                 seen[bucket] = page[0][0]
@@ -48,8 +48,8 @@ async def read_recent(client: Any, known: RecentUsers, after: Sequence[bytes | N
                 if event is not None:
                     found[bucket].setdefault(event.user_id)
             if len(page) == PAGE and len(found[bucket]) < RECENT_PER_BUCKET:
-                going_on[bucket] = b"(" + page[-1][0]
-        ends = going_on
+                next_ends[bucket] = b"(" + page[-1][0]
+        ends = next_ends
         if not ends:
             break
     for bucket, users in enumerate(found):
@@ -62,7 +62,7 @@ async def read_recent(client: Any, known: RecentUsers, after: Sequence[bytes | N
 
 
 def events_of(page: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Event | None]:
-    """The events of a stream's entries; None for an entry that this service did not write, which is nobody's."""
+    """Returns the events of a stream's entries; None for a foreign entry."""
     events: list[Event | None] = []
     for _, fields in page:
         try:

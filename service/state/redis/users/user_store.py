@@ -1,4 +1,4 @@
-"""Users in Redis: one pipeline per read, one script call per bucket and write."""
+"""Reads and writes users in Redis: one pipeline per read, one script call per bucket and write."""
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
@@ -30,12 +30,12 @@ _log = structlog.get_logger("service")
 
 
 class RedisUserStore(OnRedis):
-    """The `UserStore`."""
+    """The `UserStore` in Redis."""
 
     kind: Literal["redis", "embedded"] = "redis"
 
     def __init__(self, clients: RedisClients, *, erasure_key: str | None = None) -> None:
-        """`erasure_key` is the operator's secret of tombstones, None for one that the store keeps."""
+        """erasure_key: the operator's secret for tombstones, None for a secret in the store."""
         super().__init__(clients)
         self._erasure = Erasure(clients.reads, clients.scripts, clients.writes, key=erasure_key)
         self._events = EventWrites(clients.scripts, self._erasure)
@@ -67,13 +67,13 @@ class RedisUserStore(OnRedis):
             for user_id in user_ids:
                 ask_user(pipe, user_id, await self._erasure.name(user_id))
             answers = await pipe.execute(raise_on_error=False)
-            found = [answers[at : at + ASKED] for at in range(0, len(answers), ASKED)]
-            stones = [one[TOMBSTONE_AT] for one in found if not isinstance(one[TOMBSTONE_AT], Exception)]
+            of_users = [answers[start : start + ASKED] for start in range(0, len(answers), ASKED)]
+            stones = [user[TOMBSTONE_AT] for user in of_users if not isinstance(user[TOMBSTONE_AT], Exception)]
             for record in dict.fromkeys(record for _, record in stones):
                 if await self._erasure.is_stale(record):
                     break
             else:
-                return [_record_of(one) for one in found]
+                return [_record_of(user) for user in of_users]
 
     async def erased(self) -> ErasedUsers | None:
         return await self.clients.write(self._erasure.everyone())
@@ -83,7 +83,7 @@ class RedisUserStore(OnRedis):
 
     async def apply(self, events: Sequence[Event]) -> list[Applied]:
         results = await self.clients.write_durably(self._events.apply, events)
-        # What was accepted must be in the next read.
+        # The next read must see the accepted events.
         self.clients.close_breaker()
         return results
 
@@ -91,14 +91,14 @@ class RedisUserStore(OnRedis):
         self, user_id: str, version: str, *, group: Cached | None = None, answer: Cached | None = None
     ) -> None:
         keys = user_keys(user_id)
-        kept = [(key, cached) for key, cached in ((keys.group, group), (keys.answer, answer)) if cached is not None]
-        # A write: with `appendfsync always` it may take longer than a read is given.
+        entries = [(key, cached) for key, cached in ((keys.group, group), (keys.answer, answer)) if cached is not None]
+        # A write: with `appendfsync always` it may take longer than a read's timeout.
         with contextlib.suppress(*FAILURES, StoreError):
             if not await self.clients.room.is_left():
                 return
-            names = [keys.version, tombstone_key(bucket_of(user_id)), *(key for key, _ in kept)]
+            names = [keys.version, tombstone_key(bucket_of(user_id)), *(key for key, _ in entries)]
             arguments: list[Any] = [version, await self._erasure.name(user_id), NO_VERSION]
-            arguments += [part for _, cached in kept for part in (cached.ttl_s, cached.payload)]
+            arguments += [part for _, cached in entries for part in (cached.ttl_s, cached.payload)]
             await self.clients.scripts.run_one(KEEP_SCRIPT, (len(names), [*names, *arguments]))
 
     async def erase(self, user_id: str) -> None:
@@ -125,11 +125,11 @@ class RedisUserStore(OnRedis):
         await self.clients.write(self.clients.scripts.run_one(COLLECT_SCRIPT, call))
 
     async def compact(self) -> None:
-        """Nothing: the streams are trimmed by the offline job."""
+        """Does nothing: the offline job trims the streams."""
 
 
 def _record_of(answers: Sequence[Any]) -> UserRecord:
-    """One of many: a user under whose keys others wrote is nobody, and does not stand in everybody's way."""
+    """Reads one record of many; a user with foreign content counts as unknown, and does not fail the others."""
     try:
         for answer in answers:
             if isinstance(answer, Exception):

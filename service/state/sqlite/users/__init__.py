@@ -1,9 +1,9 @@
-"""Users in the embedded store.
+"""Stores users' state in the embedded store.
 
-user_store    the store, and what the process holds ready of users
-held_records  users' records that are held ready
-effects       what events do to the tables
-tables        a user's record out of the tables, erasure, collection
+user_store    the store, and what the process keeps of users in memory
+held_records  a cache of users' records
+effects       applies events to the tables
+tables        reads, erases and compacts users in the tables
 erased_ids    event ids of erased users, for a day
-clock         the time by which the store remembers
+clock         a clock that is never set back
 """

@@ -1,6 +1,6 @@
-"""What events do to the tables, all of an event's effects or none: as `script.lua` does it in Redis.
+"""Applies events to the tables, all effects of an event or none, as `script.lua` does in Redis.
 
-Runs inside the caller's transaction. It knows what the four effects do, and nothing of event types.
+It runs inside the caller's transaction. It uses the four effects, and knows nothing of event types.
 """
 
 import hashlib
@@ -16,16 +16,16 @@ from service.state.sqlite.schema import tombstone_text
 from service.state.sqlite.users.erased_ids import look_up_erased
 
 TICK_S = 1e-6
-"""How much later than a user's latest moment an event is that came without a timestamp."""
+"""An event without a timestamp gets one this much later than its user's latest moment."""
 
 
 def digest_of(event_id: str) -> int:
-    """64 bits that find an event id in the record; the rows themselves tell ids of equal digests apart."""
+    """Returns 64 bits by which the journal finds an event id; the rows tell ids with equal digests apart."""
     return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), signed=True)
 
 
 class _User:
-    """One user during a transaction."""
+    """The state of one user during a transaction."""
 
     def __init__(self, db: sqlite3.Connection, secret: bytes, user_id: str) -> None:
         row = db.execute("SELECT id, latest FROM users WHERE user_id = ?", (user_id,)).fetchone()
@@ -40,31 +40,31 @@ class _User:
 
 
 class Effects:
-    """Takes events into the tables of one transaction; `finish` must follow `accept`."""
+    """Applies events in one transaction; `finish` must follow `accept`."""
 
     def __init__(self, db: sqlite3.Connection, secret: bytes, now: float) -> None:
-        """`now` is when events are taken in, in seconds, whatever the clock of whoever read them said."""
+        """now: when the events are accepted, in seconds; it replaces `Event.accepted_at`."""
         self._db, self._secret, self._now = db, secret, now
         self._users: dict[str, _User] = {}
 
     def take(self, events: Sequence[Event]) -> list[Applied]:
-        """What became of each event, in order; `finish` is done."""
+        """Applies events in order and finishes; returns the outcome of each."""
         applied = [self._take(event) for event in events]
         self.finish()
         return applied
 
     @property
     def accepted_of(self) -> list[str]:
-        """The users of whom something was accepted, most recently active last."""
+        """The users with accepted events, most recently active last."""
         moved = [user for user in self._users.values() if user.active]
         return [user.user_id for user in sorted(moved, key=lambda user: user.active)]
 
     def accept(self, event: Event, digest: int, seq: int | None = None) -> None:
-        """All effects of an event.
+        """Applies all effects of an event.
 
         Args:
             digest: of its id (`digest_of`).
-            seq: its place in the record, None for one that is not in it yet.
+            seq: its row in the journal, None for an event that is not in the journal yet.
         """
         user = self._user(event.user_id)
         if seq is None:
@@ -83,7 +83,7 @@ class Effects:
         user.latest = max(user.latest, event.timestamp)
 
     def finish(self) -> None:
-        """Versions move on, histories are cut."""
+        """Updates the users' versions, and cuts their histories to the limit."""
         for user in self._users.values():
             if not user.accepted:
                 continue
@@ -106,9 +106,9 @@ class Effects:
         if first is not None:
             same = (first.user_id, first.item_id, first.event) == (event.user_id, event.item_id, event.event)
             return Applied("duplicate") if same else Applied("reused", first.item_id, first.event)
-        once = look_up_erased(self._db, self._secret, event)
-        if once is not None:
-            return Applied(once)
+        outcome = look_up_erased(self._db, self._secret, event)
+        if outcome is not None:
+            return Applied(outcome)
         if event.assigned:
             event = event._replace(timestamp=max(event.timestamp, max(user.latest, user.erased_at) + TICK_S))
         elif event.timestamp <= user.erased_at:
@@ -117,10 +117,10 @@ class Effects:
         return Applied("accepted")
 
     def _named_by(self, event: Event, digest: int) -> Event | None:
-        """The event of the last day that has this one's id."""
+        """Returns the event of the last day with the same id, or None."""
         query = "SELECT payload FROM journal WHERE digest = ? ORDER BY seq DESC"
-        for (kept,) in self._db.execute(query, (digest,)):
-            first = payload.decode(kept)
+        for (encoded,) in self._db.execute(query, (digest,)):
+            first = payload.decode(encoded)
             if first.event_id == event.event_id and int(first.accepted_at) > int(event.accepted_at) - REMEMBER_S:
                 return first
         return None
@@ -132,7 +132,7 @@ class Effects:
         return user
 
     def _touch(self, user: int, event: Event) -> None:
-        """History and marks. `removed` at t takes back whatever happened until t, in whatever order they arrive."""
+        """Updates history and marks. `removed` at t cancels everything up to t, in any order of arrival."""
         query = "SELECT bought, disliked, removed FROM marks WHERE user = ? AND item_id = ?"
         found = self._db.execute(query, (user, event.item_id)).fetchone()
         bought, disliked, removed = found or (None, None, None)

@@ -1,7 +1,7 @@
-"""Event ids of the last day whose users were erased: known until the day is over, and readable by nobody.
+"""Remembers the event ids of erased users for a day, as hashes that nobody can read.
 
-An id, and what it named, stand as hashes of 64 bits that are keyed with the store's secret. Nothing ties the ids of one
-user to each other, or to a tombstone.
+An id and the event that it names are stored as hashes of 64 bits, keyed with the store's secret. Nothing connects the
+ids of one user with each other, or with a tombstone.
 """
 
 import hashlib
@@ -15,21 +15,21 @@ from service.state.events import Event
 
 
 def remember_erased(db: sqlite3.Connection, secret: bytes, events: Iterable[Event], now: float) -> None:
-    """Notes the ids of events that are about to be deleted; `now` in seconds."""
+    """Stores the ids of events that are about to be deleted; `now` in seconds."""
     rows = [
         (_hash(secret, event.event_id), _identity(secret, event), int(event.accepted_at))
         for event in events
         if int(event.accepted_at) > int(now) - REMEMBER_S
     ]
-    # In order: each page of the table is changed once.
+    # Sorted, so that each page of the table changes once.
     db.executemany("INSERT OR REPLACE INTO erased_ids (id, identity, at) VALUES (?, ?, ?)", sorted(rows))
 
 
 def look_up_erased(db: sqlite3.Connection, secret: bytes, event: Event) -> Literal["erased", "reused"] | None:
-    """What an event is whose id was given to one of a user who was erased since; None where it was not.
+    """Returns the outcome of an event whose id was used by an erased user's event; None where it was not.
 
     Args:
-        event: whose `accepted_at` is now.
+        event: with the current moment as `accepted_at`.
     """
     query = "SELECT identity FROM erased_ids WHERE id = ? AND at > ?"
     row = db.execute(query, (_hash(secret, event.event_id), int(event.accepted_at) - REMEMBER_S)).fetchone()
@@ -39,7 +39,7 @@ def look_up_erased(db: sqlite3.Connection, secret: bytes, event: Event) -> Liter
 
 
 def forget_erased(db: sqlite3.Connection, now: float) -> None:
-    """Deletes what is older than a day; `now` in seconds."""
+    """Deletes ids older than a day; `now` in seconds."""
     db.execute("DELETE FROM erased_ids WHERE at <= ?", (int(now) - REMEMBER_S,))
 
 

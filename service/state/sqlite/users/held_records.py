@@ -1,4 +1,4 @@
-"""Users' records that the process holds ready: of what nobody has changed, the database is not asked again."""
+"""Caches users' records in memory, so that unchanged users are not read from the database again."""
 
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -8,27 +8,27 @@ from service.state.records import UserRecord
 
 RECORDS = 4096
 MOST_ENTRIES = 400_000
-"""Of the histories and marks in all records together: about 80 MB."""
+"""Histories' entries and marks in all records together: about 80 MB."""
 
 
 class HeldRecords:
-    """The last used ones. `drop` follows every commit, before its callers are answered."""
+    """The last used records. `drop` must follow every commit, before its callers continue."""
 
     def __init__(self) -> None:
         self._ready: LRUCache[str, UserRecord] = LRUCache(MOST_ENTRIES, getsizeof=_size)
         self._reading: dict[str, object] = {}
 
     def get(self, user_id: str) -> UserRecord | None:
-        """A record that is held, None where it must be read."""
+        """Returns a cached record, None where it must be read."""
         return self._ready.get(user_id)
 
     async def read(self, user_id: str, ask: Callable[[], Awaitable[UserRecord]]) -> UserRecord:
-        """The record as `ask` brings it; held, unless the user changed meanwhile."""
-        mine = self._reading[user_id] = object()
+        """Returns the record that `ask` reads, and caches it, unless the user changed meanwhile."""
+        token = self._reading[user_id] = object()
         try:
             record = await ask()
         finally:
-            unchanged = self._reading.get(user_id) is mine
+            unchanged = self._reading.get(user_id) is token
             if unchanged:
                 del self._reading[user_id]
         if unchanged:
@@ -36,7 +36,7 @@ class HeldRecords:
         return record
 
     def drop(self, user_ids: Iterable[str]) -> None:
-        """Forgets users who changed, and keeps what is being read of them now from being held."""
+        """Drops the records of changed users; reads in progress of these users are not cached."""
         for user_id in user_ids:
             self._reading.pop(user_id, None)
             self._ready.pop(user_id, None)

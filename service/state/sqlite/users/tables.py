@@ -1,4 +1,4 @@
-"""A user in the tables: reading the record, erasing, collecting, and the record of accepted events."""
+"""Reads, erases and compacts users in the tables, and reads the journal of accepted events."""
 
 import contextlib
 import secrets
@@ -18,7 +18,7 @@ COMPACTED_AT_ONCE = 2000
 
 
 def read_user(db: sqlite3.Connection, secret: bytes, user_id: str) -> UserRecord:
-    """What the tables hold of a user, inside one picture of the database."""
+    """Returns a user's record, inside the caller's read transaction."""
     name = tombstone_name(secret, user_id)
     stone = tombstone_text(db, name)
     found = db.execute("SELECT id, nonce, count FROM users WHERE user_id = ?", (user_id,)).fetchone()
@@ -34,16 +34,16 @@ def read_user(db: sqlite3.Connection, secret: bytes, user_id: str) -> UserRecord
 
 
 def erase_user(db: sqlite3.Connection, secret: bytes, user_id: str, now: float) -> None:
-    """Deletes everything of a user, and notes under a keyed hash that they are gone since `now`, in seconds.
+    """Deletes everything about a user, and writes a tombstone under a keyed hash; `now` in seconds.
 
-    The ids of their events of the last day stay known, as hashes, so that what is sent again does not bring them back.
+    The ids of their events of the last day stay known, as hashes, so that events sent again do not bring them back.
     """
     (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'journal'").fetchone()
     row = db.execute("SELECT id, latest FROM users WHERE user_id = ?", (user_id,)).fetchone()
     name = tombstone_name(secret, user_id)
     before = tombstone_text(db, name)
     erased_at = now
-    # The shop's clock may run ahead: what was held does not come back, nor what an earlier erasure refuses.
+    # The shop's clock may run ahead: the erasure covers all stored events, and never less than an earlier erasure.
     if before is not None:
         erased_at = max(erased_at, read_tombstone(before.encode()).erased_at)
     if row is not None:
@@ -63,14 +63,14 @@ def erase_user(db: sqlite3.Connection, secret: bytes, user_id: str, now: float) 
 
 
 def _events_of(db: sqlite3.Connection, user_id: str) -> Iterator[Event]:
-    """What the record holds of a user, but for rows that nobody wrote."""
-    for (kept,) in db.execute("SELECT payload FROM journal WHERE user_id = ?", (user_id,)):
+    """Yields a user's events in the journal, without rows that the service did not write."""
+    for (encoded,) in db.execute("SELECT payload FROM journal WHERE user_id = ?", (user_id,)):
         with contextlib.suppress(StoreError):
-            yield payload.decode(kept)
+            yield payload.decode(encoded)
 
 
 def collect_user(db: sqlite3.Connection, user_id: str, version: str, learned: Learned) -> bool:
-    """Takes out what a release has learned, unless the user has moved since `version`; whether anything is left."""
+    """Removes state that a release has learned, unless it has changed since `version`; returns whether some is left."""
     row = db.execute("SELECT id, nonce, count FROM users WHERE user_id = ?", (user_id,)).fetchone()
     if row is None:
         return False
@@ -90,24 +90,24 @@ def collect_user(db: sqlite3.Connection, user_id: str, version: str, learned: Le
 
 
 def user_page(db: sqlite3.Connection, after: int) -> tuple[int, list[str]]:
-    """The next users of whom there is state, and where to go on."""
+    """Returns the next users with state, and where the next page starts."""
     rows = db.execute("SELECT id, user_id FROM users WHERE id > ? ORDER BY id LIMIT ?", (after, PAGE)).fetchall()
     return (rows[-1][0] if rows else after), [user_id for _, user_id in rows]
 
 
 def event_page(db: sqlite3.Connection, after: int) -> tuple[int, list[Event]]:
-    """The next accepted events of the record, and where to go on."""
+    """Returns the next accepted events of the journal, and where the next page starts."""
     rows = db.execute("SELECT seq, payload FROM journal WHERE seq > ? ORDER BY seq LIMIT ?", (after, PAGE)).fetchall()
-    return (rows[-1][0] if rows else after), [payload.decode(kept) for _, kept in rows]
+    return (rows[-1][0] if rows else after), [payload.decode(encoded) for _, encoded in rows]
 
 
 def compact_record(db: sqlite3.Connection, after: int, now: float) -> int | None:
-    """Deletes rows of the record that were taken into the shop's data and of which nothing is left in state.
+    """Deletes rows of the journal that the offline job has used and that no state needs any more.
 
-    Not those of the last day before `now`, in seconds: by them duplicates are known.
+    It keeps those of the last day before `now` (seconds), which detect duplicates.
 
     Returns:
-        The last seq that was looked at; None where there is nothing more.
+        The last seq that was checked; None where there are no more rows.
     """
     forget_erased(db, now)
     exported = int(meta(db, "exported") or 0)
@@ -117,17 +117,18 @@ def compact_record(db: sqlite3.Connection, after: int, now: float) -> int | None
     )
     rows = db.execute(query, (after, exported, COMPACTED_AT_ONCE)).fetchall()
     before = now - REMEMBER_S
-    events = [(seq, payload.decode(kept), user) for seq, kept, user in rows]
+    events = [(seq, payload.decode(encoded), user) for seq, encoded, user in rows]
     doomed = [
         (seq,)
         for seq, event, user in events
-        if event.accepted_at < before and (user is None or not _stands(db, user, event))
+        if event.accepted_at < before and (user is None or not _is_in_state(db, user, event))
     ]
     db.executemany("DELETE FROM journal WHERE seq = ?", doomed)
     return rows[-1][0] if rows else None
 
 
-def _stands(db: sqlite3.Connection, user: int, event: Event) -> bool:
+def _is_in_state(db: sqlite3.Connection, user: int, event: Event) -> bool:
+    """Whether a user's history or marks still contain an event's item."""
     query = (
         "SELECT EXISTS (SELECT 1 FROM history WHERE user = ?1 AND timestamp = ?2 AND item_id = ?3) "
         "OR EXISTS (SELECT 1 FROM marks WHERE user = ?1 AND item_id = ?3)"

@@ -1,7 +1,7 @@
-"""Users in the embedded store, and what the process holds ready so that most questions need no database.
+"""Reads and writes users in the embedded store, with caches in memory so that most reads need no database.
 
-Whoever did nothing since the release is known by a set of those who did; the last used users are held as they are; who
-was active lately and who was erased is counted here. All of it follows the commits in their order.
+The process holds the set of users with state, the records of the last used users, and the recently active and the
+erased users. It updates them after each commit, in the order of the commits.
 """
 
 import asyncio
@@ -28,26 +28,26 @@ from service.state.sqlite.users.tables import (
 from service.state.user_store import MAX_RECENT, RECENT_PER_BUCKET, ActivityLook, ErasedUsers, RecentUsers
 
 STEP = 20
-"""Users that are read in one go behind the scenes: a request that comes meanwhile waits for no more."""
+"""Users that one background read reads: a request that arrives meanwhile waits for one read at most."""
 VACUUMED_AT_ONCE = 500  # pages
 
 T = TypeVar("T")
 _PageOf = Callable[[sqlite3.Connection, int], tuple[int, list[T]]]
-"""Answers with the page after a number, and the number to go on from."""
+"""Returns the page after a number, and the number after which the next page starts."""
 
 
-class _Took(NamedTuple):
-    applied: list[Applied]
-    user_ids: list[str]  # of whom something was accepted, most recently active last
+class _AppliedEvents(NamedTuple):
+    results: list[Applied]
+    user_ids: list[str]  # users with accepted events, most recently active last
 
 
 class EmbeddedUserStore(OnDatabase):
-    """The `UserStore`."""
+    """The `UserStore` of the embedded store."""
 
     kind: Literal["redis", "embedded"] = "embedded"
 
     def __init__(self, database: Database) -> None:
-        """Asks the database who is known; errors as `Database` raises them."""
+        """Reads the known users from the database; errors as `Database` raises them."""
         super().__init__(database)
         self._secret = database.secret
         self.clock = Clock()
@@ -75,12 +75,12 @@ class EmbeddedUserStore(OnDatabase):
     async def read_many(self, user_ids: Sequence[str]) -> list[UserRecord]:
         records: list[UserRecord] = []
         for start in range(0, len(user_ids), STEP):
-            some = user_ids[start : start + STEP]
-            ready = {user_id: self._ready(user_id) for user_id in some}
-            asked = [user_id for user_id, record in ready.items() if record is None]
-            if asked:
-                ready |= zip(asked, await self.database.read_behind(self._reads(asked)), strict=True)
-            records += [record for user_id in some if (record := ready[user_id]) is not None]
+            page = user_ids[start : start + STEP]
+            found = {user_id: self._ready(user_id) for user_id in page}
+            missing = [user_id for user_id, record in found.items() if record is None]
+            if missing:
+                found |= zip(missing, await self.database.read_behind(self._reads(missing)), strict=True)
+            records += [record for user_id in page if (record := found[user_id]) is not None]
             await asyncio.sleep(0)
         return records
 
@@ -91,7 +91,7 @@ class EmbeddedUserStore(OnDatabase):
         return lambda db: [read_user(db, self._secret, user_id) for user_id in user_ids]
 
     def _may_know(self, user_id: str) -> bool:
-        """Whether there may be state of a user: most of a shop's shoppers have done nothing since the release."""
+        """Whether a user may have state: most of a shop's users have no events since the release."""
         if user_id in self._known:
             return True
         return bool(self._erased_names) and tombstone_name(self._secret, user_id) in self._erased_names
@@ -102,7 +102,7 @@ class EmbeddedUserStore(OnDatabase):
         return self._erased
 
     async def recent(self, known: RecentUsers, after: Sequence[bytes | None], _before_ms: int) -> ActivityLook:
-        # What this process took in itself is all there is.
+        # This process has accepted all events itself.
         moved: set[str] = set()
         for bucket, users in enumerate(self._recent):
             last = int(after[bucket] or 0)
@@ -113,7 +113,7 @@ class EmbeddedUserStore(OnDatabase):
         return ActivityLook([str(self._count).encode()] * len(self._recent), moved)
 
     def _note(self, user_ids: Iterable[str]) -> None:
-        """That users were active, in this order."""
+        """Records that users were active, in this order."""
         for user_id in user_ids:
             self._known.add(user_id)
             users = self._recent[bucket_of(user_id)]
@@ -124,17 +124,17 @@ class EmbeddedUserStore(OnDatabase):
                 del users[next(iter(users))]
 
     async def apply(self, events: Sequence[Event]) -> list[Applied]:
-        taken = list(events)
+        copied = list(events)
 
-        def take(db: sqlite3.Connection) -> _Took:
+        def apply_events(db: sqlite3.Connection) -> _AppliedEvents:
             effects = Effects(db, self._secret, self.clock.now())
-            return _Took(effects.take(taken), effects.accepted_of)
+            return _AppliedEvents(effects.take(copied), effects.accepted_of)
 
-        def then(took: _Took) -> None:
-            self._records.drop(took.user_ids)
-            self._note(took.user_ids)
+        def then(applied: _AppliedEvents) -> None:
+            self._records.drop(applied.user_ids)
+            self._note(applied.user_ids)
 
-        return (await self.database.write(take, then)).applied
+        return (await self.database.write(apply_events, then)).results
 
     async def keep(
         self,
@@ -144,18 +144,18 @@ class EmbeddedUserStore(OnDatabase):
         group: Cached | None = None,
         answer: Cached | None = None,
     ) -> None:
-        """This process remembers both itself, and there is no other."""
+        """Does nothing: this process caches both in memory, and there is no other process."""
 
     async def erase(self, user_id: str) -> None:
         def then(_: None) -> None:
             self._records.drop([user_id])
-            self._known.discard(user_id)  # by the tombstone it is known without its name
+            self._known.discard(user_id)  # from now on the tombstone answers `_may_know`
             self._recent[bucket_of(user_id)].pop(user_id, None)
             self._erased_names.add(tombstone_name(self._secret, user_id))
             self._erasures[bucket_of(user_id)] += 1
             self._erased = None
 
-        # Of whom there is nothing any more, bytes may still stand in the log: collected, or by a call that was cut off.
+        # Even for a user without state: bytes may still be in the log, from a removal or an interrupted call.
         await self.database.write(
             lambda db: erase_user(db, self._secret, user_id, self.clock.now()), then, scrubs=user_id
         )
@@ -187,13 +187,13 @@ class EmbeddedUserStore(OnDatabase):
         await self.database.write(lambda db: collect_user(db, user_id, version, learned), then)
 
     async def compact(self) -> None:
-        """Deletes what was taken into the shop's data, is not in state any more and is older than a day.
+        """Deletes events that the offline job has used, that are in no state any more and older than a day.
 
-        In steps: events that come meanwhile wait for no more than one of them.
+        It works in steps: events that arrive meanwhile wait for one step at most.
         """
-        looked_at: int | None = 0
-        while looked_at is not None:
-            looked_at = await self.database.write(partial(compact_record, after=looked_at, now=self.clock.now()))
+        checked: int | None = 0
+        while checked is not None:
+            checked = await self.database.write(partial(compact_record, after=checked, now=self.clock.now()))
         while await self.database.write(_vacuum):
             pass
 
@@ -203,13 +203,13 @@ def _known_users(db: sqlite3.Connection) -> list[str]:
 
 
 def _last_active(db: sqlite3.Connection) -> list[str]:
-    """More than can be recent, most recently active last."""
+    """Returns more users than can count as recent, most recently active last."""
     query = "SELECT user_id FROM users ORDER BY active DESC LIMIT ?"
     return [user_id for (user_id,) in db.execute(query, (2 * MAX_RECENT,))][::-1]
 
 
 def _vacuum(db: sqlite3.Connection) -> bool:
-    """Gives some free pages back to the disk; whether there are more."""
+    """Gives some free pages back to the disk; returns whether there are more."""
 
     def free() -> int:
         return int(db.execute("PRAGMA freelist_count").fetchone()[0])
