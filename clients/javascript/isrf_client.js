@@ -1,11 +1,11 @@
-// Calls the recommendation service from a browser or Node 18+: bounded in time, tried again where that is safe.
+// A client of the recommendation service for browsers and Node 18+: bounded in time, with safe retries.
 //
 //   const isrf = new IsrfClient("http://127.0.0.1:8000");
 //   const answer = await isrf.recommend("shopper-0393", { n: 5, explain: true });
 //   await isrf.interactions([{ user_id: "shopper-0393", item_id: answer.items[0].item_id, event: "view" }]);
 //
-// Every failure is an IsrfError. What is undefined or null is not sent; what JSON does not have is refused.
-// A key lets its holder read and write anybody's data: do not send one to browsers, call through your own backend.
+// Every failure is an IsrfError. Undefined and null values are not sent; values that JSON cannot hold are refused.
+// A key can read and write every user's data: do not send one to browsers, call through your own backend.
 
 const AGAIN = new Set([408, 429, 502, 503, 504]);
 const READS = { timeoutMs: 1000, tries: 2, deadlineMs: 2000 };
@@ -25,8 +25,8 @@ export class IsrfError extends Error {
    * @param {string} code stable: the service's own, `http.` and a status, or client.timeout, client.unreachable,
    *   client.unreadable, client.invalid_id, client.invalid_value, client.invalid_url, client.invalid_key,
    *   client.invalid_patience, client.url_too_long
-   * `events`, of `interactions`: those that are to be sent again, with their ids; `results`: the answer to each event
-   * of the call, null where none came.
+   * For `interactions`, `events` are those to send again, with their ids; `results` has the result of each event of
+   * the call, null where there is none.
    */
   constructor(code, message, { status = 0, fix = "", requestId = "" } = {}) {
     super(message);
@@ -35,13 +35,13 @@ export class IsrfError extends Error {
 }
 
 export class IsrfClient {
-  /** `timeoutMs` of one try, `tries` of one request, `deadlineMs` of a whole call. One that is left out is 1 s, 2 and
-   * 2 s for a read, 5 s, 6 and 30 s for `interactions` and `erase`. */
+  /** `timeoutMs` of one try, `tries` of one request, `deadlineMs` of a whole call. The defaults are 1 s, 2 and 2 s for
+   * a read, and 5 s, 6 and 30 s for `interactions` and `erase`. */
   constructor(baseUrl = "", options = {}) {
     const { apiKey, fetch, timeoutMs, tries, deadlineMs, ...others } = known(options);
     const [foreign] = Object.keys(others);
     if (foreign !== undefined) {
-      throw invalid("an option", foreign, "Known are apiKey, fetch, timeoutMs, tries, deadlineMs.");
+      throw invalid("an option", foreign, "The options are apiKey, fetch, timeoutMs, tries, deadlineMs.");
     }
     if (fetch !== undefined && typeof fetch !== "function") throw invalid("fetch", fetch, "Give a function.");
     const patience = known({ timeoutMs, tries, deadlineMs });
@@ -70,7 +70,7 @@ export class IsrfClient {
   get = (path, field, query) => this.call("GET", path, { query, field });
   post = (path, body) => this.call("POST", path, { body, field: "items" });
 
-  /** Posts events, however many. Every event has its id before the first try: a lost answer doubles nothing. */
+  /** Posts any number of events. Every event has its id before the first try, so that none counts twice. */
   async interactions(events) {
     const prepared = prepare(events);
     const results = prepared.map(() => null);
@@ -92,7 +92,7 @@ export class IsrfClient {
     return { results, accepted: count("accepted"), duplicates: count("duplicate"), refused: count("refused") };
   }
 
-  // Events that could not be taken in now are sent again, the others not.
+  // Posts the events of one request; sends those again that the store could not accept.
   async postPart(events, results, places, end) {
     let pending = places;
     for (let tried = 1; ; tried++) {
@@ -132,7 +132,7 @@ export class IsrfClient {
     }
   }
 
-  // One try, from the name's look-up to the last byte; ends in time even where a `fetch` that was given does not.
+  // One try, from the name lookup to the last byte; ends in time even if the caller's own `fetch` does not.
   async try(url, request, timeoutMs) {
     const abort = new AbortController();
     let timer;
@@ -149,23 +149,23 @@ export class IsrfClient {
     let response;
     let text;
     try {
-      // A redirect is not followed: a key is for one address.
+      // Follows no redirect: a key is for one address.
       response = await this.fetch(url, { ...request, headers: this.headers, redirect: "manual" });
       text = await response.text();
     } catch (cause) {
-      const fix = "Fall back; look whether the service runs there, and allows this origin (ISRF_CORS_ORIGINS).";
+      const fix = "Show a fallback; check that the service runs there and allows this origin (ISRF_CORS_ORIGINS).";
       return failed(new IsrfError("client.unreachable", `no answer (${cause?.name}).`, { fix }), true);
     }
-    const told = parsed(text);
+    const body = parsed(text);
     if (response.ok) {
-      if (request.method === "DELETE" ? response.status === 204 : isObject(told)) return { answer: told ?? null };
+      if (request.method === "DELETE" ? response.status === 204 : isObject(body)) return { answer: body ?? null };
       return failed(unreadable(`status ${response.status}`));
     }
-    // What stands between may answer too, and knows no codes.
-    const of = (name, otherwise) => (typeof told?.[name] === "string" ? told[name] : otherwise);
+    // A gateway before the service may answer too, without codes.
+    const of = (name, otherwise) => (typeof body?.[name] === "string" ? body[name] : otherwise);
     const status = response.status;
     const code = of("code", `http.${status || "redirect"}`);
-    const elsewhere = "Look at baseUrl: it leads elsewhere, or something that stands between has answered.";
+    const elsewhere = "Check baseUrl: it redirects, or a gateway before the service answered.";
     const error = new IsrfError(code, of("detail", `HTTP ${status} ${response.statusText}`), {
       status,
       fix: of("fix", of("code", null) ? "" : elsewhere),
@@ -175,15 +175,15 @@ export class IsrfClient {
   }
 }
 
-/** The events as they are sent: each with an `event_id`, a new one where it has none, ids as text, nothing undefined.
- * Keep them before you post them: however often they are sent, each counts once. */
+/** Returns events as they are sent: each with an `event_id` (new where it has none), ids as text, nothing undefined.
+ * Store them before you post them: then each counts once, even if it is sent several times. */
 export function prepare(events) {
   if (!Array.isArray(events)) throw invalid("events", events, "Give an array of events.");
   return Array.from(events, (event, place) => {
     const where = `events[${place}]`;
     if (!isObject(event)) throw invalid(where, event, 'Give { user_id: "…", item_id: "…", event: "view" }.');
     const { timestamp, ...fields } = event;
-    // A Date is in milliseconds, the service's time in seconds.
+    // A Date counts milliseconds, the service seconds.
     const seconds = timestamp instanceof Date ? timestamp.getTime() / 1000 : timestamp;
     return { event_id: newId(), ...given({ ...fields, timestamp: seconds }, where) };
   });
@@ -194,14 +194,14 @@ function checkedUrl(baseUrl) {
   try {
     url = new URL(baseUrl, globalThis.location?.href);
   } catch {
-    // judged below
+    // refused below
   }
   const good = typeof baseUrl === "string" && url && /^https?:$/.test(url.protocol) && !url.username && !url.password;
   if (!good || /[?#]/.test(baseUrl)) {
-    const fix = "Give http(s)://host[:port][/path], on a page of the service itself nothing.";
+    const fix = "Give http(s)://host[:port][/path], or nothing on a page of the service itself.";
     // An address may hold a password.
-    const told = String(baseUrl).includes("@") ? "no address that may be called" : shown(baseUrl);
-    throw new IsrfError("client.invalid_url", `baseUrl is ${told}.`, { fix });
+    const found = String(baseUrl).includes("@") ? "an address with a user or a password" : shown(baseUrl);
+    throw new IsrfError("client.invalid_url", `baseUrl is ${found}.`, { fix });
   }
   return baseUrl.replace(/\/+$/, "");
 }
@@ -210,7 +210,7 @@ function keyHeader(apiKey) {
   if (apiKey === null || apiKey === undefined) return {};
   if (typeof apiKey !== "string" || !/^[\x20-\x7e]+$/.test(apiKey.trim())) {
     const fix = "Give the key as `python -m service keys add` printed it, or none.";
-    throw new IsrfError("client.invalid_key", "apiKey is empty, no text, or has foreign characters.", { fix });
+    throw new IsrfError("client.invalid_key", "apiKey is empty, not text, or has other characters.", { fix });
   }
   return { "X-API-Key": apiKey.trim() };
 }
@@ -229,8 +229,8 @@ function idTexts(ids, where) {
   return Array.from(ids, (id, place) => idText(id, `${where}[${place}]`));
 }
 
-// An id is one segment of a path, whatever stands in it. Only `.` and `..` cannot be: every URL parser takes them for
-// steps in the path, percent-encoded too.
+// Any id becomes one segment of a path, but not `.` and `..`: every URL parser reads them as steps in the path, even
+// percent-encoded.
 function segment(id, where) {
   const text = idText(id, where);
   if (text === "" || text === "." || text === "..") {
@@ -240,7 +240,7 @@ function segment(id, where) {
   return encodeURIComponent(text).replaceAll(".", "%2E");
 }
 
-// Without what is undefined or null.
+// Drops undefined and null values.
 function known(options) {
   if (options === undefined || options === null) return {};
   if (!isObject(options)) throw invalid("options", options, "Give an object, as { n: 5 }.");
@@ -265,7 +265,7 @@ function queryPairs(options) {
   );
 }
 
-// A value as JSON has it: JSON.stringify makes null of NaN, {} of a Map, and drops what it does not know.
+// Checks that JSON can hold a value: JSON.stringify turns NaN into null and a Map into {}, and drops unknown types.
 function plain(value, where, depth = 0) {
   if (value === null || typeof value === "boolean" || Number.isFinite(value)) return value;
   if (typeof value === "string" && !HALF.test(value)) return value;
@@ -283,7 +283,7 @@ function plain(value, where, depth = 0) {
 function isObject(value) {
   if (typeof value !== "object" || value === null) return false;
   const kind = Object.getPrototypeOf(value);
-  // One of another frame is one too.
+  // Accepts objects of another frame too.
   return kind === null || (Object.getPrototypeOf(kind) === null && Object.hasOwn(kind, "hasOwnProperty"));
 }
 
@@ -291,12 +291,12 @@ const invalid = (where, value, fix) => new IsrfError("client.invalid_value", `${
 const failed = (error, again = false, waitMs = 0) => ({ error, again, waitMs });
 
 function unreadable(found) {
-  const fix = "Look at baseUrl: who answers there?";
-  return new IsrfError("client.unreadable", `the answer is none of the service: ${found}.`, { fix });
+  const fix = "Check baseUrl: another server answers there.";
+  return new IsrfError("client.unreadable", `the answer is not from the service: ${found}.`, { fix });
 }
 
 function late() {
-  const fix = "Fall back; a longer wait is timeoutMs and deadlineMs.";
+  const fix = "Show a fallback; to wait longer, set timeoutMs and deadlineMs.";
   return failed(new IsrfError("client.timeout", "no answer in time.", { fix }), true);
 }
 
@@ -323,7 +323,7 @@ function retryAfterMs(value) {
   return Number.isNaN(ms) ? 0 : Math.max(0, ms);
 }
 
-// crypto.randomUUID is for secure contexts only.
+// crypto.randomUUID works only in secure contexts.
 function newId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

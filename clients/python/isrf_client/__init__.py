@@ -1,4 +1,4 @@
-"""Calls the recommendation service as a shop should: bounded in time, tried again where that is safe, typed.
+"""A client of the recommendation service for shops: bounded in time, with safe retries, and typed.
 
     from isrf_client import Client
 
@@ -6,7 +6,7 @@
         answer = isrf.recommend("shopper-0393", n=5, explain=True)
         isrf.interactions([{"user_id": "shopper-0393", "item_id": answer["items"][0]["item_id"], "event": "view"}])
 
-`AsyncClient` has the same methods, awaited. It needs httpx and nothing of the service.
+`AsyncClient` has the same methods for asyncio. The client needs httpx and nothing of the service.
 """
 
 from isrf_client.answers import (

@@ -1,6 +1,6 @@
-"""What the service takes and answers, as its OpenAPI document says it; the JSON itself, typed.
+"""The types of the service's requests and answers, as in its OpenAPI document; an answer is the JSON itself.
 
-Fields that a newer service adds are there at run time, only their types are missing here.
+Fields that a newer service adds are in the answer; only their types are missing here.
 """
 
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 Id: TypeAlias = str | int
-"""The shop's own id. An integer is sent as its decimal text, which is what answers have."""
+"""The shop's own id. The client sends an integer as its decimal text, and answers contain that text."""
 
 
 class ListOptions(TypedDict, total=False):
-    """What may be asked of a list. What is None is not asked, here as in all options and events."""
+    """The options of a list. An option that is None is not sent; this holds for all options and events."""
 
     n: int | None
     category: str | None
@@ -25,26 +25,26 @@ class ListOptions(TypedDict, total=False):
 
 
 class PageOptions(ListOptions, total=False):
-    """The list of an earlier answer is read on: its `meta`'s `recommendation_id`, and `next_offset` as `offset`."""
+    """The options of a later page: `recommendation_id` and `next_offset` (as `offset`) of the first answer's `meta`."""
 
     recommendation_id: str | None
     offset: int | None
 
 
 class UserOptions(PageOptions, total=False):
-    """`session`: item_ids of the running session, read where the user has no history of their own."""
+    """The options for a user. `session`: item_ids of the running session, used where the user has no history."""
 
     session: Sequence[Id] | None
 
 
 class SessionOptions(PageOptions, total=False):
-    """`user_id`: whose session it is; their own history, if they have one, is read in its place."""
+    """The options for a session. `user_id`: the user of the session; where they have a history, it is used instead."""
 
     user_id: Id | None
 
 
 class RankOptions(TypedDict, total=False):
-    """For whom candidates are put in order, and what may be asked of the list."""
+    """The user or history for whom candidates are ranked, and the options of the list."""
 
     user_id: Id | None
     history: Sequence[Id] | None
@@ -56,8 +56,8 @@ class RankOptions(TypedDict, total=False):
 class Event(TypedDict):
     """One interaction.
 
-    Give a `timestamp` (Unix seconds, or a datetime with a time zone) where it may wait before it is sent, and for an
-    item that was recommended the `recommendation_id` of that answer's `meta`. `prepare` gives it an `event_id`.
+    Give a `timestamp` (Unix seconds, or a datetime with a time zone) where the event may wait before it is sent. For a
+    recommended item, give the `recommendation_id` of the answer's `meta`. `prepare` adds an `event_id`.
     """
 
     user_id: Id
@@ -69,7 +69,7 @@ class Event(TypedDict):
 
 
 class ReasonPath(TypedDict):
-    """user → `item_id` → [similar users who took both →] recommended item."""
+    """A path: user → `item_id` → [similar users who took both →] recommended item."""
 
     item_id: str
     strength: NotRequired[float]
@@ -128,7 +128,7 @@ class SimilarItems(PopularItems):
 
 
 class ItemBody(TypedDict, total=False):
-    """What the shop says of an item. A field that is left out stays as it is; None takes it away."""
+    """The fields of an item. A field that is left out stays as it is; None removes it."""
 
     title: str | None
     brand: str | None
@@ -159,7 +159,7 @@ class ItemChanged(ItemAnswer):
 
 
 class EventAnswer(TypedDict):
-    """`duplicate` is what a second try says of an event whose first was accepted and not answered."""
+    """The outcome of an event. `duplicate`: an earlier try was accepted, though its answer may be lost."""
 
     status: Literal["accepted", "duplicate", "refused"]
     event_id: NotRequired[str]

@@ -1,4 +1,4 @@
-"""The client for asyncio: `isrf_client.synchronous`, awaited. Of one event loop."""
+"""The client for asyncio, with the methods of `isrf_client.synchronous`; one event loop uses it."""
 
 import asyncio
 import time
@@ -32,7 +32,7 @@ from isrf_client.errors import InvalidCallError
 
 
 class AsyncClient:
-    """Every method raises `ClientError`: `isrf_client.errors`."""
+    """A client for asyncio; every method raises `ClientError` (`isrf_client.errors`)."""
 
     def __init__(
         self, base_url: str, *, api_key: str | None = None, reads: Patience = READS, writes: Patience = WRITES
@@ -44,49 +44,50 @@ class AsyncClient:
         self._calls = Calls(reads=reads, writes=writes, clock=time.monotonic)
 
     async def recommend(self, user_id: Id, **options: Unpack[UserOptions]) -> Recommendations:
-        """Items for a user; popular ones for a user nobody knows."""
+        """Returns items for a user; popular items for an unknown user."""
         return await self._run(self._calls.recommend(user_id, options))
 
     async def recommend_session(self, history: Iterable[Id], **options: Unpack[SessionOptions]) -> Recommendations:
-        """Items for an anonymous session, from the item_ids it holds, oldest first."""
+        """Returns items for an anonymous session, from its item_ids, oldest first."""
         return await self._run(self._calls.recommend_session(history, options))
 
     async def recommend_many(self, user_ids: Iterable[Id], **options: Unpack[ListOptions]) -> list[Recommendations]:
-        """An answer for each user, however many."""
+        """Returns an answer for each user; any number of users."""
         return await self._run(self._calls.recommend_many(user_ids, options))
 
     async def rank(self, candidates: Iterable[Id], **options: Unpack[RankOptions]) -> Recommendations:
-        """The candidates in their order for a user, or for a history."""
+        """Ranks candidates for a user or a history."""
         return await self._run(self._calls.rank(candidates, options))
 
     async def similar(self, item_id: Id, **options: Unpack[PageOptions]) -> SimilarItems:
-        """Items like this one."""
+        """Returns items like this one."""
         return await self._run(self._calls.similar(item_id, options))
 
     async def popular(self, **options: Unpack[PageOptions]) -> PopularItems:
+        """Returns the most popular items."""
         return await self._run(self._calls.popular(options))
 
     async def user(self, user_id: Id, *, last: int | None = None) -> UserAnswer:
-        """What the service knows of a user, and their interests in words; `last`: how much of their history (200)."""
+        """Returns a user's state and interests in words; `last`: how many entries of the history (default 200)."""
         return await self._run(self._calls.user(user_id, last))
 
     async def interactions(self, events: Iterable[Event]) -> InteractionsAnswer:
-        """Posts events, however many; returns when each is accepted, a duplicate, or refused with a reason.
+        """Posts any number of events; returns when each is accepted, a duplicate, or refused with a reason.
 
-        An error has the `events` that are to be sent again, with their ids, and the `results` of the others.
+        An error has the `events` to send again, with their ids, and the `results` of the others.
         """
         return await self._run(self._calls.interactions(events))
 
     async def item(self, item_id: Id) -> ItemAnswer:
-        """An item as it is offered now."""
+        """Returns an item as it is now."""
         return await self._run(self._calls.item(item_id))
 
     async def put_item(self, item_id: Id, **body: Unpack[ItemBody]) -> ItemChanged:
-        """Adds an item, or changes one; recommended from the next answer on."""
+        """Adds or changes an item; the change counts from the next answer on."""
         return await self._run(self._calls.put_item(item_id, body))
 
     async def hide_item(self, item_id: Id) -> None:
-        """Recommends an item no longer; `put_item` brings it back."""
+        """Hides an item from recommendations; `put_item` brings it back."""
         return await self._run(self._calls.hide_item(item_id))
 
     async def erase(self, user_id: Id) -> None:
@@ -130,7 +131,7 @@ class AsyncClient:
             )
         body = Body()
         try:
-            # httpx bounds each read, this the whole.
+            # httpx's timeout bounds each read; this one bounds the whole request.
             async with asyncio.timeout(step.timeout_s):
                 async with self._http.stream(**request_of(step, self._base_url)) as response:
                     async for part in response.aiter_bytes():

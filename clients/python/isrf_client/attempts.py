@@ -1,6 +1,6 @@
-"""How often a call is tried and how long it waits, for both clients: a generator that asks for tries and for pauses.
+"""Decides how often a call is tried and how long it waits: a generator that yields tries and pauses to both clients.
 
-It does no IO and has no clock of its own, so that tests let hours pass in microseconds.
+It does no IO and has no clock of its own, so that tests can let hours pass in microseconds.
 """
 
 import random
@@ -17,10 +17,10 @@ from isrf_client.errors import ClientError, InvalidCallError, NoAnswerError, Pro
 AnswerT = TypeVar("AnswerT")
 
 AGAIN = frozenset({408, 429, 502, 503, 504})
-"""Statuses that say *not now*."""
+"""Statuses of temporary failures."""
 MAX_SHOWN = 300
 MAX_S = 10_000_000.0
-"""Seconds; with years of them some clocks cannot reckon."""
+"""Seconds; some clocks cannot count further."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +28,10 @@ class Patience:
     """How long a call may take.
 
     Attributes:
-        timeout_s: of one try, from looking up the name to the answer's last byte.
-        tries: at most, of each request that the call is made of.
-        deadline_s: of the whole call, however many requests it is made of; no try and no pause ends later.
-        first_pause_s: doubles with each try; half of it is drawn by lot, so that callers do not come back in step.
+        timeout_s: of one try, from the name lookup to the answer's last byte.
+        tries: the most tries of each request of the call.
+        deadline_s: of the whole call with all its requests; no try and no pause ends later.
+        first_pause_s: doubles with each try; half of it is random, so that callers do not retry at the same moment.
     """
 
     timeout_s: float
@@ -41,27 +41,27 @@ class Patience:
 
     def __post_init__(self) -> None:
         seconds = (self.timeout_s, self.deadline_s, self.first_pause_s)
-        numbers = all(isinstance(one, int | float) and 0 <= one <= MAX_S for one in seconds)
-        if not (numbers and isinstance(self.tries, int) and self.tries >= 1 and min(seconds[:2]) > 0):
+        are_valid = all(isinstance(value, int | float) and 0 <= value <= MAX_S for value in seconds)
+        if not (are_valid and isinstance(self.tries, int) and self.tries >= 1 and min(seconds[:2]) > 0):
             raise InvalidCallError(
                 "client.invalid_patience",
-                f"this patience cannot work: {self}.",
+                f"this patience is invalid: {self}.",
                 fix=f"Give seconds above 0, {MAX_S:g} at most, and at least one try.",
             )
 
 
 READS = Patience(timeout_s=1.0, tries=2, deadline_s=2.0)
-"""A page waits for a read: better a fallback soon than an answer late."""
+"""For reads, which a page waits for: an early fallback is better than a late answer."""
 WRITES = Patience(timeout_s=5.0, tries=6, deadline_s=30.0, first_pause_s=0.2)
-"""For what no page waits for: events, erasures, recommendations for many."""
+"""For calls that no page waits for: events, erasures, recommendations for many users."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One request, safe to be sent twice: a read, an erasure, or events that carry their ids.
+    """A request that is safe to send twice: a read, an erasure, or events with their ids.
 
     Attributes:
-        answer: a field that the answer has, and its type; None where the answer is empty (204).
+        answer: a field that the answer must have, and its type; None where the answer is empty (204).
     """
 
     method: str
@@ -72,25 +72,25 @@ class Call:
 
 
 class Try(NamedTuple):
-    """Send the call; answered within `timeout_s` by the response, or by what went wrong."""
+    """Asks the client to send the call; the client returns the response or the failure within `timeout_s`."""
 
     call: Call
     timeout_s: float
 
 
 class Pause(NamedTuple):
-    """Wait; answered by None."""
+    """Asks the client to wait; the client returns None."""
 
     seconds: float
 
 
 Outcome: TypeAlias = httpx.Response | httpx.TransportError | ClientError
-"""Of a try. A `ClientError` ends the call."""
+"""The outcome of a try. A `ClientError` ends the call."""
 Steps: TypeAlias = Generator[Try | Pause, Outcome | None, AnswerT]
 
 
 class Budget:
-    """What is left of a call's patience."""
+    """The tries and the time that a call has left."""
 
     def __init__(self, patience: Patience, clock: Callable[[], float]) -> None:
         self._patience, self._clock = patience, clock
@@ -98,28 +98,28 @@ class Budget:
         self._used = 0
 
     def renew_tries(self) -> None:
-        """For the next request of the same call; the time goes on."""
+        """Allows all tries again, for the next request of the same call; the deadline stays."""
         self._used = 0
 
     def take(self) -> float:
-        """Uses one try; how long it may take, 0.0 where no time is left."""
+        """Uses one try; returns how long it may take, 0.0 where no time is left."""
         self._used += 1
         return max(0.0, min(self._patience.timeout_s, self._end - self._clock()))
 
     def pause_s(self, asked_s: float | None) -> float | None:
-        """How long to wait before the next try, not less than was asked for; None if there is none to come."""
+        """Returns the pause before the next try, at least `asked_s`; None where no try is left."""
         if self._used >= self._patience.tries:
             return None
-        drawn = self._patience.first_pause_s * 2.0 ** (self._used - 1) * random.uniform(0.5, 1.0)  # noqa: S311
-        pause_s = max(drawn, asked_s or 0.0)
+        random_s = self._patience.first_pause_s * 2.0 ** (self._used - 1) * random.uniform(0.5, 1.0)  # noqa: S311
+        pause_s = max(random_s, asked_s or 0.0)
         return pause_s if self._clock() + pause_s < self._end else None
 
 
 def attempts(call: Call, budget: Budget) -> Steps[Any]:
-    """Tries until there is an answer or the budget is used up; the decoded answer, None for an empty one.
+    """Tries until there is an answer or the budget is used up; returns the decoded answer, None for an empty one.
 
     Raises:
-        ClientError: of the last try.
+        ClientError: the error of the last try.
     """
     while True:
         timeout_s = budget.take()
@@ -128,20 +128,22 @@ def attempts(call: Call, budget: Budget) -> Steps[Any]:
             return _decoded(outcome, call)
         error = _error(outcome)
         asked_s = error.retry_after_s if isinstance(error, ProblemError) else None
-        pause_s = budget.pause_s(asked_s) if error is not outcome and _may_pass(error) else None
+        pause_s = budget.pause_s(asked_s) if error is not outcome and _is_temporary(error) else None
         if pause_s is None:
             raise error
         yield Pause(pause_s)
 
 
 def unreadable(found: str) -> NoAnswerError:
-    """The error of an answer that is none of the service's."""
+    """Returns the error for an answer that is not from the service."""
     return NoAnswerError(
-        "client.unreadable", f"the answer is none of the service: {found}.", fix="Look at base_url: who answers there?"
+        "client.unreadable",
+        f"the answer is not from the service: {found}.",
+        fix="Check base_url: another server answers there.",
     )
 
 
-def _may_pass(error: ClientError) -> bool:
+def _is_temporary(error: ClientError) -> bool:
     return not isinstance(error, ProblemError) or error.status in AGAIN
 
 
@@ -155,9 +157,9 @@ def _decoded(response: httpx.Response, call: Call) -> Any:
     try:
         answer = response.json()
     except (ValueError, RecursionError):
-        raise unreadable(f"{found} with a body that is no JSON") from None
+        raise unreadable(f"{found} with a body that is not JSON") from None
     if not isinstance(answer, dict) or not isinstance(answer.get(name), kind):
-        raise unreadable(f"{found} with JSON that is no object with `{name}`")
+        raise unreadable(f"{found} with JSON that is not an object with `{name}`")
     return answer
 
 
@@ -169,30 +171,32 @@ def _error(outcome: Outcome | None) -> ClientError:
         return NoAnswerError(
             "client.timeout",
             f"no answer in time ({kind}).",
-            fix="Fall back; a longer wait is a Patience for `reads` or `writes`.",
+            fix="Show a fallback; to wait longer, give a Patience for `reads` or `writes`.",
         )
     if not isinstance(outcome, httpx.Response):
         return NoAnswerError(
             "client.unreachable",
             f"no answer ({type(outcome).__name__}).",
-            fix="Fall back; look whether the service runs where base_url says.",
+            fix="Show a fallback; check that the service runs at base_url.",
         )
     try:
         problem = outcome.json()
     except (ValueError, RecursionError):
         problem = None
-    told: dict[str, Any] = problem if isinstance(problem, dict) else {}
+    fields: dict[str, Any] = problem if isinstance(problem, dict) else {}
     status = outcome.status_code
-    # What stands between may answer too, and knows no codes.
+    # A gateway before the service may answer too, without codes.
     foreign = f"HTTP {status} {outcome.reason_phrase}"
-    redirected = "It leads elsewhere: give the address that answers itself as base_url."
-    fix = redirected if outcome.is_redirect else "Look at what stands between: a gateway or another server answered."
+    redirected = "The address redirects: give the final address as base_url."
+    fix = (
+        redirected if outcome.is_redirect else "A gateway or another server answered: check what is before the service."
+    )
     return ProblemError(
-        _text(told, "code") or f"http.{status}",
-        _text(told, "detail") or foreign,
+        _text(fields, "code") or f"http.{status}",
+        _text(fields, "detail") or foreign,
         status=status,
-        fix=_text(told, "fix") or ("" if _text(told, "code") else fix),
-        request_id=_text(told, "request_id") or outcome.headers.get("X-Request-ID", ""),
+        fix=_text(fields, "fix") or ("" if _text(fields, "code") else fix),
+        request_id=_text(fields, "request_id") or outcome.headers.get("X-Request-ID", ""),
         retry_after_s=_retry_after_s(outcome.headers.get("Retry-After")),
     )
 
@@ -203,7 +207,7 @@ def _text(problem: Mapping[str, Any], name: str) -> str:
 
 
 def _retry_after_s(value: str | None) -> float | None:
-    """Seconds or a date (RFC 9110, section 10.2.3); None for what is neither."""
+    """Reads seconds or a date (RFC 9110, section 10.2.3); None where it is neither."""
     if value is None:
         return None
     if value.strip().isdecimal():

@@ -1,6 +1,6 @@
-"""Every call of the service as steps (`isrf_client.attempts`): paths, parameters and bodies.
+"""Builds every call of the service as steps (`isrf_client.attempts`): paths, parameters and bodies.
 
-Both clients run these; it knows neither of them.
+Both clients run these steps; it knows neither of them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -27,29 +27,29 @@ from isrf_client.answers import (
 from isrf_client.attempts import Budget, Call, Patience, Steps, attempts, unreadable
 from isrf_client.errors import InvalidCallError
 from isrf_client.events import post, prepare
-from isrf_client.values import given, id_texts, plain, query, segment
+from isrf_client.values import id_texts, json_fields, plain, query, segment
 
 MAX_USERS = 256
-"""Of one request; more are sent in parts."""
+"""Users of one request; more are sent in parts."""
 MOST_ITEMS, MOST_EXPLAINED = 12_800, 1000
-"""Of all lists of a request together, without reasons and with them: where each is long, fewer users are a part."""
+"""Items of all lists of a request together, without and with reasons: long lists need more parts."""
 USUAL_N = 10
-"""Items of a list where none are asked for."""
+"""Items of a list without the option `n`."""
 MAX_URL = 60_000
-"""Characters of path and parameters: the service takes 64 KiB of request line and headers together."""
+"""Characters of path and parameters: the service accepts 64 KiB of request line and headers together."""
 ITEMS = ("items", list)
 
 Clock = Callable[[], float]
 
 
 class Calls:
-    """One per client: how patient it is, and its clock."""
+    """The calls of one client, with its patience and its clock."""
 
     def __init__(self, *, reads: Patience, writes: Patience, clock: Clock) -> None:
-        for one in (reads, writes):
-            if not isinstance(one, Patience):
+        for patience in (reads, writes):
+            if not isinstance(patience, Patience):
                 raise InvalidCallError(
-                    "client.invalid_patience", f"{one!r:.80} is no Patience.", fix="Give reads=Patience(…)."
+                    "client.invalid_patience", f"{patience!r:.80} is not a Patience.", fix="Give reads=Patience(…)."
                 )
         self._reads, self._writes, self._clock = reads, writes, clock
 
@@ -57,15 +57,15 @@ class Calls:
         return self._read(_get(f"/recommend/{segment(user_id, 'user_id')}", ITEMS, options))
 
     def recommend_session(self, history: Iterable[Id], options: SessionOptions) -> Steps[Recommendations]:
-        body = {"history": id_texts(history, "history"), **given(options)}
+        body = {"history": id_texts(history, "history"), **json_fields(options)}
         return self._read(Call(method="POST", path="/recommend", body=body, answer=ITEMS))
 
     def recommend_many(self, user_ids: Iterable[Id], options: ListOptions) -> Steps[list[Recommendations]]:
-        """With the patience of a write, all parts together: no page waits for it."""
-        return self._many(id_texts(user_ids, "user_ids"), given(options), Budget(self._writes, self._clock))
+        """Uses the patience of writes for all parts together: no page waits for it."""
+        return self._many(id_texts(user_ids, "user_ids"), json_fields(options), Budget(self._writes, self._clock))
 
     def rank(self, candidates: Iterable[Id], options: RankOptions) -> Steps[Recommendations]:
-        body = {"candidates": id_texts(candidates, "candidates"), **given(options)}
+        body = {"candidates": id_texts(candidates, "candidates"), **json_fields(options)}
         return self._read(Call(method="POST", path="/rank", body=body, answer=ITEMS))
 
     def similar(self, item_id: Id, options: PageOptions) -> Steps[SimilarItems]:
@@ -84,7 +84,7 @@ class Calls:
         return self._read(_get(f"/items/{segment(item_id, 'item_id')}", ("item", dict)))
 
     def put_item(self, item_id: Id, body: ItemBody) -> Steps[ItemChanged]:
-        """None is sent: it takes a field away."""
+        """Sends None too: it removes a field."""
         fields = {name: plain(value, name) for name, value in body.items()}
         path = f"/items/{segment(item_id, 'item_id')}"
         return self._write(Call(method="PUT", path=path, body=fields, answer=("item", dict)))
@@ -93,14 +93,14 @@ class Calls:
         return self._write(Call(method="DELETE", path=f"/items/{segment(item_id, 'item_id')}"))
 
     def interactions(self, events: Iterable[Event]) -> Steps[InteractionsAnswer]:
-        """Every event has its id before the first try, so that none counts twice however often it is sent."""
+        """Gives every event its id before the first try, so that no event counts twice."""
         return post(prepare(events), Budget(self._writes, self._clock))
 
     def _many(self, user_ids: list[str], options: dict[str, Any], budget: Budget) -> Steps[list[Recommendations]]:
         found: list[Recommendations] = []
-        together = _users_together(options)
-        for start in range(0, len(user_ids), together):
-            body = {"users": user_ids[start : start + together], **options}
+        users_per_request = _users_together(options)
+        for start in range(0, len(user_ids), users_per_request):
+            body = {"users": user_ids[start : start + users_per_request], **options}
             budget.renew_tries()
             answer = yield from attempts(
                 Call(method="POST", path="/recommend", body=body, answer=("answers", list)), budget
@@ -118,7 +118,7 @@ class Calls:
 
 
 def _users_together(options: Mapping[str, Any]) -> int:
-    """How many users one request may ask about; what is no number of items is for the service to refuse."""
+    """Returns how many users one request may have; the service refuses an invalid number of items."""
     n = options.get("n", USUAL_N)
     if not isinstance(n, int) or n < 1:
         return MAX_USERS

@@ -1,4 +1,4 @@
-"""What both clients tell httpx, and what httpx tells them: addresses, headers, requests, answers, failures."""
+"""The parts around httpx that both clients share: addresses, headers, requests, answers, failures."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,11 +16,11 @@ AGENT = f"isrf-client/{__version__}"
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _OF_THE_WIRE = {b"content-encoding", b"content-length", b"transfer-encoding"}
 FAILURES = (NoAnswerError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, RuntimeError, ValueError)
-"""What sending a request raises, of httpx and of what lies under it."""
+"""The errors that sending a request raises, from httpx and the layers below."""
 
 
 def checked_url(base_url: str) -> str:
-    """The service's address without a slash at its end; a path in it (a gateway's) is kept."""
+    """Returns the service's address without a slash at its end; a path in it (of a gateway) stays."""
     try:
         url = httpx.URL(base_url)
         good = url.scheme in {"http", "https"} and bool(url.host) and not set("?#") & set(str(base_url))
@@ -31,7 +31,7 @@ def checked_url(base_url: str) -> str:
         # An address may hold a password.
         shown = "" if "@" in str(base_url) else f", not {base_url!a:.80}"
         raise InvalidCallError(
-            "client.invalid_url", f"base_url is http(s)://host[:port][/path]{shown}.", fix="Mend it."
+            "client.invalid_url", f"base_url must be http(s)://host[:port][/path]{shown}.", fix="Correct base_url."
         )
     return str(base_url).rstrip("/")
 
@@ -39,11 +39,11 @@ def checked_url(base_url: str) -> str:
 def headers_for(api_key: str | None) -> dict[str, str]:
     headers = {"User-Agent": AGENT}
     if api_key is not None:
-        known = isinstance(api_key, str) and api_key.isascii() and bool(api_key.strip())
-        if not known or not api_key.strip().isprintable():
+        is_text = isinstance(api_key, str) and api_key.isascii() and bool(api_key.strip())
+        if not is_text or not api_key.strip().isprintable():
             raise InvalidCallError(
                 "client.invalid_key",
-                "api_key is not what `python -m service keys add` made: empty, no text, or with foreign characters.",
+                "api_key is not a key of `python -m service keys add`: empty, not text, or with other characters.",
                 fix="Give the key as that command printed it, or None.",
             )
         headers["X-API-Key"] = api_key.strip()
@@ -51,7 +51,7 @@ def headers_for(api_key: str | None) -> dict[str, str]:
 
 
 def request_of(step: Try, base_url: str) -> dict[str, Any]:
-    """Arguments for httpx's `stream`. Redirects are not followed: a key is for one address."""
+    """Returns arguments for httpx's `stream`. It follows no redirects: a key is for one address."""
     call = step.call
     return {
         "method": call.method,
@@ -63,7 +63,7 @@ def request_of(step: Try, base_url: str) -> dict[str, Any]:
 
 
 class Body:
-    """An answer's body as it comes in, up to `MAX_ANSWER_BYTES`."""
+    """Collects an answer's body, up to `MAX_ANSWER_BYTES`."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -80,13 +80,13 @@ class Body:
         self._parts.append(part)
 
     def answer(self, response: httpx.Response) -> httpx.Response:
-        """The response with this body, decoded as it is."""
+        """Returns the response with the collected body, which is decoded already."""
         headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_WIRE]
         return httpx.Response(response.status_code, headers=headers, content=b"".join(self._parts))
 
 
 def outcome_of(error: Exception) -> Outcome:
-    """What a failure to send means: something that may pass, or the call's own error."""
+    """Returns the outcome of a failure: a temporary one, or an error that ends the call."""
     if isinstance(error, httpx.TransportError | NoAnswerError | InvalidCallError):
         return error
     if isinstance(error, httpx.DecodingError):
@@ -94,25 +94,23 @@ def outcome_of(error: Exception) -> Outcome:
     if isinstance(error, OSError):
         return httpx.NetworkError(type(error).__name__)
     if isinstance(error, httpx.InvalidURL | UnicodeError):
-        return InvalidCallError(
-            "client.invalid_url", "base_url's host is no name that can be looked up.", fix="Mend base_url."
-        )
-    return NoAnswerError("client.unreachable", f"nothing was sent ({type(error).__name__}).", fix=f"It says: {error}")
+        return InvalidCallError("client.invalid_url", "base_url's host is not a valid name.", fix="Correct base_url.")
+    return NoAnswerError("client.unreachable", f"nothing was sent ({type(error).__name__}).", fix=f"The cause: {error}")
 
 
 def set_up(make: Callable[[], MadeT]) -> MadeT:
-    """What httpx makes of the environment: proxies, certificates."""
+    """Makes an httpx object, which reads proxies and certificates from the environment; raises `InvalidCallError`."""
     try:
         return make()
     except (httpx.InvalidURL, ValueError, OSError, ImportError) as error:
         raise InvalidCallError(
             "client.invalid_environment",
             f"httpx cannot be set up here ({type(error).__name__}).",
-            fix="Look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR.",
+            fix="Check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR.",
         ) from None
 
 
 def closed() -> InvalidCallError:
     return InvalidCallError(
-        "client.closed", "this client was closed.", fix="Make one, and close it when the shop ends."
+        "client.closed", "this client is closed.", fix="Make a new one, and close it when the shop ends."
     )

@@ -1,15 +1,15 @@
-"""What can go wrong, in one tree; every error has a stable `code` to match on, a `message` and a `fix`.
+"""The errors of the client; every error has a stable `code` to match on, a `message` and a `fix`.
 
     ClientError
-    ├── InvalidCallError  what was given cannot be sent, and nothing was: `client.invalid_id`, `client.invalid_value`,
+    ├── InvalidCallError  invalid arguments, and nothing was sent: `client.invalid_id`, `client.invalid_value`,
     │                     `client.invalid_url`, `client.invalid_key`, `client.invalid_patience`, `client.url_too_long`,
     │                     `client.closed`, `client.other_loop`, `client.invalid_environment`. It is a ValueError
     │                     too.
-    ├── NoAnswerError     none that can be read, after all tries: `client.timeout`, `client.unreachable`,
+    ├── NoAnswerError     no readable answer after all tries: `client.timeout`, `client.unreachable`,
     │                     `client.unreadable`, `client.too_large`
     └── ProblemError      the service's own problem: its `code`, `status`, `fix`, `request_id`
 
-A shop falls back on `ClientError`; `fix` is for its developer.
+A shop shows its fallback on `ClientError`; `fix` is for its developer.
 """
 
 from isrf_client.answers import Event, EventAnswer
@@ -20,11 +20,11 @@ class ClientError(Exception):
 
     Attributes:
         code: stable, dotted.
-        message: what was found.
+        message: what is wrong.
         fix: what to do about it.
-        events: of `interactions`: those that must be sent again, with their event_ids. Give them to `interactions` as
-            they are: what was taken in already is a duplicate and counts once.
-        results: of `interactions`: the answer to each event of the call in its order; None where none came.
+        events: for `interactions`: the events to send again, with their event_ids. Give them to `interactions` as they
+            are: an event that the service has already accepted is a duplicate and counts once.
+        results: for `interactions`: the result of each event of the call, in order; None where there is none.
     """
 
     def __init__(self, code: str, message: str, *, fix: str = "") -> None:
@@ -38,20 +38,20 @@ class ClientError(Exception):
 
 
 class InvalidCallError(ClientError, ValueError):
-    """What was given cannot be sent. Nothing was sent; the same call never works."""
+    """The arguments are invalid. Nothing was sent; the same call never works."""
 
 
 class NoAnswerError(ClientError):
-    """The service was not reached, did not answer in time, or with something that is no answer of it."""
+    """The service was not reached, did not answer in time, or another server answered."""
 
 
 class ProblemError(ClientError):
-    """The service answered that it will not, or not now.
+    """The service answered with a problem.
 
     Attributes:
-        status: of HTTP.
+        status: the HTTP status.
         request_id: finds the request in the service's log; may be empty.
-        retry_after_s: when to try again, where the service said so.
+        retry_after_s: seconds until the next try, where the service gives them.
     """
 
     def __init__(
@@ -69,5 +69,5 @@ class ProblemError(ClientError):
 
     @property
     def detail(self) -> str:
-        """The message, by its name in the service's answer."""
+        """The message, under its name in the service's answer."""
         return self.message

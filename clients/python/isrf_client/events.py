@@ -1,4 +1,4 @@
-"""Events get their ids, and are posted in parts until each has its answer. No IO (`isrf_client.attempts`)."""
+"""Gives events their ids, and posts them in parts until each has its result. No IO (`isrf_client.attempts`)."""
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,57 +8,57 @@ from typing import Any, cast
 from isrf_client.answers import Event, EventAnswer, InteractionsAnswer
 from isrf_client.attempts import Budget, Call, Pause, Steps, attempts, unreadable
 from isrf_client.errors import ClientError, InvalidCallError
-from isrf_client.values import given
+from isrf_client.values import json_fields
 
 MAX_EVENTS = 1000
-"""Of one request; more are sent in parts."""
+"""Events of one request; more are sent in parts."""
 NOT_NOW = "store_unavailable"
-"""Why an event is refused that may be sent again as it is."""
+"""The reason of a temporary refusal: the event can be sent again as it is."""
 FIX = "Give a list of events: [{'user_id': …, 'item_id': …, 'event': 'view'}, …]."
 
 
 def prepare(events: Iterable[Event]) -> list[Event]:
-    """The events as they are sent: each with an `event_id`, a new one where it has none, ids as text, no None.
+    """Returns events as they are sent: each with an `event_id` (new where it has none), ids as text, without None.
 
-    Keep them, in a table or a queue, before you post them: however often they are sent, each counts once. Events that
-    have been prepared stay as they are; those that were given are not changed.
+    Store them, in a table or a queue, before you post them: then each counts once, even if it is sent several times.
+    Prepared events stay as they are; the given events are not changed.
 
     Raises:
-        InvalidCallError: an event that cannot be sent, by its place.
+        InvalidCallError: an event is invalid; the message has its index.
     """
     if isinstance(events, str | bytes | Mapping) or not isinstance(events, Iterable):
         raise InvalidCallError("client.invalid_value", f"events is of the type {type(events).__name__}.", fix=FIX)
-    return [_prepared(event, f"events[{place}]") for place, event in enumerate(events)]
+    return [_prepared(event, f"events[{index}]") for index, event in enumerate(events)]
 
 
 def _prepared(event: Event, where: str) -> Event:
     if not isinstance(event, Mapping):
         raise InvalidCallError("client.invalid_value", f"{where} is of the type {type(event).__name__}.", fix=FIX)
     fields: dict[str, Any] = dict(event)
-    happened = fields.get("timestamp")
-    if isinstance(happened, datetime):
-        if happened.tzinfo is None:
+    timestamp = fields.get("timestamp")
+    if isinstance(timestamp, datetime):
+        if timestamp.tzinfo is None:
             raise InvalidCallError(
                 "client.invalid_value",
-                f"{where}.timestamp has no time zone: {happened.isoformat()}.",
+                f"{where}.timestamp has no time zone: {timestamp.isoformat()}.",
                 fix="Give a datetime with a time zone, or Unix seconds.",
             )
-        fields["timestamp"] = happened.timestamp()
-    return cast(Event, {"event_id": uuid.uuid4().hex, **given(fields, where)})
+        fields["timestamp"] = timestamp.timestamp()
+    return cast(Event, {"event_id": uuid.uuid4().hex, **json_fields(fields, where)})
 
 
 def post(events: list[Event], budget: Budget) -> Steps[InteractionsAnswer]:
     """Posts prepared events in parts.
 
     Raises:
-        ClientError: of a part that was not answered, with `events` that are to be sent again and `results` so far.
+        ClientError: a part was not answered; it has the `events` to send again and the `results` so far.
     """
     results: list[EventAnswer | None] = [None] * len(events)
     try:
         for start in range(0, len(events), MAX_EVENTS):
             budget.renew_tries()
-            places = range(start, min(start + MAX_EVENTS, len(events)))
-            yield from _post_part(events, results, list(places), budget)
+            indices = range(start, min(start + MAX_EVENTS, len(events)))
+            yield from _post_part(events, results, list(indices), budget)
     except ClientError as error:
         answered = [result is not None and not _not_now(result) for result in results]
         error.results = results
@@ -78,21 +78,21 @@ def post(events: list[Event], budget: Budget) -> Steps[InteractionsAnswer]:
 def _post_part(
     events: list[Event], results: list[EventAnswer | None], pending: list[int], budget: Budget
 ) -> Steps[None]:
-    """One request's events; those that could not be taken in now are sent again, the others not."""
+    """Posts the events of one request; sends those again that the store could not accept."""
     while True:
-        body = {"events": [events[place] for place in pending]}
+        body = {"events": [events[index] for index in pending]}
         call = Call(method="POST", path="/interactions", body=body, answer=("results", list))
         answer = yield from attempts(call, budget)
-        for place, result in zip(pending, _judged(answer["results"], len(pending)), strict=True):
-            results[place] = cast(EventAnswer, {"event_id": events[place]["event_id"], **result})
-        pending = [place for place in pending if _not_now(results[place])]
+        for index, result in zip(pending, _checked(answer["results"], len(pending)), strict=True):
+            results[index] = cast(EventAnswer, {"event_id": events[index]["event_id"], **result})
+        pending = [index for index in pending if _not_now(results[index])]
         pause_s = budget.pause_s(None) if pending else None
         if pause_s is None:
             return
         yield Pause(pause_s)
 
 
-def _judged(results: list[Any], count: int) -> Iterator[dict[str, Any]]:
+def _checked(results: list[Any], count: int) -> Iterator[dict[str, Any]]:
     if len(results) != count:
         raise unreadable(f"{len(results)} results for {count} events")
     for result in results:

@@ -1,8 +1,8 @@
-"""Sends requests so that the caller has an answer or an error in time, whatever name servers and network do.
+"""Sends requests so that the caller gets an answer or an error in time, whatever name servers and network do.
 
-httpx bounds each read and each write, and nothing bounds the looking up of a name: an answer that drips byte by byte
-takes as long as it likes. So each request is made in a thread of its own, and its caller waits as long as it may. A
-request that was given up has its connection closed, and ends with it.
+httpx bounds each read and each write, but not the name lookup, and not an answer that arrives byte by byte. So each
+request runs in a thread of its own, and its caller waits until the timeout. Then the connection is closed, which ends
+the request.
 """
 
 import contextvars
@@ -21,11 +21,11 @@ from isrf_client.connection import FAILURES, Body, closed, outcome_of, set_up
 from isrf_client.errors import InvalidCallError
 
 MAX_IDLE = 20
-"""Connections that are kept for the next request."""
+"""Idle connections that are kept for later requests."""
 
 
 class InTime:
-    """Shared by threads; each request has a connection of its own while it runs."""
+    """Sends requests; threads may share it, and each running request has a connection of its own."""
 
     def __init__(self, headers: dict[str, str]) -> None:
         self._headers = headers
@@ -35,7 +35,7 @@ class InTime:
         self._closed = False
 
     def send(self, request: dict[str, Any], timeout_s: float) -> Outcome:
-        """The answer, or what went wrong, after `timeout_s` at the latest."""
+        """Returns the answer or the failure, after `timeout_s` at the latest."""
         if self._closed:
             return closed()
         end = time.monotonic() + timeout_s
@@ -70,7 +70,7 @@ class InTime:
 
     def _take(self) -> httpx.Client:
         if self._pid != os.getpid():
-            # After a fork the connections are the parent's.
+            # After a fork the connections belong to the parent.
             self._pid, self._idle = os.getpid(), deque()
         try:
             return self._idle.pop()
@@ -90,10 +90,10 @@ class InTime:
 def _work(
     http: httpx.Client, request: dict[str, Any], end: float, box: "queue.SimpleQueue[Outcome | BaseException]"
 ) -> None:
-    def check(_: str, told: dict[str, Any]) -> None:
-        """Nothing is begun after the end: an event's second try must not meet its first one years later."""
+    def check(_: str, event: dict[str, Any]) -> None:
+        """Starts no step after the end: a late first try of an event must not arrive after the second one."""
         if time.monotonic() > end:
-            if isinstance(late := told.get("return_value"), httpcore.NetworkStream):
+            if isinstance(late := event.get("return_value"), httpcore.NetworkStream):
                 late.close()
             raise httpx.TimeoutException("too late")
 
@@ -103,5 +103,5 @@ def _work(
             for part in response.iter_bytes():
                 body.add(part)
         box.put(body.answer(response))
-    except BaseException as error:  # noqa: BLE001 - raised or told in the caller's thread
+    except BaseException as error:  # noqa: BLE001 - raised or returned in the caller's thread
         box.put(error)

@@ -1,4 +1,4 @@
-"""The client for code that waits. One may be shared by threads."""
+"""The client for synchronous code; threads may share one."""
 
 import time
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ from isrf_client.in_time import InTime
 
 
 class Client:
-    """Every method raises `ClientError`: `isrf_client.errors`."""
+    """A synchronous client; every method raises `ClientError` (`isrf_client.errors`)."""
 
     def __init__(
         self, base_url: str, *, api_key: str | None = None, reads: Patience = READS, writes: Patience = WRITES
@@ -39,49 +39,50 @@ class Client:
         self._calls = Calls(reads=reads, writes=writes, clock=time.monotonic)
 
     def recommend(self, user_id: Id, **options: Unpack[UserOptions]) -> Recommendations:
-        """Items for a user; popular ones for a user nobody knows."""
+        """Returns items for a user; popular items for an unknown user."""
         return self._run(self._calls.recommend(user_id, options))
 
     def recommend_session(self, history: Iterable[Id], **options: Unpack[SessionOptions]) -> Recommendations:
-        """Items for an anonymous session, from the item_ids it holds, oldest first."""
+        """Returns items for an anonymous session, from its item_ids, oldest first."""
         return self._run(self._calls.recommend_session(history, options))
 
     def recommend_many(self, user_ids: Iterable[Id], **options: Unpack[ListOptions]) -> list[Recommendations]:
-        """An answer for each user, however many."""
+        """Returns an answer for each user; any number of users."""
         return self._run(self._calls.recommend_many(user_ids, options))
 
     def rank(self, candidates: Iterable[Id], **options: Unpack[RankOptions]) -> Recommendations:
-        """The candidates in their order for a user, or for a history."""
+        """Ranks candidates for a user or a history."""
         return self._run(self._calls.rank(candidates, options))
 
     def similar(self, item_id: Id, **options: Unpack[PageOptions]) -> SimilarItems:
-        """Items like this one."""
+        """Returns items like this one."""
         return self._run(self._calls.similar(item_id, options))
 
     def popular(self, **options: Unpack[PageOptions]) -> PopularItems:
+        """Returns the most popular items."""
         return self._run(self._calls.popular(options))
 
     def user(self, user_id: Id, *, last: int | None = None) -> UserAnswer:
-        """What the service knows of a user, and their interests in words; `last`: how much of their history (200)."""
+        """Returns a user's state and interests in words; `last`: how many entries of the history (default 200)."""
         return self._run(self._calls.user(user_id, last))
 
     def interactions(self, events: Iterable[Event]) -> InteractionsAnswer:
-        """Posts events, however many; returns when each is accepted, a duplicate, or refused with a reason.
+        """Posts any number of events; returns when each is accepted, a duplicate, or refused with a reason.
 
-        An error has the `events` that are to be sent again, with their ids, and the `results` of the others.
+        An error has the `events` to send again, with their ids, and the `results` of the others.
         """
         return self._run(self._calls.interactions(events))
 
     def item(self, item_id: Id) -> ItemAnswer:
-        """An item as it is offered now."""
+        """Returns an item as it is now."""
         return self._run(self._calls.item(item_id))
 
     def put_item(self, item_id: Id, **body: Unpack[ItemBody]) -> ItemChanged:
-        """Adds an item, or changes one; recommended from the next answer on."""
+        """Adds or changes an item; the change counts from the next answer on."""
         return self._run(self._calls.put_item(item_id, body))
 
     def hide_item(self, item_id: Id) -> None:
-        """Recommends an item no longer; `put_item` brings it back."""
+        """Hides an item from recommendations; `put_item` brings it back."""
         return self._run(self._calls.hide_item(item_id))
 
     def erase(self, user_id: Id) -> None:

@@ -1,6 +1,6 @@
-"""What may be sent: ids as text, options without those that are None, values that JSON has.
+"""Checks and converts arguments: ids to text, options without None, values that JSON can hold.
 
-All of it is judged before anything is sent, so that no call is sent in part or with another meaning than it was given.
+It checks everything before anything is sent, so that no call is sent in part or with another meaning.
 """
 
 import math
@@ -20,7 +20,7 @@ MAX_SHOWN = 60
 
 
 def id_text(value: Any, where: str) -> str:
-    """An id as the service knows it: a string as it is, an integer as its decimal text.
+    """Returns an id as the service knows it: a string as it is, an integer as its decimal text.
 
     Raises:
         InvalidCallError: `client.invalid_id`.
@@ -31,7 +31,7 @@ def id_text(value: Any, where: str) -> str:
         if not isinstance(value, bool):
             return str(operator.index(value))
     except (TypeError, ValueError):
-        pass  # no integer, or one with thousands of digits
+        pass  # not an integer, or one with thousands of digits
     raise InvalidCallError(
         "client.invalid_id",
         f"{where} is {_shown(value)}.",
@@ -40,22 +40,22 @@ def id_text(value: Any, where: str) -> str:
 
 
 def id_texts(values: Iterable[Id], where: str) -> list[str]:
-    """Ids of any iterable but a string, whose characters nobody means."""
+    """Returns the ids of an iterable; refuses a string, whose characters are no ids."""
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise InvalidCallError("client.invalid_value", f"{where} is {_shown(values)}.", fix="Give a list of ids.")
-    return [id_text(value, f"{where}[{place}]") for place, value in enumerate(values)]
+    return [id_text(value, f"{where}[{index}]") for index, value in enumerate(values)]
 
 
 def segment(value: Id, where: str = "id") -> str:
-    """An id as one segment of a path: `/`, `..` and everything else in it are the id's own."""
+    """Returns an id as one segment of a path, with `/`, `..` and all special characters encoded."""
     text = id_text(value, where)
     if not text:
         raise InvalidCallError("client.invalid_id", f"{where} is empty.", fix="Give the shop's own id.")
     return quote(text, safe="").replace(".", "%2E")
 
 
-def given(options: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Options or an event as JSON values; what is None is left out."""
+def json_fields(options: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Returns options or an event as JSON values, without those that are None."""
     found: dict[str, Any] = {}
     for name, value in options.items():
         if value is None:
@@ -71,21 +71,21 @@ def given(options: Mapping[str, Any], where: str = "") -> dict[str, Any]:
 
 
 def query(options: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Options as the parameters of a URL; a list is a parameter that is repeated."""
+    """Returns options as the parameters of a URL; a list becomes a repeated parameter."""
     pairs = []
-    for name, value in given(options).items():
-        for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, list | dict) or one is None:
+    for name, value in json_fields(options).items():
+        for single in value if isinstance(value, list) else [value]:
+            if isinstance(single, list | dict) or single is None:
                 raise InvalidCallError("client.invalid_value", f"{name} is {_shown(value)}.", fix="Give single values.")
-            pairs.append((name, str(one).lower() if isinstance(one, bool) else str(one)))
+            pairs.append((name, str(single).lower() if isinstance(single, bool) else str(single)))
     return pairs
 
 
 def plain(value: Any, where: str, depth: int = 0) -> Any:
-    """A value as JSON has it.
+    """Returns a value as JSON can hold it.
 
     Raises:
-        InvalidCallError: `client.invalid_value`, with the place of what JSON has not.
+        InvalidCallError: `client.invalid_value`, with the place of a value that JSON cannot hold.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -98,14 +98,14 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     if depth < MAX_DEPTH:
         if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
             return {
-                _unicode(name, where, "client.invalid_value"): plain(one, f"{where}.{name}", depth + 1)
-                for name, one in value.items()
+                _unicode(name, where, "client.invalid_value"): plain(inner, f"{where}.{name}", depth + 1)
+                for name, inner in value.items()
             }
         if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
-            return [plain(one, f"{where}[{place}]", depth + 1) for place, one in enumerate(value)]
+            return [plain(inner, f"{where}[{place}]", depth + 1) for place, inner in enumerate(value)]
     raise InvalidCallError(
         "client.invalid_value",
-        f"{where} is {_shown(value)}, which JSON does not have.",
+        f"{where} is {_shown(value)}, which JSON cannot hold.",
         fix="Give text, a finite number, true or false, a list or a dict of those; a time in Unix seconds.",
     )
 
@@ -119,11 +119,11 @@ def _unicode(text: str, where: str, code: str) -> str:
             f"{where} is not valid Unicode: its character {error.start} is half of a pair ({text[error.start]!a}).",
             fix="Decode the text with the encoding that it was written in.",
         ) from None
-    return str.__str__(text)  # a plain one, of an Enum's member too
+    return str.__str__(text)  # a plain string, also for a member of an Enum
 
 
 def _shown(value: Any) -> str:
-    # Of huge integers and broken classes Python has no text.
+    # Python cannot show huge integers and broken classes.
     try:
         shown = ascii(value)
     except (ValueError, TypeError, RecursionError):

@@ -1,3 +1,3 @@
-"""The client's own version: it changes when the client does, whatever the service's is."""
+"""The client's own version, independent of the service's."""
 
 __version__ = "0.1.0"

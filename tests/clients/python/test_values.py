@@ -22,7 +22,7 @@ from isrf_client import (
     ProblemError,
     prepare,
 )
-from isrf_client.values import given, query
+from isrf_client.values import json_fields, query
 
 from tests.service.servers import free_port
 
@@ -260,7 +260,7 @@ class Kind(StrEnum):
 
 def test_what_is_none_is_not_sent() -> None:
     options = {"n": 5, "category": None, "exclude": None, "explain": True, "session": None}
-    assert given(options) == {"n": 5, "explain": True}
+    assert json_fields(options) == {"n": 5, "explain": True}
     assert query(options) == [("n", "5"), ("explain", "true")]
     nothing: Any = {"user_id": "ann", "item_id": "a", "event": None, "timestamp": None, "event_id": None}
     (event,) = prepare([nothing])
@@ -271,7 +271,9 @@ def test_numbers_are_sent_as_they_are_meant() -> None:
     assert query({"exclude": [7, -1, "x", np.int64(9), 2**70]}) == [
         ("exclude", one) for one in ("7", "-1", "x", "9", str(2**70))
     ]
-    assert given({"n": np.int64(3), "min_price": np.float32(0.5), "diversity": Fraction(1, 4), "user_id": 12}) == {
+    assert json_fields(
+        {"n": np.int64(3), "min_price": np.float32(0.5), "diversity": Fraction(1, 4), "user_id": 12}
+    ) == {
         "n": 3,
         "min_price": 0.5,
         "diversity": 0.25,
