@@ -1,9 +1,9 @@
-"""`python -m service --releases DIR [--host H] [--port P] [--workers W]`; each option also by environment.
+"""Serves: `python -m service --releases DIR [--host H] [--port P] [--workers W]`; each option also by environment.
 
 `python -m service keys …` manages API keys (`service.auth.command`).
 
-Ends with 0 after SIGTERM or SIGINT once it has drained, 1 if a second one did not let it, 2 for a setting that cannot
-work, 3 if release or state cannot be opened.
+The exit code is 0 after SIGTERM or SIGINT when all requests are drained, 1 where a second signal interrupts the drain,
+2 for an invalid setting, 3 where release or state cannot be opened.
 """
 
 import argparse
@@ -39,19 +39,19 @@ GRACE_S = 30
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until told to stop; the exit code."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    if given[:1] == ["keys"]:
-        return keys_command(given[1:])
+    """Serves until a signal; returns the exit code."""
+    command_line = sys.argv[1:] if arguments is None else list(arguments)
+    if command_line[:1] == ["keys"]:
+        return keys_command(command_line[1:])
     try:
-        settings = _settings(given)
+        settings = _settings(command_line)
         if settings.api_keys_file is not None:
             read_keys(settings.api_keys_file)
     except ConfigError as error:
         return _refused(error, 2)
     configure_logs(settings.log_level)
     try:
-        # What can be seen at once is said in one sentence, not in a server's traceback.
+        # A missing or unreadable release gives one sentence, not a server's traceback.
         read_manifest(find_release(settings.releases_dir))
     except BundleError as error:
         return _refused(error, 3)
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def option_parser() -> argparse.ArgumentParser:
-    """Of the command that serves."""
+    """Returns the parser of the command that serves."""
     parser = argparse.ArgumentParser(prog="python -m service", description="Serves recommendations from a release.")
     parser.add_argument("--releases", type=Path, help="folder of releases (ISRF_RELEASES_DIR)")
     parser.add_argument("--host", help="address to bind; loopback only without API keys (ISRF_BIND_HOST)")
@@ -88,7 +88,7 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
 
 
 def _serve(settings: Settings) -> int:
-    # Workers read their settings from the environment: what the command line said must stand there.
+    # Workers read their settings from the environment, so that the command line's values must be there.
     os.environ |= {
         "ISRF_RELEASES_DIR": str(settings.releases_dir),
         "ISRF_BIND_HOST": settings.bind_host,
@@ -99,7 +99,7 @@ def _serve(settings: Settings) -> int:
         "ISRF_DEMO": str(settings.demo),
     }
     open_more_files()
-    # uvicorn drains on SIGTERM and then raises the signal again: a drained service has ended well.
+    # uvicorn drains on SIGTERM and then raises the signal again: a drained service exits with 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     options: dict[str, Any] = {
         "host": settings.bind_host,
@@ -113,7 +113,7 @@ def _serve(settings: Settings) -> int:
         "server_header": False,
         "timeout_graceful_shutdown": GRACE_S,
         "timeout_keep_alive": KEEP_ALIVE_S,
-        # A worker that opens a release on a busy machine answers late, and must not be started again and again.
+        # A worker that opens a release on a busy machine answers late, and must not be restarted for that.
         "timeout_worker_healthcheck": HEALTHCHECK_S,
     }
     if settings.workers == 1:

@@ -1,4 +1,4 @@
-"""The app: opens release and store when it starts, closes them when it ends.
+"""Makes the FastAPI app, which opens release and store when it starts and closes them when it ends.
 
 uvicorn --factory service.app:from_environment      (or, with the command line's options: python -m service)
 """
@@ -56,10 +56,10 @@ _log = structlog.get_logger("service")
 
 
 def create_app(settings: Settings | None = None, *, opened: Callable[[], None] = lambda: None) -> FastAPI:
-    """The app under `settings` (else the environment's); nothing is opened before its lifespan begins.
+    """Makes the app with `settings` (else the environment's); it opens nothing before its lifespan begins.
 
     Args:
-        opened: called whenever a release that is served from now on is open.
+        opened: called whenever a release has been opened and is served.
     """
     chosen = settings or load_settings()
     metrics = Metrics()
@@ -96,14 +96,14 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         version=isrf.__version__,
         lifespan=lifespan,
         dependencies=[Depends(only_known_parameters)],
-        # A redirect would send the key to wherever the header Host says.
+        # A redirect would send the key to the host that the header Host names.
         redirect_slashes=False,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )
     queries = app.state.queries = KnownQueries()
-    # The one added last stands outermost.
+    # The middleware that is added last is the outermost.
     app.add_middleware(Shortcut, queries=queries)
     route_rules = RouteRules(app)
     app.add_middleware(
@@ -149,7 +149,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
 
 
 def from_environment() -> FastAPI:
-    """The app of a worker process: settings and logs as the environment says."""
+    """Makes the app of a worker process, with settings and logs from the environment."""
     settings = load_settings()
     configure_logs(settings.log_level)
     return create_app(settings, opened=set_apart)
@@ -161,7 +161,7 @@ def _load(settings: Settings) -> LoadLimits:
 
 
 async def _in_time(close: Callable[[], Awaitable[None]]) -> None:
-    """What is but remembered or counted must not hold up the end: the store may hang."""
+    """Closes a part within `CLOSE_S`: the store may hang, and caches and counts must not delay the end."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CLOSE_S):
             await close()
@@ -174,7 +174,7 @@ async def _open(
     stack: AsyncExitStack,
     opened: Callable[[], None],
 ) -> AppContext:
-    # The store first: a second process on one state folder is refused before it spends seconds on a release.
+    # The store first: a second process on the same state folder fails before it spends seconds on a release.
     store = await open_store(settings)
     stack.push_async_callback(store.close)
     durability = None

@@ -1,8 +1,8 @@
-"""What the service can be told, by option or environment: typed, checked before anything is opened.
+"""Reads and checks the service's settings from options and environment, before anything is opened.
 
-Every setting is read from `ISRF_<NAME>`; Redis from `REDIS_URL` as is the custom. `service.__main__` lays the command
-line over it. It opens nothing but files that hold secrets: whether a release or a Redis is really there is the
-lifespan's business.
+Every setting is read from `ISRF_<NAME>`, and Redis' address from `REDIS_URL`, as is common. `service.__main__` replaces
+values by those of the command line. It opens nothing but files that hold secrets; the app's lifespan opens release and
+store.
 """
 
 import hashlib
@@ -26,17 +26,17 @@ _EXPERIMENT = re.compile(r"(?P<release>[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}):(?P<pe
 _HASHES = 1 << 64
 
 DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
-"""Where the search runs; `auto`: on a CUDA GPU where ONNX Runtime really runs it there, else on the CPU."""
+"""Where the search runs; `auto`: on a CUDA GPU if ONNX Runtime really runs it there, else on the CPU."""
 
 LARGEST_BATCH = 16
-"""FAISS compares 20 queries and more by another kernel, whose last bits differ."""
+"""From 20 queries on FAISS uses another kernel, whose results differ in the last bits."""
 
 
 class Experiment(NamedTuple):
-    """Two releases side by side: which users a second one answers.
+    """An experiment with a second release: the share of users that it serves.
 
-    `ISRF_EXPERIMENT=release_b:10%` answers a tenth of the users from `release_b`. A user's place is a hash of the
-    release's name and their id: the same on every replica and after every restart; with a larger share those who had it
+    `ISRF_EXPERIMENT=release_b:10%` serves a tenth of the users from `release_b`. A hash of the release's name and the
+    user's id decides: the same on every replica and after every restart. With a larger share, users who had the release
     keep it.
     """
 
@@ -44,14 +44,14 @@ class Experiment(NamedTuple):
     share: float  # of the users, above 0 and at most 1
 
     def holds(self, user_id: str) -> bool:
-        """Whether this user is answered from the experiment's release."""
+        """Whether the experiment's release serves this user."""
         text = f"{self.release_id}\n{user_id}".encode("utf-8", "surrogatepass")
-        place = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
-        return place < self.share * _HASHES
+        digest = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
+        return digest < self.share * _HASHES
 
 
 class Settings(BaseSettings):
-    """The service's settings; unknown ones in code are refused, unknown environment variables are not ours to judge."""
+    """The service's settings. Unknown names in code are refused; unknown environment variables are ignored."""
 
     model_config = SettingsConfigDict(env_prefix="ISRF_", frozen=True, extra="forbid", populate_by_name=True)
 
@@ -165,7 +165,7 @@ class Settings(BaseSettings):
     def _origins(cls, value: frozenset[str]) -> frozenset[str]:
         for origin in value:
             if not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin[:80]!r} is no origin; write https://host[:port], one for each")
+                raise ValueError(f"{origin[:80]!r} is not an origin; write https://host[:port], one for each")
         return value
 
     @field_validator("rate_limit")
@@ -192,29 +192,29 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Environment, then `overrides` (None: not given); `ConfigError` on what cannot work."""
-    given = {name: value for name, value in overrides.items() if value is not None}
+    """Reads settings from the environment and `overrides` (None: not set); `ConfigError` where one is invalid."""
+    overridden = {name: value for name, value in overrides.items() if value is not None}
     try:
-        settings = Settings(**(_from_files() | given))
+        settings = Settings(**(_from_files() | overridden))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
             "config.invalid",
-            f"the setting {where!r} does not work: {first['msg']}.",
+            f"the setting {where!r} is invalid: {first['msg']}.",
             fix="See `python -m service --help`; every option is also read from the environment (ISRF_…, REDIS_URL).",
         ) from None
-    _refuse_what_cannot_work(settings)
+    _check_combinations(settings)
     return settings
 
 
 def _from_files() -> dict[str, str]:
-    """Secrets that stand in a file, by the setting's name."""
+    """Returns the secrets that are in files, by the setting's name."""
     found = {name: secret_in_file(variable) for variable, name in SECRETS.items()}
     return {name: text for name, text in found.items() if text is not None}
 
 
-def _refuse_what_cannot_work(settings: Settings) -> None:
+def _check_combinations(settings: Settings) -> None:
     if settings.api_keys_file is None and not is_loopback(settings.bind_host):
         raise ConfigError(
             "config.bind_without_keys",
@@ -226,32 +226,32 @@ def _refuse_what_cannot_work(settings: Settings) -> None:
     if settings.demo and settings.api_keys_file is not None:
         raise ConfigError(
             "config.demo_with_keys",
-            "the page at /demo shows shoppers to whoever opens it and sends no key; API keys are set.",
+            "the page at /demo sends no key and shows shoppers to everyone who opens it, and API keys are set.",
             fix="Unset ISRF_DEMO (or leave out --demo), or run it on loopback without API keys.",
         )
     if settings.variant == "int8" and settings.device == "cuda":
         raise ConfigError(
             "config.int8_on_gpu",
-            "the 8-bit search is made for a processor's instructions; a GPU would hand its products back.",
+            "the 8-bit search needs instructions of a CPU; a GPU would hand its products back to the CPU.",
             fix="Set ISRF_VARIANT=fp16 (or fp32) for the GPU, or ISRF_DEVICE=cpu.",
         )
     if settings.redis_wait_replicas and settings.redis_wait_timeout_s >= settings.redis_write_timeout_s:
         raise ConfigError(
             "config.redis_wait",
-            f"replicas are waited for {settings.redis_wait_timeout_s:g} s, and a write ends after "
+            f"a write waits {settings.redis_wait_timeout_s:g} s for replicas, but times out after "
             f"{settings.redis_write_timeout_s:g} s.",
             fix="Set ISRF_REDIS_WAIT_TIMEOUT_S below ISRF_REDIS_WRITE_TIMEOUT_S.",
         )
     if settings.workers > 1 and settings.redis_url is None:
         raise ConfigError(
             "config.embedded_workers",
-            f"{settings.workers} workers were asked for, and the embedded store serves one process.",
+            f"ISRF_WORKERS is {settings.workers}, and the embedded store serves one process.",
             fix="Set REDIS_URL, or use --workers 1.",
         )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's own; names other than `localhost` are not trusted to be."""
+    """Whether an address is a loopback address; of names only `localhost` counts as one."""
     if host.lower() == "localhost":
         return True
     try:
@@ -261,20 +261,20 @@ def is_loopback(host: str) -> bool:
 
 
 def read_experiment(text: str) -> Experiment:
-    """`<release_id>:<percent>%`; raises `ValueError`."""
+    """Reads `<release_id>:<percent>%`; raises `ValueError`."""
     found = _EXPERIMENT.fullmatch(text.strip())
     share = float(found["percent"]) / 100 if found else 0.0
     if found is None or not 0 < share <= 1:
-        raise ValueError(f"{text[:100]!r} is no experiment; write release_id:10%, above 0% and at most 100%")
+        raise ValueError(f"{text[:100]!r} is not an experiment; write release_id:10%, above 0% and at most 100%")
     return Experiment(found["release"], share)
 
 
 def checked_rate(text: str) -> str:
-    """The text of a rate, if it is one; `ValueError` else."""
+    """Returns the text of a rate; raises `ValueError` where it is not one."""
     try:
         item = parse(text)
     except ValueError:
-        raise ValueError(f"{text[:40]!r} is no rate; write it as 50/second or 1000/minute") from None
+        raise ValueError(f"{text[:40]!r} is not a rate; write it as 50/second or 1000/minute") from None
     if item.amount < 1:
-        raise ValueError("a rate of 0 lets nobody in; drop the key instead")
+        raise ValueError("a rate of 0 allows no call; drop the key instead")
     return text

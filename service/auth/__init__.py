@@ -1,1 +1,1 @@
-"""API keys, roles, rates and what a request costs. It may import `service.telemetry`, `service.settings` and `isrf`."""
+"""API keys, roles, rate limits and request costs. It may import `service.telemetry`, `service.settings` and `isrf`."""

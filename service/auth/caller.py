@@ -1,4 +1,4 @@
-"""Who the caller of a request is, and what a route asks of them.
+"""Identifies the caller of a request, and checks the role that a route needs.
 
 Every route names the role it needs (`READ`, `WRITE`, `ADMIN`) or is one of `OPEN`; a test goes through all of them.
 """
@@ -14,14 +14,15 @@ from service.auth.keys import RANK, Role
 DOCS, DOCUMENT = "/docs", "/openapi.json"
 _DOCS_FILES = ("docs.js", "swagger-ui-bundle.js", "swagger-ui.css")
 OPEN = frozenset({"/livez", "/readyz", DOCUMENT, DOCS, *(f"{DOCS}/{name}" for name in _DOCS_FILES)})
-"""Paths that need no key: whoever restarts or routes asks the probes, and a browser cannot send one with an address."""
+"""Paths that need no key: the probes, which orchestrators call, and a page's files, for which browsers send no key."""
 
 
 class Caller(NamedTuple):
-    """`key_id` is "" in development mode, where everybody may do everything.
+    """The caller of a request.
 
     Attributes:
-        name: by whom places are counted: the key's id, in development mode the client's address.
+        key_id: "" in development mode, where every caller has the role admin.
+        name: the caller that limits count: the key's id, or the client's address in development mode.
     """
 
     key_id: str
@@ -42,16 +43,16 @@ def _needs(role: Role) -> Any:
 
 
 def may_call(caller: Caller, role: Role | None) -> bool:
-    """Whether a caller may do what needs `role`, None for nothing."""
+    """Whether a caller has `role` or a higher one; None needs no role."""
     return role is None or RANK[caller.role] >= RANK[role]
 
 
 def check_role(caller: Caller, role: Role | None) -> None:
-    """Raises `AccessError` for a caller who may not do what needs `role`."""
+    """Raises `AccessError` for a caller with a role below `role`."""
     if not may_call(caller, role):
         raise AccessError(
             "key.insufficient",
-            f"this needs a key of role {role}, and yours is of role {caller.role}.",
+            f"this call needs a key with the role {role}; the key has the role {caller.role}.",
             fix=f"Make one with `python -m service keys add --role {role}`.",
         )
 

@@ -1,9 +1,9 @@
-"""`python -m service keys add|list|drop`: the API keys file.
+"""The command `python -m service keys add|list|drop` manages the API keys file.
 
     python -m service keys add --file FILE --role write [--name "shop backend"] [--rate 50/second] [--to FILE]
 
-A key is printed once, on standard output and nothing else there, and cannot be shown again. Rotate by adding a new one,
-giving it to the callers, and dropping the old one: a running service follows within a second.
+It prints a key once, alone on standard output, and cannot show it again. To rotate a key, add a new one, give it to the
+callers, and drop the old one: a running service follows within a second.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _OWNER_ONLY = 0o600
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code: 0, or 2 with a sentence on stderr."""
+    """Runs the command; returns the exit code: 0, or 2 with a message on stderr."""
     options = keys_parser().parse_args(arguments)
     if not options.file:
         print("error: config.keys_file: name the file with --file or ISRF_API_KEYS_FILE.", file=sys.stderr)
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def keys_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command."""
     parser = argparse.ArgumentParser(prog="python -m service keys", description="Manages the API keys file.")
     actions = parser.add_subparsers(required=True, metavar="add|list|drop")
     add = actions.add_parser("add", help="make a key and print it, once")
@@ -68,16 +69,16 @@ def _rate(text: str) -> str:
 
 
 def _add(options: argparse.Namespace, path: Path) -> int:
-    with _alone(path):
+    with _locked(path):
         keys = read_keys(path) if path.exists() else ()
         if keys and options.once:
-            print(f"{path} holds {len(keys)} keys already", file=sys.stderr)
+            print(f"{path} already has {len(keys)} keys", file=sys.stderr)
             return 0
         key, entry = make_key(options.role, name=options.name, rate=options.rate, now=datetime.now(UTC))
         if options.to is not None:
             write_file(options.to, f"{key}\n".encode(), mode=_OWNER_ONLY)
         write_file(path, _text((*keys, entry)), mode=_OWNER_ONLY)
-    print(f"key {entry.id} of role {entry.role} stands in {path}", file=sys.stderr)
+    print(f"added key {entry.id} with the role {entry.role} to {path}", file=sys.stderr)
     print(key if options.to is None else options.to)
     return 0
 
@@ -89,16 +90,16 @@ def _list(_: argparse.Namespace, path: Path) -> int:
 
 
 def _drop(options: argparse.Namespace, path: Path) -> int:
-    with _alone(path):
+    with _locked(path):
         keys = read_keys(path)
-        kept = tuple(key for key in keys if key.id != options.id)
-        if len(kept) == len(keys):
-            raise ConfigError("config.no_such_key", f"{path} holds no key {options.id!r}.", fix="See `keys list`.")
-        if not kept:
+        remaining = tuple(key for key in keys if key.id != options.id)
+        if len(remaining) == len(keys):
+            raise ConfigError("config.no_such_key", f"{path} has no key {options.id!r}.", fix="See `keys list`.")
+        if not remaining:
             raise ConfigError(
-                "config.last_key", "this is the last key, and without one nobody could come in.", fix="Add one first."
+                "config.last_key", "this is the last key, and without a key no caller has access.", fix="Add one first."
             )
-        write_file(path, _text(kept), mode=_OWNER_ONLY)
+        write_file(path, _text(remaining), mode=_OWNER_ONLY)
     return 0
 
 
@@ -108,8 +109,8 @@ def _text(keys: Sequence[KeyEntry]) -> bytes:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Two commands at once must not lose each other's key."""
+def _locked(path: Path) -> Iterator[None]:
+    """Locks the file's folder, so that two concurrent commands do not lose each other's key."""
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:

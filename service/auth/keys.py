@@ -1,12 +1,12 @@
-"""API keys: who a caller is and what they may do. The file keeps hashes only, and may change while the service runs.
+"""Reads the API keys file and finds a key's entry. The file has only hashes, and may change while the service runs.
 
-A key is `isrf_`, eight characters that name it, and 32 random bytes: one that leaked can be found in the file by its
-name. 256 random bits cannot be guessed from a hash, so it is a plain SHA-256; a slow hash would cost every request
-milliseconds and make nothing safer.
+A key is `isrf_`, eight characters that name it, and 32 random bytes; the name finds a leaked key in the file. The hash
+is a plain SHA-256, because nobody can guess 256 random bits from it; a slow hash would cost every request milliseconds
+and would not be safer.
 
     {"keys": [{"id": "k3x9…", "role": "write", "sha256": "…", "created_at": "…", "name": "shop", "rate": "50/second"}]}
 
-It does not know HTTP; `service.server.access` asks it.
+It does not know HTTP; `service.server.access` calls it.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from service.settings import checked_rate
 
 Role = Literal["read", "write", "admin"]
 RANK: dict[Role, int] = {"read": 0, "write": 1, "admin": 2}
-"""A role may do what the ones before it may."""
+"""The rank of each role; a role includes the roles of lower rank."""
 
 LOOK_EVERY_S = 1.0
 MAX_FILE_BYTES = 1_000_000
@@ -39,7 +39,7 @@ _log = structlog.get_logger("service")
 
 
 class KeyEntry(BaseModel):
-    """What is kept of a key."""
+    """The file's entry of a key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,7 +49,7 @@ class KeyEntry(BaseModel):
     created_at: AwareDatetime
     name: Annotated[str, Field(max_length=100)] = ""
     rate: str | None = None
-    """How often, as `50/second` or `1000 per minute`; None for the service's own limit."""
+    """Rate limit, as `50/second` or `1000 per minute`; None for the service's own limit."""
 
     @field_validator("rate")
     @classmethod
@@ -74,7 +74,7 @@ class KeyFile(BaseModel):
 
 
 def make_key(role: Role, *, name: str, rate: str | None, now: datetime) -> tuple[str, KeyEntry]:
-    """A new key, to be shown once, and what is kept of it."""
+    """Makes a key; returns it, to be shown once, and its entry for the file."""
     key_id = "".join(secrets.choice(_ALPHABET) for _ in range(8))
     key = f"isrf_{key_id}_{secrets.token_urlsafe(32)}"
     entry = KeyEntry(id=key_id, role=role, sha256=hash_key(key.encode()), created_at=now, name=name, rate=rate)
@@ -86,10 +86,10 @@ def hash_key(key: bytes) -> str:
 
 
 def read_keys(path: Path) -> tuple[KeyEntry, ...]:
-    """The file's keys; `ConfigError` if it cannot be read, is no such file, or holds none."""
+    """Returns the file's keys; raises `ConfigError` where the file cannot be read, is not valid or has no key."""
     fix = "Make one with `python -m service keys add --file FILE --role write`."
     try:
-        # A pipe in its place, which nobody writes to, must not be waited for.
+        # Does not wait where the path is a pipe without a writer.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             raw = file.read(MAX_FILE_BYTES + 1) or b""
     except OSError as error:
@@ -98,7 +98,7 @@ def read_keys(path: Path) -> tuple[KeyEntry, ...]:
         ) from None
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigError(
-            "config.keys_file", f"{path} has more than {MAX_FILE_BYTES} bytes and is no API keys file.", fix=fix
+            "config.keys_file", f"{path} has more than {MAX_FILE_BYTES} bytes and is not an API keys file.", fix=fix
         )
     try:
         keys = KeyFile.model_validate(json.loads(raw)).keys
@@ -109,15 +109,15 @@ def read_keys(path: Path) -> tuple[KeyEntry, ...]:
     except (ValueError, RecursionError):
         raise ConfigError("config.keys_file", f"{path} is not JSON.", fix=fix) from None
     if not keys:
-        raise ConfigError("config.keys_file", f"{path} holds no key, so nobody could come in.", fix=fix)
+        raise ConfigError("config.keys_file", f"{path} has no key, so that no caller would have access.", fix=fix)
     return keys
 
 
 class KeyRing:
-    """The keys of a file, read again when it changes: keys come and go without a restart.
+    """The keys of a file, which it reads again when the file changes, without a restart.
 
-    A file that is gone or cannot be read leaves the keys as they were: an operator's slip must neither open the doors
-    nor shut out the shop.
+    Where the file is gone or cannot be read, the keys stay as they are: an operator's mistake must neither open the
+    service nor lock out the shop.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -128,7 +128,7 @@ class KeyRing:
         self._next_look = clock() + LOOK_EVERY_S
 
     def find(self, presented: bytes) -> KeyEntry | None:
-        """Who presents this key. It takes as long for a wrong key as for a right one."""
+        """Returns the entry of a key, or None; a wrong key takes as long as a right one."""
         self._look()
         if len(presented) > MAX_KEY_BYTES:
             return None
@@ -143,7 +143,7 @@ class KeyRing:
         self._keys = [(entry.sha256.encode(), entry) for entry in keys]
 
     def _look(self) -> None:
-        # A stat a second; the file is a few KB and read only when it changed, so the event loop may do it.
+        # On the event loop: one stat per second, and the file has a few KB and is read only when it has changed.
         if self._clock() < self._next_look:
             return
         self._next_look = self._clock() + LOOK_EVERY_S
@@ -155,11 +155,11 @@ class KeyRing:
             self._take(read_keys(self._path))
             _log.info("keys_changed", num_keys=len(self._keys))
         except ConfigError as error:
-            _log.error("keys_unchanged", code=error.code, message=error.message, fix="The keys read last still hold.")
+            _log.error("keys_unchanged", code=error.code, message=error.message, fix="The last valid keys stay in use.")
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """What changes with every change of a file; empty for no file."""
+    """Returns values that change with every change of a file; empty for a missing file."""
     try:
         status = path.stat()
     except OSError:

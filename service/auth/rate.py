@@ -1,9 +1,9 @@
-"""How often a key may call: counted in Redis over all replicas, in this process alone where there is no Redis.
+"""Limits how often a key may call, counted in Redis over all replicas, or in this process where there is no Redis.
 
-A round trip to Redis buys a handful of admissions (a hundredth of the limit, one for limits below 200), and a refusal
-is remembered until the limit lets somebody in again: under load neither costs a request anything. What counts as
-several calls is bought by itself, with a round trip of its own. What a replica bought and does not use, a hundredth of
-the limit at most, the others lack.
+A round trip to Redis reserves several calls (a hundredth of the limit, one for limits below 200), and a refusal is
+remembered until the limit allows calls again, so that under load most requests need no round trip. A request that
+counts as several calls has a round trip of its own. Other replicas lack what a replica reserves and does not use, at
+most a hundredth of the limit.
 """
 
 import asyncio
@@ -23,30 +23,30 @@ from service.settings import Settings
 
 PREFIX = "isrf:rate"
 ASK_S = 0.1
-"""Redis is waited for this long: an answer must not be late because it was counted."""
+"""How long to wait for Redis: counting must not delay an answer."""
 BREAK_S = 1.0
 _FAILURES = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError, ValueError)
-"""What asking Redis raises: it is gone, or holds no numbers under our keys."""
+"""The errors of a question to Redis: it is gone, or a key has foreign content."""
 
 
 class RateError(AccessError):
-    """A caller who has called as often as they may."""
+    """The error for a caller who has reached the rate limit."""
 
     def __init__(self, calls: int, retry_after_s: int) -> None:
-        """`calls` is what the request counts as."""
+        """calls: as how many calls the request counts."""
         counted = "" if calls == 1 else f"; this request counts as {calls} calls more than one"
         fewer = "" if calls == 1 else "ask for less in one request, "
         super().__init__(
             "rate.limited",
-            f"this key has called as often as it may{counted}.",
+            f"this key has reached its rate limit{counted}.",
             fix=f"Try again in {retry_after_s} s, {fewer}or ask the operator for a higher rate.",
         )
         self.retry_after_s = retry_after_s
 
 
 @dataclass
-class _Purse:
-    """What this process knows of one key's limit."""
+class _KeyBudget:
+    """The calls that this process has reserved for one key."""
 
     held: int = 0
     held_until: float = 0.0
@@ -55,19 +55,19 @@ class _Purse:
 
 
 class RateLimiter:
-    """One per app."""
+    """Limits the rates of keys; the app has one."""
 
     def __init__(self, default: str | None) -> None:
-        """`default` is of keys without a rate of their own; None for no limit. It counts for this process alone."""
+        """default: for keys without a rate of their own; None for no limit. Until `share` it counts in this process."""
         self._default = default
         self._redis: RedisStorage | None = None
         self._shared: SlidingWindowCounterRateLimiter | None = None
         self._alone = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._shared_again_at = 0.0
-        self._purses: dict[tuple[str, str], _Purse] = {}
+        self._budgets: dict[tuple[str, str], _KeyBudget] = {}
 
     def share(self, settings: Settings) -> None:
-        """Counts over all replicas from now on, where the settings name a Redis; connects when it is first asked."""
+        """Counts over all replicas from now on, where the settings name a Redis; connects at the first question."""
         if settings.redis_url is not None:
             self._redis = _storage(settings.redis_url.get_secret_value(), cluster=settings.redis_cluster)
             self._shared = SlidingWindowCounterRateLimiter(self._redis)
@@ -78,39 +78,39 @@ class RateLimiter:
             await bridge.get_connection().aclose()
 
     async def wait_s(self, key_id: str, rate: str | None, calls: int = 1) -> int | None:
-        """None where so many calls are admitted (and counted), else the whole seconds after which more may be."""
+        """Counts calls and returns None where the limit allows them, else the seconds to wait, rounded up."""
         text = rate or self._default
         if text is None:
             return None
         if calls > 1:
             item = parse(text)
-            # What no wait could buy counts as all that there is.
-            granted, wait_s = await self._buy(item, key_id, (min(calls, item.amount),))
+            # More calls than the whole limit count as the whole limit.
+            granted, wait_s = await self._reserve(item, key_id, (min(calls, item.amount),))
             return None if granted else max(1, math.ceil(wait_s))
-        purse = self._purses.setdefault((key_id, text), _Purse())
-        async with purse.asking:
+        budget = self._budgets.setdefault((key_id, text), _KeyBudget())
+        async with budget.asking:
             now = time.monotonic()
-            if purse.held > 0 and now < purse.held_until:
-                purse.held -= 1
+            if budget.held > 0 and now < budget.held_until:
+                budget.held -= 1
                 return None
-            if now >= purse.closed_until:
+            if now >= budget.closed_until:
                 item = parse(text)
-                granted, wait_s = await self._buy(item, key_id, (max(1, item.amount // 100), 1))
+                granted, wait_s = await self._reserve(item, key_id, (max(1, item.amount // 100), 1))
                 now = time.monotonic()
                 if granted:
-                    purse.held, purse.held_until = granted - 1, now + item.get_expiry()
+                    budget.held, budget.held_until = granted - 1, now + item.get_expiry()
                     return None
-                purse.held, purse.closed_until = 0, now + wait_s
-            return max(1, math.ceil(purse.closed_until - now))
+                budget.held, budget.closed_until = 0, now + wait_s
+            return max(1, math.ceil(budget.closed_until - now))
 
-    async def _buy(self, item: RateLimitItem, key_id: str, amounts: Sequence[int]) -> tuple[int, float]:
-        """How many calls were granted, the first of `amounts` that can be; else 0, and the seconds to wait."""
+    async def _reserve(self, item: RateLimitItem, key_id: str, amounts: Sequence[int]) -> tuple[int, float]:
+        """Reserves the first of `amounts` that the limit allows; returns it, or 0 and the seconds to wait."""
         for limiter in self._limiters():
             try:
                 async with asyncio.timeout(ASK_S):
-                    for wanted in dict.fromkeys(amounts):
-                        if await limiter.hit(item, key_id, cost=wanted):
-                            return wanted, 0.0
+                    for amount in dict.fromkeys(amounts):
+                        if await limiter.hit(item, key_id, cost=amount):
+                            return amount, 0.0
                     stats = await limiter.get_window_stats(item, key_id)
             except _FAILURES:
                 if limiter is self._alone:

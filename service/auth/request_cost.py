@@ -1,7 +1,7 @@
-"""What a request costs beside others: how many items one may ask for, and as how many calls it counts.
+"""Limits how many items a request may ask for, and says as how many calls it counts.
 
-A reason takes a hundred times the work of an item and twenty times its bytes, so of explained items fewer may be asked
-for, and they count. One call of a few hundred bytes must not be worth a minute of a processor.
+A reason needs a hundred times the work of an item and twenty times its bytes. So a request may ask for fewer explained
+items, and they count as more calls. A request of a few hundred bytes must not cost a minute of CPU time.
 """
 
 from collections.abc import Awaitable, Callable
@@ -11,19 +11,19 @@ from starlette.types import Scope
 from isrf.contract.errors import RequestError
 
 MOST_ITEMS = 12_800
-"""Of all lists of a request together: 50 for each of 256 users."""
+"""Items of all lists of a request together: 50 for each of 256 users."""
 MOST_EXPLAINED = 1000
-"""The same where each item is explained."""
+"""The same with explanations."""
 EXPLAINED_A_CALL = 20
-"""So many explained items of a list are a call more."""
+"""This many explained items of a list count as one more call."""
 
 CHARGE = "charge"
-"""Where a request's state has what counts further calls; absent in development mode, which has no limit."""
+"""Key in a request's state of the function that counts more calls; absent in development mode, which has no limit."""
 Charge = Callable[[int], Awaitable[None]]
 
 
 def check_cost(lists: int, n: int, *, explain: bool) -> None:
-    """Raises `RequestError` where so many lists of `n` items are more than one request may ask for."""
+    """Raises `RequestError` where this number of lists of `n` items is more than a request may ask for."""
     most = MOST_EXPLAINED if explain else MOST_ITEMS
     if lists * n <= most:
         return
@@ -37,16 +37,16 @@ def check_cost(lists: int, n: int, *, explain: bool) -> None:
 
 
 def calls_of(lists: int, n: int, *, explain: bool) -> int:
-    """As how many calls a request for so many lists counts."""
+    """Returns as how many calls a request for this number of lists counts."""
     return lists * (1 + n // EXPLAINED_A_CALL) if explain and n > EXPLAINED_A_CALL else lists
 
 
 async def charge(scope: Scope, lists: int, n: int, *, explain: bool) -> None:
-    """Counts what a request for so many lists costs beyond the one call that was counted when it came in.
+    """Counts the calls of a request beyond the one that was counted when it arrived.
 
     Raises:
-        AccessError: that is more than the key may call now.
+        AccessError: the key's rate limit does not allow them now.
     """
-    calls, counted = calls_of(lists, n, explain=explain), scope["state"].get(CHARGE)
-    if counted is not None and calls > 1:
-        await counted(calls - 1)
+    calls, count = calls_of(lists, n, explain=explain), scope["state"].get(CHARGE)
+    if count is not None and calls > 1:
+        await count(calls - 1)

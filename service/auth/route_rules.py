@@ -1,6 +1,6 @@
-"""What each route declares, known before the route is reached: path, methods, and of each the role and the body.
+"""Knows each route's path, methods, roles and bodies before the route runs.
 
-Read off the routes themselves. An id is the whole rest of its path, slashes included.
+It reads them from the routes' own declarations. An id is the whole rest of its path, including slashes.
 """
 
 import difflib
@@ -14,25 +14,25 @@ from service.auth.caller import ADMIN, READ, WRITE
 from service.auth.keys import Role
 
 BodyKind = Literal["json", "lines"]
-"""A JSON document; or JSON Lines of whatever content type, taken line by line and never kept."""
+"""A JSON document; or JSON Lines of most content types, read line by line and never held as a whole."""
 _ROLES: tuple[tuple[Role, Any], ...] = (("read", READ), ("write", WRITE), ("admin", ADMIN))
-_ALIKE = 0.8
-"""How alike a path must be to one that there is, of 1, to be told."""
+_MIN_SIMILARITY = 0.8
+"""How similar a known path must be to an unknown one, from 0 to 1, for the hint to name it."""
 
 
 class RouteRule(NamedTuple):
-    """Of one method of a path; `role` None: whoever comes in may call it."""
+    """The role and the body of one method of a path; `role` None: every admitted caller may call it."""
 
     role: Role | None
     body: BodyKind | None
 
 
 class KnownPath(NamedTuple):
-    """A path that there is.
+    """A path of the API.
 
     Attributes:
-        path: the route's own spelling, as logs and metrics name it.
-        parameter: the id that is the rest of the path, "" where there is none.
+        path: the route's pattern, as in logs and metrics.
+        parameter: the name of the id at the path's end, "" where there is none.
     """
 
     path: str
@@ -47,7 +47,7 @@ class KnownPath(NamedTuple):
 
 
 class RouteRules:
-    """Of one app, whose routes are looked at when the first request comes."""
+    """The rules of an app's routes, which it reads at the first request."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -55,7 +55,7 @@ class RouteRules:
         self._with_id: dict[str, KnownPath] = {}
 
     def find(self, path: str) -> KnownPath | None:
-        """None where there is no such path."""
+        """Returns the known path of a request's path; None where there is none."""
         if not self._whole:
             self._read()
         found = self._whole.get(path)
@@ -64,24 +64,24 @@ class RouteRules:
         return next((known for before, known in self._with_id.items() if path.startswith(before)), None)
 
     def rule(self, method: str, path: str) -> RouteRule | None:
-        """None where no route would answer."""
+        """Returns the rule of a call; None where no route would answer."""
         known = self.find(path)
         return None if known is None else known.methods.get(method)
 
     def rest(self, path: str) -> str:
-        """The id in a path that has one."""
+        """Returns the id in a path that has one, else ""."""
         return next((path[len(before) :] for before in self._with_id if path.startswith(before)), "")
 
     def hint(self, path: str) -> str:
-        """What may have been meant by a path that there is not."""
+        """Suggests a known path in place of an unknown one."""
         plain = "/" + path.strip("/\r\n").lower()
         if plain in self._whole:
             return f"Call {plain}."
         if plain + "/" in self._with_id:
             return f"Call {plain}/ followed by an id."
         known = [*self._whole, *self._with_id]
-        alike = difflib.get_close_matches(plain[:100], known, n=1, cutoff=_ALIKE)
-        return f"Call {alike[0]}, if that is what was meant." if alike else "GET /openapi.json lists what there is."
+        alike = difflib.get_close_matches(plain[:100], known, n=1, cutoff=_MIN_SIMILARITY)
+        return f"Call {alike[0]}, if you mean that." if alike else "GET /openapi.json lists all calls."
 
     def _read(self) -> None:
         for route in _flat(self._app.routes):
@@ -103,9 +103,9 @@ def _flat(routes: Iterable[Any]) -> Iterator[APIRoute]:
 
 
 def _rule(route: APIRoute) -> RouteRule:
-    needed = {id(one.dependency) for one in route.dependencies}
+    needed = {id(dependency.dependency) for dependency in route.dependencies}
     role = next((name for name, needs in _ROLES if id(needs.dependency) in needed), None)
     if route.body_field is not None:
         return RouteRule(role, "json")
-    # A route that reads its body by itself says so to the document.
+    # A route that reads its body itself declares it in `openapi_extra`.
     return RouteRule(role, "lines" if "requestBody" in (route.openapi_extra or {}) else None)

@@ -1,6 +1,6 @@
-"""Stands before the app: a request without a known key goes no further, its body unread, nor one that comes too often.
+"""Refuses requests without a known key, and requests beyond the rate limit, before their body is read.
 
-What a key may do is its route's business (`service.auth.caller`, `service.server.admission`). Pure ASGI.
+Routes check the key's role (`service.auth.caller`, `service.server.admission`). Pure ASGI.
 """
 
 from collections.abc import Collection
@@ -22,7 +22,10 @@ from service.telemetry.metrics import Metrics
 
 
 class AccessMiddleware:
-    """`ring` None is development mode: everybody on this machine is let in as admin, as often as they like."""
+    """ASGI middleware that checks keys and rates.
+
+    Without a `ring` it runs in development mode: every caller on this machine is admin, without a rate limit.
+    """
 
     def __init__(
         self,
@@ -34,7 +37,7 @@ class AccessMiddleware:
         metrics: Metrics,
         origins: Collection[str],
     ) -> None:
-        """`origins` are of pages that may call from elsewhere."""
+        """origins: of foreign pages that may call."""
         self._app, self._ring, self._limiter, self._metrics = app, ring, limiter, metrics
         self._load_shedder, self._origins = load_shedder, origins
 
@@ -51,7 +54,7 @@ class AccessMiddleware:
         await self._app(scope, receive, send)
 
     async def _admit(self, scope: Scope, headers: dict[str, str]) -> Caller:
-        """The caller; `AccessError`, and `headers` for its answer, for one who may not come in."""
+        """Returns the caller; raises `AccessError` and fills the answer's `headers` where access is refused."""
         client = scope.get("client")
         address = client[0] if client else ""
         if self._ring is None:
@@ -61,19 +64,19 @@ class AccessMiddleware:
             return Caller("", "read", address)
         headers["WWW-Authenticate"] = 'ApiKey realm="isrf"'
         if not any(name == KEY_HEADER for name, _ in scope["headers"]):
-            raise AccessError("key.missing", "this needs an API key.", fix="Send it in the header X-API-Key.")
-        # The wire has looked the key up already; where another server stands before the app, it is done here.
+            raise AccessError("key.missing", "this call needs an API key.", fix="Send it in the header X-API-Key.")
+        # The protocol has already looked up the key; under another ASGI server it is looked up here.
         at_wire = scope.get("extensions", {}).get(CALLER)
         entry = (at_wire or self._load_shedder.caller(scope["headers"], client)).key
         if entry is None:
-            raise AccessError("key.unknown", "the API key is not known here.", fix="Ask the operator for one.")
+            raise AccessError("key.unknown", "the service does not know this API key.", fix="Ask the operator for one.")
         headers.clear()
         await self._charge(entry, 1)
         scope["state"][CHARGE] = partial(self._charge, entry)
         return Caller(entry.id, entry.role, entry.id)
 
     async def _charge(self, entry: KeyEntry, calls: int) -> None:
-        """Counts so many calls; `RateError` where they are more than the key may make now."""
+        """Counts calls; raises `RateError` where they exceed the key's rate limit."""
         wait_s = await self._limiter.wait_s(entry.id, entry.rate, calls)
         if wait_s is not None:
             raise RateError(calls, wait_s)

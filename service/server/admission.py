@@ -1,8 +1,8 @@
-"""Who has been let in gets a place: while their body comes one, while they are answered another.
+"""Gives each admitted request its places: one while its body arrives, another while it is answered.
 
-The role is judged by the route's own declaration before a byte of the body is read. A sender of a body holds a place
-among the senders only: neither at the model nor among the requests under way, which would keep others out for as long
-as the sender likes. No caller holds all places of a kind. Pure ASGI, inside of the access middleware.
+It checks the role by the route's declaration before it reads a byte of the body. While a body arrives, its request
+holds a place only among the senders, neither at the model nor among the requests in progress: a slow sender must not
+keep others out. No caller holds all places of a kind. Pure ASGI, inside of the access middleware.
 """
 
 from contextlib import ExitStack
@@ -21,7 +21,7 @@ from service.server.bodies import (
     CallerLeft,
     SteadyBody,
     declares_body,
-    given_again,
+    replayed,
     whole_body,
 )
 from service.server.load_shedding import QUIET, LoadShedder
@@ -30,7 +30,7 @@ from service.telemetry.metrics import Metrics
 
 
 class AdmissionMiddleware:
-    """Takes the places that `service.inference.admission` has."""
+    """ASGI middleware that takes the places of `service.inference.admission` for each request."""
 
     def __init__(
         self,
@@ -65,17 +65,17 @@ class AdmissionMiddleware:
         try:
             await self._app(scope, receive, send)
         except ClientDisconnect:
-            # In the middle of a body that is taken piece by piece: nobody is left to answer.
+            # The caller disconnected during a body of lines: there is nobody to answer.
             return
         connection = scope.get("extensions", {}).get(CONNECTION)
         if connection is not None:
-            # An answer that is not read is still under way.
+            # A request stays in progress until its answer is read.
             await connection.answer_was_read()
 
     async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with ExitStack() as held:
+        with ExitStack() as places:
             try:
-                receive = await self._admitted(scope, receive, held)
+                receive = await self._admitted(scope, receive, places)
             except IsrfError as error:
                 await send_problem(error, scope, send, metrics=self._metrics)
                 return
@@ -83,25 +83,25 @@ class AdmissionMiddleware:
                 return
             await self._answer(scope, receive, send)
 
-    async def _admitted(self, scope: Scope, receive: Receive, held: ExitStack) -> Receive:
-        """What the app reads the body from; `IsrfError` for who may not go on."""
+    async def _admitted(self, scope: Scope, receive: Receive, places: ExitStack) -> Receive:
+        """Takes the places for a request with a body; returns the `receive` for the app; raises `IsrfError`."""
         caller: Caller = scope["state"]["caller"]
         rule = self._rules.rule(scope["method"], scope["path"])
         if rule is None or rule.body is None:
-            held.enter_context(self._admission.requests.take(caller.name))
+            places.enter_context(self._admission.requests.take(caller.name))
             return receive
         check_role(caller, rule.role)
         if rule.body == "lines":
-            held.enter_context(self._admission.imports.take(caller.name))
+            places.enter_context(self._admission.imports.take(caller.name))
             return SteadyBody(receive, window_s=LINES_WINDOW_S).receive
         body = await self._body(scope, receive, caller)
         scope["state"]["body_was_read"] = True
         check_json(body)
-        held.enter_context(self._admission.requests.take(caller.name))
+        places.enter_context(self._admission.requests.take(caller.name))
         call = self._load_shedder.model_call(scope["method"].encode(), scope["raw_path"], caller.name)
         if call is not None:
-            held.enter_context(self._admission.at_model(call))
-        return given_again(body, receive)
+            places.enter_context(self._admission.at_model(call))
+        return replayed(body, receive)
 
     async def _body(self, scope: Scope, receive: Receive, caller: Caller) -> bytes:
         connection = scope.get("extensions", {}).get(CONNECTION)

@@ -1,8 +1,8 @@
-"""How a request's body comes in: soon and steadily, or not at all.
+"""Reads the bodies of requests, and refuses bodies that arrive too slowly or are too large.
 
-A body that is kept is read whole before anything else is done for its request, so whoever sends one waits at nobody's
-place but their own. Of a body without end (JSON Lines) only the pace is watched; the time that its lines are taken in
-by the service counts for nobody. It knows no routes.
+A JSON body is read as a whole before any other work for its request, so that a slow sender delays nobody else. For a
+body of lines, which has no limit of size, only the pace counts, without the time that the service needs for its lines.
+It knows no routes.
 """
 
 import asyncio
@@ -15,35 +15,35 @@ from isrf.contract.errors import RequestError
 
 WINDOW_S = 5.0
 LEAST_BYTES_PER_S = 1024
-"""Of a body, over each window; a body that ends sooner may be as short as it likes."""
+"""The lowest pace of a body in each window; a body that ends within a window may be shorter."""
 BODY_S = 30.0
-"""For the whole of a body that is kept."""
+"""The time limit of a whole JSON body."""
 LINES_WINDOW_S = 20.0
-"""The window of a body of lines, whose sender may have to look for them."""
+"""The window of a body of lines, whose sender may need time to find them."""
 
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class CallerLeft(Exception):  # noqa: N818 - nothing went wrong here
-    """The caller hung up while their body was read: nobody is left to answer."""
+    """The caller disconnected while the body was read: there is nobody to answer."""
 
 
 def declares_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a head says that a body follows it."""
+    """Whether a head announces a body."""
     return any(name in _BODY_HEADERS and value != b"0" for name, value in headers)
 
 
 class SteadyBody:
-    """A body that keeps to its pace, as ASGI's `receive`.
+    """Wraps ASGI's `receive`, and checks the body's pace.
 
     Raises from `receive`:
-        RequestError: too slow; what more comes is nobody's.
+        RequestError: the body is too slow; the rest of it is not read.
     """
 
     def __init__(self, receive: Receive, *, window_s: float, whole_s: float | None = None) -> None:
         self._receive, self._window_s = receive, window_s
         self._left_s = whole_s
-        self._waited_s, self._came = 0.0, 0
+        self._waited_s, self._num_bytes = 0.0, 0
 
     async def receive(self) -> Message:
         while True:
@@ -59,29 +59,29 @@ class SteadyBody:
             took_s = time.monotonic() - began
             self._waited_s += took_s
             if message is not None:
-                self._came += len(message.get("body", b""))
+                self._num_bytes += len(message.get("body", b""))
                 if self._left_s is not None:
                     self._left_s -= took_s
                 return message
-            self._judge(took_s)
+            self._check_pace(took_s)
 
-    def _judge(self, took_s: float) -> None:
+    def _check_pace(self, took_s: float) -> None:
         if self._left_s is not None:
             self._left_s -= took_s
             if self._left_s <= 0:
                 raise _slow(f"a body has {BODY_S:.0f} seconds to arrive.")
         if self._waited_s >= self._window_s:
-            if self._came < self._window_s * LEAST_BYTES_PER_S:
-                raise _slow(f"of a body at least {LEAST_BYTES_PER_S} bytes a second have to arrive.")
-            self._waited_s, self._came = 0.0, 0
+            if self._num_bytes < self._window_s * LEAST_BYTES_PER_S:
+                raise _slow(f"at least {LEAST_BYTES_PER_S} bytes of a body must arrive per second.")
+            self._waited_s, self._num_bytes = 0.0, 0
 
 
 async def whole_body(receive: Receive, *, max_bytes: int) -> bytes:
-    """A body to keep.
+    """Reads a whole body.
 
     Raises:
-        RequestError: too slow (408) or too large (413).
-        CallerLeft: the caller hung up before it was whole.
+        RequestError: the body is too slow (408) or too large (413).
+        CallerLeft: the caller disconnected before the body was complete.
     """
     steady = SteadyBody(receive, window_s=WINDOW_S, whole_s=BODY_S)
     parts, size = [], 0
@@ -98,27 +98,28 @@ async def whole_body(receive: Receive, *, max_bytes: int) -> bytes:
             return b"".join(parts)
 
 
-def given_again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body which was read already, and then whatever follows it."""
-    given = False
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """Returns a `receive` that first returns a body that was already read, and then calls the original."""
+    is_sent = False
 
-    async def again() -> Message:
-        nonlocal given
-        if given:
+    async def replay() -> Message:
+        nonlocal is_sent
+        if is_sent:
             return await receive()
-        given = True
+        is_sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return again
+    return replay
 
 
 def too_large(max_bytes: int) -> RequestError:
+    """Returns the error for a body that is too large."""
     return RequestError("request.too_large", f"The body has more than {max_bytes} bytes.", fix="Send it in parts.")
 
 
 def _slow(what: str) -> RequestError:
     return RequestError(
         "http.slow_body",
-        f"The body came too slowly: {what}",
-        fix="Send the request again, its body without a pause.",
+        f"The body arrives too slowly: {what}",
+        fix="Send the request again, with its body without a pause.",
     )

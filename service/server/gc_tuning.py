@@ -1,18 +1,18 @@
-"""What lives as long as the process is kept out of the garbage collector's way.
+"""Excludes long-lived objects from garbage collection.
 
-A release, the framework and its schemas are some 200,000 objects. A full collection looks at every one of them, and
-nothing else runs meanwhile: 0.15 s every ten seconds under load. It is for who owns the process to call `set_apart`.
+A release, the framework and its schemas are about 200,000 objects. A full collection visits all of them, and nothing
+else runs meanwhile: 0.15 s every ten seconds under load. Only code that owns the process may call `set_apart`.
 """
 
 import gc
 
 FULL_AFTER = 100
-"""Collections of the middle generation before one of the oldest; ten by default, which is for programs that make
-cycles. Requests hardly make any, but caches and state of the embedded store grow."""
+"""Collections of the middle generation before one of the oldest. Python's default of ten suits programs that make many
+cycles; requests make hardly any, but caches and the embedded store's memory grow."""
 
 
 def set_apart() -> None:
-    """From now on nothing that lives now is looked at; it is still freed when the last reference to it goes."""
+    """Excludes all objects of now from collections; an object is still freed when its last reference goes."""
     gc.collect()
     gc.freeze()
     young, middle, _ = gc.get_threshold()

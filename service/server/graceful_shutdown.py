@@ -1,6 +1,7 @@
-"""uvicorn's server and supervisor, ending without dropping a request: the first signal drains, a second one ends.
+"""uvicorn's server and supervisor with a graceful shutdown: the first signal drains requests, a second ends at once.
 
-And beginning so that who comes in a snapshot is heard at once, if only to be refused.
+At the start, the server accepts many connections per turn of the event loop, so that a burst of callers is answered at
+once, if only with refusals.
 """
 
 import asyncio
@@ -14,49 +15,50 @@ from types import FrameType
 import uvicorn
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-DOOR_S = 0.3
+CLOSE_DELAY_S = 0.3
 _POLL_S = 0.1
 _TICKS = 10
 """Ten a second."""
 _CLOSE = (b"connection", b"close")
 ACCEPTED_TOGETHER = 16
-"""Connections in a turn of the event loop; libuv takes one for each listening handle, the others wait unheard."""
+"""Connections accepted per turn of the event loop; libuv accepts one per listening handle, and the others wait."""
 SEND_BUFFER_BYTES = 64 * 1024
-"""The kernel's part of an answer that is not read yet: with more, who reads slowly looks like one who does not read."""
+"""The kernel's send buffer: with a larger one, a slow reader looks like a caller who does not read."""
 
 
 class DrainingServer(uvicorn.Server):
-    """Opens the door wide, and when it ends closes it first and the connections a moment later.
+    """Accepts many connections at once; at the end it first stops listening, and closes connections a moment later.
 
-    uvicorn closes connections that it has accepted and not yet read from, so their callers would get no answer.
-    Meanwhile every answer says that its connection ends, so that nobody sends the next request into a closed one.
+    uvicorn closes connections that it has accepted and not yet read, so that their callers would get no answer. In
+    between, every answer says that its connection closes, so that no caller sends the next request into a closed one.
     """
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         starting = asyncio.current_task()
-        told = asyncio.create_task(self._until_told(starting))
+        watching = asyncio.create_task(self._cancel_on_exit(starting))
         try:
             await super().startup(sockets)
         except asyncio.CancelledError:
-            # Nobody is being answered yet: there is nothing to drain, and what is being opened may hang.
+            # There is no request to drain yet, and opening a release or a store may hang.
             if not self.should_exit or starting is None:
                 raise
-            # Else the runner would take a second cancellation, SIGINT's own, for somebody else's.
+            # Otherwise the runner would treat SIGINT's own cancellation as one from outside.
             starting.uncancel()
         finally:
-            told.cancel()
+            watching.cancel()
         if not self.started:
             return
         loop = asyncio.get_running_loop()
-        listening = [one.fileno() for server in self.servers for one in server.sockets]
+        listening = [listener.fileno() for server in self.servers for listener in server.sockets]
         for number in listening:
-            with socket.socket(fileno=os.dup(number)) as one:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            with socket.socket(fileno=os.dup(number)) as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         for number in listening * (ACCEPTED_TOGETHER - 1):
             again = socket.socket(fileno=os.dup(number))
             self.servers.append(await loop.create_server(self._protocol, sock=again, backlog=self.config.backlog))
 
-    async def _until_told(self, starting: "asyncio.Task[None] | None") -> None:
+    async def _cancel_on_exit(self, starting: "asyncio.Task[None] | None") -> None:
+        """Cancels the start when the server shall exit before it has started."""
         while not self.should_exit:
             await asyncio.sleep(_POLL_S)
         if starting is not None and not self.started:
@@ -69,7 +71,7 @@ class DrainingServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         supervisor = multiprocessing.parent_process()
         if counter % _TICKS == 0 and supervisor is not None and not supervisor.is_alive():
-            # Killed: nobody would ever tell this worker to end, and it would hold the port.
+            # The supervisor was killed: nobody would ever end this worker, and it would hold the port.
             self.should_exit = True
         return await super().on_tick(counter)
 
@@ -77,20 +79,20 @@ class DrainingServer(uvicorn.Server):
         self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
         for server in self.servers:
             server.close()
-        for one in sockets or ():
-            one.close()
-        await asyncio.sleep(DOOR_S)
+        for listener in sockets or ():
+            listener.close()
+        await asyncio.sleep(CLOSE_DELAY_S)
         await super().shutdown(sockets)
 
 
 class LoneServer(DrainingServer):
-    """The server of a process without workers: a second signal of either kind ends it.
+    """The server of a process without workers: a second signal of either kind ends it at once.
 
-    A worker must not take two for an end: from a terminal it gets the interrupt and its supervisor's signal as well.
+    A worker must not end at the second signal: from a terminal it gets both the interrupt and its supervisor's signal.
     """
 
     def __init__(self, config: uvicorn.Config, *, page: str = "") -> None:
-        """`page` is a path whose address is printed as soon as it can be opened."""
+        """page: a path whose address is printed when the server has started."""
         super().__init__(config)
         self._page = page
 
@@ -117,7 +119,7 @@ class DrainingWorker(Process):
 
 
 class DrainingWorkers(Multiprocess):
-    """uvicorn's supervisor with workers that drain (one that replaces a dead worker is uvicorn's own)."""
+    """uvicorn's supervisor with workers that drain (a worker that replaces a dead one is uvicorn's own)."""
 
     cut_short = False
 
@@ -128,12 +130,12 @@ class DrainingWorkers(Multiprocess):
             self.processes.append(worker)
 
     def handle_int(self) -> None:
-        self._told(signal.SIGINT)
+        self._handle(signal.SIGINT)
 
     def handle_term(self) -> None:
-        self._told(signal.SIGTERM)
+        self._handle(signal.SIGTERM)
 
-    def _told(self, sent: signal.Signals) -> None:
+    def _handle(self, sent: signal.Signals) -> None:
         self.cut_short = self.should_exit.is_set()
         if sent == signal.SIGINT:
             super().handle_int()
@@ -142,9 +144,9 @@ class DrainingWorkers(Multiprocess):
 
     def terminate_all(self) -> None:
         super().terminate_all()
-        # The port is closed when nobody holds it any more; callers would wait in it for a worker that never comes.
-        for one in self.sockets:
-            one.close()
+        # Closes the supervisor's copy of the socket: callers would otherwise wait in it for a worker.
+        for listener in self.sockets:
+            listener.close()
 
     def join_all(self) -> None:
         for worker in self.processes:

@@ -1,9 +1,8 @@
-"""Turns away who comes when it is full, as soon as the head of a request is read.
+"""Refuses requests as soon as their head is read, when the service is full.
 
-`service.inference.admission` says who may come in; here a head is told what it asks for and who its caller is, and the
-refusal is written from ready bytes: no task, no framework, and one line a second in the log for all of them. So it
-costs a small part of an answer, and however many there are, they do not keep the answers waiting.
-`service.server.protocol` asks it.
+`service.inference.admission` decides. This module reads from a head its caller and the kind of request, and writes the
+refusal from prepared bytes: without a task or the framework, and with one log line per second for all refusals. So a
+refusal costs a small part of an answer, and many refusals do not delay the answers. `service.server.protocol` calls it.
 """
 
 import asyncio
@@ -25,23 +24,23 @@ from service.sync.release_manager import ReleaseManager
 from service.telemetry.metrics import Metrics
 
 NAME = "load_shedder"
-"""Under which the wire finds it in the state of the app's lifespan."""
+"""Key under which the protocol finds the load shedder in the state of the app's lifespan."""
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})
-"""Answered however full it is: whoever restarts, routes or watches asks them."""
+"""Paths that are always answered, and not logged: orchestrators, load balancers and monitors call them."""
 USER_PREFIX = b"/recommend/"
 MODEL_PREFIXES = (b"/recommend", b"/rank", b"/similar/")
-"""Paths that the model answers."""
-TELL_S = 1.0
+"""Prefixes of the paths that need the model."""
+LOG_AFTER_S = 1.0
 
 _log = structlog.get_logger("service")
 
 
 class CallerAtWire(NamedTuple):
-    """Who a head says that its caller is.
+    """The caller of a request, from its head.
 
     Attributes:
-        name: by whom the request is counted: a key's id, "" for none; in development mode the client's address.
-        key: the known key that was presented.
+        name: the caller that limits count: a key's id, "" for none; in development mode the client's address.
+        key: the entry of the key that the head has.
     """
 
     name: str
@@ -52,7 +51,7 @@ NOBODY = CallerAtWire("")
 
 
 class LoadShedder:
-    """One per app, on its event loop: asks `admission`, and writes down its refusals."""
+    """Asks `admission` about each head, and writes the refusals; the app has one, on its event loop."""
 
     def __init__(self, admission: AdmissionController, metrics: Metrics, ring: KeyRing | None) -> None:
         self.admission = admission
@@ -62,11 +61,11 @@ class LoadShedder:
         self._before_id, self._after_id = _halves_of_body()
 
     def open(self, releases: ReleaseManager) -> None:
-        """From now on it is known whether the model has room."""
+        """Passes the releases, which know whether the model has room."""
         self._releases = releases
 
     def caller(self, headers: HeaderLines, client: tuple[str, int] | None) -> CallerAtWire:
-        """The key is looked up here, once for a request."""
+        """Returns the caller of a head; looks up its key, once per request."""
         if self._ring is None:
             return CallerAtWire(client[0] if client else "")
         presented = [value for name, value in headers if name == KEY_HEADER]
@@ -74,17 +73,18 @@ class LoadShedder:
         return NOBODY if key is None else CallerAtWire(key.id, key)
 
     def arrival(self, path: str, caller: str) -> Arrival:
+        """Returns the kind of caller of a request."""
         if path in QUIET:
             return Arrival.PROBE
         return Arrival.STRANGER if path in OPEN or self._is_stranger(caller) else Arrival.KNOWN
 
     def asked(self, method: bytes, url: bytes, caller: str) -> tuple[Arrival, ModelCall | None]:
-        """What a head asks for, as `AdmissionController.may_come_in` is asked."""
+        """Returns the arguments of `AdmissionController.admits` for a head."""
         arrival = self.arrival(url.partition(b"?")[0].decode("latin-1"), caller)
         return arrival, self.model_call(method, url, caller)
 
     def counting(self, call: ModelCall | None, app: ASGIApp) -> ASGIApp:
-        """The app for a request that came in; one of the model's is inside from now on until it is answered."""
+        """Returns the app for an admitted request; a request for the model counts from now until its answer."""
         if call is None or call.caller is None:
             return app
         self.admission.enter(call)
@@ -98,7 +98,7 @@ class LoadShedder:
         return counted
 
     def model_call(self, method: bytes, url: bytes, caller: str) -> ModelCall | None:
-        """What is asked of the model; None for what it does not answer."""
+        """Returns the request for the model; None for requests that need no model."""
         if not url.startswith(MODEL_PREFIXES):
             return None
         path = url.partition(b"?")[0]
@@ -110,38 +110,38 @@ class LoadShedder:
             user_id = unquote_to_bytes(path[len(USER_PREFIX) :]).decode("utf-8", "replace") if is_users else None
             return self._releases.of(user_id).recommendations.has_room(user_id, under_way, shared=shared)
 
-        # A user's list under one query is made once for all who ask for it; a later page of a list for each.
-        made: object = url if is_users and b"recommendation_id=" not in url else object()
-        return ModelCall(made, None if self._is_stranger(caller) else caller, has_room)
+        # All callers of one user's list with the same query share one answer; later pages are answered one by one.
+        answer_key: object = url if is_users and b"recommendation_id=" not in url else object()
+        return ModelCall(answer_key, None if self._is_stranger(caller) else caller, has_room)
 
     def count_refusal(self, status: int, code: str, method: str = "none") -> None:
-        """Of what never became a request."""
+        """Counts a refusal that the app never sees."""
         self._metrics.problems.labels(code).inc()
         self._metrics.requests.labels("none", method, str(status)).observe(0.0)
 
     def _is_stranger(self, caller: str) -> bool:
-        """Who has no key gets no further than the door: to those who have one they are no other caller."""
+        """Whether a caller has no key, so that the access middleware refuses them."""
         return not caller and self._ring is not None
 
     def refusal(self, method: bytes, headers: HeaderLines, *more: tuple[bytes, bytes]) -> bytes:
-        """The whole answer to a request that is turned away, `more` among its headers; counted, and told in a while."""
+        """Returns the whole answer to a refused request, with `more` headers; counts it, and logs it later."""
         error = refused()
-        # What it was for is not looked up, as with whatever is refused before its route is known.
+        # Without its route, which is not looked up for requests that are refused this early.
         self.count_refusal(status_of(error), error.code, method.decode("ascii"))
         if not self._turned_away:
-            asyncio.get_running_loop().call_later(TELL_S, self._tell)
+            asyncio.get_running_loop().call_later(LOG_AFTER_S, self._log_refusals)
         self._turned_away += 1
         request_id = request_id_in(headers).encode()
         body = self._before_id + request_id + self._after_id
-        return written(_STATUS, (*more, *_CARRIED, (REQUEST_ID, request_id)), body)
+        return written(_STATUS, (*more, *_REFUSAL_HEADERS, (REQUEST_ID, request_id)), body)
 
-    def _tell(self) -> None:
+    def _log_refusals(self) -> None:
         _log.warning("turned_away", count=self._turned_away)
         self._turned_away = 0
 
 
 _STATUS = b"HTTP/1.1 503 Service Unavailable\r\n"
-_CARRIED: HeaderLines = (
+_REFUSAL_HEADERS: HeaderLines = (
     (b"content-type", MEDIA_TYPE.encode()),
     (b"retry-after", str(RETRY_AFTER_S).encode()),
     *ANSWERS_CARRY,
@@ -149,8 +149,8 @@ _CARRIED: HeaderLines = (
 
 
 def _halves_of_body() -> tuple[bytes, bytes]:
-    """What stands before a refusal's request id, and behind it; sane ids are written as they are."""
-    error, place = refused(), "-" * 64
-    body = problem_body(status_of(error), error.code, error.message, request_id=place, fix=error.fix)
-    before, _, after = body.partition(place.encode())
+    """Returns the parts of a refusal's body before and after the request id; valid ids need no escapes."""
+    error, placeholder = refused(), "-" * 64
+    body = problem_body(status_of(error), error.code, error.message, request_id=placeholder, fix=error.fix)
+    before, _, after = body.partition(placeholder.encode())
     return before, after

@@ -1,7 +1,7 @@
-"""The metrics on a port of their own, without a key: one thread serves few callers, as the service's own port does.
+"""Serves the metrics on a port of their own, without a key, in one thread for few callers.
 
-The same protocol serves both, so heads, idle connections and callers who do not read have the same bounds here. What
-the metrics say is made once for all who ask within a second: scrapes in a row must not take the processor's time.
+It uses the protocol of the service's own port, with the same limits for heads, idle connections and callers who do not
+read. Requests within a second share one exposition, so that frequent scrapes cost little CPU time.
 """
 
 import socket
@@ -17,7 +17,7 @@ from service.telemetry.metrics import CONTENT_TYPE, Metrics
 MAX_CONNECTIONS = 32
 BACKLOG = 64
 KEPT_S = 1.0
-"""How old what is told may be."""
+"""How long an exposition is reused."""
 
 
 class _FewConnections(HttpProtocol):
@@ -25,7 +25,7 @@ class _FewConnections(HttpProtocol):
 
 
 def serve_metrics(metrics: Metrics, host: str, port: int) -> None:
-    """Serves from now on until the process ends; `OSError` where the port cannot be had."""
+    """Serves until the process ends; raises `OSError` where the port cannot be bound."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     config = uvicorn.Config(
@@ -52,9 +52,9 @@ def _app_of(metrics: Metrics) -> ASGIApp:
         return made
 
     async def app(scope: Scope, _receive: Receive, send: Send) -> None:
-        found = scope["path"] in {"/metrics", "/"}
-        read = scope["method"] in {"GET", "HEAD"}
-        status = 200 if found and read else 405 if found else 404
+        is_known = scope["path"] in {"/metrics", "/"}
+        is_read = scope["method"] in {"GET", "HEAD"}
+        status = 200 if is_known and is_read else 405 if is_known else 404
         body = exposition() if status == 200 else b""
         lines = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": lines})

@@ -1,7 +1,6 @@
-"""Around every request: its id, the limits of head and declared body, the headers of every answer, one log line.
+"""Handles every request outside of the app: its id, size limits, the headers of its answer, metrics and a log line.
 
-A request whose caller is gone is dropped, a large answer leaves in pieces, and all is measured. Pure ASGI, nothing
-buffered.
+It drops a request whose caller is gone, and sends a large answer in pieces. Pure ASGI; it buffers nothing.
 """
 
 import asyncio
@@ -25,13 +24,13 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.traces import Traces
 
 PIECE_BYTES = 64 * 1024
-"""Of an answer, written at a time."""
+"""Bytes of an answer that are written at a time."""
 
 _log = structlog.get_logger("service")
 
 
 class RequestMiddleware:
-    """Wraps the app inside Starlette's own error middleware."""
+    """ASGI middleware around the app, inside of Starlette's own error middleware."""
 
     def __init__(
         self,
@@ -62,12 +61,12 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status, started = message["status"], True
                 lines = list(message["headers"])
-                said = {name for name, _ in lines}
-                lines += [line for line in ANSWERS_CARRY if line[0] not in said]
+                names = {name for name, _ in lines}
+                lines += [line for line in ANSWERS_CARRY if line[0] not in names]
                 lines.append((REQUEST_ID, request_id.encode()))
                 message["headers"] = lines
             body = message.get("body", b"")
-            # A large one goes in pieces: neither the loop nor the connection's buffer takes all of it at once.
+            # In pieces, so that a large answer neither blocks the loop nor fills the connection's buffer.
             if len(body) > PIECE_BYTES:
                 for start in range(0, len(body), PIECE_BYTES):
                     last = start + PIECE_BYTES >= len(body)
@@ -106,16 +105,16 @@ class RequestMiddleware:
         return nullcontext({}) if self._traces is None else self._traces.request(method, headers, request_id)
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> IsrfError | None:
-        in_vain = self._admission.abandoned()
-        if in_vain is not None:
-            # It must not fall further behind for them.
-            return in_vain
+        abandoned = self._admission.abandoned()
+        if abandoned is not None:
+            # A busy process must not work for callers who are gone.
+            return abandoned
         head = sum(len(name) + len(value) for name, value in scope["headers"])
         if head + len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_HEAD_BYTES:
             return RequestError("request.head_too_large", TOO_LARGE, fix="Send lists in a body.")
         if _declared_length(headers) > self._max_body_bytes:
             rule = self._rules.rule(scope["method"], scope["path"])
-            # Of bodies of lines it is the lines that have a limit.
+            # In a body of lines, each line has a limit, and the body has none.
             return None if rule is not None and rule.body == "lines" else too_large(self._max_body_bytes)
         return None
 

@@ -1,6 +1,6 @@
-"""One JSON object per line on stderr, the request's id in each line written while it is answered.
+"""Configures logs: one JSON object per line on stderr, with the request's id in each line of a request.
 
-Never logged: header values, query strings, bodies, Redis URLs. A user_id is personal data and stays out as well.
+Logs never contain header values, query strings, bodies, Redis URLs or user_ids, which are personal data.
 """
 
 import logging
@@ -10,7 +10,7 @@ import structlog
 
 
 def configure_logs(level: str) -> None:
-    """Sets structlog up and sends the standard library's loggers (uvicorn, redis) the same way."""
+    """Configures structlog, and sends the records of the standard library's loggers (uvicorn, redis) through it."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -39,7 +39,7 @@ def configure_logs(level: str) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    # Why the service cannot start is one line of our own (`service.app`), not the server's traceback.
+    # `service.app` logs in one line why the service cannot start; uvicorn's traceback is left out.
     logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith("Traceback"))
-    # The middleware writes one line per request; uvicorn's own would hold the path with the user_id.
+    # The middleware writes one line per request; uvicorn's own line would contain the path with the user_id.
     logging.getLogger("uvicorn.access").disabled = True

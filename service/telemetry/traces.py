@@ -1,7 +1,7 @@
-"""OpenTelemetry traces: a span per request and one per stage of it, sent where OTEL_EXPORTER_OTLP_ENDPOINT says.
+"""Sends OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT: a span per request and one per stage.
 
-Needs the extra `otel`; without an endpoint nothing of it is imported. The SDK's own variables (OTEL_SERVICE_NAME,
-OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, …) hold. Spans name routes and stages, never users or items.
+It needs the extra `otel`; without an endpoint it imports nothing of it. The SDK's own variables (OTEL_SERVICE_NAME,
+OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, …) apply. Spans name routes and stages, never users or items.
 """
 
 import os
@@ -16,7 +16,7 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 
 
 class Traces:
-    """One per app, where an endpoint is set."""
+    """Sends the traces of an app; it has one where an endpoint is set."""
 
     def __init__(self) -> None:
         try:
@@ -34,34 +34,34 @@ class Traces:
         self._trace, self._propagate = trace, propagate
         name = {} if "OTEL_SERVICE_NAME" in os.environ else {"service.name": "isrf"}
         resource = Resource.create(name)
-        # Of this app, not the process's global one: several apps in one process do not mix.
+        # The app's own provider, not the global one: several apps in one process do not mix.
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("isrf.service")
 
     @contextmanager
     def request(self, method: str, headers: Mapping[bytes, bytes], request_id: str) -> Iterator[dict[str, Any]]:
-        """A request's span, child of the caller's (`traceparent`); what is put into the dict becomes attributes."""
+        """Opens a request's span, a child of the caller's (`traceparent`); entries of the dict become attributes."""
         carrier = {name: headers[name.encode()].decode("latin-1") for name in _carried(headers)}
         kind = self._trace.SpanKind.SERVER
         with self._tracer.start_as_current_span(method, context=self._propagate.extract(carrier), kind=kind) as span:
-            told: dict[str, Any] = {"http.request.method": method, "isrf.request_id": request_id}
+            attributes: dict[str, Any] = {"http.request.method": method, "isrf.request_id": request_id}
             try:
-                yield told
+                yield attributes
             finally:
-                span.update_name(f"{method} {told.get('http.route', 'none')}")
-                span.set_attributes(told)
-                if told.get("http.response.status_code", 500) >= 500:
+                span.update_name(f"{method} {attributes.get('http.route', 'none')}")
+                span.set_attributes(attributes)
+                if attributes.get("http.response.status_code", 500) >= 500:
                     span.set_status(self._trace.StatusCode.ERROR)
 
     def stage(self, name: str, seconds: float) -> None:
-        """A stage that has just ended, as a child of the request it belongs to (none outside of one)."""
+        """Adds a span for a stage that has just ended, as a child of the current request's span, if there is one."""
         if self._trace.get_current_span().get_span_context().is_valid:
             ended = time.time_ns()
             self._tracer.start_span(name, start_time=ended - int(seconds * 1e9)).end(ended)
 
     def close(self) -> None:
-        """Sends what is left; takes seconds if nobody listens."""
+        """Sends the remaining spans; takes seconds where the endpoint does not answer."""
         self._provider.shutdown()
 
 
@@ -70,5 +70,5 @@ def _carried(headers: Mapping[bytes, bytes]) -> list[str]:
 
 
 def open_traces() -> Traces | None:
-    """None where no endpoint is set."""
+    """Returns the traces of an app; None where no endpoint is set."""
     return Traces() if any(os.environ.get(name) for name in ENDPOINTS) else None

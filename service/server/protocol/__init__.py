@@ -1,4 +1,4 @@
-"""One connection's HTTP: heads, bodies that nobody reads, pipelining, refusals, and how many connections there are.
+"""The HTTP of one connection: heads, unread bodies, pipelining, refusals, and the limit of connections.
 
-It may import what `service.server` may; of `service.server` itself what the wire must know of a request.
+It may import what `service.server` may, and of `service.server` itself what the protocol must know of a request.
 """

@@ -1,6 +1,6 @@
-"""How many connections a process has: where there are too many, those that were idle longest make room.
+"""Limits the connections of a process: where there are too many, it closes those that are idle longest.
 
-Where none is idle, those make room whose callers have not read their answers for the longest time.
+Where none is idle, it closes those whose callers have not read their answers for the longest time.
 """
 
 import heapq
@@ -12,14 +12,14 @@ from typing import Any, Protocol
 
 MOST = 8192
 KEPT_BACK = 512
-"""Of the files that this process may open, for everything but connections."""
+"""Open files that stay reserved for everything but connections."""
 LEAST = 64
 ROOM_OF = 16
-"""One of so many idle connections is closed at a time, so that not each new one looks for another's end."""
+"""One in this many idle connections is closed at a time, so that not every new connection has to search for one."""
 
 
 class IdleConnection(Protocol):
-    """A connection, as far as it is looked at here."""
+    """The part of a connection that this module uses."""
 
     idle_since: float | None
     unread_since: float | None
@@ -28,16 +28,16 @@ class IdleConnection(Protocol):
 
 
 def open_more_files() -> None:
-    """Raises this process's limit of open files, where it may, so that it holds as many connections as it should."""
+    """Raises the process's limit of open files, where that is allowed, so that it can hold `MOST` connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST + 4 * KEPT_BACK
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    needed = MOST + 4 * KEPT_BACK
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def most_connections() -> int:
-    """As many as the limit of open files has room for."""
+    """Returns how many connections the limit of open files allows."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MOST
@@ -45,15 +45,16 @@ def most_connections() -> int:
 
 
 def make_room(connections: Collection[Any], limit: int | None, new: IdleConnection) -> bool:
-    """Whether one more connection, which is counted already, may stay."""
+    """Closes connections where there are too many; returns whether the new one, which is counted, may stay."""
     most = _most() if limit is None else limit
     if len(connections) <= most:
         return True
-    others: list[IdleConnection] = [one for one in connections if one is not new]
+    others: list[IdleConnection] = [connection for connection in connections if connection is not new]
     for since in (_idle_since, _unread_since):
-        found = [one for one in others if since(one) is not None]
-        for one in heapq.nsmallest(max(1, len(found) // ROOM_OF), found, key=lambda one: since(one) or 0.0):
-            one.close_for_another()
+        found = [connection for connection in others if since(connection) is not None]
+        num_closed = max(1, len(found) // ROOM_OF)
+        for connection in heapq.nsmallest(num_closed, found, key=lambda candidate: since(candidate) or 0.0):
+            connection.close_for_another()
         if found:
             return True
     return False

@@ -1,8 +1,7 @@
-"""The HTTP protocol with an end to its patience: whoever is slow, endless or malformed is answered and dropped.
+"""uvicorn's HTTP protocol with limits: it answers slow, endless or malformed requests with a problem, and closes.
 
-A request's head has a limit of size and of time; chunk lines and trailers count towards the same size, and trailers are
-never headers. A caller who does not read the answers is disconnected. Bytes that are not HTTP are answered with a
-problem, in their turn. Under overload (`service.server.load_shedding`) a request is refused here.
+A request's head has limits of size and time; chunk lines and trailers count towards its size. A caller who does not
+read answers is disconnected. Bytes that are not HTTP get a problem. It refuses requests under overload.
 """
 
 import asyncio
@@ -27,9 +26,9 @@ from service.server.protocol.transport import BoundedTransport
 from service.server.protocol.unread_body import UnreadBody, is_small
 
 KEEP_ALIVE_S = 75
-"""Longer than usual proxies keep an idle connection, so that none sends a request into one that is just closed."""
+"""Longer than common proxies keep an idle connection, so that none sends a request into a closing one."""
 HEAD_S = 20.0
-"""From connecting, or a head's first byte, to its last; between requests the server's keep-alive counts."""
+"""Time limit of a head, from the connection or its first byte; between requests the keep-alive applies."""
 _BETWEEN, _HEAD, _BODY = range(3)
 
 
@@ -38,38 +37,39 @@ class HttpProtocol(PipelinedProtocol):
 
     transport: BoundedTransport
     max_connections: int | None = None
-    """None: as many as this process may well have (`service.server.protocol.connection_limit`)."""
+    """None: the limit of the process (`service.server.protocol.connection_limit`)."""
     idle_since: float | None = None
-    """Since when nothing is made for this connection; None while something is."""
+    """Since when the connection has no request in progress; None while it has one."""
     unread_since: float | None = None
-    """Since when its caller has not read enough of what was written; None where nothing waits to be read."""
+    """Since when its caller has not read enough of the answers; None where nothing waits to be read."""
 
     _phase = _BETWEEN
     _skips = False
-    """Whether what comes in belongs to a request that was answered already."""
-    _late: asyncio.TimerHandle | None = None
+    """Whether incoming bytes belong to a request that is already answered."""
+    _head_timer: asyncio.TimerHandle | None = None
     _final_refusal: bytes | None = None
-    """The refusal of what cannot be read, to be sent when all before it is answered; nothing more is read."""
+    """The refusal of unreadable bytes, sent after the answers before it; then nothing more is read."""
     _reading_stopped = False
     _answering: RequestResponseCycle | None = None
-    """The request that is being answered, or was last; `cycle` is the one that came last."""
+    """The request that is being answered, or the last one; `cycle` is the one that arrived last."""
     _task: asyncio.Task[None] | None = None
-    """Its task, while that is at work."""
+    """The task of `_answering`, while it runs."""
     _counted = False
-    """Whether it is counted among those under way (`service.inference.admission`)."""
+    """Whether `_answering` counts as in progress (`service.inference.admission`)."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._caller_connection, self._overhead = CallerConnection(), Overhead()
-        # None for an app without one.
-        self._load_shedder: LoadShedder | None = self.app_state.get(NAME)
+        self._load_shedder: LoadShedder | None = self.app_state.get(NAME)  # None for an app without one
         self._whole_app = self.app
-        bounded = BoundedTransport(transport, self.loop, self._is_sent_more)  # type: ignore[arg-type]
+        bounded = BoundedTransport(transport, self.loop, self._is_receiving)  # type: ignore[arg-type]
         self._unread_body = UnreadBody(self.loop, bounded.close)
         super().connection_made(bounded)
         self.idle_since = self.loop.time()
         self._expect_head()
         if not make_room(self.connections, self.max_connections, self):
-            self._refuse(503, "overload.refused", "There are as many connections as can be.", fix="Try again later.")
+            self._refuse(
+                503, "overload.refused", "The service has reached its limit of connections.", fix="Try again later."
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._caller_connection.is_closed = True
@@ -77,7 +77,7 @@ class HttpProtocol(PipelinedProtocol):
         self._unread_body.end()
         self.transport.lost()
         self.pipeline.clear()
-        # The base class tells the one that came last, and behind the one that is answered others may have come.
+        # The base class only tells the request that arrived last; here the one that is being answered.
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
@@ -87,17 +87,17 @@ class HttpProtocol(PipelinedProtocol):
         super().pause_writing()
         self.transport.watch()
         self.unread_since = self.loop.time()
-        self._tell_unread()
+        self._update_unread()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self.unread_since = None
-        self._tell_unread()
+        self._update_unread()
         if self._reading_stopped:
             self._reading_stopped = False
             self.flow.resume_reading()
 
-    def _tell_unread(self) -> None:
+    def _update_unread(self) -> None:
         if self._load_shedder is not None:
             waits = self._counted and self._task is not None and self.flow.write_paused
             unread = self._load_shedder.admission.unread
@@ -122,30 +122,30 @@ class HttpProtocol(PipelinedProtocol):
         if self._phase != _BETWEEN:
             if self._overhead.is_too_much(len(piece)):
                 self._refuse(*HEAD_TOO_LARGE)
-        elif not self._is_busy() and self._late is None and self.timeout_keep_alive_task is None:
-            # Blank lines between requests are no request.
+        elif not self._is_busy() and self._head_timer is None and self.timeout_keep_alive_task is None:
+            # Blank lines between requests do not count as a request.
             self._wait_for_the_next()
 
     def on_message_begin(self) -> None:
         self._phase, self._skips = _HEAD, False
         self._overhead.begin_message()
-        if self._late is None:
+        if self._head_timer is None:
             self._expect_head()
         super().on_message_begin()
         self._extensions: dict[str, Any] = {CALLER_CONNECTION: self._caller_connection}
         self.scope["extensions"] = self._extensions
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # What a trailer says comes too late to be part of what was asked.
+        # Trailers are ignored: the request has already begun without them.
         if self._phase == _HEAD:
-            # Blanks around a value are none of it (RFC 9110, 5.5); the parser leaves those behind it.
+            # Blanks around a value are not part of it (RFC 9110, 5.5); the parser keeps those after it.
             super().on_header(name, value.strip(b" \t"))
 
     def on_headers_complete(self) -> None:
         self._phase = _BODY
         self._expect_nothing()
         has_body = declares_body(self.headers)
-        if self.is_over() or self._is_unsound(has_body):
+        if self.is_over() or self._refuses_head(has_body):
             self._skips = True
             return
         busy, load_shedder, self.app = self._is_busy(), self._load_shedder, self._whole_app
@@ -153,7 +153,7 @@ class HttpProtocol(PipelinedProtocol):
             self.idle_since = None
         at_wire = NOBODY if load_shedder is None else load_shedder.caller(self.headers, self.client)
         self._extensions[CALLER] = at_wire
-        # Who sends a request before the last one is answered is answered in order.
+        # A pipelined request is not shed: it waits for the answers before it.
         if load_shedder is not None and not busy:
             method = self.parser.get_method()
             arrival, call = load_shedder.asked(method, self.url, at_wire.name)
@@ -169,7 +169,7 @@ class HttpProtocol(PipelinedProtocol):
         else:
             self._extensions[CONNECTION] = RequestConnection(self.flow, self.cycle)
             if self.parser.should_upgrade():
-                # The parser reads nothing after it, and there is nothing to upgrade to.
+                # The parser reads nothing after an upgrade, and the service has no other protocol.
                 self.cycle.keep_alive = False
 
     def on_chunk_header(self) -> None:
@@ -178,7 +178,7 @@ class HttpProtocol(PipelinedProtocol):
     def on_body(self, body: bytes) -> None:
         self._overhead.add_body(len(body))
         if self._skips or self.cycle.response_complete:
-            self._unread_body.came(len(body))
+            self._unread_body.count(len(body))
         else:
             super().on_body(body)
 
@@ -216,7 +216,7 @@ class HttpProtocol(PipelinedProtocol):
         self._task = self.loop.create_task(cycle.run_asgi(app))
         self._task.add_done_callback(partial(self._is_done, self._counted))
         self.tasks.add(self._task)
-        self._tell_unread()
+        self._update_unread()
 
     def _is_done(self, counted: bool, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
@@ -224,10 +224,10 @@ class HttpProtocol(PipelinedProtocol):
             self._load_shedder.admission.ends(known=counted)
         if task is self._task:
             self._task = None
-            self._tell_unread()
+            self._update_unread()
 
     def close_for_another(self) -> None:
-        """Ends a connection for which nothing is made, or whose caller does not read."""
+        """Closes a connection that is idle, or whose caller does not read."""
         unread, self.idle_since, self.unread_since = self.unread_since is not None, None, None
         if self._phase == _BETWEEN and not unread:
             self.transport.close()
@@ -238,12 +238,12 @@ class HttpProtocol(PipelinedProtocol):
         """Whether a request is being answered."""
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _is_sent_more(self) -> bool:
-        """Whether the caller is in the middle of a message."""
+    def _is_receiving(self) -> bool:
+        """Whether the caller is still sending a message."""
         return self._phase != _BETWEEN
 
-    def _is_unsound(self, has_body: bool) -> bool:
-        """Whether the head is refused, as it stands."""
+    def _refuses_head(self, has_body: bool) -> bool:
+        """Refuses an invalid head; returns whether it did."""
         upgrades, version = self.parser.should_upgrade(), self.parser.get_http_version()
         problem = head_problem(self.url, self.headers, version, has_body=has_body, upgrades=upgrades)
         if problem is not None:
@@ -261,14 +261,14 @@ class HttpProtocol(PipelinedProtocol):
         if goes_on:
             self._discard_unread_body()
             if self.flow.write_paused:
-                # Who does not read refusals must not have more of them made.
+                # A caller who does not read refusals must not cause more of them.
                 self._reading_stopped = True
                 self.flow.pause_reading()
         else:
             self.transport.close()
 
     def _can_go_on(self) -> bool:
-        """Whether the connection can be used again when the body, if there is one, has come."""
+        """Whether the connection can be reused after the body, if there is one."""
         if self.expect_100_continue or self.parser.get_http_version() == "1.0" or not self.parser.should_keep_alive():
             return False
         return is_small(self.headers) and (b"connection", b"close") not in self.server_state.default_headers
@@ -278,27 +278,27 @@ class HttpProtocol(PipelinedProtocol):
         if self.idle_since is None:
             self.idle_since = self.loop.time()
         if not self.transport.is_closing():
-            patience = self.timeout_keep_alive
-            self.timeout_keep_alive_task = self.loop.call_later(patience, self.timeout_keep_alive_handler)
+            later = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+            self.timeout_keep_alive_task = later
 
     def _discard_unread_body(self) -> None:
-        """The rest of a body that nobody reads may come, if it comes soon."""
+        """Waits a short time for the rest of an unread body, and drops it."""
         self.idle_since = self.loop.time()
         self._unset_keepalive_if_required()
         self._unread_body.begin()
 
     def _expect_head(self) -> None:
-        self._late = self.loop.call_later(HEAD_S, self._head_is_late)
+        self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
 
     def _expect_nothing(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def _head_is_late(self) -> None:
-        self._late = None
+        self._head_timer = None
         if self._phase == _BETWEEN:
-            # Opened ahead of use, as browsers do: to an answer that nobody asked for they would fit the next request.
+            # Browsers open connections ahead of use: they would take an unasked answer for that to their next request.
             self.transport.close()
         elif not self.transport.is_closing():
             self._refuse(408, "http.slow_head", f"A request's head has {HEAD_S:.0f} seconds to arrive.")
@@ -306,8 +306,8 @@ class HttpProtocol(PipelinedProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "http.malformed", msg)
 
-    def _refuse(self, status: int, code: str, detail: str, fix: str = "Send it as HTTP/1.1 has it.") -> None:
-        """Answers what cannot be read, when all before it is answered, and closes the connection."""
+    def _refuse(self, status: int, code: str, detail: str, fix: str = "Send a valid HTTP/1.1 request.") -> None:
+        """Answers unreadable bytes with a problem, after the answers before it, and closes the connection."""
         if self.transport.is_closing() or self._final_refusal is not None:
             return
         headers: Sequence[tuple[bytes, bytes]] = () if self._phase == _BETWEEN else self.headers
@@ -324,13 +324,13 @@ class HttpProtocol(PipelinedProtocol):
             self.flow.pause_reading()
 
     def _default_headers(self) -> list[tuple[bytes, bytes]]:
-        """Those of every answer, but for what becomes of the connection."""
+        """Returns the headers of every answer, without `Connection`."""
         return [line for line in self.server_state.default_headers if line[0] != b"connection"]
 
     def _give_up_message(self) -> None:
-        """The message that is refused has its request under way, or waiting: its app shall not wait for the rest."""
+        """Ends the request of a refused message, in progress or waiting: its app must not wait for the rest."""
         cycle = self.cycle
-        waiting = [one for one, _ in self.pipeline]
+        waiting = [request for request, _ in self.pipeline]
         if cycle in waiting:
             del self.pipeline[waiting.index(cycle)]
             self.flow.pause_reading()

@@ -1,24 +1,24 @@
-"""Requests that are sent before the one before them is answered: so many wait, and what follows them is read later."""
+"""Limits pipelined requests: where enough of them wait, it stops reading from the connection until later."""
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_PIPELINED = 16
-"""Requests of a connection that wait for the one before them."""
+"""Requests of a connection that may wait for the one before them."""
 PIECE_BYTES = 8 * 1024
-"""Of what came, read at a time; so many bytes more than allowed may be read before it is noticed."""
+"""Bytes that are parsed at a time; a limit may be exceeded by this much before it is noticed."""
 
 
 class PipelinedProtocol(HttpToolsProtocol):
-    """Reads piece by piece, and stops where enough requests wait."""
+    """uvicorn's protocol; it reads in pieces, and stops where enough requests wait."""
 
     _unread = b""
-    """What was not parsed yet, for too many requests wait already."""
+    """Bytes that wait to be parsed, because too many requests wait."""
 
     def read_piece(self, piece: bytes) -> None:
         super().data_received(piece)
 
     def is_over(self) -> bool:
-        """Whether nothing more is read of this connection."""
+        """Whether the connection reads no more."""
         return self.parser is None or self.transport.is_closing()
 
     def data_received(self, data: bytes) -> None:
@@ -39,13 +39,13 @@ class PipelinedProtocol(HttpToolsProtocol):
                 return
 
     def next_has_begun(self) -> None:
-        """The request that waited longest is being answered now."""
+        """To be called when the next waiting request starts."""
         if self.pipeline or self._unread:
             self.flow.pause_reading()
         self.read_on()
 
     def read_on(self) -> None:
-        """Soon reads what was left."""
+        """Parses waiting bytes in the loop's next turn."""
         if self._unread:
             self.loop.call_soon(self._read_unread)
 

@@ -1,4 +1,4 @@
-"""A whole answer to what never becomes a request: same problem format, same headers, an id to speak of it by."""
+"""Writes whole answers to requests that the app never sees, with the same problem format and headers as its own."""
 
 from http import HTTPStatus
 
@@ -9,7 +9,7 @@ from service.server.headers import ANSWERS_CARRY, REQUEST_ID, HeaderLines, reque
 def refusal_bytes(
     status: int, code: str, detail: str, *, fix: str = "", headers: HeaderLines = (), more: HeaderLines = ()
 ) -> bytes:
-    """`headers` are the request's, as far as they came; `more` are the answer's own. The connection ends with it."""
+    """Returns a refusal that closes the connection; `headers` are the request's, `more` the answer's."""
     request_id = request_id_in(headers)
     body = problem_body(status, code, detail, request_id=request_id, fix=fix)
     lines = [
@@ -26,11 +26,11 @@ def refusal_bytes(
 
 
 def request_id_in(headers: HeaderLines) -> str:
-    """The id of a request by its headers, as far as they came; a new one where they have none."""
+    """Returns the id in a request's headers, or a new one."""
     return request_id_of(next((value for name, value in headers if name == REQUEST_ID), None))
 
 
 def written(first_line: bytes, lines: HeaderLines, body: bytes) -> bytes:
-    """A whole answer; its length is told last."""
+    """Returns a whole answer, with its length as the last header."""
     lines = (*lines, (b"content-length", str(len(body)).encode()))
     return b"".join((first_line, *(b"%b: %b\r\n" % line for line in lines), b"\r\n", body))

@@ -1,18 +1,18 @@
-"""What a request's scope is told of its connection, among the extensions."""
+"""The objects of a connection that the protocol puts into the extensions of a request's scope."""
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 CALLER_CONNECTION = "isrf.caller_connection"
-"""Where it has the caller's connection (`service.inference.deadline.CallerConnection`)."""
+"""Key of the caller's connection (`service.inference.deadline.CallerConnection`)."""
 CALLER = "isrf.caller"
-"""Where it has who its head says that its caller is (`service.server.load_shedding.CallerAtWire`)."""
+"""Key of the caller by the head (`service.server.load_shedding.CallerAtWire`)."""
 CONNECTION = "isrf.connection"
-"""Where it has its `RequestConnection`."""
+"""Key of the `RequestConnection`."""
 
 
 class RequestConnection:
-    """How far one request's body has come, and its answer gone."""
+    """Tells how far a request's body has arrived and its answer has been read."""
 
     __slots__ = ("_cycle", "_flow")
 
@@ -20,10 +20,10 @@ class RequestConnection:
         self._flow, self._cycle = flow, cycle
 
     def body_is_there(self) -> bool:
-        """Whether the whole body has come."""
+        """Whether the whole body has arrived."""
         return not self._cycle.more_body
 
     async def answer_was_read(self) -> None:
-        """Returns when most of what was written has been read, or nobody is left to read it."""
+        """Waits until the caller has read most of the answer or has disconnected."""
         if self._flow.write_paused:
             await self._flow.drain()

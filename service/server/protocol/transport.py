@@ -1,7 +1,7 @@
-"""A connection's transport that neither tears down what is still coming nor waits for who does not read.
+"""A connection's transport that closes without losing the answer, and disconnects callers who do not read.
 
-A socket that is closed while its caller still sends is reset, and the caller may never see the answer. So the end is
-said first, and what still comes is thrown away for a moment.
+A socket that is closed while its caller still sends is reset, and the caller may never see the answer. So the transport
+first closes its own direction, and drops incoming bytes for a moment.
 """
 
 import asyncio
@@ -11,20 +11,20 @@ from typing import Any
 LINGER_S = 2.0
 LINGER_BYTES = 4 * 1024 * 1024
 STALL_S = 10.0
-"""How often it is looked at whether what was written is being read."""
+"""How often the transport checks that the caller reads."""
 LEAST_BYTES_PER_S = 1024
-"""That have to be read, of what is written."""
+"""The slowest pace of reading."""
 
 
 class BoundedTransport(asyncio.Transport):
-    """Wraps the event loop's own."""
+    """Wraps the event loop's own transport."""
 
     def __init__(
-        self, inner: asyncio.Transport, loop: asyncio.AbstractEventLoop, is_sent_more: Callable[[], bool]
+        self, inner: asyncio.Transport, loop: asyncio.AbstractEventLoop, is_receiving: Callable[[], bool]
     ) -> None:
-        """`is_sent_more` says whether the caller is in the middle of sending something."""
+        """is_receiving: whether the caller is still sending a message."""
         super().__init__()
-        self._inner, self._loop, self._is_sent_more = inner, loop, is_sent_more
+        self._inner, self._loop, self._is_receiving = inner, loop, is_receiving
         self._closed = False
         self._first: bytes | None = None
         self._written = self._read_before = self._discarded = 0
@@ -46,9 +46,9 @@ class BoundedTransport(asyncio.Transport):
             self._inner.resume_reading()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """The first part, an answer's head, waits for the second or the loop's next turn: one call for both."""
+        """Writes; the first part, an answer's head, waits for the second or the loop's next turn, to save a call."""
         if self._inner.is_closing():
-            # Cut off a moment ago: uvloop's transport would raise, and the request count as one that went wrong.
+            # Aborted a moment ago: uvloop's transport would raise, and the request would count as failed.
             return
         self._written += len(data)
         if self._first is None:
@@ -64,14 +64,14 @@ class BoundedTransport(asyncio.Transport):
             self._inner.write(first)
 
     def close(self) -> None:
-        """Says the end when all is written; the connection itself ends when its caller does, or soon."""
+        """Closes its own direction when all is written; the connection ends when the caller closes it, or soon."""
         if self.is_closing():
             return
         if self._first:
             self._inner.write(self._first)
             self._first = b""
         self._closed = True
-        if self._is_sent_more() and self._inner.can_write_eof():
+        if self._is_receiving() and self._inner.can_write_eof():
             self._inner.write_eof()
             self._inner.resume_reading()
             self._ending = self._loop.call_later(LINGER_S, self._inner.close)
@@ -84,19 +84,19 @@ class BoundedTransport(asyncio.Transport):
         self._inner.abort()
 
     def discard(self, size: int) -> None:
-        """So many bytes came after the end was said."""
+        """Counts bytes that arrive after `close`; aborts where they are too many."""
         self._discarded += size
         if self._discarded > LINGER_BYTES:
             self._inner.abort()
 
     def watch(self) -> None:
-        """Sees to it that what was written is read, until all of it is."""
+        """Checks the caller's pace of reading until all is read."""
         if self._watching is None and self._inner.get_write_buffer_size():
             self._read_before = self._written - self._inner.get_write_buffer_size()
             self._watching = self._loop.call_later(STALL_S, self._look)
 
     def lost(self) -> None:
-        """The connection is gone."""
+        """To be called when the connection is gone: stops the timers."""
         for timer in (self._watching, self._ending):
             if timer is not None:
                 timer.cancel()

@@ -166,8 +166,8 @@ def test_no_path_redirects(http: httpx.Client, guarded: Guarded) -> None:
         ("/popular/", "Call /popular."),
         ("/similar", "Call /similar/ followed by an id."),
         ("/items", "Call /items/ followed by an id."),
-        ("/interaction", "Call /interactions, if that is what was meant."),
-        ("/v1/completely/else", "GET /openapi.json lists what there is."),
+        ("/interaction", "Call /interactions, if you mean that."),
+        ("/v1/completely/else", "GET /openapi.json lists all calls."),
     ],
 )
 def test_a_path_that_there_is_not_is_told_the_right_one(http: httpx.Client, path: str, fix: str) -> None:

@@ -40,7 +40,7 @@ def test_an_experiment_is_read(text: str, wanted: tuple[str, float]) -> None:
     "text", ["r-b", "r-b:10", "r-b:0%", "r-b:101%", ":5%", "../r-b:5%", "a/b:5%", ".:5%", "..:5%", "r:-1%", "r:nan%"]
 )
 def test_what_is_no_experiment_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no experiment"):
+    with pytest.raises(ValueError, match="is not an experiment"):
         read_experiment(text)
 
 

@@ -1,4 +1,4 @@
-// Pick a shopper, see what is known and recommended and why, click something, see what changed.
+// The demo page: shows a shopper's state, the recommendations with their reasons, and what a click changes.
 
 import { IsrfClient, IsrfError } from "./isrf_client.js";
 import { cardOf, historyEntry, showCall, showWords } from "./view.js";
@@ -14,7 +14,7 @@ const RESTS_ON = {
   popular: "popular items, for nobody knows them yet",
 };
 
-// Who tries something out waits longer than a shop should.
+// A person at the demo can wait longer than a shop's page.
 const isrf = new IsrfClient("", { fetch: measured, timeoutMs: 20_000, deadlineMs: 60_000 });
 const items = new Map(); // item_id -> what to show of it
 let turn = 0; // an answer that comes after the next question is dropped
@@ -95,7 +95,7 @@ function showList(answer, before) {
   list.replaceChildren(...cards);
   list.removeAttribute("aria-busy");
   if (!focused) return;
-  // Whoever uses the keyboard goes on where they were, or at the list's start.
+  // The keyboard focus stays where it was, or moves to the start of the list.
   const again = cards.find((card) => card.dataset.itemId === focusedId);
   (again?.querySelector(`.${focused.className || "look"}`) ?? list).focus({ preventScroll: true });
 }
@@ -103,7 +103,7 @@ function showList(answer, before) {
 async function act(itemId, kind) {
   const event = { user_id: shown.userId, item_id: itemId, event: kind, recommendation_id: shown.recommendationId };
   const [result] = (await isrf.interactions([event])).results;
-  // A duplicate was taken in by a first try whose answer was lost.
+  // A duplicate was accepted by an earlier try whose answer was lost.
   if (result.status === "refused") throw new IsrfError(result.reason, result.detail);
   const verb = kind === "purchase" ? "Bought" : "Looked at";
   await show(shown.userId, `${verb} “${item(itemId).title}” (${lastMs.toFixed(0)} ms)`);
@@ -117,7 +117,7 @@ function visit(userId) {
 
 const named = () => decodeURIComponent(location.hash.slice(1));
 
-// One thing at a time, and what goes wrong is said where it can be read.
+// Runs one action at a time, and shows its errors on the page.
 let busy = Promise.resolve();
 function then(work) {
   busy = busy.then(async () => {
@@ -160,7 +160,7 @@ await then(async () => {
   choose(wanted, "");
   await visit(wanted);
 });
-// Back, forward, or another shopper typed into the address.
+// The browser's back and forward, or another shopper in the address.
 window.addEventListener("hashchange", () =>
   then(async () => {
     if (!named() || named() === asked) return;

@@ -1,4 +1,4 @@
-// Elements from data. Titles and ids are the shop's: they become text, never markup.
+// Makes elements from data. Titles and ids come from the shop: they become text, never markup.
 
 export const SOURCES = {
   generative: "Next in sequence",
@@ -30,7 +30,7 @@ function hash(text) {
 
 function paint(art, shownItem) {
   const own = hash(shownItem.item_id);
-  // A category has its colour, an item its shade of it.
+  // A category has a colour, and each of its items a shade of it.
   const hue = HUES[hash(shownItem.category ?? shownItem.brand ?? "") % HUES.length];
   art.style.setProperty("--hue", hue - 16 + ((own >>> 4) % 33));
   art.style.setProperty("--x", `${15 + (own % 70)}%`);
@@ -40,7 +40,8 @@ function paint(art, shownItem) {
 
 const initial = (shownItem) => [...(shownItem.category ?? shownItem.title)][0] ?? "";
 
-/** A recommended item. `itemOf` gives what to show of an item_id; `before` the ranks of the list before, or null. */
+/** Makes a recommended item. `itemOf` returns the card of an item_id; `before` has the ranks of the previous list, or
+ * is null. */
 export function cardOf(recommended, itemOf, before) {
   const shownItem = itemOf(recommended.item_id);
   const card = document.getElementById("card").content.cloneNode(true).querySelector(".card");
@@ -92,7 +93,7 @@ export function historyEntry(shownItem) {
   return row;
 }
 
-/** Interests as chips, the more items behind one the fuller; those that were not there before light up. */
+/** Makes a chip for each interest, fuller for more items; new interests are highlighted. */
 export function showWords(list, interests, none) {
   const before = new Set([...list.children].map((chip) => chip.dataset.words));
   const most = Math.max(1, ...interests.map((one) => one.items));
