@@ -243,7 +243,7 @@ async def test_a_full_disk_at_the_start_sends_nobody_to_a_backup(
         patch.setattr(files, "write_file", full)
         with pytest.raises(StoreError, match="No space left") as refused:
             await EmbeddedStore.open(tmp_path)
-    assert "Make room" in refused.value.fix
+    assert "Free space" in refused.value.fix
     assert "backup" not in refused.value.fix
     store = await EmbeddedStore.open(tmp_path)
     assert [entry.item_id for entry in (await store.read("ann")).history] == ["x"]
