@@ -52,7 +52,7 @@ def test_every_error_code_in_the_source_stands_on_its_page() -> None:
 
 def test_an_error_code_says_what_it_answers_and_what_to_do() -> None:
     (row,) = [line for line in errors.errors_page().splitlines() if 'id="config.embedded_workers"' in line]
-    assert "*workers* workers were asked for" in row
+    assert "ISRF_WORKERS is *workers*" in row
     assert "Set REDIS_URL, or use --workers 1." in row
     (row,) = [line for line in errors.errors_page().splitlines() if 'id="overload.expired"' in line]
     assert "| 503 |" in row
