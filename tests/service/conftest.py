@@ -1,7 +1,8 @@
 """Stores of every kind, and the Redis servers behind them."""
 
+import ssl
 from collections.abc import AsyncIterator, Iterator
-from functools import partialmethod
+from functools import cache, partialmethod
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ def _own_name() -> Iterator[None]:
     """The framework's test client calls `testserver`, a name that development mode does not answer to."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TestClient, "__init__", partialmethod(TestClient.__init__, base_url="http://localhost"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _certificates_read_once() -> Iterator[None]:
+    """A client of httpx reads all certificate authorities when it is made, 25 ms; no test here calls over TLS."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
         yield
 
 

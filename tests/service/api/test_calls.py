@@ -4,6 +4,7 @@ import gzip
 import json
 import socket
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,15 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def guarded(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    process = Guarded(demo_release, tmp_path_factory.mktemp("guarded"), ISRF_RATE_LIMIT="")
+def guarded(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    process = Guarded(tiny_release, tmp_path_factory.mktemp("guarded"), ISRF_RATE_LIMIT="")
     yield process.start()
     process.kill()
 
 
 @pytest.fixture(scope="module")
-def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    process = ServiceProcess(demo_release, tmp_path_factory.mktemp("open"), "--demo")
+def service(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    process = ServiceProcess(tiny_release, tmp_path_factory.mktemp("open"), "--demo")
     yield process.start()
     process.kill()
 
@@ -41,22 +42,26 @@ def http(service: ServiceProcess) -> Iterator[httpx.Client]:
         yield client
 
 
+@cache
 def operations() -> list[tuple[str, str, dict[str, Any]]]:
     """Every (method, path, operation) of the document, with ids filled in."""
     found = []
     for path, methods in create_app(Settings(demo=True)).openapi()["paths"].items():
-        address = path.replace("{user_id}", "ann").replace("{item_id}", "headphone-903")
+        address = path.replace("{user_id}", "ann").replace("{item_id}", "headphone-259")
         found += [(method.upper(), address, operation) for method, operation in methods.items()]
     return found
 
 
 PAGES = ("/docs", "/openapi.json", "/demo", "/demo/demo.css", "/demo/demo.js", "/demo/mark.svg")
-GETS = [path for method, path, _ in operations() if method == "GET"] + list(PAGES)
-BODIES: list[tuple[str, str, str]] = [
-    (method, path, next(iter(operation["requestBody"]["content"])))
-    for method, path, operation in operations()
-    if "requestBody" in operation
-]
+
+
+def bodies() -> list[tuple[str, str, str]]:
+    """Every (method, path, content type) that takes a body."""
+    return [
+        (method, path, next(iter(operation["requestBody"]["content"])))
+        for method, path, operation in operations()
+        if "requestBody" in operation
+    ]
 
 
 def test_what_is_known_of_each_route_is_what_the_document_says() -> None:
@@ -86,8 +91,9 @@ def raw(service: ServiceProcess, head: str, body: bytes = b"") -> tuple[bytes, b
 
 
 def test_head_is_get_without_a_body_on_every_path(service: ServiceProcess) -> None:
-    assert {"/livez", "/readyz", "/metrics", "/export/items", "/recommend/ann", "/demo/shoppers"} <= set(GETS)
-    for path in GETS:
+    gets = [path for method, path, _ in operations() if method == "GET"] + list(PAGES)
+    assert {"/livez", "/readyz", "/metrics", "/export/items", "/recommend/ann", "/demo/shoppers"} <= set(gets)
+    for path in gets:
         for query in ("", "?n=0"):  # an answer, and (where there are parameters) a refusal
             got, _ = raw(service, f"GET {path}{query} HTTP/1.1")
             head, rest = raw(service, f"HEAD {path}{query} HTTP/1.1")
@@ -111,7 +117,7 @@ def test_head_is_nothing_shown(http: httpx.Client) -> None:
         return sum(one["answers"] for one in http.get("/admin/stats").json()["releases"])
 
     before = shown()
-    for path in ("/recommend/ann", "/popular", "/similar/headphone-903"):
+    for path in ("/recommend/ann", "/popular", "/similar/headphone-259"):
         assert http.head(path).status_code == 200
     assert shown() == before
     http.get("/popular")
@@ -188,11 +194,11 @@ def test_a_control_character_of_a_path_is_never_dropped(http: httpx.Client, tail
 
 
 def test_json_is_taken_as_json_alone(http: httpx.Client) -> None:
-    assert len(BODIES) >= 8
+    assert len(bodies()) >= 8
     body = json.dumps({"history": []}).encode()
     for kind in ("application/json", "application/json;charset=utf-8", "Application/JSON", "application/vnd.shop+json"):
         assert http.post("/recommend", content=body, headers={"Content-Type": kind}).status_code == 200, kind
-    for method, path, taken in BODIES:
+    for method, path, taken in bodies():
         if taken != "application/json":
             continue
         for sent in (
@@ -236,7 +242,7 @@ def test_plain_text_is_taken_as_lines_where_a_key_is_needed(guarded: Guarded) ->
 
 def test_a_compressed_body_is_told_to_come_as_it_is(http: httpx.Client) -> None:
     body = gzip.compress(b'{"history": []}')
-    for method, path, taken in BODIES:
+    for method, path, taken in bodies():
         for encoding in ("gzip", "GZIP", "br", "deflate, gzip", "x-unheard-of"):
             headers = {"Content-Type": taken, "Content-Encoding": encoding}
             answer = http.request(method, path, content=body, headers=headers)
@@ -259,7 +265,7 @@ def test_a_compressed_transfer_is_no_plain_one(service: ServiceProcess) -> None:
 
 
 def test_who_may_not_call_is_told_so_whatever_they_send(guarded: Guarded) -> None:
-    for method, path, _ in BODIES:
+    for method, path, _ in bodies():
         if path in {"/recommend", "/rank"} or path.startswith("/demo"):
             continue
         for headers in ({"Content-Type": "text/plain"}, {**JSON, "Content-Encoding": "gzip"}, {}):
@@ -273,7 +279,7 @@ def test_who_may_not_come_in_is_not_told_what_there_is(guarded: Guarded) -> None
             assert guarded.call(method, path, None).status_code == 401, (method, path)
 
 
-def test_paths_are_known_without_a_page(demo_release: Path, tmp_path: Path) -> None:
-    with TestClient(create_app(Settings(releases_dir=demo_release, state_dir=tmp_path))) as http:
+def test_paths_are_known_without_a_page(tiny_release: Path, tmp_path: Path) -> None:
+    with TestClient(create_app(Settings(releases_dir=tiny_release, state_dir=tmp_path))) as http:
         assert http.get("/demo").status_code == 404
         assert http.get("/demo/shoppers").status_code == 404

@@ -21,10 +21,10 @@ EVENTS = 3000
 
 
 @pytest.fixture(scope="module")
-def http(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def http(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """On a release that holds a great many events of its first user, `FAT`."""
     releases = tmp_path_factory.mktemp("releases")
-    folder = named_copy(demo_release / "current", releases, "r-fat")
+    folder = named_copy(tiny_release / "current", releases, "r-fat")
     histories = pl.read_parquet(folder / "histories.parquet")
     items = [json.loads(line)["item_id"] for line in (folder / "items.jsonl").read_text().splitlines()]
     rows = histories.to_dicts()
@@ -41,9 +41,11 @@ def http(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def fat(http: TestClient, demo_release: Path) -> str:
+def fat(http: TestClient, tiny_release: Path) -> str:
     """A user who did a great deal before the release, and bought and disliked all there is since."""
-    user_id: str = pl.read_parquet(demo_release / "current" / "users.parquet")["user_id"][0]
+    added = "".join(json.dumps({"item_id": f"{at}" + "x" * 400, "title": "Headphones"}) + "\n" for at in range(100))
+    assert http.post("/import/items", content=added).json()["accepted"] == 100
+    user_id: str = pl.read_parquet(tiny_release / "current" / "users.parquet")["user_id"][0]
     items = [json.loads(line)["item_id"] for line in http.get("/export/items").text.splitlines()]
     now = time.time()
     for at, kind in ((now - 20, "purchase"), (now - 10, "dislike")):

@@ -29,15 +29,15 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def http(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    chosen = Settings(releases_dir=demo_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60, demo=True)
+def http(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    chosen = Settings(releases_dir=tiny_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60, demo=True)
     with TestClient(create_app(chosen)) as http:
         yield http
 
 
 @pytest.fixture(scope="module")
-def users(demo_release: Path) -> list[str]:
-    found = some_users(demo_release / "current")
+def users(tiny_release: Path) -> list[str]:
+    found = some_users(tiny_release / "current")
     return (found * (1 + 256 // len(found)))[:256]
 
 
@@ -68,10 +68,10 @@ def test_users_times_items_have_a_bound_and_it_is_said(http: TestClient, users: 
     assert str(MOST_EXPLAINED) in schema["description"]
 
 
-def test_so_many_candidates_are_explained(http: TestClient, demo_release: Path) -> None:
-    lines = (demo_release / "current" / "items.jsonl").read_text().splitlines()
-    candidates = [json.loads(line)["item_id"] for line in lines]
-    assert len(candidates) > MAX_N
+def test_so_many_candidates_are_explained(http: TestClient, tiny_release: Path) -> None:
+    lines = (tiny_release / "current" / "items.jsonl").read_text().splitlines()
+    known = [json.loads(line)["item_id"] for line in lines]
+    candidates = [*known, *(f"no-item-{number}" for number in range(MAX_N))]
     answer = http.post("/rank", json={"candidates": candidates, "explain": True})
     assert code(answer) == (422, "request.too_much")
     assert f"n={MAX_N}" in answer.json()["fix"]
@@ -87,15 +87,21 @@ def test_what_a_request_counts_as() -> None:
     assert calls_of(5, 200, explain=True) == 55
 
 
-@pytest.mark.parametrize("kept_by", ["embedded", "redis"])
-async def test_a_call_that_costs_more_than_a_rate_takes_all_of_it(
-    tmp_path: Path, redis_server: RedisServer, kept_by: str
-) -> None:
-    """No wait could ever buy it: a key with a low rate could never ask for many users."""
-    with redis_server.client() as client:
+@pytest.fixture(params=["embedded", pytest.param("redis", marks=pytest.mark.redis)])
+def kept_by(request: pytest.FixtureRequest) -> RedisServer | None:
+    """What keeps the rates: an empty Redis, or (None) the embedded store."""
+    if request.param == "embedded":
+        return None
+    server: RedisServer = request.getfixturevalue("redis_server")
+    with server.client() as client:
         client.flushall()
+    return server
+
+
+async def test_a_call_that_costs_more_than_a_rate_takes_all_of_it(tmp_path: Path, kept_by: RedisServer | None) -> None:
+    """No wait could ever buy it: a key with a low rate could never ask for many users."""
     limiter = RateLimiter("10/hour")
-    limiter.share(settings_for(redis_server if kept_by == "redis" else None, tmp_path))
+    limiter.share(settings_for(kept_by, tmp_path))
     assert await limiter.wait_s("low", None, 255) is None
     assert 0 < (await limiter.wait_s("low", None) or 0) <= 3600
     assert await limiter.wait_s("other", None, 4) is None
@@ -104,13 +110,10 @@ async def test_a_call_that_costs_more_than_a_rate_takes_all_of_it(
     await limiter.close()
 
 
-@pytest.mark.parametrize("kept_by", ["embedded", "redis"])
 def test_a_call_for_many_users_counts_for_each(
-    demo_release: Path, tmp_path: Path, redis_server: RedisServer, users: list[str], kept_by: str
+    tiny_release: Path, tmp_path: Path, users: list[str], kept_by: RedisServer | None
 ) -> None:
-    with redis_server.client() as client:
-        client.flushall()
-    service = Guarded(demo_release, tmp_path, **({"REDIS_URL": redis_server.url} if kept_by == "redis" else {}))
+    service = Guarded(tiny_release, tmp_path, **({} if kept_by is None else {"REDIS_URL": kept_by.url}))
     slow = make_key(service.file, "read", "--rate", "40/day")
 
     def ask(count: int, **more: Any) -> httpx.Response:
@@ -336,8 +339,8 @@ def test_what_is_kept_of_an_item_has_a_bound_and_it_is_said(http: TestClient) ->
     assert str(MAX_ITEM_BYTES) in schema["description"]
 
 
-async def test_a_large_answer_leaves_in_pieces(demo_release: Path, tmp_path: Path, users: list[str]) -> None:
-    app = create_app(Settings(releases_dir=demo_release, state_dir=tmp_path, deadline_s=60))
+async def test_a_large_answer_leaves_in_pieces(tiny_release: Path, tmp_path: Path, users: list[str]) -> None:
+    app = create_app(Settings(releases_dir=tiny_release, state_dir=tmp_path, deadline_s=60))
     body = json.dumps({"users": users[:50], "n": 20, "explain": True}).encode()
     pieces: list[bytes] = []
 

@@ -21,10 +21,10 @@ from tests.service.releases import change_manifest, seal
 
 
 @pytest.fixture
-def folder(demo_release: Path, tmp_path: Path) -> Path:
+def folder(tiny_release: Path, tmp_path: Path) -> Path:
     """A copy of the release that the test may break."""
     copy = tmp_path / "release"
-    shutil.copytree((demo_release / "current").resolve(), copy)
+    shutil.copytree((tiny_release / "current").resolve(), copy)
     return copy
 
 
@@ -39,16 +39,16 @@ def files_of(folder: Path) -> list[str]:
     return sorted(json.loads((folder / "manifest.json").read_text())["files"])
 
 
-def test_a_published_release_opens_and_says_what_it_holds(demo_release: Path) -> None:
-    release = open_release(demo_release)
+def test_a_published_release_opens_and_says_what_it_holds(tiny_release: Path) -> None:
+    release = open_release(tiny_release)
     counts = release.manifest.counts
     assert (len(release.catalogue), len(release.users)) == (counts.num_items, counts.num_users)
-    assert open_release(demo_release / "current").manifest == release.manifest
+    assert open_release(tiny_release / "current").manifest == release.manifest
 
 
 @pytest.mark.parametrize("name", ["int8", "fp16"])
-def test_another_form_of_the_search_is_served_where_it_is_asked_for(demo_release: Path, name: VariantName) -> None:
-    exact, coarse = open_release(demo_release), open_release(demo_release, name)
+def test_another_form_of_the_search_is_served_where_it_is_asked_for(tiny_release: Path, name: VariantName) -> None:
+    exact, coarse = open_release(tiny_release), open_release(tiny_release, name)
     variant = exact.manifest.variants[name]
     assert variant.loss["users"] > 0
     assert abs(variant.loss["relative_loss"]["mean"]) < 0.05

@@ -266,7 +266,7 @@ async def listening(tiny_release: Path, tmp_path: Path, **more: Any) -> AsyncIte
 
 
 async def test_a_key_is_looked_up_once_for_a_request(
-    demo_release: Path, tmp_path: Path, users: list[str], monkeypatch: pytest.MonkeyPatch
+    tiny_release: Path, tmp_path: Path, users: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = make_key(tmp_path / "keys.json", "write")
     looked: list[bytes] = []
@@ -277,7 +277,7 @@ async def test_a_key_is_looked_up_once_for_a_request(
         return find(ring, presented)
 
     monkeypatch.setattr(KeyRing, "find", counted)
-    async with listening(demo_release, tmp_path, api_keys_file=tmp_path / "keys.json") as (busy, _):
+    async with listening(tiny_release, tmp_path, api_keys_file=tmp_path / "keys.json") as (busy, _):
         answers = [
             await busy.http.get(f"/recommend/{quote(users[0], safe='')}", headers={"X-API-Key": key}),
             await busy.http.post("/recommend", json={"users": users[:2]}, headers={"X-API-Key": key}),
