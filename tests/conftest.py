@@ -18,7 +18,7 @@ import pytest
 
 NEEDS = {
     "trained": {"demo_release", "demo_shop"},
-    "redis": {"redis_server", "redis_cluster", "three_masters", "own_redis"},
+    "redis": {"redis_server", "redis_cluster", "three_masters", "own_redis", "fast_redis"},
     "browser": {"browser"},
 }
 """What a test cannot do without, by the fixtures that it takes."""

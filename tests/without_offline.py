@@ -1,8 +1,12 @@
 """A pytest plugin (`-p tests.without_offline`): what only the offline job or a browser needs cannot be imported.
 
+No test finds `redis-server` either.
+
 `make quick` runs with it, so that it passes where none of that is installed.
 """
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +18,15 @@ BROWSERS = ("playwright",)
 
 for _name in (*ONLY_OFFLINE, *BROWSERS):
     sys.modules[_name] = None  # type: ignore[assignment]  # this makes its import an ImportError
+
+_which = shutil.which
+
+
+def _which_but_redis(cmd: str, mode: int = os.F_OK | os.X_OK, path: str | None = None) -> str | None:
+    return None if cmd == "redis-server" else _which(cmd, mode, path)
+
+
+shutil.which = _which_but_redis  # type: ignore[assignment]  # one of its overloads
 
 NEED_THEM = {
     "tests/service/api/test_demo_page.py",

@@ -303,6 +303,7 @@ async def test_a_cluster_of_three_masters(three_masters: RedisCluster, tmp_path:
     await store.close()
 
 
+@pytest.mark.redis
 @pytest.mark.slow
 @pytest.mark.parametrize("restarted", [False, True], ids=["", "restarted"])
 async def test_a_cluster_that_lost_a_master_takes_what_the_others_can(tmp_path: Path, restarted: bool) -> None:
@@ -339,6 +340,7 @@ async def test_a_cluster_that_lost_a_master_takes_what_the_others_can(tmp_path: 
         cluster.kill()
 
 
+@pytest.mark.redis
 async def test_a_cluster_that_is_gone_is_a_store_that_is_gone(tmp_path: Path) -> None:
     cluster = RedisCluster(tmp_path)
     cluster.start()
@@ -356,6 +358,7 @@ async def test_a_cluster_that_is_gone_is_a_store_that_is_gone(tmp_path: Path) ->
         cluster.kill()
 
 
+@pytest.mark.redis
 async def test_a_cluster_that_went_away_stops_the_loop_with_an_error_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,6 +137,7 @@ async def test_where_config_is_forbidden_info_says_a_part(own_redis: RedisServer
     await store.close()
 
 
+@pytest.mark.redis
 @pytest.mark.slow
 def test_the_service_refuses_such_a_redis_unless_told_otherwise(tiny_release: Path, tmp_path: Path) -> None:
     server = RedisServer(tmp_path / "redis", "--appendonly", "no")
