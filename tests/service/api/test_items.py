@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,14 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
 
+from service.app import create_app
+from service.settings import Settings
 from tests.service.releases import change_manifest, named_copy, point, seal
 from tests.service.servers import AS_SERVED, PATIENCE_S, RedisServer, ServiceProcess, as_environment, wait_until
-from tests.service.told import reload
+from tests.service.told import Answered
 
 STRANGE = "neu/ä #?%20 日本"
 CATEGORY = "Headphones"
@@ -29,22 +34,42 @@ NEW = {
 }
 
 
+class ServiceHere:
+    """The service in this process, with the embedded store; its state folder survives `stop` and `start`."""
+
+    def __init__(self, releases: Path, folder: Path, **chosen: Any) -> None:
+        self._settings = Settings(releases_dir=releases, state_dir=folder, deadline_s=60, watch_releases_s=0, **chosen)
+        self._running = ExitStack()
+        self.start()
+
+    def start(self) -> None:
+        self.http = self._running.enter_context(TestClient(create_app(self._settings)))
+
+    def stop(self) -> None:
+        self._running.close()
+
+
 class Shop:
     """One replica, as the shop's backend calls it."""
 
-    def __init__(self, service: ServiceProcess) -> None:
+    def __init__(self, service: ServiceProcess | ServiceHere) -> None:
         self.service = service
 
-    def call(self, method: str, path: str, **more: Any) -> httpx.Response:
+    def call(self, method: str, path: str, **more: Any) -> Answered:
+        if isinstance(self.service, ServiceHere):
+            return self.service.http.request(method, path, **more)
         return httpx.request(method, self.service.url + path, timeout=PATIENCE_S, **more)
 
-    def put(self, item_id: str, **fields: Any) -> httpx.Response:
+    def reload(self) -> None:
+        assert self.call("POST", "/admin/reload").status_code == 200
+
+    def put(self, item_id: str, **fields: Any) -> Answered:
         return self.call("PUT", f"/items/{quote(item_id, safe='')}", json=fields)
 
     def delete(self, item_id: str) -> int:
         return self.call("DELETE", f"/items/{quote(item_id, safe='')}").status_code
 
-    def show(self, item_id: str) -> httpx.Response:
+    def show(self, item_id: str) -> Answered:
         return self.call("GET", f"/items/{quote(item_id, safe='')}")
 
     def post(self, user_id: str, item_id: str, event: str = "view") -> str:
@@ -77,9 +102,9 @@ def releases(tiny_release: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def shop(releases: Path, tmp_path: Path) -> Iterator[Shop]:
     """With the embedded store; looks at releases when told to."""
-    process = ServiceProcess(releases, tmp_path / "service", ISRF_WATCH_RELEASES_S="0")
-    yield Shop(process.start())
-    process.kill()
+    service = ServiceHere(releases, tmp_path / "state")
+    yield Shop(service)
+    service.stop()
 
 
 def interested(shop: Shop, releases: Path) -> None:
@@ -88,41 +113,46 @@ def interested(shop: Shop, releases: Path) -> None:
         assert shop.post("ann", item_id) == "accepted"
 
 
-def test_a_new_item_is_recommended_clicked_and_kept(shop: Shop, releases: Path) -> None:
-    interested(shop, releases)
-    before = shop.recommended("ann", category=CATEGORY)
-    assert shop.post("ann", STRANGE) == "refused"
-    assert shop.show(STRANGE).status_code == 404
-    put = shop.put(STRANGE, **NEW)
-    assert (put.status_code, put.json()["status"], put.json()["warnings"]) == (200, "added", [])
-    assert shop.show(STRANGE).json()["item"] == {
-        "item_id": STRANGE, "available": True, "in_release": False,
-        **{name: NEW[name] for name in ("title", "brand", "categories", "price")},
-    }  # fmt: skip
-    after = shop.recommended("ann", category=CATEGORY)
-    assert set(after) - set(before) == {STRANGE}
-    assert after[STRANGE] in {"generative", "dense", "content"}
-    assert STRANGE in list(shop.recommended("ann"))[:30], "of 121: for what it is, not for what is left"
-    elsewhere = shop.recommended("ann", category="Tents")
-    assert elsewhere
-    assert STRANGE not in elsewhere
-    assert shop.post("ann", STRANGE) == "accepted"
-    assert shop.post("bob", STRANGE) == "accepted"
-    shop.service.kill()
-    shop.service.start()
-    assert STRANGE in shop.recommended("ann", category=CATEGORY)
-    bob = shop.call("GET", "/users/bob").json()
-    assert bob["history"] == [STRANGE]
-    assert {one["words"] for one in bob["interests"]["explicit"]} >= {CATEGORY}
-    assert bob["interests"]["similar_users"] > 0, "it is read as what it is most like"
-    answer = shop.call("GET", "/recommend/bob", params={"n": 5}).json()
-    assert answer["meta"]["source"] == "sequence"
-    session = shop.call("POST", "/recommend", json={"history": [STRANGE], "n": 5}).json()
-    assert [item["item_id"] for item in session["items"]] == [item["item_id"] for item in answer["items"]] or session
-    assert session["meta"]["source"] == "session"
-    assert session["warnings"] == []
-    assert shop.post("bob", STRANGE, "purchase") == "accepted"
-    assert STRANGE not in shop.recommended("bob")
+def test_a_new_item_is_recommended_clicked_and_kept(releases: Path, tmp_path: Path) -> None:
+    process = ServiceProcess(releases, tmp_path / "service")
+    try:
+        shop = Shop(process.start())
+        interested(shop, releases)
+        before = shop.recommended("ann", category=CATEGORY)
+        assert shop.post("ann", STRANGE) == "refused"
+        assert shop.show(STRANGE).status_code == 404
+        put = shop.put(STRANGE, **NEW)
+        assert (put.status_code, put.json()["status"], put.json()["warnings"]) == (200, "added", [])
+        assert shop.show(STRANGE).json()["item"] == {
+            "item_id": STRANGE, "available": True, "in_release": False,
+            **{name: NEW[name] for name in ("title", "brand", "categories", "price")},
+        }  # fmt: skip
+        after = shop.recommended("ann", category=CATEGORY)
+        assert set(after) - set(before) == {STRANGE}
+        assert after[STRANGE] in {"generative", "dense", "content"}
+        assert STRANGE in list(shop.recommended("ann"))[:30], "of 121: for what it is, not for what is left"
+        elsewhere = shop.recommended("ann", category="Tents")
+        assert elsewhere
+        assert STRANGE not in elsewhere
+        assert shop.post("ann", STRANGE) == "accepted"
+        assert shop.post("bob", STRANGE) == "accepted"
+        process.kill()
+        process.start()
+        assert STRANGE in shop.recommended("ann", category=CATEGORY)
+        bob = shop.call("GET", "/users/bob").json()
+        assert bob["history"] == [STRANGE]
+        assert {one["words"] for one in bob["interests"]["explicit"]} >= {CATEGORY}
+        assert bob["interests"]["similar_users"] > 0, "it is read as what it is most like"
+        answer = shop.call("GET", "/recommend/bob", params={"n": 5}).json()
+        assert answer["meta"]["source"] == "sequence"
+        session = shop.call("POST", "/recommend", json={"history": [STRANGE], "n": 5}).json()
+        assert [item["item_id"] for item in session["items"]] == [item["item_id"] for item in answer["items"]]
+        assert session["meta"]["source"] == "session"
+        assert session["warnings"] == []
+        assert shop.post("bob", STRANGE, "purchase") == "accepted"
+        assert STRANGE not in shop.recommended("bob")
+    finally:
+        process.kill()
 
 
 def test_a_new_item_takes_part_in_every_kind_of_answer(shop: Shop, releases: Path) -> None:
@@ -168,7 +198,7 @@ def test_without_redis_nothing_is_taken_and_what_was_said_stays(
         assert first not in shown
         named_copy(releases / "r-a", releases, "r-b")
         point(releases, "r-b")
-        assert reload(process).status_code == 200
+        shop.reload()
         shown = shop.recommended("nobody", category=CATEGORY)
         assert "new" in shown, "another release takes it over from the one before"
         assert first not in shown
@@ -244,15 +274,13 @@ def test_bad_items_are_refused_with_what_is_wrong(shop: Shop) -> None:
 
 
 def test_so_many_items_may_be_added(releases: Path, tmp_path: Path) -> None:
-    process = ServiceProcess(releases, tmp_path / "service", ISRF_MAX_ADDED_ITEMS="2")
-    shop = Shop(process.start())
-    try:
-        assert [shop.put(f"new{k}", **NEW).status_code for k in range(3)] == [200, 200, 409]
-        assert shop.put("new9", **NEW).json()["code"] == "item.too_many"
-        assert shop.put("new1", price=3.0).status_code == 200
-        assert shop.put(some_items(releases / "current", CATEGORY, 1)[0], price=3.0).status_code == 200
-    finally:
-        process.kill()
+    service = ServiceHere(releases, tmp_path / "state", max_added_items=2)
+    shop = Shop(service)
+    assert [shop.put(f"new{k}", **NEW).status_code for k in range(3)] == [200, 200, 409]
+    assert shop.put("new9", **NEW).json()["code"] == "item.too_many"
+    assert shop.put("new1", price=3.0).status_code == 200
+    assert shop.put(some_items(releases / "current", CATEGORY, 1)[0], price=3.0).status_code == 200
+    service.stop()
 
 
 def test_a_release_without_a_reader_changes_items_and_takes_no_new_ones(shop: Shop, releases: Path) -> None:
@@ -267,7 +295,7 @@ def test_a_release_without_a_reader_changes_items_and_takes_no_new_ones(shop: Sh
     change_manifest(folder, older)
     shop.put("new", **NEW)
     point(releases, "r-old")
-    assert reload(shop.service).status_code == 200
+    shop.reload()
     answer = shop.put("another", **NEW)
     assert (answer.status_code, answer.json()["code"]) == (409, "item.unreadable")
     assert "new" not in shop.recommended("nobody")
@@ -275,7 +303,7 @@ def test_a_release_without_a_reader_changes_items_and_takes_no_new_ones(shop: Sh
     assert shop.put(first, available=False).status_code == 200
     assert first not in shop.recommended("nobody", category=CATEGORY)
     point(releases, "r-a")
-    assert reload(shop.service).status_code == 200
+    shop.reload()
     assert "new" in shop.recommended("nobody", category=CATEGORY)
 
 
@@ -298,16 +326,17 @@ def test_the_next_release_takes_over_what_was_said(shop: Shop, releases: Path) -
     forget_item(folder, third)
     seal(folder)
     point(releases, "r-b")
-    assert reload(shop.service).status_code == 200
+    shop.reload()
     assert shop.show("new").json()["item"]["in_release"] is True
     shown = shop.recommended("nobody", category=CATEGORY)
     assert "new" in shown
     assert second not in shown, "of what it is silent about, what was said stands"
     assert shop.call("GET", "/users/ann").json()["history"] == ["new"]
-    shop.service.kill()  # whoever starts on it collects what it knows
-    shop.service.start()
-    if shop.service.log.count('"items": 1') != 1:
-        wait_until(lambda: '"event": "items_collected"' in shop.service.log, what="the collection")
+    assert isinstance(shop.service, ServiceHere)
+    shop.service.stop()
+    with capture_logs() as logged:
+        shop.service.start()  # whoever starts on it collects what it knows
+        wait_until(lambda: {"items_collected"} <= {line["event"] for line in logged}, what="the collection")
     assert shop.show(first).json()["item"]["price"] == 1.5
     assert second not in shop.recommended("nobody", category=CATEGORY)
 
