@@ -37,7 +37,7 @@ from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, Scorer, View, candi
 from offline.stages.evaluate.questions import full_ranking
 from offline.stages.evaluate.split import load_split, sample_rows
 from offline.stages.evaluate.stage import recommender_of
-from offline.stages.evaluate.weights import Found, choose_scorer
+from offline.stages.evaluate.weights import ScorerChoice, choose_scorer
 
 CUTOFF = 10
 SAMPLES = 1000
@@ -65,7 +65,7 @@ class Answered(NamedTuple):
     """What one variant answers to the test split's users (R,)."""
 
     gains: dict[str, NDArray[np.float64]]  # by list, NDCG@10 of every user (R,)
-    found: Found
+    found: ScorerChoice
 
 
 def answer(

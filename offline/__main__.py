@@ -1,6 +1,6 @@
 """The offline job's command line: `python -m offline run --data DIR --releases DIR`.
 
-Every command prints what a person looks at (tables, bars); errors end with one line, their code, and status 2.
+Commands print tables and progress bars for people. An error ends a command with one line, its code, and status 2.
 """
 
 import json
@@ -78,10 +78,11 @@ def run(
     }
     settings = configured(preset, config, assignments, flags)
     if settings.fit == "all":
-        measured = publish(run_stages("export", data, releases, settings.model_copy(update={"fit": "train"})), releases)
-        manifest = read_manifest(measured)
-        console.print(f"evaluated {measured}; now training on everything")
-        ranker = read_ranker(measured, manifest)
+        train_settings = settings.model_copy(update={"fit": "train"})
+        evaluated = publish(run_stages("export", data, releases, train_settings), releases)
+        manifest = read_manifest(evaluated)
+        console.print(f"evaluated {evaluated}; now training on everything")
+        ranker = read_ranker(evaluated, manifest)
         settings = settings.model_copy(
             update={
                 "evaluated_release_id": manifest.release_id,
@@ -108,7 +109,7 @@ def _stage_command(name: str) -> Callable[..., None]:
         settings = configured(preset, config, assignments, ingest_flags(shuffle_ties, max_bad_rows))
         typer.echo(run_stages(name, data, releases, settings))
 
-    command.__doc__ = f"Run the stages up to {name}; prints its output folder."
+    command.__doc__ = f"Run the stages up to {name} and print its output folder."
     return command
 
 
@@ -121,7 +122,7 @@ for _name in STAGES:
 def ingest(
     data: DataOption,
     releases: Annotated[
-        Path | None, typer.Option("--releases", help="Folder of releases; not needed to merge.")
+        Path | None, typer.Option("--releases", help="Folder of releases; not needed for merging alone.")
     ] = None,
     from_redis: Annotated[
         str | None,
@@ -136,17 +137,17 @@ def ingest(
     shuffle_ties: TiesOption = None,
     max_bad_rows: BadRowsOption = None,
 ) -> None:
-    """Read the shop's files; with --from-redis first merge what the service has accepted since, exactly once."""
+    """Read the shop's files; with --from-redis first merge the service's new events and items, each exactly once."""
     if from_redis is not None:
         from offline.commands.loop_back.take_in import take_in
 
-        taken = take_in(store_url(from_redis), data, erasure_key=secret(ERASURE_KEY))
+        merged = take_in(store_url(from_redis), data, erasure_key=secret(ERASURE_KEY))
         console.print(
-            f"merged {taken.events} events and {taken.items} items of the service, left out {taken.left_out} events of "
-            "erased users"
+            f"merged {merged.events} events and {merged.items} items from the service, left out {merged.left_out} "
+            "events of erased users"
             + (
-                f", took {taken.forgotten_rows} rows of erased users out of the shop's file"
-                * (taken.forgotten_rows > 0)
+                f", removed {merged.forgotten_rows} rows of erased users from the shop's file"
+                * (merged.forgotten_rows > 0)
             )
         )
     if releases is not None:
@@ -176,10 +177,12 @@ def evaluate(
     predictions: Annotated[Path | None, typer.Option(help="Write 20 items per user here (JSON lines).")] = None,
     split: Annotated[str, typer.Option(help="test or valid.")] = "test",
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Do not exclude seen items.")] = False,
-    whole: Annotated[bool, typer.Option("--whole", help="The other protocols on all users, not on a sample.")] = False,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Run the other protocols on all users, not on a sample.")
+    ] = False,
     max_bad_rows: BadRowsOption = None,
 ) -> None:
-    """Measure a published release on held-out interactions, through the graphs that are served."""
+    """Measure a published release on held-out interactions, with the graphs that the service runs."""
     from offline.commands.evaluate_release import evaluate_release
 
     with progress_bars() as progress:
@@ -201,10 +204,10 @@ def evaluate(
 def audit(
     data: DataOption,
     release: Annotated[Path | None, typer.Option("--release", help="A release made from the data.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON too.")] = False,
     max_bad_rows: BadRowsOption = None,
 ) -> None:
-    """Look for held-out interactions where they must not be; status 1 where there are any."""
+    """Look for held-out interactions in places where they must not be; status 1 if there are any."""
     from offline.commands import audit as auditing
 
     with progress_bars() as progress:
@@ -233,7 +236,7 @@ def export_command(
 @app.command("demo-shop")
 def demo_shop(
     directory: Annotated[Path, typer.Argument(help="Folder to write interactions.csv and items.jsonl to.")],
-    seed: Annotated[int, typer.Option(help="Equal seeds make equal files.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the generator; equal seeds make equal files.")] = 0,
 ) -> None:
     """Generate the demo shop."""
     from offline.commands.demo_shop.generate import generate
@@ -248,36 +251,37 @@ def forget(
     data: DataOption,
     releases: ReleasesOption,
     store: Annotated[
-        str | None, typer.Option(help="Redis URL, or env (REDIS_URL, REDIS_URL_FILE): their state is erased there too.")
+        str | None,
+        typer.Option(help="Redis URL, or env (REDIS_URL, REDIS_URL_FILE): erase the user's state there too."),
     ] = None,
-    ledger: Annotated[Path | None, typer.Option(help="The LLM's ledger, where reason.ledger names another.")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="The LLM's ledger, if reason.ledger names another file.")] = None,
 ) -> None:
-    """Forget a user: data rows, the LLM's answers, stage outputs, old releases. Safe to run again."""
+    """Delete a user's data: rows, the LLM's answers, stage outputs, old releases. Safe to run again."""
     from offline.commands.forget import forget as forget_user
 
-    where = None if store is None else store_url(store)
-    done = forget_user(user_id, data, releases, store=where, ledger=ledger, erasure_key=secret(ERASURE_KEY))
-    console.print(f"deleted: {done.rows} rows, {done.answers} answers, {done.outputs} stage outputs")
-    console.print(f"deleted releases: {', '.join(done.releases) or 'none'}")
-    if done.republish:
+    url = None if store is None else store_url(store)
+    deleted = forget_user(user_id, data, releases, store=url, ledger=ledger, erasure_key=secret(ERASURE_KEY))
+    console.print(f"deleted: {deleted.rows} rows, {deleted.answers} answers, {deleted.outputs} stage outputs")
+    console.print(f"deleted releases: {', '.join(deleted.releases) or 'none'}")
+    if deleted.republish:
         console.print(
-            f"[bold]still served:[/] {', '.join(done.republish)}. Publish a new release, then run this again."
+            f"[bold]still served:[/] {', '.join(deleted.republish)}. Publish a new release, then run this again."
         )
         raise typer.Exit(1)
 
 
 def main() -> None:
-    """Runs the command line; an `IsrfError` ends with one line and status 2."""
+    """Runs the command line; an `IsrfError` ends it with one line and status 2."""
     try:
         app()
     except IsrfError as error:
         _end(error.code, str(error))
     except OSError as error:
-        _end("io", f"{error.strerror}: {error.filename}. See to the path and run the same command again.")
+        _end("io", f"{error.strerror}: {error.filename}. Check the path and run the same command again.")
 
 
 def _end(code: str, message: str) -> None:
-    """A message may quote the shop's files: nothing in it reaches a terminal but what can be seen."""
+    """Prints the error and exits. A message may quote the shop's files, so unprintable characters are escaped."""
     message = "\n".join(printable(line, len(line)) for line in message.split("\n"))
     console.print(Text.assemble(("error", "bold red"), f" [{code}] {message}"), soft_wrap=True)
     sys.exit(2)

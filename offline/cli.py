@@ -1,4 +1,4 @@
-"""What the commands share: options, configuration from them, bars, and the stages run with both."""
+"""Shared code of the commands: options, the configuration from them, progress bars, and running the stages."""
 
 import tomllib
 from pathlib import Path
@@ -26,9 +26,11 @@ TiesOption = Annotated[int | None, typer.Option("--shuffle-ties", help="Seed tha
 ReasonerOption = Annotated[str | None, typer.Option("--reasoner", help="attribute (no LLM) or llm.")]
 EncoderOption = Annotated[str | None, typer.Option("--encoder", help="tfidf-svd, hf:NAME_OR_DIR or openai.")]
 BackboneOption = Annotated[str | None, typer.Option("--backbone", help="Pretrained T5: hub name or local folder.")]
-BadRowsOption = Annotated[float | None, typer.Option("--max-bad-rows", help="Share of bad rows that is put up with.")]
+BadRowsOption = Annotated[
+    float | None, typer.Option("--max-bad-rows", help="Largest share of bad rows that is accepted.")
+]
 BudgetOption = Annotated[
-    str | None, typer.Option("--llm-budget", help="At most so many calls: 5000, or tokens: 2000000tokens.")
+    str | None, typer.Option("--llm-budget", help="Most LLM calls, such as 5000, or tokens, such as 2000000tokens.")
 ]
 FitOption = Annotated[str | None, typer.Option("--fit", help="train (hold out the last two) or all (production).")]
 ReleaseOption = Annotated[Path, typer.Option("--release", help="Folder of one release.")]
@@ -40,9 +42,9 @@ def configured(
     assignments: list[str] | None,
     flags: dict[str, Any],
 ) -> RunConfig:
-    """The configuration that options ask for: preset, file, flags (None: not given), then assignments."""
+    """Builds the configuration from options: preset, file, flags (None: not set), then assignments."""
     if preset not in PRESETS:
-        raise ConfigError("config.preset", f"{preset!r} is no preset.", fix=f"Take one of {', '.join(PRESETS)}.")
+        raise ConfigError("config.preset", f"{preset!r} is not a preset.", fix=f"Use one of {', '.join(PRESETS)}.")
     name: PresetName = preset
     tables: dict[str, Any] = {}
     if file is not None:
@@ -55,26 +57,26 @@ def configured(
 
 
 def ingest_flags(shuffle_ties: int | None, max_bad_rows: float | None) -> dict[str, Any]:
-    """What every command takes that reads the shop's files."""
+    """The settings from the options of every command that reads the shop's files."""
     return {"ingest.shuffle_ties": shuffle_ties, "ingest.max_bad_rows": max_bad_rows}
 
 
 def budget_flags(budget: str | None) -> dict[str, Any]:
-    """`--llm-budget 5000` caps calls, `--llm-budget 2000000tokens` caps tokens."""
+    """The settings from `--llm-budget`: `5000` limits calls, `2000000tokens` limits tokens."""
     if budget is None:
         return {}
     number, unit = budget.removesuffix("tokens"), "tokens" if budget.endswith("tokens") else "calls"
     if not number.isdigit() or int(number) < 1:
         raise ConfigError(
             "config.llm_budget",
-            f"{budget!r} is no budget.",
+            f"{budget!r} is not a budget.",
             fix="Write --llm-budget 5000 or --llm-budget 2000000tokens.",
         )
     return {f"reason.budget_{unit}": number}
 
 
 def progress_bars() -> Progress:
-    """On standard error: bars that vanish when they are done; lines, where it is no terminal."""
+    """Progress on standard error: bars that vanish when done, or lines where it is not a terminal."""
     if not console.file.isatty() or console.is_dumb_terminal:
         return ProgressLines(console)
     return Progress(
@@ -89,7 +91,7 @@ def progress_bars() -> Progress:
 
 
 def run_stages(last: str, data: Path, releases: Path, config: RunConfig) -> Path:
-    """Runs up to a stage, a line for each; returns its output folder."""
+    """Runs the stages up to `last`, prints a line for each, and returns the output folder of `last`."""
     with progress_bars() as progress:
         outputs = run_until(
             last,

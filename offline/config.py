@@ -1,4 +1,4 @@
-"""The offline job's configuration: frozen, typed, refuses unknown keys, saved with the release it made.
+"""The offline job's configuration: frozen and typed; it refuses unknown keys, and the release saves it.
 
 A preset is a set of overrides; `--config FILE.toml` and `--set section.key=value` come on top, in this order.
 """
@@ -17,9 +17,9 @@ Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Channel = Literal["generative", "dense", "explicit", "group", "transition", "cooccurrence", "content"]
 Channels = Annotated[
-    tuple[Channel, ...], BeforeValidator(lambda given: given.split(",") if isinstance(given, str) else given)
+    tuple[Channel, ...], BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)
 ]
-"""Of `isrf.method.ranking.fusion.CHANNELS`; `--set evaluate.without=group,content` names several."""
+"""Names from `isrf.method.ranking.fusion.CHANNELS`; `--set evaluate.without=group,content` names several."""
 
 
 class _Section(BaseModel):
@@ -197,9 +197,9 @@ class SearchConfig(_Section):
 
 
 def variants_of(search: SearchConfig) -> list[VariantName]:
-    """The forms of the search that a release holds beside fp32."""
-    asked: dict[VariantName, bool] = {"int8": search.int8, "fp16": search.fp16}
-    return [name for name, held in asked.items() if held]
+    """The variants of the search graph that a release holds in addition to fp32."""
+    variants: dict[VariantName, bool] = {"int8": search.int8, "fp16": search.fp16}
+    return [name for name, enabled in variants.items() if enabled]
 
 
 class EvidenceConfig(_Section):
@@ -277,13 +277,19 @@ def build_config(
     file: dict[str, Any] | None = None,
     assignments: tuple[str, ...] = (),
 ) -> RunConfig:
-    """Preset, then the TOML file's tables, then `section.key=value` assignments; `ConfigError` on anything unknown."""
+    """Builds a configuration: preset, then the TOML file's tables, then `section.key=value` assignments.
+
+    Raises:
+        ConfigError: a key is unknown, or a value does not fit.
+    """
     merged: dict[str, Any] = {"preset": preset}
     for layer in (PRESETS[preset], file or {}, *map(_assignment, assignments)):
         _merge(merged, layer)
     if merged["preset"] != preset:
         raise ConfigError(
-            "config.preset", f"the preset {merged['preset']!r} is set beside {preset!r}.", fix="Name it with --preset."
+            "config.preset",
+            f"the settings name the preset {merged['preset']!r}, the command line {preset!r}.",
+            fix="Set the preset with --preset.",
         )
     try:
         return RunConfig.model_validate(merged)
@@ -292,7 +298,7 @@ def build_config(
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
             "config.invalid",
-            f"the setting {where!r} does not work: {first['msg']} (got {first.get('input')!r}).",
+            f"the setting {where!r} is not valid: {first['msg']} (got {first.get('input')!r}).",
             fix="See `python -m offline run --help` and offline/config.py for the known settings.",
         ) from None
 
@@ -300,7 +306,7 @@ def build_config(
 def _assignment(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ConfigError("config.assignment", f"{text!r} is no key=value.", fix="Write --set train.epochs=3.")
+        raise ConfigError("config.assignment", f"{text!r} is not key=value.", fix="Write --set train.epochs=3.")
     nested: Any = None if value == "none" else value
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}

@@ -1,4 +1,4 @@
-"""What a stage is given: where its inputs lie, where its output goes, what it was told. Nothing else reaches it."""
+"""The context of a stage: its input and output folders and the configuration. A stage uses nothing else."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ WORK_DIR = ".work"
 
 @dataclass(frozen=True, kw_only=True)
 class StageContext:
-    """One run of one stage.
+    """The context of one run of one stage.
 
     Attributes:
-        data: the shop's folder; `ingest` alone may read it.
-        inputs: finished output folder of every stage this one needs, by stage name.
-        out: this stage's own output folder, empty at the start; it counts only once the stage returned.
-        scratch: survives a kill and is handed to the next attempt (checkpoints, the LLM ledger).
+        data: the shop's folder; only `ingest` may read it.
+        inputs: the finished output folder of every stage that this one needs, by stage name.
+        out: this stage's output folder, empty at the start; it becomes valid when the stage returns.
+        scratch: a folder that survives a kill, for the next attempt (checkpoints, the LLM ledger).
         config: the whole configuration; a stage reads only the sections that `offline.pipeline` lists for it.
-        progress: where long work shows its bars.
+        progress: shows the progress of long work.
     """
 
     data: Path

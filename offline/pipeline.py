@@ -1,8 +1,8 @@
-"""Which stage runs when: content-addressed outputs, resumed after a kill, one run at a time, published at the end.
+"""Runs the stages in order: reuses finished outputs, resumes after a kill, and allows one run at a time.
 
 A stage's output folder is `<releases>/.work/<stage>/<key>/`, where the key hashes everything the stage may depend on.
-It is filled beside its place and renamed when the stage returns, so a folder that exists is finished and equal keys
-never run twice. It knows nothing of what the stages do.
+The stage fills a `.part` folder, which is renamed when the stage returns. So a folder that exists is finished, and a
+stage never runs twice with equal keys. It knows nothing of what the stages do.
 """
 
 import errno
@@ -29,7 +29,7 @@ from offline.runtime.locks import lock_or_refuse
 from offline.sizes import fit_to_shop
 
 KEPT_OUTPUTS = 6
-"""Finished outputs kept per stage, the last used ones: enough for a few configurations side by side, not a leak."""
+"""Finished outputs to keep per stage, the last used ones: enough for a few configurations, without filling the disk."""
 
 
 OPERATIONAL: dict[str, set[str]] = {
@@ -39,13 +39,13 @@ OPERATIONAL: dict[str, set[str]] = {
     "embed": {"batch_size"},
     "train": {"checkpoint_every_s"},
 }  # fmt: skip
-"""Settings that change how long a stage takes and where it asks, not what comes out: no reason to run it again."""
+"""Settings that change a stage's speed or its servers but not its output. They are not part of a stage's key."""
 
 
 class Stage(NamedTuple):
-    """One row of the table: `module` has `VERSION` (raised when its output changes meaning) and `run(ctx)`.
+    """A stage: its `module` has `VERSION` (raised when the output changes meaning) and `run(ctx)`.
 
-    `sections` names what of the configuration it reads: a section, or `section.key`.
+    `sections` names the parts of the configuration that it reads: a section, or `section.key`.
     """
 
     name: str
@@ -118,22 +118,22 @@ def run_until(
     report: Callable[[str], None] = lambda _: None,
     kept_outputs: int = KEPT_OUTPUTS,
 ) -> dict[str, Path]:
-    """Runs every stage that `last` needs and has not run yet, then `last`; returns the output folders by stage.
+    """Runs `last` and every stage that it needs, except finished ones; returns the output folders by stage.
 
-    What the size of the shop decides is decided once `ingest` has counted (`offline.sizes`). Of each stage the
-    `kept_outputs` last used outputs stay; older ones are removed.
+    Settings that depend on the shop's size are adjusted once `ingest` has counted (`offline.sizes`). The `kept_outputs`
+    last used outputs of each stage stay; older ones are removed.
 
     Raises:
-        StageError: `stage.locked` where another run holds the folder, `stage.disk_full` where the disk is.
+        StageError: `stage.locked`, another run uses the folder; `stage.disk_full`.
         DataError: the shop is too small for a release.
-        ConfigError: a setting of a later stage that cannot work with what `ingest` has counted.
+        ConfigError: a setting of a later stage cannot work with the counts of `ingest`.
     """
     work = releases / WORK_DIR
     work.mkdir(parents=True, exist_ok=True)
     refusal = StageError(
         "stage.locked",
-        f"another run is at work in {work}.",
-        fix="Wait for it to end, or name another --releases folder.",
+        f"another run is using {work}.",
+        fix="Wait until it ends, or use another --releases folder.",
     )
     with lock_or_refuse(work / "lock", refusal):
         outputs: dict[str, Path] = {}
@@ -144,40 +144,41 @@ def run_until(
             keys[stage.name] = _key(stage, module.VERSION, keys, config, data)
             out = work / stage.name / keys[stage.name]
             if out.exists():
-                report(f"{stage.name}: unchanged, taken from the earlier run")
+                report(f"{stage.name}: unchanged, reusing the output of an earlier run")
             else:
                 started = time.monotonic()
                 _run(stage, module, out=out, data=data, inputs=outputs, config=config, progress=progress)
                 report(f"{stage.name}: {time.monotonic() - started:.1f} s")
             outputs[stage.name] = out
-            os.utime(out)  # when it was last used
-            _forget_old(out, kept_outputs)
+            os.utime(out)  # records when it was last used
+            _remove_old(out, kept_outputs)
             if stage.name == "ingest":
-                config = _fitted(config, out, {one.name for one in stages}, report)
+                config = _fitted(config, out, {needed.name for needed in stages}, report)
         return outputs
 
 
 def _fitted(config: RunConfig, ingest: Path, stages: set[str], report: Callable[[str], None]) -> RunConfig:
-    """The configuration as the stages behind `ingest` get it; refuses what cannot work."""
-    counted = json.loads((ingest / "report.json").read_text())
-    check_shop(counted)
-    fitted, changes = fit_to_shop(config, counted["counts"])
+    """The configuration for the stages after `ingest`; raises where the shop or a setting cannot work."""
+    ingest_report = json.loads((ingest / "report.json").read_text())
+    check_shop(ingest_report)
+    fitted, changes = fit_to_shop(config, ingest_report["counts"])
     for change in changes if len(stages) > 1 else ():
-        report(f"set to the shop's size: {change}")
-    check_settings(fitted, counted["counts"]["items"], stages)
+        report(f"adjusted to the shop's size: {change}")
+    check_settings(fitted, ingest_report["counts"]["items"], stages)
     return fitted
 
 
 def _in_order(last: str) -> Iterator[Stage]:
-    wanted: set[str] = set()
+    """`last` and all stages that it needs, in the order of `STAGES`."""
+    needed: set[str] = set()
 
     def add(name: str) -> None:
-        wanted.add(name)
+        needed.add(name)
         for need in STAGES[name].needs:
             add(need)
 
     add(last)
-    return (stage for stage in STAGES.values() if stage.name in wanted)
+    return (stage for stage in STAGES.values() if stage.name in needed)
 
 
 def _key(stage: Stage, version: int, keys: Mapping[str, str], config: RunConfig, data: Path) -> str:
@@ -194,9 +195,9 @@ def _key(stage: Stage, version: int, keys: Mapping[str, str], config: RunConfig,
 
 
 def hash_folder(data: Path) -> str:
-    """SHA-256 over the names and bytes of the contract's files in the shop's folder."""
+    """SHA-256 over the names and bytes of the interactions and items files in the shop's folder."""
     if not data.is_dir():
-        raise DataError("data.missing_folder", f"{data} is no folder.", fix="Name the folder of your shop's files.")
+        raise DataError("data.missing_folder", f"{data} is not a folder.", fix="Name the folder of your shop's files.")
     digest = hashlib.sha256()
     for path in sorted(data.glob("*")):
         if path.is_file() and path.stem in ("interactions", "items"):
@@ -222,7 +223,7 @@ def _run(
     scratch.mkdir(exist_ok=True)
     needed = {need: inputs[need] for need in stage.needs}
     ctx = StageContext(data=data, inputs=needed, out=part, scratch=scratch, config=config, progress=progress)
-    at_work = progress.add_task(stage.name, total=None, visible=False)  # no bar; a line, where no task has one
+    task = progress.add_task(stage.name, total=None, visible=False)  # no bar; it only gives a line in a log
     try:
         module.run(ctx)
         sync_folder(part)
@@ -232,16 +233,16 @@ def _run(
             raise StageError(
                 "stage.disk_full",
                 f"the disk is full while {stage.name} writes to {part}.",
-                fix="Free some space and run the same command again: finished stages are kept.",
+                fix="Free some space and run the same command again; it reuses the finished stages.",
             ) from error
         raise
     finally:
-        progress.remove_task(at_work)
+        progress.remove_task(task)
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _forget_old(used: Path, kept_outputs: int) -> None:
-    """Removes the folders that runs of long ago left of a stage, half-finished or not; files (the ledger) stay."""
+def _remove_old(used: Path, kept_outputs: int) -> None:
+    """Removes a stage's old output folders, unfinished ones too, except the last used; files (the ledger) stay."""
     others = sorted(
         (path for path in used.parent.iterdir() if path.is_dir() and path != used and path.suffix != ".runs"),
         key=lambda path: -path.stat().st_mtime,

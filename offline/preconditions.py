@@ -1,6 +1,6 @@
-"""What cannot work with this shop, refused as soon as it is counted: before any call to an LLM and any training.
+"""Checks right after `ingest`, before any LLM call and any training, that a release can be made of this shop.
 
-It knows ingest's report and nothing of what items and users are.
+It reads the report of `ingest` only; it knows nothing of what items and users are.
 """
 
 from collections.abc import Container, Mapping
@@ -16,29 +16,29 @@ def check_shop(report: Mapping[str, Any]) -> None:
     """Refuses a shop that is too small for any release.
 
     Args:
-        report: ingest's.
+        report: the report of `ingest`.
 
     Raises:
         DataError: `data.too_few_users`, `data.no_order_to_learn`.
     """
-    users, most = int(report["learning"]["users"]), int(report["learning"]["most_events"])
-    if users < 2:
+    num_users, most_events = int(report["learning"]["users"]), int(report["learning"]["most_events"])
+    if num_users < 2:
         raise DataError(
             "data.too_few_users",
-            f"{users} of {report['counts']['users']} users have events to learn from beside what is held out; similar "
-            "users take two.",
+            f"{num_users} of {report['counts']['users']} users have training events, not counting held-out events; "
+            "similar users need at least two.",
             fix=NEEDED,
         )
-    if most < 2:
+    if most_events < 2:
         raise DataError(
             "data.no_order_to_learn",
-            "no user has two events to learn an order from beside those that are held out.",
+            "no user has two training events, not counting held-out events, so there is no order to learn.",
             fix=NEEDED,
         )
 
 
 def check_settings(config: RunConfig, num_items: int, stages: Container[str]) -> None:
-    """Holds the settings of the stages to come against the size of the catalogue.
+    """Checks the settings of the coming stages against the size of the catalogue.
 
     Raises:
         ConfigError: `config.semantic_ids_capacity`.

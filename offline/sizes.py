@@ -1,7 +1,7 @@
-"""What the size of a shop decides of the configuration: known as soon as `ingest` has counted, before anything is paid.
+"""Lowers settings that are too large for a small shop, as soon as `ingest` has counted.
 
-More beams than items would be padding in every answer, more neighbours than there are users too. Who has few items need
-not know that: the program takes what there is, says so once, and saves what it used with the release.
+More beams than items, or more neighbours than users, would only be padding in every answer. The owner of a small shop
+does not have to know that: the program lowers the setting, prints a line, and saves the used value with the release.
 """
 
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ class Fitted(NamedTuple):
 
 
 def fit_to_shop(config: RunConfig, counts: Mapping[str, int]) -> Fitted:
-    """The configuration with no setting larger than the shop has use for.
+    """The configuration with every setting lowered to what the shop can use.
 
     Args:
-        config: as asked for.
-        counts: of ingest's report; `items` and `users`.
+        config: the requested configuration.
+        counts: `items` and `users` from the report of `ingest`.
     """
     items, users = counts["items"], counts["users"]
     others = max(users - 1, 1)
-    most: dict[tuple[str, str], tuple[int, str]] = {
+    limits: dict[tuple[str, str], tuple[int, str]] = {
         ("graph", "max_neighbours"): (others, f"{users} users"),
         ("graph", "min_neighbours"): (min(others, config.graph.max_neighbours), f"{users} users"),
         ("semantic_ids", "codebook_size"): (max(items, 2), f"{items} items"),
@@ -34,10 +34,10 @@ def fit_to_shop(config: RunConfig, counts: Mapping[str, int]) -> Fitted:
     }
     sections: dict[str, dict[str, Any]] = {}
     changes: list[str] = []
-    for (section, name), (limit, reason) in most.items():
-        asked = getattr(getattr(config, section), name)
-        if asked > limit:
+    for (section, name), (limit, reason) in limits.items():
+        requested = getattr(getattr(config, section), name)
+        if requested > limit:
             sections.setdefault(section, {})[name] = limit
-            changes.append(f"{section}.{name}: {limit} in place of {asked}, for {reason}")
+            changes.append(f"{section}.{name}: {limit} instead of {requested}, for {reason}")
     update = {name: getattr(config, name).model_copy(update=changed) for name, changed in sections.items()}
     return Fitted(config.model_copy(update=update), changes)

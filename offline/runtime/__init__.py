@@ -1,4 +1,4 @@
-"""What several stages and commands share: devices, indexes, graphs, an opened release, secrets, locks.
+"""Code that several stages and commands share: devices, graphs, an opened release, evidence lists, secrets, locks.
 
 It may import `offline.config`, `offline.context` and `isrf`.
 """

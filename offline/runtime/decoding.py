@@ -1,11 +1,11 @@
-"""The decoding part of a release, from the configuration."""
+"""Makes the manifest's decoding section from the configuration."""
 
 from isrf.contract.manifest import Decoding
 from offline.config import RunConfig
 
 
 def decoding_of(config: RunConfig) -> Decoding:
-    """How a release made with this configuration searches and how far back it reads."""
+    """Beam counts and history lengths of a release that is made with this configuration."""
     return Decoding(
         num_beams=config.search.num_beams,
         num_dense=config.search.num_dense,

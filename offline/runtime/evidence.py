@@ -1,4 +1,4 @@
-"""The evidence lists of a release, from training interactions and texts alone."""
+"""Counts the evidence lists of a release from training interactions and texts alone, and stores them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,19 +20,22 @@ from offline.config import EvidenceConfig
 
 
 class Counted(NamedTuple):
-    """What training interactions and texts say by themselves."""
+    """Evidence lists and popularity, counted from training interactions and texts."""
 
     lists: dict[str, SparseLists]  # `isrf.contract.manifest.EVIDENCE_LISTS`
     popularity: FloatArray  # (N,) users who took the item in training
 
     @property
     def item_lists(self) -> dict[str, SparseLists]:
-        """Those with a row per item."""
-        return {name: one for name, one in self.lists.items() if name != "user_items"}
+        """The lists with a row per item."""
+        return {name: lists for name, lists in self.lists.items() if name != "user_items"}
 
 
 def count_evidence(inputs: Mapping[str, Path], *, num_users: int, config: EvidenceConfig) -> Counted:
-    """Counted anew from `ingest`'s training interactions and `embed`'s content lists; `inputs` by stage name."""
+    """Counts the evidence from the training interactions of `ingest` and the content lists of `embed`.
+
+    `inputs` holds the output folders by stage name.
+    """
     train = pl.read_parquet(inputs["ingest"] / "train.parquet")
     content = load_lists(inputs["embed"] / "evidence")["content"]
     users, items = (train[name].to_numpy().astype(np.int64) for name in ("user_index", "item_index"))
@@ -48,7 +51,7 @@ def build_lists(
 
     Args:
         train: `train.parquet`: user_index, item_index, sorted by user, then order.
-        content: each item's nearest by text, as `embed` made them; N rows.
+        content: each item's nearest items by text, from `embed`; N rows.
         num_users: U.
         config: list length and transition window.
     """
@@ -66,22 +69,24 @@ def build_lists(
 
 
 def lists_as_arrays(lists: Mapping[str, SparseLists]) -> dict[str, NDArray[Any]]:
-    """Their arrays as a bundle names the files (`isrf.contract.manifest.ARRAYS`)."""
+    """The lists' arrays by the file names of a bundle (`isrf.contract.manifest.ARRAYS`)."""
     return {
-        f"evidence/{name}_{part}.npy": array for name, one in lists.items() for part, array in one._asdict().items()
+        f"evidence/{name}_{part}.npy": array
+        for name, sparse in lists.items()
+        for part, array in sparse._asdict().items()
     }
 
 
 def save_lists(folder: Path, lists: dict[str, SparseLists]) -> None:
     """Writes `<name>_{indptr,indices,weights}.npy` into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, one in lists.items():
-        for part, array in one._asdict().items():
+    for name, sparse in lists.items():
+        for part, array in sparse._asdict().items():
             np.save(folder / f"{name}_{part}.npy", array)
 
 
 def load_lists(folder: Path) -> dict[str, SparseLists]:
-    """Reads what `save_lists` wrote."""
+    """Reads the lists that `save_lists` wrote, by name."""
     names = {path.name.rsplit("_", 1)[0] for path in folder.glob("*_indptr.npy")}
     return {
         name: SparseLists(*(np.load(folder / f"{name}_{part}.npy") for part in SparseLists._fields)) for name in names

@@ -1,4 +1,4 @@
-"""FAISS on one thread where equal runs must give equal bytes: its sums are then made in one order on every machine."""
+"""Runs FAISS on one thread, so that it sums in the same order on every machine and equal runs give equal bytes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ import faiss
 
 @contextmanager
 def one_faiss_thread() -> Iterator[None]:
+    """Sets FAISS to one thread while the context is open."""
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:

@@ -1,7 +1,7 @@
-"""Progress as lines, for output that is no terminal (a container's log, CI): every half minute what is done and left.
+"""Prints progress as lines every half minute, for output that is not a terminal (a container's log, CI).
 
-It takes the bars' place: stages add and advance tasks as ever. A line tells of the task that was added last and is not
-finished; invisible tasks, such as a stage as a whole, have one where no other is at work.
+It replaces the progress bars: stages add and advance tasks as usual. A line describes the task that was added last and
+is not finished. An invisible task, such as a whole stage, gets a line only where no visible task is running.
 """
 
 import threading
@@ -15,7 +15,7 @@ EVERY_S = 30.0
 
 
 class ProgressLines(Progress):
-    """Lines while the context is open, none of a task that is done before one is due."""
+    """Prints lines while the context is open; a task that finishes within `every_s` gets none."""
 
     def __init__(self, console: Console, *, every_s: float = EVERY_S) -> None:
         super().__init__(console=console, disable=True)
@@ -26,7 +26,7 @@ class ProgressLines(Progress):
     def start(self) -> None:
         if self._thread is None:
             self._ended.clear()
-            self._thread = threading.Thread(target=self._tell, name="progress", daemon=True)
+            self._thread = threading.Thread(target=self._print_lines, name="progress", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
@@ -44,19 +44,21 @@ class ProgressLines(Progress):
         visible: bool = True,
         **fields: Any,
     ) -> TaskID:
-        # What was done before, by a run that ended early, says nothing of the rate.
+        # Work that an earlier, interrupted run did must not count for the rate.
         return super().add_task(description, start, total, completed, visible, **fields, began_at=completed)
 
-    def _tell(self) -> None:
+    def _print_lines(self) -> None:
         while not self._ended.wait(self._every_s):
-            at_work = [task for task in self.tasks if not task.finished]
-            told = [task for task in at_work if task.visible][-1:] or at_work[-1:]
-            for task in told:
+            running = [task for task in self.tasks if not task.finished]
+            for task in [task for task in running if task.visible][-1:] or running[-1:]:
                 self.console.print(f"  {escape(line_of(task))}", highlight=False, soft_wrap=True)
 
 
 def line_of(task: Task) -> str:
-    """`train: epoch 2, loss 1.234: 300 of 1200, 0:30 passed, 1:30 left`; the rate is that since the task began."""
+    """A task's line, such as `train: epoch 2, loss 1.234: 300 of 1200, 0:30 passed, 1:30 left`.
+
+    The remaining time uses the task's average rate since it began.
+    """
     passed = task.elapsed or 0.0
     if task.total is None:
         return f"{task.description}: {_clock(passed)} passed"

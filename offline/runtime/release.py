@@ -1,4 +1,4 @@
-"""Opens a release for the offline job: verified as the service verifies it, with a recommender ready to ask."""
+"""Opens a release for the offline job: verifies it as the service does, and makes its recommender."""
 
 import io
 from pathlib import Path
@@ -27,7 +27,7 @@ class OpenedRelease(NamedTuple):
 
 
 def open_release(folder: Path) -> OpenedRelease:
-    """Reads, hashes, checks and golden-replays a release; `BundleError` names the file that is wrong."""
+    """Reads, hashes and checks a release, and replays its golden requests; `BundleError` names the wrong file."""
     read_manifest(folder)
     parts = read_bundle(folder.resolve(), None, TimeLimit())
     manifest, arrays = parts.manifest, parts.arrays
@@ -46,17 +46,17 @@ def open_release(folder: Path) -> OpenedRelease:
 
 
 def read_ranker(folder: Path, manifest: Manifest) -> Ranker | None:
-    """The ranker of a release that was just published; None where it has none."""
+    """The ranker of a release that this run has just published; None where it has none."""
     return None if manifest.ranker is None else ranker_of(manifest, {RANKER_FILE: np.load(folder / RANKER_FILE)})
 
 
 def _item_ids(parts: Bundle) -> list[str]:
-    name, wanted = ITEMS_FILE, parts.manifest.counts.num_items
+    name, num_items = ITEMS_FILE, parts.manifest.counts.num_items
     with refusing("bundle.items", name):
         source = io.BytesIO(parts.take(name))
         ids: list[str] = pl.read_ndjson(source, schema={"item_id": pl.String})["item_id"].to_list()
-    if len(ids) != wanted or None in ids:
+    if len(ids) != num_items or None in ids:
         raise BundleError(
-            "bundle.array_mismatch", f"{name} has {len(ids)} lines, the manifest says {wanted}.", fix=PUBLISH
+            "bundle.array_mismatch", f"{name} has {len(ids)} lines, the manifest says {num_items}.", fix=PUBLISH
         )
     return ids

@@ -1,6 +1,6 @@
-"""Secrets from the environment, or from the files that container platforms hand them out in.
+"""Reads secrets from the environment, or from files, as container platforms provide them.
 
-`REDIS_URL_FILE` stands for `REDIS_URL`, as with the service: a password then stands in no command line.
+`REDIS_URL_FILE` names a file with the value of `REDIS_URL`, as in the service. So no command line holds a password.
 """
 
 import os
@@ -14,24 +14,24 @@ FROM_ENVIRONMENT = "env"
 
 
 def secret(variable: str) -> str | None:
-    """The variable's value, or what stands in the file that `<variable>_FILE` names; None for an empty one.
+    """The variable's value, or the content of the file that `<variable>_FILE` names; None where it is empty.
 
     Raises:
         ConfigError: as `secret_in_file`.
     """
-    found = secret_in_file(variable)
-    return (os.environ.get(variable) if found is None else found) or None
+    from_file = secret_in_file(variable)
+    return (os.environ.get(variable) if from_file is None else from_file) or None
 
 
-def store_url(given: str) -> str:
-    """The store that was given, or for `env` the one that REDIS_URL or REDIS_URL_FILE names.
+def store_url(option: str) -> str:
+    """The store's URL: `option` itself, or for `env` the value of REDIS_URL or REDIS_URL_FILE.
 
     Raises:
         ConfigError: `env`, and neither is set.
     """
-    if given != FROM_ENVIRONMENT:
-        return given
-    found = secret(REDIS_URL)
-    if found is None:
+    if option != FROM_ENVIRONMENT:
+        return option
+    url = secret(REDIS_URL)
+    if url is None:
         raise ConfigError("config.no_store", "neither REDIS_URL nor REDIS_URL_FILE is set.", fix="Set one of them.")
-    return found
+    return url

@@ -1,4 +1,4 @@
-"""The torch model behind the same callable as the exported graph: the other side of every golden and equality test."""
+"""Wraps the torch model in the same callable as an exported graph, for golden requests and equality tests."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from offline.config import RunConfig
 
 
 def torch_search(model: IsrfModel, config: RunConfig) -> Graph:
-    """A trained model's own search."""
+    """The search of a trained torch model, as a callable."""
     return graph_of(ConstrainedSearch(model, num_beams=config.search.num_beams, num_dense=config.search.num_dense))
 
 
 def graph_of(search: ConstrainedSearch) -> Graph:
-    """A search as the callable that its export would be, on the device where it stands."""
+    """A torch search as a callable with the exported graph's inputs and outputs, on the search's own device."""
     search.eval()
     device = search.code_vectors.device
 

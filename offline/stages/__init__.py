@@ -1,6 +1,6 @@
-"""The stages of a run, one package each, in the order that `offline.pipeline` says.
+"""The stages of a run, one package each; `offline.pipeline` defines their order.
 
-`stage.py` has `VERSION`, raised when the output changes meaning, and `run(context)`.
+`stage.py` has `VERSION`, which is raised when the output changes meaning, and `run(context)`.
 
 They may import `offline.runtime`, the configuration and `isrf`, and each other's readers.
 """

@@ -95,7 +95,7 @@ def test_too_little_to_learn_from_is_refused_before_any_work(
         with pytest.raises(DataError) as error:
             run_stages(last, shop, tmp_path / "r")
         assert error.value.code == code
-        assert "2 items" in error.value.fix or "2 users or more, one of them with 4 events or more" in error.value.fix
+        assert "2 items" in error.value.fix or "2 users, one of them with at least 4 events" in error.value.fix
         assert {path.name for path in (tmp_path / "r" / ".work").iterdir()} <= {"lock", "ingest"}
 
 
@@ -162,8 +162,8 @@ def test_settings_cut_to_the_shop_are_said_once(tmp_path: Path) -> None:
     with Progress(disable=True) as progress:
         config = build_config("demo", None, QUICK)
         run_until("reason", data=shop, releases=tmp_path / "r", config=config, progress=progress, report=said.append)
-    assert said.count("set to the shop's size: search.num_beams: 4 in place of 20, for 4 items") == 1
-    assert "set to the shop's size: graph.max_neighbours: 2 in place of 100, for 3 users" in said
+    assert said.count("adjusted to the shop's size: search.num_beams: 4 instead of 20, for 4 items") == 1
+    assert "adjusted to the shop's size: graph.max_neighbours: 2 instead of 100, for 3 users" in said
 
 
 def test_a_shop_that_is_large_enough_keeps_its_settings() -> None:

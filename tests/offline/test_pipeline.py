@@ -44,7 +44,7 @@ def test_an_unchanged_stage_is_not_run_again(shop: Path, tmp_path: Path) -> None
     again, lines = ingest(shop, tmp_path / "releases")
     assert again == first
     assert (again / "report.json").stat().st_mtime_ns == written
-    assert lines == ["ingest: unchanged, taken from the earlier run"]
+    assert lines == ["ingest: unchanged, reusing the output of an earlier run"]
 
 
 def test_settings_of_other_stages_do_not_touch_a_stage(shop: Path, tmp_path: Path) -> None:

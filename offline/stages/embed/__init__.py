@@ -1,5 +1,5 @@
-"""The stage `embed`: the texts of items and users become semantic vectors.
+"""The stage `embed`: turns the texts of items and users into semantic vectors.
 
-`texts` says what is encoded, `tfidf` fits the default encoder, `text_files` writes its torch-free form for the bundle,
+`texts` collects the texts, `tfidf` fits the default encoder, `text_files` writes the torch-free encoder for the bundle,
 `stage` reads and writes.
 """

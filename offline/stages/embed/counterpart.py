@@ -1,8 +1,8 @@
-"""A torch-free counterpart of a dense encoder for the bundle: TF-IDF mapped linearly to the encoder's vectors.
+"""Fits a torch-free approximation of a dense encoder for the bundle: a linear map from TF-IDF to the encoder's vectors.
 
-New items in the service need a vector, and a language model cannot run there. A ridge over the default encoder's
-directions, fitted on items with training interactions, stands in; how well it does is measured on a tenth of them kept
-out of the fit, and stands in the bundle as `agreement`.
+New items in the service need vectors, and a language model cannot run there. So a ridge regression from the default
+encoder's directions to the dense vectors, fitted on items with training interactions, replaces the encoder. Its quality
+is measured on a tenth of these items, left out of the fit; the bundle stores it as `agreement`.
 """
 
 from collections.abc import Sequence
@@ -16,27 +16,27 @@ from offline.stages.embed.tfidf import fit_tfidf, weigh
 
 DIRECTIONS = 512
 RIDGE = 1e-2
-"""Relative to the mean variance of a direction."""
+"""Strength of the ridge, relative to the mean variance of a direction."""
 
-KEPT_OUT = 0.1
+TEST_SHARE = 0.1
 
 
 def fit_counterpart(items: Sequence[TextFields], vectors: FloatArray, *, stands_for: str, seed: int) -> TextEncoder:
-    """The linear stand-in.
+    """Fits the linear replacement of a dense encoder.
 
     Args:
         items: texts of the items to fit on.
-        vectors: (n, D_t) float32, what the dense encoder makes of them; zero rows are left out.
-        stands_for: the encoder's name.
-        seed: of the choice of items kept out for `agreement`.
+        vectors: (n, D_t) float32, the dense encoder's vectors of these items; zero rows are left out.
+        stands_for: the dense encoder's name.
+        seed: seed for choosing the items that measure `agreement`.
     """
     tfidf = fit_tfidf(items, dim=DIRECTIONS, seed=seed)
     inputs = np.asarray(weigh(tfidf, items) @ tfidf.components - tfidf.mean, dtype=np.float64)
     present = np.flatnonzero(np.abs(vectors).sum(axis=1) > 0)
     shuffled = np.random.default_rng(seed).permutation(present)
-    kept_out = shuffled[: int(KEPT_OUT * len(shuffled))]
-    weights, offset = _ridge(inputs, vectors, shuffled[len(kept_out) :])
-    agreement = _mean_cosine(inputs[kept_out] @ weights + offset, vectors[kept_out])
+    test = shuffled[: int(TEST_SHARE * len(shuffled))]
+    weights, offset = _ridge(inputs, vectors, shuffled[len(test) :])
+    agreement = _mean_cosine(inputs[test] @ weights + offset, vectors[test])
     weights, offset = _ridge(inputs, vectors, present)
     return TextEncoder(
         config=tfidf.config.model_copy(update={"stands_for": stands_for, "agreement": round(agreement, 4)}),
@@ -50,7 +50,7 @@ def fit_counterpart(items: Sequence[TextFields], vectors: FloatArray, *, stands_
 def _ridge(
     inputs: NDArray[np.float64], outputs: FloatArray, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights (directions, D_t) and offset (D_t,)."""
+    """Ridge regression: weights (directions, D_t) and offset (D_t,)."""
     x, y = inputs[rows], outputs[rows].astype(np.float64)
     mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
     gram = (x - mean_x).T @ (x - mean_x)

@@ -1,7 +1,7 @@
-"""Dense encoders (a language model's vectors): texts joined, each embedded once and kept, projected to the run's width.
+"""Embeds texts with a dense encoder (a language model): joins fields, embeds each text once, projects the vectors.
 
-`DenseEncoder` is what `huggingface` and `endpoint` are. Vectors are kept by encoder and text in one SQLite file beside
-the stage's outputs, so that a killed run, another width or a changed catalogue embeds only what is new.
+`huggingface` and `endpoint` implement `DenseEncoder`. A SQLite file next to the stage's outputs stores the vectors by
+encoder and text, so that a resumed run, another width or a changed catalogue embeds only new texts.
 """
 
 import hashlib
@@ -19,28 +19,28 @@ from isrf.method.interest import FloatArray
 from isrf.method.text.encoder import TextFields
 
 FIELD_ORDER = ("title", "brand", "categories", "feature", "description", "core", "likes")
-"""What is read out to the model; a model cuts the end of a long text, so the description comes late."""
+"""The order of the joined fields. A model cuts the end of a long text, so the description comes late."""
 
 SAVE_EVERY = 16
-"""Batches per transaction: what a kill costs at most."""
+"""Batches per transaction; a kill loses at most this many."""
 
 
 class DenseEncoder(Protocol):
-    """`name` is all that its vectors depend on, the text aside."""
+    """An encoder of texts. `name` must identify everything that its vectors depend on, except the text."""
 
     name: str
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
-        """(B, W) float32; called with at most the configured batch."""
+        """The texts' vectors, (B, W) float32; called with at most the configured batch size."""
         ...
 
     def close(self) -> None:
-        """Gives connections and memory back."""
+        """Releases connections and memory."""
         ...
 
 
 def join_fields(fields: TextFields) -> str:
-    """One text of an item's or a user's fields; empty where there is none."""
+    """The fields of an item or a user joined to one text; empty where there are none."""
     return ". ".join(fields[name].rstrip(". ") for name in FIELD_ORDER if fields.get(name))
 
 
@@ -52,22 +52,24 @@ def embed_all(
     batch_size: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> FloatArray:
-    """(B, W) float32 of length 1, a zero row for an empty text. Texts of like length share a batch.
+    """The texts' vectors, (B, W) float32 of length 1, a zero row for an empty text.
+
+    Texts of similar length share a batch.
 
     Args:
-        encoder: asked only for texts that `store` does not hold.
-        texts: any; equal ones are embedded once.
-        store: the SQLite file, made where it is missing.
+        encoder: called only for texts that `store` does not hold.
+        texts: any texts; equal ones are embedded once.
+        store: the SQLite file, created where it is missing.
         batch_size: texts per call.
-        advance: told how many texts are done.
+        advance: called with the number of texts that were finished since the last call.
     """
     keys = {text: _key(encoder.name, text) for text in texts if text}
     with closing(sqlite3.connect(store, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID")
-        found = _read(db, keys)
-        advance(len(texts) - len(keys) + len(found))
-        missing = sorted((text for text in keys if text not in found), key=lambda text: (len(text), text))
+        known = _read(db, keys)
+        advance(len(texts) - len(keys) + len(known))
+        missing = sorted((text for text in keys if text not in known), key=lambda text: (len(text), text))
         batches = [missing[first : first + batch_size] for first in range(0, len(missing), batch_size)]
         for first in range(0, len(batches), SAVE_EVERY):
             fresh: dict[str, FloatArray] = {}
@@ -80,16 +82,17 @@ def embed_all(
                 [(keys[text], vector.tobytes()) for text, vector in fresh.items()],
             )
             db.execute("COMMIT")
-            found |= fresh
-    width = len(next(iter(found.values()))) if found else 1
-    vectors = np.stack([found.get(text, np.zeros(width, dtype=np.float32)) for text in texts])
+            known |= fresh
+    width = len(next(iter(known.values()))) if known else 1
+    vectors = np.stack([known.get(text, np.zeros(width, dtype=np.float32)) for text in texts])
     return _unit(vectors)
 
 
 def project(items: FloatArray, users: FloatArray, fitted: NDArray[np.bool_], dim: int) -> tuple[FloatArray, FloatArray]:
-    """PCA to (N, dim) and (U, dim), rows of length 1; fitted on the fitted items alone, empty rows left out.
+    """Projects vectors with PCA to (N, dim) and (U, dim), rows of length 1.
 
-    A model narrower than `dim` leaves zero columns.
+    The PCA is fitted on the items in `fitted` (N,), without empty rows. A model narrower than `dim` leaves zero
+    columns.
     """
     known = fitted & (np.abs(items).sum(axis=1) > 0)
     rank = min(dim, int(known.sum()), items.shape[1])
@@ -106,12 +109,12 @@ def project(items: FloatArray, users: FloatArray, fitted: NDArray[np.bool_], dim
 
 
 def _read(db: sqlite3.Connection, keys: dict[str, bytes]) -> dict[str, FloatArray]:
-    found = {}
+    vectors = {}
     for text, key in keys.items():
         row = db.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone()
         if row is not None:
-            found[text] = np.frombuffer(row[0], dtype=np.float32)
-    return found
+            vectors[text] = np.frombuffer(row[0], dtype=np.float32)
+    return vectors
 
 
 def _key(name: str, text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""An embeddings endpoint that speaks the OpenAI protocol, encoder `openai` (`embed.base_url`, `embed.model`)."""
+"""The encoder `openai`: an embeddings endpoint with the OpenAI protocol (`embed.base_url`, `embed.model`)."""
 
 import os
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from offline.config import EmbedConfig
 from offline.stages.reason.llm.calls.client import NO_KEY, refuse_password
 
 MAX_RETRIES = 6
-"""The package waits between them, and as long as Retry-After says."""
+"""The `openai` package waits between retries, as long as Retry-After says."""
 
 
 class EndpointEncoder:
-    """One request per batch; the key comes from the environment (`OPENAI_API_KEY`)."""
+    """Embeds texts with one request per batch; the key comes from the environment (`OPENAI_API_KEY`)."""
 
     def __init__(self, config: EmbedConfig, *, max_retries: int = MAX_RETRIES) -> None:
         refuse_password("embed.base_url", config.base_url)
@@ -27,7 +27,7 @@ class EndpointEncoder:
         self.name = f"openai:{config.model}"
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
-        """(B, W) float32; `StageError` (`embed.endpoint`) where the endpoint gives none."""
+        """The texts' vectors, (B, W) float32; raises `StageError` (`embed.endpoint`) where the endpoint fails."""
         try:
             answer = self._client.embeddings.create(
                 model=self._config.model, input=list(texts), encoding_format="float"
@@ -42,9 +42,9 @@ class EndpointEncoder:
     def close(self) -> None:
         self._client.close()
 
-    def _failed(self, what: str) -> StageError:
+    def _failed(self, reason: str) -> StageError:
         return StageError(
             "embed.endpoint",
-            f"{self._config.base_url} gives no embeddings as {self._config.model}: {what}.",
-            fix="See to the endpoint and run the same command again: every vector so far is kept.",
+            f"{self._config.base_url} gives no embeddings with the model {self._config.model}: {reason}.",
+            fix="Check the endpoint and run the same command again; it reuses all vectors so far.",
         )

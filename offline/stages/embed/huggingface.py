@@ -1,7 +1,7 @@
-"""A text encoder from the Hugging Face hub or a local directory, `hf:<name or directory>`.
+"""The encoder `hf:<name or directory>`: a model from the Hugging Face hub or a local directory.
 
-Documented: `hf:sentence-transformers/all-MiniLM-L6-v2` and `hf:hkuds/easyrec-roberta-large`. Pooling is the mean over a
-text's tokens, so that a release does not depend on which packages happen to be installed.
+Documented models: `hf:sentence-transformers/all-MiniLM-L6-v2` and `hf:hkuds/easyrec-roberta-large`. Pooling is always
+the mean over a text's tokens, so that a release does not depend on which packages are installed.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ MAX_TOKENS = 256
 
 
 class HuggingFaceEncoder:
-    """Loads the model once; on the GPU where there is one."""
+    """Embeds texts with a transformer model, on the GPU where there is one."""
 
     def __init__(self, name_or_dir: str) -> None:
-        """Raises `ConfigError` (`config.encoder`) where the model cannot be loaded."""
+        """Loads the model; raises `ConfigError` (`config.encoder`) where that fails."""
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(name_or_dir)
             self._model = AutoModel.from_pretrained(name_or_dir).eval()
@@ -35,12 +35,12 @@ class HuggingFaceEncoder:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model.to(self._device)
         limit = getattr(self._model.config, "max_position_embeddings", MAX_TOKENS)
-        self._max_tokens = min(MAX_TOKENS, limit - 2)  # RoBERTa's positions start behind the padding's
+        self._max_tokens = min(MAX_TOKENS, limit - 2)  # RoBERTa's positions start after the padding's position
         self.name = f"hf:{name_or_dir}:{_fingerprint(name_or_dir)}"
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> FloatArray:
-        """(B, W) float32: the mean of the last layer over a text's tokens."""
+        """The texts' vectors, (B, W) float32: the mean of the last layer over a text's tokens."""
         batch = self._tokenizer(
             list(texts), padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
         ).to(self._device)
@@ -55,7 +55,7 @@ class HuggingFaceEncoder:
 
 
 def _fingerprint(name_or_dir: str) -> str:
-    """Of a local directory's weights: retrained ones in the same place are another encoder. A hub name is enough."""
+    """A hash of a local directory's weights, because retrained weights are another encoder; "hub" for a hub name."""
     folder = Path(name_or_dir)
     if not folder.is_dir():
         return "hub"

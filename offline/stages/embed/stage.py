@@ -1,4 +1,4 @@
-"""Reads the texts, encodes them, writes the vectors, the encoder's torch-free form and a report."""
+"""The stage `embed`: encodes the texts, and writes vectors, content lists, a torch-free encoder and a report."""
 
 import json
 from contextlib import closing
@@ -37,11 +37,11 @@ def run(ctx: StageContext) -> None:
     """Writes `item_text.npy`, `user_text.npy`, `evidence/content_*.npy`, `text_encoder/`, `report.json` to `ctx.out`.
 
     Raises:
-        ConfigError: `config.encoder` on a name that is no encoder's or a model that cannot be loaded.
+        ConfigError: `config.encoder`, there is no encoder of this name, or its model cannot be loaded.
         StageError: `embed.no_text`, `embed.no_training_items`, `embed.endpoint`.
     """
     texts = read_texts(ctx.inputs["ingest"], ctx.inputs["reason"])
-    fitted = [fields for fields, may in zip(texts.items, texts.fitted, strict=True) if may]
+    fitted = [fields for fields, is_fitted in zip(texts.items, texts.fitted, strict=True) if is_fitted]
     encoder = _dense_encoder(ctx)
     if encoder is None:
         encoded = _encode_tfidf(ctx, texts, fitted)
@@ -79,8 +79,8 @@ def _dense_encoder(ctx: StageContext) -> DenseEncoder | None:
         return HuggingFaceEncoder(name.removeprefix(HUGGING_FACE))
     raise ConfigError(
         "config.encoder",
-        f"no text encoder is named {name!r}.",
-        fix="Use tfidf-svd, hf:<hub name or directory>, openai, or no-text: none is read.",
+        f"there is no text encoder {name!r}.",
+        fix="Use tfidf-svd, hf:<hub name or directory>, openai, or no-text, which reads no text.",
     )
 
 
@@ -100,8 +100,8 @@ def _encode_dense(ctx: StageContext, texts: Texts, fitted: list[TextFields], enc
     if not any(fitted):
         raise StageError(
             "embed.no_text",
-            f"the {len(fitted)} items with training interactions have no text for {config.encoder} to read.",
-            fix="Give items a title, brand, categories or description, or take --encoder tfidf-svd: it can do without.",
+            f"the {len(fitted)} items with training interactions have no text, which {config.encoder} needs.",
+            fix="Give items a title, brand, categories or description, or use --encoder tfidf-svd (it needs no text).",
         )
     joined = [join_fields(fields) for fields in (*texts.items, *texts.users)]
     task = ctx.progress.add_task(f"embed: {config.encoder}", total=len(joined))

@@ -1,4 +1,4 @@
-"""Writes and reads the torch-free text encoder as it stands in a bundle's `text_encoder/` folder."""
+"""Writes and reads the torch-free text encoder in the format of a bundle's `text_encoder/` folder."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, 
 
 
 def write_text_encoder(folder: Path, encoder: TextEncoder) -> None:
-    """Creates `folder` and fills it."""
+    """Creates `folder` and writes the encoder into it."""
     folder.mkdir(parents=True)
     terms = sorted(encoder.vocabulary, key=lambda term: encoder.vocabulary[term])
     (folder / VOCABULARY_FILE).write_text(json.dumps(terms, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -19,7 +19,7 @@ def write_text_encoder(folder: Path, encoder: TextEncoder) -> None:
 
 
 def read_text_encoder(folder: Path) -> TextEncoder:
-    """The encoder in `folder`; `BundleError` where its parts do not fit together."""
+    """The encoder in `folder`; raises `BundleError` where its parts do not fit together."""
     return check_text_encoder(
         json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")),
         json.loads((folder / VOCABULARY_FILE).read_text(encoding="utf-8")),

@@ -1,4 +1,4 @@
-"""What is encoded: the text fields of every item and user, from the ingest and reason stages' tables."""
+"""Collects the text fields of every item and user from the tables of the stages `ingest` and `reason`."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class Texts(NamedTuple):
 
 
 def read_texts(ingest: Path, reason: Path) -> Texts:
-    """Reads the tables; raises `StageError` where there is nothing to fit an encoder on."""
+    """Reads the texts; raises `StageError` where there is nothing to fit an encoder on."""
     columns = ["title", "brand", "categories", "description"]
     items = pl.read_parquet(ingest / "items.parquet", columns=columns)
     features = pl.read_parquet(reason / "item_features.parquet", columns=["item_index", "feature", "positive"])
@@ -47,6 +47,6 @@ def read_texts(ingest: Path, reason: Path) -> Texts:
         raise StageError(
             "embed.no_training_items",
             "no item has a training interaction, so there is nothing to fit the text encoder on.",
-            fix="Give users with at least three interactions each (two of them are held out).",
+            fix="Provide users with at least three interactions each (two of them are held out).",
         )
     return Texts(item_texts, user_texts, fitted)

@@ -1,7 +1,7 @@
-"""The default encoder: TF-IDF over weighted fields, truncated SVD, half-whitened and centred; no download, seconds.
+"""The default encoder: TF-IDF over weighted fields, truncated SVD, half-whitened and centred. It downloads nothing.
 
-Fitted on items with training interactions alone. It yields an `isrf.method.text.encoder.TextEncoder`; `transform` here
-is the fast path over many texts, and a test holds the two equal.
+It is fitted only on items with training interactions, which takes seconds, and gives an
+`isrf.method.text.encoder.TextEncoder`. `transform` is the fast path over many texts; a test checks that both agree.
 """
 
 from collections.abc import Sequence
@@ -25,25 +25,25 @@ FIELD_WEIGHTS = {
     "likes": 1.0,
     "core": 1.0,
 }
-"""Of a term's share by field; measured, see docs/lab-notebook.md. The last two are a user's."""
+"""Weight of a term by field, chosen by measurement (docs/lab-notebook.md). The last two fields belong to users."""
 
 MIN_ITEMS = 2
-"""Items that must use a term: a word of one title alone joins nothing."""
+"""A term must occur in this many items: a word of a single title relates it to nothing."""
 
 MAX_TERMS = 60_000
 WHITENING = 0.5
-"""Exponent: 0 leaves the SVD's scales (department before product), 1 makes all directions equal."""
+"""Exponent: 0 keeps the SVD's scales (department before product), 1 makes all directions equal."""
 
 MIN_SINGULAR_VALUE = 1e-4
-"""Relative to the largest; below it a direction is rounding error that whitening would blow up."""
+"""Relative to the largest; a direction below this is rounding error, which whitening would amplify."""
 
 _POWER_ITERATIONS = 7
 
 
 def fit_tfidf(items: Sequence[TextFields], *, dim: int, seed: int) -> TextEncoder:
-    """The encoder fitted on these items' texts; fewer directions than `dim` leave zero columns.
+    """Fits the encoder on these items' texts; fewer directions than `dim` leave zero columns.
 
-    Items without any text give an encoder without terms: every vector is 0, and the graphs alone speak.
+    If no item has text, the encoder has no terms and every vector is 0. Only the graphs give information then.
     """
     vocabulary, idf = _fit_vocabulary(items)
     encoder = TextEncoder(
@@ -60,8 +60,8 @@ def fit_tfidf(items: Sequence[TextFields], *, dim: int, seed: int) -> TextEncode
     weighted = weigh(encoder, items)
     rank = min(dim, *weighted.shape)
     _, lengths, right = randomized_svd(weighted, rank, n_iter=_POWER_ITERATIONS, random_state=seed)
-    kept = lengths > MIN_SINGULAR_VALUE * lengths.max(initial=0.0)
-    scale = np.where(kept, np.where(kept, lengths, 1.0) ** -WHITENING, 0.0)
+    usable = lengths > MIN_SINGULAR_VALUE * lengths.max(initial=0.0)
+    scale = np.where(usable, np.where(usable, lengths, 1.0) ** -WHITENING, 0.0)
     directions = _fix_signs(right) * scale[:, None]  # (rank, V)
     encoder.components[:, :rank] = directions.T
     present = np.diff(weighted.indptr) > 0
@@ -70,7 +70,7 @@ def fit_tfidf(items: Sequence[TextFields], *, dim: int, seed: int) -> TextEncode
 
 
 def transform(encoder: TextEncoder, texts: Sequence[TextFields]) -> FloatArray:
-    """`encoder.encode` over many texts, (B, D_t) float32."""
+    """The same as `encoder.encode`, but fast for many texts: (B, D_t) float32."""
     weighted = weigh(encoder, texts)
     vectors = encoder.centre(np.asarray(weighted @ encoder.components, dtype=np.float32))
     vectors[np.diff(weighted.indptr) == 0] = 0.0
@@ -78,7 +78,7 @@ def transform(encoder: TextEncoder, texts: Sequence[TextFields]) -> FloatArray:
 
 
 def weigh(encoder: TextEncoder, texts: Sequence[TextFields]) -> sparse.csr_array:
-    """(B, V) float32 TF-IDF rows of length 1, a row without known terms empty."""
+    """The texts' TF-IDF rows, (B, V) float32 of length 1; a row without known terms is empty."""
     total = sparse.csr_array((len(texts), len(encoder.vocabulary)), dtype=np.float32)
     if not encoder.vocabulary:
         return total
@@ -100,7 +100,7 @@ def _fit_vocabulary(items: Sequence[TextFields]) -> tuple[list[str], FloatArray]
     counter = CountVectorizer(analyzer=tokenize, binary=True)
     try:
         used = counter.fit_transform([" ".join(item.get(name, "") for name in fields) for item in items])
-    except ValueError:  # scikit-learn's word for an empty vocabulary: a catalogue of ids alone
+    except ValueError:  # scikit-learn raises it for an empty vocabulary: the catalogue has no texts
         return [], np.zeros(0, dtype=np.float32)
     frequency: NDArray[np.int64] = np.asarray(used.sum(axis=0), dtype=np.int64).ravel()
     terms = counter.get_feature_names_out()
@@ -113,7 +113,7 @@ def _fit_vocabulary(items: Sequence[TextFields]) -> tuple[list[str], FloatArray]
 
 
 def _fix_signs(directions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Every direction's largest entry is positive: the sign of a singular vector is arbitrary."""
+    """Makes every direction's largest entry positive, because the sign of a singular vector is arbitrary."""
     largest = np.abs(np.round(directions, 10)).argmax(axis=1)
     signs = np.sign(directions[np.arange(len(directions)), largest])
     return directions * np.where(signs == 0, 1.0, signs)[:, None]

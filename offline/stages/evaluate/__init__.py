@@ -1,6 +1,7 @@
-"""Measures what will be served, and chooses fusion weights and ranker: leave-one-out, full ranking, by ONNX Runtime.
+"""The stage `evaluate`: chooses fusion weights and ranker, and measures the release before it is published.
 
-As a stage (`offline.stages.evaluate.stage`) it builds the evidence lists, chooses weights and ranker on a sample of
-validation users and measures both splits; `offline.stages.evaluate.published` measures a published release on the
-shop's data again. Histories for the test item include the validation item, as they would when serving.
+The protocol is leave-one-out with full ranking, through ONNX Runtime as in serving. `stage` builds the evidence lists,
+chooses weights and ranker on a sample of validation users, and measures both splits.
+`offline.commands.evaluate_release` measures a published release again. Histories for the test item include the
+validation item, as they would in serving.
 """

@@ -1,6 +1,6 @@
-"""What lists are worth: hit rates, NDCG, differences and coverage, with 95% bootstrap intervals over users.
+"""Computes figures of ranked lists: HR, NDCG, differences and coverage, with 95% bootstrap intervals over users.
 
-Lists and targets in, a JSON-ready table out. One draw of users serves every metric of every list, so that differences
+Lists and targets in, a JSON-ready table out. All metrics of all lists use the same draws of users, so that differences
 are paired.
 """
 
@@ -17,27 +17,28 @@ from offline.stages.evaluate.split import EvaluationSplit
 
 CUTOFFS = (5, 10, 20)
 COMPARED = ("HR@10", "NDCG@10")
-"""Metrics of differences and slices."""
+"""The metrics for differences and slices."""
 
 HISTORY_LENGTHS = (1, 5, 10, 20, 50)
 POPULARITIES = (0, 1, 5, 20, 100, 1000)
-"""Where slices begin: items before the held-out one; training interactions of the held-out item (0: a cold one)."""
+"""Starts of the slices: by the number of items before the held-out item, and by the number of users who took the
+held-out item in training (0: a cold item)."""
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 
 
 def describe_lists(lists: RankedLists, targets: IntArray, *, samples: int, seed: int) -> dict[str, Any]:
-    """HR and NDCG at `CUTOFFS` of every list, and by how much the fused list beats each of the others.
+    """HR and NDCG at `CUTOFFS` of every list, and the fused list's gain over each other list.
 
     Returns:
         "fused", "log_linear_fusion", "without_generative" and "channels" by name, each with every metric and its
         interval; "fused_minus" by the other list's name.
     """
-    values = {name: _values(own, targets) for name, own in lists.items()}
-    columns = {(name, metric): column for name, own in values.items() for metric, column in own.items()}
+    values = {name: _values(items, targets) for name, items in lists.items()}
+    columns = {(name, metric): column for name, metrics in values.items() for metric, column in metrics.items()}
     differences = {
-        (name, metric): values[FUSED][metric] - own[metric]
-        for name, own in values.items()
+        (name, metric): values[FUSED][metric] - metrics[metric]
+        for name, metrics in values.items()
         if name != FUSED
         for metric in COMPARED
     }
@@ -47,9 +48,9 @@ def describe_lists(lists: RankedLists, targets: IntArray, *, samples: int, seed:
     return {**result, "channels": figures, "fused_minus": minus}
 
 
-def describe_coverage(own: IntArray, popularity: FloatArray) -> dict[str, Any]:
-    """How much of the catalogue the first ten places show, and what share of the places went to cold items."""
-    top = own[:, :10]
+def describe_coverage(items: IntArray, popularity: FloatArray) -> dict[str, Any]:
+    """The share of the catalogue in the lists' first ten places, and the share of these places with cold items."""
+    top = items[:, :10]
     shown = top[top >= 0]
     distinct = len(np.unique(shown))
     return {
@@ -62,7 +63,7 @@ def describe_coverage(own: IntArray, popularity: FloatArray) -> dict[str, Any]:
 def describe_slices(
     fused: IntArray, split: EvaluationSplit, popularity: FloatArray, *, samples: int, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """The fused list by length of history and by popularity of the held-out item; slices without users left out."""
+    """The fused list's figures by history length and by the held-out item's popularity; no slices without users."""
     values = _values(fused, split.targets)
     lengths = np.array([len(history) for history in split.histories])
     keys = {
@@ -88,16 +89,16 @@ def _name_slice(starts: Sequence[int], number: int) -> str:
     return str(last) if last == starts[number] else f"{starts[number]}-{last}"
 
 
-def _values(own: IntArray, targets: IntArray) -> dict[str, NDArray[np.float64]]:
-    """Per metric its value for every user, (R,)."""
-    ranks = ranks_of(own, targets)
+def _values(items: IntArray, targets: IntArray) -> dict[str, NDArray[np.float64]]:
+    """The values of every metric for every user, (R,)."""
+    ranks = ranks_of(items, targets)
     return {f"{name}@{k}": metric(ranks, k) for k in CUTOFFS for name, metric in (("HR", hit_rate), ("NDCG", ndcg))}
 
 
 def _bootstrap(
     parts: Sequence[Mapping[KeyT, NDArray[np.float64]]], *, samples: int, seed: int
 ) -> list[dict[KeyT, Interval]]:
-    """The interval of every column of every part, from the same draws."""
+    """The intervals of all columns of all parts, from the same draws of users."""
     columns = [column for part in parts for column in part.values()]
     intervals = iter(bootstrap_means(np.stack(columns, axis=1), samples=samples, seed=seed))
     return [{key: next(intervals) for key in part} for part in parts]
@@ -106,7 +107,7 @@ def _bootstrap(
 def _by_name(intervals: Mapping[tuple[str, str], Interval]) -> dict[str, dict[str, Any]]:
     result: dict[str, dict[str, Any]] = {}
     for (name, metric), (mean, low, high) in intervals.items():
-        own = result.setdefault(name, {})
-        own[metric] = round(mean, 5)
-        own[f"{metric}_95"] = [round(low, 5), round(high, 5)]
+        figures = result.setdefault(name, {})
+        figures[metric] = round(mean, 5)
+        figures[f"{metric}_95"] = [round(low, 5), round(high, 5)]
     return result

@@ -1,8 +1,8 @@
-"""Asks the recommender for every user of a split: candidates, and the lists that can be read off them.
+"""Computes candidates for every user of a split, and ranked lists from the candidates.
 
-One run of the search graph serves every list: the fused one as it is served, the log-linear one, the one without the
-generative path, each channel's own.
-It knows nothing of metrics; who is asked for what, and what comes of it, are other modules' business.
+One run of the search graph gives all lists: the fused list as in serving, the log-linear list, the list without the
+generative path, and each channel's own list. It knows nothing of metrics. Other modules define the questions and
+measure the lists.
 """
 
 from collections import deque
@@ -34,33 +34,33 @@ View: TypeAlias = Callable[[Candidates], IntArray]
 """Candidates → item rows, best first."""
 
 RankedLists: TypeAlias = dict[str, IntArray]
-"""By name, the top `LIST_LENGTH` item rows of every user (R, LIST_LENGTH), −1 where a list is shorter."""
+"""List name → the top `LIST_LENGTH` item rows of every user (R, LIST_LENGTH), −1 where a list is shorter."""
 
 
 class Scorer(NamedTuple):
-    """What orders candidates: log-linear fusion, and the ranker over it where there is one."""
+    """Orders candidates: by log-linear fusion, or by a ranker on top of it."""
 
     fusion: FusionWeights
     ranker: Ranker | None
 
     def order(self, candidates: Candidates, popularity: FloatArray) -> IntArray:
-        """Item rows, best first."""
+        """The candidates' item rows, best first."""
         if self.ranker is None:
             return fuse(candidates, self.fusion, explained=0).items
         return ranked_items(candidates, self.fusion, self.ranker, popularity=popularity)
 
 
 class Scorers(NamedTuple):
-    """What is served, and the best one found without the generative path."""
+    """The scorer that is served, and the best scorer without the generative path."""
 
     full: Scorer
     without_generative: Scorer
 
 
 def all_views(scorers: Scorers, popularity: FloatArray, *, task: Task) -> dict[str, View]:
-    """Every list that candidates can be read off into: the fused ones and each channel's own."""
-    if task == "direct":  # as served: no ranker
-        scorers = Scorers(*(one._replace(ranker=None) for one in scorers))
+    """The views of candidates for all lists: the fused lists and each channel's own list."""
+    if task == "direct":  # serving uses no ranker for this task
+        scorers = Scorers(*(scorer._replace(ranker=None) for scorer in scorers))
     return {
         FUSED: lambda candidates: scorers.full.order(candidates, popularity),
         LOG_LINEAR: lambda candidates: fuse(candidates, scorers.full.fusion, explained=0).items,
@@ -69,8 +69,8 @@ def all_views(scorers: Scorers, popularity: FloatArray, *, task: Task) -> dict[s
     }
 
 
-class _Asked(NamedTuple):
-    """A batch of requests and what the graphs said of them."""
+class _Searched(NamedTuple):
+    """A batch of requests with the outputs of the graphs."""
 
     requests: list[RankingRequest]
     interests: UserInterests
@@ -80,9 +80,9 @@ class _Asked(NamedTuple):
 def candidates_of(
     recommender: Recommender, split: EvaluationSplit, question: Question, *, progress: Progress, title: str
 ) -> Iterator[Candidates]:
-    """Every user's candidates in turn; the graphs run some batches ahead, in threads, since they let go of the GIL."""
+    """Yields every user's candidates in order; threads run the graphs some batches ahead (they release the GIL)."""
 
-    def ask(start: int) -> _Asked:
+    def search(start: int) -> _Searched:
         rows = range(start, min(start + BATCH, len(split.users)))
         histories = [split.histories[row] for row in rows]
         interests = recommender.read(histories, split.users[start : start + BATCH].tolist())
@@ -90,36 +90,36 @@ def candidates_of(
             RankingRequest(history=history, n=LIST_LENGTH, allowed=question.allowed(row), task=question.task)
             for row, history in zip(rows, histories, strict=True)
         ]
-        return _Asked(requests, interests, recommender.search(requests, interests))
+        return _Searched(requests, interests, recommender.search(requests, interests))
 
     task = progress.add_task(title, total=len(split.users))
-    for asked in _ahead(ask, range(0, len(split.users), BATCH)):
-        for b, request in enumerate(asked.requests):
-            evidence = recommender.evidence(request.history, asked.interests.neighbours, b)
-            yield recommender.candidates(request, asked.output, evidence, b)
-        progress.advance(task, len(asked.requests))
+    for batch in _ahead(search, range(0, len(split.users), BATCH)):
+        for b, request in enumerate(batch.requests):
+            evidence = recommender.evidence(request.history, batch.interests.neighbours, b)
+            yield recommender.candidates(request, batch.output, evidence, b)
+        progress.advance(task, len(batch.requests))
     progress.remove_task(task)
 
 
-def _ahead(ask: Callable[[int], _Asked], starts: Iterable[int]) -> Iterator[_Asked]:
-    """The answers in the order of `starts`, as many under way as there are CPUs."""
+def _ahead(search: Callable[[int], _Searched], starts: Iterable[int]) -> Iterator[_Searched]:
+    """The results of `search` in the order of `starts`; as many calls run in parallel as there are CPUs."""
     count = usable_cpus()
     with ThreadPoolExecutor(max_workers=count) as pool:
-        waiting: deque[Future[_Asked]] = deque()
+        waiting: deque[Future[_Searched]] = deque()
         try:
             for start in starts:
-                waiting.append(pool.submit(ask, start))
+                waiting.append(pool.submit(search, start))
                 if len(waiting) > count:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:  # whoever stops reading does not wait for what nobody will read
+        finally:  # a caller that stops early must not wait for unneeded results
             for future in waiting:
                 future.cancel()
 
 
 def read_lists(source: Iterable[Candidates], count: int, views: Mapping[str, View]) -> RankedLists:
-    """Every view's list of each of the `count` candidate sets."""
+    """The list of every view for each of the `count` candidate sets."""
     lists = {name: np.full((count, LIST_LENGTH), -1, dtype=np.int64) for name in views}
     for row, candidates in enumerate(source):
         for name, view in views.items():

@@ -1,7 +1,7 @@
-"""What the users of a split are asked for: the protocols of an evaluation.
+"""The protocols of an evaluation: the task, and the items that may be recommended to each user.
 
-A question is a task and the items that may be answered. Seen items are excluded as in serving or included; a direct
-recommendation chooses between the held-out item and sampled ones.
+Full ranking excludes seen items, as in serving, or includes them. Direct recommendation ranks the held-out item among
+sampled items.
 """
 
 from collections.abc import Callable
@@ -14,19 +14,22 @@ from isrf.method.recommend.request import Task
 from offline.stages.evaluate.split import EvaluationSplit
 
 NUM_NEGATIVES = 99
-"""Of a direct recommendation, beside the held-out item (the protocol of P5 and of ISRF's direct task)."""
+"""Sampled items of a direct recommendation, in addition to the held-out item (the protocol of P5 and of ISRF's direct
+task)."""
 
 
 class Question(NamedTuple):
-    protocol: str  # the words that stand with every figure
-    allowed: Callable[[int], BoolArray]  # row of the split → (N,) items that may be answered
+    """A task and the items that may be recommended to each user of a split."""
+
+    protocol: str  # a description that is stored with every figure
+    allowed: Callable[[int], BoolArray]  # row of the split → (N,) items that may be recommended
     task: Task = "sequential"
 
 
 def full_ranking(
     split: EvaluationSplit, num_items: int, *, tie_seed: int | None, include_seen: bool = False
 ) -> Question:
-    """The next item out of the whole catalogue; in typed data only purchases are excluded, as in serving."""
+    """The next item out of the whole catalogue; in data with event types only purchases are excluded, as in serving."""
 
     def allowed(row: int) -> BoolArray:
         mask = np.ones(num_items, dtype=np.bool_)
@@ -40,9 +43,9 @@ def full_ranking(
 
 
 def direct(split: EvaluationSplit, num_items: int, *, tie_seed: int | None, seed: int) -> Question:
-    """The held-out item among `NUM_NEGATIVES` that the user had no event with before it; all such in a small shop.
+    """The held-out item among `NUM_NEGATIVES` items that the user had no event with; in a small shop among all of them.
 
-    A user's negatives hang on seed and user alone: who else is asked, and the order of rows, change nothing.
+    A user's negatives depend only on seed and user, not on the other users or on the order of rows.
     """
 
     def allowed(row: int) -> BoolArray:
@@ -61,7 +64,7 @@ def direct(split: EvaluationSplit, num_items: int, *, tie_seed: int | None, seed
 
 
 def sample_negatives(known: IntArray, num_items: int, *, seed: int, user: int) -> IntArray:
-    """At most `NUM_NEGATIVES` item rows outside `known` (distinct rows), uniformly by (seed, user)."""
+    """At most `NUM_NEGATIVES` item rows outside `known` (distinct rows), drawn uniformly with (seed, user)."""
     rng = np.random.default_rng([seed, user])
     drawn = rng.choice(num_items, size=min(num_items, NUM_NEGATIVES + len(known)), replace=False)
     return drawn[~np.isin(drawn, known)][:NUM_NEGATIVES]

@@ -1,7 +1,7 @@
-"""Fits the learned ranker on validation users, and decides by cross-validation whether it may be served.
+"""Fits the learned ranker on validation users, and decides by cross-validation whether it is served.
 
-It is served where the 95% interval of what it gains over log-linear fusion, user by user on users that it was not
-fitted on, lies above zero; a small shop's rarely does.
+It is served if the 95% interval of its gain over log-linear fusion lies above zero. The gain is paired by user, on
+users that the ranker was not fitted on. In a small shop a ranker rarely wins.
 """
 
 from collections.abc import Collection, Iterable
@@ -19,17 +19,17 @@ from isrf.nn.ranker import RankerSamples, fit
 
 FOLDS = 4
 MEASURED_FOLDS = 2
-"""Half of the users say enough of the gain for half of the time."""
+"""Measuring the gain on half of the users is enough and takes half of the time."""
 MIN_SAMPLES = 100
-"""Held-out items among the first candidates, below which nothing is fitted."""
+"""Fewest users with the held-out item among the first candidates; with fewer no ranker is fitted."""
 CUTOFF = 10
 _CHUNK = 512
 
 
 class Collected(NamedTuple):
     samples: RankerSamples
-    users: IntArray  # (S,) rows of the users asked, ascending
-    num_users: int  # asked
+    users: IntArray  # (S,) rows of the samples' users, ascending
+    num_users: int  # number of all users, with and without a sample
 
 
 def collect(
@@ -40,29 +40,29 @@ def collect(
     popularity: FloatArray,
     without: Collection[str],
 ) -> Collected:
-    """What the ranker would read of every user whose held-out item is among the first candidates.
+    """Collects the ranker's inputs for every user whose held-out item is among the first candidates.
 
     Args:
         candidates: one per user.
         targets: (R,) their held-out item rows.
-        fusion: whose score the ranker starts from.
-        popularity: (N,) training interactions of every item.
-        without: channels that it may not read.
+        fusion: the weights of the log-linear score.
+        popularity: (N,) number of users who took each item in training.
+        without: channels that the ranker must not read.
     """
     users, places, base, features, context = [], [], [], [], []
-    for user, (one, target) in enumerate(zip(candidates, targets.tolist(), strict=True)):
-        if target not in one.items:
+    for user, (request, target) in enumerate(zip(candidates, targets.tolist(), strict=True)):
+        if target not in request.items:
             continue
-        inputs = read_inputs(one, fusion, popularity=popularity, without=without)
+        inputs = read_inputs(request, fusion, popularity=popularity, without=without)
         top = inputs.weighed.order[:TOP]
-        hit = np.flatnonzero(one.items[top] == target)
+        hit = np.flatnonzero(request.items[top] == target)
         if len(hit):
             users.append(user)
             places.append(int(hit[0]))
             base.append(inputs.weighed.scores[top])
             features.append(inputs.features[top])
             context.append(inputs.context)
-    counts = np.array([len(own) for own in base], dtype=np.int64)
+    counts = np.array([len(scores) for scores in base], dtype=np.int64)
     samples = RankerSamples(
         np.zeros((len(users), TOP), np.float32),
         np.zeros((len(users), TOP, len(FEATURES)), np.float32),
@@ -79,7 +79,7 @@ def collect(
 def choose_ranker(
     collected: Collected, *, without: Collection[str], seed: int, bootstrap_samples: int
 ) -> tuple[Ranker | None, dict[str, Any]]:
-    """The ranker fitted on all samples where it won on users that it was not fitted on, else None; and the figures."""
+    """The ranker fitted on all samples if it won in cross-validation, else None; and the figures of that decision."""
     samples, users = collected.samples, collected.users
     if len(users) < MIN_SAMPLES:
         return None, {"served": False, "reason": f"fewer than {MIN_SAMPLES} held-out items among the first {TOP}"}
@@ -87,11 +87,11 @@ def choose_ranker(
     with_ranker, fused = np.zeros(collected.num_users), np.zeros(collected.num_users)
     fused[users] = _ndcg(samples.base, samples)
     for fold in range(MEASURED_FOLDS):
-        held = np.flatnonzero(fold_of[users] == fold)
+        tested = np.flatnonzero(fold_of[users] == fold)
         others = np.flatnonzero(fold_of[users] != fold)
         ranker = Ranker.of(fit(samples.rows(others), seed=seed), without=without, validation={})
-        part = samples.rows(held)
-        with_ranker[users[held]] = _ndcg(_scores(ranker, part), part)
+        part = samples.rows(tested)
+        with_ranker[users[tested]] = _ndcg(_scores(ranker, part), part)
     measured = fold_of < MEASURED_FOLDS
     gain = bootstrap_difference(with_ranker[measured], fused[measured], samples=bootstrap_samples, seed=seed)
     figures: dict[str, Any] = {
@@ -107,7 +107,7 @@ def choose_ranker(
 
 
 def _scores(ranker: Ranker, samples: RankerSamples) -> FloatArray:
-    """(S, TOP), a few requests at a time."""
+    """The ranker's scores (S, TOP), computed for a few requests at a time."""
     parts = [
         ranker.scores(*(column[start : start + _CHUNK] for column in samples[:3]))
         for start in range(0, len(samples.places), _CHUNK)
@@ -116,8 +116,8 @@ def _scores(ranker: Ranker, samples: RankerSamples) -> FloatArray:
 
 
 def _ndcg(scores: FloatArray, samples: RankerSamples) -> NDArray[np.float64]:
-    """NDCG@10 of every sample (S,); of equal scores the better base comes first."""
+    """NDCG@10 of every sample (S,); ties go to the candidate with the better base score."""
     scores = np.where(samples.real(), scores, -np.inf)
-    own = np.take_along_axis(scores, samples.places[:, None], axis=1)
+    target_scores = np.take_along_axis(scores, samples.places[:, None], axis=1)
     before = np.arange(scores.shape[1]) < samples.places[:, None]
-    return ndcg(((scores > own) | ((scores == own) & before)).sum(axis=1), CUTOFF)
+    return ndcg(((scores > target_scores) | ((scores == target_scores) & before)).sum(axis=1), CUTOFF)

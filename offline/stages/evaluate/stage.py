@@ -1,4 +1,4 @@
-"""The stage: builds the evidence lists, chooses the fusion weights on validation users and measures both splits."""
+"""The stage `evaluate`: builds the evidence lists, chooses the fusion weights and the ranker, measures both splits."""
 
 import json
 from typing import Any
@@ -30,23 +30,26 @@ from offline.stages.evaluate.weights import (
 
 VERSION = 9
 RANKER_SPEC = "ranker.json"
-KEPT_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")
-"""Kept user by user, (R, LIST_LENGTH) int32 in the order of users, so that two runs can be compared in pairs."""
+SAVED_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")
+"""Lists that are saved, (R, LIST_LENGTH) int32 in the order of users, so that two runs can be compared by user."""
 
 
 def loss_file(variant: VariantName) -> str:
-    """Where an evaluation keeps what a form of the search loses."""
+    """The name of the file with a variant's loss."""
     return f"{variant}_loss.json"
 
 
 def run(ctx: StageContext) -> None:
-    """Writes `evidence/`, `popularity.npy`, `fusion.json`, `evaluation.json`, `test_*.npy` lists; a ranker that won,
-    and what the forms of the search beside fp32 lose."""
+    """Runs the stage.
+
+    Writes `evidence/`, `popularity.npy`, `fusion.json`, `evaluation.json` and `test_*.npy` lists; also the ranker if it
+    won, and the losses of the search graph's variants.
+    """
     config, out = ctx.config, ctx.out
     recommender = recommender_of(ctx)
     if config.fit == "all":
-        taken_over = None if config.ranker is None else Ranker.from_stored(config.ranker)
-        served = Scorer(config.fusion or DEFAULT_FUSION, taken_over)
+        evaluated_ranker = None if config.ranker is None else Ranker.from_stored(config.ranker)
+        served = Scorer(config.fusion or DEFAULT_FUSION, evaluated_ranker)
         evaluation: dict[str, Any] = {
             "protocol": "none: trained on all interactions, nothing held out",
             "evaluated_release_id": config.evaluated_release_id,
@@ -61,7 +64,7 @@ def run(ctx: StageContext) -> None:
 
 
 def recommender_of(ctx: StageContext) -> Recommender:
-    """What will be served, its evidence lists and popularity counted here and written to `ctx.out`."""
+    """The recommender of the coming release; counts its evidence lists and popularity and writes them to `ctx.out`."""
     config, compiled = ctx.config, ctx.inputs["compile"]
     group_layers = np.load(ctx.inputs["graph"] / "group_layers.npy")
     search = GroupSearch.model_validate_json((ctx.inputs["graph"] / "group_search.json").read_bytes())
@@ -93,29 +96,29 @@ def _choose_and_measure(recommender: Recommender, ctx: StageContext) -> tuple[Sc
     valid, test = load_split(ingest, "valid"), load_split(ingest, "test")
     tie_seed, num_items = config.ingest.shuffle_ties, len(recommender.tables.popularity)
     rows = sample_rows(valid, config.evaluate.validation_users, config.seed)
-    asked = valid.rows(rows)
-    question = full_ranking(asked, num_items, tie_seed=tie_seed)
-    chosen = choose_scorers(recommender, asked, question, config=config, progress=ctx.progress)
+    sample = valid.rows(rows)
+    question = full_ranking(sample, num_items, tie_seed=tie_seed)
+    chosen = choose_scorers(recommender, sample, question, config=config, progress=ctx.progress)
     measure = Measure(recommender=recommender, scorers=chosen.scorers, config=config, progress=ctx.progress)
 
-    others = np.setdiff1d(np.arange(len(valid.users)), rows)
-    of_others = measure.lists(valid.rows(others), "valid") if len(others) else None
+    other_rows = np.setdiff1d(np.arange(len(valid.users)), rows)
+    other_lists = measure.lists(valid.rows(other_rows), "valid") if len(other_rows) else None
     lists = {
-        "valid": chosen.lists if of_others is None else join_lists(rows, chosen.lists, others, of_others),
+        "valid": chosen.lists if other_lists is None else join_lists(rows, chosen.lists, other_rows, other_lists),
         "test": measure.lists(test, "test"),
     }
-    for name in KEPT_LISTS:
+    for name in SAVED_LISTS:
         np.save(ctx.out / f"test_{name}.npy", lists["test"][name].astype(np.int32))
     for name in variants_of(config.search):
         graph = open_graph(ctx.inputs["compile"] / SEARCH_GRAPHS[name])
         loss = describe_loss(measure, graph, test, lists["test"][FUSED], title=f"test, {name}")
         (ctx.out / loss_file(name)).write_text(json.dumps(loss, indent=2))
-    second = chosen.scorers.without_generative
+    without = chosen.scorers.without_generative
     evaluation: dict[str, Any] = {
         "protocol": question.protocol,
         "weights_chosen_on": chosen.report,
-        FUSION_WITHOUT_GENERATIVE: second.fusion.model_dump(),
-        RANKER_WITHOUT_GENERATIVE: None if second.ranker is None else second.ranker.stored().model_dump(),
+        FUSION_WITHOUT_GENERATIVE: without.fusion.model_dump(),
+        RANKER_WITHOUT_GENERATIVE: None if without.ranker is None else without.ranker.stored().model_dump(),
     }
     for name, split in (("valid", valid), ("test", test)):
         evaluation[name] = measure.describe_ranking(lists[name], split) | measure.beside(

@@ -1,4 +1,4 @@
-"""An evaluation as tables for a terminal (a JSON-ready evaluation in, `rich` tables out)."""
+"""Formats an evaluation as tables for a terminal (a JSON-ready evaluation in, `rich` tables out)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, WITHOUT_GENERATIVE
 
 
 def evaluation_tables(result: dict[str, Any], *, split: str) -> Iterator[Table]:
-    """Every list's metrics; what the fused list gains on each other one; the fused list elsewhere and in parts.
+    """Tables of all lists' metrics, of the fused list's gains, and of the fused list by protocol and slice.
 
     Args:
         result: one split's part of an evaluation, with the `protocol`.

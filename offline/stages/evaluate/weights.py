@@ -1,7 +1,7 @@
-"""Chooses what orders the candidates on validation users: fusion weights and the ranker over them.
+"""Chooses the fusion weights, and the ranker over them, on validation users.
 
-Twice: as it is served, and the best without the generative path. Candidates of all users asked are in memory while both
-are chosen, and are read off into lists afterwards, so that nobody is asked twice.
+It chooses twice: the scorer that is served, and the best scorer without the generative path. The candidates of all
+users stay in memory for both choices and for the lists afterwards, so that the search runs only once per user.
 """
 
 from collections.abc import Sequence
@@ -22,48 +22,52 @@ from offline.stages.evaluate.split import EvaluationSplit
 
 FUSION_WITHOUT_GENERATIVE = "fusion_without_generative"
 RANKER_WITHOUT_GENERATIVE = "ranker_without_generative"
-"""Where an evaluation keeps the second one, for whoever measures the release again."""
+"""Keys of the scorer without the generative path in an evaluation, for measuring the release again."""
 
 
 class Chosen(NamedTuple):
+    """Both chosen scorers, their lists and a report."""
+
     scorers: Scorers
-    lists: RankedLists  # of the users asked, in their order
+    lists: RankedLists  # of the users that the scorers were chosen on, in their order
     report: dict[str, Any]
 
 
-class Found(NamedTuple):
+class ScorerChoice(NamedTuple):
+    """A chosen scorer with its figures."""
+
     scorer: Scorer
     ndcg_at_10: float  # of the fusion, on the users that it was chosen on
-    ranker: dict[str, Any]  # why it is served or not
+    ranker: dict[str, Any]  # whether the ranker is served, and why
 
 
 def choose_scorers(
-    recommender: Recommender, asked: EvaluationSplit, question: Question, *, config: RunConfig, progress: Progress
+    recommender: Recommender, sample: EvaluationSplit, question: Question, *, config: RunConfig, progress: Progress
 ) -> Chosen:
-    """Both scorers by NDCG@10 on the users of `asked`, all of them a part of the validation split.
+    """Chooses both scorers on a sample of validation users.
 
     Args:
-        recommender: who is asked.
-        asked: a part of the validation split.
-        question: about `asked`.
-        config: `evaluate.without` names channels that neither may use.
-        progress: bars.
+        recommender: computes the candidates.
+        sample: a part of the validation split.
+        question: the protocol, for `sample`.
+        config: `evaluate.without` names channels that neither scorer may use.
+        progress: shows the progress.
     """
     title = "evaluate: choosing fusion weights"
-    candidates = list(candidates_of(recommender, asked, question, progress=progress, title=title))
+    candidates = list(candidates_of(recommender, sample, question, progress=progress, title=title))
     popularity = recommender.tables.popularity
-    full, weaker = (
-        choose_scorer(candidates, asked.targets, popularity, config=config, beams=beams) for beams in (True, False)
+    full, without = (
+        choose_scorer(candidates, sample.targets, popularity, config=config, beams=beams) for beams in (True, False)
     )
     report: dict[str, Any] = {
         "split": "valid",
-        "users": len(asked.users),
+        "users": len(sample.users),
         "NDCG@10": round(full.ndcg_at_10, 5),
-        "NDCG@10_without_generative": round(weaker.ndcg_at_10, 5),
+        "NDCG@10_without_generative": round(without.ndcg_at_10, 5),
         "ranker": full.ranker,
-        RANKER_WITHOUT_GENERATIVE: weaker.ranker,
+        RANKER_WITHOUT_GENERATIVE: without.ranker,
     }
-    scorers = Scorers(full.scorer, weaker.scorer)
+    scorers = Scorers(full.scorer, without.scorer)
     views = all_views(scorers, popularity, task=question.task)
     return Chosen(scorers, read_lists(candidates, len(candidates), views), report)
 
@@ -75,31 +79,31 @@ def choose_scorer(
     *,
     config: RunConfig,
     beams: bool,
-) -> Found:
-    """What orders candidates best on these users: fusion weights, and a ranker over them where one wins.
+) -> ScorerChoice:
+    """Chooses the best scorer on these users: fusion weights, and a ranker over them if one wins.
 
     Args:
         candidates: one per user.
         targets: (R,) their held-out item rows.
-        popularity: (N,) training interactions of every item.
-        config: `evaluate.without` names channels that may not be used, `evaluate.ranker` whether one is tried.
-        beams: whether there is a generative path; without, nor do its beams bring candidates.
+        popularity: (N,) number of users who took each item in training.
+        config: `evaluate.without` names channels that must not be used; `evaluate.ranker`: whether a ranker is tried.
+        beams: whether to use the generative path; if not, candidates that only its beams found are left out too.
     """
     settings = config.evaluate
     without = {*settings.without, *(() if beams else ("generative",))}
     choice = choose_weights(candidates, targets, start=DEFAULT_FUSION, without=without, without_beams=not beams)
     if not settings.ranker:
         reason = {"served": False, "reason": "evaluate.ranker is false"}
-        return Found(Scorer(choice.fusion, None), choice.ndcg_at_10, reason)
-    source = candidates if beams else (one.without_beams() for one in candidates)
+        return ScorerChoice(Scorer(choice.fusion, None), choice.ndcg_at_10, reason)
+    source = candidates if beams else (request.without_beams() for request in candidates)
     collected = collect(source, targets, fusion=choice.fusion, popularity=popularity, without=without)
     ranker, figures = choose_ranker(
         collected, without=without, seed=config.seed, bootstrap_samples=settings.bootstrap_samples
     )
-    return Found(Scorer(choice.fusion, ranker), choice.ndcg_at_10, figures)
+    return ScorerChoice(Scorer(choice.fusion, ranker), choice.ndcg_at_10, figures)
 
 
-def join_lists(asked: IntArray, lists: RankedLists, others: IntArray, of_others: RankedLists) -> RankedLists:
-    """The lists of a whole split from those of two parts, whose rows are `asked` and `others`."""
-    order = np.argsort(np.concatenate([asked, others]))
-    return {name: np.concatenate([own, of_others[name]])[order] for name, own in lists.items()}
+def join_lists(rows: IntArray, lists: RankedLists, other_rows: IntArray, other_lists: RankedLists) -> RankedLists:
+    """The lists of a whole split, joined from the lists of two parts with the given rows."""
+    order = np.argsort(np.concatenate([rows, other_rows]))
+    return {name: np.concatenate([items, other_lists[name]])[order] for name, items in lists.items()}

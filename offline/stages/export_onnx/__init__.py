@@ -1,1 +1,1 @@
-"""The stage `compile`: turns the trained model into ONNX graphs, in fp32, fp16 and 8 bits."""
+"""The stage `compile`: exports the trained model as ONNX graphs, in fp32, fp16 and 8 bits."""

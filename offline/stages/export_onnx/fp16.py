@@ -1,7 +1,7 @@
-"""The search with 16-bit matrices, for GPUs: each large product computed in half precision, all else in fp32.
+"""Makes the fp16 variant of the search graph, for GPUs: large products in half precision, everything else in fp32.
 
-What T5 is known to overflow in half precision, the residual stream and the softmax, stays in fp32; so does whatever is
-compared between items. A processor without half-precision products computes the same in fp32, only slower.
+The residual stream and the softmax stay in fp32, because T5 overflows there in half precision. Scores that are compared
+between items stay in fp32 too. A processor without half-precision products computes them in fp32, only slower.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ _LARGEST = float(np.finfo(np.float16).max)
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the graph in which the products with the stacks' matrices are of half precision."""
+    """A copy of the graph in which the products with the stacks' matrices use half precision."""
     result = exchange_products(model, _Halves())
     onnx.checker.check_model(result)
     return result
 
 
 class _Halves:
-    """`offline.stages.export_onnx.matmul_rewrite.Exchange`."""
+    """The `offline.stages.export_onnx.matmul_rewrite.Exchange` for half precision."""
 
     def read(self, rows: Rows) -> Iterator[onnx.NodeProto]:
         yield helper.make_node("Cast", [rows.name], [f"{rows.name}.fp16"], to=TensorProto.FLOAT16)

@@ -1,10 +1,10 @@
-"""The search with 8-bit matrices: exported in fp32, then each large product made one of integers.
+"""Makes the int8 variant of the search graph: replaces each large fp32 product by a product of integers.
 
-Weights are quantised per column when it is made, activations per *row* when it runs: a row's scale is its own largest
-value, and integers add up exactly, so an answer does not depend on who shares the batch. ONNX Runtime's own dynamic
-quantisation takes one scale for the whole tensor, which does; its blockwise kernel (`MatMulNBits`) was half as fast.
-Weights have 7 bits of the 8: on a processor without VNNI, ONNX Runtime adds up two products of theirs with activations
-in 16 bits, which saturate, and the answer would be another one there. Of 7 bits, no two do (255 · 63 · 2 < 2^15).
+Weights are quantised per column in the export, activations per *row* at run time. A row's scale is its own largest
+value, and integers sum exactly, so an answer does not depend on the other requests in the batch. ONNX Runtime's own
+dynamic quantisation uses one scale for the whole tensor, so its answers do depend on them; its blockwise kernel
+(`MatMulNBits`) was half as fast. Weights use 7 of the 8 bits: without VNNI, ONNX Runtime sums two products of weights
+and activations in 16 bits, which can saturate and change the answer. With 7 bits they cannot (255 · 63 · 2 < 2^15).
 """
 
 from collections.abc import Iterator
@@ -23,25 +23,25 @@ _WEIGHT_STEPS = 63
 
 
 class _Steps(NamedTuple):
-    """How rows between −1 and 1, or 0 and 1, become bytes."""
+    """How values from −1 to 1, or from 0 to 1, are mapped to bytes."""
 
     name: str
-    zero: int  # the byte of 0
-    from_0_to_1: int
+    zero: int  # the byte for 0
+    from_0_to_1: int  # number of steps from 0 to 1
 
     @property
     def constants(self) -> tuple[str, str]:
-        """Names of a step's size and of the byte of 0."""
+        """The names of the constants for the step size and for the byte of 0."""
         return f"int8.{self.name}.step", f"int8.{self.name}.zero"
 
 
 _SIGNED = _Steps("signed", 128, _STEPS)
 _POSITIVE = _Steps("positive", 0, 255)
-"""What comes out of a ReLU has no sign: twice as fine."""
+"""For the output of a ReLU, which has no sign; the steps are half as large."""
 
 
 def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the graph in which the products with the stacks' matrices are of integers."""
+    """A copy of the graph in which the products with the stacks' matrices use integers."""
     result = exchange_products(model, _Integers())
     if DOMAIN not in {opset.domain for opset in result.opset_import}:
         result.opset_import.append(helper.make_opsetid(DOMAIN, 1))
@@ -51,12 +51,12 @@ def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class _Integers:
-    """`offline.stages.export_onnx.matmul_rewrite.Exchange`."""
+    """The `offline.stages.export_onnx.matmul_rewrite.Exchange` for 8-bit integers."""
 
     def read(self, rows: Rows) -> Iterator[onnx.NodeProto]:
-        """Rows (…, K) float → `.int8` (…, K) uint8, and `.range` (…, 1) float, each row's largest value.
+        """Quantises rows (…, K) float: `.int8` (…, K) uint8, and `.range` (…, 1) float, each row's largest value.
 
-        A row of zeros becomes 0 / 0, which are some bytes or other; their product is multiplied by the range, 0.
+        A row of zeros becomes 0 / 0, so its bytes are arbitrary; their product is then multiplied by the range, 0.
         """
         name = rows.name
         size = name if rows.positive else f"{name}.size"
@@ -73,7 +73,7 @@ class _Integers:
         yield helper.make_node("Mul", [f"{output}.columns", f"{rows.name}.range"], [output])
 
     def stored(self, name: str, matrix: NDArray[np.float32]) -> Iterator[onnx.TensorProto]:
-        """int8 and a step per column."""
+        """The matrix as int8, and the step size of each column."""
         step = np.maximum(np.abs(matrix).max(axis=0), np.float32(1e-20)) / np.float32(_WEIGHT_STEPS)
         yield numpy_helper.from_array(np.round(matrix / step).astype(np.int8), f"{name}.int8")
         yield numpy_helper.from_array(step.astype(np.float32), f"{name}.step")

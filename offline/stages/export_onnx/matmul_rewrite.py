@@ -1,8 +1,7 @@
-"""Exchanges the large products of an exported search graph: those with the matrices of T5's stacks.
+"""Replaces the large products in an exported search graph: the products with the matrices of T5's stacks.
 
-For forms of the search that compute these otherwise than in fp32 (`offline.stages.export_onnx.int8`,
-`offline.stages.export_onnx.fp16`). It knows graphs, not models: what such a graph loses is measured by
-`offline.stages.evaluate`.
+The variants `offline.stages.export_onnx.int8` and `offline.stages.export_onnx.fp16` use it to compute these products in
+another precision. It works on graphs, not on models; `offline.stages.evaluate` measures what quality a variant loses.
 """
 
 import re
@@ -15,64 +14,64 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 _PART = re.compile(r"/(qkv|kv|q|o|wi|wo)(_\d+)?/MatMul$")
-"""Matrices of T5's stacks as the exporter names their products: attention (some of them joined) and feed-forward."""
+"""Matches the exporter's names of products with the matrices of T5's stacks: attention (some joined), feed-forward."""
 
 
 class Rows(NamedTuple):
-    """The tensor on a product's left."""
+    """The left tensor of a product."""
 
     name: str
-    positive: bool  # nothing in it is below 0
+    positive: bool  # whether it has no negative values
 
 
 class Exchange(Protocol):
-    """What stands in place of `rows @ matrix`; names are those of tensors."""
+    """Makes the nodes that replace `rows @ matrix`; all names are names of tensors."""
 
     def read(self, rows: Rows) -> Iterable[onnx.NodeProto]:
-        """What is made of the rows once, for all products that they take part in."""
+        """Nodes that convert the rows; made once for all products with the same rows."""
         ...
 
     def product(self, rows: Rows, matrix: str, output: str) -> Iterable[onnx.NodeProto]:
-        """One product."""
+        """Nodes that compute one product."""
         ...
 
     def stored(self, name: str, matrix: NDArray[np.float32]) -> Iterable[onnx.TensorProto]:
-        """What is kept of a matrix (K, N)."""
+        """Tensors that store a converted matrix (K, N)."""
         ...
 
 
 def exchange_products(model: onnx.ModelProto, exchange: Exchange) -> onnx.ModelProto:
-    """A copy of the graph in which the products with the stacks' matrices are others; each matrix stands once."""
+    """A copy of the graph in which `exchange` replaces the products with the stacks' matrices; it stores each once."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    # The unrolled steps share their weights, and reach them by an Identity from the second step on.
+    # The unrolled steps share their weights; from the second step on they read them through an Identity node.
     shared = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"}
-    chosen = {
+    replaced = {
         node.output[0]: shared.get(node.input[1], node.input[1]) for node in graph.node if _PART.search(node.name)
     }
-    matrices = {name: numpy_helper.to_array(weights[name]) for name in sorted(set(chosen.values()))}
+    matrices = {name: numpy_helper.to_array(weights[name]) for name in sorted(set(replaced.values()))}
     relu = {node.output[0] for node in graph.node if node.op_type == "Relu"}
     nodes: list[onnx.NodeProto] = []
     read: set[str] = set()
     for node in graph.node:
-        if node.output[0] not in chosen:
+        if node.output[0] not in replaced:
             nodes.append(node)
             continue
         rows = Rows(node.input[0], positive=node.input[0] in relu)
         if rows.name not in read:  # a gated feed-forward layer reads the same rows twice
             nodes += exchange.read(rows)
             read.add(rows.name)
-        nodes += exchange.product(rows, chosen[node.output[0]], node.output[0])
+        nodes += exchange.product(rows, replaced[node.output[0]], node.output[0])
     read_by_others = {name for node in nodes for name in node.input}
     nodes = [node for node in nodes if node.op_type != "Identity" or node.output[0] in read_by_others]
     del graph.node[:]
     graph.node.extend(nodes)
     still_used = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in still_used]
+    initializers = [tensor for tensor in graph.initializer if tensor.name in still_used]
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(initializers)
     for name, matrix in matrices.items():
         graph.initializer.extend(exchange.stored(name, matrix))
     return result

@@ -1,7 +1,7 @@
-"""Turns the trained model into what is served: two ONNX graphs and the tables they read.
+"""The stage `compile`: exports the trained model as two ONNX graphs and the tables that they read.
 
-`recommender.onnx` is `isrf.nn.search.ConstrainedSearch`, `lightgcn.onnx` is `isrf.method.interest.read_history` with
-its tables inside; names and shapes stand in docs/concepts/bundle.md. Exporting twice gives the same bytes.
+`recommender.onnx` is `isrf.nn.search.ConstrainedSearch`. `lightgcn.onnx` is `isrf.method.interest.read_history` with
+its tables inside. docs/concepts/bundle.md has the names and shapes. Exporting twice gives the same bytes.
 """
 
 import os
@@ -43,7 +43,7 @@ _SEARCH_AXES = {
     "trie_child_start": {0: "M_plus_1"},
     "trie_leaf_start": {0: "M"},
     "trie_leaf_stop": {0: "M"},
-    # Not N: items that came since the release have rows and no leaf.
+    # Not N: items added since the release have rows but no leaves.
     "leaf_items": {0: "N_leaves"},
     "node_vectors": {0: "M"},
     **{name: {0: "B"} for name in SearchTensors._fields},
@@ -59,7 +59,7 @@ _INTEREST_AXES = {
 
 
 class InterestReader(nn.Module):
-    """`isrf.method.interest.read_history` as a module; a test holds both equal."""
+    """`isrf.method.interest.read_history` as a torch module; a test checks that both agree."""
 
     item_text: Tensor
     item_layers: Tensor
@@ -84,16 +84,16 @@ class InterestReader(nn.Module):
 
 
 def run(ctx: StageContext) -> None:
-    """The stage: writes both graphs, `.npy` of item inputs, item and node vectors, and what reads a new item."""
+    """Runs the stage: writes both graphs, `.npy` files of item inputs, item and node vectors, and new-item arrays."""
     config = ctx.config
     model = load_model(ctx.inputs)
     trie = build_trie(np.load(ctx.inputs["semantic-ids"] / "semantic_ids.npy"), config.semantic_ids.codebook_size)
     search = ConstrainedSearch(model, num_beams=config.search.num_beams, num_dense=config.search.num_dense)
     export_search(search, trie, ctx.out / SEARCH_GRAPH_FILE)
-    forms = {"int8": quantised, "fp16": halved}
+    converters = {"int8": quantised, "fp16": halved}
     for name in variants_of(config.search):
         exact = onnx.load_model(os.fspath(ctx.out / SEARCH_GRAPH_FILE))
-        onnx.save_model(forms[name](exact), os.fspath(ctx.out / SEARCH_GRAPHS[name]))
+        onnx.save_model(converters[name](exact), os.fspath(ctx.out / SEARCH_GRAPHS[name]))
     reader = InterestReader(load_interests(ctx).tables, interest_length=config.model.interest_length)
     export_interest(reader, ctx.out / INTEREST_GRAPH_FILE)
     np.save(ctx.out / "item_inputs.npy", model.item_inputs().numpy())
@@ -114,14 +114,14 @@ def search_inputs(
     task: Tensor,
     allowed: Tensor,
 ) -> tuple[Tensor, ...]:
-    """The search's inputs in `INPUT_NAMES`' order, the model's own tables filled in."""
+    """The search's inputs in the order of `INPUT_NAMES`, with the model's own tables."""
     return (history, mask, explicit, group, task, allowed, *search.tables(trie))
 
 
 def export_search(search: ConstrainedSearch, trie: TrieTables, path: Path) -> None:
-    """Writes the search as one graph; every size but the beams', the codes' and the widths' stays free."""
+    """Exports the search as one graph; all sizes are dynamic, except those of beams, codes and widths."""
     spec = search.model.spec
-    batch, length = 2, min(2, spec.history_length)  # an axis of size 1 could be taken for a constant
+    batch, length = 2, min(2, spec.history_length)  # the exporter may treat an axis of size 1 as constant
     example = search_inputs(
         search.eval(),
         trie,
@@ -136,7 +136,7 @@ def export_search(search: ConstrainedSearch, trie: TrieTables, path: Path) -> No
 
 
 def export_interest(reader: InterestReader, path: Path) -> None:
-    """Writes `read_history` as a graph."""
+    """Exports `read_history` as a graph."""
     example = (torch.zeros(2, 2, dtype=torch.int64), torch.ones(2, 2, dtype=torch.bool))
     _export(reader, example, path, ("history", "history_mask"), ("explicit", "feature"), _INTEREST_AXES)
 
@@ -151,7 +151,7 @@ def _export(
     domains: tuple[str, ...] = (),
 ) -> None:
     with warnings.catch_warnings(), torch.no_grad():
-        # The TorchScript exporter is deprecated, takes a tenth of the new one's time and keeps the graph small.
+        # The TorchScript exporter is deprecated, but needs a tenth of the new exporter's time and makes smaller graphs.
         for message in ("You are using the legacy TorchScript", "The feature will be removed"):
             warnings.filterwarnings("ignore", message, DeprecationWarning)
         answer = module(*example)
@@ -168,13 +168,13 @@ def _export(
         )
     model = onnx.load_model(os.fspath(path))
     for value, tensor in zip(model.graph.output, answer, strict=True):
-        for axis, size in enumerate(tensor.shape):  # the exporter loses fixed sizes behind a gather
+        for axis, size in enumerate(tensor.shape):  # the exporter loses fixed sizes after a gather
             if axis not in axes[value.name]:
                 value.type.tensor_type.shape.dim[axis].dim_value = size
     onnx.save_model(model, os.fspath(path))
 
 
 def _unit_rows(rows: Tensor) -> Tensor:
-    """Rows of length 1; rows of length 0 stay 0."""
+    """Rows scaled to length 1; rows of length 0 stay 0."""
     norms = torch.sqrt((rows * rows).sum(dim=1, keepdim=True))
     return rows / torch.clamp(norms, min=1e-12)

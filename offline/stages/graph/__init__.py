@@ -1,5 +1,5 @@
 """Stage `graph`: individual interests from the interaction graph, group interests from the similar-user graph.
 
-`stage` reads and writes, `features` makes the users' features and the map that predicts them, `similar` joins similar
-users and runs LightGCN over them.
+`stage` reads and writes, `features` makes the users' features and the map that predicts them, `similar` connects
+similar users and runs LightGCN over their graph, `cells` divides many users into cells.
 """

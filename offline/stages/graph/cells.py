@@ -1,7 +1,7 @@
-"""Divides many users into cells, so that a search for similar ones looks into a few cells and not at everybody.
+"""Divides many users into cells, so that a search for similar users looks into a few cells instead of at all users.
 
-How many is not guessed: as many as it takes to find nearly all whom a search among all finds, for a sample of the
-queries that the users themselves would ask.
+The number of searched cells is measured, not guessed: enough to find nearly all users that an exact search finds, for a
+sample of the users' own queries.
 """
 
 from typing import NamedTuple
@@ -15,11 +15,11 @@ from isrf.runtime.neighbour_index import Cells, NeighbourIndex
 from offline.runtime.one_thread import one_faiss_thread
 
 RECALL = 0.97
-"""Of the k nearest, found on average over the sample."""
+"""Share of the k nearest users that the search must find, on average over the sample."""
 _SAMPLE = 500
-_USERS_PER_CELL_SEEN = 64
+_TRAINING_USERS_PER_CELL = 64
 _ITERATIONS = 10
-_ASSIGN_TOGETHER = 1 << 14
+_ASSIGN_AT_ONCE = 1 << 14
 
 
 class Division(NamedTuple):
@@ -28,7 +28,14 @@ class Division(NamedTuple):
 
 
 def divide(queries: FloatArray, features: NDArray[np.float16], k: int, *, seed: int) -> Division:
-    """Cells of the users, (U, F) both, somebody's among them of length > 0; equal calls give equal cells."""
+    """Divides the users into cells; equal calls give equal cells.
+
+    Args:
+        queries: (U, F) the users' query features.
+        features: (U, F) the users' stored features, at least one of length > 0.
+        k: number of neighbours that a search looks for.
+        seed: seed of k-means and of the sample.
+    """
     base = features.astype(np.float32)
     present = np.flatnonzero(base.any(axis=1))
     with one_faiss_thread():
@@ -37,17 +44,17 @@ def divide(queries: FloatArray, features: NDArray[np.float16], k: int, *, seed: 
         quantizer.add(centroids)
         cells = np.concatenate(
             [
-                quantizer.search(base[at : at + _ASSIGN_TOGETHER], 1)[1][:, 0].astype(np.int32)
-                for at in range(0, len(base), _ASSIGN_TOGETHER)
+                quantizer.search(base[at : at + _ASSIGN_AT_ONCE], 1)[1][:, 0].astype(np.int32)
+                for at in range(0, len(base), _ASSIGN_AT_ONCE)
             ]
         )
-        asking = np.flatnonzero(queries.any(axis=1))
-        sample = np.sort(np.random.default_rng(seed).permutation(asking)[:_SAMPLE])
+        with_query = np.flatnonzero(queries.any(axis=1))
+        sample = np.sort(np.random.default_rng(seed).permutation(with_query)[:_SAMPLE])
         return _with_probes(Cells(centroids, cells, 1), features, queries[sample], min(k, len(present)))
 
 
 def _centroids(users: FloatArray, *, seed: int) -> FloatArray:
-    """About 2 sqrt(U) of them, a power of two."""
+    """The centroids of about 2 sqrt(U) cells, a power of two."""
     num_cells = 1 << round(np.log2(2 * np.sqrt(len(users))))
     kmeans = faiss.Kmeans(
         users.shape[1],
@@ -56,17 +63,18 @@ def _centroids(users: FloatArray, *, seed: int) -> FloatArray:
         seed=seed,
         spherical=True,
         min_points_per_centroid=1,
-        max_points_per_centroid=_USERS_PER_CELL_SEEN,
+        max_points_per_centroid=_TRAINING_USERS_PER_CELL,
     )
     kmeans.train(np.ascontiguousarray(users))
     return np.asarray(kmeans.centroids, dtype=np.float32)
 
 
 def _with_probes(cells: Cells, features: NDArray[np.float16], queries: FloatArray, k: int) -> Division:
-    wanted = NeighbourIndex(features, cells).exact(queries, k)[1]
+    """Doubles the number of searched cells until the search reaches `RECALL`."""
+    exact = NeighbourIndex(features, cells).exact(queries, k)[1]
     while True:
         found = NeighbourIndex(features, cells)(queries, k)[1]
-        recall = np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(found, wanted, strict=True)])
+        recall = np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(found, exact, strict=True)])
         if recall >= RECALL or cells.probes == len(cells.centroids):
             return Division(cells, float(recall))
         cells = cells._replace(probes=min(2 * cells.probes, len(cells.centroids)))

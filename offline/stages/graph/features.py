@@ -1,7 +1,7 @@
-"""Base users' features, and the map that predicts a user's semantic feature from its items' (arrays in, arrays out).
+"""Computes base users' features, and fits the map that predicts a user's semantic feature from its items' texts.
 
-A query brings no feature of its own: its semantic part is predicted from its items' texts by `feature_map`, in training
-as in serving. Base users, the ones that are searched, carry the reasoner's feature.
+A query has no feature from the reasoner: `feature_map` predicts its semantic part from its items' texts, in training as
+in serving. Base users, among whom neighbours are searched, have the reasoner's feature. Arrays in, arrays out.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _BLOCK_USERS = 2048
 
 
 def split_histories(users: NDArray[np.int64], items: NDArray[np.int64], num_users: int) -> list[list[int]]:
-    """Training items of every user, oldest first; `users` (T,) is sorted. Users without events get an empty list."""
+    """The training items of every user, oldest first; `users` (T,) is sorted. A user without events has none."""
     stops = np.cumsum(np.bincount(users, minlength=num_users))[:-1]
     return [part.tolist() for part in np.split(items, stops)]
 
@@ -26,7 +26,11 @@ def split_histories(users: NDArray[np.int64], items: NDArray[np.int64], num_user
 def read_base_users(
     tables: InterestTables, histories: list[list[int]], *, length: int
 ) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
-    """`read_history` over all base users' last `length` items, in blocks: rows, explicit (B, E), feature (B, F)."""
+    """Runs `read_history` over all base users' last `length` items, in blocks.
+
+    Yields:
+        rows, explicit vectors (B, E) and features (B, F) of a block.
+    """
     for first in range(0, len(histories), _BLOCK_USERS):
         rows = slice(first, min(first + _BLOCK_USERS, len(histories)))
         explicit, feature = read_history(tables, *pad_histories(histories[rows], length))
@@ -34,7 +38,7 @@ def read_base_users(
 
 
 def mean_item_text(item_text: FloatArray, histories: list[list[int]], *, recency: float, length: int) -> FloatArray:
-    """Direction of the recency-weighted mean text of each history's last `length` items, (U, D_t), length 1 or 0."""
+    """The recency-weighted mean text of each history's last `length` items, (U, D_t), scaled to length 1 or 0."""
     identity = InterestTables(
         item_text=item_text,
         item_layers=np.zeros((len(item_text), 1), dtype=np.float32),
@@ -49,10 +53,10 @@ def mean_item_text(item_text: FloatArray, histories: list[list[int]], *, recency
 
 
 def fit_feature_map(means: FloatArray, user_text: FloatArray) -> FloatArray:
-    """Ridge from mean item text to semantic user feature, (D_t, D_t) float32; the identity with nobody to learn from.
+    """Fits a ridge regression from mean item text to semantic user feature, (D_t, D_t) float32.
 
-    The ridge pulls towards the identity (both sides live in one embedding space), so that directions which no base
-    user has are kept as they are.
+    The ridge pulls towards the identity (both sides are in one embedding space), so that directions without any base
+    user stay unchanged. Without usable users the map is the identity.
     """
     usable = (np.abs(means).sum(axis=1) > 0) & (np.abs(user_text).sum(axis=1) > 0)
     identity = np.eye(means.shape[1])
@@ -66,7 +70,7 @@ def fit_feature_map(means: FloatArray, user_text: FloatArray) -> FloatArray:
 
 
 def join_features(semantic: FloatArray, explicit: FloatArray, text_share: float) -> FloatArray:
-    """[sqrt(share) · semantic ⊕ sqrt(1 − share) · explicit], (U, F) float32, length 1, 0 where both parts are.
+    """[sqrt(share) · semantic ⊕ sqrt(1 − share) · explicit], (U, F) float32, scaled to length 1 or 0.
 
     Both parts have rows of length 1 or 0.
     """

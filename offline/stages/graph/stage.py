@@ -1,4 +1,4 @@
-"""Reads what `ingest` and `embed` wrote, writes item vectors, user features and group layers."""
+"""The stage `graph`: trains LightGCN and builds the similar-user graph; writes item vectors and group layers."""
 
 import json
 from pathlib import Path
@@ -28,11 +28,11 @@ from offline.stages.graph.similar import calibrate_search, describe, join_simila
 VERSION = 4
 
 GROUP_LAYERS = 1
-"""K. A second layer would carry a sample's own user, and with it the target, back to it: two steps are a return."""
+"""K. With a second layer, a sample's own user, and so its target, would reach the sample again after two steps."""
 
 
 def run(ctx: StageContext) -> None:
-    """Trains LightGCN, then builds the similar-user graph; raises `StageError` where a graph cannot be built."""
+    """Runs the stage; raises `StageError` where a graph cannot be built."""
     config, seed, length = ctx.config.graph, ctx.config.seed, ctx.config.model.interest_length
     item_text: FloatArray = np.load(ctx.inputs["embed"] / "item_text.npy", allow_pickle=False)
     user_text: FloatArray = np.load(ctx.inputs["embed"] / "user_text.npy", allow_pickle=False)
@@ -88,7 +88,7 @@ def _read_interactions(ingest: Path) -> Interactions:
         raise StageError(
             "graph.no_interactions",
             "no user has an interaction to train on.",
-            fix="Give users with at least three interactions each (two of them are held out).",
+            fix="Provide users with at least three interactions each (two of them are held out).",
         )
     return Interactions(
         frame["user_index"].to_numpy().astype(np.int64), frame["item_index"].to_numpy().astype(np.int64)
@@ -96,7 +96,8 @@ def _read_interactions(ingest: Path) -> Interactions:
 
 
 def _edges(interactions: Interactions) -> Interactions:
-    """A user and an item are one edge, however often they met: no account makes an item's degree by itself."""
+    """One edge per user and item, whatever the number of events, so that one account cannot inflate an item's
+    degree."""
     latest = latest_of_each(*interactions)
     return Interactions(interactions.users[latest], interactions.items[latest])
 

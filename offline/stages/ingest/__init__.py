@@ -1,1 +1,1 @@
-"""The stage `ingest`: a shop's two files become numbered, ordered, split tables. `stage` runs it."""
+"""The stage `ingest`: turns a shop's two files into numbered, ordered, split tables. `stage` runs it."""

@@ -1,4 +1,4 @@
-"""The account of rows that cannot be used: all counted by kind, the first of each kind named with their values."""
+"""Collects rows that cannot be used: counts them by kind, and keeps the first lines of each kind with their values."""
 
 import math
 from collections.abc import Sequence
@@ -34,15 +34,15 @@ _OF_ANY_FILE = {
 
 
 def right_of(kind: str) -> str:
-    """What would be right in place of a bad row's value."""
+    """A description of valid values, for a kind of bad row."""
     return _OF_INTERACTIONS.get(kind) or _OF_ANY_FILE.get(kind) or RIGHT[kind.split("_", 1)[1]]
 
 
 class BadRows:
-    """Bad rows of one file.
+    """The bad rows of one file.
 
-    A row is counted once, under the first kind that applies. Lines are the file's own (the first is 1); for Parquet,
-    row numbers from 1.
+    A row is counted once, under the first kind that applies. Line numbers start at 1; for Parquet they are row numbers
+    from 1.
     """
 
     def __init__(self, file: str) -> None:
@@ -51,12 +51,12 @@ class BadRows:
         self._first: dict[str, list[tuple[int, str]]] = {}
 
     def add(self, kind: str, lines: Sequence[int], values: Sequence[str] = ()) -> None:
-        """Counts rows of one kind; no lines, no entry.
+        """Adds rows of one kind; without lines it does nothing.
 
         Args:
-            kind: stable; `right_of` knows it.
-            lines: of the rows.
-            values: of the first of them, as a message may show them; "" where there is nothing to show.
+            kind: a stable name that `right_of` knows.
+            lines: the rows' line numbers.
+            values: the values of the first rows, as a message may show them; "" where there is nothing to show.
         """
         if not lines:
             return
@@ -69,7 +69,7 @@ class BadRows:
         return sum(self._counts.values())
 
     def as_json(self) -> dict[str, Any]:
-        """Kind → number of rows, the first lines, their values and what would be right, for `report.json`."""
+        """For `report.json`: per kind the number of rows, the first lines and values, and what would be valid."""
         return {
             kind: {
                 "rows": self._counts[kind],
@@ -81,7 +81,7 @@ class BadRows:
         }
 
     def describe(self) -> str:
-        """One line for people: what was found where, and what would be right."""
+        """One line for people: which kinds of bad rows were found in which lines, and what would be valid."""
         return "; ".join(
             f"{kind} {count} ({self._places(kind, NUM_LINES_IN_MESSAGE)}; right: {right_of(kind)})"
             for kind, count in sorted(self._counts.items())

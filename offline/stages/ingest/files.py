@@ -1,7 +1,7 @@
-"""Finding the shop's two files and reading text lines with their numbers.
+"""Finds the shop's two files and reads text lines with their numbers.
 
-It knows nothing of columns. A line is what ends in a newline: no value of the contract may hold one, so a quote that is
-left open costs its own line and never swallows the next.
+It knows nothing of columns. A line ends at a newline, always: no valid value may hold a newline, so a quote that is not
+closed spoils its own line but never the next one.
 """
 
 import codecs
@@ -18,21 +18,21 @@ BLOCK_BYTES = 1 << 25
 
 
 class TextLines(NamedTuple):
-    """A block of lines without their ends; undecodable and blank lines are left out."""
+    """A block of lines without their line ends; lines that are blank or not UTF-8 are left out."""
 
     numbers: list[int]
     texts: list[str]
 
 
 def find_file(folder: Path, stem: str, suffixes: tuple[str, str]) -> Path:
-    """The one file `stem.suffix` of a shop's folder.
+    """The only file `stem.suffix` in a shop's folder, with one of the suffixes.
 
     Raises:
         DataError: `data.missing_folder`, `data.missing_file`, `data.ambiguous_file`, `data.empty_file`.
     """
     if not folder.is_dir():
         raise DataError(
-            "data.missing_folder", f"{folder} is no folder.", fix="Give the folder of the shop's files as --data."
+            "data.missing_folder", f"{folder} is not a folder.", fix="Set --data to the folder of the shop's files."
         )
     found = [path for suffix in suffixes if (path := folder / f"{stem}.{suffix}").is_file()]
     names = " or ".join(f"{stem}.{suffix}" for suffix in suffixes)
@@ -42,7 +42,7 @@ def find_file(folder: Path, stem: str, suffixes: tuple[str, str]) -> Path:
         raise DataError(
             "data.ambiguous_file",
             f"{folder} has both {' and '.join(path.name for path in found)}.",
-            fix="Keep one of the two; which one is meant cannot be guessed.",
+            fix="Keep only the right one of the two.",
         )
     if found[0].stat().st_size == 0:
         raise DataError("data.empty_file", f"{found[0]} is empty.", fix="Export the shop's data again.")
@@ -50,7 +50,7 @@ def find_file(folder: Path, stem: str, suffixes: tuple[str, str]) -> Path:
 
 
 def read_lines(path: Path, bad_rows: BadRows, *, block_bytes: int = BLOCK_BYTES) -> Iterator[TextLines]:
-    """The file's lines in blocks, a byte order mark taken off; lines that are not UTF-8 are counted as bad."""
+    """Reads the file's lines in blocks, without a byte order mark; lines that are not UTF-8 are counted as bad."""
     number = 1
     with path.open("rb") as file:
         while block := file.read(block_bytes) + file.readline():
@@ -65,7 +65,7 @@ def read_lines(path: Path, bad_rows: BadRows, *, block_bytes: int = BLOCK_BYTES)
 
 
 def read_parquet(path: Path) -> pl.DataFrame:
-    """The whole table.
+    """Reads a whole Parquet table.
 
     Raises:
         DataError: `data.unreadable_file`.
@@ -84,16 +84,16 @@ def _decode(raw: list[bytes], first_number: int, bad_rows: BadRows) -> TextLines
     numbers: list[int] = []
     texts: list[str] = []
     undecodable: list[int] = []
-    wrong: list[str] = []
+    values: list[str] = []
     for number, line in enumerate(raw, start=first_number):
         try:
             text = line.decode("utf-8").removesuffix("\r")
         except UnicodeDecodeError as error:
             undecodable.append(number)
-            wrong.append(f"byte 0x{line[error.start]:02x} at {error.start + 1}")
+            values.append(f"byte 0x{line[error.start]:02x} at {error.start + 1}")
             continue
         if text:
             numbers.append(number)
             texts.append(text)
-    bad_rows.add("not_utf8", undecodable, wrong)
+    bad_rows.add("not_utf8", undecodable, values)
     return TextLines(numbers, texts)

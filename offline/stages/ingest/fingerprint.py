@@ -1,4 +1,4 @@
-"""Hashes that say which data a release was made from, independent of the order of rows."""
+"""Hashes that identify the data that a release was made from."""
 
 import hashlib
 
@@ -9,7 +9,7 @@ from offline.stages.ingest.items import content_json
 
 
 def data_fingerprint(interactions: pl.DataFrame, items: pl.DataFrame) -> str:
-    """SHA-256 over all good rows of both files, ids included, whatever the order of rows."""
+    """SHA-256 over all good rows of both files, ids included; it does not depend on the order of rows."""
     columns = ("user_id", "item_id", "timestamp", "position", "event", "weight")
     events = interactions.select(columns).sort(columns, nulls_last=False)
     catalogue = items.with_columns(content_json(items)).sort("item_id").select("item_id", "content")
@@ -17,7 +17,7 @@ def data_fingerprint(interactions: pl.DataFrame, items: pl.DataFrame) -> str:
 
 
 def order_fingerprint(events: pl.DataFrame) -> str:
-    """SHA-256 over every user's items in order: differs where ties were broken otherwise."""
+    """SHA-256 over every user's items in order; another order of ties gives another hash."""
     return _sha256(events.select("user_id", "item_id"))
 
 

@@ -1,11 +1,11 @@
-"""From rows to histories: event order, what `remove` and `dislike` mean, tie shuffling, leave-one-out.
+"""Makes histories from rows: orders events, applies `remove` and `dislike`, shuffles ties, splits leave-one-out.
 
-It works on the shop's ids; row numbers come later (`offline.stages.ingest.stage.numbering`).
+It works on the shop's ids; row numbers come later (`offline.stages.ingest.numbering`).
 
-- `dislike` is no history: the event is taken out and its item noted as excluded for this user.
-- `remove` takes back: it is taken out, with everything the user did with this item before it, dislikes included.
-- The same user taking the same item twice is kept twice: a shop sells things again. (Rows that are equal in everything
-  are one event: `offline.stages.ingest.stage.repeated`.)
+- A `dislike` is no history: the event is left out, and its item is excluded for this user.
+- A `remove` is left out, and so is everything that the user did with the item before it, dislikes included.
+- If a user takes an item twice, both events stay: people buy things again. (Rows that are equal in all columns are one
+  event: `offline.stages.ingest.repeated`.)
 """
 
 import math
@@ -19,14 +19,14 @@ from isrf.method.order import MAX_AHEAD_S, Split, last_two_tie, leave_one_out, o
 
 
 class Histories(NamedTuple):
-    """What the shop's events say once they are in order.
+    """The shop's events in order, split, without dislikes and removed events.
 
     Attributes:
         events: `user_id`, `item_id`, `timestamp`, `event`, `weight`, `split` (i8, `isrf.method.order.Split`); sorted by
             user_id, then order.
-        excluded: `user_id`, `item_id` that the user dislikes, each pair once.
-        taken_back: how many events a `remove` took back.
-        tied_users: users whose test event and the one before it stand at the same time.
+        excluded: `user_id`, `item_id` of disliked items, each pair once.
+        taken_back: number of events that a `remove` took back.
+        tied_users: number of users whose test event has the same time as the event before it.
     """
 
     events: pl.DataFrame
@@ -38,16 +38,16 @@ class Histories(NamedTuple):
 def build_histories(
     interactions: pl.DataFrame, *, shuffle_seed: int | None, hold_out: bool, learned_until: float = math.inf
 ) -> Histories:
-    """Histories of the rows that `offline.stages.ingest.stage.interactions` returned, in file order.
+    """Makes the histories of the rows of `offline.stages.ingest.interactions`, which are in file order.
 
-    `learned_until` (seconds) is when the file was read: a row dated more than a day later has no time that could be
-    after a `remove`.
+    `learned_until` (seconds) is when the file was read. A timestamp more than a day later is not valid, so such a row
+    never counts as later than a `remove`.
     """
     ordered = _in_order(interactions)
-    kept = _without_removed(ordered, learned_until + MAX_AHEAD_S)
+    valid = _without_removed(ordered, learned_until + MAX_AHEAD_S)
     disliked = pl.col("event") == DISLIKE
-    excluded = kept.filter(disliked).select("user_id", "item_id").unique().sort("user_id", "item_id")
-    history = kept.filter(~disliked)
+    excluded = valid.filter(disliked).select("user_id", "item_id").unique().sort("user_id", "item_id")
+    history = valid.filter(~disliked)
     users, user_ids = _codes(history["user_id"])
     timestamps = _times(history)
     if shuffle_seed is not None:
@@ -60,7 +60,7 @@ def build_histories(
     return Histories(
         events=history.select("user_id", "item_id", "timestamp", "event", "weight", pl.Series("split", split)),
         excluded=excluded,
-        taken_back=ordered.height - kept.height - num_removes,
+        taken_back=ordered.height - valid.height - num_removes,
         tied_users=last_two_tie(users, times),
     )
 
@@ -80,16 +80,20 @@ def _in_order(interactions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _without_removed(ordered: pl.DataFrame, latest: float) -> pl.DataFrame:
-    """`latest`: a timestamp above it is no time; such an event was before every `remove` that has one."""
+    """The events without removes and without everything that they take back.
+
+    A timestamp above `latest` is not valid; such an event counts as earlier than every `remove` with a valid timestamp.
+    """
     removing = pl.col("event") == REMOVE
     untimed = (pl.col("timestamp") > latest).fill_null(False)
     if ordered.filter(removing).is_empty():
         return ordered
-    placed = ordered.with_row_index("place")  # a column: inside `over` a range would start anew in every group
+    # A column, because inside `over` a range would start anew in every group.
+    placed = ordered.with_row_index("place")
     last_remove = pl.when(removing).then(pl.col("place")).max().over("user_id", "item_id")
     removed_in_time = (removing & ~untimed).any().over("user_id", "item_id")
-    stands = (pl.col("place") > last_remove).fill_null(True) & ~(untimed & removed_in_time)
-    return placed.filter(stands).drop("place")
+    stays = (pl.col("place") > last_remove).fill_null(True) & ~(untimed & removed_in_time)
+    return placed.filter(stays).drop("place")
 
 
 def _times(events: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
@@ -98,7 +102,7 @@ def _times(events: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 def _codes(values: pl.Series) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], list[str]]:
-    """Number of each value among the sorted distinct ones, and these. UTF-8 sorts as code points do."""
+    """Each value's number among the sorted distinct values, and those values. UTF-8 sorts like code points."""
     distinct = values.unique().sort()
     numbers = pl.DataFrame({"value": distinct}).with_row_index("code")
     coded = pl.DataFrame({"value": values}).join(numbers, on="value", how="left", maintain_order="left")

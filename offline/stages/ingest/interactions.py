@@ -1,6 +1,6 @@
-"""Reads `interactions.{csv,parquet}`: checked columns, ids as strings, typed values, every bad row counted.
+"""Reads `interactions.{csv,parquet}`: checks the columns, parses the values, and counts every bad row.
 
-It does not know the catalogue or the order of events. Event types come out as `isrf.contract.event_types` reads them.
+It does not know the catalogue or the order of events. Event types are read by `isrf.contract.event_types`.
 """
 
 import csv
@@ -19,20 +19,22 @@ from offline.stages.ingest.names import INTERACTION_NAMES, suggestions
 REQUIRED = ("user_id", "item_id")
 OPTIONAL = ("timestamp", "position", "event", "weight")
 MAX_TIMESTAMP = 253_402_300_799.0
-"""The end of the year 9999: what lies beyond is milliseconds, and would be merged wrongly with live events."""
+"""The end of the year 9999, in seconds. A larger timestamp is in milliseconds and would be misordered among events of
+the service."""
 _CONTROL = r"\p{Cc}"
 
 
 def read_interactions(
     path: Path, bad_rows: BadRows, vocabulary: EventVocabulary = STANDARD
 ) -> tuple[pl.DataFrame, int]:
-    """The good rows in file order, and the number of all rows.
+    """Reads the file: the good rows in file order, and the number of all rows.
 
-    Columns: `line` i64, `user_id` str, `item_id` str, `timestamp` f64 or null throughout, `position` i64 or null
-    throughout, `event` str (an absent one is a purchase), `weight` f64 (an absent one is 1).
+    Columns: `line` i64, `user_id` str, `item_id` str, `timestamp` f64 or null in all rows, `position` i64 or null in
+    all rows, `event` str (a missing event is a purchase), `weight` f64 (a missing weight is 1).
 
     Raises:
-        DataError: a column is unknown, missing, doubled or of a wrong type; no rows; neither timestamp nor position.
+        DataError: a column is unknown, missing, doubled or of a wrong type; there are no rows; there is neither
+            timestamp nor position.
     """
     raw = _typed_parquet(path) if path.suffix == ".parquet" else _read_csv(path, bad_rows)
     num_rows = raw.height + len(bad_rows)
@@ -43,20 +45,20 @@ def read_interactions(
         *REQUIRED,
         *(c if c in raw.columns else pl.lit(None, dtype=pl.String).alias(c) for c in OPTIONAL),
     )
-    given = {column: raw[column].null_count() < raw.height for column in ("timestamp", "position")}
-    if raw.height and not any(given.values()):
+    has_values = {column: raw[column].null_count() < raw.height for column in ("timestamp", "position")}
+    if raw.height and not any(has_values.values()):
         raise _no_order(path)
     types = raw["event"].unique().to_list()
-    refused = [one for one in types if problem(one)]
-    read = {one: vocabulary.read(one) or PURCHASE for one in types}
-    checked = raw.select(_kind(given, refused).alias("kind"), "line", *_values(read))
+    refused = [name for name in types if problem(name)]
+    meanings = {name: vocabulary.read(name) or PURCHASE for name in types}
+    checked = raw.select(_kind(has_values, refused).alias("kind"), "line", *_values(meanings))
     for (kind,), rows in checked.filter(pl.col("kind").is_not_null()).group_by("kind", maintain_order=True):
         bad_rows.add(str(kind), rows["line"].to_list(), _shown(raw, str(kind), rows["line"].head(NUM_LINES_NAMED)))
     return checked.filter(pl.col("kind").is_null()).drop("kind"), num_rows
 
 
 def _shown(raw: pl.DataFrame, kind: str, lines: pl.Series) -> list[str]:
-    """What stands in the first bad rows; of a user's id only its length, since messages end up in logs."""
+    """The values in the first bad rows; only the length of a user id, because messages end up in logs."""
     column = kind.split("_", 1)[1]
     values = raw.filter(pl.col("line").is_in(lines.implode()))[column].to_list()
     if column == "user_id":
@@ -65,7 +67,7 @@ def _shown(raw: pl.DataFrame, kind: str, lines: pl.Series) -> list[str]:
 
 
 def check_columns(path: Path, columns: list[str]) -> None:
-    """Refuses a header that is not the contract's.
+    """Checks a file's column names.
 
     Raises:
         DataError: `data.unknown_column`, `data.missing_column`, `data.duplicate_column`, `data.no_order`.
@@ -73,11 +75,11 @@ def check_columns(path: Path, columns: list[str]) -> None:
     known = (*REQUIRED, *OPTIONAL)
     unknown = [column for column in columns if column not in known]
     if unknown:
-        asked = suggestions(set(unknown), set(known) - set(columns), INTERACTION_NAMES)
+        hints = suggestions(set(unknown), set(known) - set(columns), INTERACTION_NAMES)
         raise DataError(
             "data.unknown_column",
             f"{path} has unknown columns {', '.join(map(shown, unknown))}; known are {', '.join(known)}.",
-            fix=f"Rename or drop them (CSV is separated by commas). {asked}".strip(),
+            fix=f"Rename or drop them (CSV is separated by commas). {hints}".strip(),
         )
     if len(set(columns)) < len(columns):
         raise DataError("data.duplicate_column", f"{path} names a column twice: {columns}.", fix="Keep one of each.")
@@ -93,13 +95,13 @@ def check_columns(path: Path, columns: list[str]) -> None:
 def _no_order(path: Path) -> DataError:
     return DataError(
         "data.no_order",
-        f"{path} has neither timestamps nor positions, so nobody's last event is known.",
-        fix="Add a column `timestamp` (seconds since 1970) or `position` (whole numbers, rising).",
+        f"{path} has neither timestamps nor positions, so the order of a user's events is unknown.",
+        fix="Add a column `timestamp` (seconds since 1970) or `position` (rising whole numbers).",
     )
 
 
 def _read_csv(path: Path, bad_rows: BadRows) -> pl.DataFrame:
-    """All columns as strings, absent ones null, and `line`."""
+    """The file's columns as strings, empty values as null, and `line`."""
     frames: list[pl.DataFrame] = []
     columns: list[str] = []
     for lines in read_lines(path, bad_rows):
@@ -107,7 +109,7 @@ def _read_csv(path: Path, bad_rows: BadRows) -> pl.DataFrame:
             if not lines.numbers or (len(bad_rows) and lines.numbers[0] > 1):
                 raise DataError(
                     "data.no_header",
-                    f"{path} does not begin with a header in UTF-8, but with {shown(_first_bytes(path))}.",
+                    f"{path} must begin with a header in UTF-8; it begins with {shown(_first_bytes(path))}.",
                     fix="Save the file as UTF-8 with its column names in the first line.",
                 )
             columns = _split_quoted(lines.texts[0]) or [lines.texts[0]]
@@ -123,7 +125,7 @@ def _first_bytes(path: Path) -> str:
 
 
 def _split(lines: TextLines, columns: list[str], bad_rows: BadRows) -> pl.DataFrame:
-    """Lines without a quote are split as a table; the few with one go through the csv module."""
+    """Splits lines into columns: lines without a quote with polars, the few others with the csv module."""
     table = pl.DataFrame({"line": lines.numbers, "text": lines.texts}, schema={"line": pl.Int64, "text": pl.String})
     text = pl.col("text")
     quoted = table.filter(text.str.contains('"', literal=True))
@@ -163,14 +165,14 @@ def _typed_parquet(path: Path) -> pl.DataFrame:
     for column, dtype in table.schema.items():
         expression = pl.col(column)
         if column in OPTIONAL and table[column].null_count() == table.height:
-            # Nothing is given, whatever type the column was written with.
+            # The column is empty, so its type does not matter.
             fits, expression = True, pl.lit(None, dtype=pl.String).alias(column)
         elif column in ("user_id", "item_id", "event"):
             fits = dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null) or dtype.is_integer()
             expression = expression.cast(pl.String)
         elif column == "timestamp" and dtype.is_temporal():
             fits = dtype in (pl.Date, pl.Datetime)
-            expression = expression.dt.timestamp("us") / 1e6  # of the instant: a time zone changes nothing
+            expression = expression.dt.timestamp("us") / 1e6  # an instant, so the time zone does not matter
         else:
             fits = dtype.is_numeric() or dtype in (pl.String, pl.Null)
         if not fits:
@@ -178,19 +180,19 @@ def _typed_parquet(path: Path) -> pl.DataFrame:
             raise DataError(
                 "data.bad_column_type",
                 f"{path}: the column {column} holds {dtype}" + (f", such as {example}." if example else "."),
-                fix="Ids and events are strings, timestamp, position and weight numbers.",
+                fix="Write ids and events as strings, and timestamp, position and weight as numbers.",
             )
         casts.append(expression)
     return table.select(*casts).with_row_index("line", offset=1).with_columns(pl.col("line").cast(pl.Int64))
 
 
 def _number(column: str) -> pl.Expr:
-    """Float64, null where there is no number."""
+    """The column as Float64, null where it holds no number."""
     return pl.col(column).cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
 
 
 def _whole_number(column: str) -> pl.Expr:
-    """Int64, null where there is none; `3.0` counts, as tables with gaps write their whole numbers so."""
+    """The column as Int64, null where it holds no whole number; `3.0` is one, because tables with gaps write it so."""
     exact = pl.col(column).cast(pl.String).str.strip_chars().cast(pl.Int64, strict=False)
     number = _number(column)
     integral = number.is_finite() & (number == number.floor()) & (number.abs() < 2.0**53)
@@ -207,20 +209,20 @@ def _values(types: dict[str | None, str]) -> list[pl.Expr]:
     ]
 
 
-def _kind(given: dict[str, bool], refused_types: list[str]) -> pl.Expr:
-    """The first thing wrong with a row, or null. A column that has values must have one in every row."""
+def _kind(has_values: dict[str, bool], refused_types: list[str]) -> pl.Expr:
+    """The kind of a row's first mistake, or null. A column that has values must have one in every row."""
     timestamp, weight = _number("timestamp"), _number("weight")
-    sound_time = timestamp.is_between(0, MAX_TIMESTAMP).fill_null(False)  # NaN is not
-    sound_weight = pl.col("weight").is_null() | (weight.is_finite() & (weight > 0)).fill_null(False)
-    wrong = {f"missing_{column}": pl.col(column).fill_null("") == "" for column in REQUIRED}
-    wrong |= {f"bad_{column}": _unfit(column, MAX_ID_BYTES) for column in REQUIRED}
-    if given["timestamp"]:
-        wrong["bad_timestamp"] = ~sound_time
-    if given["position"]:
-        wrong["bad_position"] = _whole_number("position").is_null()
-    wrong["bad_event"] = pl.col("event").is_in(pl.Series(refused_types, dtype=pl.String).implode()).fill_null(False)
-    wrong["bad_weight"] = ~sound_weight
-    return pl.coalesce(pl.when(condition).then(pl.lit(kind)) for kind, condition in wrong.items())
+    valid_time = timestamp.is_between(0, MAX_TIMESTAMP).fill_null(False)  # false for NaN
+    valid_weight = pl.col("weight").is_null() | (weight.is_finite() & (weight > 0)).fill_null(False)
+    mistakes = {f"missing_{column}": pl.col(column).fill_null("") == "" for column in REQUIRED}
+    mistakes |= {f"bad_{column}": _unfit(column, MAX_ID_BYTES) for column in REQUIRED}
+    if has_values["timestamp"]:
+        mistakes["bad_timestamp"] = ~valid_time
+    if has_values["position"]:
+        mistakes["bad_position"] = _whole_number("position").is_null()
+    mistakes["bad_event"] = pl.col("event").is_in(pl.Series(refused_types, dtype=pl.String).implode()).fill_null(False)
+    mistakes["bad_weight"] = ~valid_weight
+    return pl.coalesce(pl.when(condition).then(pl.lit(kind)) for kind, condition in mistakes.items())
 
 
 def _unfit(column: str, max_bytes: int) -> pl.Expr:

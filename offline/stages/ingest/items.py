@@ -1,6 +1,6 @@
-"""Reads `items.{jsonl,parquet}`: one catalogue row per item, further fields kept as metadata, every bad row counted.
+"""Reads `items.{jsonl,parquet}`: one catalogue row per item, other fields as metadata; counts every bad row.
 
-JSONL and Parquet rows become the same records, and `isrf.contract.item_fields` reads them as it reads what is sent to a
+JSONL and Parquet rows become the same records. `isrf.contract.item_fields` reads them, as it reads items sent to the
 service.
 """
 
@@ -37,16 +37,16 @@ _BEFORE_ERROR = 20
 
 
 class Names(NamedTuple):
-    """How the file names its fields: what is said once of them."""
+    """Remarks on the file's field names."""
 
-    empty: list[str]  # fields of ours that no item has
-    near_misses: dict[str, tuple[str, int]]  # name of the shop's → field it may mean, and rows that lack this field
+    empty: list[str]  # our fields that no item has
+    near_misses: dict[str, tuple[str, int]]  # the shop's field name → our field it may mean, and rows without our field
 
     def describe(self) -> list[str]:
-        """Sentences for people; none where there is nothing to say."""
+        """The remarks as sentences for people."""
         sentences = [f"no item has {', '.join(self.empty)}"] if self.empty else []
         return sentences + [
-            f"{rows} items have {shown(name)} and no {field}: rename it if it is meant"
+            f"{rows} items have {shown(name)} but no {field}: rename it if it means {field}"
             for name, (field, rows) in self.near_misses.items()
         ]
 
@@ -59,19 +59,19 @@ class Names(NamedTuple):
 
 class ShopCatalogue(NamedTuple):
     items: pl.DataFrame  # columns of SCHEMA, in file order, one row per item_id
-    refused: list[str]  # ids whose only rows were bad
+    refused: list[str]  # item ids with bad rows only
     num_rows: int  # rows of the file, bad ones included
-    num_repeated: int  # rows equal to an earlier one, left out
+    num_repeated: int  # rows equal to an earlier row, left out
     num_offered: int  # items that may be recommended
     names: Names
 
 
 def read_items(path: Path, bad_rows: BadRows) -> ShopCatalogue:
-    """The catalogue.
+    """Reads the catalogue.
 
-    A row that says what another row of its item says is left out. Of rows that differ the one that says most is kept
-    (then the one first in the order of its content), so that the order of rows does not matter; the others are counted
-    as `duplicate_item`.
+    A row that equals another row of its item is left out. Of different rows of one item, the longest stays (of equally
+    long rows, the first in the order of content), so that the order of rows does not matter; the others are counted as
+    `duplicate_item`.
 
     Raises:
         DataError: `data.missing_column`, `data.no_rows`, `data.bad_column_type`.
@@ -102,35 +102,35 @@ def read_items(path: Path, bad_rows: BadRows) -> ShopCatalogue:
     if num_rows == 0:
         raise DataError("data.no_rows", f"{path} has no rows.", fix="Export the shop's catalogue again.")
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    kept, others = _one_row_each(table)
+    items, others = _one_row_each(table)
     bad_rows.add("duplicate_item", others["line"].to_list(), [shown(item_id) for item_id in others["item_id"]])
-    empty = [name for name in _OURS if kept.height and kept[name].null_count() == kept.height]
-    meant = {name: (str(near[name]), count) for name, count in sorted(misses.items())}
+    empty = [name for name in _OURS if items.height and items[name].null_count() == items.height]
+    near_misses = {name: (str(near[name]), count) for name, count in sorted(misses.items())}
     return ShopCatalogue(
-        items=kept,
-        refused=sorted(refused - set(kept["item_id"].to_list())),
+        items=items,
+        refused=sorted(refused - set(items["item_id"].to_list())),
         num_rows=num_rows,
-        num_repeated=table.height - kept.height - others.height,
-        num_offered=sum(map(_is_offered, kept["metadata"])),
-        names=Names(empty, meant),
+        num_repeated=table.height - items.height - others.height,
+        num_offered=sum(map(_is_offered, items["metadata"])),
+        names=Names(empty, near_misses),
     )
 
 
 def content_json(items: pl.DataFrame) -> pl.Series:
-    """Each item's content, its id aside, as one canonical JSON text. Shape (N,) str."""
+    """Each item's content without its id, as a canonical JSON text; (N,) str."""
     return pl.Series(
         "content", [orjson.dumps(row).decode() for row in items.select(CONTENT).iter_rows()], dtype=pl.String
     )
 
 
 def _one_row_each(table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """One row per item; and the rows, repetitions aside, that say something else of an item."""
+    """One row per item, and the other rows of items with several different rows, without repetitions."""
     if table["item_id"].n_unique() == table.height:
         return table, table.clear()
     distinct = table.with_columns(content_json(table)).unique(("item_id", "content"), keep="first", maintain_order=True)
     ranked = distinct.sort(pl.col("content").str.len_bytes(), "content", "line", descending=[True, False, False])
-    kept = ranked.unique("item_id", keep="first", maintain_order=True).drop("content").sort("line")
-    return kept, distinct.join(kept, on="line", how="anti").drop("content").sort("line")
+    chosen = ranked.unique("item_id", keep="first", maintain_order=True).drop("content").sort("line")
+    return chosen, distinct.join(chosen, on="line", how="anti").drop("content").sort("line")
 
 
 def _json_records(path: Path, bad_rows: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -153,21 +153,21 @@ def _json_records(path: Path, bad_rows: BadRows) -> Iterator[tuple[int, dict[str
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """A number that is none is how a table writes a missing value of a column of the shop's own."""
+    """The records of a Parquet file. NaN in one of the shop's own columns stands for a missing value."""
     table = read_parquet(path)
     if "item_id" not in table.columns:
-        asked = suggestions(set(table.columns), ["item_id"], ITEM_NAMES)
+        hints = suggestions(set(table.columns), ["item_id"], ITEM_NAMES)
         raise DataError(
             "data.missing_column",
             f"{path} has no column item_id.",
-            fix=f"Name the id's column item_id. {asked}".strip(),
+            fix=f"Name the column of the ids item_id. {hints}".strip(),
         )
     numbers = [name for name, kind in table.schema.items() if kind.is_float() and name not in ROW_FIELDS]
     yield from enumerate(table.with_columns(pl.col(numbers).fill_nan(None)).iter_rows(named=True), start=1)
 
 
 def _columns(fields: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The values of SCHEMA after `item_id`. Whether an item is on offer travels with its metadata."""
+    """The values of SCHEMA after `item_id`. The flags `available` and `hidden` go into the metadata."""
     rest = {name: value for name, value in (fields.get(METADATA) or {}).items() if value is not None}
     rest |= {name: fields[name] for name in (AVAILABLE, HIDDEN) if fields.get(name) is not None}
     metadata = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS).decode() if rest else None

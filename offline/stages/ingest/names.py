@@ -1,4 +1,4 @@
-"""Names of a shop's own that may mean a field of ours: what is asked about, and never guessed."""
+"""Finds a shop's own names that may mean one of our fields. The program only asks about them, it never guesses."""
 
 import shlex
 from collections.abc import Collection, Mapping
@@ -8,8 +8,8 @@ from isrf.contract.event_types import HISTORY, EventVocabulary
 from isrf.contract.item_fields import folded
 from isrf.contract.shown import shown
 
-LIKE = 0.8
-"""Likeness of two spellings from which on one may be the other's slip."""
+MIN_SIMILARITY = 0.8
+"""Two spellings with at least this similarity may be the same name with a typing error."""
 
 INTERACTION_NAMES: Mapping[str, Collection[str]] = {
     "user_id": (
@@ -33,46 +33,46 @@ EVENT_NAMES: Mapping[str, Collection[str]] = {
     "dislike": ("thumbs_down", "downvote", "not_interested", "unlike", "block"),
     "remove": ("refund", "refunded", "return", "returned", "cancel", "cancelled", "canceled", "order_cancelled"),
 }  # fmt: skip
-"""What others call the types that do more than be history."""
+"""Other names for the event types that have an effect beyond history."""
 
 
 def near_miss(name: str, missing: Collection[str], names: Mapping[str, Collection[str]]) -> str | None:
-    """The missing field of ours that a name may mean, None where it is like none of them.
+    """The missing field that a shop's name may mean; None where it resembles none.
 
     Args:
-        name: of the shop's.
-        missing: fields of ours that nothing was given for.
-        names: by field, what others call it.
+        name: the shop's name.
+        missing: our fields that the shop's data lacks.
+        names: other names for each of our fields.
     """
-    spelt = folded(name)
+    plain = folded(name)
     for field in names:
-        if field in missing and (spelt == folded(field) or spelt in map(folded, names[field])):
+        if field in missing and (plain == folded(field) or plain in map(folded, names[field])):
             return field
-    likeness = {
-        field: SequenceMatcher(None, spelt, folded(field)).ratio() for field in names if field in missing and spelt
+    similarity = {
+        field: SequenceMatcher(None, plain, folded(field)).ratio() for field in names if field in missing and plain
     }
-    best = max(likeness, key=lambda field: likeness[field], default=None)
-    return best if best is not None and likeness[best] >= LIKE else None
+    best = max(similarity, key=lambda field: similarity[field], default=None)
+    return best if best is not None and similarity[best] >= MIN_SIMILARITY else None
 
 
-def suggestions(given: Collection[str], missing: Collection[str], names: Mapping[str, Collection[str]]) -> str:
-    """`"customer" may be meant as user_id.`; empty where nothing is like anything."""
-    found = {name: field for name in sorted(given) if (field := near_miss(name, missing, names)) is not None}
-    return " ".join(f"{shown(name)} may be meant as {field}." for name, field in found.items())
+def suggestions(present: Collection[str], missing: Collection[str], names: Mapping[str, Collection[str]]) -> str:
+    """Sentences such as `"customer" may be meant as user_id.`; empty where no name resembles a missing field."""
+    matches = {name: field for name in sorted(present) if (field := near_miss(name, missing, names)) is not None}
+    return " ".join(f"{shown(name)} may be meant as {field}." for name, field in matches.items())
 
 
 def event_questions(counts: Mapping[str, int], vocabulary: EventVocabulary) -> list[str]:
-    """Sentences on event types that are history alone and may mean more; empty where each has its meaning.
+    """Sentences on event types that count as history only but may mean more; empty where there are none.
 
     Args:
         counts: rows by type, as the vocabulary reads them.
-        vocabulary: a type that it names is not asked about.
+        vocabulary: types that it names need no question.
     """
-    named = {*EVENT_NAMES, HISTORY, *vocabulary.excluding, *vocabulary.names.values()}
-    asked = {kind: near_miss(kind, EVENT_NAMES.keys(), EVENT_NAMES) for kind in sorted(counts) if kind not in named}
+    known = {*EVENT_NAMES, HISTORY, *vocabulary.excluding, *vocabulary.names.values()}
+    meanings = {kind: near_miss(kind, EVENT_NAMES.keys(), EVENT_NAMES) for kind in sorted(counts) if kind not in known}
     return [
-        f"{counts[kind]} rows have the event type {shown(kind)}, which is history and nothing more. If it is meant as "
-        f"{meant}: --set {shlex.quote(f'events.names.{kind}={meant}')} (=history if not)"
-        for kind, meant in asked.items()
-        if meant is not None
+        f"{counts[kind]} rows have the event type {shown(kind)}, which counts as history only. If it means "
+        f"{meaning}: --set {shlex.quote(f'events.names.{kind}={meaning}')} (=history if not)"
+        for kind, meaning in meanings.items()
+        if meaning is not None
     ]

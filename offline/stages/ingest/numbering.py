@@ -1,10 +1,10 @@
-"""Row numbers that depend on neither the order of rows nor the spelling of ids.
+"""Assigns row numbers that depend on neither the order of rows nor the spelling of ids.
 
-Items stand in the order of their content, equal content in the order of a signature of their training events; users in
-the order of a signature of their training sequences. Signatures are refined until they tell apart whatever can be told
-apart (Weisfeiler and Leman's colours on the graph of users and items); an id decides only between the rest, which are
-alike in everything that training sees. Held-out events never enter: a row number says nothing about them. Users of whom
-nothing but dislikes is known come last, in the order of what they dislike.
+Items are ordered by their content, and items of equal content by a signature of their training events. Users are
+ordered by a signature of their training sequences. Signatures are refined until no more items or users can be
+distinguished (Weisfeiler and Leman's colours on the graph of users and items). Ids only order the remaining ones, which
+are equal in everything that training sees. Held-out events are not used, so a row number reveals nothing about them.
+Users who have only dislikes come last, ordered by their disliked items.
 """
 
 from typing import NamedTuple
@@ -25,10 +25,10 @@ class Numbering(NamedTuple):
 
 
 def number(items: pl.DataFrame, train: pl.DataFrame, excluded: pl.DataFrame) -> Numbering:
-    """Canonical rows of all items and of all users with a training event or a dislike.
+    """Numbers all items, and all users with a training event or a dislike.
 
     Args:
-        items: `item_id` and `offline.stages.ingest.stage.items.CONTENT`.
+        items: `item_id` and `offline.stages.ingest.items.CONTENT`.
         train: training events, a user's adjacent and in order: `user_id`, `item_id`, `timestamp`, `event`, `weight`.
         excluded: `user_id`, `item_id`, each pair once.
     """
@@ -52,7 +52,7 @@ def number(items: pl.DataFrame, train: pl.DataFrame, excluded: pl.DataFrame) -> 
 
 
 def _users_without_events(items: pl.DataFrame, users: pl.DataFrame, excluded: pl.DataFrame) -> pl.DataFrame:
-    """`user_id` of those in `excluded` alone, in the order of the rows of their items."""
+    """`user_id` of the users who are only in `excluded`, ordered by the rows of their items."""
     rows = items.select("item_id").with_row_index("row")
     dislikes = excluded.join(users, on="user_id", how="anti").join(rows, on="item_id")
     texts = dislikes.group_by("user_id").agg(pl.col("row").sort().cast(pl.String).str.join(" ").alias("disliked"))
@@ -62,7 +62,7 @@ def _users_without_events(items: pl.DataFrame, users: pl.DataFrame, excluded: pl
 def _refine(
     item_class: NDArray[np.uint64], *, user: NDArray[np.int64], item: NDArray[np.int64], event: NDArray[np.uint64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Signatures of items (N,) and users (U,), both uint64, from each other's until no more of them differ.
+    """Signatures of items (N,) and users (U,), both uint64, refined by each other until no more of them differ.
 
     Args:
         item_class: (N,) uint64, equal for items of equal content.
@@ -89,7 +89,7 @@ def _refine(
 
 
 def _event_signature(events: pl.DataFrame) -> NDArray[np.uint64]:
-    """(E,) uint64."""
+    """A signature of each event's type, timestamp and weight, (E,) uint64."""
     signature = events["event"].rank("dense").cast(pl.UInt64).to_numpy()
     for column in ("timestamp", "weight"):
         bits = events[column].fill_null(0.0).to_numpy().astype(np.float64).view(np.uint64)
@@ -98,7 +98,7 @@ def _event_signature(events: pl.DataFrame) -> NDArray[np.uint64]:
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finaliser (Steele, Lea and Flood 2014): the same numbers on every machine and version."""
+    """Hashes 64-bit numbers with SplitMix64's finaliser (Steele, Lea and Flood 2014); equal on every machine."""
     mixed = values + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,7 +1,7 @@
-"""When the shop's files were read, and which of their rows are dated after that.
+"""Determines when the shop's files were read, and finds rows that are dated after that.
 
-What a release has learned is decided by these moments, never by the times that the rows give: one row of the year 2125
-would make a release that has learned everything, and whatever the shop says afterwards would count for nothing.
+These times decide what a release has learned. The rows' timestamps do not: a single row of the year 2125 would make a
+release that seems to have learned everything, and the service would ignore all later events.
 """
 
 import time
@@ -16,17 +16,18 @@ from isrf.method.order import MAX_AHEAD_S
 from offline.stages.ingest.bad_rows import NUM_LINES_NAMED
 
 TOLERANCE_S = 60.0
-"""Clocks differ by seconds: a row dated so little after the reading is not worth a word."""
+"""Clocks differ by seconds: a row dated less than this after the reading is not reported."""
 _NO_TIME_BEFORE = 631_152_000.0
-"""1990: archives that keep no times date their files 1970 or 1980, and those say nothing."""
+"""1990. Archives that store no times date their files 1970 or 1980, so an earlier file time is not a real one."""
 _EARLY_NAMED = 3
 
 
 def learned_until(items: Path, interactions: Path) -> LearnedUntil:
-    """Until when the two files, which nobody has opened yet, can hold what happened.
+    """The times until which the two files can contain events and items; call it before opening them.
 
-    A file holds nothing that came after it was last written, nor after now: the earlier of the two. Too early a moment
-    makes the service keep more state than it must; too late a one would drop what the release has not learned.
+    A file contains nothing that happened after it was last written, nor after now, so the earlier of the two counts. If
+    the time is too early, the service stores more state than it needs. If it is too late, the service drops events that
+    the release has not learned.
     """
     now = time.time()
     return LearnedUntil(events=min(now, _written(interactions, now)), items=min(now, _written(items, now)))
@@ -38,18 +39,18 @@ def _written(path: Path, now: float) -> float:
 
 
 def rows_ahead(events: pl.DataFrame, read_at: float) -> dict[str, Any]:
-    """The rows dated after the reading, for `report.json`; empty where there are none.
+    """Describes the rows that are dated after the reading, for `report.json`; empty where there are none.
 
-    They are kept: what happened did happen, and the same bytes make the same release whenever they are read. Nothing
-    that a release is believed to have learned depends on them.
+    The rows stay in the data: the events did happen, and the same bytes must make the same release whenever they are
+    read. What a release counts as learned does not depend on them.
 
     Args:
         events: `line`, `timestamp` (seconds or null).
         read_at: seconds.
 
     Returns:
-        `rows`, `of` (all rows), `beyond_a_day` (rows), `hours` (of the farthest within a day), `lines` and their
-        `timestamps` (the first few), `latest`.
+        `rows`, `of` (all rows), `beyond_a_day` (rows), `hours` (how far the latest row within a day is ahead), `lines`
+        and their `timestamps` (the first few), `latest`.
     """
     ahead = events.filter(pl.col("timestamp") > read_at + TOLERANCE_S).sort("line").select("line", "timestamp")
     if ahead.is_empty():
@@ -69,7 +70,7 @@ def rows_ahead(events: pl.DataFrame, read_at: float) -> dict[str, Any]:
 
 
 def describe_ahead(found: dict[str, Any], read_at: float) -> str:
-    """What `rows_ahead` found, for people."""
+    """The result of `rows_ahead` as sentences for people."""
     named = ", ".join(
         f"line {line}: {timestamp:.15g} ({_as_date(timestamp)})"
         for line, timestamp in zip(found["lines"], found["timestamps"], strict=True)
@@ -77,16 +78,16 @@ def describe_ahead(found: dict[str, Any], read_at: float) -> str:
     more = ", …" if found["rows"] > len(found["lines"]) else ""
     text = f"{found['rows']} of {found['of']} rows are dated after they were read ({_as_date(read_at)}): {named}{more}."
     if found["rows"] > found["beyond_a_day"]:
-        text += f" Up to {found['hours']:g} hours ahead: is local time written as UTC?"
+        text += f" Up to {found['hours']:g} hours ahead: are local times written as UTC?"
     if found["beyond_a_day"]:
         text += f" {found['beyond_a_day']} are more than a day ahead: the service would refuse such events."
-    return text + " They are kept. Write `timestamp` as seconds since 1970 in UTC."
+    return text + " The rows are used. Write `timestamp` as seconds since 1970 in UTC."
 
 
 def describe_early(events: pl.DataFrame) -> str:
-    """What is to be said of rows whose time is so long ago that it may be none; empty where there are none.
+    """A sentence on rows dated before 1990, which may not be real times; empty where there are none.
 
-    A day as `20240101`, days since 1900 or a zero for a missing time are numbers too, and dates of 1970 then.
+    A day written as `20240101`, days since 1900, or 0 for a missing time all look like a time in 1970.
     """
     early = events.filter(pl.col("timestamp") < _NO_TIME_BEFORE).sort("line").select("line", "timestamp")
     if early.is_empty():
@@ -97,8 +98,8 @@ def describe_early(events: pl.DataFrame) -> str:
     )
     return (
         f"{early.height} of {events.height} rows are dated before 1990: {named}"
-        f"{', …' if early.height > _EARLY_NAMED else ''}. If these are no seconds "
-        "since 1970, write seconds, or name the column `position` where it is an order and no time."
+        f"{', …' if early.height > _EARLY_NAMED else ''}. If these are not seconds "
+        "since 1970, write seconds, or name the column `position` if it is an order and not a time."
     )
 
 

@@ -1,9 +1,9 @@
-"""Rows of the interactions file that stand there more than once.
+"""Leaves out rows that repeat another row of the interactions file.
 
-A row is the repetition of another where every column of the contract has the same value: user, item, timestamp,
-position, event and weight. A file that was written twice over, or two exports that overlap, would else put the same
-event into training and into what is held out. A second purchase at another time is another event and stays; so is one
-with another position. Several pieces in one purchase are one event: say so with `weight`.
+A row repeats another row if all columns have the same value: user, item, timestamp, position, event and weight. Without
+this, a file that was written twice, or two overlapping exports, would put the same event into training and into the
+held-out data. A second purchase at another time or position is another event and stays. Several pieces in one purchase
+are one event; `weight` tells how many.
 """
 
 from typing import NamedTuple
@@ -17,28 +17,28 @@ NUM_LINES_NAMED = 5
 
 
 class Repeated(NamedTuple):
-    """What was left out."""
+    """The rows that were left out."""
 
     rows: int
-    lines: list[int]  # of the first of them
-    whole_file: int  # how many times every row stands in the file; 1 where not all stand equally often
+    lines: list[int]  # line numbers of the first of them
+    whole_file: int  # how often every row occurs in the file; 1 where the rows do not occur equally often
 
     def describe(self, file: str) -> str:
-        """A sentence for people; empty where nothing was left out."""
+        """A sentence for people; empty where no row was left out."""
         if not self.rows:
             return ""
         if self.whole_file > 1:
             times = "twice" if self.whole_file == 2 else f"{self.whole_file} times"
-            return f"{printable(file)} stands in itself {times}: {self.rows} repeated rows were left out"
+            return f"{printable(file)} holds every row {times}: {self.rows} repeated rows were left out"
         lines = ", ".join(map(str, self.lines))
         return f"{printable(file)}: {self.rows} rows repeat an earlier one exactly and were left out (lines {lines}, …)"
 
 
 def without_repeated(events: pl.DataFrame) -> tuple[pl.DataFrame, Repeated]:
-    """The first of equal rows each, in file order; columns of `offline.stages.ingest.stage.interactions`."""
+    """Keeps the first of equal rows, in file order; the columns are those of `offline.stages.ingest.interactions`."""
     counted = events.with_columns(pl.len().over(IDENTITY).alias("times"))
-    kept = counted.unique(IDENTITY, keep="first", maintain_order=True)
-    others = events.join(kept, on="line", how="anti").sort("line")
-    times = kept["times"].unique().to_list()
+    first = counted.unique(IDENTITY, keep="first", maintain_order=True)
+    others = events.join(first, on="line", how="anti").sort("line")
+    times = first["times"].unique().to_list()
     whole = int(times[0]) if len(times) == 1 else 1
-    return kept.drop("times"), Repeated(others.height, others["line"].head(NUM_LINES_NAMED).to_list(), whole)
+    return first.drop("times"), Repeated(others.height, others["line"].head(NUM_LINES_NAMED).to_list(), whole)

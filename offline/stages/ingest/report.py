@@ -1,4 +1,4 @@
-"""What later stages read from ingest's `report.json`."""
+"""Reads values of the ingest stage's `report.json` for later stages."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ REPORT_FILE = "report.json"
 
 
 def excluding_types(ingest: Path) -> list[str]:
-    """The event types that take their item off the user's list, as the service has it."""
+    """The event types that take their item off the user's list."""
     path = ingest / REPORT_FILE
-    found = json.loads(path.read_text()) if path.exists() else {}
-    types: list[str] = found.get("excluding", sorted(STANDARD.excluding))
+    report = json.loads(path.read_text()) if path.exists() else {}
+    types: list[str] = report.get("excluding", sorted(STANDARD.excluding))
     return types

@@ -1,8 +1,8 @@
-"""The stage `ingest`: a shop's two files become numbered, ordered, split tables.
+"""The stage `ingest`: turns a shop's two files into numbered, ordered, split tables.
 
-It alone reads the shop's folder. Runs as `python -m offline ingest`. It writes `items.parquet`, `users.parquet`,
-`train.parquet`, `heldout.parquet` and `report.json` as docs/concepts/bundle.md lists them, and `excluded.parquet`
-(user_index, item_index): items that a user dislikes, for serving only.
+It is the only stage that reads the shop's folder. Run it with `python -m offline ingest`. It writes `items.parquet`,
+`users.parquet`, `train.parquet`, `heldout.parquet` and `report.json`, which docs/concepts/bundle.md describes, and
+`excluded.parquet` (user_index, item_index): items that a user dislikes, for serving only.
 """
 
 import json
@@ -32,21 +32,21 @@ from offline.stages.ingest.repeated import Repeated, without_repeated
 
 VERSION = 8
 
-NEEDED = "A release needs 2 users or more, one of them with 4 events or more; a row that is repeated counts once."
-"""What the smallest shop has, beside 2 items."""
+NEEDED = "A release needs at least 2 users, one of them with at least 4 events; a repeated row counts once."
+"""The needs of the smallest shop, in addition to 2 items."""
 
 
 class _Shop(NamedTuple):
-    """The shop's files as they were read.
+    """The content of the shop's files.
 
     Attributes:
         interactions: good rows of known items, each event once.
-        catalogue: what the other file says.
-        repeated: rows of `interactions` that stood there again.
-        bad_rows: of the catalogue and of the interactions.
-        rows: of each file, by its name.
-        num_idle: removes of items that the catalogue does not hold. They are no bad rows: the service takes a remove of
-            an item that left the catalogue, and it changes nothing here.
+        catalogue: the content of the items file.
+        repeated: rows of `interactions` that were left out as repetitions.
+        bad_rows: bad rows of the catalogue and of the interactions.
+        rows: number of rows of each file, by its name.
+        num_idle: number of removes of items that the catalogue lacks. They are no bad rows: the service accepts a
+            remove of an item that left the catalogue, and it has no effect here.
     """
 
     interactions: pl.DataFrame
@@ -116,8 +116,8 @@ def _read(ctx: StageContext, items_path: Path, path: Path) -> _Shop:
     if catalogue.items.height < 2:
         raise DataError(
             "data.too_few_items",
-            f"{items_path} holds {catalogue.items.height} usable item(s); recommending needs a choice.",
-            fix="Give a catalogue of at least 2 items.",
+            f"{items_path} holds {catalogue.items.height} usable item(s); recommending needs at least 2.",
+            fix="Provide a catalogue of at least 2 items.",
         )
     events, num_rows = read_interactions(path, bad_events, ctx.config.events)
     known = pl.col("item_id").is_in(catalogue.items["item_id"].implode())
@@ -145,13 +145,13 @@ def _check_histories(histories: Histories, *, fit: str) -> None:
     if histories.events.is_empty():
         raise DataError(
             "data.no_history",
-            "no usable interaction is left: every row is bad, a dislike, a remove or taken back.",
+            "there is no usable interaction: every row is bad, a dislike, a remove or taken back by a remove.",
             fix="Export the shop's interactions again.",
         )
     if fit == "train" and (histories.events["split"] == Split.TRAIN).all():
         raise DataError(
             "data.no_held_out_users",
-            "no user has 3 events or more, so nothing can be held out and no release evaluated.",
+            "no user has at least 3 events, so nothing can be held out and no release can be evaluated.",
             fix=f"{NEEDED} Every release is evaluated before --fit all retrains.",
         )
 
@@ -192,7 +192,7 @@ def _counts(histories: Histories, numbering: Numbering) -> dict[str, int]:
 
 
 def _learning(histories: Histories) -> dict[str, int]:
-    """What the model will have to learn from: users with a training event, and the most that one of them has."""
+    """The amount of training data: users with a training event, and the most events of one of them."""
     training = histories.events.filter(pl.col("split") == Split.TRAIN).group_by("user_id").len()
     return {"users": training.height, "most_events": int(training["len"].to_numpy().max(initial=0))}
 
@@ -205,16 +205,14 @@ def _show(ctx: StageContext, counts: dict[str, int], shop: _Shop) -> None:
     )
     items_file, events_file = (rows.file for rows in shop.bad_rows)
     repeated = shop.catalogue.num_repeated
-    sentences = [f"{items_file}: {one}" for one in shop.catalogue.names.describe()]
-    sentences += [f"{items_file}: {repeated} rows say of an item what another row says, and were left out"] * (
-        repeated > 0
-    )
+    sentences = [f"{items_file}: {remark}" for remark in shop.catalogue.names.describe()]
+    sentences += [f"{items_file}: {repeated} rows repeat another row of their item and were left out"] * (repeated > 0)
     if shop.catalogue.num_offered == 0:
-        sentences.append(f"{items_file}: no item is available, so that nothing could be recommended")
-    sentences += [one] if (one := shop.repeated.describe(events_file)) else []
+        sentences.append(f"{items_file}: no item is available, so nothing can be recommended")
+    sentences += [remark] if (remark := shop.repeated.describe(events_file)) else []
     types: dict[str, int] = dict(shop.interactions.group_by("event").len().iter_rows())
-    sentences += [f"{events_file}: {one}" for one in event_questions(types, ctx.config.events)]
-    sentences += [f"{events_file}: {one}"] if (one := describe_early(shop.interactions)) else []
+    sentences += [f"{events_file}: {question}" for question in event_questions(types, ctx.config.events)]
+    sentences += [f"{events_file}: {remark}"] if (remark := describe_early(shop.interactions)) else []
     sentences += [
         f"{rows.file}: {len(rows)} rows were left out: {rows.describe()}" for rows in shop.bad_rows if len(rows)
     ]

@@ -1,1 +1,1 @@
-"""The stage `export`: puts a release bundle together from the outputs of all stages."""
+"""The stage `export`: assembles a release bundle from the outputs of all stages."""

@@ -12,18 +12,18 @@ from offline.context import StageContext
 NUM_GOLDENS = 24
 NUM_GOLDEN_ITEMS = 8
 GOLDEN_TEXT_LENGTH = 1000
-"""Characters of each field."""
+"""Most characters of each field."""
 GOLDEN_ITEM_TRIES = 4
 
 
 def request_goldens(ctx: StageContext, recommender: Recommender) -> list[Golden]:
-    """Requests spread over the users by length of history."""
+    """Makes golden requests of users with short, medium and long histories."""
     lists = recommender.tables.user_items
     with_items = np.flatnonzero(np.diff(lists.indptr) > 0)
     by_length = with_items[np.argsort(np.diff(lists.indptr)[with_items], kind="stable")]
     users = by_length[np.linspace(0, len(by_length) - 1, min(NUM_GOLDENS, len(by_length))).astype(np.int64)]
     histories = [lists.indices[lists.row(user)].tolist() for user in users]
-    # Beside them who has no history, and a history longer than anything reads.
+    # Also an empty history, and a history that is longer than the model reads.
     longest = max(ctx.config.model.history_length, ctx.config.model.interest_length) + 1
     shuffled = np.random.default_rng(ctx.config.seed).permutation(len(recommender.tables.item_vectors))
     histories += [[], np.resize(shuffled, longest).tolist()]
@@ -31,12 +31,12 @@ def request_goldens(ctx: StageContext, recommender: Recommender) -> list[Golden]
 
 
 def item_goldens(ctx: StageContext, recommender: Recommender, reading: TextReading | None) -> list[ItemGolden]:
-    """Items spread over the rows, of each stretch the first whose text is surely read.
+    """Makes golden items spread over all rows; each is the first item of its stretch with a stably readable text.
 
     Args:
-        ctx: of the stage.
-        recommender: with the tables of the release.
-        reading: how the release reads a new item's text, None where it does not.
+        ctx: the stage's context.
+        recommender: a recommender with the tables of the release.
+        reading: reads a new item's text; None where the release reads none.
     """
     columns = ["item_id", "title", "brand", "categories", "description"]
     items = pl.read_parquet(ctx.inputs["ingest"] / "items.parquet", columns=columns)
@@ -50,12 +50,12 @@ def item_goldens(ctx: StageContext, recommender: Recommender, reading: TextReadi
     def golden(row: int) -> ItemGolden:
         fields = items.drop("item_id").row(row, named=True)
         if fields["title"]:
-            fields["description"] = None  # read by less than its own text, an item is not just itself again
+            fields["description"] = None  # with its complete text, an item would only find itself
         text = {name: value[:GOLDEN_TEXT_LENGTH] for name, value in item_fields(**fields).items()}
         return make_item_golden(parts, row, text)
 
-    found = []
+    chosen = []
     for stretch in np.array_split(np.arange(len(items)), min(NUM_GOLDEN_ITEMS, len(items))):
-        some = [golden(row) for row in stretch[:GOLDEN_ITEM_TRIES].tolist()]
-        found.append(next((one for one in some if one.new is not None), some[0]))
-    return found
+        goldens = [golden(row) for row in stretch[:GOLDEN_ITEM_TRIES].tolist()]
+        chosen.append(next((item for item in goldens if item.new is not None), goldens[0]))
+    return chosen

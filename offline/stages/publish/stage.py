@@ -1,7 +1,7 @@
-"""Puts a release bundle together from the stages' outputs; `offline.commands.publish` puts it in its place.
+"""The stage `export`: assembles a release bundle from the stages' outputs; `offline.commands.publish` publishes it.
 
-The bundle's content depends on data and configuration alone: two runs give equal hashes and one `release_id`. The
-moments (`isrf.contract.manifest.MOMENTS`) and the seal over them aside, their manifests are equal too.
+The bundle's content depends only on data and configuration: two runs give equal hashes and the same `release_id`. Their
+manifests differ only in the times (`isrf.contract.manifest.MOMENTS`) and in the seal over them.
 """
 
 import hashlib
@@ -115,12 +115,12 @@ def run(ctx: StageContext) -> None:
         shutil.copy2(ctx.inputs["reason"] / name, ctx.out / REASONING_DIR / name)
     _write_items(ctx)
     _histories(ingest).write_parquet(ctx.out / HISTORIES_FILE)
-    # The torch model itself answers the goldens.
+    # The torch model itself answers the golden requests.
     recommender = _recommender(ctx, torch_search(load_model(ctx.inputs), ctx.config))
     goldens = request_goldens(ctx, recommender)
     (ctx.out / GOLDEN_FILE).write_text("".join(g.model_dump_json() + "\n" for g in goldens), encoding="utf-8")
     items = item_goldens(ctx, recommender, _text_reading(ctx))
-    (ctx.out / GOLDEN_ITEMS_FILE).write_text("".join(one.model_dump_json() + "\n" for one in items), encoding="utf-8")
+    (ctx.out / GOLDEN_ITEMS_FILE).write_text("".join(i.model_dump_json() + "\n" for i in items), encoding="utf-8")
     manifest = sealed(_manifest(ctx, goldens, items, recommender))
     (ctx.out / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
 
@@ -155,7 +155,7 @@ def _write_items(ctx: StageContext) -> None:
 
 
 def _histories(ingest: Path) -> pl.DataFrame:
-    """A row per user, for serving only: ALL events in order, and the items that the user dislikes.
+    """A row per user, for serving only: ALL events in order (held-out ones too), and the user's disliked items.
 
     Columns: user_index, item_ids, timestamps, events (three lists of equal length, oldest first), disliked_item_ids.
     """
@@ -163,11 +163,11 @@ def _histories(ingest: Path) -> pl.DataFrame:
     train = pl.read_parquet(ingest / "train.parquet", columns=columns).with_columns(part=pl.lit(0))
     heldout = pl.read_parquet(ingest / "heldout.parquet")
     parts = pl.when(pl.col("split") == "valid").then(1).otherwise(2).cast(pl.Int32)
-    everything = pl.concat([train, heldout.with_columns(part=parts).select([*columns, "part"])])
+    events = pl.concat([train, heldout.with_columns(part=parts).select([*columns, "part"])])
     item_ids = pl.read_parquet(ingest / "items.parquet", columns=["item_id"]).with_row_index("item_index")
     item_ids = item_ids.with_columns(pl.col("item_index").cast(pl.Int32))
-    taken = (
-        everything.join(item_ids, on="item_index", maintain_order="left")
+    histories = (
+        events.join(item_ids, on="item_index", maintain_order="left")
         .sort(["user_index", "part"], maintain_order=True)
         .group_by("user_index", maintain_order=True)
         .agg(item_ids=pl.col("item_id"), timestamps=pl.col("timestamp"), events=pl.col("event"))
@@ -178,7 +178,8 @@ def _histories(ingest: Path) -> pl.DataFrame:
         .group_by("user_index", maintain_order=True)
         .agg(disliked_item_ids=pl.col("item_id"))
     )
-    joined = taken.join(disliked, on="user_index", how="full", coalesce=True)  # who only dislikes has a row too
+    # A full join, because a user with dislikes only needs a row too.
+    joined = histories.join(disliked, on="user_index", how="full", coalesce=True)
     lists = ("item_ids", "timestamps", "events", "disliked_item_ids")
     return joined.with_columns(pl.col(lists).fill_null([])).sort("user_index")
 
@@ -210,11 +211,11 @@ def _recommender(ctx: StageContext, search_graph: Graph) -> Recommender:
 
 
 def _variants(ctx: StageContext, goldens: Sequence[Golden], recommender: Recommender) -> dict[VariantName, Variant]:
-    """Forms of the search beside fp32: what evaluation says they lose, and how far off the goldens they may be."""
+    """The variants of the search graph: their measured loss, and how far they may deviate from the golden requests."""
     variants: dict[VariantName, Variant] = {}
     for name in variants_of(ctx.config.search):
         found = deviation(recommender.searching_with(open_graph(ctx.out / SEARCH_GRAPHS[name])), goldens)
-        # Other processors round activations otherwise, by as much as the form itself does.
+        # Other processors round activations differently, by about as much as the variant itself deviates.
         tolerance = GoldenTolerance(
             log_prob=min(2 * found.log_prob + TOLERANCE, MAX_DEVIATION),
             missing=2 * found.missing + 1,
@@ -297,7 +298,7 @@ def _manifest(
     spec = GoldenSpec(
         requests=len(goldens),
         items=len(items),
-        texts=sum(one.new is not None for one in items),
+        texts=sum(item.new is not None for item in items),
         made_from=made_from(json.loads(manifest.model_dump_json())),
     )
     return manifest.model_copy(update={"goldens": spec})

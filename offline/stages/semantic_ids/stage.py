@@ -1,6 +1,6 @@
-"""Stage `semantic-ids`: residual k-means over what an item says and who takes it, then unique codes.
+"""The stage `semantic-ids`: residual k-means over text vectors and graph embeddings of items, then unique codes.
 
-Codebooks are trained on items with training interactions only; the other items are named with them.
+The codebooks are trained on items with training interactions only; the other items get codes from the same codebooks.
 """
 
 import json
@@ -21,14 +21,14 @@ VERSION = "2"
 
 CODEBOOKS_FILE = "codebooks.npy"
 ITEMS_PER_CODE = 8
-"""Items that a code of a level is worth: a small catalogue gets fewer codes per level rather than codes of one item."""
+"""Items per code of a level: a small catalogue gets fewer codes per level, so that a code does not mean one item."""
 
 
 def run(ctx: StageContext) -> None:
     """Writes `semantic_ids.npy` (N, L) int32, `codebooks.npy` (L, C, D_t + E) float32 and the report.
 
     Raises:
-        ConfigError: the items do not fit.
+        ConfigError: there are more items than semantic IDs.
         StageError: `semantic_ids.no_trained_items`.
     """
     config = ctx.config.semantic_ids
@@ -40,7 +40,7 @@ def run(ctx: StageContext) -> None:
         raise StageError(
             "semantic_ids.no_trained_items",
             "no item has a training interaction, so there is nothing to learn codes from.",
-            fix="Give users with at least three interactions each (two of them are held out).",
+            fix="Provide users with at least three interactions each (two of them are held out).",
         )
     vectors = fuse_vectors(item_text, embeddings, config.text_share)
     with one_faiss_thread():
@@ -52,7 +52,7 @@ def run(ctx: StageContext) -> None:
 
 
 def pad_codebooks(codebooks: list[FloatArray], codebook_size: int) -> FloatArray:
-    """(L, C, D_t + E): all codebooks as one array, zeros where a code was not trained."""
+    """All codebooks as one array (L, C, D_t + E), with zeros where a code was not trained."""
     padded = np.zeros((len(codebooks), codebook_size, codebooks[0].shape[1]), dtype=np.float32)
     for level, codebook in enumerate(codebooks):
         padded[level, : len(codebook)] = codebook
@@ -60,7 +60,7 @@ def pad_codebooks(codebooks: list[FloatArray], codebook_size: int) -> FloatArray
 
 
 def train_codebooks(vectors: FloatArray, *, config: SemanticIdsConfig, seed: int) -> list[FloatArray]:
-    """One k-means per level over what the levels above left over; (C_l, D) float32 each, C_l <= codebook_size."""
+    """Trains one k-means per level on the residuals of the levels before; (C_l, D) float32, C_l <= codebook_size."""
     residual = vectors.copy()
     codebooks: list[FloatArray] = []
     for level in range(config.levels):
@@ -80,8 +80,8 @@ def _kmeans(points: FloatArray, num_codes: int, *, iterations: int, seed: int) -
         num_codes,
         niter=iterations,
         seed=seed,
-        min_points_per_centroid=1,  # fewer points are meant, no reason for FAISS to complain on stderr
-        max_points_per_centroid=max(len(points), 1),  # no sampling: every item counts
+        min_points_per_centroid=1,  # few points are fine; without this FAISS prints a warning
+        max_points_per_centroid=max(len(points), 1),  # no sampling: all items are used
         spherical=False,
     )
     kmeans.train(np.ascontiguousarray(points))
@@ -89,7 +89,7 @@ def _kmeans(points: FloatArray, num_codes: int, *, iterations: int, seed: int) -
 
 
 def describe(ids: SemanticIds, codebooks: list[FloatArray]) -> dict[str, Any]:
-    """Usage of every level, how many items share a prefix, how many did not get their nearest code."""
+    """For every level: used codes, items that share a prefix, and items that did not get their nearest code."""
     codes = ids.codes
     levels = []
     for level in range(codes.shape[1]):

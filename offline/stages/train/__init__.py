@@ -1,1 +1,1 @@
-"""The stage `train`: the encoder-decoder on every training prefix. `stage` runs it."""
+"""The stage `train`: trains the encoder-decoder on every training prefix. `stage` runs it."""

@@ -1,4 +1,4 @@
-"""Batches of samples: which samples, in which order, for which task; all of it decided by (seed, epoch)."""
+"""Plans the batches of an epoch (samples, order, task) and makes them tensors; (seed, epoch) decides the plan."""
 
 from typing import NamedTuple
 
@@ -11,14 +11,14 @@ from isrf.nn.model import DIRECT, SEQUENTIAL
 from offline.stages.train.samples import TrainingSamples
 
 POOL = 32
-"""Batches that are sorted by length together: little padding, still a random batch."""
+"""Samples are sorted by length within this many batches: little padding, and the batches are still random."""
 
 
 class EpochPlan(NamedTuple):
-    """One epoch."""
+    """The batches of one epoch."""
 
     batches: list[NDArray[np.int64]]  # rows of the samples
-    tasks: list[int]  # SEQUENTIAL or DIRECT
+    tasks: list[int]  # SEQUENTIAL or DIRECT for each batch
 
 
 class TrainingBatch(NamedTuple):
@@ -34,7 +34,7 @@ class TrainingBatch(NamedTuple):
 
 
 def plan_epoch(length: NDArray[np.int64], *, batch_size: int, direct_share: float, seed: int, epoch: int) -> EpochPlan:
-    """Every sample once; the direct batches spread evenly among the sequential ones."""
+    """Plans an epoch: every sample once, with the direct batches spread evenly among the sequential ones."""
     rng = np.random.default_rng([seed, epoch])
     shuffled = rng.permutation(len(length))
     batches = []

@@ -1,4 +1,4 @@
-"""The model from configuration and earlier stages' outputs, and back from what training wrote."""
+"""Builds the model from the configuration and earlier stages' outputs, and loads the trained model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ SPEC_FILE = "model.json"
 
 
 def load_parts(inputs: Mapping[str, Path]) -> ItemParts:
-    """What embed, graph and semantic-ids know of every item."""
+    """The parts of every item, from the stages embed, graph and semantic-ids."""
     graph = np.load(inputs["graph"] / "item_embeddings.npy")
     return ItemParts(
         text=torch.from_numpy(np.load(inputs["embed"] / "item_text.npy")),
@@ -30,7 +30,7 @@ def load_parts(inputs: Mapping[str, Path]) -> ItemParts:
 
 
 def new_model(config: RunConfig, parts: ItemParts, *, explicit_dim: int, group_dim: int) -> IsrfModel:
-    """A model with fresh weights, its stacks from `model.backbone` where one is named."""
+    """A model with new weights; encoder and decoder come from `model.backbone` if it is set."""
     model = config.model
     stacks = None if model.backbone is None else _pretrained(model.backbone)
     spec = ModelSpec(
@@ -64,7 +64,7 @@ def _stack_spec(config: RunConfig) -> StackSpec:
     if model.width % model.num_heads:
         raise ConfigError(
             "config.heads",
-            f"a width of {model.width} cannot be shared by {model.num_heads} heads.",
+            f"a width of {model.width} cannot be divided among {model.num_heads} heads.",
             fix="Set model.width to a multiple of model.num_heads.",
         )
     return StackSpec(

@@ -1,7 +1,7 @@
-"""Where training stands, in one file that is replaced in one step: a kill leaves the old one or the new one.
+"""Saves and loads training checkpoints: one file, replaced atomically, so that a kill leaves the old or the new one.
 
-Tensors (weights, the best weights so far, AdamW's moments) and a JSON text in safetensors' header; nothing is pickled.
-No random state is needed: every step seeds its own (`offline.stages.train.stage.loop`).
+The file holds tensors (weights, the best weights so far, AdamW's moments) and a JSON text in safetensors' header;
+nothing is pickled. It needs no random state, because every step sets its own seed (`offline.stages.train.loop`).
 """
 
 import json
@@ -19,45 +19,48 @@ from isrf.runtime.files import write_file
 _STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
-class Standing(BaseModel):
-    """How far training has come."""
+class TrainingState(BaseModel):
+    """The progress of a training run, saved in a checkpoint."""
 
     model_config = ConfigDict(extra="forbid")
 
-    run: str  # names data and settings; a checkpoint of another run is not resumed
+    run: str  # identifies data and settings; a checkpoint of another run is not resumed
     epoch: int = 0
-    batch: int = 0  # batches done in this epoch
-    step: int = 0  # batches done in all
+    batch: int = 0  # finished batches of this epoch
+    step: int = 0  # finished batches of all epochs
     best: list[float] = []  # the best epoch's NDCG@10 of every validation user
-    epochs_worse: int = 0  # in a row
+    epochs_worse: int = 0  # worse epochs in a row
     log: list[dict[str, Any]] = []
 
 
 def save_checkpoint(
-    path: Path, standing: Standing, model: nn.Module, optimiser: torch.optim.Optimizer, kept: dict[str, Tensor]
+    path: Path, progress: TrainingState, model: nn.Module, optimiser: torch.optim.Optimizer, best: dict[str, Tensor]
 ) -> None:
-    """Replaces `path` in one step."""
+    """Writes a checkpoint, replacing `path` atomically; `best` are the best epoch's weights."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    tensors |= {f"kept.{name}": value for name, value in kept.items()}
+    tensors |= {f"kept.{name}": value for name, value in best.items()}
     for name, parameter in model.named_parameters():
         state = optimiser.state.get(parameter, {})
         tensors |= {f"{key}.{name}": state[key] for key in _STATE if key in state}
-    # Copies, since two names may not share storage. Written by ourselves, so that a full disk is an OSError.
-    data = save({k: v.detach().cpu().clone() for k, v in tensors.items()}, {"standing": standing.model_dump_json()})
+    # Copies, because two names must not share storage. `write_file` raises an OSError where the disk is full.
+    data = save({k: v.detach().cpu().clone() for k, v in tensors.items()}, {"standing": progress.model_dump_json()})
     write_file(path, data, beside=path.with_suffix(".part"))
 
 
 def load_checkpoint(
     path: Path, run: str, model: nn.Module, optimiser: torch.optim.Optimizer
-) -> tuple[Standing, dict[str, Tensor]] | None:
-    """Restores model and optimiser; None where there is no checkpoint of this very run."""
+) -> tuple[TrainingState, dict[str, Tensor]] | None:
+    """Restores model and optimiser, and returns the progress and the best weights.
+
+    Returns None where there is no checkpoint of this run.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            standing = Standing.model_validate_json((file.metadata() or {}).get("standing", "{}"))
+            progress = TrainingState.model_validate_json((file.metadata() or {}).get("standing", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (FileNotFoundError, SafetensorError, ValueError):
         return None
-    if standing.run != run:
+    if progress.run != run:
         return None
     model.load_state_dict(_part(tensors, "model"))
     for name, parameter in model.named_parameters():
@@ -65,12 +68,12 @@ def load_checkpoint(
             state = {key: tensors[f"{key}.{name}"] for key in _STATE}
             moments = {key: state[key].to(parameter.device) for key in _STATE[1:]}
             optimiser.state[parameter] = {"step": state["step"], **moments}
-    return standing, _part(tensors, "kept")
+    return progress, _part(tensors, "kept")
 
 
-def log_lines(standing: Standing) -> str:
-    """The log as JSON lines."""
-    return "".join(json.dumps(line) + "\n" for line in standing.log)
+def log_lines(progress: TrainingState) -> str:
+    """The training log as JSON lines."""
+    return "".join(json.dumps(line) + "\n" for line in progress.log)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

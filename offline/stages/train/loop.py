@@ -1,7 +1,7 @@
 """The training loop: warm-up and cosine decay, clipping, early stopping, checkpoints, exact resume.
 
-Every step seeds its own random state from (seed, step), so a run that was killed and resumed ends in the same bits as
-one that was not.
+Every step sets its random seed from (seed, step), so a killed and resumed run gives the same bits as an uninterrupted
+one.
 """
 
 import copy
@@ -22,7 +22,7 @@ from isrf.nn.model import IsrfModel
 from isrf.nn.siblings import Siblings
 from offline.config import TrainConfig
 from offline.stages.train.batches import plan_epoch, take
-from offline.stages.train.checkpoint import Standing, load_checkpoint, save_checkpoint
+from offline.stages.train.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from offline.stages.train.distributed import Peers
 from offline.stages.train.objective import FULL_SOFTMAX_ITEMS, Losses, batch_losses
 from offline.stages.train.samples import TrainingSamples
@@ -32,26 +32,26 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 LOG_EVERY = 50
 
 NODE_REFRESH_STEPS = 200
-"""How old the prefixes' content may be in training where the catalogue is sampled. A run resumed between two
-refreshes makes it anew, so that only smaller catalogues resume to the last bit."""
+"""For sampled catalogues, the node vectors are refreshed after this many steps. A run that resumes between two
+refreshes computes them again, so only smaller catalogues resume with equal bits."""
 
 
 class TrainingTask(NamedTuple):
-    """What is trained, on what, and how it is judged."""
+    """The model, its training data, its validation and the settings."""
 
     model: IsrfModel
     samples: TrainingSamples
     siblings: Siblings
-    validate: Callable[[IsrfModel], Scores] | None  # None where nothing is held out, or nobody stops early
+    validate: Callable[[IsrfModel], Scores] | None  # None where nothing is held out, or without early stopping
     config: TrainConfig
     seed: int
     device: torch.device
-    run: str  # names data and settings
+    run: str  # identifies data and settings
     peers: Peers = Peers()
 
 
-def train(task: TrainingTask, scratch: Path, progress: Progress) -> Standing:
-    """Leaves the kept epoch's weights in the model (the last epoch's where nobody validates)."""
+def train(task: TrainingTask, scratch: Path, progress: Progress) -> TrainingState:
+    """Trains the model; it ends with the best epoch's weights, or the last epoch's without validation."""
     return _Trainer(task, scratch, progress).train()
 
 
@@ -63,13 +63,13 @@ class _Trainer:
             task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         resumed = load_checkpoint(self.path, task.run, task.model, self.optimiser)
-        self.standing, self.kept = resumed if resumed is not None else (Standing(run=task.run), {})
+        self.state, self.best_weights = resumed if resumed is not None else (TrainingState(run=task.run), {})
         self.batches_per_epoch = len(self._plan(0).batches)
         self.num_steps = config.epochs * self.batches_per_epoch
         self.saved_at = time.monotonic()
         self.nodes: Tensor | None = None
         self.peers = task.peers
-        self.peers.agree(True)  # nobody writes a checkpoint before all have read theirs
+        self.peers.agree(True)  # no process writes a checkpoint before all have read theirs
 
     def _plan(self, epoch: int) -> Any:
         config = self.task.config
@@ -81,63 +81,63 @@ class _Trainer:
             epoch=epoch,
         )
 
-    def train(self) -> Standing:
-        standing, config = self.standing, self.task.config
-        bar = self.progress.add_task("train", total=self.num_steps, completed=standing.step)
+    def train(self) -> TrainingState:
+        state, config = self.state, self.task.config
+        bar = self.progress.add_task("train", total=self.num_steps, completed=state.step)
         self.task.model.train()
-        while standing.epoch < config.epochs and self.peers.agree(
-            config.patience == 0 or standing.epochs_worse < config.patience
+        while state.epoch < config.epochs and self.peers.agree(
+            config.patience == 0 or state.epochs_worse < config.patience
         ):
             self._epoch(bar)
-            self._judge()
-            standing.epoch, standing.batch = standing.epoch + 1, 0
+            self._validate()
+            state.epoch, state.batch = state.epoch + 1, 0
             self._save()
-        if self.kept:
-            self.task.model.load_state_dict(self.kept)
+        if self.best_weights:
+            self.task.model.load_state_dict(self.best_weights)
         self.progress.update(bar, completed=self.num_steps)
-        return standing
+        return state
 
     def _epoch(self, bar: TaskID) -> None:
-        task, standing = self.task, self.standing
-        plan = self._plan(standing.epoch)
+        task, state = self.task, self.state
+        plan = self._plan(state.epoch)
         started, num_samples, sums = time.monotonic(), 0, torch.zeros(4, device=task.device)
-        since = 0
-        for rows, kind in list(zip(plan.batches, plan.tasks, strict=True))[standing.batch :]:
+        unlogged = 0
+        for rows, kind in list(zip(plan.batches, plan.tasks, strict=True))[state.batch :]:
             sums += self._step(rows, kind)
-            standing.batch, standing.step = standing.batch + 1, standing.step + 1
-            num_samples, since = num_samples + len(rows), since + 1
-            due = self.peers.agree(time.monotonic() - self.saved_at >= task.config.checkpoint_every_s)
-            if since == LOG_EVERY or due or standing.batch == self.batches_per_epoch:
+            state.batch, state.step = state.batch + 1, state.step + 1
+            num_samples, unlogged = num_samples + len(rows), unlogged + 1
+            save_due = self.peers.agree(time.monotonic() - self.saved_at >= task.config.checkpoint_every_s)
+            if unlogged == LOG_EVERY or save_due or state.batch == self.batches_per_epoch:
                 rate = num_samples / (time.monotonic() - started)
-                means = self.peers.sum(sums) / since
-                self._note(means, rate)
+                means = self.peers.sum(sums) / unlogged
+                self._log(means, rate)
                 self.progress.update(
                     bar,
-                    completed=standing.step,
-                    description=f"train: epoch {standing.epoch + 1}, loss {float(means[0]):.3f}, {rate:.0f} samples/s",
+                    completed=state.step,
+                    description=f"train: epoch {state.epoch + 1}, loss {float(means[0]):.3f}, {rate:.0f} samples/s",
                 )
-                sums, since = torch.zeros_like(sums), 0
-            if due:
+                sums, unlogged = torch.zeros_like(sums), 0
+            if save_due:
                 self._save()
 
     def _step(self, rows: NDArray[np.int64], kind: int) -> Tensor:
-        """(4,) this process' part of the losses of one step."""
-        task, config, own = self.task, self.task.config, self.peers.share(rows)
-        seed = (task.seed * 1_000_003 + self.standing.step + self.peers.rank * 2**40) % 2**63
+        """Trains one step; returns this process's part of the losses, (4,)."""
+        task, config, own_rows = self.task, self.task.config, self.peers.share(rows)
+        seed = (task.seed * 1_000_003 + self.state.step + self.peers.rank * 2**40) % 2**63
         torch.manual_seed(seed)
-        rate = config.learning_rate * schedule(self.standing.step, self.num_steps, config.warmup_share)
+        rate = config.learning_rate * schedule(self.state.step, self.num_steps, config.warmup_share)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         part = torch.zeros(4, device=task.device)
         nodes = self._node_vectors()
-        if len(own):
-            batch = take(task.samples, own, kind, task.device)
+        if len(own_rows):
+            batch = take(task.samples, own_rows, kind, task.device)
             with torch.autocast(task.device.type, torch.bfloat16, enabled=task.device.type == "cuda"):
                 losses: Losses = batch_losses(
                     task.model, batch, task.siblings, config, torch.Generator().manual_seed(seed), nodes=nodes
                 )
-            share = len(own) / len(rows)
+            share = len(own_rows) / len(rows)
             (losses.total * share).backward()  # type: ignore[no-untyped-call]
             part = torch.stack([loss.detach().float() for loss in losses]) * share
         self.peers.sum_gradients(task.model)
@@ -146,25 +146,25 @@ class _Trainer:
         return part
 
     def _node_vectors(self) -> Tensor | None:
-        """Of a catalogue too large to compute them for every batch: those of at most `NODE_REFRESH_STEPS` ago."""
+        """Node vectors of a large catalogue, at most `NODE_REFRESH_STEPS` steps old; None for a smaller catalogue."""
         model = self.task.model
         if model.spec.num_items <= FULL_SOFTMAX_ITEMS:
             return None
-        if self.nodes is None or self.standing.step % NODE_REFRESH_STEPS == 0:
+        if self.nodes is None or self.state.step % NODE_REFRESH_STEPS == 0:
             with torch.no_grad():
                 self.nodes = model.node_vectors(self.task.siblings, model.item_vectors())
         return self.nodes
 
-    def _note(self, means: Tensor, samples_per_s: float) -> None:
-        """Adds a log line; a loss that is no number ends the run before it can reach a checkpoint."""
+    def _log(self, means: Tensor, samples_per_s: float) -> None:
+        """Adds a log line; raises where the loss is not finite, before a checkpoint is written."""
         total, generation, dense, alignment = means.tolist()
         if not math.isfinite(total):
             parts = f"generation {generation}, dense {dense}, alignment {alignment}"
-            raise self._diverged(f"the loss became {total} near step {self.standing.step} ({parts}).")
-        self.standing.log.append(
+            raise self._diverged(f"the loss became {total} near step {self.state.step} ({parts}).")
+        self.state.log.append(
             {
-                "epoch": self.standing.epoch,
-                "step": self.standing.step,
+                "epoch": self.state.epoch,
+                "step": self.state.step,
                 "loss": total,
                 "generation": generation,
                 "dense": dense,
@@ -173,27 +173,27 @@ class _Trainer:
             }
         )
 
-    def _judge(self) -> None:
-        """Validates; keeps the weights of the latest epoch that is no worse than the best."""
-        standing, validate = self.standing, self.task.validate
+    def _validate(self) -> None:
+        """Validates the model; stores the weights of the latest epoch that is no worse than the best."""
+        state, validate = self.state, self.task.validate
         if validate is None:
             return
         scores = validate(self.task.model)
-        standing.log.append({"epoch": standing.epoch, "step": standing.step, "NDCG@10": scores.means()})
-        best = np.array(standing.best or scores.fused)
+        state.log.append({"epoch": state.epoch, "step": state.step, "NDCG@10": scores.means()})
+        best = np.array(state.best or scores.fused)
         if is_no_worse(scores.fused, best):
-            standing.epochs_worse = 0
-            self.kept = copy.deepcopy(self.task.model.state_dict())
+            state.epochs_worse = 0
+            self.best_weights = copy.deepcopy(self.task.model.state_dict())
         else:
-            standing.epochs_worse += 1
+            state.epochs_worse += 1
         if scores.fused.mean() >= best.mean():
-            standing.best = scores.fused.tolist()
+            state.best = scores.fused.tolist()
 
-    def _diverged(self, found: str) -> StageError:
+    def _diverged(self, problem: str) -> StageError:
         config = self.task.config
         return StageError(
             "train.nan_loss",
-            found,
+            problem,
             fix=f"Lower train.learning_rate (now {config.learning_rate}) or train.clip_norm (now "
             f"{config.clip_norm}), or raise train.alignment_temperature (now {config.alignment_temperature}).",
         )
@@ -202,23 +202,23 @@ class _Trainer:
         if not self.peers.first:
             return
         if not all(bool(torch.isfinite(value).all()) for value in self.task.model.parameters()):
-            raise self._diverged(f"a weight became infinite or no number by step {self.standing.step}.")
-        save_checkpoint(self.path, self.standing, self.task.model, self.optimiser, self.kept)
+            raise self._diverged(f"a weight became infinite or NaN by step {self.state.step}.")
+        save_checkpoint(self.path, self.state, self.task.model, self.optimiser, self.best_weights)
         self.saved_at = time.monotonic()
 
 
 def is_no_worse(gains: NDArray[np.float64], best: NDArray[np.float64]) -> bool:
-    """Whether the users of one epoch lose nothing to those of the best, but for noise; both (R,), the same users.
+    """Whether an epoch's NDCG@10 is no worse than the best epoch's, beyond noise; both (R,), for the same users.
 
-    The one-standard-error rule (Breiman et al. 1984, section 3.4.3), in pairs: an epoch that loses less than the
-    standard error of the difference is later on the learning rate's way down, and what it learned is not lost.
+    The one-standard-error rule (Breiman et al. 1984, section 3.4.3), paired by user. A later epoch is preferred if it
+    loses less than the standard error of the difference, because its learning rate is lower.
     """
     lost = best - gains
     return bool(lost.mean() <= lost.std() / math.sqrt(len(lost)))
 
 
 def schedule(step: int, num_steps: int, warmup_share: float) -> float:
-    """Factor of the learning rate: linear warm-up, then half a cosine down to 0."""
+    """The learning rate's factor: linear warm-up, then half a cosine down to 0."""
     warmup = max(1, round(warmup_share * num_steps))
     if step < warmup:
         return (step + 1) / warmup

@@ -1,4 +1,4 @@
-"""One batch's loss: both paths, and the alignment in the direction of the batch's task."""
+"""Computes the losses of a batch: both learned paths, and the alignment in the direction of the batch's task."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from offline.config import TrainConfig
 from offline.stages.train.batches import TrainingBatch
 
 FULL_SOFTMAX_ITEMS = 100_000
-"""Catalogues up to this size are scored whole in training; larger ones are sampled."""
+"""Training scores all items of catalogues up to this size, and a sample of larger ones."""
 
 NUM_SAMPLED_ITEMS = 8192
 
@@ -25,21 +25,21 @@ class Losses(NamedTuple):
 
 
 def choice_logits(decoded: Decoded, choices: Choices, nodes: Tensor) -> Tensor:
-    """(B, L, C): every choice's logit, by its code and by what lies below it (`nodes`, the model's `node_vectors`)."""
+    """Every choice's logit, (B, L, C), from its code and its node vector (`nodes`, the model's `node_vectors`)."""
     by_code = decoded.codes.gather(2, choices.codes)
-    sample, level, place = choices.exists.nonzero(as_tuple=True)  # few places hold a choice
+    sample, level, place = choices.exists.nonzero(as_tuple=True)  # few positions hold a choice
     by_content = (decoded.content[sample, level] * nodes[choices.nodes[sample, level, place]]).sum(1)
     return by_code.index_put((sample, level, place), by_content.to(by_code.dtype), accumulate=True)
 
 
 class _Catalogue(NamedTuple):
-    """The items whose vectors this batch computes: all of them, or those it needs."""
+    """The items whose vectors a batch needs: all items, or a sample with the batch's own."""
 
     items: ItemVectors  # R items
-    vectors: Tensor  # (R, D) dense-path vectors, some identities dropped
+    vectors: Tensor  # (R, D) dense-path vectors, with some identities dropped
     history: Tensor  # (B, S) rows into `items`
     target: Tensor  # (B,)
-    pool: Tensor | None  # (P,) rows of the uniformly drawn items, where the catalogue is sampled
+    pool: Tensor | None  # (P,) rows of the uniformly drawn items; None where all items are used
 
 
 def batch_losses(
@@ -51,10 +51,10 @@ def batch_losses(
     *,
     nodes: Tensor | None = None,
 ) -> Losses:
-    """Generation + dense + alignment of one batch; `generator` decides drops and negatives.
+    """The generation, dense and alignment losses of one batch; `generator` draws dropped identities and negatives.
 
-    `nodes` are the model's `node_vectors` of some steps ago, for a catalogue that is sampled; a smaller one's are
-    made anew for every batch.
+    `nodes` are the model's `node_vectors` from some steps ago, for a sampled catalogue; for a smaller catalogue they
+    are computed for every batch.
     """
     catalogue = _catalogue(model, batch, generator)
     encoded = model.encode(
@@ -68,7 +68,7 @@ def batch_losses(
     scores = None if direct or catalogue.pool is not None else encoded.query @ catalogue.vectors.T
     taught = None
     if scores is not None and config.distillation:
-        # One target says one code a level; the dense path's beliefs say how the others compare.
+        # The target gives one code per level; the dense path's distribution tells how the other codes compare.
         taught = siblings.conditionals(choices, scores.detach().float().softmax(1))
     generation = generation_loss(
         choice_logits(model.decode(encoded, codes), choices, nodes),
@@ -100,24 +100,24 @@ def _catalogue(model: IsrfModel, batch: TrainingBatch, generator: torch.Generato
         items = model.items()
         return _Catalogue(items, _dropped_vectors(model, items, generator), batch.history, batch.target, None)
     pool = torch.randint(num_items, (NUM_SAMPLED_ITEMS,), generator=generator).to(batch.target.device)
-    wanted = torch.cat([pool, batch.target, batch.history.flatten()])
-    rows, places = torch.unique(wanted, return_inverse=True)
+    needed = torch.cat([pool, batch.target, batch.history.flatten()])
+    rows, places = torch.unique(needed, return_inverse=True)
     items = model.items(rows)
-    drawn, target, history = places.split([len(pool), len(batch.target), batch.history.numel()])
+    pool_rows, target, history = places.split([len(pool), len(batch.target), batch.history.numel()])
     vectors = _dropped_vectors(model, items, generator)
-    return _Catalogue(items, vectors, history.view_as(batch.history), target, drawn)
+    return _Catalogue(items, vectors, history.view_as(batch.history), target, pool_rows)
 
 
 def _dropped_vectors(model: IsrfModel, items: ItemVectors, generator: torch.Generator) -> Tensor:
-    kept = model.draw_identity(items, (len(items.text),), generator)
-    return model.vectors_of(items._replace(identity=items.identity * kept))
+    has_identity = model.draw_identity(items, (len(items.text),), generator)
+    return model.vectors_of(items._replace(identity=items.identity * has_identity))
 
 
 def _history_vectors(model: IsrfModel, catalogue: _Catalogue, generator: torch.Generator) -> Tensor:
-    """(B, S, D): the identity part is dropped per occurrence."""
+    """The encoder's inputs for the histories, (B, S, D); the identity is dropped independently at each position."""
     items = ItemVectors(*(torch.nn.functional.embedding(catalogue.history, part) for part in catalogue.items))
-    kept = model.draw_identity(items, tuple(catalogue.history.shape), generator)
-    return model.inputs_of(items._replace(identity=items.identity * kept))
+    has_identity = model.draw_identity(items, tuple(catalogue.history.shape), generator)
+    return model.inputs_of(items._replace(identity=items.identity * has_identity))
 
 
 def _sampled(model: IsrfModel, catalogue: _Catalogue, encoded: Encoded) -> Tensor:
@@ -134,7 +134,7 @@ def _sampled(model: IsrfModel, catalogue: _Catalogue, encoded: Encoded) -> Tenso
 def _direct(
     catalogue: _Catalogue, encoded: Encoded, batch: TrainingBatch, config: TrainConfig, generator: torch.Generator
 ) -> Tensor:
-    """The target among `num_direct_negatives` others, drawn uniformly for each sample."""
+    """The loss of the target among `num_direct_negatives` other items, drawn uniformly for each sample."""
     shape = (len(batch.target), config.num_direct_negatives)
     if catalogue.pool is None:
         negatives = torch.randint(len(catalogue.vectors), shape, generator=generator).to(batch.target.device)

@@ -1,8 +1,8 @@
-"""Training samples as tensors: every training prefix, with the interests of exactly that prefix.
+"""Makes training samples as arrays: every training prefix, with the interests of exactly that prefix.
 
-A sample's target is used for nothing but the target column: history, explicit vector and group vector are made of the
-items before it, by `isrf.method.interest`'s functions, the sample's own user excluded from its neighbours. A user's
-first item has no history and is no target (an empty history is answered by popularity, not by the model).
+A sample's target is used only in the target column. History, explicit vector and group vector come from the items
+before it, by the functions of `isrf.method.interest`, without the sample's own user among its neighbours. A user's
+first item is no target, because it has no history (for an empty history popularity answers, not the model).
 """
 
 from collections.abc import Callable
@@ -35,14 +35,14 @@ class TrainingSamples(NamedTuple):
 
     users: IntArray  # (n,)
     history: NDArray[np.int32]  # (n, S) item rows, most recent first, 0 where there is none
-    length: IntArray  # (n,) items of the history, 1 … S
+    length: IntArray  # (n,) number of items in the history, 1 … S
     target: IntArray  # (n,)
     explicit: FloatArray  # (n, E)
     group: FloatArray  # (n, G)
 
 
 class Sequences(NamedTuple):
-    """Users' training items: user u's, oldest first, are `items[start[u]:start[u + 1]]`."""
+    """All users' training items; those of user u, oldest first, are `items[start[u]:start[u + 1]]`."""
 
     items: IntArray  # (T,)
     start: IntArray  # (U + 1,)
@@ -50,7 +50,7 @@ class Sequences(NamedTuple):
 
 
 class SampleInterests(NamedTuple):
-    """What turns histories into explicit and group vectors."""
+    """The tables and the index that turn histories into explicit and group vectors."""
 
     tables: InterestTables
     search: GroupSearch
@@ -59,7 +59,7 @@ class SampleInterests(NamedTuple):
 
 
 def read_sequences(ingest: Path, num_users: int) -> Sequences:
-    """The training interactions (sorted by user, then order, as `ingest` wrote them)."""
+    """Reads the training interactions, sorted by user and order."""
     frame = pl.read_parquet(ingest / "train.parquet", columns=["user_index", "item_index", "event"])
     counts = np.bincount(frame["user_index"].to_numpy(), minlength=num_users)
     items = frame["item_index"].to_numpy().astype(np.int64)
@@ -76,9 +76,9 @@ def training_samples(
     interest_length: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> TrainingSamples:
-    """One sample per training interaction that has another before it, its history all that came before.
+    """Makes one sample per training interaction, except a user's first; its history is everything before it.
 
-    Of a user at most the latest `MAX_TARGETS_PER_USER`.
+    A user has at most `MAX_TARGETS_PER_USER` samples, the latest ones.
     """
     users = np.repeat(np.arange(len(sequences.start) - 1), np.diff(sequences.start))
     places = np.arange(len(users))
@@ -104,11 +104,11 @@ def _histories(sequences: Sequences, users: IntArray, ends: IntArray, length: in
 
 
 def _interests(
-    interests: SampleInterests, history: IntArray, mask: BoolArray, own: IntArray
+    interests: SampleInterests, history: IntArray, mask: BoolArray, own_rows: IntArray
 ) -> tuple[FloatArray, FloatArray]:
     longest = int(mask.sum(axis=1).max())
     read = read_history(interests.tables, history[:, :longest], mask[:, :longest])
     # One more than the cap, since the sample's own user may be among them.
     cosine, users = interests.nearest_users(read.feature, interests.search.max_neighbours + 1)
-    neighbours = select_neighbours(interests.search, cosine, users, own)
+    neighbours = select_neighbours(interests.search, cosine, users, own_rows)
     return read.explicit, group_interest(neighbours, interests.group_layers)

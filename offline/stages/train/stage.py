@@ -1,4 +1,4 @@
-"""Trains the encoder-decoder on every training prefix; writes `model.safetensors`, `model.json`, `log.jsonl`."""
+"""The stage `train`: trains the encoder-decoder; writes `model.safetensors`, `model.json` and `log.jsonl`."""
 
 import hashlib
 import json
@@ -24,22 +24,22 @@ from offline.stages.train.checkpoint import log_lines
 from offline.stages.train.distributed import Peers, together
 from offline.stages.train.loop import TrainingTask, train
 from offline.stages.train.samples import SampleInterests, Sequences, TrainingSamples, read_sequences, training_samples
-from offline.stages.train.validation import judge_of
+from offline.stages.train.validation import make_validator
 
 VERSION = 7
 LOG_FILE = "log.jsonl"
 
 
 def run(ctx: StageContext) -> None:
-    """The stage; raises `StageError` where there is nothing to train on or the loss is no number any more."""
+    """Runs the stage; raises `StageError` where there is nothing to train on or the loss is not finite."""
     interests = load_interests(ctx)
     sequences = read_sequences(ctx.inputs["ingest"], len(interests.group_layers))
     samples = _samples(ctx, sequences, interests)
     if len(samples.target) == 0:
         raise StageError(
             "train.no_samples",
-            "no user has two training interactions, so there is nothing to learn an order from.",
-            fix="Train on users with at least four interactions each (two of them are held out).",
+            "no user has two training interactions, so there is no order to learn.",
+            fix="Provide users with at least four interactions each (two of them are held out).",
         )
     count = ctx.config.train.processes or max(1, torch.cuda.device_count())
     if count > 1:
@@ -47,16 +47,16 @@ def run(ctx: StageContext) -> None:
     with together(count, _follow, ctx.inputs, ctx.scratch, ctx.config) as peers:
         task = _task(ctx.inputs, ctx.config, samples, peers)
         if ctx.config.train.patience:
-            task = task._replace(validate=judge_of(ctx, interests, _trie(ctx.inputs, ctx.config)))
-        standing = train(task, ctx.scratch, ctx.progress)
+            task = task._replace(validate=make_validator(ctx, interests, _trie(ctx.inputs, ctx.config)))
+        state = train(task, ctx.scratch, ctx.progress)
     weights = {name: value.detach().cpu().contiguous() for name, value in task.model.state_dict().items()}
     (ctx.out / WEIGHTS_FILE).write_bytes(save(weights))
     (ctx.out / SPEC_FILE).write_text(task.model.spec.model_dump_json(indent=2))
-    (ctx.out / LOG_FILE).write_text(log_lines(standing))
+    (ctx.out / LOG_FILE).write_text(log_lines(state))
 
 
 def _task(inputs: Mapping[str, Path], config: RunConfig, samples: TrainingSamples, peers: Peers) -> TrainingTask:
-    """What is trained, the same in every process; nobody judges it yet."""
+    """The training task, equal in every process, without validation."""
     device = training_device(peers.rank, of=peers.count)
     torch.manual_seed(config.seed)
     parts = load_parts(inputs)
@@ -75,7 +75,7 @@ def _task(inputs: Mapping[str, Path], config: RunConfig, samples: TrainingSample
 
 
 def _follow(peers: Peers, inputs: Mapping[str, Path], scratch: Path, config: RunConfig) -> None:
-    """Another process' part of the training."""
+    """Runs the training in another process."""
     columns = (np.load(scratch / f"samples.{name}.npy", mmap_mode="r") for name in TrainingSamples._fields)
     train(_task(inputs, config, TrainingSamples(*columns), peers), scratch, Progress(disable=True))
 
@@ -91,7 +91,7 @@ def _trie(inputs: Mapping[str, Path], config: RunConfig) -> TrieTables:
 
 
 def load_interests(ctx: StageContext) -> SampleInterests:
-    """The tables behind the explicit and group vectors, with the base users' index."""
+    """Loads the tables for explicit and group vectors, and the base users' index."""
     graph = ctx.inputs["graph"]
     config = ctx.config.graph
     search = GroupSearch.model_validate_json((graph / "group_search.json").read_bytes())
@@ -110,7 +110,7 @@ def load_interests(ctx: StageContext) -> SampleInterests:
 
 
 def _samples(ctx: StageContext, sequences: Sequences, interests: SampleInterests) -> TrainingSamples:
-    """A sample per training prefix."""
+    """Makes a sample for every training prefix."""
     model = ctx.config.model
     bar = ctx.progress.add_task("train: interests of every prefix", total=len(sequences.items))
     samples = training_samples(
@@ -125,7 +125,7 @@ def _samples(ctx: StageContext, sequences: Sequences, interests: SampleInterests
 
 
 def _name_of(config: RunConfig, samples: TrainingSamples) -> str:
-    """Names what a checkpoint belongs to: the settings and the samples themselves."""
+    """A hash of settings and samples, which identifies the run that a checkpoint belongs to."""
     digest = hashlib.sha256()
     for array in samples:
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)

@@ -1,8 +1,9 @@
-"""What the model in training would be served as: NDCG@10 of both learned paths and of the fused list, on validation.
+"""Validates the model during training: NDCG@10 of both learned paths and of the fused list, on validation users.
 
-It asks through the very request that is served (`isrf.method.recommend`), the torch search in the graph's place. The
-fusion's weights are chosen for each epoch as `evaluate` will choose them, on these users: the same hindsight for every
-epoch, so the figures compare epochs and nothing else.
+It uses the code that serves (`isrf.method.recommend`), with the torch search in place of the exported graph. For every
+epoch it chooses the fusion weights as `evaluate` does, on the same users. So the figures are optimistic, but equally
+for
+every epoch: they only serve to compare epochs.
 """
 
 from functools import partial
@@ -49,14 +50,14 @@ class Scores(NamedTuple):
         return {name: float(values.mean()) for name, values in self._asdict().items()}
 
 
-def judge_of(ctx: StageContext, interests: SampleInterests, trie: TrieTables) -> "Judge | None":
-    """None where no validation interaction is held out."""
+def make_validator(ctx: StageContext, interests: SampleInterests, trie: TrieTables) -> "Validator | None":
+    """The validator of a training run; None where no validation interaction is held out."""
     held_out = pl.scan_parquet(ctx.inputs["ingest"] / "heldout.parquet").filter(pl.col("split") == "valid")
-    return Judge(ctx, interests, trie) if held_out.select(pl.len()).collect().item() else None
+    return Validator(ctx, interests, trie) if held_out.select(pl.len()).collect().item() else None
 
 
-class Judge:
-    """Asks validation users about a model, as often as it is told to; made once for a training."""
+class Validator:
+    """Measures a model on validation users; made once for a training run and called after each epoch."""
 
     def __init__(self, ctx: StageContext, interests: SampleInterests, trie: TrieTables) -> None:
         config = ctx.config
@@ -64,12 +65,12 @@ class Judge:
         self._split = split.rows(sample_rows(split, config.train.validation_users, config.seed))
         self._interests, self._trie = interests, trie
         self._config, self._progress = config, ctx.progress
-        # How long the lists are is `evaluate`'s own matter: a change of that is no reason to train again.
+        # The default list length, not the configured one: a change of that setting must not require a new training.
         self._counted = count_evidence(ctx.inputs, num_users=len(interests.group_layers), config=EvidenceConfig())
 
     @torch.no_grad()
     def __call__(self, model: IsrfModel) -> Scores:
-        """The model as it is now; left in training mode."""
+        """Measures the model; leaves it in training mode."""
         model.eval()
         question = full_ranking(self._split, model.spec.num_items, tie_seed=None)
         recommender = self._recommender(model)
@@ -78,20 +79,20 @@ class Judge:
         model.train()
         fusion = choose_weights(candidates, targets, start=DEFAULT_FUSION).fusion
         views: dict[str, View] = {name: partial(channel_order, channel=CHANNELS.index(name)) for name in PATHS}
-        views["fused"] = lambda one: fuse(one, fusion, explained=0).items
+        views["fused"] = lambda request: fuse(request, fusion, explained=0).items
         lists = read_lists(candidates, len(candidates), views)
-        return Scores(**{name: ndcg(ranks_of(own, targets), CUTOFF) for name, own in lists.items()})
+        return Scores(**{name: ndcg(ranks_of(items, targets), CUTOFF) for name, items in lists.items()})
 
     def _recommender(self, model: IsrfModel) -> Recommender:
         search = ConstrainedSearch(model, num_beams=NUM_BEAMS, num_dense=min(NUM_DENSE, model.spec.num_items)).eval()
-        exported = search.tables(self._trie)
-        made = dict(zip(INPUT_NAMES[-len(exported) :], (table.cpu().numpy() for table in exported), strict=True))
+        tensors = search.tables(self._trie)
+        arrays = dict(zip(INPUT_NAMES[-len(tensors) :], (tensor.cpu().numpy() for tensor in tensors), strict=True))
         tables = RecommenderTables(
             trie=self._trie,
-            item_inputs=made["item_inputs"],
-            item_vectors=made["item_vectors"],
-            item_embeddings=made["item_embeddings"],
-            node_vectors=made["node_vectors"],
+            item_inputs=arrays["item_inputs"],
+            item_vectors=arrays["item_vectors"],
+            item_embeddings=arrays["item_embeddings"],
+            node_vectors=arrays["node_vectors"],
             group_layers=self._interests.group_layers,
             popularity=self._counted.popularity,
             item_lists=self._counted.item_lists,

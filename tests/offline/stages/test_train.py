@@ -26,7 +26,7 @@ from offline.stages.train import stage as train
 from offline.stages.train.batches import plan_epoch, take
 from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_model, load_parts, new_model
 from offline.stages.train.samples import Sequences, TrainingSamples, read_sequences, training_samples
-from offline.stages.train.validation import Judge, Scores
+from offline.stages.train.validation import Scores, Validator
 from tests.offline.stages.train_inputs import (
     DIM,
     NUM_ITEMS,
@@ -124,7 +124,7 @@ def test_the_list_that_is_judged_is_the_fused_one(tmp_path: Path) -> None:
     parts = load_parts(inputs)
     trie = build_trie(parts.semantic_ids.numpy().astype(np.int32), config.semantic_ids.codebook_size)
     model = new_model(config, parts, explicit_dim=DIM, group_dim=DIM)
-    judged = Judge(ctx, train.load_interests(ctx), trie)(model)
+    judged = Validator(ctx, train.load_interests(ctx), trie)(model)
     assert model.training
     assert {len(gains) for gains in judged} == {40}
     scores = judged.means()
@@ -205,11 +205,11 @@ def test_early_stopping_keeps_the_latest_epoch_that_is_no_worse(
     ctx = context(tmp_path, inputs, "train", config)
     seen: list[dict[str, torch.Tensor]] = []
 
-    def judge(self: Judge, model: torch.nn.Module) -> Scores:
+    def judge(self: Validator, model: torch.nn.Module) -> Scores:
         seen.append({name: value.clone() for name, value in model.state_dict().items()})
         return Scores(*[epochs[len(seen) - 1]] * 3)
 
-    monkeypatch.setattr(Judge, "__call__", judge)
+    monkeypatch.setattr(Validator, "__call__", judge)
     train.run(ctx)
     assert len(seen) == judged
     for name, value in load_file(ctx.out / WEIGHTS_FILE).items():
@@ -226,7 +226,7 @@ def test_without_patience_every_epoch_is_trained_and_nobody_judges(
     assert {line["epoch"] for line in log} == {0, 1, 2}
     assert not any("NDCG@10" in line for line in log)
     given = iter([0.1, 0.2, 0.3])
-    monkeypatch.setattr(Judge, "__call__", lambda self, model: Scores(*[np.full(9, next(given))] * 3))
+    monkeypatch.setattr(Validator, "__call__", lambda self, model: Scores(*[np.full(9, next(given))] * 3))
     judged = context(tmp_path, inputs, "judged", small_config("train.epochs=3"))  # the last epoch is the best
     train.run(judged)
     kept = load_file(judged.out / WEIGHTS_FILE)
@@ -412,13 +412,13 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path: Path) -> None:
     model = torch.nn.Linear(8, 8)
     optimiser = torch.optim.AdamW(model.parameters())
     path = tmp_path / "c.safetensors"
-    checkpoint.save_checkpoint(path, checkpoint.Standing(run="r", step=1), model, optimiser, {})
+    checkpoint.save_checkpoint(path, checkpoint.TrainingState(run="r", step=1), model, optimiser, {})
     before = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
         with pytest.raises(OSError, match="too large"):
-            checkpoint.save_checkpoint(path, checkpoint.Standing(run="r", step=2), model, optimiser, {})
+            checkpoint.save_checkpoint(path, checkpoint.TrainingState(run="r", step=2), model, optimiser, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
@@ -431,7 +431,7 @@ def test_a_checkpoint_is_replaced_in_one_step(tmp_path: Path) -> None:
     model(torch.ones(1, 2)).sum().backward()
     optimiser.step()
     path = tmp_path / "c.safetensors"
-    checkpoint.save_checkpoint(path, checkpoint.Standing(run="r", step=1), model, optimiser, {})
+    checkpoint.save_checkpoint(path, checkpoint.TrainingState(run="r", step=1), model, optimiser, {})
     fresh = torch.nn.Linear(2, 2)
     resumed = checkpoint.load_checkpoint(path, "r", fresh, torch.optim.AdamW(fresh.parameters()))
     assert resumed is not None

@@ -215,7 +215,9 @@ async def test_rows_that_left_the_file_are_said(tmp_path: Path, data: Path) -> N
     await store.close()
     command = [sys.executable, "-m", "offline", "ingest", "--data", str(data), "--from-redis", str(state)]
     first, again = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2))
-    assert "took 1 rows of erased users out of the shop's file" in " ".join(first.stdout.split() + first.stderr.split())
+    assert "removed 1 rows of erased users from the shop's file" in " ".join(
+        first.stdout.split() + first.stderr.split()
+    )
     assert "took" not in again.stdout + again.stderr
 
 

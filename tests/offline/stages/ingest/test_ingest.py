@@ -361,8 +361,8 @@ def test_a_file_that_stands_in_itself_is_the_file(
     assert again.report["duplicate_interactions"] == len(GOOD) * (times - 1)
     assert again.report["duplicate_items"] == len(ITEMS) * (times - 1)
     said = capsys.readouterr().out
-    assert f"interactions.csv stands in itself {'twice' if times == 2 else '3 times'}" in said
-    assert "items.jsonl: 5 rows say of an item what another row says" in said or times == 3
+    assert f"interactions.csv holds every row {'twice' if times == 2 else '3 times'}" in said
+    assert "items.jsonl: 5 rows repeat another row of their item" in said or times == 3
 
 
 def test_ties_of_a_doubled_file_are_shuffled_as_those_of_the_file(ingest: Ingest) -> None:
@@ -515,7 +515,7 @@ def test_a_refusal_shows_values_short_and_harmless_to_a_terminal(ingest: Ingest)
 
 
 def test_a_file_of_another_kind_shows_what_it_begins_with(ingest: Ingest) -> None:
-    assert r'but with "ÿþu\u0000"' in refused(ingest, b"\xff\xfeu\x00").message
+    assert r'it begins with "ÿþu\u0000"' in refused(ingest, b"\xff\xfeu\x00").message
     times = pl.DataFrame({"user_id": ["u"], "item_id": ["a"], "timestamp": [[1]]})
     assert "the column timestamp holds List(Int64), such as [[1]]." in refused(ingest, times).message
 
@@ -545,7 +545,7 @@ def test_fields_that_no_item_has_and_names_that_may_mean_them_are_said(
     }
     said = capsys.readouterr().out
     assert said.count("no item has categories, description, price") == 1
-    assert said.count('3 items have "name" and no title') == 1
+    assert said.count('3 items have "name" but no title') == 1
     assert "colour" not in said
 
 
@@ -554,13 +554,13 @@ def test_event_types_that_may_mean_more_are_asked_about(ingest: Ingest, capsys: 
     ingest(text)
     said = capsys.readouterr().out
     for kind in ("transaction", "purchased"):
-        assert f'1 rows have the event type "{kind}", which is history and nothing more.' in said
+        assert f'1 rows have the event type "{kind}", which counts as history only.' in said
         assert f"--set events.names.{kind}=purchase (=history if not)" in said
     assert '"view"' not in said
     ingest(text, "events.names.transaction=purchase", "events.names.purchased=history")
-    assert "nothing more" not in capsys.readouterr().out
+    assert "history only" not in capsys.readouterr().out
     ingest(text, "events.exclude=transaction,purchased")
-    assert "nothing more" not in capsys.readouterr().out
+    assert "history only" not in capsys.readouterr().out
 
 
 def test_a_catalogue_with_nothing_on_offer_is_said(ingest: Ingest, capsys: pytest.CaptureFixture[str]) -> None:
@@ -670,7 +670,7 @@ def test_all_rows_bad_is_refused_even_where_any_share_is_allowed(ingest: Ingest)
 
 
 def test_a_missing_folder_and_two_files_of_one_kind_are_refused(ingest: Ingest, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no folder") as caught:
+    with pytest.raises(DataError, match="not a folder") as caught:
         ingest_folder(tmp_path / "nowhere", tmp_path / "out1")
     assert caught.value.code == "data.missing_folder"
     shop = tmp_path / "both"

@@ -83,7 +83,7 @@ def test_a_file_nine_hours_ahead_is_said_loudly(tmp_path: Path) -> None:
     assert (report["ahead_of_clock"]["rows"], report["ahead_of_clock"]["beyond_a_day"]) == (120, 0)
     assert len(report["ahead_of_clock"]["lines"]) == 10
     assert "120 of 120 rows" in said
-    assert "Up to 9 hours ahead: is local time written as UTC?" in said
+    assert "Up to 9 hours ahead: are local times written as UTC?" in said
 
 
 def test_nothing_is_said_of_rows_in_time(tmp_path: Path) -> None:
