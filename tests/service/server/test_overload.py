@@ -60,13 +60,13 @@ class Busy:
     def ask(self, user_id: str) -> "asyncio.Task[httpx.Response]":
         return asyncio.create_task(self.http.get(f"/recommend/{quote(user_id, safe='')}"))
 
-    async def measured(self, name: str) -> float:
+    async def measured(self, name: str, admin_key: str = "") -> float:
         """A figure as Prometheus reads it."""
-        lines = (await self.http.get("/metrics")).text.splitlines()
+        lines = (await self.http.get("/metrics", headers={"X-API-Key": admin_key})).text.splitlines()
         return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
 
-    async def until_waiting(self, count: int) -> None:
-        while await self.measured("isrf_model_queue") < count:
+    async def until_waiting(self, count: int, admin_key: str = "") -> None:
+        while await self.measured("isrf_model_queue", admin_key) < count:
             await asyncio.sleep(0.005)
 
 
