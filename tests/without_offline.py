@@ -33,7 +33,6 @@ NEED_THEM = {
     "tests/service/api/test_docs_page.py",
     "tests/service/api/test_event_names.py",
     "tests/service/release/test_ahead_of_clock.py",
-    "tests/service/release/test_broken_bundles.py",
     "tests/service/sync/test_forget.py",
     "tests/isrf/method/test_ranker.py",
     "tests/isrf/method/test_text.py",
