@@ -115,7 +115,6 @@ def test_equal_events_get_equal_ids_and_others_do_not() -> None:
     assert len(set(different)) == len(different)
 
 
-@pytest.mark.slow
 @given(st.text(min_size=1, max_size=40), st.floats(0, NOW), st.none() | st.text(max_size=40))
 def test_a_kept_event_is_read_back_as_it_was(user_id: str, timestamp: float, kind: str | None) -> None:
     reader = EventReader(EventRules(()), lambda _: True)
@@ -124,7 +123,6 @@ def test_a_kept_event_is_read_back_as_it_was(user_id: str, timestamp: float, kin
         assert payload.decode(payload.encode(one)) == one._replace(named=True)
 
 
-@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(),

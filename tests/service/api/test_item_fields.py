@@ -217,7 +217,6 @@ def test_a_file_understands_or_refuses(tmp_path: Path, one: Case) -> None:
         assert found[one.field] == one.understood
 
 
-@pytest.mark.slow
 def test_the_service_understands_or_refuses_what_a_file_does(service: Service, tmp_path: Path) -> None:
     for number, one in enumerate([*CASES, *OF_LINES]):
         name, text = f"imported-{number}", line(one).replace('"item_id": "x"', f'"item_id": "imported-{number}"', 1)

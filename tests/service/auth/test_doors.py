@@ -85,7 +85,6 @@ def routes() -> list[tuple[str, str, str]]:
     return found
 
 
-@pytest.mark.slow
 def test_every_endpoint_asks_for_its_role_and_no_more(service: Guarded) -> None:
     everything = routes()
     assert ("POST", "/interactions", "write") in everything
@@ -216,14 +215,12 @@ def test_only_named_origins_may_read_answers(service: Guarded, tiny_release: Pat
         assert refused.headers.get("access-control-allow-origin") == allowed
 
 
-@pytest.fixture(params=["embedded", "redis", "cluster"])
-def counted(
-    request: pytest.FixtureRequest, tiny_release: Path, tmp_path: Path, redis_server: RedisServer
-) -> Iterator[list[Guarded]]:
+@pytest.fixture(params=["embedded", *(pytest.param(kind, marks=pytest.mark.redis) for kind in ("redis", "cluster"))])
+def counted(request: pytest.FixtureRequest, tiny_release: Path, tmp_path: Path) -> Iterator[list[Guarded]]:
     """One service, or two replicas over one Redis, and a key that may call 20 times a day (a minute may end midway)."""
     environment = {}
     if request.param != "embedded":
-        server = redis_server if request.param == "redis" else request.getfixturevalue("redis_cluster")
+        server = request.getfixturevalue("redis_server" if request.param == "redis" else "redis_cluster")
         with server.client() as client:
             client.flushall()
         environment["REDIS_URL"] = server.url

@@ -87,7 +87,6 @@ async def test_kill_9_in_a_storm_loses_no_accepted_event_and_doubles_none(tmp_pa
     await store.close()
 
 
-@pytest.mark.slow
 async def test_a_second_process_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
     store = await EmbeddedStore.open(tmp_path)
     code = (
@@ -226,7 +225,6 @@ async def test_who_did_nothing_since_the_release_is_not_looked_for(
     await store.close()
 
 
-@pytest.mark.slow
 async def test_erasures_beside_writes_leave_what_a_restart_finds(tmp_path: Path) -> None:
     """Whatever comes first, what is served is what stands on disk."""
     store = await EmbeddedStore.open(tmp_path)

@@ -217,7 +217,6 @@ async def test_a_store_without_its_secret_brings_nobody_back(tmp_path: Path) -> 
     assert (await refusal(tmp_path)).code == "store.journal_unusable"
 
 
-@pytest.mark.slow
 async def test_a_link_to_a_database_elsewhere_is_held_there(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -302,7 +301,6 @@ async def test_a_database_of_others_is_refused(
     assert (await refusal(tmp_path)).code == code
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("deleted", [(LOCK_FILE,), (LOCK_FILE, IDENTITY_FILE)], ids=["lock", "lock and identity"])
 async def test_a_deleted_lock_lets_nobody_in(tmp_path: Path, deleted: tuple[str, ...]) -> None:
     store = await EmbeddedStore.open(tmp_path)
