@@ -52,8 +52,9 @@ test: system lint types imports site unit  ## everything that must hold before a
 QUICK := tests/service tests/isrf/contract tests/isrf/method tests/isrf/runtime \
   tests/test_structure.py tests/test_tiny_bundle.py
 
+# Compiled modules are kept: without them each process that a test starts compiles the whole service again.
 quick: $(LIGHT_STAMP)  ## the fast tests, without torch, Redis, a browser or a network
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p tests.without_offline -n $(CORES) --dist loadfile \
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p tests.without_offline -n $(CORES) --dist loadfile \
 	  -m 'not (soak or slow or trained or redis or browser)' $(QUICK)
 
 format: $(LIGHT_STAMP)  ## mend what ruff can mend, and wrap lines

@@ -219,6 +219,15 @@ def service(tiny_release: Path, tmp_path: Path) -> Iterator[Bulk]:
     process.kill()
 
 
+@pytest.fixture(scope="module")
+def shared(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bulk]:
+    """One for several tests: each names items and users of its own."""
+    process = Bulk(tiny_release, tmp_path_factory.mktemp("shared"))
+    process.start()
+    yield process
+    process.kill()
+
+
 @pytest.fixture
 def other(tiny_release: Path, tmp_path: Path, redis_server: RedisServer) -> Iterator[Bulk]:
     with redis_server.client() as client:
@@ -233,9 +242,9 @@ def item_ids(release: Path) -> list[str]:
     return [json.loads(line)["item_id"] for line in (release / "current" / "items.jsonl").read_text().splitlines()]
 
 
-def test_fields_that_may_be_meant_as_ours_are_named_once(service: Bulk) -> None:
+def test_fields_that_may_be_meant_as_ours_are_named_once(shared: Bulk) -> None:
     """Accepted and of no use: a shop that calls its titles names would have items without a word."""
-    report = service.send(
+    report = shared.send(
         "items",
         {"item_id": "a", "Name": "Cup", "category": "Kitchen", "colour": "red"},
         {"item_id": "b", "title": None, "product-name": "Pot", "metadata": {"in_stock": False}},
@@ -247,13 +256,13 @@ def test_fields_that_may_be_meant_as_ours_are_named_once(service: Bulk) -> None:
         '1 items have "category" and no categories: rename it if it is meant.',
         '1 items have "in_stock" and no available: rename it if it is meant.',
     }
-    assert service.send("items", {"item_id": "d", "title": "Cup", "colour": "red"})["warnings"] == []
-    assert service.send("events", {"user_id": "u", "item_id": "a"})["warnings"] == []
+    assert shared.send("items", {"item_id": "d", "title": "Cup", "colour": "red"})["warnings"] == []
+    assert shared.send("events", {"user_id": "u", "item_id": "a"})["warnings"] == []
 
 
-def test_bad_lines_are_named_and_the_others_taken(service: Bulk, tiny_release: Path) -> None:
-    known = item_ids(tiny_release)[0]
-    report = service.send(
+def test_bad_lines_are_named_and_the_others_taken(shared: Bulk, tiny_release: Path) -> None:
+    known = item_ids(tiny_release)[-1]
+    report = shared.send(
         "items",
         {"item_id": "new", "title": "Headphones", "colour": "red", "available": None},
         {"item_id": known, "price": "cheap"},
@@ -267,23 +276,23 @@ def test_bad_lines_are_named_and_the_others_taken(service: Bulk, tiny_release: P
     assert [(one["line"], one["reason"]) for one in report["problems"]] == [
         (2, "invalid_item"), (3, "malformed_json"), (4, "invalid_item_id"), (6, "invalid_item_id"),
     ]  # fmt: skip
-    assert httpx.get(f"{service.url}/items/{known}").status_code == 404
+    assert httpx.get(f"{shared.url}/items/{known}").status_code == 404
     events = [{"user_id": "ann", "item_id": one, "timestamp": 5.0} for one in ("new", "7", known, "unknown")]
-    report = service.send("events", *events, events[0], {"user_id": "ann"})
+    report = shared.send("events", *events, events[0], {"user_id": "ann"})
     assert (report["accepted"], report["duplicates"], report["refused"]) == (3, 1, 2)
     assert report["reasons"] == {"unknown_item": 1, "invalid_event": 1}
-    assert service.send("users", {"user_id": "bob", "history": "none"})["reasons"] == {"invalid_user": 1}
+    assert shared.send("users", {"user_id": "bob", "history": "none"})["reasons"] == {"invalid_user": 1}
 
 
-def test_a_body_larger_than_any_other_is_taken(service: Bulk, tiny_release: Path) -> None:
+def test_a_body_larger_than_any_other_is_taken(shared: Bulk, tiny_release: Path) -> None:
     known = item_ids(tiny_release)
     lines = [
         {"user_id": f"user-{k % 50}", "item_id": known[k % 40], "timestamp": float(k), "event_id": "x" * 200 + str(k)}
         for k in range(9000)
     ]
-    report = service.send("events", *lines)
+    report = shared.send("events", *lines)
     assert (report["lines"], report["accepted"]) == (9000, 9000)
-    answer = httpx.post(f"{service.url}/interactions", json={"events": lines}, timeout=PATIENCE_S)
+    answer = httpx.post(f"{shared.url}/interactions", json={"events": lines}, timeout=PATIENCE_S)
     assert answer.status_code == 413
 
 

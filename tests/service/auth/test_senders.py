@@ -149,6 +149,7 @@ def test_a_body_that_trickles_is_told_so(hasty: Guarded) -> None:
             trickling.join()
 
 
+@pytest.mark.slow
 def test_a_body_may_take_its_time_as_long_as_it_comes(hasty: Guarded) -> None:
     line = b'{"user_id": "steady", "item_id": "none"}\n' * 40
     with Caller(hasty) as caller:
@@ -209,6 +210,7 @@ def test_a_small_body_that_no_route_reads_may_follow_late(hasty: Guarded) -> Non
                 assert caller.send(b"x" * 20, again).answer().status == 200
 
 
+@pytest.mark.slow
 def test_a_body_that_no_route_reads_holds_nothing(hasty: Guarded) -> None:
     def held_s(method: str, path: str) -> float:
         with Caller(hasty) as caller:

@@ -193,6 +193,7 @@ def test_many_requests_in_one_go_are_answered_in_order(service: Guarded) -> None
         assert {caller.answer().status for _ in range(100)} == {200}
 
 
+@pytest.mark.slow
 def test_who_sends_requests_without_end_and_reads_nothing_takes_no_memory(service: Guarded) -> None:
     before = resident_bytes(service)
     for asked in (head("GET", "/livez"), head("GET", "/popular", service.keys["read"]), head("GET", "/popular")):
@@ -202,6 +203,7 @@ def test_who_sends_requests_without_end_and_reads_nothing_takes_no_memory(servic
     assert service.call("GET", "/livez", None).status_code == 200
 
 
+@pytest.mark.slow
 def test_who_does_not_read_a_large_answer_is_cut_off(service: Guarded) -> None:
     """Until then it counts among those of its key, not against others."""
     schema = head("GET", "/openapi.json", service.keys["read"])
@@ -230,6 +232,7 @@ def test_idle_connections_make_room(service: Guarded) -> None:
         assert begun[0].is_ended(), "who was idle longest went"
 
 
+@pytest.mark.slow
 def test_blank_lines_keep_no_connection(service: Guarded) -> None:
     with Caller(service) as caller:
         assert caller.send(head("GET", "/livez")).answer().status == 200

@@ -130,6 +130,7 @@ def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     return lambda: calls
 
 
+@pytest.mark.slow
 async def test_killed_at_any_step_nothing_is_lost_and_nothing_doubled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ async def test_items_come_into_the_file_and_their_events_are_no_bad_rows(
     assert catalogue(data)["cup"] == {"title": "Mug", "price": 1.0, "available": False}
 
 
+@pytest.mark.slow
 async def test_killed_at_any_step_the_file_is_whole_and_the_next_run_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
