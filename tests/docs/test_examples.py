@@ -22,8 +22,7 @@ TO_LOOK_UP = {"docs/benchmarks.md", "docs/lab-notebook.md"}
 
 
 def text_of(page: Path) -> str:
-    # The old README's blocks on an LLM need one.
-    return page.read_text(encoding="utf-8").partition("\n## Reasoning with an LLM\n")[0]
+    return page.read_text(encoding="utf-8")
 
 
 PAGES = [
