@@ -37,6 +37,7 @@ from offline.cli import (
     run_stages,
 )
 from offline.commands.reason import app as reason_app
+from offline.config import RunConfig
 from offline.pipeline import STAGES
 from offline.runtime.release import read_ranker
 from offline.runtime.secret_files import ERASURE_KEY, secret, store_url
@@ -66,8 +67,6 @@ def run(
     fit: FitOption = None,
 ) -> None:
     """Run all stages, resume where an earlier run stopped, publish the release and switch `current`."""
-    from offline.commands.publish import publish
-
     flags = {
         "reason.reasoner": reasoner,
         "embed.encoder": encoder,
@@ -76,7 +75,15 @@ def run(
         "fit": fit,
         **budget_flags(llm_budget),
     }
-    settings = configured(preset, config, assignments, flags)
+    release = _train(data, releases, configured(preset, config, assignments, flags))
+    _show_evaluation(release)
+    typer.echo(release)
+
+
+def _train(data: Path, releases: Path, settings: RunConfig) -> Path:
+    """Runs all stages and publishes the release; with `fit: all` once to choose the weights, and once on everything."""
+    from offline.commands.publish import publish
+
     if settings.fit == "all":
         train_settings = settings.model_copy(update={"fit": "train"})
         evaluated = publish(run_stages("export", data, releases, train_settings), releases)
@@ -92,8 +99,7 @@ def run(
         )
     release = publish(run_stages("export", data, releases, settings), releases)
     console.print(f"published {release}")
-    _show_evaluation(release)
-    typer.echo(release)
+    return release
 
 
 def _stage_command(name: str) -> Callable[..., None]:
@@ -197,6 +203,49 @@ def evaluate(
             progress=progress,
         )
     _print_evaluation(result, split)
+    typer.echo(json.dumps(result))
+
+
+@app.command()
+def replay(
+    data: DataOption,
+    releases: ReleasesOption,
+    since: Annotated[
+        str | None, typer.Option(help="The moment: seconds since 1970, or an ISO date or time (UTC without a zone).")
+    ] = None,
+    share: Annotated[float | None, typer.Option(help="The share of all events that lies before the moment.")] = None,
+    freeze: Annotated[
+        str, typer.Option(help="Parts that stand still, one variant each: history,activity. Empty for none.")
+    ] = "history,activity",
+    epoch_s: Annotated[
+        float, typer.Option(help="How often active users are gathered, in seconds of the shop's time.", min=1.0)
+    ] = 3600.0,
+    release: Annotated[
+        Path | None, typer.Option("--release", help="A release made before the moment: it is not trained again.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figures here (JSON).")] = None,
+    preset: PresetOption = "demo",
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    max_bad_rows: BadRowsOption = None,
+) -> None:
+    """Train on what lies before a moment, then ask before each event that follows, through the code that serves."""
+    from offline.commands.replay.cut import cut, read_moment
+    from offline.commands.replay.figures import as_table
+    from offline.commands.replay.run import frozen_parts, made_before
+    from offline.commands.replay.run import replay as play
+
+    settings = configured(preset, config, assignments, {**ingest_flags(None, max_bad_rows), "fit": "all"})
+    frozen, moment = frozen_parts(freeze), None if since is None else read_moment(since)
+    before = releases / "replay-data"
+    before.mkdir(parents=True, exist_ok=True)
+    stream = cut(data, before, settings, since=moment, share=share)
+    release = _train(before, releases, settings) if release is None else made_before(release, stream.since)
+    with progress_bars() as progress:
+        result = play(release, stream, config=settings, frozen=frozen, epoch_s=epoch_s, progress=progress)
+    console.print(as_table(result["variants"]))
+    if out is not None:
+        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     typer.echo(json.dumps(result))
 
 

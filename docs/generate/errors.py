@@ -29,6 +29,7 @@ GROUPS = {
     "semantic_ids": "Semantic IDs.",
     "train": "Training.",
     "evaluate": "Evaluation.",
+    "replay": "The replay of a period.",
     "audit": "`python -m offline audit`.",
     "publish": "Publishing a release.",
     "loop_back": "`python -m offline ingest --from-redis`.",

@@ -78,6 +78,33 @@ def bootstrap_means(values: NDArray[np.float64], *, samples: int, seed: int) -> 
     return [Interval(*map(float, column)) for column in zip(values.mean(axis=0), low, high, strict=True)]
 
 
+def bootstrap_by_user(values: NDArray[np.float64], users: NDArray[np.int64], *, samples: int, seed: int) -> Interval:
+    """Mean of one value per event with its 95% percentile bootstrap interval; users are drawn, with all their events.
+
+    Events of one user are alike, so an interval over single events would be too narrow.
+
+    Args:
+        values: (E,) of each event.
+        users: (E,) whose event it is; any numbers.
+        samples: draws.
+        seed: of the draws.
+
+    Raises:
+        ValueError: no values, or no samples.
+    """
+    if len(values) == 0 or samples < 1:
+        raise ValueError(f"a bootstrap needs values and samples, got {len(values)} and {samples}")
+    _, rows = np.unique(users, return_inverse=True)
+    sums, counts = np.bincount(rows, weights=values), np.bincount(rows)
+    rng = np.random.default_rng(seed)
+    means = np.empty(samples)
+    for sample in range(samples):
+        times = np.bincount(rng.integers(len(sums), size=len(sums)), minlength=len(sums))
+        means[sample] = times @ sums / (times @ counts)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
 def bootstrap_difference(
     values: NDArray[np.float64], baseline: NDArray[np.float64], *, samples: int, seed: int
 ) -> Interval:

@@ -9,13 +9,14 @@ import polars as pl
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import ITEMS_FILE, RANKER_FILE, USER_FEATURES_FILE, Manifest
+from isrf.method.golden_items import TextReading
 from isrf.method.ranking.ranker import Ranker, ranker_of
 from isrf.method.recommend.recommender import Recommender
 from isrf.runtime.bundle.manifests import read_manifest
 from isrf.runtime.bundle.opening import open_recommender
 from isrf.runtime.bundle.reader import Bundle, read_bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
-from isrf.runtime.neighbour_index import index_of
+from isrf.runtime.neighbour_index import NeighbourIndex, index_of
 from isrf.runtime.onnx_session import open_bundle_graph
 from isrf.runtime.time_limit import TimeLimit
 
@@ -26,23 +27,37 @@ class OpenedRelease(NamedTuple):
     item_ids: list[str]
 
 
+class OpenedParts(NamedTuple):
+    """An opened release, and the parts of it that its recommender does not hold."""
+
+    release: OpenedRelease
+    parts: Bundle
+    user_index: NeighbourIndex
+    reading: TextReading | None
+
+
 def open_release(folder: Path) -> OpenedRelease:
     """Reads, hashes and checks a release, and replays its golden requests; `BundleError` names the wrong file."""
+    return open_parts(folder).release
+
+
+def open_parts(folder: Path) -> OpenedParts:
+    """The same, with the base users' index and the reader of new texts."""
     read_manifest(folder)
     parts = read_bundle(folder.resolve(), None, TimeLimit())
     manifest, arrays = parts.manifest, parts.arrays
     with refusing("bundle.array_mismatch", USER_FEATURES_FILE):
         index = index_of(arrays, manifest.group_search)
-    item_ids = _item_ids(parts)
+    item_ids, reading = _item_ids(parts), parts.text_reading()
     recommender = open_recommender(
         parts,
         ("fp32", *manifest.variants),
         user_index=index,
         open_graph=open_bundle_graph,
         item_ids=item_ids,
-        reading=parts.text_reading(),
+        reading=reading,
     )
-    return OpenedRelease(manifest, recommender, item_ids)
+    return OpenedParts(OpenedRelease(manifest, recommender, item_ids), parts, index, reading)
 
 
 def read_ranker(folder: Path, manifest: Manifest) -> Ranker | None:

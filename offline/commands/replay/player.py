@@ -1,0 +1,266 @@
+"""Plays events in time order: asks for the event's user through the code that serves, then counts the event.
+
+Requests of a stretch of events run through the graphs together, some stretches ahead: a stretch's histories and items
+are known from the stream. Evidence, popularity and fusion are read event by event, as they stand just before the event.
+A stretch ends where the active users are gathered anew, and where it is full.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from rich.progress import Progress
+
+from isrf.contract.errors import DataError
+from isrf.contract.event_types import DISLIKE, REMOVE, EventVocabulary
+from isrf.method.interest import BoolArray
+from isrf.method.recommend.new_items import NewItemReader, ReadItem, added_items
+from isrf.method.recommend.recommender import Recommender
+from isrf.method.recommend.request import RankingRequest, SearchOutput, UserInterests
+from isrf.runtime.active_users import ActiveUser, read_active_users, with_active_users
+from isrf.runtime.neighbour_index import NeighbourIndex
+from offline.commands.replay.cut import Cut, ReplayEvent
+from offline.runtime.hardware import usable_cpus
+
+Frozen = Literal["history", "activity"]
+"""What may stand still while events go by: a user's own history, or who the active users are and what they took."""
+FROZEN: tuple[Frozen, ...] = get_args(Frozen)
+
+LIST_LENGTH = 20
+BATCH = 64
+"""Requests in one run of the search graph."""
+STRETCH = 512
+"""The most events of a stretch."""
+ACTIVE_HISTORY = 50
+"""Items of an active user's history that are read, as in the service."""
+MAX_ACTIVE = 20_000
+"""Users that count as active, the latest ones, as in the service."""
+
+
+class Shop(NamedTuple):
+    """A release as the replay holds it."""
+
+    release_id: str
+    recommender: Recommender
+    user_index: NeighbourIndex
+    reader: NewItemReader | None
+    item_ids: Sequence[str]
+    user_ids: Sequence[str]
+    histories: Mapping[str, "UserPast"]
+    vocabulary: EventVocabulary
+
+
+@dataclass
+class UserPast:
+    """What a user did so far, in item rows."""
+
+    history: list[int] = field(default_factory=list)
+    """Oldest first; an item that was taken twice stands twice."""
+    excluded: set[int] = field(default_factory=set)
+    """Items that are not recommended to the user again: bought or disliked ones."""
+
+    def count(self, row: int, kind: str, *, excluding: bool) -> None:
+        """Takes in one event."""
+        if kind == REMOVE:
+            self.history = [item for item in self.history if item != row]
+            self.excluded.discard(row)
+        elif kind == DISLIKE:
+            self.excluded.add(row)
+        else:
+            self.history.append(row)
+            if excluding:
+                self.excluded.add(row)
+
+    def copy(self) -> "UserPast":
+        return UserPast(list(self.history), set(self.excluded))
+
+
+class Asked(NamedTuple):
+    """One request of the replay, just before its event."""
+
+    event: ReplayEvent
+    target: int
+    """Row of the event's item."""
+    own: int
+    """The user's row among the neighbours, −1 for none."""
+    history: list[int]
+    allowed: BoolArray
+    num_live: int
+    """Events of the user in the stream so far."""
+    is_new_user: bool
+    is_new_item: bool
+
+
+class Stretch(NamedTuple):
+    """Consecutive requests that run through the graphs together, and the recommender that they ask."""
+
+    recommender: Recommender
+    asked: list[Asked]
+
+
+class Player:
+    """Plays a stream once: with everything in motion, or with a part that stands still."""
+
+    def __init__(self, shop: Shop, cut: Cut, *, frozen: frozenset[Frozen] = frozenset(), epoch_s: float) -> None:
+        """
+        Args:
+            shop: the release, made of what lies before the stream.
+            cut: the stream, and the new items' fields.
+            frozen: what stands still.
+            epoch_s: how often the active users are gathered, in the stream's own time.
+
+        Raises:
+            DataError: `replay.no_item_reader` where new items come and the release reads none.
+        """
+        self._shop, self._cut, self._frozen, self._epoch_s = shop, cut, frozen, epoch_s
+        if cut.new_items and shop.reader is None:
+            raise DataError(
+                "replay.no_item_reader",
+                f"{len(cut.new_items)} items come in the replayed time, and the release reads no new items.",
+                fix="Train with an encoder whose release reads new items (docs/concepts/bundle.md).",
+            )
+        self._rows = {item_id: row for row, item_id in enumerate(shop.item_ids)}
+        self._num_base_items = len(self._rows)
+        self._base_users = {user_id: row for row, user_id in enumerate(shop.user_ids)}
+        self._pasts: dict[str, UserPast] = {}
+        self._num_live: dict[str, int] = {}
+        self._added: dict[str, ReadItem] = {}
+        self._with_items = shop.recommender
+        self._active: dict[str, ActiveUser] = {}
+        self._active_rows: dict[str, int] = {}
+        self._moved: dict[str, None] = {}
+        self._entered: BoolArray = np.ones(self._num_base_items, dtype=np.bool_)
+
+    def stretches(self) -> Iterator[Stretch]:
+        """The stream's requests, a stretch at a time."""
+        for events in self._parts():
+            self._add_items(events)
+            recommender = self._among_active()
+            yield Stretch(recommender, [asked for event in events for asked in self._ask_and_count(event)])
+
+    def _parts(self) -> Iterator[list[ReplayEvent]]:
+        part: list[ReplayEvent] = []
+        epoch = -1.0
+        for event in self._cut.stream:
+            if part and (len(part) == STRETCH or event.timestamp // self._epoch_s != epoch):
+                yield part
+                part = []
+            epoch = event.timestamp // self._epoch_s
+            part.append(event)
+        if part:
+            yield part
+
+    def _add_items(self, events: Sequence[ReplayEvent]) -> None:
+        """New items of the coming stretch get rows; a request may be answered with them from their first event on."""
+        fresh = dict.fromkeys(event.item_id for event in events if event.item_id not in self._rows)
+        if not fresh:
+            return
+        assert self._shop.reader is not None
+        read = self._shop.reader.read([self._cut.new_items[item_id] for item_id in fresh])
+        for item_id, one in zip(fresh, read, strict=True):
+            self._rows[item_id] = len(self._rows)
+            self._added[item_id] = one
+        self._with_items = self._shop.recommender.with_items(added_items(self._added))
+        self._entered = np.concatenate([self._entered, np.zeros(len(fresh), np.bool_)])
+
+    def _among_active(self) -> Recommender:
+        if "activity" in self._frozen:
+            return self._with_items
+        moved = [user_id for user_id in self._moved if self._past(user_id).history]
+        histories = [self._past(user_id).history[-ACTIVE_HISTORY:] for user_id in moved]
+        for user_id, one in zip(moved, read_active_users(self._with_items, moved, histories), strict=True):
+            self._active.pop(user_id, None)
+            self._active[user_id] = one
+        self._moved.clear()
+        for user_id in list(self._active)[:-MAX_ACTIVE]:
+            del self._active[user_id]
+        names = sorted(self._active)
+        present = np.ones(len(self._shop.user_ids), dtype=np.bool_)
+        present[[self._base_users[name] for name in names if name in self._base_users]] = False
+        self._active_rows = {name: len(present) + place for place, name in enumerate(names)}
+        people = [self._active[name] for name in names]
+        return with_active_users(self._with_items, self._shop.user_index, present, people)
+
+    def _ask_and_count(self, event: ReplayEvent) -> Iterator[Asked]:
+        """The request before an event that is about taking an item; then the event counts."""
+        row, past = self._rows[event.item_id], self._past(event.user_id)
+        self._entered[row] = True
+        kind = self._shop.vocabulary.read(event.event)
+        if kind not in (DISLIKE, REMOVE):
+            asked_past = self._shop.histories.get(event.user_id, UserPast()) if "history" in self._frozen else past
+            allowed = self._entered.copy()
+            allowed[list(asked_past.excluded)] = False
+            yield Asked(
+                event=event,
+                target=row,
+                own=self._active_rows.get(event.user_id, self._base_users.get(event.user_id, -1)),
+                history=list(asked_past.history),
+                allowed=allowed,
+                num_live=self._num_live.get(event.user_id, 0),
+                is_new_user=event.user_id not in self._base_users,
+                is_new_item=row >= self._num_base_items,
+            )
+        past.count(row, kind, excluding=kind in self._shop.vocabulary.excluding)
+        self._num_live[event.user_id] = self._num_live.get(event.user_id, 0) + 1
+        self._moved.pop(event.user_id, None)
+        self._moved[event.user_id] = None
+
+    def _past(self, user_id: str) -> UserPast:
+        found = self._pasts.get(user_id)
+        if found is None:
+            found = self._pasts[user_id] = self._shop.histories.get(user_id, UserPast()).copy()
+        return found
+
+
+class _Answered(NamedTuple):
+    interests: UserInterests
+    output: SearchOutput
+
+
+def ranks(player: Player, *, progress: Progress, title: str, total: int) -> Iterator[tuple[Asked, int]]:
+    """Every request of a replay, and the rank of its event's item in the list, −1 where the list lacks it."""
+    task = progress.add_task(title, total=total)
+    for stretch, batches in _searched_ahead(player.stretches()):
+        for start, answered in zip(range(0, len(stretch.asked), BATCH), batches, strict=True):
+            some = stretch.asked[start : start + BATCH]
+            for asked, items in zip(some, _lists(stretch.recommender, some, answered.result()), strict=True):
+                yield asked, items.index(asked.target) if asked.target in items else -1
+            progress.advance(task, len(some))
+    progress.remove_task(task)
+
+
+def _lists(recommender: Recommender, asked: Sequence[Asked], answered: _Answered) -> Iterator[list[int]]:
+    for place, one in enumerate(asked):
+        request = _request(one)
+        if one.history:
+            ranked = recommender.ranked(request, answered.interests, answered.output, place)
+        else:
+            (ranked,) = recommender.rank([request], answered.interests.rows([place]))
+        yield [item.item_index for item in ranked.items]
+
+
+def _request(asked: Asked) -> RankingRequest:
+    return RankingRequest(history=asked.history, n=LIST_LENGTH, allowed=asked.allowed)
+
+
+def _searched_ahead(stretches: Iterable[Stretch]) -> Iterator[tuple[Stretch, list[Future[_Answered]]]]:
+    """The stretches in their order, their batches run in threads, one stretch ahead: the graphs let go of the GIL."""
+
+    def search(recommender: Recommender, asked: Sequence[Asked]) -> _Answered:
+        # A user without a history has no list of the graphs; any item keeps the batch's rows in place.
+        histories = [one.history or [0] for one in asked]
+        interests = recommender.read(histories, [one.own for one in asked])
+        requests = [replace(_request(one), history=history) for one, history in zip(asked, histories, strict=True)]
+        return _Answered(interests, recommender.search(requests, interests))
+
+    with ThreadPoolExecutor(max_workers=usable_cpus()) as pool:
+        waiting: deque[tuple[Stretch, list[Future[_Answered]]]] = deque()
+        for stretch in stretches:
+            parts = (stretch.asked[start : start + BATCH] for start in range(0, len(stretch.asked), BATCH))
+            waiting.append((stretch, [pool.submit(search, stretch.recommender, part) for part in parts]))
+            if len(waiting) > 1:
+                yield waiting.popleft()
+        yield from waiting

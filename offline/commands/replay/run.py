@@ -1,0 +1,100 @@
+"""Trains on what lies before a moment, and replays what follows: `python -m offline replay`."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from isrf.contract.errors import ConfigError, DataError
+from isrf.contract.shown import shown
+from isrf.runtime.bundle.manifests import read_manifest
+from offline.commands.replay.cut import Cut, moment_text
+from offline.commands.replay.figures import Measured, describe
+from offline.commands.replay.player import FROZEN, Frozen, Player, ranks
+from offline.commands.replay.shop import open_shop
+from offline.config import RunConfig
+
+PROTOCOL = (
+    "time split: trained on the events before the moment alone; each event's user is asked for just before the event; "
+    "items that the user bought are excluded; ties of time in the order of user and position; intervals over users"
+)
+
+
+def frozen_parts(text: str) -> tuple[Frozen, ...]:
+    """`--freeze` as parts; `ConfigError` (`config.freeze`) on what is none."""
+    names = [name for name in text.replace(" ", "").split(",") if name]
+    unknown = [name for name in names if name not in FROZEN]
+    if unknown:
+        raise ConfigError(
+            "config.freeze", f"--freeze names {shown(unknown[0])}.", fix=f"Take some of {', '.join(FROZEN)}."
+        )
+    return tuple(part for part in FROZEN if part in names)
+
+
+def made_before(release: Path, since: float) -> Path:
+    """The release, if it holds no event from `since` on.
+
+    Raises:
+        BundleError: it cannot be read.
+        DataError: `replay.release_knows`, it holds later events, so a replay would measure what it has learned.
+    """
+    through = read_manifest(release).events_through
+    if through is None or through >= since:
+        raise DataError(
+            "replay.release_knows",
+            f"{release} holds events "
+            + ("without timestamps." if through is None else f"through {moment_text(through)}.")
+            + f" The replay begins at {moment_text(since)}.",
+            fix="Name a later moment with --since, or leave --release out to train a release.",
+        )
+    return release
+
+
+def replay(
+    release: Path,
+    stream: Cut,
+    *,
+    config: RunConfig,
+    frozen: Sequence[Frozen] = FROZEN,
+    epoch_s: float,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Plays the stream through a release, with everything in motion and once with each part of `frozen` standing still.
+
+    Args:
+        release: made of what lies before the stream.
+        stream: the events, and the items that come with them.
+        config: of the release.
+        frozen: parts that stand still, one variant each.
+        epoch_s: how often the active users are gathered, in the stream's own time.
+        progress: bars.
+    """
+    shop = open_shop(release, config.events)
+    variants: dict[str, Any] = {}
+    began = time.monotonic()
+    for name, parts in (
+        ("as served", frozenset[Frozen]()),
+        *((f"{part} frozen", frozenset({part})) for part in frozen),
+    ):
+        player = Player(shop, stream, frozen=parts, epoch_s=epoch_s)
+        answers = ranks(player, progress=progress, title=f"replay: {name}", total=len(stream.stream))
+        variants[name] = describe(
+            Measured.of(answers),
+            since=stream.since,
+            samples=config.evaluate.bootstrap_samples,
+            seed=config.seed,
+        )
+    return {
+        "protocol": PROTOCOL,
+        "release_id": shop.release_id,
+        "since": stream.since,
+        "since_text": moment_text(stream.since),
+        "events_before": stream.num_before,
+        "events_replayed": len(stream.stream),
+        "new_items": len(stream.new_items),
+        "epoch_s": epoch_s,
+        "seconds": round(time.monotonic() - began, 1),
+        "variants": variants,
+    }
