@@ -9,7 +9,8 @@ DEMO := var/demo
 TORCH := torch==2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 # Torch with more OpenMP threads than free cores is many times slower; tests run in as many processes as there are cores.
-CORES := $(shell nproc 2>/dev/null || echo 2)
+# (`nproc` answers OMP_NUM_THREADS where that is set.)
+CORES := $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 
 .PHONY: help install demo demo-release smoke test quick format lint types imports docs site pictures unit system soak locks digests audit benchmarks-venv clean
 
