@@ -12,6 +12,7 @@ from mkdocs.utils import get_relative_url
 
 ROOT = Path(__file__).parents[2]
 MERMAID = "assets/mermaid.tiny.js"
+_DIAGRAM = re.compile(r'<pre class="mermaid">.*?</pre>', re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+[^)#\s]*)(?:#[^)\s]*)?\)")
 
 
@@ -28,8 +29,12 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
 
 def on_post_page(output: str, *, page: Any, **_: Any) -> str:
-    """Material looks for a global `mermaid` before it loads one from elsewhere."""
+    """Adds Mermaid to a page with a diagram, and a frame that lets a wide diagram scroll on a phone.
+
+    Material looks for a global `mermaid` before it loads one from elsewhere.
+    """
     if '<pre class="mermaid">' not in output:
         return output
     script = f'<script src="{get_relative_url(MERMAID, page.url)}"></script>'
-    return output.replace("</head>", f"{script}</head>", 1)
+    framed = _DIAGRAM.sub(lambda diagram: f'<div class="diagram">{diagram[0]}</div>', output)
+    return framed.replace("</head>", f"{script}</head>", 1)
