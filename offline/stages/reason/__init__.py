@@ -1,6 +1,7 @@
-"""The stage `reason`: semantic features of items and users, in words.
+"""The stage `reason`: writes a semantic feature, a short text, for every item and user.
 
-`schemas` are the steps. `attribute` reasons from the corpus alone; `llm` asks a language model along the `chains`,
-through the `ledger`, within the `plan`, and `distill` fills what was not asked. `stage` reads and writes, `show` and
-`cost` are for people.
+`schemas` defines the steps and their limits. `attributes` reasons without an LLM, from the shop's data alone. `llm`
+asks a language model: `llm.plan` chooses whom to ask about within the budget, `llm.chains` asks the steps in order,
+`llm.calls` makes and stores the calls, `llm.distill` fills the rest. `stage` reads and writes the files. `show` prints
+the steps of one item or user, and `llm.cost` estimates the price of a run.
 """

@@ -1,6 +1,6 @@
-"""What reasoning may read: the catalogue and the training events, never the held-out ones.
+"""Reads what the reasoners may use: the catalogue and the training events, never the held-out events.
 
-It knows the ingest stage's tables and nothing of what is reasoned from them.
+It knows the ingest stage's tables. It knows nothing of the reasoners.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 HISTORY_LENGTH = 20
-"""Training items a user is reasoned from, most recent first (the method's paper)."""
+"""The reasoners use at most this many training items of a user, the most recent ones (the method's paper)."""
 
 
 class Item(NamedTuple):
-    """A catalogue row; a missing text is empty, a missing price None."""
+    """One catalogue row; a missing text is empty, a missing price is None."""
 
     title: str
     brand: str
@@ -28,31 +28,31 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """Row of `items` = item_index, of `histories` = user_index."""
+    """The catalogue and the training histories; row of `items` = item_index, row of `histories` = user_index."""
 
     items: list[Item]
     histories: list[NDArray[np.int64]]  # per user: training items, oldest first
     currency: str
 
     def recent(self, user: int) -> list[int]:
-        """A user's last `HISTORY_LENGTH` distinct training items, most recent first."""
+        """Returns a user's last `HISTORY_LENGTH` distinct training items, most recent first."""
         newest_first: dict[int, None] = dict.fromkeys(self.histories[user][::-1].tolist())
         return list(newest_first)[:HISTORY_LENGTH]
 
     def in_training(self) -> list[bool]:
-        """Per item whether anybody took it in training: what anything may be fitted on."""
+        """Returns, per item, whether any user took it in training; statistics are fitted on these items alone."""
         taken = set(np.concatenate([np.zeros(0, dtype=np.int64), *self.histories]).tolist())
         return [row in taken for row in range(len(self.items))]
 
     def interactions(self) -> sparse.csr_array:
-        """(U, N) float32, 1 where the user took the item in training."""
+        """Returns the matrix of users and items, (U, N) float32, 1 where the user took the item in training."""
         lengths = [len(history) for history in self.histories]
         users = np.repeat(np.arange(len(self.histories)), lengths)
         items = np.concatenate([np.zeros(0, dtype=np.int64), *self.histories])
         shape = (len(self.histories), len(self.items))
-        taken = sparse.coo_array((np.ones(len(items), dtype=np.float32), (users, items)), shape=shape).tocsr()
-        taken.data[:] = 1.0
-        return taken
+        matrix = sparse.coo_array((np.ones(len(items), dtype=np.float32), (users, items)), shape=shape).tocsr()
+        matrix.data[:] = 1.0
+        return matrix
 
 
 def read_corpus(ingest: Path, *, currency: str) -> Corpus:

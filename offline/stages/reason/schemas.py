@@ -1,7 +1,7 @@
-"""What each reasoning step says: one schema per step, and what a step emits is what the next one reads.
+"""Defines one schema per reasoning step; each step reads the answers of the steps before it.
 
-The same classes validate an LLM's answer, build its `response_format` and carry the attribute reasoner's sentences, so
-a field has one name from the prompt to the table. Limits are the number of words a text may have (the method's paper).
+The same classes validate an LLM's answer, build its `response_format` and hold the attribute reasoner's sentences, so
+a field has one name from the prompt to the table. A limit is the most words that a text may have (the method's paper).
 It knows nothing of prompts, clients or tables.
 """
 
@@ -83,18 +83,18 @@ class UserReasoning(UserLikes, UserDislikes, UserCore):
 
 
 MAX_WORD_CHARACTERS = 30
-"""A longer run without a space counts as several words: a limit must bind whatever the text is."""
+"""A longer run without a space counts as several words, so that the limits hold for any text."""
 
 _WORD = re.compile(rf"[{UNSPACED}][^\w\s]{{0,3}}|[^\s{UNSPACED}]{{1,{MAX_WORD_CHARACTERS}}}…?")
 
 
 def count_words(text: str) -> int:
-    """Words as a reader counts them: runs of non-space, and single characters in scripts without spaces."""
+    """Counts the words: runs without a space, and single characters in scripts that use no spaces."""
     return sum(1 for _ in _WORD.finditer(text))
 
 
 def first_words(text: str, number: int) -> str:
-    """The text up to the end of its `number`-th word as `count_words` counts them, white space collapsed."""
+    """Returns the first `number` words of the text, counted as `count_words` does, with single spaces."""
     text = " ".join(text.split())
     last = next(itertools.islice(_WORD.finditer(text), number - 1, None), None)
     return text[: last.end()] if last else text

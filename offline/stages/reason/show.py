@@ -1,7 +1,7 @@
-"""`python -m offline reason show ID`: the chain of steps over one item or user, as a person reads it.
+"""`python -m offline reason show ID`: prints the reasoning steps of one item or user.
 
-Reads a reason stage's output, or a release: there the tables in `reasoning/` if it brought them, else the output of the
-stage that made it, found in the releases folder's `.work` by its features.
+It reads the output of a reason stage, or a release. A release's steps are in its `reasoning/` folder; without that
+folder, the module finds the stage's output below the releases folder's `.work` by its features.
 """
 
 import json
@@ -24,30 +24,32 @@ ITEM_TABLE, USER_TABLE = "item_features.parquet", "user_features.parquet"
 
 
 class _Found(NamedTuple):
-    kind: str
+    """One item or user with the id."""
+
+    kind: str  # item or user
     row: int
-    named: str  # what stands beside the id
+    title: str  # empty for a user
 
 
 def show(folder: Path, shop_id: str, *, ingest: Path | None = None) -> RenderableType:
-    """The steps over the item or user with this id; over both where both have it.
+    """Returns the steps of the item or user with this id; of both where both have it.
 
     Args:
         folder: a release, or the output of a reason stage.
         shop_id: the shop's own id.
-        ingest: with a stage's output, that of the ingest stage it read; a release brings its ids itself.
+        ingest: the output of the ingest stage that the reason stage read; a release holds the ids itself.
 
     Raises:
-        DataError: `data.unknown_id`, or `data.no_reasoning` where the folder has no reasoning to show.
+        DataError: `data.unknown_id`, or `data.no_reasoning` if the folder has no reasoning to show.
     """
     is_stage = (folder / ITEM_TABLE).exists()
-    found = list(_find_in_ingest(ingest, shop_id) if is_stage and ingest else _find_in_release(folder, shop_id))
-    if not found:
+    matches = list(_find_in_ingest(ingest, shop_id) if is_stage and ingest else _find_in_release(folder, shop_id))
+    if not matches:
         raise DataError(
-            "data.unknown_id", f"neither an item nor a user is named {shop_id!r} in {folder}.", fix="Check the id."
+            "data.unknown_id", f"{folder} has neither an item nor a user with the id {shop_id!r}.", fix="Check the id."
         )
-    reasoning = folder if is_stage else _reasoning_of(folder)
-    return Group(*(_panel(reasoning, one, shop_id) for one in found))
+    reasoning = folder if is_stage else _reasoning_folder(folder)
+    return Group(*(_panel(reasoning, match, shop_id) for match in matches))
 
 
 def _find_in_release(folder: Path, shop_id: str) -> Iterator[_Found]:
@@ -56,7 +58,7 @@ def _find_in_release(folder: Path, shop_id: str) -> Iterator[_Found]:
             raise DataError(
                 "data.no_reasoning",
                 f"{folder} is neither a release nor the output of a reason stage: {path.name} is missing.",
-                fix="Name a folder below the releases folder.",
+                fix="Pass a release, which is a folder below the releases folder.",
             )
     with (folder / ITEMS_FILE).open(encoding="utf-8") as lines:
         for row, line in enumerate(lines):
@@ -78,8 +80,8 @@ def _find_row(kind: str, table: pl.DataFrame, shop_id: str) -> Iterator[_Found]:
         yield _Found(kind, row, (table["title"][row] or "") if "title" in table.columns else "")
 
 
-def _reasoning_of(release: Path) -> Path:
-    """The folder with the release's feature tables."""
+def _reasoning_folder(release: Path) -> Path:
+    """Returns the folder with the release's feature tables."""
     if (release / REASONING_DIR / ITEM_TABLE).exists():
         return release / REASONING_DIR
     with (release / ITEMS_FILE).open(encoding="utf-8") as lines:
@@ -90,8 +92,8 @@ def _reasoning_of(release: Path) -> Path:
             return folder
     raise DataError(
         "data.no_reasoning",
-        f"the steps behind {release} are not kept here: no output below {WORK_DIR}/reason has its features.",
-        fix="Run `python -m offline run` with the same data and settings; finished stages are taken as they are.",
+        f"the reasoning steps of {release} are not stored here: no output below {WORK_DIR}/reason has its features.",
+        fix="Run `python -m offline run` with the same data and settings; it reuses finished stages.",
     )
 
 
@@ -103,5 +105,5 @@ def _panel(reasoning: Path, found: _Found, shop_id: str) -> Panel:
     steps.add_column()
     for field in fields:
         steps.add_row(field, Text(values[field] or "–"))
-    title = f"{found.kind} {shop_id}{f' · {found.named}' if found.named else ''}"
+    title = f"{found.kind} {shop_id}{f' · {found.title}' if found.title else ''}"
     return Panel(steps, title=Text(title), subtitle=f"origin: {values['origin'] or 'nothing known'}")

@@ -1,4 +1,4 @@
-"""Reads the ingest stage's tables, reasons, writes the feature tables and the report."""
+"""Runs the stage: reads the ingest stage's tables, writes the feature tables and the report."""
 
 import json
 from pathlib import Path
@@ -33,5 +33,5 @@ def run(ctx: StageContext) -> None:
 
 
 def ledger_path(ctx: StageContext) -> Path:
-    """One ledger for all runs into a releases folder: beside the stage's outputs, whatever their configuration."""
+    """Returns the ledger's path: the configured one, else one file for all runs, beside the stage's outputs."""
     return ctx.config.reason.ledger or ctx.scratch.parent / LEDGER_FILE

@@ -1,4 +1,4 @@
-"""The two feature tables, as docs/concepts/bundle.md's stage table lists them, from the reasoners' answers."""
+"""Builds the item and user feature tables of docs/concepts/bundle.md from the reasoners' answers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,17 +12,17 @@ USER_FIELDS = ("likes", "dislikes", "core")
 
 
 def item_table(answers: Sequence[ItemReasoning | None], origins: Origin | Sequence[Origin]) -> pl.DataFrame:
-    """Row = item_index: item_index i32, `ITEM_FIELDS`, origin; all null where there is no answer."""
+    """Returns item_index i32, `ITEM_FIELDS` and origin, row = item_index; all null where there is no answer."""
     return _table("item_index", ITEM_FIELDS, answers, origins)
 
 
 def user_table(answers: Sequence[UserReasoning | None], origins: Origin | Sequence[Origin]) -> pl.DataFrame:
-    """Row = user_index: user_index i32, `USER_FIELDS`, origin; all null where there is no answer."""
+    """Returns user_index i32, `USER_FIELDS` and origin, row = user_index; all null where there is no answer."""
     return _table("user_index", USER_FIELDS, answers, origins)
 
 
 def describe_tables(items: pl.DataFrame, users: pl.DataFrame) -> dict[str, Any]:
-    """Rows by origin and rows without an answer, for the report."""
+    """Counts the rows by origin and the rows without an answer, for the report."""
 
     def count(table: pl.DataFrame) -> dict[str, int]:
         origins = table["origin"].drop_nulls().value_counts().sort("origin")

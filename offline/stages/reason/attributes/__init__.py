@@ -1,1 +1,1 @@
-"""The attribute reasoner: sentences over items and users from the shop's own data, without an LLM."""
+"""The attribute reasoner: writes sentences about items and users from the shop's own data, without an LLM."""

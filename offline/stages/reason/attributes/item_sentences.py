@@ -1,4 +1,4 @@
-"""Sentences over one item: who takes it, who passes it by, and its semantic feature (facts in, text out)."""
+"""Writes the sentences about one item: who likes it, who does not, its semantic feature (facts in, text out)."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,11 @@ from offline.stages.reason.attributes.wording import TIERS, join_words, sentence
 from offline.stages.reason.schemas import ItemReasoning, count_words
 
 MAX_NAME_WORDS = 6
-"""A brand or category name is cut to so many words inside a sentence."""
+"""Words of a brand or category name inside a sentence; longer names are cut."""
 
 
 class ItemFacts(NamedTuple):
-    """What the corpus says about one item; empty where it says nothing."""
+    """What the corpus says about one item; a field is empty where the corpus says nothing."""
 
     title: str
     category: str
@@ -20,15 +20,15 @@ class ItemFacts(NamedTuple):
     tier: str  # one of `TIERS`, or empty
     terms: tuple[Term, ...]  # distinctive title terms, best first
     num_buyers: int  # training split
-    also: tuple[str, ...]  # categories its buyers over-buy
-    also_brands: tuple[str, ...]
-    seldom: tuple[str, ...]  # categories its buyers under-buy
-    siblings: tuple[str, ...]  # largest neighbouring categories
+    also_bought: tuple[str, ...]  # categories that its buyers take more often than expected
+    also_bought_brands: tuple[str, ...]  # brands that its buyers take more often than expected
+    seldom_bought: tuple[str, ...]  # categories that its buyers take less often than expected
+    siblings: tuple[str, ...]  # the largest other categories below the same parent
 
 
 def describe_item(facts: ItemFacts) -> ItemReasoning | None:
-    """The three steps over one item; None where neither its texts nor its buyers say anything."""
-    if not (facts.title or facts.category or facts.brand or facts.also or facts.also_brands):
+    """Returns the three steps about one item; None where neither its texts nor its buyers say anything."""
+    if not (facts.title or facts.category or facts.brand or facts.also_bought or facts.also_bought_brands):
         return None
     feature = _feature(facts)
     return ItemReasoning(
@@ -37,7 +37,7 @@ def describe_item(facts: ItemFacts) -> ItemReasoning | None:
 
 
 def short(name: str) -> str:
-    """A name as it fits into a sentence."""
+    """Cuts a name so that it fits into a sentence."""
     words = name.split()[:MAX_NAME_WORDS]
     while len(words) > 1 and words[-1] in ("and", "or", "of", "for", "&"):
         words.pop()
@@ -45,7 +45,7 @@ def short(name: str) -> str:
 
 
 def name_kind(facts: ItemFacts, *, with_tier: bool = True) -> str:
-    """`budget eyeliner from Maybelline`."""
+    """Names the kind of product, such as `budget eyeliner from Maybelline`."""
     tier = f"{facts.tier} " if with_tier and facts.tier else ""
     kind = short(facts.category) or "products"
     return f"{tier}{kind}{f' from {short(facts.brand)}' if facts.brand else ''}"
@@ -56,9 +56,9 @@ def _feature(facts: ItemFacts) -> str:
     text = name_kind(facts)
     if words:
         text += f": {', '.join(words)}"
-    for also in (facts.also[:2], facts.also[:1]):
-        longer = f"{text}; often bought with {join_words([short(name) for name in also])}"
-        if also and count_words(longer) <= ItemReasoning.WORD_LIMITS["feature"]:
+    for categories in (facts.also_bought[:2], facts.also_bought[:1]):
+        longer = f"{text}; often bought with {join_words([short(name) for name in categories])}"
+        if categories and count_words(longer) <= ItemReasoning.WORD_LIMITS["feature"]:
             return sentence(longer)
     return sentence(text)
 
@@ -67,17 +67,19 @@ def _positive(facts: ItemFacts) -> str:
     parts = [f"For shoppers after {name_kind(facts)}"]
     if facts.terms:
         parts[0] += f" who look for {join_words([term.text for term in facts.terms])}"
-    if facts.also:
-        parts.append(f"Its buyers take {join_words([short(name) for name in facts.also])} more often than others do")
-    if facts.also_brands:
-        parts.append(f"They lean towards {join_words([short(name) for name in facts.also_brands])}")
+    if facts.also_bought:
+        parts.append(
+            f"Its buyers take {join_words([short(name) for name in facts.also_bought])} more often than others do"
+        )
+    if facts.also_bought_brands:
+        parts.append(f"They lean towards {join_words([short(name) for name in facts.also_bought_brands])}")
     return " ".join(map(sentence, parts))
 
 
 def _negative(facts: ItemFacts) -> str:
     parts = []
-    if facts.seldom:
-        seldom = join_words([short(name) for name in facts.seldom], "or")
+    if facts.seldom_bought:
+        seldom = join_words([short(name) for name in facts.seldom_bought], "or")
         parts.append(f"Its buyers seldom take {seldom}, so shoppers who come for those will likely pass")
     elif facts.siblings:
         parts.append(f"Not for shoppers who come for {join_words([short(name) for name in facts.siblings], 'or')}")

@@ -1,10 +1,11 @@
-"""The attribute reasoner: what the corpus itself says about items and users, in sentences of the LLM's own schema.
+"""The attribute reasoner: describes items and users from the corpus alone, in the same schema as the LLM's answers.
 
-Deterministic and free: category, brand, price tier and distinctive title terms of an item, what its buyers take more
-and less often than others, and for a user the same over the last training items. It reads a `Corpus`, writes nothing.
+It is deterministic and costs nothing. An item's sentences name its category, brand, price tier and distinctive title
+terms, and what its buyers take more and less often than others. A user's sentences sum up the last training items. The
+module reads a `Corpus` and writes nothing.
 
-What is counted over the catalogue (terms, tiers, names and neighbours of categories) is counted over items with
-training buyers; every other item is described by it and changes nobody else's words.
+Statistics of the catalogue (terms, price tiers, names and neighbours of categories) count only items with training
+buyers. So an item without training buyers gets a description and does not change any other item's description.
 """
 
 from typing import NamedTuple
@@ -21,14 +22,14 @@ NUM_NEIGHBOUR_CATEGORIES = 2
 
 
 class AttributeReasoning(NamedTuple):
-    """None where nothing can be said: an item without text and buyers, a user without training events."""
+    """The answers by row; None for an item without text and buyers and for a user without training events."""
 
     items: list[ItemReasoning | None]  # row = item_index
     users: list[UserReasoning | None]  # row = user_index
 
 
 def reason_from_attributes(corpus: Corpus) -> AttributeReasoning:
-    """Reasons over every item and every user of the corpus."""
+    """Describes every item and every user of the corpus."""
     facts = gather_facts(corpus)
     items = [describe_item(fact) for fact in facts]
     users = [
@@ -39,18 +40,18 @@ def reason_from_attributes(corpus: Corpus) -> AttributeReasoning:
 
 
 def gather_facts(corpus: Corpus) -> list[ItemFacts]:
-    """What is known of every item, row = item_index."""
+    """Collects the facts about every item; row = item_index."""
     items, fitted = corpus.items, corpus.in_training()
     paths = [item.categories for item in items]
     categories = name_categories(paths, fitted=fitted)
     tiers = price_tiers([item.price for item in items], paths, fitted=fitted)
     terms = _terms(items, categories, fitted)
-    taken = corpus.interactions()
-    num_buyers = taken.sum(axis=0)
-    category_labels = number_labels(_of_fitted(categories, fitted))
-    brand_labels = number_labels(_of_fitted([item.brand for item in items], fitted))
-    by_category = measure_leaning(taken, category_labels)
-    by_brand = measure_leaning(taken, brand_labels)
+    interactions = corpus.interactions()
+    num_buyers = interactions.sum(axis=0)
+    category_labels = number_labels(_labels_of_fitted(categories, fitted))
+    brand_labels = number_labels(_labels_of_fitted([item.brand for item in items], fitted))
+    by_category = measure_leaning(interactions, category_labels)
+    by_brand = measure_leaning(interactions, brand_labels)
     siblings = _neighbouring_categories(paths, categories, fitted)
     return [
         ItemFacts(
@@ -61,24 +62,24 @@ def gather_facts(corpus: Corpus) -> list[ItemFacts]:
             tier=TIERS[tiers[row]] if tiers[row] >= 0 else "",
             terms=terms[row],
             num_buyers=int(num_buyers[row]),
-            also=_names(by_category, category_labels.names, row, more=True),
-            also_brands=_names(by_brand, brand_labels.names, row, more=True),
-            seldom=_names(by_category, category_labels.names, row, more=False),
+            also_bought=_names(by_category, category_labels.names, row, more=True),
+            also_bought_brands=_names(by_brand, brand_labels.names, row, more=True),
+            seldom_bought=_names(by_category, category_labels.names, row, more=False),
             siblings=siblings[paths[row]],
         )
         for row, item in enumerate(items)
     ]
 
 
-def _of_fitted(labels: list[str], fitted: list[bool]) -> list[str]:
+def _labels_of_fitted(labels: list[str], fitted: list[bool]) -> list[str]:
     return [label if known else "" for label, known in zip(labels, fitted, strict=True)]
 
 
 def _terms(items: list[Item], categories: list[str], fitted: list[bool]) -> list[tuple[Term, ...]]:
-    own = [
+    own_words = [
         f"{item.brand} {category} {' '.join(item.categories)}" for item, category in zip(items, categories, strict=True)
     ]
-    return distinctive_terms([item.title for item in items], categories, own, fitted=fitted)
+    return distinctive_terms([item.title for item in items], categories, own_words, fitted=fitted)
 
 
 def _names(leaning: Leaning, names: list[str], row: int, *, more: bool) -> tuple[str, ...]:
@@ -88,12 +89,12 @@ def _names(leaning: Leaning, names: list[str], row: int, *, more: bool) -> tuple
 def _neighbouring_categories(
     paths: list[tuple[str, ...]], categories: list[str], fitted: list[bool]
 ) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """For every path the largest other categories below the same parent."""
+    """Returns, for every path, the largest other categories below the same parent."""
     below: dict[tuple[str, ...], list[str]] = {}
-    for path, category in zip(paths, _of_fitted(categories, fitted), strict=True):
+    for path, category in zip(paths, _labels_of_fitted(categories, fitted), strict=True):
         below.setdefault(path[:-1], []).append(category)
-    found = {}
+    neighbours = {}
     for path, category in dict(zip(paths, categories, strict=True)).items():
         others = [name for name in below[path[:-1]] if name != category]
-        found[path] = tuple(most_common(others, [1.0] * len(others), NUM_NEIGHBOUR_CATEGORIES))
-    return found
+        neighbours[path] = tuple(most_common(others, [1.0] * len(others), NUM_NEIGHBOUR_CATEGORIES))
+    return neighbours

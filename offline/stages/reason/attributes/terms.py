@@ -1,8 +1,8 @@
-"""Distinctive title terms by class-based TF-IDF: what a title says that its siblings' titles do not.
+"""Finds a title's distinctive terms by class-based TF-IDF: terms that the titles of its siblings seldom use.
 
-Each item is a class of its own against the items of its category: score(t) = log(1 + siblings / siblings with t), for
-terms of one or two words that the catalogue uses more than twice. (Grootendorst 2022, BERTopic, equation 2, with the
-category as the corpus.) It reads words of any script and knows nothing of sentences.
+An item's siblings are the items of its category. Each item is a class of its own: score(t) = log(1 + siblings /
+siblings with t), for terms of one or two words that at least `MIN_USES` titles use (Grootendorst 2022, BERTopic,
+equation 2, with the category as the corpus). It reads words of any script and knows nothing of sentences.
 """
 
 import math
@@ -16,12 +16,12 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from offline.stages.reason.attributes.wording import singular
 
 MIN_USES = 3
-"""Titles that must use a term before it can say anything about one of them."""
+"""Titles that must use a term before it can count as distinctive for one of them."""
 
 MAX_TERMS = 3
 FRAGMENT_SHARE = 0.8
 PAIR_BONUS = 1.25
-"""Two words say more to a reader than either: `tea tree` before `tea`."""
+"""Factor for a term of two words: together they tell a reader more than one, so `tea tree` precedes `tea`."""
 
 _SEGMENT = re.compile(r"[^\w\s'’&+-]+|\s[-–—]+\s")
 _WORD = re.compile(r"[^\W\d_](?:[\w'’-]*[^\W_])?")
@@ -39,14 +39,14 @@ STOP_WORDS = ENGLISH_STOP_WORDS | _MEASURES
 
 
 class _Spellings:
-    """How the catalogue writes its words, and which of them live only behind a stop word (`York` behind `New`)."""
+    """Counts how titles write their words, and which words mostly follow a stop word (`York` after `New`)."""
 
     def __init__(self) -> None:
         self._total: Counter[str] = Counter()
         self._capitals: Counter[str] = Counter()
         self._after_stop: Counter[str] = Counter()
 
-    def seen(self, word: str, surface: str, *, after_stop: bool) -> None:
+    def count(self, word: str, surface: str, *, after_stop: bool) -> None:
         self._total[word] += 1
         self._capitals[word] += surface.isupper()
         self._after_stop[word] += after_stop
@@ -55,7 +55,7 @@ class _Spellings:
         return self._after_stop[word] > FRAGMENT_SHARE * self._total[word]
 
     def show(self, word: str) -> str:
-        """Lower-case, but capitals for a short word that titles mostly write in capitals."""
+        """Returns the word in lower case, or in capitals if it is short and titles mostly write it so."""
         return word.upper() if len(word) <= 4 and 2 * self._capitals[word] > self._total[word] else word
 
 
@@ -67,13 +67,13 @@ class Term(NamedTuple):
 def distinctive_terms(
     titles: Sequence[str], groups: Sequence[str], own_words: Sequence[str], *, fitted: Sequence[bool]
 ) -> list[tuple[Term, ...]]:
-    """Up to `MAX_TERMS` terms per title, best first.
+    """Returns up to `MAX_TERMS` terms per title, best first.
 
     Args:
         titles: (N,) titles.
-        groups: (N,) category of each; an item's siblings share it.
-        own_words: (N,) text whose words say nothing new (brand and category name of the item).
-        fitted: (N,) whose titles are counted; any other title is scored as if it alone joined them.
+        groups: (N,) category of each item; an item's siblings share it.
+        own_words: (N,) text whose words add nothing (the item's brand and category names); they are skipped.
+        fitted: (N,) whether the counts include the title; any other title is scored as if it alone were added.
     """
     spellings = _Spellings()
     found = [_terms(title, spellings if known else _Spellings()) for title, known in zip(titles, fitted, strict=True)]
@@ -84,13 +84,21 @@ def distinctive_terms(
         if known:
             in_group[group].update(terms)
     return [
-        _choose(terms, in_group[group], sizes[group], joins=not known, uses=uses, own=_words(own), spellings=spellings)
+        _choose(
+            terms,
+            in_group[group],
+            sizes[group],
+            count_itself=not known,
+            uses=uses,
+            own_words=_words(own),
+            spellings=spellings,
+        )
         for terms, group, own, known in zip(found, groups, own_words, fitted, strict=True)
     ]
 
 
 def _terms(title: str, spellings: _Spellings) -> list[str]:
-    """A title's terms, each once, in order of first use."""
+    """Returns the terms of a title, each once, in order of first use."""
     terms: dict[str, None] = {}
     for segment in _SEGMENT.split(title):
         previous = joint = ""
@@ -104,7 +112,7 @@ def _terms(title: str, spellings: _Spellings) -> list[str]:
             if len(word) < 2 or word in STOP_WORDS:
                 previous, after_stop = "", bool(word)
                 continue
-            spellings.seen(word, match.group() if match else "", after_stop=after_stop)
+            spellings.count(word, match.group() if match else "", after_stop=after_stop)
             terms[word] = None
             if previous and previous != word:
                 terms[f"{previous}{joint or ' '}{word}"] = None
@@ -117,27 +125,28 @@ def _choose(
     siblings: Counter[str],
     num_siblings: int,
     *,
-    joins: bool,
+    count_itself: bool,
     uses: Counter[str],
-    own: set[str],
+    own_words: set[str],
     spellings: _Spellings,
 ) -> tuple[Term, ...]:
     scored = []
     for term in terms:
         words = term.split()
-        if uses[term] < MIN_USES or any(stem(word) in own for word in words):
+        if uses[term] < MIN_USES or any(stem(word) in own_words for word in words):
             continue
         if len(words) == 1 and spellings.is_fragment(term):
             continue
-        score = math.log1p((num_siblings + joins) / (siblings[term] + joins)) * (PAIR_BONUS if len(words) > 1 else 1.0)
+        bonus = PAIR_BONUS if len(words) > 1 else 1.0
+        score = math.log1p((num_siblings + count_itself) / (siblings[term] + count_itself)) * bonus
         scored.append((-score, term))
     chosen: list[Term] = []
-    taken: set[str] = set()
+    used_stems: set[str] = set()
     for negative, term in sorted(scored):
         stems = {stem(word) for word in term.split()} - _JOINTS
-        if stems & taken:
+        if stems & used_stems:
             continue
-        taken |= stems
+        used_stems |= stems
         chosen.append(Term(" ".join(map(spellings.show, term.split())), -negative))
         if len(chosen) == MAX_TERMS:
             break
@@ -149,5 +158,5 @@ def _words(text: str) -> set[str]:
 
 
 def stem(word: str) -> str:
-    """Singular and plural, possessive or not, are one word here."""
+    """Returns one form for the singular, plural and possessive of a word."""
     return singular(word.removesuffix("'s").removesuffix("’s"))

@@ -1,4 +1,4 @@
-"""Sentences over one user from the facts of the last training items (facts in, text out)."""
+"""Writes the sentences about one user from the facts of the last training items (facts in, text out)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,33 +9,33 @@ from offline.stages.reason.attributes.wording import TIERS, join_words, most_com
 from offline.stages.reason.schemas import UserReasoning
 
 RECENCY = 0.9
-"""Weight of an item by its age."""
+"""An item weighs this share of the next newer item's weight."""
 
 NUM_KINDS = 3
-NUM_WANTED = 4
-LOYAL = 0.4
-"""Share of the items that one brand must have to be called a favourite."""
+NUM_TERMS = 4
+FAVOURITE_SHARE = 0.4
+"""Share of the items that one brand must reach before the text calls it a favourite."""
 
 TITLE_WORDS = 9
 
 
 def describe_user(items: Sequence[ItemFacts], *, currency: str) -> UserReasoning | None:
-    """The three steps over one user; None without items that say anything.
+    """Returns the three steps about one user; None where no item has a title, category or brand.
 
     Args:
         items: the last training items, most recent first.
-        currency: what stands before an amount of money.
+        currency: the sign in front of a price.
     """
-    known = [item for item in items if item.title or item.category or item.brand]
-    if not known:
+    described = [item for item in items if item.title or item.category or item.brand]
+    if not described:
         return None
-    weights = [RECENCY**age for age in range(len(known))]
-    categories = most_common([item.category for item in known], weights, NUM_KINDS)
-    prices = price_range([item.price for item in known if item.price is not None], currency)
+    weights = [RECENCY**age for age in range(len(described))]
+    categories = most_common([item.category for item in described], weights, NUM_KINDS)
+    prices = price_range([item.price for item in described if item.price is not None], currency)
     return UserReasoning(
-        likes=_likes(known, weights, categories, prices),
-        dislikes=_dislikes(known, weights),
-        core=_core(known, weights, categories, prices),
+        likes=_likes(described, weights, categories, prices),
+        dislikes=_dislikes(described, weights),
+        core=_core(described, weights, categories, prices),
     )
 
 
@@ -43,41 +43,41 @@ def _likes(items: list[ItemFacts], weights: list[float], categories: list[str], 
     kinds = [_kind(category, items, weights) for category in categories]
     if not kinds:
         kinds = [name_kind(items[0], with_tier=False)]
-    wanted = _wanted(items, weights)
+    terms = _frequent_terms(items, weights)
     text = sentence(f"Likes {join_words(kinds)}{f', {prices}' if prices else ''}")
-    said = {word for kind in kinds for word in kind.split()}
-    fresh = [term for term in wanted if not set(term.split()) <= said]
-    if fresh:
-        text += " " + sentence(f"Comes back to {join_words(fresh)}")
+    mentioned = {word for kind in kinds for word in kind.split()}
+    new_terms = [term for term in terms if not set(term.split()) <= mentioned]
+    if new_terms:
+        text += " " + sentence(f"Comes back to {join_words(new_terms)}")
     if items[0].title:
         text += " " + sentence(f"Most recent choice: {_short_title(items[0].title)}")
     return text
 
 
 def _kind(category: str, items: list[ItemFacts], weights: list[float]) -> str:
-    """`waterproof eyeliner from Maybelline and Revlon`."""
+    """Names a kind of product, such as `waterproof eyeliner from Maybelline and Revlon`."""
     group = [(item, weight) for item, weight in zip(items, weights, strict=True) if item.category == category]
     brands = most_common([short(item.brand) for item, _ in group], [weight for _, weight in group], 2)
-    terms = _wanted([item for item, _ in group], [weight for _, weight in group])[:1]
+    terms = _frequent_terms([item for item, _ in group], [weight for _, weight in group])[:1]
     source = f" from {join_words(brands)}" if brands else ""
     return f"{' '.join([*terms, short(category)])}{source}"
 
 
-def _wanted(items: list[ItemFacts], weights: list[float]) -> list[str]:
-    """Distinctive terms of the items, terms of several items first."""
+def _frequent_terms(items: list[ItemFacts], weights: list[float]) -> list[str]:
+    """Returns the items' distinctive terms with the largest summed weight; several items add up."""
     pairs = [(term, weight) for item, weight in zip(items, weights, strict=True) for term in item.terms]
-    return most_common([term.text for term, _ in pairs], [term.score * weight for term, weight in pairs], NUM_WANTED)
+    return most_common([term.text for term, _ in pairs], [term.score * weight for term, weight in pairs], NUM_TERMS)
 
 
 def _dislikes(items: list[ItemFacts], weights: list[float]) -> str:
-    own = {item.category for item in items}
-    seldom = [(name, weight) for item, weight in zip(items, weights, strict=True) for name in item.seldom]
-    away = most_common(
-        [name if name not in own else "" for name, _ in seldom], [weight for _, weight in seldom], NUM_KINDS
+    own_categories = {item.category for item in items}
+    seldom = [(name, weight) for item, weight in zip(items, weights, strict=True) for name in item.seldom_bought]
+    avoided = most_common(
+        [name if name not in own_categories else "" for name, _ in seldom], [weight for _, weight in seldom], NUM_KINDS
     )
     parts = []
-    if away:
-        parts.append(f"Shows no interest in {join_words([short(name) for name in away], 'or')}")
+    if avoided:
+        parts.append(f"Shows no interest in {join_words([short(name) for name in avoided], 'or')}")
     tiers = Counter(item.tier for item in items if item.tier)
     if tiers and not tiers[TIERS[-1]]:
         parts.append("Passes over premium prices")
@@ -85,10 +85,12 @@ def _dislikes(items: list[ItemFacts], weights: list[float]) -> str:
         parts.append("Passes over the cheapest offers")
     if not parts:
         siblings = list(chain.from_iterable(item.siblings for item in items))
-        away = most_common([name if name not in own else "" for name in siblings], [1.0] * len(siblings), 2)
-        if not away:
+        avoided = most_common(
+            [name if name not in own_categories else "" for name in siblings], [1.0] * len(siblings), 2
+        )
+        if not avoided:
             return "No clear dislikes: the choices are spread over the whole range."
-        parts.append(f"Has not chosen {join_words([short(name) for name in away], 'or')} so far")
+        parts.append(f"Has not chosen {join_words([short(name) for name in avoided], 'or')} so far")
     return " ".join(map(sentence, parts))
 
 
@@ -99,11 +101,12 @@ def _core(items: list[ItemFacts], weights: list[float], categories: list[str], p
     text = f"{tier[0]} {kinds}" if steady and not prices else kinds
     if prices:
         text += f", {prices}"
-    wanted = _wanted(items, weights)[:2]
-    if wanted:
-        text += f", with a liking for {join_words(wanted)}"
+    terms = _frequent_terms(items, weights)[:2]
+    if terms:
+        text += f", with a liking for {join_words(terms)}"
     brand = most_common([item.brand for item in items], [1.0] * len(items), 1)
-    if brand and len(items) > 1 and sum(item.brand == brand[0] for item in items) >= max(2, LOYAL * len(items)):
+    least = max(2, FAVOURITE_SHARE * len(items))
+    if brand and len(items) > 1 and sum(item.brand == brand[0] for item in items) >= least:
         text += f"; returns to {short(brand[0])}"
     return sentence(text)
 

@@ -1,4 +1,4 @@
-"""Words and phrases: lists in English, names of categories, price tiers and round price limits (text in, text out)."""
+"""Builds English phrases: lists, category names, price tiers and round price limits (text in, text out)."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -9,44 +9,44 @@ from numpy.typing import NDArray
 TIERS = ("budget", "mid-priced", "premium")
 TIER_QUANTILES = (0.3, 0.75)
 MIN_PRICED_SIBLINGS = 20
-"""A category with fewer prices is tiered against its parent category instead."""
+"""A category with fewer prices is compared with its parent category's prices instead."""
 
 ROUND_PRICES = (1, 2, 3, 5, 10, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000)
 MOSTLY = 0.75
 
 
 def join_words(words: Sequence[str], last: str = "and") -> str:
-    """`a, b and c`."""
+    """Joins words into a list such as `a, b and c`."""
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def sentence(text: str) -> str:
-    """First letter upper-case, a full stop at the end."""
+    """Returns the text with an upper-case first letter and a full stop at the end."""
     text = text.strip()
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
 
 
 def lower_words(text: str) -> str:
-    """Lower-case but for words that are capitals throughout (`UV`, `LED`)."""
+    """Returns the text in lower case, except words that are all capitals (`UV`, `LED`)."""
     words = (word if len(word) > 1 and word.isupper() else word.lower() for word in text.split())
     return " ".join(words).replace(" & ", " and ")
 
 
 def singular(word: str) -> str:
-    """An English plural's singular, near enough to stand before a noun."""
+    """Returns the singular of an English plural; a few rules, good enough for a word before a noun."""
     if word.endswith(("shes", "ches", "xes", "sses")):
         return word.removesuffix("es")
     return word.removesuffix("s") if len(word) > 3 and not word.endswith(("ss", "us", "'s")) else word
 
 
 def name_categories(paths: Sequence[tuple[str, ...]], *, fitted: Sequence[bool]) -> list[str]:
-    """A readable name of every item's category; empty without one.
+    """Returns a readable name of every item's category; empty without a category.
 
-    The last name of the path, with its parent where the last name alone says too little: `women's fragrance`,
-    `face cleansers` (they stand below Body too), `eye makeup` (so does Eyes, and it is itself divided).
-    Whether it does is looked up in the fitted items' paths (N,) and the item's own.
+    The name is the last part of the path. The parent is added where the last part alone says too little:
+    `women's fragrance`, `face cleansers` (Body has cleansers too), `eye makeup` (Eyes has several parents and is
+    itself divided). The paths of the fitted items and the item's own path (both of `paths`, (N,)) decide this.
     """
     parents: defaultdict[str, set[str]] = defaultdict(set)
     divided: set[tuple[str, ...]] = set()
@@ -82,9 +82,9 @@ def _name_category(path: tuple[str, ...], *, ambiguous: bool, divided: bool) -> 
 def price_tiers(
     prices: Sequence[float | None], paths: Sequence[tuple[str, ...]], *, fitted: Sequence[bool]
 ) -> NDArray[np.int64]:
-    """(N,) int64 row of `TIERS` against the fitted items of the nearest ancestor category with enough prices.
+    """Returns each item's price tier, (N,) int64: a row of `TIERS`, −1 without a price or any price to compare.
 
-    −1 without a price, or without any to compare it with.
+    A price is compared with the fitted items of the nearest category on its path that has enough prices.
     """
     by_node: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
     for price, path, known in zip(prices, paths, fitted, strict=True):
@@ -104,7 +104,7 @@ def price_tiers(
 
 
 def price_range(prices: Sequence[float], currency: str) -> str:
-    """`mostly under $10`, `mostly over $50`, or nothing where fewer than three prices or no round limit say it."""
+    """Returns `mostly under $10`, `mostly over $50`, or nothing with fewer than three prices or no round limit."""
     if len(prices) < 3:
         return ""
     ordered = sorted(prices)
@@ -118,7 +118,7 @@ def price_range(prices: Sequence[float], currency: str) -> str:
 
 
 def most_common(words: Sequence[str], weights: Sequence[float], k: int) -> list[str]:
-    """The k words with the largest summed weight; equal weights in alphabetical order. Empty words do not count."""
+    """Returns the k words with the largest summed weight, equal weights in alphabetical order; skips empty words."""
     totals: Counter[str] = Counter()
     for word, weight in zip(words, weights, strict=True):
         if word:

@@ -1,1 +1,1 @@
-"""The LLM reasoner: a budget, chains of steps, validated answers. `reasoner` runs it, `calls` does the calling."""
+"""The LLM reasoner: plans a budget, asks the steps, checks the answers. `reasoner` runs it, `calls` makes the calls."""

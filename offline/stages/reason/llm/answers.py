@@ -1,6 +1,6 @@
-"""From a model's raw text to a validated step: thoughts stripped, schema held, limits enforced (text in, step out).
+"""Turns a model's raw text into a validated step: strips thoughts, checks the schema and the word limits.
 
-It knows nothing of where the text came from.
+Text goes in, a step comes out. It knows nothing of the text's source.
 """
 
 import json
@@ -17,14 +17,14 @@ _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？]")
 
 
 class Parsed(NamedTuple):
-    """A step and the reason why it should be asked again; or no step at all, and why not."""
+    """The result of `parse_answer`: a step, or None if the text is unusable, and what is wrong with it."""
 
     step: Step | None
     complaint: str
 
 
 def parse_answer(text: str, schema: type[Step]) -> Parsed:
-    """Reads an answer; `complaint` is empty where it is good, and worded so that the model can be told."""
+    """Parses an answer; `complaint` is empty for a good answer, otherwise a sentence that a prompt can quote."""
     text = strip_thoughts(text)
     if not text:
         return Parsed(None, "the answer was empty")
@@ -41,13 +41,13 @@ def parse_answer(text: str, schema: type[Step]) -> Parsed:
 
 
 def strip_thoughts(text: str) -> str:
-    """Without `<think>…</think>`; also where the opening tag was part of the chat template, or the end was cut off."""
+    """Removes `<think>…</think>`, also where the chat template holds the opening tag or the end is cut off."""
     text = _THOUGHTS.sub("", text)
     return text.rpartition("</think>")[2].partition("<think>")[0].strip()
 
 
 def truncate(step: Step) -> Step:
-    """The step with every field cut at the last sentence that fits, or at the last word where none does."""
+    """Cuts every field of the step after the last sentence that fits, or after the last word if no sentence fits."""
     cut = {name: _cut(getattr(step, name), limit) for name, limit in step.WORD_LIMITS.items()}
     return step.model_copy(update=cut)
 
@@ -63,6 +63,6 @@ def _too_long(step: Step) -> str:
 def _cut(text: str, limit: int) -> str:
     if count_words(text) <= limit:
         return text
-    kept = first_words(text, limit)
-    ends = [match.end() for match in _SENTENCE_END.finditer(kept)]
-    return kept[: ends[-1]] if ends else kept.rstrip(",;:-") + "…"
+    shortened = first_words(text, limit)
+    ends = [match.end() for match in _SENTENCE_END.finditer(shortened)]
+    return shortened[: ends[-1]] if ends else shortened.rstrip(",;:-") + "…"

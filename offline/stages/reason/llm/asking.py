@@ -1,4 +1,4 @@
-"""One step asked of the LLM: from the prompt to a validated answer, through the ledger, with one second chance."""
+"""Asks the LLM one step: fills the prompt, calls through the ledger, validates the answer, asks once more if needed."""
 
 import hashlib
 import json
@@ -18,15 +18,15 @@ AGAIN = "That answer cannot be used: {complaint}. Answer again with nothing but 
 
 
 class StepFailedError(Exception):
-    """No usable answer; the report says of which kind."""
+    """The step has no usable answer; the message is the kind of failure that the report counts."""
 
 
 class UnansweredError(StepFailedError):
-    """The server did not answer: another run may well get an answer."""
+    """The server did not answer; another run may get an answer."""
 
 
 class Asker:
-    """Asks steps; a call whose answer the ledger holds costs nothing."""
+    """Asks the LLM one step at a time; a call costs nothing if the ledger holds its answer."""
 
     def __init__(
         self, *, model: str, caller: RetryingCaller, ledger: Ledger, tally: Tally, budget_calls: int | None = None
@@ -39,11 +39,11 @@ class Asker:
         self._under_way = 0
 
     async def ask(self, prompt_name: str, schema: type[StepT], values: dict[str, Any]) -> StepT:
-        """The step's answer, cut to its limits where the model would not keep them.
+        """Returns the step's answer, cut to the word limits if the model exceeds them twice.
 
         Raises:
-            StepFailedError: counted in the tally.
-            CircuitOpenError: the run should end.
+            StepFailedError: there is no usable answer; the tally counts it.
+            CircuitOpenError: the run has to end.
         """
         prompt = load_prompt(prompt_name)
         tally = self._tally.of(prompt_name)
@@ -63,20 +63,20 @@ class Asker:
         if not first.complaint:
             return cast(StepT, first.step)
         tally.asked_again += 1
-        told = Message("user", AGAIN.format(complaint=first.complaint))
-        shown = Message("assistant", strip_thoughts(text) or "…")
-        again = self._call(prompt, schema, (*messages, shown, told))
+        correction = Message("user", AGAIN.format(complaint=first.complaint))
+        rejected_answer = Message("assistant", strip_thoughts(text) or "…")
+        second_call = self._call(prompt, schema, (*messages, rejected_answer, correction))
         try:
-            second = parse_answer(await self._complete(prompt, again, tally), schema)
+            second = parse_answer(await self._complete(prompt, second_call, tally), schema)
         except UnansweredError:
-            raise  # the next run gets the second chance that this one did not
+            raise  # the next run asks the second time
         except StepFailedError:
             if first.step is None:
                 raise
             second = first
         best = second.step or first.step
         if best is None:
-            self._ledger.forget(call.key, again.key)  # more tokens, or another throw of the dice, may do
+            self._ledger.forget(call.key, second_call.key)  # another run with more tokens, or by chance, may succeed
             raise StepFailedError("invalid answer")
         if second.step is None or second.complaint:
             tally.truncated += 1

@@ -1,4 +1,4 @@
-"""The chains: three steps over an item, three over a user; what a step emits is what the next reads."""
+"""The chains: three steps about an item and three about a user; each step's answer goes into the next prompt."""
 
 from typing import Any
 
@@ -28,20 +28,20 @@ USER_PROMPTS: tuple[tuple[str, type[Step]], ...] = (
 
 
 async def reason_item(asker: Asker, item: dict[str, Any]) -> ItemReasoning:
-    """Asks who would enjoy the item, who would not, and its semantic feature; raises `StepFailedError`."""
+    """Asks who would enjoy an item, who would not, and for its semantic feature; raises `StepFailedError`."""
     positive = await asker.ask("item_positive", ItemPositive, {"item": item})
-    told = {"item": item} | positive.model_dump()
-    negative = await asker.ask("item_negative", ItemNegative, told)
-    told |= negative.model_dump()
-    feature = await asker.ask("item_feature", ItemFeature, told)
+    context = {"item": item} | positive.model_dump()
+    negative = await asker.ask("item_negative", ItemNegative, context)
+    context |= negative.model_dump()
+    feature = await asker.ask("item_feature", ItemFeature, context)
     return ItemReasoning(**positive.model_dump(), **negative.model_dump(), **feature.model_dump())
 
 
 async def reason_user(asker: Asker, items: list[dict[str, Any]]) -> UserReasoning:
-    """Asks for likes, dislikes and core preference over the items taken, newest first; raises `StepFailedError`."""
+    """Asks for a user's likes, dislikes and core preference; `items` are newest first; raises `StepFailedError`."""
     likes = await asker.ask("user_likes", UserLikes, {"items": items})
-    told = {"items": items} | likes.model_dump()
-    dislikes = await asker.ask("user_dislikes", UserDislikes, told)
-    told |= dislikes.model_dump()
-    core = await asker.ask("user_core", UserCore, told)
+    context = {"items": items} | likes.model_dump()
+    dislikes = await asker.ask("user_dislikes", UserDislikes, context)
+    context |= dislikes.model_dump()
+    core = await asker.ask("user_core", UserCore, context)
     return UserReasoning(**likes.model_dump(), **dislikes.model_dump(), **core.model_dump())

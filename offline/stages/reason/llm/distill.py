@@ -1,7 +1,7 @@
-"""Features for whom the LLM was not asked about or did not answer: taken over from the nearest that was.
+"""Fills the items and users without an LLM answer: copies the answer of the most similar item or user with one.
 
-Nearest in text space: TF-IDF vectors of the items' own texts, a user's being the mean of the items taken. Below
-`MIN_SIMILARITY` nobody is near enough and the attribute reasoner's own words stand.
+The similarity is the cosine of TF-IDF vectors of the items' texts; a user's vector is the mean over the user's items.
+Where no similarity reaches `MIN_SIMILARITY`, the attribute reasoner's answer is used.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,14 +24,14 @@ StepT = TypeVar("StepT", bound=Step)
 
 
 class Filled(NamedTuple, Generic[StepT]):
-    """One answer per row and where it is from; None where nobody has anything to say."""
+    """One answer per row and its origin; the answer is None where neither reasoner has one."""
 
     answers: list[StepT | None]
     origins: list[Origin]
 
 
 def item_vectors(corpus: Corpus, *, seed: int) -> FloatArray:
-    """(N, DIM) float32, rows of length 1 or 0, fitted on items with training events alone."""
+    """Returns TF-IDF vectors of the items, (N, DIM) float32, rows of length 1 or 0; fits on training items alone."""
     texts = [
         item_fields(title=item.title, brand=item.brand, categories=item.categories, description=item.description)
         for item in corpus.items
@@ -44,7 +44,7 @@ def item_vectors(corpus: Corpus, *, seed: int) -> FloatArray:
 
 
 def user_vectors(corpus: Corpus, vectors: FloatArray) -> FloatArray:
-    """(U, DIM) float32: the mean of the recent items' vectors, length 1 or 0."""
+    """Returns the mean vectors of the users' recent items, (U, DIM) float32, rows of length 1 or 0."""
     means = np.zeros((len(corpus.histories), vectors.shape[1]), dtype=np.float32)
     for user, history in enumerate(corpus.histories):
         if len(history):
@@ -59,7 +59,7 @@ def fill_items(
     attribute: Sequence[ItemReasoning | None],
     vectors: FloatArray,
 ) -> Filled[ItemReasoning]:
-    """Every item's answer: the LLM's, else the nearest answered training item's, else the attribute reasoner's."""
+    """Returns every item's answer: the LLM's, else the nearest training item's, else the attribute reasoner's."""
     in_training = corpus.in_training()
 
     def take_over(row: int) -> ItemReasoning:
@@ -72,7 +72,7 @@ def fill_items(
 def fill_users(
     answered: Mapping[int, UserReasoning], attribute: Sequence[UserReasoning | None], vectors: FloatArray
 ) -> Filled[UserReasoning]:
-    """Every user's answer: the LLM's, else the nearest answered user's, else the attribute reasoner's."""
+    """Returns every user's answer: the LLM's, else the nearest answered user's, else the attribute reasoner's."""
     return _fill(answered, attribute, vectors, lambda row: answered[row], sources=sorted(answered))
 
 
@@ -87,21 +87,21 @@ def _fill(
     nearest = _nearest(sources, vectors, [row for row in range(len(attribute)) if row not in answered])
     answers: list[StepT | None] = []
     origins: list[Origin] = []
-    for row, own in enumerate(attribute):
+    for row, attribute_answer in enumerate(attribute):
         if row in answered:
             answers.append(answered[row])
             origins.append("llm")
-        elif own is not None and row in nearest:
+        elif attribute_answer is not None and row in nearest:
             answers.append(take_over(nearest[row]))
             origins.append("distilled")
         else:
-            answers.append(own)
+            answers.append(attribute_answer)
             origins.append("attribute")
     return Filled(answers, origins)
 
 
 def _nearest(sources: list[int], vectors: FloatArray, rows: list[int]) -> dict[int, int]:
-    """For every row the most similar source, where one is similar enough; ties to the lower row."""
+    """Returns the most similar source of every row that has one similar enough; ties go to the lower row."""
     rows = [row for row in rows if vectors[row].any()]
     sources = [row for row in sources if vectors[row].any()]
     if not sources or not rows:

@@ -1,7 +1,7 @@
-"""The prompts: versioned files beside this module, filled with JSON data so that no text can end its quotation.
+"""Loads the prompts, versioned files beside this module, and fills them with data as JSON.
 
-A prompt's file has a `version:`, the system message, and after `=== user ===` the user message with its `{places}`.
-It knows nothing of answers or clients.
+JSON keeps a text from ending its own quotation. A prompt file has a `version:`, the system message, and after
+`=== user ===` the user message with its `{places}`. It knows nothing of answers or clients.
 """
 
 import hashlib
@@ -15,36 +15,40 @@ from offline.stages.reason.corpus import Item
 
 MAX_DESCRIPTION_WORDS = 150
 MAX_TITLE_WORDS = 60
-"""Cuts keep one seller's essay from costing more than the catalogue around it."""
+"""Longer texts are cut, so that one very long text does not dominate the cost."""
 
 _FILE = re.compile(r"\A---\nversion: (\d+)\n---\n(.*)\n=== user ===\n(.*)\Z", re.DOTALL)
 _PLACE = re.compile(r"\{(\w+)\}")
 
 
 class Message(NamedTuple):
+    """One message of a conversation with the LLM."""
+
     role: str
     content: str
 
 
 class Prompt(NamedTuple):
+    """One prompt file: its version, system message and user message with `{places}`."""
+
     name: str
     version: int
-    digest: str  # of the file: an edit that forgot to raise the version is still another prompt
+    digest: str  # of the file: an edit without a new version is still another prompt
     system: str
     user: str
 
     def fill(self, values: dict[str, Any]) -> tuple[Message, ...]:
-        """The messages, with every place filled by its value as JSON; KeyError for a place without a value.
+        """Returns the messages with every place replaced by its value as JSON; KeyError for a missing value.
 
-        One pass: a place inside a value stays text.
+        It makes one pass, so a `{place}` inside a value stays text.
         """
-        told = _PLACE.sub(lambda place: json.dumps(values[place[1]], ensure_ascii=False), self.user)
-        return Message("system", self.system), Message("user", told)
+        filled = _PLACE.sub(lambda place: json.dumps(values[place[1]], ensure_ascii=False), self.user)
+        return Message("system", self.system), Message("user", filled)
 
 
 @cache
 def load_prompt(name: str) -> Prompt:
-    """The prompt `name` from the package's data."""
+    """Returns the prompt `name` from the package's data."""
     text = (resources.files(__package__) / "prompts" / f"{name}.md").read_text(encoding="utf-8")
     match = _FILE.match(text)
     if match is None:
@@ -54,7 +58,7 @@ def load_prompt(name: str) -> Prompt:
 
 
 def item_data(item: Item, *, currency: str) -> dict[str, Any]:
-    """What a prompt tells of an item: its own attributes and nothing of any other's."""
+    """Returns the attributes of an item that an item's prompt shows; nothing of any other item."""
     data = {
         "title": _cut(item.title, MAX_TITLE_WORDS),
         "brand": item.brand,
@@ -66,7 +70,7 @@ def item_data(item: Item, *, currency: str) -> dict[str, Any]:
 
 
 def taken_data(item: Item, feature: str | None) -> dict[str, Any]:
-    """What a user's prompt tells of an item taken."""
+    """Returns the attributes of an item that a user's prompt shows."""
     data = {"title": _cut(item.title, MAX_TITLE_WORDS), "brand": item.brand, "interest": feature or ""}
     return {name: value for name, value in data.items() if value}
 

@@ -1,4 +1,4 @@
-"""The LLM reasoner: plans the budget, asks items then users, fills the rest, and accounts for all of it."""
+"""Runs the LLM reasoner: plans the budget, asks about items and then users, fills the rest and writes the report."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -29,6 +29,8 @@ AnswerT = TypeVar("AnswerT", bound=Step)
 
 
 class LlmReasoning(NamedTuple):
+    """The answers about all items and users, and the report of the run."""
+
     items: Filled[ItemReasoning]
     users: Filled[UserReasoning]
     report: dict[str, Any]
@@ -45,8 +47,8 @@ def reason_by_llm(
     """Reasons over the corpus within the budget.
 
     Raises:
-        StageError: `reason.llm_unavailable` where the server failed too often, `reason.unanswered` where it left
-            calls unanswered; what was paid for is in the ledger.
+        StageError: `reason.llm_unavailable` if the server fails too often, `reason.unanswered` if it leaves calls
+            unanswered. The ledger keeps all answers received.
     """
     client: LlmClient = VllmClient(config) if config.client == "vllm" else OpenAIClient(config)
     plan = make_plan(corpus, config)
@@ -68,7 +70,7 @@ def reason_by_llm(
 
 
 def make_plan(corpus: Corpus, config: ReasonConfig) -> BudgetPlan:
-    """Whom this configuration would ask about. Of two budgets the tighter one holds."""
+    """Returns which items and users this configuration asks about; of two budgets the tighter one applies."""
     plans = []
     if config.budget_calls is not None:
         calls = float(config.budget_calls)
@@ -81,15 +83,15 @@ def make_plan(corpus: Corpus, config: ReasonConfig) -> BudgetPlan:
     if not plans:
         return plan_everything(corpus)
     facts = gather_facts(corpus)
-    made = [
+    candidates = [
         plan_budget(corpus, facts, budget=budget, item_cost=item_cost, user_cost=user_cost)
         for budget, item_cost, user_cost in plans
     ]
-    return min(made, key=lambda plan: plan.covered_gain)
+    return min(candidates, key=lambda plan: plan.covered_gain)
 
 
 class _Run:
-    """One run over one corpus: what its parts share."""
+    """One run of the LLM reasoner over one corpus."""
 
     def __init__(
         self,
@@ -150,7 +152,7 @@ class _Run:
     async def _ask_all(
         self, name: str, rows: Sequence[int], chain: Callable[[int], Awaitable[AnswerT]]
     ) -> dict[int, AnswerT]:
-        """Answers by row; failed chains are missing. As many chains at work as calls may be in flight."""
+        """Returns the answers by row, without failed chains. Runs as many chains at once as the concurrency allows."""
         task = self._progress.add_task(f"reason: {name}", total=len(rows))
         answers: dict[int, AnswerT] = {}
 
@@ -167,13 +169,13 @@ class _Run:
 
         waiting = iter(rows)
         workers = (work(waiting) for _ in range(min(self._config.concurrency, len(rows))))
-        ended = await asyncio.gather(*workers, return_exceptions=True)  # what is in flight is paid for: let it arrive
-        for error in ended:
+        outcomes = await asyncio.gather(*workers, return_exceptions=True)  # calls in flight are paid: wait for them
+        for error in outcomes:
             if isinstance(error, CircuitOpenError):
                 raise StageError(
                     "reason.llm_unavailable",
                     f"{self._config.base_url} does not answer as {self._config.model}: {error}.",
-                    fix="See to the server and run the same command again: every answer so far is kept.",
+                    fix="Repair the server and run the same command again: the ledger keeps every answer received.",
                 ) from error
             if error is not None:
                 raise error
@@ -181,12 +183,12 @@ class _Run:
         return answers
 
     def _check_answered(self, name: str) -> None:
-        """Users are not asked about before all items are: their prompts hold the items' features."""
+        """Stops the run if calls stayed unanswered: the users' prompts need all the items' features."""
         if self._tally.unanswered:
             raise StageError(
                 "reason.unanswered",
-                f"{self._config.base_url} left {self._tally.unanswered} of the {name} unanswered.",
-                fix="Run the same command again: every answer is kept, only what is missing is asked for.",
+                f"{self._config.base_url} did not answer for {self._tally.unanswered} of the {name}.",
+                fix="Run the same command again: the ledger keeps every answer, and only missing ones are asked for.",
             )
 
     def _is_spent(self) -> bool:

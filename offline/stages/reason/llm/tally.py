@@ -1,4 +1,4 @@
-"""What a run asked, paid and lost, per step: for the table a person looks at and for `report.json`."""
+"""Counts calls, tokens and failures per step, for the table on the terminal and for `report.json`."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,17 +10,17 @@ from rich.table import Table
 
 @dataclass
 class StepTally:
-    """`paid` calls went to the server in this run, `stored` ones were answered by the ledger."""
+    """Counts of one step: the server answered `paid` calls in this run, the ledger answered `stored` ones."""
 
     done: int = 0
     paid: int = 0
     stored: int = 0
-    tokens_stored: int = 0  # in and out, of the answers from the ledger
+    tokens_stored: int = 0  # prompts and answers that the ledger holds
     tokens_in: int = 0
     tokens_out: int = 0
     asked_again: int = 0
     truncated: int = 0
-    unanswered: int = 0  # of the failed ones: the server did not answer
+    unanswered: int = 0  # failed because the server did not answer
     failed: Counter[str] = field(default_factory=Counter)
     latencies_s: list[float] = field(default_factory=list)
 
@@ -42,6 +42,8 @@ class StepTally:
 
 @dataclass
 class Tally:
+    """Counts of all steps of a run."""
+
     steps: dict[str, StepTally] = field(default_factory=dict)
 
     def of(self, step: str) -> StepTally:
@@ -49,7 +51,7 @@ class Tally:
 
     @property
     def calls(self) -> int:
-        """Paid in this run or an earlier one: what a budget counts, so that a second run plans as the first did."""
+        """Calls paid in this run or an earlier one. The budget counts both, so that a second run plans as the first."""
         return sum(step.paid + step.stored for step in self.steps.values())
 
     @property
@@ -59,7 +61,7 @@ class Tally:
 
     @property
     def tokens(self) -> int:
-        """In and out, counted as `calls` are."""
+        """Tokens of prompts and answers, paid in this run or an earlier one."""
         return sum(step.tokens_in + step.tokens_out + step.tokens_stored for step in self.steps.values())
 
     def as_json(self) -> dict[str, Any]:

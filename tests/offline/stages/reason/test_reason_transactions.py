@@ -18,7 +18,7 @@ SCHEMA = "CREATE TABLE IF NOT EXISTS rows (number INTEGER)"
 
 
 async def opened(folder: Path) -> Transactions:
-    made = Transactions(folder / "file.sqlite3", turn=folder / "turn")
+    made = Transactions(folder / "file.sqlite3", lock=folder / "lock")
     await made.open(SCHEMA)
     return made
 
@@ -89,7 +89,7 @@ async def test_a_disk_that_does_not_sync_is_said(tmp_path: Path, monkeypatch: py
 
 async def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    one = Transactions(tmp_path / "file" / "ledger", turn=tmp_path / "turn")
+    one = Transactions(tmp_path / "file" / "ledger", lock=tmp_path / "lock")
     with pytest.raises(StageError) as error:
         await one.open(SCHEMA)
     assert error.value.code == "reason.ledger"

@@ -1,1 +1,1 @@
-"""Calls to an LLM: clients, retries, and the ledger that keeps every answer that was paid for."""
+"""Calls to an LLM: the clients, the retries, and the ledger that stores every answer."""

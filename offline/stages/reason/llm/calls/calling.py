@@ -1,6 +1,7 @@
-"""Calls that survive a night: bounded concurrency, retries with back-off, Retry-After for everybody, a circuit.
+"""Makes calls with bounded concurrency, retries and back-off; stops calling once the server fails too often.
 
-It knows clients and their three kinds of failure, and nothing of prompts, answers or ledgers.
+A Retry-After from the server holds back all calls. It knows clients and their three kinds of failure, and nothing of
+prompts, answers or ledgers.
 """
 
 import asyncio
@@ -20,18 +21,18 @@ MAX_BACK_OFF_S = 60.0
 MAX_RETRY_AFTER_S = 600.0
 
 MAX_ORDERED_WAIT_S = 600.0
-"""What one call waits on the server's order while the server answers no call at all."""
+"""The longest that a call waits on the server's Retry-After while the server answers no call at all."""
 
 MAX_TURN_WAIT_S = 3600.0
-"""What one call waits on the server's order while others get their turn."""
+"""The longest that a call waits on the server's Retry-After while the server answers other calls."""
 
 
 class CircuitOpenError(Exception):
-    """The server failed too often in a row, or takes no call at all: no further call is made."""
+    """The server failed too often in a row or accepts no call: the caller makes no further call."""
 
 
 class RetryingCaller:
-    """Makes calls through a client; `failures` counts what went wrong by kind, retried or not."""
+    """Makes calls through a client; `failures` counts the failures by kind, retried or not."""
 
     def __init__(
         self,
@@ -54,9 +55,14 @@ class RetryingCaller:
         self.failures: Counter[str] = Counter()
 
     async def call(self, call: LlmCall) -> Completion:
-        """The answer; raises `UnavailableError` or `RejectedError` once given up, `CircuitOpenError` to end the run.
+        """Returns the answer.
 
-        Calls in flight when the circuit opens are waited for: they are paid for.
+        Calls in flight when the circuit opens still run to their end, because they are paid for.
+
+        Raises:
+            UnavailableError: the server did not answer, after all retries.
+            RejectedError: the server does not accept this call.
+            CircuitOpenError: the run has to end.
         """
         async with self._slots:
             if self._broken:
@@ -66,7 +72,7 @@ class RetryingCaller:
             except FatalError as error:
                 self._broken = str(error)
                 raise CircuitOpenError(self._broken) from error
-            except RejectedError:  # of this one call; whoever rejects is there
+            except RejectedError:  # a server that rejects a call is up
                 self._failures_in_a_row = 0
                 raise
             except UnavailableError as error:
@@ -79,10 +85,10 @@ class RetryingCaller:
             return completion
 
     async def _retry(self, call: LlmCall) -> Completion:
-        """Tries again after failures up to the attempts allowed; a wait that the server orders is no failure."""
+        """Retries up to the allowed attempts; a wait that the server asks for does not count as one."""
         attempt, waits, waiting_since = 1, 0, 0.0
         now = asyncio.get_running_loop().time
-        while True:  # tenacity took a tenth of a call's CPU
+        while True:  # the library tenacity took a tenth of a call's CPU
             try:
                 return await self._once(call)
             except UnavailableError as error:
@@ -96,7 +102,7 @@ class RetryingCaller:
                 others_answered = self._answered_at > waiting_since
                 if now() - waiting_since >= (MAX_TURN_WAIT_S if others_answered else MAX_ORDERED_WAIT_S):
                     raise
-                waits += 1  # `_once` waits until the server's own time, which may be now
+                waits += 1  # `_once` waits until the time that the server names
                 await asyncio.sleep(self._pause(waits if error.retry_after_s < self._back_off_s else 1))
 
     async def _once(self, call: LlmCall) -> Completion:
@@ -110,7 +116,7 @@ class RetryingCaller:
             completion = await self._client.complete(call)
         except UnavailableError as error:
             self.failures[str(error).partition(":")[0]] += 1
-            if error.retry_after_s is not None:  # it is the account that is limited, not this call
+            if error.retry_after_s is not None:  # the limit is the account's, so all calls wait
                 self._resume_at = max(self._resume_at, now() + min(error.retry_after_s, MAX_RETRY_AFTER_S))
             raise
         except (RejectedError, FatalError) as error:
@@ -120,6 +126,6 @@ class RetryingCaller:
         return completion
 
     def _pause(self, attempt: int) -> float:
-        """Seconds, doubled from attempt to attempt; spread, so that hundreds of calls do not come back at once."""
+        """Returns seconds that double per attempt, with jitter so that hundreds of calls do not return at once."""
         longest = min(self._back_off_s * 2.0 ** (attempt - 1), MAX_BACK_OFF_S)
         return random.uniform(0.5, 1.0) * longest  # noqa: S311 - no secret

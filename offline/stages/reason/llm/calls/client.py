@@ -1,14 +1,14 @@
-"""What an LLM client is, and the OpenAI-compatible one.
+"""Defines the interface of an LLM client, and the client of servers with OpenAI's protocol.
 
     LlmClient.complete(call) -> Completion
-    ├── UnavailableError   429, 5xx, a timeout, a broken connection: worth another try, not paid for
-    ├── RejectedError      the server will not take this call (400, 413, 422): nothing to retry, nothing paid for
-    └── FatalError         no call will work (401, 403, 404): the run ends
+    ├── UnavailableError   429, 5xx, a timeout, a broken connection: a retry may help; it costs nothing
+    ├── RejectedError      the server does not accept this call (400, 413, 422): a retry cannot help; it costs nothing
+    └── FatalError         the server accepts no call (401, 403, 404): the run ends
 
-One call, one HTTP request: retries and their pauses are `offline.stages.reason.llm.calls.calling`'s. The API key comes
-from the environment (`OPENAI_API_KEY`) and goes nowhere else. Address, key and account are read by the `openai`
-package; the requests themselves go over aiohttp's session, because a run through the package's client took several
-times as long (docs/lab-notebook.md): hundreds of calls in flight share one core.
+One call makes one HTTP request; `offline.stages.reason.llm.calls.calling` does the retries. The API key comes from the
+environment (`OPENAI_API_KEY`) and goes to the server alone. The `openai` package reads address, key and account. The
+requests go over an aiohttp session, because a run through the package's client took several times as long
+(docs/lab-notebook.md): hundreds of calls in flight share one core.
 """
 
 import math
@@ -32,28 +32,30 @@ from offline.stages.reason.llm.prompting import Message
 from offline.stages.reason.schemas import Step
 
 NO_KEY = "none"
-"""Sent where no key is set: local servers ask for none, and the header must not be empty."""
+"""The client sends this if no key is set: local servers need none, and the header must not be empty."""
 
 _RETRIED_STATUSES = frozenset({408, 409, 425, 429})
 _WAITING_STATUSES = frozenset({429, 503})
-"""Their Retry-After says when the server will take calls again."""
+"""With these, a Retry-After says when the server accepts calls again."""
 
 _FATAL_STATUSES = frozenset({401, 403, 404})
 
 _QUOTED_CHARACTERS = 500
-"""Of an error's body, where it says nothing in the protocol's own words."""
+"""Length of the quotation from an error's body that does not follow the protocol."""
 
 
 class LlmCall(NamedTuple):
-    """Everything an answer depends on, the model and its settings aside."""
+    """One call: everything that its answer depends on, except the model and its settings."""
 
     messages: tuple[Message, ...]
     schema: type[Step]
-    key: str  # of the ledger; sent as Idempotency-Key
+    key: str  # the ledger's key; sent as Idempotency-Key
 
 
 class Completion(NamedTuple):
-    text: str  # raw, thoughts included; empty where the model refused
+    """The LLM's answer to one call."""
+
+    text: str  # raw, with thoughts; empty if the model refused
     refusal: str
     tokens_in: int
     tokens_out: int
@@ -69,14 +71,16 @@ class UnavailableError(Exception):
 
 
 class RejectedError(Exception):
-    """The server will not take this call."""
+    """The server does not accept this call."""
 
 
 class FatalError(Exception):
-    """The server will take no call as the run is configured."""
+    """The server accepts no call with this configuration."""
 
 
 class LlmClient(Protocol):
+    """Sends one call to an LLM and returns its answer."""
+
     async def complete(self, call: LlmCall) -> Completion: ...
     async def close(self) -> None: ...
 
@@ -88,37 +92,37 @@ def _response_format_json(schema: type[Step]) -> orjson.Fragment:
 
 @cache
 def response_format(schema: type[Step]) -> dict[str, Any]:
-    """`response_format` of a chat completion that must fit the schema."""
+    """Returns the `response_format` that makes a chat completion follow the schema."""
     described = schema.model_json_schema()
     described.pop("description", None)
     return {"type": "json_schema", "json_schema": {"name": schema.__name__, "strict": True, "schema": described}}
 
 
 def refuse_password(setting: str, url: str) -> None:
-    """Raises `ConfigError` (`config.base_url`) on an address that holds a password: the release records it."""
+    """Raises `ConfigError` (`config.base_url`) if the address holds a password: the release records the address."""
     if urlsplit(url).password is not None:
         raise ConfigError(
             "config.base_url",
             f"{setting} holds a password, and the release records its configuration.",
-            fix="Put the key into the environment as OPENAI_API_KEY.",
+            fix="Remove the password; set the environment variable OPENAI_API_KEY instead.",
         )
 
 
 class OpenAIClient:
-    """Any server that speaks the OpenAI protocol; `vllm serve` is the documented one. Use from one event loop."""
+    """Client of any server with OpenAI's protocol, such as `vllm serve`. Use it from one event loop."""
 
     def __init__(self, config: ReasonConfig) -> None:
-        """Raises `ConfigError` on an address that holds a password."""
+        """Raises `ConfigError` if the address holds a password."""
         refuse_password("reason.base_url", config.base_url)
         key = os.environ.get("OPENAI_API_KEY") or NO_KEY
-        told = openai.AsyncOpenAI(base_url=config.base_url, api_key=key)
-        headers = {**told.default_headers, **told.auth_headers}
+        configured = openai.AsyncOpenAI(base_url=config.base_url, api_key=key)
+        headers = {**configured.default_headers, **configured.auth_headers}
         self._headers = {
             name: value
             for name, value in headers.items()
-            if isinstance(value, str) and not name.startswith("X-Stainless-")  # telemetry of the package's own requests
+            if isinstance(value, str) and not name.startswith("X-Stainless-")  # telemetry of the openai package
         }
-        self._url = yarl.URL(f"{str(told.base_url).rstrip('/')}/chat/completions")
+        self._url = yarl.URL(f"{str(configured.base_url).rstrip('/')}/chat/completions")
         self._settings = {
             "model": config.model,
             "temperature": config.temperature,
@@ -128,7 +132,7 @@ class OpenAIClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def complete(self, call: LlmCall) -> Completion:
-        """One request; raises `UnavailableError`, `RejectedError` or `FatalError`."""
+        """Makes one request; raises `UnavailableError`, `RejectedError` or `FatalError`."""
         started = time.monotonic()
         body = orjson.dumps({
             **self._settings,
@@ -147,10 +151,10 @@ class OpenAIClient:
         return _read(answer, time.monotonic() - started)
 
     def _open(self) -> aiohttp.ClientSession:
-        """The session, which is made inside the loop that uses it."""
+        """Returns the session; creates it on first use, inside the event loop that uses it."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),  # the caller bounds what is in flight
+                connector=aiohttp.TCPConnector(limit=0),  # the caller limits the calls in flight
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -164,7 +168,7 @@ class OpenAIClient:
 
 
 def _proxy(url: str) -> str | None:
-    """The proxy that the environment names for this address; aiohttp itself would look it up for every call."""
+    """Returns the environment's proxy for this address; aiohttp itself would look it up for every call."""
     parts = urlsplit(url)
     if urllib.request.proxy_bypass(parts.netloc):
         return None
@@ -188,7 +192,7 @@ class _Usage(BaseModel):
 
 
 class _ChatCompletion(BaseModel):
-    """What is read of a response; servers add their own."""
+    """The fields of a response that the client reads; servers add others."""
 
     choices: Annotated[list[_Choice], Field(min_length=1)]
     usage: _Usage | None = None
@@ -219,10 +223,10 @@ def _read(answer: bytes, latency_s: float) -> Completion:
 
 def _sort_status(status: int, answer: bytes, retry_after: str | None) -> Exception:
     try:
-        said = _ErrorBody.model_validate_json(answer).error.message
+        message = _ErrorBody.model_validate_json(answer).error.message
     except ValidationError:
-        said = answer.decode(errors="replace")[:_QUOTED_CHARACTERS]
-    text = f"HTTP {status}: {said}"
+        message = answer.decode(errors="replace")[:_QUOTED_CHARACTERS]
+    text = f"HTTP {status}: {message}"
     if status in _FATAL_STATUSES:
         return FatalError(text)
     if status in _RETRIED_STATUSES or status >= 500:
@@ -232,7 +236,7 @@ def _sort_status(status: int, answer: bytes, retry_after: str | None) -> Excepti
 
 
 def read_retry_after(header: str | None, *, now: float) -> float | None:
-    """Seconds from `now` (since 1970) of either form, a number or an HTTP date; None for what is neither."""
+    """Returns the seconds to wait, from a number or an HTTP date; None for any other text. `now` is Unix time."""
     if not header:
         return None
     try:

@@ -1,10 +1,10 @@
-"""The ledger: every usable answer, durable, under the hash of what was asked; nothing is asked twice.
+"""The ledger: stores every usable answer under the hash of its call, so that no call is paid for twice.
 
-SQLite in WAL mode, shared by all runs of a shop and by runs at the same time. A call is *claimed* before it is made;
-the claims of a run that died are free at once on the same machine (its lock file is no longer held), elsewhere after
-`LEASE_S`. An answer is written before any later call of its run is made, so that `kill -9` repeats none; it is synced
-to disk moments later, and before the run returns anything that rests on it. It knows completions and nothing of
-prompts or schemas.
+It is an SQLite file in WAL mode. All runs of a shop share it, also at the same time. A run *claims* a call before it
+makes it. If a run dies, its claims on the same machine are free at once (nobody holds its lock file any more), and
+elsewhere after `LEASE_S`. The ledger writes an answer before the same run makes a later call, so that `kill -9` loses
+none. It syncs the answer to disk moments later, and always before the run returns. It knows completions, and nothing
+of prompts or schemas.
 """
 
 import asyncio
@@ -41,26 +41,26 @@ class LedgerEntry(NamedTuple):
 
 
 class _Claimed:
-    """The caller may ask."""
+    """The run has claimed the call and may make it."""
 
 
 class _Taken:
-    """Another run is asking."""
+    """Another run is making the call."""
 
 
 class Ledger:
-    """Open with `open_ledger`; use from one event loop."""
+    """Stores answers for one run. Call `start` first and `close` last; use it from one event loop."""
 
     def __init__(self, path: Path, *, model: str) -> None:
         self._model = model
         self._runs = path.with_name(f"{path.name}.runs")
-        self._transactions = Transactions(path, turn=self._runs / "opening")
-        self._asking: dict[str, asyncio.Future[Completion]] = {}
+        self._transactions = Transactions(path, lock=self._runs / "opening")
+        self._in_flight: dict[str, asyncio.Future[Completion]] = {}
         self._run = uuid.uuid4().hex
         self._lock = ExitStack()
 
     async def start(self) -> None:
-        """Opens the file; `StageError` (`reason.ledger`) where it cannot be used."""
+        """Opens the file; raises `StageError` (`reason.ledger`) if it cannot be used."""
         try:
             await self._transactions.in_thread(self._register)
             await self._transactions.open(_SCHEMA)
@@ -71,40 +71,40 @@ class Ledger:
             raise
 
     async def obtain(self, key: str, step: str, ask: Callable[[], Awaitable[Completion]]) -> LedgerEntry:
-        """The stored answer, or the one that `ask` brings.
+        """Returns the stored answer, or calls `ask` and stores its answer.
 
-        A new answer is written before any later call of this run is made: it stands in the queue before the claim of
-        that call, which is waited for. Whoever else wants the same key meanwhile, here or in another run,
-        waits for this one. An error of `ask` passes through and frees the key.
+        A new answer is written before this run makes a later call: its write is in the queue before the claim of that
+        call, and `obtain` waits for the claim. Another `obtain` of the same key, in this run or another, waits for
+        this one. An error of `ask` passes through and frees the key.
         """
-        while key in self._asking:
+        while key in self._in_flight:
             try:
-                return LedgerEntry(await asyncio.shield(self._asking[key]), paid=False)
-            except Exception:  # noqa: BLE001, S112 - it is the other one's error; this one asks for itself
+                return LedgerEntry(await asyncio.shield(self._in_flight[key]), paid=False)
+            except Exception:  # noqa: BLE001, S112 - the error belongs to the other caller; this one asks again
                 continue
-        mine: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._asking[key] = mine
+        answer: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._in_flight[key] = answer
         try:
             entry = await self._obtain(key, step, ask)
         except BaseException as error:
-            mine.set_exception(error if isinstance(error, Exception) else RuntimeError("cancelled"))
-            mine.exception()  # nobody may be waiting for it
+            answer.set_exception(error if isinstance(error, Exception) else RuntimeError("cancelled"))
+            answer.exception()  # marks the error as seen: perhaps nobody waits for it
             raise
         else:
-            mine.set_result(entry.completion)
+            answer.set_result(entry.completion)
             return entry
         finally:
-            del self._asking[key]
+            del self._in_flight[key]
 
     def forget(self, *keys: str) -> None:
-        """Drops answers that cannot be used, so that a later run asks again; on disk by `close` at the latest."""
+        """Deletes unusable answers, so that a later run asks again; on disk by `close` at the latest."""
         self._transactions.do(lambda db: db.executemany("DELETE FROM answers WHERE key = ?", [(key,) for key in keys]))
 
     async def close(self) -> None:
-        """Gives this run's claims back, waits until every answer is on disk, closes the file.
+        """Frees this run's claims, waits until every answer is on disk, closes the file.
 
         Raises:
-            StageError: `reason.ledger` where one of them is not.
+            StageError: `reason.ledger` if an answer could not be stored.
         """
         try:
             await self._transactions.do(lambda db: db.execute("DELETE FROM claims WHERE run = ?", (self._run,)))
@@ -122,7 +122,7 @@ class Ledger:
     async def _obtain(self, key: str, step: str, ask: Callable[[], Awaitable[Completion]]) -> LedgerEntry:
         while True:
             if self._transactions.failure is not None:
-                raise self._transactions.failure  # an answer could not be stored: pay for no further one
+                raise self._transactions.failure  # an answer could not be stored: make no further call
             found = await self._transactions.do(lambda db: self._claim(db, key))
             if isinstance(found, Completion):
                 return LedgerEntry(found, paid=False)
@@ -158,7 +158,7 @@ class Ledger:
         db.execute("DELETE FROM claims WHERE key = ?", (key,))
 
     def _sweep(self, db: sqlite3.Connection) -> None:
-        """Frees the claims of runs on this machine that are no more."""
+        """Frees the claims of runs on this machine that have died."""
         for (run,) in db.execute("SELECT DISTINCT run FROM claims WHERE run != ?", (self._run,)).fetchall():
             path = self._lock_path(run)
             if _is_abandoned(path):
@@ -166,7 +166,7 @@ class Ledger:
                 path.unlink(missing_ok=True)
 
     def _register(self) -> None:
-        """Holds a lock for as long as this process lives, by which others know that its claims stand."""
+        """Locks a file for as long as this process lives; the lock tells other runs that its claims are valid."""
         lock = self._lock_path(self._run)
         lock.parent.mkdir(parents=True, exist_ok=True)
         held = self._lock.enter_context(lock.open("w"))
@@ -178,7 +178,7 @@ class Ledger:
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Whether the lock file is there and nobody holds it; one that is gone was of a run that ended or is elsewhere."""
+    """Returns whether the lock file exists and nobody holds it; a missing file means an ended or a remote run."""
     try:
         with path.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -188,10 +188,10 @@ def _is_abandoned(path: Path) -> bool:
 
 
 def forget_user_answers(path: Path, *, before: float) -> int:
-    """Deletes what was reasoned of users before a moment (seconds since 1970); returns the number of answers.
+    """Deletes the answers about users from before a moment (seconds since 1970); returns the number of answers.
 
-    For erasure: run it once the person's events are out of the data. Users reasoned of since then keep their answers;
-    the rest would be asked for again.
+    For erasure: call it once the person's events are out of the data. Answers about users from later stay; the next
+    run asks for the others again.
     """
     if not path.exists():
         return 0

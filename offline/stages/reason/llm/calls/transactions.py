@@ -1,9 +1,9 @@
-"""The ledger's transactions: one thread does them all (`isrf.runtime.sqlite`), and another one syncs them.
+"""Runs the ledger's transactions in one thread (`isrf.runtime.sqlite`) and syncs them to disk in another.
 
-A transaction is *written* once its future is done: a killed process has lost nothing of it, and other processes see it.
-It is *synced*, safe from a power cut too, `SYNC_EVERY_S` later and by `close` at the latest: another thread flushes the
-write-ahead log meanwhile, because a flush takes as long as many transactions, and hundreds of calls would wait for it.
-It knows nothing of what the transactions are about.
+A transaction is *written* once its future is done: it survives a killed process, and other processes see it. It is
+*synced*, so that it survives a power cut too, `SYNC_EVERY_S` later and by `close` at the latest. A second thread
+flushes the write-ahead log, because a flush takes as long as many transactions and hundreds of calls would wait for it.
+It knows nothing of what the transactions contain.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from offline.runtime.locks import file_lock
 
 BUSY_TIMEOUT_S = 60.0
 SYNC_EVERY_S = 0.05
-"""What a power cut may cost; a killed process costs nothing."""
+"""A power cut may lose the transactions of this time; a killed process loses none."""
 
 Job = Callable[[sqlite3.Connection], Any]
 ResultT = TypeVar("ResultT")
@@ -34,17 +34,17 @@ class _Written(NamedTuple):
 
 
 class Transactions:
-    """On one file, for one event loop.
+    """Runs transactions on one SQLite file, for one event loop.
 
     Attributes:
-        failure: why something could not be written or synced; nothing should be paid for any more.
+        failure: the reason why a write or a sync failed, else None; after a failure the run should make no call.
     """
 
-    def __init__(self, path: Path, *, turn: Path) -> None:
-        """`turn` is a file that whoever opens or closes `path` locks."""
+    def __init__(self, path: Path, *, lock: Path) -> None:
+        """`lock` is a file; a process locks it while it opens or closes `path`."""
         self.failure: StageError | None = None
         self._path = path
-        self._turn = turn
+        self._lock = lock
         self._commits = GroupCommit(self._transact, self._settle, thread_name="ledger")
         self._syncer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-sync")
         self._syncing: asyncio.Task[None] | None = None
@@ -53,20 +53,20 @@ class Transactions:
         self._connection: sqlite3.Connection | None = None
 
     async def open(self, schema: str) -> None:
-        """Opens the file; `StageError` (`reason.ledger`) where it cannot be used."""
+        """Opens the file; raises `StageError` (`reason.ledger`) if it cannot be used."""
         await self.in_thread(partial(self._connect, schema))
 
     def do(self, job: Job) -> asyncio.Future[Any]:
-        """Puts `job` into the next transaction; its result once that is written, `StageError` if it cannot be."""
+        """Adds `job` to the next transaction; the future has its result once written, or a `StageError`."""
         return self._commits.do(job)
 
     async def in_thread(self, work: Callable[[], ResultT]) -> ResultT:
-        """`work` between two transactions; `StageError` where the disk or SQLite refuses it."""
+        """Runs `work` between two transactions; raises `StageError` on an error of the disk or SQLite."""
         with self._as_stage_errors():
             return await self._commits.in_thread(work)
 
     async def close(self) -> None:
-        """Writes and syncs what waits, closes the file; a failure on the way is in `failure`."""
+        """Writes and syncs the waiting transactions and closes the file; `failure` holds an error on the way."""
         await self._commits.drain()
         self._closing.set()
         if self._syncing is not None:
@@ -91,7 +91,7 @@ class Transactions:
         while self._unsynced and self.failure is None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), SYNC_EVERY_S)
-            self._unsynced = False  # what is written from here on may miss this flush
+            self._unsynced = False  # later writes may miss this flush
             try:
                 with self._as_stage_errors():
                     await asyncio.get_running_loop().run_in_executor(self._syncer, self._sync_log)
@@ -106,24 +106,24 @@ class Transactions:
             raise StageError(
                 "reason.ledger",
                 f"the ledger of LLM answers {self._path} cannot be used: {error}.",
-                fix="Free some space, or check the file's rights; answers stored so far are kept.",
+                fix="Free disk space, or check the file's permissions; the answers stored so far remain.",
             ) from error
 
     def _connect(self, schema: str) -> None:
-        with file_lock(self._turn):  # SQLite's busy timeout does not cover the switch to WAL
+        with file_lock(self._lock):  # SQLite's busy timeout does not cover the switch to WAL
             self._connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.executescript(schema)
-            self._connection.execute("PRAGMA synchronous=NORMAL")  # checkpoints alone; commits are `_sync_log`'s
+            self._connection.execute("PRAGMA synchronous=NORMAL")  # SQLite syncs checkpoints; `_sync_log` syncs commits
 
     def _disconnect(self) -> None:
-        with file_lock(self._turn):  # the last one to leave puts the log away
+        with file_lock(self._lock):  # the last process to close removes the write-ahead log
             if self._connection is not None:
                 self._connection.close()
 
     def _transact(self, jobs: Sequence[Job]) -> _Written:
-        """The jobs' results, and whether they changed anything."""
+        """Runs the jobs in one transaction; returns their results and whether they changed anything."""
         db = self._connection
         assert db is not None, "open comes first"
         before = db.total_changes

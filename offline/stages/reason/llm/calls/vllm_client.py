@@ -1,7 +1,7 @@
-"""vLLM in this process (`vllm.LLM`, extra `llm`), behind the same interface as a server.
+"""Runs vLLM in this process (`vllm.LLM`, extra `llm`), behind the same interface as a server.
 
-`vllm.LLM` answers a list of conversations at once: what arrives while one list is being answered makes the next one, so
-that its batching works as it does behind a server. It knows nothing of prompts' meaning.
+`vllm.LLM` answers a list of conversations at once. Calls that arrive meanwhile form the next list, so that vLLM batches
+them as it does behind a server. It knows nothing of the prompts' meaning.
 """
 
 import asyncio
@@ -16,23 +16,25 @@ from offline.stages.reason.llm.calls.client import Completion, LlmCall, Rejected
 from offline.stages.reason.schemas import Step
 
 GATHER_S = 0.02
-"""Waited for company before a list is sent off."""
+"""The client waits this long for further calls before it starts a list."""
 
 
 class Answered(NamedTuple):
+    """The engine's answer to one conversation."""
+
     text: str
     tokens_in: int
     tokens_out: int
 
 
 class VllmEngine(Protocol):
-    """Answers a list of conversations in order; what `load_engine` makes of `vllm.LLM`."""
+    """Answers a list of conversations in order; `load_engine` wraps `vllm.LLM` in it."""
 
     def answer(self, calls: Sequence[LlmCall]) -> list[Answered]: ...
 
 
 class VllmClient:
-    """Loads the model once, on the first call."""
+    """Client of vLLM in this process; loads the model once, on the first call."""
 
     def __init__(self, config: ReasonConfig, engine: VllmEngine | None = None) -> None:
         self._config = config
@@ -42,12 +44,12 @@ class VllmClient:
         self._answering: asyncio.Task[None] | None = None
 
     async def complete(self, call: LlmCall) -> Completion:
-        """Raises `RejectedError` where the engine will not take the conversation."""
-        done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._waiting.append((call, done))
+        """Returns the answer; raises `RejectedError` if the engine fails on the list of conversations."""
+        future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._waiting.append((call, future))
         if self._answering is None or self._answering.done():
             self._answering = asyncio.create_task(self._answer_all())
-        return await done
+        return await future
 
     async def close(self) -> None:
         self._thread.shutdown()
@@ -61,15 +63,15 @@ class VllmClient:
                 answers = await asyncio.get_running_loop().run_in_executor(
                     self._thread, self._answer, [call for call, _ in batch]
                 )
-            except Exception as error:  # noqa: BLE001 - whatever the engine raises is each waiting call's own failure
-                for _, done in batch:
-                    done.set_exception(
+            except Exception as error:  # noqa: BLE001 - any error of the engine fails every call of the list
+                for _, future in batch:
+                    future.set_exception(
                         error if isinstance(error, ConfigError) else RejectedError(f"{type(error).__name__}: {error}")
                     )
                 continue
             latency_s = time.monotonic() - started
-            for (_, done), answer in zip(batch, answers, strict=True):
-                done.set_result(Completion(answer.text, "", answer.tokens_in, answer.tokens_out, latency_s))
+            for (_, future), answer in zip(batch, answers, strict=True):
+                future.set_result(Completion(answer.text, "", answer.tokens_in, answer.tokens_out, latency_s))
 
     def _answer(self, calls: list[LlmCall]) -> list[Answered]:
         if self._engine is None:
@@ -78,15 +80,15 @@ class VllmClient:
 
 
 def load_engine(config: ReasonConfig) -> VllmEngine:
-    """`vllm.LLM` with the configured model; `ConfigError` (`config.no_vllm`) where vLLM is not installed."""
+    """Loads the configured model into `vllm.LLM`; raises `ConfigError` (`config.no_vllm`) without vLLM."""
     try:
         from vllm import LLM, SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
     except ImportError as error:
         raise ConfigError(
             "config.no_vllm",
-            f"reason.client is vllm, and vLLM cannot be imported here: {error}.",
-            fix="Install the extra `llm` in an environment of its own, or start `vllm serve` and use client=openai.",
+            f"reason.client is vllm, but vLLM cannot be imported: {error}.",
+            fix="Install the extra `llm` in a separate environment, or start `vllm serve` and use client=openai.",
         ) from error
 
     class VllmEngine:
