@@ -1,4 +1,4 @@
-"""What the command line can do beside a run: audit, evaluate, forget, take events back in, make the demo shop.
+"""The commands beside `run`: audit, replay, evaluate, forget, loop_back (imports the service's events), demo_shop.
 
-They may import everything in `offline` but `offline.__main__`.
+A command may import everything in `offline` except `offline.__main__`.
 """

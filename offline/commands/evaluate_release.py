@@ -1,4 +1,4 @@
-"""Measures a published release on the shop's data again, and writes its lists for an independent scorer."""
+"""Measures a published release again on the shop's data, and writes its lists for an independent scorer."""
 
 import json
 from collections.abc import Sequence
@@ -32,47 +32,48 @@ def evaluate_release(
     progress: Progress,
     max_bad_rows: float | None = None,
 ) -> dict[str, Any]:
-    """Measures a published release on the shop's data, ordered as the release's was.
+    """Measures a published release on the shop's data, with equal timestamps in the release's order.
 
     Args:
         folder: the release.
         data: the shop's folder.
         split: "test" or "valid".
-        include_seen: full ranking with the items that a user already has.
-        whole: the other protocols on all users too, and not on `evaluate.sampled_users` of them.
-        predictions: where the fused lists go, JSON lines.
-        progress: bars.
-        max_bad_rows: share of bad rows that is put up with; None: as when the release was made.
+        include_seen: whether the full ranking contains items that the user already has.
+        whole: whether the other protocols use all users, not a sample of `evaluate.sampled_users`.
+        predictions: file for the fused lists, JSON lines; None writes none.
+        progress: the progress bars.
+        max_bad_rows: largest accepted share of bad rows; None uses the release's own setting.
 
     Raises:
-        DataError: `evaluate.other_data`, `evaluate.other_order`, where the data is not what the release was made from.
+        DataError: `evaluate.other_data`, `evaluate.other_order` if the release was made from other data.
+        ConfigError: `config.split`.
     """
     if split not in ("test", "valid"):
-        raise ConfigError("config.split", f"{split!r} is no split.", fix="Take test or valid.")
+        raise ConfigError("config.split", f"{split!r} is not a split.", fix="Use test or valid.")
     if predictions is not None:
-        predictions.touch()  # a path that cannot be written is better known now than after the work
+        predictions.touch()  # fails now, not after the work, if the path cannot be written
     release = open_release(folder)
     manifest = release.manifest
     config = RunConfig.model_validate(manifest.config)
     with read_again(data, with_bad_rows(config, max_bad_rows), progress) as ingested:
         refuse_other_data(ingested, manifest, data)
-        asked = load_split(ingested, split)
+        evaluated = load_split(ingested, split)
         user_ids = pl.read_parquet(ingested / "users.parquet")["user_id"].to_list()
     measure = Measure(recommender=release.recommender, scorers=scorers_of(release), config=config, progress=progress)
-    lists = measure.lists(asked, split, include_seen=include_seen)
+    lists = measure.lists(evaluated, split, include_seen=include_seen)
     if predictions is not None:
-        write_predictions(predictions, asked, lists[FUSED], user_ids, release.item_ids)
+        write_predictions(predictions, evaluated, lists[FUSED], user_ids, release.item_ids)
     return {
         "release_id": manifest.release_id,
-        "protocol": measure.protocol(asked, include_seen=include_seen),
+        "protocol": measure.protocol(evaluated, include_seen=include_seen),
         "split": split,
-        **measure.describe_ranking(lists, asked),
-        **measure.beside(asked, split, num_users=len(asked.users) if whole else config.evaluate.sampled_users),
+        **measure.describe_ranking(lists, evaluated),
+        **measure.beside(evaluated, split, num_users=len(evaluated.users) if whole else config.evaluate.sampled_users),
     }
 
 
 def scorers_of(release: OpenedRelease) -> Scorers:
-    """Both scorers of a release; one made before the second was chosen is measured with its own."""
+    """Returns both scorers of a release; a release without a second scorer uses its first one for both."""
     manifest = release.manifest
     full = Scorer(manifest.fusion, release.recommender.ranker)
     fusion = manifest.evaluation.get(FUSION_WITHOUT_GENERATIVE)
@@ -86,7 +87,7 @@ def scorers_of(release: OpenedRelease) -> Scorers:
 def write_predictions(
     path: Path, split: EvaluationSplit, lists: IntArray, user_ids: Sequence[str], item_ids: Sequence[str]
 ) -> None:
-    """One JSON object a user: `{"user_id", "items"}`, best first."""
+    """Writes one JSON object per user: `{"user_id", "items"}`, best item first."""
     with path.open("w", encoding="utf-8") as file:
         for user, row in zip(split.users.tolist(), lists, strict=True):
             items = [item_ids[item] for item in row.tolist() if item >= 0]

@@ -1,7 +1,7 @@
-"""Takes one user out of all the offline job keeps: the shop's file, reasoned answers, vectors, stage outputs, releases.
+"""Deletes one user from all data of the offline job: the shop's file, LLM answers, vectors, stage outputs, releases.
 
-It can be run again at any time, and is: a release that is served now stays until another one is. Asking the service to
-erase the user (or `store` here) is what hides them at once and keeps them hidden under releases made of older data.
+It keeps the release that is served now. Publish another release, then run it again; it can run at any time. To hide
+the user at once, also under releases made from older data, erase the user in the service (or pass `store` here).
 """
 
 import math
@@ -27,17 +27,17 @@ from offline.stages.embed.stage import STORE_FILE
 from offline.stages.reason.llm.calls.ledger import forget_user_answers
 from offline.stages.reason.stage import LEDGER_FILE
 
-GONE = ".forgetting-"
+DELETING_PREFIX = ".forgetting-"
 
 
 class Forgotten(NamedTuple):
-    """What one run took away, and what it could not."""
+    """What one run deleted, and what it had to keep."""
 
-    rows: int  # of the interactions file
-    answers: int  # of the ledger: everyone's of before, since an answer does not say whom it is about
-    outputs: int  # folders of stages
-    releases: list[str]  # that were deleted
-    republish: list[str]  # that hold the user and are served: publish another, then run this again
+    rows: int  # deleted from the interactions file
+    answers: int  # deleted from the ledger: all users' until now, because an answer does not name its user
+    outputs: int  # deleted output folders of stages
+    releases: list[str]  # deleted
+    republish: list[str]  # served and with the user: publish another release, then run this again
 
 
 def forget(
@@ -49,56 +49,59 @@ def forget(
     ledger: Path | None = None,
     erasure_key: str | None = None,
 ) -> Forgotten:
-    """Forgets a user.
+    """Deletes a user from the shop's file, the ledger, the stage outputs and the releases.
 
     Args:
         user_id: the shop's id.
         data: the shop's folder.
-        releases: where releases are published.
-        store: URL of the Redis that holds user state; None where the service has erased the user already.
-        ledger: of reasoned answers, where it lies elsewhere than with the releases.
-        erasure_key: what the service has as `ISRF_ERASURE_KEY`.
+        releases: the folder of published releases.
+        store: URL of the Redis with the user state; None if the service has erased the user already.
+        ledger: the ledger of LLM answers; None for the one in the releases folder.
+        erasure_key: the service's `ISRF_ERASURE_KEY`.
 
     Raises:
-        DataError: the shop's file cannot be read, or the id is nobody's (`data.bad_user_id`). StageError: another run
-        is at work on the data or the releases. StoreError, ConfigError: as
-        `offline.commands.loop_back.take_in.take_in`; `config.embedded_store` where `store` is no URL;
-            `config.ledger` where there is no such ledger.
+        DataError: the shop's file cannot be read, or the id is empty (`data.bad_user_id`).
+        StageError: another run is using the data or the releases.
+        StoreError: as `offline.commands.loop_back.take_in.take_in`.
+        ConfigError: as `take_in`; `config.embedded_store` if `store` is not a URL; `config.ledger` if the ledger does
+            not exist.
     """
     if not user_id:
-        raise DataError("data.bad_user_id", "the user_id is empty.", fix="Name the user who is to be forgotten.")
+        raise DataError("data.bad_user_id", "the user_id is empty.", fix="Pass the id of the user to forget.")
     if ledger is not None and not ledger.is_file():
         raise ConfigError(
             "config.ledger",
-            f"there is no ledger {ledger}, so its answers about the user would stay unseen.",
-            fix="Name the file that reason.ledger names; without one, the releases' own ledger is taken.",
+            f"the ledger {ledger} does not exist, so its answers about the user would stay.",
+            fix="Pass the file of the setting reason.ledger, or leave it out to use the ledger of the releases folder.",
         )
     if store is not None:
         erase_from_store(store, user_id, erasure_key=erasure_key)
     work = releases / WORK_DIR
     with ExitStack() as stack:
         if releases.is_dir():
-            stack.enter_context(_alone(work))
+            stack.enter_context(_lock_outputs(work))
         folder = stack.enter_context(DataFolder(data))
         outputs = _outputs(work)
-        concerned = any(_holds(output, user_id) for output in outputs)
+        user_found = any(_holds_user(output, user_id) for output in outputs)
         rows = folder.rewrite(lambda old, part: write_interactions(old, part, [], forgets={user_id: math.inf}.get))
-        # Only if some answer can be about them, and before the traces that say so are gone: answers are paid for.
+        # Answers cost money: delete them only if one can be about the user, and before the outputs that tell so.
         answers = 0
-        if rows or concerned:
+        if rows or user_found:
             answers = forget_user_answers(ledger or work / "reason" / LEDGER_FILE, before=time.time())
             _forget_vectors(work / "embed")
         folder.replace()
         return Forgotten(
-            rows, answers, _forget_outputs(outputs, concerned=concerned), *_forget_releases(releases, user_id)
+            rows, answers, _forget_outputs(outputs, user_found=user_found), *_forget_releases(releases, user_id)
         )
 
 
 @contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """No stage runs meanwhile: it would bring back what is being deleted."""
+def _lock_outputs(work: Path) -> Iterator[None]:
+    """Locks the stage outputs: a stage that runs meanwhile would restore deleted data."""
     work.mkdir(exist_ok=True)
-    refusal = StageError("stage.locked", f"a run is at work in {work}.", fix="Wait for it to end, and forget again.")
+    refusal = StageError(
+        "stage.locked", f"another run is using {work}.", fix="Wait until it ends, then forget the user again."
+    )
     with lock_or_refuse(work / "lock", refusal):
         yield
 
@@ -110,22 +113,22 @@ def _outputs(work: Path) -> list[Path]:
     return [folder for folder in folders if not folder.name.endswith(".runs")]
 
 
-def _forget_outputs(outputs: Sequence[Path], *, concerned: bool) -> int:
-    """Deletes all stages' outputs if any was made of the user's events; half-finished ones cannot be told, and go."""
-    doomed = [
+def _forget_outputs(outputs: Sequence[Path], *, user_found: bool) -> int:
+    """Deletes all stage outputs if one holds the user; always deletes unfinished outputs, which cannot be checked."""
+    to_delete = [
         folder
         for folder in outputs
-        if concerned or folder.suffix in (".part", ".scratch") or folder.name.startswith(GONE)
+        if user_found or folder.suffix in (".part", ".scratch") or folder.name.startswith(DELETING_PREFIX)
     ]
-    # Those by which it is seen that there is something to delete go last: a kill must leave them.
-    for folder in sorted(doomed, key=lambda folder: (folder / USERS_FILE).exists()):
+    # Outputs with a users file go last: if the process is killed, the next run still finds the user in them.
+    for folder in sorted(to_delete, key=lambda folder: (folder / USERS_FILE).exists()):
         _delete(folder)
-    return len(doomed)
+    return len(to_delete)
 
 
 def _forget_vectors(folder: Path) -> None:
-    """Deletes the text encoder's kept vectors, everyone's: a vector does not say whose text it is of."""
-    for suffix in ("-wal", "-shm", ""):  # the file itself last: a log without it is found by nobody
+    """Deletes the text encoder's stored vectors of all users, because a vector does not name its user."""
+    for suffix in ("-wal", "-shm", ""):  # the file itself last: nothing would find a log without it
         (folder / f"{STORE_FILE}{suffix}").unlink(missing_ok=True)
 
 
@@ -136,9 +139,9 @@ def _forget_releases(releases: Path, user_id: str) -> tuple[list[str], list[str]
     if not releases.is_dir():
         return deleted, served
     for folder in sorted(path for path in releases.iterdir() if path.is_dir() and not path.is_symlink()):
-        if folder.name.startswith(GONE):
+        if folder.name.startswith(DELETING_PREFIX):
             _delete(folder)
-        elif folder.name == WORK_DIR or not _holds(folder, user_id):
+        elif folder.name == WORK_DIR or not _holds_user(folder, user_id):
             continue
         elif folder.resolve() == current:
             served.append(folder.name)
@@ -148,20 +151,24 @@ def _forget_releases(releases: Path, user_id: str) -> tuple[list[str], list[str]
     return deleted, served
 
 
-def _holds(folder: Path, user_id: str) -> bool:
+def _holds_user(folder: Path, user_id: str) -> bool:
     path = folder / USERS_FILE
     if not os.path.lexists(path):
         return False
     if not path.is_file():
-        return True  # a pipe or a folder in its place: as below
+        return True  # a pipe or a folder in its place cannot be read either
     try:
         return bool((pl.read_parquet(path, columns=["user_id"])["user_id"] == user_id).any())
     except (pl.exceptions.PolarsError, OSError):
-        # What cannot be read cannot be said to be free of them.
+        # an unreadable file may hold the user
         return True
 
 
 def _delete(folder: Path) -> None:
-    """In two steps, so that nobody finds a folder half empty; what a kill leaves of the second the next run deletes."""
-    gone = folder if folder.name.startswith(GONE) else folder.rename(folder.with_name(GONE + folder.name))
-    shutil.rmtree(gone)
+    """Renames the folder, then deletes it, so that no process sees half of it; the next run ends a killed deletion."""
+    renamed = (
+        folder
+        if folder.name.startswith(DELETING_PREFIX)
+        else folder.rename(folder.with_name(DELETING_PREFIX + folder.name))
+    )
+    shutil.rmtree(renamed)

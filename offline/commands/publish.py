@@ -1,7 +1,8 @@
-"""Publishes a finished bundle: copied beside its place, verified, renamed, then `current` is switched.
+"""Publishes a finished bundle: copies it to the releases folder, verifies it, renames it, then switches `current`.
 
-A crash at any moment leaves the old release served. A release of the same id that was damaged in its place is replaced,
-not repaired: between two renames it is in neither place, and publishing again puts it there. One publishes at a time.
+After a crash at any moment, the service still serves the old release. A damaged release of the same id is replaced by
+two renames; after a crash between them it is missing, and publishing again restores it. Only one process publishes at
+a time.
 """
 
 import errno
@@ -20,30 +21,31 @@ from isrf.runtime.files import move_into_place, sync_folder
 from offline.runtime.release import open_release
 
 _NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP}
-"""What a network's file system says that cannot lock a folder."""
+"""Errors of a network file system that cannot lock a folder."""
+
 _PARTS = (".publishing-", ".damaged-")
 
 
 def publish(bundle: Path, releases: Path) -> Path:
-    """Puts the bundle at `<releases>/<release_id>` and points `<releases>/current` to it; returns its folder.
+    """Copies the bundle to `<releases>/<release_id>`, points `<releases>/current` to it and returns its folder.
 
-    What is there already and verifies stays as it is; what does not verify is replaced.
+    An existing release that verifies stays as it is; a damaged one is replaced.
 
     Raises:
-        BundleError: the copy does not verify; nothing was switched.
-        StageError: `publish.locked` where another one publishes there, `publish.no_space`, `publish.current` where
-            something other than a link has the name of `current`.
+        BundleError: the copy does not verify; `current` is unchanged.
+        StageError: `publish.locked` if another process publishes there, `publish.no_space`, `publish.current` if
+            `current` is not a link.
     """
     manifest = read_manifest(bundle)
     release_id = manifest.release_id
     target = releases / release_id
-    with _alone(releases):
+    with _lock_releases(releases):
         _refuse_other_current(releases)
         if not _is_sound(target, manifest):
             part, damaged = (releases / f"{name}{release_id}" for name in _PARTS)
-            # Of any release: who publishes now is alone, so whoever began these was killed.
-            for left in (path for name in _PARTS for path in releases.glob(f"{name}*")):
-                _remove(left)
+            # Of any release: this process holds the lock, so the processes that made these are dead.
+            for leftover in (path for name in _PARTS for path in releases.glob(f"{name}*")):
+                _remove(leftover)
             try:
                 _copy(bundle, part)
                 open_release(part)
@@ -60,8 +62,8 @@ def publish(bundle: Path, releases: Path) -> Path:
 
 
 @contextmanager
-def _alone(releases: Path) -> Iterator[None]:
-    """The folder itself is locked, so that nothing is left in it."""
+def _lock_releases(releases: Path) -> Iterator[None]:
+    """Locks the folder itself, so that no lock file stays in it."""
     releases.mkdir(parents=True, exist_ok=True)
     handle = os.open(releases, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -71,7 +73,7 @@ def _alone(releases: Path) -> Iterator[None]:
             raise StageError(
                 "publish.locked",
                 f"another run is publishing in {releases}.",
-                fix="Run the same command again when it has ended: what is finished is taken from the earlier run.",
+                fix="Run the same command again when it has ended; it reuses finished stages.",
             ) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
@@ -86,7 +88,7 @@ def _refuse_other_current(releases: Path) -> None:
     if os.path.lexists(current) and not current.is_symlink():
         raise StageError(
             "publish.current",
-            f"{current} is there and is no link, so that it cannot be pointed at a release.",
+            f"{current} exists and is not a link, so it cannot point to a release.",
             fix="Move it away and run the same command again.",
         )
 
@@ -98,19 +100,19 @@ def _copy(bundle: Path, part: Path) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or _says_full(error):
             raise StageError(
                 "publish.no_space",
-                f"the disk of {part.parent} is full: the release was not copied there, and {CURRENT} is as it was.",
-                fix="Make room (old releases beside it can go) and run the same command again.",
+                f"the disk of {part.parent} is full: the release was not copied there, and {CURRENT} is unchanged.",
+                fix="Free disk space, for example delete old releases, and run the same command again.",
             ) from error
         raise
 
 
 def _says_full(error: OSError) -> bool:
-    """`copytree` gathers what went wrong with each file, as text."""
+    """Returns whether the error is a full disk; `copytree` collects the errors of single files as text."""
     return isinstance(error, shutil.Error) and os.strerror(errno.ENOSPC) in str(error)
 
 
 def _remove(path: Path) -> None:
-    """Whatever lies there."""
+    """Removes a file, a link or a folder; does nothing if it does not exist."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -118,19 +120,20 @@ def _remove(path: Path) -> None:
 
 
 def _is_sound(target: Path, manifest: Manifest) -> bool:
-    """Whether `target` holds the release of this manifest, every byte of it.
+    """Returns whether `target` holds the release of this manifest, with every file intact.
 
-    Its moments may be another run's: who has claimed to know less keeps more of what shops said, and is right too.
+    The stored manifest's times may be those of another run: with an earlier time the service keeps more of what shops
+    sent, which is correct too.
     """
     if target.is_symlink():
         return False
     try:
-        there = read_manifest(target)
+        stored = read_manifest(target)
         verify_files(target, manifest)
     except BundleError:
         return False
-    # The id is a hash over all else; one of schema 2 is not.
-    return there.release_id == manifest.release_id and there.files == manifest.files
+    # the id is a hash over everything else, except in schema 2
+    return stored.release_id == manifest.release_id and stored.files == manifest.files
 
 
 def switch(releases: Path, release_id: str) -> None:

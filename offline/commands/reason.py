@@ -1,4 +1,4 @@
-"""`python -m offline reason`: the stage itself, the chain over one item or user, and what a full LLM run would cost."""
+"""`python -m offline reason`: runs the stage, shows the steps of one item or user, estimates an LLM run's tokens."""
 
 from pathlib import Path
 from typing import Annotated
@@ -40,11 +40,11 @@ def run_command(
     shuffle_ties: TiesOption = None,
     max_bad_rows: BadRowsOption = None,
 ) -> None:
-    """Reason over items and users: run the stages up to reason, print its output folder; or show, or cost."""
+    """Run the stages up to reason and print the output folder; `show` prints steps, `cost` estimates tokens."""
     if context.invoked_subcommand is not None:
         return
     if data is None or releases is None:
-        raise typer.BadParameter("give --data and --releases")
+        raise typer.BadParameter("the options --data and --releases are required")
     flags = {"reason.reasoner": reasoner, **ingest_flags(shuffle_ties, max_bad_rows), **budget_flags(llm_budget)}
     settings = configured(preset, config, assignments, flags)
     typer.echo(run_stages("reason", data, releases, settings))
@@ -55,7 +55,7 @@ def show_command(
     shop_id: Annotated[str, typer.Argument(help="An item_id or user_id.")],
     release: ReleaseOption,
 ) -> None:
-    """Print the chain of steps over one item or user of a release."""
+    """Print the reasoning steps of one item or user of a release."""
     from offline.stages.reason.show import show
 
     output.print(show(release, shop_id))
@@ -65,12 +65,12 @@ def show_command(
 def cost_command(
     data: DataOption,
     releases: ReleasesOption,
-    items: Annotated[int, typer.Option(help="Items of the shop that is asked about.")] = 10_000,
-    users: Annotated[int, typer.Option(help="Its users.")] = 100_000,
+    items: Annotated[int, typer.Option(help="Number of items to estimate for.")] = 10_000,
+    users: Annotated[int, typer.Option(help="Number of users to estimate for.")] = 100_000,
     shuffle_ties: TiesOption = None,
     max_bad_rows: BadRowsOption = None,
 ) -> None:
-    """Tokens that a full LLM run would take, from prompts filled with this shop's items and users; asks nothing."""
+    """Estimate the tokens of a full LLM run from prompts with this shop's items and users; call no LLM."""
     from offline.stages.reason.corpus import read_corpus
     from offline.stages.reason.llm.cost import cost_table, estimate_steps
 

@@ -1,4 +1,4 @@
-"""The shop's data ingested once more outside the pipeline: what a published release is measured and audited against."""
+"""Ingests the shop's data again outside the pipeline, so that a published release can be measured and audited."""
 
 import json
 import tempfile
@@ -17,7 +17,7 @@ from offline.stages.ingest import stage as ingest
 
 
 def with_bad_rows(config: RunConfig, max_bad_rows: float | None) -> RunConfig:
-    """The configuration with another share of bad rows that is put up with; None: its own."""
+    """Returns the configuration with another accepted share of bad rows; None keeps its own."""
     if max_bad_rows is None:
         return config
     settings = {**config.ingest.model_dump(), "max_bad_rows": max_bad_rows}
@@ -26,7 +26,7 @@ def with_bad_rows(config: RunConfig, max_bad_rows: float | None) -> RunConfig:
 
 @contextmanager
 def read_again(data: Path, config: RunConfig, progress: Progress) -> Iterator[Path]:
-    """Ingest's output for `data` with a configuration's order of ties, for as long as the context lasts."""
+    """Ingests `data` with the configuration's order of ties; yields a folder that the end of the context deletes."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "ingest"
         out.mkdir()
@@ -35,22 +35,22 @@ def read_again(data: Path, config: RunConfig, progress: Progress) -> Iterator[Pa
 
 
 def refuse_other_data(ingested: Path, manifest: Manifest, data: Path) -> None:
-    """Holds ingest's output against a release.
+    """Checks that a release was made from the ingested data.
 
     Raises:
-        DataError: `evaluate.other_data` where the data is not what the release was made from, `evaluate.other_order`
-            where it is, in another order of ties.
+        DataError: `evaluate.other_data` if the release was made from other data, `evaluate.other_order` if from the
+            same data in another order of ties.
     """
     report: dict[str, Any] = json.loads((ingested / "report.json").read_text())
     if report["fingerprint"] != manifest.data_fingerprint:
         raise DataError(
             "evaluate.other_data",
-            f"{data} is not the data that {manifest.release_id} was made from.",
-            fix="Evaluate a release on its own data; row numbers mean nothing in other data.",
+            f"{manifest.release_id} was not made from the data in {data}.",
+            fix="Use the data that the release was made from: row numbers do not fit other data.",
         )
     if report["order_fingerprint"] != manifest.order_fingerprint:
         raise DataError(
             "evaluate.other_order",
-            f"{data} orders events of equal timestamp otherwise than the data of {manifest.release_id}.",
-            fix="Evaluate with the rows in the order that the release was made from: other items would be held out.",
+            f"{data} has events with equal timestamps in another order than the data of {manifest.release_id}.",
+            fix="Use the row order that the release was made from: another order holds out other items.",
         )

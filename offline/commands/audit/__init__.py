@@ -1,8 +1,9 @@
-"""Looks for held-out interactions where they must not be: `python -m offline audit --data DIR [--release DIR]`.
+"""Finds leaks of held-out interactions: `python -m offline audit --data DIR [--release DIR]`.
 
-Of the data alone: ids that give the next item away, ties of time, what a table of transitions scores, prompts. With a
-release: its arrays, texts and requests against what training interactions alone give. One finding a line; a leak ends
-the command with status 1. It trains nothing and knows nothing of how well a model does.
+With the data alone it checks whether ids predict the next item, counts duplicates and equal timestamps, scores a
+transition table, and checks the prompts. With a release it also compares the arrays, texts and golden requests with
+those that the training interactions alone give. Each check reports one finding per line; a leak ends the command with
+status 1. It trains nothing and does not judge a model's quality.
 """
 
 from offline.commands.audit.findings import Finding, as_json, as_table, has_leak

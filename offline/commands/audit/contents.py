@@ -1,6 +1,6 @@
-"""Does a release hold more than training says? Its arrays against the same made anew from training interactions alone.
+"""Checks that a release's files contain training interactions alone: recomputes them and compares.
 
-What cannot be made anew without training (the model's weights) is made of what is checked here.
+The model's weights cannot be recomputed without training; the training reads only what is checked here.
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ from offline.commands.audit.shop import AuditedShop
 from offline.config import RunConfig
 
 SAME = 0.999
-"""Cosine of a stored float16 vector with itself before it was stored."""
+"""The least cosine between a vector and its stored float16 copy."""
 
 BLOCK_USERS = 1024
 _KNOWN_FOLDERS = (TEXT_ENCODER_DIR, REASONING_DIR, ITEM_READER_DIR, "evidence")
@@ -58,7 +58,7 @@ _KNOWN_FILES = {
 
 
 def audit_contents(release: Path, manifest: Manifest, shop: AuditedShop) -> Iterator[Finding]:
-    """A finding per part of the release."""
+    """Yields one finding per part of the release."""
     arrays = {name: np.load(release / name) for name in ARRAYS}
     yield _popularity(arrays["popularity.npy"], shop)
     yield from _evidence(arrays, RunConfig.model_validate(manifest.config), shop)
@@ -71,20 +71,24 @@ def audit_contents(release: Path, manifest: Manifest, shop: AuditedShop) -> Iter
 
 def _popularity(popularity: NDArray[Any], shop: AuditedShop) -> Finding:
     counted = num_takers(shop.users, shop.items, num_items=shop.num_items)
-    other = int((popularity != counted).sum())
+    differing = int((popularity != counted).sum())
     extra = float(popularity.sum() - counted.sum())
     return Finding(
         "popularity",
-        "leak" if other else "ok",
-        f"{other} of {shop.num_items} counts differ from training's"
-        + (f"; {extra:+.0f} users of items in all, {2 * len(shop.test.users)} are held out" if other else ""),
-        {"items": shop.num_items, "differing": other, "extra": extra},
+        "leak" if differing else "ok",
+        f"{differing} of {shop.num_items} counts differ from the training data's"
+        + (
+            f"; they count {extra:+.0f} more users in total, and {2 * len(shop.test.users)} events are held out"
+            if differing
+            else ""
+        ),
+        {"items": shop.num_items, "differing": differing, "extra": extra},
     )
 
 
 def _evidence(arrays: dict[str, NDArray[Any]], config: RunConfig, shop: AuditedShop) -> Iterator[Finding]:
     size, length = {"num_items": shop.num_items}, config.evidence.list_length
-    anew = {
+    recomputed = {
         "user_items": user_item_lists(shop.users, shop.items, num_users=shop.num_users),
         "transition": transition_lists(shop.users, shop.items, window=config.evidence.window, length=length, **size),
         "cooccurrence": cooccurrence_lists(shop.users, shop.items, length=length, **size),
@@ -94,27 +98,27 @@ def _evidence(arrays: dict[str, NDArray[Any]], config: RunConfig, shop: AuditedS
     pairs = sum(
         item in stored.indices[stored.row(user)] for user, item in zip(users.tolist(), items.tolist(), strict=True)
     )
-    for name, wanted in anew.items():
-        rows = _differing_rows(lists_from_arrays(name, arrays), wanted)
-        text = f"{rows} of {len(wanted.indptr) - 1} rows differ from those that training gives"
+    for name, expected in recomputed.items():
+        rows = _differing_rows(lists_from_arrays(name, arrays), expected)
+        text = f"{rows} of {len(expected.indptr) - 1} rows differ from those of the training data"
         if name == "user_items":
-            text += f"; {pairs} of {len(users)} held-out pairs stand in them"
+            text += f"; they contain {pairs} of {len(users)} held-out pairs"
         leak = rows > 0 or (name == "user_items" and pairs > 0)
         yield Finding(f"evidence: {name}", "leak" if leak else "ok", text, {"differing_rows": rows})
 
 
-def _differing_rows(stored: SparseLists, wanted: SparseLists) -> int:
-    if len(stored.indptr) != len(wanted.indptr):
-        return max(len(stored.indptr), len(wanted.indptr)) - 1
+def _differing_rows(stored: SparseLists, expected: SparseLists) -> int:
+    if len(stored.indptr) != len(expected.indptr):
+        return max(len(stored.indptr), len(expected.indptr)) - 1
     return sum(
-        not np.array_equal(stored.indices[stored.row(row)], wanted.indices[wanted.row(row)])
-        or not np.allclose(stored.weights[stored.row(row)], wanted.weights[wanted.row(row)], atol=1e-6)
-        for row in range(len(wanted.indptr) - 1)
+        not np.array_equal(stored.indices[stored.row(row)], expected.indices[expected.row(row)])
+        or not np.allclose(stored.weights[stored.row(row)], expected.weights[expected.row(row)], atol=1e-6)
+        for row in range(len(expected.indptr) - 1)
     )
 
 
 def _graph(embeddings: NDArray[Any], shop: AuditedShop) -> Finding:
-    """LightGCN gives a vector to every item with an edge and to no other."""
+    """Checks for edges of items without training events; LightGCN gives a vector to items with an edge alone."""
     taken = np.bincount(shop.items, minlength=shop.num_items) > 0
     edges = np.any(embeddings != 0, axis=1)
     foreign, cold = int((edges & ~taken).sum()), int((~taken).sum())
@@ -122,31 +126,33 @@ def _graph(embeddings: NDArray[Any], shop: AuditedShop) -> Finding:
     return Finding(
         "graph edges",
         "leak" if foreign else "ok" if cold else "note",
-        text if cold else "every item has a training interaction, so an edge of a held-out one would not show here",
+        text
+        if cold
+        else "every item has a training interaction, so this check cannot see edges of held-out interactions",
         {"cold_items": cold, "with_edges": foreign},
     )
 
 
 def _neighbours(release: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]], shop: AuditedShop) -> Finding:
-    """Base users' vectors are those of their training histories, read by the release's own graph."""
+    """Compares base users' vectors with those that the release's own graph computes from training histories."""
     width = manifest.dimensions.explicit
     stored = {
         "user_features.npy": arrays["user_features.npy"][:, -width:],
         "group_layers.npy": arrays["group_layers.npy"],
     }
-    read = _explicit(release, manifest, shop.training())
-    says = np.linalg.norm(read, axis=1) > 0
+    recomputed = _explicit(release, manifest, shop.training())
+    has_vector = np.linalg.norm(recomputed, axis=1) > 0
     differing = {
-        name: int((np.einsum("ue,ue->u", unit_rows(part.astype(np.float32)), read)[says] < SAME).sum())
+        name: int((np.einsum("ue,ue->u", unit_rows(part.astype(np.float32)), recomputed)[has_vector] < SAME).sum())
         for name, part in stored.items()
     }
     return Finding(
         "neighbours",
         "leak" if any(differing.values()) else "ok",
-        f"of {int(says.sum())} base users, "
-        + " and ".join(f"{count} have another row in {name}" for name, count in differing.items())
-        + " than their training history gives",
-        {"users": int(says.sum()), **differing},
+        f"of {int(has_vector.sum())} base users, "
+        + " and ".join(f"{count} have a row in {name}" for name, count in differing.items())
+        + " that differs from their training history's",
+        {"users": int(has_vector.sum()), **differing},
     )
 
 
@@ -163,29 +169,29 @@ def _goldens(release: Path, shop: AuditedShop) -> Finding:
     lines = (release / GOLDEN_FILE).read_text(encoding="utf-8").splitlines()
     goldens = [Golden.model_validate_json(line) for line in lines]
     training = shop.training()
-    other = sum(golden.own >= 0 and golden.history != training[golden.own] for golden in goldens)
+    differing = sum(golden.own >= 0 and golden.history != training[golden.own] for golden in goldens)
     return Finding(
         "goldens",
-        "leak" if other else "ok",
-        f"{other} of {len(goldens)} golden requests ask with another history than training's",
-        {"goldens": len(goldens), "differing": other},
+        "leak" if differing else "ok",
+        f"{differing} of {len(goldens)} golden requests have another history than the training data",
+        {"goldens": len(goldens), "differing": differing},
     )
 
 
 def _histories(release: Path, shop: AuditedShop) -> Finding:
-    """The one file that may hold everything, for serving."""
+    """Checks the one file that may hold all events, because the service needs them."""
     stored = pl.read_parquet(release / HISTORIES_FILE, columns=["user_index", "item_ids"])
     expected = [[shop.item_ids[item] for item in history] for history in shop.training()]
     for split in (shop.valid, shop.test):
         for user, item in zip(split.users.tolist(), split.targets.tolist(), strict=True):
             expected[user].append(shop.item_ids[item])
     found = dict(stored.iter_rows())
-    other = sum(found.get(user, []) != history for user, history in enumerate(expected))
+    differing = sum(found.get(user, []) != history for user, history in enumerate(expected))
     return Finding(
         "histories",
-        "warning" if other else "ok",
-        f"{HISTORIES_FILE} holds all events, for serving alone; {other} of {len(expected)} users' differ",
-        {"users": len(expected), "differing": other},
+        "warning" if differing else "ok",
+        f"{HISTORIES_FILE} holds all events, for serving alone; {differing} of {len(expected)} histories differ",
+        {"users": len(expected), "differing": differing},
     )
 
 
@@ -198,6 +204,6 @@ def _other_files(manifest: Manifest) -> Finding:
     return Finding(
         "other files",
         "warning" if others else "ok",
-        f"{', '.join(others)}: nothing here knows what is in them" if others else "no file but those of the contract",
+        f"the audit does not know these files: {', '.join(others)}" if others else "no other file than the contract's",
         {"files": others},
     )

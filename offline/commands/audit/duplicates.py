@@ -1,7 +1,8 @@
-"""Events that stand in the data more than once, or almost: what lets a held-out event be known from training.
+"""Finds events that the data holds twice, exactly or almost; a training copy gives a held-out event away.
 
-Rows that are equal in every column are left out by `ingest`, and said here. What only looks like the same event again
-(seconds apart, an id in other letters, the last event once more) is kept, since a shop may mean it, and warned of.
+`ingest` leaves out rows that are equal in every column; this module reports their number. Events that only look like
+copies (seconds apart, an id in other capitals, the last event repeated) stay, because a shop may mean them. The module
+warns about them.
 """
 
 from collections import Counter
@@ -14,14 +15,14 @@ import polars as pl
 from offline.commands.audit.findings import Finding
 
 NEAR_S = 5.0
-"""Seconds between two events of one user, item and type within which they may be one that was written twice."""
+"""Two events of one user, item and type within this time may be one event that was written twice."""
 
 MANY = 0.01
-"""Share from which on events that are almost the same need care."""
+"""From this share of almost equal events on, the finding is a warning."""
 
 
 def audit_duplicates(ingested: Path, report: dict[str, Any]) -> Iterator[Finding]:
-    """Findings over what `ingest` wrote and its report."""
+    """Yields the findings about the output of `ingest` and its report."""
     yield _exact(report)
     events = _events(ingested)
     yield _near(events)
@@ -35,14 +36,14 @@ def _exact(report: dict[str, Any]) -> Finding:
     return Finding(
         "duplicates",
         "warning" if rows else "ok",
-        f"{rows} interactions and {items} catalogue rows repeat another one exactly; they were left out"
-        + (": look at how the file is exported" if rows else ""),
+        f"{rows} interactions and {items} catalogue rows are exact copies of another row; ingest left them out"
+        + (": check the export of the file" if rows else ""),
         {"interactions": rows, "items": items},
     )
 
 
 def _events(ingested: Path) -> pl.DataFrame:
-    """Every event beside the one before it of the same user, oldest first; `place` 0 for the last one."""
+    """Returns every user's events, oldest first; `part` is 0 for training, 1 for validation, 2 for test."""
     columns = ["user_index", "item_index", "timestamp", "event"]
     train = pl.read_parquet(ingested / "train.parquet", columns=columns).with_columns(part=pl.lit(0))
     held_out = pl.read_parquet(ingested / "heldout.parquet")
@@ -53,7 +54,7 @@ def _events(ingested: Path) -> pl.DataFrame:
 
 def _near(events: pl.DataFrame) -> Finding:
     if events["timestamp"].null_count():
-        return Finding("near duplicates", "note", "the data has no times to see them by", {})
+        return Finding("near duplicates", "note", "the data has no timestamps, which this check needs", {})
     same = ["user_index", "item_index", "event"]
     ordered = events.sort(*same, "timestamp", maintain_order=True)
     after = (pl.col("timestamp") - pl.col("timestamp").shift(1).over(same)).alias("after")
@@ -63,8 +64,8 @@ def _near(events: pl.DataFrame) -> Finding:
     return Finding(
         "near duplicates",
         "warning" if share >= MANY or held_out >= MANY * max(events.filter(pl.col("part") > 0).height, 1) else "ok",
-        f"{near.height} of {events.height} events repeat one of the same user, item and type within {NEAR_S:g} s, "
-        f"{held_out} of them held out",
+        f"{near.height} of {events.height} events follow an event of the same user, item and type within {NEAR_S:g} s; "
+        f"{held_out} of them are held out",
         {"events": events.height, "near": near.height, "held_out": held_out},
     )
 
@@ -87,12 +88,12 @@ def _last_again(events: pl.DataFrame) -> Finding:
 
 
 def _spellings(kind: str, ids: Sequence[str]) -> Finding:
-    counts = Counter(one.strip().casefold() for one in ids)
+    counts = Counter(shop_id.strip().casefold() for shop_id in ids)
     alike = sum(count for count in counts.values() if count > 1)
     return Finding(
         f"{kind} ids",
         "warning" if alike else "ok",
-        f"{alike} of {len(ids)} {kind}_ids differ from another one in capitals or blanks alone"
-        + (": to this program they are different ones" if alike else ""),
+        f"{alike} of {len(ids)} {kind}_ids differ from another {kind}_id only in capitals or spaces"
+        + ("; this program treats them as different ids" if alike else ""),
         {"ids": len(ids), "alike": alike},
     )

@@ -1,4 +1,4 @@
-"""What the audit says: one finding a line, with a verdict, and the whole as a table or as JSON."""
+"""Defines the audit's findings, each with a verdict, and prints them as a table or as JSON."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -14,10 +14,10 @@ class Finding(NamedTuple):
     """One line of the audit.
 
     Attributes:
-        line: stable name, callers may match on it.
-        verdict: `leak` where held-out interactions reach what they must not; `warning` where figures need care; `note`
-            where nothing is judged.
-        text: what was found, against what it was held.
+        line: stable name; callers may match on it.
+        verdict: `leak` if held-out interactions reach training; `warning` if the figures need care; `note` if the
+            audit does not judge.
+        text: what the check found and what it compares this with.
         figures: the numbers behind the sentence.
     """
 
@@ -28,18 +28,18 @@ class Finding(NamedTuple):
 
 
 def has_leak(findings: Sequence[Finding]) -> bool:
-    """Whether any line is a leak."""
+    """Returns whether any finding is a leak."""
     return any(finding.verdict == "leak" for finding in findings)
 
 
 def as_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    """The audit for machines."""
+    """Returns the findings for machines, as JSON data."""
     return {"leak": has_leak(findings), "findings": [finding._asdict() for finding in findings]}
 
 
 def as_table(findings: Sequence[Finding]) -> Table:
-    """The audit for people."""
-    table = Table("line", "verdict", "what was found", show_lines=True)
+    """Returns the findings for people, as a table."""
+    table = Table("line", "verdict", "finding", show_lines=True)
     for finding in findings:
         table.add_row(finding.line, Text(finding.verdict, style=_STYLES[finding.verdict]), Text(finding.text))
     return table

@@ -1,4 +1,4 @@
-"""All lines of the audit, one after the other, over the shop's data read again in the order of the release."""
+"""Runs all checks of the audit on the shop's data, which it reads again in the order of the release."""
 
 import json
 from collections.abc import Iterator
@@ -28,11 +28,11 @@ SHUFFLE_SEED = 1
 
 
 def audit(data: Path, release: Path | None, progress: Progress, *, max_bad_rows: float | None = None) -> list[Finding]:
-    """Findings over the shop's folder and, where one is given, a release made from it.
+    """Returns the findings about the shop's folder and, if given, a release made from it.
 
     Raises:
-        BundleError: the release cannot be trusted as it lies there, or holds nothing out (`audit.nothing_held_out`).
-        DataError: the data cannot be used, or is not the release's.
+        BundleError: the release's files are damaged, or it was trained on all events (`audit.nothing_held_out`).
+        DataError: the data cannot be used, or is not the data of the release.
     """
     release = None if release is None else release.resolve()  # `current` is a link
     manifest = None if release is None else _manifest(release)
@@ -45,8 +45,8 @@ def _manifest(release: Path) -> Manifest:
     if manifest.fit == "all":
         raise BundleError(
             "audit.nothing_held_out",
-            f"{manifest.release_id} was trained on everything, for production.",
-            fix=f"Audit {manifest.evaluated_release_id}, the run that was evaluated with the same settings.",
+            f"{manifest.release_id} was trained on all events, for production, so it holds none out.",
+            fix=f"Audit {manifest.evaluated_release_id}, the evaluated release with the same settings.",
         )
     verify_files(release, manifest)
     return manifest
@@ -65,10 +65,12 @@ def _findings(
         yield audit_ties(report)
         values = table_ndcg(shop)
         seed = config.ingest.shuffle_ties
-        other_seed = SHUFFLE_SEED if seed is None else None
-        other = config.model_copy(update={"ingest": config.ingest.model_copy(update={"shuffle_ties": other_seed})})
-        with Progress(console=Console(quiet=True)) as silent, read_again(data, other, silent) as reordered:
-            yield audit_shuffling((_order(seed), values), (_order(other_seed), table_ndcg(load_shop(reordered))))
+        reordered_seed = SHUFFLE_SEED if seed is None else None
+        reordered_config = config.model_copy(
+            update={"ingest": config.ingest.model_copy(update={"shuffle_ties": reordered_seed})}
+        )
+        with Progress(console=Console(quiet=True)) as silent, read_again(data, reordered_config, silent) as reordered:
+            yield audit_shuffling((_order(seed), values), (_order(reordered_seed), table_ndcg(load_shop(reordered))))
         yield audit_table(values, None if manifest is None else manifest.evaluation["test"])
         yield audit_prompts(shop)
         if release is not None and manifest is not None:
@@ -78,7 +80,7 @@ def _findings(
 
 
 def _file_order(data: Path) -> list[str]:
-    """Item ids as the catalogue file lists them."""
+    """Returns the item ids in the order of the catalogue file."""
     path = find_file(data, "items", ("jsonl", "parquet"))
     items = read_items(path, BadRows(path.name)).items
     ids: list[str] = items.sort("line")["item_id"].to_list()

@@ -1,4 +1,4 @@
-"""The shop as the audit sees it: training interactions, and what is held out behind every history."""
+"""Loads what the audit needs of a shop: training interactions and the held-out events after them."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from offline.stages.evaluate.split import EvaluationSplit, load_split
 
 
 class AuditedShop(NamedTuple):
-    """Ingest's output; rows are ingest's own numbers."""
+    """The output of `ingest`; row numbers are those of `ingest`."""
 
     folder: Path
     item_ids: list[str]
@@ -32,16 +32,16 @@ class AuditedShop(NamedTuple):
         return len(self.user_ids)
 
     def splits(self) -> dict[str, EvaluationSplit]:
-        """By name, as in `tied`."""
+        """Returns the splits by name, as in `tied`."""
         return {"valid": self.valid, "test": self.test}
 
     def training(self) -> list[list[int]]:
-        """Every user's training items, oldest first."""
+        """Returns every user's training items, oldest first."""
         stops = np.cumsum(np.bincount(self.users, minlength=self.num_users))[:-1]
         return [part.tolist() for part in np.split(self.items, stops)]
 
     def held_out(self) -> tuple[IntArray, IntArray]:
-        """User and item rows of every held-out interaction that is no repetition of the user's own training."""
+        """Returns user and item rows of the held-out interactions that do not repeat the user's training events."""
         users = np.concatenate([self.valid.users, self.test.users])
         items = np.concatenate([self.valid.targets, self.test.targets])
         known = np.isin(users * self.num_items + items, self.users * self.num_items + self.items)
@@ -49,7 +49,7 @@ class AuditedShop(NamedTuple):
 
 
 def load_shop(ingest: Path) -> AuditedShop:
-    """Reads what `ingest` wrote."""
+    """Reads the output of `ingest`."""
     train = pl.read_parquet(ingest / "train.parquet", columns=["user_index", "item_index", "timestamp"])
     return AuditedShop(
         folder=ingest,
@@ -64,11 +64,11 @@ def load_shop(ingest: Path) -> AuditedShop:
 
 
 def _tied(train: pl.DataFrame, heldout: pl.DataFrame) -> dict[str, NDArray[np.bool_]]:
-    """Without times nothing is tied."""
+    """Returns, per split, which events have the timestamp of the event before; none without timestamps."""
     last = train.group_by("user_index").agg(last=pl.col("timestamp").last())
     by_split = {split: heldout.filter(pl.col("split") == split).sort("user_index") for split in ("valid", "test")}
     before = {
         "valid": by_split["valid"].join(last, on="user_index", how="left", maintain_order="left")["last"],
-        "test": by_split["valid"]["timestamp"],  # whoever has a test event has a validation event
+        "test": by_split["valid"]["timestamp"],  # every user with a test event has a validation event
     }
     return {split: (by_split[split]["timestamp"] == before[split]).fill_null(False).to_numpy() for split in by_split}

@@ -1,6 +1,7 @@
-"""Ties of time, and a last-item transition table: how much of a figure the order inside a tie may be.
+"""Counts equal timestamps and measures how much their order affects a transition table's score.
 
-The table is the smallest honest model of order: what followed the last item in training, most frequent first.
+The table is the simplest model of order: it recommends the items that followed the user's last item in training, most
+frequent first.
 """
 
 from typing import Any
@@ -17,13 +18,13 @@ K = 10
 SAMPLES = 500
 LENGTH = 100
 MANY_TIES = 0.01
-"""Share of users with tied last events from which on figures need a shuffled column."""
+"""From this share of users with tied last events on, a report should also give figures with shuffled ties."""
 
 
 def table_ndcg(shop: AuditedShop) -> NDArray[np.float64]:
-    """NDCG@10 of the transition table for every test user, items bought before excluded; (R,) in the order of user ids.
+    """Returns the transition table's NDCG@10 per test user, without items bought before; (R,) in order of user ids.
 
-    Row numbers of users change with the order of ties, their ids do not.
+    The order of user ids does not change with the order of ties; the row numbers do.
     """
     table = transition_lists(shop.users, shop.items, num_items=shop.num_items, window=1, length=LENGTH)
     lists = np.full((len(shop.test.targets), K), -1, dtype=np.int64)
@@ -36,41 +37,41 @@ def table_ndcg(shop: AuditedShop) -> NDArray[np.float64]:
 
 
 def audit_table(values: NDArray[np.float64], evaluation: dict[str, Any] | None) -> Finding:
-    """What the table alone scores; a warning for a release whose own list is below it.
+    """Returns the finding about the table's score: a warning if the release's list scores lower.
 
     Args:
-        values: of `table_ndcg`.
-        evaluation: the release's on the test split, if there is one.
+        values: the output of `table_ndcg`.
+        evaluation: the release's evaluation on the test split; None without a release.
     """
-    mean, low, high = bootstrap_mean(values, samples=SAMPLES, seed=0)
-    text = f"NDCG@{K} {mean:.4f} ({low:.4f} – {high:.4f}) on {len(values)} test users, seen items excluded"
-    figures: dict[str, Any] = {f"NDCG@{K}": round(mean, 5), f"NDCG@{K}_95": [round(low, 5), round(high, 5)]}
+    table_mean, low, high = bootstrap_mean(values, samples=SAMPLES, seed=0)
+    text = f"NDCG@{K} {table_mean:.4f} ({low:.4f} – {high:.4f}) on {len(values)} test users, seen items excluded"
+    figures: dict[str, Any] = {f"NDCG@{K}": round(table_mean, 5), f"NDCG@{K}_95": [round(low, 5), round(high, 5)]}
     if evaluation is None:
         return Finding("transition table", "note", text, figures)
-    own = float(evaluation["fused"][f"NDCG@{K}"])
+    release_ndcg = float(evaluation["fused"][f"NDCG@{K}"])
     return Finding(
         "transition table",
-        "warning" if own < mean else "ok",
-        f"{text}; the release's fused list {own:.4f}",
-        figures | {"release": own},
+        "warning" if release_ndcg < table_mean else "ok",
+        f"{text}; the release's fused list has {release_ndcg:.4f}",
+        figures | {"release": release_ndcg},
     )
 
 
 def audit_ties(report: dict[str, Any]) -> Finding:
-    """How many users' test event stands at the same time as the event before it; `report` is ingest's."""
+    """Returns the finding about test events with the timestamp of the event before; `report` is that of `ingest`."""
     tied, users = int(report["users_with_tied_last_events"]), int(report["counts"]["test"])
     share = tied / max(users, 1)
     return Finding(
         "ties",
         "warning" if share >= MANY_TIES else "ok",
-        f"the last event of {tied} of {users} users ({share:.1%}) has the time of the one before it",
+        f"the last event of {tied} of {users} users ({share:.1%}) has the timestamp of the event before it",
         {"users": users, "tied": tied},
     )
 
 
-def audit_shuffling(as_given: tuple[str, NDArray[np.float64]], otherwise: tuple[str, NDArray[np.float64]]) -> Finding:
-    """What another order of ties does to the transition table, user by user; both with the words for their order."""
-    (words, values), (other_words, other_values) = as_given, otherwise
+def audit_shuffling(original: tuple[str, NDArray[np.float64]], reordered: tuple[str, NDArray[np.float64]]) -> Finding:
+    """Compares the transition table's scores under two orders of ties; each comes with the name of its order."""
+    (words, values), (other_words, other_values) = original, reordered
     change, low, high = bootstrap_difference(other_values, values, samples=SAMPLES, seed=0)
     matters = low > 0 or high < 0
     return Finding(
@@ -78,6 +79,6 @@ def audit_shuffling(as_given: tuple[str, NDArray[np.float64]], otherwise: tuple[
         "warning" if matters else "ok",
         f"the transition table's NDCG@{K} with {other_words} is {other_values.mean():.4f}, with {words} "
         f"{values.mean():.4f}: {change:+.4f} ({low:+.4f} – {high:+.4f})"
-        + ("; the order inside a tie says something that time does not: report both" if matters else ""),
+        + ("; the order inside ties changes the score: report both figures" if matters else ""),
         {words: round(float(values.mean()), 5), other_words: round(float(other_values.mean()), 5)},
     )

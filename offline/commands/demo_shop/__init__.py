@@ -1,1 +1,1 @@
-"""A shop made up from a seed (`generate`), for the demo and for tests that need to know the answer."""
+"""Generates an invented shop from a seed (`generate`), for the demo and for tests that need the true interests."""

@@ -1,4 +1,4 @@
-"""The demo shop's products, made from its departments' words and a seeded generator."""
+"""Makes the demo shop's products from its departments' vocabulary and a seeded random generator."""
 
 import random
 from typing import NamedTuple
@@ -12,7 +12,7 @@ _TIER_PRICES = (0.75, 1.0, 1.4)
 
 
 class Product(NamedTuple):
-    """A product as the shop lists it, and what the shoppers' behaviour needs to know about it."""
+    """A product: the fields that the shop lists, and what the simulation of shoppers needs."""
 
     item_id: str
     title: str
@@ -21,7 +21,7 @@ class Product(NamedTuple):
     description: str
     price: float
     tier: int
-    popularity: float  # before any shopper's taste
+    popularity: float  # a base weight, before a shopper's taste changes it
 
     @property
     def leaf(self) -> str:
@@ -29,7 +29,7 @@ class Product(NamedTuple):
 
 
 def make_products(rng: random.Random) -> list[Product]:
-    """All products, leaf by leaf."""
+    """Returns all products, leaf category by leaf category."""
     return [
         product
         for department in read_departments()
@@ -39,7 +39,7 @@ def make_products(rng: random.Random) -> list[Product]:
 
 
 def pair_companions(products: list[Product], rng: random.Random) -> dict[str, list[Product]]:
-    """What is bought right after a product: item_id → a few products of its accessory category."""
+    """Returns the products often bought right after another: item_id → a few products of its accessory category."""
     by_leaf: dict[str, list[Product]] = {}
     for product in products:
         by_leaf.setdefault(product.leaf, []).append(product)

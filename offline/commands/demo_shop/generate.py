@@ -1,8 +1,8 @@
-"""A shop made up from a seed, for the demo and for tests that need to know the answer.
+"""Generates an invented shop from a seed, for the demo and for tests that need the true interests.
 
-`generate(directory, seed=0)` writes `interactions.csv` and `items.jsonl` as the data contract has them (about 600
-products, 2,000 shoppers, a year) and returns what it planted. That truth is written nowhere unless `write_truth` is
-called, so the offline job cannot read it by accident.
+`generate(directory, seed=0)` writes `interactions.csv` and `items.jsonl` in the format of the data contract (about 600
+products, 2,000 shoppers, a year). It returns the planted interests. No file holds them unless a caller calls
+`write_truth`, so the offline job cannot read them by accident.
 """
 
 import csv
@@ -23,19 +23,19 @@ _INTERACTIONS, _ITEMS, _NOTE = "interactions.csv", "items.jsonl", "README.txt"
 
 
 def generate(directory: Path, *, seed: int = 0, num_shoppers: int = NUM_SHOPPERS) -> tuple[PlantedInterest, ...]:
-    """Writes the shop's two files and a note beside them; equal seeds give equal bytes.
+    """Writes the shop's two files and a note; equal seeds give equal bytes.
 
     Returns:
-        The truth about every shopper, sorted by user_id.
+        The planted interest of every shopper, sorted by user_id.
 
     Raises:
-        DataError: `data.not_the_demo_shop`, where the folder holds somebody's own data.
+        DataError: `data.not_the_demo_shop` if the folder holds other data.
     """
     rng = random.Random(seed)  # noqa: S311 - an invented shop, no secret
     products = make_products(rng)
     shop = DemoShop(products, rng)
-    numbers = rng.sample(range(1, num_shoppers + 1), num_shoppers)  # a user_id says nothing about the group
-    visits = [shop.visit(f"shopper-{number:04d}", GROUPS[turn % len(GROUPS)]) for turn, number in enumerate(numbers)]
+    numbers = rng.sample(range(1, num_shoppers + 1), num_shoppers)  # so that a user_id does not reveal the group
+    visits = [shop.visit(f"shopper-{number:04d}", GROUPS[index % len(GROUPS)]) for index, number in enumerate(numbers)]
     _refuse_foreign(directory)
     directory.mkdir(parents=True, exist_ok=True)
     note = f"Invented data, written by offline.commands.demo_shop.generate.generate(seed={seed}). Safe to delete.\n"
@@ -48,7 +48,7 @@ def generate(directory: Path, *, seed: int = 0, num_shoppers: int = NUM_SHOPPERS
 
 
 def write_truth(path: Path, planted: Sequence[PlantedInterest]) -> None:
-    """Writes what was planted as a JSON list; for tests and studies, outside the shop's folder."""
+    """Writes the planted interests as a JSON list, for tests and studies; use a path outside the shop's folder."""
     text = json.dumps([record._asdict() for record in planted], indent=1)
     write_file(path, f"{text}\n".encode())
 

@@ -1,4 +1,4 @@
-"""The demo shop's hidden structure: what its groups of shoppers share, and what goes with what. Data only."""
+"""The demo shop's hidden structure, as data: the groups of shoppers and the accessory of each category."""
 
 from typing import NamedTuple
 
@@ -54,4 +54,4 @@ ACCESSORIES = {
     "Painting & Drawing": "Notebooks & Pens",
     "Strength Training": "Headphones",
 }
-"""After a purchase in the first category often comes one in the second."""
+"""After a purchase in the first category, a purchase in the second often follows."""

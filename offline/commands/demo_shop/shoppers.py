@@ -1,8 +1,8 @@
-"""The demo shop's shoppers: what each of them does, and the truth about it that only tests may know.
+"""Simulates the demo shop's shoppers and records their planted interests, which only tests may read.
 
-A shopper belongs to a hidden group. Of the group's shared categories all but one make up the shopper's own history; the
-one left out, the planted category, is bought by other members, and for some shoppers it is what their last event, the
-held-out one, turns to. Nothing in the shopper's own history points there; the group does.
+A shopper belongs to a hidden group, whose members share some categories. One of these, the planted category, does not
+occur in the shopper's history, but other members buy from it. For some shoppers the last event, which is held out, is
+in the planted category. Only the group predicts it, the shopper's own history does not.
 """
 
 import random
@@ -15,18 +15,18 @@ from offline.commands.demo_shop.groups import GROUPS, Group
 FIRST_DAY = int(datetime(2024, 9, 1, tzinfo=UTC).timestamp())
 NUM_DAYS = 365
 MIN_EVENTS, MAX_EVENTS = 5, 20
-PLANTED_SHARE = 0.4  # of the shoppers whose last event lies in their planted category
-COMPANION_SHARE = 0.4  # of the events that follow what the last product calls for
+PLANTED_SHARE = 0.4  # of the shoppers have their last event in the planted category
+COMPANION_SHARE = 0.4  # of the events buy an accessory of the last product
 NOISE_SHARE = 0.08
-DISCOVER_SHARE, RETURN_SHARE = 0.35, 0.25  # of the other events: the next leaf of the route, one already known
+DISCOVER_SHARE, RETURN_SHARE = 0.35, 0.25  # of the other events: the next leaf of the route, a known leaf
 NEW_SESSION_SHARE = 0.6
-STAPLES_PER_GROUP = 2  # of each leaf: what most of the group ends up with
+STAPLES_PER_GROUP = 2  # per leaf: products that most of the group buys
 STAPLE_WEIGHT = 12.0
 _DAY_S = 86_400
 
 
 class PlantedInterest(NamedTuple):
-    """The truth about one shopper."""
+    """The planted interest of one shopper."""
 
     user_id: str
     group: str
@@ -35,6 +35,8 @@ class PlantedInterest(NamedTuple):
 
 
 class DemoEvent(NamedTuple):
+    """One row of the interactions file."""
+
     timestamp: int
     user_id: str
     item_id: str
@@ -42,7 +44,7 @@ class DemoEvent(NamedTuple):
 
 
 class _Taste(NamedTuple):
-    """What one shopper's choices weigh."""
+    """The preferences that weight one shopper's choices."""
 
     group: Group
     planted: str
@@ -52,7 +54,7 @@ class _Taste(NamedTuple):
 
 
 class DemoShop:
-    """Products and what is shared by all shoppers; draws from one generator, so the order of calls matters."""
+    """Simulates visits to one shop; all calls draw from one random generator, so their order matters."""
 
     def __init__(self, products: list[Product], rng: random.Random) -> None:
         self._rng = rng
@@ -73,7 +75,7 @@ class DemoShop:
         self._taken_seconds: set[int] = set()
 
     def visit(self, user_id: str, group: Group) -> tuple[list[DemoEvent], PlantedInterest]:
-        """One shopper's year."""
+        """Returns one shopper's events of a year and the planted interest."""
         rng, taste = self._rng, self._taste(group)
         num_events = MIN_EVENTS + min(MAX_EVENTS - MIN_EVENTS, int(rng.expovariate(1 / 5)))
         last_in_planted = rng.random() < PLANTED_SHARE
@@ -115,7 +117,7 @@ class DemoShop:
         return self._pick(self._by_leaf[self._next_leaf(taste.route, basket)], taste, basket)
 
     def _next_leaf(self, route: list[str], basket: list[Product]) -> str:
-        """Shoppers stay with a category, come back to one they know, or discover the group's next."""
+        """Returns the next category: the same one, a known one, or the next new one of the route."""
         visited = [product.leaf for product in basket if product.leaf in route]
         known = [leaf for leaf in route if leaf in visited]
         new = [leaf for leaf in route if leaf not in visited]
@@ -138,7 +140,7 @@ class DemoShop:
         return self._rng.choices(shelf, weights=weights)[0]
 
     def _times(self, num_events: int) -> list[int]:
-        """Rising seconds, no two events of the shop alike: evenings on some days, minutes apart within a visit."""
+        """Returns rising seconds, unique in the shop: evenings on some days, minutes apart within a visit."""
         rng = self._rng
         opens = [True, *(rng.random() < NEW_SESSION_SHARE for _ in range(num_events - 1))]
         first_day = rng.randrange(NUM_DAYS * 2 // 3)

@@ -1,6 +1,6 @@
-"""The demo shop's words: departments, their brands, leaf categories and what their products are called.
+"""Reads the demo shop's vocabulary: departments, brands, leaf categories and the parts of product titles.
 
-The words themselves are data, a TOML file for each department in `departments/`.
+The words are data: one TOML file per department in `departments/`.
 """
 
 import tomllib
@@ -9,26 +9,26 @@ from typing import Any, NamedTuple
 
 _FOLDER = Path(__file__).with_name("departments")
 _ORDER = ("outdoor", "kitchen", "electronics", "sports", "home", "hobbies")
-"""The generator goes through them in this order: another one makes another shop."""
+"""The generator uses this order; another order makes another shop."""
 
 
 class Trait(NamedTuple):
-    """What sets a product apart: a word for its title and the sentence that explains it."""
+    """A property of a product: a word for the title and a sentence that explains it."""
 
     name: str
     sentence: str
 
 
 class Leaf(NamedTuple):
-    """A leaf category. A title is brand + noun with the trait in its gap."""
+    """A leaf category. A title is the brand and a noun whose placeholder holds the trait."""
 
     name: str
-    slug: str  # begins the item ids
-    prices: tuple[float, float]  # of the cheapest and the dearest noun in the middle tier
+    slug: str  # prefix of the item ids
+    prices: tuple[float, float]  # of the cheapest and the most expensive noun in the middle tier
     nouns: tuple[str, ...]  # cheapest first
     traits: tuple[Trait, ...]
     features: tuple[str, ...]
-    misfits: tuple[tuple[str, str], ...] = ()  # a trait and a part of the nouns that it does not go with
+    misfits: tuple[tuple[str, str], ...] = ()  # a trait and a part of the nouns that it does not fit
 
 
 class Department(NamedTuple):
@@ -40,7 +40,7 @@ class Department(NamedTuple):
 
 
 def read_departments() -> tuple[Department, ...]:
-    """The six departments of the demo shop."""
+    """Returns the six departments of the demo shop."""
     return tuple(_department(tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))) for name in _ORDER)
 
 

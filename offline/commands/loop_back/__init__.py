@@ -1,1 +1,1 @@
-"""The loop closes: what the service accepted becomes rows of the shop's files, each exactly once (`take_in`)."""
+"""Imports the events and item changes that the service accepted into the shop's files, exactly once (`take_in`)."""

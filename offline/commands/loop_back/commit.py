@@ -1,14 +1,14 @@
-"""The shop's folder as something that changes in one step: a new interactions file, and what it was made from.
+"""Changes the shop's folder in one step: replaces the interactions file and stores how far the store was read.
 
-    1. `.isrf/interactions.part`   the new file, on disk
-    2. `.isrf/pending.json`        how far it has read, on disk
-    3. the part is renamed to be the interactions file       ← from here on it is done
-    4. `.isrf/pending.json` is renamed to `.isrf/progress.json`
+    1. write `.isrf/interactions.part`, the new file
+    2. write `.isrf/pending.json`, the new read positions
+    3. rename the part to the interactions file       ← this commits the change
+    4. rename `.isrf/pending.json` to `.isrf/progress.json`
 
-The catalogue file changes in one step too, and before: what is written there twice is the same.
-
-Whoever finds `pending.json` knows by the part whether step 3 happened: there, it did not; gone, it did. The shop may
-write its file anew between two runs; progress is about the store, and stays.
+If a run dies, the next run finds `pending.json`. The part then tells whether step 3 happened: if the part is still
+there, it did not. The catalogue file is replaced in one step too, before the interactions file; writing the same
+changes twice gives the same catalogue. The shop may rewrite its files between two runs: the progress describes the
+store, and stays valid.
 """
 
 import contextlib
@@ -32,20 +32,22 @@ StreamPosition = tuple[int, int]
 
 
 class ItemChangesCursor(NamedTuple):
-    counting: str  # another one: the store was emptied
+    """The read position in a store's item changes."""
+
+    counting: str  # id of the store's counter; it is another one once the store was emptied
     last: int
 
 
 class Progress(NamedTuple):
-    """What has been taken in of one store."""
+    """How far earlier runs read one store."""
 
-    cursors: dict[int, StreamPosition]  # by bucket: the last entry that was
-    forgotten: frozenset[str]  # nonces of the tombstones that were seen
-    items: ItemChangesCursor | None  # the last change of an item that was
+    cursors: dict[int, StreamPosition]  # by bucket: the last entry read
+    forgotten: frozenset[str]  # nonces of the tombstones seen
+    items: ItemChangesCursor | None  # the last item change read
 
 
 class DataFolder:
-    """Open for one run at a time."""
+    """The shop's data folder, locked for one run at a time."""
 
     def __init__(self, data: Path) -> None:
         self._data, self._own = data, data / OWN_DIR
@@ -58,7 +60,11 @@ class DataFolder:
     def __enter__(self) -> "DataFolder":
         find_file(self._data, "interactions", ("csv", "parquet"))
         self._own.mkdir(exist_ok=True)
-        refusal = StageError("loop_back.locked", f"another run is changing {self._data}.", fix="Wait for it to end.")
+        refusal = StageError(
+            "loop_back.locked",
+            f"another run is changing {self._data}.",
+            fix="Run the same command again when it has ended.",
+        )
         with ExitStack() as opening:
             opening.enter_context(lock_or_refuse(self._own / "lock", refusal))
             self._recover()
@@ -71,17 +77,18 @@ class DataFolder:
         self._stack.close()
 
     def progress(self, store_id: str) -> Progress:
-        kept = self._read(self._done).get(store_id, {})
-        cursors = {int(bucket): stream_position(text) for bucket, text in kept.get("cursors", {}).items()}
-        items = kept.get("items")
+        """Returns how far earlier runs read this store."""
+        stored = self._read(self._done).get(store_id, {})
+        cursors = {int(bucket): stream_position(text) for bucket, text in stored.get("cursors", {}).items()}
+        items = stored.get("items")
         return Progress(
-            cursors, frozenset(kept.get("forgotten", ())), None if items is None else ItemChangesCursor(*items)
+            cursors, frozenset(stored.get("forgotten", ())), None if items is None else ItemChangesCursor(*items)
         )
 
     def rewrite_items(self, write: Callable[[Path, Path], int], *, current_at: float) -> None:
-        """Has the new catalogue written, and puts it into its place; done twice, it is the same catalogue.
+        """Calls `write(old, part)` to write the new catalogue, then replaces the old one with it.
 
-        `current_at` (seconds) becomes the time of the file: what was said later is not in it.
+        `current_at` (seconds since 1970) becomes the file's time: the file lacks later changes.
         """
         old = find_file(self._data, "items", ("jsonl", "parquet"))
         write(old, self._items_part)
@@ -91,19 +98,19 @@ class DataFolder:
         move_into_place(self._items_part, old)
 
     def commit_items(self, store_id: str, cursor: ItemChangesCursor | None) -> None:
-        """Notes how far the catalogue is; killed before, the next run writes it again."""
+        """Stores how far the item changes were read; if a run dies before, the next one writes the catalogue again."""
         progress = self._read(self._done)
         progress.setdefault(store_id, {})["items"] = None if cursor is None else list(cursor)
         self._write(progress, self._done)
 
     def any_of(self, holds: Callable[[Path], bool]) -> bool:
-        """What `holds` says of the interactions file."""
+        """Returns what `holds` answers for the interactions file."""
         return holds(find_file(self._data, "interactions", ("csv", "parquet")))
 
     def rewrite(self, write: Callable[[Path, Path], int], *, current_at: float | None = None) -> int:
-        """Has the new file written: `write(old, part)`; it takes the old one's place with `commit`.
+        """Calls `write(old, part)` to write the new interactions file; `commit` or `replace` puts it in place.
 
-        `current_at` (seconds): as with `rewrite_items`; None where the new file knows nothing newer than the old one.
+        `current_at` (seconds since 1970) becomes the file's time; None keeps the old file's time.
         """
         old = find_file(self._data, "interactions", ("csv", "parquet"))
         result = write(old, self._part)
@@ -116,7 +123,7 @@ class DataFolder:
         return result
 
     def commit(self, store_id: str, cursors: Mapping[int, StreamPosition], forgotten: set[str]) -> None:
-        """Puts the rewritten file, if there is one, and the progress in their places."""
+        """Replaces the interactions file by the rewritten one, if any, and stores the progress."""
         progress = self._read(self._done)
         texts = {str(bucket): f"{ms}-{number}" for bucket, (ms, number) in cursors.items()}
         progress.setdefault(store_id, {}).update(cursors=texts, forgotten=sorted(forgotten))
@@ -126,19 +133,19 @@ class DataFolder:
             move_into_place(self._pending, self._done)
 
     def replace(self) -> None:
-        """Puts the rewritten file in its place, without any progress."""
+        """Replaces the interactions file by the rewritten one, without any progress."""
         if self._rewritten:
             move_into_place(self._part, self._rewritten)
             self._rewritten = None
 
     def _recover(self) -> None:
-        """Ends what an earlier run began and was killed over."""
+        """Completes or removes what a killed run left."""
         if self._pending.exists() and not self._part.exists():
             sync_path(self._data)
             move_into_place(self._pending, self._done)
-        # The pending progress first: without its part it would count as done.
-        for left in (self._pending, self._part, self._items_part, self._writing):
-            left.unlink(missing_ok=True)
+        # `pending.json` first: without the part it would count as committed
+        for leftover in (self._pending, self._part, self._items_part, self._writing):
+            leftover.unlink(missing_ok=True)
             sync_path(self._own)
 
     def _write(self, progress: Mapping[str, Any], path: Path) -> None:
@@ -152,7 +159,7 @@ class DataFolder:
         except ValueError:
             raise DataError(
                 "data.progress",
-                f"{path} says how far the store was read, and cannot be understood.",
+                f"{path}, which stores how far the store was read, cannot be parsed.",
                 fix="Restore it from a backup together with the interactions file.",
             ) from None
         return {}

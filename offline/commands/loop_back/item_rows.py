@@ -1,7 +1,7 @@
-"""Writes a catalogue file anew: as the shop left it, with what the service was told of its items since.
+"""Rewrites a catalogue file with the item changes that the service accepted.
 
-Lines of other items stay as they are, byte for byte; lines that cannot be understood too: `ingest` counts them. What is
-written is a state, not an event: writing it twice gives the same file. It knows no store and no cursor.
+Lines of other items stay byte for byte. So do lines that cannot be parsed; `ingest` counts them. Writing the same
+changes twice gives the same file. It knows no store and no read position.
 """
 
 import json
@@ -21,15 +21,15 @@ BOM = b"\xef\xbb\xbf"
 
 
 def write_items(old: Path, new: Path, entries: Mapping[str, ItemEntry]) -> int:
-    """Copies `old` to `new` with the entries in it; returns how many items were added.
+    """Copies `old` to `new` with the changes applied; returns the number of added items.
 
     Args:
-        old: `items.jsonl` or `.parquet` as the data contract has it.
-        new: written, not synced.
-        entries: by item_id, what was said.
+        old: `items.jsonl` or `.parquet` in the format of the data contract.
+        new: the file to write; the caller syncs it to disk.
+        entries: the changes by item_id.
 
     Raises:
-        DataError: the Parquet file's columns do not take what was said.
+        DataError: the changes do not fit the types of the Parquet file's columns.
     """
     return (_write_parquet if old.suffix == ".parquet" else _write_jsonl)(old, new, entries)
 
@@ -46,10 +46,10 @@ def _write_jsonl(old: Path, new: Path, entries: Mapping[str, ItemEntry]) -> int:
                 continue
             found.add(item_id)
             target.write(start + _line(changed_row(record, values_of(entries[item_id]))))
-        more = [item_id for item_id in entries if item_id not in found]
-        for item_id in more:
+        added = [item_id for item_id in entries if item_id not in found]
+        for item_id in added:
             target.write(_line(changed_row({"item_id": item_id}, values_of(entries[item_id]))))
-    return len(more)
+    return len(added)
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
@@ -61,7 +61,7 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 
 def _item_id(record: Mapping[str, Any]) -> str | None:
-    """None for a row whose id `ingest` refuses, too."""
+    """Returns the row's item_id; None if `ingest` would refuse it."""
     try:
         return read_item_id(record.get("item_id"))
     except FieldError:
@@ -81,23 +81,23 @@ def _write_parquet(old: Path, new: Path, entries: Mapping[str, ItemEntry]) -> in
             fix=f"An item_id is {RIGHT['item_id']}.",
         )
     ids = table["item_id"].cast(pl.String)
-    concerned = ids.is_in(pl.Series(list(entries), dtype=pl.String).implode())
-    before = {str(row["item_id"]): row for row in table.filter(concerned).iter_rows(named=True)}
+    is_changed = ids.is_in(pl.Series(list(entries), dtype=pl.String).implode())
+    old_rows = {str(row["item_id"]): row for row in table.filter(is_changed).iter_rows(named=True)}
     rows = [
         {
             **dict.fromkeys(table.columns),
-            **changed_row({**before.get(item_id, {}), "item_id": item_id}, values_of(entry)),
+            **changed_row({**old_rows.get(item_id, {}), "item_id": item_id}, values_of(entry)),
         }
         for item_id, entry in entries.items()
     ]
     try:
-        kept = table.with_columns(ids.alias("item_id")).filter(~concerned)
+        unchanged = table.with_columns(ids.alias("item_id")).filter(~is_changed)
         changed = pl.DataFrame(rows, schema_overrides={"item_id": pl.String}, infer_schema_length=None)
-        pl.concat([kept, changed], how="diagonal_relaxed").write_parquet(new)
+        pl.concat([unchanged, changed], how="diagonal_relaxed").write_parquet(new)
     except pl.exceptions.PolarsError as error:
         raise DataError(
             "data.bad_column_type",
             f"{old}: items of the service do not fit its columns: {str(error).splitlines()[0]}.",
             fix="title, brand and description are strings, categories lists of strings, price a number.",
         ) from None
-    return len(entries) - len(before)
+    return len(entries) - len(old_rows)

@@ -1,4 +1,4 @@
-"""Accepted events in the record of an embedded store, which has one bucket, 0."""
+"""Reads accepted events from the journal of an embedded store, which has one bucket, 0."""
 
 import math
 import sqlite3
@@ -31,10 +31,13 @@ from offline.commands.loop_back.source import (
 
 @contextmanager
 def open_journal(folder: Path, erasure_key: str | None) -> Iterator["JournalSource"]:
+    """Opens the journal in an embedded store's folder; raises `DataError` (`data.no_store`) or `StoreError`."""
     path = folder / JOURNAL_FILE
     if not path.is_file():
         raise DataError(
-            "data.no_store", f"{folder} holds no {JOURNAL_FILE}.", fix="Name a Redis URL or ISRF_STATE_DIR."
+            "data.no_store",
+            f"{folder} has no {JOURNAL_FILE}.",
+            fix="Pass a Redis URL, or the folder of the service's ISRF_STATE_DIR.",
         )
     try:
         db = sqlite3.connect(path, timeout=TIMEOUT_S)
@@ -44,12 +47,14 @@ def open_journal(folder: Path, erasure_key: str | None) -> Iterator["JournalSour
             db.close()
     except sqlite3.Error as error:
         raise StoreError(
-            "store.journal_unusable", f"the journal {path} cannot be used: {error}.", fix="Check the file's rights."
+            "store.journal_unusable",
+            f"the journal {path} cannot be used: {error}.",
+            fix="Check the file's permissions.",
         ) from error
 
 
 class JournalSource:
-    """The embedded store's database; a service may be writing to it."""
+    """The source for an embedded store; a service may write to its database at the same time."""
 
     @foreign_refused()
     def __init__(self, db: sqlite3.Connection, erasure_key: str | None) -> None:
@@ -58,9 +63,9 @@ class JournalSource:
         if self._version > JOURNAL_VERSION:
             raise StoreError(
                 "store.journal_newer",
-                f"that store was written by a newer version of the service (schema {self._version}; this one reads up "
+                f"a newer version of the service wrote the store (schema {self._version}; this version reads up "
                 f"to {JOURNAL_VERSION}).",
-                fix="Run the offline job of the service's own version.",
+                fix="Run the offline job of the service's version.",
             )
         self._meta: dict[str, str] = dict(db.execute("SELECT name, value FROM meta"))
         self.store_id = self._meta["id"]
@@ -71,7 +76,7 @@ class JournalSource:
         if self._version == 0:
             return self._read_old(after)
         entries: list[WaitingEvent] = []
-        # Page by page: a long look would keep the service from taking erased bytes out of its write-ahead log.
+        # Pages, because a long read would keep the service from removing erased bytes from its write-ahead log.
         while len(entries) < MAX_ENTRIES:
             query = "SELECT seq, payload FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
             page = self._db.execute(query, (after, min(PAGE, MAX_ENTRIES - len(entries)))).fetchall()
@@ -82,11 +87,11 @@ class JournalSource:
         return EventBatch(entries, {0: (0, after)}, more=True)
 
     def _read_old(self, after: int) -> EventBatch:
-        """Of a store that the service has not taken over yet, in which duplicates stand as well."""
+        """Reads a store of schema 0, which the service has not migrated yet and which may hold duplicates."""
         last = after
         entries: list[WaitingEvent] = []
         accepted: dict[tuple[str, str], int] = {}
-        # From the beginning: what is written before it is looked at may be a duplicate of something earlier.
+        # From the beginning, because an event may duplicate one before `after`.
         for seq, payload in self._db.execute("SELECT seq, payload FROM journal ORDER BY seq"):
             event = read_event(payload)
             name, at = (event.user_id, event.event_id), int(event.accepted_at)
@@ -104,7 +109,7 @@ class JournalSource:
     @foreign_refused()
     def items(self, after: ItemChangesCursor | None) -> ItemBatch:
         if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'items'").fetchone() is None:
-            return ItemBatch({}, after)  # of a service from before items could be put
+            return ItemBatch({}, after)  # an older service, which accepted no item changes
         last = 0 if after is None else after.last
         rows = self._db.execute("SELECT seq, item_id, entry FROM items WHERE seq > ? ORDER BY seq", (last,)).fetchall()
         entries: dict[str, ItemEntry] = {item_id: decode_entry(entry) for _, item_id, entry in rows}
@@ -117,7 +122,7 @@ class JournalSource:
         return found, secret_of(self._meta["secret"], self._erasure_key) if found else None
 
     def release(self, cursors: Mapping[int, StreamPosition]) -> None:
-        # Rows stay as long as state needs them; the service removes them once a release has learned them.
+        # The service still needs the rows; it removes them once a release contains them.
         if 0 in cursors:
             with self._db:
                 value = str(cursors[0][1])

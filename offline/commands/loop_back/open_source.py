@@ -1,4 +1,4 @@
-"""Opens the store in which accepted events wait for the offline job: a Redis, or an embedded store's folder."""
+"""Opens the store that holds the accepted events: a Redis, or an embedded store's folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from offline.commands.loop_back.source import Source, foreign, unavailable
 
 @contextmanager
 def open_source(store: str, *, erasure_key: str | None) -> Iterator[Source]:
-    """A Redis URL or an embedded store's folder; the store's errors come as `StoreError`, without its address."""
+    """Opens a Redis URL or an embedded store's folder; errors become `StoreError`, without the address."""
     if "://" not in store:
         with open_journal(Path(store), erasure_key) as source:
             yield source
@@ -37,18 +37,18 @@ def open_source(store: str, *, erasure_key: str | None) -> Iterator[Source]:
 
 
 def erase_from_store(store: str, user_id: str, *, erasure_key: str | None) -> None:
-    """What the service does when it is asked to erase a user; for a Redis only, since a journal has one process.
+    """Erases a user from a Redis as the service does; not from a journal, which only the service's process may write.
 
     Raises:
-        ConfigError: `config.embedded_store`; as `open_source`.
+        ConfigError: `config.embedded_store` if `store` is not a URL; as `open_source`.
         StoreError: as `open_source`.
     """
     if "://" not in store:
         raise ConfigError(
             "config.embedded_store",
-            f"{store} is no URL, and a user in the folder of an embedded store is erased by its service alone.",
-            fix=f"Send DELETE /users/{quote(user_id, safe='')} to the service, then forget again without a store. "
-            "A Redis is named redis://[user:password@]host:port/0.",
+            f"{store} is not a URL; only the service can erase a user from its embedded store.",
+            fix=f"Send DELETE /users/{quote(user_id, safe='')} to the service, then run forget again without --store. "
+            "The URL of a Redis has the form redis://[user:password@]host:port/0.",
         )
     with open_source(store, erasure_key=erasure_key) as source:
         assert isinstance(source, RedisSource)

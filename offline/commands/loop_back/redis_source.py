@@ -1,4 +1,4 @@
-"""Accepted events in the 64 streams of a Redis or a Redis Cluster."""
+"""Reads accepted events from the streams of a Redis or a Redis Cluster."""
 
 import secrets
 from collections.abc import Mapping
@@ -40,15 +40,16 @@ from offline.commands.loop_back.source import (
 
 
 def redis_client(url: str) -> Any:
+    """Connects to a Redis or, if the server says so, a Redis Cluster; raises `ConfigError` (`config.redis_url`)."""
     options: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S, "protocol": 2}
     try:
         client = redis.Redis.from_url(url, **options)
     except ValueError:
-        # redis-py's own words may quote a part of the password.
+        # redis-py's message may quote a part of the password.
         raise ConfigError(
             "config.redis_url",
-            "that is no URL of a Redis server.",
-            fix="Write redis://[user:password@]host:port/0, or name the state folder of an embedded store.",
+            "the store is not a URL of a Redis server.",
+            fix="Pass redis://[user:password@]host:port/0, or the state folder of an embedded store.",
         ) from None
     if not int(client.info("cluster").get("cluster_enabled", 0)):
         return client
@@ -57,7 +58,7 @@ def redis_client(url: str) -> Any:
 
 
 class RedisSource:
-    """Redis, or a Redis Cluster."""
+    """The source for a Redis or a Redis Cluster."""
 
     @foreign_refused()
     def __init__(self, client: Any, erasure_key: str | None) -> None:
@@ -105,20 +106,20 @@ class RedisSource:
     def tombstones(self) -> tuple[dict[str, Tombstone], bytes | None]:
         found: dict[str, Tombstone] = {}
         for bucket in range(NUM_BUCKETS):
-            kept: dict[bytes, bytes] = self._client.hgetall(tombstone_key(bucket))
+            fields: dict[bytes, bytes] = self._client.hgetall(tombstone_key(bucket))
             for no_user in (TOMBSTONE_COUNT, TOMBSTONE_SECRET):
-                kept.pop(no_user.encode(), None)
-            found |= {name.decode(): read_tombstone(text) for name, text in kept.items()}
+                fields.pop(no_user.encode(), None)
+            found |= {name.decode(): read_tombstone(text) for name, text in fields.items()}
         return found, secret_of(self._secret_record(), self._erasure_key) if found else None
 
     def release(self, cursors: Mapping[int, StreamPosition]) -> None:
         for bucket, (milliseconds, number) in cursors.items():
-            # Exactly: the one after the cursor is the first that stays.
+            # exact trimming: the entry after the cursor stays
             self._client.xtrim(stream_key(bucket), minid=f"{milliseconds}-{number + 1}", approximate=False)
 
     @foreign_refused()
     def erase(self, user_id: str) -> None:
-        # A store that lost its data may be told another secret meanwhile: the name must stand under that one.
+        # A store that lost its data may get another secret meanwhile; the tombstone's name must use that secret.
         record, confirmed = "", self._secret_record()
         while record != confirmed:
             record = confirmed
@@ -132,10 +133,12 @@ class RedisSource:
             start = self._client.eval(PURGE_SCRIPT, num_keys, *arguments).decode()
 
     def _secret_record(self) -> str:
-        """Of the store; one without a secret is told that of a bucket's names, or a new one."""
+        """Returns the store's secret record; if missing, sets it from a bucket's record or creates a new one."""
         if self._client.hget(META_KEY, "secret") is None:
-            known = (self._client.hget(tombstone_key(bucket), TOMBSTONE_SECRET) for bucket in range(NUM_BUCKETS))
-            record = next((one for one in known if one is not None), None)
+            bucket_records = (
+                self._client.hget(tombstone_key(bucket), TOMBSTONE_SECRET) for bucket in range(NUM_BUCKETS)
+            )
+            record = next((bucket_record for bucket_record in bucket_records if bucket_record is not None), None)
             self._client.hsetnx(META_KEY, "secret", record or new_secret_record(self._erasure_key))
         return str(self._client.hget(META_KEY, "secret").decode())
 

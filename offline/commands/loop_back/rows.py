@@ -1,6 +1,6 @@
-"""Writes an interactions file anew: as the shop left it, without some users' rows, with new rows behind.
+"""Rewrites an interactions file: leaves out erased users' rows and appends new rows.
 
-Lines that cannot be understood stay as they are: `ingest` counts them. It knows no store and no cursor.
+Lines that cannot be parsed stay as they are; `ingest` counts them. It knows no store and no read position.
 """
 
 import csv
@@ -18,26 +18,29 @@ from offline.stages.ingest.files import read_parquet
 from offline.stages.ingest.interactions import check_columns, read_interactions
 
 Forgets = Callable[[str], float | None]
-"""Until when (seconds) a user's rows are left out: infinity for all of them, None for none. A row without a time is
-left out with all of them only."""
+"""Returns until which time (seconds) a user's rows are left out: infinity for all rows, None for none. A row without a
+timestamp is left out only if all rows are."""
+
 BOM = b"\xef\xbb\xbf"
 
 
 class NewRow(NamedTuple):
+    """A row to append."""
+
     user_id: str
     item_id: str
-    event: str  # "" for one without a type
+    event: str  # "" without a type
     timestamp: float  # seconds
 
 
 def write_interactions(old: Path, new: Path, rows: Sequence[NewRow], *, forgets: Forgets | None = None) -> int:
-    """Copies `old` to `new` with `rows` behind; returns the number of rows left out.
+    """Copies `old` to `new` and appends `rows`; returns the number of rows left out.
 
     Args:
-        old: `interactions.csv` or `.parquet` as the data contract has it.
-        new: written, not synced.
-        rows: in order of time; where the file has positions they get the next ones.
-        forgets: until when a user's rows are left out; None for nobody's.
+        old: `interactions.csv` or `.parquet` in the format of the data contract.
+        new: the file to write; the caller syncs it to disk.
+        rows: the new rows in order of time; in a file with positions they get the next ones.
+        forgets: until which time a user's rows are left out; None leaves out no row.
 
     Raises:
         DataError: the file's columns are not the contract's.
@@ -47,7 +50,7 @@ def write_interactions(old: Path, new: Path, rows: Sequence[NewRow], *, forgets:
 
 
 def holds_forgotten(path: Path, forgets: Forgets) -> bool:
-    """Whether an interactions file has rows that `write_interactions` would leave out."""
+    """Returns whether an interactions file has rows that `write_interactions` would leave out."""
     if path.suffix == ".parquet":
         table = read_parquet(path)
         return _without_forgotten(table, forgets).height < table.height
@@ -57,7 +60,7 @@ def holds_forgotten(path: Path, forgets: Forgets) -> bool:
 
 
 class _Order(NamedTuple):
-    """What orders the file's rows."""
+    """The columns that order the file's rows."""
 
     timestamps: bool
     next_position: int | None
@@ -66,10 +69,10 @@ class _Order(NamedTuple):
 def _order(path: Path, columns: Sequence[str]) -> _Order:
     if "position" not in columns:
         return _Order(timestamps=True, next_position=None)
-    kept, _ = read_interactions(path, BadRows(path.name))
-    positions = kept["position"].max()
+    interactions, _ = read_interactions(path, BadRows(path.name))
+    positions = interactions["position"].max()
     return _Order(
-        timestamps="timestamp" in columns and kept["timestamp"].null_count() < kept.height,
+        timestamps="timestamp" in columns and interactions["timestamp"].null_count() < interactions.height,
         next_position=int(positions) + 1 if isinstance(positions, int) else None,
     )
 
@@ -94,21 +97,21 @@ def _write_csv(old: Path, new: Path, rows: Sequence[NewRow], forgets: Forgets | 
         return left_out
 
 
-def _copy(target: IO[bytes], line: bytes, more: bytes) -> None:
-    """A line with `more` at its end, and an end."""
+def _copy(target: IO[bytes], line: bytes, suffix: bytes) -> None:
+    """Writes a line with `suffix` at its end, and a line end."""
     body = line.rstrip(b"\r\n")
-    target.write(body + more + (line[len(body) :] or b"\n"))
+    target.write(body + suffix + (line[len(body) :] or b"\n"))
 
 
 def _lines(columns: Sequence[str], rows: Sequence[NewRow], order: _Order) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         values: dict[str, str] = {"user_id": row.user_id, "item_id": row.item_id, "event": row.event}
         if order.timestamps:
             values["timestamp"] = repr(row.timestamp)
         if order.next_position is not None:
-            values["position"] = str(order.next_position + place)
+            values["position"] = str(order.next_position + index)
         writer.writerow([values.get(column, "") for column in columns])
     return text.getvalue().encode()
 
@@ -125,11 +128,11 @@ def _is_forgotten(line: bytes, columns: Sequence[str], forgets: Forgets) -> bool
         return False
 
 
-def _field(line: bytes, place: int) -> str | None:
+def _field(line: bytes, index: int) -> str | None:
     fields = line.rstrip(b"\r\n").split(b",") if b'"' not in line else _fields(line)
-    if fields is None or len(fields) <= place:
+    if fields is None or len(fields) <= index:
         return None
-    value = fields[place]
+    value = fields[index]
     if isinstance(value, str):
         return value
     return value.decode("utf-8", errors="replace")
@@ -158,8 +161,8 @@ def _write_parquet(old: Path, new: Path, rows: Sequence[NewRow], forgets: Forget
 def _without_forgotten(table: pl.DataFrame, forgets: Forgets) -> pl.DataFrame:
     users = table["user_id"].cast(pl.String)
     moments_of = {user: forgets(user) for user in users.unique().drop_nulls().to_list()}
-    known = {user: moment for user, moment in moments_of.items() if moment is not None}
-    until = users.replace_strict(list(known), list(known.values()), default=None, return_dtype=pl.Float64)
+    affected = {user: moment for user, moment in moments_of.items() if moment is not None}
+    until = users.replace_strict(list(affected), list(affected.values()), default=None, return_dtype=pl.Float64)
     moments = pl.lit(None, dtype=pl.Float64)
     if "timestamp" in table.columns:
         moments = _seconds(table.schema["timestamp"])
@@ -169,12 +172,12 @@ def _without_forgotten(table: pl.DataFrame, forgets: Forgets) -> pl.DataFrame:
 
 def _with_rows(old: Path, table: pl.DataFrame, rows: Sequence[NewRow]) -> pl.DataFrame:
     order = _order(old, table.columns)
-    more = pl.DataFrame(rows, schema=["user_id", "item_id", "event", "timestamp"], orient="row")
-    more = more.with_columns(pl.col("event").replace("", None))
+    added = pl.DataFrame(rows, schema=["user_id", "item_id", "event", "timestamp"], orient="row")
+    added = added.with_columns(pl.col("event").replace("", None))
     if order.next_position is not None:
-        more = more.with_row_index("position", offset=order.next_position)
+        added = added.with_row_index("position", offset=order.next_position)
     if not order.timestamps:
-        more = more.drop("timestamp")
+        added = added.drop("timestamp")
     for name in ("user_id", "item_id", "event"):
         if name in table.columns and table.schema[name] != pl.String:
             table = table.with_columns(pl.col(name).cast(pl.String))
@@ -182,20 +185,20 @@ def _with_rows(old: Path, table: pl.DataFrame, rows: Sequence[NewRow]) -> pl.Dat
         table = table.with_columns(_seconds(table.schema["timestamp"]))
     if order.next_position is not None and not table.schema["position"].is_integer():
         table = table.with_columns(pl.col("position").cast(pl.String).cast(pl.Float64).cast(pl.Int64))
-    if "event" not in table.columns and more["event"].null_count() == more.height:
-        more = more.drop("event")
+    if "event" not in table.columns and added["event"].null_count() == added.height:
+        added = added.drop("event")
     try:
-        return pl.concat([table, more], how="diagonal_relaxed")
+        return pl.concat([table, added], how="diagonal_relaxed")
     except pl.exceptions.PolarsError as error:
         raise DataError(
             "data.bad_column_type",
             f"{old}: events of the service do not fit its columns: {str(error).splitlines()[0]}.",
-            fix="Ids and events are strings, timestamp and position numbers.",
+            fix="Use strings for ids and events, and numbers for timestamp and position.",
         ) from None
 
 
 def _seconds(dtype: pl.DataType) -> pl.Expr:
-    """The column `timestamp` as `ingest` reads it: seconds, Float64."""
+    """Returns the column `timestamp` as `ingest` reads it: seconds, Float64."""
     if dtype.is_temporal():
         return (pl.col("timestamp").dt.timestamp("us") / 1e6).alias("timestamp")
     return pl.col("timestamp").cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)

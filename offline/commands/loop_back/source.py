@@ -1,6 +1,7 @@
-"""What a store of accepted events is to the offline job. Positions are pairs of numbers that rise.
+"""Defines the interface of a store of accepted events, and the errors of a store.
 
-It changes nothing of state but what it releases.
+A position is a pair of numbers; positions rise. The offline job changes nothing in the store except that `release`
+frees entries.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,63 +18,73 @@ from offline.commands.loop_back.commit import ItemChangesCursor, StreamPosition
 
 PAGE = 1000
 MAX_ENTRIES = 500_000
-"""Of one commit; what remains comes with the next."""
+"""The most entries in one commit; the next commit takes the rest."""
+
 TIMEOUT_S = 30.0
 
 
 class WaitingEvent(NamedTuple):
+    """An accepted event that the shop's file does not contain yet."""
+
     bucket: int
     position: StreamPosition
     event: StoredEvent
 
 
 class EventBatch(NamedTuple):
+    """The events of one commit; `more` says whether the store holds further ones."""
+
     entries: list[WaitingEvent]
     cursors: dict[int, StreamPosition]  # by bucket: the last entry read, in this batch or before
     more: bool
 
 
 class ItemBatch(NamedTuple):
-    entries: dict[str, ItemEntry]  # item_id → what was said
+    """The items changed since a cursor."""
+
+    entries: dict[str, ItemEntry]  # by item_id, all changes that the store holds
     cursor: ItemChangesCursor | None
 
 
 class Source(Protocol):
-    """A store's events beyond a cursor, and its tombstones."""
+    """A store's events and item changes after a cursor, and its tombstones."""
 
     store_id: str
 
-    def read(self, cursors: Mapping[int, StreamPosition]) -> EventBatch: ...
+    def read(self, cursors: Mapping[int, StreamPosition]) -> EventBatch:
+        """Returns the events after the cursors, at most about `MAX_ENTRIES`."""
 
     def items(self, after: ItemChangesCursor | None) -> ItemBatch:
-        """Every item of which something was said since a cursor, with all that was ever said of it."""
+        """Returns every item changed since a cursor, with all of its changes."""
 
     def tombstones(self) -> tuple[dict[str, Tombstone], bytes | None]:
-        """By name, and the secret of the names (None where there are none)."""
+        """Returns the tombstones by name, and the secret of the names (None without tombstones)."""
 
     def release(self, cursors: Mapping[int, StreamPosition]) -> None:
-        """The store may let go of everything up to the cursors."""
+        """Tells the store that it may free everything up to the cursors."""
 
 
 def unavailable(error: Exception) -> StoreError:
+    """Returns the error of a store that does not answer."""
     return StoreError(
         "store.unavailable",
         f"the store cannot be read or trimmed now ({type(error).__name__}).",
-        fix="Run the same command again: what was taken in stays, nothing is taken in twice.",
+        fix="Run the same command again: imported events stay, and none is imported twice.",
     )
 
 
 def foreign() -> StoreError:
+    """Returns the error of a store with content that the service did not write."""
     return StoreError(
         "store.foreign_content",
-        "a key of the store, or a row, holds what the service did not write.",
-        fix="Delete what does not belong there, and keep others out of the keys `isrf:*`; else restore a backup.",
+        "a key or a row of the store has content that the service did not write.",
+        fix="Delete that content and let no other program write to the keys `isrf:*`, or restore a backup.",
     )
 
 
 @contextmanager
 def foreign_refused() -> Iterator[None]:
-    """Whatever cannot be read is what the service did not write: anybody may have changed its store."""
+    """Turns a parsing error into `StoreError` (`store.foreign_content`): other programs may have changed the store."""
     try:
         yield
     except (ValueError, TypeError, KeyError):

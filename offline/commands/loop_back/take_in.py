@@ -1,12 +1,13 @@
-"""The loop closes: what the service accepted becomes rows of the shop's interactions file, each exactly once.
+"""Imports the events that the service accepted into the shop's interactions file, each exactly once.
 
-`take_in` reads what the streams (or the embedded store's journal) hold beyond the last run, writes the file anew beside
-its place, and renames it. That rename is the commit: a cursor written before it counts if, and only if, it happened
-(`offline.commands.loop_back.take_in.commit`), so that a kill at any moment neither loses an event nor takes one in
-twice. Only then may the store let go of what was taken in. Users who were erased since the last run leave the file;
-their old events never come into it, nor do rows come back that are dated before their erasure. What the shop said of
-its items goes into the catalogue file first: that is a state, and writing it twice changes nothing. It knows nothing of
-stages and releases.
+`take_in` reads the entries of the streams (or of the embedded store's journal) since the last run, writes a new file
+and renames it to the old one's name. The rename is the commit: the new read positions count only if it happened
+(`offline.commands.loop_back.commit`). So a kill at any moment neither loses an event nor imports one twice. The store
+may free the imported events only after that.
+
+The file loses the rows of users who were erased since the last run. Events from before an erasure never enter it
+again. Item changes go into the catalogue file first; writing them twice changes nothing. It knows nothing of stages
+and releases.
 """
 
 import math
@@ -24,98 +25,104 @@ from offline.commands.loop_back.source import Source, WaitingEvent
 
 
 class TakenIn(NamedTuple):
-    """What one run did."""
+    """What one run imported and removed."""
 
     events: int  # rows added
-    left_out: int  # events of erased users
-    forgotten_rows: int  # rows of erased users taken out of the file
-    items: int = 0  # catalogue rows that were added or changed
+    left_out: int  # events of erased users, not imported
+    forgotten_rows: int  # rows of erased users, removed from the file
+    items: int = 0  # catalogue rows added or changed
 
 
 def take_in(store: str, data: Path, *, erasure_key: str | None = None) -> TakenIn:
-    """Merges what `store` accepted since the last run into the two files of `data`.
+    """Imports the events and item changes since the last run into the two files of `data`.
 
     Args:
-        store: a Redis URL (a cluster is recognised), or the folder of an embedded store, whose service may be running.
+        store: a Redis URL (also of a cluster), or the folder of an embedded store; its service may be running.
         data: the shop's folder.
-        erasure_key: what the service has as `ISRF_ERASURE_KEY`.
+        erasure_key: the service's `ISRF_ERASURE_KEY`.
 
     Raises:
-        DataError: the file cannot be rewritten as it is, or there is no such store.
-        StoreError: the store cannot be read now; what was taken in before stays.
-        ConfigError: `config.erasure_key`.
-        StageError: `loop_back.locked`, another run is at work in `data`.
+        DataError: a file cannot be rewritten, or the store does not exist.
+        StoreError: the store cannot be read now; events of earlier commits stay imported.
+        ConfigError: `config.erasure_key`, `config.redis_url`.
+        StageError: `loop_back.locked`: another run is changing `data`.
     """
     total = TakenIn(0, 0, 0, 0)
     with open_source(store, erasure_key=erasure_key) as source, DataFolder(data) as folder:
         while True:
-            done, more = _once(source, folder)
-            total = TakenIn(*(before + now for before, now in zip(total, done, strict=True)))
+            batch, more = _take_in_batch(source, folder)
+            total = TakenIn(*(before + now for before, now in zip(total, batch, strict=True)))
             if not more:
                 return total
 
 
-def _once(source: Source, folder: DataFolder) -> tuple[TakenIn, bool]:
-    began = time.time()
+def _take_in_batch(source: Source, folder: DataFolder) -> tuple[TakenIn, bool]:
+    started_at = time.time()
     progress = folder.progress(source.store_id)
-    # The tombstones after the events: whoever is not among them was erased after everything that was read here.
+    # The tombstones after the events: an erasure that they lack came after all events of this batch.
     batch = source.read(progress.cursors)
-    # The items after the events, and into the shop's folder before them: no event may name an item that is not there.
-    said = source.items(progress.items)
-    if said.entries:
-        folder.rewrite_items(lambda old, part: write_items(old, part, said.entries), current_at=began)
-        folder.commit_items(source.store_id, said.cursor)
+    # Read the items after the events and write them before: so no event names a missing item.
+    item_batch = source.items(progress.items)
+    if item_batch.entries:
+        folder.rewrite_items(lambda old, part: write_items(old, part, item_batch.entries), current_at=started_at)
+        folder.commit_items(source.store_id, item_batch.cursor)
     tombstones, secret = source.tombstones()
-    new = {name: stone for name, stone in tombstones.items() if stone.nonce not in progress.forgotten}
-    kept = list(_standing(batch.entries, tombstones, secret))
-    done = TakenIn(len(kept), len(batch.entries) - len(kept), 0, len(said.entries))
-    forgets = _forgets(tombstones, new, secret)
-    # The shop may have written its file anew, from data that still has an erased user's old rows.
-    if kept or new or (forgets is not None and folder.any_of(lambda path: holds_forgotten(path, forgets))):
-        rows = [NewRow(*entry.event[:3], entry.event.timestamp) for entry in sorted(kept, key=_moment)]
+    new_tombstones = {
+        name: tombstone for name, tombstone in tombstones.items() if tombstone.nonce not in progress.forgotten
+    }
+    valid_events = list(_without_erased(batch.entries, tombstones, secret))
+    taken_in = TakenIn(len(valid_events), len(batch.entries) - len(valid_events), 0, len(item_batch.entries))
+    forgets = _forgets(tombstones, new_tombstones, secret)
+    # The shop may have rewritten its file from data that still holds an erased user's rows.
+    if (
+        valid_events
+        or new_tombstones
+        or (forgets is not None and folder.any_of(lambda path: holds_forgotten(path, forgets)))
+    ):
+        rows = [NewRow(*entry.event[:3], entry.event.timestamp) for entry in sorted(valid_events, key=_time_order)]
         forgotten = folder.rewrite(
             lambda old, part: write_interactions(old, part, rows, forgets=forgets),
-            current_at=None if batch.more or not (kept or new) else began,
+            current_at=None if batch.more or not (valid_events or new_tombstones) else started_at,
         )
-        done = done._replace(forgotten_rows=forgotten)
-    if batch.entries or new or done.forgotten_rows:
-        folder.commit(source.store_id, batch.cursors, {stone.nonce for stone in tombstones.values()})
-    # Also what an earlier run took in and was killed before it said so.
+        taken_in = taken_in._replace(forgotten_rows=forgotten)
+    if batch.entries or new_tombstones or taken_in.forgotten_rows:
+        folder.commit(source.store_id, batch.cursors, {tombstone.nonce for tombstone in tombstones.values()})
+    # Also frees what a killed run imported without freeing it.
     source.release(batch.cursors)
-    return done, batch.more
+    return taken_in, batch.more
 
 
-def _standing(
+def _without_erased(
     entries: Iterable[WaitingEvent], tombstones: dict[str, Tombstone], secret: bytes | None
 ) -> Iterable[WaitingEvent]:
-    """Entries without those that their user's erasure took back, and without those that are dated before it."""
+    """Yields the entries except those from before their user's erasure, by position or by timestamp."""
     for entry in entries:
-        stone = None if secret is None else tombstones.get(tombstone_name(secret, entry.event.user_id))
-        if stone is None or (entry.position > stone.position and _is_after(entry, stone)):
+        tombstone = None if secret is None else tombstones.get(tombstone_name(secret, entry.event.user_id))
+        if tombstone is None or (entry.position > tombstone.position and _is_after(entry, tombstone)):
             yield entry
 
 
-def _is_after(entry: WaitingEvent, stone: Tombstone) -> bool:
-    return entry.event.assigned or entry.event.timestamp > stone.erased_at
+def _is_after(entry: WaitingEvent, tombstone: Tombstone) -> bool:
+    return entry.event.assigned or entry.event.timestamp > tombstone.erased_at
 
 
 def _forgets(
     tombstones: dict[str, Tombstone], new: dict[str, Tombstone], secret: bytes | None
 ) -> Callable[[str], float | None] | None:
-    """All rows of who was erased since the last run; of who was before, those that are dated until then."""
+    """Leaves out all rows of users erased since the last run; of users erased before, the rows until the erasure."""
     if not tombstones or secret is None:
         return None
-    known: dict[str, float | None] = {}
+    limits: dict[str, float | None] = {}
 
     def forgets(user_id: str) -> float | None:
-        if user_id not in known:
+        if user_id not in limits:
             name = tombstone_name(secret, user_id)
-            stone = tombstones.get(name)
-            known[user_id] = None if stone is None else math.inf if name in new else stone.erased_at
-        return known[user_id]
+            tombstone = tombstones.get(name)
+            limits[user_id] = None if tombstone is None else math.inf if name in new else tombstone.erased_at
+        return limits[user_id]
 
     return forgets
 
 
-def _moment(entry: WaitingEvent) -> tuple[float, int, tuple[int, int]]:
+def _time_order(entry: WaitingEvent) -> tuple[float, int, tuple[int, int]]:
     return entry.event.timestamp, entry.bucket, entry.position
