@@ -84,7 +84,8 @@ def forget(
         outputs = _outputs(work)
         user_found = any(_holds_user(output, user_id) for output in outputs)
         rows = folder.rewrite(lambda old, part: write_interactions(old, part, [], forgets={user_id: math.inf}.get))
-        # Answers cost money: delete them only if one can be about the user, and before the outputs that tell so.
+        # Answers cost money: delete them only if one can be about the user. Do this before deleting the outputs,
+        # which show whether one can.
         answers = 0
         if rows or user_found:
             answers = forget_user_answers(ledger or work / "reason" / LEDGER_FILE, before=time.time())

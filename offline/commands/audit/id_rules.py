@@ -35,7 +35,8 @@ NUM_SHUFFLES = 20
 LEAST_GAIN = 0.02
 """From this share of held-out items above chance on, a rule is a leak; below, it is a warning.
 
-Amazon Beauty numbered by first appearance reaches 5.4%; its own ids, which grow with time, 1.0% (untied, within 10).
+Amazon Beauty numbered by first appearance reaches 5.4%; its original ids, which grow with time, reach 1.0% (untied,
+within 10).
 """
 
 SAMPLES = 200

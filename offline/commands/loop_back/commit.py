@@ -5,10 +5,9 @@
     3. rename the part to the interactions file       ← this commits the change
     4. rename `.isrf/pending.json` to `.isrf/progress.json`
 
-If a run dies, the next run finds `pending.json`. The part then tells whether step 3 happened: if the part is still
-there, it did not. The catalogue file is replaced in one step too, before the interactions file; writing the same
-changes twice gives the same catalogue. The shop may rewrite its files between two runs: the progress describes the
-store, and stays valid.
+If a run dies, the next run finds `pending.json`. If the part still exists, step 3 did not happen. The catalogue file
+is replaced in one step too, before the interactions file; writing the same changes twice gives the same catalogue. The
+shop may rewrite its files between two runs: the progress describes the store, and stays valid.
 """
 
 import contextlib

@@ -48,7 +48,7 @@ def redis_client(url: str) -> Any:
         # redis-py's message may quote a part of the password.
         raise ConfigError(
             "config.redis_url",
-            "the store is not a URL of a Redis server.",
+            "the store's address is not a URL of a Redis server.",
             fix="Pass redis://[user:password@]host:port/0, or the state folder of an embedded store.",
         ) from None
     if not int(client.info("cluster").get("cluster_enabled", 0)):

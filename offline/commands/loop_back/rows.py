@@ -166,8 +166,8 @@ def _without_forgotten(table: pl.DataFrame, forgets: Forgets) -> pl.DataFrame:
     moments = pl.lit(None, dtype=pl.Float64)
     if "timestamp" in table.columns:
         moments = _seconds(table.schema["timestamp"])
-    gone = until.is_infinite() | (moments <= until)
-    return table.filter(~gone.fill_null(False))
+    is_forgotten = until.is_infinite() | (moments <= until)
+    return table.filter(~is_forgotten.fill_null(False))
 
 
 def _with_rows(old: Path, table: pl.DataFrame, rows: Sequence[NewRow]) -> pl.DataFrame:

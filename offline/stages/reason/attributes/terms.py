@@ -90,10 +90,10 @@ def distinctive_terms(
             sizes[group],
             count_itself=not known,
             uses=uses,
-            own_words=_words(own),
+            own_words=_words(own_text),
             spellings=spellings,
         )
-        for terms, group, own, known in zip(found, groups, own_words, fitted, strict=True)
+        for terms, group, own_text, known in zip(found, groups, own_words, fitted, strict=True)
     ]
 
 
