@@ -1,13 +1,13 @@
-"""What is each part worth? One configuration, and the same with one part left out or exchanged.
+"""Measures what each part of the model contributes: one configuration, and variants without or with another part.
 
     python benchmarks/ablation.py --data DIR --releases DIR [--preset demo] [--set section.key=value …] [--only PART …]
 
-Every variant is a run of the pipeline up to `compile`, all in one `--releases` folder, so that a stage whose settings
-did not change is not run again. Fusion weights and ranker are chosen anew for each on the validation split, as
-`evaluate` chooses them; variants of the same model are read off one run of its search graph. Prints NDCG@10 on the test
-split, as served and by log-linear fusion alone, and the paired differences to the whole model, with 95% bootstrap
-intervals over users; what another seed makes of the whole model says how large a difference is nobody's doing. Ends in
-one JSON line. What the group vector is for is asked by `benchmarks/planted.py`.
+Every variant runs the pipeline up to `compile`. All use one `--releases` folder, so a stage with unchanged settings
+does not run again. Each variant chooses its fusion weights and ranker on the validation split, as `evaluate` does.
+Variants of the same model share one run of its search graph. The benchmark prints NDCG@10 on the test split, as served
+and by log-linear fusion alone, and the paired differences to the whole model, with 95% bootstrap intervals over users.
+The whole model with another seed shows how large a difference chance alone makes. Ends in one JSON line.
+`benchmarks/planted.py` measures the group vector.
 """
 
 import argparse
@@ -61,21 +61,21 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 PATHS = ("dense", "generative")
 
 
-class Answered(NamedTuple):
-    """What one variant answers to the test split's users (R,)."""
+class VariantResult(NamedTuple):
+    """One variant's figures on the test split's R users."""
 
     gains: dict[str, NDArray[np.float64]]  # by list, NDCG@10 of every user (R,)
     found: ScorerChoice
 
 
-def answer(
+def measure_variants(
     data: Path, releases: Path, configs: Mapping[str, RunConfig], note: Callable[[str], None]
-) -> dict[str, Answered]:
-    """Every variant's answers, in the order of `configs`; each model is asked once."""
+) -> dict[str, VariantResult]:
+    """Returns every variant's result, in the order of `configs`; runs each model once."""
     models: dict[str, dict[str, RunConfig]] = {}
     for name, config in configs.items():
         models.setdefault(config.model_dump_json(exclude={"evaluate"}), {})[name] = config
-    answered: dict[str, Answered] = {}
+    results: dict[str, VariantResult] = {}
     for variants in models.values():
         note(" · ".join(variants))
         with progress_bars() as progress:
@@ -88,12 +88,14 @@ def answer(
                 report=note,
                 kept_outputs=2 * len(VARIANTS),
             )
-            answered |= _ask(outputs, variants, progress)
-    return {name: answered[name] for name in configs}
+            results |= _measure_variants(outputs, variants, progress)
+    return {name: results[name] for name in configs}
 
 
-def _ask(outputs: Mapping[str, Path], variants: Mapping[str, RunConfig], progress: Progress) -> dict[str, Answered]:
-    """Variants of one model, which differ in what orders its candidates."""
+def _measure_variants(
+    outputs: Mapping[str, Path], variants: Mapping[str, RunConfig], progress: Progress
+) -> dict[str, VariantResult]:
+    """Measures the variants of one model, which differ only in how they order its candidates."""
     config = next(iter(variants.values()))
     with recommender_from(outputs, config, progress) as recommender:
         popularity, tie_seed = recommender.tables.popularity, config.ingest.shuffle_ties
@@ -106,20 +108,20 @@ def _ask(outputs: Mapping[str, Path], variants: Mapping[str, RunConfig], progres
             return candidates_of(recommender, split, question, progress=progress, title=split_name), split.targets
 
         source, targets = candidates("valid", config.evaluate.validation_users)
-        asked = list(source)
-        beams = {name: "generative" not in own.evaluate.without for name, own in variants.items()}
+        validation_candidates = list(source)
+        beams = {name: "generative" not in variant_config.evaluate.without for name, variant_config in variants.items()}
         found = {
-            name: choose_scorer(asked, targets, popularity, config=own, beams=beams[name])
-            for name, own in variants.items()
+            name: choose_scorer(validation_candidates, targets, popularity, config=variant_config, beams=beams[name])
+            for name, variant_config in variants.items()
         }
         source, targets = candidates("test")
         views: dict[str, View] = {path: partial(channel_order, channel=CHANNELS.index(path)) for path in PATHS}
         for name in variants:
             views |= _views(name, found[name].scorer, popularity, beams=beams[name])
         lists = read_lists(source, len(targets), views)
-    gains = {name: ndcg(ranks_of(own, targets), CUTOFF) for name, own in lists.items()}
+    gains = {name: ndcg(ranks_of(variant_config, targets), CUTOFF) for name, variant_config in lists.items()}
     return {
-        name: Answered(
+        name: VariantResult(
             {FUSED: gains[f"{FUSED}, {name}"], LOG_LINEAR: gains[f"{LOG_LINEAR}, {name}"]}
             | {path: gains[path] for path in PATHS},
             found[name],
@@ -129,20 +131,20 @@ def _ask(outputs: Mapping[str, Path], variants: Mapping[str, RunConfig], progres
 
 
 def _views(name: str, scorer: Scorer, popularity: FloatArray, *, beams: bool) -> dict[str, View]:
-    """A variant's two lists; `beams`: whether its generative path brings candidates."""
+    """Returns the views for a variant's two lists; `beams`: whether its generative path adds candidates."""
 
-    def kept(candidates: Candidates) -> Candidates:
+    def select(candidates: Candidates) -> Candidates:
         return candidates if beams else candidates.without_beams()
 
     return {
-        f"{FUSED}, {name}": lambda candidates: scorer.order(kept(candidates), popularity),
-        f"{LOG_LINEAR}, {name}": lambda candidates: fuse(kept(candidates), scorer.fusion, explained=0).items,
+        f"{FUSED}, {name}": lambda candidates: scorer.order(select(candidates), popularity),
+        f"{LOG_LINEAR}, {name}": lambda candidates: fuse(select(candidates), scorer.fusion, explained=0).items,
     }
 
 
 @contextmanager
 def recommender_from(outputs: Mapping[str, Path], config: RunConfig, progress: Progress) -> Iterator[Recommender]:
-    """What these stages' outputs make, with what it writes beside itself in a folder that goes with it."""
+    """Builds the recommender from the stages' outputs, with a temporary folder for its files."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         yield recommender_of(
@@ -150,34 +152,36 @@ def recommender_from(outputs: Mapping[str, Path], config: RunConfig, progress: P
         )
 
 
-def compare(answered: Mapping[str, Answered]) -> dict[str, dict[str, Any]]:
-    """Figures of every variant and its differences to the whole model, user by user."""
-    whole, rows = answered[WHOLE], {}
-    for name, one in answered.items():
+def compare(results: Mapping[str, VariantResult]) -> dict[str, dict[str, Any]]:
+    """Returns every variant's figures and its paired differences to the whole model."""
+    whole, rows = results[WHOLE], {}
+    for name, result in results.items():
         row: dict[str, Any] = {
-            kind: rounded(bootstrap_mean(one.gains[kind], samples=SAMPLES, seed=0)) for kind in (FUSED, LOG_LINEAR)
+            kind: rounded(bootstrap_mean(result.gains[kind], samples=SAMPLES, seed=0)) for kind in (FUSED, LOG_LINEAR)
         }
-        row |= {path: round(float(one.gains[path].mean()), DIGITS) for path in PATHS}
+        row |= {path: round(float(result.gains[path].mean()), DIGITS) for path in PATHS}
         if name != WHOLE:
             row |= {
                 f"{kind}_minus_whole": rounded(
-                    bootstrap_difference(one.gains[kind], whole.gains[kind], samples=SAMPLES, seed=0)
+                    bootstrap_difference(result.gains[kind], whole.gains[kind], samples=SAMPLES, seed=0)
                 )
                 for kind in (FUSED, LOG_LINEAR)
             }
-        rows[name] = row | {"fusion": one.found.scorer.fusion.weights, "ranker": one.found.ranker}
+        rows[name] = row | {"fusion": result.found.scorer.fusion.weights, "ranker": result.found.ranker}
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--releases", type=Path, default=Path("var/ablation"), help="kept between runs")
+    parser.add_argument("--releases", type=Path, default=Path("var/ablation"), help="folder that is kept between runs")
     parser.add_argument("--preset", default="demo")
-    parser.add_argument("--config", type=Path, help="TOML file, as `python -m offline run` takes it")
-    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="for all")
+    parser.add_argument("--config", type=Path, help="TOML file, as for `python -m offline run`")
     parser.add_argument(
-        "--only", action="append", default=[], metavar="PART", help="variants whose name has PART in it"
+        "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="a setting for all variants"
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="PART", help="only variants whose name contains PART"
     )
     arguments = parser.parse_args()
 
@@ -189,8 +193,8 @@ def main() -> None:
         for name, settings in VARIANTS.items()
         if name == WHOLE or not arguments.only or any(part in name for part in arguments.only)
     }
-    answered = answer(arguments.data, arguments.releases, configs, note)
-    rows, num_users = compare(answered), len(answered[WHOLE].gains[FUSED])
+    results = measure_variants(arguments.data, arguments.releases, configs, note)
+    rows, num_users = compare(results), len(results[WHOLE].gains[FUSED])
     columns = {
         "as served": FUSED,
         "− whole (95%)": f"{FUSED}_minus_whole",

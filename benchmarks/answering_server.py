@@ -1,8 +1,8 @@
-"""A server of the OpenAI protocol that answers every call after a fixed time and takes next to no CPU itself.
+"""A server with OpenAI's protocol that answers every call after a fixed time and uses little CPU itself.
 
     python benchmarks/answering_server.py LATENCY_S
 
-Prints its address. Answers fit the schema asked for; it reads of HTTP no more than the benchmark's client sends.
+Prints its address. The answers follow the requested schema. It parses only the HTTP that the benchmark's client sends.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import uvloop
 
 
 class Answering(asyncio.Protocol):
-    """One connection; a call is answered `latency_s` after its last byte came."""
+    """One connection; it answers a call `latency_s` after the last byte of the call arrived."""
 
     def __init__(self, latency_s: float) -> None:
         self._latency_s = latency_s
@@ -38,11 +38,11 @@ class Answering(asyncio.Protocol):
 
 
 def answer(body: bytes) -> bytes:
-    """A whole response, different for every request."""
+    """Returns a complete HTTP response; different requests get different answers."""
     request = orjson.loads(body)
     fields = request["response_format"]["json_schema"]["schema"]["properties"]
-    said = hashlib.blake2b(body, digest_size=8).hexdigest()
-    message = {"role": "assistant", "content": orjson.dumps({name: f"{name} of {said}" for name in fields}).decode()}
+    digest = hashlib.blake2b(body, digest_size=8).hexdigest()
+    message = {"role": "assistant", "content": orjson.dumps({name: f"{name} of {digest}" for name in fields}).decode()}
     payload = orjson.dumps({
         "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": request["model"],
         "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],

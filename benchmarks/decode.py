@@ -1,18 +1,19 @@
-"""How fast is the search graph against `transformers.generate`? Same weights, same input, side by side in one run.
+"""Compares the speed of the search graph with `transformers.generate`: same weights, same input, one run.
 
     python benchmarks/decode.py [--preset small] [--decoder-layers 2] [--threads 1] [--rounds 15]
 
-A model of the preset's size with random weights over 12,101 items with drawn semantic IDs (4 levels of 256 codes) reads
-histories of 20 items (25 positions) and decodes with 20 beams; the first 10 are compared. The search decodes only beams
-with something left to choose, so the trie matters: codes are drawn skewed, to have as many prefixes of each length as
-Amazon Beauty's have (256, 7,975, 11,548).
+The model has the preset's size, random weights, and 12,101 items with random semantic IDs (4 levels of 256 codes). It
+reads histories of 20 items (25 positions) and decodes with 20 beams; the benchmark compares the first 10 items. The
+search decodes only beams that still have a choice, so the shape of the trie matters. The codes are drawn from a skewed
+distribution that gives about as many prefixes of each length as Amazon Beauty has (256, 7,975, 11,548).
 
-`generate` runs T5's own encoder, decoder and key-value cache of `transformers`, with `prefix_allowed_tokens_fn` over
-ready-made lists and renormalised after it. Our decoder's logits have a second term (what lies below each prefix), which
-plain `generate` does not know: a logits processor adds it, over all beams at once and from the same packed tables, so
-that both answer the same; "codes alone" is `generate` without that processor, for its price. The graphs bring the dense
-path's best items as well, `generate` does not: what they cost is on our side. Every answer is checked: fp32 must name
-`generate`'s items in its order (near-ties aside) with its scores; of int8 the agreement is printed.
+`generate` runs T5's encoder, decoder and key-value cache from `transformers`, with `prefix_allowed_tokens_fn` over
+prepared lists and renormalised scores. Our decoder's logits have a second term (the content below each prefix), which
+plain `generate` does not have. A logits processor adds it, over all beams at once and from the same packed tables, so
+that both give the same answer. "codes alone" is `generate` without that processor, and shows its cost. The graphs also
+return the dense path's best items, `generate` does not; their cost counts against the graphs. The benchmark checks
+every answer: fp32 must return `generate`'s items in the same order (except near ties) with the same scores. For int8 it
+prints the agreement.
 """
 
 import argparse
@@ -50,26 +51,26 @@ BATCHES = (1, 16)
 TOLERANCE = 1e-3
 
 Run = Callable[[], tuple[NDArray[np.int64], NDArray[np.float32]]]
-"""Answers a batch: items (B, 10), log-probabilities (B, 10)."""
+"""Answers one batch; returns items (B, 10) int64 and log-probabilities (B, 10) float32."""
 
 SKEW = (0.0, 0.97, 1.1, 0.5)
-"""Per level: the r-th most frequent code has a share of items proportional to r to minus this power."""
+"""Per level: the share of the r-th most frequent code is proportional to r to the power of minus this number."""
 
 
-def drawn_ids() -> NDArray[np.int32]:
-    """Distinct semantic IDs (N, L)."""
+def draw_ids() -> NDArray[np.int32]:
+    """Returns random distinct semantic IDs, (N, L) int32."""
     rng, found = np.random.default_rng(0), np.zeros((0, LEVELS), dtype=np.int32)
     shares = [np.arange(1, CODES + 1) ** -power for power in SKEW]
     while len(found) < NUM_ITEMS:
-        more = [rng.choice(CODES, NUM_ITEMS - len(found), p=share / share.sum()) for share in shares]
-        found = np.unique(np.concatenate([found, np.stack(more, axis=1).astype(np.int32)]), axis=0)
+        drawn = [rng.choice(CODES, NUM_ITEMS - len(found), p=share / share.sum()) for share in shares]
+        found = np.unique(np.concatenate([found, np.stack(drawn, axis=1).astype(np.int32)]), axis=0)
     return rng.permutation(found)
 
 
 def random_model(config: ModelConfig, graph_dim: int) -> tuple[IsrfModel, TrieTables]:
-    """Random weights and random distinct semantic IDs."""
+    """Returns a model with random weights, and the trie of random distinct semantic IDs."""
     torch.manual_seed(0)
-    ids = drawn_ids()
+    ids = draw_ids()
     spec = ModelSpec(
         num_items=NUM_ITEMS,
         text_dim=TEXT_DIM,
@@ -110,7 +111,7 @@ class Generator(T5ForConditionalGeneration):
         config = T5Config(vocab_size=1 + LEVELS * CODES, eos_token_id=None, decoder_start_token_id=0, **stacks)
         super().__init__(config)
         self.encoder, self.decoder = model.encoder, model.decoder
-        self.isrf = [model]  # in a list: its modules are not this one's
+        self.isrf = [model]  # in a list, so that torch does not register its modules here
         self.heads = model.code_vectors().flatten(0, 1)
         self.queries = self.states = torch.zeros(0)
 
@@ -122,7 +123,7 @@ class Generator(T5ForConditionalGeneration):
         past_key_values: Any = None,
         **_: Any,
     ) -> Any:
-        """One step: the last tokens of all beams, the cache, the logits of every code."""
+        """Runs one decoding step: reads all beams' last tokens and the cache, returns the logits of every code."""
         (model,), states = self.isrf, encoder_outputs.last_hidden_state
         if past_key_values is None or past_key_values.get_seq_length() == 0:
             prompts = model.spec.num_prompts + 2
@@ -144,12 +145,14 @@ class Generator(T5ForConditionalGeneration):
 
 
 class ContentTerm(LogitsProcessor):
-    """Adds to each code what the search adds: the content query against what lies below the child it leads to."""
+    """Adds the search's second term to each code's score: the content query times the child node's vector."""
 
     def __init__(self, generator: Generator, trie: TrieTables, node_vectors: torch.Tensor) -> None:
         self._generator, self._trie, self._vectors = generator, trie, node_vectors
         device = node_vectors.device
-        self._code, self._start = (torch.from_numpy(own).to(device) for own in (trie.trie_code, trie.trie_child_start))
+        self._code, self._start = (
+            torch.from_numpy(table).to(device) for table in (trie.trie_code, trie.trie_child_start)
+        )
         self._nodes = nodes_of(trie)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -160,17 +163,17 @@ class ContentTerm(LogitsProcessor):
         exists = children < self._start[nodes + 1][:, None]
         children = torch.where(exists, children, 0)
         generator = self._generator
-        asked = generator.isrf[0].content_query(generator.queries, generator.states, level=level)
-        added = (torch.nn.functional.embedding(children, self._vectors) @ asked[:, :, None])[:, :, 0]
+        content_query = generator.isrf[0].content_query(generator.queries, generator.states, level=level)
+        added = (torch.nn.functional.embedding(children, self._vectors) @ content_query[:, :, None])[:, :, 0]
         tokens = torch.where(exists, 1 + level * CODES + self._code[children], 0)
         return scores.scatter_add(1, tokens, added * exists)
 
 
 def nodes_of(trie: TrieTables) -> dict[tuple[int, ...], int]:
-    """The node that each prefix of tokens leads to."""
+    """Returns the trie node of every prefix of tokens."""
     nodes: dict[tuple[int, ...], int] = {(): 0}
     paths: list[tuple[int, ...]] = [()]
-    for node, path in enumerate(paths):  # grows while it is read: children come after their parents, in their order
+    for node, path in enumerate(paths):  # the list grows during the loop: children follow their parents in order
         for child in range(trie.trie_child_start[node], trie.trie_child_start[node + 1]):
             paths.append((*path, 1 + len(path) * CODES + int(trie.trie_code[child])))
             nodes[paths[-1]] = child
@@ -178,8 +181,8 @@ def nodes_of(trie: TrieTables) -> dict[tuple[int, ...], int]:
 
 
 def generate_run(model: IsrfModel, trie: TrieTables, inputs: tuple[torch.Tensor, ...], *, content: bool) -> Run:
-    """`transformers.generate` on the search's inputs."""
-    given = dict(zip(INPUT_NAMES, inputs, strict=True))
+    """Returns a run of `transformers.generate` on the search's inputs."""
+    tensors = dict(zip(INPUT_NAMES, inputs, strict=True))
     generator = Generator(model).eval()
     nodes = nodes_of(trie)
     allowed: dict[int, list[int]] = {}
@@ -187,15 +190,15 @@ def generate_run(model: IsrfModel, trie: TrieTables, inputs: tuple[torch.Tensor,
         first, stop = trie.trie_child_start[node], trie.trie_child_start[node + 1]
         allowed[node] = (1 + len(path) * CODES + trie.trie_code[first:stop]).tolist()
     first_leaf = len(trie.trie_code) - NUM_ITEMS
-    term = LogitsProcessorList([ContentTerm(generator, trie, given["node_vectors"])] if content else [])
+    term = LogitsProcessorList([ContentTerm(generator, trie, tensors["node_vectors"])] if content else [])
 
     def run() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         source, mask = model.source(
-            given["item_inputs"][given["history"]],
-            given["history_mask"],
-            given["explicit"],
-            given["group"],
-            given["task"],
+            tensors["item_inputs"][tensors["history"]],
+            tensors["history_mask"],
+            tensors["explicit"],
+            tensors["group"],
+            tensors["task"],
         )
         found = generator.generate(
             inputs_embeds=source,
@@ -221,7 +224,7 @@ def generate_run(model: IsrfModel, trie: TrieTables, inputs: tuple[torch.Tensor,
 
 
 def graph_run(path: Path, inputs: tuple[torch.Tensor, ...], threads: int) -> Run:
-    """The graph in ONNX Runtime, as the service opens it."""
+    """Returns a run of the graph in ONNX Runtime, opened as the service opens it."""
     session = open_session(path, threads=threads)
     arrays = {name: value.numpy() for name, value in zip(INPUT_NAMES, inputs, strict=True)}
 
@@ -233,6 +236,7 @@ def graph_run(path: Path, inputs: tuple[torch.Tensor, ...], threads: int) -> Run
 
 
 def requests(search: ConstrainedSearch, trie: TrieTables, batch: int) -> tuple[torch.Tensor, ...]:
+    """Returns the search's inputs for a batch of random requests."""
     spec = search.model.spec
     generator = torch.Generator().manual_seed(batch)
     return search_inputs(
@@ -248,17 +252,17 @@ def requests(search: ConstrainedSearch, trie: TrieTables, batch: int) -> tuple[t
 
 
 def compare(runs: dict[str, Run], rounds: int) -> dict[str, dict[str, float]]:
-    """Medians in milliseconds of wall and CPU time; the contenders take turns."""
+    """Returns medians of wall and CPU time in milliseconds; the runs alternate."""
     wall: dict[str, list[float]] = {name: [] for name in runs}
     cpu: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()
     for _ in range(rounds):
         for name, run in runs.items():
-            began, used = time.perf_counter(), time.process_time()
+            wall_started, cpu_started = time.perf_counter(), time.process_time()
             run()
-            wall[name].append((time.perf_counter() - began) * 1000)
-            cpu[name].append((time.process_time() - used) * 1000)
+            wall[name].append((time.perf_counter() - wall_started) * 1000)
+            cpu[name].append((time.process_time() - cpu_started) * 1000)
     return {
         name: {"ms": round(statistics.median(wall[name]), 1), "cpu_ms": round(statistics.median(cpu[name]), 1)}
         for name in runs
@@ -266,27 +270,29 @@ def compare(runs: dict[str, Run], rounds: int) -> dict[str, dict[str, float]]:
 
 
 def check(runs: dict[str, Run]) -> dict[str, float]:
-    """That fp32 answers what `generate` does; how far int8 is from it."""
+    """Checks that fp32 answers as `generate` does; returns how far int8 differs from it."""
     items, scores = runs["generate"]()
-    ours, our_scores = runs["fp32"]()
-    if np.abs(scores - our_scores).max() > TOLERANCE:
-        raise SystemExit(f"the graph's scores differ from generate's by {np.abs(scores - our_scores).max()}")
-    for row, column in zip(*np.nonzero(items != ours), strict=True):
+    graph_items, graph_scores = runs["fp32"]()
+    if np.abs(scores - graph_scores).max() > TOLERANCE:
+        raise SystemExit(f"the graph's scores differ from generate's by {np.abs(scores - graph_scores).max()}")
+    for row, column in zip(*np.nonzero(items != graph_items), strict=True):
         if np.abs(np.delete(scores[row], column) - scores[row, column]).min() > TOLERANCE:
-            raise SystemExit(f"request {row}, place {column}: generate names {items[row]}, the graph {ours[row]}")
-    theirs, their_scores = runs["int8"]()
-    shared = [len(set(a) & set(b)) / SHOWN for a, b in zip(items.tolist(), theirs.tolist(), strict=True)]
+            raise SystemExit(
+                f"request {row}, rank {column}: generate returns {items[row]}, the graph {graph_items[row]}"
+            )
+    int8_items, int8_scores = runs["int8"]()
+    shared = [len(set(a) & set(b)) / SHOWN for a, b in zip(items.tolist(), int8_items.tolist(), strict=True)]
     return {
-        "fp32_largest_difference": float(np.abs(scores - our_scores).max()),
+        "fp32_largest_difference": float(np.abs(scores - graph_scores).max()),
         "int8_items_shared": round(statistics.mean(shared), 3),
-        "int8_largest_difference": round(float(np.abs(scores - their_scores).max()), 4),
+        "int8_largest_difference": round(float(np.abs(scores - int8_scores).max()), 4),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=["demo", "mini", "small"], default="small")
-    parser.add_argument("--decoder-layers", type=int, help="the preset's, if not given; T5-small has 6")
+    parser.add_argument("--decoder-layers", type=int, help="default: the preset's; T5-small has 6")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()

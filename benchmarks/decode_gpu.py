@@ -1,10 +1,10 @@
-"""What a GPU makes of the search, against `transformers.generate` on the same GPU: requests a second and p99.
+"""Compares the search graph with `transformers.generate` on the same GPU: requests per second and p99.
 
     python benchmarks/decode_gpu.py [--preset small] [--decoder-layers 2] [--batches 1,4,16,64] [--seconds 10]
 
-Model, input and checks are those of `benchmarks/decode.py`; the graphs run as the service runs them there
-(`service.release.graphs`: tables bound to the GPU's memory, fp32 and fp16). Needs torch with CUDA and, in place of
-`onnxruntime`, `onnxruntime-gpu[cuda,cudnn]`: an environment of its own. `--device cpu` tries the way without a GPU.
+Model, input and checks are those of `benchmarks/decode.py`. The graphs run as in the service
+(`service.release.graphs`: tables bound to the GPU's memory, fp32 and fp16). It needs torch with CUDA and
+`onnxruntime-gpu[cuda,cudnn]` instead of `onnxruntime`, in a separate environment. `--device cpu` runs without a GPU.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from service.settings import DeviceName
 
 
 def graph_run(path: Path, inputs: tuple[torch.Tensor, ...], device: DeviceName) -> Run:
-    """The graph as the service opens it."""
+    """Returns a run of the graph, opened as the service opens it."""
     spec = graph_signature(path)
     graph = open_graph(path, spec, device=device, tables=spec.inputs.keys() - REQUEST_INPUTS)
     arrays = {name: value.cpu().numpy() for name, value in zip(INPUT_NAMES, inputs, strict=True)}
@@ -47,32 +47,32 @@ def graph_run(path: Path, inputs: tuple[torch.Tensor, ...], device: DeviceName) 
 
 
 def throughput(run: Run, batch: int, seconds: float) -> dict[str, float]:
-    """Of one caller that sends batch after batch; every answer is back in this machine's memory."""
+    """Measures one caller that sends batch after batch; each answer is copied back to the host's memory."""
     for _ in range(3):
         run()
-    took: list[float] = []
-    began = time.perf_counter()
-    while time.perf_counter() - began < seconds or len(took) < 3:
-        before = time.perf_counter()
+    durations_s: list[float] = []
+    started = time.perf_counter()
+    while time.perf_counter() - started < seconds or len(durations_s) < 3:
+        call_started = time.perf_counter()
         run()
-        took.append(time.perf_counter() - before)
-    ms = np.array(took) * 1000
+        durations_s.append(time.perf_counter() - call_started)
+    ms = np.array(durations_s) * 1000
     return {
-        "requests_per_s": round(batch * len(took) / sum(took), 1),
+        "requests_per_s": round(batch * len(durations_s) / sum(durations_s), 1),
         "p50_ms": round(float(np.percentile(ms, 50)), 2),
         "p99_ms": round(float(np.percentile(ms, 99)), 2),
     }
 
 
 def agreement(runs: dict[str, Run]) -> dict[str, float]:
-    """How far each graph's scores and items are from `generate`'s; fp32 further off than rounding ends the run."""
+    """Returns each graph's differences from `generate`; exits if fp32 differs by more than the tolerance."""
     items, scores = runs["generate"]()
     found = {}
     for name in ("fp32", "fp16"):
-        theirs, their_scores = runs[name]()
-        shared = [len(set(a) & set(b)) / SHOWN for a, b in zip(items.tolist(), theirs.tolist(), strict=True)]
+        graph_items, graph_scores = runs[name]()
+        shared = [len(set(a) & set(b)) / SHOWN for a, b in zip(items.tolist(), graph_items.tolist(), strict=True)]
         found[f"{name}_items_shared"] = round(float(np.mean(shared)), 3)
-        found[f"{name}_largest_difference"] = round(float(np.abs(scores - their_scores).max()), 5)
+        found[f"{name}_largest_difference"] = round(float(np.abs(scores - graph_scores).max()), 5)
     if found["fp32_largest_difference"] > TOLERANCE:
         raise SystemExit(f"the graph's scores differ from generate's: {found}")
     return found
@@ -81,13 +81,13 @@ def agreement(runs: dict[str, Run]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=["demo", "mini", "small"], default="small")
-    parser.add_argument("--decoder-layers", type=int, help="the preset's, if not given; T5-small has 6")
+    parser.add_argument("--decoder-layers", type=int, help="default: the preset's; T5-small has 6")
     parser.add_argument("--batches", default="1,4,16,64")
-    parser.add_argument("--seconds", type=float, default=10.0, help="per contender and batch")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time per run and batch")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        parser.error("torch finds no CUDA GPU; --device cpu tries the way without")
+        parser.error("torch finds no CUDA GPU; use --device cpu to run without one")
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -110,12 +110,12 @@ def main() -> None:
         export_search(search, trie, fp32)
         onnx.save_model(halved(onnx.load_model(os.fspath(fp32))), os.fspath(fp16))
         batches = [int(batch) for batch in arguments.batches.split(",")]
-        made = {batch: requests(search, trie, batch) for batch in batches}
+        inputs_by_batch = {batch: requests(search, trie, batch) for batch in batches}
         model.to(arguments.device)
-        for batch, inputs in made.items():
-            there = tuple(value.to(arguments.device) for value in inputs)
+        for batch, inputs in inputs_by_batch.items():
+            device_inputs = tuple(value.to(arguments.device) for value in inputs)
             runs = {
-                "generate": generate_run(model, trie, there, content=True),
+                "generate": generate_run(model, trie, device_inputs, content=True),
                 "fp32": graph_run(fp32, inputs, arguments.device),
                 "fp16": graph_run(fp16, inputs, arguments.device),
             }

@@ -1,13 +1,13 @@
-"""How does the embedded store bear many users? Its database alone, without HTTP and model, on the disk of `--folder`.
+"""Measures the embedded store with many users: its database alone, without HTTP and model, on the disk of `--folder`.
 
     python benchmarks/embedded_store.py --folder var/embedded [--users 200000] [--events 2] [--seconds 5]
 
-Fills a store, then measures, in processes of their own,
-    open_s            seconds until the filled store is open, its checks included
-    open_rss_mb       memory that opening took
-    batches, single   accepted events per second, posted 50 at a time and one at a time, by `--clients` at once
-    read_*_us         microseconds of a read: of a user with state, of the same again, of one that nobody knows
-Prints the machine and one JSON line. Disk and CPU are shared by everything here: run it on a quiet machine.
+Fills a store, then measures in a separate process
+    open_s            seconds until the filled store is open, with its checks
+    open_rss_mb       memory that opening takes
+    batches, single   accepted events per second, 50 per call and one per call, from `--clients` at once
+    read_*_us         microseconds of a read: of a user with state, of the same user again, of an unknown user
+Prints the machine and one JSON line. Other programs share disk and CPU, so run it on an idle machine.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def events(user_ids: list[str], draw: random.Random) -> list[Event]:
         {"user_id": user_id, "item_id": f"item-{draw.randrange(ITEMS)}", "event": draw.choice(["view", "purchase"])}
         for user_id in user_ids
     ]
-    return [one for one in _reader.read(posted, time.time()) if isinstance(one, Event)]
+    return [event for event in _reader.read(posted, time.time()) if isinstance(event, Event)]
 
 
 def rss_mb() -> float:
@@ -58,42 +58,42 @@ async def fill(folder: Path, users: int, per_user: int) -> None:
 
 
 async def throughput(store: EmbeddedStore, users: int, *, batch: int, clients: int, seconds: float) -> float:
-    """Accepted events per second."""
-    accepted, began = 0, time.monotonic()
+    """Returns the accepted events per second."""
+    accepted, started = 0, time.monotonic()
 
     async def client(number: int) -> None:
         nonlocal accepted
         draw = random.Random(number)
-        while time.monotonic() - began < seconds:
+        while time.monotonic() - started < seconds:
             names = [f"user-{draw.randrange(users):07d}" for _ in range(batch)]
             results = await store.apply(events(names, draw))
             accepted += sum(result.outcome == "accepted" for result in results)
 
     await asyncio.gather(*(client(number) for number in range(clients)))
-    return accepted / (time.monotonic() - began)
+    return accepted / (time.monotonic() - started)
 
 
-async def timed(ask: Callable[[str], Awaitable[object]], user_ids: list[str]) -> list[float]:
-    """Microseconds of each, one after the other."""
-    taken = []
+async def timed(read: Callable[[str], Awaitable[object]], user_ids: list[str]) -> list[float]:
+    """Returns the microseconds of each read; the reads run one after the other."""
+    durations_us = []
     for user_id in user_ids:
-        began = time.perf_counter()
-        await ask(user_id)
-        taken.append((time.perf_counter() - began) * 1e6)
-    return taken
+        started = time.perf_counter()
+        await read(user_id)
+        durations_us.append((time.perf_counter() - started) * 1e6)
+    return durations_us
 
 
 async def measure(folder: Path, users: int, clients: int, seconds: float) -> dict[str, float]:
-    before, began = rss_mb(), time.perf_counter()
+    before, started = rss_mb(), time.perf_counter()
     store = await EmbeddedStore.open(folder)
-    found = {"open_s": round(time.perf_counter() - began, 2), "open_rss_mb": round(rss_mb() - before, 1)}
+    found = {"open_s": round(time.perf_counter() - started, 2), "open_rss_mb": round(rss_mb() - before, 1)}
     draw = random.Random(2)
-    some = [f"user-{k:07d}" for k in draw.sample(range(users), min(users, READS))]
-    kinds = {"first": some, "again": some, "unknown": [f"nobody-{k}" for k in range(READS)]}
+    known_users = [f"user-{k:07d}" for k in draw.sample(range(users), min(users, READS))]
+    kinds = {"first": known_users, "again": known_users, "unknown": [f"nobody-{k}" for k in range(READS)]}
     for name, user_ids in kinds.items():
-        taken = await timed(store.read, user_ids)
-        found[f"read_{name}_p50_us"] = round(float(np.percentile(taken, 50)), 1)
-        found[f"read_{name}_p99_us"] = round(float(np.percentile(taken, 99)), 1)
+        durations_us = await timed(store.read, user_ids)
+        found[f"read_{name}_p50_us"] = round(float(np.percentile(durations_us, 50)), 1)
+        found[f"read_{name}_p99_us"] = round(float(np.percentile(durations_us, 99)), 1)
     found["batches_events_per_s"] = round(await throughput(store, users, batch=50, clients=clients, seconds=seconds))
     found["single_events_per_s"] = round(await throughput(store, users, batch=1, clients=clients, seconds=seconds))
     found["rss_mb"] = round(rss_mb(), 1)
@@ -103,9 +103,9 @@ async def measure(folder: Path, users: int, clients: int, seconds: float) -> dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="made for the run, and deleted after it")
+    parser.add_argument("--folder", type=Path, required=True, help="folder that the run creates and deletes")
     parser.add_argument("--users", type=int, default=200_000)
-    parser.add_argument("--events", type=int, default=2, help="of each user")
+    parser.add_argument("--events", type=int, default=2, help="events per user")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
@@ -115,11 +115,11 @@ def main() -> None:
         return
     options.folder.mkdir(parents=True)
     try:
-        began = time.monotonic()
+        started = time.monotonic()
         asyncio.run(fill(options.folder, options.users, options.events))
-        fill_s = time.monotonic() - began
+        fill_s = time.monotonic() - started
         database_mb = sum(path.stat().st_size for path in options.folder.iterdir()) / 1e6
-        # In a process of its own: what filling left in memory is not the store's.
+        # A separate process: its memory does not contain what the filling left.
         command = [sys.executable, __file__, "--measure", "--folder", str(options.folder)]
         command += ["--users", str(options.users), "--clients", str(options.clients)]
         command += ["--seconds", str(options.seconds)]

@@ -1,12 +1,13 @@
-"""Does the exported graph answer what the torch model answers? On a release's own histories, everybody's last item off.
+"""Checks that the exported graph answers as the torch model, on a release's histories without their last items.
 
     python benchmarks/equality.py --releases DIR [--histories 1000] [--anew]
 
-The torch model is the one that the release was made from, out of `DIR/.work`: of each stage the output that agrees with
-the release's tables. Users are drawn by a seed, what they took is excluded, as served. Compared are the beams and the
-dense path's first 256 with their log-probabilities, and the ten items served. Lists are *equal*, or equal but for *near
-ties* (place by place their scores lie within the goldens' tolerance), or *different*; with one that is different it
-ends with 1. `--anew` exports the model again with this version and compares that graph.
+The torch model is the one that the release was made from. The benchmark finds it in `DIR/.work`: the outputs of the
+stages that agree with the release's tables. It draws users by a seed and excludes their items, as the service does. It
+compares the beams and the dense path's first items with their log-probabilities, and the ten items served. Two lists
+are *equal*, or equal except for *near ties* (the scores at each rank differ by no more than the goldens' tolerance), or
+*different*. With a different list it exits with status 1. `--anew` exports the model again with this version and
+compares that graph.
 """
 
 import argparse
@@ -40,15 +41,15 @@ BATCH = 8
 SHOWN = 10
 
 
-class Asked(NamedTuple):
-    """A batch of requests as the service would make them."""
+class RequestBatch(NamedTuple):
+    """A batch of requests as the service makes them."""
 
     users: list[int]
     requests: list[RankingRequest]
 
 
-def batches(folder: Path, release: OpenedRelease, count: int) -> Iterator[Asked]:
-    """`count` users with two events and more, drawn by seed."""
+def batches(folder: Path, release: OpenedRelease, count: int) -> Iterator[RequestBatch]:
+    """Yields batches of `count` users with at least two events, drawn by a seed."""
     rows = {item_id: row for row, item_id in enumerate(release.item_ids)}
     stored = pl.read_parquet(folder / HISTORIES_FILE, columns=["user_index", "item_ids"])
     stored = stored.filter(pl.col("item_ids").list.len() > 1).sample(n=count, seed=0)
@@ -59,16 +60,16 @@ def batches(folder: Path, release: OpenedRelease, count: int) -> Iterator[Asked]
             allowed = np.ones(len(rows), dtype=np.bool_)
             allowed[history] = False
             requests.append(RankingRequest(history=history, n=SHOWN, allowed=allowed))
-        yield Asked(part["user_index"].to_list(), requests)
+        yield RequestBatch(part["user_index"].to_list(), requests)
 
 
 def model_of(work: Path, folder: Path) -> IsrfModel:
-    """The torch model of a release; `SystemExit` where no output of `train` gives the release's item vectors."""
+    """Returns the release's torch model; exits if no output of `train` gives the release's item vectors."""
 
     def agreeing(stage: str, name: str) -> list[Path]:
-        own = np.load(folder / name, mmap_mode="r")
+        release_array = np.load(folder / name, mmap_mode="r")
         found = (path for path in sorted((work / stage).glob("*")) if (path / name).exists())
-        return [path for path in found if np.array_equal(np.load(path / name, mmap_mode="r"), own)]
+        return [path for path in found if np.array_equal(np.load(path / name, mmap_mode="r"), release_array)]
 
     vectors = np.load(folder / "item_vectors.npy")
     for graph in agreeing("graph", "item_embeddings.npy"):
@@ -86,7 +87,7 @@ def model_of(work: Path, folder: Path) -> IsrfModel:
 
 
 def exported(search: ConstrainedSearch, release: OpenedRelease) -> Any:
-    """The model's graph as this version writes it, opened."""
+    """Exports the model's graph with this version and opens it."""
     with TemporaryDirectory() as scratch:
         path = Path(scratch, "anew.onnx")
         export_search(search, release.recommender.tables.trie, path)
@@ -94,32 +95,36 @@ def exported(search: ConstrainedSearch, release: OpenedRelease) -> Any:
 
 
 class Tally(NamedTuple):
-    """What was found of one kind of list."""
+    """The comparison of one kind of list."""
 
     verdicts: Counter[str]
-    largest: list[float]  # per request: the largest difference of two log-probabilities of one item, or of one place
+    largest: list[float]  # per request: the largest difference of log-probabilities of an item or a rank
 
-    def compare(self, wanted: tuple[NDArray[Any], NDArray[Any]], found: tuple[NDArray[Any], NDArray[Any]]) -> None:
-        """One request's items, −1 where there is none, and their log-probabilities, best first."""
-        (items, scores), (ours, our_scores) = wanted, found
-        live = items >= 0
-        if live.sum() != (ours >= 0).sum():
+    def compare(self, expected: tuple[NDArray[Any], NDArray[Any]], found: tuple[NDArray[Any], NDArray[Any]]) -> None:
+        """Compares one request's items (−1 is empty) and log-probabilities, best first."""
+        (items, scores), (found_items, found_scores) = expected, found
+        filled = items >= 0
+        if filled.sum() != (found_items >= 0).sum():
             self.verdicts["different"] += 1
             return
-        off = np.abs(scores[live] - our_scores[live])
-        shared, left, right = np.intersect1d(items[live], ours[live], return_indices=True)
-        off = np.concatenate([off, np.abs(scores[live][left] - our_scores[live][right])]) if len(shared) else off
-        largest = float(off.max(initial=0.0))
+        differences = np.abs(scores[filled] - found_scores[filled])
+        shared, left, right = np.intersect1d(items[filled], found_items[filled], return_indices=True)
+        differences = (
+            np.concatenate([differences, np.abs(scores[filled][left] - found_scores[filled][right])])
+            if len(shared)
+            else differences
+        )
+        largest = float(differences.max(initial=0.0))
         self.largest.append(largest)
-        equal = np.array_equal(items, ours)
+        equal = np.array_equal(items, found_items)
         self.verdicts["different" if largest > TOLERANCE else "equal" if equal else "near ties"] += 1
 
 
-def compare(exact: Recommender, served: Recommender, asked: Iterator[Asked]) -> dict[str, Any]:
-    """Per kind of list how many were equal, and the largest difference."""
+def compare(exact: Recommender, served: Recommender, batches: Iterator[RequestBatch]) -> dict[str, Any]:
+    """Returns, per kind of list, the number of equal lists and the largest difference."""
     tallies = {name: Tally(Counter(), []) for name in ("beams", "dense")}
     same = total = 0
-    for users, requests in asked:
+    for users, requests in batches:
         interests = exact.read([request.history for request in requests], users)
         sides: list[SearchOutput] = [side.search(requests, interests) for side in (exact, served)]
         for name, items, scores in (
@@ -127,10 +132,10 @@ def compare(exact: Recommender, served: Recommender, asked: Iterator[Asked]) -> 
             ("dense", "dense_items", "dense_log_probs"),
         ):
             for b in range(len(users)):
-                wanted, found = ((getattr(side, items)[b], getattr(side, scores)[b]) for side in sides)
-                tallies[name].compare(wanted, found)
+                expected, found = ((getattr(side, items)[b], getattr(side, scores)[b]) for side in sides)
+                tallies[name].compare(expected, found)
         lists = [
-            [[item.item_index for item in one.items] for one in side.rank(requests, interests)]
+            [[item.item_index for item in ranked.items] for ranked in side.rank(requests, interests)]
             for side in (exact, served)
         ]
         same += sum(a == b for a, b in zip(*lists, strict=True))

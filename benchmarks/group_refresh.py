@@ -1,11 +1,11 @@
-"""How long does it take to find a user's similar users anew, and the group's interest with them? In one thread.
+"""Measures how long the service takes to recompute a user's similar users and group interest, in one thread.
 
     python benchmarks/group_refresh.py --releases var/demo/releases [--users 22363] [--newcomers 0] [--refreshes 1000]
 
-What a read does after an event, cache aside: the interest graph on the history, the search among the base users (exact,
-or in cells from as many users on as the offline job makes them; newcomers come as a second index), selection, group
-vector, and the bytes that go to Redis. The graphs are the release's; base users are made up in its dimensions, as many
-as asked for. Prints the machine and one JSON line.
+It measures the work of a read after an event, without the cache: the interest graph on the history, the search among
+the base users, the selection, the group vector and the bytes for Redis. The search is exact; with as many users as the
+offline job needs to make cells, it uses cells. Newcomers are in a second index. The graphs are the release's; the base
+users are random, in the release's dimensions. Prints the machine and one JSON line.
 """
 
 import argparse
@@ -29,8 +29,8 @@ TARGET_P95_MS = 5.0
 HISTORY = 20
 
 
-def with_people(release: Release, num_users: int, num_newcomers: int, rng: np.random.Generator) -> Recommender:
-    """The release's recommender among made-up people, each like one of its own: neighbours are as many as there."""
+def with_random_users(release: Release, num_users: int, num_newcomers: int, rng: np.random.Generator) -> Recommender:
+    """Returns the release's recommender with random users, whose features come from random histories."""
     recommender, num_items = release.recommender, len(release.catalogue)
     everyone = num_users + num_newcomers
     histories = rng.integers(0, num_items, size=(everyone, HISTORY))
@@ -42,11 +42,9 @@ def with_people(release: Release, num_users: int, num_newcomers: int, rng: np.ra
     base, cells = features[:num_users].astype(np.float16), None
     if num_users >= GraphConfig().cells_from:
         cells = divide(features[:num_users], base, release.manifest.group_search.max_neighbours + 1, seed=0).cells
-    began = time.perf_counter()
+    started = time.perf_counter()
     nearest: NeighbourSearch = NeighbourIndex(base, cells, precision="float16", threads=1)
-    print(
-        f"{'index_seconds':20} {time.perf_counter() - began:.2f}, {cells.probes if cells else 'no'} cells looked into"
-    )
+    print(f"{'index_seconds':20} {time.perf_counter() - started:.2f}, {cells.probes if cells else 'no'} cells searched")
     if num_newcomers:
         nearest = joined(nearest, NeighbourIndex(features[num_users:], threads=1), num_users)
     return recommender.with_users(
@@ -67,17 +65,17 @@ def main() -> None:
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     release = open_release(options.releases)
-    recommender = with_people(release, options.users, options.newcomers, rng)
-    taken = []
+    recommender = with_random_users(release, options.users, options.newcomers, rng)
+    durations_ms = []
     found = 0
     for k in range(options.refreshes + 20):
         history = rng.integers(0, len(release.catalogue), size=HISTORY).tolist()
-        began = time.perf_counter()
+        started = time.perf_counter()
         interests = rounded(recommender.read([history], [-1]))
         payload = encode(interests, version=str(k), release_id="r", snapshot="c")
-        taken.append((time.perf_counter() - began) * 1e3)
+        durations_ms.append((time.perf_counter() - started) * 1e3)
         found += int((interests.neighbours.users >= 0).sum())
-    kept = taken[20:]
+    measured = durations_ms[20:]
     dims = release.manifest.dimensions
     about = {
         "benchmark": "group_refresh",
@@ -85,10 +83,10 @@ def main() -> None:
         "users": options.users,
         "newcomers": options.newcomers,
         "feature_width": dims.feature,
-        "neighbours_found": round(found / len(taken), 1),
+        "neighbours_found": round(found / len(durations_ms), 1),
         "cached_bytes": len(payload),
     }
-    result = {f"p{q}_ms": round(float(np.percentile(kept, q)), 3) for q in (50, 95, 99)}
+    result = {f"p{q}_ms": round(float(np.percentile(measured, q)), 3) for q in (50, 95, 99)}
     for name, value in (about | result).items():
         print(f"{name:20} {value}")
     print(json.dumps({**about, **result, "target_p95_ms": TARGET_P95_MS}))

@@ -1,4 +1,4 @@
-"""How a figure with its 95% interval stands in a benchmark's table and in its JSON line."""
+"""Formats figures with 95% intervals for a benchmark's table and JSON line."""
 
 from collections.abc import Mapping
 
@@ -11,12 +11,12 @@ DIGITS = 5
 
 
 def rounded(interval: Interval) -> list[float]:
-    """Mean, low, high."""
+    """Returns mean, low and high, rounded."""
     return [round(value, DIGITS) for value in interval]
 
 
 def show(rows: Mapping[str, Mapping[str, object]], columns: Mapping[str, str], title: str) -> None:
-    """Prints a row per name; `columns`: heading → key of the row."""
+    """Prints a table with one row per name; `columns` maps a heading to a key of the row."""
     table = Table("", *columns, title=title, title_justify="left")
     for name, row in rows.items():
         table.add_row(name, *(_cell(row.get(key, "")) for key in columns.values()))

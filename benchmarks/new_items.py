@@ -1,11 +1,11 @@
-"""How well is an item read that came after the release? Items that somebody took next are read as if they were new.
+"""Measures how well the service places items newer than the release: it reads known target items as if they were new.
 
     python benchmarks/new_items.py --release var/demo/releases/current [--users 2000]
 
-The last item of a user's history is the target (the release must not have learned it: `--fit train`). The dense path
-is asked, and the target's own vector is replaced by what its texts alone give: without an identity and with the nearest
-codes, as an item without buyers is read; with those of its stand-in, as the service reads new items. Prints where the
-target stands, and one JSON line.
+The last item of a user's history is the target; the release must not have learned it (`--fit train`). The benchmark
+runs the dense path and replaces the target's vector by one from its texts alone: without an identity and with the
+nearest codes, as for an item without buyers; and with those of its stand-in, as the service reads new items. Prints the
+target's rank and one JSON line.
 """
 
 import argparse
@@ -27,7 +27,7 @@ CUTS = (10, 50, 200)
 
 
 def questions(folder: Path, release: Release, num_users: int) -> list[tuple[int, list[int], int]]:
-    """Base user, history and target of some users whose target somebody took in training."""
+    """Returns base user, history and target of sampled users whose target has training events."""
     histories = pl.read_parquet(folder / HISTORIES_FILE, columns=["user_index", "item_ids"])
     order = np.random.default_rng(0).permutation(histories.height)
     found = []
@@ -42,27 +42,27 @@ def questions(folder: Path, release: Release, num_users: int) -> list[tuple[int,
 
 
 def as_new(reader: ItemReader, release: Release, target: int) -> dict[str, FloatArray]:
-    """The target's vector (D,) by how it is read."""
+    """Returns the target's vector (D,) by the way of reading it."""
     assert release.new_items is not None
     text = reader.item_text[target].astype(np.float32)[None]
     others = reader.trained.copy()
-    others[target] = False  # it is no stand-in for itself
-    alone = replace(reader, trained=others)
+    others[target] = False  # an item must not be its own stand-in
+    without_target = replace(reader, trained=others)
     return {
         "its own identity": reader.item_vectors[target],
         "no identity": reader.vectors(reader.codes(text), text)[0],
-        "its stand-in's": alone.read(text, release.new_items.content).item_vectors[0],
+        "its stand-in's": without_target.read(text, release.new_items.content).item_vectors[0],
     }
 
 
-def measure(release: Release, asked: list[tuple[int, list[int], int]]) -> dict[str, IntArray]:
-    """How many of the items not seen stand before the target (0 is first), by how it is read."""
+def measure(release: Release, sampled: list[tuple[int, list[int], int]]) -> dict[str, IntArray]:
+    """Returns the target's rank among unseen items (0 is first), by the way of reading it."""
     assert release.new_items is not None
     reader, recommender = release.new_items.reading.reader, release.recommender
     vectors = recommender.tables.item_vectors
     places: dict[str, list[int]] = {}
-    for start in range(0, len(asked), BATCH):
-        part = asked[start : start + BATCH]
+    for start in range(0, len(sampled), BATCH):
+        part = sampled[start : start + BATCH]
         histories = [history for _, history, _ in part]
         interests = recommender.read(histories, [user for user, _, _ in part])
         everything = np.ones(len(vectors), dtype=np.bool_)
@@ -82,16 +82,16 @@ def main() -> None:
     options = parser.parse_args()
     release = open_release(options.release)
     if release.new_items is None:
-        raise SystemExit(f"{options.release} cannot read new items; publish a release with this version")
-    asked = questions(options.release.resolve(), release, options.users)
+        raise SystemExit(f"{options.release} has no item reader for new items; publish a release with this version")
+    sampled = questions(options.release.resolve(), release, options.users)
     report = {}
-    for name, places in measure(release, asked).items():
+    for name, places in measure(release, sampled).items():
         report[name] = {f"within_{cut}": round(float((places < cut).mean()), 4) for cut in CUTS}
         shares = ", ".join(f"{float((places < cut).mean()):.3f} within {cut}" for cut in CUTS)
-        print(f"{name:20} {shares}; median place {int(np.median(places)) + 1} of {len(release.catalogue)}")
+        print(f"{name:20} {shares}; median rank {int(np.median(places)) + 1} of {len(release.catalogue)}")
     print(
         json.dumps(
-            {"benchmark": "new_items", "users": len(asked), "items": len(release.catalogue), "read_with": report}
+            {"benchmark": "new_items", "users": len(sampled), "items": len(release.catalogue), "read_with": report}
         )
     )
 

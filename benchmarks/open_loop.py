@@ -1,10 +1,10 @@
-"""Requests at a rate that does not wait for answers; each is timed from the moment that it was meant to leave.
+"""Sends requests at a fixed rate without waiting for answers; measures each from the time it was due.
 
-    python benchmarks/open_loop.py < plan.json          (a `Plan`; prints a `Seen` as one JSON line)
+    python benchmarks/open_loop.py < plan.json          (a `Plan`; prints a `LoadReport` as one JSON line)
 
-A server that falls behind is asked on all the same, and what queues, here or there, counts as latency. Of the requests
-70% are of known users who have changed since they were last answered, 15% of users who have not, 10% of sessions, and
-5% post the events that change the users to come. It knows nothing of the service but its address.
+If the server falls behind, the requests go on, and the time in any queue counts as latency. 70% of the requests are for
+known users with new events since their last answer, 15% for users without new events, 10% for sessions, and 5% post the
+events that change the next users. It knows nothing of the service except its address.
 """
 
 import asyncio
@@ -23,53 +23,59 @@ import uvloop
 FRESH, UNCHANGED, SESSION, WRITE = "fresh", "unchanged", "session", "write"
 MIX = {FRESH: 0.70, UNCHANGED: 0.15, SESSION: 0.10, WRITE: 0.05}
 EVENTS = 14
-"""In one write: as many users are read afresh as were changed."""
+"""Events in one write; the mix reads as many changed users as the writes change."""
+
 AHEAD = 400
-"""Users between the one that is read and those that are changed: their writes are long answered."""
+"""Users between the reads and the writes, so that a user's write is answered before the read."""
+
 SOON_MS = 100.0
 PATIENCE_S = 10.0
 LOOK_S = 0.05
-"""How often it is looked who has lost patience."""
+"""Interval between two checks for requests older than `PATIENCE_S`."""
 
 
 class Plan(NamedTuple):
+    """What to send: where, how fast, and for which users."""
+
     port: int
     rate: float  # requests per second
     seconds: float
     seed: int
-    users: Sequence[str]  # known ones, read and changed in turn
-    start: int  # how many of them were read before
-    unchanged: Sequence[str]  # others, already answered
+    users: Sequence[str]  # known users, read and changed in turn
+    start: int  # the number of them read by earlier plans
+    unchanged: Sequence[str]  # other users, already answered
     items: Sequence[str]
 
 
-class Seen(NamedTuple):
+class LoadReport(NamedTuple):
+    """What the load measured."""
+
     offered: int
     ok: int
     refused: int  # 503
-    failed: int  # any other answer, or none
+    failed: int  # any other status, or no answer
     ok_per_s: float
     soon_per_s: float  # answered within SOON_MS
-    ms: dict[str, float]  # of what was answered with 200, percentiles
+    ms: dict[str, float]  # percentiles of the answers with status 200
     ms_by_kind: dict[str, dict[str, float]]
-    left_late_p99_ms: float  # how late this program itself was
-    next: int  # `start` of a plan that goes on
+    left_late_p99_ms: float  # how late this program itself sent requests
+    next: int  # `start` of the next plan
 
 
-class _Asked(NamedTuple):
+class _TimedRequest(NamedTuple):
     kind: str
     due: float
-    request: bytes
+    content: bytes
 
 
 class _Connection(asyncio.Protocol):
-    """One request at a time; `ended` is called with its status, 0 where the connection ended before the answer."""
+    """One connection with one request at a time; calls `ended` with the status, 0 if it closed before the answer."""
 
-    def __init__(self, ended: Callable[["_Connection", _Asked, int], None]) -> None:
+    def __init__(self, ended: Callable[["_Connection", _TimedRequest, int], None]) -> None:
         self._ended = ended
         self._transport: Any = None
         self._received = b""
-        self.asked: _Asked | None = None
+        self.request: _TimedRequest | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -93,24 +99,24 @@ class _Connection(asyncio.Protocol):
             self._received = b""
             self._end(int(head[9:12]))
 
-    def ask(self, asked: _Asked) -> None:
-        self.asked = asked
-        self._transport.write(asked.request)
+    def ask(self, request: _TimedRequest) -> None:
+        self.request = request
+        self._transport.write(request.content)
 
     def give_up(self) -> None:
-        """Nothing is told of it."""
-        self.asked = None
+        """Aborts the connection without calling `ended`."""
+        self.request = None
         if self._transport is not None:
             self._transport.abort()
 
     def _end(self, status: int) -> None:
-        asked, self.asked = self.asked, None
-        if asked is not None:
-            self._ended(self, asked, status)
+        request, self.request = self.request, None
+        if request is not None:
+            self._ended(self, request, status)
 
 
 def requests(plan: Plan) -> Iterator[tuple[str, bytes]]:
-    """Without an end; kind and bytes."""
+    """Yields requests without end, as kind and bytes."""
     rng = random.Random(plan.seed)
     kinds, weights = list(MIX), list(MIX.values())
     read = changed = plan.start
@@ -145,88 +151,88 @@ def _post(path: str, body: dict[str, Any]) -> bytes:
 
 
 class _Run:
-    """No task and no timer of its own for a request: what the load costs is not there for the service."""
+    """Sends one plan. It uses no task and no timer per request, to leave the CPU to the service."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._idle: deque[_Connection] = deque()
-        self._busy: dict[_Connection, None] = {}  # in the order in which they were asked
-        self._connecting: dict[asyncio.Task[None], _Asked] = {}
+        self._busy: dict[_Connection, None] = {}  # in the order of their requests
+        self._connecting: dict[asyncio.Task[None], _TimedRequest] = {}
         self._answers: list[tuple[str, int, float]] = []
         self._left_late: list[float] = []
 
-    async def __call__(self) -> Seen:
+    async def __call__(self) -> LoadReport:
         plan, rng = self._plan, np.random.default_rng(self._plan.seed)
-        # Independent callers: the times between them are exponential.
+        # Independent callers have exponential times between requests.
         due = np.cumsum(rng.exponential(1 / plan.rate, int(plan.rate * plan.seconds))).tolist()
-        # Made before the first leaves: what making them takes must delay none.
-        made = [(kind, request) for (kind, request), _ in zip(requests(plan), due, strict=False)]
-        began = time.perf_counter() + 0.01
+        # All requests are built first, so that building delays none.
+        planned = [(kind, request) for (kind, request), _ in zip(requests(plan), due, strict=False)]
+        started = time.perf_counter() + 0.01
         giving_up = asyncio.create_task(self._give_up_in_time())
-        for (kind, request), moment in zip(made, due, strict=True):
-            wait = began + moment - time.perf_counter()
+        for (kind, request), moment in zip(planned, due, strict=True):
+            wait = started + moment - time.perf_counter()
             if wait > 0:
                 await asyncio.sleep(wait)
-            self._leave(_Asked(kind, began + moment, request))
+            self._send(_TimedRequest(kind, started + moment, request))
         while self._busy or self._connecting:
             await asyncio.sleep(LOOK_S)
         giving_up.cancel()
-        for one in self._idle:
-            one.give_up()
-        return self._seen(sum(kind == FRESH for kind, _ in made))
+        for connection in self._idle:
+            connection.give_up()
+        return self._report(sum(kind == FRESH for kind, _ in planned))
 
-    def _leave(self, asked: _Asked) -> None:
-        self._left_late.append(time.perf_counter() - asked.due)
+    def _send(self, request: _TimedRequest) -> None:
+        self._left_late.append(time.perf_counter() - request.due)
         while self._idle:
-            # The one used last: those that the server has closed meanwhile lie at the bottom.
+            # The one used last: connections that the server closed meanwhile are at the front.
             connection = self._idle.pop()
             if connection.is_open:
-                self._ask(connection, asked)
+                self._send_on(connection, request)
                 return
-        task = asyncio.create_task(self._connect(asked))
-        self._connecting[task] = asked
+        task = asyncio.create_task(self._connect(request))
+        self._connecting[task] = request
         task.add_done_callback(self._connecting.pop)
 
-    async def _connect(self, asked: _Asked) -> None:
+    async def _connect(self, request: _TimedRequest) -> None:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(max(0.0, asked.due + PATIENCE_S - time.perf_counter())):
+            async with asyncio.timeout(max(0.0, request.due + PATIENCE_S - time.perf_counter())):
                 _, connection = await loop.create_connection(
                     lambda: _Connection(self._ended), "127.0.0.1", self._plan.port
                 )
         except (OSError, TimeoutError):
-            self._note(asked, 0)
+            self._record(request, 0)
         else:
-            self._ask(connection, asked)
+            self._send_on(connection, request)
 
-    def _ask(self, connection: _Connection, asked: _Asked) -> None:
+    def _send_on(self, connection: _Connection, request: _TimedRequest) -> None:
         self._busy[connection] = None
-        connection.ask(asked)
+        connection.ask(request)
 
-    def _ended(self, connection: _Connection, asked: _Asked, status: int) -> None:
+    def _ended(self, connection: _Connection, request: _TimedRequest, status: int) -> None:
         del self._busy[connection]
         if status:
             self._idle.append(connection)
-        self._note(asked, status)
+        self._record(request, status)
 
-    def _note(self, asked: _Asked, status: int) -> None:
-        self._answers.append((asked.kind, status, (time.perf_counter() - asked.due) * 1e3))
+    def _record(self, request: _TimedRequest, status: int) -> None:
+        self._answers.append((request.kind, status, (time.perf_counter() - request.due) * 1e3))
 
     async def _give_up_in_time(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
             before = time.perf_counter() - PATIENCE_S
             for connection in list(self._busy):
-                asked = connection.asked
-                if asked is not None and asked.due <= before:
+                request = connection.request
+                if request is not None and request.due <= before:
                     del self._busy[connection]
                     connection.give_up()
-                    self._note(asked, 0)
+                    self._record(request, 0)
 
-    def _seen(self, num_fresh: int) -> Seen:
+    def _report(self, num_fresh: int) -> LoadReport:
         ok = [(kind, ms) for kind, status, ms in self._answers if status == 200]
         statuses = Counter(status for _, status, _ in self._answers)
-        return Seen(
+        return LoadReport(
             offered=len(self._answers),
             ok=len(ok),
             refused=statuses[503],
@@ -234,7 +240,7 @@ class _Run:
             ok_per_s=round(len(ok) / self._plan.seconds, 1),
             soon_per_s=round(sum(ms <= SOON_MS for _, ms in ok) / self._plan.seconds, 1),
             ms=_percentiles([ms for _, ms in ok]),
-            ms_by_kind={kind: _percentiles([ms for of, ms in ok if of == kind]) for kind in MIX},
+            ms_by_kind={kind: _percentiles([ms for answer_kind, ms in ok if answer_kind == kind]) for kind in MIX},
             left_late_p99_ms=round(float(np.percentile(self._left_late, 99)) * 1e3, 1),
             next=self._plan.start + num_fresh,
         )
@@ -244,12 +250,12 @@ def _percentiles(ms: Sequence[float]) -> dict[str, float]:
     return {f"p{q}": round(float(np.percentile(ms, q)), 2) for q in (50, 95, 99)} if ms else {}
 
 
-async def ask(plan: Plan) -> Seen:
-    """Sends the plan's requests on the running loop."""
+async def ask(plan: Plan) -> LoadReport:
+    """Sends the plan's requests on the running event loop."""
     return await _Run(plan)()
 
 
-def run(plan: Plan) -> Seen:
+def run(plan: Plan) -> LoadReport:
     return uvloop.run(ask(plan))
 
 

@@ -1,13 +1,12 @@
-"""What is the group vector for? On demo shops, in which every shopper has a category that the shopper never touched and
-the hidden group likes.
+"""Measures the gain of the group vector on demo shops, where only a shopper's hidden group predicts a category.
 
     python benchmarks/planted.py [--seeds 0,1,2] [--set section.key=value …] [--work var/planted]
 
-For each seed a shop, and two models of that seed that differ in `model.group_vector` alone, both trained for all epochs
-(`train.patience=0`: early stopping would keep different ones); the gain is the difference in the share of the top 10
-that lies in the planted category, shopper by shopper, with 95% bootstrap intervals over shoppers. The fused list stands
-there three times: with the weights that each model's validation chose, and both models' with one's weights. Ends in one
-JSON line.
+Every seed gives one shop and two models that differ in `model.group_vector` alone. Both train for all epochs
+(`train.patience=0`, because early stopping could keep different epochs). The gain is the paired difference in the share
+of the top 10 in the planted category, with 95% bootstrap intervals over shoppers. The fused list appears three times:
+once with the weights that each model's validation chose, and twice with one model's weights for both. Ends in one JSON
+line.
 """
 
 import argparse
@@ -45,7 +44,7 @@ ONE_WEIGHTS = {arm: f"fused, weights of {arm}" for arm in ARMS}
 
 
 class Measured(NamedTuple):
-    """What one model answers."""
+    """One model's outputs and test lists."""
 
     outputs: Mapping[str, Path]  # of every stage
     config: RunConfig
@@ -54,12 +53,12 @@ class Measured(NamedTuple):
 
     @property
     def fusion(self) -> FusionWeights:
-        """The weights that validation chose."""
+        """Returns the fusion weights that validation chose."""
         return FusionWeights.model_validate_json((self.outputs["evaluate"] / "fusion.json").read_bytes())
 
 
 def measure(data: Path, releases: Path, config: RunConfig, note: Callable[[str], None]) -> Measured:
-    """Runs what has not run yet."""
+    """Runs the missing stages and reads the model's test lists."""
     with progress_bars() as progress:
         outputs = run_until("evaluate", data=data, releases=releases, config=config, progress=progress, report=note)
     lists = {name: np.load(outputs["evaluate"] / f"test_{name}.npy").astype(np.int64) for name in LISTS}
@@ -67,18 +66,20 @@ def measure(data: Path, releases: Path, config: RunConfig, note: Callable[[str],
 
 
 def planted_share(
-    lists: NDArray[np.int64], category: NDArray[np.str_], wanted: NDArray[np.str_]
+    lists: NDArray[np.int64], category: NDArray[np.str_], planted_categories: NDArray[np.str_]
 ) -> NDArray[np.float64]:
-    """Of each user's first ten places the share whose item is of the wanted category; lists (R, n), wanted (R,)."""
+    """Returns the share of each user's top 10 in the planted category; `lists` is (R, n), the categories (R,)."""
     top = lists[:, :CUTOFF]
-    share: NDArray[np.float64] = np.mean((category[np.maximum(top, 0)] == wanted[:, None]) & (top >= 0), axis=1)
+    share: NDArray[np.float64] = np.mean(
+        (category[np.maximum(top, 0)] == planted_categories[:, None]) & (top >= 0), axis=1
+    )
     return share
 
 
 def planted_gain(
     seeds: list[int], work: Path, settings: list[str], note: Callable[[str], None]
 ) -> dict[str, dict[str, object]]:
-    """Per list the share of the planted category with and without the group vector, and the gain over all seeds."""
+    """Returns, per list, the share with and without the group vector, and the gain over all seeds."""
     names = (*LISTS, *ONE_WEIGHTS.values())
     shares: dict[str, list[list[NDArray[np.float64]]]] = {name: [] for name in names}
     for seed in seeds:
@@ -86,19 +87,21 @@ def planted_gain(
         truth = {one.user_id: one for one in generate(shop, seed=seed)}
         pair = {}
         for arm, reads in ARMS.items():
-            alike = (f"seed={seed}", "train.patience=0", f"{GROUP_VECTOR}={reads}")
-            config = configured("demo", None, [*settings, *alike], {})
+            shared = (f"seed={seed}", "train.patience=0", f"{GROUP_VECTOR}={reads}")
+            config = configured("demo", None, [*settings, *shared], {})
             note(f"seed {seed}, {GROUP_VECTOR}={reads}")
             pair[arm] = measure(shop, work / f"releases-{seed}", config, note)
         weights = {ONE_WEIGHTS[arm]: one.fusion for arm, one in pair.items()}
         lists = [one.lists | _fused_with(weights, one) for one in pair.values()]
         for name, rows in shares.items():
-            rows.append([_shares(one, given[name], truth) for one, given in zip(pair.values(), lists, strict=True)])
+            rows.append(
+                [_shares(one, model_lists[name], truth) for one, model_lists in zip(pair.values(), lists, strict=True)]
+            )
     return {name: _gain(rows) for name, rows in shares.items()}
 
 
-def _fused_with(weights: Mapping[str, FusionWeights], one: Measured) -> dict[str, NDArray[np.int64]]:
-    """The test users' fused lists by each of the given weights, without a ranker."""
+def _fused_with(weights: Mapping[str, FusionWeights], measured: Measured) -> dict[str, NDArray[np.int64]]:
+    """Returns the test users' fused lists for each set of weights, without a ranker."""
 
     def view(fusion: FusionWeights) -> View:
         def items(candidates: Candidates) -> NDArray[np.int64]:
@@ -106,28 +109,31 @@ def _fused_with(weights: Mapping[str, FusionWeights], one: Measured) -> dict[str
 
         return items
 
-    with Progress(disable=True) as progress, recommender_from(one.outputs, one.config, progress) as recommender:
+    with (
+        Progress(disable=True) as progress,
+        recommender_from(measured.outputs, measured.config, progress) as recommender,
+    ):
         num_items = len(recommender.tables.popularity)
-        question = full_ranking(one.test, num_items, tie_seed=one.config.ingest.shuffle_ties)
-        source = candidates_of(recommender, one.test, question, progress=progress, title="one set of weights")
-        return read_lists(source, len(one.test.users), {name: view(fusion) for name, fusion in weights.items()})
+        question = full_ranking(measured.test, num_items, tie_seed=measured.config.ingest.shuffle_ties)
+        source = candidates_of(recommender, measured.test, question, progress=progress, title="one set of weights")
+        return read_lists(source, len(measured.test.users), {name: view(fusion) for name, fusion in weights.items()})
 
 
-def _shares(one: Measured, lists: NDArray[np.int64], truth: Mapping[str, PlantedInterest]) -> NDArray[np.float64]:
-    ingest = one.outputs["ingest"]
+def _shares(measured: Measured, lists: NDArray[np.int64], truth: Mapping[str, PlantedInterest]) -> NDArray[np.float64]:
+    ingest = measured.outputs["ingest"]
     user_ids = pl.read_parquet(ingest / "users.parquet")["user_id"].to_list()
     leaves = pl.read_parquet(ingest / "items.parquet")["categories"].list.last().to_numpy().astype(np.str_)
-    wanted = np.array([truth[user_ids[user]].untouched_category for user in one.test.users.tolist()])
-    return planted_share(lists, leaves, wanted)
+    planted_categories = np.array([truth[user_ids[user]].untouched_category for user in measured.test.users.tolist()])
+    return planted_share(lists, leaves, planted_categories)
 
 
 def _gain(shares: list[list[NDArray[np.float64]]]) -> dict[str, object]:
-    """Shares by seed and arm (with, without), shopper by shopper → their means and the paired gain."""
-    having, lacking = (np.concatenate([pair[arm] for pair in shares]) for arm in (0, 1))
+    """Returns the mean shares and the paired gain, from shares by seed and arm (with, without)."""
+    with_group, without_group = (np.concatenate([pair[arm] for pair in shares]) for arm in (0, 1))
     return {
-        "with": round(float(having.mean()), DIGITS),
-        "without": round(float(lacking.mean()), DIGITS),
-        "gain": rounded(bootstrap_difference(having, lacking, samples=SAMPLES, seed=0)),
+        "with": round(float(with_group.mean()), DIGITS),
+        "without": round(float(without_group.mean()), DIGITS),
+        "gain": rounded(bootstrap_difference(with_group, without_group, samples=SAMPLES, seed=0)),
         "gain_by_seed": [round(float((pair[0] - pair[1]).mean()), DIGITS) for pair in shares],
     }
 
@@ -136,9 +142,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument(
-        "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="for both models"
+        "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="a setting for both models"
     )
-    parser.add_argument("--work", type=Path, default=Path("var/planted"), help="kept between runs")
+    parser.add_argument("--work", type=Path, default=Path("var/planted"), help="folder that is kept between runs")
     arguments = parser.parse_args()
 
     def note(line: str) -> None:

@@ -1,13 +1,13 @@
-"""What does a shop get that it could not get elsewhere? One table, one data folder, one protocol.
+"""Compares the release with standard recommenders in one table, on one data folder, with one protocol.
 
     python benchmarks/quality.py --data DIR [--release RELEASE] [--sasrec] [--work var/quality]
 
-Rows: popularity, last-item transition, item-kNN (its settings chosen on validation), SASRec with full softmax by
-RecTools (`--sasrec`; its own environment, `make benchmarks-venv`), and of a release every channel alone and the fusion.
-All are scored by the same code: leave-one-out, full ranking, bought items excluded, ties ordered as the release's are
-(without a release: `--shuffle-ties SEED`, else file order); everything learned comes from the training split. Intervals
-are 95% bootstraps over users; "fused −" is the paired difference to the release's fused lists. Ends in one JSON line.
-With `--predictions DIR` every row's lists are written, for any other scorer.
+The rows are popularity, last-item transition, item-kNN (settings chosen on validation), SASRec with full softmax by
+RecTools (`--sasrec`, in a separate environment: `make benchmarks-venv`), and each channel and the fusion of a release.
+The same code scores all rows: leave-one-out, full ranking, bought items excluded. Equal timestamps are in the release's
+order (without a release: `--shuffle-ties SEED`, else file order). All rows learn from the training split alone.
+Intervals are 95% bootstraps over users; "fused −" is the paired difference to the release's fused lists. Ends in one
+JSON line. `--predictions DIR` writes every row's lists for another scorer.
 """
 
 import argparse
@@ -49,14 +49,14 @@ SAMPLES = 1000
 BLOCK = 1024
 KNN_NEIGHBOURS = (20, 100)
 KNN_HISTORY = (5, 50)
-"""Items of a history that item-kNN starts from; chosen on validation, with the number of neighbours."""
+"""Recent items of a history that item-kNN uses; chosen on validation, with the number of neighbours."""
 
 Scorer = Callable[[list[list[int]]], NDArray[np.float64]]
-"""Histories of a block of users → scores (B, N), 0 where it has nothing to say."""
+"""Returns scores (B, N) for the histories of a block of users; 0 where the scorer has no score."""
 
 
 class Shop(NamedTuple):
-    """The data as every row of the table sees it."""
+    """The data that every row of the table uses."""
 
     ingest: Path
     train: pl.DataFrame  # user_index, item_index; a user's rows together, oldest first
@@ -70,6 +70,7 @@ class Shop(NamedTuple):
 
 
 def read_shop(data: Path, work: Path, config: RunConfig, progress: Progress) -> Shop:
+    """Ingests the data folder and reads the result."""
     ingest = run_until("ingest", data=data, releases=work, config=config, progress=progress)["ingest"]
     train = pl.read_parquet(ingest / "train.parquet", columns=["user_index", "item_index"])
     num_items = pl.scan_parquet(ingest / "items.parquet").select(pl.len()).collect().item()
@@ -79,7 +80,7 @@ def read_shop(data: Path, work: Path, config: RunConfig, progress: Progress) -> 
 
 
 def lists_of(score: Scorer, split: EvaluationSplit, popularity: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Top lists (R, LIST_LENGTH) by score, then popularity, which so fills what a scorer cannot, then row."""
+    """Returns top lists (R, LIST_LENGTH) by score, then popularity, then row; so popularity fills short lists."""
     by_popularity = np.lexsort((np.arange(len(popularity)), -popularity))
     lists = np.full((len(split.users), LIST_LENGTH), -1, dtype=np.int64)
     for start in range(0, len(split.users), BLOCK):
@@ -97,7 +98,7 @@ def popular(shop: Shop) -> NDArray[np.int64]:
 
 
 def last_transition(shop: Shop) -> NDArray[np.int64]:
-    """How often each item directly followed the history's last one in training."""
+    """Ranks items by how often they directly followed the history's last item in training."""
     users, items = (shop.train[name].to_numpy() for name in ("user_index", "item_index"))
     same = users[1:] == users[:-1]
     shape = (shop.num_items, shop.num_items)
@@ -106,9 +107,12 @@ def last_transition(shop: Shop) -> NDArray[np.int64]:
 
 
 def item_knn(shop: Shop) -> tuple[NDArray[np.int64], dict[str, int]]:
-    """Sum of cosines between who took the history's items and who took the item; settings by validation NDCG@10."""
-    taken = shop.train.unique()
-    ones, pairs = np.ones(len(taken)), (taken["user_index"].to_numpy(), taken["item_index"].to_numpy())
+    """Ranks items by the summed cosine of their users with the history items' users; validation picks settings."""
+    interactions = shop.train.unique()
+    ones, pairs = (
+        np.ones(len(interactions)),
+        (interactions["user_index"].to_numpy(), interactions["item_index"].to_numpy()),
+    )
     matrix = sparse.csc_array((ones, pairs), shape=(int(pairs[0].max()) + 1, shop.num_items))
     lengths = np.sqrt(np.maximum(matrix.sum(axis=0), 1.0))
     unit = sparse.csr_array(matrix / lengths[None, :])
@@ -136,16 +140,16 @@ def item_knn(shop: Shop) -> tuple[NDArray[np.int64], dict[str, int]]:
 
 
 def _heaviest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
-    """The `count` largest entries of each row (ties: lower column)."""
+    """Returns the `count` largest entries of each row; ties go to the lower column."""
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     order = np.lexsort((matrix.indices, -matrix.data, rows))
-    place = np.arange(len(order)) - matrix.indptr[rows[order]]
-    kept = order[(place < count) & (matrix.data[order] > 0)]
-    return sparse.csr_array((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)
+    rank = np.arange(len(order)) - matrix.indptr[rows[order]]
+    selected = order[(rank < count) & (matrix.data[order] > 0)]
+    return sparse.csr_array((matrix.data[selected], (rows[selected], matrix.indices[selected])), shape=matrix.shape)
 
 
 def sasrec(shop: Shop, work: Path, options: list[str]) -> NDArray[np.int64]:
-    """RecTools' lists, made in its own environment; kept in `work` by what they were made from."""
+    """Returns RecTools' lists, made in a separate environment; `work` caches them by a hash of their inputs."""
     if not SASREC_PYTHON.exists():
         sys.exit(f"{SASREC_PYTHON} is missing: make benchmarks-venv")
     events, excluded = _sasrec_inputs(shop, work)
@@ -160,13 +164,13 @@ def sasrec(shop: Shop, work: Path, options: list[str]) -> NDArray[np.int64]:
     lists = np.full((len(shop.test.users), LIST_LENGTH), -1, dtype=np.int64)
     row_of = {user: row for row, user in enumerate(shop.test.users.tolist())}
     with out.open(encoding="utf-8") as file:
-        for one in map(json.loads, file):
-            lists[row_of[one["user"]], : len(one["items"])] = one["items"]
+        for record in map(json.loads, file):
+            lists[row_of[record["user"]], : len(record["items"])] = record["items"]
     return lists
 
 
 def _sasrec_inputs(shop: Shop, work: Path) -> tuple[Path, Path]:
-    """Training and validation rows, and what is excluded when the test item is asked for; never a test row."""
+    """Writes training and validation rows, and the excluded items per test user; never a test row."""
     valid = dict(zip(shop.valid.users.tolist(), shop.valid.targets.tolist(), strict=True))
     events, excluded = work / "events.csv", work / "excluded.csv"
     with events.open("w", newline="", encoding="utf-8") as file:
@@ -187,7 +191,7 @@ def _sasrec_inputs(shop: Shop, work: Path) -> tuple[Path, Path]:
 def release_rows(
     release: OpenedRelease, shop: Shop, config: RunConfig, progress: Progress
 ) -> dict[str, NDArray[np.int64]]:
-    """Every channel's lists, what is fused without the generative path, and the fused ones, last."""
+    """Returns the lists of every channel, of the fusion without the generative path, and of the full fusion, last."""
     measure = Measure(recommender=release.recommender, scorers=scorers_of(release), config=config, progress=progress)
     lists = measure.lists(shop.test, "test")
     fused = {
@@ -196,11 +200,11 @@ def release_rows(
         FUSED: lists.pop(FUSED),
     }
     names = {"dense": "dense path", "generative": "generative path"}
-    return {f"{names.get(name, name)} alone": own for name, own in lists.items()} | fused
+    return {f"{names.get(name, name)} alone": channel_lists for name, channel_lists in lists.items()} | fused
 
 
 def figures(lists: NDArray[np.int64], fused: NDArray[np.int64] | None, targets: NDArray[np.int64]) -> dict[str, object]:
-    """One row: NDCG@10 and HR@10 with their intervals, and what the fused lists have over it, user by user."""
+    """Returns one row: NDCG@10 and HR@10 with intervals, and the paired difference of the fused lists."""
     ranks = ranks_of(lists, targets)
 
     row: dict[str, object] = {
@@ -231,11 +235,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--release", type=Path, help="folder of one release made from this data")
-    parser.add_argument("--shuffle-ties", type=int, help="seed; a release brings its own")
-    parser.add_argument("--work", type=Path, default=Path("var/quality"), help="kept between runs")
+    parser.add_argument("--shuffle-ties", type=int, help="seed for the order of ties; not with --release")
+    parser.add_argument("--work", type=Path, default=Path("var/quality"), help="folder that is kept between runs")
     parser.add_argument("--predictions", type=Path, help="write every row's lists here, as JSON lines")
     parser.add_argument("--sasrec", action="store_true", help="train SASRec too (20 minutes and more)")
-    parser.add_argument("--sasrec-option", action="append", default=[], metavar="--NAME=VALUE", help="of sasrec.py")
+    parser.add_argument(
+        "--sasrec-option", action="append", default=[], metavar="--NAME=VALUE", help="an option for sasrec.py"
+    )
     arguments = parser.parse_args()
     release = open_release(arguments.release) if arguments.release else None
     config = RunConfig.model_validate(release.manifest.config) if release else RunConfig()
@@ -244,7 +250,7 @@ def main() -> None:
             update={"ingest": config.ingest.model_copy(update={"shuffle_ties": arguments.shuffle_ties})}
         )
     elif arguments.shuffle_ties not in (None, config.ingest.shuffle_ties):
-        sys.exit(f"the release orders ties by seed {config.ingest.shuffle_ties}: leave --shuffle-ties out")
+        sys.exit(f"the release orders ties by seed {config.ingest.shuffle_ties}: do not pass --shuffle-ties")
     arguments.work.mkdir(parents=True, exist_ok=True)
     with progress_bars() as progress:
         shop = read_shop(arguments.data, arguments.work, config, progress)
@@ -258,17 +264,17 @@ def main() -> None:
             lists |= release_rows(release, shop, config, progress)
     if arguments.predictions is not None:
         arguments.predictions.mkdir(parents=True, exist_ok=True)
-        ids = [pl.read_parquet(shop.ingest / f"{of}s.parquet")[f"{of}_id"].to_list() for of in ("user", "item")]
-        for name, own in lists.items():
-            write_predictions(arguments.predictions / f"{name.replace(' ', '-')}.jsonl", shop.test, own, *ids)
-    rows = {name: figures(own, lists.get(FUSED), shop.test.targets) for name, own in lists.items()}
-    words = full_ranking(shop.test, shop.num_items, tie_seed=config.ingest.shuffle_ties).protocol
-    show(rows, f"{arguments.data.name} · test · {len(shop.test.users)} users · {words}")
+        ids = [pl.read_parquet(shop.ingest / f"{kind}s.parquet")[f"{kind}_id"].to_list() for kind in ("user", "item")]
+        for name, row_lists in lists.items():
+            write_predictions(arguments.predictions / f"{name.replace(' ', '-')}.jsonl", shop.test, row_lists, *ids)
+    rows = {name: figures(row_lists, lists.get(FUSED), shop.test.targets) for name, row_lists in lists.items()}
+    protocol = full_ranking(shop.test, shop.num_items, tie_seed=config.ingest.shuffle_ties).protocol
+    show(rows, f"{arguments.data.name} · test · {len(shop.test.users)} users · {protocol}")
     result = {
         "benchmark": "quality",
         "data": arguments.data.name,
         "release_id": release.manifest.release_id if release else None,
-        "protocol": words,
+        "protocol": protocol,
         "users": len(shop.test.users),
         "item_knn": knn_settings,
         "rows": rows,

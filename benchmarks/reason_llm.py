@@ -1,11 +1,11 @@
-"""How close the LLM path comes to the ideal: 1,000 items, a loopback server that takes 50 ms per answer, 64 in flight.
+"""Compares the LLM reasoner's time with the ideal: 1,000 items, a server with 50 ms per answer, 64 calls at once.
 
     python benchmarks/reason_llm.py [--items 1000] [--latency-ms 50] [--concurrency 64]
 
-The server runs in a process of its own (`answering_server.py`). Ideal: the three steps of an item wait for each other,
-so 1,000 items in 64 lanes are 16 rounds of three answers. Times the chains, the client and the ledger (each answer
-written before the next step, all synced to disk at the end), not the attribute reasoner's fallback. `cpu_s` is this
-process's, `server_cpu_s` the server's. Ends in one JSON line.
+The server runs in a separate process (`answering_server.py`). The three steps of an item wait for each other, so the
+ideal for 1,000 items in 64 lanes is 16 rounds of three answers. It measures the chains, the client and the ledger,
+without the attribute reasoner's fallback. The ledger writes each answer before the next step and syncs all at the end.
+`cpu_s` is the time of this process, `server_cpu_s` that of the server. Ends in one JSON line.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SERVER = Path(__file__).parent / "answering_server.py"
 
 
 async def reason_items(config: ReasonConfig, folder: Path, num_items: int) -> tuple[float, float, Tally]:
-    """Wall and CPU seconds of this process."""
+    """Reasons about the items; returns wall and CPU seconds of this process, and the tally."""
     client = OpenAIClient(config)
     caller = RetryingCaller(
         client, concurrency=config.concurrency, max_attempts=2, max_server_failures=5, back_off_s=1.0
@@ -54,12 +54,12 @@ async def reason_items(config: ReasonConfig, folder: Path, num_items: int) -> tu
         for item in waiting:
             await reason_item(asker, item)
 
-    started, cpu = time.perf_counter(), time.process_time()
+    wall_started, cpu_started = time.perf_counter(), time.process_time()
     await asyncio.gather(*(work() for _ in range(config.concurrency)))
     await ledger.close()
-    took = time.perf_counter() - started, time.process_time() - cpu
+    times_s = time.perf_counter() - wall_started, time.process_time() - cpu_started
     await client.close()
-    return *took, tally
+    return *times_s, tally
 
 
 def main() -> None:
@@ -79,14 +79,14 @@ def main() -> None:
             wall_s, cpu_s, tally = event_loop.run(reason_items(config, Path(folder), options.items))
         finally:
             server.kill()
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    server_usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     calls = options.items * len(ITEM_PROMPTS)
     rounds = math.ceil(options.items / options.concurrency) * len(ITEM_PROMPTS)
     ideal_s = rounds * options.latency_ms / 1000
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print(json.dumps({
         "items": options.items, "calls": calls, "paid": tally.calls, "wall_s": round(wall_s, 2),
-        "cpu_s": round(cpu_s, 2), "server_cpu_s": round(spent.ru_utime + spent.ru_stime, 2),
+        "cpu_s": round(cpu_s, 2), "server_cpu_s": round(server_usage.ru_utime + server_usage.ru_stime, 2),
         "ideal_s": round(ideal_s, 2), "ratio": round(wall_s / ideal_s, 2),
     }))  # fmt: skip
 

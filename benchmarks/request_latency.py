@@ -1,10 +1,10 @@
-"""How long does one request take that needs the model? Over HTTP, one client, every request another user.
+"""Measures the latency of a request that needs the model: over HTTP, one client, each request for another user.
 
     python benchmarks/request_latency.py --releases var/demo/releases [--requests 500]
 
-Starts the service on the release with the embedded store, warms it up, then asks for distinct known users one after the
-other, so that no cache can answer. Prints the machine, p50/p95/p99 of the whole call, the CPU time that a request took
-of the service (which says something beside other work too), and one JSON line.
+Starts the service on the release with the embedded store, warms it up, then sends one request for each of many known
+users, so that no cache can answer. Prints the machine, p50/p95/p99 of the whole call, the service's CPU time per
+request (which stays meaningful on a busy machine), and one JSON line.
 """
 
 import argparse
@@ -39,11 +39,11 @@ def start_service(releases: Path, state: str) -> tuple["subprocess.Popen[bytes]"
             pass
         time.sleep(0.1)
     process.kill()
-    sys.exit("the service did not get ready")
+    sys.exit("the service did not become ready")
 
 
 def timed_calls(port: int, users: list[str]) -> list[float]:
-    """Milliseconds of each `GET /recommend/{user}?n=10`, on one connection that is kept."""
+    """Returns the milliseconds of each `GET /recommend/{user}?n=10`, all on one connection."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     times = []
     for user in users:
@@ -53,12 +53,14 @@ def timed_calls(port: int, users: list[str]) -> list[float]:
         answer = json.loads(response.read())
         times.append((time.perf_counter() - started) * 1000)
         if response.status != 200 or len(answer["items"]) != 10 or answer["meta"]["source"] != "sequence":
-            sys.exit(f"user {user!r} was answered {response.status} from {answer.get('meta')}: not what is measured")
+            sys.exit(
+                f"user {user!r}: status {response.status}, meta {answer.get('meta')}; expected ten items from the model"
+            )
     return times
 
 
 def cpu_seconds(process: "subprocess.Popen[bytes]") -> float:
-    """Of all threads of a process so far."""
+    """Returns the CPU seconds of all threads of a process so far."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

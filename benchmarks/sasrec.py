@@ -1,15 +1,15 @@
-"""SASRec with full softmax, by RecTools: the bar. Runs in `benchmarks/.venv`; `benchmarks/quality.py` starts it.
+"""Trains RecTools' SASRec with full softmax as a baseline, in `benchmarks/.venv`; `benchmarks/quality.py` starts it.
 
     benchmarks/.venv/bin/python benchmarks/sasrec.py --events EVENTS.csv --excluded EXCLUDED.csv --out LISTS.jsonl
 
-EVENTS.csv has `user,item,part`, a user's rows together and oldest first, part "train" or "valid"; row numbers, no ids.
-It learns from the training rows, stops when NDCG@10 on the validation rows (items of the history excluded) has not
-grown for `--patience` epochs or after `--max-minutes` of CPU time a thread (a busy machine makes it wait, not stop
-earlier), keeps the best epoch, then reads both parts and writes `{"user", "items"}`, best first, without the user's
-rows in EXCLUDED.csv (`user,item`). It sees no test row.
+EVENTS.csv has the columns `user,item,part`: row numbers, each user's rows together and oldest first, part "train" or
+"valid". The training uses the training rows. It stops when NDCG@10 on the validation rows (without items of the
+history) has not grown for `--patience` epochs, or after `--max-minutes` of CPU time per thread, so a busy machine does
+not shorten it. It keeps the best epoch, reads both parts and writes `{"user", "items"}`, best first, without the user's
+rows in EXCLUDED.csv (`user,item`). It reads no test row.
 
-The model and its training are RecTools'; what is ours is that logits are computed only where there is a target: the
-same loss (`tests/benchmarks/test_quality.py`), for a third of the work, since most places of a batch are padding.
+The model and its training come from RecTools. Our change computes logits only at positions with a target: the loss is
+the same (`tests/benchmarks/test_quality.py`), for less work, because most positions of a batch are padding.
 """
 
 import argparse
@@ -35,14 +35,16 @@ BLOCK_USERS = 2048
 CUTOFF = 10
 
 
-class WhereThereIsATarget(TransformerLightningModule):
-    """RecTools' module, but for the places that its loss ignores; validates by NDCG@10."""
+class LossOnTargets(TransformerLightningModule):
+    """RecTools' module, which skips positions that the loss ignores and validates by NDCG@10."""
 
     def training_step(self, batch: dict[str, torch.Tensor], _: int) -> torch.Tensor:
         items = self.torch_model.item_model.get_all_embeddings()
-        there = batch["y"] != 0
-        states = self.torch_model.encode_sessions(batch, items)[there]
-        loss = torch.nn.functional.cross_entropy(self.torch_model.similarity_module(states, items), batch["y"][there])
+        has_target = batch["y"] != 0
+        states = self.torch_model.encode_sessions(batch, items)[has_target]
+        loss = torch.nn.functional.cross_entropy(
+            self.torch_model.similarity_module(states, items), batch["y"][has_target]
+        )
         self.log(self.train_loss_name, loss, on_step=False, on_epoch=True)
         return loss
 
@@ -50,15 +52,15 @@ class WhereThereIsATarget(TransformerLightningModule):
         items = self.torch_model.item_model.get_all_embeddings()
         states = self.torch_model.encode_sessions(batch, items)[:, -1]
         logits = self.torch_model.similarity_module(states, items)
-        own = logits.gather(1, batch["y"])
-        logits.scatter_(1, batch["x"], -torch.inf)  # the history, and the padding with it
-        rank = (logits > own).sum(1)
+        target_logits = logits.gather(1, batch["y"])
+        logits.scatter_(1, batch["x"], -torch.inf)  # excludes the history and the padding
+        rank = (logits > target_logits).sum(1)
         gain = torch.where(rank < CUTOFF, 1.0 / torch.log2(rank + 2.0), 0.0)
         self.log("ndcg", gain.mean(), on_epoch=True, batch_size=len(gain))
 
 
 class KeepBest(pl.Callback):
-    """The weights of the best epoch on validation, put back at the end; stops when patience or time is up."""
+    """Restores the weights of the best validation epoch at the end; stops when patience or time is up."""
 
     def __init__(self, patience: int, max_minutes: float) -> None:
         self.patience, self.until_s = patience, time.process_time() + 60 * max_minutes
@@ -79,7 +81,7 @@ class KeepBest(pl.Callback):
 
 
 def last_of_each(interactions: pd.DataFrame, users: list[int]) -> NDArray[np.bool_]:
-    """RecTools' validation mask: the last row of each of these users."""
+    """Returns RecTools' validation mask: the last row of each of these users."""
     last = interactions.groupby(Columns.User)[Columns.Datetime].transform("max") == interactions[Columns.Datetime]
     mask: NDArray[np.bool_] = (last & interactions[Columns.User].isin(users)).to_numpy()
     return mask
@@ -109,7 +111,7 @@ def build(arguments: argparse.Namespace, validated: list[int]) -> SASRecModel:
         batch_size=128,
         loss="softmax",
         lr=arguments.learning_rate,
-        lightning_module_type=WhereThereIsATarget,
+        lightning_module_type=LossOnTargets,
         get_val_mask_func=last_of_each,
         get_val_mask_func_kwargs={"users": validated},
         get_trainer_func=trainer,
@@ -118,9 +120,9 @@ def build(arguments: argparse.Namespace, validated: list[int]) -> SASRecModel:
 
 
 def write_lists(model: SASRecModel, dataset: Dataset, users: list[int], excluded: pd.DataFrame, out: Path) -> None:
-    """Lists long enough that `LIST_LENGTH` are left when the user's excluded items are taken out."""
+    """Writes the lists; asks for enough items that `LIST_LENGTH` remain without the excluded ones."""
     taken = excluded.groupby("user")["item"].agg(set).to_dict()
-    users = sorted(users, key=lambda user: len(taken.get(user, ())))  # so that few blocks need long lists
+    users = sorted(users, key=lambda user: len(taken.get(user, ())))  # then few blocks need long lists
     with out.open("w", encoding="utf-8") as file:
         for start in range(0, len(users), BLOCK_USERS):
             block = users[start : start + BLOCK_USERS]
@@ -133,8 +135,8 @@ def write_lists(model: SASRecModel, dataset: Dataset, users: list[int], excluded
                 on_unsupported_targets="ignore",
             )
             for user, items in found.groupby(Columns.User, sort=False)[Columns.Item]:
-                left = [int(item) for item in items if item not in taken.get(user, ())]
-                file.write(json.dumps({"user": int(user), "items": left[:LIST_LENGTH]}) + "\n")
+                remaining = [int(item) for item in items if item not in taken.get(user, ())]
+                file.write(json.dumps({"user": int(user), "items": remaining[:LIST_LENGTH]}) + "\n")
 
 
 def main() -> None:
@@ -167,9 +169,11 @@ def main() -> None:
     model = build(arguments, validated).fit(dataset)
     minutes = (time.process_time() - started) / 60 / arguments.threads
     write_lists(model, dataset, validated, excluded, arguments.out)
-    keep = next(one for one in model.fit_trainer.callbacks if isinstance(one, KeepBest))  # fit copies its trainer
+    best = next(
+        callback for callback in model.fit_trainer.callbacks if isinstance(callback, KeepBest)
+    )  # fit copies the trainer
     print(
-        json.dumps({"best_epoch": keep.best_epoch + 1, "validation": round(keep.best, 5), "minutes": round(minutes, 1)})
+        json.dumps({"best_epoch": best.best_epoch + 1, "validation": round(best.best, 5), "minutes": round(minutes, 1)})
     )
 
 

@@ -1,12 +1,13 @@
-"""How many requests does one service answer, how soon, and what becomes of more than that? Over HTTP, realistic mix.
+"""Measures how many requests one service answers, how fast, and how it behaves beyond that; over HTTP, mixed requests.
 
     python benchmarks/serve.py --releases var/demo/releases [--seconds 10] [--redis] [--workers 1] [--overload]
 
-Starts the service (with a Redis as docker/redis.conf configures it, else the embedded store) and offers it load at a
-rate (`benchmarks/open_loop.py`, a process of its own) that grows until it no longer keeps up. `saturation` is the most
-that was answered per second; goodput, the most at which 99 of 100 are answered within 100 ms. Before that, one
-unchanged user alone, and many at once. `--overload` ends with a minute at five times the saturation.
-Prints the machine and one JSON line. Service and load share this machine: run it on a quiet one.
+Starts the service, with the embedded store or (`--redis`) a Redis configured by docker/redis.conf. First it measures
+one user without new events alone, then many such users at once. Then it sends load from a separate process
+(`benchmarks/open_loop.py`) at a growing rate until the service no longer keeps up. `saturation` is the largest number
+of answers per second; goodput is the largest number with 99 of 100 answered within 100 ms. `--overload` ends with a
+minute at five times the saturation. Prints the machine and one JSON line. Service and load share the machine, so run it
+on an idle one.
 """
 
 import argparse
@@ -34,7 +35,8 @@ HERE = Path(__file__).parent
 REDIS_CONF = HERE.parent / "docker" / "redis.conf"
 FIRST_RATE, GROWTH = 50.0, 1.35
 KEEPS_UP = 0.95
-"""Of what is offered; a service that answers less is saturated."""
+"""A service that answers a smaller share of the sent requests is saturated."""
+
 UNCHANGED = 200
 CLIENTS = 16
 OVERLOAD_S = 60.0
@@ -74,13 +76,13 @@ def running(command: list[str], port: int, path: str, **environment: str) -> Ite
 
 
 def memory_mb(process: "subprocess.Popen[bytes]", field: str) -> float:
-    """`VmRSS` or `VmHWM` of the service's first process."""
+    """Returns `VmRSS` or `VmHWM` of the service's first process."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     return round(next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024, 1)
 
 
 class Load:
-    """A service under load, and where the load stands among the users."""
+    """Sends load to a service and remembers which users it has used."""
 
     def __init__(self, port: int, release: Path) -> None:
         self.port = port
@@ -104,37 +106,37 @@ class Load:
             "start": self._start, "unchanged": self.unchanged, "items": self._items,
         }  # fmt: skip
         command = [sys.executable, str(HERE / "open_loop.py")]
-        ended = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, check=True)
-        seen: dict[str, Any] = json.loads(ended.stdout)
-        self._start = seen.pop("next")
-        return {"rate": round(rate, 1), **seen}
+        finished = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, check=True)
+        report: dict[str, Any] = json.loads(finished.stdout)
+        self._start = report.pop("next")
+        return {"rate": round(rate, 1), **report}
 
     def unchanged_alone(self, seconds: float) -> dict[str, float]:
-        """Milliseconds of one caller's requests, one after the other."""
-        taken = []
+        """Returns percentiles of one caller's requests in milliseconds; the requests run one after the other."""
+        durations_ms = []
         path, end = f"/recommend/{quote(self.unchanged[0], safe='')}?n=10", time.perf_counter() + seconds
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
             while time.perf_counter() < end:
-                began = time.perf_counter()
+                started = time.perf_counter()
                 ask(connection, path)
-                taken.append((time.perf_counter() - began) * 1e3)
-        return {f"p{q}": round(float(np.percentile(taken, q)), 2) for q in (50, 95, 99)}
+                durations_ms.append((time.perf_counter() - started) * 1e3)
+        return {f"p{q}": round(float(np.percentile(durations_ms, q)), 2) for q in (50, 95, 99)}
 
     def unchanged_per_s(self, seconds: float) -> float:
-        """Answers per second to callers who ask without pause, over plain sockets: they share the machine."""
+        """Returns the answers per second to callers without pause; plain sockets keep the callers' CPU low."""
         counts = [0] * CLIENTS
         end = time.perf_counter() + seconds
 
         def call(number: int) -> None:
             path = f"/recommend/{quote(self.unchanged[number], safe='')}?n=10"
             request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-            with socket.create_connection(("127.0.0.1", self.port)) as line:
+            with socket.create_connection(("127.0.0.1", self.port)) as connection:
                 while time.perf_counter() < end:
-                    line.sendall(request)
-                    received = line.recv(65536)
+                    connection.sendall(request)
+                    received = connection.recv(65536)
                     size = int(received.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
                     while len(received.partition(b"\r\n\r\n")[2]) < size:
-                        received += line.recv(65536)
+                        received += connection.recv(65536)
                     counts[number] += received.startswith(b"HTTP/1.1 200")
 
         threads = [threading.Thread(target=call, args=(number,)) for number in range(CLIENTS)]
@@ -145,21 +147,21 @@ class Load:
         return round(sum(counts) / seconds)
 
 
-def tell(name: str, seen: dict[str, Any]) -> None:
+def print_step(name: str, report: dict[str, Any]) -> None:
     print(
-        f"{name:12} {seen['rate']:8.1f}/s: {seen['ok_per_s']:7.1f} answered, {seen['refused']:6} refused, "
-        f"{seen['failed']:3} failed, ms {seen['ms']}, by then {seen['left_late_p99_ms']} late",
+        f"{name:12} {report['rate']:8.1f}/s: {report['ok_per_s']:7.1f} answered/s, {report['refused']:6} refused, "
+        f"{report['failed']:3} failed, ms {report['ms']}, sent {report['left_late_p99_ms']} ms late (p99)",
         flush=True,
     )
 
 
 def grow(load: Load, seconds: float) -> list[dict[str, Any]]:
-    """What was seen at each rate, until the service no longer keeps up."""
+    """Returns the report of each rate, until the service no longer keeps up."""
     steps: list[dict[str, Any]] = []
     rate = FIRST_RATE
     while not steps or steps[-1]["ok"] >= KEEPS_UP * steps[-1]["offered"]:
         steps.append(load.offer(rate, seconds))
-        tell("rate", steps[-1])
+        print_step("rate", steps[-1])
         rate *= GROWTH
     return steps
 
@@ -173,23 +175,23 @@ def overload(load: Load, process: "subprocess.Popen[bytes]", saturation: float, 
         while not done.wait(1):
             resident.append(memory_mb(process, "VmRSS"))
 
-    watching = threading.Thread(target=watch)
-    watching.start()
-    seen = load.offer(5 * saturation, seconds)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    report = load.offer(5 * saturation, seconds)
     done.set()
-    watching.join()
-    tell("overload", seen)
+    watcher.join()
+    print_step("overload", report)
     time.sleep(5)
     after = load.offer(0.3 * saturation, 5)
-    tell("after", after)
+    print_step("after", after)
     half = len(resident) // 2
     return {
         "seconds": seconds,
-        "goodput_share": round(seen["ok_per_s"] / saturation, 3),
-        "soon_share": round(seen["soon_per_s"] / saturation, 3),
-        "failed": seen["failed"],
-        "refused": seen["refused"],
-        "ms": seen["ms"],
+        "goodput_share": round(report["ok_per_s"] / saturation, 3),
+        "soon_share": round(report["soon_per_s"] / saturation, 3),
+        "failed": report["failed"],
+        "refused": report["refused"],
+        "ms": report["ms"],
         "memory_growth": round(max(resident[half:]) / max(resident[:half]) - 1, 3) if half else None,
         "p99_before_ms": before["ms"]["p99"],
         "p99_after_ms": after["ms"]["p99"],
@@ -207,7 +209,7 @@ def measure(load: Load, process: "subprocess.Popen[bytes]", options: argparse.Na
     saturation = max(step["ok_per_s"] for step in steps)
     good = [step["ok_per_s"] for step in steps if step["ms"]["p99"] <= 100 and step["ok"] >= 0.99 * step["offered"]]
     at_70 = load.offer(0.7 * saturation, options.seconds)
-    tell("at 70%", at_70)
+    print_step("at 70%", at_70)
     found |= {
         "rates": steps,
         "saturation_per_s": saturation,
@@ -223,7 +225,7 @@ def measure(load: Load, process: "subprocess.Popen[bytes]", options: argparse.Na
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--releases", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=10.0, help="at each rate")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time at each rate")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--redis", action="store_true")
     parser.add_argument("--overload", action="store_true")
@@ -232,16 +234,16 @@ def main() -> None:
     release = (options.releases / "current").resolve()
     manifest = json.loads((release / "manifest.json").read_text())
     redis_port, port = free_port(), free_port()
-    # Beside the releases, not in a temporary folder: that may be memory, where syncing costs nothing.
+    # Beside the releases: a temporary folder may be in memory, where a sync costs nothing.
     with tempfile.TemporaryDirectory(dir=options.releases, prefix=".serve-") as folder:
         server = [shutil.which("redis-server") or "redis-server", str(REDIS_CONF), "--port", str(redis_port)]
         service = [sys.executable, "-m", "service", "--releases", str(options.releases), "--port", str(port)]
         service += ["--state-dir", f"{folder}/state", "--workers", str(options.workers)]
         environment = {"REDIS_URL": f"redis://127.0.0.1:{redis_port}/0"} if options.redis else {}
         with running([*server, "--bind", "127.0.0.1", "--dir", folder], redis_port, ""):
-            began = time.perf_counter()
+            started = time.perf_counter()
             with running(service, port, "/readyz", **environment) as process:
-                start_s = time.perf_counter() - began
+                start_s = time.perf_counter() - started
                 found = measure(Load(port, release), process, options)
     about = {
         "benchmark": "serve", **machine(), "preset": manifest["preset"], "items": manifest["counts"]["num_items"],

@@ -1,11 +1,11 @@
-"""A release whose weights mean nothing, to measure what serving costs: latency hangs on sizes, not on what was learned.
+"""Makes a release with random weights to measure the cost of serving, which depends on sizes, not on the weights.
 
     python benchmarks/synthetic_release.py --releases DIR --preset small --data SHOP
     python benchmarks/synthetic_release.py --releases DIR --preset mini --items 1000000 --users 200000
 
-With `--data` the stages before training run on a shop's real data, so that histories, trie, graphs and evidence lists
-are its own; with `--items` all of it is drawn from a seed. Weights are random, the fusion's the default, nothing is
-evaluated and the manifest says so. The bundle is exported, verified and published as any other.
+With `--data` the stages before training run on a shop's data, so histories, trie, graphs and evidence lists are real.
+With `--items` a seed generates all of them. The model's weights are random, the fusion weights are the default, nothing
+is evaluated and the manifest says so. The bundle is exported, verified and published like any other.
 """
 
 import argparse
@@ -38,18 +38,21 @@ from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_parts, new_
 
 EVENTS_PER_USER = 8
 LIST_LENGTH = 20
-"""Entries of a drawn evidence list's row; a trained shop's are up to 100 long, most of them shorter."""
+"""Entries per row of a random evidence list; a trained shop's rows have up to 100, most of them fewer."""
+
 PROTOCOL = "none: the weights are random"
 WORDS = ("red", "blue", "warm", "light", "soft", "steel", "glass", "kitchen", "garden", "travel", "night", "kids")
 
 
 class Sizes(NamedTuple):
+    """The size of a generated shop."""
+
     num_items: int
     num_users: int
 
 
-def drawn_stages(folder: Path, sizes: Sizes, config: RunConfig) -> dict[str, Path]:
-    """Outputs of ingest, reason, embed, graph and semantic-ids, in their formats, drawn from the seed."""
+def random_stages(folder: Path, sizes: Sizes, config: RunConfig) -> dict[str, Path]:
+    """Generates the outputs of ingest, reason, embed, graph and semantic-ids from the seed, in their formats."""
     stages = {name: folder / name for name in ("ingest", "reason", "embed", "graph", "semantic-ids")}
     for path in stages.values():
         path.mkdir(parents=True)
@@ -78,7 +81,7 @@ def _draw_shop(stages: dict[str, Path], sizes: Sizes, rng: np.random.Generator) 
     pl.DataFrame({"user_id": [f"user-{row}" for row in range(num_users)]}).write_parquet(
         stages["ingest"] / "users.parquet"
     )
-    # Few items have most of the events: squares of a uniform draw.
+    # Squares of a uniform draw give few items most of the events.
     items = (rng.random((num_users, EVENTS_PER_USER + 2)) ** 2 * num_items).astype(np.int32)
     frame = pl.DataFrame(
         {
@@ -87,21 +90,21 @@ def _draw_shop(stages: dict[str, Path], sizes: Sizes, rng: np.random.Generator) 
             "timestamp": np.tile(np.arange(EVENTS_PER_USER + 2, dtype=np.float64), num_users),
         }
     ).with_columns(event=pl.lit("purchase"), weight=1.0)
-    place = pl.col("timestamp")
-    frame.filter(place < EVENTS_PER_USER).write_parquet(stages["ingest"] / "train.parquet")
-    split = pl.when(place == EVENTS_PER_USER).then(pl.lit("valid")).otherwise(pl.lit("test"))
-    held_out = frame.filter(place >= EVENTS_PER_USER).drop("weight").with_columns(split=split)
+    position = pl.col("timestamp")
+    frame.filter(position < EVENTS_PER_USER).write_parquet(stages["ingest"] / "train.parquet")
+    split = pl.when(position == EVENTS_PER_USER).then(pl.lit("valid")).otherwise(pl.lit("test"))
+    held_out = frame.filter(position >= EVENTS_PER_USER).drop("weight").with_columns(split=split)
     held_out.write_parquet(stages["ingest"] / "heldout.parquet")
     frame.clear().select("user_index", "item_index").write_parquet(stages["ingest"] / "excluded.parquet")
     name = f"synthetic {num_items} items {num_users} users"
-    through = float(EVENTS_PER_USER + 2)
-    report: dict[str, Any] = {"fingerprint": name, "order_fingerprint": name, "events_through": through}
-    report["learned_until"] = {"events": through, "items": through}
+    last_timestamp = float(EVENTS_PER_USER + 2)
+    report: dict[str, Any] = {"fingerprint": name, "order_fingerprint": name, "events_through": last_timestamp}
+    report["learned_until"] = {"events": last_timestamp, "items": last_timestamp}
     (stages["ingest"] / "report.json").write_text(json.dumps(report))
     features = pl.DataFrame({"item_index": np.arange(num_items, dtype=np.int32), "feature": titles})
     origin = pl.lit("attribute").alias("origin")
-    said = [nothing.alias(name) for name in ("positive", "negative", "justification")]
-    features.with_columns(*said, origin).write_parquet(stages["reason"] / "item_features.parquet")
+    empty_texts = [nothing.alias(name) for name in ("positive", "negative", "justification")]
+    features.with_columns(*empty_texts, origin).write_parquet(stages["reason"] / "item_features.parquet")
     pl.DataFrame({"user_index": np.arange(num_users, dtype=np.int32)}).with_columns(
         *[nothing.alias(name) for name in ("likes", "dislikes", "core")], origin
     ).write_parquet(stages["reason"] / "user_features.parquet")
@@ -115,7 +118,7 @@ def _draw_texts(folder: Path, sizes: Sizes, config: RunConfig, rng: np.random.Ge
     np.save(folder / "item_text.npy", _rows(rng, sizes.num_items, config.embed.dim))
     encoder = fit_tfidf([{"title": f"{a} {b}"} for a in WORDS for b in WORDS], dim=config.embed.dim, seed=config.seed)
     write_text_encoder(folder / TEXT_ENCODER_DIR, encoder)
-    save_lists(folder / "evidence", {"content": _drawn_lists(rng, sizes.num_items)})
+    save_lists(folder / "evidence", {"content": _random_lists(rng, sizes.num_items)})
 
 
 def _draw_graphs(folder: Path, sizes: Sizes, config: RunConfig, rng: np.random.Generator) -> None:
@@ -129,7 +132,7 @@ def _draw_graphs(folder: Path, sizes: Sizes, config: RunConfig, rng: np.random.G
         "user_features": features,
         "group_layers": _rows(rng, num_users, width).astype(np.float16),
     }
-    # Everybody is a little like everybody: the most neighbours that there may be.
+    # These limits make all users similar, so each has the largest number of neighbours.
     search = {"threshold": 0.7, "background_cosine": -1.0, "nearest_cosine": 0.0}
     search |= {"max_neighbours": config.graph.max_neighbours, "min_neighbours": config.graph.min_neighbours}
     if num_users >= config.graph.cells_from:
@@ -145,20 +148,20 @@ def _draw_semantic_ids(folder: Path, sizes: Sizes, config: RunConfig, rng: np.ra
     levels, size = config.semantic_ids.levels, config.semantic_ids.codebook_size
     numbers = np.unique(rng.integers(0, size**levels, 2 * sizes.num_items))
     numbers = rng.permutation(numbers)[: sizes.num_items]
-    places = size ** np.arange(levels - 1, -1, -1)
-    np.save(folder / "semantic_ids.npy", (numbers[:, None] // places % size).astype(np.int32))
+    powers = size ** np.arange(levels - 1, -1, -1)
+    np.save(folder / "semantic_ids.npy", (numbers[:, None] // powers % size).astype(np.int32))
     width = config.embed.dim + config.graph.dim
     np.save(folder / "codebooks.npy", rng.standard_normal((levels, size, width), dtype=np.float32))
     (folder / "report.json").write_text(json.dumps({"levels": [{"codes_trained": size}] * levels}))
 
 
-def _drawn_lists(rng: np.random.Generator, num_items: int) -> SparseLists:
+def _random_lists(rng: np.random.Generator, num_items: int) -> SparseLists:
     indices = rng.integers(0, num_items, (num_items, LIST_LENGTH), dtype=np.int32)
     weights = np.full(num_items * LIST_LENGTH, 1 / LIST_LENGTH, dtype=np.float32)
     return SparseLists(np.arange(num_items + 1, dtype=np.int64) * LIST_LENGTH, indices.ravel(), weights)
 
 
-def _untrained(out: Path, stages: dict[str, Path], config: RunConfig) -> None:
+def _write_random_model(out: Path, stages: dict[str, Path], config: RunConfig) -> None:
     torch.manual_seed(config.seed)
     widths = {f"{name}_dim": config.graph.dim for name in ("explicit", "group")}
     model = new_model(config, load_parts(stages), **widths)
@@ -166,10 +169,10 @@ def _untrained(out: Path, stages: dict[str, Path], config: RunConfig) -> None:
     (out / SPEC_FILE).write_text(model.spec.model_dump_json())
 
 
-def _unmeasured(out: Path, stages: dict[str, Path], config: RunConfig, *, drawn: bool) -> None:
+def _write_evidence(out: Path, stages: dict[str, Path], config: RunConfig, *, drawn: bool) -> None:
     num_users = len(np.load(stages["graph"] / "group_layers.npy", mmap_mode="r"))
     if drawn:
-        counted = _drawn_evidence(stages, num_users, config)
+        counted = _random_evidence(stages, num_users, config)
     else:
         counted = count_evidence(stages, num_users=num_users, config=config.evidence)
     save_lists(out / "evidence", counted.lists)
@@ -178,19 +181,19 @@ def _unmeasured(out: Path, stages: dict[str, Path], config: RunConfig, *, drawn:
     (out / "evaluation.json").write_text(json.dumps({"protocol": PROTOCOL}))
 
 
-def _drawn_evidence(stages: dict[str, Path], num_users: int, config: RunConfig) -> Counted:
-    """As `count_evidence`, the lists of what goes together drawn as well: to count them takes minutes at this size."""
+def _random_evidence(stages: dict[str, Path], num_users: int, config: RunConfig) -> Counted:
+    """Works as `count_evidence` with random item-to-item lists, because counting them takes minutes at this size."""
     train = pl.read_parquet(stages["ingest"] / "train.parquet")
     users, items = (train[name].to_numpy().astype(np.int64) for name in ("user_index", "item_index"))
     content = load_lists(stages["embed"] / "evidence")["content"]
     num_items, rng = len(content.indptr) - 1, np.random.default_rng(config.seed)
-    lists = {name: _drawn_lists(rng, num_items) for name in ("transition", "cooccurrence")}
+    lists = {name: _random_lists(rng, num_items) for name in ("transition", "cooccurrence")}
     lists |= {"content": content, "user_items": user_item_lists(users, items, num_users=num_users)}
     return Counted(lists, np.bincount(items, minlength=num_items).astype(np.float32))
 
 
 def make(releases: Path, config: RunConfig, *, data: Path | None, sizes: Sizes | None) -> Path:
-    """The published release's folder."""
+    """Makes and publishes the release; returns its folder."""
     work = releases / WORK_DIR / "synthetic"
     shutil.rmtree(work, ignore_errors=True)
     with progress_bars() as progress:
@@ -198,14 +201,14 @@ def make(releases: Path, config: RunConfig, *, data: Path | None, sizes: Sizes |
             stages = run_until("semantic-ids", data=data, releases=releases, config=config, progress=progress)
         else:
             assert sizes is not None
-            stages = drawn_stages(work, sizes, config)
+            stages = random_stages(work, sizes, config)
         for name in ("train", "compile", "evaluate", "export"):
             out = work / name
             out.mkdir(parents=True)
             if name == "train":
-                _untrained(out, stages, config)
+                _write_random_model(out, stages, config)
             elif name == "evaluate":
-                _unmeasured(out, stages, config, drawn=data is None)
+                _write_evidence(out, stages, config, drawn=data is None)
             else:
                 stage = importlib.import_module(STAGES[name].module)
                 stage.run(
@@ -229,7 +232,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
     arguments = parser.parse_args()
     if (arguments.data is None) == (arguments.items is None):
-        parser.error("name either --data or --items")
+        parser.error("pass either --data or --items")
     arguments.releases.mkdir(parents=True, exist_ok=True)
     config = configured(arguments.preset, None, arguments.settings, {})
     sizes = None if arguments.items is None else Sizes(arguments.items, arguments.users)

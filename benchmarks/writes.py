@@ -1,13 +1,13 @@
-"""How many events does one service take in, and how soon are they seen? Over HTTP, with a store that syncs every write.
+"""Measures how many events one service accepts and how soon a read shows them; over HTTP, with a store that syncs.
 
     python benchmarks/writes.py --releases var/demo/releases [--embedded] [--seconds 10] [--clients 8]
 
-Starts redis-server as docker/redis.conf configures it and the service before it, both on loopback (with `--embedded`
-the service alone, over its own store), then measures
-    batches   events per second, posted 50 at a time
-    single    events per second, posted one at a time
-    visible   milliseconds from sending an event to having read an answer that shows it, one after the other
-Prints the machine and one JSON line. Disk and CPU are shared by everything here: run it on a quiet machine.
+Starts redis-server with docker/redis.conf and the service on loopback (with `--embedded` the service alone, with its
+own store), then measures
+    batches   events per second, 50 per call
+    single    events per second, one per call
+    visible   milliseconds from sending an event to an answer that shows it, one event after the other
+Prints the machine and one JSON line. Other programs share disk and CPU, so run it on an idle machine.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def running(command: list[str], ready: Callable[[], bool], **environment: str) -
         end = time.monotonic() + 60
         while not ready():
             if process.poll() is not None or time.monotonic() > end:
-                sys.exit(f"{command[0]} did not get ready")
+                sys.exit(f"{command[0]} did not become ready")
             time.sleep(0.05)
         yield
     finally:
@@ -62,11 +62,11 @@ class Client:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         self._connection.connect()
-        # A request is sent in two parts: the second must not wait for the first one's acknowledgement.
+        # A request goes out in two parts; the second must not wait for the acknowledgement of the first.
         self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def post(self, events: list[dict[str, object]]) -> int:
-        """The number of events that were accepted."""
+        """Posts events; returns the number of accepted ones."""
         body = json.dumps({"events": events})
         self._connection.request("POST", "/interactions", body, {"Content-Type": "application/json"})
         accepted: int = json.loads(self._connection.getresponse().read())["accepted"]
@@ -85,13 +85,13 @@ def is_ready(port: int) -> bool:
 
 
 def throughput(port: int, items: list[str], *, batch: int, clients: int, seconds: float) -> float:
-    """Accepted events per second."""
+    """Returns the accepted events per second."""
     accepted = [0] * clients
-    began = time.monotonic()
+    started = time.monotonic()
 
     def run(number: int) -> None:
         client, k = Client(port), 0
-        while time.monotonic() - began < seconds:
+        while time.monotonic() - started < seconds:
             events: list[dict[str, object]] = [
                 {"user_id": f"u{number}-{(k + j) % 500}", "item_id": items[(k + j) % len(items)], "event": "view"}
                 for j in range(batch)
@@ -104,35 +104,35 @@ def throughput(port: int, items: list[str], *, batch: int, clients: int, seconds
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(accepted) / (time.monotonic() - began)
+    return sum(accepted) / (time.monotonic() - started)
 
 
 def write_to_visible(port: int, items: list[str], seconds: float) -> list[float]:
-    """Milliseconds each."""
+    """Returns the milliseconds until each event is visible."""
     client = Client(port)
-    taken: list[float] = []
+    durations_ms: list[float] = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        user_id, item = uuid.uuid4().hex, items[len(taken) % len(items)]
-        began = time.perf_counter()
+        user_id, item = uuid.uuid4().hex, items[len(durations_ms) % len(items)]
+        started = time.perf_counter()
         client.post([{"user_id": user_id, "item_id": item}])
         if client.get(f"/users/{user_id}")["history"] != [item]:
             sys.exit("an accepted event was not in the next read")
-        taken.append((time.perf_counter() - began) * 1e3)
-    return taken
+        durations_ms.append((time.perf_counter() - started) * 1e3)
+    return durations_ms
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--releases", type=Path, required=True)
-    parser.add_argument("--embedded", action="store_true", help="the embedded store in place of a Redis")
+    parser.add_argument("--embedded", action="store_true", help="use the embedded store instead of a Redis")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--clients", type=int, default=8)
     options = parser.parse_args()
     lines = (options.releases / "current" / "items.jsonl").read_text().splitlines()
     items = [json.loads(line)["item_id"] for line in lines]
     redis_port, port = free_port(), free_port()
-    # Beside the releases, not in a temporary folder: that may be memory, where syncing costs nothing.
+    # Beside the releases: a temporary folder may be in memory, where a sync costs nothing.
     with tempfile.TemporaryDirectory(dir=options.releases, prefix=".writes-") as folder:
         service = [sys.executable, "-m", "service", "--releases", str(options.releases), "--port", str(port)]
         service += ["--state-dir", folder]

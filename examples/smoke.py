@@ -1,8 +1,8 @@
-"""The calls a shop makes, against a service of our own start: prints four answers, exits 0 only if all are right.
+"""Starts the service and makes a shop's calls: prints four answers, exits with 0 only if all are right.
 
     python examples/smoke.py --releases var/demo/releases --data var/demo/data
 
-It asks for a known shopper and an unknown one, posts an interaction of the known one, and asks again.
+It requests items for a known shopper and an unknown one, posts a purchase of the known one, and requests items again.
 """
 
 import argparse
@@ -24,7 +24,7 @@ START_TIMEOUT_S = 60.0
 
 
 def call(base: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """GET, or POST where there is a body; the decoded answer."""
+    """Sends a GET, or a POST if there is a body; returns the decoded answer."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(base + path, data=data, headers={"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=10) as response:
@@ -50,42 +50,42 @@ def wait_until_ready(base: str, process: "subprocess.Popen[bytes]") -> None:
 
 
 def histories(data: Path) -> dict[str, set[str]]:
-    taken: dict[str, set[str]] = defaultdict(set)
+    purchases: dict[str, set[str]] = defaultdict(set)
     with (data / "interactions.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             if row.get("event") in (None, "", "purchase"):
-                taken[row["user_id"]].add(row["item_id"])
-    return taken
+                purchases[row["user_id"]].add(row["item_id"])
+    return purchases
 
 
 def converse(base: str, bought: dict[str, set[str]]) -> list[str]:
-    """Makes the calls; returns what is wrong with the answers."""
-    wrong = []
+    """Makes the calls; returns the problems of the answers."""
+    problems = []
     shopper = sorted(bought)[0]
     path = f"/recommend/{quote(shopper, safe='')}?n=5"
     known = call(base, path)
     show(f"GET {path}   (a known shopper)", known)
     first = [item["item_id"] for item in known["items"]]
     if len(first) != 5 or set(first) & bought[shopper]:
-        wrong.append("the known shopper needs five items, none bought before")
+        problems.append("the known shopper needs five items, none bought before")
 
     unknown = call(base, "/recommend/a-visitor-nobody-knows?n=5")
     show("GET /recommend/a-visitor-nobody-knows?n=5", unknown)
     if len(unknown["items"]) != 5 or unknown["meta"]["source"] != "popular":
-        wrong.append("the unknown shopper needs five popular items")
+        problems.append("the unknown shopper needs five popular items")
 
     event = {"event_id": "smoke-1", "user_id": shopper, "item_id": first[0], "event": "purchase"}
     posted = call(base, "/interactions", {"events": [event]})
     show("POST /interactions   (the shopper buys the first item)", posted)
     if [result["status"] for result in posted["results"]] != ["accepted"]:
-        wrong.append("the purchase was not accepted")
+        problems.append("the purchase was not accepted")
 
     again = call(base, path)
     show(f"GET {path}   (again)", again)
     second = [item["item_id"] for item in again["items"]]
     if len(second) != 5 or first[0] in second or again["meta"]["user_version"] == known["meta"]["user_version"]:
-        wrong.append("the second answer must know of the purchase")
-    return wrong
+        problems.append("the second answer must consider the purchase")
+    return problems
 
 
 def main() -> None:
@@ -102,12 +102,12 @@ def main() -> None:
         try:
             base = f"http://127.0.0.1:{port}"
             wait_until_ready(base, process)
-            wrong = converse(base, histories(arguments.data))
+            problems = converse(base, histories(arguments.data))
         finally:
             process.terminate()
             process.wait(timeout=30)
-    print("\n" + ("all four answers are right" if not wrong else "WRONG: " + "; ".join(wrong)))
-    sys.exit(1 if wrong else 0)
+    print("\n" + ("all four answers are right" if not problems else "WRONG: " + "; ".join(problems)))
+    sys.exit(1 if problems else 0)
 
 
 if __name__ == "__main__":

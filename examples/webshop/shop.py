@@ -1,10 +1,10 @@
-"""A small shop that calls the recommendation service as a shop should: whatever becomes of it, there is a page.
+"""A small shop that calls the recommendation service and shows a page even when the service fails.
 
     python examples/webshop/shop.py --items var/demo/data/items.jsonl --isrf http://127.0.0.1:8000
 
-A page waits for recommendations for so long and no longer, and then shows the shop's own bestsellers. Events are
-posted in the background, with the time they happened at and an id, and wait there while the service is away. What was
-clicked in a list is posted with the list's id. Needs fastapi, uvicorn and isrf_client; logins are left out.
+A page waits for recommendations for a limited time, then shows the shop's own bestsellers. The shop posts events in the
+background, with an id and the time of the event, and keeps them while the service is down. A click in a list is posted
+with the list's id. Needs fastapi, uvicorn and isrf_client; there are no logins.
 """
 
 import argparse
@@ -28,19 +28,19 @@ from isrf_client import AsyncClient, ClientError, Event, NoAnswerError, Patience
 PAGE = Template(Path(__file__).with_name("page.html").read_text())
 SHOWN = 8
 READS = Patience(timeout_s=0.4, tries=1, deadline_s=0.4)
-"""A page is late after half a second; by then its bestsellers are better than a better list."""
-WAITING = 10_000
-"""Events that may wait for the service; beyond them the oldest are given up."""
-PART = 200
+"""A page must not wait longer than half a second; late, it shows bestsellers instead."""
+MAX_WAITING = 10_000
+"""Events that may wait for the service; beyond this number the shop drops the oldest."""
+BATCH = 200
 RETRY_S = 1.0
-LATER = {429, 500, 502, 503, 504}
-"""Statuses that may pass."""
-NOT_NOW = "store_unavailable"
-"""Why the service refuses an event that may be sent again."""
+RETRIED_STATUSES = {429, 500, 502, 503, 504}
+"""After these statuses a later try may succeed."""
+RETRIED_REASON = "store_unavailable"
+"""With this reason the service refuses an event that a later try may deliver."""
 
 
 class Outbox:
-    """Events on their way to the service. In memory: a shop that may lose none puts a table in this place."""
+    """Posts events to the service in the background. It keeps them in memory; a real shop uses a database table."""
 
     def __init__(self, isrf: AsyncClient) -> None:
         self._isrf = isrf
@@ -48,35 +48,41 @@ class Outbox:
         self._more = asyncio.Event()
 
     def add(self, event: Event) -> None:
-        self._waiting = [*self._waiting, *prepare([{**event, "timestamp": time.time()}])][-WAITING:]
+        self._waiting = [*self._waiting, *prepare([{**event, "timestamp": time.time()}])][-MAX_WAITING:]
         self._more.set()
 
     async def run(self) -> None:
         while True:
             await self._more.wait()
             self._more.clear()
-            while part := self._waiting[:PART]:
-                again = await self._post(part)
-                done = {one["event_id"] for one in part} - {one["event_id"] for one in again}
-                self._waiting = [one for one in self._waiting if one["event_id"] not in done]
+            while batch := self._waiting[:BATCH]:
+                again = await self._post(batch)
+                done = {event["event_id"] for event in batch} - {event["event_id"] for event in again}
+                self._waiting = [event for event in self._waiting if event["event_id"] not in done]
                 if again:
                     await asyncio.sleep(RETRY_S)
 
-    async def _post(self, part: list[Event]) -> list[Event]:
-        """Those that are to be sent again; what will never be taken must not hold up the rest."""
+    async def _post(self, batch: list[Event]) -> list[Event]:
+        """Posts a batch; returns the events to send again, without those that the service will never accept."""
         try:
-            answer = await self._isrf.interactions(part)
+            answer = await self._isrf.interactions(batch)
         except ClientError as error:
-            # The client has tried for a while already.
-            if isinstance(error, NoAnswerError) or (isinstance(error, ProblemError) and error.status in LATER):
+            # the client has retried already
+            if isinstance(error, NoAnswerError) or (
+                isinstance(error, ProblemError) and error.status in RETRIED_STATUSES
+            ):
                 return error.events
-            print(f"{len(part)} events were refused: {error}")
+            print(f"{len(batch)} events were refused: {error}")
             return []
-        return [one for one, told in zip(part, answer["results"], strict=True) if told.get("reason") == NOT_NOW]
+        return [
+            event
+            for event, result in zip(batch, answer["results"], strict=True)
+            if result.get("reason") == RETRIED_REASON
+        ]
 
 
 class Shop:
-    """Its catalogue, its own count of sales, and what it asks the service."""
+    """The shop: its catalogue, its count of sales and its calls to the service."""
 
     def __init__(self, items: Path, isrf: AsyncClient) -> None:
         lines = items.read_text(encoding="utf-8").splitlines()
@@ -85,16 +91,16 @@ class Shop:
         self.outbox, self._isrf = Outbox(isrf), isrf
 
     async def recommended(self, user_id: str) -> tuple[str, list[str], str]:
-        """A heading, item_ids, and the list's id for the clicks to come."""
+        """Returns a heading, item_ids, and the list's id, which later clicks name."""
         try:
             answer = await self._isrf.recommend(user_id, n=SHOWN)
         except ClientError:
             return "Bestsellers", [item_id for item_id, _ in self.sold.most_common(SHOWN)], ""
-        # An item may have left the shop since the release was made.
+        # the shop may have removed an item since the release was made
         known = [item["item_id"] for item in answer["items"] if item["item_id"] in self.items]
         return "Recommended for you", known, answer["meta"].get("recommendation_id", "")
 
-    def happened(self, user_id: str, item_id: str, event: str, shown_in: str) -> None:
+    def record(self, user_id: str, item_id: str, event: str, shown_in: str) -> None:
         posted: Event = {"user_id": user_id, "item_id": item_id, "event": event}
         self.outbox.add({**posted, "recommendation_id": shown_in or None})
 
@@ -121,7 +127,7 @@ def create_app(items: Path, isrf_url: str, api_key: str | None = None) -> FastAP
         shop: Shop = request.app.state.shop
         if item_id not in shop.items:
             raise HTTPException(404)
-        shop.happened(user, item_id, "view", shown_in)
+        shop.record(user, item_id, "view", shown_in)
         item, link = shop.items[item_id], escape(_link(f"/buy/{quote(item_id, safe='')}", user, shown_in))
         about = f"<h1>{escape(item.get('title') or item_id)}</h1><p>{escape(item.get('description') or '')}</p>"
         return await _page(shop, user, f'{about}<form method="post" action="{link}"><button>Buy</button></form>')
@@ -132,7 +138,7 @@ def create_app(items: Path, isrf_url: str, api_key: str | None = None) -> FastAP
         if item_id not in shop.items:
             raise HTTPException(404)
         shop.sold[item_id] += 1
-        shop.happened(user, item_id, "purchase", shown_in)
+        shop.record(user, item_id, "purchase", shown_in)
         return RedirectResponse(_link("/", user, ""), status_code=303)
 
     return app

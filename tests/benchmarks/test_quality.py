@@ -110,18 +110,18 @@ import pandas as pd, torch
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 from rectools.models.nn.transformers.lightning import TransformerLightningModule
-from sasrec import WhereThereIsATarget
+from sasrec import LossOnTargets
 
 places = [(user, place) for user in range(6) for place in range(2 + user)]
 rows = [(user, (user + place) % 9, 1.0, pd.Timestamp(place, unit="s")) for user, place in places]
 data = Dataset.construct(pd.DataFrame(rows, columns=["user_id", "item_id", "weight", "datetime"]))
-model = SASRecModel(n_factors=8, n_heads=1, session_max_len=5, epochs=1, lightning_module_type=WhereThereIsATarget)
+model = SASRecModel(n_factors=8, n_heads=1, session_max_len=5, epochs=1, lightning_module_type=LossOnTargets)
 model.fit(data)
 module = model.lightning_model.eval()
 module.log = lambda *_, **__: None
 batch = next(iter(model.data_preparator.get_dataloader_train()))
 assert (batch["y"] == 0).any()
-losses = [float(kind.training_step(module, batch, 0)) for kind in (WhereThereIsATarget, TransformerLightningModule)]
+losses = [float(kind.training_step(module, batch, 0)) for kind in (LossOnTargets, TransformerLightningModule)]
 torch.testing.assert_close(*losses, rtol=1e-5, atol=0)
 print("equal")
 """
