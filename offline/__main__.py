@@ -236,6 +236,9 @@ def replay(
     from offline.commands.replay.run import replay as play
 
     settings = configured(preset, config, assignments, {**ingest_flags(None, max_bad_rows), "fit": "all"})
+    if release is not None:  # its event types decide what its histories and the stream mean
+        events = RunConfig.model_validate(read_manifest(release).config).events
+        settings = settings.model_copy(update={"events": events})
     frozen, moment = frozen_parts(freeze), None if since is None else read_moment(since)
     before = releases / "replay-data"
     before.mkdir(parents=True, exist_ok=True)

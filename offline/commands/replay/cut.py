@@ -34,8 +34,8 @@ class Cut(NamedTuple):
     Attributes:
         since: the moment, seconds.
         num_before: events before it.
-        stream: events from it on, by time; ties as the user's own order has them.
-        new_items: fields of the items that have no event before the moment, by item_id.
+        stream: events from it on, by time, then user_id, then the user's own order.
+        new_items: fields of the stream's items that have no event before the moment, by item_id.
     """
 
     since: float
@@ -110,19 +110,20 @@ def read_moment(text: str) -> float:
     """Seconds since 1970 from a number or an ISO 8601 date or time, UTC where no zone is named.
 
     Raises:
-        ConfigError: `config.since`, it is neither.
+        ConfigError: `config.since`, it is neither, or outside the years that `datetime` has.
     """
-    with contextlib.suppress(ValueError):
-        seconds = float(text)
-        if math.isfinite(seconds):
-            return seconds
     try:
+        with contextlib.suppress(ValueError):
+            seconds = float(text)
+            moment_text(seconds)
+            return seconds
         moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ConfigError(
             "config.since",
-            f"{shown(text)} is no moment.",
-            fix="Write seconds since 1970, or an ISO date or time such as 2026-05-01 or 2026-05-01T12:00:00+02:00.",
+            f"{shown(text)} is not a moment between the years 1 and 9999.",
+            fix="Write seconds since 1970 (not milliseconds), or an ISO date or time such as 2026-05-01 or "
+            "2026-05-01T12:00:00+02:00.",
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
 

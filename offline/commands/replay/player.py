@@ -1,8 +1,10 @@
 """Plays events in time order: asks for the event's user through the code that serves, then counts the event.
 
-Requests of a stretch of events run through the graphs together, some stretches ahead: a stretch's histories and items
-are known from the stream. Evidence, popularity and fusion are read event by event, as they stand just before the event.
-A stretch ends where the active users are gathered anew, and where it is full.
+Requests of a stretch of events run through the graphs together, one stretch ahead: the stream says what each user did
+before each event. Evidence and fusion are computed event by event, from the user's history just before the event. The
+neighbours are those of the last gathering; popularity is the release's. A stretch ends where the active users are
+gathered anew, and where it is full. New items of a stretch get their rows at its start, but are not allowed earlier
+than their first event.
 """
 
 from collections import deque
@@ -16,6 +18,7 @@ from rich.progress import Progress
 
 from isrf.contract.errors import DataError
 from isrf.contract.event_types import DISLIKE, REMOVE, EventVocabulary
+from isrf.contract.shown import shown
 from isrf.method.interest import BoolArray
 from isrf.method.recommend.new_items import NewItemReader, ReadItem, added_items
 from isrf.method.recommend.recommender import Recommender
@@ -113,7 +116,8 @@ class Player:
             epoch_s: how often the active users are gathered, in the stream's own time.
 
         Raises:
-            DataError: `replay.no_item_reader` where new items come and the release reads none.
+            DataError: `replay.no_item_reader` where new items come and the release reads none; `replay.other_items`
+                where the release lacks an item that has an event before the stream.
         """
         self._shop, self._cut, self._frozen, self._epoch_s = shop, cut, frozen, epoch_s
         if cut.new_items and shop.reader is None:
@@ -124,6 +128,13 @@ class Player:
             )
         self._rows = {item_id: row for row, item_id in enumerate(shop.item_ids)}
         self._num_base_items = len(self._rows)
+        for event in cut.stream:
+            if event.item_id not in self._rows and event.item_id not in cut.new_items:
+                raise DataError(
+                    "replay.other_items",
+                    f"the release lacks the item {shown(event.item_id)}, which has events before the moment.",
+                    fix="Name the moment at which the release's data ends, or leave --release out to train a release.",
+                )
         self._base_users = {user_id: row for row, user_id in enumerate(shop.user_ids)}
         self._pasts: dict[str, UserPast] = {}
         self._num_live: dict[str, int] = {}
@@ -132,13 +143,14 @@ class Player:
         self._active: dict[str, ActiveUser] = {}
         self._active_rows: dict[str, int] = {}
         self._moved: dict[str, None] = {}
+        self._gathered: float | None = None  # the epoch in which the active users were gathered last
         self._entered: BoolArray = np.ones(self._num_base_items, dtype=np.bool_)
 
     def stretches(self) -> Iterator[Stretch]:
         """The stream's requests, a stretch at a time."""
         for events in self._parts():
             self._add_items(events)
-            recommender = self._among_active()
+            recommender = self._among_active(events[0].timestamp // self._epoch_s)
             yield Stretch(recommender, [asked for event in events for asked in self._ask_and_count(event)])
 
     def _parts(self) -> Iterator[list[ReplayEvent]]:
@@ -166,23 +178,29 @@ class Player:
         self._with_items = self._shop.recommender.with_items(added_items(self._added))
         self._entered = np.concatenate([self._entered, np.zeros(len(fresh), np.bool_)])
 
-    def _among_active(self) -> Recommender:
+    def _among_active(self, epoch: float) -> Recommender:
         if "activity" in self._frozen:
             return self._with_items
-        moved = [user_id for user_id in self._moved if self._past(user_id).history]
-        histories = [self._past(user_id).history[-ACTIVE_HISTORY:] for user_id in moved]
-        for user_id, one in zip(moved, read_active_users(self._with_items, moved, histories), strict=True):
-            self._active.pop(user_id, None)
-            self._active[user_id] = one
-        self._moved.clear()
-        for user_id in list(self._active)[:-MAX_ACTIVE]:
-            del self._active[user_id]
+        if epoch != self._gathered:
+            self._gather_active()
+            self._gathered = epoch
         names = sorted(self._active)
         present = np.ones(len(self._shop.user_ids), dtype=np.bool_)
         present[[self._base_users[name] for name in names if name in self._base_users]] = False
         self._active_rows = {name: len(present) + place for place, name in enumerate(names)}
         people = [self._active[name] for name in names]
         return with_active_users(self._with_items, self._shop.user_index, present, people)
+
+    def _gather_active(self) -> None:
+        """Reads the users who had an event since the last gathering; a user without a history left is not active."""
+        moved = [user_id for user_id in self._moved if self._past(user_id).history]
+        histories = [self._past(user_id).history[-ACTIVE_HISTORY:] for user_id in moved]
+        for user_id in self._moved:
+            self._active.pop(user_id, None)
+        self._active.update(zip(moved, read_active_users(self._with_items, moved, histories), strict=True))
+        self._moved.clear()
+        for user_id in list(self._active)[:-MAX_ACTIVE]:
+            del self._active[user_id]
 
     def _ask_and_count(self, event: ReplayEvent) -> Iterator[Asked]:
         """The request before an event that is about taking an item; then the event counts."""

@@ -189,8 +189,26 @@ def test_data_without_timestamps_is_refused(tmp_path: Path) -> None:
 
 def test_moments_are_seconds_or_iso_times() -> None:
     assert read_moment("86400") == read_moment("1970-01-02") == read_moment("1970-01-02T01:00:00+01:00") == 86_400.0
-    with pytest.raises(ConfigError, match="no moment"):
-        read_moment("yesterday")
+
+
+@pytest.mark.parametrize("text", ["yesterday", "nan", "1714521600000"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="not a moment"):
+        read_moment(text)
+
+
+def test_a_release_without_an_earlier_item_is_refused(release: Path, stream: Cut) -> None:
+    without = stream._replace(new_items={})
+    with pytest.raises(DataError, match="lacks the item") as caught:
+        Player(open_shop(release, CONFIG.events), without, epoch_s=3600.0)
+    assert caught.value.code == "replay.other_items"
+
+
+def test_active_users_are_gathered_once_an_epoch(release: Path, stream: Cut, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("offline.commands.replay.player.STRETCH", 2)
+    num_base = len(open_shop(release, CONFIG.events).user_ids)
+    endless = 1000.0 * DAY
+    assert all(one.own < num_base for one, _ in play(release, stream, epoch_s=endless))
 
 
 def test_only_known_parts_can_stand_still() -> None:
