@@ -1,6 +1,6 @@
 """Golden requests: answers of the torch model that a release must reproduce whenever it is opened.
 
-`offline.stages.publish.stage` writes them with the torch search. Service and offline job replay them through the
+`offline.stages.publish.goldens` makes them with the torch search. Service and offline job replay them through the
 exported graphs and the code that serves (`isrf.method.recommend`). They check what the search finds, and the list that
 fusion, ranker, evidence, neighbours and popularity make of it, with every item allowed. `isrf.method.golden_items`
 checks the rest.

@@ -1,6 +1,6 @@
 """Golden items: what a release computes for some of its items, and for their texts if they belonged to new items.
 
-`offline.stages.publish.stage` writes them. Service and offline job replay them after the golden requests
+`offline.stages.publish.goldens` makes them. Service and offline job replay them after the golden requests
 (`isrf.method.golden`), which check none of this: that a row still has its item id, which items are similar to it, and
 how its text becomes codes, a stand-in, a vector and weights in the content lists of other items. An answer that a
 rounding error could change is left out.

@@ -31,5 +31,7 @@ def decode(payload: bytes) -> Event:
         return event
     except (orjson.JSONDecodeError, TypeError) as error:
         raise StoreError(
-            "store.journal_corrupt", f"a kept event cannot be read: {error}.", fix="Restore the journal from a backup."
+            "store.journal_corrupt",
+            f"a stored event cannot be read: {error}.",
+            fix="Restore the journal from a backup.",
         ) from None

@@ -27,6 +27,8 @@ class MisnamedFields:
     def warnings(self) -> list[dict[str, Any]]:
         """Returns a warning for each known field that a misnamed one resembles."""
         return [
-            warning("misnamed_field", f"{num_items} items have {shown(name)} and no {field}: rename it if it is meant.")
+            warning(
+                "misnamed_field", f"{num_items} items have {shown(name)} but no {field}: rename it if it means {field}."
+            )
             for field, (name, num_items) in self._found.items()
         ]

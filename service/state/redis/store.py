@@ -30,11 +30,13 @@ class RedisStore(RedisUserStore, RedisItemStore, RedisListStore, RedisCounters):
         replicas: Replicas = NO_REPLICAS,
         must_be_durable: bool = False,
     ) -> None:
-        """Args:
-        reads, writes: of one store.
-        erasure_key: the operator's secret for tombstones, None for a secret in the store.
-        replicas: how many must have a write before it is acknowledged.
-        must_be_durable: whether writes wait until the servers' durability is checked.
+        """
+        Args:
+            reads: a client with a short timeout.
+            writes: a client of the same store with a long timeout.
+            erasure_key: the operator's secret for tombstones, None for a secret in the store.
+            replicas: how many must have a write before it is acknowledged.
+            must_be_durable: whether writes are refused until the servers' durability is checked.
         """
         clients = RedisClients(reads, writes, replicas=replicas, must_be_durable=must_be_durable)
         super().__init__(clients, erasure_key=erasure_key)

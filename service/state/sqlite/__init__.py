@@ -1,6 +1,6 @@
 """Stores users' state in a SQLite database of one process: the effects of events, and the accepted events themselves.
 
-One process has the folder; docs/concepts/state.md says what is noticed of its files.
+One process uses the folder; docs/concepts/state.md says which losses of its files the store notices.
 
     store          `EmbeddedStore`: all four stores on one database; users/, item_store, list_store, counters: one each
     database       connections: one that writes, two that read, each in a thread of its own

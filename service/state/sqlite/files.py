@@ -223,7 +223,7 @@ class StateFiles:
             owner = os.pread(self._lock, 20, 0).decode(errors="replace").strip() or "unknown"
             raise StoreError(
                 "store.locked",
-                f"{self.folder} is held by another service process (pid {owner}); the embedded store serves one.",
+                f"{self.folder} is held by another service process (pid {owner}); the embedded store serves only one.",
                 fix="Stop that process, choose another ISRF_STATE_DIR, or set REDIS_URL to serve from several "
                 "processes.",
             ) from None

@@ -252,9 +252,9 @@ def test_fields_that_may_be_meant_as_ours_are_named_once(shared: Bulk) -> None:
     )
     assert (report["accepted"], {one["code"] for one in report["warnings"]}) == (3, {"misnamed_field"})
     assert {one["message"] for one in report["warnings"]} == {
-        '2 items have "Name" and no title: rename it if it is meant.',
-        '1 items have "category" and no categories: rename it if it is meant.',
-        '1 items have "in_stock" and no available: rename it if it is meant.',
+        '2 items have "Name" but no title: rename it if it means title.',
+        '1 items have "category" but no categories: rename it if it means categories.',
+        '1 items have "in_stock" but no available: rename it if it means available.',
     }
     assert shared.send("items", {"item_id": "d", "title": "Cup", "colour": "red"})["warnings"] == []
     assert shared.send("events", {"user_id": "u", "item_id": "a"})["warnings"] == []
