@@ -235,7 +235,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--release", type=Path, help="folder of one release made from this data")
-    parser.add_argument("--shuffle-ties", type=int, help="seed for the order of ties; not with --release")
+    parser.add_argument("--shuffle-ties", type=int, help="seed for the order of ties; leave it out with --release")
     parser.add_argument("--work", type=Path, default=Path("var/quality"), help="folder that is kept between runs")
     parser.add_argument("--predictions", type=Path, help="write every row's lists here, as JSON lines")
     parser.add_argument("--sasrec", action="store_true", help="train SASRec too (20 minutes and more)")

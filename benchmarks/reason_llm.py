@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from offline.config import ReasonConfig
-from offline.stages.reason.llm.asking import Asker
 from offline.stages.reason.llm.calls import event_loop
-from offline.stages.reason.llm.calls.calling import RetryingCaller
 from offline.stages.reason.llm.calls.client import OpenAIClient
 from offline.stages.reason.llm.calls.ledger import Ledger
+from offline.stages.reason.llm.calls.retries import RetryingCaller
 from offline.stages.reason.llm.chains import ITEM_PROMPTS, reason_item
+from offline.stages.reason.llm.step_runner import StepRunner
 from offline.stages.reason.llm.tally import Tally
 
 SERVER = Path(__file__).parent / "answering_server.py"
@@ -43,7 +43,7 @@ async def reason_items(config: ReasonConfig, folder: Path, num_items: int) -> tu
     ledger = Ledger(folder / "ledger.sqlite3", model=config.model)
     await ledger.start()
     tally = Tally()
-    asker = Asker(model=config.model, caller=caller, ledger=ledger, tally=tally)
+    runner = StepRunner(model=config.model, caller=caller, ledger=ledger, tally=tally)
     items: list[dict[str, Any]] = [
         {"title": f"Product {row} " + "with a title of the usual length " * 2, "brand": "Brand", "price": "$9.99"}
         for row in range(num_items)
@@ -52,7 +52,7 @@ async def reason_items(config: ReasonConfig, folder: Path, num_items: int) -> tu
 
     async def work() -> None:
         for item in waiting:
-            await reason_item(asker, item)
+            await reason_item(runner, item)
 
     wall_started, cpu_started = time.perf_counter(), time.process_time()
     await asyncio.gather(*(work() for _ in range(config.concurrency)))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from offline.stages.reason.llm.asking import Asker
+from offline.stages.reason.llm.step_runner import StepRunner
 from offline.stages.reason.schemas import (
     ItemFeature,
     ItemNegative,
@@ -27,21 +27,21 @@ USER_PROMPTS: tuple[tuple[str, type[Step]], ...] = (
 )
 
 
-async def reason_item(asker: Asker, item: dict[str, Any]) -> ItemReasoning:
+async def reason_item(runner: StepRunner, item: dict[str, Any]) -> ItemReasoning:
     """Asks who would enjoy an item, who would not, and for its semantic feature; raises `StepFailedError`."""
-    positive = await asker.ask("item_positive", ItemPositive, {"item": item})
+    positive = await runner.ask("item_positive", ItemPositive, {"item": item})
     context = {"item": item} | positive.model_dump()
-    negative = await asker.ask("item_negative", ItemNegative, context)
+    negative = await runner.ask("item_negative", ItemNegative, context)
     context |= negative.model_dump()
-    feature = await asker.ask("item_feature", ItemFeature, context)
+    feature = await runner.ask("item_feature", ItemFeature, context)
     return ItemReasoning(**positive.model_dump(), **negative.model_dump(), **feature.model_dump())
 
 
-async def reason_user(asker: Asker, items: list[dict[str, Any]]) -> UserReasoning:
+async def reason_user(runner: StepRunner, items: list[dict[str, Any]]) -> UserReasoning:
     """Asks for a user's likes, dislikes and core preference; `items` are newest first; raises `StepFailedError`."""
-    likes = await asker.ask("user_likes", UserLikes, {"items": items})
+    likes = await runner.ask("user_likes", UserLikes, {"items": items})
     context = {"items": items} | likes.model_dump()
-    dislikes = await asker.ask("user_dislikes", UserDislikes, context)
+    dislikes = await runner.ask("user_dislikes", UserDislikes, context)
     context |= dislikes.model_dump()
-    core = await asker.ask("user_core", UserCore, context)
+    core = await runner.ask("user_core", UserCore, context)
     return UserReasoning(**likes.model_dump(), **dislikes.model_dump(), **core.model_dump())

@@ -11,17 +11,17 @@ from isrf.contract.errors import StageError
 from offline.config import ReasonConfig
 from offline.stages.reason.attributes.reasoner import AttributeReasoning, gather_facts
 from offline.stages.reason.corpus import Corpus
-from offline.stages.reason.llm.asking import Asker, StepFailedError
 from offline.stages.reason.llm.calls import event_loop
-from offline.stages.reason.llm.calls.calling import CircuitOpenError, RetryingCaller
 from offline.stages.reason.llm.calls.client import LlmClient, OpenAIClient
 from offline.stages.reason.llm.calls.ledger import Ledger
+from offline.stages.reason.llm.calls.retries import CircuitOpenError, RetryingCaller
 from offline.stages.reason.llm.calls.vllm_client import VllmClient
 from offline.stages.reason.llm.chains import ITEM_PROMPTS, USER_PROMPTS, reason_item, reason_user
 from offline.stages.reason.llm.cost import chain_tokens, estimate_steps
 from offline.stages.reason.llm.distill import Filled, fill_items, fill_users, item_vectors, user_vectors
 from offline.stages.reason.llm.plan import BudgetPlan, plan_budget, plan_everything
 from offline.stages.reason.llm.prompting import item_data, taken_data
+from offline.stages.reason.llm.step_runner import StepFailedError, StepRunner
 from offline.stages.reason.llm.tally import Tally
 from offline.stages.reason.schemas import ItemReasoning, Step, UserReasoning
 
@@ -128,7 +128,7 @@ class _Run:
             await client.close()
             raise
         try:
-            asker = Asker(
+            runner = StepRunner(
                 model=config.model,
                 caller=caller,
                 ledger=ledger,
@@ -137,11 +137,11 @@ class _Run:
             )
             vectors = item_vectors(corpus, seed=0)
             item_answers = await self._ask_all(
-                "items", self._plan.items, lambda row: reason_item(asker, self._item_data(row))
+                "items", self._plan.items, lambda row: reason_item(runner, self._item_data(row))
             )
             items = fill_items(corpus, item_answers, self._attribute.items, vectors)
             user_answers = await self._ask_all(
-                "users", self._plan.users, lambda row: reason_user(asker, self._taken_data(row, items))
+                "users", self._plan.users, lambda row: reason_user(runner, self._taken_data(row, items))
             )
             users = fill_users(user_answers, self._attribute.users, user_vectors(corpus, vectors))
         finally:

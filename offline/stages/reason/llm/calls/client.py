@@ -5,7 +5,7 @@
     ├── RejectedError      the server does not accept this call (400, 413, 422): a retry cannot help; it costs nothing
     └── FatalError         the server accepts no call (401, 403, 404): the run ends
 
-One call makes one HTTP request; `offline.stages.reason.llm.calls.calling` does the retries. The API key comes from the
+One call makes one HTTP request; `offline.stages.reason.llm.calls.retries` does the retries. The API key comes from the
 environment (`OPENAI_API_KEY`) and goes to the server alone. The `openai` package reads address, key and account. The
 requests go over an aiohttp session, because a run through the package's client took several times as long
 (docs/lab-notebook.md): hundreds of calls in flight share one core.

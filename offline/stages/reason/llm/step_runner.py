@@ -5,9 +5,9 @@ import json
 from typing import Any, TypeVar, cast
 
 from offline.stages.reason.llm.answers import parse_answer, strip_thoughts, truncate
-from offline.stages.reason.llm.calls.calling import RetryingCaller
 from offline.stages.reason.llm.calls.client import Completion, LlmCall, RejectedError, UnavailableError
 from offline.stages.reason.llm.calls.ledger import Ledger
+from offline.stages.reason.llm.calls.retries import RetryingCaller
 from offline.stages.reason.llm.prompting import Message, Prompt, load_prompt
 from offline.stages.reason.llm.tally import StepTally, Tally
 from offline.stages.reason.schemas import Step
@@ -25,8 +25,8 @@ class UnansweredError(StepFailedError):
     """The server did not answer; another run may get an answer."""
 
 
-class Asker:
-    """Asks the LLM one step at a time; a call costs nothing if the ledger holds its answer."""
+class StepRunner:
+    """Asks the LLM for single steps; a call costs nothing if the ledger holds its answer."""
 
     def __init__(
         self, *, model: str, caller: RetryingCaller, ledger: Ledger, tally: Tally, budget_calls: int | None = None

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from offline.stages.reason.llm.calls import calling
-from offline.stages.reason.llm.calls.calling import RetryingCaller
+from offline.stages.reason.llm.calls import retries
 from offline.stages.reason.llm.calls.client import Completion, LlmCall, UnavailableError, read_retry_after
+from offline.stages.reason.llm.calls.retries import RetryingCaller
 from offline.stages.reason.schemas import ItemPositive
 from tests.offline.stages.reason import virtual_time
 
@@ -74,10 +74,10 @@ def test_calls_that_waited_do_not_all_come_back_at_once() -> None:
 
 def test_waiting_on_the_servers_order_has_an_end() -> None:
     caller, reached = limited_caller(50.0, times=10_000)
-    with pytest.raises(calling.CircuitOpenError, match="HTTP 429"):
+    with pytest.raises(retries.CircuitOpenError, match="HTTP 429"):
         make_calls(caller)
     assert len(reached) == 13, "at 0, 50, …, 600 s"
-    assert calling.MAX_ORDERED_WAIT_S <= reached[-1] - reached[0] < calling.MAX_ORDERED_WAIT_S + 15
+    assert retries.MAX_ORDERED_WAIT_S <= reached[-1] - reached[0] < retries.MAX_ORDERED_WAIT_S + 15
 
 
 @pytest.mark.parametrize(
