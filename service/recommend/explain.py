@@ -69,7 +69,7 @@ class Explainer:
     def _nearest(
         self, row: int, channel: ReasonChannel, vectors: FloatArray, starts: Sequence[int]
     ) -> ItemReason | None:
-        """The path from the user's nearest item by cosine; None where a vector is zero (cold items)."""
+        """The path from the user's nearest item by cosine; None where the item's vector or all of theirs are zero."""
         starts = [start for start in starts if start != row] or list(starts)
         norms = np.linalg.norm(vectors[starts], axis=1) * np.linalg.norm(vectors[row])
         if not norms.any():

@@ -51,7 +51,7 @@ def is_learned(entry: ItemEntry, line: ItemLine | None, learned_until: float) ->
 
 
 def text_of(entry: ItemEntry) -> dict[str, Any]:
-    """Returns the texts from which the service reads an item that no release contains."""
+    """Returns the texts, categories and price of an item that no release contains, for the encoder."""
     return {name: _value(entry, name) for name in (*TEXT_FIELDS, "categories", "price")}
 
 
