@@ -8,6 +8,7 @@ request (which stays meaningful on a busy machine), and one JSON line.
 """
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -30,13 +31,11 @@ def start_service(releases: Path, state: str) -> tuple["subprocess.Popen[bytes]"
     command = [sys.executable, "-m", "service", "--releases", str(releases), "--port", str(port), "--state-dir", state]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(600):
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        with contextlib.suppress(OSError), contextlib.closing(connection):
             connection.request("GET", "/readyz")
             if connection.getresponse().status == 200:
                 return process, port
-        except OSError:
-            pass
         time.sleep(0.1)
     process.kill()
     sys.exit("the service did not become ready")

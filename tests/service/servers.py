@@ -226,6 +226,12 @@ def wait_until(
         time.sleep(0.02)
 
 
+def wait_for_quiet_epoch(epoch_s: int, *, at_least_s: float) -> None:
+    """Waits until no epoch ends for a while: the service then gathers active users only when it starts."""
+    while epoch_s - time.time() % epoch_s < at_least_s:
+        time.sleep(0.2)
+
+
 class ServiceProcess:
     """`python -m service` as its own process; its state folder survives `kill` and `start`.
 

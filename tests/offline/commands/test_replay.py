@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import time
 from pathlib import Path
 
 import httpx
@@ -19,7 +18,7 @@ from offline.commands.replay.player import Asked, Frozen, Player, ranks
 from offline.commands.replay.run import frozen_parts, replay
 from offline.commands.replay.shop import open_shop
 from offline.config import build_config
-from tests.service.servers import ServiceProcess
+from tests.service.servers import ServiceProcess, wait_for_quiet_epoch
 from tests.shops import TINY, run_stages, write_shop
 
 DAY = 86_400
@@ -105,10 +104,9 @@ def test_active_users_are_neighbours_unless_they_are_frozen(release: Path, strea
 
 
 def test_the_service_gives_the_same_lists_over_http(release: Path, stream: Cut, tmp_path: Path) -> None:
-    # The service gathers active users when an epoch ends. None ends in the 30 s that follow, so they stand still here.
+    # The service gathers active users when an epoch ends: they stand still where none does.
     expected = play(release, stream, "activity")
-    while EPOCH_S - time.time() % EPOCH_S < 30:
-        time.sleep(0.2)
+    wait_for_quiet_epoch(EPOCH_S, at_least_s=30)
     service = ServiceProcess(release.parent, tmp_path, ISRF_CROWD_EPOCH_S=str(EPOCH_S)).start()
     with contextlib.ExitStack() as stack, httpx.Client(base_url=service.url, timeout=30) as client:
         stack.callback(service.kill)
