@@ -3,7 +3,8 @@
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,23 @@ LOSSES = [
 ]
 
 
+OpenStore = Callable[..., Awaitable[RedisStore]]
+
+
+@pytest.fixture
+async def opened(tmp_path: Path) -> AsyncIterator[OpenStore]:
+    """Opens stores on a server, and closes them whatever becomes of the test: one that is left open breaks others."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(server: RedisServer, **more: Any) -> RedisStore:
+            store = await open_store(settings_for(server, tmp_path, **more))
+            stack.push_async_callback(store.close)
+            assert isinstance(store, RedisStore)
+            return store
+
+        yield open_one
+
+
 async def said_by(server: RedisServer, tmp_path: Path, **more: Any) -> Durability:
     store = await open_store(settings_for(server, tmp_path, **more))
     assert isinstance(store, RedisStore)
@@ -69,20 +87,25 @@ async def test_every_server_of_a_cluster_is_asked(three_masters: RedisCluster, t
 
 
 async def test_a_server_that_was_away_is_asked_before_it_takes_anything(
-    three_masters: RedisCluster, tmp_path: Path
+    three_masters: RedisCluster, opened: OpenStore
 ) -> None:
     three_masters.flush()
-    settings = {"redis_cluster": True, "redis_write_timeout_s": 0.5, "redis_read_timeout_s": 0.5}
-    first = await open_store(settings_for(three_masters.nodes[0], tmp_path, **settings))
+    # A server on a busy disk takes a while for 64 synced writes; one that is stopped takes for ever.
+    gives_up_s = 3.0
+    first = await opened(three_masters.nodes[0], redis_cluster=True)
     await first.erase("somebody")  # the store has a secret
-    await first.close()
-    store = await open_store(settings_for(three_masters.nodes[0], tmp_path, **settings))
-    assert isinstance(store, RedisStore)
+    store = await opened(
+        three_masters.nodes[0],
+        redis_cluster=True,
+        redis_write_timeout_s=gives_up_s,
+        redis_read_timeout_s=gives_up_s,
+    )
     away = three_masters.nodes[2]
     assert away.process is not None
     users = [f"u{k}" for k in range(64)]
-    with away.client() as client:
+    with away.client() as client, ExitStack() as stack:
         client.config_set("appendfsync", "everysec")
+        stack.callback(client.config_set, "appendfsync", "always")
         slots = range(10922, 16384)
         its: list[str] = []
         others: list[str] = []
@@ -100,7 +123,7 @@ async def test_a_server_that_was_away_is_asked_before_it_takes_anything(
             began = time.monotonic()
             for _ in range(20):
                 assert set(await write(*others[:5])) <= {"accepted", "duplicate"}
-            assert time.monotonic() - began < 20 * 0.5
+            assert time.monotonic() - began < 20 * gives_up_s
         finally:
             away.process.send_signal(signal.SIGCONT)
         await asyncio.sleep(ASK_AGAIN_S)  # the time between two questions is over
@@ -117,8 +140,6 @@ async def test_a_server_that_was_away_is_asked_before_it_takes_anything(
                 assert await write(*its) == ["duplicate"] * len(its)
         client.config_set("appendfsync", "everysec")
         assert await write(*its) == ["duplicate"] * len(its), "no write asks any more"
-        client.config_set("appendfsync", "always")
-    await store.close()
 
 
 async def test_where_config_is_forbidden_info_says_a_part(own_redis: RedisServer, tmp_path: Path) -> None:
@@ -163,10 +184,10 @@ def test_the_service_refuses_such_a_redis_unless_told_otherwise(tiny_release: Pa
 
 
 async def test_what_changes_while_it_runs_is_noticed(
-    own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_redis: RedisServer, opened: OpenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(durable, "EVERY_S", 0.05)
-    store, metrics = await open_store(settings_for(own_redis, tmp_path)), Metrics()
+    store, metrics = await opened(own_redis), Metrics()
     assert isinstance(store, RedisStore)
     watch = DurabilityWatch(store, metrics, "require")
     await watch.start()
@@ -190,26 +211,24 @@ async def test_what_changes_while_it_runs_is_noticed(
         client.config_set("appendonly", "no")
     with pytest.raises(ConfigError, match="appendonly is no"):
         await refused.start()
-    await store.close()
 
 
-async def test_a_redis_that_is_not_there_yet_refuses_nobody(own_redis: RedisServer, tmp_path: Path) -> None:
+async def test_a_redis_that_is_not_there_yet_refuses_nobody(own_redis: RedisServer, opened: OpenStore) -> None:
     own_redis.kill()
-    store = await open_store(settings_for(own_redis, tmp_path))
+    store = await opened(own_redis)
     assert isinstance(store, RedisStore)
     watch = DurabilityWatch(store, Metrics(), "require")
     await watch.start()
     assert watch.warnings() == []
     await watch.close()
-    await store.close()
 
 
 async def test_a_redis_that_comes_later_takes_nothing_that_it_would_lose(
-    own_redis: RedisServer, tmp_path: Path
+    own_redis: RedisServer, opened: OpenStore
 ) -> None:
     own_redis.kill()
-    store = await open_store(settings_for(own_redis, tmp_path))
-    warned = await open_store(settings_for(own_redis, tmp_path, redis_durability="warn"))
+    store = await opened(own_redis)
+    warned = await opened(own_redis, redis_durability="warn")
     change = ItemChange("lamp", {"price": 1.0}, 1.0, True)
     own_redis.options = ("--appendonly", "no")
     own_redis.start()
@@ -228,8 +247,6 @@ async def test_a_redis_that_comes_later_takes_nothing_that_it_would_lose(
         client.config_set("appendonly", "yes")
     await store.ping()
     assert await apply_to(store)(event("x", 1.0)) == ["duplicate"]
-    for opened in (store, warned):
-        await opened.close()
 
 
 @pytest.fixture
@@ -247,12 +264,12 @@ def pair(own_redis: RedisServer, tmp_path: Path) -> Iterator[tuple[RedisServer, 
 
 
 async def test_what_a_replica_lacks_is_not_accepted_and_can_be_sent_again(
-    pair: tuple[RedisServer, RedisServer], tmp_path: Path
+    pair: tuple[RedisServer, RedisServer], opened: OpenStore
 ) -> None:
     master, replica = pair
     assert replica.process is not None
-    store = await open_store(settings_for(master, tmp_path, redis_wait_replicas=1, redis_wait_timeout_s=0.3))
-    patient = await open_store(settings_for(master, tmp_path, redis_wait_replicas=1, redis_wait_timeout_s=30))
+    store = await opened(master, redis_wait_replicas=1, redis_wait_timeout_s=0.3)
+    patient = await opened(master, redis_wait_replicas=1, redis_wait_timeout_s=30)
     one = event("x", 1.0, event_id="e1")
     change = ItemChange("lamp", {"price": 1.0}, 1.0, True)
     assert await apply_to(patient)(event("first", 1.0)) == ["accepted"]
@@ -272,26 +289,20 @@ async def test_what_a_replica_lacks_is_not_accepted_and_can_be_sent_again(
     assert await patient.change_items([change], limit=10) == ["accepted"]
     with replica.client() as client:
         assert client.zcard("isrf:{b51}:h:ann") == 2, "what was answered is there"
-    for opened in (store, patient):
-        await opened.close()
 
 
 async def test_every_master_of_a_cluster_waits_for_its_own_replicas(
-    three_masters: RedisCluster, tmp_path: Path
+    three_masters: RedisCluster, opened: OpenStore
 ) -> None:
     """None of them has one."""
     three_masters.flush()
-    settings = settings_for(
-        three_masters.nodes[0], tmp_path, redis_cluster=True, redis_wait_replicas=1, redis_wait_timeout_s=0.1
-    )
-    store = await open_store(settings)
+    master = three_masters.nodes[0]
+    store = await opened(master, redis_cluster=True, redis_wait_replicas=1, redis_wait_timeout_s=0.1)
     with pytest.raises(StoreError) as refused:
         await apply_to(store)(*(event("x", 1.0, user_id=f"u{k}") for k in range(30)))
     assert refused.value.code == "store.not_replicated"
-    await store.close()
-    easy = await open_store(settings_for(three_masters.nodes[0], tmp_path, redis_cluster=True))
+    easy = await opened(master, redis_cluster=True)
     assert await apply_to(easy)(*(event("x", 1.0, user_id=f"u{k}") for k in range(30))) == ["duplicate"] * 30
-    await easy.close()
 
 
 def test_replicas_are_not_waited_for_longer_than_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
