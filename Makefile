@@ -8,7 +8,8 @@ LIGHT_STAMP := $(VENV)/.installed-light
 DEMO := var/demo
 TORCH := torch==2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
-# Torch with more OpenMP threads than free cores is many times slower; tests run in as many processes as there are cores.
+# Torch with more OpenMP threads than free cores is many times slower. Tests run in one process more than there are
+# cores, because a fifth of their time and more goes into waiting.
 # (`nproc` answers OMP_NUM_THREADS where that is set.)
 CORES := $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 
@@ -54,7 +55,6 @@ QUICK := tests/service tests/isrf/contract tests/isrf/method tests/isrf/runtime 
   tests/test_structure.py tests/test_tiny_bundle.py
 
 # Compiled modules are kept: without them each process that a test starts compiles the whole service again.
-# One process more than cores: about a fifth of the time goes into waiting.
 quick: $(LIGHT_STAMP)  ## the fast tests, without torch, Redis, a browser or a network
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p tests.without_offline -n $$(($(CORES) + 1)) --dist loadfile \
 	  -m 'not (soak or slow or trained or redis or browser)' $(QUICK)
@@ -86,7 +86,7 @@ pictures: demo-release  ## take the pictures of the documents anew, with Chromiu
 	$(BIN)/python -m docs.generate.pictures
 
 unit: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile -m 'not soak' --cov
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(($(CORES) + 1)) --dist loadfile -m 'not soak' --cov
 
 # What the images install, every package with its version and the hashes of its files.
 LOCKS := docker/locks
