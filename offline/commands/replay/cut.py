@@ -12,11 +12,7 @@ import polars as pl
 from isrf.contract.errors import ConfigError, DataError
 from isrf.contract.shown import shown
 from offline.config import RunConfig
-from offline.stages.ingest.bad_rows import BadRows
-from offline.stages.ingest.files import find_file
-from offline.stages.ingest.interactions import read_interactions
-from offline.stages.ingest.items import read_items
-from offline.stages.ingest.repeated import without_repeated
+from offline.stages.ingest.shop import read_shop, shop_files
 
 
 class ReplayEvent(NamedTuple):
@@ -65,17 +61,9 @@ def cut(data: Path, before: Path, config: RunConfig, *, since: float | None, sha
             f"since is {since} and share is {share}.",
             fix="Give --since MOMENT (seconds, or a date such as 2026-05-01), or --share between 0 and 1.",
         )
-    items_path, path = (
-        find_file(data, "items", ("jsonl", "parquet")),
-        find_file(data, "interactions", ("csv", "parquet")),
-    )
-    bad_items, bad_events = BadRows(items_path.name), BadRows(path.name)
-    items = read_items(items_path, bad_items).items
-    events, num_rows = read_interactions(path, bad_events, config.events)
-    known = pl.col("item_id").is_in(items["item_id"].implode())
-    bad_events.add("unknown_item", events.filter(~known)["line"].to_list(), [])
-    bad_events.check(num_rows, config.ingest.max_bad_rows)
-    events, _ = without_repeated(events.filter(known))
+    items_path, path = shop_files(data)
+    shop = read_shop(items_path, path, config)
+    items, events = shop.catalogue.items, shop.interactions
     if events["timestamp"].null_count():
         raise DataError(
             "data.no_timestamps",

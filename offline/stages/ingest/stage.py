@@ -7,54 +7,25 @@ It is the only stage that reads the shop's folder. Run it with `python -m offlin
 
 import json
 import time
-from pathlib import Path
-from typing import NamedTuple
 
 import polars as pl
 from rich.markup import escape
 from rich.text import Text
 
 from isrf.contract.errors import DataError
-from isrf.contract.event_types import REMOVE
-from isrf.contract.shown import shown
 from isrf.method.order import Split
 from offline.context import StageContext
-from offline.stages.ingest.bad_rows import NUM_LINES_NAMED, BadRows
-from offline.stages.ingest.files import find_file
 from offline.stages.ingest.fingerprint import data_fingerprint, order_fingerprint
 from offline.stages.ingest.histories import Histories, build_histories
-from offline.stages.ingest.interactions import read_interactions
-from offline.stages.ingest.items import ShopCatalogue, read_items
 from offline.stages.ingest.names import event_questions
 from offline.stages.ingest.numbering import Numbering, number
 from offline.stages.ingest.reading import describe_ahead, describe_early, learned_until, rows_ahead
-from offline.stages.ingest.repeated import Repeated, without_repeated
+from offline.stages.ingest.shop import ShopData, read_shop, shop_files
 
 VERSION = 8
 
 NEEDED = "A release needs at least 2 users, one of them with at least 4 events; a repeated row counts once."
 """The needs of the smallest shop, in addition to 2 items."""
-
-
-class _Shop(NamedTuple):
-    """The content of the shop's files.
-
-    Attributes:
-        interactions: good rows of known items, each event once.
-        catalogue: the content of the items file.
-        repeated: rows of `interactions` that were left out as repetitions.
-        bad_rows: bad rows of the catalogue and of the interactions.
-        rows: number of rows of each file, by its name.
-        num_idle: number of removes of items that the catalogue lacks. They are no bad rows: the service accepts a
-            remove of an item that left the catalogue, and it has no effect here.
-    """
-
-    interactions: pl.DataFrame
-    catalogue: ShopCatalogue
-    repeated: Repeated
-    bad_rows: tuple[BadRows, BadRows]
-    rows: dict[str, int]
-    num_idle: int
 
 
 def run(ctx: StageContext) -> None:
@@ -64,11 +35,10 @@ def run(ctx: StageContext) -> None:
         DataError: the shop's files cannot be used; `code` and `fix` say why and what to do.
     """
     settings = ctx.config.ingest
-    items_path = find_file(ctx.data, "items", ("jsonl", "parquet"))
-    path = find_file(ctx.data, "interactions", ("csv", "parquet"))
+    items_path, path = shop_files(ctx.data)
     read_at = time.time()
     until = learned_until(items_path, path)
-    shop = _read(ctx, items_path, path)
+    shop = read_shop(items_path, path, ctx.config)
     interactions, items = shop.interactions, shop.catalogue.items
     ahead = rows_ahead(interactions, read_at)
     if ahead:
@@ -107,38 +77,6 @@ def run(ctx: StageContext) -> None:
     }
     (ctx.out / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     _show(ctx, counts, shop)
-
-
-def _read(ctx: StageContext, items_path: Path, path: Path) -> _Shop:
-    bad_items, bad_events = BadRows(items_path.name), BadRows(path.name)
-    catalogue = read_items(items_path, bad_items)
-    bad_items.check(catalogue.num_rows, ctx.config.ingest.max_bad_rows)
-    if catalogue.items.height < 2:
-        raise DataError(
-            "data.too_few_items",
-            f"{items_path} holds {catalogue.items.height} usable item(s); recommending needs at least 2.",
-            fix="Provide a catalogue of at least 2 items.",
-        )
-    events, num_rows = read_interactions(path, bad_events, ctx.config.events)
-    known = pl.col("item_id").is_in(catalogue.items["item_id"].implode())
-    refused = pl.col("item_id").is_in(pl.Series(catalogue.refused, dtype=pl.String).implode())
-    idle = ~known & (pl.col("event") == REMOVE)
-    for kind, rows in (
-        ("item_refused", events.filter(refused & ~idle)),
-        ("unknown_item", events.filter(~known & ~refused & ~idle)),
-    ):
-        named = [shown(item_id) for item_id in rows["item_id"].head(NUM_LINES_NAMED)]
-        bad_events.add(kind, rows["line"].to_list(), named)
-    bad_events.check(num_rows, ctx.config.ingest.max_bad_rows)
-    interactions, repeated = without_repeated(events.filter(known))
-    return _Shop(
-        interactions=interactions,
-        catalogue=catalogue,
-        repeated=repeated,
-        bad_rows=(bad_items, bad_events),
-        rows={items_path.name: catalogue.num_rows, path.name: num_rows},
-        num_idle=events.filter(idle).height,
-    )
 
 
 def _check_histories(histories: Histories, *, fit: str) -> None:
@@ -197,7 +135,7 @@ def _learning(histories: Histories) -> dict[str, int]:
     return {"users": training.height, "most_events": int(training["len"].to_numpy().max(initial=0))}
 
 
-def _show(ctx: StageContext, counts: dict[str, int], shop: _Shop) -> None:
+def _show(ctx: StageContext, counts: dict[str, int], shop: ShopData) -> None:
     console = ctx.progress.console
     console.print(
         f"ingest: {counts['items']} items, {counts['users']} users, {counts['interactions']} interactions "
