@@ -24,6 +24,7 @@ from machine import machine
 from request_latency import start_service
 from rich.console import Console
 
+from isrf.contract.errors import IsrfError
 from isrf.runtime.bundle.manifests import read_manifest
 from offline.commands.replay.cut import Cut, ReplayEvent, cut, moment_text, read_moment
 from offline.commands.replay.figures import Measured, as_table, describe
@@ -120,10 +121,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--releases", type=Path, required=True)
-    parser.add_argument("--since", type=read_moment)
+    parser.add_argument("--since")
     parser.add_argument("--share", type=float)
     arguments = parser.parse_args()
-    result = replay(arguments.data, arguments.releases, since=arguments.since, share=arguments.share)
+    try:
+        since = None if arguments.since is None else read_moment(arguments.since)
+        result = replay(arguments.data, arguments.releases, since=since, share=arguments.share)
+    except IsrfError as error:
+        sys.exit(str(error))
     Console(stderr=True).print(as_table({"over HTTP": result["figures"]}))
     print(json.dumps({**machine(), **result}))
 
