@@ -214,7 +214,11 @@ async def _open(
     stack.push_async_callback(releases.close)
     await releases.start()
     _log.info("ready", release_id=releases.current.release_id, store=store.kind, threads=_load(settings).num_threads)
-    events = EventReader(lambda: releases.current.rules, releases.knows)
+    events = EventReader(
+        lambda: releases.current.rules,
+        releases.knows,
+        tail_of=lambda user_id: releases.current.release.users.tail(user_id),
+    )
     probe = StoreProbe(store, metrics)
     stack.push_async_callback(probe.close)
     return AppContext(

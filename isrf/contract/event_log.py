@@ -37,6 +37,8 @@ REMEMBER_S = 86_400
 """How long an event id counts as a duplicate of an earlier one."""
 EVENT_FIELD = b"e"
 """The field of a stream entry that holds the event."""
+FOLLOWED_ITEMS = 8
+"""The most items in `StoredEvent.followed`."""
 
 
 class StoredEvent(NamedTuple):
@@ -50,6 +52,10 @@ class StoredEvent(NamedTuple):
     assigned: bool  # the service set the timestamp, because the shop sent none
     event_id: str
     accepted_at: float  # seconds
+    followed: tuple[str, ...] = ()
+    """The user's last items before this event by time, most recent first, distinct, without the event's own item.
+
+    Empty for `D` and `R`, and in entries of services that wrote the first eight fields only."""
 
 
 class Tombstone(NamedTuple):
@@ -130,13 +136,18 @@ def stream_position(entry_id: bytes | str) -> tuple[int, int]:
 
 
 def read_event(payload: bytes) -> StoredEvent:
-    """Parses a stored event.
+    """Parses a stored event, with or without the field `followed`.
 
     Raises:
         StoreError: `store.journal_corrupt`, the payload is nothing that the service writes.
     """
     try:
-        event = StoredEvent(*json.loads(payload))
+        *fields, followed = json.loads(payload)
+        if len(fields) < len(StoredEvent._fields) - 1:
+            fields, followed = [*fields, followed], []
+        event = StoredEvent._make([*fields, tuple(followed)])
+        if not isinstance(followed, list) or not all(isinstance(item_id, str) for item_id in followed):
+            raise TypeError("the items before it are no list of strings")
         if not (
             all(isinstance(part, str) for part in (*event[:4], event.event_id)) and isinstance(event.assigned, bool)
         ):

@@ -1,5 +1,6 @@
 """Holds a release's users and their histories in arrays: a Python object per event would need too much memory."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,8 +10,12 @@ from numpy.typing import NDArray
 from isrf.contract.ids import IdMap, UserId, UserIndex
 from isrf.method.interest import BoolArray
 from service.release.catalogue import Catalogue
+from service.state.events import MAX_TAIL
 from service.state.merge import ReleasePast
 from service.state.records import HistoryEntry
+
+_TAIL_EVENTS = 2 * MAX_TAIL
+"""Events that `ReleaseUsers.tail` looks at, as an item may be in several of them."""
 
 
 class Events(NamedTuple):
@@ -46,6 +51,24 @@ class ReleaseUsers:
         """Returns the user's row, −1 for an unknown user."""
         row = self.ids.index(UserId(user_id))
         return -1 if row is None else int(row)
+
+    def tail(self, user_id: str) -> list[HistoryEntry]:
+        """Returns the last items of a user's history, latest first, each once; at most `MAX_TAIL`."""
+        row = self.row(user_id)
+        if row < 0:
+            return []
+        events = self._events
+        start, end = int(events.indptr[row]), int(events.indptr[row + 1])
+        span = slice(max(start, end - _TAIL_EVENTS), end)
+        found: dict[int, HistoryEntry] = {}
+        for item, timestamp in zip(
+            events.items[span][::-1].tolist(), events.timestamps[span][::-1].tolist(), strict=True
+        ):
+            if item not in found:
+                found[item] = HistoryEntry(self._catalogue.item_id(item), None if math.isnan(timestamp) else timestamp)
+                if len(found) == MAX_TAIL:
+                    break
+        return list(found.values())
 
     def past(self, user_id: str, excludes: Callable[[str], bool]) -> ReleasePast:
         """Returns the release's history of a user, an empty one for an unknown user.

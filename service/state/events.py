@@ -12,6 +12,7 @@ import hashlib
 import math
 import uuid
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
@@ -22,6 +23,7 @@ from isrf.contract.ids import ExternalId, decimal_text, id_problem
 from isrf.contract.item_fields import MAX_ID_BYTES
 from isrf.contract.known_fields import KnownFields, message_of
 from isrf.method.order import MAX_AHEAD_S
+from service.state.records import HistoryEntry
 
 Effect = Literal["B", "H", "D", "R"]
 EFFECTS: dict[Effect, str] = {"B": "bought", "H": "history", "D": "disliked", "R": "removed"}
@@ -85,6 +87,7 @@ class Event(NamedTuple):
     event_id: str
     accepted_at: float  # seconds
     named: bool = True  # the caller sent the event_id; an id that the service makes cannot be another event's
+    tail: Sequence[HistoryEntry] = ()  # the user's last items in the release, latest first; not stored
 
 
 class Refusal(NamedTuple):
@@ -93,6 +96,10 @@ class Refusal(NamedTuple):
     reason: str  # stable code
     detail: str
 
+
+TailOf = Callable[[str], Sequence[HistoryEntry]]
+"""Returns a user's last items in the release, latest first, each item once, at most `MAX_TAIL`."""
+MAX_TAIL = 16
 
 _event_in: TypeAdapter[EventIn] = TypeAdapter(EventIn)
 
@@ -125,10 +132,16 @@ class EventRules:
 class EventReader:
     """Turns posted events into `Event`s under one configuration and one catalogue."""
 
-    def __init__(self, rules: EventRules | Callable[[], EventRules], knows_item: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        rules: EventRules | Callable[[], EventRules],
+        knows_item: Callable[[str], bool],
+        *,
+        tail_of: TailOf = lambda _: (),
+    ) -> None:
         """rules: or a function that returns the current ones. knows_item: whether the catalogue has an item_id."""
         self._rules: Callable[[], EventRules] = rules if callable(rules) else lambda: rules
-        self._knows_item = knows_item
+        self._knows_item, self._tail_of = knows_item, tail_of
 
     def read(self, posted: Sequence[Any], now: float, dated: float | None = None) -> list[Event | Refusal]:
         """Returns an event or a refusal for each posted event, in order.
@@ -139,16 +152,17 @@ class EventReader:
                 its order. None for now.
         """
         start = now if dated is None else dated
-        return [self._read_one(raw, now, start + index * 1e-6) for index, raw in enumerate(posted)]
+        tail_of = cache(self._tail_of)  # an import has many events of one user
+        return [self._read_one(raw, now, start + index * 1e-6, tail_of) for index, raw in enumerate(posted)]
 
-    def _read_one(self, raw: Any, now: float, assigned_at: float) -> Event | Refusal:
+    def _read_one(self, raw: Any, now: float, assigned_at: float, tail_of: TailOf) -> Event | Refusal:
         try:
             posted = _event_in.validate_python(raw)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "the event"
             return Refusal("invalid_event", f"{where[:80]}: {message_of(first)}")
-        return self._refusal(posted, now) or self._event(posted, now, assigned_at)
+        return self._refusal(posted, now) or self._event(posted, now, assigned_at, tail_of)
 
     def _refusal(self, posted: EventIn, now: float) -> Refusal | None:
         for name in ("user_id", "item_id", "event_id"):
@@ -167,7 +181,7 @@ class EventReader:
             return Refusal(UNKNOWN_ITEM, "the item_id is not in the catalogue")
         return None
 
-    def _event(self, posted: EventIn, now: float, assigned_at: float) -> Event:
+    def _event(self, posted: EventIn, now: float, assigned_at: float, tail_of: TailOf) -> Event:
         rules = self._rules()
         kind = rules.read(posted.event)
         assigned = posted.timestamp is None
@@ -186,6 +200,7 @@ class EventReader:
             event_id,
             accepted_at=now,
             named=posted.event_id is not None,
+            tail=tail_of(posted.user_id),
         )
 
 

@@ -1,8 +1,10 @@
 """The HTTP API of a real process, with the embedded store."""
 
 import json
+import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +13,7 @@ import httpx
 import polars as pl
 import pytest
 
+from isrf.contract.event_log import FOLLOWED_ITEMS, JOURNAL_FILE, read_event
 from service.release.opening import Release, open_release
 from service.state.records import HistoryEntry
 from tests.service.servers import PATIENCE_S, ServiceProcess
@@ -426,3 +429,26 @@ def test_a_parameter_that_nobody_knows_is_refused(http: httpx.Client) -> None:
         assert (answer.status_code, answer.json()["code"]) == (422, code)
     assert http.post("/recommend?n=1", json={"history": []}).json()["code"] == "request.unknown_parameter"
     assert http.get("/popular?exclude=a&exclude=b").status_code == 200
+
+
+def test_an_event_follows_the_releases_history(service: ServiceProcess, http: httpx.Client, release: Release) -> None:
+    items = [item.item_id for item in release.catalogue.items[:3]]
+    known = [user_id for user_id in release.users.ids if len(release.users.tail(user_id)) > 3][-2:]
+    posted = [{"user_id": user_id, "item_id": items[0]} for user_id in (*known, "a newcomer")]
+    assert http.post("/interactions", json={"events": posted[::2]}).json()["accepted"] == 2
+    lines = "\n".join(map(json.dumps, [posted[1], posted[1] | {"item_id": items[1]}]))
+    assert http.post("/import/events", content=lines).json()["accepted"] == 2
+    with closing(sqlite3.connect(service.folder / "state" / JOURNAL_FILE)) as db:
+        stored = [read_event(row[0]) for row in db.execute("SELECT payload FROM journal ORDER BY seq")]
+    found = [(one.user_id, one.item_id, list(one.followed)) for one in stored[-4:]]
+    tails = {user_id: [entry.item_id for entry in release.users.tail(user_id)] for user_id in known}
+
+    def without(item_id: str, followed: Sequence[str]) -> list[str]:
+        return [other for other in followed if other != item_id][:FOLLOWED_ITEMS]
+
+    first, last = known
+    assert sorted(found[:2]) == sorted(
+        [(first, items[0], without(items[0], tails[first])), ("a newcomer", items[0], [])]
+    )
+    second = without(items[1], [items[0], *without(items[0], tails[last])])
+    assert found[2:] == [(last, items[0], without(items[0], tails[last])), (last, items[1], second)]

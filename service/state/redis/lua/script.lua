@@ -3,9 +3,11 @@
 -- KEYS: the bucket's stream, its tombstones, then per user: version, history, marks, event ids, erased event ids.
 -- ARGV: newest history entries kept, seconds that an event id is remembered, a random nonce, the record of the
 --       tombstones' secret ("" to skip the comparison with the bucket's record), the number of users, per user the name
---       of the tombstone and the salt of the erased event ids, then per event 9 values:
+--       of the tombstone, the salt of the erased event ids and the last items of the release's history (latest first,
+--       each as "<item>\n<timestamp, or nothing>\n"), then per event 9 values:
 --       user's number (1…), item_id, effect, timestamp, assigned ("1" or ""), event digest,
---       the second at which its id was claimed ("" for now), the stream's payload before the timestamp and after it.
+--       the second at which its id was claimed ("" for now), the stream's payload before the timestamp, and after it
+--       up to the items that the event followed.
 -- Returns one number per event: 1 accepted, 0 duplicate, 2 older than its user's erasure (by its timestamp, or sent
 -- again); or "STALE" where the names of the bucket's tombstones have another secret, and the script did nothing.
 --
@@ -14,9 +16,11 @@
 -- strings, because Lua prints numbers with only 14 digits. The result does not depend on the order in which events with
 -- timestamps arrive: an item's marks hold the latest timestamp of each kind, and `removed` at t cancels everything up
 -- to t. An event without a timestamp gets one after all events of its user, whatever the caller's clock says.
--- This server's clock decides how long an event id is remembered.
+-- This server's clock decides how long an event id is remembered. `service.state.sqlite.users.followed` finds the
+-- followed items in the same way.
 
-local FIELDS = 9
+local FIELDS, USER_FIELDS = 9, 3
+local FOLLOWED, LOOKED_AT = 8, 32
 local keep, remember, nonce = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local secret, num_users = ARGV[4], tonumber(ARGV[5])
 local now = redis.call('TIME')[1]
@@ -59,27 +63,43 @@ local function latest_of(user)
   return latest
 end
 
+-- The release's last items of a user, and when the items among them were removed.
+local function read_past(user, text, num_marks)
+  local items = {}
+  for item, t in string.gmatch(text, '([^\n]*)\n([^\n]*)\n') do
+    items[#items + 1] = item
+    user.past[#items] = { item = item, t = tonumber(t) or -math.huge }
+  end
+  if num_marks > 0 and #items > 0 then
+    for place, mark in ipairs(redis.call('HMGET', user.x, unpack(items))) do
+      user.removed[items[place]] = mark and tonumber(string.match(mark, 'R([^;]*)'))
+    end
+  end
+end
+
 local function user_at(place)
   local user = users[place]
   if not user then
     local at = 3 + (place - 1) * 5
     user = {
       v = KEYS[at], h = KEYS[at + 1], x = KEYS[at + 2], e = KEYS[at + 3], f = KEYS[at + 4],
-      salt = ARGV[5 + 2 * place], seen = {}, marks = {}, accepted = 0,
+      salt = ARGV[4 + USER_FIELDS * place], seen = {}, marks = {}, accepted = 0, past = {}, removed = {},
     }
     -- "<nonce>.<count>@<latest>"
     user.version = redis.call('GET', user.v) or ''
     user.size = redis.call('ZCARD', user.h)
-    redis.call('HLEN', user.x)
+    local num_marks = redis.call('HLEN', user.x)
     user.nonce, user.count, user.latest = string.match(user.version, '^([^.@]+)%.(%d+)@([%d.]+)$')
     if not user.nonce then
       user.nonce, user.count = string.match(user.version, '^([^.@]+)%.(%d+)$')
     end
     user.latest = user.latest and moment(user.latest) or latest_of(user)
-    local stone = redis.call('HGET', KEYS[2], ARGV[4 + 2 * place])
+    local stone = redis.call('HGET', KEYS[2], ARGV[3 + USER_FIELDS * place])
     if stone then
       user.erased_at = moment(string.match(stone, '^%S+ %S+ (%S+)$'))
       user.latest = math.max(user.latest, user.erased_at)
+    else
+      read_past(user, ARGV[5 + USER_FIELDS * place], num_marks)
     end
     users[place] = user
   end
@@ -110,11 +130,11 @@ local function is_erased(user, event)
   return erased_at and event.claimed < tonumber(erased_at)
 end
 
-for i = 6 + 2 * num_users, #ARGV, FIELDS do
+for i = 6 + USER_FIELDS * num_users, #ARGV, FIELDS do
   local event = {
     user = user_at(tonumber(ARGV[i])), item = ARGV[i + 1], effect = ARGV[i + 2], t = ARGV[i + 3],
     assigned = ARGV[i + 4] == '1', digest = ARGV[i + 5], claimed = tonumber(ARGV[i + 6]),
-    head = ARGV[i + 7], tail = ARGV[i + 8],
+    before_time = ARGV[i + 7], after_time = ARGV[i + 8],
   }
   local user = event.user
   local known = user.seen[event.digest] or redis.call('ZSCORE', user.e, event.digest)
@@ -153,9 +173,73 @@ local function forget_history(user, item, t)
   end
 end
 
+-- RFC 3629, section 4.
+local UTF_8 = {
+  '[\194-\223][\128-\191]', '\224[\160-\191][\128-\191]', '[\225-\236\238\239][\128-\191][\128-\191]',
+  '\237[\128-\159][\128-\191]', '\240[\144-\191][\128-\191][\128-\191]',
+  '[\241-\243][\128-\191][\128-\191][\128-\191]', '\244[\128-\143][\128-\191][\128-\191]',
+}
+
+-- An item_id as the caller's JSON writer spells it; nil for foreign content, which would make the entry unreadable.
+local function in_json(item)
+  if string.find(item, '%c') then
+    return nil
+  end
+  if string.find(item, '[\128-\255]') then
+    local rest = item
+    for _, sequence in ipairs(UTF_8) do
+      rest = string.gsub(rest, sequence, ' ')
+    end
+    if string.find(rest, '[\128-\255]') then
+      return nil
+    end
+  end
+  return '"' .. string.gsub(item, '["\\]', '\\%0') .. '"'
+end
+
+-- The user's last items before the event by time, as a JSON array: of state and of the release, latest first. It
+-- reads state at the moment of the write, so that the batch's earlier events are among them. Nothing here can fail.
+local function followed_by(event)
+  local user, found, seen = event.user, {}, { [event.item] = true }
+  if event.effect ~= 'B' and event.effect ~= 'H' then
+    return '[]'
+  end
+  local function add(item)
+    local text = not seen[item] and in_json(item)
+    seen[item] = true
+    if text and #found < FOLLOWED then
+      found[#found + 1] = text
+    end
+  end
+  local place, t = 1, tonumber(event.t)
+  local function add_past(after)
+    while user.past[place] and (not after or user.past[place].t > after) do
+      local item, at = user.past[place].item, user.past[place].t
+      local mark = user.marks[item]
+      local removed = mark and tonumber(mark.R) or user.removed[item]
+      if at <= t and not (removed and removed >= at) then
+        add(item)
+      end
+      place = place + 1
+    end
+  end
+  if user.size > 0 then
+    for _, member in ipairs(redis.call('ZREVRANGEBYSCORE', user.h, event.t, '-inf', 'LIMIT', 0, LOOKED_AT)) do
+      local item, at = string.match(member, '^([^\n]*)\n([^\n]*)')
+      if item then
+        add_past(tonumber(at) or MOST)
+        add(item)
+      end
+    end
+  end
+  add_past()
+  return '[' .. table.concat(found, ',') .. ']'
+end
+
 for _, event in ipairs(events) do
   local user, mark = event.user, event.mark
-  redis.call('XADD', KEYS[1], '*', 'e', event.head .. event.t .. event.tail)
+  local payload = event.before_time .. event.t .. event.after_time .. ',' .. followed_by(event) .. ']'
+  redis.call('XADD', KEYS[1], '*', 'e', payload)
   redis.call('ZADD', user.e, now, event.digest)
   if event.effect == 'R' then
     later(mark, 'R', event.t)

@@ -36,7 +36,11 @@ def script_call(
         user = user_keys(user_id)
         keys += [user.version, user.history, user.marks, user.event_ids, erased_ids_key(bucket, name)]
     arguments: list[Any] = [KEPT_HISTORY, REMEMBER_S, secrets.token_hex(6), secret_record]
-    arguments += [len(names), *(text for name_and_salt in names.values() for text in name_and_salt)]
+    # One event's `tail` is as good as another's: they differ only where the release changed in between.
+    tails = {event.user_id: event.tail for event, _ in events if event.tail}
+    arguments.append(len(names))
+    for user_id, (name, salt) in names.items():
+        arguments += [name, salt, "".join(map(_tail_line, tails.get(user_id, ())))]
     for event, claimed_at in events:
         arguments += [
             user_numbers[event.user_id],
@@ -49,6 +53,10 @@ def script_call(
             *event_payload.around_timestamp(event),
         ]
     return len(keys), [*keys, *arguments]
+
+
+def _tail_line(entry: HistoryEntry) -> str:
+    return f"{entry.item_id}\n{'' if entry.timestamp is None else repr(entry.timestamp)}\n"
 
 
 def ask_user(pipe: Any, user_id: str, tombstone: str) -> None:

@@ -3,6 +3,7 @@
 user_store    the store, and what the process keeps of users in memory
 held_records  a cache of users' records
 effects       applies events to the tables
+followed      finds the items that an event followed
 tables        reads, erases and compacts users in the tables
 erased_ids    event ids of erased users, for a day
 clock         a clock that is never set back

@@ -14,6 +14,7 @@ from service.state.events import Event
 from service.state.records import KEPT_HISTORY, Applied
 from service.state.sqlite.schema import tombstone_text
 from service.state.sqlite.users.erased_ids import look_up_erased
+from service.state.sqlite.users.followed import followed_by
 
 TICK_S = 1e-6
 """An event without a timestamp gets one this much later than its user's latest moment."""
@@ -67,16 +68,19 @@ class Effects:
             seq: its row in the journal, None for an event that is not in the journal yet.
         """
         user = self._user(event.user_id)
-        if seq is None:
-            query = "INSERT INTO journal (user_id, payload, digest) VALUES (?, ?, ?)"
-            seq = self._db.execute(query, (event.user_id, payload.encode(event), digest)).lastrowid
-        else:
-            self._db.execute("UPDATE journal SET digest = ? WHERE seq = ?", (digest, seq))
-        assert seq is not None
         if user.id is None:
             query = "INSERT INTO users (user_id, nonce, count, latest, active) VALUES (?, ?, 0, 0, 0)"
             user.id = self._db.execute(query, (event.user_id, secrets.token_hex(6))).lastrowid
         assert user.id is not None
+        if seq is None:
+            # What an erased user did before is not read again.
+            tail = event.tail if user.erased_at < 0 else ()
+            encoded = payload.encode(event, followed_by(self._db, user.id, event, tail))
+            query = "INSERT INTO journal (user_id, payload, digest) VALUES (?, ?, ?)"
+            seq = self._db.execute(query, (event.user_id, encoded, digest)).lastrowid
+        else:
+            self._db.execute("UPDATE journal SET digest = ? WHERE seq = ?", (digest, seq))
+        assert seq is not None
         self._touch(user.id, event)
         user.accepted += 1
         user.active = seq
