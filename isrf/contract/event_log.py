@@ -16,13 +16,15 @@ from isrf.contract.errors import ConfigError, StoreError
 
 NUM_BUCKETS = 64
 META_KEY = "isrf:{b0}:meta"
-"""Hash: `id` of this store, `secret` of its tombstones (`new_secret_record`)."""
+"""Hash: `id` of this store, `secret` of its tombstones (`new_secret_record`), and `TRIMMED`."""
+TRIMMED = "trimmed"
+"""A moment in seconds: entries accepted before it may have been removed, because the offline job has merged them."""
 JOURNAL_FILE = "journal.sqlite3"
 """The embedded store's database. The offline job reads its tables journal (seq, user_id, payload), tombstones (name,
 bucket, text), meta (name, value) and items (seq, item_id, entry, added).
 
-`meta` has the fields of `META_KEY`, `exported` (the highest seq that the offline job has merged) and `changes` (the
-number of transactions).
+`meta` has the fields of `META_KEY`, `exported` (the highest seq that the service may delete, because an earlier run of
+the offline job has merged it) and `changes` (the number of transactions).
 """
 JOURNAL_VERSION = 1
 """SQLite's `user_version` of the database; 0 is an older form with the journal alone, which may hold duplicates."""

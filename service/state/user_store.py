@@ -1,9 +1,9 @@
 """The protocol of users' state: their records, events, active users and erased users."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from isrf.contract.event_log import NUM_BUCKETS, tombstone_name
+from isrf.contract.event_log import NUM_BUCKETS, StoredEvent, tombstone_name
 from service.state.events import Event
 from service.state.records import Applied, Cached, Learned, UserRecord
 
@@ -36,6 +36,29 @@ class ErasedUsers(NamedTuple):
 
     def holds(self, user_id: str) -> bool:
         return tombstone_name(self.secret, user_id) in self.names
+
+
+class AcceptedEntry(NamedTuple):
+    """An entry of a bucket's accepted events."""
+
+    bucket: int
+    event: StoredEvent | None  # None where the entry cannot be read
+
+
+class EntryPage(NamedTuple):
+    """A part of the accepted events.
+
+    Attributes:
+        entries: those of one bucket in the order of acceptance.
+        positions: by bucket where the next page begins: after the last entry that was looked at.
+        waiting: about how many entries are left after this page; 0 only where none was left.
+        trimmed_until: seconds; entries accepted before it may have been removed (0 where none were).
+    """
+
+    entries: list[AcceptedEntry]
+    positions: dict[int, bytes]
+    waiting: int
+    trimmed_until: float
 
 
 class UserStore(Protocol):
@@ -92,6 +115,16 @@ class UserStore(Protocol):
 
     def accepted(self) -> AsyncIterator[list[Event]]:
         """Yields the accepted events that the store still has, page by page, without those of erased users."""
+
+    async def entries(self, after: Mapping[int, bytes], *, since: float, limit: int) -> EntryPage:
+        """Returns the next accepted events of some buckets, without those of users erased after them.
+
+        Args:
+            after: by bucket the last page's position; b"" for the beginning.
+            since: seconds by the store's clock; from the beginning means from the first entry accepted at this moment
+                or later.
+            limit: about the most entries, shared equally among the buckets in `after`; at least one each.
+        """
 
     async def claim(self, name: str, ttl_s: int, /) -> bool:
         """Claims work that only one replica should do; returns whether this replica does it."""

@@ -43,6 +43,7 @@ class Progress(NamedTuple):
     cursors: dict[int, StreamPosition]  # by bucket: the last entry read
     forgotten: frozenset[str]  # nonces of the tombstones seen
     items: ItemChangesCursor | None  # the last item change read
+    finished: dict[int, StreamPosition]  # by bucket: the last entry read by the last run that ended; empty before
 
 
 class DataFolder:
@@ -78,11 +79,21 @@ class DataFolder:
     def progress(self, store_id: str) -> Progress:
         """Returns how far earlier runs read this store."""
         stored = self._read(self._done).get(store_id, {})
-        cursors = {int(bucket): stream_position(text) for bucket, text in stored.get("cursors", {}).items()}
         items = stored.get("items")
         return Progress(
-            cursors, frozenset(stored.get("forgotten", ())), None if items is None else ItemChangesCursor(*items)
+            _positions(stored.get("cursors", {})),
+            frozenset(stored.get("forgotten", ())),
+            None if items is None else ItemChangesCursor(*items),
+            _positions(stored.get("finished", {})),
         )
+
+    def finish(self, store_id: str) -> None:
+        """Stores that a run has ended with the cursors of its last commit (`Progress.finished`)."""
+        progress = self._read(self._done)
+        of_store = progress.get(store_id, {})
+        if "cursors" in of_store and of_store.get("finished") != of_store["cursors"]:
+            of_store["finished"] = of_store["cursors"]
+            self._write(progress, self._done)
 
     def rewrite_items(self, write: Callable[[Path, Path], int], *, current_at: float) -> None:
         """Calls `write(old, part)` to write the new catalogue, then replaces the old one with it.
@@ -162,3 +173,7 @@ class DataFolder:
                 fix="Restore it from a backup together with the interactions file.",
             ) from None
         return {}
+
+
+def _positions(stored: Mapping[str, str]) -> dict[int, StreamPosition]:
+    return {int(bucket): stream_position(text) for bucket, text in stored.items()}

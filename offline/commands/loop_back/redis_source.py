@@ -15,6 +15,7 @@ from isrf.contract.event_log import (
     PURGE_SCRIPT,
     TOMBSTONE_COUNT,
     TOMBSTONE_SECRET,
+    TRIMMED,
     Tombstone,
     erasure_call,
     new_secret_record,
@@ -112,7 +113,15 @@ class RedisSource:
             found |= {name.decode(): read_tombstone(text) for name, text in fields.items()}
         return found, secret_of(self._secret_record(), self._erasure_key) if found else None
 
+    @foreign_refused()
     def release(self, cursors: Mapping[int, StreamPosition]) -> None:
+        if not cursors:
+            return
+        # Before the first entry goes: a service that finds it missing must find the reason.
+        known = float(self._client.hget(META_KEY, TRIMMED) or 0.0)
+        trimmed_until = (max(milliseconds for milliseconds, _ in cursors.values()) + 1) / 1000
+        if trimmed_until > known:
+            self._client.hset(META_KEY, TRIMMED, repr(trimmed_until))
         for bucket, (milliseconds, number) in cursors.items():
             # exact trimming: the entry after the cursor stays
             self._client.xtrim(stream_key(bucket), minid=f"{milliseconds}-{number + 1}", approximate=False)

@@ -61,7 +61,7 @@ class Source(Protocol):
         """Returns the tombstones by name, and the secret of the names (None without tombstones)."""
 
     def release(self, cursors: Mapping[int, StreamPosition]) -> None:
-        """Tells the store that it may free everything up to the cursors."""
+        """Tells the store that it may free everything up to the cursors; nothing of buckets without one."""
 
 
 def unavailable(error: Exception) -> StoreError:

@@ -3,7 +3,7 @@
 `take_in` reads the entries of the streams (or of the embedded store's journal) since the last run, writes a new file
 and renames it to the old one's name. The rename is the commit: the new read positions count only if it happened
 (`offline.commands.loop_back.commit`). So a kill at any moment neither loses an event nor imports one twice. The store
-may free the imported events only after that.
+may free what the run before imported only when this run ends.
 
 The file loses the rows of users who were erased since the last run. Events from before an erasure never enter it
 again. Item changes go into the catalogue file first; writing them twice changes nothing. It knows nothing of stages
@@ -49,11 +49,16 @@ def take_in(store: str, data: Path, *, erasure_key: str | None = None) -> TakenI
     """
     total = TakenIn(0, 0, 0, 0)
     with open_source(store, erasure_key=erasure_key) as source, DataFolder(data) as folder:
-        while True:
+        finished = folder.progress(source.store_id).finished
+        more = True
+        while more:
             batch, more = _take_in_batch(source, folder)
             total = TakenIn(*(before + now for before, now in zip(total, batch, strict=True)))
-            if not more:
-                return total
+        # Not what this run imported: the served release has not learned it, and a service that starts before the next
+        # release is there counts it from the store.
+        source.release(finished)
+        folder.finish(source.store_id)
+        return total
 
 
 def _take_in_batch(source: Source, folder: DataFolder) -> tuple[TakenIn, bool]:
@@ -87,8 +92,6 @@ def _take_in_batch(source: Source, folder: DataFolder) -> tuple[TakenIn, bool]:
         taken_in = taken_in._replace(forgotten_rows=forgotten)
     if batch.entries or new_tombstones or taken_in.forgotten_rows:
         folder.commit(source.store_id, batch.cursors, {tombstone.nonce for tombstone in tombstones.values()})
-    # Also frees what a killed run imported without freeing it.
-    source.release(batch.cursors)
     return taken_in, batch.more
 
 

@@ -1,5 +1,6 @@
 """Accepted events become rows of the shop's file: each once, whatever is killed when; erased users leave it."""
 
+import json
 import math
 import os
 import random
@@ -15,7 +16,17 @@ import polars as pl
 import pytest
 
 from isrf.contract.errors import ConfigError, DataError, StageError, StoreError
-from isrf.contract.event_log import JOURNAL_FILE, META_KEY, NUM_BUCKETS, read_event, stream_key, tombstone_key
+from isrf.contract.event_log import (
+    JOURNAL_FILE,
+    META_KEY,
+    NUM_BUCKETS,
+    TRIMMED,
+    bucket_of,
+    read_event,
+    stream_key,
+    stream_position,
+    tombstone_key,
+)
 from isrf.contract.item_changes import COUNT_KEY
 from offline.commands.loop_back import journal_source, redis_source
 from offline.commands.loop_back.commit import DataFolder
@@ -87,7 +98,7 @@ async def test_erased_users_leave_the_file_and_their_old_events_never_come(
     assert "ann" not in (data / "interactions.csv").read_text()
 
 
-async def test_the_stream_is_trimmed_to_what_was_taken_in(
+async def test_the_stream_is_trimmed_to_what_the_run_before_took_in(
     redis_server: RedisServer, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await open_store(settings_for(redis_server, tmp_path))
@@ -98,10 +109,67 @@ async def test_the_stream_is_trimmed_to_what_was_taken_in(
         posted = [event(f"i{k}", float(k), user_id=f"u{k % 9}") for k in range(40)]
         await apply_to(store)(*posted)
         assert take_in(redis_server.url, data).events == 40
-        assert sum(client.xlen(stream_key(bucket)) for bucket in range(NUM_BUCKETS)) == 0
+        assert waiting(client) == 40
+        assert client.hget(META_KEY, TRIMMED) is None
         assert sorted(row[1] for row in rows(data)[2:]) == sorted(f"i{k}" for k in range(40))
+        last_ms = max(stream_position(client.xrevrange(stream_key(bucket_of(f"u{k}")))[0][0])[0] for k in range(9))
         await apply_to(store)(event("later", 1.0))
         assert take_in(redis_server.url, data).events == 1
+        assert waiting(client) == 1
+        assert last_ms / 1000 < float(client.hget(META_KEY, TRIMMED)) <= last_ms / 1000 + 0.0011
+        assert [take_in(redis_server.url, data).events, waiting(client)] == [0, 0]
+    await store.close()
+
+
+def waiting(client: Any) -> int:
+    return sum(client.xlen(stream_key(bucket)) for bucket in range(NUM_BUCKETS))
+
+
+async def test_a_killed_run_counts_as_no_run_before(
+    redis_server: RedisServer, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a run that ended can have a release that learned what it took in."""
+    store = await open_store(settings_for(redis_server, tmp_path))
+    monkeypatch.setattr(redis_source, "PAGE", 3)
+    monkeypatch.setattr(redis_source, "MAX_ENTRIES", 3)
+
+    def dying(*_: Any) -> None:
+        raise Killed
+
+    with redis_server.client() as client:
+        client.flushall()
+        await apply_to(store)(*(event(f"a{k}", float(k)) for k in range(5)))
+        assert take_in(redis_server.url, data).events == 5
+        await apply_to(store)(*(event(f"b{k}", float(k)) for k in range(7)))
+        source = redis_source.RedisSource
+        for owner, method in ((source, "release"), (DataFolder, "finish"), (source, "tombstones")):
+            with monkeypatch.context() as patched:
+                patched.setattr(owner, method, dying)
+                with pytest.raises(Killed):
+                    take_in(redis_server.url, data)
+            assert waiting(client) in (12, 7), "the last seven were merged by killed runs alone"
+        take_in(redis_server.url, data)
+        assert waiting(client) == 7
+        take_in(redis_server.url, data)
+        assert waiting(client) == 0
+    assert [row[1] for row in rows(data)[2:]] == [f"a{k}" for k in range(5)] + [f"b{k}" for k in range(7)]
+    await store.close()
+
+
+async def test_progress_of_an_earlier_version_frees_nothing_at_first(
+    redis_server: RedisServer, tmp_path: Path, data: Path
+) -> None:
+    store = await open_store(settings_for(redis_server, tmp_path))
+    with redis_server.client() as client:
+        client.flushall()
+        await apply_to(store)(event("a", 1.0))
+        take_in(redis_server.url, data)
+        progress = json.loads((data / ".isrf" / "progress.json").read_text())
+        for of_store in progress.values():
+            del of_store["finished"]
+        (data / ".isrf" / "progress.json").write_text(json.dumps(progress))
+        assert [take_in(redis_server.url, data).events, waiting(client)] == [0, 1]
+        assert [take_in(redis_server.url, data).events, waiting(client)] == [0, 0]
     await store.close()
 
 

@@ -1,6 +1,6 @@
 """Reads all users and accepted events from Redis page by page, for exports that need little memory."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
 import structlog
@@ -47,19 +47,32 @@ async def accepted_events(client: Any, erasure: Erasure) -> AsyncIterator[list[E
             positions = [stream_position(entry) for entry, _ in page]
             read = zip(positions, events_of(page), strict=True)
             events = [(position, event) for position, event in read if event is not None]
-            asked = list({event.user_id for _, event in events} - stones.keys())
-            if asked:
-                names = [await erasure.name(user_id) for user_id in asked]
-                texts = await client.hmget(tombstone_key(bucket), names)
-                stones |= {
-                    user_id: None if text is None else _tombstone(text)
-                    for user_id, text in zip(asked, texts, strict=True)
-                }
-            yield [
-                event
-                for position, event in events
-                if (stone := stones[event.user_id]) is None or position > stone.position
-            ]
+            asked = {event.user_id for _, event in events} - stones.keys()
+            stones |= await tombstones_of(client, erasure, {bucket: asked})
+            yield [event for position, event in events if is_valid(position, stones[event.user_id])]
+
+
+async def tombstones_of(
+    client: Any, erasure: Erasure, users: Mapping[int, Collection[str]]
+) -> dict[str, Tombstone | None]:
+    """Returns the tombstones of users, who are given by bucket; None for those who were not erased."""
+    asked = {bucket: list(user_ids) for bucket, user_ids in users.items() if user_ids}
+    if not asked:
+        return {}
+    pipe = client.pipeline(transaction=False)
+    for bucket, user_ids in asked.items():
+        pipe.hmget(tombstone_key(bucket), [await erasure.name(user_id) for user_id in user_ids])
+    answers = await pipe.execute()
+    return {
+        user_id: None if text is None else _tombstone(text)
+        for user_ids, texts in zip(asked.values(), answers, strict=True)
+        for user_id, text in zip(user_ids, texts, strict=True)
+    }
+
+
+def is_valid(position: tuple[int, int], stone: Tombstone | None) -> bool:
+    """Whether an entry at a position came after its user's erasure, if there was one."""
+    return stone is None or position > stone.position
 
 
 def _tombstone(text: bytes) -> Tombstone:

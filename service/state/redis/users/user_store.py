@@ -1,7 +1,7 @@
 """Reads and writes users in Redis: one pipeline per read, one script call per bucket and write."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
 
 import structlog
@@ -15,11 +15,12 @@ from service.state.redis.failures import FAILURES, FOREIGN, UNREADABLE, store_er
 from service.state.redis.keys import bucket_of, tombstone_key, user_keys
 from service.state.redis.scripts import lua_script
 from service.state.redis.users.commands import ASKED, TOMBSTONE_AT, ask_user, history_member, read_record
+from service.state.redis.users.entries import read_entries
 from service.state.redis.users.erasure import Erasure
 from service.state.redis.users.event_writes import EventWrites
 from service.state.redis.users.everything import accepted_events, all_users
 from service.state.redis.users.recent import read_recent
-from service.state.user_store import ActivityLook, ErasedUsers, RecentUsers
+from service.state.user_store import ActivityLook, EntryPage, ErasedUsers, RecentUsers
 
 READ_TOGETHER = 100
 
@@ -113,6 +114,10 @@ class RedisUserStore(OnRedis):
         with as_store_errors():
             async for page in accepted_events(self.clients.writes, self._erasure):
                 yield page
+
+    async def entries(self, after: Mapping[int, bytes], *, since: float, limit: int) -> EntryPage:
+        page = read_entries(self.clients.writes, self._erasure, after, since=since, limit=limit)
+        return await self.clients.write(page)
 
     async def claim(self, name: str, ttl_s: int) -> bool:
         return bool(await self.clients.write(self.clients.writes.set(f"isrf:{{b0}}:{name}", "1", ex=ttl_s, nx=True)))

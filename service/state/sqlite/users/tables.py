@@ -1,12 +1,13 @@
 """Reads, erases and compacts users in the tables, and reads the journal of accepted events."""
 
 import contextlib
+import math
 import secrets
 import sqlite3
 from collections.abc import Iterator
 
 from isrf.contract.errors import StoreError
-from isrf.contract.event_log import REMEMBER_S, Tombstone, bucket_of, read_tombstone, tombstone_name
+from isrf.contract.event_log import REMEMBER_S, TRIMMED, Tombstone, bucket_of, read_tombstone, tombstone_name
 from service.state import payload
 from service.state.events import Event
 from service.state.records import NO_VERSION, HistoryEntry, ItemMark, Learned, UserRecord
@@ -119,11 +120,15 @@ def compact_record(db: sqlite3.Connection, after: int, now: float) -> int | None
     before = now - REMEMBER_S
     events = [(seq, payload.decode(encoded), user) for seq, encoded, user in rows]
     doomed = [
-        (seq,)
+        (seq, event.accepted_at)
         for seq, event, user in events
         if event.accepted_at < before and (user is None or not _is_in_state(db, user, event))
     ]
-    db.executemany("DELETE FROM journal WHERE seq = ?", doomed)
+    if doomed:
+        db.executemany("DELETE FROM journal WHERE seq = ?", [(seq,) for seq, _ in doomed])
+        last = max(accepted_at for _, accepted_at in doomed)
+        trimmed_until = max(float(meta(db, TRIMMED) or 0.0), math.nextafter(last, math.inf))
+        db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (TRIMMED, repr(trimmed_until)))
     return rows[-1][0] if rows else None
 
 

@@ -6,7 +6,7 @@ erased users. It updates them after each commit, in the order of the commits.
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
@@ -16,6 +16,7 @@ from service.state.records import NOBODY, Applied, Cached, Learned, UserRecord
 from service.state.sqlite.database import Database, OnDatabase
 from service.state.sqlite.users.clock import Clock
 from service.state.sqlite.users.effects import Effects
+from service.state.sqlite.users.entries import journal_page, rows_after, seq_before
 from service.state.sqlite.users.held_records import HeldRecords
 from service.state.sqlite.users.tables import (
     collect_user,
@@ -25,7 +26,14 @@ from service.state.sqlite.users.tables import (
     read_user,
     user_page,
 )
-from service.state.user_store import MAX_RECENT, RECENT_PER_BUCKET, ActivityLook, ErasedUsers, RecentUsers
+from service.state.user_store import (
+    MAX_RECENT,
+    RECENT_PER_BUCKET,
+    ActivityLook,
+    EntryPage,
+    ErasedUsers,
+    RecentUsers,
+)
 
 STEP = 20
 """Users that one background read reads: a request that arrives meanwhile waits for one read at most."""
@@ -58,6 +66,7 @@ class EmbeddedUserStore(OnDatabase):
         self._erased_names: set[str] = set()
         self._erasures = [0] * NUM_BUCKETS
         self._erased: ErasedUsers | None = None
+        self._left: tuple[int, int] | None = None  # a seq of the journal, about how many rows are after it
         for name, bucket in database.ask_now(lambda db: db.execute("SELECT name, bucket FROM tombstones").fetchall()):
             self._erased_names.add(name)
             self._erasures[bucket] += 1
@@ -174,6 +183,29 @@ class EmbeddedUserStore(OnDatabase):
         while page:
             yield page
             after, page = await page_after(after)
+
+    async def entries(self, after: Mapping[int, bytes], *, since: float, limit: int) -> EntryPage:
+        read = self.database.read_behind
+        seqs = {bucket: int(position) for bucket, position in after.items() if position}
+        if len(seqs) < len(after):
+            start, found = 0, False
+            while not found:
+                start, found = await read(partial(seq_before, after=start, since=since))
+            seqs = {bucket: seqs.get(bucket, start) for bucket in after}
+        if not seqs:
+            return EntryPage([], {}, 0, 0.0)
+        before = min(seqs.values())
+        page = await read(partial(journal_page, after=seqs, limit=max(limit, 1)))
+        # Counted once: a count of a long journal takes long, and later pages continue from here.
+        if not page.is_full:
+            left = 0
+        elif self._left is not None and self._left[0] == before:
+            left = max(self._left[1] - limit, 1)
+        else:
+            left = await read(partial(rows_after, seq=page.last))
+        self._left = page.last, left
+        positions = {bucket: str(max(seq, page.last)).encode() for bucket, seq in seqs.items()}
+        return EntryPage(page.entries, positions, left, page.trimmed_until)
 
     async def claim(self, _name: str, _ttl_s: int) -> bool:
         return True
