@@ -10,7 +10,8 @@ from service.state.events import Event
 
 KEPT_FIELDS = len(StoredEvent._fields) - 1
 """The fields that an `Event` and its entry share; `StoredEvent.followed` comes after them."""
-_TYPES = [[str, str, str, str, at, bool, str, accepted] for at in (float, int) for accepted in (float, int)]
+_TYPES = {(str, str, str, str, at, bool, str, accepted) for at in (float, int) for accepted in (float, int)}
+_ONLY_TEXT = {str}
 
 
 def encode(event: Event, followed: Sequence[str] = ()) -> bytes:
@@ -40,9 +41,9 @@ def decode_stored(payload: bytes) -> StoredEvent:
     try:
         fields = orjson.loads(payload)
         followed = fields.pop() if len(fields) > KEPT_FIELDS else []
-        if [type(field) for field in fields] not in _TYPES:
+        if tuple(map(type, fields)) not in _TYPES:
             raise TypeError("not an event's fields")
-        if type(followed) is not list or not all(type(item_id) is str for item_id in followed):
+        if type(followed) is not list or not _ONLY_TEXT.issuperset(map(type, followed)):
             raise TypeError("the items before it are no list of strings")
         return StoredEvent._make([*fields, tuple(followed)])
     except (orjson.JSONDecodeError, TypeError, AttributeError) as error:

@@ -1,6 +1,7 @@
 """Accepted events are stored with the items that they followed, alike in every store."""
 
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,44 @@ async def test_both_stores_write_the_same_bytes(store: Store) -> None:
     start, _, rest = (await payloads_of(store))[-1].partition(b'"2",')
     assert start == b'["ann","b","view","H",3.5,false,'
     assert rest.partition(b",")[2] == b'["a","r","s"]]'
+
+
+def expected_of(before: Sequence[dict[str, Any]], tail: Sequence[HistoryEntry], new: dict[str, Any]) -> tuple[str, ...]:
+    """What an event followed, from all events before it."""
+    removed: dict[str, float] = {}
+    for one in before:
+        if one.get("event") == "remove":
+            removed[one["item_id"]] = max(one["timestamp"], removed.get(one["item_id"], -1.0))
+    taken = [(one["timestamp"], one["item_id"], 1) for one in before if one.get("event") in ("view", "purchase")]
+    taken += [(-1.0 if entry.timestamp is None else entry.timestamp, entry.item_id, 0) for entry in tail]
+    valid = [(t, item, place) for t, item, place in taken if t <= new["timestamp"] and t > removed.get(item, -2.0)]
+    in_order = sorted(valid, key=lambda entry: (entry[0], entry[2]), reverse=True)
+    items = dict.fromkeys(item for _, item, _ in in_order if item != new["item_id"])
+    return tuple(items)[:FOLLOWED_ITEMS] if new["event"] in ("view", "purchase") else ()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_any_sequence_follows_what_was_before_it(store: Store, seed: int) -> None:
+    rng = random.Random(seed)
+    times = rng.sample(range(1000), 52)  # no two alike: among equal times the order is the store's own
+    tail = [
+        HistoryEntry(f"i{k}", float(t)) for k, t in zip(rng.sample(range(14), 8), sorted(times[:8])[::-1], strict=True)
+    ]
+    tail += [HistoryEntry("i90", None), HistoryEntry("i91", None)]
+    kinds = ["view"] * 5 + ["purchase"] * 3 + ["remove", "dislike"]
+    posted = [event(f"i{rng.randrange(14)}", float(t), rng.choice(kinds), event_id=f"e{t}") for t in times[8:40]]
+    for start in range(0, 32, 4):
+        await apply_with_tail(store, tail, *posted[start : start + 4])
+    found = [one.followed for one in await stored(store)]
+    assert found == [expected_of(posted[:k], tail, one) for k, one in enumerate(posted)]
+
+
+async def test_no_more_than_32_entries_of_state_are_looked_at(store: Store) -> None:
+    await apply_to(store)(event("first", 1.0, "view"), *(event("again", float(k), "view") for k in range(2, 34)))
+    await apply_to(store)(event("x", 50.0))
+    assert (await followed(store))[-1] == ("x", ("again",))
+    await apply_to(store)(event("y", 32.5))
+    assert (await followed(store))[-1] == ("y", ("again", "first"))
 
 
 async def test_exports_are_as_before(store: Store) -> None:

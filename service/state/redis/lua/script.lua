@@ -20,7 +20,9 @@
 -- followed items in the same way.
 
 local FIELDS, USER_FIELDS = 9, 3
-local FOLLOWED, LOOKED_AT = 8, 32
+-- Entries of a history that are looked at: few at first, as most users have an item in one entry only.
+local FOLLOWED, FIRST_LOOK, LOOKED_AT = 8, 10, 32
+local PAST_ENTRY = '([^\n]*)\n([^\n]*)\n'
 local keep, remember, nonce = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local secret, num_users = ARGV[4], tonumber(ARGV[5])
 local now = redis.call('TIME')[1]
@@ -63,14 +65,13 @@ local function latest_of(user)
   return latest
 end
 
--- The release's last items of a user, and when the items among them were removed.
-local function read_past(user, text, num_marks)
+-- Reads when the release's last items of a user were removed.
+local function read_removed(user)
   local items = {}
-  for item, t in string.gmatch(text, '([^\n]*)\n([^\n]*)\n') do
+  for item in string.gmatch(user.past, PAST_ENTRY) do
     items[#items + 1] = item
-    user.past[#items] = { item = item, t = tonumber(t) or -math.huge }
   end
-  if num_marks > 0 and #items > 0 then
+  if #items > 0 then
     for place, mark in ipairs(redis.call('HMGET', user.x, unpack(items))) do
       user.removed[items[place]] = mark and tonumber(string.match(mark, 'R([^;]*)'))
     end
@@ -83,7 +84,7 @@ local function user_at(place)
     local at = 3 + (place - 1) * 5
     user = {
       v = KEYS[at], h = KEYS[at + 1], x = KEYS[at + 2], e = KEYS[at + 3], f = KEYS[at + 4],
-      salt = ARGV[4 + USER_FIELDS * place], seen = {}, marks = {}, accepted = 0, past = {}, removed = {},
+      salt = ARGV[4 + USER_FIELDS * place], seen = {}, marks = {}, accepted = 0, past = '', removed = {},
     }
     -- "<nonce>.<count>@<latest>"
     user.version = redis.call('GET', user.v) or ''
@@ -99,7 +100,10 @@ local function user_at(place)
       user.erased_at = moment(string.match(stone, '^%S+ %S+ (%S+)$'))
       user.latest = math.max(user.latest, user.erased_at)
     else
-      read_past(user, ARGV[5 + USER_FIELDS * place], num_marks)
+      user.past = ARGV[5 + USER_FIELDS * place]
+      if num_marks > 0 then
+        read_removed(user)
+      end
     end
     users[place] = user
   end
@@ -182,17 +186,15 @@ local UTF_8 = {
 
 -- An item_id as the caller's JSON writer spells it; nil for foreign content, which would make the entry unreadable.
 local function in_json(item)
-  if string.find(item, '%c') then
-    return nil
+  if not string.find(item, '[%c"\\\128-\255]') then
+    return '"' .. item .. '"'
   end
-  if string.find(item, '[\128-\255]') then
-    local rest = item
-    for _, sequence in ipairs(UTF_8) do
-      rest = string.gsub(rest, sequence, ' ')
-    end
-    if string.find(rest, '[\128-\255]') then
-      return nil
-    end
+  local rest = item
+  for _, sequence in ipairs(UTF_8) do
+    rest = string.gsub(rest, sequence, ' ')
+  end
+  if string.find(rest, '[%c\128-\255]') then
+    return nil
   end
   return '"' .. string.gsub(item, '["\\]', '\\%0') .. '"'
 end
@@ -200,40 +202,50 @@ end
 -- The user's last items before the event by time, as a JSON array: of state and of the release, latest first. It
 -- reads state at the moment of the write, so that the batch's earlier events are among them. Nothing here can fail.
 local function followed_by(event)
-  local user, found, seen = event.user, {}, { [event.item] = true }
+  local user, t, found, seen = event.user, tonumber(event.t), {}, { [event.item] = true }
   if event.effect ~= 'B' and event.effect ~= 'H' then
     return '[]'
   end
   local function add(item)
-    local text = not seen[item] and in_json(item)
-    seen[item] = true
-    if text and #found < FOLLOWED then
-      found[#found + 1] = text
+    if not seen[item] then
+      seen[item] = true
+      found[#found + 1] = in_json(item)
     end
   end
-  local place, t = 1, tonumber(event.t)
+  local next_past = string.gmatch(user.past, PAST_ENTRY)
+  local past_item, past_t = next_past()
   local function add_past(after)
-    while user.past[place] and (not after or user.past[place].t > after) do
-      local item, at = user.past[place].item, user.past[place].t
-      local mark = user.marks[item]
-      local removed = mark and tonumber(mark.R) or user.removed[item]
-      if at <= t and not (removed and removed >= at) then
-        add(item)
+    while past_item and #found < FOLLOWED do
+      local at = tonumber(past_t) or -math.huge
+      if after and at <= after then
+        return
       end
-      place = place + 1
+      local mark = user.marks[past_item]
+      local removed = mark and tonumber(mark.R) or user.removed[past_item]
+      if at <= t and not (removed and removed >= at) then
+        add(past_item)
+      end
+      past_item, past_t = next_past()
     end
   end
-  if user.size > 0 then
-    for _, member in ipairs(redis.call('ZREVRANGEBYSCORE', user.h, event.t, '-inf', 'LIMIT', 0, LOOKED_AT)) do
+  local looked_at, page_size = 0, FIRST_LOOK
+  while user.size > looked_at and page_size > 0 and #found < FOLLOWED do
+    local page = redis.call('ZREVRANGEBYSCORE', user.h, event.t, '-inf', 'LIMIT', looked_at, page_size)
+    for _, member in ipairs(page) do
       local item, at = string.match(member, '^([^\n]*)\n([^\n]*)')
       if item then
         add_past(tonumber(at) or MOST)
+        if #found == FOLLOWED then
+          break
+        end
         add(item)
       end
     end
+    looked_at = looked_at + page_size
+    page_size = #page == page_size and LOOKED_AT - looked_at or 0
   end
   add_past()
-  return '[' .. table.concat(found, ',') .. ']'
+  return '[' .. table.concat(found, ',', 1, math.min(#found, FOLLOWED)) .. ']'
 end
 
 for _, event in ipairs(events) do
