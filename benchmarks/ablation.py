@@ -25,7 +25,7 @@ from intervals import DIGITS, rounded, show
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from isrf.method.interest import FloatArray, IntArray
+from isrf.method.interest import IntArray
 from isrf.method.metrics import bootstrap_difference, bootstrap_mean, ndcg, ranks_of
 from isrf.method.ranking.fusion import CHANNELS, Candidates, channel_order, fuse
 from isrf.method.recommend.recommender import Recommender
@@ -98,26 +98,26 @@ def _measure_variants(
     """Measures the variants of one model, which differ only in how they order its candidates."""
     config = next(iter(variants.values()))
     with recommender_from(outputs, config, progress) as recommender:
-        popularity, tie_seed = recommender.tables.popularity, config.ingest.shuffle_ties
+        num_items, tie_seed = len(recommender.tables.popularity), config.ingest.shuffle_ties
 
         def candidates(split_name: str, count: int | None = None) -> tuple[Iterator[Candidates], IntArray]:
             split = load_split(outputs["ingest"], split_name)
             if count is not None:
                 split = split.rows(sample_rows(split, count, config.seed))
-            question = full_ranking(split, len(popularity), tie_seed=tie_seed)
+            question = full_ranking(split, num_items, tie_seed=tie_seed)
             return candidates_of(recommender, split, question, progress=progress, title=split_name), split.targets
 
         source, targets = candidates("valid", config.evaluate.validation_users)
         validation_candidates = list(source)
         beams = {name: "generative" not in variant_config.evaluate.without for name, variant_config in variants.items()}
         found = {
-            name: choose_scorer(validation_candidates, targets, popularity, config=variant_config, beams=beams[name])
+            name: choose_scorer(validation_candidates, targets, config=variant_config, beams=beams[name])
             for name, variant_config in variants.items()
         }
         source, targets = candidates("test")
         views: dict[str, View] = {path: partial(channel_order, channel=CHANNELS.index(path)) for path in PATHS}
         for name in variants:
-            views |= _views(name, found[name].scorer, popularity, beams=beams[name])
+            views |= _views(name, found[name].scorer, beams=beams[name])
         lists = read_lists(source, len(targets), views)
     gains = {name: ndcg(ranks_of(variant_config, targets), CUTOFF) for name, variant_config in lists.items()}
     return {
@@ -130,14 +130,14 @@ def _measure_variants(
     }
 
 
-def _views(name: str, scorer: Scorer, popularity: FloatArray, *, beams: bool) -> dict[str, View]:
+def _views(name: str, scorer: Scorer, *, beams: bool) -> dict[str, View]:
     """Returns the views for a variant's two lists; `beams`: whether its generative path adds candidates."""
 
     def select(candidates: Candidates) -> Candidates:
         return candidates if beams else candidates.without_beams()
 
     return {
-        f"{FUSED}, {name}": lambda candidates: scorer.order(select(candidates), popularity),
+        f"{FUSED}, {name}": lambda candidates: scorer.order(select(candidates)),
         f"{LOG_LINEAR}, {name}": lambda candidates: fuse(select(candidates), scorer.fusion, explained=0).items,
     }
 

@@ -28,9 +28,10 @@ from isrf.contract.errors import IsrfError
 from isrf.runtime.bundle.manifests import read_manifest
 from offline.commands.replay.cut import Cut, ReplayEvent, cut, moment_text, read_moment
 from offline.commands.replay.figures import Measured, as_table, describe
-from offline.commands.replay.player import LIST_LENGTH, Asked, Player
+from offline.commands.replay.player import LIST_LENGTH, Player
 from offline.commands.replay.run import made_before
 from offline.commands.replay.shop import open_shop
+from offline.commands.replay.steps import Asked
 from offline.config import RunConfig
 
 REPORT_S = 30.0

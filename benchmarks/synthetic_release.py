@@ -189,7 +189,7 @@ def _random_evidence(stages: dict[str, Path], num_users: int, config: RunConfig)
     num_items, rng = len(content.indptr) - 1, np.random.default_rng(config.seed)
     lists = {name: _random_lists(rng, num_items) for name in ("transition", "cooccurrence")}
     lists |= {"content": content, "user_items": user_item_lists(users, items, num_users=num_users)}
-    return Counted(lists, np.bincount(items, minlength=num_items).astype(np.float32))
+    return Counted(lists, np.bincount(items, minlength=num_items).astype(np.float32), {})
 
 
 def make(releases: Path, config: RunConfig, *, data: Path | None, sizes: Sizes | None) -> Path:

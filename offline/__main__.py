@@ -215,8 +215,12 @@ def replay(
     ] = None,
     share: Annotated[float | None, typer.Option(help="The share of all events that lies before the moment.")] = None,
     freeze: Annotated[
-        str, typer.Option(help="Parts that stand still, one variant each: history,activity. Empty for none.")
-    ] = "history,activity",
+        str,
+        typer.Option(
+            help="Parts that stand still, one variant each: history,evidence,popularity,activity. Empty for none."
+        ),
+    ] = "history,evidence,popularity,activity",
+    step: Annotated[str, typer.Option(help="How often evidence takes in events: event, hour, day, week.")] = "event",
     epoch_s: Annotated[
         float, typer.Option(help="How often active users are gathered, in seconds of the shop's time.", min=1.0)
     ] = 3600.0,
@@ -232,20 +236,22 @@ def replay(
     """Train on what lies before a moment, then ask before each event that follows, through the code that serves."""
     from offline.commands.replay.cut import cut, read_moment
     from offline.commands.replay.figures import as_table
-    from offline.commands.replay.run import frozen_parts, made_before
+    from offline.commands.replay.run import frozen_parts, made_before, step_seconds
     from offline.commands.replay.run import replay as play
 
     settings = configured(preset, config, assignments, {**ingest_flags(None, max_bad_rows), "fit": "all"})
     if release is not None:  # its event types decide what its histories and the stream mean
         events = RunConfig.model_validate(read_manifest(release).config).events
         settings = settings.model_copy(update={"events": events})
-    frozen, moment = frozen_parts(freeze), None if since is None else read_moment(since)
+    frozen, step_s = frozen_parts(freeze), step_seconds(step)
+    moment = None if since is None else read_moment(since)
     before = releases / "replay-data"
-    before.mkdir(parents=True, exist_ok=True)
     stream = cut(data, before, settings, since=moment, share=share)
     release = _train(before, releases, settings) if release is None else made_before(release, stream.since)
     with progress_bars() as progress:
-        result = play(release, stream, config=settings, frozen=frozen, epoch_s=epoch_s, progress=progress)
+        result = play(
+            release, stream, config=settings, frozen=frozen, epoch_s=epoch_s, step_s=step_s, progress=progress
+        )
     console.print(as_table(result["variants"]))
     if out is not None:
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

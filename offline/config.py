@@ -15,7 +15,7 @@ from isrf.contract.manifest import FusionWeights, StoredRanker, VariantName
 PresetName = Literal["demo", "mini", "small"]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Channel = Literal["generative", "dense", "explicit", "group", "transition", "cooccurrence", "content"]
+Channel = Literal["generative", "dense", "explicit", "group", "transition", "cooccurrence", "content", "popular"]
 Channels = Annotated[
     tuple[Channel, ...], BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)
 ]
@@ -207,6 +207,8 @@ class EvidenceConfig(_Section):
     """Entries kept per item in the transition and co-occurrence lists."""
     window: Positive = 3
     """Steps after an item that count as a transition from it."""
+    half_life_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 180.0
+    """Days in which the weight of a live transition or co-occurrence doubles against an older one."""
 
 
 class EvaluateConfig(_Section):

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION: Literal[3] = 3
+SCHEMA_VERSION: Literal[4] = 4
 """Raised whenever a reader of the older form would misread the newer one."""
+SEALED_SCHEMA_VERSIONS = frozenset({3, 4})
+"""Schemas whose manifests have a seal. 3 is an older one that is still opened: it has no live evidence."""
 UNSEALED_SCHEMA_VERSION: Literal[2] = 2
 """An older schema that is still opened, with a warning: its manifest has no seal, and its golden requests do not cover
 the served list."""
@@ -62,6 +64,15 @@ CELL_ARRAYS: dict[str, ArraySpec] = {
 }
 """The cell of each user and the cells' centroids; only in releases with too many users to compare with all of them."""
 
+
+LIVE_ARRAYS: dict[str, ArraySpec] = {
+    "evidence/transition_totals.npy": ArraySpec("float32", ("N",)),
+    "evidence/cooccurrence_totals.npy": ArraySpec("float32", ("N",)),
+    "evidence/recent.npy": ArraySpec("float64", ("N",)),
+    "evidence/newcomers.npy": ArraySpec("float64", ("N",)),
+}
+"""What live counts are added to: the sum of a list's counts before it was scaled to 1, and each item's weight of recent
+events as of `LiveEvidenceSpec.reference_s`, of all users and of newcomers. Releases of schema 3 lack them."""
 
 RANKER_FILE = "ranker.npy"
 RANKER_ARRAYS: dict[str, ArraySpec] = {RANKER_FILE: ArraySpec("float32", (None,))}
@@ -147,7 +158,7 @@ class GroupSearch(_Frozen):
 
 class FusionWeights(_Frozen):
     """Log-linear fusion: score = Σ weight · log(p + epsilon). One entry per channel of
-    `isrf.method.ranking.fusion.CHANNELS`.
+    `isrf.method.ranking.fusion.CHANNELS`; a channel without one has no weight.
     """
 
     weights: dict[str, Annotated[float, Field(ge=0, le=1e3)]]
@@ -227,6 +238,15 @@ class GoldenSpec(_Frozen):
     made_from: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # `isrf.contract.manifest_seal.made_from`
 
 
+class LiveEvidenceSpec(_Frozen):
+    """How events since the release are counted (`isrf.method.recommend.live_evidence`)."""
+
+    reference_s: Finite  # the time at which an event weighs as much as one of the release's own
+    half_life_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]  # of transitions and co-occurrence
+    popularity_half_life_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    window: Size  # steps after an item that count as a transition from it
+
+
 class Producer(_Frozen):
     isrf_version: str
     versions: dict[str, str]
@@ -235,7 +255,7 @@ class Producer(_Frozen):
 class Manifest(_Frozen):
     """The content of `manifest.json`. `release_id` and `sha256` are hashes of it: `isrf.contract.manifest_seal`."""
 
-    schema_version: Literal[2, 3]
+    schema_version: Literal[2, 3, 4]
     release_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # the seal; None in releases of schema 2
     created_at: str  # RFC 3339, UTC; one of `MOMENTS`
@@ -251,6 +271,7 @@ class Manifest(_Frozen):
     fusion: FusionWeights
     ranker: RankerSpec | None = None  # orders the fused candidates; None: log-linear fusion alone orders them
     variants: dict[VariantName, Variant] = {}  # variants of the search graph in addition to fp32
+    live_evidence: LiveEvidenceSpec | None = None  # None: events since the release teach nobody but their user
     item_reader: ItemReaderSpec | None = None  # None: new items wait for the next release
     goldens: GoldenSpec | None = None  # None: a release made before this field existed
     graphs: dict[str, GraphSpec]  # file name → signature
@@ -274,4 +295,5 @@ def arrays_of(manifest: Manifest) -> dict[str, ArraySpec]:
     cells = {} if manifest.group_search.probes is None else CELL_ARRAYS
     ranker = {} if manifest.ranker is None else RANKER_ARRAYS
     reader = {} if manifest.item_reader is None else ITEM_READER_ARRAYS
-    return ARRAYS | cells | ranker | reader
+    live = {} if manifest.live_evidence is None else LIVE_ARRAYS
+    return ARRAYS | cells | ranker | reader | live

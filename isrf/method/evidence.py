@@ -10,7 +10,7 @@ It knows neither files nor models. This module both builds the counts and gather
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,40 @@ class SparseLists(NamedTuple):
     def row(self, row: int) -> slice:
         return slice(int(self.indptr[row]), int(self.indptr[row + 1]))
 
+    def entries(self, row: int) -> "Entries":
+        part = self.row(row)
+        return Entries(self.indices[part], self.weights[part])
+
+    def gather(self, rows: IntArray) -> tuple["Entries", IntArray]:
+        start = self.indptr[rows]
+        counts = self.indptr[rows + 1] - start
+        ends = np.cumsum(counts)
+        at = np.arange(ends[-1]) + np.repeat(start - ends + counts, counts)
+        return Entries(self.indices[at], self.weights[at]), counts
+
+    def with_rows(self, count: int) -> "SparseLists":
+        return self._replace(indptr=np.concatenate([self.indptr, np.full(count, self.indptr[-1])]))
+
+
+class Entries(NamedTuple):
+    """Entries of one or several rows of lists."""
+
+    indices: NDArray[np.int32]  # (entries,)
+    weights: NDArray[np.float32]  # (entries,)
+
+
+class ItemLists(Protocol):
+    """An item channel's lists: a row per item, whose weights sum to at most 1."""
+
+    def entries(self, row: int) -> Entries:
+        """The entries of one row."""
+
+    def gather(self, rows: IntArray) -> tuple[Entries, IntArray]:
+        """The entries of `rows` (r,), r > 0, one row after the other, and the number of entries of each row (r,)."""
+
+    def with_rows(self, count: int) -> "ItemLists":
+        """The same lists and `count` more rows, for items that came since; they are empty as far as is known."""
+
 
 class Evidence(NamedTuple):
     """One channel's distribution over items: distinct item rows in any order, probabilities summing to ≤ 1."""
@@ -80,15 +114,7 @@ def _sum_by_item(items: NDArray[np.int32], weights: FloatArray, total: float, li
     return Evidence(distinct, (summed / total).astype(np.float32))
 
 
-def _entries_of(lists: SparseLists, rows: IntArray) -> tuple[IntArray, IntArray]:
-    """Positions of all entries of `rows` (r,), one row after the other, and the number of entries of each row (r,)."""
-    start = lists.indptr[rows]
-    counts = lists.indptr[rows + 1] - start
-    ends = np.cumsum(counts)
-    return np.arange(ends[-1]) + np.repeat(start - ends + counts, counts), counts
-
-
-def item_evidence(lists: SparseLists, history: Sequence[int], *, limit: int) -> Evidence:
+def item_evidence(lists: ItemLists, history: Sequence[int], *, limit: int) -> Evidence:
     """One item channel's evidence for a history: the lists of its last `RECENT_ITEMS` items, weighted by age.
 
     Args:
@@ -99,18 +125,17 @@ def item_evidence(lists: SparseLists, history: Sequence[int], *, limit: int) -> 
     recent = np.array(history[-RECENT_ITEMS:][::-1], dtype=np.int64)
     if not len(recent):
         return NOTHING
-    entries, counts = _entries_of(lists, recent)
+    entries, counts = lists.gather(recent)
     ages = AGE_DECAY ** np.arange(len(recent))
-    weights = lists.weights[entries] * np.repeat(ages, counts)
-    return _sum_by_item(lists.indices[entries], weights, float(ages.sum()), limit)
+    return _sum_by_item(entries.indices, entries.weights * np.repeat(ages, counts), float(ages.sum()), limit)
 
 
-def last_item_evidence(lists: SparseLists, item: int, *, limit: int) -> Evidence:
+def last_item_evidence(lists: ItemLists, item: int, *, limit: int) -> Evidence:
     """The same as `item_evidence` for a history of one item, but faster: it returns the item's list."""
-    row = lists.row(item)
-    if row.stop - row.start > limit:
+    entries = lists.entries(item)
+    if len(entries.indices) > limit:
         return item_evidence(lists, [item], limit=limit)
-    return Evidence(lists.indices[row].astype(np.int64), lists.weights[row])
+    return Evidence(entries.indices.astype(np.int64), entries.weights)
 
 
 def group_evidence(user_items: SparseLists, users: IntArray, similarity: FloatArray, *, limit: int) -> Evidence:
@@ -126,14 +151,28 @@ def group_evidence(user_items: SparseLists, users: IntArray, similarity: FloatAr
     rows = users[real]
     if not len(rows):
         return NOTHING
-    entries, counts = _entries_of(user_items, rows)
-    flat = user_items.weights[entries] * np.repeat(similarity[real] ** GROUP_POWER, counts)
-    return _sum_by_item(user_items.indices[entries], flat, float(flat.sum()), limit)
+    entries, counts = user_items.gather(rows)
+    flat = entries.weights * np.repeat(similarity[real] ** GROUP_POWER, counts)
+    return _sum_by_item(entries.indices, flat, float(flat.sum()), limit)
+
+
+class CountedLists(NamedTuple):
+    """Lists scaled to sum to 1, and what they were scaled from."""
+
+    lists: SparseLists
+    totals: FloatArray  # (rows,) the sum of each row's weights before scaling
 
 
 def sparse_lists(
     rows: IntArray, columns: IntArray, weights: NDArray[np.float64], *, num_rows: int, length: int
 ) -> SparseLists:
+    """The lists of `counted_lists`."""
+    return counted_lists(rows, columns, weights, num_rows=num_rows, length=length).lists
+
+
+def counted_lists(
+    rows: IntArray, columns: IntArray, weights: NDArray[np.float64], *, num_rows: int, length: int
+) -> CountedLists:
     """The `length` heaviest columns of each row, heaviest first (ties: lower column), scaled to sum to 1.
 
     Equal (row, column) pairs are added up first. rows, columns, weights: (entries,).
@@ -152,7 +191,8 @@ def sparse_lists(
     totals = np.bincount(rows, weights=weights, minlength=num_rows)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))]).astype(np.int64)
     scaled = weights / np.maximum(totals[rows], 1e-12)
-    return SparseLists(indptr, columns.astype(np.int32), scaled.astype(np.float32))
+    lists = SparseLists(indptr, columns.astype(np.int32), scaled.astype(np.float32))
+    return CountedLists(lists, totals.astype(np.float32))
 
 
 def latest_of_each(users: IntArray, items: IntArray) -> BoolArray:
@@ -169,6 +209,11 @@ def num_takers(users: IntArray, items: IntArray, *, num_items: int) -> IntArray:
 
 
 def transition_lists(users: IntArray, items: IntArray, *, num_items: int, window: int, length: int) -> SparseLists:
+    """The lists of `count_transitions`."""
+    return count_transitions(users, items, num_items=num_items, window=window, length=length).lists
+
+
+def count_transitions(users: IntArray, items: IntArray, *, num_items: int, window: int, length: int) -> CountedLists:
     """Lists of the items that followed each item within `window` steps of a user's training sequence.
 
     A nearer step weighs more. If one item followed another several times for one user, only the nearest step counts.
@@ -188,10 +233,15 @@ def transition_lists(users: IntArray, items: IntArray, *, num_items: int, window
     order = np.lexsort((columns, rows, owners))  # stable: of equal pairs the nearest step comes first
     same = (np.diff(owners[order]) == 0) & (np.diff(rows[order]) == 0) & (np.diff(columns[order]) == 0)
     unique = np.sort(np.delete(order, np.flatnonzero(same) + 1))
-    return sparse_lists(rows[unique], columns[unique], weights[unique], num_rows=num_items, length=length)
+    return counted_lists(rows[unique], columns[unique], weights[unique], num_rows=num_items, length=length)
 
 
 def cooccurrence_lists(users: IntArray, items: IntArray, *, num_items: int, length: int) -> SparseLists:
+    """The lists of `count_cooccurrence`."""
+    return count_cooccurrence(users, items, num_items=num_items, length=length).lists
+
+
+def count_cooccurrence(users: IntArray, items: IntArray, *, num_items: int, length: int) -> CountedLists:
     """Lists of items taken by the same users, cosine-normalised.
 
     weight(i, j) = Σ over common users of 1/log2(2 + n_u), divided by √(d_i · d_j). d is how many users took an item.
@@ -220,10 +270,10 @@ def cooccurrence_lists(users: IntArray, items: IntArray, *, num_items: int, leng
         weights.append(np.full(count * (count - 1), 1.0 / np.log2(2.0 + count)))
     if not rows:
         empty = np.zeros(0, np.int64)
-        return sparse_lists(empty, empty, np.zeros(0), num_rows=num_items, length=length)
+        return counted_lists(empty, empty, np.zeros(0), num_rows=num_items, length=length)
     left, right = np.concatenate(rows), np.concatenate(columns)
     scaled = np.concatenate(weights) / np.sqrt(degree[left] * degree[right])
-    return sparse_lists(left, right, scaled, num_rows=num_items, length=length)
+    return counted_lists(left, right, scaled, num_rows=num_items, length=length)
 
 
 def _latest_distinct(items: IntArray, limit: int) -> IntArray:

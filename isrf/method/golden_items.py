@@ -6,16 +6,17 @@ how its text becomes codes, a stand-in, a vector and weights in the content list
 rounding error could change is left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import GOLDEN_ITEMS_FILE, Finite
-from isrf.method.evidence import SparseLists
+from isrf.method.evidence import ItemLists, SparseLists
 from isrf.method.golden import LIST_TOLERANCE, Row, same_list
 from isrf.method.interest import FloatArray
 from isrf.method.item_reader import ItemReader
@@ -65,6 +66,7 @@ class ItemGolden(_Frozen):
     similar_items: list[Row]
     similar_scores: list[Finite]
     new: NewGolden | None
+    counts: list[Finite] | None = None  # `RecommenderTables.counts`; None in older releases
 
     @model_validator(mode="after")
     def _paired(self) -> Self:
@@ -86,7 +88,9 @@ class ReadableItems:
 
     item_ids: Sequence[str]  # N of them
     item_vectors: FloatArray  # (N, D)
-    item_lists: dict[str, SparseLists]
+    item_lists: Mapping[str, ItemLists]
+    content: SparseLists
+    counts: NDArray[np.float64]  # (N, c) how often each item was taken, and what live counts are added to
     reading: TextReading | None
 
 
@@ -99,6 +103,7 @@ def make_item_golden(parts: ReadableItems, item: int, text: TextFields) -> ItemG
         similar_items=items,
         similar_scores=scores,
         new=_stable_reading(parts, text),
+        counts=parts.counts[item].tolist(),
     )
 
 
@@ -126,6 +131,8 @@ def _mismatch(parts: ReadableItems, golden: ItemGolden, read: NewGolden | None) 
         return "it names an item without a row"
     if parts.item_ids[golden.item] != golden.item_id:
         return "the items have another order or other ids than in the published model"
+    if golden.counts is not None and not np.allclose(golden.counts, parts.counts[golden.item], rtol=1e-6):
+        return "how often it was taken is not what was published"
     if not same_list((golden.similar_items, golden.similar_scores), _similar(parts, golden.item), LIST_TOLERANCE):
         return (
             "its similar items differ: the item vectors, or the cooccurrence or content lists, are not those published"
@@ -162,7 +169,7 @@ def _as_new(parts: ReadableItems, texts: Sequence[TextFields], vectors: FloatArr
     """What the release computes for new items with the texts' vectors (B, D_t)."""
     assert parts.reading is not None
     reader = parts.reading.reader
-    codes, read = reader.codes(vectors), reader.read(vectors, parts.item_lists["content"])
+    codes, read = reader.codes(vectors), reader.read(vectors, parts.content)
     alone = reader.vectors(codes, vectors)
     return [
         NewGolden(

@@ -8,7 +8,7 @@ codes are inputs only. Arrays in, arrays out.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,14 @@ class Near(NamedTuple):
     rows: IntArray  # (c,)
     weights: FloatArray  # (c,) in the new item's content list, summing to 1
     places: FloatArray  # (c,) the new item's weight in the content list of each of these items
+
+
+class PlacedItems(NamedTuple):
+    """The vectors of B new items."""
+
+    item_inputs: FloatArray  # (B, D)
+    item_vectors: FloatArray  # (B, D)
+    stand_ins: IntArray  # (B,) rows of the release's items that somebody took, −1 for a text without a known word
 
 
 class NewItems(NamedTuple):
@@ -87,15 +95,30 @@ class ItemReader:
 
     def read(self, text: FloatArray, content: SparseLists) -> NewItems:
         """Reads new items from their texts' vectors (B, D_t); `content` are the release's content lists."""
+        cosines = self._cosines(text)
+        near = [self._near(vector, cosine, content) for vector, cosine in zip(text, cosines, strict=True)]
+        return NewItems(*self._placed(text, cosines), near)
+
+    def place(self, text: FloatArray) -> PlacedItems:
+        """The part of `read` without the content lists."""
+        return self._placed(text, self._cosines(text))
+
+    def among(self, items: BoolArray) -> "ItemReader":
+        """A reader that takes new items' identities from some items (N,) alone."""
+        return replace(self, trained=self.trained & items)
+
+    def _cosines(self, text: FloatArray) -> FloatArray:
         # For all items at once, because the product has to read all of the release's texts.
-        cosines = text @ self.item_text.astype(np.float32).T
+        cosines: FloatArray = text @ self.item_text.astype(np.float32).T
+        return cosines
+
+    def _placed(self, text: FloatArray, cosines: FloatArray) -> PlacedItems:
         stand_ins = np.array([self._stand_in(cosine) for cosine in cosines], dtype=np.int64)
         codes, found = self.codes(text), stand_ins >= 0
         codes[found] = self.semantic_ids[stand_ins[found]]
         vectors = self.vectors(codes, text)
         vectors[found] += self._identities(stand_ins[found])
-        near = [self._near(vector, cosine, content) for vector, cosine in zip(text, cosines, strict=True)]
-        return NewItems(np.sqrt(np.float32(vectors.shape[1])) * vectors, vectors, stand_ins, near)
+        return PlacedItems(np.sqrt(np.float32(vectors.shape[1])) * vectors, vectors, stand_ins)
 
     def codes(self, text: FloatArray) -> IntArray:
         """(B, L) int64: the nearest code of every level for an item without buyers, whose graph part is zero."""

@@ -7,12 +7,13 @@ Transitions are left out: an item that people take next is rarely similar. Array
 in docs/lab-notebook.md.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.method.evidence import SparseLists
+from isrf.method.evidence import ItemLists
 from isrf.method.interest import FloatArray, unit_rows
 
 LIST_CHANNELS = ("cooccurrence", "content")
@@ -32,7 +33,7 @@ class Likeness(NamedTuple):
         return CHANNELS[int(self.lifts[row].argmax())]
 
 
-def likeness(item: int, lists: dict[str, SparseLists], vectors: FloatArray) -> Likeness:
+def likeness(item: int, lists: Mapping[str, ItemLists], vectors: FloatArray) -> Likeness:
     """Scores the similarity of every item to one item (itself included).
 
     Args:
@@ -42,8 +43,8 @@ def likeness(item: int, lists: dict[str, SparseLists], vectors: FloatArray) -> L
     """
     lifts = np.zeros((len(vectors), len(CHANNELS)), dtype=np.float32)
     for column, name in enumerate(LIST_CHANNELS):
-        entries = lists[name].row(item)
-        lifts[lists[name].indices[entries], column] = np.log1p(lists[name].weights[entries] / np.float32(EPSILON))
+        entries = lists[name].entries(item)
+        lifts[entries.indices, column] = np.log1p(entries.weights / np.float32(EPSILON))
     norms = np.linalg.norm(vectors, axis=1)
     cosines = (vectors @ unit_rows(vectors[item])) / np.where(norms > 0, norms, 1)
     lifts[:, -1] = SCALE * (cosines - cosines.mean())

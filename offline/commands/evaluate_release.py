@@ -18,7 +18,12 @@ from offline.runtime.release import OpenedRelease, open_release
 from offline.stages.evaluate.lists import FUSED, Scorer, Scorers
 from offline.stages.evaluate.measure import Measure
 from offline.stages.evaluate.split import EvaluationSplit, load_split
-from offline.stages.evaluate.weights import FUSION_WITHOUT_GENERATIVE, RANKER_WITHOUT_GENERATIVE
+from offline.stages.evaluate.weights import (
+    FUSION_LEAVE_ONE_OUT,
+    FUSION_WITHOUT_GENERATIVE,
+    RANKER_LEAVE_ONE_OUT,
+    RANKER_WITHOUT_GENERATIVE,
+)
 
 
 def evaluate_release(
@@ -59,7 +64,8 @@ def evaluate_release(
         refuse_other_data(ingested, manifest, data)
         evaluated = load_split(ingested, split)
         user_ids = pl.read_parquet(ingested / "users.parquet")["user_id"].to_list()
-    measure = Measure(recommender=release.recommender, scorers=scorers_of(release), config=config, progress=progress)
+    recommender = release.recommender.without_recent_popularity()
+    measure = Measure(recommender=recommender, scorers=scorers_of(release), config=config, progress=progress)
     lists = measure.lists(evaluated, split, include_seen=include_seen)
     if predictions is not None:
         write_predictions(predictions, evaluated, lists[FUSED], user_ids, release.item_ids)
@@ -73,15 +79,20 @@ def evaluate_release(
 
 
 def scorers_of(release: OpenedRelease) -> Scorers:
-    """Returns both scorers of a release; a release without a second scorer uses its first one for both."""
+    """Returns both leave-one-out scorers of a release; one that it lacks is the other, or the one that it serves."""
     manifest = release.manifest
-    full = Scorer(manifest.fusion, release.recommender.ranker)
-    fusion = manifest.evaluation.get(FUSION_WITHOUT_GENERATIVE)
+    evaluation = manifest.evaluation
+    served = Scorer(manifest.fusion, release.recommender.ranker)
+    full = _scorer(evaluation, FUSION_LEAVE_ONE_OUT, RANKER_LEAVE_ONE_OUT) or served
+    return Scorers(full, _scorer(evaluation, FUSION_WITHOUT_GENERATIVE, RANKER_WITHOUT_GENERATIVE) or full)
+
+
+def _scorer(evaluation: dict[str, Any], fusion_key: str, ranker_key: str) -> Scorer | None:
+    fusion, stored = evaluation.get(fusion_key), evaluation.get(ranker_key)
     if fusion is None:
-        return Scorers(full, full)
-    stored = manifest.evaluation.get(RANKER_WITHOUT_GENERATIVE)
+        return None
     ranker = None if stored is None else Ranker.from_stored(StoredRanker.model_validate(stored))
-    return Scorers(full, Scorer(FusionWeights.model_validate(fusion), ranker))
+    return Scorer(FusionWeights.model_validate(fusion), ranker)
 
 
 def write_predictions(

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from isrf.method.evidence import (
     SparseLists,
-    cooccurrence_lists,
+    count_cooccurrence,
+    count_transitions,
     num_takers,
-    transition_lists,
     user_item_lists,
 )
-from isrf.method.interest import FloatArray
+from isrf.method.interest import FloatArray, IntArray
 from offline.config import EvidenceConfig
 
 
@@ -24,11 +24,28 @@ class Counted(NamedTuple):
 
     lists: dict[str, SparseLists]  # `isrf.contract.manifest.EVIDENCE_LISTS`
     popularity: FloatArray  # (N,) users who took the item in training
+    totals: dict[str, FloatArray]  # of transition and cooccurrence, (N,) the sum of each row's counts before scaling
 
     @property
     def item_lists(self) -> dict[str, SparseLists]:
         """The lists with a row per item."""
         return {name: lists for name, lists in self.lists.items() if name != "user_items"}
+
+
+class TimedEvents(NamedTuple):
+    """Interactions whose evidence is counted, sorted by user, then order."""
+
+    users: IntArray  # (E,) rows
+    items: IntArray  # (E,) rows
+    times: NDArray[np.float64]  # (E,) seconds, NaN where unknown
+
+    @classmethod
+    def of(cls, table: pl.DataFrame) -> "TimedEvents":
+        """Reads a table with the columns user_index and item_index, and timestamp where events have times."""
+        users, items = (table[name].to_numpy().astype(np.int64) for name in ("user_index", "item_index"))
+        has_times = "timestamp" in table.columns
+        times = table["timestamp"].cast(pl.Float64).to_numpy() if has_times else np.full(len(users), np.nan)
+        return cls(users, items, times)
 
 
 def count_evidence(inputs: Mapping[str, Path], *, num_users: int, config: EvidenceConfig) -> Counted:
@@ -38,34 +55,31 @@ def count_evidence(inputs: Mapping[str, Path], *, num_users: int, config: Eviden
     """
     train = pl.read_parquet(inputs["ingest"] / "train.parquet")
     content = load_lists(inputs["embed"] / "evidence")["content"]
-    users, items = (train[name].to_numpy().astype(np.int64) for name in ("user_index", "item_index"))
-    popularity = num_takers(users, items, num_items=len(content.indptr) - 1)
-    lists = build_lists(train, content, num_users=num_users, config=config)
-    return Counted(lists, popularity.astype(np.float32))
+    return count_events(TimedEvents.of(train), content, num_users=num_users, config=config)
 
 
-def build_lists(
-    train: pl.DataFrame, content: SparseLists, *, num_users: int, config: EvidenceConfig
-) -> dict[str, SparseLists]:
-    """The four lists of `isrf.contract.manifest.EVIDENCE_LISTS`.
+def count_events(events: TimedEvents, content: SparseLists, *, num_users: int, config: EvidenceConfig) -> Counted:
+    """The evidence of some interactions.
 
     Args:
-        train: `train.parquet`: user_index, item_index, sorted by user, then order.
+        events: the interactions.
         content: each item's nearest items by text, from `embed`; N rows.
         num_users: U.
         config: list length and transition window.
     """
-    users = train["user_index"].to_numpy().astype(np.int64)
-    items = train["item_index"].to_numpy().astype(np.int64)
-    num_items = len(content.indptr) - 1
-    return {
-        "transition": transition_lists(
-            users, items, num_items=num_items, window=config.window, length=config.list_length
-        ),
-        "cooccurrence": cooccurrence_lists(users, items, num_items=num_items, length=config.list_length),
+    users, items, _ = events
+    num_items, length = len(content.indptr) - 1, config.list_length
+    transition = count_transitions(users, items, num_items=num_items, window=config.window, length=length)
+    cooccurrence = count_cooccurrence(users, items, num_items=num_items, length=length)
+    lists = {
+        "transition": transition.lists,
+        "cooccurrence": cooccurrence.lists,
         "content": content,
         "user_items": user_item_lists(users, items, num_users=num_users),
     }
+    popularity = num_takers(users, items, num_items=num_items).astype(np.float32)
+    totals = {"transition": transition.totals, "cooccurrence": cooccurrence.totals}
+    return Counted(lists, popularity, totals)
 
 
 def lists_as_arrays(lists: Mapping[str, SparseLists]) -> dict[str, NDArray[Any]]:

@@ -61,9 +61,9 @@ class Explainer:
         lists = self._tables.item_lists[channel]
         leading = []
         for start in self._recent:
-            span = lists.row(start)
-            at = np.flatnonzero(lists.indices[span] == row)
-            leading += [(start, float(lists.weights[span][place])) for place in at]
+            entries = lists.entries(start)
+            at = np.flatnonzero(entries.indices == row)
+            leading += [(start, float(entries.weights[place])) for place in at]
         return self._reason(row, channel, leading)
 
     def _nearest(

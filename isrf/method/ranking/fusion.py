@@ -17,10 +17,11 @@ from isrf.method.evidence import ITEM_CHANNELS, Evidence
 from isrf.method.interest import BoolArray, FloatArray, IntArray
 
 LEARNED_CHANNELS = ("generative", "dense", "explicit")
-EVIDENCE_CHANNELS = ("group", "transition", "cooccurrence", "content")
+EVIDENCE_CHANNELS = ("group", "transition", "cooccurrence", "content", "popular")
 CHANNELS = (*LEARNED_CHANNELS, *EVIDENCE_CHANNELS)
 
 NO_BEAM = -np.inf
+_EPSILON = 1e-3
 DEFAULT_FUSION = FusionWeights(
     weights={
         "generative": 0.25,
@@ -30,8 +31,9 @@ DEFAULT_FUSION = FusionWeights(
         "transition": 1.5,
         "cooccurrence": 0.5,
         "content": 1.0,
+        "popular": 0.25,
     },
-    epsilons=dict.fromkeys(EVIDENCE_CHANNELS, 1e-3),
+    epsilons=dict.fromkeys(EVIDENCE_CHANNELS, _EPSILON),
     beam_gap=1.0,
 )
 """The weights where there are no others; fitting starts from them."""
@@ -50,8 +52,9 @@ class Candidates(NamedTuple):
     values: _Matrix  # (c, len(CHANNELS)) float32
     last_item: _Matrix  # (c, len(ITEM_CHANNELS)) float32: the item channels' values from the history's last item alone
     beams_only: BoolArray  # (c,) whether only the beam search found the candidate
+    takers: FloatArray  # (c,) float32 users who took each candidate
     history_length: int
-    last_popularity: float  # of the history's last item
+    last_takers: float  # users who took the history's last item
 
     def without_beams(self) -> "Candidates":
         """The candidates that there would be without the generative path."""
@@ -63,6 +66,7 @@ class Candidates(NamedTuple):
             values=values,
             last_item=self.last_item[others],
             beams_only=self.beams_only[others],
+            takers=self.takers[others],
         )
 
 
@@ -73,10 +77,12 @@ def gather(
     dense: FloatArray,
     explicit: FloatArray,
     evidence: Mapping[str, Evidence],
+    popular: FloatArray | None,
     last_item: Mapping[str, Evidence],
     beams_only: BoolArray,
+    takers: FloatArray,
     history_length: int,
-    last_popularity: float,
+    last_takers: float,
 ) -> Candidates:
     """Collects every channel's value for each candidate item.
 
@@ -86,10 +92,12 @@ def gather(
         dense: (c,) the dense path's log-probability of every candidate.
         explicit: (c,) the interaction graph's log-probability of every candidate, given the explicit vector.
         evidence: the distribution of each evidence channel.
+        popular: (c,) every candidate's share of recent events, which the distribution names for few; None: unknown.
         last_item: the distribution of each item channel from the history's last item alone.
         beams_only: (c,) whether only the beam search found the candidate.
+        takers: (c,) users who took each candidate.
         history_length: number of items in the history.
-        last_popularity: popularity of its last item.
+        last_takers: users who took its last item.
     """
     values = np.zeros((len(items), len(CHANNELS)), dtype=np.float32)
     values[:, 0] = NO_BEAM
@@ -100,10 +108,12 @@ def gather(
     values[:, 2] = explicit
     for column, name in enumerate(EVIDENCE_CHANNELS, start=len(LEARNED_CHANNELS)):
         _place(evidence[name], items, values[:, column])
+    if popular is not None:
+        values[:, CHANNELS.index("popular")] = popular
     last = np.zeros((len(items), len(ITEM_CHANNELS)), dtype=np.float32)
     for column, name in enumerate(ITEM_CHANNELS):
         _place(last_item[name], items, last[:, column])
-    return Candidates(items, values, last, beams_only, history_length, last_popularity)
+    return Candidates(items, values, last, beams_only, takers, history_length, last_takers)
 
 
 def _place(evidence: Evidence, items: IntArray, column: NDArray[np.float32]) -> None:
@@ -131,7 +141,7 @@ def floors(fusion: FusionWeights) -> tuple[float, ...]:
 
     The dense and explicit channels have a value for every item; their floor is 0 and not used.
     """
-    return (fusion.beam_gap, 0.0, 0.0, *(fusion.epsilons[name] for name in EVIDENCE_CHANNELS))
+    return (fusion.beam_gap, 0.0, 0.0, *(fusion.epsilons.get(name, _EPSILON) for name in EVIDENCE_CHANNELS))
 
 
 def channel_log(channel: int, values: _Matrix, floor: float) -> _Matrix:
@@ -175,7 +185,7 @@ class Weighed(NamedTuple):
 def weigh(candidates: Candidates, fusion: FusionWeights) -> Weighed:
     """Scores one request's candidates by the log-linear fusion."""
     logs = channel_logs(candidates.values, fusion)
-    weights = np.array([fusion.weights[name] for name in CHANNELS], dtype=np.float32)
+    weights = np.array([fusion.weights.get(name, 0.0) for name in CHANNELS], dtype=np.float32)
     scores = logs @ weights
     return Weighed(logs, weights, scores, np.lexsort((candidates.items, -scores)))
 

@@ -99,7 +99,7 @@ class _Table(NamedTuple):
         if not num_users:
             return 0.0
         ranks = np.full(num_users, -1, dtype=np.int64)
-        weights = np.array([fusion.weights[name] for name in CHANNELS], dtype=np.float32)
+        weights = np.array([fusion.weights.get(name, 0.0) for name in CHANNELS], dtype=np.float32)
         for part in _chunks(len(self.places)):
             chunk = self.rows(part)
             scores = np.where(chunk.absent, -np.inf, chunk.logs(fusion) @ weights)
@@ -124,7 +124,7 @@ class _Fit:
         """`logs` (n, w, f): the free channels' logs with the fusion's floors; computed where not passed."""
         self._table, self._fusion, self._free = table, fusion, free
         self._logs = table.logs(fusion)[:, :, free] if logs is None else logs
-        self._start = np.array([fusion.weights[CHANNELS[channel]] for channel in free], dtype=np.float64)
+        self._start = np.array([fusion.weights.get(CHANNELS[channel], 0.0) for channel in free], dtype=np.float64)
         self.weights: _Matrix = self._start.copy()
         self.loss = np.inf  # of the best weights, mean over users
 

@@ -8,6 +8,7 @@ and for serving. NumPy only: `isrf.nn.ranker` fits the ranker, `offline.stages.e
 import base64
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -67,9 +68,7 @@ class Inputs(NamedTuple):
     context: _Matrix  # (len(CONTEXT),)
 
 
-def read_inputs(
-    candidates: Candidates, fusion: FusionWeights, *, popularity: FloatArray, without: Collection[str] = ()
-) -> Inputs:
+def read_inputs(candidates: Candidates, fusion: FusionWeights, *, without: Collection[str] = ()) -> Inputs:
     """Features and context of one request with at least one candidate; columns of channels in `without` are 0."""
     weighed, learned = weigh(candidates, fusion), len(LEARNED_CHANNELS)
     evidence = candidates.values[:, learned:]
@@ -80,13 +79,13 @@ def read_inputs(
             np.log(evidence + _EVIDENCE_FLOOR),
             np.isfinite(candidates.values[:, :1]),
             evidence > 0,
-            np.log1p(popularity[candidates.items])[:, None],
+            np.log1p(candidates.takers)[:, None],
             np.log(candidates.last_item + _LAST_FLOOR),
         ],
         axis=1,
         dtype=np.float32,
     )
-    facts = [np.log(candidates.history_length), np.log1p(candidates.last_popularity), candidates.values[:, 1].max()]
+    facts = [np.log(candidates.history_length), np.log1p(candidates.last_takers), candidates.values[:, 1].max()]
     context = np.array([*facts, *best], dtype=np.float32)
     for name in without:
         features[:, _COLUMNS[name]] = 0
@@ -127,9 +126,14 @@ def gelu(x: _Matrix) -> _Matrix:
     return inner
 
 
-def layout(hidden: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the parts in `RANKER_FILE`, in their order; a layer's shape is (inputs, outputs)."""
-    features, context = len(FEATURES), len(CONTEXT)
+def layout(hidden: int, features: int = len(FEATURES), context: int = len(CONTEXT)) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the parts in `RANKER_FILE`, in their order; a layer's shape is (inputs, outputs).
+
+    Args:
+        hidden: width of the hidden layers.
+        features: number of a candidate's features.
+        context: number of the request's features.
+    """
     return {
         "feature_mean": (features,),
         "feature_deviation": (features,),
@@ -151,6 +155,12 @@ class Ranker:
 
     spec: RankerSpec
     parts: Mapping[str, _Matrix]  # by the names of `layout`
+
+    @cached_property
+    def _columns(self) -> tuple[IntArray, IntArray]:
+        """Where its features and its context stand in `FEATURES` and `CONTEXT`: an older ranker reads fewer."""
+        features = [FEATURES.index(name) for name in self.spec.features]
+        return np.array(features), np.array([CONTEXT.index(name) for name in self.spec.context])
 
     @classmethod
     def of(cls, parts: Mapping[str, _Matrix], *, without: Collection[str], validation: dict[str, Any]) -> "Ranker":
@@ -174,9 +184,9 @@ class Ranker:
         Raises:
             BundleError: `bundle.ranker`, this version has other inputs or layers.
         """
-        shapes = layout(spec.hidden)
+        shapes = layout(spec.hidden, len(spec.features), len(spec.context))
         sizes = [int(np.prod(shape)) for shape in shapes.values()]
-        known = (spec.features, spec.context, len(values)) == (FEATURES, CONTEXT, sum(sizes))
+        known = set(spec.features) <= set(FEATURES) and set(spec.context) <= set(CONTEXT) and len(values) == sum(sizes)
         if not (known and set(spec.without) <= set(CHANNELS) and np.isfinite(values).all()):
             raise BundleError(
                 "bundle.ranker",
@@ -192,7 +202,8 @@ class Ranker:
 
     def values(self) -> NDArray[np.float32]:
         """All numbers in the order of `layout`."""
-        return np.concatenate([self.parts[name].ravel() for name in layout(self.spec.hidden)], dtype=np.float32)
+        names = layout(self.spec.hidden)
+        return np.concatenate([self.parts[name].ravel() for name in names], dtype=np.float32)
 
     def stored(self) -> StoredRanker:
         return StoredRanker(spec=self.spec, values=base64.b64encode(self.values().astype("<f4").tobytes()).decode())
@@ -204,10 +215,12 @@ class Ranker:
 
     def learned(self, features: _Matrix, context: _Matrix) -> FloatArray:
         """The MLP's part of `scores`, (..., t)."""
-        part = self.parts
-        first = part["first"]
-        shared = Scale(part["context_mean"], part["context_deviation"]).apply(context) @ first[len(FEATURES) :]
-        hidden = Scale(part["feature_mean"], part["feature_deviation"]).apply(features) @ first[: len(FEATURES)]
+        part, (columns, context_columns) = self.parts, self._columns
+        if (self.spec.features, self.spec.context) != (FEATURES, CONTEXT):
+            features, context = features[..., columns], context[..., context_columns]
+        first, count = part["first"], len(columns)
+        shared = Scale(part["context_mean"], part["context_deviation"]).apply(context) @ first[count:]
+        hidden = Scale(part["feature_mean"], part["feature_deviation"]).apply(features) @ first[:count]
         hidden += (shared + part["first_bias"])[..., None, :]
         second = gelu(hidden) @ part["second"]
         second += part["second_bias"]
@@ -226,8 +239,8 @@ class _Ordered(NamedTuple):
     scores: FloatArray  # (c,)
 
 
-def _order(candidates: Candidates, fusion: FusionWeights, ranker: Ranker, popularity: FloatArray) -> _Ordered:
-    inputs = read_inputs(candidates, fusion, popularity=popularity, without=ranker.spec.without)
+def _order(candidates: Candidates, fusion: FusionWeights, ranker: Ranker) -> _Ordered:
+    inputs = read_inputs(candidates, fusion, without=ranker.spec.without)
     order, base = inputs.weighed.order, inputs.weighed.scores
     top, rest = order[: ranker.spec.top], order[ranker.spec.top :]
     scores = ranker.scores(base[top], inputs.features[top], inputs.context)
@@ -238,9 +251,7 @@ def _order(candidates: Candidates, fusion: FusionWeights, ranker: Ranker, popula
     return _Ordered(inputs, np.concatenate([top[best], rest]), np.concatenate([scores[best], behind]))
 
 
-def rerank(
-    candidates: Candidates, fusion: FusionWeights, ranker: Ranker, *, popularity: FloatArray, explained: int
-) -> Fused:
+def rerank(candidates: Candidates, fusion: FusionWeights, ranker: Ranker, *, explained: int) -> Fused:
     """Orders one request's candidates with the ranker, and computes each channel's contribution to the first ones.
 
     A contribution is measured by occlusion: how much of an item's score is lost if everything from the channel (its
@@ -251,21 +262,20 @@ def rerank(
         candidates: the candidates of one request.
         fusion: weights of the log-linear score.
         ranker: a ranker fitted on that score.
-        popularity: (N,) number of users who took each item in training.
         explained: for how many of the first items to compute contributions.
     """
     if not len(candidates.items):
         return Fused(candidates.items, np.zeros(0, np.float32), np.zeros((0, len(CHANNELS)), np.float32), [])
-    ordered = _order(candidates, fusion, ranker, popularity)
+    ordered = _order(candidates, fusion, ranker)
     contributions = _contributions(ordered, ranker, explained)
     return Fused(candidates.items[ordered.places], ordered.scores, contributions, sources_of(contributions))
 
 
-def ranked_items(candidates: Candidates, fusion: FusionWeights, ranker: Ranker, *, popularity: FloatArray) -> IntArray:
+def ranked_items(candidates: Candidates, fusion: FusionWeights, ranker: Ranker) -> IntArray:
     """The items (c,) in the order of `rerank`, without contributions."""
     if not len(candidates.items):
         return candidates.items
-    return candidates.items[_order(candidates, fusion, ranker, popularity).places]
+    return candidates.items[_order(candidates, fusion, ranker).places]
 
 
 def _contributions(ordered: _Ordered, ranker: Ranker, explained: int) -> _Matrix:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from isrf.contract.manifest import Decoding, FusionWeights, GroupSearch
 from isrf.method.evidence import (
     ITEM_CHANNELS,
+    NOTHING,
     Evidence,
     SparseLists,
     group_evidence,
@@ -34,6 +35,8 @@ from isrf.method.interest import (
 )
 from isrf.method.ranking.fusion import Candidates, fuse, gather
 from isrf.method.ranking.ranker import Ranker, rerank
+from isrf.method.recommend.live_evidence import LiveEvidence
+from isrf.method.recommend.recent_popularity import RecentPopularity
 from isrf.method.recommend.request import (
     CHANNEL_LIMIT,
     SCORE_DIGITS,
@@ -150,6 +153,14 @@ class Recommender:
         stand_ins = np.concatenate([np.arange(len(self.tables.item_inputs)), added.stand_ins])
         return replace(self, tables=tables, offered=OfferedItems.of(tables), stand_ins=stand_ins)
 
+    def with_live(self, live: LiveEvidence) -> "Recommender":
+        """The same recommender reading live evidence beside its own; what is counted later counts at once."""
+        return replace(self, tables=self.tables.with_live(live))
+
+    def without_recent_popularity(self) -> "Recommender":
+        """The same recommender for leave-one-out, where the end of the training period lies after most targets."""
+        return replace(self, tables=replace(self.tables, recent=None, newcomers=None))
+
     def with_items_of(self, other: "Recommender") -> "Recommender":
         """This recommender's users with the items of another recommender of the same release."""
         return other.with_users(
@@ -213,7 +224,8 @@ class Recommender:
         group = group_evidence(
             self.tables.user_items, neighbours.users[b], neighbours.similarity[b], limit=CHANNEL_LIMIT
         )
-        return {"group": group, **found}
+        recent = self.tables.recent
+        return {"group": group, **found, "popular": NOTHING if recent is None else recent.most_popular()}
 
     def candidates(
         self,
@@ -243,7 +255,7 @@ class Recommender:
         union, first = np.unique(np.concatenate([others, output.beam_items[b]]), return_index=True)
         answerable = (union >= 0) & request.allowed[union]
         items, first = union[answerable], first[answerable]
-        last = int(request.history[-1])
+        last, recent = int(request.history[-1]), self.tables.recent
         by_graph = output.explicit_all[b, items]
         # An item without training interactions gets the lowest value of the others.
         known = np.isfinite(by_graph)
@@ -254,20 +266,22 @@ class Recommender:
             dense=output.dense_all[b, items],
             explicit=by_graph,
             evidence=evidence,
+            popular=None if recent is None else recent.shares(items),
             last_item={
                 name: last_item_evidence(self.tables.item_lists[name], last, limit=CHANNEL_LIMIT)
                 for name in ITEM_CHANNELS
             },
             beams_only=first >= len(others),
             history_length=len(request.history),
-            last_popularity=float(self.tables.popularity[last]),
+            takers=self.tables.num_takers(items),
+            last_takers=float(self.tables.num_takers(np.array([last]))[0]),
         )
 
     def _fused(self, request: RankingRequest, candidates: Candidates, evidence: dict[str, Evidence]) -> Ranked:
         if self.ranker is None or request.task == "direct":  # it was fitted on whole-catalogue requests
             fused = fuse(candidates, self.fusion, explained=request.n)
         else:
-            fused = rerank(candidates, self.fusion, self.ranker, popularity=self.tables.popularity, explained=request.n)
+            fused = rerank(candidates, self.fusion, self.ranker, explained=request.n)
         items, scores = fused.items[: request.n].tolist(), fused.scores[: request.n].tolist()
         top = [
             RankedItem(item, round(score, SCORE_DIGITS), source)
@@ -278,16 +292,48 @@ class Recommender:
         return Ranked(top, fused, evidence)
 
     def _popular(self, request: RankingRequest) -> Ranked:
-        return Ranked(self._fill(request, np.zeros(0, np.int64), 0.0, request.n), None, {})
+        return Ranked(_falling(self.for_newcomers(request.allowed, request.n), 0.0), None, {})
+
+    def most_popular(self, allowed: BoolArray, taken: IntArray, count: int) -> list[int]:
+        """The `count` most popular items that are allowed (N,) and not in `taken`, the most popular first.
+
+        The most recent events decide, then how many users took an item in the training interactions, then the row.
+        """
+        return self._first_popular(self.tables.recent, allowed, taken, count)
+
+    def for_newcomers(self, allowed: BoolArray, count: int) -> list[int]:
+        """The same for users without a history, by what others took as their first items."""
+        return self._first_popular(self.tables.newcomers, allowed, _NO_ITEMS, count)
+
+    def _first_popular(
+        self, popularity: RecentPopularity | None, allowed: BoolArray, taken: IntArray, count: int
+    ) -> list[int]:
+        order = self.offered.by_popularity
+        if popularity is None:
+            return first_allowed(order, allowed, taken, count)
+        top = popularity.most_popular().items
+        top = top[np.lexsort((top, -popularity.weights(top)))]
+        found = first_allowed(top, allowed, taken, count)
+        if len(found) == count:
+            return found
+        weights = popularity.weights(order)
+        return first_allowed(order[np.argsort(-weights, kind="stable")], allowed, taken, count)
 
     def _fill(self, request: RankingRequest, taken: IntArray, below: float, count: int) -> list[RankedItem]:
-        """The most popular allowed items that are not in `taken`, with falling scores below `below`."""
-        order = first_allowed(self.offered.by_popularity, request.allowed, taken, count)
-        return [RankedItem(item, below - 1.0 - place, "popular") for place, item in enumerate(order)]
+        """The most popular allowed items that are not in `taken`."""
+        return _falling(self.most_popular(request.allowed, taken, count), below)
+
+
+_NO_ITEMS = np.zeros(0, np.int64)
+
+
+def _falling(items: Sequence[int], below: float) -> list[RankedItem]:
+    """Popular items in their order, with falling scores below `below`."""
+    return [RankedItem(item, below - 1.0 - place, "popular") for place, item in enumerate(items)]
 
 
 def first_allowed(order: IntArray, allowed: BoolArray, taken: IntArray, count: int) -> list[int]:
-    """The first `count` rows of `order` (N,) that are allowed (N,) and not in `taken`."""
+    """The first `count` rows of `order` (o,) that are allowed (N,) and not in `taken`."""
     found: list[int] = []
     for start in range(0, len(order), POPULAR_BLOCK):  # mostly one block: it avoids a pass over a large catalogue
         block = order[start : start + POPULAR_BLOCK]

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.errors import BundleError
+from isrf.contract.manifest import LiveEvidenceSpec
 from isrf.method.evidence import (
     ITEM_CHANNELS,
+    ItemLists,
     SparseLists,
     lists_from_arrays,
 )
@@ -17,6 +19,9 @@ from isrf.method.interest import (
     FloatArray,
     IntArray,
 )
+from isrf.method.recommend.live_counts import LiveCounts
+from isrf.method.recommend.live_evidence import BaseCounts, LiveEvidence
+from isrf.method.recommend.recent_popularity import RecentPopularity
 from isrf.method.trie import TrieTables, build_trie
 
 
@@ -31,12 +36,19 @@ class RecommenderTables:
     node_vectors: FloatArray  # (M, P + 1) a summary of the items below each node of the trie
     group_layers: NDArray[np.float16]  # (U, G)
     popularity: FloatArray  # (N,)
-    item_lists: dict[str, SparseLists]  # one per item channel, a row per item
+    item_lists: Mapping[str, ItemLists]  # one per item channel, a row per item
     user_items: SparseLists  # a row per base user
+    live_base: "LiveBase | None" = None  # what live counts are added to; None in a release of before them
+    recent: RecentPopularity | None = None  # None where nobody counted when the events were
+    newcomers: RecentPopularity | None = None  # the same of users' first items, for users without a history
+    live: LiveCounts | None = None  # events since the release; None: there are none
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], *, codebook_size: int) -> "RecommenderTables":
-        """The tables from a bundle's arrays by file name (`isrf.contract.manifest.ARRAYS`)."""
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray[Any]], *, codebook_size: int, live_evidence: LiveEvidenceSpec | None = None
+    ) -> "RecommenderTables":
+        """The tables from a bundle's arrays by file name (`isrf.contract.manifest.ARRAYS`, `LIVE_ARRAYS`)."""
+        live_base = None if live_evidence is None else LiveBase.from_arrays(live_evidence, arrays)
         trie = build_trie(arrays["semantic_ids.npy"], codebook_size)
         if len(arrays["node_vectors.npy"]) != len(trie.trie_code):
             raise BundleError(
@@ -55,18 +67,66 @@ class RecommenderTables:
             popularity=arrays["popularity.npy"],
             item_lists={name: lists_from_arrays(name, arrays) for name in ITEM_CHANNELS},
             user_items=lists_from_arrays("user_items", arrays),
+            live_base=live_base,
+            recent=None if live_base is None else live_base.popularity(live_base.recent),
+            newcomers=None if live_base is None else live_base.popularity(live_base.newcomers),
         )
+
+    @property
+    def content(self) -> SparseLists:
+        """The lists of similar items by content, to which no event adds anything."""
+        lists = self.item_lists["content"]
+        assert isinstance(lists, SparseLists)
+        return lists
+
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        """(N, 1 or 5): users who took each item; where live counts are added to something, also to what."""
+        base = self.live_base
+        columns = [self.popularity, *([] if base is None else base[1:])]
+        return np.stack(columns, axis=1).astype(np.float64)
+
+    def num_takers(self, items: IntArray) -> FloatArray:
+        """(c,) item rows → (c,) float32: users who took each in the training interactions, and the weights of the live
+        events on it."""
+        base = self.popularity[items]
+        return base if self.live is None else (base + self.live.takers(items)).astype(np.float32)
+
+    def live_evidence(self, memory_bytes: int) -> LiveEvidence | None:
+        """New live evidence on a release's own tables, which has counted nothing; None where the release allows none.
+
+        Args:
+            memory_bytes: that the events take at most; the oldest fall out.
+        """
+        base = self.live_base
+        if base is None:
+            return None
+        lists = {name: found for name, found in self.item_lists.items() if isinstance(found, SparseLists)}
+        degrees = self.popularity
+        return LiveEvidence(
+            base.spec,
+            transition=BaseCounts(lists["transition"], base.transition_totals, degrees),
+            cooccurrence=BaseCounts(lists["cooccurrence"], base.cooccurrence_totals, degrees),
+            popularity=base.popularity(base.recent),
+            newcomers=base.popularity(base.newcomers),
+            memory_bytes=memory_bytes,
+        )
+
+    def with_live(self, live: LiveEvidence) -> "RecommenderTables":
+        """The same tables, read together with live evidence, which may count on meanwhile."""
+        lists = {**self.item_lists, "transition": live.transition, "cooccurrence": live.cooccurrence}
+        return replace(self, item_lists=lists, recent=live.popularity, newcomers=live.newcomers, live=live.counts)
 
     def with_items(self, added: "AddedItems") -> "RecommenderTables":
         """The same users, and added items after the release's items.
 
-        An added item gets the interaction-graph embedding of its stand-in. Of the evidence channels, only content can
-        find it.
+        An added item gets the interaction-graph embedding of its stand-in. Of the evidence channels, content can find
+        it, and those that live events give a row.
         """
         count = len(added.item_inputs)
-        lists: dict[str, SparseLists] = {name: _with_empty_rows(self.item_lists[name], count) for name in ITEM_CHANNELS}
+        lists: dict[str, ItemLists] = {name: self.item_lists[name].with_rows(count) for name in ITEM_CHANNELS}
         by_graph = np.where(added.stand_ins[:, None] >= 0, self.item_embeddings[added.stand_ins], 0.0)
-        lists["content"] = _with_rows(_with_entries(self.item_lists["content"], added), added.content)
+        lists["content"] = _with_rows(_with_entries(self.content, added), added.content)
         return replace(
             self,
             item_inputs=np.concatenate([self.item_inputs, added.item_inputs]),
@@ -75,6 +135,25 @@ class RecommenderTables:
             popularity=_with_zeros(self.popularity, count),
             item_lists=lists,
         )
+
+
+class LiveBase(NamedTuple):
+    """A release's own counts, as far as live counts are added to them."""
+
+    spec: LiveEvidenceSpec
+    transition_totals: FloatArray  # (N,)
+    cooccurrence_totals: FloatArray  # (N,)
+    recent: NDArray[np.float64]  # (N,) weights of recent events as of the reference time
+    newcomers: NDArray[np.float64]  # (N,) the same of newcomers' events
+
+    @classmethod
+    def from_arrays(cls, spec: LiveEvidenceSpec, arrays: Mapping[str, NDArray[Any]]) -> "LiveBase":
+        return cls(spec, *(arrays[f"evidence/{name}.npy"] for name in cls._fields[1:]))
+
+    def popularity(self, weights: NDArray[np.float64]) -> RecentPopularity:
+        """New recent popularity from `recent` or `newcomers`; whoever counts events into it needs one of their own."""
+        spec = self.spec
+        return RecentPopularity(weights, reference_s=spec.reference_s, half_life_s=spec.popularity_half_life_s)
 
 
 class AddedItems(NamedTuple):
@@ -89,10 +168,6 @@ class AddedItems(NamedTuple):
 
 def _with_zeros(rows: FloatArray, count: int) -> FloatArray:
     return np.concatenate([rows, np.zeros((count, *rows.shape[1:]), dtype=rows.dtype)])
-
-
-def _with_empty_rows(lists: SparseLists, count: int) -> SparseLists:
-    return lists._replace(indptr=np.concatenate([lists.indptr, np.full(count, lists.indptr[-1])]))
 
 
 def _with_rows(lists: SparseLists, more: SparseLists) -> SparseLists:

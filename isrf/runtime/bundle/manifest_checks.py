@@ -11,7 +11,7 @@ from isrf.contract.manifest import (
     GOLDEN_ITEMS_FILE,
     INTEREST_GRAPH_FILE,
     RANKER_FILE,
-    SCHEMA_VERSION,
+    SEALED_SCHEMA_VERSIONS,
     SEARCH_GRAPHS,
     GraphSpec,
     Manifest,
@@ -39,7 +39,7 @@ def _mistakes(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "bundle.manifest", "fusion.weights are all 0, so that nothing decides an order"
     if "fp32" in manifest.variants:
         yield "bundle.manifest", "variants names fp32, which every release has"
-    if manifest.schema_version == SCHEMA_VERSION:
+    if manifest.schema_version in SEALED_SCHEMA_VERSIONS:
         for variant_name, variant in manifest.variants.items():
             if variant.tolerance.list_score is None or variant.tolerance.list_missing is None:
                 yield "bundle.manifest", f"variants.{variant_name}.tolerance has no limits for the served list"

@@ -9,7 +9,7 @@ import orjson
 from pydantic import ValidationError
 
 from isrf.contract.errors import BundleError
-from isrf.contract.manifest import MANIFEST_FILE, SCHEMA_VERSION, UNSEALED_SCHEMA_VERSION, Manifest
+from isrf.contract.manifest import MANIFEST_FILE, SEALED_SCHEMA_VERSIONS, UNSEALED_SCHEMA_VERSION, Manifest
 from isrf.contract.manifest_seal import check_seal
 from isrf.runtime.bundle.folder import BundleFolder, kind_of
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
@@ -133,7 +133,7 @@ def manifest_of(folder: BundleFolder) -> Manifest:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "the whole file"
             raise BundleError("bundle.manifest", f"{path}: {where}: {first['msg']}.", fix=PUBLISH) from None
-        if manifest.schema_version == SCHEMA_VERSION:
+        if manifest.schema_version in SEALED_SCHEMA_VERSIONS or manifest.sha256 is not None:
             check_seal(fields)
     for name in manifest.files:
         inner = PurePosixPath(name)
@@ -152,11 +152,11 @@ def _fields(raw: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise BundleError("bundle.manifest", f"{path} holds a {type(fields).__name__}, not an object.", fix=PUBLISH)
     version = fields.get("schema_version")
-    if type(version) is not int or version not in {SCHEMA_VERSION, UNSEALED_SCHEMA_VERSION}:
+    if type(version) is not int or version not in {*SEALED_SCHEMA_VERSIONS, UNSEALED_SCHEMA_VERSION}:
         raise BundleError(
             "bundle.schema_version",
-            f"{path} has schema_version {repr(version)[:40]}, this version reads {UNSEALED_SCHEMA_VERSION} and "
-            f"{SCHEMA_VERSION}.",
+            f"{path} has schema_version {repr(version)[:40]}, this version reads {UNSEALED_SCHEMA_VERSION} to "
+            f"{max(SEALED_SCHEMA_VERSIONS)}.",
             fix="Publish the release with this version of isrf, or serve it with the version that made it.",
         )
     return fields

@@ -12,6 +12,7 @@ from isrf.contract.manifest import (
     FusionWeights,
     GraphSpec,
     GroupSearch,
+    LiveEvidenceSpec,
     VariantName,
 )
 from isrf.method.golden_items import TextReading
@@ -67,6 +68,7 @@ def open_recommender(
         group_search=manifest.group_search,
         fusion=manifest.fusion,
         ranker=ranker_of(manifest, parts.arrays),
+        live_evidence=manifest.live_evidence,
         interest_graph=interest,
         search_graph=searches[variants[0]],
         nearest_users=user_index,
@@ -85,6 +87,7 @@ def assemble_recommender(
     group_search: GroupSearch,
     fusion: FusionWeights,
     ranker: Ranker | None = None,
+    live_evidence: LiveEvidenceSpec | None = None,
     interest_graph: Graph,
     search_graph: Graph,
     nearest_users: NeighbourSearch,
@@ -95,7 +98,7 @@ def assemble_recommender(
         BundleError: the arrays come from different runs.
     """
     with refusing("bundle.semantic_ids", "semantic_ids.npy"):
-        tables = RecommenderTables.from_arrays(arrays, codebook_size=codebook_size)
+        tables = RecommenderTables.from_arrays(arrays, codebook_size=codebook_size, live_evidence=live_evidence)
     return Recommender(
         tables=tables,
         offered=OfferedItems.of(tables),

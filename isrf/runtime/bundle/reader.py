@@ -23,7 +23,7 @@ from isrf.contract.manifest import (
     ITEM_READER_DIR,
     ITEMS_FILE,
     MANIFEST_FILE,
-    SCHEMA_VERSION,
+    SEALED_SCHEMA_VERSIONS,
     SEARCH_GRAPH_FILE,
     SEARCH_GRAPHS,
     TEXT_ENCODER_DIR,
@@ -97,7 +97,7 @@ class Bundle:
     def goldens(self) -> list[Golden]:
         """The golden requests, checked."""
         goldens = self._lines(GOLDEN_FILE, Golden)
-        with_lists = self.manifest.schema_version == SCHEMA_VERSION
+        with_lists = self.manifest.schema_version in SEALED_SCHEMA_VERSIONS
         check_goldens(goldens, self.manifest.counts.num_items, with_lists=with_lists)
         self._check_count(GOLDEN_FILE, "requests", len(goldens))
         return goldens
@@ -128,6 +128,8 @@ class Bundle:
             item_ids=item_ids,
             item_vectors=recommender.tables.item_vectors,
             item_lists=recommender.tables.item_lists,
+            content=recommender.tables.content,
+            counts=recommender.tables.counts,
             reading=reading,
         )
         with refusing("bundle.golden_mismatch", name):

@@ -19,6 +19,7 @@ from isrf.contract.manifest import (
     INTEREST_GRAPH_FILE,
     ITEM_READER_DIR,
     ITEMS_FILE,
+    LIVE_ARRAYS,
     REASONING_DIR,
     SEARCH_GRAPHS,
     TEXT_ENCODER_DIR,
@@ -27,11 +28,8 @@ from isrf.contract.manifest import (
 )
 from isrf.method.evidence import (
     SparseLists,
-    cooccurrence_lists,
     lists_from_arrays,
     num_takers,
-    transition_lists,
-    user_item_lists,
 )
 from isrf.method.golden import Golden
 from isrf.method.interest import FloatArray, pad_histories, unit_rows
@@ -39,6 +37,9 @@ from isrf.runtime.onnx_session import open_graph
 from offline.commands.audit.findings import Finding
 from offline.commands.audit.shop import AuditedShop
 from offline.config import RunConfig
+from offline.runtime.evidence import TimedEvents, count_events
+from offline.runtime.live_base import count_live_base, live_arrays
+from offline.stages.ingest.report import learned_until
 
 SAME = 0.999
 """The least cosine between a vector and its stored float16 copy."""
@@ -59,7 +60,8 @@ _KNOWN_FILES = {
 
 def audit_contents(release: Path, manifest: Manifest, shop: AuditedShop) -> Iterator[Finding]:
     """Yields one finding per part of the release."""
-    arrays = {name: np.load(release / name) for name in ARRAYS}
+    names = (*ARRAYS, *(() if manifest.live_evidence is None else LIVE_ARRAYS))
+    arrays = {name: np.load(release / name) for name in names}
     yield _popularity(arrays["popularity.npy"], shop)
     yield from _evidence(arrays, RunConfig.model_validate(manifest.config), shop)
     yield _graph(arrays["item_embeddings.npy"], shop)
@@ -87,12 +89,13 @@ def _popularity(popularity: NDArray[Any], shop: AuditedShop) -> Finding:
 
 
 def _evidence(arrays: dict[str, NDArray[Any]], config: RunConfig, shop: AuditedShop) -> Iterator[Finding]:
-    size, length = {"num_items": shop.num_items}, config.evidence.list_length
-    recomputed = {
-        "user_items": user_item_lists(shop.users, shop.items, num_users=shop.num_users),
-        "transition": transition_lists(shop.users, shop.items, window=config.evidence.window, length=length, **size),
-        "cooccurrence": cooccurrence_lists(shop.users, shop.items, length=length, **size),
-    }
+    content = lists_from_arrays("content", arrays)
+    events = TimedEvents(shop.users, shop.items, shop.times)
+    counted = count_events(events, content, num_users=shop.num_users, config=config.evidence)
+    live_base = count_live_base(counted, events, config=config.evidence, until_s=learned_until(shop.folder))
+    recomputed = {name: counted.lists[name] for name in ("user_items", "transition", "cooccurrence")}
+    if live_base is not None and set(LIVE_ARRAYS) <= arrays.keys():
+        yield _live_base(arrays, live_arrays(live_base))
     users, items = shop.held_out()
     stored = lists_from_arrays("user_items", arrays)
     pairs = sum(
@@ -105,6 +108,16 @@ def _evidence(arrays: dict[str, NDArray[Any]], config: RunConfig, shop: AuditedS
             text += f"; they contain {pairs} of {len(users)} held-out pairs"
         leak = rows > 0 or (name == "user_items" and pairs > 0)
         yield Finding(f"evidence: {name}", "leak" if leak else "ok", text, {"differing_rows": rows})
+
+
+def _live_base(arrays: dict[str, NDArray[Any]], recomputed: dict[str, NDArray[Any]]) -> Finding:
+    differing = sum(int((~np.isclose(arrays[name], expected)).sum()) for name, expected in recomputed.items())
+    return Finding(
+        "evidence: live counts' base",
+        "leak" if differing else "ok",
+        f"{differing} totals and recent counts differ from those of the training data",
+        {"differing": differing},
+    )
 
 
 def _differing_rows(stored: SparseLists, expected: SparseLists) -> int:

@@ -19,6 +19,7 @@ class AuditedShop(NamedTuple):
     user_ids: list[str]
     users: IntArray  # (T,) training events, by user, then order
     items: IntArray  # (T,)
+    times: NDArray[np.float64]  # (T,) seconds, NaN where unknown
     valid: EvaluationSplit
     test: EvaluationSplit
     tied: dict[str, NDArray[np.bool_]]  # per split (R,): the held-out event has the time of the one before it
@@ -57,6 +58,7 @@ def load_shop(ingest: Path) -> AuditedShop:
         user_ids=pl.read_parquet(ingest / "users.parquet")["user_id"].to_list(),
         users=train["user_index"].to_numpy().astype(np.int64),
         items=train["item_index"].to_numpy().astype(np.int64),
+        times=train["timestamp"].cast(pl.Float64).to_numpy(),
         valid=load_split(ingest, "valid"),
         test=load_split(ingest, "test"),
         tied=_tied(train, pl.read_parquet(ingest / "heldout.parquet")),

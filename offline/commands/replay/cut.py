@@ -45,7 +45,7 @@ def cut(data: Path, before: Path, config: RunConfig, *, since: float | None, sha
 
     Args:
         data: the shop's folder.
-        before: a folder to write `interactions.parquet` and `items.jsonl` to.
+        before: the folder to write `interactions.parquet` and `items.jsonl` to.
         config: how the shop's files are read (`ingest.max_bad_rows`, `[events]`).
         since: the moment, seconds; or
         share: the share of all events that lies before it.
@@ -82,6 +82,7 @@ def cut(data: Path, before: Path, config: RunConfig, *, since: float | None, sha
             f"{moment_text(events['timestamp'].max())}.",
         )
     trained = pl.col("item_id").is_in(early["item_id"].unique().implode())
+    before.mkdir(parents=True, exist_ok=True)
     early.select("user_id", "item_id", "timestamp", "position", "event", "weight").write_parquet(
         before / "interactions.parquet"
     )

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from isrf.method.interest import BoolArray
 from isrf.method.metrics import bootstrap_by_user, hit_rate, ndcg
-from offline.commands.replay.player import Asked
+from offline.commands.replay.steps import Asked
 
 CUTOFF = 10
 WEEK_S = 7 * 86_400.0

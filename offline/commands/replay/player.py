@@ -1,35 +1,40 @@
 """Plays events in time order: asks for the event's user through the code that serves, then counts the event.
 
 Requests of a stretch of events run through the graphs together, one stretch ahead: the stream says what each user did
-before each event. Evidence and fusion are computed event by event, from the user's history just before the event. The
-neighbours are those of the last gathering; popularity is the release's. A stretch ends where the active users are
-gathered anew, and where it is full. New items of a stretch get their rows at its start, but are not allowed earlier
-than their first event.
+before each event. Evidence and fusion are computed event by event, from the user's history just before the event and
+from what all events before it taught. The neighbours are those of the last gathering. A stretch ends where the active
+users are gathered anew, and where it is full. New items of a stretch get their rows at its start, but are not allowed
+earlier than their first event.
 """
 
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from rich.progress import Progress
 
 from isrf.contract.errors import DataError
+from isrf.contract.event_log import FOLLOWED_ITEMS
 from isrf.contract.event_types import DISLIKE, REMOVE, EventVocabulary
 from isrf.contract.shown import shown
 from isrf.method.interest import BoolArray
+from isrf.method.recommend.live_counts import LiveEvent
 from isrf.method.recommend.new_items import NewItemReader, ReadItem, added_items
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import RankingRequest, SearchOutput, UserInterests
 from isrf.runtime.active_users import ActiveUser, read_active_users, with_active_users
 from isrf.runtime.neighbour_index import NeighbourIndex
 from offline.commands.replay.cut import Cut, ReplayEvent
+from offline.commands.replay.steps import Asked, StreamStep, UserPast
 from offline.runtime.hardware import usable_cpus
 
-Frozen = Literal["history", "activity"]
-"""What may stand still while events go by: a user's own history, or who the active users are and what they took."""
+Frozen = Literal["history", "evidence", "popularity", "activity"]
+"""What may stand still while events go by: a user's own history; the counts of what was taken after and with what; how
+popular items are; who the active users are and what they took."""
 FROZEN: tuple[Frozen, ...] = get_args(Frozen)
 
 LIST_LENGTH = 20
@@ -41,6 +46,8 @@ ACTIVE_HISTORY = 50
 """Items of an active user's history that are read, as in the service."""
 MAX_ACTIVE = 20_000
 """Users that count as active, the latest ones, as in the service."""
+LIVE_BYTES = 150 << 20
+"""Memory of live evidence, as in the service."""
 
 
 class Shop(NamedTuple):
@@ -52,68 +59,34 @@ class Shop(NamedTuple):
     reader: NewItemReader | None
     item_ids: Sequence[str]
     user_ids: Sequence[str]
-    histories: Mapping[str, "UserPast"]
+    histories: Mapping[str, UserPast]
     vocabulary: EventVocabulary
 
 
-@dataclass
-class UserPast:
-    """What a user did so far, in item rows."""
-
-    history: list[int] = field(default_factory=list)
-    """Oldest first; an item that was taken twice stands twice."""
-    excluded: set[int] = field(default_factory=set)
-    """Items that are not recommended to the user again: bought or disliked ones."""
-
-    def count(self, row: int, kind: str, *, excluding: bool) -> None:
-        """Takes in one event."""
-        if kind == REMOVE:
-            self.history = [item for item in self.history if item != row]
-            self.excluded.discard(row)
-        elif kind == DISLIKE:
-            self.excluded.add(row)
-        else:
-            self.history.append(row)
-            if excluding:
-                self.excluded.add(row)
-
-    def copy(self) -> "UserPast":
-        return UserPast(list(self.history), set(self.excluded))
-
-
-class Asked(NamedTuple):
-    """One request of the replay, just before its event."""
-
-    event: ReplayEvent
-    target: int
-    """Row of the event's item."""
-    own: int
-    """The user's row among the neighbours, −1 for none."""
-    history: list[int]
-    allowed: BoolArray
-    num_live: int
-    """Events of the user in the stream so far."""
-    is_new_user: bool
-    is_new_item: bool
-
-
 class Stretch(NamedTuple):
-    """Consecutive requests that run through the graphs together, and the recommender that they ask."""
+    """Consecutive events whose requests run through the graphs together, and the recommender that they ask."""
 
     recommender: Recommender
-    asked: list[Asked]
+    steps: list[StreamStep]
+
+    @property
+    def asked(self) -> list[Asked]:
+        return [step.asked for step in self.steps if step.asked is not None]
 
 
 class Player:
     """Plays a stream once: with everything in motion, or with a part that stands still."""
 
-    def __init__(self, shop: Shop, cut: Cut, *, frozen: frozenset[Frozen] = frozenset(), epoch_s: float) -> None:
+    def __init__(
+        self, shop: Shop, cut: Cut, *, frozen: frozenset[Frozen] = frozenset(), epoch_s: float, step_s: float = 0.0
+    ) -> None:
         """
         Args:
             shop: the release, made of what lies before the stream.
             cut: the stream, and the new items' fields.
             frozen: what stands still.
             epoch_s: how often the active users are gathered, in the stream's own time.
+            step_s: how often evidence and popularity take in the events since, likewise; 0: with every event.
 
         Raises:
             DataError: `replay.no_item_reader` where new items come and the release reads none; `replay.other_items`
@@ -139,7 +112,10 @@ class Player:
         self._pasts: dict[str, UserPast] = {}
         self._num_live: dict[str, int] = {}
         self._added: dict[str, ReadItem] = {}
-        self._with_items = shop.recommender
+        self._live = shop.recommender.tables.live_evidence(LIVE_BYTES)
+        self._waiting: list[StreamStep] = []
+        self._step_s, self._step = step_s, -1.0
+        self._base = self._with_items = self._with_live(shop.recommender)
         self._active: dict[str, ActiveUser] = {}
         self._active_rows: dict[str, int] = {}
         self._moved: dict[str, None] = {}
@@ -151,7 +127,39 @@ class Player:
         for events in self._parts():
             self._add_items(events)
             recommender = self._among_active(events[0].timestamp // self._epoch_s)
-            yield Stretch(recommender, [asked for event in events for asked in self._ask_and_count(event)])
+            yield Stretch(recommender, [self._ask_and_count(event) for event in events])
+
+    def learn(self, step: StreamStep) -> None:
+        """Takes in what an event teaches, once its request is answered."""
+        if self._live is not None:
+            self._waiting.append(step)
+            if not self._step_s:
+                self._count_waiting()
+
+    def begin(self, moment_s: float) -> None:
+        """Says that the next request is of this moment, seconds."""
+        if self._step_s and moment_s // self._step_s != self._step:
+            self._step = moment_s // self._step_s
+            self._count_waiting()
+
+    def _count_waiting(self) -> None:
+        for step in self._waiting:
+            if self._live is not None and step.taken is not None:
+                self._live.add(step.taken)
+            elif self._live is not None and step.removed is not None:
+                gone = step.removed
+                self._live.take_back(gone.item, gone.user_hash, gone.timestamp)
+        self._waiting.clear()
+
+    def _with_live(self, recommender: Recommender) -> Recommender:
+        if self._live is None:
+            return recommender
+        tables, live = recommender.tables, recommender.tables.with_live(self._live)
+        if "evidence" in self._frozen:
+            live = replace(live, item_lists=tables.item_lists, live=None)
+        if "popularity" in self._frozen:
+            live = replace(live, recent=tables.recent, newcomers=tables.newcomers)
+        return replace(recommender, tables=live)
 
     def _parts(self) -> Iterator[list[ReplayEvent]]:
         part: list[ReplayEvent] = []
@@ -175,7 +183,7 @@ class Player:
         for item_id, one in zip(fresh, read, strict=True):
             self._rows[item_id] = len(self._rows)
             self._added[item_id] = one
-        self._with_items = self._shop.recommender.with_items(added_items(self._added))
+        self._with_items = self._base.with_items(added_items(self._added))
         self._entered = np.concatenate([self._entered, np.zeros(len(fresh), np.bool_)])
 
     def _among_active(self, epoch: float) -> Recommender:
@@ -202,16 +210,17 @@ class Player:
         for user_id in list(self._active)[:-MAX_ACTIVE]:
             del self._active[user_id]
 
-    def _ask_and_count(self, event: ReplayEvent) -> Iterator[Asked]:
-        """The request before an event that is about taking an item; then the event counts."""
+    def _ask_and_count(self, event: ReplayEvent) -> StreamStep:
+        """The request before an event that is about taking an item; then the event counts for its user."""
         row, past = self._rows[event.item_id], self._past(event.user_id)
         self._entered[row] = True
         kind = self._shop.vocabulary.read(event.event)
+        asked, live = None, self._live_event(event, row, past)
         if kind not in (DISLIKE, REMOVE):
             asked_past = self._shop.histories.get(event.user_id, UserPast()) if "history" in self._frozen else past
             allowed = self._entered.copy()
             allowed[list(asked_past.excluded)] = False
-            yield Asked(
+            asked = Asked(
                 event=event,
                 target=row,
                 own=self._active_rows.get(event.user_id, self._base_users.get(event.user_id, -1)),
@@ -225,6 +234,13 @@ class Player:
         self._num_live[event.user_id] = self._num_live.get(event.user_id, 0) + 1
         self._moved.pop(event.user_id, None)
         self._moved[event.user_id] = None
+        return StreamStep(asked, None if asked is None else live, live if kind == REMOVE else None)
+
+    def _live_event(self, event: ReplayEvent, row: int, past: UserPast) -> LiveEvent:
+        latest = dict.fromkeys(reversed(past.history[-4 * FOLLOWED_ITEMS :]))
+        followed = [item for item in latest if item != row][:FOLLOWED_ITEMS]
+        user = zlib.crc32(event.user_id.encode())
+        return LiveEvent(row, followed, event.timestamp, user, hash((user, row, event.timestamp)))
 
     def _past(self, user_id: str) -> UserPast:
         found = self._pasts.get(user_id)
@@ -242,22 +258,32 @@ def ranks(player: Player, *, progress: Progress, title: str, total: int) -> Iter
     """Every request of a replay, and the rank of its event's item in the list, −1 where the list lacks it."""
     task = progress.add_task(title, total=total)
     for stretch, batches in _searched_ahead(player.stretches()):
-        for start, answered in zip(range(0, len(stretch.asked), BATCH), batches, strict=True):
-            some = stretch.asked[start : start + BATCH]
-            for asked, items in zip(some, _lists(stretch.recommender, some, answered.result()), strict=True):
-                yield asked, items.index(asked.target) if asked.target in items else -1
-            progress.advance(task, len(some))
+        answered = _one_by_one(batches)
+        for step in stretch.steps:
+            if step.asked is not None:
+                player.begin(step.asked.event.timestamp)
+                items = _list(stretch.recommender, step.asked, *next(answered))
+                yield step.asked, items.index(step.asked.target) if step.asked.target in items else -1
+            player.learn(step)
+        progress.advance(task, len(stretch.steps))
     progress.remove_task(task)
 
 
-def _lists(recommender: Recommender, asked: Sequence[Asked], answered: _Answered) -> Iterator[list[int]]:
-    for place, one in enumerate(asked):
-        request = _request(one)
-        if one.history:
-            ranked = recommender.ranked(request, answered.interests, answered.output, place)
-        else:
-            (ranked,) = recommender.rank([request], answered.interests.rows([place]))
-        yield [item.item_index for item in ranked.items]
+def _one_by_one(batches: Iterable[Future[_Answered]]) -> Iterator[tuple[_Answered, int]]:
+    """Each request's batch, and its place there."""
+    for batch in batches:
+        answered = batch.result()
+        for place in range(len(answered.interests.explicit)):
+            yield answered, place
+
+
+def _list(recommender: Recommender, asked: Asked, answered: _Answered, place: int) -> list[int]:
+    request = _request(asked)
+    if asked.history:
+        ranked = recommender.ranked(request, answered.interests, answered.output, place)
+    else:
+        (ranked,) = recommender.rank([request], answered.interests.rows([place]))
+    return [item.item_index for item in ranked.items]
 
 
 def _request(asked: Asked) -> RankingRequest:
@@ -277,7 +303,8 @@ def _searched_ahead(stretches: Iterable[Stretch]) -> Iterator[tuple[Stretch, lis
     with ThreadPoolExecutor(max_workers=usable_cpus()) as pool:
         waiting: deque[tuple[Stretch, list[Future[_Answered]]]] = deque()
         for stretch in stretches:
-            parts = (stretch.asked[start : start + BATCH] for start in range(0, len(stretch.asked), BATCH))
+            asked = stretch.asked
+            parts = (asked[start : start + BATCH] for start in range(0, len(asked), BATCH))
             waiting.append((stretch, [pool.submit(search, stretch.recommender, part) for part in parts]))
             if len(waiting) > 1:
                 yield waiting.popleft()

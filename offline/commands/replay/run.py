@@ -16,6 +16,7 @@ from offline.commands.replay.player import FROZEN, Frozen, Player, ranks
 from offline.commands.replay.shop import open_shop
 from offline.config import RunConfig
 
+STEPS = {"event": 0.0, "hour": 3600.0, "day": 86_400.0, "week": 7 * 86_400.0}
 PROTOCOL = (
     "time split: trained on the events before the moment alone; each event's user is asked for just before the event; "
     "items that the user bought are excluded; ties of time in the order of user and position; intervals over users"
@@ -31,6 +32,13 @@ def frozen_parts(text: str) -> tuple[Frozen, ...]:
             "config.freeze", f"--freeze names {shown(unknown[0])}.", fix=f"Take some of {', '.join(FROZEN)}."
         )
     return tuple(part for part in FROZEN if part in names)
+
+
+def step_seconds(text: str) -> float:
+    """`--step` in seconds, 0 for `event`; `ConfigError` (`config.step`) on anything else."""
+    if text not in STEPS:
+        raise ConfigError("config.step", f"--step is {shown(text)}.", fix=f"Take one of {', '.join(STEPS)}.")
+    return STEPS[text]
 
 
 def made_before(release: Path, since: float) -> Path:
@@ -59,6 +67,7 @@ def replay(
     config: RunConfig,
     frozen: Sequence[Frozen] = FROZEN,
     epoch_s: float,
+    step_s: float = 0.0,
     progress: Progress,
 ) -> dict[str, Any]:
     """Plays the stream through a release, with everything in motion and once with each part of `frozen` standing still.
@@ -69,6 +78,7 @@ def replay(
         config: of the release.
         frozen: parts that stand still, one variant each.
         epoch_s: how often the active users are gathered, in the stream's own time.
+        step_s: how often evidence and popularity take in the events since; 0: with every event.
         progress: bars.
     """
     shop = open_shop(release, config.events)
@@ -78,7 +88,7 @@ def replay(
         ("as served", frozenset[Frozen]()),
         *((f"{part} frozen", frozenset({part})) for part in frozen),
     ):
-        player = Player(shop, stream, frozen=parts, epoch_s=epoch_s)
+        player = Player(shop, stream, frozen=parts, epoch_s=epoch_s, step_s=step_s)
         answers = ranks(player, progress=progress, title=f"replay: {name}", total=len(stream.stream))
         variants[name] = describe(
             Measured.of(answers),
@@ -95,6 +105,7 @@ def replay(
         "events_replayed": len(stream.stream),
         "new_items": len(stream.new_items),
         "epoch_s": epoch_s,
+        "step_s": step_s,
         "seconds": round(time.monotonic() - began, 1),
         "variants": variants,
     }

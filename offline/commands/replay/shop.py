@@ -8,7 +8,8 @@ import polars as pl
 from isrf.contract.event_types import DISLIKE, EventVocabulary
 from isrf.contract.manifest import HISTORIES_FILE, USERS_FILE
 from isrf.method.recommend.new_items import NewItemReader
-from offline.commands.replay.player import Shop, UserPast
+from offline.commands.replay.player import Shop
+from offline.commands.replay.steps import UserPast
 from offline.runtime.release import open_parts
 
 
@@ -31,7 +32,7 @@ def open_shop(folder: Path, vocabulary: EventVocabulary) -> Shop:
             past.count(rows[item_id], DISLIKE, excluding=True)
     reader = None
     if opened.reading is not None:
-        reader = NewItemReader(opened.reading, release.recommender.tables.item_lists["content"])
+        reader = NewItemReader(opened.reading, release.recommender.tables.content)
     return Shop(
         release_id=release.manifest.release_id,
         recommender=release.recommender,

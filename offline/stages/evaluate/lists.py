@@ -15,7 +15,7 @@ import numpy as np
 from rich.progress import Progress
 
 from isrf.contract.manifest import FusionWeights
-from isrf.method.interest import FloatArray, IntArray
+from isrf.method.interest import IntArray
 from isrf.method.ranking.fusion import CHANNELS, Candidates, channel_order, fuse
 from isrf.method.ranking.ranker import Ranker, ranked_items
 from isrf.method.recommend.recommender import Recommender
@@ -43,11 +43,11 @@ class Scorer(NamedTuple):
     fusion: FusionWeights
     ranker: Ranker | None
 
-    def order(self, candidates: Candidates, popularity: FloatArray) -> IntArray:
+    def order(self, candidates: Candidates) -> IntArray:
         """The candidates' item rows, best first."""
         if self.ranker is None:
             return fuse(candidates, self.fusion, explained=0).items
-        return ranked_items(candidates, self.fusion, self.ranker, popularity=popularity)
+        return ranked_items(candidates, self.fusion, self.ranker)
 
 
 class Scorers(NamedTuple):
@@ -57,19 +57,19 @@ class Scorers(NamedTuple):
     without_generative: Scorer
 
 
-def all_views(scorers: Scorers, popularity: FloatArray, *, task: Task) -> dict[str, View]:
+def all_views(scorers: Scorers, *, task: Task) -> dict[str, View]:
     """The views of candidates for all lists: the fused lists and each channel's own list."""
     if task == "direct":  # serving uses no ranker for this task
         scorers = Scorers(*(scorer._replace(ranker=None) for scorer in scorers))
     return {
-        FUSED: lambda candidates: scorers.full.order(candidates, popularity),
+        FUSED: lambda candidates: scorers.full.order(candidates),
         LOG_LINEAR: lambda candidates: fuse(candidates, scorers.full.fusion, explained=0).items,
-        WITHOUT_GENERATIVE: lambda candidates: scorers.without_generative.order(candidates.without_beams(), popularity),
+        WITHOUT_GENERATIVE: lambda candidates: scorers.without_generative.order(candidates.without_beams()),
         **{name: partial(channel_order, channel=column) for column, name in enumerate(CHANNELS)},
     }
 
 
-class _Searched(NamedTuple):
+class Searched(NamedTuple):
     """A batch of requests with the outputs of the graphs."""
 
     requests: list[RankingRequest]
@@ -82,7 +82,7 @@ def candidates_of(
 ) -> Iterator[Candidates]:
     """Yields every user's candidates in order; threads run the graphs some batches ahead (they release the GIL)."""
 
-    def search(start: int) -> _Searched:
+    def search(start: int) -> Searched:
         rows = range(start, min(start + BATCH, len(split.users)))
         histories = [split.histories[row] for row in rows]
         interests = recommender.read(histories, split.users[start : start + BATCH].tolist())
@@ -90,10 +90,10 @@ def candidates_of(
             RankingRequest(history=history, n=LIST_LENGTH, allowed=question.allowed(row), task=question.task)
             for row, history in zip(rows, histories, strict=True)
         ]
-        return _Searched(requests, interests, recommender.search(requests, interests))
+        return Searched(requests, interests, recommender.search(requests, interests))
 
     task = progress.add_task(title, total=len(split.users))
-    for batch in _ahead(search, range(0, len(split.users), BATCH)):
+    for batch in ahead(search, range(0, len(split.users), BATCH)):
         for b, request in enumerate(batch.requests):
             evidence = recommender.evidence(request.history, batch.interests.neighbours, b)
             yield recommender.candidates(request, batch.output, evidence, b)
@@ -101,11 +101,11 @@ def candidates_of(
     progress.remove_task(task)
 
 
-def _ahead(search: Callable[[int], _Searched], starts: Iterable[int]) -> Iterator[_Searched]:
+def ahead(search: Callable[[int], Searched], starts: Iterable[int]) -> Iterator[Searched]:
     """The results of `search` in the order of `starts`; as many calls run in parallel as there are CPUs."""
     count = usable_cpus()
     with ThreadPoolExecutor(max_workers=count) as pool:
-        waiting: deque[Future[_Searched]] = deque()
+        waiting: deque[Future[Searched]] = deque()
         try:
             for start in starts:
                 waiting.append(pool.submit(search, start))

@@ -33,7 +33,7 @@ class Measure:
     def answers(self, split: EvaluationSplit, question: Question, title: str) -> RankedLists:
         """Every list of a split's users, from one run of the search graph each."""
         source = candidates_of(self.recommender, split, question, progress=self.progress, title=f"evaluate: {title}")
-        views = all_views(self.scorers, self.recommender.tables.popularity, task=question.task)
+        views = all_views(self.scorers, task=question.task)
         return read_lists(source, len(split.users), views)
 
     def protocol(self, split: EvaluationSplit, *, include_seen: bool = False) -> str:

@@ -37,7 +37,6 @@ def collect(
     targets: IntArray,
     *,
     fusion: FusionWeights,
-    popularity: FloatArray,
     without: Collection[str],
 ) -> Collected:
     """Collects the ranker's inputs for every user whose held-out item is among the first candidates.
@@ -46,14 +45,13 @@ def collect(
         candidates: one per user.
         targets: (R,) their held-out item rows.
         fusion: the weights of the log-linear score.
-        popularity: (N,) number of users who took each item in training.
         without: channels that the ranker must not read.
     """
     users, places, base, features, context = [], [], [], [], []
     for user, (request, target) in enumerate(zip(candidates, targets.tolist(), strict=True)):
         if target not in request.items:
             continue
-        inputs = read_inputs(request, fusion, popularity=popularity, without=without)
+        inputs = read_inputs(request, fusion, without=without)
         top = inputs.weighed.order[:TOP]
         hit = np.flatnonzero(request.items[top] == target)
         if len(hit):

@@ -1,35 +1,45 @@
 """The stage `evaluate`: builds the evidence lists, chooses the fusion weights and the ranker, measures both splits."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from isrf.contract.manifest import RANKER_FILE, SEARCH_GRAPHS, GroupSearch, VariantName
+from isrf.method.metrics import ndcg, ranks_of
 from isrf.method.ranking.fusion import DEFAULT_FUSION
 from isrf.method.ranking.ranker import Ranker
 from isrf.method.recommend.recommender import Recommender
+from isrf.method.recommend.tables import LiveBase
 from isrf.runtime.bundle.opening import assemble_recommender
 from isrf.runtime.neighbour_index import load_index
 from isrf.runtime.onnx_session import open_graph
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of
-from offline.runtime.evidence import count_evidence, lists_as_arrays, save_lists
-from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, Scorer
+from offline.runtime.evidence import Counted, TimedEvents, count_evidence, lists_as_arrays, save_lists
+from offline.runtime.live_base import count_live_base, live_arrays
+from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, Scorer, Scorers
 from offline.stages.evaluate.measure import Measure
 from offline.stages.evaluate.questions import full_ranking
+from offline.stages.evaluate.served import choose_served
 from offline.stages.evaluate.split import load_split, sample_rows
 from offline.stages.evaluate.variants import describe_loss
 from offline.stages.evaluate.weights import (
+    FUSION_LEAVE_ONE_OUT,
     FUSION_WITHOUT_GENERATIVE,
+    RANKER_LEAVE_ONE_OUT,
     RANKER_WITHOUT_GENERATIVE,
     choose_scorers,
     join_lists,
 )
+from offline.stages.ingest.report import learned_until
 
-VERSION = 9
+VERSION = 10
 RANKER_SPEC = "ranker.json"
+LIVE_EVIDENCE_SPEC = "live_evidence.json"
 SAVED_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")
 """Lists that are saved, (R, LIST_LENGTH) int32 in the order of users, so that two runs can be compared by user."""
 
@@ -71,6 +81,12 @@ def recommender_of(ctx: StageContext) -> Recommender:
     counted = count_evidence(ctx.inputs, num_users=len(group_layers), config=config.evidence)
     save_lists(ctx.out / "evidence", counted.lists)
     np.save(ctx.out / "popularity.npy", counted.popularity)
+    live_base = _live_base(counted, ctx)
+    live = {} if live_base is None else live_arrays(live_base)
+    for name, array in live.items():
+        np.save(ctx.out / name, array)
+    if live_base is not None:
+        (ctx.out / LIVE_EVIDENCE_SPEC).write_text(live_base.spec.model_dump_json(indent=2))
     arrays = {
         "semantic_ids.npy": np.load(ctx.inputs["semantic-ids"] / "semantic_ids.npy"),
         "item_embeddings.npy": np.load(ctx.inputs["graph"] / "item_embeddings.npy"),
@@ -78,6 +94,7 @@ def recommender_of(ctx: StageContext) -> Recommender:
         "popularity.npy": counted.popularity,
         **{name: np.load(compiled / name) for name in ("item_inputs.npy", "item_vectors.npy", "node_vectors.npy")},
         **lists_as_arrays(counted.lists),
+        **live,
     }
     return assemble_recommender(
         arrays,
@@ -85,14 +102,22 @@ def recommender_of(ctx: StageContext) -> Recommender:
         decoding=decoding_of(config),
         group_search=search,
         fusion=DEFAULT_FUSION,
+        live_evidence=None if live_base is None else live_base.spec,
         interest_graph=open_graph(compiled / "lightgcn.onnx"),
         search_graph=open_graph(compiled / "recommender.onnx"),
         nearest_users=load_index(ctx.inputs["graph"], search),
     )
 
 
-def _choose_and_measure(recommender: Recommender, ctx: StageContext) -> tuple[Scorer, dict[str, Any]]:
+def _live_base(counted: Counted, ctx: StageContext) -> LiveBase | None:
+    events = TimedEvents.of(pl.read_parquet(ctx.inputs["ingest"] / "train.parquet"))
+    until_s = learned_until(ctx.inputs["ingest"])
+    return count_live_base(counted, events, config=ctx.config.evidence, until_s=until_s)
+
+
+def _choose_and_measure(live: Recommender, ctx: StageContext) -> tuple[Scorer, dict[str, Any]]:
     config, ingest = ctx.config, ctx.inputs["ingest"]
+    recommender = live.without_recent_popularity()
     valid, test = load_split(ingest, "valid"), load_split(ingest, "test")
     tie_seed, num_items = config.ingest.shuffle_ties, len(recommender.tables.popularity)
     rows = sample_rows(valid, config.evaluate.validation_users, config.seed)
@@ -114,9 +139,14 @@ def _choose_and_measure(recommender: Recommender, ctx: StageContext) -> tuple[Sc
         loss = describe_loss(measure, graph, test, lists["test"][FUSED], title=f"test, {name}")
         (ctx.out / loss_file(name)).write_text(json.dumps(loss, indent=2))
     without = chosen.scorers.without_generative
+    served = choose_served(live, chosen.scorers.full, ctx)
+    own = None if served.scorer is chosen.scorers.full else chosen.scorers.full
     evaluation: dict[str, Any] = {
         "protocol": question.protocol,
         "weights_chosen_on": chosen.report,
+        "weights_served": served.report,
+        FUSION_LEAVE_ONE_OUT: None if own is None else own.fusion.model_dump(),
+        RANKER_LEAVE_ONE_OUT: None if own is None or own.ranker is None else own.ranker.stored().model_dump(),
         FUSION_WITHOUT_GENERATIVE: without.fusion.model_dump(),
         RANKER_WITHOUT_GENERATIVE: None if without.ranker is None else without.ranker.stored().model_dump(),
     }
@@ -124,4 +154,13 @@ def _choose_and_measure(recommender: Recommender, ctx: StageContext) -> tuple[Sc
         evaluation[name] = measure.describe_ranking(lists[name], split) | measure.beside(
             split, name, num_users=config.evaluate.sampled_users
         )
-    return chosen.scorers.full, evaluation
+    if own is not None:
+        rows = sample_rows(test, config.evaluate.sampled_users, config.seed)
+        asked = replace(measure, recommender=live, scorers=Scorers(served.scorer, served.scorer))
+        of_served = asked.lists(test.rows(rows), "test, served weights")[FUSED]
+        ranks = {"own_weights": lists["test"][FUSED][rows], "served_weights": of_served}
+        evaluation["weights_served"]["leave_one_out_test"] = {"users": len(rows)} | {
+            f"NDCG@10_{name}": round(float(ndcg(ranks_of(items, test.targets[rows]), 10).mean()), 5)
+            for name, items in ranks.items()
+        }
+    return served.scorer, evaluation

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.progress import Progress
 
-from isrf.method.interest import FloatArray, IntArray
+from isrf.method.interest import IntArray
 from isrf.method.ranking.fusion import DEFAULT_FUSION, Candidates
 from isrf.method.ranking.fusion_fit import choose_weights
 from isrf.method.recommend.recommender import Recommender
@@ -22,7 +22,10 @@ from offline.stages.evaluate.split import EvaluationSplit
 
 FUSION_WITHOUT_GENERATIVE = "fusion_without_generative"
 RANKER_WITHOUT_GENERATIVE = "ranker_without_generative"
-"""Keys of the scorer without the generative path in an evaluation, for measuring the release again."""
+FUSION_LEAVE_ONE_OUT = "fusion_leave_one_out"
+RANKER_LEAVE_ONE_OUT = "ranker_leave_one_out"
+"""Keys, in an evaluation, of the scorers that are not the release's own, for measuring the release again. The
+leave-one-out scorer is missing where it is also the one that is served."""
 
 
 class Chosen(NamedTuple):
@@ -55,10 +58,7 @@ def choose_scorers(
     """
     title = "evaluate: choosing fusion weights"
     candidates = list(candidates_of(recommender, sample, question, progress=progress, title=title))
-    popularity = recommender.tables.popularity
-    full, without = (
-        choose_scorer(candidates, sample.targets, popularity, config=config, beams=beams) for beams in (True, False)
-    )
+    full, without = (choose_scorer(candidates, sample.targets, config=config, beams=beams) for beams in (True, False))
     report: dict[str, Any] = {
         "split": "valid",
         "users": len(sample.users),
@@ -68,35 +68,35 @@ def choose_scorers(
         RANKER_WITHOUT_GENERATIVE: without.ranker,
     }
     scorers = Scorers(full.scorer, without.scorer)
-    views = all_views(scorers, popularity, task=question.task)
+    views = all_views(scorers, task=question.task)
     return Chosen(scorers, read_lists(candidates, len(candidates), views), report)
 
 
 def choose_scorer(
     candidates: Sequence[Candidates],
     targets: IntArray,
-    popularity: FloatArray,
     *,
     config: RunConfig,
     beams: bool,
+    live: bool = False,
 ) -> ScorerChoice:
     """Chooses the best scorer on these users: fusion weights, and a ranker over them if one wins.
 
     Args:
         candidates: one per user.
         targets: (R,) their held-out item rows.
-        popularity: (N,) number of users who took each item in training.
         config: `evaluate.without` names channels that must not be used; `evaluate.ranker`: whether a ranker is tried.
         beams: whether to use the generative path; if not, candidates that only its beams found are left out too.
+        live: whether the candidates were made just before their targets' time, so that recent popularity may count.
     """
     settings = config.evaluate
-    without = {*settings.without, *(() if beams else ("generative",))}
+    without = {*settings.without, *(() if beams else ("generative",)), *(() if live else ("popular",))}
     choice = choose_weights(candidates, targets, start=DEFAULT_FUSION, without=without, without_beams=not beams)
     if not settings.ranker:
         reason = {"served": False, "reason": "evaluate.ranker is false"}
         return ScorerChoice(Scorer(choice.fusion, None), choice.ndcg_at_10, reason)
     source = candidates if beams else (request.without_beams() for request in candidates)
-    collected = collect(source, targets, fusion=choice.fusion, popularity=popularity, without=without)
+    collected = collect(source, targets, fusion=choice.fusion, without=without)
     ranker, figures = choose_ranker(
         collected, without=without, seed=config.seed, bootstrap_samples=settings.bootstrap_samples
     )

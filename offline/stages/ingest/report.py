@@ -8,6 +8,12 @@ from isrf.contract.event_types import STANDARD
 REPORT_FILE = "report.json"
 
 
+def learned_until(ingest: Path) -> float:
+    """The moment until which the events are known, seconds."""
+    report = json.loads((ingest / REPORT_FILE).read_text())
+    return float(report["learned_until"]["events"])
+
+
 def excluding_types(ingest: Path) -> list[str]:
     """The event types that take their item off the user's list."""
     path = ingest / REPORT_FILE

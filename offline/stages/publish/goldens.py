@@ -44,6 +44,8 @@ def item_goldens(ctx: StageContext, recommender: Recommender, reading: TextReadi
         item_ids=items["item_id"].to_list(),
         item_vectors=recommender.tables.item_vectors,
         item_lists=recommender.tables.item_lists,
+        content=recommender.tables.content,
+        counts=recommender.tables.counts,
         reading=reading,
     )
 

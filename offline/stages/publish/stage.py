@@ -26,9 +26,9 @@ from isrf.contract.manifest import (
     HISTORIES_FILE,
     INT8_GRAPH_FILE,
     INTEREST_GRAPH_FILE,
-    ITEM_READER_ARRAYS,
     ITEM_READER_DIR,
     ITEMS_FILE,
+    LIVE_ARRAYS,
     MANIFEST_FILE,
     MAX_DEVIATION,
     RANKER_FILE,
@@ -47,8 +47,8 @@ from isrf.contract.manifest import (
     GoldenSpec,
     GoldenTolerance,
     GroupSearch,
-    ItemReaderSpec,
     LearnedUntil,
+    LiveEvidenceSpec,
     Manifest,
     Producer,
     RankerSpec,
@@ -57,24 +57,23 @@ from isrf.contract.manifest import (
 )
 from isrf.contract.manifest_seal import made_from, sealed
 from isrf.method.golden import LIST_TOLERANCE, TOLERANCE, Golden, deviation
-from isrf.method.golden_items import ItemGolden, TextReading
-from isrf.method.item_reader import ItemReader
+from isrf.method.golden_items import ItemGolden
 from isrf.method.ranking.ranker import Ranker
 from isrf.method.recommend.recommender import Graph, Recommender
-from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder
 from isrf.runtime.bundle.opening import assemble_recommender
 from isrf.runtime.neighbour_index import load_index
 from isrf.runtime.onnx_session import graph_signature, open_graph
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of
+from offline.runtime.text_reading import ITEM_READER_FROM, item_reader_spec, text_reading
 from offline.runtime.torch_graph import torch_search
-from offline.stages.evaluate.stage import RANKER_SPEC, loss_file
+from offline.stages.evaluate.stage import LIVE_EVIDENCE_SPEC, RANKER_SPEC, loss_file
 from offline.stages.publish.goldens import item_goldens, request_goldens
 from offline.stages.reason.show import ITEM_TABLE, USER_TABLE
 from offline.stages.train.build import load_model
 
-VERSION = 7
+VERSION = 8
 _PRODUCERS = ("torch", "transformers", "onnx", "onnxruntime", "faiss-cpu", "numpy", "polars", "scikit-learn")
 
 _FROM_STAGE: dict[str, str] = {
@@ -96,7 +95,6 @@ _FROM_STAGE: dict[str, str] = {
     RANKER_FILE: "evaluate",
     TEXT_ENCODER_DIR: "embed",
 }
-_ITEM_READER_FROM = {"codebooks": "semantic-ids", "code_vectors": "compile", "text_adapter": "compile"}
 
 
 def run(ctx: StageContext) -> None:
@@ -119,7 +117,7 @@ def run(ctx: StageContext) -> None:
     recommender = _recommender(ctx, torch_search(load_model(ctx.inputs), ctx.config))
     goldens = request_goldens(ctx, recommender)
     (ctx.out / GOLDEN_FILE).write_text("".join(g.model_dump_json() + "\n" for g in goldens), encoding="utf-8")
-    items = item_goldens(ctx, recommender, _text_reading(ctx))
+    items = item_goldens(ctx, recommender, text_reading(ctx.inputs, ctx.config))
     (ctx.out / GOLDEN_ITEMS_FILE).write_text("".join(i.model_dump_json() + "\n" for i in items), encoding="utf-8")
     manifest = sealed(_manifest(ctx, goldens, items, recommender))
     (ctx.out / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
@@ -128,17 +126,9 @@ def run(ctx: StageContext) -> None:
 def _write_item_reader(ctx: StageContext) -> None:
     folder = ctx.out / ITEM_READER_DIR
     folder.mkdir()
-    for name, stage in _ITEM_READER_FROM.items():
+    for name, stage in ITEM_READER_FROM.items():
         shutil.copy2(ctx.inputs[stage] / f"{name}.npy", folder / f"{name}.npy")
     np.save(folder / "item_text.npy", np.load(ctx.inputs["embed"] / "item_text.npy").astype(np.float16))
-
-
-def _item_reader(ctx: StageContext) -> ItemReaderSpec:
-    report = json.loads((ctx.inputs["semantic-ids"] / "report.json").read_text())
-    return ItemReaderSpec(
-        text_share=ctx.config.semantic_ids.text_share,
-        codes_trained=tuple(level["codes_trained"] for level in report["levels"]),
-    )
 
 
 def _write_items(ctx: StageContext) -> None:
@@ -184,19 +174,10 @@ def _histories(ingest: Path) -> pl.DataFrame:
     return joined.with_columns(pl.col(lists).fill_null([])).sort("user_index")
 
 
-def _text_reading(ctx: StageContext) -> TextReading | None:
-    folder = ctx.out / TEXT_ENCODER_DIR
-    config, vocabulary = (json.loads((folder / name).read_text("utf-8")) for name in (CONFIG_FILE, VOCABULARY_FILE))
-    encoder = check_text_encoder(config, vocabulary, {name: np.load(folder / name) for name in ARRAY_FILES})
-    if not encoder.vocabulary:
-        return None
-    arrays = {name: np.load(ctx.out / name) for name in (*ARRAYS, *ITEM_READER_ARRAYS)}
-    return TextReading(encoder, ItemReader.of(_item_reader(ctx), arrays))
-
-
 def _recommender(ctx: StageContext, search_graph: Graph) -> Recommender:
     config, search, ranker = ctx.config, _group_search(ctx), _ranker(ctx)
-    arrays = {name: np.load(ctx.out / name) for name in ARRAYS}
+    live_evidence = _live_evidence(ctx)
+    arrays = {name: np.load(ctx.out / name) for name in (*ARRAYS, *(() if live_evidence is None else LIVE_ARRAYS))}
     return assemble_recommender(
         arrays,
         codebook_size=config.semantic_ids.codebook_size,
@@ -207,6 +188,7 @@ def _recommender(ctx: StageContext, search_graph: Graph) -> Recommender:
         search_graph=search_graph,
         nearest_users=load_index(ctx.out, search).exact,
         ranker=None if ranker is None else Ranker.from_values(ranker, np.load(ctx.out / RANKER_FILE)),
+        live_evidence=live_evidence,
     )
 
 
@@ -233,6 +215,11 @@ def _group_search(ctx: StageContext) -> GroupSearch:
 
 def _fusion(ctx: StageContext) -> FusionWeights:
     return FusionWeights.model_validate_json((ctx.inputs["evaluate"] / "fusion.json").read_bytes())
+
+
+def _live_evidence(ctx: StageContext) -> LiveEvidenceSpec | None:
+    path = ctx.inputs["evaluate"] / LIVE_EVIDENCE_SPEC
+    return LiveEvidenceSpec.model_validate_json(path.read_bytes()) if path.exists() else None
 
 
 def _ranker(ctx: StageContext) -> RankerSpec | None:
@@ -282,8 +269,9 @@ def _manifest(
         group_search=_group_search(ctx),
         fusion=_fusion(ctx),
         ranker=_ranker(ctx),
+        live_evidence=_live_evidence(ctx),
         variants=variants,
-        item_reader=_item_reader(ctx),
+        item_reader=item_reader_spec(ctx.inputs, ctx.config),
         graphs=graphs,
         data_fingerprint=report["fingerprint"],
         order_fingerprint=report["order_fingerprint"],

@@ -19,7 +19,8 @@ def candidate_set(
     last_item: Mapping[str, Mapping[int, float]] | None = None,
     beams_only: Sequence[int] = (),
     history_length: int = 3,
-    last_popularity: float = 5.0,
+    takers: NDArray[np.float32] | None = None,
+    last_takers: float = 5.0,
 ) -> Candidates:
     """One request's candidates; distributions as {item: probability}."""
     rows = np.array(items, dtype=np.int64)
@@ -38,7 +39,9 @@ def candidate_set(
         explicit=zeros if explicit is None else explicit,
         evidence={name: distribution((evidence or {}).get(name)) for name in EVIDENCE_CHANNELS},
         last_item={name: distribution((last_item or {}).get(name)) for name in ITEM_CHANNELS},
+        popular=None,
+        takers=zeros if takers is None else takers,
         beams_only=np.isin(rows, beams_only),
         history_length=history_length,
-        last_popularity=last_popularity,
+        last_takers=last_takers,
     )

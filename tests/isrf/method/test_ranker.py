@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from isrf.contract.errors import BundleError
-from isrf.contract.manifest import FusionWeights
+from isrf.contract.manifest import FusionWeights, RankerSpec
 from isrf.method.ranking.fusion import CHANNELS, EVIDENCE_CHANNELS, Candidates, fuse
 from isrf.method.ranking.ranker import CONTEXT, FEATURES, TOP, Ranker, Scale, layout, ranked_items, read_inputs, rerank
 from isrf.nn.ranker import RankerNet
@@ -17,7 +17,6 @@ FUSION = FusionWeights(
     beam_gap=1.0,
 )
 NUM_ITEMS = 400
-POPULARITY = np.arange(NUM_ITEMS, dtype=np.float32)
 
 
 def some_candidates(count: int, *, seed: int = 0) -> Candidates:
@@ -75,7 +74,7 @@ def test_the_score_is_the_one_computed_by_hand() -> None:
 
 def test_numpy_and_torch_score_alike() -> None:
     ranker, net = made()
-    inputs = read_inputs(some_candidates(200), FUSION, popularity=POPULARITY)
+    inputs = read_inputs(some_candidates(200), FUSION)
     base = inputs.weighed.scores
     part = ranker.parts
     with torch.no_grad():
@@ -95,9 +94,10 @@ def test_inputs_are_those_written_down_by_hand() -> None:
         evidence={"transition": {3: 0.5}},
         last_item={"transition": {8: 0.25}},
         history_length=4,
-        last_popularity=6.0,
+        takers=np.array([3.0, 8.0], "f"),
+        last_takers=6.0,
     )
-    read = read_inputs(one, FUSION, popularity=POPULARITY)
+    read = read_inputs(one, FUSION)
     column = {name: read.features[:, place] for place, name in enumerate(FEATURES)}
     np.testing.assert_allclose(column["log generative"], [-3.0, -2.0])
     np.testing.assert_allclose(column["log transition"], np.log([0.50001, 0.00001]), rtol=1e-5)
@@ -109,7 +109,7 @@ def test_inputs_are_those_written_down_by_hand() -> None:
     assert context["last popularity"] == pytest.approx(np.log(7))
     assert context["best dense"] == -1.0
     assert context["best transition"] == pytest.approx(np.log(0.501))
-    blind = read_inputs(one, FUSION, popularity=POPULARITY, without=("transition", "dense"))
+    blind = read_inputs(one, FUSION, without=("transition", "dense"))
     for name in ("log transition", "any transition", "last transition", "log dense"):
         assert not blind.features[:, FEATURES.index(name)].any()
     assert blind.context[[CONTEXT.index("best dense"), CONTEXT.index("best transition")]].tolist() == [0, 0]
@@ -117,19 +117,19 @@ def test_inputs_are_those_written_down_by_hand() -> None:
 
 def test_the_first_are_reordered_and_the_rest_stays_behind_them() -> None:
     candidates, (ranker, _) = some_candidates(300), made()
-    fused, ranked = fuse(candidates, FUSION), rerank(candidates, FUSION, ranker, popularity=POPULARITY, explained=10)
+    fused, ranked = fuse(candidates, FUSION), rerank(candidates, FUSION, ranker, explained=10)
     assert set(ranked.items[:TOP].tolist()) == set(fused.items[:TOP].tolist())
     assert ranked.items[:TOP].tolist() != fused.items[:TOP].tolist()
     assert ranked.items[TOP:].tolist() == fused.items[TOP:].tolist()
     assert np.all(np.diff(ranked.scores) <= 0)
-    assert ranked.items.tolist() == ranked_items(candidates, FUSION, ranker, popularity=POPULARITY).tolist()
+    assert ranked.items.tolist() == ranked_items(candidates, FUSION, ranker).tolist()
 
 
 @pytest.mark.parametrize("explained", [1, 10, 200, 500])
 def test_a_log_linear_ranker_orders_and_explains_as_fusion_does(explained: int) -> None:
     candidates = some_candidates(300)
     fused = fuse(candidates, FUSION)
-    ranked = rerank(candidates, FUSION, log_linear(), popularity=POPULARITY, explained=explained)
+    ranked = rerank(candidates, FUSION, log_linear(), explained=explained)
     assert ranked.items.tolist() == fused.items.tolist()
     np.testing.assert_allclose(ranked.scores, fused.scores, rtol=1e-6)
     np.testing.assert_allclose(ranked.contributions, fused.contributions[:explained], atol=1e-6)
@@ -138,8 +138,8 @@ def test_a_log_linear_ranker_orders_and_explains_as_fusion_does(explained: int) 
 
 def test_a_contribution_is_the_score_that_goes_with_the_channel() -> None:
     candidates, (ranker, _) = some_candidates(60), made()
-    ranked = rerank(candidates, FUSION, ranker, popularity=POPULARITY, explained=3)
-    inputs = read_inputs(candidates, FUSION, popularity=POPULARITY)
+    ranked = rerank(candidates, FUSION, ranker, explained=3)
+    inputs = read_inputs(candidates, FUSION)
     own = {"log transition", "any transition", "last transition"}
     columns = [place for place, name in enumerate(FEATURES) if name in own]
     for place in range(3):
@@ -154,7 +154,7 @@ def test_a_contribution_is_the_score_that_goes_with_the_channel() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_few_candidates_are_ranked_without_a_hole(count: int) -> None:
-    ranked = rerank(some_candidates(count), FUSION, made()[0], popularity=POPULARITY, explained=10)
+    ranked = rerank(some_candidates(count), FUSION, made()[0], explained=10)
     assert len(ranked.items) == len(ranked.sources) == count
     assert np.isfinite(ranked.scores).all()
     assert np.isfinite(ranked.contributions).all()
@@ -167,10 +167,36 @@ def test_a_ranker_survives_its_numbers_and_refuses_others() -> None:
         assert all(np.array_equal(back.parts[name], part) for name, part in ranker.parts.items())
     for spec, values in (
         (ranker.spec, ranker.values()[:-1]),
-        (ranker.spec.model_copy(update={"features": FEATURES[::-1]}), ranker.values()),
+        (ranker.spec.model_copy(update={"features": ("colour", *FEATURES[1:])}), ranker.values()),
         (ranker.spec.model_copy(update={"without": ("colour",)}), ranker.values()),
         (ranker.spec, ranker.values() * np.float32(np.nan)),
     ):
         with pytest.raises(BundleError) as error:
             Ranker.from_values(spec, values)
         assert error.value.code == "bundle.ranker"
+
+
+def test_an_older_ranker_reads_the_features_that_it_names() -> None:
+    ranker, _ = made()
+    part, inputs = dict(ranker.parts), read_inputs(some_candidates(20), FUSION)
+    features = [place for place, name in enumerate(FEATURES) if "popular" not in name.split()]
+    context = [place for place, name in enumerate(CONTEXT) if "popular" not in name.split()]
+    older = RankerSpec(
+        **ranker.spec.model_dump(exclude={"features", "context", "num_values"}),
+        features=tuple(FEATURES[place] for place in features),
+        context=tuple(CONTEXT[place] for place in context),
+        num_values=1,
+    )
+    part["first"] = part["first"][[*features, *(len(FEATURES) + place for place in context)]]
+    for name, columns in (("feature", features), ("context", context)):
+        part |= {f"{name}_{kind}": part[f"{name}_{kind}"][columns] for kind in ("mean", "deviation")}
+    values = np.concatenate([array.ravel() for array in part.values()], dtype=np.float32)
+    spec = older.model_copy(update={"num_values": len(values)})
+    opened = Ranker.from_values(spec, values)
+    np.testing.assert_array_equal(opened.values(), values)
+    blind = ranker.parts["first"].copy()
+    blind[sorted({*range(len(blind))} - {*features, *(len(FEATURES) + place for place in context)})] = 0
+    same = Ranker(ranker.spec, {**ranker.parts, "first": blind})
+    np.testing.assert_allclose(
+        opened.learned(inputs.features, inputs.context), same.learned(inputs.features, inputs.context), rtol=1e-5
+    )

@@ -14,9 +14,10 @@ from isrf.method.metrics import bootstrap_by_user
 from offline.commands.publish import publish
 from offline.commands.replay.cut import Cut, cut, read_moment
 from offline.commands.replay.figures import Measured, describe
-from offline.commands.replay.player import Asked, Frozen, Player, ranks
+from offline.commands.replay.player import Frozen, Player, ranks
 from offline.commands.replay.run import frozen_parts, replay
 from offline.commands.replay.shop import open_shop
+from offline.commands.replay.steps import Asked
 from offline.config import build_config
 from tests.service.servers import ServiceProcess, wait_for_quiet_epoch
 from tests.shops import TINY, run_stages, write_shop
@@ -103,9 +104,27 @@ def test_active_users_are_neighbours_unless_they_are_frozen(release: Path, strea
     assert all(one.own < num_base for one, _ in play(release, stream, "activity"))
 
 
+@pytest.mark.parametrize("part", ["evidence", "popularity"])
+def test_what_others_take_counts_unless_it_is_frozen(release: Path, stream: Cut, part: Frozen) -> None:
+    moving, frozen = play(release, stream), play(release, stream, part)
+    assert [rank for _, rank in moving] != [rank for _, rank in frozen]
+
+
+def test_evidence_waits_for_the_end_of_a_step(release: Path, stream: Cut) -> None:
+    def played(step_s: float) -> list[int]:
+        player = Player(open_shop(release, CONFIG.events), stream, epoch_s=3600.0, step_s=step_s)
+        with Progress(disable=True) as progress:
+            return [rank for _, rank in ranks(player, progress=progress, title="", total=len(stream.stream))]
+
+    assert played(0.0) == played(1e-3)
+    whole = played(1e9)
+    assert whole != played(0.0)
+    assert whole == [rank for _, rank in play(release, stream, "evidence", "popularity")]
+
+
 def test_the_service_gives_the_same_lists_over_http(release: Path, stream: Cut, tmp_path: Path) -> None:
     # The service gathers active users when an epoch ends: they stand still where none does.
-    expected = play(release, stream, "activity")
+    expected = play(release, stream, "activity", "evidence", "popularity")
     wait_for_quiet_epoch(EPOCH_S, at_least_s=30)
     service = ServiceProcess(release.parent, tmp_path, ISRF_CROWD_EPOCH_S=str(EPOCH_S)).start()
     with contextlib.ExitStack() as stack, httpx.Client(base_url=service.url, timeout=30) as client:
@@ -119,7 +138,8 @@ def test_the_service_gives_the_same_lists_over_http(release: Path, stream: Cut, 
                 assert client.put(f"/items/{event.item_id}", json=fields).status_code == 200
             answer = client.get(f"/recommend/{event.user_id}", params={"n": 20}).json()
             items = [item["item_id"] for item in answer["items"]]
-            assert (items.index(event.item_id) if event.item_id in items else -1) == rank, (event, answer["meta"])
+            place = items.index(event.item_id) if event.item_id in items else -1
+            assert place == rank or not one.history, (event, answer["meta"])
             posted = client.post("/interactions", json={"events": [event._asdict()]})
             assert posted.json()["accepted"] == 1
 
@@ -212,5 +232,5 @@ def test_active_users_are_gathered_once_an_epoch(release: Path, stream: Cut, mon
 def test_only_known_parts_can_stand_still() -> None:
     assert frozen_parts("activity, history") == ("history", "activity")
     assert frozen_parts("") == ()
-    with pytest.raises(ConfigError, match="history, activity"):
+    with pytest.raises(ConfigError, match="history, evidence, popularity, activity"):
         frozen_parts("clicks")

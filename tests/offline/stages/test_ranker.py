@@ -48,7 +48,7 @@ def planted(count: int, *, noise: bool) -> tuple[list[Candidates], np.ndarray]:
 
 def collected(count: int, *, noise: bool) -> Collected:
     sets, targets = planted(count, noise=noise)
-    found = collect(sets, targets, fusion=DEFAULT_FUSION, popularity=POPULARITY, without=())
+    found = collect(sets, targets, fusion=DEFAULT_FUSION, without=())
     assert len(found.users) == count
     return found
 
@@ -88,7 +88,7 @@ def test_equal_users_fit_equal_numbers_whatever_was_drawn_before() -> None:
 def test_the_rule_is_lost_without_the_channel_that_it_reads() -> None:
     sets, targets = planted(3000, noise=False)
     fusion = DEFAULT_FUSION.model_copy(update={"weights": DEFAULT_FUSION.weights | {"content": 0.0}})
-    blind = collect(sets, targets, fusion=fusion, popularity=POPULARITY, without=("content",))
+    blind = collect(sets, targets, fusion=fusion, without=("content",))
     assert choose_ranker(blind, without=("content",), seed=0, bootstrap_samples=200)[0] is None
 
 
@@ -107,6 +107,7 @@ def ranked(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     def change(manifest: dict[str, Any]) -> None:
         manifest["ranker"] = ranker.spec.model_dump(mode="json")
         manifest["files"][RANKER_FILE] = {}
+        manifest["evaluation"]["fusion_leave_one_out"] = None  # so that the ranker that is served is measured
         manifest["evaluation"]["ranker_without_generative"] = ranker.stored().model_dump(mode="json")
         for variant in manifest["variants"].values():
             variant["tolerance"] |= {"list_score": 10.0, "list_missing": 20}
@@ -120,7 +121,8 @@ def measured(release: Path, split: EvaluationSplit, *, task: str = "sequential")
     opened = open_release(release)
     config = RunConfig.model_validate(opened.manifest.config)
     with Progress(disable=True) as progress:
-        measure = Measure(recommender=opened.recommender, scorers=scorers_of(opened), config=config, progress=progress)
+        recommender = opened.recommender.without_recent_popularity()
+        measure = Measure(recommender=recommender, scorers=scorers_of(opened), config=config, progress=progress)
         if task == "sequential":
             return measure.lists(split, "test")
         num_items = len(opened.recommender.tables.popularity)
@@ -137,7 +139,7 @@ def test_the_service_answers_with_the_ranker_as_it_was_measured(ranked: Path, de
     split = some_users(demo_release)
     lists = measured(ranked, split)
     assert not np.array_equal(lists[FUSED], lists[LOG_LINEAR])
-    recommender = open_for_serving(ranked).recommender
+    recommender = open_for_serving(ranked).recommender.without_recent_popularity()
     allowed = full_ranking(split, len(recommender.tables.popularity), tie_seed=None).allowed
     for row, history in enumerate(split.histories):
         request = RankingRequest(history=history, n=LIST_LENGTH, allowed=allowed(row))

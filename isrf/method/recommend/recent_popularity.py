@@ -1,0 +1,148 @@
+"""Each item's share of recent events: an event's weight halves every half-life of the shop's own time.
+
+Shares under exponential decay do not depend on the moment of asking, so no clock is needed. Weights only grow, so the
+most popular items are kept up to date one event at a time. It knows neither stores nor users.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isrf.contract.event_log import FOLLOWED_ITEMS
+from isrf.method.evidence import NOTHING, Evidence
+from isrf.method.interest import FloatArray, IntArray
+
+NUM_POPULAR = 60
+"""The most popular items that the popularity channel brings as candidates."""
+_OLDEST, _NEWEST = -40.0, 900.0
+"""Half-lives before and after the reference; a float64 holds no more."""
+
+
+class RecentPopularity:
+    """The weights of a release's events and of those since."""
+
+    def __init__(self, base: NDArray[np.float64], *, reference_s: float, half_life_s: float) -> None:
+        """
+        Args:
+            base: (N,) each item's weight of the release's events, as of `reference_s`.
+            reference_s: the time at which an event weighs 1.
+            half_life_s: in which an event's weight halves.
+        """
+        self._weights = base.astype(np.float64)
+        self._total = float(base.sum())
+        self._reference_s, self._half_life_s = reference_s, half_life_s
+        self._top: dict[int, float] = {}
+        self._least = 0.0  # the smallest weight among the top, where it is full
+        self._most_popular: Evidence | None = None
+        self._find_top()
+
+    def add(self, item: int, timestamp: float, share: float = 1.0) -> None:
+        """Counts an event.
+
+        Args:
+            item: its row.
+            timestamp: seconds.
+            share: its weight at the reference time.
+        """
+        weight = self._weight(timestamp, share)
+        if item >= len(self._weights):
+            self._weights = np.concatenate([self._weights, np.zeros(item + 1)])
+        now = float(self._weights[item]) + weight
+        self._weights[item] = now
+        self._total += weight
+        self._most_popular = None
+        if now <= self._least:
+            return
+        self._top[item] = now
+        if len(self._top) > NUM_POPULAR:
+            del self._top[min(self._top, key=lambda one: (self._top[one], -one))]
+        if len(self._top) == NUM_POPULAR:
+            self._least = min(self._top.values())
+
+    def take_out(self, item: int, timestamp: float, share: float = 1.0) -> None:
+        """Takes out an event that was counted; `most_popular` needs `refresh` afterwards."""
+        weight = self._weight(timestamp, share)
+        self._weights[item] = max(float(self._weights[item]) - weight, 0.0)
+        self._total = max(self._total - weight, 0.0)
+
+    def refresh(self) -> None:
+        """Finds the most popular items anew."""
+        self._find_top()
+
+    def most_popular(self) -> Evidence:
+        """The most popular items (ascending rows) and their shares of the events."""
+        found = self._most_popular
+        if found is None:
+            items = np.array(sorted(self._top), dtype=np.int64)
+            found = self._most_popular = Evidence(items, self.shares(items)) if len(items) else NOTHING
+        return found
+
+    def shares(self, items: IntArray) -> FloatArray:
+        """(c,) item rows → (c,) float32 shares."""
+        return (self.weights(items) / max(self._total, 1e-300)).astype(np.float32)
+
+    def rank(self, item: int) -> int | None:
+        """How many items are more popular, ties in row order; None where the item is not among the most popular."""
+        weight = self._top.get(item)
+        if weight is None:
+            return None
+        return sum(other > weight or (other == weight and row < item) for row, other in self._top.items())
+
+    def weights(self, items: IntArray) -> NDArray[np.float64]:
+        """(c,) item rows → (c,) weights; only their order means something."""
+        known = self._weights
+        return np.where(items < len(known), known[np.minimum(items, len(known) - 1)], 0.0)
+
+    def _weight(self, timestamp: float, share: float) -> float:
+        exponent = min(max((timestamp - self._reference_s) / self._half_life_s, _OLDEST), _NEWEST)
+        # 24 bits, so that sums do not depend on the order of the events.
+        mantissa, power = math.frexp(share * 2.0**exponent)
+        return math.ldexp(round(mantissa * 2**24), power - 24)
+
+    def _find_top(self) -> None:
+        count = min(NUM_POPULAR, len(self._weights))
+        heaviest = np.lexsort((np.arange(len(self._weights)), -self._weights))[:count]
+        self._top = {int(item): float(self._weights[item]) for item in heaviest if self._weights[item] > 0}
+        self._least = min(self._top.values()) if len(self._top) == NUM_POPULAR else 0.0
+        self._most_popular = None
+
+
+def newcomer_share(num_before: int) -> float:
+    """The weight of an event among newcomers' events, by the number of items that its user took before it.
+
+    What users without a history take next is said by what others took as their first items (docs/lab-notebook.md).
+    """
+    return 1.0 / (1 + min(num_before, FOLLOWED_ITEMS))
+
+
+def newcomer_shares(users: IntArray) -> NDArray[np.float64]:
+    """`newcomer_share` of events sorted by user, then order: (E,) user rows → (E,)."""
+    places = np.arange(len(users)) - np.searchsorted(users, users)
+    return np.asarray(1.0 / (1 + np.minimum(places, FOLLOWED_ITEMS)), dtype=np.float64)
+
+
+def decayed_counts(
+    users: IntArray,
+    items: IntArray,
+    times: NDArray[np.float64],
+    *,
+    shares: NDArray[np.float64] | None = None,
+    num_items: int,
+    half_life_s: float,
+) -> NDArray[np.float64]:
+    """Each item's weight of a release's events as of the latest of them; a user counts once per item, the last time.
+
+    Args:
+        users, items: (E,) rows.
+        times: (E,) seconds; NaN counts as long ago.
+        shares: (E,) the events' weights at the reference time; None: 1.
+        num_items: N.
+        half_life_s: in which an event's weight halves.
+    """
+    _, from_end = np.unique((users * num_items + items)[::-1], return_index=True)
+    latest = len(users) - 1 - from_end
+    ages = np.nan_to_num((times[latest] - np.nanmax(times, initial=-np.inf)) / half_life_s, nan=_OLDEST, neginf=_OLDEST)
+    weights = np.exp2(np.maximum(ages, _OLDEST)) * (1.0 if shares is None else shares[latest])
+    counts = np.bincount(items[latest], weights=weights, minlength=num_items)
+    return counts.astype(np.float64)

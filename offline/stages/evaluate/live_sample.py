@@ -1,0 +1,217 @@
+"""Candidates as a running service would have them: just before each held-out event of the last part of training.
+
+The events from a moment T on are played in time order and counted as live evidence; what lies before T is the base.
+Items that nobody took before T are read by their text, as items that came since a release. Similar users have the items
+that they took before the day of asking; their interests are those of the whole training split, which the model has seen
+too. So a scorer is fitted on what it will see when it serves (docs/concepts/live-evidence.md).
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from isrf.contract.event_log import FOLLOWED_ITEMS
+from isrf.method.evidence import user_item_lists
+from isrf.method.interest import BoolArray, IntArray
+from isrf.method.ranking.fusion import Candidates
+from isrf.method.recommend.live_counts import LiveEvent
+from isrf.method.recommend.live_evidence import LiveEvidence
+from isrf.method.recommend.recommender import Recommender
+from isrf.method.recommend.request import RankingRequest
+from offline.config import EvidenceConfig
+from offline.runtime.evidence import TimedEvents, count_events
+from offline.runtime.live_base import DAY_S, count_live_base
+from offline.stages.evaluate.items_as_new import CatalogueReading, with_items_as_new
+from offline.stages.evaluate.lists import BATCH, LIST_LENGTH, Searched, ahead
+from offline.stages.ingest.report import excluding_types
+
+SHARE_BEFORE = 0.8
+"""Share of the events before T."""
+MEMORY_BYTES = 1 << 30
+MIN_REQUESTS = 200
+"""Fewest held-out events after T from which a scorer is chosen."""
+
+
+class LiveSample(NamedTuple):
+    candidates: list[Candidates]
+    targets: IntArray  # (R,) rows of the held-out items
+
+
+class Stream(NamedTuple):
+    """All events in time order; of equal times in the order of user, then of the user's history."""
+
+    users: IntArray  # (E,)
+    items: IntArray  # (E,)
+    times: NDArray[np.float64]  # (E,) seconds
+    excludes: BoolArray  # (E,) whether the event takes its item off the user's list
+    held_out: BoolArray  # (E,)
+    start: int  # the first event from T on
+
+    @classmethod
+    def load(cls, ingest: Path) -> "Stream | None":
+        """Reads the output of `ingest`; None where an event has no time."""
+        columns = ["user_index", "item_index", "timestamp", "event"]
+        train = pl.read_parquet(ingest / "train.parquet", columns=columns).with_columns(part=pl.lit(0))
+        parts = pl.when(pl.col("split") == "valid").then(1).otherwise(2)
+        held_out = pl.read_parquet(ingest / "heldout.parquet").with_columns(part=parts).select([*columns, "part"])
+        events = pl.concat([train, held_out.with_columns(pl.col("part").cast(pl.Int32))]).sort(
+            "timestamp", "user_index", "part", maintain_order=True
+        )
+        if events["timestamp"].null_count() or events.is_empty():
+            return None
+        times = events["timestamp"].cast(pl.Float64).to_numpy()
+        moment = times[int(len(times) * SHARE_BEFORE)]
+        return cls(
+            users=events["user_index"].to_numpy().astype(np.int64),
+            items=events["item_index"].to_numpy().astype(np.int64),
+            times=times,
+            excludes=events["event"].is_in(excluding_types(ingest)).to_numpy(),
+            held_out=(events["part"] > 0).to_numpy(),
+            start=int(np.searchsorted(times, moment)),
+        )
+
+    def before(self, end: int) -> TimedEvents:
+        """The first `end` events, sorted by user, then time."""
+        order = np.argsort(self.users[:end], kind="stable")
+        return TimedEvents(self.users[:end][order], self.items[:end][order], self.times[:end][order])
+
+
+class _Step(NamedTuple):
+    """One event: what it follows, and what its user is asked before it."""
+
+    event: LiveEvent
+    history: list[int] | None  # of a request before the event; None: nobody is asked
+    excluded: list[int]
+
+
+def live_sample(
+    recommender: Recommender,
+    ingest: Path,
+    *,
+    reading: CatalogueReading | None,
+    config: EvidenceConfig,
+    limit: int,
+    progress: Progress,
+) -> LiveSample | None:
+    """The candidates before the held-out events of the last part of training, at most the last `limit` of them.
+
+    Args:
+        recommender: the release's, trained on the training split.
+        ingest: the output folder of `ingest`.
+        reading: reads a new item's text; None: new items stay as the model knows them.
+        config: how evidence is counted.
+        limit: most requests.
+        progress: shows the progress.
+
+    Returns:
+        None where an event has no time, or there are fewer than `MIN_REQUESTS` requests.
+    """
+    stream = Stream.load(ingest)
+    if stream is None:
+        return None
+    asked = np.flatnonzero(stream.held_out & (np.arange(len(stream.users)) >= stream.start))[-limit:]
+    steps = list(_steps(stream, frozenset(asked.tolist())))
+    if sum(step.history is not None for step in steps) < MIN_REQUESTS:
+        return None
+    return _Sampler(recommender, stream, reading, config).sample(steps, progress)
+
+
+class _Sampler:
+    """Plays one stream."""
+
+    def __init__(
+        self, recommender: Recommender, stream: Stream, reading: CatalogueReading | None, config: EvidenceConfig
+    ) -> None:
+        num_items, num_users = len(recommender.tables.popularity), len(recommender.tables.group_layers)
+        self._stream, self._num_users = stream, num_users
+        self._known = np.bincount(stream.items[: stream.start], minlength=num_items) > 0
+        events = stream.before(stream.start)
+        counted = count_events(events, recommender.tables.content, num_users=num_users, config=config)
+        tables = replace(
+            recommender.tables,
+            popularity=counted.popularity,
+            item_lists=counted.item_lists,
+            live_base=count_live_base(counted, events, config=config),
+        )
+        recommender = replace(recommender, tables=tables)
+        if reading is not None and not self._known.all():
+            recommender = with_items_as_new(recommender, reading, self._known)
+        live = recommender.tables.live_evidence(MEMORY_BYTES)
+        assert live is not None
+        self._live: LiveEvidence = live
+        self._recommender = recommender.with_live(live)
+        self._on_day = lru_cache(maxsize=4)(self._made_on_day)
+
+    def sample(self, steps: Sequence[_Step], progress: Progress) -> LiveSample:
+        """Plays the steps and returns the candidates of those that ask."""
+        asked = [step for step in steps if step.history is not None]
+        searched = ahead(self._search(asked), range(0, len(asked), BATCH))
+        candidates: list[Candidates] = []
+        batch: deque[tuple[Recommender, RankingRequest, Searched, int]] = deque()
+        task = progress.add_task("evaluate: replaying the last part of training", total=len(asked))
+        for step in steps:
+            if step.history is not None:
+                if not batch:
+                    found = next(searched)
+                    recommender = self._on_day(int(asked[len(candidates)].event.timestamp // DAY_S))
+                    batch.extend((recommender, request, found, b) for b, request in enumerate(found.requests))
+                recommender, request, found, b = batch.popleft()
+                evidence = recommender.evidence(request.history, found.interests.neighbours, b)
+                candidates.append(recommender.candidates(request, found.output, evidence, b))
+                progress.advance(task)
+            self._live.add(step.event)
+        progress.remove_task(task)
+        return LiveSample(candidates, np.array([step.event.item for step in asked], dtype=np.int64))
+
+    def _search(self, asked: Sequence[_Step]) -> Callable[[int], Searched]:
+        # An item may be recommended from its first event on, as in the replay.
+        num_items = len(self._known)
+        first = np.full(num_items, np.inf)
+        np.minimum.at(first, self._stream.items, self._stream.times)
+
+        def search(start: int) -> Searched:
+            batch = asked[start : start + BATCH]
+            recommender = self._on_day(int(batch[0].event.timestamp // DAY_S))
+            requests = []
+            for step in batch:
+                allowed: BoolArray = first <= step.event.timestamp
+                allowed[step.excluded] = False
+                requests.append(RankingRequest(history=step.history or (), n=LIST_LENGTH, allowed=allowed))
+            interests = recommender.read([r.history for r in requests], [step.event.user_hash for step in batch])
+            return Searched(requests, interests, recommender.search(requests, interests))
+
+        return search
+
+    def _made_on_day(self, day: int) -> Recommender:
+        """The recommender whose users have the items that they took before a day (number since 1970)."""
+        events = self._stream.before(int(np.searchsorted(self._stream.times, day * DAY_S)))
+        tables = self._recommender.tables
+        return self._recommender.with_users(
+            group_layers=tables.group_layers,
+            user_items=user_item_lists(events.users, events.items, num_users=self._num_users),
+            nearest_users=self._recommender.nearest_users,
+        )
+
+
+def _steps(stream: Stream, asked: frozenset[int]) -> Iterator[_Step]:
+    histories: dict[int, list[int]] = {}
+    excluded: dict[int, list[int]] = {}
+    columns = zip(stream.users.tolist(), stream.items.tolist(), stream.times.tolist(), strict=True)
+    for number, (user, item, time) in enumerate(columns):
+        history = histories.setdefault(user, [])
+        if number >= stream.start:
+            followed = [one for one in dict.fromkeys(reversed(history[-4 * FOLLOWED_ITEMS :])) if one != item]
+            event = LiveEvent(item, followed[:FOLLOWED_ITEMS], time, user, number)
+            is_asked = number in asked and bool(history)
+            yield _Step(event, list(history) if is_asked else None, list(excluded.get(user, ())) if is_asked else [])
+        history.append(item)
+        if stream.excludes[number]:
+            excluded.setdefault(user, []).append(item)
