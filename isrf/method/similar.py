@@ -44,7 +44,8 @@ def likeness(item: int, lists: Mapping[str, ItemLists], vectors: FloatArray) -> 
     lifts = np.zeros((len(vectors), len(CHANNELS)), dtype=np.float32)
     for column, name in enumerate(LIST_CHANNELS):
         entries = lists[name].entries(item)
-        lifts[entries.indices, column] = np.log1p(entries.weights / np.float32(EPSILON))
+        known = entries.indices < len(vectors)  # live evidence may name items that came after these
+        lifts[entries.indices[known], column] = np.log1p(entries.weights[known] / np.float32(EPSILON))
     norms = np.linalg.norm(vectors, axis=1)
     cosines = (vectors @ unit_rows(vectors[item])) / np.where(norms > 0, norms, 1)
     lifts[:, -1] = SCALE * (cosines - cosines.mean())

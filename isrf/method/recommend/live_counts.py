@@ -121,8 +121,9 @@ class LiveCounts:
                 if index is None:
                     index = self._index[row] = array("I")
                 index.append(self._next)
-                self._versions[row] = (self._versions.get(row, 0) + identity) & _64_BITS
+                # In this order: who reads the new version does not find the old row.
                 self._rows.pop(row, None)
+                self._versions[row] = (self._versions.get(row, 0) + identity) & _64_BITS
             self._next += 1
 
     def take_out_bucket(self, bucket: int) -> list[CountedEvent]:
@@ -222,8 +223,8 @@ class LiveCounts:
         identity = int(self._identities[place])
         for row in (int(self._items[place]), *self._followed[place].tolist()):
             if row >= 0:
-                self._versions[row] = (self._versions[row] + sign * identity) & _64_BITS
                 self._rows.pop(row, None)
+                self._versions[row] = (self._versions[row] + sign * identity) & _64_BITS
 
     def _drop(self, place: int) -> None:
         """Forgets the event at a place of a full ring, which is the oldest."""

@@ -34,7 +34,8 @@ class RecentPopularity:
         self._reference_s, self._half_life_s = reference_s, half_life_s
         self._top: dict[int, float] = {}
         self._least = 0.0  # the smallest weight among the top, where it is full
-        self._most_popular: Evidence | None = None
+        self._num_changes = 0
+        self._most_popular: tuple[int, Evidence] | None = None  # and the number of changes before
         self._find_top()
 
     def add(self, item: int, timestamp: float, share: float = 1.0) -> None:
@@ -51,9 +52,12 @@ class RecentPopularity:
         now = float(self._weights[item]) + weight
         self._weights[item] = now
         self._total += weight
-        self._most_popular = None
-        if now <= self._least:
-            return
+        if now >= self._least:  # of equal ones the lower rows stay, in whatever order they come
+            self._raise(item, now)
+        self._num_changes += 1
+
+    def _raise(self, item: int, now: float) -> None:
+        """Sets the weight of an item that is among the most popular, or belongs there."""
         self._top[item] = now
         if len(self._top) > NUM_POPULAR:
             del self._top[min(self._top, key=lambda one: (self._top[one], -one))]
@@ -71,12 +75,15 @@ class RecentPopularity:
         self._find_top()
 
     def most_popular(self) -> Evidence:
-        """The most popular items (ascending rows) and their shares of the events."""
-        found = self._most_popular
-        if found is None:
+        """The most popular items (ascending rows) and their shares of the events.
+
+        Another thread may count meanwhile: what was found is kept only until the next change.
+        """
+        number, found = self._num_changes, self._most_popular
+        if found is None or found[0] != number:
             items = np.array(sorted(self._top), dtype=np.int64)
-            found = self._most_popular = Evidence(items, self.shares(items)) if len(items) else NOTHING
-        return found
+            found = self._most_popular = number, Evidence(items, self.shares(items)) if len(items) else NOTHING
+        return found[1]
 
     def shares(self, items: IntArray) -> FloatArray:
         """(c,) item rows → (c,) float32 shares."""
@@ -87,7 +94,7 @@ class RecentPopularity:
         weight = self._top.get(item)
         if weight is None:
             return None
-        return sum(other > weight or (other == weight and row < item) for row, other in self._top.items())
+        return sum(other > weight or (other == weight and row < item) for row, other in list(self._top.items()))
 
     def weights(self, items: IntArray) -> NDArray[np.float64]:
         """(c,) item rows → (c,) weights; only their order means something."""
@@ -105,7 +112,7 @@ class RecentPopularity:
         heaviest = np.lexsort((np.arange(len(self._weights)), -self._weights))[:count]
         self._top = {int(item): float(self._weights[item]) for item in heaviest if self._weights[item] > 0}
         self._least = min(self._top.values()) if len(self._top) == NUM_POPULAR else 0.0
-        self._most_popular = None
+        self._num_changes += 1
 
 
 def newcomer_share(num_before: int) -> float:

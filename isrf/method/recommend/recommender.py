@@ -253,7 +253,7 @@ class Recommender:
         )
         # Beams come last: an item's first position tells whether another channel found it.
         union, first = np.unique(np.concatenate([others, output.beam_items[b]]), return_index=True)
-        answerable = (union >= 0) & request.allowed[union]
+        answerable = _are_allowed(union, request.allowed)
         items, first = union[answerable], first[answerable]
         last, recent = int(request.history[-1]), self.tables.recent
         by_graph = output.explicit_all[b, items]
@@ -312,12 +312,15 @@ class Recommender:
         if popularity is None:
             return first_allowed(order, allowed, taken, count)
         top = popularity.most_popular().items
-        top = top[np.lexsort((top, -popularity.weights(top)))]
-        found = first_allowed(top, allowed, taken, count)
-        if len(found) == count:
-            return found
-        weights = popularity.weights(order)
-        return first_allowed(order[np.argsort(-weights, kind="stable")], allowed, taken, count)
+        top = top[_are_allowed(top, allowed) & ~np.isin(top, taken)]
+        rest = top if len(top) >= count else order[allowed[order] & ~np.isin(order, taken)]
+        weights = popularity.weights(rest)
+        if len(rest) > count:  # the heaviest alone: to sort a large catalogue takes long
+            least = np.partition(weights, -count)[-count] if count else np.inf
+            heaviest = np.flatnonzero(weights >= least)
+            rest, weights = rest[heaviest], weights[heaviest]
+        found: list[int] = rest[np.lexsort((rest, -self.tables.popularity[rest], -weights))][:count].tolist()
+        return found
 
     def _fill(self, request: RankingRequest, taken: IntArray, below: float, count: int) -> list[RankedItem]:
         """The most popular allowed items that are not in `taken`."""
@@ -330,6 +333,12 @@ _NO_ITEMS = np.zeros(0, np.int64)
 def _falling(items: Sequence[int], below: float) -> list[RankedItem]:
     """Popular items in their order, with falling scores below `below`."""
     return [RankedItem(item, below - 1.0 - place, "popular") for place, item in enumerate(items)]
+
+
+def _are_allowed(items: IntArray, allowed: BoolArray) -> BoolArray:
+    """(c,) bool. Live evidence may name an item that came after this recommender's items: it is none of them."""
+    inside = (items >= 0) & (items < len(allowed))
+    return inside & allowed[np.where(inside, items, 0)]
 
 
 def first_allowed(order: IntArray, allowed: BoolArray, taken: IntArray, count: int) -> list[int]:
