@@ -18,6 +18,9 @@ from isrf.contract.manifest import (
 )
 from isrf.method.ranking.fusion import CHANNELS, EVIDENCE_CHANNELS
 
+LIVE_SCHEMA_VERSION = 4
+"""The first schema with what live counts are added to."""
+
 
 def check_manifest(manifest: Manifest) -> None:
     """Raises `BundleError` (`bundle.manifest`, `bundle.graph_mismatch`) for the first mistake."""
@@ -32,8 +35,9 @@ def _mistakes(manifest: Manifest) -> Iterator[tuple[str, str]]:
         ("fusion.weights", manifest.fusion.weights, CHANNELS),
         ("fusion.epsilons", manifest.fusion.epsilons, EVIDENCE_CHANNELS),
     ):
-        if set(found) != set(expected):
-            odd = sorted(set(found) ^ set(expected))
+        # Releases of before live evidence were fitted without this channel; it weighs nothing there.
+        optional = {"popular"} if manifest.schema_version < LIVE_SCHEMA_VERSION else set()
+        if odd := sorted((set(found) ^ set(expected)) - optional):
             yield "bundle.manifest", f"{field} needs the channels {', '.join(expected)}: {', '.join(odd)[:200]}"
     if not any(manifest.fusion.weights.values()):
         yield "bundle.manifest", "fusion.weights are all 0, so that nothing decides an order"
