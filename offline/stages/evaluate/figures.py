@@ -44,7 +44,9 @@ def describe_lists(lists: RankedLists, targets: IntArray, *, samples: int, seed:
     }
     intervals = _bootstrap([columns, differences], samples=samples, seed=seed)
     figures, minus = (_by_name(part) for part in intervals)
-    result: dict[str, Any] = {name: figures.pop(name) for name in (FUSED, LOG_LINEAR, WITHOUT_GENERATIVE)}
+    result: dict[str, Any] = {
+        name: figures.pop(name) for name in (FUSED, LOG_LINEAR, WITHOUT_GENERATIVE) if name in figures
+    }
     return {**result, "channels": figures, "fused_minus": minus}
 
 
