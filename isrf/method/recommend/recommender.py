@@ -36,6 +36,7 @@ from isrf.method.interest import (
 from isrf.method.ranking.fusion import Candidates, fuse, gather
 from isrf.method.ranking.ranker import Ranker, rerank
 from isrf.method.recommend.live_evidence import LiveEvidence
+from isrf.method.recommend.popular_items import are_allowed, popular_items
 from isrf.method.recommend.recent_popularity import RecentPopularity
 from isrf.method.recommend.request import (
     CHANNEL_LIMIT,
@@ -56,9 +57,6 @@ _TASK_CODES: dict[Task, int] = {"sequential": 0, "direct": 1}
 
 REQUEST_INPUTS = frozenset({"history", "history_mask", "explicit", "group", "task", "allowed"})
 """Inputs of the search graph that belong to a request; the others are tables over all items, equal in every call."""
-
-POPULAR_BLOCK = 4096
-"""Items that are checked in one step where popularity fills a list."""
 
 
 class OfferedItems(NamedTuple):
@@ -253,7 +251,7 @@ class Recommender:
         )
         # Beams come last: an item's first position tells whether another channel found it.
         union, first = np.unique(np.concatenate([others, output.beam_items[b]]), return_index=True)
-        answerable = _are_allowed(union, request.allowed)
+        answerable = are_allowed(union, request.allowed)
         items, first = union[answerable], first[answerable]
         last, recent = int(request.history[-1]), self.tables.recent
         by_graph = output.explicit_all[b, items]
@@ -299,28 +297,17 @@ class Recommender:
 
         The most recent events decide, then how many users took an item in the training interactions, then the row.
         """
-        return self._first_popular(self.tables.recent, allowed, taken, count)
+        return self._popular_items(self.tables.recent, allowed, taken, count)
 
     def for_newcomers(self, allowed: BoolArray, count: int) -> list[int]:
         """The same for users without a history, by what others took as their first items."""
-        return self._first_popular(self.tables.newcomers, allowed, _NO_ITEMS, count)
+        return self._popular_items(self.tables.newcomers, allowed, _NO_ITEMS, count)
 
-    def _first_popular(
+    def _popular_items(
         self, popularity: RecentPopularity | None, allowed: BoolArray, taken: IntArray, count: int
     ) -> list[int]:
-        order = self.offered.by_popularity
-        if popularity is None:
-            return first_allowed(order, allowed, taken, count)
-        top = popularity.most_popular().items
-        top = top[_are_allowed(top, allowed) & ~np.isin(top, taken)]
-        rest = top if len(top) >= count else order[allowed[order] & ~np.isin(order, taken)]
-        weights = popularity.weights(rest)
-        if len(rest) > count:  # the heaviest alone: to sort a large catalogue takes long
-            least = np.partition(weights, -count)[-count] if count else np.inf
-            heaviest = np.flatnonzero(weights >= least)
-            rest, weights = rest[heaviest], weights[heaviest]
-        found: list[int] = rest[np.lexsort((rest, -self.tables.popularity[rest], -weights))][:count].tolist()
-        return found
+        takers, by_takers = self.tables.popularity, self.offered.by_popularity
+        return popular_items(popularity, takers, by_takers=by_takers, allowed=allowed, taken=taken, count=count)
 
     def _fill(self, request: RankingRequest, taken: IntArray, below: float, count: int) -> list[RankedItem]:
         """The most popular allowed items that are not in `taken`."""
@@ -333,20 +320,3 @@ _NO_ITEMS = np.zeros(0, np.int64)
 def _falling(items: Sequence[int], below: float) -> list[RankedItem]:
     """Popular items in their order, with falling scores below `below`."""
     return [RankedItem(item, below - 1.0 - place, "popular") for place, item in enumerate(items)]
-
-
-def _are_allowed(items: IntArray, allowed: BoolArray) -> BoolArray:
-    """(c,) bool. Live evidence may name an item that came after this recommender's items: it is none of them."""
-    inside = (items >= 0) & (items < len(allowed))
-    return inside & allowed[np.where(inside, items, 0)]
-
-
-def first_allowed(order: IntArray, allowed: BoolArray, taken: IntArray, count: int) -> list[int]:
-    """The first `count` rows of `order` (o,) that are allowed (N,) and not in `taken`."""
-    found: list[int] = []
-    for start in range(0, len(order), POPULAR_BLOCK):  # mostly one block: it avoids a pass over a large catalogue
-        block = order[start : start + POPULAR_BLOCK]
-        found += block[allowed[block] & ~np.isin(block, taken)].tolist()
-        if len(found) >= count:
-            break
-    return found[:count]
