@@ -199,6 +199,8 @@ async def _open(
         cache_limits=CacheLimits(settings.group_ttl_s, settings.answer_ttl_s, settings.answer_cache_mb << 20),
         crowd_epoch_s=settings.crowd_epoch_s,
         items_poll_s=settings.items_poll_s,
+        live_poll_s=settings.live_poll_s,
+        live_evidence_bytes=settings.live_evidence_mb << 20,
         max_added_items=settings.max_added_items,
         variant=settings.variant,
         device=settings.device,

@@ -1,8 +1,8 @@
 """Explains why an item is recommended: by the paths in the release's data from the user's items to it.
 
 Every path that an explanation shows exists: its item is in the history, its edge is in the lists, vectors or semantic
-IDs of the release, and its similar users are among this request's neighbours. `service.recommend.reasons` defines a
-reason and writes its sentence.
+IDs of the release or was made by at least `LEAST_USERS` users since, and its similar users are among this request's
+neighbours. `service.recommend.reasons` defines a reason and writes its sentence.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,12 @@ from itertools import chain
 import numpy as np
 
 from isrf.method.evidence import ITEM_CHANNELS, RECENT_ITEMS, ItemChannel
-from isrf.method.interest import BoolArray, FloatArray, Neighbours
+from isrf.method.interest import BoolArray, FloatArray, IntArray, Neighbours
+from isrf.method.recommend.live_evidence import LiveLists
 from isrf.method.recommend.request import RankedItem
 from isrf.method.text.phrases import PhraseTable, without_overlap
-from service.recommend.reasons import ItemReason, Path, ReasonChannel
+from service.recommend.reasons import ItemReason, Path, PopularWith, ReasonChannel
+from service.release.catalogue import LEAST_USERS
 from service.release.opening import Release
 from service.release.snapshot import Snapshot
 
@@ -24,16 +26,31 @@ NEGLIGIBLE = 0.1
 """A path weaker than this share of the strongest path is left out."""
 MAX_PHRASES = 3
 """Phrases that describe an interest."""
+_TOO_FEW = -1
 
 
 class Explainer:
     """Finds the reasons for the items of one answer."""
 
     def __init__(
-        self, release: Release, snapshot: Snapshot, history: Sequence[int], neighbours: Neighbours | None
+        self,
+        release: Release,
+        snapshot: Snapshot,
+        history: Sequence[int],
+        neighbours: Neighbours | None,
+        *,
+        newcomer: bool = False,
     ) -> None:
-        """history: item rows, oldest first. neighbours: of this user (batch axis of 1), or None."""
+        """
+        Args:
+            history: item rows, oldest first.
+            neighbours: of this user (batch axis of 1), or None.
+            newcomer: whether popular items, where there is no history, are those that others took as their first ones.
+        """
         self._release, self._tables = release, snapshot.recommender.tables
+        self._by_takers = snapshot.recommender.offered.by_popularity
+        self._popular_with: PopularWith = "newcomers" if newcomer and not history else "everybody"
+        self._ranks: IntArray | None = None  # (N,) of popularity, from 1
         decoding = release.manifest.decoding
         self._recent = _latest(history, RECENT_ITEMS)
         self._encoder_items = _latest(history, decoding.history_length)
@@ -54,7 +71,7 @@ class Explainer:
             found.append(self._nearest(row, "dense", self._tables.item_vectors, self._encoder_items))
         reasons = [reason for reason in found if reason is not None]
         if source == "popular" or not reasons:
-            reasons.append(ItemReason(channel="popular", popularity_rank=self._release.catalogue.popularity_rank(row)))
+            reasons.append(self._popular(row))
         return sorted(reasons, key=lambda reason: reason.channel != source)
 
     def _by_list(self, row: int, channel: ItemChannel) -> ItemReason | None:
@@ -63,8 +80,32 @@ class Explainer:
         for start in self._recent:
             entries = lists.entries(start)
             at = np.flatnonzero(entries.indices == row)
-            leading += [(start, float(entries.weights[place])) for place in at]
+            if len(at) and (live_users := self._live_users(channel, start, row)) != _TOO_FEW:
+                leading.append(Path(start, float(entries.weights[at[0]]), live_users=live_users))
         return self._reason(row, channel, leading)
+
+    def _live_users(self, channel: ItemChannel, start: int, row: int) -> int | None:
+        """How many users are behind a path that only live events make; None where the release has the path itself.
+
+        `_TOO_FEW` where they are so few that a reason could tell of one of them.
+        """
+        lists, live = self._tables.item_lists[channel], self._tables.live
+        if live is None or not isinstance(lists, LiveLists) or lists.is_of_release(start, row):
+            return None
+        people = live.people(start, row)
+        return people if people >= LEAST_USERS else _TOO_FEW
+
+    def _popular(self, row: int) -> ItemReason:
+        recent = self._tables.newcomers if self._popular_with == "newcomers" else self._tables.recent
+        weight = 0.0 if recent is None else float(recent.weights(np.array([row]))[0])
+        if recent is None or weight == 0:
+            return ItemReason(channel="popular", popularity_rank=self._release.catalogue.popularity_rank(row))
+        if self._ranks is None:  # once for all items of the answer
+            order = self._by_takers
+            lately = order[np.argsort(-recent.weights(order), kind="stable")]
+            self._ranks = np.empty(len(order), dtype=np.int64)
+            self._ranks[lately] = np.arange(1, len(order) + 1)
+        return ItemReason(channel="popular", popularity_rank=int(self._ranks[row]), popular_with=self._popular_with)
 
     def _nearest(
         self, row: int, channel: ReasonChannel, vectors: FloatArray, starts: Sequence[int]
@@ -76,7 +117,7 @@ class Explainer:
             return None
         cosines = np.where(norms > 0, vectors[starts] @ vectors[row] / np.where(norms > 0, norms, 1), -np.inf)
         best = int(cosines.argmax())
-        return self._reason(row, channel, [(starts[best], float(cosines[best]))])
+        return self._reason(row, channel, [Path(starts[best], float(cosines[best]))])
 
     def _generative(self, row: int) -> ItemReason | None:
         """The paths from the user's items whose semantic IDs share a prefix with the item's."""
@@ -85,25 +126,26 @@ class Explainer:
         for start in (start for start in self._encoder_items if start < len(codes)):
             depth = int(np.cumprod(codes[start] == codes[row]).sum())
             if depth and start != row:
-                leading.append((start, depth / codes.shape[1]))
+                leading.append(Path(start, depth / codes.shape[1]))
         return self._reason(row, "generative", leading)
 
-    def _reason(self, row: int, channel: ReasonChannel, leading: Sequence[tuple[int, float]]) -> ItemReason | None:
+    def _reason(self, row: int, channel: ReasonChannel, leading: Sequence[Path]) -> ItemReason | None:
         """A reason with the strongest paths; None without any.
 
         Args:
             row: of the recommended item.
-            leading: (row of the user's item, strength), the latest item first.
+            leading: paths with a strength, from the latest item first.
         """
         if not leading:
             return None
-        strongest = sorted(leading, key=lambda pair: -pair[1])[:MAX_PATHS]
-        strongest = [pair for pair in strongest if pair[1] >= min(NEGLIGIBLE * strongest[0][1], strongest[0][1])]
+        strongest = sorted(leading, key=lambda path: -_strength(path))[:MAX_PATHS]
+        most = _strength(strongest[0])
+        strongest = [path for path in strongest if _strength(path) >= min(NEGLIGIBLE * most, most)]
         wording = self._release.wording
-        words = chain(*(wording.common(start, row, limit=MAX_PHRASES) for start, _ in strongest))
+        words = chain(*(wording.common(path.item, row, limit=MAX_PHRASES) for path in strongest))
         return ItemReason(
             channel=channel,
-            paths=[Path(start, round(strength, 4)) for start, strength in strongest],
+            paths=[path._replace(strength=round(_strength(path), 4)) for path in strongest],
             words=without_overlap(words, limit=MAX_PHRASES),
         )
 
@@ -148,6 +190,10 @@ class _Group:
         if self._phrases is None:
             self._phrases = self._release.wording.group(self._users)
         return self._phrases.shared(takers, limit=MAX_PHRASES) or self._phrases.shared(limit=MAX_PHRASES)
+
+
+def _strength(path: Path) -> float:
+    return path.strength or 0.0
 
 
 def _latest(history: Sequence[int], length: int) -> list[int]:

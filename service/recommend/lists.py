@@ -11,6 +11,7 @@ import numpy as np
 
 from isrf.method.interest import BoolArray, FloatArray, Neighbours
 from isrf.method.ranking.diversity import diversify
+from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import SCORE_DIGITS, RankedItem, RankingRequest, UserInterests
 from isrf.method.similar import likeness
 from service.inference.engine import Engine
@@ -21,6 +22,10 @@ from service.recommend.result_lists import MOST_LENGTH, ResultEntry, ResultList,
 from service.recommend.warnings import end_of_list, fewer_items, unknown_category
 from service.release.snapshot import Snapshot
 from service.telemetry.metrics import Metrics
+
+SHARE_DIGITS = 6
+"""Decimals of a share of recent events, which is small in a large catalogue."""
+_NONE = np.zeros(0, dtype=np.int64)
 
 
 class Lists:
@@ -39,8 +44,7 @@ class Lists:
             interests, ranked = await self._engine.answer(request, job.user_row, job.snapshot, job.interests)
             items = ranked.items
         else:
-            popular = job.snapshot.release.catalogue.popular(job.allowed, pool)
-            items = [RankedItem(row, score, "popular") for row, score in popular]
+            items = popular_items(job.snapshot.recommender, job.allowed, pool, newcomer=job.is_newcomer)
         items = await self._diversified(items, query, job.snapshot)
         warnings += unknown_category(job.snapshot.release.catalogue, query.item_filter.category)
         return await self._first_page(job, items, interests, query, source, warnings)
@@ -80,7 +84,9 @@ class Lists:
             source=source,
             interests=interests,
             warnings=warnings,
-            reasons=await self.reasons(items, job.rows, neighbours, job.snapshot) if query.explain else None,
+            reasons=await self.reasons(items, job.rows, neighbours, job.snapshot, newcomer=job.is_newcomer)
+            if query.explain
+            else None,
         )
 
     async def similar(self, item_id: str, query: ListQuery) -> Answer:
@@ -104,7 +110,8 @@ class Lists:
     async def popular(self, query: ListQuery) -> Answer:
         """Returns the most popular items, the same for every user."""
         snapshot = self._engine.snapshot
-        job = RankingJob((), -1, snapshot, allowed_items(snapshot, (), query), ListOwner(owner_of("popular")))
+        allowed = allowed_items(snapshot, (), query)
+        job = RankingJob((), -1, snapshot, allowed, ListOwner(owner_of("popular")), is_newcomer=False)
         return await self.answer(job, query, popular_source(query), [])
 
     async def _diversified(self, items: list[RankedItem], query: ListQuery, snapshot: Snapshot) -> list[RankedItem]:
@@ -120,12 +127,19 @@ class Lists:
         return await self._engine.run("diversity", order)
 
     async def reasons(
-        self, items: Sequence[RankedItem], rows: Sequence[int], neighbours: Neighbours | None, snapshot: Snapshot
+        self,
+        items: Sequence[RankedItem],
+        rows: Sequence[int],
+        neighbours: Neighbours | None,
+        snapshot: Snapshot,
+        *,
+        newcomer: bool,
     ) -> list[list[dict[str, Any]]]:
+        """newcomer: whether popular items of the list are those that others took as their first ones."""
         release = snapshot.release
 
         def explain() -> list[list[dict[str, Any]]]:
-            explainer = Explainer(release, snapshot, rows, neighbours)
+            explainer = Explainer(release, snapshot, rows, neighbours, newcomer=newcomer)
             return [
                 [reason_body(item.item_index, reason, release) for reason in explainer.reasons(item)] for item in items
             ]
@@ -140,6 +154,30 @@ def _relevance(items: Sequence[RankedItem]) -> FloatArray:
     if fills.any() and not fills.all():
         scores[fills] = scores[~fills].min()
     return scores
+
+
+def popular_items(
+    recommender: Recommender, allowed: BoolArray, count: int, *, newcomer: bool = False
+) -> list[RankedItem]:
+    """Returns the most popular allowed items, most popular first.
+
+    An item's score is its share of all recent events, a newer one weighing more; where the release does not know when
+    its events were, it is how many users took the item.
+
+    Args:
+        newcomer: for a user without a history: by what others took as their first items.
+    """
+    tables = recommender.tables
+    recent = tables.newcomers if newcomer else tables.recent
+    found = recommender.for_newcomers(allowed, count) if newcomer else recommender.most_popular(allowed, _NONE, count)
+    rows = np.array(found, dtype=np.int64)
+    scores = tables.popularity[rows] if recent is None else recent.shares(rows)
+    # Events may be counted meanwhile: scores never rise.
+    falling = np.minimum.accumulate(scores.astype(np.float64))
+    return [
+        RankedItem(row, round(score, SHARE_DIGITS), "popular")
+        for row, score in zip(rows.tolist(), falling.tolist(), strict=True)
+    ]
 
 
 def popular_source(query: ListQuery) -> str:

@@ -148,3 +148,4 @@ class RankingJob(NamedTuple):
     owner: ListOwner
     interests: UserInterests | None = None  # None: the engine computes them
     task: Task = "sequential"
+    is_newcomer: bool = True  # without rows: the list is one user's, not everybody's

@@ -16,6 +16,8 @@ MAX_TITLE = 60
 
 ReasonChannel = Literal["group", "transition", "cooccurrence", "content", "explicit", "dense", "generative", "popular"]
 
+PopularWith = Literal["everybody", "newcomers"]
+
 
 class Path(NamedTuple):
     """A path from one of the user's items to the recommended item.
@@ -24,11 +26,13 @@ class Path(NamedTuple):
         item: row of the user's item.
         strength: weight of the edge between the two items; its meaning depends on the channel.
         similar_users: in the group channel, how many similar users took both items.
+        live_users: how many users took both items since the release, where the release itself has no such edge.
     """
 
     item: int
     strength: float | None = None
     similar_users: int | None = None
+    live_users: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,7 @@ class ItemReason:
         of_similar_users: how many similar users there are.
         weak: True where no user is really similar; then these are the nearest few.
         popularity_rank: 1 for the most popular item.
+        popular_with: whose recent events give that rank; None: it is by how many users took the item.
     """
 
     channel: ReasonChannel
@@ -51,6 +56,7 @@ class ItemReason:
     of_similar_users: int | None = None
     weak: bool | None = None
     popularity_rank: int | None = None
+    popular_with: PopularWith | None = None
 
 
 _INTEREST: dict[ReasonChannel, str] = {"group": "group", "popular": "everybody"}
@@ -94,10 +100,8 @@ def sentence(item: int, reason: ItemReason, release: Release) -> str:
     alike = _alike(reason.words)
     if reason.channel == "group":
         return _group(reason, release)
-    if reason.channel == "transition":
-        return f"Shoppers who took {names} went on to take this."
-    if reason.channel == "cooccurrence":
-        return f"Shoppers who took {names} also took this."
+    if reason.channel in ("transition", "cooccurrence"):
+        return _by_takers(reason, release)
     if reason.channel == "content":
         return f"It is described much like {names}{alike}."
     if reason.channel == "popular":
@@ -123,6 +127,19 @@ def _group(reason: ItemReason, release: Release) -> str:
     return text + (f"; what they look for: {', '.join(reason.words)}." if reason.words else ".")
 
 
+def _by_takers(reason: ItemReason, release: Release) -> str:
+    """The sentence about items whose takers took the recommended item: before the release, and since."""
+    before = [path.item for path in reason.paths if path.live_users is None]
+    did = "went on to take this" if reason.channel == "transition" else "also took this"
+    sentences = [f"Shoppers who took {_names(before, release)} {did}."] if before else []
+    sentences += [
+        f"{path.live_users} shoppers who took {_name(path.item, release)} took this too since the last release."
+        for path in reason.paths
+        if path.live_users is not None
+    ]
+    return " ".join(sentences)
+
+
 def _generative(reason: ItemReason, release: Release) -> str:
     levels = release.semantic_ids.shape[1]
     text = "The model spelled it out from your latest items, code by code"
@@ -135,8 +152,11 @@ def _generative(reason: ItemReason, release: Release) -> str:
 
 def _popular(item: int, reason: ItemReason, release: Release) -> str:
     taken = release.catalogue.num_takers(item)
-    if not taken:
+    if not taken and reason.popular_with is None:
         return "Nobody has taken it yet: it is here because nothing that speaks for itself was left."
+    if reason.popular_with is not None:
+        whom = "new shoppers" if reason.popular_with == "newcomers" else "shoppers"
+        return f"It is number {reason.popularity_rank} of {len(release.catalogue)} by what {whom} took lately."
     by = "one shopper" if taken == 1 else f"{taken} shoppers"
     return f"It is number {reason.popularity_rank} of {len(release.catalogue)} by how many took it ({by})."
 

@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 
 from isrf.contract.errors import RequestError
+from isrf.method.evidence import RECENT_ITEMS
 from isrf.method.recommend.request import RankedItem, UserInterests
 from service.inference.engine import Engine
 from service.recommend.lists import Lists, allowed_items, popular_source
@@ -27,10 +28,11 @@ from service.recommend.warnings import (
     user_warnings,
 )
 from service.release.catalogue import Filter
+from service.release.live_counting import LiveCounting
 from service.release.opening import Release
 from service.release.snapshot import Snapshot
 from service.state.events import EventRules
-from service.state.records import Cached
+from service.state.records import Cached, UserRecord
 from service.state.user_store import UserStore
 from service.telemetry.metrics import Metrics
 
@@ -58,9 +60,11 @@ class RecommendationService:
         result_lists: ResultLists,
         rules: EventRules,
         cache_limits: CacheLimits,
+        live: LiveCounting | None = None,
     ) -> None:
+        """live: of this release; None where events count for nobody but their user."""
         self._engine, self._metrics, self._result_lists = engine, metrics, result_lists
-        self._cache_limits = cache_limits
+        self._cache_limits, self._live = cache_limits, live
         self.users = UserViews(engine, store, metrics, rules=rules, group_ttl_s=cache_limits.group_ttl_s)
         self._lists = Lists(engine, metrics, result_lists)
         self._answers = ResponseCache(max_bytes=cache_limits.answer_bytes, ttl_s=cache_limits.answer_ttl_s)
@@ -98,7 +102,7 @@ class RecommendationService:
             return record.version, await self._make(
                 self.users.build_view(user_id, record, was_read, snapshot), query, write, None
             )
-        key = self._key(user_id, record.version, snapshot, query)
+        key, user = self._key(user_id, record, snapshot, query)
         found = self._answers.get(key)
         if found is not None:
             return record.version, self._count_hit(found, "process")
@@ -107,19 +111,39 @@ class RecommendationService:
             self._answers.keep(key, found)
             return record.version, self._count_hit(found, "store")
         self._metrics.answer_cache.labels("shared" if self._answers.is_in_progress(key) else "computed").inc()
-        return record.version, await self._answers.get_or_make(
-            key, lambda: self._make(self.users.build_view(user_id, record, was_read, snapshot), query, write, key)
-        )
+        view = user or self.users.build_view(user_id, record, was_read, snapshot)
+        return record.version, await self._answers.get_or_make(key, lambda: self._make(view, query, write, key))
 
-    def _key(self, user_id: str, version: str, snapshot: Snapshot, query: ListQuery) -> AnswerKey:
-        return AnswerKey(
+    def _key(
+        self, user_id: str, record: UserRecord, snapshot: Snapshot, query: ListQuery
+    ) -> tuple[AnswerKey, UserView | None]:
+        """Returns the key of the answer, and the user's view where the key needed it."""
+        evidence, user = "", None
+        if self._live is not None:
+            rows = self.users.latest_rows(user_id, record, snapshot)
+            if rows is None:
+                user = self.users.build_view(user_id, record, was_read=True, snapshot=snapshot)
+                rows = self.users.cache_latest_rows(user, record)
+            evidence = self._evidence(rows or snapshot.release.catalogue.rows(query.session)[-RECENT_ITEMS:])
+        key = AnswerKey(
             user_id=user_id,
-            version=version,
+            version=record.version,
             release_id=self.release.manifest.release_id,
             snapshot=snapshot.token,
             catalogue=snapshot.release.catalogue.version,
             parameters=query.text,
+            evidence=evidence,
         )
+        return key, user
+
+    def _evidence(self, rows: Sequence[int]) -> str:
+        """Names the state of the live evidence that a list from these items rests on, oldest first.
+
+        Without items it is popularity, which any event moves: such a list costs no run of the model.
+        """
+        if self._live is None:
+            return ""
+        return self._live.version(rows) if rows else f"popular {self._live.num_changes}"
 
     def _count_hit(self, served: CachedResponse, where: str) -> CachedResponse:
         self._metrics.answer_cache.labels(where).inc()
@@ -267,7 +291,11 @@ class RecommendationService:
             release_id=result_list.release_id,
             source=result_list.source,
             warnings=warnings,
-            reasons=await self._lists.reasons(items, history, neighbours, snapshot) if query.explain else None,
+            reasons=await self._lists.reasons(
+                items, history, neighbours, snapshot, newcomer=owner != owner_of("popular")
+            )
+            if query.explain
+            else None,
         )
 
     async def _interests(

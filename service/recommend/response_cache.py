@@ -1,8 +1,10 @@
 """Caches answers, so that a request for an unchanged user costs no run of the model.
 
-An answer's key names all its inputs: the version of the user's state, release, snapshot, catalogue and query. A change
-of any input makes another key, so the cache needs no invalidation; the least recently used entries make room for new
-ones. A version must come from the same read as the state that it identifies.
+An answer's key names its inputs: the version of the user's state, release, snapshot, catalogue, query, and the live
+evidence beside the items that the list starts from. A change of any input makes another key, so the cache needs no
+invalidation; the least recently used entries make room for new ones. A version must come from the same read as the
+state that it identifies. One input is left out: how popular each item is, which moves with every event of anybody. A
+cached answer has it as of its making, until the next snapshot makes another key.
 It knows neither HTTP nor the model. The store caches `encode`d answers for other replicas.
 """
 
@@ -18,7 +20,7 @@ from cachetools import LRUCache
 from isrf.contract.errors import OverloadError
 from service.state.sealed import seal, unseal
 
-_FORMAT = "4"
+_FORMAT = "5"
 """Increased with every change of an answer's format: replicas of two versions may share one Redis."""
 _LEVEL = 1
 LARGEST_KEPT = 8192
@@ -36,6 +38,7 @@ class AnswerKey(NamedTuple):
     snapshot: str
     catalogue: str
     parameters: str  # the query as one text
+    evidence: str = ""  # the state of live evidence, as far as the answer rests on it; "" without any
 
     def about(self) -> tuple[str, ...]:
         """The texts that the store's entry is sealed with."""

@@ -9,6 +9,7 @@ import structlog
 from cachetools import LRUCache
 
 from isrf.contract.errors import StoreError
+from isrf.method.evidence import RECENT_ITEMS
 from isrf.method.recommend.request import UserInterests
 from service.inference.engine import Engine
 from service.inference.group_cache import decode, encode
@@ -23,6 +24,8 @@ from service.telemetry.metrics import Metrics
 CLOSE_S = 2.0
 REMEMBERED = 4096
 """How many users' latest interests this process caches (about 2 KB each)."""
+REMEMBERED_ROWS = 20_000
+"""How many users' latest items this process caches (about 0.5 KB each)."""
 
 _log = structlog.get_logger("service")
 
@@ -39,6 +42,7 @@ class UserViews:
         self._engine, self._store, self._metrics = engine, store, metrics
         self._rules, self._group_ttl_s = rules, group_ttl_s
         self._computed: LRUCache[tuple[str, str, str], UserInterests] = LRUCache(REMEMBERED)
+        self._latest: LRUCache[tuple[str, str, str, str], tuple[int, ...]] = LRUCache(REMEMBERED_ROWS)
         self._store_answers = True
         self._background: set[asyncio.Task[None]] = set()
 
@@ -73,6 +77,16 @@ class UserViews:
             store_was_read=was_read,
             lineage=state.version.partition(".")[0] if record.erased else "",
         )
+
+    def latest_rows(self, user_id: str, record: UserRecord, snapshot: Snapshot) -> tuple[int, ...] | None:
+        """Returns the rows of the user's last `RECENT_ITEMS` items, oldest first; None where they are not cached."""
+        return self._latest.get(_state_of(user_id, record, snapshot))
+
+    def cache_latest_rows(self, user: UserView, record: UserRecord) -> tuple[int, ...]:
+        """Caches and returns the same; `record` is what the view was built from."""
+        rows = tuple(user.rows[-RECENT_ITEMS:])
+        self._latest[_state_of(user.user_id, record, user.snapshot)] = rows
+        return rows
 
     async def read(self, user_id: str) -> tuple[UserRecord, bool]:
         """Returns the store's record of a user, and whether the store could be read."""
@@ -131,8 +145,9 @@ class UserViews:
 
     def forget(self, user_id: str) -> None:
         """Drops the cached interests of an erased user."""
-        for key in [key for key in self._computed if key[0] == user_id]:
-            del self._computed[key]
+        for cache in (self._computed, self._latest):
+            for key in [key for key in cache if key[0] == user_id]:
+                del cache[key]  # type: ignore[arg-type]
 
     def similar_items(self, interests: UserInterests, snapshot: Snapshot) -> list[list[int]]:
         """Returns for each similar user the rows of the items they took, each item once."""
@@ -149,6 +164,11 @@ class UserViews:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _state_of(user_id: str, record: UserRecord, snapshot: Snapshot) -> tuple[str, str, str, str]:
+    """Equal where the user's rows are equal."""
+    return user_id, record.version, snapshot.token, snapshot.release.catalogue.version
 
 
 def _version(user: UserView) -> str:

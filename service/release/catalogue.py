@@ -6,7 +6,7 @@ a row is the same item in every later catalogue of the same process.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
@@ -71,13 +71,6 @@ class Filter:
 
 
 EVERYTHING = Filter()
-
-
-class PopularItem(NamedTuple):
-    """An item's row and how many users took it."""
-
-    item_index: int
-    popularity: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -177,11 +170,6 @@ class Catalogue:
     def num_takers(self, row: int) -> int:
         """Returns how many users took an item in the training interactions."""
         return round(float(self.popularity[row]))
-
-    def popular(self, allowed: BoolArray, n: int) -> list[PopularItem]:
-        """Returns the n most popular allowed items; ties are in row order."""
-        order = self.by_popularity[allowed[self.by_popularity]][:n]
-        return [PopularItem(int(row), float(self.popularity[row])) for row in order]
 
     def with_items(self, lines: Mapping[str, ItemLine], version: str) -> "Catalogue":
         """Returns a catalogue with changed items; new items get the next rows, in the given order."""

@@ -1,4 +1,4 @@
-"""Keeps a replica up to date: releases, catalogue, active users, compaction of state, durability of Redis.
+"""Keeps a replica up to date: releases, catalogue, active users, live evidence, compaction, durability of Redis.
 
 It may import `service.recommend` and below.
 """

@@ -149,8 +149,7 @@ class ReleaseManager:
     async def forget(self, user_id: str) -> None:
         """Removes a user who was just erased from every snapshot of this replica at once."""
         for runtime in tuple(self._open):
-            runtime.recommendations.forget(user_id)
-            await runtime.activity_sync.forget(user_id)
+            await runtime.forget(user_id)
 
     async def reload(self) -> Switched:
         """Serves the release that `current` points to now, if it is another one.

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from service.inference.engine import Engine
 from service.inference.task_cancellation import end
 from service.recommend.recommender import CacheLimits, RecommendationService
 from service.recommend.result_lists import ResultLists
+from service.release.live_counting import LiveCounting
 from service.release.opening import Release
 from service.settings import DeviceName
 from service.state.events import EventRules
@@ -33,6 +34,7 @@ from service.sync.activity_sync import ActivitySync
 from service.sync.catalogue_sync import CatalogueSync
 from service.sync.compaction import collect_later
 from service.sync.daemon_threads import in_daemon_thread
+from service.sync.live_sync import LiveSync
 from service.telemetry.metrics import Metrics
 
 CLOSE_S = 10.0
@@ -64,11 +66,22 @@ class Parts:
     cache_limits: CacheLimits
     crowd_epoch_s: float
     items_poll_s: float = 1.0
+    live_poll_s: float = 0.25
+    live_evidence_bytes: int = 0
+    """Memory of the events that count for everybody; 0: none does."""
     max_added_items: int = 10_000
     variant: VariantName = "fp32"
     device: DeviceName = "cpu"
     open_deadline_s: float = 300.0
     """How long opening a release may take, and so its first runs."""
+
+
+def with_live_evidence(release: Release, memory_bytes: int) -> tuple[Release, LiveCounting | None]:
+    """Returns the release reading live evidence, and what counts it; the release as it is where it allows none."""
+    evidence = release.recommender.tables.live_evidence(memory_bytes) if memory_bytes else None
+    if evidence is None:
+        return release, None
+    return replace(release, recommender=release.recommender.with_live(evidence)), LiveCounting(evidence, release)
 
 
 class ReleaseRuntime:
@@ -80,7 +93,9 @@ class ReleaseRuntime:
         """before: the release served until now; its erased users are erased here from the first request on."""
         self.identity = identity
         self._parts = parts
+        self._is_first = before is None
         self.rules = parts.rules.under(release.vocabulary)
+        release, counting = with_live_evidence(release, parts.live_evidence_bytes)
         self.engine = Engine(release, limit=parts.admission.queue(), metrics=parts.metrics)
         """Runs the model for every answer of this release."""
         self.recommendations = RecommendationService(
@@ -90,6 +105,7 @@ class ReleaseRuntime:
             result_lists=parts.result_lists,
             rules=self.rules,
             cache_limits=parts.cache_limits,
+            live=counting,
         )
         self.activity_sync: ActivitySync = ActivitySync(
             self.engine,
@@ -101,6 +117,17 @@ class ReleaseRuntime:
         self.items: CatalogueSync = CatalogueSync(
             self.engine, parts.store, poll_s=parts.items_poll_s, before=None if before is None else before.items
         )
+        self.live: LiveSync | None = None
+        """None where no event counts for others."""
+        if counting is not None:
+            self.live = LiveSync(
+                counting,
+                self.engine,
+                parts.store,
+                items=self.items,
+                metrics=parts.metrics,
+                poll_s=parts.live_poll_s,
+            )
         self._collecting: asyncio.Task[None] | None = None
         self._leases = 0
         self._idle = asyncio.Event()
@@ -116,10 +143,12 @@ class ReleaseRuntime:
         return self.release.manifest.release_id
 
     async def start(self) -> None:
-        """Makes the release ready for its first request: warms up the engine, reads items and active users."""
+        """Makes the release ready for its first request: warms up, reads items and active users, counts events."""
         await in_daemon_thread(self._warm_up, within_s=self._parts.open_deadline_s, part="the first runs")
         await self.items.start()
         await self.activity_sync.start()
+        if self.live is not None:
+            await self.live.start(is_serving=not self._is_first)
         self._set_served_metric(1)
 
     def collect(self, grace_s: float) -> None:
@@ -142,11 +171,20 @@ class ReleaseRuntime:
             if self._leases == 0:
                 self._idle.set()
 
+    async def forget(self, user_id: str) -> None:
+        """Removes a user who was just erased from everything that this release holds in memory."""
+        self.recommendations.forget(user_id)
+        await self.activity_sync.forget(user_id)
+        if self.live is not None:
+            await self.live.forget(user_id)
+
     async def close(self) -> None:
         """Waits for the requests that lease it and for their writes, then closes it."""
         await self._idle.wait()
         if self._collecting is not None:
             await end(self._collecting)
+        if self.live is not None:
+            await self.live.close()
         await self.activity_sync.close()
         await self.items.close()
         await self.recommendations.close()

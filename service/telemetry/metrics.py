@@ -149,6 +149,40 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemin",
         )
+        self.live_entries = Counter(
+            "isrf_live_entries",
+            "Accepted events that this replica has read to count them for everybody, by what became of them.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.live_behind = Gauge(
+            "isrf_live_entries_behind",
+            "Accepted events that are not counted yet, about.",
+            ("release_id",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.live_seconds_behind = Gauge(
+            "isrf_live_seconds_behind",
+            "Age of the last counted event while others wait, else 0.",
+            ("release_id",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.live_window = Gauge(
+            "isrf_live_window_bytes",
+            "Memory of the events that count now; at ISRF_LIVE_EVIDENCE_MB the oldest leave.",
+            ("release_id",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.live_truncated = Gauge(
+            "isrf_live_truncated",
+            "1 where the store has removed events that the release has not learned, so that they are not counted.",
+            ("release_id",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._tracing: Callable[[str, float], None] | None = None
 
     def stage(self, name: str, seconds: float) -> None:

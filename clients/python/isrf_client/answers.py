@@ -74,6 +74,7 @@ class ReasonPath(TypedDict):
     item_id: str
     strength: NotRequired[float]
     similar_users: NotRequired[int]
+    live_users: NotRequired[int]
 
 
 class Reason(TypedDict):

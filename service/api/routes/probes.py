@@ -26,11 +26,15 @@ async def readyz(context: AppDep) -> Response:
     """
     store = "ok" if await context.probe.is_up() else "unavailable"
     warnings = [] if context.durability is None else context.durability.warnings()
+    runtime = context.releases.current
+    live = None if runtime.live is None else runtime.live.progress._asdict()
+    warnings += [] if runtime.live is None else runtime.live.warnings()
     return json_response(
         {
             "status": "ready" if store == "ok" else "degraded",
-            "release_id": context.releases.current.release_id,
+            "release_id": runtime.release_id,
             "store": store,
+            "live_evidence": live,
             **({"warnings": warnings} if warnings else {}),
         }
     )

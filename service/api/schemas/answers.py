@@ -24,6 +24,11 @@ class ReasonPath(BaseModel):
     similar_users: int | None = Field(
         default=None, description="Group channel: how many similar users took this item and the recommended item."
     )
+    live_users: int | None = Field(
+        default=None,
+        description="transition, cooccurrence: how many users took both items since the release, which itself has no "
+        "edge between them. At least 3; with fewer the path is not shown.",
+    )
 
 
 class Reason(BaseModel):
@@ -40,7 +45,10 @@ class Reason(BaseModel):
     similar_users: int | None = Field(default=None, description="How many of the similar users took the item.")
     of_similar_users: int | None = Field(default=None, description="How many similar users there are.")
     weak: bool | None = Field(default=None, description="True: no user is really similar; these are the nearest few.")
-    popularity_rank: int | None = Field(default=None, description="1 for the most popular item.")
+    popularity_rank: int | None = Field(
+        default=None,
+        description="1 for the item that was taken most lately; events since the release count too.",
+    )
 
 
 class RecommendedItem(BaseModel):
@@ -51,7 +59,9 @@ class RecommendedItem(BaseModel):
         description="The channel that contributes most to the item's score: generative, dense, group, …, popular."
     )
     reasons: list[Reason] | None = Field(
-        default=None, description="With `explain`: at least one reason, that of the main source first."
+        default=None,
+        description="With `explain`: at least one reason, that of the main source first, where at least 3 users are "
+        "behind it.",
     )
 
 
@@ -194,11 +204,26 @@ class Imported(BaseModel):
     meta: dict[str, str]
 
 
+class LiveEvidenceProgress(BaseModel):
+    """How far the replica has come with counting accepted events for everybody's recommendations."""
+
+    entries_behind: int = Field(description="Accepted events that are not counted yet, about.")
+    seconds_behind: float = Field(description="Age of the last counted event while others wait, else 0.")
+    truncated: bool = Field(
+        description="true: the store has removed events that the release has not learned; they are not counted."
+    )
+
+
 class Readiness(BaseModel):
     status: Literal["ready", "degraded"]
     release_id: str
     store: Literal["ok", "unavailable"]
-    warnings: list[Warned] = Field(default=[], description="A Redis that could lose accepted events.")
+    live_evidence: LiveEvidenceProgress | None = Field(
+        description="null: events count for nobody but their user, by the setting or because the release is too old."
+    )
+    warnings: list[Warned] = Field(
+        default=[], description="A Redis that could lose accepted events; events that are missing in live evidence."
+    )
 
 
 class Rates(BaseModel):

@@ -29,6 +29,8 @@ from tests.service.releases import point, shopper_of, some_users, two_releases
 from tests.service.servers import RedisServer, apply_to, event, settings_for
 
 NOW = 1_700_000_000.0
+SINCE = 1_757_000_000.0
+"""After the release was made."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def content(served: CachedResponse) -> Any:
 class Replica:
     """One process's worth of the service on a store, without HTTP."""
 
-    def __init__(self, folder: Path, store: Store, answer_bytes: int = 1 << 20) -> None:
+    def __init__(self, folder: Path, store: Store, answer_bytes: int = 1 << 20, live_bytes: int = 0) -> None:
         self.metrics = Metrics()
         self.releases = ReleaseManager(
             folder,
@@ -58,6 +60,8 @@ class Replica:
                 crowd_epoch_s=3600.0,
                 items_poll_s=3600.0,
                 max_added_items=10,
+                live_evidence_bytes=live_bytes,
+                live_poll_s=60.0,
             ),
         )
 
@@ -92,6 +96,12 @@ class Replica:
             if line.startswith("isrf_model_batch_size_count"):
                 found["runs"] = int(float(line.split()[-1]))
         return found
+
+    async def count(self) -> None:
+        """Counts everybody's events until now."""
+        live = self.releases.current.live
+        assert live is not None
+        await live.look()
 
     async def look(self) -> None:
         """Until now, and not from hour to hour."""
@@ -218,6 +228,35 @@ async def test_it_can_be_switched_off(folder: Path, store: Store) -> None:
         assert content((await one.ask(shopper))[1]) == content(first[1])
         assert one.counted() == {"bypassed": 2, "runs": 2}
         assert (await store.read(shopper)).answer is None
+
+
+async def test_events_of_others_renew_what_rests_on_their_items(folder: Path, store: Store) -> None:
+    """A user whose last items an event names, but no other; without a history, everybody."""
+    async with running(folder, store, 2, live_bytes=1 << 20) as (one, other):
+        items = [item.item_id for item in one.releases.current.release.catalogue.items]
+        post = apply_to(store)
+        await post(event(items[5], SINCE, user_id="lamp"), event(items[60], SINCE, user_id="sofa"))
+        for replica in (one, other):
+            await replica.count()
+        asked = {user_id: (await one.ask(user_id))[1] for user_id in ("lamp", "sofa", "nobody")}
+        session = await one.ask("nobody", session=(items[60],))
+        await settle(one)
+        await post(event(items[5], SINCE + 5, user_id="ann"), event(items[110], SINCE + 9, user_id="ann"))
+        for replica in (one, other):
+            await replica.count()
+        runs = one.counted()["runs"]
+        assert content((await one.ask("sofa"))[1]) == content(asked["sofa"])
+        assert await one.ask("nobody", session=(items[60],)) == session
+        assert one.counted()["runs"] == runs, "neither rests on what was taken"
+        after = (await one.ask("lamp"))[1]
+        assert after.items != asked["lamp"].items
+        assert content(after) == content(await one.anew("lamp"))
+        assert one.counted()["runs"] == runs + 2
+        assert (await one.ask("nobody"))[1].items != asked["nobody"].items
+        await settle(one)
+        if store.kind == "redis":
+            assert content((await other.ask("lamp"))[1]) == content(after)
+            assert other.counted() == {"store": 1, "runs": 0}, "versions are equal on every replica"
 
 
 async def test_whatever_happens_kept_answers_are_those_made_anew(folder: Path, store: Store) -> None:

@@ -42,8 +42,8 @@ class Files:
 
     @cached_property
     def by_popularity(self) -> list[int]:
-        popularity = self.array("popularity")
-        return sorted(range(len(popularity)), key=lambda row: (-popularity[row], row))
+        recent, popularity = self.array("evidence/recent"), self.array("popularity")
+        return sorted(range(len(recent)), key=lambda row: (-recent[row], -popularity[row], row))
 
     def array(self, name: str) -> np.ndarray[Any, Any]:
         return loaded(self.folder / f"{name}.npy")

@@ -81,7 +81,7 @@ def test_unknown_candidates_are_named(http: TestClient, items: list[dict[str, An
 
 
 def test_nobody_known_gets_candidates_by_popularity(http: TestClient) -> None:
-    popular = ids(good(http.get("/popular?n=20")))
+    popular = ids(good(http.get("/recommend/nobody?n=20")))
     for asked in ({}, {"user_id": "nobody"}, {"history": ["gone"]}):
         body = good(http.post("/rank", json={"candidates": popular[::-1], **asked}))
         assert (ids(body), body["meta"]["source"]) == (popular, "popular")

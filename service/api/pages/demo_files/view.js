@@ -77,7 +77,11 @@ function reasonOf(reason, itemId) {
   row.append(element("b", "", SOURCES[reason.channel] ?? reason.channel), reason.text);
   const [path] = reason.paths;
   if (path) {
-    const between = path.similar_users ? [`${path.similar_users} similar shoppers`] : [];
+    const between = path.similar_users
+      ? [`${path.similar_users} similar shoppers`]
+      : path.live_users
+        ? [`${path.live_users} shoppers since the release`]
+        : [];
     row.append(element("code", "path", ["shopper", path.item_id, ...between, itemId].join(" → ")));
   }
   return row;

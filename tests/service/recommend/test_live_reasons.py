@@ -1,0 +1,114 @@
+"""What the events since the release say is told as such, and only where at least three people are behind it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isrf.contract.event_log import StoredEvent, bucket_of
+from isrf.method.recommend.request import RankedItem
+from service.recommend.explain import Explainer
+from service.recommend.lists import popular_items
+from service.recommend.reasons import reason_body
+from service.release.live_counting import LiveCounting
+from service.release.opening import Release, open_release
+from service.release.snapshot import base_snapshot
+from service.state.user_store import AcceptedEntry
+from service.sync.release_runtime import with_live_evidence
+from tests.service.releases import of_schema_3
+
+NOW = 1_757_000_000.0
+
+
+@pytest.fixture
+def opened(tiny_release: Path) -> tuple[Release, LiveCounting]:
+    release, counting = with_live_evidence(open_release(tiny_release), 1 << 20)
+    assert counting is not None
+    return release, counting
+
+
+def take(opened: tuple[Release, LiveCounting], users: str, item: int, *followed: int) -> None:
+    release, counting = opened
+    name = release.catalogue.item_id
+    entries = [
+        StoredEvent(user, name(item), "", "B", NOW, False, user, NOW, tuple(map(name, followed))) for user in users
+    ]
+    counting.count([AcceptedEntry(bucket_of(entry.user_id), entry) for entry in entries], release.catalogue)
+
+
+def strange_pair(release: Release) -> tuple[int, int]:
+    """Two items that no list of the release joins."""
+    lists = release.recommender.tables.item_lists
+    for first in range(len(release.catalogue)):
+        for second in range(first + 1, len(release.catalogue)):
+            if not any(second in lists[name].entries(first).indices for name in ("transition", "cooccurrence")):
+                return first, second
+    raise AssertionError("every item is beside every other")
+
+
+def reasons_of(release: Release, history: list[int], item: int, source: str = "transition") -> dict[str, Any]:
+    explainer = Explainer(release, base_snapshot(release), history, None)
+    found = [reason_body(item, reason, release) for reason in explainer.reasons(RankedItem(item, 0.0, source))]
+    return {reason["channel"]: reason for reason in found}
+
+
+def test_fewer_than_three_people_are_not_told_of(opened: tuple[Release, LiveCounting]) -> None:
+    release, _ = opened
+    first, second = strange_pair(release)
+    untold = reasons_of(release, [first], second)
+    for users in ("a", "b"):
+        take(opened, users, second, first)
+        found = reasons_of(release, [first], second)
+        assert not {"transition", "cooccurrence"} & found.keys()
+        assert {name: reason["text"] for name, reason in found.items()} == {
+            name: reason["text"] for name, reason in untold.items()
+        }
+    take(opened, "c", second, first)
+    found = reasons_of(release, [first], second)
+    for channel in ("transition", "cooccurrence"):
+        (path,) = found[channel]["paths"]
+        assert path["live_users"] == 3
+        title = release.catalogue.items[first].title
+        assert found[channel]["text"] == f"3 shoppers who took “{title}” took this too since the last release."
+
+
+def test_a_path_of_the_release_is_told_without_live_counts(opened: tuple[Release, LiveCounting]) -> None:
+    release, _ = opened
+    lists = release.recommender.tables.item_lists["transition"]
+    first, second = next(
+        (row, int(lists.entries(row).indices[0])) for row in range(120) if len(lists.entries(row).indices)
+    )
+    stranger = next(row for row in range(120) if second not in lists.entries(row).indices and row != second)
+    take(opened, "abcd", second, stranger)
+    take(opened, "efgh", second, first)
+    found = reasons_of(release, [stranger, first], second)["transition"]
+    told = {path["item_id"]: path.get("live_users") for path in found["paths"]}
+    assert told == {release.catalogue.item_id(first): None, release.catalogue.item_id(stranger): 4}
+    assert "went on to take this. 4 shoppers who took" in found["text"]
+
+
+@pytest.mark.parametrize("newcomer", [True, False])
+def test_popular_is_what_was_taken_lately(opened: tuple[Release, LiveCounting], newcomer: bool) -> None:
+    release, _ = opened
+    last = len(release.catalogue) - 1
+    take(opened, "abcdefghijklmnopqrstuvwxyz", last - 1)
+    take(opened, "abcdefghijklmnopqrstuvwxyz012", last, 1, 2, 3)
+    items = popular_items(release.recommender, release.catalogue.allowed(), 100, newcomer=newcomer)
+    assert items[0].item_index == (last - 1 if newcomer else last)
+    scores = [item.score for item in items]
+    assert scores == sorted(scores, reverse=True)
+    assert sum(scores) <= 1.0
+    for place, item in enumerate(items, start=1):
+        explainer = Explainer(release, base_snapshot(release), [], None, newcomer=newcomer)
+        (reason,) = (reason_body(item.item_index, one, release) for one in explainer.reasons(item))
+        assert reason["popularity_rank"] == place
+        whom = "new shoppers" if newcomer else "shoppers"
+        assert reason["text"] == f"It is number {place} of 120 by what {whom} took lately."
+
+
+def test_an_older_release_says_how_many_took_it(tiny_release: Path, tmp_path: Path) -> None:
+    release = open_release(of_schema_3(tiny_release / "current", tmp_path, "old"))
+    items = popular_items(release.recommender, release.catalogue.allowed(), 100)
+    assert [item.score for item in items] == [float(release.catalogue.num_takers(item.item_index)) for item in items]
+    (reason,) = reasons_of(release, [], items[0].item_index, "popular").values()
+    assert "by how many took it" in reason["text"]
