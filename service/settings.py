@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     live_poll_s: Annotated[float, Field(gt=0, le=60)] = 0.25
     """Seconds between two reads of newly accepted events, which each replica counts for everybody's recommendations."""
     live_evidence_mb: Annotated[int, Field(ge=0, le=100_000)] = 150
-    """Megabytes of accepted events that each worker counts, about 7,000 events each; the oldest leave. With 0 events
+    """Megabytes of accepted events that each worker counts, about 10,000 events each; the oldest leave. With 0 events
     move nobody's recommendations but their user's."""
     max_added_items: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
     """The most items that may be added before a release holds them; each costs a row in every replica's tables."""

@@ -14,7 +14,8 @@ from cachetools import LRUCache
 
 from isrf.contract.event_log import NUM_BUCKETS, StoredEvent
 from isrf.contract.ids import ItemId
-from isrf.method.recommend.live_counts import BYTES_PER_EVENT, LiveEvent
+from isrf.method.recommend.live_counts import BYTES_PER_EVENT
+from isrf.method.recommend.live_events import LiveEvent
 from isrf.method.recommend.live_evidence import LiveEvidence
 from service.release.catalogue import Catalogue
 from service.release.opening import Release

@@ -7,45 +7,67 @@ rarely an event counts twice; whoever reads the same events finds the same.
 import numpy as np
 
 from isrf.contract.event_log import NUM_BUCKETS
-from isrf.method.recommend.live_counts import LiveEvent
+from isrf.method.interest import BoolArray
+from isrf.method.recommend.live_events import LiveBatch, LiveEvent
 
 EVENTS_A_DAY = 200
 """Events of one user that count a day; further ones move nothing."""
 DAY_S = 86_400
+_LAST_DAY = (1 << 31) - 1
 _PLACES = 1 << 20
 _64_BITS = (1 << 64) - 1
 _MIX = 0x9E3779B97F4A7C15  # 2^64 / φ: spreads consecutive numbers
+_MIX_DAY = 0xC2B2AE3D27D4EB4F
 
 
 class DailyLimit:
     """Who was counted for which item, and how often, each day."""
 
     def __init__(self) -> None:
-        # Pages that nothing was written to take no memory.
-        self._items = np.zeros(_PLACES, np.uint64)
-        self._days = np.zeros(_PLACES >> 2, np.uint64)
-        self._counts = np.zeros(_PLACES >> 2, np.int32)
+        # Pages that nothing was written to take no memory. One element of a memoryview is read several times as fast.
+        self._items = np.zeros(_PLACES, np.uint64).data
+        self._days = np.zeros(_PLACES >> 2, np.uint64).data
+        self._counts = np.zeros(_PLACES >> 2, np.int32).data
         self._forgotten = [0] * NUM_BUCKETS  # by bucket: a number that makes its earlier entries differ
 
     def admits(self, event: LiveEvent) -> bool:
         """Whether an event counts; it counts as seen from then on."""
         bucket = event.user_hash % NUM_BUCKETS
-        day = int(event.timestamp // DAY_S) + (self._forgotten[bucket] << 32)
-        user = ((event.user_hash + 1) * _MIX ^ day * 0xC2B2AE3D27D4EB4F) & _64_BITS
+        day = int(min(max(event.timestamp // DAY_S, 0), _LAST_DAY)) + (self._forgotten[bucket] << 32)
+        user = ((event.user_hash + 1) * _MIX ^ day * _MIX_DAY) & _64_BITS
         name = ((user ^ (event.item + 1)) * _MIX) & _64_BITS | 1
-        place = name >> 44
-        if int(self._items[place]) == name:
-            return False
         user |= 1
-        at = (user * _MIX & _64_BITS) >> 46
-        if int(self._days[at]) != user:
-            self._days[at], self._counts[at] = user, 0
-        if self._counts[at] >= EVENTS_A_DAY:
-            return False
-        self._counts[at] += 1
-        self._items[place] = name
-        return True
+        return self._is_admitted(name, user, (user * _MIX & _64_BITS) >> 46)
+
+    def admits_all(self, batch: LiveBatch) -> BoolArray:
+        """(E,) what `admits` returns for one event after the other."""
+        mix, one = np.uint64(_MIX), np.uint64(1)
+        forgotten = np.array(self._forgotten, np.uint64)[batch.user_hashes % np.uint64(NUM_BUCKETS)]
+        days = np.clip(batch.timestamps // DAY_S, 0, _LAST_DAY).astype(np.uint64) + (forgotten << np.uint64(32))
+        users = (batch.user_hashes + one) * mix ^ days * np.uint64(_MIX_DAY)
+        names = (users ^ (batch.items.astype(np.uint64) + one)) * mix | one
+        users |= one
+        at = (users * mix) >> np.uint64(46)
+        admitted = map(self._is_admitted, names.tolist(), users.tolist(), at.tolist())
+        return np.fromiter(admitted, np.bool_, batch.num_events)
 
     def forget_bucket(self, bucket: int) -> None:
         """Forgets a bucket's users, whose events are counted again."""
         self._forgotten[bucket] += 1
+
+    def _is_admitted(self, name: int, user: int, at: int) -> bool:
+        """
+        Args:
+            name: of user, day and item.
+            user: of user and day.
+            at: the place of `user`.
+        """
+        if self._items[name >> 44] == name:
+            return False
+        if self._days[at] != user:
+            self._days[at], self._counts[at] = user, 0
+        if self._counts[at] >= EVENTS_A_DAY:
+            return False
+        self._counts[at] += 1
+        self._items[name >> 44] = name
+        return True

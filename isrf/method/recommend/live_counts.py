@@ -1,7 +1,7 @@
 """Counts of accepted events by item, in a ring of fixed size: the newest events of all users.
 
 An event names the items that its user took before it, so counting needs no state of users. The ring holds the events;
-an index holds, per item, the numbers of the events that name it. A row is counted from its events when it is asked for.
+`EventChains` finds, per item, those that name it. A row is counted from its events when it is asked for.
 
 All weights are integers, so equal events give equal counts in whatever order the users' streams are read. An event's
 weight is 2^((t - reference) / half-life): a release's own counts weigh as if they were made at the reference time, and
@@ -11,8 +11,6 @@ It knows neither stores nor the names of users. Threads may read while one adds.
 
 import math
 import threading
-from array import array
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,13 +18,19 @@ from numpy.typing import NDArray
 
 from isrf.contract.event_log import FOLLOWED_ITEMS, NUM_BUCKETS
 from isrf.method.interest import IntArray
+from isrf.method.recommend.event_chains import MAX_EVENTS, NAMES, EventChains, NamedItems
+from isrf.method.recommend.live_events import CountedEvent, LiveBatch, LiveEvent, decayed
 
 ROW_EVENTS = 2_000
 """The latest events that name an item, from which its row is counted: the bound of a row's work."""
 ROW_LENGTH = 200
 """The heaviest columns that are kept of a row."""
-BYTES_PER_EVENT = 150
-"""Memory of one event in the ring and the index, as `benchmarks/live_evidence.py` measures it."""
+ROWS_KEPT = 256
+"""Counted rows that are kept: a request reads them several times, and `LiveLists` keeps what it makes of them."""
+PART = 1_000
+"""Events that are counted at once, about a millisecond, while readers of rows wait."""
+BYTES_PER_EVENT = 100
+"""Memory of one event in the ring, as `benchmarks/live_evidence.py` measures it (97 in the arrays)."""
 
 _ONE = 1 << 20
 """A weight of 1. Weights are from 2^-20 to 2^5 of it: a row's sums stay below 2^53."""
@@ -35,24 +39,8 @@ _PAIR_ONE = 1 << 8
 _PAIR_WEIGHTS = np.array([round(_PAIR_ONE / math.log2(2 + count)) for count in range(FOLLOWED_ITEMS + 2)])
 """By the number of the user's items: 1 / log2(2 + n), as in `isrf.method.evidence.cooccurrence_lists`."""
 _64_BITS = (1 << 64) - 1
-
-
-class LiveEvent(NamedTuple):
-    """One event that counts, in item rows of a recommender."""
-
-    item: int
-    followed: Sequence[int]  # distinct items that the user took before it, most recent first, without `item`
-    timestamp: float  # seconds
-    user_hash: int  # 32 bits; the user's bucket is `user_hash % NUM_BUCKETS`
-    identity: int  # equal for equal events in every process, whatever rows their items have
-
-
-class CountedEvent(NamedTuple):
-    """An event that was counted, as far as popularity needs it."""
-
-    item: int
-    timestamp: float  # seconds
-    num_followed: int
+_MIX, _ONE_64 = np.uint64(0x9E3779B97F4A7C15), np.uint64(1)
+"""Make another identity of one, for an event that a `remove` has changed."""
 
 
 class LiveRow(NamedTuple):
@@ -80,51 +68,68 @@ class LiveCounts:
             max_events: size of the ring; the oldest event falls out.
         """
         self._reference_s, self._half_life_s, self._window = reference_s, half_life_s, window
+        self._size = size = min(max_events, MAX_EVENTS)
         # Pages that nothing was written to take no memory.
-        self._items = np.zeros(max_events, np.int32)
-        self._followed = np.empty((max_events, FOLLOWED_ITEMS), np.int32)
-        self._weights = np.zeros(max_events, np.int32)  # 0: taken out
-        self._users = np.zeros(max_events, np.uint32)
-        self._timestamps = np.zeros(max_events, np.float64)
-        self._identities = np.zeros(max_events, np.uint64)
-        self._num_followed = np.zeros(max_events, np.uint8)
+        self._named = np.zeros((size, NAMES), np.int32)  # the event's item, then those before it; −1: none
+        self._weights = np.zeros(size, np.int32)  # 0: taken out
+        self._users = np.zeros(size, np.uint32)
+        self._timestamps = np.zeros(size, np.float64)
+        self._identities = np.zeros(size, np.uint64)
+        self._num_followed = np.zeros(size, np.uint8)
         self._next = 0
-        self._index: dict[int, array[int]] = {}
-        self._versions: dict[int, int] = {}
-        self._takers = np.zeros(1024, np.int64)
-        self._rows: dict[int, LiveRow] = {}
+        self._chains = EventChains(size)
+        self._versions = np.zeros(1024, np.uint64)  # by item
+        self._takers = np.zeros(1024, np.int64)  # by item
+        self._rows: dict[int, tuple[int, LiveRow]] = {}  # and the version of each
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Events in the ring."""
-        return min(self._next, len(self._items))
+        return min(self._next, self._size)
 
     def add(self, event: LiveEvent) -> None:
         """Counts an event; the oldest of a full ring falls out."""
         item, followed, timestamp, user_hash, identity = event
         exponent = min(max((timestamp - self._reference_s) / self._half_life_s, _OLDEST), _NEWEST)
         weight = round(_ONE * 2.0**exponent)
-        named = list(followed[:FOLLOWED_ITEMS])
+        rows = [item, *followed[:FOLLOWED_ITEMS]]
         with self._lock:
-            place = self._next % len(self._items)
-            if self._next >= len(self._items):
-                self._drop(place)
-            self._items[place], self._weights[place], self._users[place] = item, weight, user_hash
-            self._timestamps[place], self._identities[place] = timestamp, identity & _64_BITS
-            self._num_followed[place] = len(named)
-            self._followed[place] = named + [-1] * (FOLLOWED_ITEMS - len(named))
-            if item >= len(self._takers):
-                self._takers = np.concatenate([self._takers, np.zeros(item + 1, np.int64)])
+            place = self._next % self._size
+            if self._next >= self._size:
+                self._forget(np.array([place]))
+            self._grow(max(rows))
+            self._named[place] = rows + [-1] * (NAMES - len(rows))
+            self._weights[place], self._users[place], self._timestamps[place] = weight, user_hash, timestamp
+            self._identities[place], self._num_followed[place] = identity & _64_BITS, len(rows) - 1
             self._takers[item] += weight
-            for row in (item, *named):
-                index = self._index.get(row)
-                if index is None:
-                    index = self._index[row] = array("I")
-                index.append(self._next)
-                # In this order: who reads the new version does not find the old row.
-                self._rows.pop(row, None)
-                self._versions[row] = (self._versions.get(row, 0) + identity) & _64_BITS
+            self._versions[rows] += self._identities[place : place + 1]
+            self._chains.append(self._next, rows)
             self._next += 1
+
+    def add_all(self, batch: LiveBatch) -> None:
+        """Counts events as `add` does, one after the other."""
+        for start in range(0, batch.num_events, min(PART, self._size)):
+            self._add_part(batch.where(slice(start, start + min(PART, self._size))))
+
+    def _add_part(self, batch: LiveBatch) -> None:
+        """Counts events; no more than the ring holds."""
+        scale = {"reference_s": self._reference_s, "half_life_s": self._half_life_s}
+        weights = np.rint(_ONE * decayed(batch.timestamps, **scale, bounds=(_OLDEST, _NEWEST))).astype(np.int64)
+        rows = np.concatenate([batch.items[:, None].astype(np.int32), batch.followed], axis=1)
+        named = NamedItems.of(rows)
+        with self._lock:
+            numbers = self._next + np.arange(len(rows))
+            places = numbers % self._size
+            self._forget(places[numbers >= self._size])
+            self._grow(int(named.items[-1]))
+            self._named[places] = rows
+            self._weights[places], self._users[places] = weights, batch.user_hashes
+            self._timestamps[places], self._identities[places] = batch.timestamps, batch.identities
+            self._num_followed[places] = (batch.followed >= 0).sum(axis=1)
+            np.add.at(self._takers, batch.items, weights)
+            self._versions[named.items] += _sums(batch.identities, named)
+            self._chains.append_all(self._next, named, num_events=len(rows))
+            self._next += len(rows)
 
     def take_out_bucket(self, bucket: int) -> list[CountedEvent]:
         """Takes out all events of a bucket's users, so that they can be counted again from the stream; returns them."""
@@ -139,27 +144,36 @@ class LiveCounts:
             the events that were taken out.
         """
         with self._lock:
-            places = self._places(item)
-            places = places[self._users[places] == user_hash]
-            after = places[(self._items[places] != item) & (self._timestamps[places] >= until_s)]
-            for place in after.tolist():
-                self._forget_rows(place, sign=-1)
-                self._followed[place][self._followed[place] == item] = -1
-            return self._take_out(places[(self._items[places] == item) & (self._timestamps[places] <= until_s)])
+            places, names = self._naming(item)
+            of_user = self._users[places] == user_hash
+            places, names = places[of_user], names[of_user]
+            after = (names > 0) & (self._timestamps[places] >= until_s)
+            changed = places[after]
+            self._change_versions(np.subtract, changed)
+            self._named[changed, names[after]] = -1
+            self._identities[changed] = self._identities[changed] * _MIX + _ONE_64
+            self._change_versions(np.add, changed)
+            return self._take_out(places[(names == 0) & (self._timestamps[places] <= until_s)])
 
     def row(self, item: int) -> LiveRow:
         """What the events say beside an item."""
         found = self._rows.get(item)
-        if found is None:
-            with self._lock:
-                if item not in self._index:
-                    return NO_ROW
-                found = self._rows[item] = self._counted(item)
-        return found
+        if found is not None and found[0] == self.version(item):
+            return found[1]
+        with self._lock:
+            version = self.version(item)
+            if not version:
+                return NO_ROW
+            row = self._counted(item)
+            if len(self._rows) >= ROWS_KEPT:
+                del self._rows[next(iter(self._rows))]
+            self._rows[item] = version, row
+            return row
 
     def version(self, item: int) -> int:
         """64 bits that equal events beside an item make equal, 0 for none."""
-        return self._versions.get(item, 0)
+        versions = self._versions
+        return int(versions[item]) if item < len(versions) else 0
 
     def takers(self, items: IntArray) -> NDArray[np.float64]:
         """(c,) item rows → (c,) weights of the events on each."""
@@ -170,11 +184,9 @@ class LiveCounts:
     def people(self, item: int, other: int) -> int:
         """How many users took both items, the second after the first or the first after the second."""
         with self._lock:
-            places = self._places(item)
-            items, followed = self._items[places], self._followed[places]
-            both = ((items == item) & (followed == other).any(axis=1)) | (
-                (items == other) & (followed == item).any(axis=1)
-            )
+            places, names = self._naming(item)
+            named = self._named[places]
+            both = np.where(names > 0, named[:, 0] == other, (named[:, 1:] == other).any(axis=1))
             return len(np.unique(self._users[places][both]))
 
     def between(self, start_s: float, end_s: float) -> IntArray:
@@ -182,62 +194,66 @@ class LiveCounts:
         with self._lock:
             times = self._timestamps[: len(self)]
             inside = (times >= start_s) & (times < end_s) & (self._weights[: len(self)] > 0)
-            return self._items[: len(self)][inside].astype(np.int64)
+            return self._named[: len(self), 0][inside].astype(np.int64)
 
-    def _places(self, item: int) -> IntArray:
-        """Places in the ring of the latest events that name an item and were not taken out."""
-        numbers = np.array(self._index.get(item, ())[-ROW_EVENTS:], np.int64)
-        places = numbers[numbers >= self._next - len(self._items)] % len(self._items)
-        return places[self._weights[places] > 0]
+    def _naming(self, item: int) -> tuple[IntArray, IntArray]:
+        """The latest events that name an item and were not taken out.
+
+        Returns:
+            places (n,) in the ring, the newest first, and which of an event's names the item is (n,), 0 its own.
+        """
+        numbers, names = np.divmod(self._chains.slots(item, self._next - 1, limit=ROW_EVENTS), NAMES)
+        places = numbers % self._size
+        kept = (self._weights[places] > 0) & (self._named[places, names] == item)
+        return places[kept], names[kept]
 
     def _counted(self, item: int) -> LiveRow:
-        places = self._places(item)
-        items, followed, weights = self._items[places], self._followed[places], self._weights[places].astype(np.int64)
-        at = followed == item  # (n, FOLLOWED_ITEMS)
-        after = at.any(axis=1)
-        steps = at.argmax(axis=1) + 1
-        near = after & (steps <= self._window)
-        pairs = weights * _PAIR_WEIGHTS[1 + (followed >= 0).sum(axis=1)]
-        own = np.flatnonzero(items == item)
-        columns, counted = followed[own], np.broadcast_to(pairs[own, None], (len(own), FOLLOWED_ITEMS))
-        named = columns >= 0
+        places, steps = self._naming(item)
+        named, weights = self._named[places], self._weights[places].astype(np.int64)
+        pairs = weights * _PAIR_WEIGHTS[(named >= 0).sum(axis=1)]
+        after = np.flatnonzero(steps)
+        near = np.flatnonzero((steps > 0) & (steps <= self._window))
+        own = np.flatnonzero(steps == 0)
+        columns, counted = named[own, 1:], np.broadcast_to(pairs[own, None], (len(own), FOLLOWED_ITEMS))
+        known = columns >= 0
         return LiveRow(
-            *_summed(items[near], weights[near] // steps[near], _ONE),
+            *_summed(named[near, 0], weights[near] // steps[near], _ONE),
             *_summed(
-                np.concatenate([items[after], columns[named]]),
-                np.concatenate([pairs[after], counted[named]]),
+                np.concatenate([named[after, 0], columns[known]]),
+                np.concatenate([pairs[after], counted[known]]),
                 _ONE * _PAIR_ONE,
             ),
         )
 
     def _take_out(self, places: IntArray) -> list[CountedEvent]:
-        for place in places.tolist():
-            self._takers[self._items[place]] -= self._weights[place]
-            self._weights[place] = 0
-            self._forget_rows(place, sign=-1)
-        columns = (column[places].tolist() for column in (self._items, self._timestamps, self._num_followed))
+        self._forget(places)
+        self._weights[places] = 0
+        columns = (column[places].tolist() for column in (self._named[:, 0], self._timestamps, self._num_followed))
         return [CountedEvent(*event) for event in zip(*columns, strict=True)]
 
-    def _forget_rows(self, place: int, *, sign: int) -> None:
-        """Drops the counted rows that an event is in, and takes the event out of their versions."""
-        identity = int(self._identities[place])
-        for row in (int(self._items[place]), *self._followed[place].tolist()):
-            if row >= 0:
-                self._rows.pop(row, None)
-                self._versions[row] = (self._versions[row] + sign * identity) & _64_BITS
+    def _forget(self, places: IntArray) -> None:
+        """Takes events out of takers and versions, unless they were taken out before."""
+        places = places[self._weights[places] > 0]
+        np.subtract.at(self._takers, self._named[places, 0], self._weights[places].astype(np.int64))
+        self._change_versions(np.subtract, places)
 
-    def _drop(self, place: int) -> None:
-        """Forgets the event at a place of a full ring, which is the oldest."""
-        number = self._next - len(self._items)
-        if self._weights[place]:
-            self._takers[self._items[place]] -= self._weights[place]
-            self._forget_rows(place, sign=-1)
-        for row in {int(self._items[place]), *self._followed[place].tolist()} - {-1}:
-            index = self._index[row]
-            while index and index[0] <= number:
-                del index[0]
-            if not index:
-                del self._index[row]
+    def _change_versions(self, change: np.ufunc, places: IntArray) -> None:
+        """Adds events to the versions of the items that they name, or subtracts them."""
+        if len(places):
+            named = NamedItems.of(self._named[places])
+            sums = _sums(self._identities[places], named)
+            self._versions[named.items] = change(self._versions[named.items], sums)
+
+    def _grow(self, item: int) -> None:
+        if item >= len(self._versions):
+            more = item + 1
+            self._versions = np.concatenate([self._versions, np.zeros(more, np.uint64)])
+            self._takers = np.concatenate([self._takers, np.zeros(more, np.int64)])
+
+
+def _sums(identities: NDArray[np.uint64], named: NamedItems) -> NDArray[np.uint64]:
+    """By item the sum of the identities (E,) of the events that name it, modulo 2^64."""
+    return np.add.reduceat(identities[named.slots // NAMES], named.starts)
 
 
 def _summed(columns: NDArray[np.int32], counts: IntArray, one: int) -> tuple[IntArray, NDArray[np.float64]]:

@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 
 from isrf.contract.manifest import LiveEvidenceSpec
 from isrf.method.evidence import Entries, SparseLists
-from isrf.method.interest import FloatArray, IntArray
+from isrf.method.interest import BoolArray, FloatArray, IntArray
 from isrf.method.recommend.daily_limit import DailyLimit
-from isrf.method.recommend.live_counts import BYTES_PER_EVENT, CountedEvent, LiveCounts, LiveEvent
+from isrf.method.recommend.live_counts import BYTES_PER_EVENT, PART, LiveCounts
+from isrf.method.recommend.live_events import CountedEvent, LiveBatch, LiveEvent
 from isrf.method.recommend.recent_popularity import RecentPopularity, newcomer_share
 
 TREND_PRIOR = 3.0
 """Events that every item is given in both windows of a trend, so that one event after none is none."""
+
+WORTH_A_BATCH = 16
+"""Events from which counting them together is faster than one by one."""
 
 
 class BaseCounts(NamedTuple):
@@ -140,6 +144,26 @@ class LiveEvidence:
         self.popularity.add(event.item, event.timestamp)
         self.newcomers.add(event.item, event.timestamp, newcomer_share(len(event.followed)))
         return True
+
+    def add_all(self, batch: LiveBatch) -> BoolArray:
+        """Counts events as `add` does, one after the other; returns (E,) what `add` returns for each.
+
+        It is several times as fast for hundreds of events, and slower for a few.
+        """
+        if batch.num_events < WORTH_A_BATCH:
+            return np.array([self.add(event) for event in batch.events()], np.bool_)
+        parts = [slice(start, start + PART) for start in range(0, batch.num_events, PART)]
+        return np.concatenate([self._add_part(batch.where(part)) for part in parts])
+
+    def _add_part(self, batch: LiveBatch) -> BoolArray:
+        admitted = self._limit.admits_all(batch)
+        batch = batch.where(admitted)
+        if batch.num_events:
+            self.counts.add_all(batch)
+            self.popularity.add_all(batch.items, batch.timestamps)
+            shares = 1.0 / (1 + (batch.followed >= 0).sum(axis=1))
+            self.newcomers.add_all(batch.items, batch.timestamps, shares)
+        return admitted
 
     def take_out_bucket(self, bucket: int) -> None:
         """Takes out all events of a bucket's users, so that they can be counted again."""

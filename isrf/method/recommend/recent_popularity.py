@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from isrf.contract.event_log import FOLLOWED_ITEMS
 from isrf.method.evidence import NOTHING, Evidence
 from isrf.method.interest import FloatArray, IntArray
+from isrf.method.recommend.live_events import decayed
 
 NUM_POPULAR = 60
 """The most popular items that the popularity channel brings as candidates."""
@@ -36,7 +37,7 @@ class RecentPopularity:
         self._least = 0.0  # the smallest weight among the top, where it is full
         self._num_changes = 0
         self._most_popular: tuple[int, Evidence] | None = None  # and the number of changes before
-        self._find_top()
+        self.refresh()
 
     def add(self, item: int, timestamp: float, share: float = 1.0) -> None:
         """Counts an event.
@@ -56,6 +57,21 @@ class RecentPopularity:
             self._raise(item, now)
         self._num_changes += 1
 
+    def add_all(
+        self, items: IntArray, timestamps: NDArray[np.float64], shares: NDArray[np.float64] | float = 1.0
+    ) -> None:
+        """Counts events as `add` does, one after the other; arrays (E,), E > 0."""
+        scale = {"reference_s": self._reference_s, "half_life_s": self._half_life_s}
+        mantissas, powers = np.frexp(shares * decayed(timestamps, **scale, bounds=(_OLDEST, _NEWEST)))
+        weights = np.ldexp(np.rint(mantissas * 2**24), powers - 24)
+        touched = np.unique(items)
+        if touched[-1] >= len(self._weights):
+            self._weights = np.concatenate([self._weights, np.zeros(int(touched[-1]) + 1)])
+        np.add.at(self._weights, items, weights)
+        self._total = float(np.add.accumulate(np.append(self._total, weights))[-1])  # in their order
+        # Weights only grow: no other item can have become one of the most popular.
+        self._find_top(np.union1d(touched, np.fromiter(self._top, np.int64)))
+
     def _raise(self, item: int, now: float) -> None:
         """Sets the weight of an item that is among the most popular, or belongs there."""
         self._top[item] = now
@@ -65,14 +81,15 @@ class RecentPopularity:
             self._least = min(self._top.values())
 
     def take_out(self, item: int, timestamp: float, share: float = 1.0) -> None:
-        """Takes out an event that was counted; `most_popular` needs `refresh` afterwards."""
+        """Takes out an event that was counted; shares and `most_popular` need `refresh` afterwards."""
         weight = self._weight(timestamp, share)
         self._weights[item] = max(float(self._weights[item]) - weight, 0.0)
-        self._total = max(self._total - weight, 0.0)
 
     def refresh(self) -> None:
-        """Finds the most popular items anew."""
-        self._find_top()
+        """Adds up the weights and finds the most popular items anew."""
+        # Not by subtraction: beside the weight of a much later event the others may have vanished from the total.
+        self._total = float(self._weights.sum())
+        self._find_top(np.arange(len(self._weights)))
 
     def most_popular(self) -> Evidence:
         """The most popular items (ascending rows) and their shares of the events.
@@ -107,10 +124,12 @@ class RecentPopularity:
         mantissa, power = math.frexp(share * 2.0**exponent)
         return math.ldexp(round(mantissa * 2**24), power - 24)
 
-    def _find_top(self) -> None:
-        count = min(NUM_POPULAR, len(self._weights))
-        heaviest = np.lexsort((np.arange(len(self._weights)), -self._weights))[:count]
-        self._top = {int(item): float(self._weights[item]) for item in heaviest if self._weights[item] > 0}
+    def _find_top(self, items: IntArray) -> None:
+        """Finds the most popular of some items, ascending rows."""
+        weights = self._weights[items]
+        heaviest = np.argsort(-weights, kind="stable")[:NUM_POPULAR]
+        top = zip(items[heaviest].tolist(), weights[heaviest].tolist(), strict=True)
+        self._top = {item: weight for item, weight in top if weight > 0}
         self._least = min(self._top.values()) if len(self._top) == NUM_POPULAR else 0.0
         self._num_changes += 1
 

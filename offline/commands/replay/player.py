@@ -22,7 +22,7 @@ from isrf.contract.event_log import FOLLOWED_ITEMS
 from isrf.contract.event_types import DISLIKE, REMOVE, EventVocabulary
 from isrf.contract.shown import shown
 from isrf.method.interest import BoolArray
-from isrf.method.recommend.live_counts import LiveEvent
+from isrf.method.recommend.live_events import LiveEvent
 from isrf.method.recommend.new_items import NewItemReader, ReadItem, added_items
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import RankingRequest, SearchOutput, UserInterests

@@ -22,7 +22,7 @@ from isrf.contract.event_log import FOLLOWED_ITEMS
 from isrf.method.evidence import user_item_lists
 from isrf.method.interest import BoolArray, IntArray
 from isrf.method.ranking.fusion import Candidates
-from isrf.method.recommend.live_counts import LiveEvent
+from isrf.method.recommend.live_events import LiveEvent
 from isrf.method.recommend.live_evidence import LiveEvidence
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import RankingRequest

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from isrf.contract.event_log import NUM_BUCKETS
 from isrf.method.evidence import SparseLists, cooccurrence_lists, transition_lists
-from isrf.method.recommend.live_counts import LiveCounts, LiveEvent, LiveRow
+from isrf.method.recommend.live_counts import LiveCounts, LiveRow
+from isrf.method.recommend.live_events import LiveEvent
 from isrf.method.recommend.live_evidence import BaseCounts, LiveLists
 from isrf.method.recommend.recent_popularity import RecentPopularity
 

@@ -1,0 +1,78 @@
+"""Accepted events as live evidence counts them: one, and many as arrays. It knows neither stores nor ids."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isrf.contract.event_log import FOLLOWED_ITEMS
+from isrf.method.interest import BoolArray, IntArray
+
+_64_BITS = (1 << 64) - 1
+
+
+class LiveEvent(NamedTuple):
+    """One event that counts, in item rows of a recommender."""
+
+    item: int
+    followed: Sequence[int]  # distinct items that the user took before it, most recent first, without `item`
+    timestamp: float  # seconds
+    user_hash: int  # 32 bits; the user's bucket is `user_hash % NUM_BUCKETS`
+    identity: int  # equal for equal events in every process, whatever rows their items have
+
+
+class LiveBatch(NamedTuple):
+    """The same of several events, in their order."""
+
+    items: IntArray  # (E,)
+    followed: NDArray[np.int32]  # (E, FOLLOWED_ITEMS), −1 after the last
+    timestamps: NDArray[np.float64]  # (E,)
+    user_hashes: NDArray[np.uint64]  # (E,)
+    identities: NDArray[np.uint64]  # (E,)
+
+    @classmethod
+    def of(cls, events: Sequence[LiveEvent]) -> "LiveBatch":
+        followed = np.full((len(events), FOLLOWED_ITEMS), -1, np.int32)
+        for place, event in enumerate(events):
+            named = event.followed[:FOLLOWED_ITEMS]
+            followed[place, : len(named)] = named
+        return cls(
+            np.array([event.item for event in events], np.int64),
+            followed,
+            np.array([event.timestamp for event in events], np.float64),
+            np.array([event.user_hash for event in events], np.uint64),
+            np.array([event.identity & _64_BITS for event in events], np.uint64),
+        )
+
+    @property
+    def num_events(self) -> int:
+        return len(self.items)
+
+    def where(self, chosen: BoolArray | slice) -> "LiveBatch":
+        """The events of a mask (E,) or a slice."""
+        return LiveBatch._make(column[chosen] for column in self)
+
+    def events(self) -> Iterator[LiveEvent]:
+        """The events, one by one."""
+        for item, followed, *rest in zip(*(column.tolist() for column in self), strict=True):
+            yield LiveEvent(item, [row for row in followed if row >= 0], *rest)
+
+
+class CountedEvent(NamedTuple):
+    """An event that was counted, as far as popularity needs it."""
+
+    item: int
+    timestamp: float  # seconds
+    num_followed: int
+
+
+def decayed(
+    timestamps: NDArray[np.float64], *, reference_s: float, half_life_s: float, bounds: tuple[float, float]
+) -> NDArray[np.float64]:
+    """(E,) seconds → (E,) 2^((t − reference) / half-life), the exponent within `bounds`.
+
+    The powers are the C library's, one by one, as for one event: NumPy's own may differ in the last bit.
+    """
+    exponents = np.clip((timestamps - reference_s) / half_life_s, *bounds)
+    return np.array([2.0**exponent for exponent in exponents.tolist()], np.float64)
