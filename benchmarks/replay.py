@@ -4,14 +4,16 @@
 
 `RELEASES/current` was made of what lies before the moment: `python -m offline replay` makes such a release, and plays
 the same stream without HTTP. Starts the service on it with the embedded store. New items are put before their first
-event. The service gathers active users by the clock, every `ISRF_CROWD_EPOCH_S` seconds, and not in the stream's own
-time. Prints the machine, NDCG@10 by kind of request, and one JSON line.
+event. The next request waits until an event counts for everybody. The service gathers active users by the clock, every
+`ISRF_CROWD_EPOCH_S` seconds, and not in the stream's own time. Prints the machine, NDCG@10 by kind of request,
+and one JSON line.
 """
 
 import argparse
 import contextlib
 import http.client
 import json
+import os
 import sys
 import tempfile
 import time
@@ -35,6 +37,8 @@ from offline.commands.replay.steps import Asked
 from offline.config import RunConfig
 
 REPORT_S = 30.0
+POLL_S = 0.002
+"""How often the service looks for accepted events, and this program for what has been counted."""
 
 
 class Backend:
@@ -43,6 +47,7 @@ class Backend:
     def __init__(self, port: int, new_items: dict[str, dict[str, Any]]) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         self._not_put = dict(new_items)
+        self._num_sent = 0
 
     def rank(self, event: ReplayEvent) -> int:
         """The place of the event's item in the user's list, from 0; −1 where the list lacks it."""
@@ -58,10 +63,13 @@ class Backend:
             self._call("PUT", f"/items/{quote(item_id, safe='')}", body)
 
     def send(self, event: ReplayEvent) -> None:
-        """Sends an event; ends the program where the service does not accept it."""
+        """Sends an event and waits until it counts for everybody; ends the program where it is not accepted."""
         answer = self._call("POST", "/interactions", {"events": [event._asdict()]})
         if answer["accepted"] != 1:
             sys.exit(f"{event} was not accepted: {answer}")
+        self._num_sent += 1
+        while self._call("GET", "/readyz")["live_evidence"]["entries_read"] < self._num_sent:
+            time.sleep(POLL_S)
 
     def close(self) -> None:
         self._connection.close()
@@ -106,6 +114,7 @@ def replay(data: Path, releases: Path, *, since: float | None, share: float | No
         stream = cut(data, Path(scratch), config, since=since, share=share)
         made_before(release, stream.since)
         player = Player(open_shop(release, config.events), stream, frozen=frozenset({"activity"}), epoch_s=3600.0)
+        os.environ["ISRF_LIVE_POLL_S"] = str(POLL_S)
         process, port = start_service(releases, f"{scratch}/state")
         try:
             with contextlib.closing(Backend(port, stream.new_items)) as backend:

@@ -47,6 +47,9 @@ SHOWN = (
 )
 """Lists of the quality plot, from top to bottom; the table beside it has all."""
 
+LEAST_REQUESTS = 200
+"""Fewest requests of a week that the replay's plot shows."""
+
 Row = dict[str, Any]
 
 
@@ -127,6 +130,30 @@ def load(rows: Sequence[Row]) -> Figure:
     return figure
 
 
+def replay(rows: Sequence[Row]) -> Figure:
+    """NDCG@10 of a replayed period by week since the release, with a part that stands still."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    panels: Sequence[Axes] = figure.subplots(1, 2, sharey=True)
+    for axes, data in zip(panels, ("Beauty", "Toys"), strict=True):
+        for colour, name in zip(COLOURS, ("as served", "evidence frozen", "history frozen"), strict=True):
+            weeks = [row for row in rows if (row["data"], row["variant"]) == (data, name) and _is_week(row)]
+            places = [int(row["requests_kind"].split()[1]) for row in weeks]
+            axes.plot(places, [row["ndcg_at_10"] for row in weeks], "o-", markersize=3.5, color=colour, label=name)
+            low, high = ([row[end] for row in weeks] for end in ("low", "high"))
+            axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.set_title(f"Amazon {data}", fontsize=10)
+        axes.set_xlabel("week since the release")
+        axes.set_ylim(bottom=0)
+    panels[0].set_ylabel("NDCG@10, 95% interval")
+    panels[0].legend(loc="upper left")
+    return figure
+
+
+def _is_week(row: Row) -> bool:
+    """Whether a row is about the requests of one week, and they are not few."""
+    return str(row["requests_kind"]).startswith("week ") and row["requests"] >= LEAST_REQUESTS
+
+
 def _joined(axes: Axes, ends: Sequence[tuple[float | None, float | None]], colour: str, label: str) -> None:
     """A point at the first of each pair and a line to the second; nothing where either was not measured."""
     there = [(place, first, second) for place, (first, second) in enumerate(ends) if first and second]
@@ -143,7 +170,12 @@ def _joined(axes: Axes, ends: Sequence[tuple[float | None, float | None]], colou
     )
 
 
-FIGURES: dict[str, Callable[[Sequence[Row]], Figure]] = {"quality": quality, "latency": latency, "load": load}
+FIGURES: dict[str, Callable[[Sequence[Row]], Figure]] = {
+    "quality": quality,
+    "replay": replay,
+    "latency": latency,
+    "load": load,
+}
 """By the name of their JSON lines and of their picture."""
 
 

@@ -54,11 +54,13 @@ class LiveProgress(NamedTuple):
         entries_behind: accepted entries that are not counted yet, about.
         seconds_behind: age of the last counted entry while others wait, else 0.
         truncated: whether the store has removed entries that the release has not learned, so that they are missing.
+        entries_read: accepted entries that were read since the release was opened, whatever became of them.
     """
 
     entries_behind: int
     seconds_behind: float
     truncated: bool
+    entries_read: int = 0
 
 
 class LiveSync:
@@ -232,7 +234,7 @@ class LiveSync:
         truncated = trimmed_until > release.learned_until
         if truncated and not self._progress.truncated:
             _log.warning(EVENTS_MISSING, release_id=release.manifest.release_id, message=_MISSING)
-        self._progress = LiveProgress(waiting, seconds, truncated)
+        self._progress = LiveProgress(waiting, seconds, truncated, self._progress.entries_read + len(entries))
         metrics, release_id = self._metrics, release.manifest.release_id
         metrics.live_behind.labels(release_id).set(waiting)
         metrics.live_seconds_behind.labels(release_id).set(seconds)

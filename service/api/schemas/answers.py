@@ -212,6 +212,9 @@ class LiveEvidenceProgress(BaseModel):
     truncated: bool = Field(
         description="true: the store has removed events that the release has not learned; they are not counted."
     )
+    entries_read: int = Field(
+        description="Accepted events that were read since the release was opened, whether they counted or not."
+    )
 
 
 class Readiness(BaseModel):
