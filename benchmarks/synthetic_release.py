@@ -30,9 +30,11 @@ from offline.commands.publish import publish
 from offline.config import RunConfig
 from offline.context import WORK_DIR, StageContext
 from offline.pipeline import STAGES, run_until
-from offline.runtime.evidence import Counted, count_evidence, load_lists, save_lists
+from offline.runtime.evidence import Counted, TimedEvents, count_evidence, load_lists, save_lists
+from offline.runtime.live_base import count_live_base, live_arrays
 from offline.stages.embed.text_files import write_text_encoder
 from offline.stages.embed.tfidf import fit_tfidf
+from offline.stages.evaluate.stage import LIVE_EVIDENCE_SPEC
 from offline.stages.graph.cells import divide
 from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_parts, new_model
 
@@ -177,6 +179,12 @@ def _write_evidence(out: Path, stages: dict[str, Path], config: RunConfig, *, dr
         counted = count_evidence(stages, num_users=num_users, config=config.evidence)
     save_lists(out / "evidence", counted.lists)
     np.save(out / "popularity.npy", counted.popularity)
+    events = TimedEvents.of(pl.read_parquet(stages["ingest"] / "train.parquet"))
+    live_base = count_live_base(counted, events, config=config.evidence)
+    if live_base is not None:
+        for name, array in live_arrays(live_base).items():
+            np.save(out / name, array)
+        (out / LIVE_EVIDENCE_SPEC).write_text(live_base.spec.model_dump_json())
     (out / "fusion.json").write_text(DEFAULT_FUSION.model_dump_json())
     (out / "evaluation.json").write_text(json.dumps({"protocol": PROTOCOL}))
 
@@ -189,7 +197,8 @@ def _random_evidence(stages: dict[str, Path], num_users: int, config: RunConfig)
     num_items, rng = len(content.indptr) - 1, np.random.default_rng(config.seed)
     lists = {name: _random_lists(rng, num_items) for name in ("transition", "cooccurrence")}
     lists |= {"content": content, "user_items": user_item_lists(users, items, num_users=num_users)}
-    return Counted(lists, np.bincount(items, minlength=num_items).astype(np.float32), {})
+    totals = {name: np.ones(num_items, np.float32) for name in ("transition", "cooccurrence")}
+    return Counted(lists, np.bincount(items, minlength=num_items).astype(np.float32), totals)
 
 
 def make(releases: Path, config: RunConfig, *, data: Path | None, sizes: Sizes | None) -> Path:

@@ -5,27 +5,26 @@ takes back the user's events on the item up to its timestamp, even those that ar
 It knows neither store nor clock: `service.sync.live_sync` reads the entries and counts them in their order.
 """
 
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from cachetools import LRUCache
+import numpy as np
 
 from isrf.contract.event_log import NUM_BUCKETS, StoredEvent
-from isrf.contract.ids import ItemId
 from isrf.method.recommend.live_counts import BYTES_PER_EVENT
-from isrf.method.recommend.live_events import LiveEvent
 from isrf.method.recommend.live_evidence import LiveEvidence
-from service.release.catalogue import Catalogue
+from service.release.mapped_entries import MappedEntries, user_hash_of
 from service.release.opening import Release
-from service.state.user_store import AcceptedEntry
 
 EntryOutcome = Literal["counted", "remove", "dislike", "limit", "learned", "removed", "unknown_item", "unreadable"]
 """What became of an entry: `limit` where its user has counted for the item or often enough that day, `learned` where
 the release's history has the event, `removed` where a later `remove` has arrived before it."""
 REMOVES_PER_BUCKET = 500
 """The latest removes of a bucket's users that are remembered, for events that arrive after them."""
+
+_Past = frozenset[tuple[str, float | None]]
+"""What the release has of a user: (item_id, seconds)."""
 
 
 class LiveCounting:
@@ -36,10 +35,8 @@ class LiveCounting:
         self.num_changes = 0
         """Changes so far: an equal number means an equal state, in this process."""
         self._users, self._learned_until = release.users, release.learned_until
-        # (user_id, item_id) → seconds. One cache a bucket: replicas read buckets in different order.
-        self._removes: list[LRUCache[tuple[str, str], float]] = [
-            LRUCache(REMOVES_PER_BUCKET) for _ in range(NUM_BUCKETS)
-        ]
+        # By bucket, as replicas read buckets in different order: (user_id, item_id) → seconds.
+        self._removes: list[dict[tuple[str, str], float]] = [{} for _ in range(NUM_BUCKETS)]
 
     @property
     def num_events(self) -> int:
@@ -55,51 +52,66 @@ class LiveCounting:
         """Returns a text that equal live events beside the items make equal, on every replica."""
         return self.evidence.version(rows)
 
-    def count(self, entries: Sequence[AcceptedEntry], catalogue: Catalogue) -> Counter[EntryOutcome]:
+    def count(self, mapped: MappedEntries) -> Counter[EntryOutcome]:
         """Counts entries, those of a bucket in their order; returns how many had each outcome."""
-        pasts: dict[str, frozenset[tuple[str, float | None]]] = {}
-        outcomes: Counter[EntryOutcome] = Counter()
-        for bucket, event in entries:
-            outcomes["unreadable" if event is None else self._count(bucket, event, catalogue, pasts)] += 1
-        return outcomes
+        outcomes: Counter[EntryOutcome] = Counter(
+            {"unreadable": mapped.num_unreadable} if mapped.num_unreadable else {}
+        )
+        pasts: dict[str, _Past] = {}
+        waiting: list[int] = []  # places of events that are counted together
+        rows = mapped.batch.items.tolist()
+        for place, (bucket, event, row) in enumerate(zip(mapped.buckets, mapped.events, rows, strict=True)):
+            outcome = self._outcome(bucket, event, row, pasts)
+            if outcome is None:
+                waiting.append(place)
+                continue
+            outcomes[outcome] += 1
+            if outcome == "remove":
+                outcomes += self._add(mapped, waiting)  # what was taken before it is taken back
+                waiting = []
+                self._remove(bucket, event, row)
+        return outcomes + self._add(mapped, waiting)
 
     def take_out_bucket(self, bucket: int) -> None:
         """Takes out all events of a bucket's users, so that they can be counted again."""
-        self.num_changes += 1
         self._removes[bucket].clear()
         self.evidence.take_out_bucket(bucket)
+        self.num_changes += 1
 
-    def _count(
-        self,
-        bucket: int,
-        event: StoredEvent,
-        catalogue: Catalogue,
-        pasts: dict[str, frozenset[tuple[str, float | None]]],
-    ) -> EntryOutcome:
+    def _outcome(self, bucket: int, event: StoredEvent, row: int, pasts: dict[str, _Past]) -> EntryOutcome | None:
+        """What becomes of an entry; None where it counts, if its user has not counted often enough."""
         if event.effect == "D":
             return "dislike"
-        user_hash, name = zlib.crc32(event.user_id.encode()), (event.user_id, event.item_id)
-        row = catalogue.ids.index(ItemId(event.item_id))
-        removes = self._removes[bucket]
         if event.effect == "R":
-            removes[name] = max(event.timestamp, removes.get(name, event.timestamp))
-            if row is not None:
-                self.num_changes += 1
-                self.evidence.take_back(int(row), user_hash, event.timestamp)
             return "remove"
-        if row is None:
+        if row < 0:
             return "unknown_item"
-        if event.timestamp <= removes.get(name, -1.0):
+        removes = self._removes[bucket]
+        if removes and event.timestamp <= removes.get((event.user_id, event.item_id), -1.0):
             return "removed"
         if event.timestamp <= self._learned_until and self._is_learned(event, pasts):
             return "learned"
-        identity = hash((user_hash, zlib.crc32(event.item_id.encode()), round(event.timestamp * 1000)))
-        followed = catalogue.rows(event.followed)
-        self.num_changes += 1
-        counted = self.evidence.add(LiveEvent(int(row), followed, event.timestamp, user_hash, identity))
-        return "counted" if counted else "limit"
+        return None
 
-    def _is_learned(self, event: StoredEvent, pasts: dict[str, frozenset[tuple[str, float | None]]]) -> bool:
+    def _add(self, mapped: MappedEntries, places: Sequence[int]) -> Counter[EntryOutcome]:
+        """Counts the events at some places."""
+        if not places:
+            return Counter()
+        counted = self.evidence.add_all(mapped.batch.where(np.array(places)))
+        # After the change: what is read meanwhile belongs to the number before it, which nobody asks for again.
+        self.num_changes += 1
+        return Counter("counted" if one else "limit" for one in counted.tolist())
+
+    def _remove(self, bucket: int, event: StoredEvent, row: int) -> None:
+        name, removes = (event.user_id, event.item_id), self._removes[bucket]
+        removes[name] = max(event.timestamp, removes.pop(name, event.timestamp))
+        if len(removes) > REMOVES_PER_BUCKET:
+            del removes[next(iter(removes))]
+        if row >= 0:
+            self.evidence.take_back(row, user_hash_of(event.user_id), event.timestamp)
+            self.num_changes += 1
+
+    def _is_learned(self, event: StoredEvent, pasts: dict[str, _Past]) -> bool:
         past = pasts.get(event.user_id)
         if past is None:
             history = self._users.past(event.user_id, lambda _: False).history

@@ -49,8 +49,8 @@ class LiveBatch(NamedTuple):
     def num_events(self) -> int:
         return len(self.items)
 
-    def where(self, chosen: BoolArray | slice) -> "LiveBatch":
-        """The events of a mask (E,) or a slice."""
+    def where(self, chosen: BoolArray | IntArray | slice) -> "LiveBatch":
+        """The events of a mask (E,), of places or of a slice."""
         return LiveBatch._make(column[chosen] for column in self)
 
     def events(self) -> Iterator[LiveEvent]:

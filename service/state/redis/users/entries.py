@@ -12,6 +12,11 @@ from service.state.redis.users.erasure import Erasure
 from service.state.redis.users.everything import is_valid, tombstones_of
 from service.state.user_store import AcceptedEntry, EntryPage
 
+TOGETHER = 16
+"""Buckets that are read in one round trip: the event loop waits while the answers are parsed."""
+SAMPLED = 3
+"""Buckets of a round trip of which the rest is looked up."""
+
 _Page = Sequence[tuple[bytes, Mapping[bytes, bytes]]]
 
 
@@ -21,31 +26,49 @@ async def read_entries(
     """As `UserStore.entries`; raises the client's errors."""
     count = max(1, limit // max(1, len(after)))
     start = str(max(0, int(since * 1000)))
+    entries: list[AcceptedEntry] = []
+    positions, waiting, buckets = dict(after), 0, list(after)
+    for first in range(0, len(buckets), TOGETHER):
+        some = {bucket: after[bucket] for bucket in buckets[first : first + TOGETHER]}
+        pipe = client.pipeline(transaction=False)
+        for bucket, position in some.items():
+            pipe.xrange(stream_key(bucket), min=b"(" + position if position else start, count=count)
+        pages: dict[int, _Page] = {
+            bucket: page for bucket, page in zip(some, await pipe.execute(), strict=True) if page
+        }
+        full = [bucket for bucket, page in pages.items() if len(page) == count]
+        with_erased, left = await _about(client, pages, full)
+        waiting += left
+        for bucket, page in pages.items():
+            entries += await _valid(client, erasure, bucket, page, may_be_erased=bucket in with_erased)
+            positions[bucket] = page[-1][0]
+            await asyncio.sleep(0)  # requests go on
+    trimmed = await client.hget(META_KEY, TRIMMED)
+    return EntryPage(entries, positions, waiting, 0.0 if trimmed is None else float(trimmed))
+
+
+async def _about(client: Any, pages: Mapping[int, _Page], full: Sequence[int]) -> tuple[set[int], int]:
+    """Looks at the streams after their pages were read: an erasure that is not found here came after all entries.
+
+    Returns:
+        the buckets with erased users, and about how many entries the `full` pages' streams have left.
+    """
+    if not pages:
+        return set(), 0
+    sample = full[:SAMPLED]
     pipe = client.pipeline(transaction=False)
-    for bucket, position in after.items():
-        pipe.xrange(stream_key(bucket), min=b"(" + position if position else start, count=count)
-    pipe.hget(META_KEY, TRIMMED)
-    *answers, trimmed = await pipe.execute()
-    pages: dict[int, _Page] = {bucket: page for bucket, page in zip(after, answers, strict=True) if page}
-    # The tombstones after the entries: an erasure that they lack came after all entries of this page.
-    pipe = client.pipeline(transaction=False)
-    full = [bucket for bucket, page in pages.items() if len(page) == count]
     for bucket in pages:
         pipe.hlen(tombstone_key(bucket))
-    for bucket in full:
+    for bucket in sample:
         pipe.xlen(stream_key(bucket))
         pipe.xrange(stream_key(bucket), count=1)
         pipe.xrevrange(stream_key(bucket), count=1)
-    found = await pipe.execute() if pages else []
+    found = await pipe.execute()
     num_erased, about = found[: len(pages)], found[len(pages) :]
     with_erased = {bucket for bucket, number in zip(pages, num_erased, strict=True) if number}
-    waiting = sum(_left(pages[bucket], *about[3 * place : 3 * place + 3]) for place, bucket in enumerate(full))
-    entries: list[AcceptedEntry] = []
-    for bucket, page in pages.items():
-        entries += await _valid(client, erasure, bucket, page, may_be_erased=bucket in with_erased)
-        await asyncio.sleep(0)  # requests go on
-    positions = {bucket: pages[bucket][-1][0] if bucket in pages else position for bucket, position in after.items()}
-    return EntryPage(entries, positions, waiting, 0.0 if trimmed is None else float(trimmed))
+    left = sum(_left(pages[bucket], *about[3 * place : 3 * place + 3]) for place, bucket in enumerate(sample))
+    # A bucket that is not looked at has as many left as the others, and one of them may have none.
+    return with_erased, left if len(sample) == len(full) else max(1, round(left * len(full) / len(sample)))
 
 
 async def _valid(
