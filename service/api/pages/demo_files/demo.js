@@ -5,7 +5,8 @@ import { cardOf, historyEntry, showCall, showWords } from "./view.js";
 
 const NUM_ITEMS = 12;
 const NUM_PAST = 12;
-const LONGEST = 200; // items of a list
+const NUM_FAR = 60; // items of the list that others change
+const BY_TAKERS = new Set(["transition", "cooccurrence"]);
 const OTHERS = [1, 2, 3, 4, 5];
 const COUNTED_MS = 1000; // what others did counts within a second
 const LOOKS = 5; // on a busy machine it may take longer
@@ -119,17 +120,19 @@ function visit(userId) {
   return show(userId);
 }
 
-// Five shoppers buy a thing, and the last one of the list of a sixth who bought it too. The sixth's list then says so.
+// Five shoppers buy two things: one that a sixth bought, and one far down the sixth's list that no purchase before
+// leads to. The sixth's list then has it further up, and says why.
 async function letOthersBuy() {
   const others = madeUp("other");
   const sixth = `${others}-6`;
   const buy = (userId, itemId) => ({ user_id: userId, item_id: itemId, event: "purchase" });
-  const list = async () => (await isrf.recommend(sixth, { n: LONGEST, explain: true })).items;
+  const list = async () => (await isrf.recommend(sixth, { n: NUM_FAR, explain: true })).items;
   const first = (await list()).at(-1).item_id;
   await isrf.interactions([buy(sixth, first)]);
   choose(sixth, "the sixth shopper");
   await visit(sixth);
-  const before = (await list()).at(-1);
+  const listed = await list();
+  const before = listed.findLast((one) => !one.reasons.some((reason) => BY_TAKERS.has(reason.channel))) ?? listed.at(-1);
   const second = before.item_id;
   await isrf.interactions(OTHERS.flatMap((one) => [buy(`${others}-${one}`, first), buy(`${others}-${one}`, second)]));
   let now, why;
