@@ -189,6 +189,12 @@ class LiveCounts:
             both = np.where(names > 0, named[:, 0] == other, (named[:, 1:] == other).any(axis=1))
             return len(np.unique(self._users[places][both]))
 
+    def latest_s(self) -> float:
+        """Seconds of the latest event in the ring, −∞ where there is none."""
+        with self._lock:
+            kept = self._weights[: len(self)] > 0
+            return float(self._timestamps[: len(self)].max(initial=-np.inf, where=kept))
+
     def between(self, start_s: float, end_s: float) -> IntArray:
         """Item rows (e,) of the events in the ring with start ≤ timestamp < end, seconds."""
         with self._lock:

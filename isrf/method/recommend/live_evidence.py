@@ -5,8 +5,8 @@ counts. `LiveEvidence` is what a replica keeps: it counts events, and tells a re
 It knows neither stores nor streams.
 """
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from isrf.method.recommend.recent_popularity import RecentPopularity, newcomer_s
 
 TREND_PRIOR = 3.0
 """Events that every item is given in both windows of a trend, so that one event after none is none."""
+
+EventsBetween: TypeAlias = Callable[[float, float], IntArray]
+"""(start, end) in seconds → item rows (e,) of the events with start ≤ timestamp < end."""
 
 WORTH_A_BATCH = 16
 """Events from which counting them together is faster than one by one."""
@@ -178,14 +181,23 @@ class LiveEvidence:
         """Equal texts mean that equal live events stand beside each of the items."""
         return ".".join(f"{self.counts.version(row):x}" for row in rows)
 
-    def trending(self, until_s: float, *, window_s: float, limit: int) -> list[tuple[int, float]]:
+    def trending(
+        self, until_s: float, *, window_s: float, limit: int, learned: EventsBetween | None = None
+    ) -> list[tuple[int, float]]:
         """Items whose events in the window before `until_s` exceed those in the window before it.
+
+        Args:
+            learned: the release's own events, which are not counted here.
 
         Returns:
             (item row, ratio of the two with `TREND_PRIOR` added to both), the highest first, ratios above 1 only.
         """
-        now = self.counts.between(until_s - window_s, until_s)
-        before = self.counts.between(until_s - 2 * window_s, until_s - window_s)
+        windows = (until_s - window_s, until_s), (until_s - 2 * window_s, until_s - window_s)
+        now, before = (self.counts.between(*window) for window in windows)
+        if learned is not None:
+            now, before = (
+                np.concatenate([live, learned(*window)]) for live, window in zip((now, before), windows, strict=True)
+            )
         size = int(max(now.max(initial=-1), before.max(initial=-1))) + 1
         ratios = (np.bincount(now, minlength=size) + TREND_PRIOR) / (np.bincount(before, minlength=size) + TREND_PRIOR)
         best = np.lexsort((np.arange(size), -ratios))[:limit]
