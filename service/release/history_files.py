@@ -16,8 +16,7 @@ from isrf.runtime.bundle.reader import Bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.bundle.tables import table_of
 from service.release.catalogue import Catalogue
-from service.release.history_facts import Events
-from service.release.users import Dislikes, ReleaseUsers
+from service.release.users import Dislikes, Events, ReleaseUsers
 
 _COLUMNS: dict[str, Any] = {
     "user_index": pl.Int32,
