@@ -20,7 +20,7 @@ from isrf.method.evidence import ItemLists, SparseLists
 from isrf.method.golden import LIST_TOLERANCE, Row, same_list
 from isrf.method.interest import FloatArray
 from isrf.method.item_reader import ItemReader
-from isrf.method.similar import likeness
+from isrf.method.kinds.similar import likeness
 from isrf.method.text.encoder import TextEncoder, TextFields
 
 NUM_SIMILAR = 20

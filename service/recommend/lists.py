@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from isrf.method.interest import BoolArray, FloatArray, Neighbours
+from isrf.method.kinds.similar import likeness
 from isrf.method.ranking.diversity import diversify
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import SCORE_DIGITS, RankedItem, RankingRequest, UserInterests
-from isrf.method.similar import likeness
 from service.inference.engine import Engine
 from service.recommend.explain import Explainer
 from service.recommend.query_models import Answer, ListOwner, ListQuery, RankingJob, owner_of

@@ -5,7 +5,7 @@ a row is the same item in every later catalogue of the same process.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, cast
 
 import numpy as np
@@ -71,6 +71,7 @@ class Filter:
 
 
 EVERYTHING = Filter()
+NEVER: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,6 +87,7 @@ class Catalogue:
         prices: (N,) NaN where unknown.
         offered: (N,) whether an item may be recommended.
         in_category: rows of each category's items, ascending.
+        added_at: seconds by the row of an item that came since the release.
     """
 
     items: Sequence[ItemLine]
@@ -97,6 +99,7 @@ class Catalogue:
     offered: BoolArray
     in_category: Mapping[str, IntArray]
     version: str = ""
+    added_at: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, items: Sequence[ItemLine], popularity: NDArray[np.float32]) -> "Catalogue":
@@ -175,8 +178,14 @@ class Catalogue:
         """Returns how many users took an item in the training interactions."""
         return round(float(self.popularity[row]))
 
-    def with_items(self, lines: Mapping[str, ItemLine], version: str) -> "Catalogue":
-        """Returns a catalogue with changed items; new items get the next rows, in the given order."""
+    def with_items(
+        self, lines: Mapping[str, ItemLine], version: str, *, added_at: Mapping[str, float] = NEVER
+    ) -> "Catalogue":
+        """Returns a catalogue with changed items; new items get the next rows, in the given order.
+
+        Args:
+            added_at: seconds when the shop sent each new item, as far as it is known.
+        """
         added = [ItemId(item_id) for item_id in lines if item_id not in self.ids]
         ids = self.ids.extended(added) if added else self.ids
         # No user took the new items yet: they come after all others, in their order.
@@ -195,6 +204,10 @@ class Catalogue:
         return replace(
             self,
             version=version,
+            added_at={
+                **self.added_at,
+                **{int(ids.known([ItemId(item_id)])[0]): at for item_id, at in added_at.items()},
+            },
             items=items,
             ids=ids,
             popularity=_appended(self.popularity, np.zeros(len(added), dtype=np.float32)),

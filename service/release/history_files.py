@@ -16,7 +16,8 @@ from isrf.runtime.bundle.reader import Bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.bundle.tables import table_of
 from service.release.catalogue import Catalogue
-from service.release.users import Dislikes, Events, ReleaseUsers
+from service.release.history_facts import Events
+from service.release.users import Dislikes, ReleaseUsers
 
 _COLUMNS: dict[str, Any] = {
     "user_index": pl.Int32,

@@ -50,6 +50,11 @@ def is_learned(entry: ItemEntry, line: ItemLine | None, learned_until: float) ->
     return all(_has_value(line, name, value) for name, value in effective_fields(entry, line, learned_until).items())
 
 
+def added_at_of(entry: ItemEntry) -> float:
+    """Returns the seconds of the oldest change of an item that no release contains; the entry has one at least."""
+    return min(change.at for change in entry.values())
+
+
 def text_of(entry: ItemEntry) -> dict[str, Any]:
     """Returns the texts, categories and price of an item that no release contains, for the encoder."""
     return {name: _value(entry, name) for name in (*TEXT_FIELDS, "categories", "price")}

@@ -1,7 +1,7 @@
 """Holds a release's users and their histories in arrays: a Python object per event would need too much memory."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,22 +10,13 @@ from numpy.typing import NDArray
 from isrf.contract.ids import IdMap, UserId, UserIndex
 from isrf.method.interest import BoolArray
 from service.release.catalogue import Catalogue
+from service.release.history_facts import Events, HistoryFacts
 from service.state.events import MAX_TAIL
 from service.state.merge import ReleasePast
 from service.state.records import HistoryEntry
 
 _TAIL_EVENTS = 2 * MAX_TAIL
 """Events that `ReleaseUsers.tail` looks at, as an item may be in several of them."""
-
-
-class Events(NamedTuple):
-    """The users' events as CSR arrays, oldest first."""
-
-    indptr: NDArray[np.int64]  # (U + 1,)
-    items: NDArray[np.int32]  # (events,) rows of the catalogue
-    timestamps: NDArray[np.float64]  # (events,) NaN where an event has no time
-    kinds: NDArray[np.int32]  # (events,) indices into `kind_names`
-    kind_names: Sequence[str]  # event types
 
 
 class Dislikes(NamedTuple):
@@ -43,6 +34,8 @@ class ReleaseUsers:
     ) -> None:
         self.ids, self._catalogue = ids, catalogue
         self._events, self._dislikes = events, dislikes
+        self.facts = HistoryFacts(events, len(catalogue))
+        """What all histories say about the items."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -78,6 +78,34 @@ def merge(record: UserRecord, past: ReleasePast, learned_until: float) -> UserSt
     return UserState(record.version, history, frozenset(bought), frozenset(disliked))
 
 
+class Purchases(NamedTuple):
+    """How often a user bought an item, and when last."""
+
+    times: int
+    latest_s: float
+
+
+def purchases(record: UserRecord, past: ReleasePast, learned_until: float) -> dict[str, Purchases]:
+    """Returns a user's purchases by item_id, those with a time; arguments as `merge`.
+
+    The store holds only the latest purchase of an item since the release: more than one counts as one.
+    """
+    found: dict[str, Purchases] = {}
+    for entry, bought in () if record.erased else zip(past.history, past.bought, strict=True):
+        moment = _moment(entry, learned_until)
+        if bought and moment > -math.inf and not _is_removed(entry, record, learned_until):
+            before = found.get(entry.item_id, Purchases(0, -math.inf))
+            found[entry.item_id] = Purchases(before.times + 1, max(before.latest_s, moment))
+    for item_id, mark in record.marks.items():
+        before = found.get(item_id, Purchases(0, -math.inf))
+        if mark.bought is not None and _is_valid(mark.bought, mark.removed):
+            if mark.bought > before.latest_s + SAME_EVENT_S:
+                found[item_id] = Purchases(before.times + 1, mark.bought)
+            elif mark.bought > before.latest_s:
+                found[item_id] = Purchases(before.times, mark.bought)
+    return found
+
+
 def learned(record: UserRecord, past: ReleasePast, learned_until: float) -> Learned:
     """Returns the part of a record without which `merge` gives the same state; empty for an erased user."""
     if record.erased:

@@ -18,7 +18,7 @@ from isrf.contract.item_changes import ItemEntry
 from isrf.method.recommend.new_items import ReadItem, added_items
 from service.inference.engine import Engine
 from service.inference.task_cancellation import end
-from service.release.item_changes import changed_line, effective_fields, is_learned, text_of
+from service.release.item_changes import added_at_of, changed_line, effective_fields, is_learned, text_of
 from service.release.opening import Release
 from service.state.item_store import ItemsCursor, ItemStore
 from service.state.redis.failures import FOREIGN
@@ -185,7 +185,10 @@ class CatalogueSync:
             if line is None and item_id not in entries:
                 # An item without entries keeps its row, because histories refer to it.
                 lines[item_id] = lines[item_id].model_copy(update={"hidden": True})
-        catalogue = release.catalogue.with_items(lines, version)
+        added_at = {
+            item_id: added_at_of(entries[item_id]) for item_id in lines if item_id in read and entries.get(item_id)
+        }
+        catalogue = release.catalogue.with_items(lines, version, added_at=added_at)
         recommender = release.recommender
         if any(read[item_id] is not self._read.get(item_id) for item_id in read):
             recommender = self._base.recommender.with_items(added_items(read))

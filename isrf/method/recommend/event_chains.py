@@ -91,9 +91,7 @@ class EventChains:
         end = oldest if known is None else max(oldest, int(known[0]) + 1)
         slot = int(self._last[item])
         found: list[int] = []
-        for _ in range(limit):
-            if slot < end:
-                break
+        while slot >= end and len(found) < limit:
             found.append(slot)
             distance = steps[slot % size]
             if not distance:

@@ -20,8 +20,7 @@ from isrf.method.interest import (
     IntArray,
 )
 from isrf.method.recommend.live_counts import LiveCounts
-from isrf.method.recommend.live_evidence import LiveEvidence
-from isrf.method.recommend.live_lists import BaseCounts
+from isrf.method.recommend.live_evidence import BaseCounts, LiveEvidence
 from isrf.method.recommend.recent_popularity import RecentPopularity
 from isrf.method.trie import TrieTables, build_trie
 
@@ -92,6 +91,13 @@ class RecommenderTables:
         events on it."""
         base = self.popularity[items]
         return base if self.live is None else (base + self.live.takers(items)).astype(np.float32)
+
+    def recent_shares(self) -> FloatArray:
+        """(N,) each item's share of recent events; of all users' takings where nobody counted when they were."""
+        if self.recent is None:
+            shares: FloatArray = self.popularity / max(float(self.popularity.sum()), 1.0)
+            return shares
+        return self.recent.shares(np.arange(len(self.popularity)))
 
     def live_evidence(self, memory_bytes: int) -> LiveEvidence | None:
         """New live evidence on a release's own tables, which has counted nothing; None where the release allows none.

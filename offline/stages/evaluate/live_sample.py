@@ -3,7 +3,7 @@
 The events from a moment T on are played in time order and counted as live evidence; what lies before T is the base.
 Items that nobody took before T are read by their text, as items that came since a release. Similar users have the items
 that they took before the day of asking; their interests are those of the whole training split, which the model has seen
-too. So a scorer is fitted on what it will see when it serves (docs/concepts/live-evidence.md).
+too. So a scorer is fitted on what it will see when it serves (docs/concepts/evidence.md#fusion).
 """
 
 from collections import deque

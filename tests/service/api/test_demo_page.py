@@ -145,6 +145,18 @@ def test_a_new_visitor_is_known_after_one_look(visit: Visit) -> None:
     expect(visit.page.locator("#who-about")).to_contain_text("1 item in the history")
 
 
+def test_what_others_buy_moves_a_list_and_says_so(visit: Visit) -> None:
+    visit.page.click("#others")
+    said = visit.page.locator("#others-said")
+    expect(said).to_contain_text("5 shoppers who took “")
+    expect(said).to_contain_text("took this too since the last release.")
+    ranks = re.search(r"was number (\d+) of the sixth's list and is number (\d+) now", said.inner_text())
+    assert ranks is not None
+    assert int(ranks[2]) < int(ranks[1])
+    expect(visit.page.locator("#who-name")).to_have_text(re.compile("^other-.*-6$"))
+    expect(visit.page.locator("#others")).to_be_enabled()
+
+
 def test_every_item_says_why(visit: Visit, service: ServiceProcess) -> None:
     starts: list[Callable[[], None]] = [
         lambda: visit.pick(offered(service, 7)),

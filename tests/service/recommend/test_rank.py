@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from isrf.method.evidence import SparseLists
-from isrf.method.similar import likeness
+from isrf.method.kinds.similar import likeness
 from service.api.schemas import answers as schemas
 from service.app import create_app
 from service.settings import Settings

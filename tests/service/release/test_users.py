@@ -5,7 +5,8 @@ import pytest
 
 from isrf.contract.ids import IdMap, UserId
 from service.release.catalogue import Catalogue, ItemLine
-from service.release.users import Dislikes, Events, ReleaseUsers
+from service.release.history_facts import Events
+from service.release.users import Dislikes, ReleaseUsers
 from service.state.events import MAX_TAIL
 from service.state.records import HistoryEntry
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from isrf.method.interest import Neighbours
 from isrf.method.recommend.request import UserInterests
 from service.inference import group_cache
-from service.state.merge import ReleasePast, UserState, learned, merge
-from service.state.records import HistoryEntry, ItemMark, Learned, UserRecord
+from service.state.merge import Purchases, ReleasePast, UserState, learned, merge, purchases
+from service.state.records import NOBODY, HistoryEntry, ItemMark, Learned, UserRecord
 
 
 def past(*history: HistoryEntry, disliked: Sequence[str] = ()) -> ReleasePast:
@@ -218,3 +218,17 @@ def test_cached_interests_of_another_moment_are_none(other: str) -> None:
     assert group_cache.decode(None, **MOMENT) is None
     for damaged in (payload[:-2], payload[:20], payload[:-1] + b"\x00\x01", b"", b"words"):
         assert group_cache.decode(damaged, **MOMENT) is None
+
+
+def test_purchases_are_counted_with_their_latest_moment() -> None:
+    past = ReleasePast(
+        [HistoryEntry("a", 100.0), HistoryEntry("a", 300.0), HistoryEntry("b", 200.0), HistoryEntry("c", None)],
+        [True, True, False, True],
+    )
+    day = 86_400.0
+    marks = {"a": ItemMark(bought=300.0 + 2 * day), "b": ItemMark(bought=50.0, removed=60.0)}
+    record = NOBODY._replace(marks=marks)
+    assert purchases(record, past, 1000.0) == {"a": Purchases(3, 300.0 + 2 * day)}
+    same = NOBODY._replace(marks={"a": ItemMark(bought=301.0)})
+    assert purchases(same, past, 1000.0) == {"a": Purchases(2, 301.0)}, "the same purchase by another clock"
+    assert purchases(record._replace(erased=True), past, 1000.0) == {"a": Purchases(1, 300.0 + 2 * day)}

@@ -14,9 +14,9 @@ import pytest
 
 from isrf.contract.event_log import META_KEY, TRIMMED, StoredEvent, bucket_of, stream_key
 from isrf.contract.item_changes import HIDDEN
+from isrf.method.kinds.similar import likeness
 from isrf.method.recommend.daily_limit import EVENTS_A_DAY
 from isrf.method.recommend.request import RankingRequest
-from isrf.method.similar import likeness
 from service.inference.engine import Engine
 from service.inference.limits import LoadLimits
 from service.inference.queue_limit import QueueLimit

@@ -5,6 +5,11 @@ import { cardOf, historyEntry, showCall, showWords } from "./view.js";
 
 const NUM_ITEMS = 12;
 const NUM_PAST = 12;
+const NUM_FAR = 60; // items of the list that others change
+const BY_TAKERS = new Set(["transition", "cooccurrence"]);
+const OTHERS = [1, 2, 3, 4, 5];
+const COUNTED_MS = 1000; // what others did counts within a second
+const LOOKS = 5; // on a busy machine it may take longer
 const at = (id) => document.getElementById(id);
 const RESTS_ON = {
   sequence: "from their own history",
@@ -115,6 +120,39 @@ function visit(userId) {
   return show(userId);
 }
 
+// Five shoppers buy two things: one that a sixth bought, and one far down the sixth's list that no purchase before
+// leads to. The sixth's list then has it further up, and says why.
+async function letOthersBuy() {
+  const others = madeUp("other");
+  const sixth = `${others}-6`;
+  const buy = (userId, itemId) => ({ user_id: userId, item_id: itemId, event: "purchase" });
+  const list = async () => (await isrf.recommend(sixth, { n: NUM_FAR, explain: true })).items;
+  const first = (await list()).at(-1).item_id;
+  await isrf.interactions([buy(sixth, first)]);
+  choose(sixth, "the sixth shopper");
+  await visit(sixth);
+  const listed = await list();
+  const before = listed.findLast((one) => !one.reasons.some((reason) => BY_TAKERS.has(reason.channel))) ?? listed.at(-1);
+  const second = before.item_id;
+  await isrf.interactions(OTHERS.flatMap((one) => [buy(`${others}-${one}`, first), buy(`${others}-${one}`, second)]));
+  let now, why;
+  for (let look = 0; look < LOOKS && !why; look++) {
+    await new Promise((done) => setTimeout(done, COUNTED_MS));
+    now = (await list()).find((one) => one.item_id === second);
+    why = now?.reasons.find((reason) => reason.paths.some((path) => path.live_users));
+  }
+  await show(sixth, "Others bought");
+  await learn([first, second]);
+  const did = `Five shoppers bought “${item(first).title}” and “${item(second).title}”. The sixth bought the first alone.`;
+  const moved = `The second was number ${before.rank} of the sixth's list and is number ${now?.rank ?? before.rank} now`;
+  at("others-said").textContent = `${did} ${moved}${why ? `: ${why.text}` : "; that is not counted yet."}`;
+  const card = [...at("list").children].find((one) => one.dataset.itemId === second);
+  if (!card) return;
+  card.querySelector(".why").open = true;
+  card.scrollIntoView({ block: "nearest" });
+}
+
+const madeUp = (kind) => `${kind}-${Math.random().toString(36).slice(2, 8)}`;
 const named = () => decodeURIComponent(location.hash.slice(1));
 
 // Runs one action at a time, and shows its errors on the page.
@@ -142,9 +180,13 @@ at("list").addEventListener("click", (click) => {
 });
 at("shopper").addEventListener("change", (event) => then(() => visit(event.target.value)));
 at("visitor").addEventListener("click", () => {
-  const name = `visitor-${Math.random().toString(36).slice(2, 8)}`;
+  const name = madeUp("visitor");
   choose(name, "new visitor");
   then(() => visit(name));
+});
+at("others").addEventListener("click", () => {
+  at("others").disabled = true;
+  then(letOthersBuy).then(() => (at("others").disabled = false));
 });
 
 function choose(userId, about) {

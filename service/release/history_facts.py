@@ -1,0 +1,76 @@
+"""What all histories of a release say about its items: when each was first seen, taken together, bought again.
+
+Computed when it is first needed, from arrays that the release holds anyway, and kept: a second or less for a million
+events. They are the release's alone: events since do not change them.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isrf.method.evidence import SparseLists
+from isrf.method.interest import IntArray
+from isrf.method.kinds.repurchase import Repurchases, repurchases
+from isrf.method.kinds.together import basket_lists
+
+
+class Events(NamedTuple):
+    """The users' events as CSR arrays, oldest first."""
+
+    indptr: NDArray[np.int64]  # (U + 1,)
+    items: NDArray[np.int32]  # (events,) rows of the catalogue
+    timestamps: NDArray[np.float64]  # (events,) NaN where an event has no time
+    kinds: NDArray[np.int32]  # (events,) indices into `kind_names`
+    kind_names: Sequence[str]  # event types
+
+
+class HistoryFacts:
+    """Facts of one release's histories; frozen."""
+
+    def __init__(self, events: Events, num_items: int) -> None:
+        self._events, self._num_items = events, num_items
+        self._bought_again: tuple[tuple[bool, ...], Repurchases] | None = None
+
+    @cached_property
+    def first_seen(self) -> NDArray[np.float64]:
+        """(N,) seconds of the first event on each item; infinite where none has a time."""
+        events = self._events
+        found = np.full(self._num_items, np.inf)
+        timed = np.isfinite(events.timestamps)
+        np.minimum.at(found, events.items[timed], events.timestamps[timed])
+        return found
+
+    @cached_property
+    def latest_s(self) -> float:
+        """Seconds of the latest event, −∞ where none has a time."""
+        times = self._events.timestamps
+        return float(times.max(initial=-np.inf, where=np.isfinite(times)))
+
+    def between(self, start_s: float, end_s: float) -> IntArray:
+        """Item rows (e,) of the events with start ≤ timestamp < end, seconds."""
+        events = self._events
+        return events.items[(events.timestamps >= start_s) & (events.timestamps < end_s)].astype(np.int64)
+
+    @cached_property
+    def baskets(self) -> SparseLists:
+        """A row per item: what was taken on the same day."""
+        events = self._events
+        return basket_lists(events.indptr, events.items, events.timestamps, num_items=self._num_items)
+
+    def repurchases(self, buys: Callable[[str], bool]) -> Repurchases:
+        """What is bought again.
+
+        Args:
+            buys: whether an event of this type is a purchase.
+        """
+        buying = tuple(buys(name) for name in self._events.kind_names)
+        kept = self._bought_again
+        if kept is None or kept[0] != buying:
+            events = self._events
+            bought = np.array(buying, dtype=np.bool_)[events.kinds] if buying else np.zeros(0, dtype=np.bool_)
+            found = repurchases(events.indptr, events.items, events.timestamps, bought, num_items=self._num_items)
+            kept = self._bought_again = buying, found
+        return kept[1]
