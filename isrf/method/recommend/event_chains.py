@@ -91,7 +91,9 @@ class EventChains:
         end = oldest if known is None else max(oldest, int(known[0]) + 1)
         slot = int(self._last[item])
         found: list[int] = []
-        while slot >= end and len(found) < limit:
+        for _ in range(limit):
+            if slot < end:
+                break
             found.append(slot)
             distance = steps[slot % size]
             if not distance:

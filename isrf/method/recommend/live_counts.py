@@ -11,6 +11,7 @@ It knows neither stores nor the names of users. Threads may read while one adds.
 
 import math
 import threading
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,8 +53,45 @@ class LiveRow(NamedTuple):
     together_counts: NDArray[np.float64]  # (c,)
 
 
-_NO_ROWS, _NO_COUNTS = np.zeros(0, np.int64), np.zeros(0, np.float64)
-NO_ROW = LiveRow(_NO_ROWS, _NO_COUNTS, _NO_ROWS, _NO_COUNTS)
+class CountedRows(NamedTuple):
+    """Counts by row and column, each pair once."""
+
+    numbers: IntArray  # (c,) of the rows, ascending
+    columns: IntArray  # (c,) ascending in each row
+    counts: NDArray[np.float64]  # (c,)
+
+    @classmethod
+    def of(
+        cls, numbers: IntArray, columns: NDArray[np.integer], counts: NDArray[np.int64] | NDArray[np.float64]
+    ) -> "CountedRows":
+        """Adds up the counts (e,) of equal pairs of row numbers (e,) and columns (e,).
+
+        Their order must not matter: whole numbers, or at most two of each pair.
+        """
+        keys = numbers << 32 | columns
+        order = np.argsort(keys)
+        keys = keys[order]
+        begins = np.ones(len(keys), np.bool_)
+        np.not_equal(keys[1:], keys[:-1], out=begins[1:])
+        starts = np.flatnonzero(begins)
+        keys = keys[starts]
+        summed = np.add.reduceat(counts[order], starts) if len(starts) else counts
+        return cls(keys >> 32, keys & 0xFFFFFFFF, summed.astype(np.float64))
+
+    def split(
+        self, num_rows: int, *, limit: int | None = None, one: int = 1
+    ) -> list[tuple[IntArray, NDArray[np.float64]]]:
+        """Columns and counts of each row, in units of `one`; of a longer row the `limit` heaviest."""
+        ends = np.searchsorted(self.numbers, np.arange(num_rows), side="right").tolist()
+        counts = self.counts / one
+        rows = []
+        for start, end in zip([0, *ends], ends, strict=False):
+            columns, of_row = self.columns[start:end], counts[start:end]
+            if limit is not None and end - start > limit:
+                heaviest = np.sort(np.argsort(-of_row, kind="stable")[:limit])
+                columns, of_row = columns[heaviest], of_row[heaviest]
+            rows.append((columns, of_row))
+        return rows
 
 
 class LiveCounts:
@@ -144,7 +182,7 @@ class LiveCounts:
             the events that were taken out.
         """
         with self._lock:
-            places, names = self._naming(item)
+            _, places, names = self._naming([item])
             of_user = self._users[places] == user_hash
             places, names = places[of_user], names[of_user]
             after = (names > 0) & (self._timestamps[places] >= until_s)
@@ -157,18 +195,19 @@ class LiveCounts:
 
     def row(self, item: int) -> LiveRow:
         """What the events say beside an item."""
-        found = self._rows.get(item)
-        if found is not None and found[0] == self.version(item):
-            return found[1]
-        with self._lock:
-            version = self.version(item)
-            if not version:
-                return NO_ROW
-            row = self._counted(item)
-            if len(self._rows) >= ROWS_KEPT:
-                del self._rows[next(iter(self._rows))]
-            self._rows[item] = version, row
-            return row
+        return self.rows([item])[0]
+
+    def rows(self, items: Sequence[int]) -> list[LiveRow]:
+        """What the events say beside each of some distinct items; to count them together is faster."""
+        found = {item: self._rows.get(item) for item in items}
+        missing = [item for item, kept in found.items() if kept is None or kept[0] != self.version(item)]
+        if missing:
+            with self._lock:
+                for item, row in zip(missing, self._counted(missing), strict=True):
+                    found[item] = self._rows[item] = self.version(item), row
+                while len(self._rows) > ROWS_KEPT:
+                    del self._rows[next(iter(self._rows))]
+        return [kept[1] for kept in found.values() if kept is not None]
 
     def version(self, item: int) -> int:
         """64 bits that equal events beside an item make equal, 0 for none."""
@@ -184,7 +223,7 @@ class LiveCounts:
     def people(self, item: int, other: int) -> int:
         """How many users took both items, the second after the first or the first after the second."""
         with self._lock:
-            places, names = self._naming(item)
+            _, places, names = self._naming([item])
             named = self._named[places]
             both = np.where(names > 0, named[:, 0] == other, (named[:, 1:] == other).any(axis=1))
             return len(np.unique(self._users[places][both]))
@@ -202,34 +241,41 @@ class LiveCounts:
             inside = (times >= start_s) & (times < end_s) & (self._weights[: len(self)] > 0)
             return self._named[: len(self), 0][inside].astype(np.int64)
 
-    def _naming(self, item: int) -> tuple[IntArray, IntArray]:
-        """The latest events that name an item and were not taken out.
+    def _naming(self, items: Sequence[int]) -> tuple[IntArray, IntArray, IntArray]:
+        """The latest events that name each of some items and were not taken out.
 
         Returns:
-            places (n,) in the ring, the newest first, and which of an event's names the item is (n,), 0 its own.
+            (n,) the item's number among `items`, ascending; the place in the ring, an item's newest first; and which of
+            the event's names the item is, 0 its own.
         """
-        numbers, names = np.divmod(self._chains.slots(item, self._next - 1, limit=ROW_EVENTS), NAMES)
-        places = numbers % self._size
-        kept = (self._weights[places] > 0) & (self._named[places, names] == item)
-        return places[kept], names[kept]
+        found = [self._chains.slots(item, self._next - 1, limit=ROW_EVENTS) for item in items]
+        numbers = np.repeat(np.arange(len(items)), [len(slots) for slots in found])
+        events, names = np.divmod(np.concatenate(found), NAMES)
+        places = events % self._size
+        kept = (self._weights[places] > 0) & (self._named[places, names] == np.array(items)[numbers])
+        return numbers[kept], places[kept], names[kept]
 
-    def _counted(self, item: int) -> LiveRow:
-        places, steps = self._naming(item)
+    def _counted(self, items: Sequence[int]) -> list[LiveRow]:
+        numbers, places, steps = self._naming(items)
         named, weights = self._named[places], self._weights[places].astype(np.int64)
         pairs = weights * _PAIR_WEIGHTS[(named >= 0).sum(axis=1)]
-        after = np.flatnonzero(steps)
-        near = np.flatnonzero((steps > 0) & (steps <= self._window))
-        own = np.flatnonzero(steps == 0)
-        columns, counted = named[own, 1:], np.broadcast_to(pairs[own, None], (len(own), FOLLOWED_ITEMS))
+        after, own = np.flatnonzero(steps), np.flatnonzero(steps == 0)
+        near = after[steps[after] <= self._window]
+        columns = named[own, 1:]
         known = columns >= 0
-        return LiveRow(
-            *_summed(named[near, 0], weights[near] // steps[near], _ONE),
-            *_summed(
-                np.concatenate([named[after, 0], columns[known]]),
-                np.concatenate([pairs[after], counted[known]]),
-                _ONE * _PAIR_ONE,
-            ),
+        num_known = known.sum(axis=1)
+        transition = CountedRows.of(numbers[near], named[near, 0], weights[near] // steps[near])
+        together = CountedRows.of(
+            np.concatenate([numbers[after], np.repeat(numbers[own], num_known)]),
+            np.concatenate([named[after, 0], columns[known]]),
+            np.concatenate([pairs[after], np.repeat(pairs[own], num_known)]),
         )
+        rows = zip(
+            transition.split(len(items), limit=ROW_LENGTH, one=_ONE),
+            together.split(len(items), limit=ROW_LENGTH, one=_ONE * _PAIR_ONE),
+            strict=True,
+        )
+        return [LiveRow(*one, *other) for one, other in rows]
 
     def _take_out(self, places: IntArray) -> list[CountedEvent]:
         self._forget(places)
@@ -260,15 +306,3 @@ class LiveCounts:
 def _sums(identities: NDArray[np.uint64], named: NamedItems) -> NDArray[np.uint64]:
     """By item the sum of the identities (E,) of the events that name it, modulo 2^64."""
     return np.add.reduceat(identities[named.slots // NAMES], named.starts)
-
-
-def _summed(columns: NDArray[np.int32], counts: IntArray, one: int) -> tuple[IntArray, NDArray[np.float64]]:
-    """Adds up the counts of equal columns. (e,) → ascending columns (c,) and their sums (c,), in units of `one`."""
-    if not len(columns):
-        return _NO_ROWS, _NO_COUNTS
-    distinct, inverse = np.unique(columns, return_inverse=True)
-    summed = np.bincount(inverse, weights=counts)
-    if len(distinct) > ROW_LENGTH:
-        heaviest = np.sort(np.argsort(-summed, kind="stable")[:ROW_LENGTH])
-        distinct, summed = distinct[heaviest], summed[heaviest]
-    return distinct.astype(np.int64), summed / one

@@ -1,22 +1,19 @@
-"""A release's own counts and the live ones as one estimate, p(j | i) = (base + live) / (base total + live total).
+"""What a replica keeps of live events: it counts them, and tells a recommender and its caller what they say.
 
-`LiveLists` stand where a release's `SparseLists` stand, so that the code that gathers evidence does not know of live
-counts. `LiveEvidence` is what a replica keeps: it counts events, and tells a recommender and its caller what they say.
 It knows neither stores nor streams.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isrf.contract.manifest import LiveEvidenceSpec
-from isrf.method.evidence import Entries, SparseLists
-from isrf.method.interest import BoolArray, FloatArray, IntArray
+from isrf.method.interest import BoolArray, IntArray
 from isrf.method.recommend.daily_limit import DailyLimit
 from isrf.method.recommend.live_counts import BYTES_PER_EVENT, PART, LiveCounts
 from isrf.method.recommend.live_events import CountedEvent, LiveBatch, LiveEvent
+from isrf.method.recommend.live_lists import BaseCounts, LiveLists
 from isrf.method.recommend.recent_popularity import RecentPopularity, newcomer_share
 
 TREND_PRIOR = 3.0
@@ -27,84 +24,6 @@ EventsBetween: TypeAlias = Callable[[float, float], IntArray]
 
 WORTH_A_BATCH = 16
 """Events from which counting them together is faster than one by one."""
-
-
-class BaseCounts(NamedTuple):
-    """What a release's lists of one channel were counted from."""
-
-    lists: SparseLists  # weights of a row sum to 1
-    totals: FloatArray  # (N,) the sum of a row's counts before it was scaled
-    degrees: FloatArray  # (N,) users who took each item
-
-
-class LiveLists:
-    """One item channel's lists with the live counts added; an `isrf.method.evidence.ItemLists`.
-
-    Rows of items that came since the release have live counts alone.
-    """
-
-    def __init__(self, channel: Literal["transition", "cooccurrence"], base: BaseCounts, live: LiveCounts) -> None:
-        self._channel, self._base, self._live = channel, base, live
-        self._merged: dict[int, tuple[int, IntArray, NDArray[np.float64]]] = {}
-
-    def entries(self, row: int) -> Entries:
-        """As `ItemLists.entries`."""
-        version = self._live.version(row)
-        merged = self._merged.get(row)
-        if merged is None or merged[0] != version:
-            if not version:  # no live event: the release's own list, as it is
-                return self._base.lists.entries(row) if row < len(self._base.totals) else _NO_ENTRIES
-            merged = self._merged[row] = (version, *self._merge(row))
-        _, columns, counts = merged
-        weights = counts
-        if self._channel == "cooccurrence":  # cosine: how many took each item changes with every event
-            weights = counts / np.sqrt(self._degrees(columns) * self._own(row))
-        total = weights.sum()
-        return Entries(columns.astype(np.int32), (weights / total if total > 0 else weights).astype(np.float32))
-
-    def gather(self, rows: IntArray) -> tuple[Entries, IntArray]:
-        """As `ItemLists.gather`."""
-        found = [self.entries(row) for row in rows.tolist()]
-        counts = np.array([len(one.indices) for one in found], dtype=np.int64)
-        return Entries(
-            np.concatenate([one.indices for one in found]), np.concatenate([one.weights for one in found])
-        ), counts
-
-    def is_of_release(self, row: int, column: int) -> bool:
-        """Whether the release's own list of `row` has an entry for `column`."""
-        return row < len(self._base.totals) and column in self._base.lists.entries(row).indices
-
-    def with_rows(self, _count: int) -> "LiveLists":
-        """The same lists: items that were added since the release have rows already."""
-        return self
-
-    def _merge(self, row: int) -> tuple[IntArray, NDArray[np.float64]]:
-        """Columns of a row and their counts, base and live."""
-        found = self._live.row(row)
-        transition = self._channel == "transition"
-        columns, counts = found[:2] if transition else found[2:]
-        if row >= len(self._base.totals):
-            return columns, counts
-        base = self._base.lists.entries(row)
-        before = base.weights * np.float64(self._base.totals[row])
-        if not transition:  # the counts under the release's cosine
-            old = self._base.degrees
-            before *= np.sqrt(np.maximum(old[base.indices], 1) * max(float(old[row]), 1.0))
-        items, places = np.unique(np.concatenate([base.indices, columns]), return_inverse=True)
-        summed = np.bincount(places, weights=np.concatenate([before, counts]), minlength=len(items))
-        return items.astype(np.int64), summed.astype(np.float64)
-
-    def _degrees(self, items: IntArray) -> NDArray[np.float64]:
-        """Users who took each item, base and live, at least 1."""
-        base = self._base.degrees
-        known = np.where(items < len(base), base[np.minimum(items, len(base) - 1)], 0.0)
-        return np.maximum(known + self._live.takers(items), 1.0)
-
-    def _own(self, row: int) -> float:
-        return float(self._degrees(np.array([row]))[0])
-
-
-_NO_ENTRIES = Entries(np.zeros(0, np.int32), np.zeros(0, np.float32))
 
 
 class LiveEvidence:

@@ -20,7 +20,8 @@ from isrf.method.interest import (
     IntArray,
 )
 from isrf.method.recommend.live_counts import LiveCounts
-from isrf.method.recommend.live_evidence import BaseCounts, LiveEvidence
+from isrf.method.recommend.live_evidence import LiveEvidence
+from isrf.method.recommend.live_lists import BaseCounts
 from isrf.method.recommend.recent_popularity import RecentPopularity
 from isrf.method.trie import TrieTables, build_trie
 

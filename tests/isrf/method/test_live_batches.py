@@ -14,18 +14,20 @@ from isrf.method.evidence import SparseLists
 from isrf.method.recommend import daily_limit, event_chains, live_counts, live_evidence, recent_popularity
 from isrf.method.recommend.live_counts import BYTES_PER_EVENT
 from isrf.method.recommend.live_events import LiveBatch, LiveEvent
-from isrf.method.recommend.live_evidence import BaseCounts, LiveEvidence
+from isrf.method.recommend.live_evidence import LiveEvidence
+from isrf.method.recommend.live_lists import BaseCounts
 from isrf.method.recommend.recent_popularity import RecentPopularity
 
 DAY = 86_400.0
 NUM_ITEMS = 12
 ITEMS = np.arange(2 * NUM_ITEMS)
+ONES = np.ones(NUM_ITEMS, np.float32)
 
 
 def evidence(max_events: int) -> LiveEvidence:
-    """On a release of `NUM_ITEMS` items that nobody took."""
-    nothing = SparseLists(np.zeros(NUM_ITEMS + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
-    base = BaseCounts(nothing, np.zeros(NUM_ITEMS, np.float32), np.zeros(NUM_ITEMS, np.float32))
+    """On a release of `NUM_ITEMS` items; beside each but the first two is the one two rows before it."""
+    lists = SparseLists(np.array([0, 0, *range(NUM_ITEMS - 1)]), np.arange(NUM_ITEMS - 2, dtype=np.int32), ONES[2:])
+    base = BaseCounts(lists, ONES * 3, ONES * 4)
     shares = np.array([1 / (1 + item) for item in range(NUM_ITEMS)])
     popularity, newcomers = (RecentPopularity(shares, reference_s=0.0, half_life_s=DAY / 3) for _ in range(2))
     return LiveEvidence(
@@ -98,6 +100,20 @@ def test_batches_count_as_single_events(
             if action == "read":
                 assert state(together) == state(one_by_one)
         assert state(together) == state(one_by_one)
+
+
+@given(EVENTS, st.lists(st.integers(0, 2 * NUM_ITEMS - 1), min_size=1, unique=True))
+@settings(deadline=None, max_examples=40)
+def test_rows_that_are_read_together_are_those_read_alone(events: list[LiveEvent], rows: list[int]) -> None:
+    alone, together = evidence(1000), evidence(1000)
+    for live in (alone, together):
+        live.add_all(LiveBatch.of(events))
+    for lists, its in ((alone.transition, together.transition), (alone.cooccurrence, together.cooccurrence)):
+        expected = [lists.entries(row) for row in rows]
+        entries, lengths = its.gather(np.array(rows))
+        assert lengths.tolist() == [len(one.indices) for one in expected]
+        np.testing.assert_array_equal(entries.indices, np.concatenate([one.indices for one in expected]))
+        np.testing.assert_array_equal(entries.weights, np.concatenate([one.weights for one in expected]))
 
 
 @given(EVENTS)

@@ -11,7 +11,7 @@ from isrf.contract.event_log import NUM_BUCKETS
 from isrf.method.evidence import SparseLists, cooccurrence_lists, transition_lists
 from isrf.method.recommend.live_counts import LiveCounts, LiveRow
 from isrf.method.recommend.live_events import LiveEvent
-from isrf.method.recommend.live_evidence import BaseCounts, LiveLists
+from isrf.method.recommend.live_lists import BaseCounts, LiveLists
 from isrf.method.recommend.recent_popularity import RecentPopularity
 
 DAY = 86_400.0
