@@ -36,12 +36,14 @@ class MappedEntries(NamedTuple):
         if not readable:
             return cls((), (), LiveBatch.of(()), set(), len(entries))
         buckets, events = zip(*readable, strict=True)
-        user_ids, item_ids, _, _, timestamps, _, _, _, followed = zip(*events, strict=True)
+        user_ids, item_ids, _, _, timestamps, _, _, accepted, followed = zip(*events, strict=True)
         items = catalogue.rows_or_none(item_ids, count=len(events))
         followed_rows, unknown = _followed_rows(items, followed, catalogue)
         users, item_hashes = _hashes(user_ids), _hashes(item_ids)
         moments = np.array(timestamps, np.float64)
-        batch = LiveBatch(items, followed_rows, moments, users, _identities(users, item_hashes, moments))
+        identities = _identities(users, item_hashes, moments)
+        # An event that a shop dates ahead weighs as one of now: a newer one weighs more.
+        batch = LiveBatch(items, followed_rows, np.minimum(moments, accepted), users, identities)
         unknown |= {item_ids[place] for place in np.flatnonzero(items < 0).tolist()}
         return cls(buckets, events, batch, unknown, len(entries) - len(events))
 

@@ -201,12 +201,21 @@ def fuse(candidates: Candidates, fusion: FusionWeights, *, explained: int | None
     weighed = weigh(candidates, fusion)
     order = weighed.order
     contributions = weighed.contributions(order[:explained])
-    return Fused(candidates.items[order], weighed.scores[order], contributions, sources_of(contributions))
+    sources = sources_of(contributions, weighed.weights > 0)
+    return Fused(candidates.items[order], weighed.scores[order], contributions, sources)
 
 
-def sources_of(contributions: _Matrix) -> list[str]:
-    """The channel that adds most to each item, given contributions (e, len(CHANNELS))."""
-    return [CHANNELS[c] for c in contributions.argmax(axis=1)] if len(contributions) else []
+def sources_of(contributions: _Matrix, used: BoolArray) -> list[str]:
+    """The channel that adds most to each item.
+
+    Args:
+        contributions: (e, len(CHANNELS)).
+        used: (len(CHANNELS),) channels that can add something; the others are no source. None of them: all are.
+    """
+    if not len(contributions):
+        return []
+    best = np.where(used | ~used.any(), contributions, -np.inf).argmax(axis=1)
+    return [CHANNELS[c] for c in best]
 
 
 def channel_order(candidates: Candidates, channel: int) -> IntArray:

@@ -268,7 +268,9 @@ def rerank(candidates: Candidates, fusion: FusionWeights, ranker: Ranker, *, exp
         return Fused(candidates.items, np.zeros(0, np.float32), np.zeros((0, len(CHANNELS)), np.float32), [])
     ordered = _order(candidates, fusion, ranker)
     contributions = _contributions(ordered, ranker, explained)
-    return Fused(candidates.items[ordered.places], ordered.scores, contributions, sources_of(contributions))
+    read = np.array([name not in ranker.spec.without for name in CHANNELS])
+    sources = sources_of(contributions, read)
+    return Fused(candidates.items[ordered.places], ordered.scores, contributions, sources)
 
 
 def ranked_items(candidates: Candidates, fusion: FusionWeights, ranker: Ranker) -> IntArray:

@@ -127,5 +127,6 @@ class LiveEvidence:
             self.popularity.take_out(item, timestamp)
             self.newcomers.take_out(item, timestamp, newcomer_share(num_followed))
         if events:
-            self.popularity.refresh()
-            self.newcomers.refresh()
+            latest_s = self.counts.latest_s()
+            self.popularity.refresh(latest_s)
+            self.newcomers.refresh(latest_s)

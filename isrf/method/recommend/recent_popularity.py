@@ -2,6 +2,9 @@
 
 Shares under exponential decay do not depend on the moment of asking, so no clock is needed. Weights only grow, so the
 most popular items are kept up to date one event at a time. It knows neither stores nor users.
+
+A release's events lose weight by the time or by the number of events since, whichever is slower. In a shop as busy as
+before both are alike. After a pause of many half-lives the first event would else be all that counts.
 """
 
 import math
@@ -30,8 +33,13 @@ class RecentPopularity:
             reference_s: the time at which an event weighs 1.
             half_life_s: in which an event's weight halves.
         """
-        self._weights = base.astype(np.float64)
-        self._total = float(base.sum())
+        self._base = base.astype(np.float64)
+        self._base_total = float(base.sum())
+        self._base_top = self._heaviest(np.arange(len(base)), self._base)
+        self._weights = self._base.copy()
+        self._total = self._base_total
+        self._num_live = 0.0  # events since, each counted as its share
+        self._latest_s = reference_s
         self._reference_s, self._half_life_s = reference_s, half_life_s
         self._top: dict[int, float] = {}
         self._least = 0.0  # the smallest weight among the top, where it is full
@@ -53,6 +61,8 @@ class RecentPopularity:
         now = float(self._weights[item]) + weight
         self._weights[item] = now
         self._total += weight
+        self._num_live += share
+        self._latest_s = max(self._latest_s, timestamp)
         if now >= self._least:  # of equal ones the lower rows stay, in whatever order they come
             self._raise(item, now)
         self._num_changes += 1
@@ -69,6 +79,8 @@ class RecentPopularity:
             self._weights = np.concatenate([self._weights, np.zeros(int(touched[-1]) + 1)])
         np.add.at(self._weights, items, weights)
         self._total = float(np.add.accumulate(np.append(self._total, weights))[-1])  # in their order
+        self._num_live += float(np.broadcast_to(shares, items.shape).sum())
+        self._latest_s = max(self._latest_s, float(timestamps.max()))
         # Weights only grow: no other item can have become one of the most popular.
         self._find_top(np.union1d(touched, np.fromiter(self._top, np.int64)))
 
@@ -83,10 +95,17 @@ class RecentPopularity:
     def take_out(self, item: int, timestamp: float, share: float = 1.0) -> None:
         """Takes out an event that was counted; shares and `most_popular` need `refresh` afterwards."""
         weight = self._weight(timestamp, share)
+        self._num_live = max(self._num_live - share, 0.0)
         self._weights[item] = max(float(self._weights[item]) - weight, 0.0)
 
-    def refresh(self) -> None:
-        """Adds up the weights and finds the most popular items anew."""
+    def refresh(self, latest_s: float | None = None) -> None:
+        """Adds up the weights and finds the most popular items anew.
+
+        Args:
+            latest_s: time of the latest event that is left, seconds; None: as before.
+        """
+        if latest_s is not None:
+            self._latest_s = max(self._reference_s, latest_s)
         # Not by subtraction: beside the weight of a much later event the others may have vanished from the total.
         self._total = float(self._weights.sum())
         self._find_top(np.arange(len(self._weights)))
@@ -98,13 +117,18 @@ class RecentPopularity:
         """
         number, found = self._num_changes, self._most_popular
         if found is None or found[0] != number:
-            items = np.array(sorted(self._top), dtype=np.int64)
+            items = np.fromiter(self._top, np.int64)
+            if self._lift > 0:
+                items = np.union1d(items, self._base_top)
+                items = self._heaviest(items, self.weights(items))
+            items = np.sort(items)
             found = self._most_popular = number, Evidence(items, self.shares(items)) if len(items) else NOTHING
         return found[1]
 
     def shares(self, items: IntArray) -> FloatArray:
         """(c,) item rows → (c,) float32 shares."""
-        return (self.weights(items) / max(self._total, 1e-300)).astype(np.float32)
+        total = self._total + self._lift * self._base_total
+        return (self.weights(items) / max(total, 1e-300)).astype(np.float32)
 
     def rank(self, item: int) -> int | None:
         """How many items are more popular, ties in row order; None where the item is not among the most popular."""
@@ -115,8 +139,18 @@ class RecentPopularity:
 
     def weights(self, items: IntArray) -> NDArray[np.float64]:
         """(c,) item rows → (c,) weights; only their order means something."""
-        known = self._weights
-        return np.where(items < len(known), known[np.minimum(items, len(known) - 1)], 0.0)
+        weights = _at(self._weights, items)
+        lift = self._lift
+        return weights + lift * _at(self._base, items) if lift > 0 else weights
+
+    @property
+    def _lift(self) -> float:
+        """What is added to the release's weights, as a multiple of them, so that time alone does not undo them."""
+        exponent = min((self._latest_s - self._reference_s) / self._half_life_s, _NEWEST)
+        # So many events replace half of the release's in a shop as busy as before.
+        half = max(self._base_total * math.log(2), 1e-9)
+        slower: float = 2.0 ** max(exponent - self._num_live / half, 0.0) - 1.0
+        return slower
 
     def _weight(self, timestamp: float, share: float) -> float:
         exponent = min(max((timestamp - self._reference_s) / self._half_life_s, _OLDEST), _NEWEST)
@@ -124,14 +158,23 @@ class RecentPopularity:
         mantissa, power = math.frexp(share * 2.0**exponent)
         return math.ldexp(round(mantissa * 2**24), power - 24)
 
+    @staticmethod
+    def _heaviest(items: IntArray, weights: NDArray[np.float64]) -> IntArray:
+        """The `NUM_POPULAR` heaviest of some items, heaviest first, ties in their order."""
+        return items[np.argsort(-weights, kind="stable")[:NUM_POPULAR]]
+
     def _find_top(self, items: IntArray) -> None:
         """Finds the most popular of some items, ascending rows."""
-        weights = self._weights[items]
-        heaviest = np.argsort(-weights, kind="stable")[:NUM_POPULAR]
-        top = zip(items[heaviest].tolist(), weights[heaviest].tolist(), strict=True)
+        heaviest = self._heaviest(items, self._weights[items])
+        top = zip(heaviest.tolist(), self._weights[heaviest].tolist(), strict=True)
         self._top = {item: weight for item, weight in top if weight > 0}
         self._least = min(self._top.values()) if len(self._top) == NUM_POPULAR else 0.0
         self._num_changes += 1
+
+
+def _at(known: NDArray[np.float64], items: IntArray) -> NDArray[np.float64]:
+    """The values of items (c,), 0 for those that came later."""
+    return np.where(items < len(known), known[np.minimum(items, len(known) - 1)], 0.0)
 
 
 def newcomer_share(num_before: int) -> float:

@@ -167,9 +167,22 @@ def test_live_pairs_are_normalised_by_takers_as_the_release_s_are() -> None:
 
 def test_recent_events_make_an_item_popular() -> None:
     popularity = RecentPopularity(np.array([4.0, 1.0]), reference_s=0.0, half_life_s=DAY)
-    popularity.add(2, 3 * DAY)
-    assert popularity.shares(np.array([0, 1, 2])) == pytest.approx([4 / 13, 1 / 13, 8 / 13])
+    for _ in range(20):  # more than a shop as busy as before has in three half-lives
+        popularity.add(2, 3 * DAY)
+    assert popularity.shares(np.array([0, 1, 2])) == pytest.approx([4 / 165, 1 / 165, 160 / 165])
     assert popularity.most_popular().items.tolist() == [0, 1, 2]
+
+
+def test_one_event_after_a_long_pause_decides_nothing() -> None:
+    base = np.arange(200.0)
+    popularity = RecentPopularity(base, reference_s=0.0, half_life_s=DAY)
+    popularity.add(0, 500 * DAY)
+    assert popularity.shares(np.array([0]))[0] == pytest.approx(1 / (1 + base.sum()), rel=1e-3)
+    assert 0 not in popularity.most_popular().items
+    for day in range(60):
+        for _ in range(5_000):
+            popularity.add(0, (500 + day) * DAY)
+    assert popularity.shares(np.array([0]))[0] > 0.9
 
 
 def test_a_returned_item_is_taken_back_from_counts_and_paths() -> None:

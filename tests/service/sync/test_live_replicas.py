@@ -101,7 +101,8 @@ def test_three_replicas_that_read_one_stream_answer_alike(
     # One starts anew and reads it all from the beginning.
     replicas[1].kill()
     replicas[1].start()
-    assert ready(urls[1])["live_evidence"] == {"entries_behind": 0, "seconds_behind": 0.0, "truncated": False}
+    restarted = ready(urls[1])["live_evidence"]
+    assert (restarted["entries_behind"], restarted["truncated"]) == (0, False)
     assert equal_soon(urls, lambda url: lists_of(url, users)) == after
     # An erasure on one is one on all, and two people are too few to be told of.
     assert httpx.delete(f"{urls[2]}/users/pair1", timeout=PATIENCE_S).status_code == 204
@@ -166,9 +167,9 @@ def test_a_reload_counts_anew_and_so_does_the_way_back(tiny_release: Path, tmp_p
 
 
 STORIES = (
-    ("running-gear-794", "candle-620"),
-    ("planter-501", "coffee-maker-481"),
-    ("notebook-687", "swimming-790"),
+    ("yoga-986", "candle-964"),
+    ("tent-323", "sleeping-bag-598"),
+    ("cycling-163", "camp-kitchen-442"),
 )
 """Items of the demo shop that no shopper took both of; the first are those of the quickstart."""
 
@@ -186,7 +187,7 @@ def test_the_sixth_is_offered_what_five_took_together(demo_release: Path, tmp_pa
             assert not any({first, second} <= set(history) for history in histories), "nobody took both"
             sixth = f"sixth-{number}"
             post(url, event(sixth, first))
-            before = [item["item_id"] for item in answer_of(url, sixth, n=30)["items"]]
+            before = [item["item_id"] for item in answer_of(url, sixth, n=10)["items"]]
             post(url, *(event(f"{number}-{k}", item) for k in range(5) for item in (first, second)))
             began = time.monotonic()
             wait_until(lambda: offered(url, sixth, second), what="what five took together")  # noqa: B023

@@ -5,7 +5,7 @@ import { cardOf, historyEntry, showCall, showWords } from "./view.js";
 
 const NUM_ITEMS = 12;
 const NUM_PAST = 12;
-const NUM_FAR = 60; // items of the list that others change
+const NUM_FAR = 30; // items of the list that others change
 const BY_TAKERS = new Set(["transition", "cooccurrence"]);
 const OTHERS = [1, 2, 3, 4, 5];
 const COUNTED_MS = 1000; // what others did counts within a second
