@@ -5,7 +5,8 @@ import { cardOf, historyEntry, showCall, showWords } from "./view.js";
 
 const NUM_ITEMS = 12;
 const NUM_PAST = 12;
-const NUM_FAR = 30; // items of the list that others change
+const NUM_FIRST = 10; // items of a list that a shopper sees
+const NUM_FAR = 100; // items of the list that others change
 const BY_TAKERS = new Set(["transition", "cooccurrence"]);
 const OTHERS = [1, 2, 3, 4, 5];
 const COUNTED_MS = 1000; // what others did counts within a second
@@ -120,8 +121,8 @@ function visit(userId) {
   return show(userId);
 }
 
-// Five shoppers buy two things: one that a sixth bought, and one far down the sixth's list that no purchase before
-// leads to. The sixth's list then has it further up, and says why.
+// Five shoppers buy two things: one that a sixth bought, and one below the first ten of the sixth's list that no
+// purchase before leads to. The sixth's list then has it further up, and says why.
 async function letOthersBuy() {
   const others = madeUp("other");
   const sixth = `${others}-6`;
@@ -132,7 +133,8 @@ async function letOthersBuy() {
   choose(sixth, "the sixth shopper");
   await visit(sixth);
   const listed = await list();
-  const before = listed.findLast((one) => !one.reasons.some((reason) => BY_TAKERS.has(reason.channel))) ?? listed.at(-1);
+  const isNew = (one) => one.rank > NUM_FIRST && !one.reasons.some((reason) => BY_TAKERS.has(reason.channel));
+  const before = listed.find(isNew) ?? listed.at(-1);
   const second = before.item_id;
   await isrf.interactions(OTHERS.flatMap((one) => [buy(`${others}-${one}`, first), buy(`${others}-${one}`, second)]));
   let now, why;
