@@ -39,7 +39,7 @@ from service.inference.engine import Engine
 from service.inference.limits import LoadLimits
 from service.inference.queue_limit import QueueLimit
 from service.release.live_counting import LiveCounting
-from service.release.mapped_entries import MappedEntries
+from service.release.mapped_entries import ItemLookup, MappedEntries
 from service.release.opening import Release, open_release
 from service.server.gc_tuning import set_apart
 from service.settings import Settings
@@ -101,8 +101,9 @@ def resident_mb() -> float:
 
 def count_alone(release: Release, count: int) -> dict[str, float]:
     _, counting = counted(release)
+    lookup = ItemLookup(release.catalogue.ids)
     few = [entry for page in pages(release, min(count, SINGLE)) for entry in page]
-    events = list(MappedEntries.of(few, release.catalogue).batch.events())
+    events = list(MappedEntries.of(few, lookup).batch.events())
     began = time.thread_time()
     for event in events:
         counting.evidence.add(event)
@@ -111,7 +112,7 @@ def count_alone(release: Release, count: int) -> dict[str, float]:
     before, in_pages = resident_mb(), 0.0
     for page in pages(release, count):
         began = time.thread_time()
-        counting.count(MappedEntries.of(page, release.catalogue))
+        counting.count(MappedEntries.of(page, lookup))
         in_pages += time.thread_time() - began
     return {
         "single_us": single * 1e6,
@@ -190,14 +191,15 @@ def gather(tables: RecommenderTables, history: list[int], candidates: NDArray[np
 
 def request(release: Release, count: int) -> dict[str, float]:
     live, counting = counted(release)
+    lookup = ItemLookup(release.catalogue.ids)
     for page in pages(release, count):
-        counting.count(MappedEntries.of(page, release.catalogue))
+        counting.count(MappedEntries.of(page, lookup))
     without, with_live = release.recommender.tables, live.recommender.tables
     random, num_items = np.random.default_rng(1), len(release.catalogue)
     new = [entry for page in pages(release, REQUESTS * NEW_ENTRIES, seed=2) for entry in page]
     times: dict[str, list[float]] = {"without": [], "changed": [], "again": []}
     for turn in range(REQUESTS):
-        counting.count(MappedEntries.of(new[turn * NEW_ENTRIES : (turn + 1) * NEW_ENTRIES], release.catalogue))
+        counting.count(MappedEntries.of(new[turn * NEW_ENTRIES : (turn + 1) * NEW_ENTRIES], lookup))
         history = some_items(random, num_items, (5,)).tolist()
         candidates = np.unique(random.integers(0, num_items, CANDIDATES))
         for name, tables in (("without", without), ("changed", with_live), ("again", with_live)):

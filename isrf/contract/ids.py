@@ -10,7 +10,6 @@ The shop's own strings and our row numbers are different types. A release's row 
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
 from typing import Annotated, Any, Generic, NewType, TypeVar
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -107,10 +106,6 @@ class IdMap(Generic[ExternalT, IndexT]):
     def index(self, external_id: ExternalT) -> IndexT | None:
         """The row of an id, or None where the id is unknown."""
         return self._index.get(external_id)
-
-    def indices(self, external_ids: Iterable[ExternalT], missing: IndexT) -> Iterator[IndexT]:
-        """The row of each id, `missing` where it is unknown."""
-        return map(self._index.get, external_ids, repeat(missing))
 
     def known(self, external_ids: Sequence[ExternalT]) -> list[IndexT]:
         """The rows of the ids that are known, in the given order; unknown ids are left out."""

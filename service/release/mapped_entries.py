@@ -4,7 +4,7 @@ It knows no effects: `service.release.live_counting` says which events count.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -12,13 +12,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.event_log import FOLLOWED_ITEMS, StoredEvent
+from isrf.contract.ids import IdMap, ItemId, ItemIndex
 from isrf.method.interest import IntArray
 from isrf.method.recommend.live_events import LiveBatch
-from service.release.catalogue import Catalogue
 from service.state.user_store import AcceptedEntry
 
 _LAST_S = 1e15
 """Moments after it have one identity: 64 bits hold no more milliseconds."""
+
+
+class ItemLookup:
+    """Finds the rows of many items at once, several times as fast as a dictionary of as many items.
+
+    It compares 64 bits of keyed hashes alone (Python's, which no client can foresee): of 10^6 lookups in a catalogue of
+    10^6 items, one is wrong with a probability of 10^-7.
+    """
+
+    def __init__(self, ids: IdMap[ItemId, ItemIndex]) -> None:
+        self.ids = ids
+        hashes = _python_hashes(ids)
+        self._rows = np.argsort(hashes)
+        self._hashes = hashes[self._rows]
+
+    def rows(self, item_ids: Sequence[str]) -> IntArray:
+        """(n,) the row of each item, −1 where it is unknown."""
+        if not len(self._hashes):
+            return np.full(len(item_ids), -1, np.int64)
+        hashes = _python_hashes(item_ids)
+        order = np.argsort(hashes)  # neighbours are searched for in the same part of the table
+        asked = hashes[order]
+        places = np.minimum(np.searchsorted(self._hashes, asked), len(self._hashes) - 1)
+        found = np.empty(len(hashes), np.int64)
+        found[order] = np.where(self._hashes[places] == asked, self._rows[places], -1)
+        return found
 
 
 class MappedEntries(NamedTuple):
@@ -27,24 +53,26 @@ class MappedEntries(NamedTuple):
     buckets: Sequence[int]  # (E,)
     events: Sequence[StoredEvent]  # (E,)
     batch: LiveBatch  # (E,), also of those that do not count; an unknown item has row −1, followed ones are left out
-    unknown: set[str]  # item_ids that the catalogue lacks
+    unknown: set[str]  # item_ids that the lookup lacks
     num_unreadable: int
 
     @classmethod
-    def of(cls, entries: Sequence[AcceptedEntry], catalogue: Catalogue) -> "MappedEntries":
+    def of(cls, entries: Sequence[AcceptedEntry], items: ItemLookup) -> "MappedEntries":
         readable = [(bucket, event) for bucket, event in entries if event is not None]
         if not readable:
             return cls((), (), LiveBatch.of(()), set(), len(entries))
         buckets, events = zip(*readable, strict=True)
         user_ids, item_ids, _, _, timestamps, _, _, accepted, followed = zip(*events, strict=True)
-        items = catalogue.rows_or_none(item_ids, count=len(events))
-        followed_rows, unknown = _followed_rows(items, followed, catalogue)
+        lengths = np.fromiter(map(len, followed), np.int64, len(events))
+        names = [*item_ids, *chain.from_iterable(followed)]
+        rows = items.rows(names)
+        unknown = {names[place] for place in np.flatnonzero(rows < 0).tolist()}
+        own, others = rows[: len(events)], rows[len(events) :]
         users, item_hashes = _hashes(user_ids), _hashes(item_ids)
         moments = np.array(timestamps, np.float64)
         identities = _identities(users, item_hashes, moments)
         # An event that a shop dates ahead weighs as one of now: a newer one weighs more.
-        batch = LiveBatch(items, followed_rows, np.minimum(moments, accepted), users, identities)
-        unknown |= {item_ids[place] for place in np.flatnonzero(items < 0).tolist()}
+        batch = LiveBatch(own, _followed(own, others, lengths), np.minimum(moments, accepted), users, identities)
         return cls(buckets, events, batch, unknown, len(entries) - len(events))
 
 
@@ -69,14 +97,18 @@ def _identities(
     return mixed
 
 
-def _followed_rows(
-    items: IntArray, followed: Sequence[Sequence[str]], catalogue: Catalogue
-) -> tuple[NDArray[np.int32], set[str]]:
-    """(E, FOLLOWED_ITEMS) rows of what each event followed, each once and without the event's own; unknown item_ids."""
-    lengths = np.fromiter(map(len, followed), np.int64, len(followed))
-    item_ids = list(chain.from_iterable(followed))
-    rows = catalogue.rows_or_none(item_ids, count=len(item_ids))
-    unknown = {item_ids[place] for place in np.flatnonzero(rows < 0).tolist()}
+def _python_hashes(ids: Iterable[str]) -> NDArray[np.int64]:
+    return np.fromiter(map(hash, ids), np.int64)
+
+
+def _followed(items: IntArray, rows: IntArray, lengths: IntArray) -> NDArray[np.int32]:
+    """(E, FOLLOWED_ITEMS) rows of what each event followed, each once and without the event's own item.
+
+    Args:
+        items: (E,) the events' own.
+        rows: (n,) of what the events followed, one event after the other; −1 for an unknown item.
+        lengths: (E,) how many of them are each event's.
+    """
     events = np.repeat(np.arange(len(items)), lengths)
     named = (rows >= 0) & (rows != items[events])
     events, rows = events[named], rows[named]
@@ -89,4 +121,4 @@ def _followed_rows(
     inside = places < FOLLOWED_ITEMS
     found = np.full((len(items), FOLLOWED_ITEMS), -1, np.int32)
     found[events[inside], places[inside]] = rows[inside]
-    return found, unknown
+    return found

@@ -17,9 +17,8 @@ from isrf.contract.errors import StoreError
 from isrf.contract.event_log import NUM_BUCKETS, bucket_of
 from service.inference.engine import Engine
 from service.inference.task_cancellation import end
-from service.release.catalogue import Catalogue
 from service.release.live_counting import LiveCounting
-from service.release.mapped_entries import MappedEntries
+from service.release.mapped_entries import ItemLookup, MappedEntries
 from service.state.redis.failures import FOREIGN
 from service.state.user_store import AcceptedEntry, UserStore
 from service.sync.catalogue_sync import CatalogueSync
@@ -92,6 +91,7 @@ class LiveSync:
         self._erasures: tuple[int, ...] | None = None  # per bucket; None before the first look
         self._erasures_at = 0.0
         self._unknown: dict[str, None] = {}
+        self._lookup: ItemLookup | None = None
         self._progress = LiveProgress(0, 0.0, truncated=False)
         self._counts_now = asyncio.Lock()
         self._hurry = False  # nobody is served yet, or somebody waits
@@ -189,15 +189,23 @@ class LiveSync:
     async def _mapped(self, entries: Sequence[AcceptedEntry]) -> list[MappedEntries]:
         """Returns the entries in pieces, after a look at the catalogue where they name items that are unknown here."""
         pieces = [entries[start : start + PIECE] for start in range(0, len(entries), PIECE)]
-        found = [await self._in_background(MappedEntries.of, piece, self._catalogue) for piece in pieces]
+        lookup = await self._lookup_now()
+        found = [await self._in_background(MappedEntries.of, piece, lookup) for piece in pieces]
         unknown = set[str]().union(*(mapped.unknown for mapped in found)) - self._unknown.keys()
         if not unknown:
             return found
         await self._look_for_items(unknown)
+        lookup = await self._lookup_now()
         return [
-            await self._in_background(MappedEntries.of, piece, self._catalogue) if mapped.unknown & unknown else mapped
+            await self._in_background(MappedEntries.of, piece, lookup) if mapped.unknown & unknown else mapped
             for piece, mapped in zip(pieces, found, strict=True)
         ]
+
+    async def _lookup_now(self) -> ItemLookup:
+        ids = self._engine.release.catalogue.ids
+        if self._lookup is None or self._lookup.ids is not ids:
+            self._lookup = await asyncio.to_thread(ItemLookup, ids)
+        return self._lookup
 
     async def _count(self, pieces: Sequence[MappedEntries]) -> None:
         for mapped in pieces:
@@ -213,10 +221,6 @@ class LiveSync:
         if not self._hurry and taken > RESTS_FROM_S:
             await asyncio.sleep(REST_SHARE * taken)
         return done
-
-    @property
-    def _catalogue(self) -> Catalogue:
-        return self._engine.release.catalogue
 
     async def _look_for_erasures(self) -> None:
         now = time.monotonic()
@@ -244,7 +248,7 @@ class LiveSync:
             if error.code != FOREIGN:
                 raise
         for item_id in unknown:
-            if not self._catalogue.knows(item_id):
+            if not self._engine.release.catalogue.knows(item_id):
                 self._unknown[item_id] = None
         while len(self._unknown) > REMEMBERED_UNKNOWN:
             del self._unknown[next(iter(self._unknown))]

@@ -11,7 +11,7 @@ from service.recommend.explain import Explainer
 from service.recommend.lists import popular_items
 from service.recommend.reasons import reason_body
 from service.release.live_counting import LiveCounting
-from service.release.mapped_entries import MappedEntries
+from service.release.mapped_entries import ItemLookup, MappedEntries
 from service.release.opening import Release, open_release
 from service.release.snapshot import base_snapshot
 from service.state.user_store import AcceptedEntry
@@ -35,7 +35,7 @@ def take(opened: tuple[Release, LiveCounting], users: str, item: int, *followed:
         StoredEvent(user, name(item), "", "B", NOW, False, user, NOW, tuple(map(name, followed))) for user in users
     ]
     accepted = [AcceptedEntry(bucket_of(entry.user_id), entry) for entry in entries]
-    counting.count(MappedEntries.of(accepted, release.catalogue))
+    counting.count(MappedEntries.of(accepted, ItemLookup(release.catalogue.ids)))
 
 
 def strange_pair(release: Release) -> tuple[int, int]:

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isrf.contract.event_log import StoredEvent, bucket_of
+from isrf.contract.ids import IdMap, ItemId, ItemIndex
 from service.release import live_counting
 from service.release.live_counting import LiveCounting
-from service.release.mapped_entries import MappedEntries
+from service.release.mapped_entries import ItemLookup, MappedEntries
 from service.release.opening import Release, open_release
 from service.state.user_store import AcceptedEntry
 from service.sync.release_runtime import with_live_evidence
@@ -63,13 +64,13 @@ def state(counting: LiveCounting) -> list[object]:
 @given(st.lists(MADE, max_size=50), st.integers(1, 30))
 @settings(deadline=None, max_examples=60)
 def test_pages_of_any_size_count_alike(release: Release, made: list[Made], size: int) -> None:
-    entries = entries_of(release, made)
+    entries, lookup = entries_of(release, made), ItemLookup(release.catalogue.ids)
     one_by_one, in_pages = counting_of(release), counting_of(release)
     outcomes: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
     for entry in entries:
-        outcomes[0].update(one_by_one.count(MappedEntries.of([entry], release.catalogue)))
+        outcomes[0].update(one_by_one.count(MappedEntries.of([entry], lookup)))
     for start in range(0, len(entries), size):
-        outcomes[1].update(in_pages.count(MappedEntries.of(entries[start : start + size], release.catalogue)))
+        outcomes[1].update(in_pages.count(MappedEntries.of(entries[start : start + size], lookup)))
     assert outcomes[0] == outcomes[1]
     assert state(one_by_one) == state(in_pages)
 
@@ -79,7 +80,7 @@ def test_items_followed_twice_count_once(release: Release) -> None:
     foreign, proper = counting_of(release), counting_of(release)
     for counting, followed in ((foreign, [1, 1, 0, 2, 1, 2]), (proper, [1, 2])):
         event = StoredEvent("u", names[0], "", "B", NOW, False, "x", NOW, ("?", *(names[row] for row in followed)))
-        counting.count(MappedEntries.of([AcceptedEntry(bucket_of("u"), event)], release.catalogue))
+        counting.count(MappedEntries.of([AcceptedEntry(bucket_of("u"), event)], ItemLookup(release.catalogue.ids)))
     assert state(foreign) == state(proper)
     assert proper.evidence.counts.row(1).transition_counts.tolist() == pytest.approx([1.0], rel=0.1)
 
@@ -91,6 +92,17 @@ def test_the_latest_removes_are_remembered(release: Release, monkeypatch: pytest
     def entry(item: int, effect: str) -> AcceptedEntry:
         return AcceptedEntry(bucket_of("u"), StoredEvent("u", names[item], "", effect, NOW, False, "x", NOW))
 
-    counting.count(MappedEntries.of([entry(item, "R") for item in (0, 1, 0, 2)], release.catalogue))
-    found = counting.count(MappedEntries.of([entry(item, "B") for item in (0, 1, 2)], release.catalogue))
+    counting.count(MappedEntries.of([entry(item, "R") for item in (0, 1, 0, 2)], ItemLookup(release.catalogue.ids)))
+    found = counting.count(
+        MappedEntries.of([entry(item, "B") for item in (0, 1, 2)], ItemLookup(release.catalogue.ids))
+    )
     assert found == {"removed": 2, "counted": 1}
+
+
+def test_a_lookup_finds_what_the_catalogue_finds() -> None:
+    ids = IdMap[ItemId, ItemIndex](ItemId(f"item {number}") for number in range(1000))
+    asked = [*reversed(list(ids)), "", "item", "item 1000", "item 7", "item 7"]
+    expected = [-1 if (row := ids.index(ItemId(item_id))) is None else row for item_id in asked]
+    assert ItemLookup(ids).rows(asked).tolist() == expected
+    assert ItemLookup(IdMap(())).rows(["a", "b"]).tolist() == [-1, -1]
+    assert ItemLookup(ids).rows([]).tolist() == []

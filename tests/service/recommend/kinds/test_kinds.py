@@ -15,7 +15,7 @@ from service.recommend.kinds.together import together_items
 from service.recommend.kinds.trending import trending_items
 from service.release.catalogue import ItemLine
 from service.release.live_counting import LiveCounting
-from service.release.mapped_entries import MappedEntries
+from service.release.mapped_entries import ItemLookup, MappedEntries
 from service.release.opening import Release, open_release
 from service.release.snapshot import base_snapshot
 from service.state.merge import Purchases
@@ -44,7 +44,7 @@ def take(opened: tuple[Release, LiveCounting], users: str, item: int, at: float,
         for user in users
     ]
     accepted = [AcceptedEntry(bucket_of(entry.user_id), entry) for entry in entries]
-    counting.count(MappedEntries.of(accepted, release.catalogue))
+    counting.count(MappedEntries.of(accepted, ItemLookup(release.catalogue.ids)))
 
 
 def rows(items: list[RankedItem]) -> list[int]:
