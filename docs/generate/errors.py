@@ -15,6 +15,7 @@ GROUPS = {
     "access": "Development mode, without API keys: who may call.",
     "overload": "The service refuses what it cannot answer in time. Wait as long as `Retry-After` says.",
     "recommendation": "A later page of an earlier answer's list.",
+    "condition": "A condition on items.",
     "item": "Items that are added or changed.",
     "store": "User state: Redis or the embedded store. At the start the service ends with status 3.",
     "internal": "A fault of the service.",

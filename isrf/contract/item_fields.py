@@ -3,7 +3,8 @@
 A value that the reader does not understand is refused. The error shows the value and says what would be right; no value
 becomes a default in silence. A field counts as absent where it is missing, null, or a text of only white space. Markup
 is removed from texts (`isrf.contract.html_text`), so that all later code sees what people read. Fields that are not
-ours are the shop's own (`metadata`) and stay unchanged. Pure.
+ours are the shop's own (`metadata`) and stay unchanged; each is an attribute with a type (`type_of`), which the offline
+job reports and conditions of the service read. Pure.
 """
 
 import json
@@ -11,8 +12,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from isrf.contract.html_text import clean_text
 from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
@@ -248,3 +250,64 @@ _LONGEST = max(map(len, (name for names in ITEM_NAMES.values() for name in names
 def meant_field(name: str) -> str | None:
     """Our field that a shop's column name is known to mean; None for any other name."""
     return _FIELDS.get(folded(name)) if len(name) <= _LONGEST else None
+
+
+AttributeType: TypeAlias = Literal["number", "text", "boolean", "time", "texts"]
+"""`time` is a moment in ISO 8601, `texts` a list of texts."""
+ValueKind: TypeAlias = Literal["number", "text", "boolean", "time", "texts", "other"]
+"""What one value is; `other` is an object, or a list of anything but texts."""
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:[Zz]|[+-]\d\d:?\d\d)?)?", re.ASCII)
+
+
+class ColumnType(NamedTuple):
+    """The type of an attribute over all items.
+
+    Attributes:
+        mixed: whether its values are of several kinds, or of none of the types: they are read as their text.
+    """
+
+    type: AttributeType
+    mixed: bool = False
+
+
+def parse_time(text: str) -> datetime | None:
+    """Reads a date or a moment in ISO 8601; one without a zone is in UTC.
+
+    Returns:
+        A moment in UTC without a zone, or None where the text is no such moment.
+    """
+    if _TIME.fullmatch(text) is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.upper())
+        return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        return None
+
+
+def kind_of(value: Any) -> ValueKind | None:
+    """Returns what a JSON value is; None for null."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "number"
+    if isinstance(value, str):
+        return "text" if parse_time(value) is None else "time"
+    if isinstance(value, list) and all(isinstance(inner, str) for inner in value):
+        return "texts"
+    return "other"
+
+
+def type_of(kinds: Collection[ValueKind]) -> ColumnType:
+    """Returns the type of an attribute whose values are of these kinds; a text that is a time is a text too."""
+    found = set(kinds)
+    if "text" in found:
+        found.discard("time")
+    if len(found) == 1:
+        (kind,) = found
+        if kind != "other":
+            return ColumnType(kind)
+    return ColumnType("text", mixed=bool(found))

@@ -1,0 +1,10 @@
+"""Conditions on items: `filter=` of a list and those of rules, compiled by polars and cached for each catalogue.
+
+`tokens` splits a text, `parts` and `grammar` check it, `condition` compiles and evaluates it, `masks` caches. It may
+import `service.release.attributes` and `isrf`.
+"""
+
+from service.release.conditions.condition import REQUEST_NAMES, Condition, RequestValues, compile_condition
+from service.release.conditions.masks import ConditionMasks
+
+__all__ = ["REQUEST_NAMES", "Condition", "ConditionMasks", "RequestValues", "compile_condition"]
