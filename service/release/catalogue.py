@@ -18,8 +18,8 @@ from isrf.contract.ids import IdMap, ItemId, ItemIndex
 from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
 from isrf.contract.item_fields import MAX_PRICE, read_fields, read_flag, read_item_id
 from isrf.method.interest import BoolArray, IntArray
-from service.release.attributes import Attributes
 from service.release.conditions import ConditionMasks
+from service.release.conditions.attributes import Attributes
 
 
 class _Metadata(BaseModel):

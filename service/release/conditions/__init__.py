@@ -1,7 +1,7 @@
 """Conditions on items: `filter=` of a list and those of rules, compiled by polars and cached for each catalogue.
 
-`tokens` splits a text, `parts` and `grammar` check it, `condition` compiles and evaluates it, `masks` caches. It may
-import `service.release.attributes` and `isrf`.
+`attributes` has the items' fields as columns. `tokens` splits a text, `parts` and `grammar` check it, `condition`
+compiles and evaluates it, `masks` caches. It may import `isrf` alone.
 """
 
 from service.release.conditions.condition import REQUEST_NAMES, Condition, RequestValues, compile_condition

@@ -18,7 +18,7 @@ from isrf.contract.errors import RequestError
 from isrf.contract.item_fields import AttributeType, ColumnType
 from isrf.contract.shown import printable
 from isrf.method.interest import BoolArray
-from service.release.attributes import DTYPES, AttributeTable
+from service.release.conditions.attributes import DTYPES, AttributeTable
 from service.release.conditions.grammar import check_text
 from service.release.conditions.parts import internal_name
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Hashable
 from cachetools import LRUCache
 
 from isrf.method.interest import BoolArray
-from service.release.attributes import Attributes
+from service.release.conditions.attributes import Attributes
 from service.release.conditions.condition import REQUEST_NAMES, Condition, RequestValues, compile_condition
 
 MAX_COMPILED = 1024

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isrf.contract.item_fields import ColumnType, kind_of, parse_time, type_of
-from service.release.attributes import MOST_ATTRIBUTES, AttributeTable
 from service.release.catalogue import Catalogue, ItemLine, read_item
+from service.release.conditions.attributes import MOST_ATTRIBUTES, AttributeTable
 
 
 def line(item_id: str, own: dict[str, Any] | None = None, **fields: Any) -> ItemLine:

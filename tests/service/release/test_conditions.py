@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isrf.contract.errors import RequestError
-from service.release.attributes import Attributes, AttributeTable
 from service.release.conditions import ConditionMasks, RequestValues, compile_condition
+from service.release.conditions.attributes import Attributes, AttributeTable
 
 
 @dataclass(frozen=True)
