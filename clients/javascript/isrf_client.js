@@ -257,7 +257,9 @@ function given(fields, where = "") {
 }
 
 function queryPairs(options) {
-  return Object.entries(given(options)).flatMap(([name, value]) =>
+  const { context, ...others } = given(options);
+  const named = Object.entries(isObject(context) ? context : {}).map(([name, value]) => [`context.${name}`, value]);
+  return [...Object.entries(others), ...named].flatMap(([name, value]) =>
     [value].flat().map((one) => {
       if (one === null || typeof one === "object") throw invalid(name, value, "Give single values.");
       return [name, one];

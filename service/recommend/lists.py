@@ -3,6 +3,7 @@
 It reads no user state: the caller passes the history and the items that are allowed.
 """
 
+import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from service.recommend.query_models import Answer, ListOwner, ListQuery, Ranking
 from service.recommend.reasons import reason_body
 from service.recommend.result_lists import MOST_LENGTH, ResultEntry, ResultList, ResultLists
 from service.recommend.warnings import end_of_list, fewer_items, unknown_category
+from service.release.conditions import BOUGHT, CONTEXT, DISLIKED, NOW, RequestValues
 from service.release.snapshot import Snapshot
 from service.telemetry.metrics import Metrics
 
@@ -34,6 +36,42 @@ class Lists:
     def __init__(self, engine: Engine, metrics: Metrics, result_lists: ResultLists) -> None:
         self._engine, self._metrics, self._result_lists = engine, metrics, result_lists
 
+    async def allowed(
+        self,
+        snapshot: Snapshot,
+        excluded: Collection[str],
+        query: ListQuery,
+        *,
+        bought: Collection[str] = (),
+        disliked: Collection[str] = (),
+    ) -> BoolArray:
+        """(items,) bool: which items a request of this snapshot may show.
+
+        Args:
+            excluded: item_ids.
+            bought, disliked: the user's item_ids, which the caller's condition may read.
+
+        Raises:
+            RequestError: `condition.invalid`.
+        """
+        catalogue, item_filter = snapshot.release.catalogue, query.item_filter
+        allowed, condition = catalogue.allowed(excluded, item_filter), item_filter.condition
+        if condition is None:
+            return allowed
+        values = RequestValues(
+            now_s=time.time(),
+            bought=frozenset(catalogue.rows(bought)),
+            disliked=frozenset(catalogue.rows(disliked)),
+            context=dict(item_filter.context),
+        )
+        names = frozenset((NOW, BOUGHT, DISLIKED, *(CONTEXT + name for name, _ in item_filter.context)))
+        mask = catalogue.conditions.find(condition, values, names)
+        if mask is None:
+            mask = await self._engine.run_within_deadline(
+                "filter", lambda: catalogue.conditions.mask(condition, values, names)
+            )
+        return allowed & mask
+
     async def answer(self, job: RankingJob, query: ListQuery, source: str, warnings: list[dict[str, Any]]) -> Answer:
         """Returns the model's list for a history, or popular items where the history is empty."""
         interests: UserInterests | None = None
@@ -46,7 +84,7 @@ class Lists:
         else:
             items = popular_items(job.snapshot.recommender, job.allowed, pool, newcomer=job.is_newcomer)
         items = await self._diversified(items, query, job.snapshot)
-        warnings += unknown_category(job.snapshot.release.catalogue, query.item_filter.category)
+        warnings += unknown_category(job.snapshot.release.catalogue, query.item_filter.categories)
         return await self._first_page(job, items, interests, query, source, warnings)
 
     async def _first_page(
@@ -94,7 +132,7 @@ class Lists:
         snapshot = self._engine.snapshot
         catalogue, tables = snapshot.release.catalogue, snapshot.recommender.tables
         (row,) = catalogue.rows([item_id])
-        allowed = allowed_items(snapshot, [item_id], query)
+        allowed = await self.allowed(snapshot, [item_id], query)
 
         def best() -> list[RankedItem]:
             like = likeness(row, tables.item_lists, tables.item_vectors)
@@ -104,13 +142,13 @@ class Lists:
 
         items = await self._diversified(await self._engine.run_within_deadline("model", best), query, snapshot)
         job = RankingJob([row], -1, snapshot, allowed, ListOwner(owner_of("similar", item_id)))
-        warnings = unknown_category(catalogue, query.item_filter.category)
+        warnings = unknown_category(catalogue, query.item_filter.categories)
         return await self._first_page(job, items, None, query, "similar", warnings)
 
     async def popular(self, query: ListQuery) -> Answer:
         """Returns the most popular items, the same for every user."""
         snapshot = self._engine.snapshot
-        allowed = allowed_items(snapshot, (), query)
+        allowed = await self.allowed(snapshot, (), query)
         job = RankingJob((), -1, snapshot, allowed, ListOwner(owner_of("popular")), is_newcomer=False)
         return await self.answer(job, query, popular_source(query), [])
 
@@ -181,9 +219,4 @@ def popular_items(
 
 
 def popular_source(query: ListQuery) -> str:
-    return "popular" if query.item_filter.category is None else "category-popular"
-
-
-def allowed_items(snapshot: Snapshot, excluded: Collection[str], query: ListQuery) -> BoolArray:
-    """(items,) bool: which items a request of this snapshot may show."""
-    return snapshot.release.catalogue.allowed(excluded, query.item_filter)
+    return "category-popular" if query.item_filter.categories else "popular"

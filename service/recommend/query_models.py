@@ -10,6 +10,7 @@ from isrf.method.interest import BoolArray
 from isrf.method.recommend.request import RankedItem, Task, UserInterests
 from service.recommend.result_lists import MOST_LENGTH, ListParameters, ids_text, length_for
 from service.release.catalogue import EVERYTHING, Filter
+from service.release.conditions import NOW, RequestValues
 from service.release.snapshot import Snapshot
 from service.state.merge import UserState
 
@@ -40,6 +41,13 @@ class ListQuery:
         """A text that is equal for equal queries, in every process of this version."""
         return repr(self)
 
+    def text_at(self, now_s: float) -> str:
+        """Returns `text`; where a condition may read `now`, with what it reads."""
+        condition = self.item_filter.condition
+        if condition is None or NOW not in condition:
+            return self.text
+        return f"{self.text} at {RequestValues(now_s=now_s).value(NOW)}"
+
     @property
     def length(self) -> int:
         """How many items the whole list has, of which the caller sees a page of n."""
@@ -55,7 +63,10 @@ class ListQuery:
         """The parameters that must stay the same on a later page of the list."""
         item_filter = self.item_filter
         return ListParameters(
-            category=item_filter.category,
+            category=item_filter.categories,
+            exclude_category=item_filter.exclude_categories,
+            filter=item_filter.condition,
+            context=item_filter.context,
             min_price=item_filter.min_price,
             max_price=item_filter.max_price,
             exclude=ids_text(sorted(set(item_filter.exclude))),

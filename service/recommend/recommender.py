@@ -3,7 +3,8 @@
 It knows no HTTP. It caches a user's answer as JSON; routes turn answers into response bodies.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from isrf.contract.errors import RequestError
 from isrf.method.evidence import RECENT_ITEMS
 from isrf.method.recommend.request import RankedItem, UserInterests
 from service.inference.engine import Engine
-from service.recommend.lists import Lists, allowed_items, popular_source
+from service.recommend.lists import Lists, popular_source
 from service.recommend.query_models import Answer, ListOwner, ListQuery, RankingJob, UserView, Write, owner_of
 from service.recommend.response_cache import LARGEST_KEPT, AnswerKey, CachedResponse, ResponseCache, decode, encode
 from service.recommend.result_lists import ResultLists, check_page
@@ -131,7 +132,7 @@ class RecommendationService:
             release_id=self.release.manifest.release_id,
             snapshot=snapshot.token,
             catalogue=snapshot.release.catalogue.version,
-            parameters=query.text,
+            parameters=query.text_at(time.time()),
             evidence=evidence,
         )
         return key, user
@@ -176,7 +177,10 @@ class RecommendationService:
         """
         session = () if user.rows else query.session
         seen = () if query.include_seen else (*user.state.bought, *session)
-        allowed = allowed_items(user.snapshot, [*seen, *user.state.disliked], query)
+        state = user.state
+        allowed = await self._lists.allowed(
+            user.snapshot, [*seen, *state.disliked], query, bought=state.bought, disliked=state.disliked
+        )
         session_rows = user.snapshot.release.catalogue.rows(session)
         warnings = unknown_history(len(session) - len(session_rows))
         source = "sequence" if user.rows else "session" if session_rows else popular_source(query)
@@ -193,7 +197,7 @@ class RecommendationService:
         rows = snapshot.release.catalogue.rows(history)
         warnings = unknown_history(len(history) - len(rows))
         seen = () if query.include_seen else history
-        allowed = allowed_items(snapshot, seen, query)
+        allowed = await self._lists.allowed(snapshot, seen, query)
         source = "session" if rows else popular_source(query)
         job = RankingJob(rows, -1, snapshot, allowed, ListOwner(owner_of("session")))
         return await self._lists.answer(job, query, source, warnings)
@@ -208,8 +212,9 @@ class RecommendationService:
         rows = catalogue.rows(history) if user is None or by_history else user.rows
         is_candidate = np.zeros(len(catalogue), dtype=np.bool_)
         is_candidate[catalogue.rows(candidates)] = True
-        allowed = catalogue.allowed() & is_candidate
-        warnings = missing_candidates(candidates, catalogue, allowed)
+        warnings = missing_candidates(candidates, catalogue, catalogue.allowed() & is_candidate)
+        bought, disliked = _marked(user)
+        allowed = is_candidate & await self._lists.allowed(snapshot, (), query, bought=bought, disliked=disliked)
         if by_history:
             warnings += unknown_history(len(history) - len(rows))
         source = ("session" if by_history else "sequence") if rows else "popular"
@@ -268,10 +273,21 @@ class RecommendationService:
         parameters = result_list.parameters
         # The stored entries hold no excluded item.
         item_filter = Filter(
-            category=parameters.category, min_price=parameters.min_price, max_price=parameters.max_price
+            categories=parameters.category,
+            exclude_categories=parameters.exclude_category,
+            min_price=parameters.min_price,
+            max_price=parameters.max_price,
+            condition=parameters.filter,
+            context=parameters.context,
         )
-        bought = () if user is None or parameters.include_seen else user.state.bought
-        allowed = catalogue.allowed((*bought, *(() if user is None else user.state.disliked)), item_filter)
+        bought, disliked = _marked(user)
+        allowed = await self._lists.allowed(
+            snapshot,
+            (*(() if parameters.include_seen else bought), *disliked),
+            replace(query, item_filter=item_filter),
+            bought=bought,
+            disliked=disliked,
+        )
         page = list(enumerate(result_list.entries[query.offset : query.offset + query.n], start=query.offset + 1))
         rows = {item_id: row for _, (item_id, _, _) in page for row in catalogue.rows([item_id])}
         shown = [(place, entry) for place, entry in page if entry.item_id in rows and allowed[rows[entry.item_id]]]
@@ -316,3 +332,8 @@ class RecommendationService:
         """Waits for answers in progress and for writes to the cache."""
         await self._answers.close()
         await self.users.close()
+
+
+def _marked(user: UserView | None) -> tuple[Collection[str], Collection[str]]:
+    """Returns the item_ids that the user bought and disliked."""
+    return ((), ()) if user is None else (user.state.bought, user.state.disliked)

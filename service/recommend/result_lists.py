@@ -26,7 +26,7 @@ LENGTH_TIMES, MOST_LENGTH = 10, 200
 ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
 IN_PROCESS_BYTES = 16 * 1024 * 1024
 WRITTEN_TOGETHER, MOST_WAITING = 200, 5000
-_FORMAT = "3"
+_FORMAT = "4"
 """Increased with every change of the stored format. A list in another format counts as unknown."""
 _SHOWN = 80
 """Characters of a value in a message."""
@@ -44,9 +44,14 @@ class ListParameters(NamedTuple):
     Attributes:
         exclude: the excluded item_ids as one text (`ids_text`); in a stored list a digest of that text, "" for none.
         session: the same for the session's item_ids, in their order.
+        filter: the text of a condition.
+        context: the names and values that the call brought for it.
     """
 
-    category: str | None = None
+    category: tuple[str, ...] = ()
+    exclude_category: tuple[str, ...] = ()
+    filter: str | None = None
+    context: tuple[tuple[str, str], ...] = ()
     min_price: float | None = None
     max_price: float | None = None
     exclude: str = ""
@@ -158,16 +163,16 @@ def check_page(
     for name in ListParameters._fields:
         of_list, sent = getattr(result_list.parameters, name), getattr(digested, name)
         holds_items = name in ("exclude", "session")
-        # An empty list of items counts as not sent; an empty category is a value.
-        if name not in named_parameters or sent in (None, of_list) or (holds_items and not sent):
+        # An empty list counts as not sent; an empty category is a value.
+        if name not in named_parameters or sent in (None, (), of_list) or (holds_items and not sent):
             continue
         # The shop's spelling (`Toys &amp; Games`) and the spelling of the answers are the same category.
-        if name == "category" and of_list is not None and clean_text(sent) == clean_text(of_list):
+        if name.endswith("category") and set(map(clean_text, sent)) == set(map(clean_text, of_list)):
             continue
         difference = (
             "other items than the list's"
             if holds_items
-            else f"{str(sent)[:_SHOWN]!r}, and the list's is {_shown_value(of_list)}"
+            else f"{_shown_value(sent)}, and the list's is {_shown_value(of_list)}"
         )
         raise RequestError(
             "recommendation.other_parameters",
@@ -177,6 +182,8 @@ def check_page(
 
 
 def _shown_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        value = ", ".join(value if value and isinstance(value[0], str) else map("=".join, value)) if value else None
     return "not set" if value is None else repr(str(value)[:_SHOWN])
 
 
@@ -210,6 +217,10 @@ def _decode(recommendation_id: str, payload: bytes) -> ResultList | None:
     if content is None:
         return None
     stored = ResultList(*orjson.loads(zlib.decompress(content)))
-    return stored._replace(
-        parameters=ListParameters(*stored.parameters), entries=[ResultEntry(*entry) for entry in stored.entries]
+    parameters = ListParameters(*stored.parameters)
+    parameters = parameters._replace(
+        category=tuple(parameters.category),
+        exclude_category=tuple(parameters.exclude_category),
+        context=tuple((name, value) for name, value in parameters.context),
     )
+    return stored._replace(parameters=parameters, entries=[ResultEntry(*entry) for entry in stored.entries])

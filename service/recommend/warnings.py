@@ -51,8 +51,8 @@ def unknown_history(count: int) -> list[dict[str, Any]]:
     return [warning("unknown_items", f"{count} items of the history are unknown.")] if count else []
 
 
-def unknown_category(catalogue: Catalogue, category: str | None) -> list[dict[str, Any]]:
-    if category is None or catalogue.has_category(category):
+def unknown_category(catalogue: Catalogue, categories: Sequence[str]) -> list[dict[str, Any]]:
+    if all(map(catalogue.has_category, categories)):
         return []
     return [warning("unknown_category", "No item of the release is in this category.")]
 

@@ -72,14 +72,21 @@ class Filter:
     """The caller's conditions on items. An item without a price is in no price range.
 
     Attributes:
+        categories: an item is in one of them at least; empty for all items.
+        exclude_categories: an item is in none of them.
         exclude: item_ids.
         min_price, max_price: both inclusive.
+        condition: the text of a condition (`service.release.conditions`), which `Catalogue.allowed` does not read.
+        context: the call's own names and values, which the condition may use.
     """
 
-    category: str | None = None
+    categories: tuple[str, ...] = ()
+    exclude_categories: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     min_price: float | None = None
     max_price: float | None = None
+    condition: str | None = None
+    context: tuple[tuple[str, str], ...] = ()
 
 
 EVERYTHING = Filter()
@@ -164,13 +171,18 @@ class Catalogue:
 
     def allowed(self, excluded: Iterable[str] = (), item_filter: Filter = EVERYTHING) -> BoolArray:
         """(N,) bool: the items on offer that pass the filter, without the `excluded` item_ids."""
-        if item_filter.category is None:
+        if not item_filter.categories:
             mask = self.offered.copy()
         else:
             mask = np.zeros(len(self.items), dtype=np.bool_)
-            inside = self._rows_of(item_filter.category)
-            if inside is not None:
-                mask[inside] = self.offered[inside]
+            for category in item_filter.categories:
+                inside = self._rows_of(category)
+                if inside is not None:
+                    mask[inside] = self.offered[inside]
+        for category in item_filter.exclude_categories:
+            outside = self._rows_of(category)
+            if outside is not None:
+                mask[outside] = False
         # Comparisons with NaN, an unknown price, are false.
         if item_filter.min_price is not None:
             mask &= self.prices >= item_filter.min_price

@@ -6,7 +6,9 @@ release's own data is newer: it applies where the release has a value for the fi
 
 from typing import Any
 
-from isrf.contract.item_changes import AVAILABLE, HIDDEN, TEXT_FIELDS, ItemEntry
+import orjson
+
+from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, TEXT_FIELDS, ItemEntry
 from service.release.catalogue import ItemLine
 
 COMPARED_FIELDS = ("title", "brand", "categories", "price")
@@ -38,7 +40,12 @@ def changed_line(item_id: str, entry: ItemEntry, line: ItemLine | None, learned_
         update[AVAILABLE] = fields[AVAILABLE] is not False
     if HIDDEN in fields:
         update[HIDDEN] = bool(fields[HIDDEN])
-    return (line or ItemLine(item_id=item_id)).model_copy(update=update)
+    line = line or ItemLine(item_id=item_id)
+    if METADATA in fields:
+        # As the offline job merges them (`isrf.contract.item_changes.changed_row`).
+        own = {} if fields[METADATA] is None else {**line.own_fields(), **fields[METADATA]}
+        update["own_json"] = orjson.dumps(own) if own else b""
+    return line.model_copy(update=update)
 
 
 def is_learned(entry: ItemEntry, line: ItemLine | None, learned_until: float) -> bool:

@@ -3,7 +3,7 @@
 Fields that a newer service adds are in the answer; only their types are missing here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
@@ -12,10 +12,17 @@ Id: TypeAlias = str | int
 
 
 class ListOptions(TypedDict, total=False):
-    """The options of a list. An option that is None is not sent; this holds for all options and events."""
+    """The options of a list. An option that is None is not sent; this holds for all options and events.
+
+    `filter` is a condition on the items' attributes, such as `brand = 'Auralis' AND price < 80`; `context` has the
+    texts that it reads as `context.NAME`.
+    """
 
     n: int | None
-    category: str | None
+    category: str | Sequence[str] | None
+    exclude_category: str | Sequence[str] | None
+    filter: str | None
+    context: Mapping[str, str] | None
     exclude: Sequence[Id] | None
     min_price: float | None
     max_price: float | None
@@ -49,6 +56,8 @@ class RankOptions(TypedDict, total=False):
     user_id: Id | None
     history: Sequence[Id] | None
     n: int | None
+    filter: str | None
+    context: Mapping[str, str] | None
     diversity: float | None
     explain: bool | None
 

@@ -71,9 +71,13 @@ def json_fields(options: Mapping[str, Any], where: str = "") -> dict[str, Any]:
 
 
 def query(options: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Returns options as the parameters of a URL; a list becomes a repeated parameter."""
+    """Returns options as the parameters of a URL; a list becomes a repeated parameter, `context` one for each name."""
     pairs = []
-    for name, value in json_fields(options).items():
+    fields = json_fields(options)
+    context = fields.pop("context", {})
+    if not isinstance(context, dict):
+        raise InvalidCallError("client.invalid_value", f"context is {_shown(context)}.", fix="Give a dict of texts.")
+    for name, value in [*fields.items(), *((f"context.{inner}", value) for inner, value in context.items())]:
         for single in value if isinstance(value, list) else [value]:
             if isinstance(single, list | dict) or single is None:
                 raise InvalidCallError("client.invalid_value", f"{name} is {_shown(value)}.", fix="Give single values.")

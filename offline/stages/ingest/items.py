@@ -14,7 +14,16 @@ import polars as pl
 
 from isrf.contract.errors import DataError
 from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
-from isrf.contract.item_fields import ITEM_NAMES, FieldError, read_fields, read_item_id
+from isrf.contract.item_fields import (
+    ITEM_NAMES,
+    ColumnType,
+    FieldError,
+    ValueKind,
+    kind_of,
+    read_fields,
+    read_item_id,
+    type_of,
+)
 from isrf.contract.json_object import doubled_name
 from isrf.contract.shown import printable, shown
 from offline.stages.ingest.bad_rows import BadRows
@@ -34,6 +43,7 @@ SCHEMA: dict[str, pl.DataType] = {
 CONTENT = ("title", "brand", "categories", "description", "price", "metadata")
 _OURS = ("title", "brand", "categories", "description", "price")
 _BEFORE_ERROR = 20
+_MOST_NAMED = 20
 
 
 class Names(NamedTuple):
@@ -57,6 +67,32 @@ class Names(NamedTuple):
         }
 
 
+class ShopAttributes(NamedTuple):
+    """The shop's own fields, which the service's conditions read."""
+
+    types: dict[str, ColumnType]  # by name, those of most items first
+    num_items: dict[str, int]  # items with a value
+
+    def describe(self) -> list[str]:
+        """The attributes as sentences for people."""
+        if not self.types:
+            return []
+        named = [
+            f"{shown(name)} ({kind.type}, {self.num_items[name]} items)"
+            for name, kind in list(self.types.items())[:_MOST_NAMED]
+        ]
+        more = f" and {len(self.types) - _MOST_NAMED} more" if len(self.types) > _MOST_NAMED else ""
+        mixed = [shown(name) for name, kind in self.types.items() if kind.mixed][:_MOST_NAMED]
+        remark = f"; values of several types, read as text: {', '.join(mixed)}" if mixed else ""
+        return [f"{len(self.types)} attributes: {', '.join(named)}{more}{remark}"]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            name: {"type": kind.type, "items": self.num_items[name], "mixed": kind.mixed}
+            for name, kind in self.types.items()
+        }
+
+
 class ShopCatalogue(NamedTuple):
     items: pl.DataFrame  # columns of SCHEMA, in file order, one row per item_id
     refused: list[str]  # item ids with bad rows only
@@ -64,6 +100,7 @@ class ShopCatalogue(NamedTuple):
     num_repeated: int  # rows equal to an earlier row, left out
     num_offered: int  # items that may be recommended
     names: Names
+    attributes: ShopAttributes
 
 
 def read_items(path: Path, bad_rows: BadRows) -> ShopCatalogue:
@@ -113,7 +150,20 @@ def read_items(path: Path, bad_rows: BadRows) -> ShopCatalogue:
         num_repeated=table.height - items.height - others.height,
         num_offered=sum(map(_is_offered, items["metadata"])),
         names=Names(empty, near_misses),
+        attributes=_attributes(items["metadata"]),
     )
+
+
+def _attributes(metadata: pl.Series) -> ShopAttributes:
+    """Counts the attributes of all items; `metadata` is (N,) str, JSON objects or null."""
+    kinds: dict[str, Counter[ValueKind]] = {}
+    for text in metadata.drop_nulls():
+        for name, value in orjson.loads(text).items():
+            kind = kind_of(value)
+            if kind is not None and name not in (AVAILABLE, HIDDEN):
+                kinds.setdefault(name, Counter())[kind] += 1
+    names = sorted(kinds, key=lambda name: (-kinds[name].total(), name))
+    return ShopAttributes({name: type_of(kinds[name]) for name in names}, {name: kinds[name].total() for name in names})
 
 
 def content_json(items: pl.DataFrame) -> pl.Series:

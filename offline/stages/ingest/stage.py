@@ -61,6 +61,7 @@ def run(ctx: StageContext) -> None:
         "duplicate_items": shop.catalogue.num_repeated,
         "items_available": shop.catalogue.num_offered,
         "item_fields": shop.catalogue.names.as_json(),
+        "attributes": shop.catalogue.attributes.as_json(),
         "learning": _learning(histories),
         "taken_back": histories.taken_back,
         "removes_of_unknown_items": shop.num_idle,
@@ -144,6 +145,7 @@ def _show(ctx: StageContext, counts: dict[str, int], shop: ShopData) -> None:
     items_file, events_file = (rows.file for rows in shop.bad_rows)
     repeated = shop.catalogue.num_repeated
     sentences = [f"{items_file}: {remark}" for remark in shop.catalogue.names.describe()]
+    sentences += [f"{items_file}: {remark}" for remark in shop.catalogue.attributes.describe()]
     sentences += [f"{items_file}: {repeated} rows repeat another row of their item and were left out"] * (repeated > 0)
     if shop.catalogue.num_offered == 0:
         sentences.append(f"{items_file}: no item is available, so nothing can be recommended")

@@ -27,6 +27,7 @@ from service.auth.caller import READ
 from service.auth.request_cost import charge, check_cost
 from service.inference.deadline import renew_deadline
 from service.recommend.query_models import Answer, ListQuery, owner_of
+from service.release.catalogue import Filter
 
 router = APIRouter(tags=["recommend"], dependencies=[READ])
 
@@ -97,7 +98,8 @@ async def rank(request: Request, body: RankRequest, app: AppDep) -> Response:
             fix=f"Send n={MAX_N} or less, or leave `explain` out.",
         )
     await charge(request.scope, 1, n, explain=body.explain)
-    query = ListQuery(n=n, explain=body.explain, diversity=body.diversity)
+    item_filter = Filter(condition=body.filter, context=tuple(sorted(body.context.items())))
+    query = ListQuery(n=n, item_filter=item_filter, explain=body.explain, diversity=body.diversity)
     with lease(app, body.user_id) as context:
         recommendations = context.recommendations
         user = None if body.user_id is None else await recommendations.users.view(body.user_id)

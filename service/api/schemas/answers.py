@@ -1,6 +1,6 @@
 """The bodies of answers, for the API's document. Routes build plain dicts, which are not validated against them."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -165,6 +165,7 @@ class ShownItem(BaseModel):
     categories: list[str]
     price: float | None
     available: bool = Field(description="Whether it is recommended.")
+    metadata: dict[str, Any] = Field(description="The shop's own fields: the item's attributes.")
     in_release: bool = Field(description="false: the item is newer than the release, which knows only its texts.")
 
 

@@ -67,8 +67,9 @@ class ItemBody(KnownFields):
         dict[str, Any] | None,
         _read_as("metadata"),
         Field(
-            description=f"The shop's own fields, stored for the next release; {MAX_METADATA_BYTES} bytes as JSON and "
-            f"{MAX_METADATA_VALUES} names and values at most. The whole item has {MAX_ITEM_BYTES} bytes at most."
+            description="The shop's own fields: the item's attributes, which conditions read; "
+            f"{MAX_METADATA_BYTES} bytes as JSON and {MAX_METADATA_VALUES} names and values at most. "
+            f"The whole item has {MAX_ITEM_BYTES} bytes at most."
         ),
     ] = None
 
@@ -130,5 +131,6 @@ def item_body(line: ItemLine, *, in_release: bool) -> dict[str, Any]:
         "categories": line.categories,
         "price": line.price,
         "available": line.available,
+        "metadata": line.own_fields(),
         "in_release": in_release,
     }

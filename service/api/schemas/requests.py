@@ -16,6 +16,9 @@ MAX_SESSION = 1000
 MAX_EXCLUDED = 1000
 MAX_USERS = 256
 MAX_CANDIDATES = 1000
+MAX_CATEGORIES = 64
+MAX_CONTEXT, MAX_CONTEXT_VALUE = 20, 256
+"""Values of a call's context, and characters of each."""
 MAX_CATEGORY = 512
 """Characters of a category's name."""
 
@@ -49,7 +52,26 @@ RecommendationId = Annotated[
 Offset = Annotated[
     int, Field(ge=0, le=10_000, description="Items of the list to skip; a list has 200 at most."), Number
 ]
-Category = Annotated[str | None, Field(max_length=MAX_CATEGORY, description="Only items of this category.")]
+CategoryName = Annotated[str, Field(max_length=MAX_CATEGORY)]
+Categories = Annotated[
+    list[CategoryName], Field(max_length=MAX_CATEGORIES, description="Only items of one of these categories.")
+]
+NotCategories = Annotated[
+    list[CategoryName], Field(max_length=MAX_CATEGORIES, description="No items of these categories.")
+]
+FilterText = Annotated[
+    str | None,
+    Field(
+        description="Only items for which this condition on their attributes holds, as in SQL behind WHERE: "
+        "`brand = 'Auralis' AND price < 80`. It may read `now`, `user.bought`, `user.disliked`, and `context.NAME`, "
+        "which the call brings."
+    ),
+]
+ContextValue = Annotated[str, Field(max_length=MAX_CONTEXT_VALUE)]
+Context = Annotated[
+    dict[str, ContextValue], Field(max_length=MAX_CONTEXT, description="Texts that the filter reads as `context.NAME`.")
+]
+
 
 History = Annotated[
     list[ExternalId], Field(max_length=MAX_SESSION, description="item_ids, oldest first; unknown ones are skipped.")
@@ -60,7 +82,14 @@ class ListRequest(KnownFields):
     """The parameters of a list."""
 
     n: Count = 10
-    category: Category = None
+    category: Annotated[CategoryName | Categories | None, Field(description="Only items of it, or of one of them.")] = (
+        None
+    )
+    exclude_category: Annotated[
+        CategoryName | NotCategories | None, Field(description="No items of it, or of them.")
+    ] = None
+    filter: FilterText = None
+    context: Context = Field(default={})
     exclude: Annotated[list[ExternalId], Field(max_length=MAX_EXCLUDED)] = Field(default=[])
     min_price: MinPrice = None
     max_price: MaxPrice = None
@@ -123,6 +152,8 @@ class RankRequest(KnownFields):
         Field(ge=1, le=MAX_CANDIDATES, description="How many candidates to return; all, if missing."),
         Number,
     ] = None
+    filter: FilterText = None
+    context: Context = Field(default={})
     diversity: Diversity = 0.0
     explain: Annotated[bool, Field(description=f"Add the reasons; only with an `n` of {MAX_N} at most.")] = False
 

@@ -13,19 +13,24 @@ from isrf.contract.json_object import doubled_name
 from isrf.contract.shown import shown
 from service.api.context import ContextDep, RequestContext
 from service.api.schemas.requests import (
+    MAX_CONTEXT,
+    MAX_CONTEXT_VALUE,
     MAX_EXCLUDED,
     MAX_N,
     MAX_SESSION,
-    Category,
+    Categories,
     Diversity,
+    FilterText,
     ListRequest,
     MaxPrice,
     MinPrice,
+    NotCategories,
     Offset,
     RecommendationId,
 )
 from service.recommend.query_models import ListQuery
 from service.release.catalogue import Filter
+from service.release.conditions import CONTEXT
 
 IdsText = Annotated[str, Field(json_schema_extra={"pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"})]
 """One id, or several ids separated by commas, in a query."""
@@ -58,7 +63,9 @@ async def query_by_parameters(
     request: Request,
     context: ContextDep,
     n: Annotated[int, Query(ge=1, le=MAX_N, description="Number of items.")] = 10,
-    category: Category = None,
+    category: Annotated[Categories, Query()] = [],  # noqa: B006 - FastAPI copies the default
+    exclude_category: Annotated[NotCategories, Query()] = [],  # noqa: B006
+    filter: FilterText = None,
     exclude: Annotated[
         list[IdsText],
         Query(description="item_ids, repeated or separated by commas; an id with a comma in it is one id."),
@@ -75,7 +82,16 @@ async def query_by_parameters(
     excluded = _split_item_ids(
         context, "exclude", exclude, MAX_EXCLUDED, fix="Name fewer, or leave out a category or a range of prices."
     )
-    item_filter = Filter(category=category, exclude=excluded, min_price=min_price, max_price=max_price)
+    context_values = _context(request)
+    item_filter = Filter(
+        categories=tuple(category),
+        exclude_categories=tuple(exclude_category),
+        exclude=excluded,
+        min_price=min_price,
+        max_price=max_price,
+        condition=filter,
+        context=context_values,
+    )
     return ListQuery(
         n=n,
         item_filter=item_filter,
@@ -84,8 +100,21 @@ async def query_by_parameters(
         diversity=diversity,
         recommendation_id=recommendation_id,
         offset=offset,
-        named_parameters=frozenset(request.query_params),
+        named_parameters=frozenset((*request.query_params, *(["context"] if context_values else []))),
     )
+
+
+def _context(request: Request) -> tuple[tuple[str, str], ...]:
+    """Returns the names and values of the parameters `context.NAME`, by name."""
+    values = {
+        name.removeprefix(CONTEXT): value
+        for name, value in request.query_params.multi_items()
+        if name.startswith(CONTEXT)
+    }
+    if len(values) > MAX_CONTEXT or any(len(value) > MAX_CONTEXT_VALUE for value in values.values()):
+        message = f"a call has at most {MAX_CONTEXT} context values, of {MAX_CONTEXT_VALUE} characters each."
+        raise RequestError("request.invalid", message, fix="Send those that the filter reads.")
+    return tuple(sorted(values.items()))
 
 
 async def session_by_query(
@@ -143,7 +172,13 @@ def query_by_body(body: ListRequest) -> ListQuery:
     """Reads the list query from a body."""
     checked_item_ids(body.exclude)
     item_filter = Filter(
-        category=body.category, exclude=tuple(body.exclude), min_price=body.min_price, max_price=body.max_price
+        categories=_names(body.category),
+        exclude_categories=_names(body.exclude_category),
+        exclude=tuple(body.exclude),
+        min_price=body.min_price,
+        max_price=body.max_price,
+        condition=body.filter,
+        context=tuple(sorted(body.context.items())),
     )
     return ListQuery(
         n=body.n,
@@ -153,6 +188,10 @@ def query_by_body(body: ListRequest) -> ListQuery:
         diversity=body.diversity,
         named_parameters=frozenset(body.model_fields_set),
     )
+
+
+def _names(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def checked_item_ids(item_ids: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 
 from isrf.contract.errors import RequestError
 from service.recommend.query_models import ListQuery
+from service.release.conditions import CONTEXT
 
 KNOWN_QUERIES = 1024
 LONGEST_KNOWN = 256
@@ -30,6 +31,8 @@ async def only_known_parameters(request: Request) -> None:
         ) from None
     known = _known(request.app, request.scope["route"].path_format, request.method.lower())
     for name in request.query_params:
+        if name.startswith(CONTEXT) and "filter" in known:
+            known = {**known, name: False}  # a name of the caller's own
         if not known.get(name, True) and len(request.query_params.getlist(name)) > 1:
             raise RequestError("request.repeated_parameter", f"the parameter {name} stands twice.", fix="Send it once.")
         if name not in known:

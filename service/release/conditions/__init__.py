@@ -4,7 +4,26 @@
 compiles and evaluates it, `masks` caches. It may import `isrf` alone.
 """
 
-from service.release.conditions.condition import REQUEST_NAMES, Condition, RequestValues, compile_condition
+from service.release.conditions.condition import (
+    BOUGHT,
+    CONTEXT,
+    DISLIKED,
+    NOW,
+    REQUEST_NAMES,
+    Condition,
+    RequestValues,
+    compile_condition,
+)
 from service.release.conditions.masks import ConditionMasks
 
-__all__ = ["REQUEST_NAMES", "Condition", "ConditionMasks", "RequestValues", "compile_condition"]
+__all__ = [
+    "BOUGHT",
+    "CONTEXT",
+    "DISLIKED",
+    "NOW",
+    "REQUEST_NAMES",
+    "Condition",
+    "ConditionMasks",
+    "RequestValues",
+    "compile_condition",
+]

@@ -153,8 +153,8 @@ async def test_every_parameter_is_part_of_the_key(folder: Path, store: Store) ->
         filters = (
             Filter(exclude=tuple(items[:1])),
             Filter(exclude=tuple(items[1:2])),
-            Filter(category=category),
-            Filter(category="none"),
+            Filter(categories=(category,)),
+            Filter(categories=("none",)),
             Filter(max_price=20.0),
         )
         asked: list[dict[str, Any]] = [

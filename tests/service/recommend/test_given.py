@@ -90,7 +90,18 @@ async def test_a_list_that_cannot_be_read_is_gone(store: Store, monkeypatch: pyt
 async def test_a_kept_list_says_what_it_was_asked_for_and_names_no_item(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ListParameters("Toys", 1.0, 80.0, ids_text(["i-1", "i-2"]), ids_text(["s-2", "s-1"]), True, 0.5)
+    asked = ListParameters(
+        category=("Toys", "Dolls"),
+        exclude_category=("Games",),
+        filter="price < 80 AND context.country = 'DE'",
+        context=(("country", "DE"),),
+        min_price=1.0,
+        max_price=80.0,
+        exclude=ids_text(["i-1", "i-2"]),
+        session=ids_text(["s-2", "s-1"]),
+        include_seen=True,
+        diversity=0.5,
+    )
     kept: dict[str, bytes] = {}
     keep_lists = store.keep_lists
 
@@ -109,11 +120,15 @@ async def test_a_kept_list_says_what_it_was_asked_for_and_names_no_item(
     check_page(one, found, same, ListParameters._fields)
     check_page(one, found, ListParameters(), ())
     check_page(one, found, ListParameters(), ("category", "max_price", "exclude", "session"))  # nulls say nothing
-    written = found._replace(parameters=found.parameters._replace(category="Toys &amp; Games"))
-    check_page(one, written, asked._replace(category="Toys & Games"), ("category",))
+    written = found._replace(parameters=found.parameters._replace(category=("Toys &amp; Games",)))
+    check_page(one, written, asked._replace(category=("Toys & Games",)), ("category",))
     for changed in (
-        {"category": "Games"},
-        {"category": ""},
+        {"category": ("Games",)},
+        {"category": ("Toys",)},
+        {"exclude_category": ("Toys",)},
+        {"filter": "price < 81"},
+        {"context": (("country", "FR"),)},
+        {"category": ("",)},
         {"min_price": 0.0},
         {"max_price": 79.0},
         {"exclude": ids_text(["i-1"])},

@@ -546,7 +546,33 @@ def test_fields_that_no_item_has_and_names_that_may_mean_them_are_said(
     said = capsys.readouterr().out
     assert said.count("no item has categories, description, price") == 1
     assert said.count('3 items have "name" but no title') == 1
-    assert "colour" not in said
+    assert said.count("colour") == 1, "as an attribute alone"
+
+
+def test_attributes_are_reported_by_name_and_type(ingest: Ingest, capsys: pytest.CaptureFixture[str]) -> None:
+    items = [
+        {
+            "item_id": "a",
+            "title": "A",
+            "stock": 3,
+            "released": "2026-01-01",
+            "size": 1,
+            "tags": ["x"],
+            "available": True,
+        },
+        {"item_id": "b", "title": "B", "stock": None, "size": "XL", "metadata": {"sale": False}},
+    ]
+    attributes = ingest(f"{HEADER}\nu,a,1\nu,b,2\nu,a,3", items=items).report["attributes"]
+    assert attributes == {
+        "size": {"type": "text", "items": 2, "mixed": True},
+        "released": {"type": "time", "items": 1, "mixed": False},
+        "sale": {"type": "boolean", "items": 1, "mixed": False},
+        "stock": {"type": "number", "items": 1, "mixed": False},
+        "tags": {"type": "texts", "items": 1, "mixed": False},
+    }
+    said = capsys.readouterr().out
+    assert '5 attributes: "size" (text, 2 items), "released" (time, 1 items)' in said
+    assert 'values of several types, read as text: "size"' in said
 
 
 def test_event_types_that_may_mean_more_are_asked_about(ingest: Ingest, capsys: pytest.CaptureFixture[str]) -> None:
