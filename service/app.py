@@ -21,7 +21,7 @@ from service.api.openapi import Api
 from service.api.pages.demo import demo_router
 from service.api.pages.docs import docs_router
 from service.api.problems import install_problem_handlers
-from service.api.routes import admin, affinities, bulk, interactions, items, probes, recommend, users
+from service.api.routes import admin, affinities, bulk, interactions, items, placements, probes, recommend, users
 from service.api.shortcut import Shortcut
 from service.api.validation.calls import CallCheck
 from service.api.validation.parameters import KnownQueries, only_known_parameters
@@ -31,6 +31,7 @@ from service.auth.route_rules import RouteRules
 from service.inference.admission import AdmissionController
 from service.inference.limits import LoadLimits
 from service.recommend.click_stats import ClickStats
+from service.recommend.placements.placement import read_placements_file
 from service.recommend.recommender import CacheLimits
 from service.recommend.result_lists import ResultLists
 from service.server.access import AccessMiddleware
@@ -43,6 +44,7 @@ from service.state.connect import open_store
 from service.state.events import EventReader, EventRules
 from service.state.redis.store import RedisStore
 from service.sync.durability_watch import DurabilityWatch
+from service.sync.placement_sync import PlacementSync
 from service.sync.release_manager import ReleaseManager
 from service.sync.release_runtime import Parts
 from service.sync.store_probe import StoreProbe
@@ -142,7 +144,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     app.state.metrics = metrics
     install_problem_handlers(app, metrics)
     # An id is the rest of its path: the more precise paths come first.
-    for routes in (recommend, interactions, affinities, users, items, bulk, probes, admin):
+    for routes in (recommend, interactions, affinities, users, items, placements, bulk, probes, admin):
         app.include_router(routes.router)
     for router in (docs_router(), *([demo_router()] if chosen.demo else [])):
         app.include_router(router)
@@ -175,6 +177,7 @@ async def _open(
     stack: AsyncExitStack,
     opened: Callable[[], None],
 ) -> AppContext:
+    defaults = {} if settings.placements_file is None else read_placements_file(settings.placements_file)
     # The store first: a second process on the same state folder fails before it spends seconds on a release.
     store = await open_store(settings)
     stack.push_async_callback(store.close)
@@ -222,6 +225,9 @@ async def _open(
         releases.knows,
         tail_of=lambda user_id: releases.current.release.users.tail(user_id),
     )
+    placed = PlacementSync(store, defaults)
+    stack.push_async_callback(placed.close)
+    await placed.start()
     probe = StoreProbe(store, metrics)
     stack.push_async_callback(probe.close)
     return AppContext(
@@ -232,5 +238,6 @@ async def _open(
         metrics=metrics,
         admission=admission,
         probe=probe,
+        placements=placed,
         durability=durability,
     )

@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     move nobody's recommendations but their user's."""
     max_added_items: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
     """The most items that may be added before a release holds them; each costs a row in every replica's tables."""
+    placements_file: Path | None = None
+    """TOML file with placements, a table each, which count where the shop stored none of the same name
+    (`PUT /placements/{name}`); read at the start."""
 
     api_keys_file: Path | None = None
     """File made by `python -m service keys`; without it the service runs in development mode, on loopback."""

@@ -17,6 +17,7 @@ GROUPS = {
     "recommendation": "A later page of an earlier answer's list.",
     "condition": "A condition on items.",
     "item": "Items that are added or changed.",
+    "placement": "Placements.",
     "store": "User state: Redis or the embedded store. At the start the service ends with status 3.",
     "internal": "A fault of the service.",
     "bundle": "The release cannot be served. At the start the service ends with status 3; while it runs, it goes on "

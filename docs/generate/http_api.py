@@ -16,6 +16,7 @@ TAGS = {
     "interactions": "Events",
     "users": "Users",
     "items": "Catalogue",
+    "placements": "Placements",
     "bulk": "Import and export",
     "probes": "Probes and metrics",
     "admin": "Administration",

@@ -14,6 +14,7 @@ from service.recommend.recommender import RecommendationService
 from service.state.events import EventReader
 from service.state.store import Store
 from service.sync.durability_watch import DurabilityWatch
+from service.sync.placement_sync import PlacementSync
 from service.sync.release_manager import ReleaseManager
 from service.sync.store_probe import StoreProbe
 from service.telemetry.metrics import Metrics
@@ -30,6 +31,7 @@ class AppContext:
     metrics: Metrics
     admission: AdmissionController
     probe: StoreProbe
+    placements: PlacementSync
     durability: DurabilityWatch | None = None  # None: state is not in Redis
 
 

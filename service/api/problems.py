@@ -53,6 +53,8 @@ STATUS_OF_CODE: dict[str, int] = {
     "rate.limited": 429,
     "item.unreadable": 409,
     "item.too_many": 409,
+    "placement.unknown": 404,
+    "placement.too_many": 409,
 }
 """Codes whose status differs from that of their class."""
 

@@ -23,11 +23,13 @@ class Caller(NamedTuple):
     Attributes:
         key_id: "" in development mode, where every caller has the role admin.
         name: the caller that limits count: the key's id, or the client's address in development mode.
+        label: what the operator called the key.
     """
 
     key_id: str
     role: Role
     name: str = ""
+    label: str = ""
 
 
 _documented = APIKeyHeader(

@@ -32,7 +32,7 @@ class KnownPath(NamedTuple):
 
     Attributes:
         path: the route's pattern, as in logs and metrics.
-        parameter: the name of the id at the path's end, "" where there is none.
+        parameter: the name of the id in the path, "" where there is none.
     """
 
     path: str
@@ -53,6 +53,7 @@ class RouteRules:
         self._app = app
         self._whole: dict[str, KnownPath] = {}
         self._with_id: dict[str, KnownPath] = {}
+        self._within: dict[tuple[str, str], KnownPath] = {}  # what stands before the id, and after it
 
     def find(self, path: str) -> KnownPath | None:
         """Returns the known path of a request's path; None where there is none."""
@@ -61,7 +62,8 @@ class RouteRules:
         found = self._whole.get(path)
         if found is not None:
             return found
-        return next((known for before, known in self._with_id.items() if path.startswith(before)), None)
+        within = next((known for ends, known in self._within.items() if _is_within(path, *ends)), None)
+        return within or next((known for before, known in self._with_id.items() if path.startswith(before)), None)
 
     def rule(self, method: str, path: str) -> RouteRule | None:
         """Returns the rule of a call; None where no route would answer."""
@@ -70,6 +72,9 @@ class RouteRules:
 
     def rest(self, path: str) -> str:
         """Returns the id in a path that has one, else ""."""
+        for before, after in self._within:
+            if _is_within(path, before, after):
+                return path[len(before) : -len(after)]
         return next((path[len(before) :] for before in self._with_id if path.startswith(before)), "")
 
     def hint(self, path: str) -> str:
@@ -86,11 +91,19 @@ class RouteRules:
     def _read(self) -> None:
         for route in _flat(self._app.routes):
             before, _, rest = route.path.partition("{")
-            parameter = rest.partition(":")[0]
-            known = (self._with_id if parameter else self._whole).setdefault(
-                before, KnownPath(route.path, parameter, {})
-            )
+            inner, _, after = rest.partition("}")
+            parameter = inner.partition(":")[0]
+            new = KnownPath(route.path, parameter, {})
+            if after:
+                known = self._within.setdefault((before, after), new)
+            else:
+                known = (self._with_id if parameter else self._whole).setdefault(before, new)
             known.methods.update(dict.fromkeys(route.methods or (), _rule(route)))
+
+
+def _is_within(path: str, before: str, after: str) -> bool:
+    """Whether a path is an id between the two."""
+    return path.startswith(before) and path.endswith(after) and len(path) > len(before) + len(after)
 
 
 def _flat(routes: Iterable[Any]) -> Iterator[APIRoute]:

@@ -83,11 +83,11 @@ class Lists:
             items = ranked.items
         else:
             items = popular_items(job.snapshot.recommender, job.allowed, pool, newcomer=job.is_newcomer)
-        items = await self._diversified(items, query, job.snapshot)
+        items = await self.diversified(items, query, job.snapshot)
         warnings += unknown_category(job.snapshot.release.catalogue, query.item_filter.categories)
-        return await self._first_page(job, items, interests, query, source, warnings)
+        return await self.first_page(job, items, interests, query, source, warnings)
 
-    async def _first_page(
+    async def first_page(
         self,
         job: RankingJob,
         listed: list[RankedItem],
@@ -130,20 +130,17 @@ class Lists:
     async def similar(self, item_id: str, query: ListQuery) -> Answer:
         """Returns the items most like an item of the catalogue, without the item itself."""
         snapshot = self._engine.snapshot
-        catalogue, tables = snapshot.release.catalogue, snapshot.recommender.tables
+        catalogue = snapshot.release.catalogue
         (row,) = catalogue.rows([item_id])
         allowed = await self.allowed(snapshot, [item_id], query)
 
         def best() -> list[RankedItem]:
-            like = likeness(row, tables.item_lists, tables.item_vectors)
-            rows = np.flatnonzero(allowed)
-            order = rows[np.lexsort((rows, -like.scores[rows]))][: query.pool].tolist()
-            return [RankedItem(at, round(float(like.scores[at]), SCORE_DIGITS), like.source(at)) for at in order]
+            return similar_items(snapshot, row, allowed, query.pool)
 
-        items = await self._diversified(await self._engine.run_within_deadline("model", best), query, snapshot)
+        items = await self.diversified(await self._engine.run_within_deadline("model", best), query, snapshot)
         job = RankingJob([row], -1, snapshot, allowed, ListOwner(owner_of("similar", item_id)))
         warnings = unknown_category(catalogue, query.item_filter.categories)
-        return await self._first_page(job, items, None, query, "similar", warnings)
+        return await self.first_page(job, items, None, query, "similar", warnings)
 
     async def popular(self, query: ListQuery) -> Answer:
         """Returns the most popular items, the same for every user."""
@@ -152,7 +149,7 @@ class Lists:
         job = RankingJob((), -1, snapshot, allowed, ListOwner(owner_of("popular")), is_newcomer=False)
         return await self.answer(job, query, popular_source(query), [])
 
-    async def _diversified(self, items: list[RankedItem], query: ListQuery, snapshot: Snapshot) -> list[RankedItem]:
+    async def diversified(self, items: list[RankedItem], query: ListQuery, snapshot: Snapshot) -> list[RankedItem]:
         if not query.diversity:
             return items
         vectors = snapshot.recommender.tables.item_vectors
@@ -192,6 +189,15 @@ def _relevance(items: Sequence[RankedItem]) -> FloatArray:
     if fills.any() and not fills.all():
         scores[fills] = scores[~fills].min()
     return scores
+
+
+def similar_items(snapshot: Snapshot, item: int, allowed: BoolArray, count: int) -> list[RankedItem]:
+    """Returns the allowed items most like an item (its row), the most similar first."""
+    tables = snapshot.recommender.tables
+    like = likeness(item, tables.item_lists, tables.item_vectors)
+    rows = np.flatnonzero(allowed)
+    order = rows[np.lexsort((rows, -like.scores[rows]))][:count].tolist()
+    return [RankedItem(at, round(float(like.scores[at]), SCORE_DIGITS), like.source(at)) for at in order]
 
 
 def popular_items(

@@ -139,7 +139,9 @@ class ListOwner(NamedTuple):
     lineage: str = ""
 
 
-def owner_of(kind: Literal["user", "session", "popular", "similar", "choice"], external_id: str = "") -> str:
+def owner_of(
+    kind: Literal["user", "session", "popular", "similar", "choice", "placement"], external_id: str = ""
+) -> str:
     return f"{kind}\n{external_id}"
 
 

@@ -16,6 +16,7 @@ from isrf.method.evidence import RECENT_ITEMS
 from isrf.method.recommend.request import RankedItem, UserInterests
 from service.inference.engine import Engine
 from service.recommend.lists import Lists, popular_source
+from service.recommend.placements.placed_lists import PlacedLists
 from service.recommend.query_models import Answer, ListOwner, ListQuery, RankingJob, UserView, Write, owner_of
 from service.recommend.response_cache import LARGEST_KEPT, AnswerKey, CachedResponse, ResponseCache, decode, encode
 from service.recommend.result_lists import ResultLists, check_page
@@ -68,6 +69,8 @@ class RecommendationService:
         self._cache_limits, self._live = cache_limits, live
         self.users = UserViews(engine, store, metrics, rules=rules, group_ttl_s=cache_limits.group_ttl_s)
         self._lists = Lists(engine, metrics, result_lists)
+        self.placed = PlacedLists(engine, self._lists, self.users, rules=rules, live=live)
+        """Makes the lists of placements."""
         self._answers = ResponseCache(max_bytes=cache_limits.answer_bytes, ttl_s=cache_limits.answer_ttl_s)
 
     @property
@@ -326,6 +329,7 @@ class RecommendationService:
     def forget(self, user_id: str) -> None:
         """Drops everything that this process caches of an erased user."""
         self._answers.forget(user_id)
+        self.placed.forget(user_id)
         self.users.forget(user_id)
 
     async def close(self) -> None:

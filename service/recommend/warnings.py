@@ -18,6 +18,8 @@ WarningCode = Literal[
     "unknown_candidates",
     "unavailable_candidates",
     "misnamed_field",
+    "kind_found_nothing",
+    "placements_not_current",
 ]
 
 
@@ -27,6 +29,14 @@ def warning(code: WarningCode, message: str, **more: Any) -> dict[str, Any]:
 
 def fewer_items(count: int) -> dict[str, Any]:
     return warning("fewer_items", f"Only {count} items are allowed.")
+
+
+def kind_found_nothing(kind: str, why: str) -> dict[str, Any]:
+    return warning("kind_found_nothing", f"{kind}: {why}.")
+
+
+def placements_not_current() -> dict[str, Any]:
+    return warning("placements_not_current", "The store could not be read; the last known placements answer.")
 
 
 def gone_items(count: int) -> dict[str, Any]:

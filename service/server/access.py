@@ -73,7 +73,7 @@ class AccessMiddleware:
         headers.clear()
         await self._charge(entry, 1)
         scope["state"][CHARGE] = partial(self._charge, entry)
-        return Caller(entry.id, entry.role, entry.id)
+        return Caller(entry.id, entry.role, entry.id, entry.name)
 
     async def _charge(self, entry: KeyEntry, calls: int) -> None:
         """Counts calls; raises `RateError` where they exceed the key's rate limit."""

@@ -1,7 +1,7 @@
-"""The protocol of stored result lists: the store keeps them for a while, so that every replica can read them."""
+"""The protocols of lists that a store keeps: returned lists, for a while, and the shop's placements."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class ListStore(Protocol):
@@ -12,3 +12,37 @@ class ListStore(Protocol):
 
     async def read_list(self, recommendation_id: str, /) -> bytes | None:
         """Returns a list that a replica stored, or None."""
+
+
+class StoredPlacement(NamedTuple):
+    """A placement as it was put."""
+
+    version: int  # the number of the change that put it; later changes have higher numbers
+    payload: bytes
+
+
+class PlacementsLook(NamedTuple):
+    """The placements at one moment."""
+
+    cursor: bytes  # equal where nothing has changed; b"" before the first change
+    placements: Mapping[str, StoredPlacement] | None  # by name; None: as at the cursor that was passed
+
+
+class PlacementStore(Protocol):
+    """The shop's placements as bytes (`service.recommend.placements.placement`), and the numbering of their changes."""
+
+    async def put_placement(self, name: str, payload: bytes, /, *, limit: int) -> int | None:
+        """Stores a placement; it survives a crash from here on.
+
+        Args:
+            limit: how many placements there may be.
+
+        Returns:
+            its version; None where a new one would be too many.
+        """
+
+    async def delete_placement(self, name: str, /) -> bool:
+        """Removes a placement; returns whether there was one."""
+
+    async def placements(self, after: bytes | None, /) -> PlacementsLook:
+        """Returns all placements, where anything has changed since a cursor."""

@@ -8,11 +8,11 @@ from typing import Protocol
 
 from service.state.counters import Counters
 from service.state.item_store import ItemStore
-from service.state.list_store import ListStore
+from service.state.list_store import ListStore, PlacementStore
 from service.state.user_store import UserStore
 
 
-class Store(UserStore, ItemStore, ListStore, Counters, Protocol):
+class Store(UserStore, ItemStore, ListStore, PlacementStore, Counters, Protocol):
     """A store; a process opens it once (`service.state.connect`) and closes it."""
 
     async def ping(self) -> None:

@@ -79,7 +79,7 @@ async def query_by_parameters(
     offset: Offset = 0,
 ) -> ListQuery:
     """Reads the list query from the query parameters, all but the session."""
-    excluded = _split_item_ids(
+    excluded = split_item_ids(
         context, "exclude", exclude, MAX_EXCLUDED, fix="Name fewer, or leave out a category or a range of prices."
     )
     context_values = _context(request)
@@ -128,7 +128,7 @@ async def session_by_query(
     ] = [],  # noqa: B006 - FastAPI copies the default
 ) -> tuple[str, ...]:
     """Reads the session's item_ids from the query."""
-    return _split_item_ids(context, "session", session, MAX_SESSION, fix="Send the latest of them.")
+    return split_item_ids(context, "session", session, MAX_SESSION, fix="Send the latest of them.")
 
 
 async def each_name_once(request: Request) -> None:
@@ -150,7 +150,7 @@ SessionDep = Annotated[tuple[str, ...], Depends(session_by_query)]
 QueryDep = Annotated[ListQuery, Depends(query_by_parameters)]
 
 
-def _split_item_ids(
+def split_item_ids(
     context: RequestContext, parameter: str, values: Sequence[str], most: int, *, fix: str
 ) -> tuple[str, ...]:
     """Returns the item_ids of a query parameter; a value with commas is split unless the catalogue has it as an id.

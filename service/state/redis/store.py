@@ -10,6 +10,7 @@ from service.state.redis.counters import RedisCounters
 from service.state.redis.durability import Durability, look
 from service.state.redis.item_store import RedisItemStore
 from service.state.redis.list_store import RedisListStore
+from service.state.redis.placement_store import RedisPlacementStore
 from service.state.redis.scripts import NO_REPLICAS, Replicas, lua_script
 from service.state.redis.users.user_store import RedisUserStore
 
@@ -18,7 +19,7 @@ PROBE_S = 0.8
 PROBE_SCRIPT = lua_script("probe")
 
 
-class RedisStore(RedisUserStore, RedisItemStore, RedisListStore, RedisCounters):
+class RedisStore(RedisUserStore, RedisItemStore, RedisListStore, RedisPlacementStore, RedisCounters):
     """The `Store` in Redis, for any number of processes: `reads` with a short timeout, `writes` with a long one."""
 
     def __init__(

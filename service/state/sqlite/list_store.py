@@ -1,6 +1,16 @@
-"""The list store of a single process, which has the lists in its memory: it stores nothing."""
+"""The lists of a single process: returned lists, which it has in its memory, and placements in the table `placements`.
 
+The number of the last change stands in the table `meta`.
+"""
+
+import sqlite3
 from collections.abc import Mapping
+
+from service.state.list_store import PlacementsLook, StoredPlacement
+from service.state.sqlite.database import OnDatabase
+from service.state.sqlite.schema import meta
+
+_NUMBER = "placements"
 
 
 class EmbeddedListStore:
@@ -11,3 +21,47 @@ class EmbeddedListStore:
 
     async def read_list(self, _recommendation_id: str) -> bytes | None:
         return None
+
+
+class EmbeddedPlacementStore(OnDatabase):
+    """The `PlacementStore` of the embedded store."""
+
+    async def put_placement(self, name: str, payload: bytes, /, *, limit: int) -> int | None:
+        return await self.database.write(lambda db: _put(db, name, payload, limit))
+
+    async def delete_placement(self, name: str, /) -> bool:
+        return await self.database.write(lambda db: _delete(db, name))
+
+    async def placements(self, after: bytes | None, /) -> PlacementsLook:
+        return await self.database.read_behind(lambda db: _look(db, after))
+
+
+def _put(db: sqlite3.Connection, name: str, payload: bytes, limit: int) -> int | None:
+    known = db.execute("SELECT 1 FROM placements WHERE name = ?", (name,)).fetchone()
+    (count,) = db.execute("SELECT count(*) FROM placements").fetchone()
+    if known is None and count >= limit:
+        return None
+    number = _next_number(db)
+    db.execute("INSERT OR REPLACE INTO placements (name, version, payload) VALUES (?, ?, ?)", (name, number, payload))
+    return number
+
+
+def _delete(db: sqlite3.Connection, name: str) -> bool:
+    if not db.execute("DELETE FROM placements WHERE name = ?", (name,)).rowcount:
+        return False
+    _next_number(db)
+    return True
+
+
+def _next_number(db: sqlite3.Connection) -> int:
+    number = int(meta(db, _NUMBER) or 0) + 1
+    db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (_NUMBER, str(number)))
+    return number
+
+
+def _look(db: sqlite3.Connection, after: bytes | None) -> PlacementsLook:
+    cursor = (meta(db, _NUMBER) or "").encode()
+    if cursor == after:
+        return PlacementsLook(cursor, None)
+    rows = db.execute("SELECT name, version, payload FROM placements").fetchall()
+    return PlacementsLook(cursor, {name: StoredPlacement(version, payload) for name, version, payload in rows})

@@ -43,6 +43,10 @@ CREATE TABLE probes (content BLOB NOT NULL);
 _ERASED_IDS = """CREATE TABLE IF NOT EXISTS erased_ids
   (id INTEGER PRIMARY KEY, identity INTEGER NOT NULL, at INTEGER NOT NULL)"""
 
+# The shop's placements; `version` is the number of the change that put one.
+_PLACEMENTS = """CREATE TABLE IF NOT EXISTS placements
+  (name TEXT PRIMARY KEY, version INTEGER NOT NULL, payload BLOB NOT NULL) WITHOUT ROWID"""
+
 
 def create_tables(db: sqlite3.Connection) -> None:
     """Creates missing tables, inside the caller's transaction."""
@@ -55,6 +59,7 @@ def create_tables(db: sqlite3.Connection) -> None:
 def create_later_tables(db: sqlite3.Connection) -> None:
     """Creates tables that are newer than the schema number."""
     db.execute(_ERASED_IDS)
+    db.execute(_PLACEMENTS)
 
 
 def create_identity(db: sqlite3.Connection, erasure_key: str | None) -> None:

@@ -8,7 +8,7 @@ from service.state.sqlite.counters import EmbeddedCounters
 from service.state.sqlite.database import Database
 from service.state.sqlite.files import unwritable
 from service.state.sqlite.item_store import EmbeddedItemStore
-from service.state.sqlite.list_store import EmbeddedListStore
+from service.state.sqlite.list_store import EmbeddedListStore, EmbeddedPlacementStore
 from service.state.sqlite.users.user_store import EmbeddedUserStore
 
 PING_S = 0.8
@@ -17,7 +17,7 @@ PROBE_BYTES = 8192
 """Bytes that a probe writes: more than a page, so that a full disk refuses it as it refuses events."""
 
 
-class EmbeddedStore(EmbeddedUserStore, EmbeddedItemStore, EmbeddedListStore, EmbeddedCounters):
+class EmbeddedStore(EmbeddedUserStore, EmbeddedItemStore, EmbeddedListStore, EmbeddedPlacementStore, EmbeddedCounters):
     """The `Store` in a SQLite database, for one process."""
 
     @classmethod

@@ -1,0 +1,230 @@
+"""Configures placements, the named lists of a shop's pages, and answers with their items."""
+
+import asyncio
+import re
+import time
+from typing import Annotated, Any
+
+import orjson
+import structlog
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from isrf.contract.errors import RequestError
+from isrf.contract.ids import ID_SCHEMA
+from service.api.context import AppContext, AppDep, RequestContext, lease
+from service.api.presenters import PROBLEMS, items_of, json_response, meta_of
+from service.api.schemas.placements import PlacementAnswer, PlacementItems, PlacementList
+from service.api.schemas.requests import MAX_N, MAX_SESSION, Offset, RecommendationId
+from service.api.validation.calls import HEAD_ONLY
+from service.api.validation.inputs import NAMES_ONCE, IdsText, checked_user_ids, split_item_ids
+from service.auth.caller import ADMIN, READ
+from service.auth.request_cost import charge
+from service.recommend.placements.placed_lists import PlacedQuery
+from service.recommend.placements.placement import (
+    MOST_PLACEMENTS,
+    NAME_PATTERN,
+    NAME_RULE,
+    Placement,
+    PlacementVersion,
+)
+from service.recommend.query_models import Answer
+from service.recommend.warnings import placements_not_current
+from service.release.catalogue import Catalogue
+from service.release.conditions import BOUGHT, DISLIKED, NOW, RequestValues
+
+router = APIRouter(tags=["placements"])
+
+MAX_CART = 100
+
+_log = structlog.get_logger("service")
+_PUT_PROBLEMS = {**PROBLEMS, 409: {**PROBLEMS[422], "description": "There are too many placements."}}
+
+
+async def checked_name(placement: Annotated[str, Path(json_schema_extra={"pattern": NAME_PATTERN})]) -> str:
+    """Returns the placement's name in the path."""
+    if not re.fullmatch(NAME_PATTERN, placement):
+        raise RequestError(
+            "request.invalid_placement", f"the name {placement[:80]!r} is none: a name {NAME_RULE}.", fix="Rename it."
+        )
+    return placement
+
+
+NameDep = Annotated[str, Depends(checked_name)]
+
+
+@router.get("/placements", dependencies=[READ], response_model=PlacementList, responses=PROBLEMS)
+async def list_placements(request: Request, app: AppDep) -> Response:
+    """All placements: those that were put, and those of the service's file that none of them overrides."""
+    shown = [_shown(name, found) for name, found in app.placements.all().items()]
+    return json_response({"placements": shown, **_about(request, app)})
+
+
+@router.get("/placements/{placement}/items", dependencies=[READ], response_model=PlacementItems, responses=PROBLEMS)
+async def placement_items(
+    request: Request,
+    name: NameDep,
+    app: AppDep,
+    user_id: Annotated[str | None, Query(description="Whose list it is.", json_schema_extra=ID_SCHEMA)] = None,
+    item_id: Annotated[str | None, Query(description="The product of the page.", json_schema_extra=ID_SCHEMA)] = None,
+    cart: Annotated[list[IdsText], Query(description="item_ids of the cart, repeated or separated by commas.")] = [],  # noqa: B006 - FastAPI copies the default
+    session: Annotated[
+        list[IdsText],
+        Query(description="item_ids of the running session, oldest first: used where the user has no history."),
+    ] = [],  # noqa: B006 - FastAPI copies the default
+    n: Annotated[int | None, Query(ge=1, le=MAX_N, description="Number of items; the placement's length.")] = None,
+    explain: Annotated[bool, Query(description="Add the reasons.")] = False,
+    recommendation_id: RecommendationId = None,
+    offset: Offset = 0,
+) -> Response:
+    """A placement's items: those of its kind, then those of its fallbacks, never the given items themselves.
+
+    `warnings` says which kinds found nothing. A later page (`recommendation_id`, `offset`) is read from the list as it
+    was made, even where the placement was changed or removed since.
+    """
+    if user_id is not None:
+        checked_user_ids([user_id])
+    with lease(app, user_id) as context:
+        given = split_item_ids(context, "cart", cart, MAX_CART, fix="Send the latest of them.")
+        if item_id is not None:
+            given = (*split_item_ids(context, "item_id", [item_id], 1, fix="Name one item."), *given)
+        asked = PlacedQuery(
+            n=n,
+            user_id=user_id,
+            given=given,
+            session=split_item_ids(context, "session", session, MAX_SESSION, fix="Send the latest of them."),
+            explain=explain,
+            offset=offset,
+            recommendation_id=recommendation_id,
+        )
+        found = app.placements.find(name)
+        if recommendation_id is None and found is None:
+            # Another replica may have stored it a moment ago.
+            await app.placements.try_look()
+            found = app.placements.find(name)
+            if found is None:
+                raise _unknown(name)
+        length = asked.list_query(None if found is None else found.placement).n
+        await charge(request.scope, 1, length, explain=explain)
+        answer, version = await _answer(name, found, asked, context)
+        return json_response(_body(request, name, found, asked, answer, context, version))
+
+
+@router.get("/placements/{placement}", dependencies=[READ], response_model=PlacementAnswer, responses=PROBLEMS)
+async def show_placement(request: Request, name: NameDep, app: AppDep) -> Response:
+    """A placement as it counts now."""
+    await app.placements.try_look()
+    found = app.placements.find(name)
+    if found is None:
+        raise _unknown(name)
+    return json_response({**_shown(name, found), **_about(request, app)})
+
+
+@router.put(
+    "/placements/{placement}",
+    dependencies=[ADMIN, NAMES_ONCE],
+    response_model=PlacementAnswer,
+    responses=_PUT_PROBLEMS,
+)
+async def put_placement(request: Request, name: NameDep, body: Placement, app: AppDep) -> Response:
+    """Puts a placement: all of its fields, and nothing of one that was there before.
+
+    It is on disk when the answer arrives, counts here at once, and on every replica within a second.
+    """
+    if body.filter is not None:
+        await asyncio.to_thread(_check_filter, body.filter, app.releases.current.release.catalogue)
+    version = await app.placements.put(name, body)
+    if version is None:
+        raise RequestError(
+            "placement.too_many",
+            f"there are {MOST_PLACEMENTS} placements, and no more are kept.",
+            fix="DELETE those that no page shows.",
+        )
+    _audit("put", name, request, version=version, fields=body.model_dump(exclude_defaults=True))
+    shown = _shown(name, PlacementVersion(body, version, body.model_dump_json()))
+    return json_response({**shown, **_about(request, app)})
+
+
+@router.delete(
+    "/placements/{placement}", dependencies=[ADMIN], status_code=204, response_class=Response, responses=PROBLEMS
+)
+async def delete_placement(request: Request, name: NameDep, app: AppDep) -> Response:
+    """Removes a placement; one of the service's file with the same name counts again. Pages being read go on."""
+    if not await app.placements.delete(name):
+        raise _unknown(name)
+    _audit("delete", name, request)
+    return Response(status_code=204)
+
+
+def _check_filter(condition: str, catalogue: Catalogue) -> None:
+    """Raises `RequestError` where the condition does not fit the items of the current release."""
+    catalogue.conditions.mask(condition, RequestValues(now_s=time.time()), frozenset((NOW, BOUGHT, DISLIKED)))
+
+
+async def _answer(
+    name: str, found: PlacementVersion | None, asked: PlacedQuery, context: RequestContext
+) -> tuple[Answer, str | None]:
+    """Returns a new list's first page or a stored list's later page, and the version of the user's state."""
+    recommendations = context.recommendations
+    if asked.recommendation_id is None and found is not None:
+        user, answer = await recommendations.placed.items(name, found, asked)
+    else:
+        user = None if asked.user_id is None else await recommendations.users.view(asked.user_id)
+        query = asked.list_query(None if found is None else found.placement)
+        first = asked.given[0] if asked.given else None
+        answer = await recommendations.next_page(asked.owner(name), query, user, item_id=first)
+    return answer, None if user is None else user.state.version
+
+
+def _body(
+    request: Request,
+    name: str,
+    found: PlacementVersion | None,
+    asked: PlacedQuery,
+    answer: Answer,
+    context: RequestContext,
+    version: str | None,
+) -> dict[str, Any]:
+    about = answer.about(asked.list_query(None if found is None else found.placement))
+    if HEAD_ONLY not in request.scope:
+        context.click_stats.shown(answer.release_id, answer.source, about["channels"])
+    meta = meta_of(
+        request,
+        answer.release_id,
+        answer.source,
+        version,
+        placement=name,
+        placement_version=None if found is None else found.version,
+        recommendation_id=about["recommendation_id"],
+        next_offset=about["next_offset"],
+    )
+    warnings = answer.warnings + ([] if context.placements.is_current else [placements_not_current()])
+    return {"items": items_of(answer, context), "meta": meta, "warnings": warnings}
+
+
+def _shown(name: str, found: PlacementVersion) -> dict[str, Any]:
+    return {"name": name, "version": found.version, "placement": orjson.Fragment(found.text)}
+
+
+def _about(request: Request, app: AppContext) -> dict[str, Any]:
+    warnings = [] if app.placements.is_current else [placements_not_current()]
+    return {"meta": {"request_id": request.state.request_id}, "warnings": warnings}
+
+
+def _audit(action: str, name: str, request: Request, **more: Any) -> None:
+    """Writes who changed what to the log: the key's id and what the operator called it, never the key."""
+    caller = request.state.caller
+    _log.info(
+        "placement_changed",
+        action=action,
+        placement=name,
+        key_id=caller.key_id,
+        key_name=caller.label,
+        request_id=request.state.request_id,
+        **more,
+    )
+
+
+def _unknown(name: str) -> RequestError:
+    return RequestError(
+        "placement.unknown", f"there is no placement {name!r}.", fix="PUT it, or choose one of GET /placements."
+    )

@@ -1,0 +1,116 @@
+"""Keeps a replica's placements up to date: the file's defaults, and over them those that the shop stored.
+
+A look without news is one small read. The replica that takes a change looks at once, the others within `POLL_S`. While
+the store fails, the last known placements stay, and answers say so.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+
+from isrf.contract.errors import IsrfError
+from service.inference.task_cancellation import end
+from service.recommend.placements.placement import (
+    MOST_PLACEMENTS,
+    Placement,
+    PlacementVersion,
+    read_placement,
+    stored_form,
+)
+from service.state.list_store import PlacementStore, StoredPlacement
+
+POLL_S = 0.5
+"""Seconds between two looks: a change counts on every replica within a second."""
+FIRST_LOOK_S = 2.0
+"""How long the start waits for the stored placements."""
+CLOSE_S = 2.0
+
+_log = structlog.get_logger("service")
+
+
+class PlacementSync:
+    """The placements of this process; the app has one."""
+
+    def __init__(self, store: PlacementStore, defaults: Mapping[str, PlacementVersion]) -> None:
+        """defaults: by name, which a stored placement of the same name overrides."""
+        self._store, self._defaults = store, defaults
+        self._stored: dict[str, PlacementVersion] = {}
+        self._payloads: Mapping[str, StoredPlacement] = {}
+        self._cursor: bytes | None = None
+        self._looking = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self.is_current = False
+        """Whether the last look at the store succeeded."""
+
+    def find(self, name: str) -> PlacementVersion | None:
+        return self._stored.get(name) or self._defaults.get(name)
+
+    def all(self) -> dict[str, PlacementVersion]:
+        """Returns all placements in the order of their names."""
+        return dict(sorted({**self._defaults, **self._stored}.items()))
+
+    async def start(self) -> None:
+        try:
+            async with asyncio.timeout(FIRST_LOOK_S):
+                await self.try_look()
+        except TimeoutError:
+            _log.info("placements_unread")
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            await end(self._task, within_s=CLOSE_S)
+
+    async def put(self, name: str, placement: Placement) -> int | None:
+        """Stores a placement; returns its version, None where there are too many. Raises `StoreError`."""
+        version = await self._store.put_placement(name, stored_form(placement), limit=MOST_PLACEMENTS)
+        if version is not None:
+            await self.look()
+        return version
+
+    async def delete(self, name: str) -> bool:
+        """Removes a stored placement; returns whether there was one. Raises `StoreError`."""
+        found = await self._store.delete_placement(name)
+        if found:
+            await self.look()
+        return found
+
+    async def look(self) -> None:
+        """Reads the placements where they have changed; raises `StoreError` where the store fails."""
+        async with self._looking:
+            try:
+                found = await self._store.placements(self._cursor)
+            except BaseException:
+                self.is_current = False
+                raise
+            if found.placements is not None:
+                self._take(found.placements)
+            self._cursor, self.is_current = found.cursor, True
+
+    def _take(self, found: Mapping[str, StoredPlacement]) -> None:
+        stored: dict[str, PlacementVersion] = {}
+        for name, one in found.items():
+            read = (
+                self._stored.get(name) if self._payloads.get(name) == one else read_placement(one.payload, one.version)
+            )
+            if read is None:
+                _log.warning("unreadable_placement", placement=name[:80], version=one.version)
+            else:
+                stored[name] = read
+        self._stored, self._payloads = stored, found
+
+    async def try_look(self) -> None:
+        """As `look`; the placements stay as they are where the store fails."""
+        try:
+            await self.look()
+        except IsrfError as error:
+            _log.info("placements_unchanged", code=error.code)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            try:
+                await self.try_look()
+            except Exception as error:  # noqa: BLE001 - a failed look must not end the loop
+                _log.error("placements_failed", exc_info=error)

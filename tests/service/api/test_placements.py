@@ -1,0 +1,234 @@
+"""Placements are put whole or not at all, filled through their fallbacks, and read on after they are gone."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from isrf.contract.errors import ConfigError
+from service.app import create_app
+from service.recommend.placements.placement import KINDS, read_placements_file
+from service.settings import Settings
+from tests.service.releases import shopper_of
+
+FILE = """
+[home]
+kind = "for-user"
+length = 5
+
+[trend]
+kind = "trending"
+window_s = 604800
+"""
+
+
+@pytest.fixture(scope="module")
+def http(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    folder = tmp_path_factory.mktemp("placements")
+    (folder / "placements.toml").write_text(FILE)
+    chosen = Settings(
+        releases_dir=tiny_release,
+        state_dir=folder / "state",
+        placements_file=folder / "placements.toml",
+        deadline_s=60,
+    )
+    with TestClient(create_app(chosen)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def shopper(tiny_release: Path) -> str:
+    return shopper_of(tiny_release / "current")
+
+
+def put(http: TestClient, name: str, **fields: Any) -> dict[str, Any]:
+    answer = http.put(f"/placements/{name}", json=fields)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def items(http: TestClient, name: str, **query: Any) -> dict[str, Any]:
+    answer = http.get(f"/placements/{name}/items", params=query)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def ids(body: dict[str, Any]) -> list[str]:
+    return [item["item_id"] for item in body["items"]]
+
+
+def test_the_files_placements_count_until_stored(http: TestClient, shopper: str) -> None:
+    assert http.get("/placements/home").json()["version"] == 0
+    assert len(ids(items(http, "home", user_id=shopper))) == 5
+    assert put(http, "home", kind="popular", length=3)["version"] > 0
+    body = items(http, "home", user_id=shopper)
+    assert (len(ids(body)), body["meta"]["source"]) == (3, "popular")
+    assert body["meta"]["placement_version"] == http.get("/placements/home").json()["version"]
+    assert http.delete("/placements/home").status_code == 204
+    assert http.get("/placements/home").json()["version"] == 0
+    assert http.delete("/placements/home").json()["code"] == "placement.unknown"
+
+
+def test_for_user_is_the_users_own_list(http: TestClient, shopper: str) -> None:
+    put(http, "own", kind="for-user", length=20)
+    plain = http.get(f"/recommend/{shopper}", params={"n": 20}).json()["items"]
+    assert items(http, "own", user_id=shopper)["items"] == plain
+
+
+def test_similar_is_the_products_own_list(http: TestClient) -> None:
+    put(http, "like", kind="similar", length=7)
+    item = ids(items(http, "trend"))[0]
+    plain = http.get(f"/similar/{item}", params={"n": 7}).json()["items"]
+    assert items(http, "like", item_id=item)["items"] == plain
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_filled_and_filtered(http: TestClient, shopper: str, kind: str) -> None:
+    put(http, f"full-{kind}", kind=kind, length=12, max_price=60)
+    cart = ids(http.get("/popular", params={"n": 3}).json())
+    body = items(http, f"full-{kind}", user_id=shopper, item_id=cart[0], cart=",".join(cart[1:]), explain="true")
+    found = ids(body)
+    assert len(found) == len(set(found)) == 12
+    assert not set(found) & set(cart)
+    assert all(http.get(f"/items/{one}").json()["item"]["price"] <= 60 for one in found)
+    assert all(item["reasons"] for item in body["items"])
+    assert [item["rank"] for item in body["items"]] == list(range(1, 13))
+
+
+def test_a_condition_filters_every_kind(http: TestClient, shopper: str) -> None:
+    put(http, "cheap", kind="for-user", filter="price < 30 AND NOT user.bought", fallbacks=["trending", "popular"])
+    found = ids(items(http, "cheap", user_id=shopper))
+    assert found
+    assert all(http.get(f"/items/{one}").json()["item"]["price"] < 30 for one in found)
+    refused = http.put("/placements/cheap", json={"kind": "popular", "filter": "prise < 30"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "condition.invalid")
+    assert "price" in refused.json()["detail"] + refused.json()["fix"]
+    assert http.get("/placements/cheap").json()["placement"]["kind"] == "for-user"
+
+
+def test_what_a_kind_lacks_is_said(http: TestClient) -> None:
+    put(http, "again", kind="buy-again", fallbacks=["together", "recently-viewed"])
+    body = items(http, "again", user_id="nobody-yet")
+    assert body["items"] == []
+    codes = [warning["code"] for warning in body["warnings"]]
+    assert codes.count("kind_found_nothing") == 3
+    assert "fewer_items" in codes
+
+
+def test_recently_viewed_shows_the_session_latest_first(http: TestClient) -> None:
+    put(http, "seen", kind="recently-viewed", fallbacks=[])
+    first, second, third = ids(http.get("/popular", params={"n": 3}).json())
+    assert ids(items(http, "seen", session=[first, second, first, third])) == [third, first, second]
+    assert ids(items(http, "seen", session=[first, second], item_id=second)) == [first], "not the page's own product"
+    events = [{"user_id": "viewer", "item_id": one, "event": "view", "timestamp": at} for at, one in
+              enumerate((first, second), start=1_757_000_000)]  # fmt: skip
+    assert http.post("/interactions", json={"events": events}).json()["accepted"] == 2
+    assert ids(items(http, "seen", user_id="viewer")) == [second, first]
+
+
+def test_pages_go_on_after_the_placement_is_gone(http: TestClient, shopper: str) -> None:
+    put(http, "paged", kind="for-user", length=4)
+    first = items(http, "paged", user_id=shopper)
+    whole = ids(items(http, "paged", user_id=shopper, n=8))
+    page = {"recommendation_id": first["meta"]["recommendation_id"], "offset": first["meta"]["next_offset"], "n": 4}
+    assert http.delete("/placements/paged").status_code == 204
+    second = items(http, "paged", user_id=shopper, **page)
+    assert ids(first) + ids(second) == whole
+    assert [item["rank"] for item in second["items"]] == [5, 6, 7, 8]
+    assert "placement_version" not in second["meta"]
+    assert http.get("/placements/paged/items", params={"user_id": shopper}).json()["code"] == "placement.unknown"
+    other = http.get("/placements/paged/items", params={**page, "user_id": "somebody-else"})
+    assert other.json()["code"] == "recommendation.gone"
+
+
+def test_a_cached_answer_ends_with_its_seconds_or_an_event(http: TestClient, shopper: str) -> None:
+    put(http, "cached", kind="for-user", cache_s=3600)
+    first = items(http, "cached", user_id=shopper)
+    again = items(http, "cached", user_id=shopper)
+    assert again["meta"]["recommendation_id"] == first["meta"]["recommendation_id"]
+    event = {"user_id": shopper, "item_id": ids(first)[0], "event": "purchase"}
+    assert http.post("/interactions", json={"events": [event]}).json()["accepted"] == 1
+    assert ids(first)[0] not in ids(items(http, "cached", user_id=shopper))
+    put(http, "cached", kind="popular", cache_s=3600)
+    assert items(http, "cached", user_id=shopper)["meta"]["source"] == "popular"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "kind"),
+        ({"kind": "best-sellers"}, "for-user"),
+        ({"kind": "popular", "lenght": 3}, "did you mean 'length'?"),
+        ({"kind": "popular", "length": 0}, "length"),
+        ({"kind": "popular", "length": 201}, "length"),
+        ({"kind": "popular", "length": True}, "length"),
+        ({"kind": "new", "fallbacks": ["new"]}, "twice"),
+        ({"kind": "new", "fallbacks": ["popular", "popular"]}, "twice"),
+        ({"kind": "trending", "window_s": 1}, "window_s"),
+        ({"kind": "popular", "min_price": 2, "max_price": 1}, "min_price is greater"),
+        ({"kind": "popular", "diversity": 1.5}, "diversity"),
+        ({"kind": "popular", "cache_s": -1}, "cache_s"),
+        ({"kind": "popular", "rules": []}, "rules"),
+        ([], "object"),
+    ],
+)
+def test_a_bad_placement_changes_nothing(http: TestClient, body: Any, said: str) -> None:
+    put(http, "kept", kind="popular", length=2)
+    before = http.get("/placements/kept").json()["placement"]
+    answer = http.put("/placements/kept", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "request.invalid")
+    assert said in answer.json()["detail"]
+    assert http.get("/placements/kept").json()["placement"] == before
+
+
+@pytest.mark.parametrize("name", ["Home", "a b", "-x", "x" * 65, "ä"])
+def test_a_name_is_plain(http: TestClient, name: str) -> None:
+    for answer in (
+        http.put(f"/placements/{name}", json={"kind": "popular"}),
+        http.get(f"/placements/{name}/items"),
+        http.delete(f"/placements/{name}"),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (422, "request.invalid_placement")
+
+
+def test_the_list_of_placements_is_in_order(http: TestClient) -> None:
+    names = [one["name"] for one in http.get("/placements").json()["placements"]]
+    assert names == sorted(names)
+    assert {"home", "trend"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[home]\nkind = 3", "home.kind"),
+        ("[home]\nkind = 'popular'\nlenght = 3", "did you mean 'length'"),
+        ("[Home]\nkind = 'popular'", "'Home'"),
+        ("home = 3", "home"),
+        ("[", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_refused_at_the_start(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "placements.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        read_placements_file(path)
+    assert refused.value.code == "config.placements"
+    assert said in refused.value.message
+
+
+def test_a_thousand_placements_are_enough(tiny_release: Path, tmp_path: Path) -> None:
+    chosen = Settings(releases_dir=tiny_release, state_dir=tmp_path / "state", deadline_s=60)
+    with TestClient(create_app(chosen)) as client:
+        for number in range(1000):
+            put(client, f"p{number}", kind="popular")
+        refused = client.put("/placements/one-more", json={"kind": "popular"})
+        assert (refused.status_code, refused.json()["code"]) == (409, "placement.too_many")
+        assert put(client, "p7", kind="new")["version"] == 1001
+        began = time.monotonic()
+        assert len(client.get("/placements").json()["placements"]) == 1000
+        assert time.monotonic() - began < 5
