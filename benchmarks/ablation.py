@@ -53,7 +53,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "without distillation": ("train.distillation=0",),
     "without the dense path": ("train.dense_weight=0", "evaluate.without=dense"),
     "without the generative path": ("train.generation_weight=0", "evaluate.without=generative"),
-    **{f"without the {name} channel": (f"evaluate.without={name}",) for name in CHANNELS[2:]},
+    **{f"without the {name} channel": (f"evaluate.without={name}",) for name in CHANNELS[2:] if name != "popular"},
     "semantic IDs from text alone": ("semantic_ids.text_share=1",),
     "semantic IDs from LightGCN alone": ("semantic_ids.text_share=0",),
     **{f"decoder layers: {count}": (f"model.num_decoder_layers={count}",) for count in DECODER_LAYERS},
@@ -147,9 +147,8 @@ def recommender_from(outputs: Mapping[str, Path], config: RunConfig, progress: P
     """Builds the recommender from the stages' outputs, with a temporary folder for its files."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        yield recommender_of(
-            StageContext(data=out, inputs=outputs, out=out, scratch=out, config=config, progress=progress)
-        )
+        context = StageContext(data=out, inputs=outputs, out=out, scratch=out, config=config, progress=progress)
+        yield recommender_of(context).without_recent_popularity()
 
 
 def compare(results: Mapping[str, VariantResult]) -> dict[str, dict[str, Any]]:

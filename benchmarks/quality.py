@@ -192,7 +192,8 @@ def release_rows(
     release: OpenedRelease, shop: Shop, config: RunConfig, progress: Progress
 ) -> dict[str, NDArray[np.int64]]:
     """Returns the lists of every channel, of the fusion without the generative path, and of the full fusion, last."""
-    measure = Measure(recommender=release.recommender, scorers=scorers_of(release), config=config, progress=progress)
+    recommender = release.recommender.without_recent_popularity()
+    measure = Measure(recommender=recommender, scorers=scorers_of(release), config=config, progress=progress)
     lists = measure.lists(shop.test, "test")
     fused = {
         "fused without the generative path": lists.pop(WITHOUT_GENERATIVE),

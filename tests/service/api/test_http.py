@@ -384,7 +384,7 @@ def test_probes_metrics_and_documentation(http: httpx.Client, release: Release, 
         "status": "ready",
         "release_id": release.manifest.release_id,
         "store": "ok",
-        "live_evidence": {"entries_behind": 0, "seconds_behind": 0.0, "truncated": False},
+        "live_evidence": {"entries_behind": 0, "seconds_behind": 0.0, "truncated": False, "entries_read": 0},
     }
     recommend(http, shopper)
     text = http.get("/metrics").text

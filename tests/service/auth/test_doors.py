@@ -413,7 +413,7 @@ def test_secrets_come_from_files_too(tiny_release: Path, tmp_path: Path, own_red
     try:
         assert service.call("GET", "/readyz", None).json() == {
             "status": "ready", "release_id": service.call("GET", "/readyz", None).json()["release_id"], "store": "ok",
-            "live_evidence": {"entries_behind": 0, "seconds_behind": 0.0, "truncated": False},
+            "live_evidence": {"entries_behind": 0, "seconds_behind": 0.0, "truncated": False, "entries_read": 0},
         }  # fmt: skip
         own_redis.kill()
         assert service.call("GET", "/readyz", None).json()["store"] == "unavailable"
