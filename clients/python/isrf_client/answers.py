@@ -207,3 +207,70 @@ class UserAnswer(TypedDict):
     interests: Interests
     meta: Meta
     warnings: list[Warned]
+
+
+class Affinity(TypedDict):
+    value: str
+    weight: float
+    events: int
+    items: int
+
+
+class AffinitiesAnswer(TypedDict):
+    """By attribute (`brand`, `categories`), the heaviest value first."""
+
+    user_id: str
+    affinities: dict[str, list[Affinity]]
+    events: int
+    warnings: list[Warned]
+
+
+Kind: TypeAlias = Literal[
+    "for-user", "similar", "together", "trending", "popular", "new", "buy-again", "recently-viewed"
+]
+
+
+class Placement(TypedDict, total=False):
+    """The fields of a placement; all but `kind` have a default. `filter`: a condition, as SQL behind WHERE."""
+
+    kind: Kind
+    length: int
+    filter: str | None
+    category: str | None
+    min_price: float | None
+    max_price: float | None
+    diversity: float
+    fallbacks: list[Kind]
+    window_s: float
+    cache_s: float
+
+
+class PlacementAnswer(TypedDict):
+    name: str
+    version: int
+    placement: Placement
+    warnings: list[Warned]
+
+
+class PlacementMeta(Meta):
+    placement: str
+    placement_version: NotRequired[int]
+
+
+class PlacementItems(TypedDict):
+    items: list[RecommendedItem]
+    meta: PlacementMeta
+    warnings: list[Warned]
+
+
+class PlacementOptions(TypedDict, total=False):
+    """The page that a placement stands on: its user, product, cart and session, and which part of the list."""
+
+    user_id: Id | None
+    item_id: Id | None
+    cart: Sequence[Id] | None
+    session: Sequence[Id] | None
+    n: int | None
+    explain: bool | None
+    recommendation_id: str | None
+    offset: int | None

@@ -9,6 +9,7 @@ from typing import Self, Unpack
 import httpx
 
 from isrf_client.answers import (
+    AffinitiesAnswer,
     Event,
     Id,
     InteractionsAnswer,
@@ -17,6 +18,10 @@ from isrf_client.answers import (
     ItemChanged,
     ListOptions,
     PageOptions,
+    Placement,
+    PlacementAnswer,
+    PlacementItems,
+    PlacementOptions,
     PopularItems,
     RankOptions,
     Recommendations,
@@ -70,6 +75,22 @@ class AsyncClient:
     async def user(self, user_id: Id, *, last: int | None = None) -> UserAnswer:
         """Returns a user's state and interests in words; `last`: how many entries of the history (default 200)."""
         return await self._run(self._calls.user(user_id, last))
+
+    async def affinities(self, user_id: Id, *, limit: int | None = None) -> AffinitiesAnswer:
+        """Returns a user's categories and brands, ranked with their evidence; `limit`: values of each (default 20)."""
+        return await self._run(self._calls.affinities(user_id, limit))
+
+    async def placement_items(self, name: str, **options: Unpack[PlacementOptions]) -> PlacementItems:
+        """Returns the items of a placement, for the user, product, cart or session of a page."""
+        return await self._run(self._calls.placement_items(name, options))
+
+    async def put_placement(self, name: str, **placement: Unpack[Placement]) -> PlacementAnswer:
+        """Puts a placement as a whole; it counts on every replica within a second. It needs a key of role admin."""
+        return await self._run(self._calls.put_placement(name, placement))
+
+    async def delete_placement(self, name: str) -> None:
+        """Removes a placement."""
+        return await self._run(self._calls.delete_placement(name))
 
     async def interactions(self, events: Iterable[Event]) -> InteractionsAnswer:
         """Posts any number of events; returns when each is accepted, a duplicate, or refused with a reason.

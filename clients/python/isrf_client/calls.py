@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from isrf_client.answers import (
+    AffinitiesAnswer,
     Event,
     Id,
     InteractionsAnswer,
@@ -16,6 +17,10 @@ from isrf_client.answers import (
     ItemChanged,
     ListOptions,
     PageOptions,
+    Placement,
+    PlacementAnswer,
+    PlacementItems,
+    PlacementOptions,
     PopularItems,
     RankOptions,
     Recommendations,
@@ -91,6 +96,21 @@ class Calls:
 
     def hide_item(self, item_id: Id) -> Steps[None]:
         return self._write(Call(method="DELETE", path=f"/items/{segment(item_id, 'item_id')}"))
+
+    def affinities(self, user_id: Id, limit: int | None) -> Steps[AffinitiesAnswer]:
+        path = f"/users/{segment(user_id, 'user_id')}/affinities"
+        return self._read(_get(path, ("affinities", dict), {"limit": limit}))
+
+    def placement_items(self, name: str, options: PlacementOptions) -> Steps[PlacementItems]:
+        return self._read(_get(f"/placements/{segment(name, 'name')}/items", ITEMS, options))
+
+    def put_placement(self, name: str, placement: Placement) -> Steps[PlacementAnswer]:
+        fields = {field: plain(value, field) for field, value in placement.items()}
+        path = f"/placements/{segment(name, 'name')}"
+        return self._write(Call(method="PUT", path=path, body=fields, answer=("placement", dict)))
+
+    def delete_placement(self, name: str) -> Steps[None]:
+        return self._write(Call(method="DELETE", path=f"/placements/{segment(name, 'name')}"))
 
     def interactions(self, events: Iterable[Event]) -> Steps[InteractionsAnswer]:
         """Gives every event its id before the first try, so that no event counts twice."""
