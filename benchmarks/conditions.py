@@ -5,7 +5,7 @@
 Random items have five attributes of five types. It measures, for each number of items
     build_s        seconds to build all columns at their first use
     read_us        µs an item to read a line of `items.jsonl`
-    first_ms       ms to compile and evaluate each condition at its first use: median over `TIMES` compilations
+    first_ms       ms to compile and evaluate each condition at its first use: the best of `TIMES` compilations
     cached_us      µs of the same condition afterwards
     change_ms      ms to follow a change of ten items' prices and stock, with the columns built
 The machine's other work counts. Prints the machine and one JSON line.
@@ -13,7 +13,6 @@ The machine's other work counts. Prints the machine and one JSON line.
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
 
@@ -87,7 +86,7 @@ def measured(num_items: int) -> dict[str, object]:
         for _ in range(TIMES):
             masks = ConditionMasks(catalogue.attributes)
             times.append(seconds(lambda masks=masks, text=text: masks.mask(text, VALUES)))  # type: ignore[misc]
-        first_ms[name] = round(statistics.median(times) * 1e3, 3)
+        first_ms[name] = round(min(times) * 1e3, 3)
         cached_us[name] = round(min(seconds(lambda: masks.find(text, VALUES)) for _ in range(TIMES)) * 1e6, 1)  # noqa: B023
     changed = {
         f"item-{row}": items[row].model_copy(update={"price": 1.0, "own_json": b'{"stock":1}'}) for row in range(10)

@@ -277,7 +277,7 @@ def parse_time(text: str) -> datetime | None:
     Returns:
         A moment in UTC without a zone, or None where the text is no such moment.
     """
-    if _TIME.fullmatch(text) is None:
+    if text[4:5] != "-" or _TIME.fullmatch(text) is None:
         return None
     try:
         moment = datetime.fromisoformat(text.upper())

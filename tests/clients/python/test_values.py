@@ -306,3 +306,16 @@ def test_an_error_travels_between_processes(error: ClientError) -> None:
     error.events = [{"user_id": "ann", "item_id": "a", "event_id": "1"}]
     for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert (type(other), str(other), vars(other)) == (type(error), str(error), vars(error))
+
+
+def test_a_context_is_one_parameter_for_each_name() -> None:
+    options = {"filter": "brand = context.theme", "context": {"theme": "Auralis"}, "category": ["a", "b"]}
+    assert query(options) == [
+        ("filter", "brand = context.theme"),
+        ("category", "a"),
+        ("category", "b"),
+        ("context.theme", "Auralis"),
+    ]
+    assert json_fields(options)["context"] == {"theme": "Auralis"}
+    with pytest.raises(InvalidCallError, match="a dict of texts"):
+        query({"context": "theme"})
