@@ -168,6 +168,22 @@ def test_neither_file_nor_list_holds_a_key(service: Guarded, capsys: pytest.Capt
     assert service.file.stat().st_mode & 0o077 == 0
 
 
+def test_the_log_says_who_changed_a_placement(service: Guarded) -> None:
+    admin, body = service.keys["admin"], {"kind": "popular"}
+    assert service.call("PUT", "/placements/who", service.keys["write"], json=body).status_code == 403
+    assert service.call("PUT", "/placements/who", admin, json=body).status_code == 200
+    assert service.call("GET", "/placements/who/items", service.keys["read"]).status_code == 200
+    assert service.call("DELETE", "/placements/who", admin).status_code == 204
+    wait_until(lambda: service.log.count("placement_changed") == 2, what="the log")
+    lines = [json.loads(line) for line in service.log.splitlines() if "placement_changed" in line]
+    key_id = admin.split("_")[1]
+    assert [(line["action"], line["placement"], line["key_id"]) for line in lines] == [
+        ("put", "who", key_id),
+        ("delete", "who", key_id),
+    ]
+    assert admin not in service.log
+
+
 def test_no_secret_reaches_the_log(service: Guarded) -> None:
     secrets = [*service.keys.values(), SECRET]
     key = service.keys["admin"]
