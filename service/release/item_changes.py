@@ -44,7 +44,7 @@ def changed_line(item_id: str, entry: ItemEntry, line: ItemLine | None, learned_
     if METADATA in fields:
         # As the offline job merges them (`isrf.contract.item_changes.changed_row`).
         own = {} if fields[METADATA] is None else {**line.own_fields(), **fields[METADATA]}
-        update["own_json"] = orjson.dumps(own) if own else b""
+        update["own_json"] = bytes(memoryview(orjson.dumps(own))) if own else b""
     return line.model_copy(update=update)
 
 

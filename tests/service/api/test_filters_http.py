@@ -233,3 +233,15 @@ def test_now_moves_on(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: earlier)
     found = shop.ids(f"/recommend/{SHOPPER}", filter=condition, n=200)
     assert set(found) == shop.where(lambda item: item["metadata"]["released"] > "2026-01-01")
+
+
+def test_changed_attributes_outlive_the_process(tiny_release: Path, tmp_path: Path) -> None:
+    chosen = Settings(releases_dir=tiny_release, state_dir=tmp_path, deadline_s=60)
+    with TestClient(create_app(chosen)) as http:
+        item_id = http.get("/popular", params={"n": 1}).json()["items"][0]["item_id"]
+        http.put(f"/items/{item_id}", json={"metadata": {"shelf": "A-7", "stock": 2}})
+        http.put("/items/new-one", json={"title": "Wireless Headphones", "metadata": {"shelf": "A-7", "stock": 4}})
+    with TestClient(create_app(chosen)) as http:
+        shelf: dict[str, Any] = {"filter": "shelf = 'A-7' AND stock > 1", "n": 200}
+        assert {item["item_id"] for item in http.get("/popular", params=shelf).json()["items"]} == {item_id, "new-one"}
+        assert http.get("/items/new-one").json()["item"]["metadata"] == {"shelf": "A-7", "stock": 4}
