@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     """The most items that may be added before a release holds them; each costs a row in every replica's tables."""
     placements_file: Path | None = None
     """TOML file with placements, a table each, which count where the shop stored none of the same name
-    (`PUT /placements/{name}`); read at the start."""
+    (`PUT /placements/{placement}`); read at the start."""
 
     api_keys_file: Path | None = None
     """File made by `python -m service keys`; without it the service runs in development mode, on loopback."""
