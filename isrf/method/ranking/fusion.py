@@ -201,20 +201,24 @@ def fuse(candidates: Candidates, fusion: FusionWeights, *, explained: int | None
     weighed = weigh(candidates, fusion)
     order = weighed.order
     contributions = weighed.contributions(order[:explained])
-    sources = sources_of(contributions, weighed.weights > 0)
+    sources = sources_of(contributions, candidates.values[order[:explained]], weighed.weights > 0)
     return Fused(candidates.items[order], weighed.scores[order], contributions, sources)
 
 
-def sources_of(contributions: _Matrix, used: BoolArray) -> list[str]:
-    """The channel that adds most to each item.
+def sources_of(contributions: _Matrix, values: _Matrix, used: BoolArray) -> list[str]:
+    """The channel that adds most to each item, of those that are used and have a value for it; else the dense path.
 
     Args:
         contributions: (e, len(CHANNELS)).
-        used: (len(CHANNELS),) channels that can add something; the others are no source. None of them: all are.
+        values: (e, len(CHANNELS)) as `Candidates.values`.
+        used: (len(CHANNELS),) channels that can add something.
     """
     if not len(contributions):
         return []
-    best = np.where(used | ~used.any(), contributions, -np.inf).argmax(axis=1)
+    evidence = np.array([name in EVIDENCE_CHANNELS for name in CHANNELS])
+    present = used & np.where(evidence, values > 0, np.isfinite(values))
+    best = np.where(present, contributions, -np.inf).argmax(axis=1)
+    best[~present.any(axis=1)] = CHANNELS.index("dense")
     return [CHANNELS[c] for c in best]
 
 

@@ -269,7 +269,7 @@ def rerank(candidates: Candidates, fusion: FusionWeights, ranker: Ranker, *, exp
     ordered = _order(candidates, fusion, ranker)
     contributions = _contributions(ordered, ranker, explained)
     read = np.array([name not in ranker.spec.without for name in CHANNELS])
-    sources = sources_of(contributions, read)
+    sources = sources_of(contributions, candidates.values[ordered.places[:explained]], read)
     return Fused(candidates.items[ordered.places], ordered.scores, contributions, sources)
 
 
