@@ -54,6 +54,8 @@ def items_of(answer: Answer, context: RequestContext) -> list[dict[str, Any]]:
         }
         if answer.reasons is not None:
             row["reasons"] = answer.reasons[index]
+        if answer.moves is not None:
+            row["rules"] = answer.moves[index]
         items.append(row)
     return items
 

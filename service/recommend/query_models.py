@@ -121,6 +121,8 @@ class Answer:
     warnings: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[list[dict[str, Any]]] | None = None
     """The reasons of each item, where the caller asked for them."""
+    moves: list[list[dict[str, Any]]] | None = None
+    """What each rule of a placement did to each item, where the caller asked for reasons."""
 
     def about(self, query: ListQuery) -> dict[str, Any]:
         """The list's id, the offset of its next page, and the number of its items by channel."""

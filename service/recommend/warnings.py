@@ -20,6 +20,8 @@ WarningCode = Literal[
     "misnamed_field",
     "kind_found_nothing",
     "placements_not_current",
+    "rule_left_out",
+    "rule_not_met",
 ]
 
 
@@ -37,6 +39,14 @@ def kind_found_nothing(kind: str, why: str) -> dict[str, Any]:
 
 def placements_not_current() -> dict[str, Any]:
     return warning("placements_not_current", "The store could not be read; the last known placements answer.")
+
+
+def rule_left_out(rule: int, why: str) -> dict[str, Any]:
+    return warning("rule_left_out", f"The list was made without rule {rule}: {why}")
+
+
+def rule_not_met(rule: int, why: str) -> dict[str, Any]:
+    return warning("rule_not_met", f"Rule {rule}: {why}.")
 
 
 def gone_items(count: int) -> dict[str, Any]:

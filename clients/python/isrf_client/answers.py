@@ -100,12 +100,19 @@ class Reason(TypedDict):
     popularity_rank: NotRequired[int]
 
 
+class RuleMove(TypedDict):
+    rule: int
+    kind: Literal["boost", "pin", "at_most"]
+    moved: int | None
+
+
 class RecommendedItem(TypedDict):
     item_id: str
     rank: int
     score: float
     source: str
     reasons: NotRequired[list[Reason]]
+    rules: NotRequired[list[RuleMove]]
 
 
 class Meta(TypedDict):
@@ -230,6 +237,41 @@ Kind: TypeAlias = Literal[
 ]
 
 
+class BoostRule(TypedDict):
+    """Multiplies the scores of the items for which a condition holds."""
+
+    where: str
+    by: float
+
+
+PinRule = TypedDict(
+    "PinRule",
+    {
+        "place": int,
+        "item_id": NotRequired[str],
+        "where": NotRequired[str],
+        "from": NotRequired[str | float],
+        "until": NotRequired[str | float],
+    },
+)
+"""Puts one item to a place, from and until moments in ISO 8601 with a zone, or in seconds."""
+
+
+class AtMostRule(TypedDict):
+    """Limits the items of one attribute value."""
+
+    attribute: str
+    count: int
+
+
+class ListRule(TypedDict, total=False):
+    """One rule of a placement: exactly one of the fields."""
+
+    boost: BoostRule
+    pin: PinRule
+    at_most: AtMostRule
+
+
 class Placement(TypedDict, total=False):
     """The fields of a placement; all but `kind` have a default. `filter`: a condition, as SQL behind WHERE."""
 
@@ -243,6 +285,7 @@ class Placement(TypedDict, total=False):
     fallbacks: list[Kind]
     window_s: float
     cache_s: float
+    rules: list[ListRule]
 
 
 class PlacementAnswer(TypedDict):

@@ -166,6 +166,13 @@ class Fused(NamedTuple):
     # compared with the channel's mean over the candidates
     sources: list[str]  # (e,) the channel that adds most
 
+    def boosted(self, boost: FloatArray) -> "Fused":
+        """The same candidates, all of them explained, in the order of their scores and what `boost` (N,) adds."""
+        scores = self.scores + boost[self.items]
+        order = np.lexsort((self.items, -scores))
+        sources = [self.sources[at] for at in order.tolist()]
+        return Fused(self.items[order], scores[order], self.contributions[order], sources)
+
 
 class Weighed(NamedTuple):
     """One request's log-linear scores, before ordering."""

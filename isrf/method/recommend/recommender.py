@@ -247,6 +247,7 @@ class Recommender:
                 *(channel.items for channel in evidence.values()),
                 # A direct request ranks all of its candidates, those that no channel finds too.
                 *([np.flatnonzero(request.allowed)] if request.task == "direct" else ()),
+                *(() if request.also is None else (request.also,)),
             ]
         )
         # Beams come last: an item's first position tells whether another channel found it.
@@ -276,14 +277,18 @@ class Recommender:
         )
 
     def _fused(self, request: RankingRequest, candidates: Candidates, evidence: dict[str, Evidence]) -> Ranked:
+        # A boost may bring any candidate among the first.
+        explained = request.n if request.boost is None else len(candidates.items)
         if self.ranker is None or request.task == "direct":  # it was fitted on whole-catalogue requests
-            fused = fuse(candidates, self.fusion, explained=request.n)
+            fused = fuse(candidates, self.fusion, explained=explained)
         else:
-            fused = rerank(candidates, self.fusion, self.ranker, explained=request.n)
+            fused = rerank(candidates, self.fusion, self.ranker, explained=explained)
+        if request.boost is not None:
+            fused = fused.boosted(request.boost)
         items, scores = fused.items[: request.n].tolist(), fused.scores[: request.n].tolist()
         top = [
             RankedItem(item, round(score, SCORE_DIGITS), source)
-            for item, score, source in zip(items, scores, fused.sources, strict=True)
+            for item, score, source in zip(items, scores, fused.sources[: request.n], strict=True)
         ]
         if len(top) < request.n:
             top += self._fill(request, fused.items, top[-1].score if top else 0.0, request.n - len(top))

@@ -58,12 +58,16 @@ class RankingRequest:
         history: item rows, oldest first.
         n: the number of items to return.
         allowed: (N,) bool, the items that may be returned: not seen, not hidden, inside the filter or candidate set.
+        also: item rows that are candidates though no channel may find them.
+        boost: (N,) what is added to each item's score before the list is cut; None for nothing.
     """
 
     history: Sequence[int]
     n: int
     allowed: BoolArray
     task: Task = "sequential"
+    also: IntArray | None = None
+    boost: FloatArray | None = None
 
 
 class RankedItem(NamedTuple):

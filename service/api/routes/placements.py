@@ -19,6 +19,7 @@ from service.api.validation.calls import HEAD_ONLY
 from service.api.validation.inputs import NAMES_ONCE, IdsText, checked_user_ids, split_item_ids
 from service.auth.caller import ADMIN, READ
 from service.auth.request_cost import charge
+from service.recommend.placements.active_rules import check_rules
 from service.recommend.placements.placed_lists import PlacedQuery
 from service.recommend.placements.placement import (
     MOST_PLACEMENTS,
@@ -132,6 +133,9 @@ async def put_placement(request: Request, name: NameDep, body: Placement, app: A
     """
     if body.filter is not None:
         await asyncio.to_thread(_check_filter, body.filter, app.releases.current.release.catalogue)
+    if body.rules:
+        values = RequestValues(now_s=time.time())
+        await asyncio.to_thread(check_rules, body.rules, app.releases.current.release.catalogue, values)
     version = await app.placements.put(name, body)
     if version is None:
         raise RequestError(

@@ -51,6 +51,15 @@ class Reason(BaseModel):
     )
 
 
+class RuleMove(BaseModel):
+    rule: int = Field(description="The rule's position among the placement's rules, from 1 on.")
+    kind: Literal["boost", "pin", "at_most"]
+    moved: int | None = Field(
+        description="Places towards the list's beginning, negative ones towards its end; null where the item would not "
+        "be in the list without the rule."
+    )
+
+
 class RecommendedItem(BaseModel):
     item_id: str
     rank: int
@@ -62,6 +71,10 @@ class RecommendedItem(BaseModel):
         default=None,
         description="With `explain`: at least one reason, that of the main source first, where at least 3 users are "
         "behind it.",
+    )
+    rules: list[RuleMove] | None = Field(
+        default=None,
+        description="With `explain`, on the first page of a placement with rules: the rules that moved the item.",
     )
 
 

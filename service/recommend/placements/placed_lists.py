@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from cachetools import LRUCache
 
-from isrf.method.interest import FloatArray, unit_rows
+from isrf.method.interest import BoolArray, FloatArray, unit_rows
 from isrf.method.recommend.request import RankedItem, RankingRequest, UserInterests
 from service.inference.engine import Engine
 from service.recommend.kinds.buy_again import buy_again_items
@@ -17,10 +17,13 @@ from service.recommend.kinds.recently_viewed import recently_viewed_items
 from service.recommend.kinds.together import together_items
 from service.recommend.kinds.trending import trending_items
 from service.recommend.lists import Lists, popular_items, similar_items
+from service.recommend.placements.active_rules import ActiveRules, active_rules, are_cached, pins_at
 from service.recommend.placements.placement import Kind, Placement, PlacementVersion
+from service.recommend.placements.ruled_list import RuledList, Scored, boosted_kind, boosted_model, request_boost
 from service.recommend.query_models import Answer, ListOwner, ListQuery, RankingJob, UserView, owner_of
 from service.recommend.user_views import UserViews
 from service.recommend.warnings import kind_found_nothing, unknown_category, unknown_history, user_warnings
+from service.release.conditions import RequestValues
 from service.release.live_counting import LiveCounting
 from service.release.snapshot import Snapshot
 from service.state.events import EventRules
@@ -31,6 +34,8 @@ OWN_ITEMS: frozenset[Kind] = frozenset({"buy-again", "recently-viewed"})
 """Kinds that list what the user has taken or seen already."""
 BESIDE_ITEMS: frozenset[Kind] = frozenset({"similar", "together"})
 """Kinds that start from the given items, not from the user's."""
+SCORED_ALONE: frozenset[Kind] = frozenset({"for-user", "similar", "together", "trending", "popular"})
+"""Kinds whose score of an item does not depend on which other items are allowed: a rule may look items up."""
 CACHED_ANSWERS = 4096
 
 _NOTHING: dict[Kind, str] = {
@@ -106,6 +111,14 @@ class _Inputs:
     now_s: float
 
 
+class _Found(NamedTuple):
+    """What a kind found, and the interests that it rests on."""
+
+    scored: Scored
+    allowed: BoolArray  # (N,)
+    interests: UserInterests | None = None
+
+
 class PlacedLists:
     """Makes the lists of placements with one release."""
 
@@ -133,7 +146,9 @@ class PlacedLists:
         catalogue = snapshot.release.catalogue
         placement, now_s = found.placement, self._clock()
         of_user = () if user is None else (user.state.version, user.lineage, user.store_was_read)
-        key = _AnswerKey(asked, (name, found.text, found.version, *of_user, snapshot.token, catalogue.version))
+        counting = pins_at(placement.rules, now_s)
+        others = (name, found.text, found.version, counting, *of_user, snapshot.token, catalogue.version)
+        key = _AnswerKey(asked, others)
         cached = self._cached.get(key) if placement.cache_s else None
         if cached is not None and 0 <= now_s - cached[0] < placement.cache_s:
             return user, cached[1]
@@ -164,28 +179,34 @@ class PlacedLists:
     async def _made(self, owner: str, inputs: _Inputs, warnings: list[dict[str, Any]]) -> Answer:
         """Fills the list kind by kind, and stores it."""
         placement, query, user = inputs.placement, inputs.query, inputs.user
-        items: list[RankedItem] = []
-        taken: set[int] = set()
+        active = await self._active(inputs)
+        ruled = RuledList(active, page=query.n, length=query.length, explain=query.explain)
+        # A limit skips items, so that more are needed than are listed.
+        count = query.pool if not active.columns else max(query.pool, 2 * query.length)
         source, interests = "", None
         for kind in placement.kinds:
-            if len(items) >= query.length:
+            if ruled.is_full:
                 break
-            found, of_kind = await self._of_kind(kind, inputs)
+            found = await self._of_kind(kind, inputs, active, count)
+            items = found.scored.items
             if kind == placement.kind:
-                interests = of_kind
-                found = await self._lists.diversified(found, query, inputs.snapshot)
-            fresh = [item for item in found if item.item_index not in taken][: query.length - len(items)]
-            if not found:
+                interests = found.interests
+                ruled.pin(found.scored, found.allowed, _popular_pins(active, found, inputs.snapshot))
+                chosen = await self._lists.diversified(items[: query.pool], query, inputs.snapshot)
+                items = [*chosen, *items]
+            if not items:
                 warnings.append(kind_found_nothing(kind, _NOTHING[kind]))
-            elif not source:
-                source = kind
-            items += fresh
-            taken |= {item.item_index for item in fresh}
+            is_listed = ruled.add(items, found.scored)
+            if not ruled.is_full and len(found.scored.items) >= count:
+                found = await self._of_kind(kind, inputs, active, len(found.allowed))
+                is_listed |= ruled.add(found.scored.items, found.scored)
+            source = source or (kind if is_listed else "")
         source = source or placement.kind
         if user is not None:
             source = source if user.store_was_read else f"bundle:{source}"
             warnings += user_warnings(user)
         warnings += unknown_category(inputs.snapshot.release.catalogue, placement.item_filter.categories)
+        warnings += [*ruled.warnings, *ruled.unmet()]
         job = RankingJob(
             inputs.given if placement.kind in BESIDE_ITEMS else inputs.history,
             -1 if user is None else user.user_row,
@@ -194,11 +215,30 @@ class PlacedLists:
             ListOwner(owner, "" if user is None else user.lineage),
             is_newcomer=user is not None and not user.rows,
         )
-        return await self._lists.first_page(job, items, interests, query, source, warnings)
+        answer = await self._lists.first_page(job, ruled.listed(), interests, query, source, warnings)
+        if not (query.explain and placement.rules):
+            return answer
+        moves = ruled.moves([rule.kind for rule in placement.rules])
+        return replace(answer, moves=[moves[item.item_index] for item in answer.items])
 
-    async def _of_kind(self, kind: Kind, inputs: _Inputs) -> tuple[list[RankedItem], UserInterests | None]:
-        """Returns the best items of one kind, and the interests that they rest on."""
-        snapshot, user, count = inputs.snapshot, inputs.user, inputs.query.pool
+    async def _active(self, inputs: _Inputs) -> ActiveRules:
+        """Returns the placement's rules as they count for this call."""
+        rules = inputs.placement.rules
+        if not rules:
+            return ActiveRules()
+        catalogue, state = inputs.snapshot.release.catalogue, None if inputs.user is None else inputs.user.state
+        values = RequestValues(
+            now_s=inputs.now_s,
+            bought=frozenset(() if state is None else catalogue.rows(state.bought)),
+            disliked=frozenset(() if state is None else catalogue.rows(state.disliked)),
+        )
+        if are_cached(rules, catalogue, values):
+            return active_rules(rules, catalogue, values)
+        return await self._engine.run_within_deadline("filter", lambda: active_rules(rules, catalogue, values))
+
+    async def _of_kind(self, kind: Kind, inputs: _Inputs, active: ActiveRules, count: int) -> _Found:
+        """Returns the best items of one kind, with those that a rule looks up."""
+        snapshot, user = inputs.snapshot, inputs.user
         catalogue, facts = snapshot.release.catalogue, snapshot.release.users.facts
         state = None if user is None else user.state
         off = {catalogue.item_id(row) for row in inputs.given} | (set() if state is None else set(state.disliked))
@@ -213,16 +253,20 @@ class PlacedLists:
             disliked=() if state is None else state.disliked,
         )
         if not allowed.any():
-            return [], None
+            return _Found(boosted_kind(kind, [], ()), allowed)
+        also = active.looked_up(allowed)
         if kind == "for-user" and inputs.history:
-            request = RankingRequest(history=inputs.history, n=count, allowed=allowed)
+            boost = request_boost(active.boosts, len(allowed))
+            request = RankingRequest(
+                history=inputs.history, n=count, allowed=allowed, also=also if len(also) else None, boost=boost
+            )
             known = None if user is None or not user.rows else self._users.known_interests(user)
             row = -1 if user is None else user.user_row
             interests, ranked = await self._engine.answer(request, row, snapshot, known)
-            return ranked.items, interests
+            return _Found(boosted_model(ranked, boost), allowed, interests)
         interest = await self._interest(inputs) if kind == "new" else None
 
-        def found() -> list[RankedItem]:
+        def found(allowed: BoolArray, count: int) -> list[RankedItem]:
             if kind == "similar":
                 return similar_items(snapshot, inputs.given[0], allowed, count) if inputs.given else []
             if kind == "together":
@@ -241,7 +285,16 @@ class PlacedLists:
             newcomer = kind == "for-user" and user is not None
             return popular_items(snapshot.recommender, allowed, count, newcomer=newcomer)
 
-        return await self._engine.run_within_deadline("model", found), None
+        def scored() -> Scored:
+            items = found(allowed, count)
+            more: list[RankedItem] = []
+            if len(also) and len(items) == count and kind in SCORED_ALONE:
+                wanted = np.zeros_like(allowed)
+                wanted[also] = True
+                more = found(wanted, len(also))
+            return boosted_kind(kind, items, active.boosts, more)
+
+        return _Found(await self._engine.run_within_deadline("model", scored), allowed)
 
     async def _interest(self, inputs: _Inputs) -> FloatArray | None:
         """(N,) cosine of each item to the explicit interest of the user or session; None without a history."""
@@ -266,3 +319,13 @@ class PlacedLists:
 
     def _buys(self, kind: str) -> bool:
         return self._rules.effect(kind) == "B"
+
+
+def _popular_pins(active: ActiveRules, found: _Found, snapshot: Snapshot) -> list[int | None]:
+    """Returns for each pin by a condition its most popular allowed item, where the kind found none."""
+    none, popular = np.zeros(0, dtype=np.int64), snapshot.recommender.most_popular
+    rows, best = found.scored.rows, list[int | None]()
+    for pin in active.pins:
+        wanted = None if pin.mask is None or pin.mask[rows].any() else pin.mask & found.allowed
+        best.append(None if wanted is None or not wanted.any() else popular(wanted, none, 1)[0])
+    return best

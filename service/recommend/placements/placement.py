@@ -3,18 +3,18 @@
 It knows neither stores nor HTTP; `service.sync.placement_sync` keeps placements up to date.
 """
 
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from isrf.contract.errors import ConfigError
-from isrf.contract.known_fields import KnownFields, message_of
+from isrf.contract.known_fields import message_of
+from service.recommend.placements.rule_fields import MOST_RULES, ListRule, PlacementFields
 from service.release.catalogue import Filter
 
 Kind = Literal["for-user", "similar", "together", "trending", "popular", "new", "buy-again", "recently-viewed"]
@@ -26,10 +26,8 @@ MOST_PLACEMENTS = 1000
 MOST_FILE_BYTES = 4 << 20
 
 
-class Placement(KnownFields):
+class Placement(PlacementFields):
     """What one list of a page shows."""
-
-    model_config = ConfigDict(strict=True, frozen=True)
 
     kind: Kind = Field(description="The kind of list.")
     length: int = Field(default=10, ge=1, le=200, description="Number of items, where the call gives no `n`.")
@@ -70,17 +68,15 @@ class Placement(KnownFields):
         "user's state nor the catalogue has changed.",
     )
 
+    rules: list[ListRule] = Field(
+        default=[],
+        max_length=MOST_RULES,
+        description="Boosts, pins and limits per attribute value, in this order.",
+    )
+
     @model_validator(mode="before")
     @classmethod
-    def _near_misses(cls, sent: Any) -> Any:
-        """Names an unknown field, and the known one that may be meant."""
-        for name in sent if isinstance(sent, Mapping) else ():
-            if name not in cls.model_fields:
-                near = difflib.get_close_matches(str(name)[:40], cls.model_fields, n=1)
-                meant = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(cls.model_fields)}"
-                raise PydanticCustomError(
-                    "unknown_field", "{message}", {"message": f"there is no field {str(name)[:40]!r}; {meant}"}
-                )
+    def _no_fallbacks(cls, sent: Any) -> Any:
         if isinstance(sent, Mapping) and sent.get("kind") == "popular" and "fallbacks" not in sent:
             return {**sent, "fallbacks": []}  # popular items fill every other list, and need no filling
         return sent

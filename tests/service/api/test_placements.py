@@ -173,7 +173,6 @@ def test_a_cached_answer_ends_with_its_seconds_or_an_event(http: TestClient, sho
         ({"kind": "popular", "min_price": 2, "max_price": 1}, "min_price is greater"),
         ({"kind": "popular", "diversity": 1.5}, "diversity"),
         ({"kind": "popular", "cache_s": -1}, "cache_s"),
-        ({"kind": "popular", "rules": []}, "rules"),
         ([], "object"),
     ],
 )

@@ -1,0 +1,148 @@
+"""The rules of a placement as they count now: their conditions as masks, their attributes as columns.
+
+A rule that the current release cannot follow is left out with a warning, so that the placement goes on.
+"""
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from isrf.contract.errors import RequestError
+from isrf.contract.shown import printable
+from isrf.method.interest import BoolArray, IntArray
+from isrf.method.ranking.rules import Cap, ScoreBoost
+from service.recommend.placements.rule_fields import AtMostRule, ListRule
+from service.recommend.warnings import rule_left_out
+from service.release.catalogue import Catalogue
+from service.release.conditions import BOUGHT, DISLIKED, NOW, RequestValues
+
+CONDITION_NAMES = frozenset((NOW, BOUGHT, DISLIKED))
+LOOKED_UP = 500
+"""Most items that a list looks up for the conditions of its rules, boosts first. A condition that holds for more
+than are left moves the items that the list has found anyway."""
+
+
+class WantedPin(NamedTuple):
+    """A pin whose item may still have to be found."""
+
+    rule: int
+    place: int
+    row: int | None
+    mask: BoolArray | None  # (N,)
+
+
+class CapColumn(NamedTuple):
+    """An attribute and how many items of one of its values a page may have."""
+
+    rule: int
+    most: int
+    column: pl.Series  # (N,)
+
+
+@dataclass(kw_only=True)
+class ActiveRules:
+    """The rules that count for one call. A rule's number is its position among the placement's, from 1 on."""
+
+    boosts: list[ScoreBoost] = field(default_factory=list)
+    pins: list[WantedPin] = field(default_factory=list)
+    columns: list[CapColumn] = field(default_factory=list)
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+
+    def looked_up(self, allowed: BoolArray) -> IntArray:
+        """(k,) rows that become candidates because of a rule, at most `LOOKED_UP`: raised or wanted for a place."""
+        masks = [boost.mask for boost in self.boosts if boost.log_factor > 0]
+        masks += [pin.mask for pin in self.pins if pin.mask is not None]
+        found, left = [np.zeros(0, dtype=np.int64)], LOOKED_UP
+        for mask in masks:
+            rows = np.flatnonzero(mask & allowed)
+            if len(rows) <= left:
+                found.append(rows)
+                left -= len(rows)
+        pinned = [pin.row for pin in self.pins if pin.row is not None and allowed[pin.row]]
+        return np.unique(np.concatenate([*found, np.array(pinned, dtype=np.int64)]))
+
+    def caps(self, rows: Sequence[int]) -> list[Cap]:
+        """Returns the limits with the values of the given rows."""
+        return [Cap(of.rule, of.most, _values(of.column, rows)) for of in self.columns]
+
+
+def pins_at(rules: Sequence[ListRule], now_s: float) -> tuple[int, ...]:
+    """Returns the numbers of the pins that count at a moment."""
+    return tuple(
+        number for number, rule in enumerate(rules, start=1) if rule.pin is not None and rule.pin.counts_at(now_s)
+    )
+
+
+def are_cached(rules: Sequence[ListRule], catalogue: Catalogue, values: RequestValues) -> bool:
+    """Whether `active_rules` takes no longer than some microseconds a rule."""
+    texts = [rule.condition for rule in rules if rule.condition is not None]
+    return catalogue.attributes.built is not None and all(
+        catalogue.conditions.find(text, values, CONDITION_NAMES) is not None for text in texts
+    )
+
+
+def active_rules(rules: Sequence[ListRule], catalogue: Catalogue, values: RequestValues) -> ActiveRules:
+    """Reads the rules for one call; run it in a thread unless `are_cached`."""
+    active = ActiveRules()
+    counting = pins_at(rules, values.now_s)
+    for number, rule in enumerate(rules, start=1):
+        try:
+            if rule.boost is not None:
+                mask = catalogue.conditions.mask(rule.boost.where, values, CONDITION_NAMES)
+                active.boosts.append(ScoreBoost(number, mask, math.log(rule.boost.by)))
+            elif rule.pin is not None and number in counting:
+                active.pins.append(_pin(number, rule, catalogue, values))
+            elif rule.at_most is not None:
+                active.columns.append(CapColumn(number, rule.at_most.count, _column(rule.at_most, catalogue)))
+        except RequestError as error:
+            active.warnings.append(rule_left_out(number, error.message))
+    return active
+
+
+def check_rules(rules: Sequence[ListRule], catalogue: Catalogue, values: RequestValues) -> None:
+    """Raises `RequestError` where a condition or an attribute does not fit the items of the current release."""
+    for number, rule in enumerate(rules, start=1):
+        try:
+            if rule.condition is not None:
+                catalogue.conditions.mask(rule.condition, values, CONDITION_NAMES)
+            if rule.at_most is not None:
+                _column(rule.at_most, catalogue)
+        except RequestError as error:
+            raise RequestError(error.code, f"rule {number}: {error.message}", fix=error.fix) from None
+
+
+def _pin(number: int, rule: ListRule, catalogue: Catalogue, values: RequestValues) -> WantedPin:
+    pin = rule.pin
+    assert pin is not None
+    if pin.where is not None:
+        mask = catalogue.conditions.mask(pin.where, values, CONDITION_NAMES)
+        return WantedPin(number, pin.place, None, mask)
+    rows = catalogue.rows([pin.item_id or ""])
+    if not rows:
+        raise RequestError(
+            "condition.invalid", f"there is no item {printable(pin.item_id or '')}.", fix="Pin another item."
+        )
+    return WantedPin(number, pin.place, rows[0], None)
+
+
+def _column(at_most: AtMostRule, catalogue: Catalogue) -> pl.Series:
+    table = catalogue.attributes.table()
+    column = table.columns.get(at_most.attribute)
+    if column is None:
+        near = difflib.get_close_matches(at_most.attribute, table.columns, n=1)
+        fix = f"Did you mean {near[0]!r}?" if near else "Name an attribute of the items."
+        raise RequestError("condition.invalid", f"no item has an attribute {printable(at_most.attribute)}.", fix=fix)
+    return column
+
+
+def _values(column: pl.Series, rows: Sequence[int]) -> dict[int, Sequence[Any]]:
+    """The values of some rows; of a list each of its texts."""
+    values = column.gather(pl.Series(rows, dtype=pl.UInt32)).to_list()
+    if column.dtype == pl.List(pl.String):
+        return {row: value for row, value in zip(rows, values, strict=True) if value}
+    return {row: (value,) for row, value in zip(rows, values, strict=True) if value is not None}

@@ -1,0 +1,179 @@
+"""Makes one list under a placement's rules from the orders of its kinds. Pure."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isrf.method.interest import BoolArray, FloatArray, IntArray
+from isrf.method.ranking.rules import (
+    Arranged,
+    Move,
+    PlacedPin,
+    ScoreArray,
+    ScoreBoost,
+    arrange,
+    boost_moves,
+    log_factors,
+    moves_of,
+    ranked,
+    score_keys,
+    settle_pins,
+)
+from isrf.method.recommend.request import SCORE_DIGITS, Ranked, RankedItem
+from service.recommend.placements.active_rules import ActiveRules
+from service.recommend.placements.placement import Kind
+from service.recommend.warnings import rule_not_met
+
+LOGARITHMIC: frozenset[Kind] = frozenset({"similar", "together"})
+"""Kinds whose score is a sum of logarithms, beside for-user's; a factor is added to it as its logarithm."""
+WITHOUT_SCORE: frozenset[Kind] = frozenset({"recently-viewed"})
+"""Kinds that have an order alone: a factor multiplies 1/place."""
+
+
+class Scored(NamedTuple):
+    """The items of a kind, best first, and what their order comes from."""
+
+    items: list[RankedItem]  # with their boosts
+    rows: IntArray  # (c,) all candidates, those that `items` cuts off too, in the order of the boosted scores
+    keys: ScoreArray  # (c,) their scores as logarithms, without boosts
+
+
+def boosted_model(answer: Ranked, boost: FloatArray | None) -> Scored:
+    """Returns the model's list, whose request brought the boost (N,) already."""
+    if answer.fused is None:
+        return boosted_kind("popular", answer.items, ())
+    rows, keys = answer.fused.items, np.asarray(answer.fused.scores, dtype=np.float64)
+    return Scored(answer.items, rows, keys if boost is None else keys - boost[rows])
+
+
+def boosted_kind(
+    kind: Kind, items: Sequence[RankedItem], boosts: Sequence[ScoreBoost], more: Sequence[RankedItem] = ()
+) -> Scored:
+    """Orders the items of a kind by their boosted scores.
+
+    Args:
+        items: best first.
+        more: items of the same kind that were looked up for a rule, with scores that compare with those of `items`.
+    """
+    known = {item.item_index for item in items}
+    every = [*items, *(item for item in more if item.item_index not in known)]
+    rows = np.array([item.item_index for item in every], dtype=np.int64)
+    if kind in WITHOUT_SCORE:
+        scores = 1.0 / np.arange(1, len(every) + 1)
+    else:
+        scores = np.array([item.score for item in every], dtype=np.float64)
+    keys = score_keys(scores, logarithmic=kind in LOGARITHMIC)
+    factors = np.zeros(len(rows))
+    for boost in boosts:
+        factors += boost.log_factor * boost.mask[rows]
+    order = ranked(keys + factors)
+    shown: list[RankedItem] = []
+    for at in order.tolist():
+        item, factor = every[at], float(factors[at])
+        if factor and kind not in WITHOUT_SCORE:
+            score = item.score + factor if kind in LOGARITHMIC else min(item.score * np.exp(factor), 1e300)
+            item = item._replace(score=round(float(score), SCORE_DIGITS + 2))
+        shown.append(item)
+    return Scored(shown, rows[order], keys[order])
+
+
+def request_boost(boosts: Sequence[ScoreBoost], size: int) -> FloatArray | None:
+    """(N,) what the boosts add to scores of the model; None where there is none."""
+    return log_factors(boosts, size) if boosts else None
+
+
+class RuledList:
+    """A list that is filled kind by kind, and holds its placement's rules."""
+
+    def __init__(self, active: ActiveRules, *, page: int, length: int, explain: bool) -> None:
+        self._active, self._page, self._length, self._explain = active, page, length, explain
+        self._items: dict[int, RankedItem] = {}
+        self._order: list[int] = []
+        self._pins: list[PlacedPin] = []
+        self._moves: dict[int, list[Move]] = {}
+        self._arranged = Arranged()
+        self.warnings = list(active.warnings)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._arranged.rows) >= self._length
+
+    def pin(self, scored: Scored, allowed: BoolArray, popular: Sequence[int | None]) -> None:
+        """Finds the pins' items among the first kind's.
+
+        Args:
+            allowed: (N,) of the first kind.
+            popular: for each pin the item that it gets where the kind has none of its condition.
+        """
+        pins: list[PlacedPin] = []
+        for wanted, other in zip(self._active.pins, popular, strict=True):
+            taken = {pin.row for pin in pins}
+            row = wanted.row
+            if wanted.mask is not None:
+                held = scored.rows[wanted.mask[scored.rows] & allowed[scored.rows]].tolist()
+                row = next((row for row in held if row not in taken), other)
+            if row is not None and allowed[row] and row not in taken:
+                pins.append(PlacedPin(wanted.rule, wanted.place, row))
+        self._pins, moved = settle_pins(pins, self._length)
+        self.warnings += [
+            rule_not_met(pin.rule, f"another pin has its place, and its item stands at place {pin.place}")
+            for pin in moved
+        ]
+
+    def add(self, items: Sequence[RankedItem], scored: Scored) -> bool:
+        """Adds what a kind found, and arranges the list anew; returns whether it got longer.
+
+        Args:
+            items: in their order; those that the list knows already, or that come twice, are left out.
+            scored: what the order comes from.
+        """
+        by_item = {item.item_index: item for item in reversed(items)}
+        rows = [row for row in dict.fromkeys(item.item_index for item in items) if row not in self._items]
+        self._items |= {row: by_item[row] for row in rows}
+        self._order += rows
+        if self._explain and self._active.boosts:
+            by_row = np.argsort(scored.rows, kind="stable")
+            moves = boost_moves(scored.rows[by_row], scored.keys[by_row], self._active.boosts)
+            self._moves |= {row: moves[row] for row in rows if row in moves}
+        before = len(self._arranged.rows)
+        self._arranged = self._arrange(self._pins)
+        return len(self._arranged.rows) > before
+
+    def listed(self) -> list[RankedItem]:
+        """The list; an item that only a pin brings has the source `pin` and no score."""
+        return [self._items.get(row, RankedItem(row, 0.0, "pin")) for row in self._arranged.rows]
+
+    def unmet(self) -> list[dict[str, Any]]:
+        """Warns of the rules that the list could not follow, as far as its first page tells."""
+        found = [
+            rule_not_met(pin.rule, "an at_most rule forbids its item on this page")
+            for pin in self._arranged.refused
+            if pin.place <= self._page
+        ]
+        if len(self._arranged.rows) < self._page:
+            found += [
+                rule_not_met(rule, "every further item would be one too many, and the list ends before")
+                for rule in self._arranged.unmet
+            ]
+        return found
+
+    def moves(self, kinds: Sequence[str]) -> dict[int, list[dict[str, Any]]]:
+        """Returns by row which rule moved it, by how many places.
+
+        Args:
+            kinds: of all rules, in their order.
+        """
+        without = self._arrange(()) if self._pins else self._arranged
+        later = moves_of(self._order, self._arranged, without, self._pins)
+        return {
+            row: [
+                {"rule": move.rule, "kind": kinds[move.rule - 1], "moved": move.places}
+                for move in (*self._moves.get(row, ()), *later.get(row, ()))
+            ]
+            for row in self._arranged.rows
+        }
+
+    def _arrange(self, pins: Sequence[PlacedPin]) -> Arranged:
+        caps = self._active.caps([*self._order, *(pin.row for pin in pins)])
+        return arrange(self._order, pins=pins, caps=caps, page=self._page, length=self._length)

@@ -1,0 +1,294 @@
+"""The rules of placements over HTTP: they act inside the list, are told, refused, and left out where they cannot."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from isrf.contract.errors import RequestError
+from service.app import create_app
+from service.recommend.placements.active_rules import active_rules, check_rules
+from service.recommend.placements.placement import KINDS, Placement, read_placement, read_placements_file, stored_form
+from service.recommend.placements.rule_fields import ListRule
+from service.release.catalogue import Catalogue
+from service.release.conditions import RequestValues
+from service.release.opening import open_release
+from service.settings import Settings
+from tests.service.api.test_placements import ids, items, put
+from tests.service.releases import shopper_of
+
+Rules = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def http(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    state = tmp_path_factory.mktemp("rules") / "state"
+    with TestClient(create_app(Settings(releases_dir=tiny_release, state_dir=state, deadline_s=60))) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def shopper(tiny_release: Path) -> str:
+    return shopper_of(tiny_release / "current")
+
+
+@pytest.fixture(scope="module")
+def catalogue(tiny_release: Path) -> Catalogue:
+    return open_release(tiny_release).catalogue
+
+
+@pytest.fixture(scope="module")
+def fields(http: TestClient, catalogue: Catalogue) -> dict[str, dict[str, Any]]:
+    """The items by item_id."""
+    every = [catalogue.item_id(row) for row in range(len(catalogue))]
+    return {one: http.get(f"/items/{one}").json()["item"] for one in every}
+
+
+def ruled(http: TestClient, *rules: dict[str, Any], kind: str = "popular", **more: Any) -> None:
+    put(http, "ruled", kind=kind, rules=list(rules), **more)
+
+
+def codes(body: dict[str, Any]) -> list[str]:
+    return [warning["code"] for warning in body["warnings"]]
+
+
+def page_of(http: TestClient, shopper: str, **more: Any) -> dict[str, Any]:
+    cart = ids(http.get("/popular", params={"n": 3}).json())
+    return items(http, "ruled", user_id=shopper, item_id=cart[0], cart=cart[1:], **more)
+
+
+@pytest.mark.parametrize("kind", ["for-user", "similar", "together", "trending", "popular", "new"])
+def test_a_boost_raises_and_buries_in_every_kind(
+    http: TestClient, shopper: str, fields: dict[str, dict[str, Any]], kind: str
+) -> None:
+    def cheap(body: dict[str, Any]) -> int:
+        return sum(fields[one]["price"] < 30 for one in ids(body))
+
+    ruled(http, kind=kind)
+    plain = page_of(http, shopper)
+    ruled(http, {"boost": {"where": "price < 30", "by": 1e6}}, kind=kind)
+    raised = page_of(http, shopper, explain=True)
+    ruled(http, {"boost": {"where": "price < 30", "by": 1e-6}}, kind=kind)
+    buried = page_of(http, shopper)
+    assert cheap(raised) > cheap(buried)
+    assert cheap(raised) >= cheap(plain) >= cheap(buried)
+    assert all(fields[one]["price"] < 30 for one in ids(raised)[: cheap(raised)]), "they come first"
+    told = [move for item in raised["items"] for move in item["rules"]]
+    assert told
+    assert all((move["rule"], move["kind"]) == (1, "boost") and move["moved"] > 0 for move in told)
+
+
+def test_a_boost_looks_up_what_no_channel_found(
+    http: TestClient, shopper: str, fields: dict[str, dict[str, Any]]
+) -> None:
+    ruled(http, kind="for-user")
+    last = ids(items(http, "ruled", user_id=shopper, n=100))[-1]
+    ruled(http, {"boost": {"where": f"item_id = '{last}'", "by": 1e6}}, kind="for-user")
+    body = items(http, "ruled", user_id=shopper, n=3, explain=True)
+    assert ids(body)[0] == last
+    assert body["items"][0]["rules"][0]["moved"] > 0
+    assert body["items"][0]["reasons"]
+
+
+def test_kinds_without_scores_are_boosted_by_place(http: TestClient) -> None:
+    first, second, third = ids(http.get("/popular", params={"n": 3}).json())
+    # 1, 1/2, 1/3 from the latest: twice the factor passes one place, not two.
+    ruled(http, {"boost": {"where": f"item_id = '{first}'", "by": 2}}, kind="recently-viewed", fallbacks=[])
+    assert ids(items(http, "ruled", session=[first, second, third])) == [third, first, second]
+
+
+def test_pins_stand_at_their_places(http: TestClient, shopper: str, fields: dict[str, dict[str, Any]]) -> None:
+    ruled(http, kind="for-user")
+    plain = ids(items(http, "ruled", user_id=shopper, n=60))
+    chosen, other = plain[40], plain[50]
+    ruled(
+        http,
+        {"pin": {"item_id": chosen, "place": 1}},
+        {"pin": {"item_id": other, "place": 1}},
+        {"pin": {"where": "price > 60", "place": 4}},
+        kind="for-user",
+    )
+    body = items(http, "ruled", user_id=shopper, explain=True)
+    found = ids(body)
+    assert found[:2] == [chosen, other]
+    assert fields[found[3]]["price"] > 60
+    assert codes(body) == ["rule_not_met"]
+    assert "Rule 2" in body["warnings"][0]["message"]
+    assert body["items"][0]["rules"] == [{"rule": 1, "kind": "pin", "moved": 40}]
+    rest = [one for one in plain if one not in (chosen, other, found[3])]
+    assert found[4:] == rest[1:7]
+    again = items(http, "ruled", user_id=shopper, n=60)
+    assert sorted(ids(again)) == sorted(plain), "pins take nothing out"
+
+
+def test_a_pin_is_no_way_around_the_filter(http: TestClient, fields: dict[str, dict[str, Any]]) -> None:
+    dear = max(fields, key=lambda one: fields[one]["price"])
+    ruled(http, {"pin": {"item_id": dear, "place": 1}}, filter="price < 60")
+    assert dear not in ids(items(http, "ruled"))
+
+
+def test_pins_come_and_go_by_the_clock_in_any_zone(http: TestClient) -> None:
+    plain = ids(http.get("/popular", params={"n": 40}).json())
+    kathmandu = timezone(timedelta(hours=5, minutes=45))
+    now = datetime.now(UTC)
+    hour = timedelta(hours=1)
+    for began, until, counts in (
+        (now - hour, now + hour, True),
+        (now + hour, now + 2 * hour, False),
+        (now - 2 * hour, now - hour, False),
+    ):
+        for moments in (
+            {"from": began.astimezone(kathmandu).isoformat(), "until": until.isoformat().replace("+00:00", "Z")},
+            {"from": began.timestamp(), "until": until.timestamp()},
+        ):
+            ruled(http, {"pin": {"item_id": plain[30], "place": 1, **moments}}, cache_s=3600)
+            assert (ids(items(http, "ruled"))[0] == plain[30]) is counts
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_most_holds_and_the_list_stays_full(
+    http: TestClient, shopper: str, fields: dict[str, dict[str, Any]], kind: str
+) -> None:
+    ruled(http, {"at_most": {"attribute": "brand", "count": 2}}, kind=kind)
+    body = page_of(http, shopper, n=8)
+    assert len(ids(body)) == 8
+    brands = Counter(fields[one]["brand"] for one in ids(body))
+    assert max(brands.values()) <= 2
+
+
+def test_a_cap_that_empties_the_list_is_said(http: TestClient, fields: dict[str, dict[str, Any]]) -> None:
+    brand = Counter(one["brand"] for one in fields.values()).most_common(1)[0][0]
+    rule = {"at_most": {"attribute": "brand", "count": 1}}
+    ruled(http, rule, filter=f"brand = '{brand}'")
+    body = items(http, "ruled", n=5)
+    assert len(ids(body)) == 1
+    assert sorted(codes(body)) == ["fewer_items", "rule_not_met"]
+
+
+def test_a_rule_without_its_column_is_left_out(catalogue: Catalogue) -> None:
+    sent: Rules = [
+        {"boost": {"where": "gone_since = 3", "by": 2}},
+        {"pin": {"where": "gone_since = 3", "place": 1}},
+        {"at_most": {"attribute": "bran", "count": 1}},
+        {"pin": {"item_id": "gone", "place": 1}},
+        {"boost": {"where": "price < 10", "by": 2}},
+    ]
+    rules = [ListRule.model_validate(rule) for rule in sent]
+    active = active_rules(rules, catalogue, RequestValues())
+    assert [warning["code"] for warning in active.warnings] == ["rule_left_out"] * 4
+    assert "without rule 1" in active.warnings[0]["message"]
+    assert [boost.rule for boost in active.boosts] == [5]
+    with pytest.raises(RequestError, match=r"rule 3: .*did you mean 'brand'|rule 1"):
+        check_rules(rules, catalogue, RequestValues())
+
+
+def test_a_put_names_the_rule_that_does_not_fit(http: TestClient) -> None:
+    rules: Rules = [{"at_most": {"attribute": "brand", "count": 1}}, {"at_most": {"attribute": "bran", "count": 1}}]
+    answer = http.put("/placements/ruled", json={"kind": "popular", "rules": rules})
+    assert (answer.status_code, answer.json()["code"]) == (422, "condition.invalid")
+    assert "rule 2" in answer.json()["detail"]
+    assert "brand" in answer.json()["fix"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({}, "exactly one"),
+        ({"boost": {"where": "price < 3", "by": 2}, "at_most": {"attribute": "brand", "count": 1}}, "exactly one"),
+        ({"bost": {"where": "price < 3", "by": 2}}, "did you mean 'boost'?"),
+        ({"boost": {"where": "price < 3", "bye": 2}}, "did you mean 'by'?"),
+        ({"boost": {"where": "price < 3", "by": 0}}, "by"),
+        ({"boost": {"where": "price < 3", "by": -2}}, "by"),
+        ({"boost": {"where": "price < 3", "by": float("inf")}}, "by"),
+        ({"boost": {"where": "price < 3", "by": float("nan")}}, "by"),
+        ({"boost": {"where": "price < 3", "by": True}}, "by"),
+        ({"boost": {"where": "", "by": 2}}, "where"),
+        ({"pin": {"place": 1}}, "either item_id or where"),
+        ({"pin": {"place": 1, "item_id": "a", "where": "price < 3"}}, "either item_id or where"),
+        ({"pin": {"place": 0, "item_id": "a"}}, "place"),
+        ({"pin": {"place": 201, "item_id": "a"}}, "place"),
+        ({"pin": {"place": 1, "item_id": "a", "from": "2026-11-27"}}, "zone"),
+        ({"pin": {"place": 1, "item_id": "a", "from": "soon"}}, "ISO 8601"),
+        ({"pin": {"place": 1, "item_id": "a", "form": 3}}, "did you mean 'from'?"),
+        ({"pin": {"place": 1, "item_id": "a", "from": 5, "until": "1970-01-01T01:00:05+01:00"}}, "not after"),
+        ({"at_most": {"attribute": "brand", "count": 0}}, "count"),
+        ({"at_most": {"count": 1}}, "attribute"),
+    ],
+)
+def test_a_bad_rule_is_refused(http: TestClient, rule: dict[str, Any], said: str) -> None:
+    body = json.dumps({"kind": "popular", "rules": [rule]})
+    answer = http.put("/placements/bad", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 422), answer.text
+    assert said in answer.json()["detail"] or answer.json()["code"] == "request.invalid_json"
+    assert http.get("/placements/bad").status_code == 404
+
+
+def test_fifty_rules_are_enough(http: TestClient, shopper: str) -> None:
+    rules: Rules = [{"boost": {"where": f"price < {price + 1}", "by": 1.1}} for price in range(50)]
+    ruled(http, *rules, kind="for-user")
+    assert len(ids(items(http, "ruled", user_id=shopper, explain=True))) == 10
+    answer = http.put("/placements/bad", json={"kind": "popular", "rules": [*rules, rules[0]]})
+    assert answer.status_code == 422
+
+
+def test_rules_are_stored_and_read_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "placements.toml"
+    path.write_text(
+        '[home]\nkind = "popular"\n'
+        '[[home.rules]]\nboost = {where = "price < 3", by = 2}\n'
+        '[[home.rules]]\npin = {item_id = "a", place = 1, from = 2026-11-27T00:00:00+01:00, until = 1900000000}\n'
+    )
+    placement = read_placements_file(path)["home"].placement
+    pin = placement.rules[1].pin
+    assert pin is not None
+    assert pin.from_ == "2026-11-27T00:00:00+01:00"
+    again = read_placement(stored_form(placement), 3)
+    assert again is not None
+    assert again.placement == placement
+    assert '"from"' in again.text
+    assert Placement.model_validate_json(again.text) == placement
+
+
+CONDITIONS = ["price < 30", "price > 60", "NOT user.bought", "brand IS NOT NULL", "price < 0"]
+RULE = st.one_of(
+    st.builds(
+        lambda where, by: {"boost": {"where": where, "by": by}},
+        st.sampled_from(CONDITIONS),
+        st.sampled_from([1e-6, 0.5, 2, 1e6]),
+    ),
+    st.builds(
+        lambda where, place: {"pin": {"where": where, "place": place}}, st.sampled_from(CONDITIONS), st.integers(1, 12)
+    ),
+    st.builds(
+        lambda attribute, count: {"at_most": {"attribute": attribute, "count": count}},
+        st.sampled_from(["brand", "categories", "item_id"]),
+        st.integers(1, 4),
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kind=st.sampled_from(KINDS), rules=st.lists(RULE, max_size=6), n=st.integers(1, 12))
+def test_no_rules_let_a_filtered_item_through(
+    http: TestClient, shopper: str, fields: dict[str, dict[str, Any]], kind: str, rules: Rules, n: int
+) -> None:
+    ruled(http, *rules, kind=kind, filter="price < 60")
+    body = page_of(http, shopper, n=n)
+    found = ids(body)
+    assert len(set(found)) == len(found) <= n
+    assert all(fields[one]["price"] < 60 for one in found)
+    for rule in rules:
+        if "at_most" in rule:
+            values = [fields[one][rule["at_most"]["attribute"]] for one in found]
+            flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
+            assert max(Counter(flat).values(), default=0) <= rule["at_most"]["count"]
+    if len(found) < n:
+        assert any("at_most" in rule for rule in rules)
+        assert "rule_not_met" in codes(body)
