@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from isrf.contract.errors import ConfigError
 from isrf.contract.known_fields import message_of
-from service.recommend.placements.rule_fields import MOST_RULES, ListRule, PlacementFields
+from service.recommend.placements.rule_fields import MOST_RULES, ListRule, PlacementFields, WholeNumber
 from service.release.catalogue import Filter
 
 Kind = Literal["for-user", "similar", "together", "trending", "popular", "new", "buy-again", "recently-viewed"]
@@ -30,7 +30,7 @@ class Placement(PlacementFields):
     """What one list of a page shows."""
 
     kind: Kind = Field(description="The kind of list.")
-    length: int = Field(default=10, ge=1, le=200, description="Number of items, where the call gives no `n`.")
+    length: WholeNumber = Field(default=10, ge=1, le=200, description="Number of items, where the call gives no `n`.")
     filter: str | None = Field(
         default=None,
         max_length=2048,

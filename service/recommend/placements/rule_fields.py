@@ -16,6 +16,14 @@ MOST_PLACE = 200
 _CONDITION = "A condition on the items' attributes, as `filter`."
 
 
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole)]
+"""An integer; 10.0 is one too, as in JSON Schema."""
+
+
 class PlacementFields(KnownFields):
     """A part of a placement, which names the known field that an unknown one may mean."""
 
@@ -78,7 +86,7 @@ class PinRule(PlacementFields):
     where: str | None = Field(
         default=None, min_length=1, max_length=2048, description="In place of `item_id`: the best item of a condition."
     )
-    place: int = Field(ge=1, le=MOST_PLACE, description="Its place, from 1 on.")
+    place: WholeNumber = Field(ge=1, le=MOST_PLACE, description="Its place, from 1 on.")
     from_: Moment | None = Field(default=None, alias="from", description="The rule counts from this moment on.")
     until: Moment | None = Field(default=None, description="The rule counts until just before this moment.")
 
@@ -101,7 +109,9 @@ class AtMostRule(PlacementFields):
     attribute: str = Field(
         min_length=1, max_length=512, description="An attribute of the items: `brand`, `categories`, `group_id`."
     )
-    count: int = Field(ge=1, le=MOST_PLACE, description="At most so many items of each value. No value: no limit.")
+    count: WholeNumber = Field(
+        ge=1, le=MOST_PLACE, description="At most so many items of each value. No value: no limit."
+    )
 
 
 class ListRule(PlacementFields):

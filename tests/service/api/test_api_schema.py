@@ -33,12 +33,17 @@ AnyCase = Case[APIOperation[Any, Any, Any, Any]]
 
 @schemathesis.check
 def what_the_schema_allows_is_taken(ctx: CheckContext, response: Response, case: AnyCase) -> bool | None:
-    """But for conditions, and products of two fields: users × n, and what is explained of candidates."""
+    """But for conditions, fields of a placement that must fit each other, and products of two fields: users × n, and
+    what is explained of candidates."""
     body: Any = case.body
     if response.status_code == 422 and response.json()["code"] == "condition.invalid":
         # No schema describes their language.
-        assert ("filter" in body) if isinstance(body, dict) else ("filter" in (case.query or {}))
+        assert {"filter", "rules"} & body.keys() if isinstance(body, dict) else "filter" in (case.query or {})
         return None
+    if response.status_code == 422 and isinstance(body, dict) and "kind" in body:
+        kinds = [str(kind) for kind in (body["kind"], *(body.get("fallbacks") or ()))]
+        if len(kinds) > len(set(kinds)) or body.get("rules"):
+            return None
     if response.status_code == 422 and response.json()["code"] == "request.too_much" and isinstance(body, dict):
         lists, n = len(body.get("users", [0])), body.get("n") or len(body.get("candidates", [])) or 10
         most = MOST_EXPLAINED if body.get("explain") else MOST_ITEMS
