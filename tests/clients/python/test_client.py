@@ -153,7 +153,9 @@ def test_many_users_are_asked_about_in_parts(call: Both, service: ServiceProcess
     users = [shopper, *(f"nobody-{k}" for k in range(MAX_USERS))]
     found = call(service.url, "recommend_many", users, n=1)
     assert [answer["user_id"] for answer in found] == users
-    assert found[0]["items"] == call(service.url, "recommend", shopper, n=1)["items"]
+    # The item alone: events of the tests before count for everybody a moment later, and move scores.
+    (first,), (again,) = found[0]["items"], call(service.url, "recommend", shopper, n=1)["items"]
+    assert first["item_id"] == again["item_id"]
     # However long the lists are, and whether or not they are explained.
     for options in ({"n": 200}, {"n": 200, "explain": True}, {"explain": True}):
         some = users[:150] if options == {"explain": True} else users[: 12 if "explain" in options else 70]
