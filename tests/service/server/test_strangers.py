@@ -64,7 +64,7 @@ def test_who_does_not_read_what_needs_no_key_takes_nobody_elses_place(service: G
 
 
 def test_visitors_have_places_of_their_own(service: Guarded) -> None:
-    with many(service, 2 * PLACES, *[head("GET", "/openapi.json")] * 20, receive_bytes=4096):
+    with many(service, 2 * PLACES, *[head("GET", "/openapi.json")] * 200, receive_bytes=4096):
         wait_until(lambda: under_way(service) > MAX_VISITORS_OF_ONE, what="visitors who read nothing")
         check_answered(service)
         answers = [service.call("GET", "/openapi.json", None) for _ in range(2)]
