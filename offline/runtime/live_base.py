@@ -41,9 +41,10 @@ def count_live_base(
         popularity_half_life_s=half_life_s,
         window=config.window,
     )
+    num_before = np.arange(len(users)) - np.searchsorted(users, users)
     recent, newcomers = (
         decayed_counts(users, items, times, shares=shares, num_items=len(counted.popularity), half_life_s=half_life_s)
-        for shares in (None, newcomer_shares(users))
+        for shares in (None, newcomer_shares(num_before))
     )
     return LiveBase(spec, counted.totals["transition"], counted.totals["cooccurrence"], recent, newcomers)
 

@@ -202,8 +202,7 @@ class Ranker:
 
     def values(self) -> NDArray[np.float32]:
         """All numbers in the order of `layout`."""
-        names = layout(self.spec.hidden)
-        return np.concatenate([self.parts[name].ravel() for name in names], dtype=np.float32)
+        return np.concatenate([self.parts[name].ravel() for name in layout(self.spec.hidden)], dtype=np.float32)
 
     def stored(self) -> StoredRanker:
         return StoredRanker(spec=self.spec, values=base64.b64encode(self.values().astype("<f4").tobytes()).decode())

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from isrf.contract.event_log import FOLLOWED_ITEMS, NUM_BUCKETS
 from isrf.method.interest import IntArray
 from isrf.method.recommend.event_chains import MAX_EVENTS, NAMES, EventChains, NamedItems
-from isrf.method.recommend.live_events import CountedEvent, LiveBatch, LiveEvent, decayed
+from isrf.method.recommend.live_events import CountedEvent, LiveBatch, LiveEvent, decayed, value_or_zero
 
 ROW_EVENTS = 2_000
 """The latest events that name an item, from which its row is counted: the bound of a row's work."""
@@ -216,9 +216,7 @@ class LiveCounts:
 
     def takers(self, items: IntArray) -> NDArray[np.float64]:
         """(c,) item rows → (c,) weights of the events on each."""
-        known = self._takers
-        inside = np.minimum(items, len(known) - 1)
-        return np.where(items < len(known), known[inside], 0) / _ONE
+        return value_or_zero(self._takers, items) / _ONE
 
     def people(self, item: int, other: int) -> int:
         """How many users took both items, the second after the first or the first after the second."""

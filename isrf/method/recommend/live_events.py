@@ -1,7 +1,7 @@
 """Accepted events as live evidence counts them: one, and many as arrays. It knows neither stores nor ids."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,12 +59,23 @@ class LiveBatch(NamedTuple):
             yield LiveEvent(item, [row for row in followed if row >= 0], *rest)
 
 
+def followed_items(history: Sequence[int], item: int) -> list[int]:
+    """What an event on `item` follows: the latest other items of a history (oldest first), each once, latest first."""
+    latest = dict.fromkeys(reversed(history[-4 * FOLLOWED_ITEMS :]))
+    return [row for row in latest if row != item][:FOLLOWED_ITEMS]
+
+
 class CountedEvent(NamedTuple):
     """An event that was counted, as far as popularity needs it."""
 
     item: int
     timestamp: float  # seconds
     num_followed: int
+
+
+def value_or_zero(known: NDArray[Any], items: IntArray) -> NDArray[Any]:
+    """(c,) the values of items (c,) by their rows, 0 for items that came after the last row of `known`."""
+    return np.where(items < len(known), known[np.minimum(items, len(known) - 1)], known.dtype.type(0))
 
 
 def decayed(

@@ -14,7 +14,7 @@ from isrf.method.recommend.daily_limit import DailyLimit
 from isrf.method.recommend.live_counts import BYTES_PER_EVENT, PART, LiveCounts
 from isrf.method.recommend.live_events import CountedEvent, LiveBatch, LiveEvent
 from isrf.method.recommend.live_lists import BaseCounts, LiveLists
-from isrf.method.recommend.recent_popularity import RecentPopularity, newcomer_share
+from isrf.method.recommend.recent_popularity import RecentPopularity, newcomer_share, newcomer_shares
 
 TREND_PRIOR = 3.0
 """Events that every item is given in both windows of a trend, so that one event after none is none."""
@@ -83,7 +83,7 @@ class LiveEvidence:
         if batch.num_events:
             self.counts.add_all(batch)
             self.popularity.add_all(batch.items, batch.timestamps)
-            shares = 1.0 / (1 + (batch.followed >= 0).sum(axis=1))
+            shares = newcomer_shares((batch.followed >= 0).sum(axis=1))
             self.newcomers.add_all(batch.items, batch.timestamps, shares)
         return admitted
 

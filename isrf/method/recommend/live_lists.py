@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from isrf.method.evidence import Entries, SparseLists
 from isrf.method.interest import FloatArray, IntArray
 from isrf.method.recommend.live_counts import CountedRows, LiveCounts
+from isrf.method.recommend.live_events import value_or_zero
 
 MERGED_KEPT = 4_000
 """Rows of a channel that are kept until live events change them, about 3 kB each."""
@@ -138,9 +139,7 @@ class LiveLists:
 
     def _degrees(self, items: IntArray) -> NDArray[np.float64]:
         """Users who took each item, base and live, at least 1."""
-        base = self._base.degrees
-        known = np.where(items < len(base), base[np.minimum(items, len(base) - 1)], 0.0)
-        return np.maximum(known + self._live.takers(items), 1.0)
+        return np.maximum(value_or_zero(self._base.degrees, items) + self._live.takers(items), 1.0)
 
 
 def _entries_of(columns: IntArray, weights: NDArray[np.float64]) -> Entries:

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from isrf.contract.event_log import FOLLOWED_ITEMS
 from isrf.method.evidence import NOTHING, Evidence
 from isrf.method.interest import FloatArray, IntArray
-from isrf.method.recommend.live_events import decayed
+from isrf.method.recommend.live_events import decayed, value_or_zero
 
 NUM_POPULAR = 60
 """The most popular items that the popularity channel brings as candidates."""
+_ONE_EVENT = 1 << 20
+"""Shares are counted as whole numbers, so that their sum does not depend on the order of the events."""
 _OLDEST, _NEWEST = -40.0, 900.0
 """Half-lives before and after the reference; a float64 holds no more."""
 
@@ -35,10 +37,10 @@ class RecentPopularity:
         """
         self._base = base.astype(np.float64)
         self._base_total = float(base.sum())
-        self._base_top = self._heaviest(np.arange(len(base)), self._base)
+        self._base_top = self._heaviest(np.flatnonzero(self._base), self._base[self._base != 0])
         self._weights = self._base.copy()
         self._total = self._base_total
-        self._num_live = 0.0  # events since, each counted as its share
+        self._num_live = 0  # events since, each counted as its share of `_ONE_EVENT`
         self._latest_s = reference_s
         self._reference_s, self._half_life_s = reference_s, half_life_s
         self._top: dict[int, float] = {}
@@ -61,7 +63,7 @@ class RecentPopularity:
         now = float(self._weights[item]) + weight
         self._weights[item] = now
         self._total += weight
-        self._num_live += share
+        self._num_live += round(share * _ONE_EVENT)
         self._latest_s = max(self._latest_s, timestamp)
         if now >= self._least:  # of equal ones the lower rows stay, in whatever order they come
             self._raise(item, now)
@@ -79,7 +81,7 @@ class RecentPopularity:
             self._weights = np.concatenate([self._weights, np.zeros(int(touched[-1]) + 1)])
         np.add.at(self._weights, items, weights)
         self._total = float(np.add.accumulate(np.append(self._total, weights))[-1])  # in their order
-        self._num_live += float(np.broadcast_to(shares, items.shape).sum())
+        self._num_live += int(np.rint(np.broadcast_to(shares, items.shape) * _ONE_EVENT).sum())
         self._latest_s = max(self._latest_s, float(timestamps.max()))
         # Weights only grow: no other item can have become one of the most popular.
         self._find_top(np.union1d(touched, np.fromiter(self._top, np.int64)))
@@ -95,7 +97,7 @@ class RecentPopularity:
     def take_out(self, item: int, timestamp: float, share: float = 1.0) -> None:
         """Takes out an event that was counted; shares and `most_popular` need `refresh` afterwards."""
         weight = self._weight(timestamp, share)
-        self._num_live = max(self._num_live - share, 0.0)
+        self._num_live -= round(share * _ONE_EVENT)
         self._weights[item] = max(float(self._weights[item]) - weight, 0.0)
 
     def refresh(self, latest_s: float | None = None) -> None:
@@ -139,9 +141,9 @@ class RecentPopularity:
 
     def weights(self, items: IntArray) -> NDArray[np.float64]:
         """(c,) item rows → (c,) weights; only their order means something."""
-        weights = _at(self._weights, items)
+        weights = value_or_zero(self._weights, items)
         lift = self._lift
-        return weights + lift * _at(self._base, items) if lift > 0 else weights
+        return weights + lift * value_or_zero(self._base, items) if lift > 0 else weights
 
     @property
     def _lift(self) -> float:
@@ -149,7 +151,7 @@ class RecentPopularity:
         exponent = min((self._latest_s - self._reference_s) / self._half_life_s, _NEWEST)
         # So many events replace half of the release's in a shop as busy as before.
         half = max(self._base_total * math.log(2), 1e-9)
-        slower: float = 2.0 ** max(exponent - self._num_live / half, 0.0) - 1.0
+        slower: float = 2.0 ** max(exponent - self._num_live / _ONE_EVENT / half, 0.0) - 1.0
         return slower
 
     def _weight(self, timestamp: float, share: float) -> float:
@@ -172,11 +174,6 @@ class RecentPopularity:
         self._num_changes += 1
 
 
-def _at(known: NDArray[np.float64], items: IntArray) -> NDArray[np.float64]:
-    """The values of items (c,), 0 for those that came later."""
-    return np.where(items < len(known), known[np.minimum(items, len(known) - 1)], 0.0)
-
-
 def newcomer_share(num_before: int) -> float:
     """The weight of an event among newcomers' events, by the number of items that its user took before it.
 
@@ -185,10 +182,9 @@ def newcomer_share(num_before: int) -> float:
     return 1.0 / (1 + min(num_before, FOLLOWED_ITEMS))
 
 
-def newcomer_shares(users: IntArray) -> NDArray[np.float64]:
-    """`newcomer_share` of events sorted by user, then order: (E,) user rows → (E,)."""
-    places = np.arange(len(users)) - np.searchsorted(users, users)
-    return np.asarray(1.0 / (1 + np.minimum(places, FOLLOWED_ITEMS)), dtype=np.float64)
+def newcomer_shares(num_before: IntArray) -> NDArray[np.float64]:
+    """`newcomer_share` of several events, (E,) → (E,)."""
+    return np.asarray(1.0 / (1 + np.minimum(num_before, FOLLOWED_ITEMS)), dtype=np.float64)
 
 
 def decayed_counts(

@@ -18,11 +18,10 @@ import numpy as np
 from rich.progress import Progress
 
 from isrf.contract.errors import DataError
-from isrf.contract.event_log import FOLLOWED_ITEMS
 from isrf.contract.event_types import DISLIKE, REMOVE, EventVocabulary
 from isrf.contract.shown import shown
 from isrf.method.interest import BoolArray
-from isrf.method.recommend.live_events import LiveEvent
+from isrf.method.recommend.live_events import LiveEvent, followed_items
 from isrf.method.recommend.new_items import NewItemReader, ReadItem, added_items
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import RankingRequest, SearchOutput, UserInterests
@@ -237,9 +236,8 @@ class Player:
         return StreamStep(asked, None if asked is None else live, live if kind == REMOVE else None)
 
     def _live_event(self, event: ReplayEvent, row: int, past: UserPast) -> LiveEvent:
-        latest = dict.fromkeys(reversed(past.history[-4 * FOLLOWED_ITEMS :]))
-        followed = [item for item in latest if item != row][:FOLLOWED_ITEMS]
         user = zlib.crc32(event.user_id.encode())
+        followed = followed_items(past.history, row)
         return LiveEvent(row, followed, event.timestamp, user, hash((user, row, event.timestamp)))
 
     def _past(self, user_id: str) -> UserPast:

@@ -18,11 +18,10 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from isrf.contract.event_log import FOLLOWED_ITEMS
 from isrf.method.evidence import user_item_lists
 from isrf.method.interest import BoolArray, IntArray
 from isrf.method.ranking.fusion import Candidates
-from isrf.method.recommend.live_events import LiveEvent
+from isrf.method.recommend.live_events import LiveEvent, followed_items
 from isrf.method.recommend.live_evidence import LiveEvidence
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import RankingRequest
@@ -208,8 +207,7 @@ def _steps(stream: Stream, asked: frozenset[int]) -> Iterator[_Step]:
     for number, (user, item, time) in enumerate(columns):
         history = histories.setdefault(user, [])
         if number >= stream.start:
-            followed = [one for one in dict.fromkeys(reversed(history[-4 * FOLLOWED_ITEMS :])) if one != item]
-            event = LiveEvent(item, followed[:FOLLOWED_ITEMS], time, user, number)
+            event = LiveEvent(item, followed_items(history, item), time, user, number)
             is_asked = number in asked and bool(history)
             yield _Step(event, list(history) if is_asked else None, list(excluded.get(user, ())) if is_asked else [])
         history.append(item)
