@@ -134,10 +134,14 @@ class RecentPopularity:
 
     def rank(self, item: int) -> int | None:
         """How many items are more popular, ties in row order; None where the item is not among the most popular."""
-        weight = self._top.get(item)
+        weights = dict(self._top)
+        if self._lift > 0:
+            items = self.most_popular().items
+            weights = dict(zip(items.tolist(), self.weights(items).tolist(), strict=True))
+        weight = weights.get(item)
         if weight is None:
             return None
-        return sum(other > weight or (other == weight and row < item) for row, other in list(self._top.items()))
+        return sum(other > weight or (other == weight and row < item) for row, other in weights.items())
 
     def weights(self, items: IntArray) -> NDArray[np.float64]:
         """(c,) item rows → (c,) weights; only their order means something."""

@@ -173,6 +173,15 @@ def test_recent_events_make_an_item_popular() -> None:
     assert popularity.most_popular().items.tolist() == [0, 1, 2]
 
 
+def test_ranks_are_those_of_the_order_after_a_pause_too() -> None:
+    popularity = RecentPopularity(np.array([5.0, 4.0, 3.0, 2.0, 1.0]), reference_s=0.0, half_life_s=DAY)
+    for timestamp in (0.0, 20 * DAY):
+        popularity.add(4, timestamp)
+        by_weight = np.argsort(-popularity.weights(np.arange(5)), kind="stable").tolist()
+        assert [popularity.rank(item) for item in by_weight] == [0, 1, 2, 3, 4]
+    assert by_weight == [0, 1, 2, 4, 3]
+
+
 def test_one_event_after_a_long_pause_decides_nothing() -> None:
     base = np.arange(200.0)
     popularity = RecentPopularity(base, reference_s=0.0, half_life_s=DAY)
