@@ -105,12 +105,16 @@ class RedisServer:
 
 
 class RedisCluster:
-    """Three masters that share the slots."""
+    """Three masters that share the slots.
+
+    Their node timeout is long: with Redis' own 15 s, a server that a test stops for longer, on a busy machine, is
+    declared failed by the two others, and all three refuse everything until they have agreed again.
+    """
 
     def __init__(self, folder: Path) -> None:
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "600000")
         self.nodes = [
-            RedisServer(folder / str(k), "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
-            for k in range(3)
+            RedisServer(folder / str(k), *options, "--cluster-port", str(free_port())) for k in range(3)
         ]
 
     @property
