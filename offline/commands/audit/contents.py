@@ -94,8 +94,7 @@ def _evidence(arrays: dict[str, NDArray[Any]], config: RunConfig, shop: AuditedS
     counted = count_events(events, content, num_users=shop.num_users, config=config.evidence)
     live_base = count_live_base(counted, events, config=config.evidence, until_s=learned_until(shop.folder))
     recomputed = {name: counted.lists[name] for name in ("user_items", "transition", "cooccurrence")}
-    if live_base is not None and set(LIVE_ARRAYS) <= arrays.keys():
-        yield _live_base(arrays, live_arrays(live_base))
+    yield _live_base(arrays, None if live_base is None else live_arrays(live_base), shop)
     users, items = shop.held_out()
     stored = lists_from_arrays("user_items", arrays)
     pairs = sum(
@@ -110,13 +109,29 @@ def _evidence(arrays: dict[str, NDArray[Any]], config: RunConfig, shop: AuditedS
         yield Finding(f"evidence: {name}", "leak" if leak else "ok", text, {"differing_rows": rows})
 
 
-def _live_base(arrays: dict[str, NDArray[Any]], recomputed: dict[str, NDArray[Any]]) -> Finding:
+def _live_base(
+    arrays: dict[str, NDArray[Any]], recomputed: dict[str, NDArray[Any]] | None, shop: AuditedShop
+) -> Finding:
+    """Compares what live counts are added to; `recomputed` is None where the training events have no times."""
+    line, without_time = "evidence: live counts' base", int((~np.isfinite(shop.times)).sum())
+    figures = {"events": len(shop.times), "without_time": without_time}
+    if not set(LIVE_ARRAYS) <= arrays.keys():
+        if recomputed is None:
+            reason = f"{without_time} of {len(shop.times)} training events have no time"
+            fix = "add a column `timestamp` to the interactions, and train again"
+        else:
+            reason, fix = "a version without live evidence made it", "train it again with this version"
+        text = f"the release has no base for live evidence, as {reason}; accepted events change the lists of their own"
+        return Finding(line, "warning", f"{text} user alone until the next release: {fix}", figures)
+    if recomputed is None:
+        text = f"the release has totals and recent counts, but {without_time} training events have no time to count by"
+        return Finding(line, "leak", text, figures)
     differing = sum(int((~np.isclose(arrays[name], expected)).sum()) for name, expected in recomputed.items())
     return Finding(
-        "evidence: live counts' base",
+        line,
         "leak" if differing else "ok",
         f"{differing} totals and recent counts differ from those of the training data",
-        {"differing": differing},
+        {**figures, "differing": differing},
     )
 
 

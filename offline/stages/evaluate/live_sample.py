@@ -56,7 +56,7 @@ class Stream(NamedTuple):
 
     @classmethod
     def load(cls, ingest: Path) -> "Stream | None":
-        """Reads the output of `ingest`; None where an event has no time."""
+        """Reads the output of `ingest`; None where an event has no time, or all of the first ones have the same."""
         columns = ["user_index", "item_index", "timestamp", "event"]
         train = pl.read_parquet(ingest / "train.parquet", columns=columns).with_columns(part=pl.lit(0))
         parts = pl.when(pl.col("split") == "valid").then(1).otherwise(2)
@@ -67,14 +67,16 @@ class Stream(NamedTuple):
         if events["timestamp"].null_count() or events.is_empty():
             return None
         times = events["timestamp"].cast(pl.Float64).to_numpy()
-        moment = times[int(len(times) * SHARE_BEFORE)]
+        start = int(np.searchsorted(times, times[int(len(times) * SHARE_BEFORE)]))
+        if start == 0:  # no event lies before T
+            return None
         return cls(
             users=events["user_index"].to_numpy().astype(np.int64),
             items=events["item_index"].to_numpy().astype(np.int64),
             times=times,
             excludes=events["event"].is_in(excluding_types(ingest)).to_numpy(),
             held_out=(events["part"] > 0).to_numpy(),
-            start=int(np.searchsorted(times, moment)),
+            start=start,
         )
 
     def before(self, end: int) -> TimedEvents:
@@ -111,7 +113,7 @@ def live_sample(
         progress: shows the progress.
 
     Returns:
-        None where an event has no time, or there are fewer than `MIN_REQUESTS` requests.
+        None where an event has no time, no event lies before T, or there are fewer than `MIN_REQUESTS` requests.
     """
     stream = Stream.load(ingest)
     if stream is None:

@@ -47,7 +47,10 @@ def choose_served(recommender: Recommender, leave_one_out: Scorer, ctx: StageCon
         progress=ctx.progress,
     )
     if sample is None:
-        reason = f"fewer than {MIN_REQUESTS} held-out events in the last part of training, or events without a time"
+        reason = (
+            f"fewer than {MIN_REQUESTS} held-out events in the last part of training, no event before that part, or "
+            "events without a time"
+        )
         return Served(leave_one_out, {"fitted_with_live_evidence": False, "reason": reason})
     candidates, targets = sample
     fitted = choose_scorer(

@@ -289,6 +289,26 @@ def test_a_planted_leak_is_found_on_its_own_line(
     assert as_json(list(found.values()))["leak"]
 
 
+def test_a_release_of_events_without_times_has_no_base_for_live_evidence(tmp_path: Path) -> None:
+    shop, releases = small_shop(tmp_path / "shop"), tmp_path / "releases"
+    file = shop / "interactions.csv"
+    file.write_text(file.read_text().replace("timestamp", "position", 1))
+    release = publish(run_stages("export", shop, releases, build_config("demo", None, TINY))["export"], releases)
+    found = lines(shop, release)["evidence: live counts' base"]
+    assert found.verdict == "warning"
+    assert found.figures["without_time"] == found.figures["events"] > 200
+    assert "add a column `timestamp`" in found.text
+
+
+def test_a_release_of_an_earlier_version_has_no_base_for_live_evidence(made: Path, tmp_path: Path) -> None:
+    release = Path(shutil.copytree(made / "release", tmp_path / "release"))
+    assert lines(made / "shop", release)["evidence: live counts' base"].verdict == "ok"
+    change_manifest(release, lambda manifest: manifest.update(live_evidence=None))
+    found = lines(made / "shop", release)["evidence: live counts' base"]
+    assert (found.verdict, found.figures["without_time"]) == ("warning", 0)
+    assert "train it again with this version" in found.text
+
+
 def test_a_file_beside_the_contract_is_named(made: Path, tmp_path: Path) -> None:
     release = Path(shutil.copytree(made / "release", tmp_path / "release"))
     (release / "cache.bin").write_bytes(b"who knows")

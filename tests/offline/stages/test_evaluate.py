@@ -11,6 +11,7 @@ import pytest
 from isrf.contract.manifest import FusionWeights
 from isrf.method.ranking.fusion import CHANNELS
 from offline.config import build_config
+from offline.stages.evaluate import live_sample
 from offline.stages.evaluate.figures import describe_coverage, describe_lists, describe_slices
 from offline.stages.evaluate.lists import LIST_LENGTH
 from offline.stages.evaluate.questions import NUM_NEGATIVES, direct, full_ranking, sample_negatives
@@ -160,6 +161,18 @@ def test_validation_lists_are_the_same_whether_weights_were_chosen_on_their_user
     assert some["weights_chosen_on"]["users"] == 15
     assert some["valid"]["channels"] == every["valid"]["channels"]
     assert some["valid"]["users"] == NUM_USERS
+
+
+def test_a_shop_whose_events_all_have_one_time_has_no_live_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_sample, "MIN_REQUESTS", 1)
+    rows = [(user, item, 1_000) for user, item, _ in events()]
+    items = [{"item_id": f"i{row}", "title": f"Cup {row // 3}"} for row in range(NUM_ITEMS)]
+    found, outputs = evaluation(write_shop(tmp_path / "shop", rows, items))
+    assert live_sample.Stream.load(outputs["ingest"]) is None
+    assert not found["weights_served"]["fitted_with_live_evidence"]
+    assert "no event before" in found["weights_served"]["reason"]
 
 
 def test_a_sample_of_users_answers_the_other_protocols(shop: Path) -> None:
