@@ -95,6 +95,11 @@ class Evidence(NamedTuple):
 NOTHING = Evidence(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
+def heaviest(weights: NDArray[np.floating], limit: int) -> IntArray:
+    """The places of the `limit` largest weights (c,), largest first, ties in their order."""
+    return np.argsort(-weights, kind="stable")[:limit]
+
+
 def _sum_by_item(items: NDArray[np.int32], weights: FloatArray, total: float, limit: int) -> Evidence:
     """Adds up the weights of equal items and keeps the `limit` heaviest (ties: lower row), divided by `total`."""
     if not len(items) or total <= 0:
@@ -109,8 +114,8 @@ def _sum_by_item(items: NDArray[np.int32], weights: FloatArray, total: float, li
     starts = np.flatnonzero(begins)
     distinct, summed = rows[starts], np.add.reduceat(weights[places], starts, dtype=np.float64)
     if len(distinct) > limit:
-        heaviest = np.argsort(-summed, kind="stable")[:limit]
-        distinct, summed = distinct[heaviest], summed[heaviest]
+        kept = heaviest(summed, limit)
+        distinct, summed = distinct[kept], summed[kept]
     return Evidence(distinct, (summed / total).astype(np.float32))
 
 
@@ -186,8 +191,8 @@ def counted_lists(
     order = np.lexsort((columns, -weights, rows))
     rows, columns, weights = rows[order], columns[order], weights[order]
     rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    heaviest = rank < length
-    rows, columns, weights = rows[heaviest], columns[heaviest], weights[heaviest]
+    kept = rank < length
+    rows, columns, weights = rows[kept], columns[kept], weights[kept]
     totals = np.bincount(rows, weights=weights, minlength=num_rows)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))]).astype(np.int64)
     scaled = weights / np.maximum(totals[rows], 1e-12)

@@ -182,15 +182,19 @@ class Ranker:
         """A ranker from the numbers of `RANKER_FILE`.
 
         Raises:
-            BundleError: `bundle.ranker`, this version has other inputs or layers.
+            BundleError: `bundle.ranker`, this version has other inputs or layers, or nobody knows which inputs it has.
         """
         shapes = layout(spec.hidden, len(spec.features), len(spec.context))
         sizes = [int(np.prod(shape)) for shape in shapes.values()]
-        known = set(spec.features) <= set(FEATURES) and set(spec.context) <= set(CONTEXT) and len(values) == sum(sizes)
-        if not (known and set(spec.without) <= set(CHANNELS) and np.isfinite(values).all()):
+        mistake = _mistake_of_names(spec)
+        if mistake is None and len(values) != sum(sizes):
+            mistake = f"holds {len(values)} numbers, its inputs and layers have {sum(sizes)}"
+        if mistake is None and not np.isfinite(values).all():
+            mistake = "holds numbers that are not finite"
+        if mistake is not None:
             raise BundleError(
                 "bundle.ranker",
-                f"{RANKER_FILE} and the manifest describe a ranker that this version cannot read.",
+                f"{RANKER_FILE} {mistake}: this version cannot read it.",
                 fix="Publish the release again with this version.",
             )
         pieces = np.split(values, np.cumsum(sizes)[:-1])
@@ -225,6 +229,23 @@ class Ranker:
         second += part["second_bias"]
         learned: FloatArray = gelu(second) @ part["last"] + part["last_bias"]
         return learned
+
+
+def _mistake_of_names(spec: RankerSpec) -> str | None:
+    """Why a ranker's inputs are not inputs of this version, each named once and in any order; None where they are."""
+    for field, names, known in (
+        ("features", spec.features, FEATURES),
+        ("context", spec.context, CONTEXT),
+        ("without", spec.without, CHANNELS),
+    ):
+        if not names and field != "without":
+            return f"has no names in the manifest's ranker.{field}, so that nobody knows what its numbers belong to"
+        for name in names:
+            if name not in known:
+                return f"needs {name[:80]!r} of the manifest's ranker.{field}, which this version does not have"
+            if names.count(name) > 1:
+                return f"has {name!r} twice in the manifest's ranker.{field}"
+    return None
 
 
 def ranker_of(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> Ranker | None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.event_log import FOLLOWED_ITEMS, NUM_BUCKETS
+from isrf.method.evidence import heaviest
 from isrf.method.interest import IntArray
 from isrf.method.recommend.event_chains import MAX_EVENTS, NAMES, EventChains, NamedItems
 from isrf.method.recommend.live_events import CountedEvent, LiveBatch, LiveEvent, decayed, value_or_zero
@@ -88,8 +89,8 @@ class CountedRows(NamedTuple):
         for start, end in zip([0, *ends], ends, strict=False):
             columns, of_row = self.columns[start:end], counts[start:end]
             if limit is not None and end - start > limit:
-                heaviest = np.sort(np.argsort(-of_row, kind="stable")[:limit])
-                columns, of_row = columns[heaviest], of_row[heaviest]
+                kept = np.sort(heaviest(of_row, limit))
+                columns, of_row = columns[kept], of_row[kept]
             rows.append((columns, of_row))
         return rows
 
@@ -182,9 +183,7 @@ class LiveCounts:
             the events that were taken out.
         """
         with self._lock:
-            _, places, names = self._naming([item])
-            of_user = self._users[places] == user_hash
-            places, names = places[of_user], names[of_user]
+            places, names = self._naming_of(user_hash, item)
             after = (names > 0) & (self._timestamps[places] >= until_s)
             changed = places[after]
             self._change_versions(np.subtract, changed)
@@ -252,6 +251,22 @@ class LiveCounts:
         places = events % self._size
         kept = (self._weights[places] > 0) & (self._named[places, names] == np.array(items)[numbers])
         return numbers[kept], places[kept], names[kept]
+
+    def _naming_of(self, user_hash: int, item: int) -> tuple[IntArray, IntArray]:
+        """All of a user's events that name an item and were not taken out.
+
+        Returns:
+            (n,) the place in the ring, and which of the event's names the item is, as `_naming`.
+        """
+        if len(self._chains.slots(item, self._next - 1, limit=ROW_EVENTS)) < ROW_EVENTS:
+            _, places, names = self._naming([item])
+            of_user = self._users[places] == user_hash
+            return places[of_user], names[of_user]
+        # Older events may name it too: a pass over the ring is faster than such a long list.
+        of_user = (self._users[: len(self)] == user_hash) & (self._weights[: len(self)] > 0)
+        places = np.flatnonzero(of_user)
+        rows, names = np.nonzero(self._named[places] == item)
+        return places[rows], names
 
     def _counted(self, items: Sequence[int]) -> list[LiveRow]:
         numbers, places, steps = self._naming(items)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.event_log import FOLLOWED_ITEMS
-from isrf.method.evidence import NOTHING, Evidence
+from isrf.method.evidence import NOTHING, Evidence, heaviest
 from isrf.method.interest import FloatArray, IntArray
 from isrf.method.recommend.live_events import decayed, value_or_zero
 
@@ -37,7 +37,8 @@ class RecentPopularity:
         """
         self._base = base.astype(np.float64)
         self._base_total = float(base.sum())
-        self._base_top = self._heaviest(np.flatnonzero(self._base), self._base[self._base != 0])
+        rows = np.flatnonzero(self._base)
+        self._base_top = rows[heaviest(self._base[rows], NUM_POPULAR)]
         self._weights = self._base.copy()
         self._total = self._base_total
         self._num_live = 0  # events since, each counted as its share of `_ONE_EVENT`
@@ -122,7 +123,7 @@ class RecentPopularity:
             items = np.fromiter(self._top, np.int64)
             if self._lift > 0:
                 items = np.union1d(items, self._base_top)
-                items = self._heaviest(items, self.weights(items))
+                items = items[heaviest(self.weights(items), NUM_POPULAR)]
             items = np.sort(items)
             found = self._most_popular = number, Evidence(items, self.shares(items)) if len(items) else NOTHING
         return found[1]
@@ -164,15 +165,10 @@ class RecentPopularity:
         mantissa, power = math.frexp(share * 2.0**exponent)
         return math.ldexp(round(mantissa * 2**24), power - 24)
 
-    @staticmethod
-    def _heaviest(items: IntArray, weights: NDArray[np.float64]) -> IntArray:
-        """The `NUM_POPULAR` heaviest of some items, heaviest first, ties in their order."""
-        return items[np.argsort(-weights, kind="stable")[:NUM_POPULAR]]
-
     def _find_top(self, items: IntArray) -> None:
         """Finds the most popular of some items, ascending rows."""
-        heaviest = self._heaviest(items, self._weights[items])
-        top = zip(heaviest.tolist(), self._weights[heaviest].tolist(), strict=True)
+        rows = items[heaviest(self._weights[items], NUM_POPULAR)]
+        top = zip(rows.tolist(), self._weights[rows].tolist(), strict=True)
         self._top = {item: weight for item, weight in top if weight > 0}
         self._least = min(self._top.values()) if len(self._top) == NUM_POPULAR else 0.0
         self._num_changes += 1

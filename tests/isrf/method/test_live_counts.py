@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from isrf.contract.event_log import NUM_BUCKETS
 from isrf.method.evidence import SparseLists, cooccurrence_lists, transition_lists
-from isrf.method.recommend.live_counts import LiveCounts, LiveRow
+from isrf.method.recommend.live_counts import ROW_EVENTS, LiveCounts, LiveRow
 from isrf.method.recommend.live_events import LiveEvent
 from isrf.method.recommend.live_lists import BaseCounts, LiveLists
 from isrf.method.recommend.recent_popularity import RecentPopularity
@@ -200,6 +200,16 @@ def test_a_returned_item_is_taken_back_from_counts_and_paths() -> None:
     assert transitions(live.row(5)) == {9: 2.0}
     assert live.takers(np.array([5])).tolist() == [0.0]
     assert live.people(5, 9) == 1
+
+
+@pytest.mark.parametrize("later", [ROW_EVENTS - 3, ROW_EVENTS - 2, ROW_EVENTS + 100])
+def test_a_returned_item_is_taken_back_however_many_took_it_since(later: int) -> None:
+    others = [event(5, (3,), 2 * DAY, 100 + user) for user in range(later)]
+    live = counts(event(5, (), 0.0, 7), event(9, (5, 1), DAY, 7), *others, max_events=ROW_EVENTS + 500)
+    assert live.take_back(5, 7, DAY) == [(5, 0.0, 0)]
+    assert live.takers(np.array([5])).tolist() == [4.0 * later]
+    assert live.people(9, 5) == 0
+    assert together(live.row(9)) == {1: pytest.approx(2 / np.log2(2 + 2), abs=2 / 256)}
 
 
 def test_equal_events_beside_an_item_make_equal_versions() -> None:

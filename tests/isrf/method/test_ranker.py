@@ -1,5 +1,7 @@
 """The ranker's score by hand, in NumPy and in torch; its explanations; what it does where there is little to rank."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -174,6 +176,45 @@ def test_a_ranker_survives_its_numbers_and_refuses_others() -> None:
         with pytest.raises(BundleError) as error:
             Ranker.from_values(spec, values)
         assert error.value.code == "bundle.ranker"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"features": ()}, "no names in the manifest's ranker.features"),
+        ({"context": ()}, "no names in the manifest's ranker.context"),
+        ({"features": (FEATURES[0], *FEATURES[:-1])}, f"{FEATURES[0]!r} twice"),
+        ({"context": (CONTEXT[-1], *CONTEXT[1:])}, f"{CONTEXT[-1]!r} twice"),
+        ({"features": ("colour", *FEATURES[1:])}, "'colour'"),
+    ],
+)
+def test_a_ranker_whose_inputs_are_unknown_is_refused(changes: dict[str, tuple[str, ...]], named: str) -> None:
+    ranker, _ = made()
+    spec = ranker.spec.model_copy(update=changes)
+    shapes = layout(spec.hidden, len(spec.features), len(spec.context)).values()
+    values = np.zeros(sum(int(np.prod(shape)) for shape in shapes), np.float32)
+    with pytest.raises(BundleError, match=re.escape(named)) as error:
+        Ranker.from_values(spec, values)
+    assert error.value.code == "bundle.ranker"
+
+
+def test_a_ranker_reads_its_features_by_name_whatever_their_order() -> None:
+    ranker, _ = made()
+    inputs = read_inputs(some_candidates(20), FUSION)
+    features, context = np.arange(len(FEATURES))[::-1], np.roll(np.arange(len(CONTEXT)), 1)
+    part = dict(ranker.parts)
+    part["first"] = part["first"][[*features, *(len(FEATURES) + context)]]
+    for name, columns in (("feature", features), ("context", context)):
+        part |= {f"{name}_{kind}": part[f"{name}_{kind}"][columns] for kind in ("mean", "deviation")}
+    names = {
+        "features": tuple(FEATURES[place] for place in features),
+        "context": tuple(CONTEXT[place] for place in context),
+    }
+    values = np.concatenate([part[name].ravel() for name in layout(ranker.spec.hidden)], dtype=np.float32)
+    turned = Ranker.from_values(ranker.spec.model_copy(update=names), values)
+    np.testing.assert_allclose(
+        turned.learned(inputs.features, inputs.context), ranker.learned(inputs.features, inputs.context), rtol=1e-5
+    )
 
 
 def test_an_older_ranker_reads_the_features_that_it_names() -> None:
