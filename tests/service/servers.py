@@ -113,9 +113,7 @@ class RedisCluster:
 
     def __init__(self, folder: Path) -> None:
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "600000")
-        self.nodes = [
-            RedisServer(folder / str(k), *options, "--cluster-port", str(free_port())) for k in range(3)
-        ]
+        self.nodes = [RedisServer(folder / str(k), *options, "--cluster-port", str(free_port())) for k in range(3)]
 
     @property
     def url(self) -> str:
