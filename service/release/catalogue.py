@@ -63,6 +63,12 @@ class ItemLine(BaseModel):
         return self.available and not self.hidden
 
 
+def own_json_of(fields: Mapping[str, Any]) -> bytes:
+    """Returns the shop's own fields of an item as `ItemLine.own_json` holds them."""
+    # A copy: orjson's own result keeps a buffer of kilobytes.
+    return bytes(memoryview(orjson.dumps(fields))) if fields else b""
+
+
 LEAST_USERS = 3
 """How many similar users must share a word before the service shows it."""
 
@@ -221,21 +227,19 @@ class Catalogue:
         offered = np.concatenate([self.offered, np.zeros(len(added), dtype=np.bool_)])
         prices = np.concatenate([self.prices, np.zeros(len(added))])
         category_changes: dict[str, tuple[set[int], set[int]]] = {}  # category → rows added, rows removed
+        rows = dict(zip(lines, ids.known([ItemId(item_id) for item_id in lines]), strict=True))
         for item_id, line in lines.items():
-            row = int(ids.known([ItemId(item_id)])[0])
+            row = rows[item_id]
             before = set(self.items[row].categories) if row < len(self) else set()
             for name in before ^ set(line.categories):
                 category_changes.setdefault(name, (set(), set()))[name in before].add(row)
             items[row], offered[row] = line, line.offered
             prices[row] = np.nan if line.price is None else line.price
-        attributes = self.attributes.with_rows(items, map(int, ids.known([ItemId(item_id) for item_id in lines])))
+        attributes = self.attributes.with_rows(items, rows.values())
         return replace(
             self,
             version=version,
-            added_at={
-                **self.added_at,
-                **{int(ids.known([ItemId(item_id)])[0]): at for item_id, at in added_at.items()},
-            },
+            added_at={**self.added_at, **{rows[item_id]: at for item_id, at in added_at.items()}},
             attributes=attributes,
             conditions=ConditionMasks(attributes),
             items=items,
@@ -286,9 +290,7 @@ def read_item(line: bytes) -> ItemLine:
         update["metadata"] = None if flags == _NO_FLAGS else flags
         update["available"] = item.available if metadata.available is None else metadata.available
         update["hidden"] = item.hidden if metadata.hidden is None else metadata.hidden
-        if metadata.model_extra:
-            # A copy: orjson's own result keeps a buffer of kilobytes.
-            update["own_json"] = bytes(memoryview(orjson.dumps(metadata.model_extra)))
+        update["own_json"] = own_json_of(metadata.model_extra or {})
     # In place, as nobody has the item yet: a copied model takes a kilobyte more.
     vars(item).update(update)
     return item

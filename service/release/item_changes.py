@@ -6,10 +6,8 @@ release's own data is newer: it applies where the release has a value for the fi
 
 from typing import Any
 
-import orjson
-
 from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, TEXT_FIELDS, ItemEntry
-from service.release.catalogue import ItemLine
+from service.release.catalogue import ItemLine, own_json_of
 
 COMPARED_FIELDS = ("title", "brand", "categories", "price")
 """Fields whose value in the release the service knows; for other texts it knows only the moment of the change."""
@@ -44,7 +42,7 @@ def changed_line(item_id: str, entry: ItemEntry, line: ItemLine | None, learned_
     if METADATA in fields:
         # As the offline job merges them (`isrf.contract.item_changes.changed_row`).
         own = {} if fields[METADATA] is None else {**line.own_fields(), **fields[METADATA]}
-        update["own_json"] = bytes(memoryview(orjson.dumps(own))) if own else b""
+        update["own_json"] = own_json_of(own)
     return line.model_copy(update=update)
 
 

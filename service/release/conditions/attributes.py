@@ -9,7 +9,6 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol
 
 import numpy as np
@@ -112,6 +111,7 @@ class AttributeTable:
             return AttributeTable.of(items)
         kinds = {name: Counter(counts) for name, counts in self.kinds.items()}
         differing = set(self.columns) if added else set()
+        fresh: dict[int, dict[str, Any]] = {}  # the attributes of changed and new rows, which are read once
         for row in (*changed, *added):
             before = [] if row >= len(self) else list(_attributes(self.items[row]))
             after = list(_attributes(items[row]))
@@ -119,19 +119,20 @@ class AttributeTable:
                 kinds[name][kind] -= 1
             for name, _, kind in after:
                 kinds.setdefault(name, Counter())[kind] += 1
+            fresh[row] = {name: value for name, value, _ in after}
             if row < len(self):
                 old, new = self.items[row], items[row]
                 differing |= {name for name in FIELD_TYPES if getattr(old, name) != getattr(new, name)}
-                was, now = {name: value for name, value, _ in before}, {name: value for name, value, _ in after}
-                differing |= {name for name in {*was, *now} if not _same(was.get(name), now.get(name))}
+                was = {name: value for name, value, _ in before}
+                differing |= {name for name in {*was, *fresh[row]} if not _same(was.get(name), fresh[row].get(name))}
         kinds = {name: +counts for name, counts in kinds.items() if +counts}
         types = _types(kinds)
         anew = {name for name in types if types[name] != self.types.get(name)}
         columns = {name: self.columns[name] for name in types if name not in anew}
         for name in columns.keys() & differing:
-            columns[name] = _patched(columns[name], types[name], name, items, changed, added)
+            columns[name] = _patched(columns[name], types[name], name, items, fresh, changed)
         if anew:
-            columns |= _read_columns(anew, types, items)
+            columns |= _read_columns(anew, types, items, fresh)
         return AttributeTable(items=items, columns=columns, types=types, kinds=kinds)
 
 
@@ -188,34 +189,39 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _read_columns(
-    names: Collection[str], types: Mapping[str, ColumnType], items: Sequence[ItemFields]
+    names: Collection[str],
+    types: Mapping[str, ColumnType],
+    items: Sequence[ItemFields],
+    fresh: Mapping[int, Mapping[str, Any]],
 ) -> dict[str, pl.Series]:
+    """Builds some columns; `fresh` has the attributes of rows that were read already."""
     values: dict[str, list[Any]] = {name: [None] * len(items) for name in names}
     for row, item in enumerate(items):
-        for name, value, _ in _attributes(item):
-            if name in values:
-                values[name][row] = value
+        of_row = fresh[row] if row in fresh else {name: value for name, value, _ in _attributes(item)}
+        for name in names & of_row.keys():
+            values[name][row] = of_row[name]
     return {name: _series(types[name], column) for name, column in values.items()}
 
 
 def _patched(
-    column: pl.Series, kind: ColumnType, name: str, items: Sequence[ItemFields], changed: Sequence[int], added: range
+    column: pl.Series,
+    kind: ColumnType,
+    name: str,
+    items: Sequence[ItemFields],
+    fresh: Mapping[int, Mapping[str, Any]],
+    changed: Sequence[int],
 ) -> pl.Series:
-    """Returns a column with the values of changed and new rows."""
-
-    def value(row: int) -> Any:
-        return getattr(items[row], name) if name in FIELD_TYPES else items[row].own_fields().get(name)
-
-    fresh = _series(kind, [value(row) for row in (*changed, *added)])
+    """Returns a column with the values of changed rows and of the new ones after them, all of them in `fresh`."""
+    values = [getattr(items[row], name) if name in FIELD_TYPES else of_row.get(name) for row, of_row in fresh.items()]
     order = np.arange(len(items))
     order[changed] = len(column) + np.arange(len(changed))
     order[len(column) :] += len(changed)
-    return pl.concat([column, fresh], rechunk=True).gather(order)
+    return pl.concat([column, _series(kind, values)], rechunk=True).gather(order)
 
 
 def _series(kind: ColumnType, values: Iterable[Any]) -> pl.Series:
     if kind.type == "time":
-        values = [None if value is None else _moment(value) for value in values]
+        values = [None if value is None else parse_time(value) for value in values]
     elif kind.mixed:
         values = [
             value if value is None or isinstance(value, str) else orjson.dumps(value).decode() for value in values
@@ -225,7 +231,3 @@ def _series(kind: ColumnType, values: Iterable[Any]) -> pl.Series:
         texts = [None if value is None else orjson.dumps(value).decode() for value in values]
         return pl.Series("", texts, dtype=pl.String).str.json_decode(DTYPES["texts"])
     return pl.Series("", values, dtype=DTYPES[kind.type], strict=False)
-
-
-def _moment(value: Any) -> datetime | None:
-    return parse_time(value) if isinstance(value, str) else None

@@ -71,7 +71,7 @@ class Condition:
     reads: tuple[str, ...]
     types: Mapping[str, AttributeType]
 
-    def values_key(self, values: RequestValues) -> Hashable:
+    def values_key(self, values: RequestValues) -> tuple[Hashable, ...]:
         """Returns the values that it reads: equal ones give equal masks of one catalogue."""
         return tuple(values.value(name) for name in self.reads)
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Collection, Hashable
+from typing import NamedTuple
 
 from cachetools import LRUCache
 
@@ -11,6 +12,15 @@ from service.release.conditions.condition import REQUEST_NAMES, Condition, Reque
 
 MAX_COMPILED = 1024
 MAX_MASK_BYTES = 32 * 1024 * 1024
+ENTRY_BYTES = 4096
+"""Of an entry and its key, beside the mask and the user's items: a text may have 2 KB."""
+ROW_BYTES = 100
+"""Of one of the user's items in a key."""
+
+
+class _Entry(NamedTuple):
+    mask: BoolArray
+    num_bytes: int  # with the key
 
 
 class ConditionMasks:
@@ -19,7 +29,9 @@ class ConditionMasks:
     def __init__(self, attributes: Attributes) -> None:
         self._attributes = attributes
         self._compiled: LRUCache[tuple[str, frozenset[str]], Condition] = LRUCache(MAX_COMPILED)
-        self._masks: LRUCache[tuple[str, Hashable], BoolArray] = LRUCache(MAX_MASK_BYTES, getsizeof=_num_bytes)
+        self._masks: LRUCache[tuple[str, tuple[Hashable, ...]], _Entry] = LRUCache(
+            MAX_MASK_BYTES, getsizeof=lambda entry: entry.num_bytes
+        )
         self._lock = threading.Lock()
 
     def compile(self, text: str, names: Collection[str] = REQUEST_NAMES) -> Condition:
@@ -37,7 +49,8 @@ class ConditionMasks:
         """Returns a mask that is cached already, at once; not to be changed."""
         with self._lock:
             condition = self._compiled.get((text, frozenset(names)))
-            return None if condition is None else self._masks.get((text, condition.values_key(values)))
+            entry = None if condition is None else self._masks.get((text, condition.values_key(values)))
+        return None if entry is None else entry.mask
 
     def mask(self, text: str, values: RequestValues, names: Collection[str] = REQUEST_NAMES) -> BoolArray:
         """(N,) bool: the items for which a condition holds; not to be changed. Run it in a thread.
@@ -48,15 +61,14 @@ class ConditionMasks:
         condition = self.compile(text, names)
         key = (text, condition.values_key(values))
         with self._lock:
-            mask = self._masks.get(key)
-        if mask is None:
-            mask = condition.mask(self._attributes.table(), values)
-            mask.flags.writeable = False
-            with self._lock:
-                if mask.nbytes <= MAX_MASK_BYTES:
-                    self._masks[key] = mask
+            entry = self._masks.get(key)
+        if entry is not None:
+            return entry.mask
+        mask = condition.mask(self._attributes.table(), values)
+        mask.flags.writeable = False
+        num_rows = sum(len(part) for part in key[1] if isinstance(part, frozenset))
+        num_bytes = mask.nbytes + ENTRY_BYTES + ROW_BYTES * num_rows
+        with self._lock:
+            if num_bytes <= self._masks.maxsize:
+                self._masks[key] = _Entry(mask, num_bytes)
         return mask
-
-
-def _num_bytes(mask: BoolArray) -> int:
-    return max(1, mask.nbytes)

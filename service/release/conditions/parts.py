@@ -88,7 +88,8 @@ def moment_of(token: Token) -> Part:
 def check_regex(token: Token) -> None:
     """Refuses a regular expression that could take polars long."""
     # A counted repetition makes an expression of megabytes from a few characters; polars then needs a minute.
-    if re.search(r"(?<!\\)\{", token.text):
+    # Only an odd number of backslashes before the bracket makes it a character.
+    if re.search(r"(?<!\\)(?:\\\\)*\{", token.text):
         fix = "Write \\{ for the character, or [0-9][0-9] for a repetition."
         raise refusal("regular expressions with {} are too slow", token.at, fix)
 

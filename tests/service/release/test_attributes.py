@@ -107,3 +107,30 @@ def test_changed_columns_equal_columns_built_anew(
     table = now.attributes.table()
     assert (table.types, table.kinds) == (anew.types, anew.kinds)
     assert shown(table) == shown(anew)
+
+
+class CountingItem:
+    """An item that counts how often its own fields are read."""
+
+    def __init__(self, item: ItemLine) -> None:
+        self._item, self.num_reads = item, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._item, name)
+
+    def own_fields(self) -> dict[str, Any]:
+        self.num_reads += 1
+        return self._item.own_fields()
+
+
+def test_an_items_own_fields_are_read_once_for_all_columns() -> None:
+    own = {"stock": 1, "colour": "red", "tags": ["a"], "released": "2026-01-01"}
+    before = [CountingItem(line(str(row), own, price=row)) for row in range(20)]
+    table = AttributeTable.of(before)
+    assert {item.num_reads for item in before} == {1}
+    other = {"stock": 2, "colour": "blue", "tags": ["b"], "released": "2026-01-02", "size": 4}
+    changed, new = CountingItem(line("3", other)), CountingItem(line("20", other))
+    after = table.with_rows([*before[:3], changed, *before[4:], new], {3, 20})
+    assert (changed.num_reads, new.num_reads) == (1, 1)
+    assert after.columns["size"].to_list() == [None] * 3 + [4.0] + [None] * 16 + [4.0]
+    assert after.columns["tags"].to_list()[2:4] == [["a"], ["b"]]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from isrf.contract.errors import RequestError
 from service.release.conditions import ConditionMasks, RequestValues, compile_condition
+from service.release.conditions import masks as masks_module
 from service.release.conditions.attributes import Attributes, AttributeTable
 
 
@@ -81,6 +83,8 @@ def refusal(text: str) -> RequestError:
         ("title LIKE 'Cup 100%'", "d"),
         ("title ~ '^[A-R]'", "ad"),
         ("title !~* 'CUP'", "abf"),
+        (r"title ~ '\{'", ""),
+        (r"NOT title ~ '\\\{'", "abdef"),
         ("'Cups' IN categories", "de"),
         ("'Cups' NOT IN categories", "abcf"),
         ("array_contains(tags, 'led')", "a"),
@@ -174,6 +178,8 @@ HOSTILE: dict[str, str] = {
     "a long chain": " OR ".join(["sale"] * 290),
     "two kilobytes": "brand = '" + "x" * 2048 + "'",
     "a counted repetition": r"title ~ '\pL{100}x'",
+    "a counted backslash": r"title ~ '\\{60000}'",
+    "a counted backslash after a bracket": r"title ~ '\{\\\\{60000}'",
     "nested repetitions": "title ~ '(a{1000}){1000}'",
     "no regular expression": "title ~ '('",
     "a long expression": "title ~ '" + r"\pL" * 60 + "x'",
@@ -228,6 +234,20 @@ def test_masks_are_cached_by_what_they_read() -> None:
     recent = masks.mask("released < now", RequestValues(now_s=NOW))
     assert masks.find("released < now", RequestValues(now_s=NOW + 29)) is recent
     assert masks.find("released < now", RequestValues(now_s=NOW + 61)) is None
+
+
+def test_a_cached_mask_counts_with_its_key() -> None:
+    with patch.object(masks_module, "MAX_MASK_BYTES", 10 * masks_module.ENTRY_BYTES):
+        masks = ConditionMasks(Attributes(ITEMS))
+    texts = [f"price < {number}" for number in range(20)]
+    for text in texts:
+        masks.mask(text, VALUES)
+    assert [masks.find(text, VALUES) is not None for text in texts] == [False] * 11 + [True] * 9
+    of_many = RequestValues(bought=frozenset(range(1_000)))
+    assert masks.mask("user.bought", of_many).all()
+    assert masks.find("user.bought", of_many) is None, "the user's items do not fit"
+    masks.mask("user.bought", VALUES)
+    assert masks.find("user.bought", VALUES) is not None
 
 
 def test_a_condition_may_be_denied_the_request() -> None:
