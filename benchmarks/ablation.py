@@ -4,9 +4,10 @@
 
 Every variant runs the pipeline up to `compile`. All use one `--releases` folder, so a stage with unchanged settings
 does not run again. Each variant chooses its fusion weights and ranker on the validation split, as `evaluate` does.
-Variants of the same model share one run of its search graph. The benchmark prints NDCG@10 on the test split, as served
-and by log-linear fusion alone, and the paired differences to the whole model, with 95% bootstrap intervals over users.
-The whole model with another seed shows how large a difference chance alone makes. Ends in one JSON line.
+Variants of the same model share one run of its search graph. The benchmark prints NDCG@10 on the test split, with the
+ranker ("as served") and by log-linear fusion alone, and the paired differences to the whole model, with 95% bootstrap
+intervals over users. The whole model with another seed shows how large a difference chance alone makes. Ends in one
+JSON line.
 `benchmarks/planted.py` measures the group vector.
 """
 

@@ -37,7 +37,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 SHOWN = (
-    "fused, as served",
+    "fused (learned ranker)",
     "dense path alone",
     "generative path alone",
     "SASRec (RecTools)",

@@ -1,8 +1,8 @@
 """Computes candidates for every user of a split, and ranked lists from the candidates.
 
-One run of the search graph gives all lists: the fused list as in serving, the log-linear list, the list without the
-generative path, and each channel's own list. It knows nothing of metrics. Other modules define the questions and
-measure the lists.
+One run of the search graph gives all lists: the fused list, ordered as in serving, the log-linear list, the list
+without the generative path, and each channel's own list. It knows nothing of metrics. Other modules define the
+questions and measure the lists.
 """
 
 from collections import deque
@@ -51,7 +51,7 @@ class Scorer(NamedTuple):
 
 
 class Scorers(NamedTuple):
-    """The scorer that is served, and the best scorer without the generative path."""
+    """The scorer of the fused list, and the best scorer without the generative path."""
 
     full: Scorer
     without_generative: Scorer
