@@ -79,7 +79,8 @@ class Settings(BaseSettings):
     redis_cluster: bool = False
     """Whether `REDIS_URL` names a node of a Redis cluster."""
     redis_read_timeout_s: Annotated[float, Field(gt=0, le=10)] = 0.15
-    """Seconds that a read waits for Redis; then the release alone answers. A request's reads must stay below 250 ms."""
+    """Seconds that a read waits for Redis; then the answer is made without what Redis knows of the user. A request's
+    reads must stay below 250 ms."""
     redis_write_timeout_s: Annotated[float, Field(gt=0, le=60)] = 3.0
     """Seconds that a write waits for Redis; then it is answered 503."""
     redis_durability: Literal["require", "warn"] = "require"
@@ -103,8 +104,8 @@ class Settings(BaseSettings):
     live_poll_s: Annotated[float, Field(gt=0, le=60)] = 0.25
     """Seconds between two reads of newly accepted events, which each replica counts for everybody's recommendations."""
     live_evidence_mb: Annotated[int, Field(ge=0, le=100_000)] = 150
-    """Megabytes of accepted events that each worker counts, about 10,000 events each; the oldest leave. With 0 events
-    move nobody's recommendations but their user's."""
+    """Megabytes for the accepted events that each worker counts, about 10,000 events each; the oldest leave. What is
+    counted of them takes about 25 MB more. With 0 events move nobody's recommendations but their user's."""
     max_added_items: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
     """The most items that may be added before a release holds them; each costs a row in every replica's tables."""
     placements_file: Path | None = None

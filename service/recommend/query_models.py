@@ -87,7 +87,7 @@ class UserView:
         user_row: the user's row in the snapshot, or −1; erased or not, a user is not their own neighbour.
         known: whether the release or an accepted event knows the user.
         cached: the store's cached interests of the user.
-        store_was_read: False where the store could not be read; then the state is the release's alone.
+        store_was_read: False where the store could not be read; then the state is what the release knows of the user.
         lineage: part of the state's version; it changes with every erasure.
     """
 

@@ -47,7 +47,7 @@ class UserViews:
         self._background: set[asyncio.Task[None]] = set()
 
     async def view(self, user_id: str) -> UserView:
-        """Returns the user's state; from the release alone where the store cannot be read."""
+        """Returns the user's state; what the release knows of them where the store cannot be read."""
         snapshot = self._engine.snapshot
         return self.build_view(user_id, *(await self.read(user_id)), snapshot)
 

@@ -60,7 +60,7 @@ def end_of_list(count: int) -> dict[str, Any]:
 def user_warnings(user: UserView) -> list[dict[str, Any]]:
     """Warns that user state could not be read, or that the user is unknown."""
     if not user.store_was_read:
-        message = "User state could not be read; the answer rests on the release alone."
+        message = "User state could not be read; the answer is made without what the store knows of the user."
         return [warning("store_unavailable", message)]
     if not user.known:
         return [warning("unknown_user", "Neither the release nor an accepted event knows this user_id.")]

@@ -93,7 +93,7 @@ class Metrics:
         )
         self.store_failures = Counter(
             "isrf_store_failures",
-            "Failed reads and writes of user state: reads go on from the release, writes are refused.",
+            "Failed reads and writes of user state: reads go on without it, writes are refused.",
             ("operation",),
             registry=registry,
         )

@@ -273,7 +273,7 @@ class ListRule(TypedDict, total=False):
 
 
 class Placement(TypedDict, total=False):
-    """The fields of a placement; all but `kind` have a default. `filter`: a condition, as SQL behind WHERE."""
+    """The fields of a placement; all but `kind` have a default. `filter`: a condition as in an SQL WHERE clause."""
 
     kind: Kind
     length: int

@@ -1,7 +1,8 @@
 """Limits what one user's events can move: each item once a day, and so many events a day.
 
 A table of fixed size remembers who was counted. Two entries that fall on one place overwrite each other, so that very
-rarely an event counts twice; whoever reads the same events finds the same.
+rarely an event counts twice. Whoever reads the same events in the same order finds the same; replicas that read the
+users' streams in another order may differ in such an event.
 """
 
 import numpy as np

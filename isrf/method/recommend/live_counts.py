@@ -32,14 +32,15 @@ ROWS_KEPT = 256
 PART = 1_000
 """Events that are counted at once, about a millisecond, while readers of rows wait."""
 BYTES_PER_EVENT = 100
-"""Memory of one event in the ring, as `benchmarks/live_evidence.py` measures it (97 in the arrays)."""
+"""Memory of one event in the ring: 97 bytes in the arrays. With all that is counted beside it, a million events take
+116 MB (`benchmarks/live_evidence.py`)."""
 
 _ONE = 1 << 20
 """A weight of 1. Weights are from 2^-20 to 2^5 of it: a row's sums stay below 2^53."""
 _OLDEST, _NEWEST = -20.0, 5.0
 _PAIR_ONE = 1 << 8
 _PAIR_WEIGHTS = np.array([round(_PAIR_ONE / math.log2(2 + count)) for count in range(FOLLOWED_ITEMS + 2)])
-"""By the number of the user's items: 1 / log2(2 + n), as in `isrf.method.evidence.cooccurrence_lists`."""
+"""By the number of the user's items: 1 / log2(2 + n), as in `isrf.method.evidence.count_cooccurrence`."""
 _64_BITS = (1 << 64) - 1
 _MIX, _ONE_64 = np.uint64(0x9E3779B97F4A7C15), np.uint64(1)
 """Make another identity of one, for an event that a `remove` has changed."""
@@ -218,7 +219,7 @@ class LiveCounts:
         return value_or_zero(self._takers, items) / _ONE
 
     def people(self, item: int, other: int) -> int:
-        """How many users took both items, the second after the first or the first after the second."""
+        """How many users took both items, in either order, among the latest `ROW_EVENTS` events that name the first."""
         with self._lock:
             _, places, names = self._naming([item])
             named = self._named[places]

@@ -44,7 +44,7 @@ async def show_user(request: Request, user_id: UserIdDep, context: ContextDep, l
     excluded = sorted(state.bought | state.disliked)
     warnings = []
     if not user.store_was_read:
-        message = "User state could not be read; the answer rests on the release alone."
+        message = "User state could not be read; the answer is made without what the store knows of the user."
         warnings.append({"code": "store_unavailable", "message": message})
     return json_response(
         {

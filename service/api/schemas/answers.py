@@ -65,7 +65,10 @@ class RecommendedItem(BaseModel):
     rank: int
     score: float
     source: str = Field(
-        description="The channel that contributes most to the item's score: generative, dense, group, …, popular."
+        description="The channel that raises the item's score most, of those that have a weight and found the item: "
+        "generative, dense, explicit, group, transition, cooccurrence, content, popular. In a placement also the kind "
+        "of list that found the item (together, trending, new, buy-again, recently-viewed), or pin where only a rule "
+        "brought it."
     )
     reasons: list[Reason] | None = Field(
         default=None,
@@ -81,8 +84,10 @@ class RecommendedItem(BaseModel):
 class Meta(BaseModel):
     release_id: str
     source: str = Field(
-        description="Where the answer comes from: sequence, session, category-popular, popular, similar; prefixed "
-        "`bundle:` when user state could not be read and the answer uses the release alone."
+        description="Where the answer comes from: sequence, session, category-popular, popular, similar; of a "
+        "placement the kind that its list begins with: for-user, similar, together, trending, popular, new, buy-again, "
+        "recently-viewed. Prefixed `bundle:` when user state could not be read: the answer is made without what the "
+        "store knows of the user."
     )
     request_id: str
     user_version: str | None = None

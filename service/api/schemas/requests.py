@@ -62,7 +62,7 @@ NotCategories = Annotated[
 FilterText = Annotated[
     str | None,
     Field(
-        description="Only items for which this condition on their attributes holds, as in SQL behind WHERE: "
+        description="Only items for which this condition on their attributes holds, as in an SQL WHERE clause: "
         "`brand = 'Auralis' AND price < 80`. It may read `now`, `user.bought`, `user.disliked`, and `context.NAME`, "
         "which the call brings."
     ),

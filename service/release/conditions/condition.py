@@ -103,7 +103,7 @@ def compile_condition(
     """Compiles a condition.
 
     Args:
-        text: what SQL has behind WHERE.
+        text: what an SQL WHERE clause holds.
         columns: types of the catalogue's columns (`AttributeTable.types`).
         names: the values of the request that it may use, of `REQUEST_NAMES` and `context.NAME`.
 

@@ -1,6 +1,6 @@
 """Reads the text of a condition: checks its names, types and size, and writes it as SQL that polars compiles. Pure.
 
-A condition is the part of SQL behind WHERE: comparisons, `IN`, `BETWEEN`, `LIKE`, `IS NULL`, regular expressions,
+A condition is what an SQL WHERE clause holds: comparisons, `IN`, `BETWEEN`, `LIKE`, `IS NULL`, regular expressions,
 arithmetic and a few functions of one row, joined by `AND`, `OR` and `NOT`. Everything else is refused here, with the
 place: queries, functions over several rows, comments, casts. So polars never sees what it could read, and never a text
 that takes it long: it needs seconds for long chains of operators and for large regular expressions.

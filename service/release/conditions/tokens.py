@@ -74,7 +74,7 @@ def read_tokens(text: str) -> Iterator[Token]:
         found = _TOKEN.match(text, at)
         if found is None:
             what = "a text without its end" if text[at] in "'\"" else f"{shown(text[at])} is not understood"
-            raise refusal(what, at, "Conditions are written as in SQL behind WHERE: brand = 'Auralis' AND price < 80.")
+            raise refusal(what, at, "Write a condition as in an SQL WHERE clause: brand = 'Auralis' AND price < 80.")
         kind = str(found.lastgroup)
         if kind != "space":
             quote = {"text": "'", "quoted": '"'}.get(kind)

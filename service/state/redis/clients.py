@@ -1,7 +1,7 @@
 """Two clients of one Redis (or Redis Cluster), for reads and for writes, with their timeouts and errors.
 
 Reads time out early. After several failures in a row they fail at once for a moment, so that requests without Redis are
-answered from the release in time. Writes wait longer, because `appendfsync always` can be slow. Foreign content in a
+answered without Redis in time. Writes wait longer, because `appendfsync always` can be slow. Foreign content in a
 key raises a `StoreError`, like a server that is gone.
 """
 
