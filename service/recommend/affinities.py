@@ -1,4 +1,4 @@
-"""A user's categories, brands and other attributes, ranked by what the user's history has of each. Pure."""
+"""A user's categories and brands, ranked by what the user's history has of each. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
