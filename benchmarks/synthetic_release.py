@@ -95,12 +95,13 @@ def _draw_shop(stages: dict[str, Path], sizes: Sizes, rng: np.random.Generator) 
     position = pl.col("timestamp")
     frame.filter(position < EVENTS_PER_USER).write_parquet(stages["ingest"] / "train.parquet")
     split = pl.when(position == EVENTS_PER_USER).then(pl.lit("valid")).otherwise(pl.lit("test"))
-    held_out = frame.filter(position >= EVENTS_PER_USER).drop("weight").with_columns(split=split)
+    held_out = frame.filter(position >= EVENTS_PER_USER).with_columns(split=split)
     held_out.write_parquet(stages["ingest"] / "heldout.parquet")
     frame.clear().select("user_index", "item_index").write_parquet(stages["ingest"] / "excluded.parquet")
     name = f"synthetic {num_items} items {num_users} users"
     last_timestamp = float(EVENTS_PER_USER + 2)
     report: dict[str, Any] = {"fingerprint": name, "order_fingerprint": name, "events_through": last_timestamp}
+    report["event_weights"] = {"purchase": 1.0}
     report["learned_until"] = {"events": last_timestamp, "items": last_timestamp}
     (stages["ingest"] / "report.json").write_text(json.dumps(report))
     features = pl.DataFrame({"item_index": np.arange(num_items, dtype=np.int32), "feature": titles})

@@ -6,14 +6,17 @@ A type is the shop's own word, compared without case. A type that is not named h
     dislike    its item is not recommended again, and it is no history
     remove     takes back everything that the user did with the item before
     history    history only; a shop's vocabulary cannot give it another meaning
+
+A type also has a weight, 1 if the shop names none: how much an event of this type counts in what everybody learns from.
 """
 
+import math
 import unicodedata
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
 PURCHASE = "purchase"
 """Takes its item off the user's list; an event without a type counts as a purchase. Other types (view, cart, …) do not:
@@ -22,6 +25,8 @@ DISLIKE = "dislike"
 REMOVE = "remove"
 HISTORY = "history"
 MAX_BYTES = 64
+MIN_WEIGHT, MAX_WEIGHT = 0.001, 1000.0
+"""Bounds of a weight other than 0. They keep sums of millions of events exact."""
 
 _MAX_ROUNDS = 4
 """Rounds of folding. Few texts need a second one: those where folding makes a letter that folds again."""
@@ -96,6 +101,26 @@ def _normalised_names(value: Any) -> Any:
     return {_checked(name): _checked(meaning) for name, meaning in sorted(value.items())}
 
 
+def _weights_by_name(value: Any) -> Any:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        return value
+    if len({plain(name) for name in value}) < len(value):
+        raise ValueError("a name appears twice, ignoring case")
+    return {_checked(name): weight for name, weight in sorted(value.items())}
+
+
+def _no_truth_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a weight is a number, such as 0.1")
+    return value
+
+
+def _checked_weight(weight: float) -> float:
+    if not math.isfinite(weight) or (weight != 0 and not MIN_WEIGHT <= weight <= MAX_WEIGHT):
+        raise ValueError(f"a weight is 0, or a number from {MIN_WEIGHT:g} to {MAX_WEIGHT:g}")
+    return abs(weight)  # no negative zero
+
+
 def _checked(name: str) -> str:
     complaint = problem(name) or (None if plain(name) else "is empty")
     if complaint:
@@ -104,6 +129,7 @@ def _checked(name: str) -> str:
 
 
 _Names = Annotated[tuple[str, ...], BeforeValidator(_sorted_types)]
+_Weight = Annotated[float, BeforeValidator(_no_truth_value), AfterValidator(_checked_weight)]
 
 
 class EventVocabulary(BaseModel):
@@ -119,6 +145,9 @@ class EventVocabulary(BaseModel):
     """Types that count as `dislike`."""
     remove: _Names = ()
     """Types that count as `remove`: they take back what the user did with the item."""
+    weights: Annotated[dict[str, _Weight], BeforeValidator(_weights_by_name)] = {}
+    """How much an event of a type counts in what everybody learns from, 0 or 0.001 to 1000; 1 for a type that is not
+    named: `events.weights.view=0.1`. With 0 an event is history of its user alone."""
 
     @model_validator(mode="after")
     def _one_meaning(self) -> "EventVocabulary":
@@ -134,6 +163,21 @@ class EventVocabulary(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_weight(self) -> "EventVocabulary":
+        """A shop's name has the weight of the type that it means, because files and streams may hold either."""
+        named: dict[str, str] = {}
+        for name in self.weights:
+            kind = self.read(name)
+            if kind in (DISLIKE, REMOVE):
+                raise ValueError(f"the event type {name!r} means {kind}, which counts for nobody: it has no weight")
+            if kind in named:
+                raise ValueError(
+                    f"the event types {named[kind]!r} and {name!r} both mean {kind!r}, which has one weight"
+                )
+            named[kind] = name
+        return self
+
     @cached_property
     def _meanings(self) -> dict[str, str]:
         meanings = self.names | dict.fromkeys(self.dislike, DISLIKE) | dict.fromkeys(self.remove, REMOVE)
@@ -144,6 +188,14 @@ class EventVocabulary(BaseModel):
         """The type that a shop's name means, in its normal form (`plain`); "" for none. It does not check the name."""
         kind = plain(event)
         return self._meanings.get(kind, kind)
+
+    @cached_property
+    def _weights(self) -> dict[str, float]:
+        return {self.read(name): weight for name, weight in self.weights.items()}
+
+    def weight(self, kind: str) -> float:
+        """The weight of an event of a type as `read` returned it, of its type alone; "" weighs as a purchase."""
+        return self._weights.get(kind or PURCHASE, 1.0)
 
     @cached_property
     def excluding(self) -> frozenset[str]:

@@ -6,12 +6,15 @@ is `isrf.method.recommend.recent_popularity`. Each channel gives a distribution 
 `isrf.method.ranking.fusion` weighs. Each entry can be traced back to its items or users.
 
 Counts are of users, not of events: one account counts once for an item and once for a pair, however many events it has.
+An event has a weight, which it brings to all that it adds: to its item, and to the pairs with items before it, whatever
+their events weighed. A user counts by the heaviest event; one of weight 0 adds nothing. Arguments `weights` are (E,),
+beside users and items; None: all are 1.
 
 It knows neither files nor models. This module both builds the counts and gathers them, so that the two stay consistent.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +36,13 @@ GROUP_RECENCY = 0.8
 COOCCURRENCE_ITEMS = 200
 """Latest distinct items of a user that count as taken together. It bounds a user's pairs to its square, for resellers
 too."""
-
-
 CONTENT_LENGTH = 100
 """Entries of an item's content list."""
 CONTENT_POWER = 2.0
 """Sharpens cosine into the weight of a neighbour; 2 and 4 were tried, chosen on validation."""
+
+
+WeightArray: TypeAlias = NDArray[np.float64]
 
 
 class SparseLists(NamedTuple):
@@ -169,13 +173,6 @@ class CountedLists(NamedTuple):
     totals: FloatArray  # (rows,) the sum of each row's weights before scaling
 
 
-def sparse_lists(
-    rows: IntArray, columns: IntArray, weights: NDArray[np.float64], *, num_rows: int, length: int
-) -> SparseLists:
-    """The lists of `counted_lists`."""
-    return counted_lists(rows, columns, weights, num_rows=num_rows, length=length).lists
-
-
 def counted_lists(
     rows: IntArray, columns: IntArray, weights: NDArray[np.float64], *, num_rows: int, length: int
 ) -> CountedLists:
@@ -209,20 +206,36 @@ def latest_of_each(users: IntArray, items: IntArray) -> BoolArray:
     return latest
 
 
-def num_takers(users: IntArray, items: IntArray, *, num_items: int) -> IntArray:
-    """How many users took each item, (N,); users and items are (E,) rows of events."""
-    return np.bincount(items[latest_of_each(users, items)], minlength=num_items)
+def heaviest_of_each(users: IntArray, items: IntArray, weights: WeightArray) -> WeightArray:
+    """(E,) for each event the heaviest weight among the user's events on its item."""
+    _, pair = np.unique(users * (items.max(initial=0) + 1) + items, return_inverse=True)
+    largest = np.zeros(len(weights))
+    np.maximum.at(largest, pair, weights)
+    return largest[pair]
 
 
-def transition_lists(users: IntArray, items: IntArray, *, num_items: int, window: int, length: int) -> SparseLists:
-    """The lists of `count_transitions`."""
-    return count_transitions(users, items, num_items=num_items, window=window, length=length).lists
+def num_takers(
+    users: IntArray, items: IntArray, *, num_items: int, weights: WeightArray | None = None
+) -> NDArray[np.float64]:
+    """How many users took each item, (N,), each counted by the heaviest event; users and items are (E,) rows."""
+    latest = latest_of_each(users, items)
+    by_user = None if weights is None else heaviest_of_each(users, items, weights)[latest]
+    return np.bincount(items[latest], weights=by_user, minlength=num_items).astype(np.float64)
 
 
-def count_transitions(users: IntArray, items: IntArray, *, num_items: int, window: int, length: int) -> CountedLists:
+def count_transitions(
+    users: IntArray,
+    items: IntArray,
+    *,
+    num_items: int,
+    window: int,
+    length: int,
+    weights: WeightArray | None = None,
+) -> CountedLists:
     """Lists of the items that followed each item within `window` steps of a user's training sequence.
 
-    A nearer step weighs more. If one item followed another several times for one user, only the nearest step counts.
+    A nearer step weighs more, and a heavier event after it. If one item followed another several times for one user,
+    only the heaviest counts, of events of equal weight the nearest step.
 
     Args:
         users: (E,) user rows; events of a user stand together in order.
@@ -230,29 +243,26 @@ def count_transitions(users: IntArray, items: IntArray, *, num_items: int, windo
     """
     parts = []
     for step in range(1, window + 1):
-        same = users[step:] == users[:-step]
-        before, after = items[:-step][same], items[step:][same]
-        different = before != after
-        owners = users[step:][same][different]
-        parts.append((owners, before[different], after[different], np.full(int(different.sum()), 1.0 / step)))
-    owners, rows, columns, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
-    order = np.lexsort((columns, rows, owners))  # stable: of equal pairs the nearest step comes first
+        counts = (users[step:] == users[:-step]) & (items[step:] != items[:-step])
+        after = np.ones(int(counts.sum())) if weights is None else weights[step:][counts]
+        parts.append((users[step:][counts], items[:-step][counts], items[step:][counts], after / step))
+    owners, rows, columns, pairs = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.lexsort((-pairs, columns, rows, owners))  # stable: of equal pairs the nearest step comes first
     same = (np.diff(owners[order]) == 0) & (np.diff(rows[order]) == 0) & (np.diff(columns[order]) == 0)
     unique = np.sort(np.delete(order, np.flatnonzero(same) + 1))
-    return counted_lists(rows[unique], columns[unique], weights[unique], num_rows=num_items, length=length)
+    unique = unique[pairs[unique] > 0]
+    return counted_lists(rows[unique], columns[unique], pairs[unique], num_rows=num_items, length=length)
 
 
-def cooccurrence_lists(users: IntArray, items: IntArray, *, num_items: int, length: int) -> SparseLists:
-    """The lists of `count_cooccurrence`."""
-    return count_cooccurrence(users, items, num_items=num_items, length=length).lists
-
-
-def count_cooccurrence(users: IntArray, items: IntArray, *, num_items: int, length: int) -> CountedLists:
+def count_cooccurrence(
+    users: IntArray, items: IntArray, *, num_items: int, length: int, weights: WeightArray | None = None
+) -> CountedLists:
     """Lists of items taken by the same users, cosine-normalised.
 
-    weight(i, j) = Σ over common users of 1/log2(2 + n_u), divided by √(d_i · d_j). d is how many users took an item.
-    n_u and the pairs come from a user's latest `COOCCURRENCE_ITEMS` distinct items. A user's weight falls with n_u, so
-    that a reseller does not connect everything with everything.
+    weight(i, j) = Σ over common users of w_uij/log2(2 + n_u), divided by √(d_i · d_j). w_uij is the weight of the
+    user's heaviest event on one of the two that came after the other; d is how many users took an item, at least 1. n_u
+    and the pairs come from a user's latest `COOCCURRENCE_ITEMS` distinct items. A user's weight falls with n_u, so that
+    a reseller does not connect everything with everything.
 
     Args:
         users: (E,) user rows; events of a user stand together in order.
@@ -262,24 +272,50 @@ def count_cooccurrence(users: IntArray, items: IntArray, *, num_items: int, leng
     """
     num_users = int(users.max()) + 1 if len(users) else 0
     starts = np.searchsorted(users, np.arange(num_users + 1))
-    degree = np.maximum(num_takers(users, items, num_items=num_items), 1).astype(np.float64)
-    rows, columns, weights = [], [], []
+    degree = np.maximum(num_takers(users, items, num_items=num_items, weights=weights), 1.0)
+    none = np.zeros(0, np.int64)
+    rows, columns, pairs = [none], [none], [np.zeros(0)]
     for user in range(num_users):
-        taken = _latest_distinct(items[starts[user] : starts[user + 1]], COOCCURRENCE_ITEMS)
+        events = slice(starts[user], starts[user + 1])
+        taken = _latest_distinct(items[events], COOCCURRENCE_ITEMS)
         count = len(taken)
         if count < 2:
             continue
         left, right = np.repeat(taken, count), np.tile(taken, count)
-        off_diagonal = left != right
-        rows.append(left[off_diagonal])
-        columns.append(right[off_diagonal])
-        weights.append(np.full(count * (count - 1), 1.0 / np.log2(2.0 + count)))
-    if not rows:
-        empty = np.zeros(0, np.int64)
-        return counted_lists(empty, empty, np.zeros(0), num_rows=num_items, length=length)
+        of_pair = np.ones(count**2) if weights is None else _pair_weights(items[events], weights[events], taken)
+        counts = (left != right) & (of_pair > 0)
+        rows.append(left[counts])
+        columns.append(right[counts])
+        pairs.append(of_pair[counts] / np.log2(2.0 + count))
     left, right = np.concatenate(rows), np.concatenate(columns)
-    scaled = np.concatenate(weights) / np.sqrt(degree[left] * degree[right])
+    scaled = np.concatenate(pairs) / np.sqrt(degree[left] * degree[right])
     return counted_lists(left, right, scaled, num_rows=num_items, length=length)
+
+
+def _pair_weights(items: IntArray, weights: WeightArray, taken: IntArray) -> WeightArray:
+    """The heaviest event on one of two items that came after the first event on the other, for all pairs of `taken`.
+
+    Args:
+        items: (e,) rows of a user's events, oldest first.
+        weights: (e,).
+        taken: (t,) rows among them, ascending.
+
+    Returns:
+        (t²,) in the order of `np.repeat(taken, t), np.tile(taken, t)`.
+    """
+    count = len(taken)
+    place = np.minimum(np.searchsorted(taken, items), count - 1)
+    chosen = np.flatnonzero(taken[place] == items)
+    place = place[chosen]
+    first = chosen[np.unique(place, return_index=True)[1]]
+    by_first = np.argsort(first)
+    # Between two first events, the heaviest event on each item; then of all that came after a first event.
+    largest = np.zeros((count + 1, count))
+    np.maximum.at(largest, (np.searchsorted(first[by_first], chosen), place), weights[chosen])
+    largest = np.maximum.accumulate(largest[::-1], axis=0)[::-1]
+    after = np.empty((count, count))
+    after[by_first] = largest[1:]  # row: the item that came first; column: the item of the event after it
+    return np.maximum(after, after.T).ravel()
 
 
 def _latest_distinct(items: IntArray, limit: int) -> IntArray:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from isrf.method.evidence import (
     SparseLists,
+    WeightArray,
     count_cooccurrence,
     count_transitions,
     num_takers,
@@ -23,7 +24,7 @@ class Counted(NamedTuple):
     """Evidence lists and popularity, counted from training interactions and texts."""
 
     lists: dict[str, SparseLists]  # `isrf.contract.manifest.EVIDENCE_LISTS`
-    popularity: FloatArray  # (N,) users who took the item in training
+    popularity: FloatArray  # (N,) users who took the item in training, each by the weight of their heaviest event
     totals: dict[str, FloatArray]  # of transition and cooccurrence, (N,) the sum of each row's counts before scaling
 
     @property
@@ -38,14 +39,15 @@ class TimedEvents(NamedTuple):
     users: IntArray  # (E,) rows
     items: IntArray  # (E,) rows
     times: NDArray[np.float64]  # (E,) seconds, NaN where unknown
+    weights: WeightArray  # (E,) from 0; how much each event counts
 
     @classmethod
     def of(cls, table: pl.DataFrame) -> "TimedEvents":
-        """Reads a table with the columns user_index and item_index, and timestamp where events have times."""
+        """Reads a table with the columns user_index, item_index and weight, and timestamp where events have times."""
         users, items = (table[name].to_numpy().astype(np.int64) for name in ("user_index", "item_index"))
         has_times = "timestamp" in table.columns
         times = table["timestamp"].cast(pl.Float64).to_numpy() if has_times else np.full(len(users), np.nan)
-        return cls(users, items, times)
+        return cls(users, items, times, table["weight"].to_numpy())
 
 
 def count_evidence(inputs: Mapping[str, Path], *, num_users: int, config: EvidenceConfig) -> Counted:
@@ -67,17 +69,19 @@ def count_events(events: TimedEvents, content: SparseLists, *, num_users: int, c
         num_users: U.
         config: list length and transition window.
     """
-    users, items, _ = events
+    users, items, _, weights = events
     num_items, length = len(content.indptr) - 1, config.list_length
-    transition = count_transitions(users, items, num_items=num_items, window=config.window, length=length)
-    cooccurrence = count_cooccurrence(users, items, num_items=num_items, length=length)
+    transition = count_transitions(
+        users, items, num_items=num_items, window=config.window, length=length, weights=weights
+    )
+    cooccurrence = count_cooccurrence(users, items, num_items=num_items, length=length, weights=weights)
     lists = {
         "transition": transition.lists,
         "cooccurrence": cooccurrence.lists,
         "content": content,
         "user_items": user_item_lists(users, items, num_users=num_users),
     }
-    popularity = num_takers(users, items, num_items=num_items).astype(np.float32)
+    popularity = num_takers(users, items, num_items=num_items, weights=weights).astype(np.float32)
     totals = {"transition": transition.totals, "cooccurrence": cooccurrence.totals}
     return Counted(lists, popularity, totals)
 

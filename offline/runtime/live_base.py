@@ -1,12 +1,13 @@
 """Counts what live evidence is added to: totals of the lists, and each item's weight of recent events."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.manifest import LiveEvidenceSpec
+from isrf.method.evidence import WeightArray
 from isrf.method.interest import IntArray
 from isrf.method.recommend.recent_popularity import RecentPopularity, decayed_counts, newcomer_shares
 from isrf.method.recommend.tables import LiveBase
@@ -30,11 +31,11 @@ def count_live_base(
         config: the transition window and the half-life.
         until_s: seconds; a later time is one that nobody can have read, and counts as this moment.
     """
-    users, items, times = events
+    users, items, times, weights = events
     if not len(times) or not np.isfinite(times).all():
         return None
     times = np.minimum(times, until_s)
-    half_life_s = choose_half_life(items, times)
+    half_life_s = choose_half_life(items, times, weights)
     spec = LiveEvidenceSpec(
         reference_s=float(times.max()),
         half_life_s=config.half_life_days * DAY_S,
@@ -43,48 +44,66 @@ def count_live_base(
     )
     num_before = np.arange(len(users)) - np.searchsorted(users, users)
     recent, newcomers = (
-        decayed_counts(users, items, times, shares=shares, num_items=len(counted.popularity), half_life_s=half_life_s)
+        decayed_counts(
+            users,
+            items,
+            times,
+            weights=weights,
+            shares=shares,
+            num_items=len(counted.popularity),
+            half_life_s=half_life_s,
+        )
         for shares in (None, newcomer_shares(num_before))
     )
     return LiveBase(spec, counted.totals["transition"], counted.totals["cooccurrence"], recent, newcomers)
 
 
-def choose_half_life(items: IntArray, times: NDArray[np.float64]) -> float:
+def choose_half_life(items: IntArray, times: NDArray[np.float64], weights: WeightArray) -> float:
     """The half-life of popularity, seconds, that ranks each of the last events' items best before it happened.
 
-    Measured by NDCG@10 over the last fifth of the events, at most `JUDGED_EVENTS` of them; ties go to the longer one.
+    Measured by NDCG@10 over the last fifth of the events, at most `JUDGED_EVENTS` of them, each by its weight; ties go
+    to the longer one.
 
     Args:
         items: (E,) rows.
         times: (E,) seconds.
+        weights: (E,).
     """
     order = np.argsort(times, kind="stable")
     judged = max(len(order) - JUDGED_EVENTS, len(order) * 4 // 5)
     before, after = order[:judged], order[judged:]
+    events = _Events(items, times, weights)
     best, best_score = HALF_LIVES_DAYS[-1], -1.0
     for days in reversed(HALF_LIVES_DAYS):
-        score = _score(items[before], times[before], items[after], times[after], days * DAY_S)
+        score = _score(events.rows(before), events.rows(after), days * DAY_S)
         if score > best_score:
             best, best_score = days, score
     return best * DAY_S
 
 
-def _score(
-    items: IntArray,
-    times: NDArray[np.float64],
-    next_items: IntArray,
-    next_times: NDArray[np.float64],
-    half_life_s: float,
-) -> float:
-    reference = float(times.max(initial=next_times.min(initial=0.0)))
-    size = int(max(items.max(initial=0), next_items.max(initial=0))) + 1
-    base = np.bincount(items, weights=np.exp2((times - reference) / half_life_s), minlength=size)
+class _Events(NamedTuple):
+    """Events whose users do not matter."""
+
+    items: IntArray  # (e,) rows
+    times: NDArray[np.float64]  # (e,) seconds
+    weights: WeightArray  # (e,)
+
+    def rows(self, chosen: IntArray) -> "_Events":
+        return _Events(self.items[chosen], self.times[chosen], self.weights[chosen])
+
+
+def _score(before: _Events, after: _Events, half_life_s: float) -> float:
+    reference = float(before.times.max(initial=after.times.min(initial=0.0)))
+    size = int(max(before.items.max(initial=0), after.items.max(initial=0))) + 1
+    decay = np.exp2((before.times - reference) / half_life_s)
+    base = np.bincount(before.items, weights=before.weights * decay, minlength=size)
     popularity = RecentPopularity(base.astype(np.float64), reference_s=reference, half_life_s=half_life_s)
     total = 0.0
-    for item, time in zip(next_items.tolist(), next_times.tolist(), strict=True):
+    for item, time, weight in zip(*(column.tolist() for column in after), strict=True):
         rank = popularity.rank(item)
-        total += 0.0 if rank is None or rank >= CUTOFF else 1.0 / math.log2(rank + 2)
-        popularity.add(item, time)
+        total += 0.0 if rank is None or rank >= CUTOFF else weight / math.log2(rank + 2)
+        if weight > 0:
+            popularity.add(item, time, weight)
     return total
 
 

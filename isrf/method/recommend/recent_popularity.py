@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.event_log import FOLLOWED_ITEMS
-from isrf.method.evidence import NOTHING, Evidence, heaviest
+from isrf.method.evidence import NOTHING, Evidence, WeightArray, heaviest
 from isrf.method.interest import FloatArray, IntArray
 from isrf.method.recommend.live_events import decayed, value_or_zero
 
@@ -192,22 +192,27 @@ def decayed_counts(
     items: IntArray,
     times: NDArray[np.float64],
     *,
+    weights: WeightArray | None = None,
     shares: NDArray[np.float64] | None = None,
     num_items: int,
     half_life_s: float,
 ) -> NDArray[np.float64]:
-    """Each item's weight of a release's events as of the latest of them; a user counts once per item, the last time.
+    """Each item's weight of a release's events as of the latest of them.
+
+    A user counts once per item, by the event that weighs most by then; of equal ones by the last.
 
     Args:
         users, items: (E,) rows.
         times: (E,) seconds; NaN counts as long ago.
-        shares: (E,) the events' weights at the reference time; None: 1.
+        weights: (E,) how much each event counts; None: 1.
+        shares: (E,) what of an event's weight counts; None: 1.
         num_items: N.
         half_life_s: in which an event's weight halves.
     """
-    _, from_end = np.unique((users * num_items + items)[::-1], return_index=True)
-    latest = len(users) - 1 - from_end
-    ages = np.nan_to_num((times[latest] - np.nanmax(times, initial=-np.inf)) / half_life_s, nan=_OLDEST, neginf=_OLDEST)
-    weights = np.exp2(np.maximum(ages, _OLDEST)) * (1.0 if shares is None else shares[latest])
-    counts = np.bincount(items[latest], weights=weights, minlength=num_items)
-    return counts.astype(np.float64)
+    ages = np.nan_to_num((times - np.nanmax(times, initial=-np.inf)) / half_life_s, nan=_OLDEST, neginf=_OLDEST)
+    decayed_weights = np.exp2(np.maximum(ages, _OLDEST)) * (1.0 if weights is None else weights)
+    order = np.lexsort((decayed_weights, users * num_items + items))  # stable: of equal ones the last comes last
+    pairs = (users * num_items + items)[order]
+    chosen = order[np.append(pairs[1:] != pairs[:-1], np.ones(min(len(pairs), 1), np.bool_))]
+    counted = decayed_weights[chosen] * (1.0 if shares is None else shares[chosen])
+    return np.bincount(items[chosen], weights=counted, minlength=num_items).astype(np.float64)

@@ -38,8 +38,8 @@ from offline.commands.audit.findings import Finding
 from offline.commands.audit.shop import AuditedShop
 from offline.config import RunConfig
 from offline.runtime.evidence import TimedEvents, count_events
+from offline.runtime.ingest_report import learned_until
 from offline.runtime.live_base import count_live_base, live_arrays
-from offline.stages.ingest.report import learned_until
 
 SAME = 0.999
 """The least cosine between a vector and its stored float16 copy."""
@@ -72,8 +72,8 @@ def audit_contents(release: Path, manifest: Manifest, shop: AuditedShop) -> Iter
 
 
 def _popularity(popularity: NDArray[Any], shop: AuditedShop) -> Finding:
-    counted = num_takers(shop.users, shop.items, num_items=shop.num_items)
-    differing = int((popularity != counted).sum())
+    counted = num_takers(shop.users, shop.items, num_items=shop.num_items, weights=shop.weights).astype(np.float32)
+    differing = int((~np.isclose(popularity, counted)).sum())
     extra = float(popularity.sum() - counted.sum())
     return Finding(
         "popularity",
@@ -90,7 +90,7 @@ def _popularity(popularity: NDArray[Any], shop: AuditedShop) -> Finding:
 
 def _evidence(arrays: dict[str, NDArray[Any]], config: RunConfig, shop: AuditedShop) -> Iterator[Finding]:
     content = lists_from_arrays("content", arrays)
-    events = TimedEvents(shop.users, shop.items, shop.times)
+    events = TimedEvents(shop.users, shop.items, shop.times, shop.weights)
     counted = count_events(events, content, num_users=shop.num_users, config=config.evidence)
     live_base = count_live_base(counted, events, config=config.evidence, until_s=learned_until(shop.folder))
     recomputed = {name: counted.lists[name] for name in ("user_items", "transition", "cooccurrence")}

@@ -20,6 +20,7 @@ class AuditedShop(NamedTuple):
     users: IntArray  # (T,) training events, by user, then order
     items: IntArray  # (T,)
     times: NDArray[np.float64]  # (T,) seconds, NaN where unknown
+    weights: NDArray[np.float64]  # (T,)
     valid: EvaluationSplit
     test: EvaluationSplit
     tied: dict[str, NDArray[np.bool_]]  # per split (R,): the held-out event has the time of the one before it
@@ -51,7 +52,7 @@ class AuditedShop(NamedTuple):
 
 def load_shop(ingest: Path) -> AuditedShop:
     """Reads the output of `ingest`."""
-    train = pl.read_parquet(ingest / "train.parquet", columns=["user_index", "item_index", "timestamp"])
+    train = pl.read_parquet(ingest / "train.parquet", columns=["user_index", "item_index", "timestamp", "weight"])
     return AuditedShop(
         folder=ingest,
         item_ids=pl.read_parquet(ingest / "items.parquet", columns=["item_id"])["item_id"].to_list(),
@@ -59,6 +60,7 @@ def load_shop(ingest: Path) -> AuditedShop:
         users=train["user_index"].to_numpy().astype(np.int64),
         items=train["item_index"].to_numpy().astype(np.int64),
         times=train["timestamp"].cast(pl.Float64).to_numpy(),
+        weights=train["weight"].to_numpy(),
         valid=load_split(ingest, "valid"),
         test=load_split(ingest, "test"),
         tied=_tied(train, pl.read_parquet(ingest / "heldout.parquet")),

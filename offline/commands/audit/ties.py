@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.method.evidence import transition_lists
+from isrf.method.evidence import count_transitions
 from isrf.method.metrics import bootstrap_difference, bootstrap_mean, ndcg, ranks_of
 from offline.commands.audit.findings import Finding
 from offline.commands.audit.shop import AuditedShop
@@ -26,7 +26,7 @@ def table_ndcg(shop: AuditedShop) -> NDArray[np.float64]:
 
     The order of user ids does not change with the order of ties; the row numbers do.
     """
-    table = transition_lists(shop.users, shop.items, num_items=shop.num_items, window=1, length=LENGTH)
+    table = count_transitions(shop.users, shop.items, num_items=shop.num_items, window=1, length=LENGTH).lists
     lists = np.full((len(shop.test.targets), K), -1, dtype=np.int64)
     for row, (history, bought) in enumerate(zip(shop.test.histories, shop.test.bought, strict=True)):
         followers = table.indices[table.row(history[-1])]

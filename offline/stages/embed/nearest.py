@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from isrf.method.evidence import CONTENT_LENGTH, CONTENT_POWER, SparseLists, sparse_lists
+from isrf.method.evidence import CONTENT_LENGTH, CONTENT_POWER, SparseLists, counted_lists
 from isrf.method.interest import FloatArray
 from isrf.method.text.encoder import TextEncoder, TextFields
 from offline.stages.embed.tfidf import weigh
@@ -53,4 +53,6 @@ def _lists(blocks: Iterator[tuple[NDArray[np.int64], NDArray[np.int64], FloatArr
     rows, columns, cosine = (np.concatenate(part) for part in zip(*parts, strict=True))
     near = (rows != columns) & (columns >= 0) & (cosine > 0)
     weights = cosine[near].astype(np.float64) ** CONTENT_POWER
-    return sparse_lists(rows[near], columns[near].astype(np.int64), weights, num_rows=num_items, length=CONTENT_LENGTH)
+    return counted_lists(
+        rows[near], columns[near].astype(np.int64), weights, num_rows=num_items, length=CONTENT_LENGTH
+    ).lists

@@ -27,10 +27,10 @@ from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import RankingRequest
 from offline.config import EvidenceConfig
 from offline.runtime.evidence import TimedEvents, count_events
+from offline.runtime.ingest_report import excluding_types, type_weights
 from offline.runtime.live_base import DAY_S, count_live_base
 from offline.stages.evaluate.items_as_new import CatalogueReading, with_items_as_new
 from offline.stages.evaluate.lists import BATCH, LIST_LENGTH, Searched, ahead
-from offline.stages.ingest.report import excluding_types
 
 SHARE_BEFORE = 0.8
 """Share of the events before T."""
@@ -50,6 +50,8 @@ class Stream(NamedTuple):
     users: IntArray  # (E,)
     items: IntArray  # (E,)
     times: NDArray[np.float64]  # (E,) seconds
+    weights: NDArray[np.float64]  # (E,) of an event's type and row
+    type_weights: NDArray[np.float64]  # (E,) of its type alone, as the service counts it
     excludes: BoolArray  # (E,) whether the event takes its item off the user's list
     held_out: BoolArray  # (E,)
     start: int  # the first event from T on
@@ -57,7 +59,7 @@ class Stream(NamedTuple):
     @classmethod
     def load(cls, ingest: Path) -> "Stream | None":
         """Reads the output of `ingest`; None where an event has no time, or all of the first ones have the same."""
-        columns = ["user_index", "item_index", "timestamp", "event"]
+        columns = ["user_index", "item_index", "timestamp", "event", "weight"]
         train = pl.read_parquet(ingest / "train.parquet", columns=columns).with_columns(part=pl.lit(0))
         parts = pl.when(pl.col("split") == "valid").then(1).otherwise(2)
         held_out = pl.read_parquet(ingest / "heldout.parquet").with_columns(part=parts).select([*columns, "part"])
@@ -74,6 +76,8 @@ class Stream(NamedTuple):
             users=events["user_index"].to_numpy().astype(np.int64),
             items=events["item_index"].to_numpy().astype(np.int64),
             times=times,
+            weights=events["weight"].to_numpy(),
+            type_weights=events["event"].replace_strict(type_weights(ingest), return_dtype=pl.Float64).to_numpy(),
             excludes=events["event"].is_in(excluding_types(ingest)).to_numpy(),
             held_out=(events["part"] > 0).to_numpy(),
             start=start,
@@ -82,7 +86,7 @@ class Stream(NamedTuple):
     def before(self, end: int) -> TimedEvents:
         """The first `end` events, sorted by user, then time."""
         order = np.argsort(self.users[:end], kind="stable")
-        return TimedEvents(self.users[:end][order], self.items[:end][order], self.times[:end][order])
+        return TimedEvents(self.users[order], self.items[order], self.times[order], self.weights[order])
 
 
 class _Step(NamedTuple):

@@ -8,7 +8,7 @@ import polars as pl
 
 from isrf.contract.errors import DataError
 from isrf.method.interest import IntArray
-from offline.stages.ingest.report import excluding_types
+from offline.runtime.ingest_report import excluding_types
 
 
 class EvaluationSplit(NamedTuple):

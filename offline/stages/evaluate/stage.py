@@ -20,6 +20,7 @@ from offline.config import variants_of
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of
 from offline.runtime.evidence import Counted, TimedEvents, count_evidence, lists_as_arrays, save_lists
+from offline.runtime.ingest_report import learned_until
 from offline.runtime.live_base import count_live_base, live_arrays
 from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, Scorer, Scorers
 from offline.stages.evaluate.measure import Measure
@@ -35,9 +36,8 @@ from offline.stages.evaluate.weights import (
     choose_scorers,
     join_lists,
 )
-from offline.stages.ingest.report import learned_until
 
-VERSION = 10
+VERSION = 11
 RANKER_SPEC = "ranker.json"
 LIVE_EVIDENCE_SPEC = "live_evidence.json"
 SAVED_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")

@@ -22,8 +22,8 @@ class Histories(NamedTuple):
     """The shop's events in order, split, without dislikes and removed events.
 
     Attributes:
-        events: `user_id`, `item_id`, `timestamp`, `event`, `weight`, `split` (i8, `isrf.method.order.Split`); sorted by
-            user_id, then order.
+        events: `user_id`, `item_id`, `timestamp`, `event`, `weight` (the file's), `split` (i8,
+            `isrf.method.order.Split`); sorted by user_id, then order.
         excluded: `user_id`, `item_id` of disliked items, each pair once.
         taken_back: number of events that a `remove` took back.
         tied_users: number of users whose test event has the same time as the event before it.

@@ -21,8 +21,9 @@ from offline.stages.ingest.names import event_questions
 from offline.stages.ingest.numbering import Numbering, number
 from offline.stages.ingest.reading import describe_ahead, describe_early, learned_until, rows_ahead
 from offline.stages.ingest.shop import ShopData, read_shop, shop_files
+from offline.stages.ingest.weights import check_weights, describe_weights, type_weights, weighed
 
-VERSION = 8
+VERSION = 9
 
 NEEDED = "A release needs at least 2 users, one of them with at least 4 events; a repeated row counts once."
 """The needs of the smallest shop, in addition to 2 items."""
@@ -51,6 +52,10 @@ def run(ctx: StageContext) -> None:
     )
     _check_histories(histories, fit=ctx.config.fit)
     numbering = number(items, histories.events.filter(pl.col("split") == Split.TRAIN), histories.excluded)
+    weights = type_weights(interactions, ctx.config.events)
+    # Only now: row numbers do not depend on what a type weighs.
+    histories = histories._replace(events=weighed(histories.events, weights))
+    check_weights(histories.events.filter(pl.col("split") == Split.TRAIN))
     _write(ctx, histories, numbering)
     counts = _counts(histories, numbering)
     report = {
@@ -72,6 +77,7 @@ def run(ctx: StageContext) -> None:
         "learned_until": until.model_dump(),
         "ahead_of_clock": ahead,
         "event_types": dict(sorted(interactions.group_by("event").len().iter_rows())),
+        "event_weights": weights,
         "excluding": sorted(ctx.config.events.excluding),
         "fingerprint": data_fingerprint(interactions, items),
         "order_fingerprint": order_fingerprint(histories.events),
@@ -110,10 +116,10 @@ def _write(ctx: StageContext, histories: Histories, numbering: Numbering) -> Non
     held_out = pl.col("split") != Split.TRAIN
     numbering.items.write_parquet(ctx.out / "items.parquet")
     numbering.users.write_parquet(ctx.out / "users.parquet")
-    columns = ("user_index", "item_index", "timestamp")
-    events.filter(~held_out).select(*columns, "event", "weight").write_parquet(ctx.out / "train.parquet")
+    columns = ("user_index", "item_index", "timestamp", "event", "weight")
+    events.filter(~held_out).select(*columns).write_parquet(ctx.out / "train.parquet")
     split = pl.when(pl.col("split") == Split.VALID).then(pl.lit("valid")).otherwise(pl.lit("test")).alias("split")
-    events.filter(held_out).select(*columns, "event", split).write_parquet(ctx.out / "heldout.parquet")
+    events.filter(held_out).select(*columns, split).write_parquet(ctx.out / "heldout.parquet")
     excluded = rows(histories.excluded).select("user_index", "item_index").sort("user_index", "item_index")
     excluded.write_parquet(ctx.out / "excluded.parquet")
 
@@ -152,6 +158,7 @@ def _show(ctx: StageContext, counts: dict[str, int], shop: ShopData) -> None:
     sentences += [remark] if (remark := shop.repeated.describe(events_file)) else []
     types: dict[str, int] = dict(shop.interactions.group_by("event").len().iter_rows())
     sentences += [f"{events_file}: {question}" for question in event_questions(types, ctx.config.events)]
+    sentences += [f"{events_file}: {remark}" for remark in describe_weights(shop.interactions, ctx.config.events)]
     sentences += [f"{events_file}: {remark}"] if (remark := describe_early(shop.interactions)) else []
     sentences += [
         f"{rows.file}: {len(rows)} rows were left out: {rows.describe()}" for rows in shop.bad_rows if len(rows)

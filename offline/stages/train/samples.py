@@ -25,7 +25,7 @@ from isrf.method.interest import (
     select_neighbours,
 )
 from isrf.method.order import MAX_TARGETS_PER_USER
-from offline.stages.ingest.report import excluding_types
+from offline.runtime.ingest_report import excluding_types
 
 INTEREST_BATCH = 2048
 

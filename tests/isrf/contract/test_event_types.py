@@ -95,6 +95,41 @@ def test_what_has_two_meanings_or_none_is_refused(wrong: dict[str, Any]) -> None
         EventVocabulary.model_validate(wrong)
 
 
+def test_an_event_weighs_what_its_type_weighs() -> None:
+    ours = vocabulary(names={"Kauf": "purchase", "Blick": "view"}, weights={"BLICK": "0.1", "cart": 0.4, "purchase": 3})
+    read = {name: ours.weight(ours.read(name)) for name in ("Blick", "View", "cart", "Kauf", "purchase", "", "wish")}
+    assert read == {"Blick": 0.1, "View": 0.1, "cart": 0.4, "Kauf": 3, "purchase": 3, "": 3, "wish": 1}
+    assert EventVocabulary.model_validate_json(ours.model_dump_json()) == ours
+    assert ours.beside(frozenset({"cart"})).weight("cart") == 0.4
+    assert vocabulary(weights={"view": 0}).weight("view") == 0
+    assert STANDARD.weight("view") == STANDARD.weight("") == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"weights": {"view": -0.1}}, "0, or a number from 0.001 to 1000"),
+        ({"weights": {"view": 1001}}, "0, or a number from 0.001 to 1000"),
+        ({"weights": {"view": 0.0009}}, "0, or a number from 0.001 to 1000"),
+        ({"weights": {"view": "nan"}}, "0, or a number from 0.001 to 1000"),
+        ({"weights": {"view": float("inf")}}, "0, or a number from 0.001 to 1000"),
+        ({"weights": {"view": True}}, "a weight is a number"),
+        ({"weights": {"view": "much"}}, "valid number"),
+        ({"weights": {"view": None}}, "valid number"),
+        ({"weights": {"view": 0.1, "View": 0.1}}, "appears twice"),
+        ({"weights": {"Kauf": 2, "purchase": 2}, "names": {"kauf": "purchase"}}, "'kauf' and 'purchase' both mean"),
+        ({"weights": {"dislike": 0.5}}, "counts for nobody"),
+        ({"weights": {"refund": 0.5}, "remove": ["refund"]}, "'refund' means remove"),
+        ({"weights": {"": 0.5}}, "is empty"),
+        ({"weights": {"null": 0.5}}, "missing value"),
+        ({"weights": 0.5}, "dictionary"),
+    ],
+)
+def test_a_weight_that_means_nothing_is_refused(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        EventVocabulary.model_validate(wrong)
+
+
 def test_more_exclusions_stand_beside() -> None:
     ours = vocabulary(names={"Warenkorb": "cart"}, exclude=["wish"]).beside(frozenset({"warenkorb", "remove", "wish"}))
     assert ours.excluding == {"", "purchase", "cart", "wish"}

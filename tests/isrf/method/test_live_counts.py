@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isrf.contract.event_log import NUM_BUCKETS
-from isrf.method.evidence import SparseLists, cooccurrence_lists, transition_lists
+from isrf.method.evidence import SparseLists, count_cooccurrence, count_transitions
 from isrf.method.recommend.live_counts import ROW_EVENTS, LiveCounts, LiveRow
 from isrf.method.recommend.live_events import LiveEvent
 from isrf.method.recommend.live_lists import BaseCounts, LiveLists
@@ -141,8 +141,8 @@ def test_base_and_live_transitions_are_one_estimate() -> None:
 def test_without_live_events_the_lists_are_the_release_s() -> None:
     users, items = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 0, 2])
     for base in (
-        transition_lists(users, items, num_items=3, window=2, length=10),
-        cooccurrence_lists(users, items, num_items=3, length=10),
+        count_transitions(users, items, num_items=3, window=2, length=10).lists,
+        count_cooccurrence(users, items, num_items=3, length=10).lists,
     ):
         lists = LiveLists("transition", base_of(base, [1.0] * 3, [1.0] * 3), counts())
         entries, lengths = lists.gather(np.array([0, 2, 1]))
@@ -154,11 +154,11 @@ def test_without_live_events_the_lists_are_the_release_s() -> None:
 
 def test_live_pairs_are_normalised_by_takers_as_the_release_s_are() -> None:
     # One user took 0 and 1 before the release, another 0 and 2 after it: as if both were counted together.
-    before = cooccurrence_lists(np.array([0, 0]), np.array([0, 1]), num_items=3, length=10)
+    before = count_cooccurrence(np.array([0, 0]), np.array([0, 1]), num_items=3, length=10).lists
     total = (1 / np.log2(4)) / np.sqrt(1 * 1)
     live = counts(event(0, (), 0.0, 7), event(2, (0,), 0.0, 7))
     lists = LiveLists("cooccurrence", base_of(before, [total, total, 0.0], [1, 1, 0]), live)
-    both = cooccurrence_lists(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 2]), num_items=3, length=10)
+    both = count_cooccurrence(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 2]), num_items=3, length=10).lists
     expected = both.entries(0)
     assert row_of(lists, 0) == pytest.approx(
         dict(zip(expected.indices.tolist(), expected.weights.tolist(), strict=True)), abs=1e-3

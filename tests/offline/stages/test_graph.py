@@ -46,7 +46,7 @@ def write_shop(folder: Path, histories: list[list[int]]) -> None:
     pl.DataFrame(
         {"user_index": users, "item_index": [item for history in histories for item in history]},
         schema={"user_index": pl.Int32, "item_index": pl.Int32},
-    ).write_parquet(folder / "ingest" / "train.parquet")
+    ).with_columns(weight=pl.lit(1.0)).write_parquet(folder / "ingest" / "train.parquet")
     rng = np.random.default_rng(4)
     block_text = rng.normal(size=(NUM_BLOCKS, 5))
     centres = block_text[np.minimum(np.arange(NUM_ITEMS) // BLOCK, NUM_BLOCKS - 1)]

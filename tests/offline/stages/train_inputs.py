@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from isrf.method.evidence import sparse_lists
+from isrf.method.evidence import counted_lists
 from isrf.method.interest import unit_rows
 from offline.config import RunConfig, build_config
 from offline.context import StageContext
@@ -51,7 +51,7 @@ def write_inputs(folder: Path, *, events: NDArray[np.int64] | None = None) -> di
         path.mkdir(parents=True)
     users = np.repeat(np.arange(NUM_USERS, dtype=np.int32), events.shape[1])
     table = pl.DataFrame({"user_index": users, "item_index": events.flatten().astype(np.int32)})
-    table.with_columns(event=pl.lit("purchase")).write_parquet(inputs["ingest"] / "train.parquet")
+    table.with_columns(event=pl.lit("purchase"), weight=pl.lit(1.0)).write_parquet(inputs["ingest"] / "train.parquet")
     write_held_out(inputs["ingest"], (events[:, -1] + 1) % (NUM_ITEMS - 1), rng.integers(0, NUM_ITEMS, NUM_USERS))
 
     def rows(count: int, width: int) -> NDArray[np.float32]:
@@ -74,7 +74,7 @@ def write_inputs(folder: Path, *, events: NDArray[np.int64] | None = None) -> di
     nobody = np.zeros(0, np.int64)
     save_lists(
         inputs["embed"] / "evidence",
-        {"content": sparse_lists(nobody, nobody, np.zeros(0), num_rows=NUM_ITEMS, length=1)},
+        {"content": counted_lists(nobody, nobody, np.zeros(0), num_rows=NUM_ITEMS, length=1).lists},
     )
     keys = rng.choice(CODES**LEVELS, NUM_ITEMS, replace=False)
     codes = np.stack([keys // CODES**2, keys // CODES % CODES, keys % CODES], axis=1)
@@ -87,7 +87,7 @@ def write_held_out(ingest: Path, valid: NDArray[np.int64], test: NDArray[np.int6
     users = np.arange(NUM_USERS, dtype=np.int32)
     frames = [
         pl.DataFrame({"user_index": users, "item_index": items.astype(np.int32)}).with_columns(
-            split=pl.lit(split), event=pl.lit("purchase")
+            split=pl.lit(split), event=pl.lit("purchase"), weight=pl.lit(1.0)
         )
         for split, items in (("valid", valid), ("test", test))
     ]

@@ -135,6 +135,7 @@ def test_tables_have_the_columns_and_types_of_the_contract(ingest: Ingest) -> No
         **index,
         "timestamp": pl.Float64,
         "event": pl.String,
+        "weight": pl.Float64,
         "split": pl.String,
     }
     assert dict(tables["users"].schema) == {"user_id": pl.String}

@@ -1,4 +1,4 @@
-"""Reads values of the ingest stage's `report.json` for later stages."""
+"""Reads values of the stage `ingest`'s `report.json` for later stages."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,13 @@ def learned_until(ingest: Path) -> float:
     """The moment until which the events are known, seconds."""
     report = json.loads((ingest / REPORT_FILE).read_text())
     return float(report["learned_until"]["events"])
+
+
+def type_weights(ingest: Path) -> dict[str, float]:
+    """The weight of each event type of the shop's file."""
+    report = json.loads((ingest / REPORT_FILE).read_text())
+    weights: dict[str, float] = report["event_weights"]
+    return weights
 
 
 def excluding_types(ingest: Path) -> list[str]:
