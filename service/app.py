@@ -21,7 +21,18 @@ from service.api.openapi import Api
 from service.api.pages.demo import demo_router
 from service.api.pages.docs import docs_router
 from service.api.problems import install_problem_handlers
-from service.api.routes import admin, affinities, bulk, interactions, items, placements, probes, recommend, users
+from service.api.routes import (
+    admin,
+    affinities,
+    bulk,
+    interactions,
+    items,
+    placement_preview,
+    placements,
+    probes,
+    recommend,
+    users,
+)
 from service.api.shortcut import Shortcut
 from service.api.validation.calls import CallCheck
 from service.api.validation.parameters import KnownQueries, only_known_parameters
@@ -144,8 +155,20 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     app.state.metrics = metrics
     install_problem_handlers(app, metrics)
     # An id is the rest of its path: the more precise paths come first.
-    for routes in (recommend, interactions, affinities, users, items, placements, bulk, probes, admin):
-        app.include_router(routes.router)
+    routes = (
+        recommend,
+        interactions,
+        affinities,
+        users,
+        items,
+        placement_preview,
+        placements,
+        bulk,
+        probes,
+        admin,
+    )
+    for one in routes:
+        app.include_router(one.router)
     for router in (docs_router(), *([demo_router()] if chosen.demo else [])):
         app.include_router(router)
     return app

@@ -106,13 +106,14 @@ class UserViews:
         self._metrics.stage("store", time.perf_counter() - began)
         return record, was_read
 
-    async def interests(self, user: UserView) -> UserInterests:
-        """Returns a user's interests, from a cache or computed (and then cached)."""
+    async def interests(self, user: UserView, *, caches: bool = True) -> UserInterests:
+        """Returns a user's interests, from a cache or computed, and then cached unless `caches` is False."""
         known = self.known_interests(user)
         if known is not None:
             return known
         interests = await self._engine.read(user.rows, user.user_row, user.snapshot)
-        self.keep(user, self.cache_entry(user, interests), None)
+        if caches:
+            self.keep(user, self.cache_entry(user, interests), None)
         return interests
 
     def known_interests(self, user: UserView) -> UserInterests | None:

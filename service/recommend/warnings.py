@@ -22,6 +22,7 @@ WarningCode = Literal[
     "placements_not_current",
     "rule_left_out",
     "rule_not_met",
+    "stored_placement_fails",
 ]
 
 
@@ -47,6 +48,10 @@ def rule_left_out(rule: int, why: str) -> dict[str, Any]:
 
 def rule_not_met(rule: int, why: str) -> dict[str, Any]:
     return warning("rule_not_met", f"Rule {rule}: {why}.")
+
+
+def stored_placement_fails(why: str) -> dict[str, Any]:
+    return warning("stored_placement_fails", f"The stored placement has no list: {why}")
 
 
 def gone_items(count: int) -> dict[str, Any]:

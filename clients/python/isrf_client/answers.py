@@ -100,9 +100,12 @@ class Reason(TypedDict):
     popularity_rank: NotRequired[int]
 
 
+RuleKind: TypeAlias = Literal["boost", "pin", "at_most"]
+
+
 class RuleMove(TypedDict):
     rule: int
-    kind: Literal["boost", "pin", "at_most"]
+    kind: RuleKind
     moved: int | None
 
 
@@ -317,3 +320,62 @@ class PlacementOptions(TypedDict, total=False):
     explain: bool | None
     recommendation_id: str | None
     offset: int | None
+
+
+class PreviewOptions(TypedDict, total=False):
+    """The page that a placement is tried on, and the `name` of the stored placement to compare it with."""
+
+    name: str | None
+    user_id: Id | None
+    item_id: Id | None
+    cart: Sequence[Id] | None
+    session: Sequence[Id] | None
+    n: int | None
+
+
+class PreviewMeta(TypedDict):
+    release_id: str
+    source: str
+    request_id: str
+    user_version: NotRequired[str]
+    placement: NotRequired[str]
+    placement_version: NotRequired[int]
+
+
+class PreviewedItems(TypedDict):
+    items: list[RecommendedItem]
+    meta: PreviewMeta
+    warnings: list[Warned]
+
+
+class PreviewRuleMove(TypedDict):
+    """What a rule did to an item; `places` is None where the rule alone brings it into the list or keeps it out."""
+
+    rule: int
+    kind: RuleKind
+    places: int | None
+
+
+class PreviewMove(TypedDict):
+    """An item whose place differs; None where a list does not show it."""
+
+    item_id: str
+    before: int | None
+    after: int | None
+    rules: list[PreviewRuleMove]
+
+
+class PreviewRule(TypedDict):
+    """How many of the list's items a rule moved, put or held back."""
+
+    rule: int
+    kind: RuleKind
+    items: int
+
+
+class PlacementPreviewAnswer(TypedDict):
+    before_is: Literal["stored", "without_rules"]
+    before: PreviewedItems
+    after: PreviewedItems
+    moves: list[PreviewMove]
+    rules: list[PreviewRule]

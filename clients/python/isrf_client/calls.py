@@ -21,7 +21,9 @@ from isrf_client.answers import (
     PlacementAnswer,
     PlacementItems,
     PlacementOptions,
+    PlacementPreviewAnswer,
     PopularItems,
+    PreviewOptions,
     RankOptions,
     Recommendations,
     SessionOptions,
@@ -108,6 +110,10 @@ class Calls:
         fields = {field: plain(value, field) for field, value in placement.items()}
         path = f"/placements/{segment(name, 'name')}"
         return self._write(Call(method="PUT", path=path, body=fields, answer=("placement", dict)))
+
+    def preview_placement(self, placement: Placement, options: PreviewOptions) -> Steps[PlacementPreviewAnswer]:
+        body = {"placement": plain(placement, "placement"), **json_fields(options)}
+        return self._read(Call(method="POST", path="/placements/preview", body=body, answer=("after", dict)))
 
     def delete_placement(self, name: str) -> Steps[None]:
         return self._write(Call(method="DELETE", path=f"/placements/{segment(name, 'name')}"))

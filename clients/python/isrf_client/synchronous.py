@@ -19,7 +19,9 @@ from isrf_client.answers import (
     PlacementAnswer,
     PlacementItems,
     PlacementOptions,
+    PlacementPreviewAnswer,
     PopularItems,
+    PreviewOptions,
     RankOptions,
     Recommendations,
     SessionOptions,
@@ -82,6 +84,13 @@ class Client:
     def put_placement(self, name: str, **placement: Unpack[Placement]) -> PlacementAnswer:
         """Puts a placement as a whole; it counts on every replica within a second. It needs a key of role admin."""
         return self._run(self._calls.put_placement(name, placement))
+
+    def preview_placement(self, placement: Placement, **page: Unpack[PreviewOptions]) -> PlacementPreviewAnswer:
+        """Returns the list of a placement that is not put beside the list as it is now; it changes nothing.
+
+        It needs a key of role admin.
+        """
+        return self._run(self._calls.preview_placement(placement, page))
 
     def delete_placement(self, name: str) -> None:
         """Removes a placement."""

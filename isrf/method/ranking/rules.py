@@ -45,7 +45,7 @@ class Move(NamedTuple):
     """What one rule did to one item: places towards the beginning, negative ones towards the end."""
 
     rule: int
-    places: int | None  # None: without the rule the item would not be in the list
+    places: int | None  # None: the rule alone brings the item into the list, or keeps it out
 
 
 @dataclass(kw_only=True)
@@ -244,8 +244,10 @@ def moves_of(
     )
     moves: dict[int, list[Move]] = {}
     for row, rule in without_pins.held_back.items():
-        if row in capped and row in first and capped[row] != first[row]:
+        if row in first and row in capped and capped[row] != first[row]:
             moves.setdefault(row, []).append(Move(rule, first[row] - capped[row]))
+        elif row in first and row not in capped and row not in last:
+            moves.setdefault(row, []).append(Move(rule, None))
     for pin in pins:
         if pin.row in last and capped.get(pin.row) != last[pin.row]:
             places = capped[pin.row] - last[pin.row] if pin.row in capped else None

@@ -1,7 +1,6 @@
 """Configures placements, the named lists of a shop's pages, and answers with their items."""
 
 import asyncio
-import re
 import time
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from isrf.contract.errors import RequestError
 from isrf.contract.ids import ID_SCHEMA
 from service.api.context import AppContext, AppDep, RequestContext, lease
 from service.api.presenters import PROBLEMS, items_of, json_response, meta_of
-from service.api.schemas.placements import PlacementAnswer, PlacementItems, PlacementList
+from service.api.schemas.placements import MAX_CART, PlacementAnswer, PlacementItems, PlacementList
 from service.api.schemas.requests import MAX_N, MAX_SESSION, Offset, RecommendationId
 from service.api.validation.calls import HEAD_ONLY
 from service.api.validation.inputs import NAMES_ONCE, IdsText, checked_user_ids, split_item_ids
@@ -27,15 +26,13 @@ from service.recommend.placements.placement import (
     NAME_RULE,
     Placement,
     PlacementVersion,
+    is_name,
 )
 from service.recommend.query_models import Answer
 from service.recommend.warnings import placements_not_current
-from service.release.catalogue import Catalogue
 from service.release.conditions import BOUGHT, DISLIKED, NOW, RequestValues
 
 router = APIRouter(tags=["placements"])
-
-MAX_CART = 100
 
 _log = structlog.get_logger("service")
 _PUT_PROBLEMS = {**PROBLEMS, 409: {**PROBLEMS[422], "description": "There are too many placements."}}
@@ -43,7 +40,7 @@ _PUT_PROBLEMS = {**PROBLEMS, 409: {**PROBLEMS[422], "description": "There are to
 
 async def checked_name(placement: Annotated[str, Path(json_schema_extra={"pattern": NAME_PATTERN})]) -> str:
     """Returns the placement's name in the path."""
-    if not re.fullmatch(NAME_PATTERN, placement):
+    if not is_name(placement):
         raise RequestError(
             "request.invalid_placement", f"the name {placement[:80]!r} is none: a name {NAME_RULE}.", fix="Rename it."
         )
@@ -131,11 +128,7 @@ async def put_placement(request: Request, name: NameDep, body: Placement, app: A
 
     It is on disk when the answer arrives, counts here at once, and on every replica within a second.
     """
-    if body.filter is not None:
-        await asyncio.to_thread(_check_filter, body.filter, app.releases.current.release.catalogue)
-    if body.rules:
-        values = RequestValues(now_s=time.time())
-        await asyncio.to_thread(check_rules, body.rules, app.releases.current.release.catalogue, values)
+    await check_placement(body, app)
     version = await app.placements.put(name, body)
     if version is None:
         raise RequestError(
@@ -159,9 +152,14 @@ async def delete_placement(request: Request, name: NameDep, app: AppDep) -> Resp
     return Response(status_code=204)
 
 
-def _check_filter(condition: str, catalogue: Catalogue) -> None:
-    """Raises `RequestError` where the condition does not fit the items of the current release."""
-    catalogue.conditions.mask(condition, RequestValues(now_s=time.time()), frozenset((NOW, BOUGHT, DISLIKED)))
+async def check_placement(placement: Placement, app: AppContext) -> None:
+    """Raises `RequestError` where the placement's conditions and attributes do not fit the current release's items."""
+    catalogue, values = app.releases.current.release.catalogue, RequestValues(now_s=time.time())
+    if placement.filter is not None:
+        names = frozenset((NOW, BOUGHT, DISLIKED))
+        await asyncio.to_thread(catalogue.conditions.mask, placement.filter, values, names)
+    if placement.rules:
+        await asyncio.to_thread(check_rules, placement.rules, catalogue, values)
 
 
 async def _answer(

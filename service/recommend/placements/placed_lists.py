@@ -1,41 +1,39 @@
 """Makes the list of a placement: its kind's items first, then those of its fallbacks, until the list is full."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from cachetools import LRUCache
 
-from isrf.method.interest import BoolArray, FloatArray, unit_rows
-from isrf.method.recommend.request import RankedItem, RankingRequest, UserInterests
+from isrf.contract.errors import RequestError
+from isrf.method.recommend.request import RankedItem, UserInterests
 from service.inference.engine import Engine
-from service.recommend.kinds.buy_again import buy_again_items
-from service.recommend.kinds.newest import first_seen, new_items
-from service.recommend.kinds.recently_viewed import recently_viewed_items
-from service.recommend.kinds.together import together_items
-from service.recommend.kinds.trending import trending_items
-from service.recommend.lists import Lists, popular_items, similar_items
-from service.recommend.placements.active_rules import ActiveRules, active_rules, are_cached, pins_at
+from service.recommend.lists import Lists
+from service.recommend.placements.active_rules import ActiveRules, pins_at
+from service.recommend.placements.kind_lists import OWN_ITEMS, FoundItems, KindLists, ListInputs
 from service.recommend.placements.placement import Kind, Placement, PlacementVersion
-from service.recommend.placements.ruled_list import RuledList, Scored, boosted_kind, boosted_model, request_boost
+from service.recommend.placements.preview import PlacementPreview, item_moves, rule_counts
+from service.recommend.placements.ruled_list import RuledList
 from service.recommend.query_models import Answer, ListOwner, ListQuery, RankingJob, UserView, owner_of
 from service.recommend.user_views import UserViews
-from service.recommend.warnings import kind_found_nothing, unknown_category, unknown_history, user_warnings
-from service.release.conditions import RequestValues
+from service.recommend.warnings import (
+    fewer_items,
+    kind_found_nothing,
+    stored_placement_fails,
+    unknown_category,
+    unknown_history,
+    user_warnings,
+)
 from service.release.live_counting import LiveCounting
 from service.release.snapshot import Snapshot
 from service.state.events import EventRules
-from service.state.merge import Purchases, purchases
 from service.state.records import UserRecord
 
-OWN_ITEMS: frozenset[Kind] = frozenset({"buy-again", "recently-viewed"})
-"""Kinds that list what the user has taken or seen already."""
 BESIDE_ITEMS: frozenset[Kind] = frozenset({"similar", "together"})
 """Kinds that start from the given items, not from the user's."""
-SCORED_ALONE: frozenset[Kind] = frozenset({"for-user", "similar", "together", "trending", "popular"})
-"""Kinds whose score of an item does not depend on which other items are allowed: a rule may look items up."""
 CACHED_ANSWERS = 4096
 
 _NOTHING: dict[Kind, str] = {
@@ -97,26 +95,24 @@ class _AnswerKey(NamedTuple):
     others: tuple[object, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Inputs:
-    """What the kinds of one call start from."""
+class _Read(NamedTuple):
+    """What one call reads once, however many lists it makes."""
 
-    placement: Placement
-    query: ListQuery
     snapshot: Snapshot
+    record: UserRecord | None
     user: UserView | None
-    bought: dict[int, Purchases]  # by item row
-    history: Sequence[int]  # rows, oldest first
-    given: Sequence[int]  # rows
     now_s: float
 
 
-class _Found(NamedTuple):
-    """What a kind found, and the interests that it rests on."""
+class _FilledList(NamedTuple):
+    """A whole list, before its first page is stored or shown."""
 
-    scored: Scored
-    allowed: BoolArray  # (N,)
-    interests: UserInterests | None = None
+    listed: list[RankedItem]
+    ruled: RuledList
+    source: str
+    warnings: list[dict[str, Any]]
+    interests: UserInterests | None
+    job: RankingJob
 
 
 class PlacedLists:
@@ -132,54 +128,115 @@ class PlacedLists:
         live: LiveCounting | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._engine, self._lists, self._users = engine, lists, users
-        self._rules, self._live, self._clock = rules, live, clock
+        self._engine, self._lists, self._users, self._clock = engine, lists, users, clock
+        self._kinds = KindLists(engine, lists, users, rules=rules, live=live)
         self._cached: LRUCache[_AnswerKey, tuple[float, Answer]] = LRUCache(CACHED_ANSWERS)
 
     async def items(self, name: str, found: PlacementVersion, asked: PlacedQuery) -> tuple[UserView | None, Answer]:
         """Returns the user's view, where the call names a user, and the list."""
-        snapshot = self._engine.snapshot
-        record, user = None, None
-        if asked.user_id is not None:
-            record, was_read = await self._users.read(asked.user_id)
-            user = self._users.build_view(asked.user_id, record, was_read, snapshot)
-        catalogue = snapshot.release.catalogue
-        placement, now_s = found.placement, self._clock()
+        read = await self._read(asked)
+        user, snapshot, placement = read.user, read.snapshot, found.placement
         of_user = () if user is None else (user.state.version, user.lineage, user.store_was_read)
-        counting = pins_at(placement.rules, now_s)
+        counting, catalogue = pins_at(placement.rules, read.now_s), snapshot.release.catalogue
         others = (name, found.text, found.version, counting, *of_user, snapshot.token, catalogue.version)
         key = _AnswerKey(asked, others)
         cached = self._cached.get(key) if placement.cache_s else None
-        if cached is not None and 0 <= now_s - cached[0] < placement.cache_s:
+        if cached is not None and 0 <= read.now_s - cached[0] < placement.cache_s:
             return user, cached[1]
+        filled = await self._fill(asked.owner(name), asked, placement, read)
         query = asked.list_query(placement)
-        session = catalogue.rows(asked.session)
-        given = catalogue.rows(dict.fromkeys(asked.given))
-        inputs = _Inputs(
-            placement=placement,
-            query=query,
-            snapshot=snapshot,
-            user=user,
-            bought={} if record is None or user is None else self._bought(record, user),
-            history=user.rows if user is not None and user.rows else session,
-            given=given,
-            now_s=now_s,
+        answer = await self._lists.first_page(
+            filled.job, filled.listed, filled.interests, query, filled.source, filled.warnings
         )
-        warnings = unknown_history(len(asked.session) + len(set(asked.given)) - len(session) - len(given))
-        answer = await self._made(asked.owner(name), inputs, warnings)
+        if query.explain and placement.rules:
+            moves = filled.ruled.moves([rule.kind for rule in placement.rules])
+            answer = replace(answer, moves=[moves.get(item.item_index, []) for item in answer.items])
         if placement.cache_s:
-            self._cached[key] = (now_s, answer)
+            self._cached[key] = (read.now_s, answer)
         return user, answer
+
+    async def preview(
+        self, placement: Placement, stored: PlacementVersion | None, asked: PlacedQuery
+    ) -> tuple[UserView | None, PlacementPreview]:
+        """Returns the user's view, and the list of a placement that is not stored beside the list as it is now.
+
+        Nothing is stored, cached or counted. Both lists come from the same state of the user and the same items.
+
+        Args:
+            stored: the placement to compare with; None for the same placement without its rules.
+        """
+        read = await self._read(asked)
+        now = placement.model_copy(update={"rules": []}) if stored is None else stored.placement
+        try:
+            before, _ = await self._page(now, asked, read)
+        except RequestError as error:
+            if stored is None:
+                raise
+            # A later release may lack an attribute of its filter, and the preview is of what mends it.
+            release_id = read.snapshot.release.manifest.release_id
+            before = Answer(
+                items=[],
+                places=[],
+                recommendation_id="",
+                num_listed=0,
+                release_id=release_id,
+                source=now.kind,
+                warnings=[stored_placement_fails(error.message)],
+                reasons=[],
+            )
+        after, ruled = await self._page(placement, asked, read)
+        kinds = [rule.kind for rule in placement.rules]
+        moved = ruled.moves(kinds)
+        return read.user, PlacementPreview(
+            before_is="without_rules" if stored is None else "stored",
+            before=before,
+            after=after,
+            moves=item_moves(before, after, moved),
+            rules=rule_counts(kinds, moved, ruled.concerned(asked.list_query(placement).n)),
+        )
 
     def forget(self, user_id: str) -> None:
         """Drops the answers of an erased user."""
         for key in [key for key in self._cached if key.asked.user_id == user_id]:
             del self._cached[key]
 
-    async def _made(self, owner: str, inputs: _Inputs, warnings: list[dict[str, Any]]) -> Answer:
-        """Fills the list kind by kind, and stores it."""
-        placement, query, user = inputs.placement, inputs.query, inputs.user
-        active = await self._active(inputs)
+    async def _read(self, asked: PlacedQuery) -> _Read:
+        snapshot = self._engine.snapshot
+        record, user = None, None
+        if asked.user_id is not None:
+            record, was_read = await self._users.read(asked.user_id)
+            user = self._users.build_view(asked.user_id, record, was_read, snapshot)
+        return _Read(snapshot, record, user, self._clock())
+
+    async def _page(self, placement: Placement, asked: PlacedQuery, read: _Read) -> tuple[Answer, RuledList]:
+        """Returns the first page of a list with its reasons and moves, and the list; it stores and counts nothing."""
+        query = asked.list_query(placement)
+        filled = await self._fill("", asked, placement, read, is_preview=True)
+        items, job = filled.listed[: query.n], filled.job
+        warnings = filled.warnings + ([fewer_items(len(items))] if len(items) < query.n else [])
+        neighbours = None if filled.interests is None else filled.interests.neighbours
+        reasons = await self._lists.reasons(items, job.rows, neighbours, job.snapshot, newcomer=job.is_newcomer)
+        moves = filled.ruled.moves([rule.kind for rule in placement.rules])
+        answer = Answer(
+            items=items,
+            places=range(1, len(items) + 1),
+            recommendation_id="",
+            num_listed=len(filled.listed),
+            release_id=read.snapshot.release.manifest.release_id,
+            source=filled.source,
+            warnings=warnings,
+            reasons=reasons,
+            moves=[moves.get(item.item_index, []) for item in items] if placement.rules else None,
+        )
+        return answer, filled.ruled
+
+    async def _fill(
+        self, owner: str, asked: PlacedQuery, placement: Placement, read: _Read, *, is_preview: bool = False
+    ) -> _FilledList:
+        """Fills the list kind by kind."""
+        inputs, warnings = self._inputs(asked, placement, read, is_preview=is_preview)
+        query, user, snapshot = inputs.query, inputs.user, inputs.snapshot
+        active = await self._kinds.active(inputs)
         ruled = RuledList(active, page=query.n, length=query.length, explain=query.explain)
         # A limit skips items, so that more are needed than are listed.
         count = query.pool if not active.columns else max(query.pool, 2 * query.length)
@@ -187,141 +244,58 @@ class PlacedLists:
         for kind in placement.kinds:
             if ruled.is_full:
                 break
-            found = await self._of_kind(kind, inputs, active, count)
+            found = await self._kinds.find(kind, inputs, active, count)
             items = found.scored.items
             if kind == placement.kind:
                 interests = found.interests
-                ruled.pin(found.scored, found.allowed, _popular_pins(active, found, inputs.snapshot))
-                chosen = await self._lists.diversified(items[: query.pool], query, inputs.snapshot)
+                ruled.pin(found.scored, found.allowed, _popular_pins(active, found, snapshot))
+                chosen = await self._lists.diversified(items[: query.pool], query, snapshot)
                 items = [*chosen, *items]
             if not items:
                 warnings.append(kind_found_nothing(kind, _NOTHING[kind]))
             is_listed = ruled.add(items, found.scored)
             if not ruled.is_full and len(found.scored.items) >= count:
-                found = await self._of_kind(kind, inputs, active, len(found.allowed))
+                found = await self._kinds.find(kind, inputs, active, len(found.allowed))
                 is_listed |= ruled.add(found.scored.items, found.scored)
             source = source or (kind if is_listed else "")
         source = source or placement.kind
         if user is not None:
             source = source if user.store_was_read else f"bundle:{source}"
             warnings += user_warnings(user)
-        warnings += unknown_category(inputs.snapshot.release.catalogue, placement.item_filter.categories)
+        warnings += unknown_category(snapshot.release.catalogue, placement.item_filter.categories)
         warnings += [*ruled.warnings, *ruled.unmet()]
         job = RankingJob(
             inputs.given if placement.kind in BESIDE_ITEMS else inputs.history,
             -1 if user is None else user.user_row,
-            inputs.snapshot,
-            inputs.snapshot.release.catalogue.offered,
+            snapshot,
+            snapshot.release.catalogue.offered,
             ListOwner(owner, "" if user is None else user.lineage),
             is_newcomer=user is not None and not user.rows,
         )
-        answer = await self._lists.first_page(job, ruled.listed(), interests, query, source, warnings)
-        if not (query.explain and placement.rules):
-            return answer
-        moves = ruled.moves([rule.kind for rule in placement.rules])
-        return replace(answer, moves=[moves[item.item_index] for item in answer.items])
+        return _FilledList(ruled.listed(), ruled, source, warnings, interests, job)
 
-    async def _active(self, inputs: _Inputs) -> ActiveRules:
-        """Returns the placement's rules as they count for this call."""
-        rules = inputs.placement.rules
-        if not rules:
-            return ActiveRules()
-        catalogue, state = inputs.snapshot.release.catalogue, None if inputs.user is None else inputs.user.state
-        values = RequestValues(
-            now_s=inputs.now_s,
-            bought=frozenset(() if state is None else catalogue.rows(state.bought)),
-            disliked=frozenset(() if state is None else catalogue.rows(state.disliked)),
+    def _inputs(
+        self, asked: PlacedQuery, placement: Placement, read: _Read, *, is_preview: bool
+    ) -> tuple[ListInputs, list[dict[str, Any]]]:
+        """Returns what the kinds start from, and the warnings of items that the call names and nobody knows."""
+        catalogue, user = read.snapshot.release.catalogue, read.user
+        session = catalogue.rows(asked.session)
+        given = catalogue.rows(dict.fromkeys(asked.given))
+        inputs = ListInputs(
+            placement=placement,
+            query=asked.list_query(placement),
+            snapshot=read.snapshot,
+            user=user,
+            bought={} if read.record is None or user is None else self._kinds.bought(read.record, user),
+            history=user.rows if user is not None and user.rows else session,
+            given=given,
+            now_s=read.now_s,
+            is_preview=is_preview,
         )
-        if are_cached(rules, catalogue, values):
-            return active_rules(rules, catalogue, values)
-        return await self._engine.run_within_deadline("filter", lambda: active_rules(rules, catalogue, values))
-
-    async def _of_kind(self, kind: Kind, inputs: _Inputs, active: ActiveRules, count: int) -> _Found:
-        """Returns the best items of one kind, with those that a rule looks up."""
-        snapshot, user = inputs.snapshot, inputs.user
-        catalogue, facts = snapshot.release.catalogue, snapshot.release.users.facts
-        state = None if user is None else user.state
-        off = {catalogue.item_id(row) for row in inputs.given} | (set() if state is None else set(state.disliked))
-        if kind not in OWN_ITEMS:
-            off |= set() if state is None else set(state.bought)
-            off |= set() if user is not None and user.rows else {catalogue.item_id(row) for row in inputs.history}
-        allowed = await self._lists.allowed(
-            snapshot,
-            off,
-            inputs.query,
-            bought=() if state is None else state.bought,
-            disliked=() if state is None else state.disliked,
-        )
-        if not allowed.any():
-            return _Found(boosted_kind(kind, [], ()), allowed)
-        also = active.looked_up(allowed)
-        if kind == "for-user" and inputs.history:
-            boost = request_boost(active.boosts, len(allowed))
-            request = RankingRequest(
-                history=inputs.history, n=count, allowed=allowed, also=also if len(also) else None, boost=boost
-            )
-            known = None if user is None or not user.rows else self._users.known_interests(user)
-            row = -1 if user is None else user.user_row
-            interests, ranked = await self._engine.answer(request, row, snapshot, known)
-            return _Found(boosted_model(ranked, boost), allowed, interests)
-        interest = await self._interest(inputs) if kind == "new" else None
-
-        def found(allowed: BoolArray, count: int) -> list[RankedItem]:
-            if kind == "similar":
-                return similar_items(snapshot, inputs.given[0], allowed, count) if inputs.given else []
-            if kind == "together":
-                return together_items(snapshot, inputs.given, allowed, count=count)
-            if kind == "trending":
-                live = None if self._live is None else self._live.evidence
-                window_s = inputs.placement.window_s
-                return trending_items(live, facts, allowed, now_s=inputs.now_s, window_s=window_s, count=count)
-            if kind == "new":
-                return new_items(first_seen(catalogue, facts), allowed, interest=interest, count=count)
-            if kind == "buy-again":
-                again = facts.repurchases(self._buys)
-                return buy_again_items(inputs.bought, again, allowed, now_s=inputs.now_s, count=count)
-            if kind == "recently-viewed":
-                return recently_viewed_items(inputs.history, allowed, count=count)
-            newcomer = kind == "for-user" and user is not None
-            return popular_items(snapshot.recommender, allowed, count, newcomer=newcomer)
-
-        def scored() -> Scored:
-            items = found(allowed, count)
-            more: list[RankedItem] = []
-            if len(also) and len(items) == count and kind in SCORED_ALONE:
-                wanted = np.zeros_like(allowed)
-                wanted[also] = True
-                more = found(wanted, len(also))
-            return boosted_kind(kind, items, active.boosts, more)
-
-        return _Found(await self._engine.run_within_deadline("model", scored), allowed)
-
-    async def _interest(self, inputs: _Inputs) -> FloatArray | None:
-        """(N,) cosine of each item to the explicit interest of the user or session; None without a history."""
-        if not inputs.history:
-            return None
-        user = inputs.user
-        if user is not None and user.rows:
-            interests = await self._users.interests(user)
-        else:
-            interests = await self._engine.read(inputs.history, -1, inputs.snapshot)
-        cosines: FloatArray = unit_rows(inputs.snapshot.recommender.tables.item_embeddings) @ interests.explicit[0]
-        return np.nan_to_num(cosines)
-
-    def _bought(self, record: UserRecord, user: UserView) -> dict[int, Purchases]:
-        """The user's purchases by item row."""
-        release = user.snapshot.release
-        if user.snapshot.release.users.row(user.user_id) in user.snapshot.erased:
-            record = record._replace(erased=True)
-        past = release.users.past(user.user_id, self._buys)
-        found = purchases(record, past, release.learned_until)
-        return {row: found[item_id] for item_id in found for row in release.catalogue.rows([item_id])}
-
-    def _buys(self, kind: str) -> bool:
-        return self._rules.effect(kind) == "B"
+        return inputs, unknown_history(len(asked.session) + len(set(asked.given)) - len(session) - len(given))
 
 
-def _popular_pins(active: ActiveRules, found: _Found, snapshot: Snapshot) -> list[int | None]:
+def _popular_pins(active: ActiveRules, found: FoundItems, snapshot: Snapshot) -> list[int | None]:
     """Returns for each pin by a condition its most popular allowed item, where the kind found none."""
     none, popular = np.zeros(0, dtype=np.int64), snapshot.recommender.most_popular
     rows, best = found.scored.rows, list[int | None]()

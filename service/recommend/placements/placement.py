@@ -21,7 +21,9 @@ Kind = Literal["for-user", "similar", "together", "trending", "popular", "new", 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 WEEK_S = 7 * 86_400
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
-NAME_RULE = "has 1 to 64 characters of a-z, 0-9, - and _, and begins with a letter or a digit"
+NAME_RULE = "has 1 to 64 characters of a-z, 0-9, - and _, and begins with a letter or a digit; 'preview' is taken"
+RESERVED_NAME = "preview"
+"""The API has a call of this name in the place of a placement's."""
 MOST_PLACEMENTS = 1000
 MOST_FILE_BYTES = 4 << 20
 
@@ -113,6 +115,11 @@ class PlacementVersion(NamedTuple):
     text: str  # the placement as JSON
 
 
+def is_name(text: str) -> bool:
+    """Whether a placement may have this name."""
+    return re.fullmatch(NAME_PATTERN, text) is not None and text != RESERVED_NAME
+
+
 def stored_form(placement: Placement) -> bytes:
     """Returns the placement as the store keeps it."""
     return placement.model_dump_json().encode()
@@ -144,7 +151,7 @@ def read_placements_file(path: Path) -> dict[str, PlacementVersion]:
         raise ConfigError("config.placements", f"{path} has {len(tables)} placements.", fix=fix)
     found: dict[str, PlacementVersion] = {}
     for name, fields in tables.items():
-        if not re.fullmatch(NAME_PATTERN, name):
+        if not is_name(name):
             raise ConfigError("config.placements", f"{path}: the name {name[:80]!r} is none; it {NAME_RULE}.", fix=fix)
         try:
             placement = Placement.model_validate(fields)

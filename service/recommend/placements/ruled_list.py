@@ -92,6 +92,8 @@ class RuledList:
         self._order: list[int] = []
         self._pins: list[PlacedPin] = []
         self._moves: dict[int, list[Move]] = {}
+        self._other_moves: dict[int, list[Move]] = {}  # of candidates that are cut off
+        self._plain: dict[int, None] = {}  # rows in the order that they have without rules, where reasons are wanted
         self._arranged = Arranged()
         self.warnings = list(active.warnings)
 
@@ -132,10 +134,8 @@ class RuledList:
         rows = [row for row in dict.fromkeys(item.item_index for item in items) if row not in self._items]
         self._items |= {row: by_item[row] for row in rows}
         self._order += rows
-        if self._explain and self._active.boosts:
-            by_row = np.argsort(scored.rows, kind="stable")
-            moves = boost_moves(scored.rows[by_row], scored.keys[by_row], self._active.boosts)
-            self._moves |= {row: moves[row] for row in rows if row in moves}
+        if self._explain:
+            self._explain_boosts(rows, scored)
         before = len(self._arranged.rows)
         self._arranged = self._arrange(self._pins)
         return len(self._arranged.rows) > before
@@ -159,20 +159,39 @@ class RuledList:
         return found
 
     def moves(self, kinds: Sequence[str]) -> dict[int, list[dict[str, Any]]]:
-        """Returns by row which rule moved it, by how many places.
+        """Returns by row which rule moved the item, by how many places; of items outside of the list too.
 
         Args:
             kinds: of all rules, in their order.
         """
         without = self._arrange(()) if self._pins else self._arranged
         later = moves_of(self._order, self._arranged, without, self._pins)
+        boosts = {**self._other_moves, **self._moves}
         return {
             row: [
                 {"rule": move.rule, "kind": kinds[move.rule - 1], "moved": move.places}
-                for move in (*self._moves.get(row, ()), *later.get(row, ()))
+                for move in (*boosts.get(row, ()), *later.get(row, ()))
             ]
-            for row in self._arranged.rows
+            for row in boosts.keys() | later.keys()
         }
+
+    def concerned(self, n: int) -> set[int]:
+        """Returns the rows of the first n places, and of those that they have without pins and caps or any rule."""
+        return {*self._arranged.rows[:n], *self._order[:n], *list(self._plain)[:n]}
+
+    def _explain_boosts(self, rows: Sequence[int], scored: Scored) -> None:
+        """Notes what each boost did to the items of a kind, and their order without rules.
+
+        Args:
+            rows: those that the kind adds to the list.
+        """
+        by_row = np.argsort(scored.rows, kind="stable")
+        plain = scored.rows[by_row[ranked(scored.keys[by_row])]]
+        self._plain |= dict.fromkeys([*self._plain, *plain.tolist()])
+        moves = boost_moves(scored.rows[by_row], scored.keys[by_row], self._active.boosts)
+        added = set(rows)
+        for row, found in moves.items():
+            (self._moves if row in added else self._other_moves).setdefault(row, found)
 
     def _arrange(self, pins: Sequence[PlacedPin]) -> Arranged:
         caps = self._active.caps([*self._order, *(pin.row for pin in pins)])

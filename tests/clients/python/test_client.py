@@ -149,6 +149,18 @@ def test_an_item_comes_changes_and_goes(call: Both, service: ServiceProcess) -> 
         call(service.url, "item", item_id)
 
 
+def test_a_placement_is_tried_before_it_is_put(call: Both, service: ServiceProcess, shopper: str) -> None:
+    (item_id,) = item_ids(call(service.url, "popular", n=1))
+    rules = [{"boost": {"where": "price < 60", "by": 5}}]
+    tried: answers.Placement = {"kind": "for-user", "rules": rules}  # type: ignore[typeddict-item]
+    preview = call(service.url, "preview_placement", tried, user_id=shopper, cart=[item_id], n=4, name="tried")
+    assert preview["before_is"] == "without_rules"
+    assert len(item_ids(preview["before"])) == len(item_ids(preview["after"])) == 4
+    assert [rule["kind"] for rule in preview["rules"]] == ["boost"]
+    with pytest.raises(ProblemError, match=r"placement\.unknown"):
+        call(service.url, "placement_items", "tried")
+
+
 def test_many_users_are_asked_about_in_parts(call: Both, service: ServiceProcess, shopper: str) -> None:
     users = [shopper, *(f"nobody-{k}" for k in range(MAX_USERS))]
     found = call(service.url, "recommend_many", users, n=1)
@@ -336,6 +348,7 @@ def test_the_types_are_those_of_the_openapi_document() -> None:
     assert set(get_type_hints(answers.RankOptions)) <= set(schemas["RankRequest"]["properties"])
     assert set(get_type_hints(answers.ListOptions)) <= set(schemas["UsersRequest"]["properties"])
     assert set(get_type_hints(answers.SessionOptions)) <= set(schemas["SessionRequest"]["properties"])
+    assert set(get_type_hints(answers.PreviewOptions)) == set(schemas["PreviewRequest"]["properties"]) - {"placement"}
     event = schemas["InteractionsRequest"]["properties"]["events"]["items"]
     assert set(get_type_hints(answers.Event)) <= set(event["properties"])
     # `context` is sent as `context.NAME`, names of the caller's own.
