@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -78,9 +78,17 @@ class AsyncClient:
         """Returns a user's state and interests in words; `last`: how many entries of the history (default 200)."""
         return await self._run(self._calls.user(user_id, last))
 
-    async def affinities(self, user_id: Id, *, limit: int | None = None) -> AffinitiesAnswer:
-        """Returns a user's categories and brands, ranked with their evidence; `limit`: values of each (default 20)."""
-        return await self._run(self._calls.affinities(user_id, limit))
+    async def affinities(
+        self, user_id: Id, *, attribute: Sequence[str] | None = None, limit: int | None = None
+    ) -> AffinitiesAnswer:
+        """Returns a user's attributes, ranked with their evidence.
+
+        Args:
+            user_id: the shop's id.
+            attribute: names of attributes that hold texts (default: categories and brand).
+            limit: values of each (default 20).
+        """
+        return await self._run(self._calls.affinities(user_id, attribute, limit))
 
     async def placement_items(self, name: str, **options: Unpack[PlacementOptions]) -> PlacementItems:
         """Returns the items of a placement, for the user, product, cart or session of a page."""

@@ -3,7 +3,7 @@
 Both clients run these steps; it knows neither of them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -99,9 +99,9 @@ class Calls:
     def hide_item(self, item_id: Id) -> Steps[None]:
         return self._write(Call(method="DELETE", path=f"/items/{segment(item_id, 'item_id')}"))
 
-    def affinities(self, user_id: Id, limit: int | None) -> Steps[AffinitiesAnswer]:
+    def affinities(self, user_id: Id, attribute: Sequence[str] | None, limit: int | None) -> Steps[AffinitiesAnswer]:
         path = f"/users/{segment(user_id, 'user_id')}/affinities"
-        return self._read(_get(path, ("affinities", dict), {"limit": limit}))
+        return self._read(_get(path, ("affinities", dict), {"attribute": attribute, "limit": limit}))
 
     def placement_items(self, name: str, options: PlacementOptions) -> Steps[PlacementItems]:
         return self._read(_get(f"/placements/{segment(name, 'name')}/items", ITEMS, options))

@@ -28,7 +28,7 @@ class AffinitiesMeta(UserMeta):
 class AffinitiesAnswer(BaseModel):
     user_id: str
     affinities: dict[str, list[Affinity]] = Field(
-        description="By attribute (`brand`, `categories`), the heaviest value first."
+        description="By attribute (`brand`, `categories`, the shop's own), the heaviest value first."
     )
     events: int = Field(description="Events of the history, of which all count.")
     meta: AffinitiesMeta

@@ -40,6 +40,18 @@ def test_newer_events_weigh_more() -> None:
     assert affinities([], recency=0.5, limit=9) == {}
 
 
+def test_the_shops_own_attributes_are_ranked_where_they_hold_texts() -> None:
+    history = [
+        ItemLine(item_id="a", own_json=b'{"color": "red", "tags": ["sale", "sale", 3, ""], "stock": 4}'),
+        ItemLine(item_id="b", brand="Bo", own_json=b'{"color": "", "tags": "sale", "stock": {"eu": 1}}'),
+    ]
+    found = affinities(history, recency=0.5, limit=9, names=["color", "tags", "stock", "nowhere"])
+    assert found == {
+        "color": [{"value": "red", "weight": 0.3333, "events": 1, "items": 1}],
+        "tags": [{"value": "sale", "weight": 1.0, "events": 2, "items": 2}],
+    }
+
+
 def test_the_release_says_how_fast_interest_fades() -> None:
     assert recency_of({"graph": {"recency": 0.5}}) == 0.5
     assert recency_of({}) == 0.7
@@ -56,6 +68,19 @@ def test_an_event_moves_the_next_answer(http: TestClient) -> None:
     assert body["affinities"]["brand"] == [{"value": shown["brand"], "weight": 1.0, "events": 1, "items": 1}]
     assert {entry["value"] for entry in body["affinities"]["categories"]} == set(shown["categories"])
     assert body["warnings"] == []
+
+
+def test_a_call_names_the_attributes(http: TestClient) -> None:
+    change = {"metadata": {"color": ["blue", "white"], "size": 4}}
+    item = http.get("/popular").json()["items"][1]["item_id"]
+    assert http.put(f"/items/{item}", json=change).status_code == 200
+    assert http.post("/interactions", json={"events": [{"user_id": "painter", "item_id": item}]}).status_code == 200
+    found = http.get("/users/painter/affinities?attribute=color&attribute=color&attribute=size").json()["affinities"]
+    assert {name: [entry["value"] for entry in entries] for name, entries in found.items()} == {
+        "color": ["blue", "white"]
+    }
+    for wrong in ("attribute=", "attribute=" + "x" * 513, "&".join(["attribute=a"] * 21)):
+        assert http.get(f"/users/painter/affinities?{wrong}").status_code == 422
 
 
 def test_an_unknown_user_is_told_of(http: TestClient) -> None:
