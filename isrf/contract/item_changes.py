@@ -22,8 +22,8 @@ COUNT_KEY = "isrf:{items}:n"
 ADDED_KEY = "isrf:{items}:a"
 
 TEXT_FIELDS = ("title", "brand", "description")
-AVAILABLE, HIDDEN, METADATA = "available", "hidden", "metadata"
-FIELDS = (*TEXT_FIELDS, "categories", "price", METADATA, AVAILABLE, HIDDEN)
+AVAILABLE, HIDDEN, METADATA, GROUP_ID = "available", "hidden", "metadata", "group_id"
+FIELDS = (*TEXT_FIELDS, "categories", "price", GROUP_ID, METADATA, AVAILABLE, HIDDEN)
 
 
 MAX_ITEM_BYTES = 16_384
@@ -111,7 +111,7 @@ def _is_valid(name: str, value: Any) -> bool:
     """Whether the service may have written this value of a field."""
     if value is None or name not in FIELDS:
         return True  # a later version may know more fields
-    if name in TEXT_FIELDS:
+    if name in (*TEXT_FIELDS, GROUP_ID):
         return isinstance(value, str)
     if name == "categories":
         return isinstance(value, list) and all(isinstance(category, str) for category in value)

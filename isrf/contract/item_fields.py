@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from isrf.contract.html_text import clean_text
-from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
+from isrf.contract.item_changes import AVAILABLE, GROUP_ID, HIDDEN, METADATA, ROW_FIELDS
 from isrf.contract.shown import shown
 
 MAX_ID_BYTES: Final = 512
@@ -38,8 +38,11 @@ MARKUP_TIMES: Final = 4
 _MAX_LENGTH = {"title": MAX_TITLE, "brand": MAX_NAME, "description": MAX_DESCRIPTION}
 _FLAG = "true or false, without quotes"
 
+_ID = f"a text of 1 to {MAX_ID_BYTES} bytes without control characters, or a whole number of at most 64 bits"
+
 RIGHT: dict[str, str] = {
-    "item_id": f"a text of 1 to {MAX_ID_BYTES} bytes without control characters, or a whole number of at most 64 bits",
+    "item_id": _ID,
+    GROUP_ID: _ID,
     **{name: f"a text of at most {length} characters without its markup" for name, length in _MAX_LENGTH.items()},
     "categories": f"a list of at most {MAX_CATEGORIES} texts of at most {MAX_NAME} characters, the widest first, such "
     'as ["Kitchen", "Cups"]',
@@ -77,12 +80,23 @@ def read_item_id(value: Any) -> str:
     """The item id as text: an integer becomes its decimal text, a string stays unchanged (not trimmed, not folded)."""
     if value is None or value == "":
         raise FieldError("item_id", shown(value), missing=True)
+    return _read_id("item_id", value)
+
+
+def read_group_id(value: Any) -> str | None:
+    """The id of the product that an item is a variant of, read as an item id; None where there is none."""
+    if value is None or (_is_text(value) and not value.strip(" ")):
+        return None
+    return _read_id(GROUP_ID, value)
+
+
+def _read_id(field: str, value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and value in INTEGERS:
         return str(value)
     if not _is_text(value) or any(unicodedata.category(character) == "Cc" for character in value):
-        raise FieldError("item_id", shown(value))
+        raise FieldError(field, shown(value))
     if len(value.encode()) > MAX_ID_BYTES:
-        raise FieldError("item_id", f"{shown(value)} ({len(value.encode())} bytes)")
+        raise FieldError(field, f"{shown(value)} ({len(value.encode())} bytes)")
     return str(value)
 
 
@@ -158,6 +172,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "description": lambda value: read_text("description", value),
     "categories": read_categories,
     "price": read_price,
+    GROUP_ID: read_group_id,
     AVAILABLE: lambda value: read_flag(AVAILABLE, value),
     HIDDEN: lambda value: read_flag(HIDDEN, value),
     METADATA: read_metadata,
@@ -233,6 +248,9 @@ ITEM_NAMES: Mapping[str, Collection[str]] = {
     ),
     "description": ("desc", "body", "body_html", "summary", "long_description", "short_description", "text", "details"),
     "price": ("cost", "amount", "unit_price", "sale_price", "regular_price", "list_price", "price_usd", "price_eur"),
+    "group_id": (
+        "item_group_id", "product_group_id", "variant_group_id", "variant_group", "parent_product_id", "parent_sku",
+    ),
     "available": ("in_stock", "availability", "stock", "is_available", "active", "enabled", "status", "published"),
 }  # fmt: skip
 

@@ -72,6 +72,7 @@ class ListQuery:
             exclude=ids_text(sorted(set(item_filter.exclude))),
             session=ids_text(self.session),
             include_seen=self.include_seen,
+            exclude_variants=item_filter.exclude_variants,
             diversity=self.diversity,
         )
 

@@ -282,6 +282,7 @@ class RecommendationService:
             max_price=parameters.max_price,
             condition=parameters.filter,
             context=parameters.context,
+            exclude_variants=parameters.exclude_variants,
         )
         bought, disliked = _marked(user)
         allowed = await self._lists.allowed(

@@ -26,7 +26,7 @@ LENGTH_TIMES, MOST_LENGTH = 10, 200
 ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
 IN_PROCESS_BYTES = 16 * 1024 * 1024
 WRITTEN_TOGETHER, MOST_WAITING = 200, 5000
-_FORMAT = "4"
+_FORMAT = "5"
 """Increased with every change of the stored format. A list in another format counts as unknown."""
 _SHOWN = 80
 """Characters of a value in a message."""
@@ -57,6 +57,7 @@ class ListParameters(NamedTuple):
     exclude: str = ""
     session: str = ""
     include_seen: bool = False
+    exclude_variants: bool = False
     diversity: float = 0.0
 
 

@@ -6,6 +6,7 @@ a row is the same item in every later catalogue of the same process.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from isrf.contract.ids import IdMap, ItemId, ItemIndex
 from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
 from isrf.contract.item_fields import MAX_PRICE, read_fields, read_flag, read_item_id
 from isrf.method.interest import BoolArray, IntArray
+from isrf.method.recommend.product_groups import ProductGroups
 from service.release.conditions import ConditionMasks
 from service.release.conditions.attributes import Attributes
 
@@ -44,6 +46,8 @@ class ItemLine(BaseModel):
     brand: str | None = None
     categories: list[str] = Field(default_factory=list)
     price: Annotated[float, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)] | None = None
+    group_id: str | None = None
+    """The product that the item is a variant of."""
     feature: str | None = None
     """The text of the semantic feature, as the reasoner wrote it."""
     metadata: _Metadata | None = Field(default=None, exclude=True)
@@ -81,6 +85,7 @@ class Filter:
         categories: an item is in one of them at least; empty for all items.
         exclude_categories: an item is in none of them.
         exclude: item_ids.
+        exclude_variants: whatever excludes an item excludes all variants of its product.
         min_price, max_price: both inclusive.
         condition: the text of a condition (`service.release.conditions`), which `Catalogue.allowed` does not read.
         context: the call's own names and values, which the condition may use.
@@ -89,6 +94,7 @@ class Filter:
     categories: tuple[str, ...] = ()
     exclude_categories: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    exclude_variants: bool = False
     min_price: float | None = None
     max_price: float | None = None
     condition: str | None = None
@@ -113,6 +119,7 @@ class Catalogue:
         offered: (N,) whether an item may be recommended.
         in_category: rows of each category's items, ascending.
         added_at: seconds by the row of an item that came since the release.
+        groups: which items are variants of one product.
         attributes: the items' fields as columns.
         conditions: the masks of conditions on them.
     """
@@ -125,6 +132,7 @@ class Catalogue:
     prices: NDArray[np.float64]
     offered: BoolArray
     in_category: Mapping[str, IntArray]
+    groups: ProductGroups
     attributes: Attributes
     conditions: ConditionMasks
     version: str = ""
@@ -150,6 +158,7 @@ class Catalogue:
             prices=np.array([np.nan if item.price is None else item.price for item in items], dtype=np.float64),
             offered=np.array([item.offered for item in items], dtype=np.bool_),
             in_category={name: np.asarray(members, dtype=np.int64) for name, members in rows.items()},
+            groups=ProductGroups.of(item.group_id for item in items),
             attributes=attributes,
             conditions=ConditionMasks(attributes),
         )
@@ -176,7 +185,7 @@ class Catalogue:
         return self._rows_of(category) is not None
 
     def allowed(self, excluded: Iterable[str] = (), item_filter: Filter = EVERYTHING) -> BoolArray:
-        """(N,) bool: the items on offer that pass the filter, without the `excluded` item_ids."""
+        """(N,) bool: the items on offer that pass the filter, without the `excluded` item_ids (and their variants)."""
         if not item_filter.categories:
             mask = self.offered.copy()
         else:
@@ -194,8 +203,8 @@ class Catalogue:
             mask &= self.prices >= item_filter.min_price
         if item_filter.max_price is not None:
             mask &= self.prices <= item_filter.max_price
-        mask[self.rows(excluded)] = False
-        mask[self.rows(item_filter.exclude)] = False
+        rows = self.rows(chain(excluded, item_filter.exclude))
+        mask[self.groups.with_variants(rows) if item_filter.exclude_variants else rows] = False
         return mask
 
     def _rows_of(self, category: str) -> IntArray | None:
@@ -226,11 +235,14 @@ class Catalogue:
         items = [*self.items, *(lines[item_id] for item_id in added)]
         offered = np.concatenate([self.offered, np.zeros(len(added), dtype=np.bool_)])
         prices = np.concatenate([self.prices, np.zeros(len(added))])
+        regrouped = False
         category_changes: dict[str, tuple[set[int], set[int]]] = {}  # category → rows added, rows removed
         rows = dict(zip(lines, ids.known([ItemId(item_id) for item_id in lines]), strict=True))
         for item_id, line in lines.items():
             row = rows[item_id]
-            before = set(self.items[row].categories) if row < len(self) else set()
+            old = self.items[row] if row < len(self) else None
+            before = set() if old is None else set(old.categories)
+            regrouped |= line.group_id != (None if old is None else old.group_id)
             for name in before ^ set(line.categories):
                 category_changes.setdefault(name, (set(), set()))[name in before].add(row)
             items[row], offered[row] = line, line.offered
@@ -240,6 +252,9 @@ class Catalogue:
             self,
             version=version,
             added_at={**self.added_at, **{rows[item_id]: at for item_id, at in added_at.items()}},
+            groups=ProductGroups.of(item.group_id for item in items)
+            if regrouped
+            else self.groups.with_rows(len(added)),
             attributes=attributes,
             conditions=ConditionMasks(attributes),
             items=items,
@@ -309,42 +324,3 @@ def _read_again(line: bytes) -> None:
     metadata = record.get(METADATA)
     for name in (AVAILABLE, HIDDEN):
         read_flag(name, metadata.get(name) if isinstance(metadata, dict) else None)
-
-
-def words(items: Iterable[ItemLine], *, limit: int) -> list[dict[str, Any]]:
-    """Returns what items have in common, most frequent first: their categories, else their brands.
-
-    Returns:
-        `{"words", "items"}`: the shared word, and how many of the items have it.
-    """
-    best = sorted(_word_counts(items).items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
-    return [{"words": name, "items": count} for name, count in best]
-
-
-def group_words(histories: Iterable[Iterable[ItemLine]], *, limit: int) -> list[dict[str, Any]]:
-    """Returns words that the items of at least `LEAST_USERS` users share, those of most users first.
-
-    Args:
-        histories: each user's items, each item once.
-        limit: number of words at most.
-
-    Returns:
-        As `words`; an item counts for each user who has it.
-    """
-    users: dict[str, int] = {}
-    counts: dict[str, int] = {}
-    for items in histories:
-        for name, count in _word_counts(items).items():
-            users[name] = users.get(name, 0) + 1
-            counts[name] = counts.get(name, 0) + count
-    shared = [name for name in users if users[name] >= LEAST_USERS]
-    best = sorted(shared, key=lambda name: (-users[name], -counts[name], name))[:limit]
-    return [{"words": name, "items": counts[name]} for name in best]
-
-
-def _word_counts(items: Iterable[ItemLine]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for item in items:
-        for name in dict.fromkeys(item.categories or ([item.brand] if item.brand else [])):
-            counts[name] = counts.get(name, 0) + 1
-    return counts

@@ -6,10 +6,10 @@ release's own data is newer: it applies where the release has a value for the fi
 
 from typing import Any
 
-from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, TEXT_FIELDS, ItemEntry
+from isrf.contract.item_changes import AVAILABLE, GROUP_ID, HIDDEN, METADATA, TEXT_FIELDS, ItemEntry
 from service.release.catalogue import ItemLine, own_json_of
 
-COMPARED_FIELDS = ("title", "brand", "categories", "price")
+COMPARED_FIELDS = ("title", "brand", "categories", "price", GROUP_ID)
 """Fields whose value in the release the service knows; for other texts it knows only the moment of the change."""
 
 
@@ -31,7 +31,7 @@ def effective_fields(entry: ItemEntry, line: ItemLine | None, learned_until: flo
 def changed_line(item_id: str, entry: ItemEntry, line: ItemLine | None, learned_until: float) -> ItemLine:
     """Returns the release's item with the changes that apply; arguments as `effective_fields`."""
     fields = effective_fields(entry, line, learned_until)
-    update: dict[str, Any] = {name: fields[name] for name in ("title", "brand", "price") if name in fields}
+    update: dict[str, Any] = {name: fields[name] for name in ("title", "brand", "price", GROUP_ID) if name in fields}
     if "categories" in fields:
         update["categories"] = fields["categories"] or []
     if AVAILABLE in fields:

@@ -1,10 +1,11 @@
-"""Finds phrases that items, or similar users, have in common, in the texts of the release's reasoner.
+"""Finds what items, or similar users, have in common: phrases of the reasoner's texts, categories and brands.
 
 Only phrases that several similar users share (`LEAST_USERS`) leave the service, so that they identify no user.
 """
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ from isrf.method.text.phrases import PhraseTable, background, common_phrases, ph
 from isrf.runtime.bundle.reader import Bundle
 from isrf.runtime.bundle.refusals import PUBLISH
 from isrf.runtime.bundle.tables import table_of
-from service.release.catalogue import LEAST_USERS, Catalogue
+from service.release.catalogue import LEAST_USERS, Catalogue, ItemLine
 
 SAMPLED_TEXTS = 2000
 """How many items and users, spread evenly over the rows, give the phrases that texts in general have."""
@@ -67,3 +68,42 @@ def read_cores(parts: Bundle) -> pl.Series:
             "bundle.array_mismatch", f"{name} has {len(table)} rows, the manifest says {num_users}.", fix=PUBLISH
         )
     return table["core"]
+
+
+def words(items: Iterable[ItemLine], *, limit: int) -> list[dict[str, Any]]:
+    """Returns what items have in common, most frequent first: their categories, else their brands.
+
+    Returns:
+        `{"words", "items"}`: the shared word, and how many of the items have it.
+    """
+    best = sorted(_word_counts(items).items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
+    return [{"words": name, "items": count} for name, count in best]
+
+
+def group_words(histories: Iterable[Iterable[ItemLine]], *, limit: int) -> list[dict[str, Any]]:
+    """Returns words that the items of at least `LEAST_USERS` users share, those of most users first.
+
+    Args:
+        histories: each user's items, each item once.
+        limit: number of words at most.
+
+    Returns:
+        As `words`; an item counts for each user who has it.
+    """
+    users: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    for items in histories:
+        for name, count in _word_counts(items).items():
+            users[name] = users.get(name, 0) + 1
+            counts[name] = counts.get(name, 0) + count
+    shared = [name for name in users if users[name] >= LEAST_USERS]
+    best = sorted(shared, key=lambda name: (-users[name], -counts[name], name))[:limit]
+    return [{"words": name, "items": counts[name]} for name in best]
+
+
+def _word_counts(items: Iterable[ItemLine]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for item in items:
+        for name in dict.fromkeys(item.categories or ([item.brand] if item.brand else [])):
+            counts[name] = counts.get(name, 0) + 1
+    return counts

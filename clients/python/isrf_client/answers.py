@@ -28,6 +28,7 @@ class ListOptions(TypedDict, total=False):
     max_price: float | None
     diversity: float | None
     include_seen: bool | None
+    exclude_variants: bool | None
     explain: bool | None
 
 
@@ -155,6 +156,7 @@ class ItemBody(TypedDict, total=False):
     categories: list[str] | None
     description: str | None
     price: float | None
+    group_id: Id | None
     available: bool | None
     metadata: dict[str, Any] | None
 
@@ -165,6 +167,7 @@ class ShownItem(TypedDict):
     brand: str | None
     categories: list[str]
     price: float | None
+    group_id: str | None
     available: bool
     in_release: bool
 

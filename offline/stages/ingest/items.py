@@ -13,7 +13,7 @@ import orjson
 import polars as pl
 
 from isrf.contract.errors import DataError
-from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
+from isrf.contract.item_changes import AVAILABLE, GROUP_ID, HIDDEN, METADATA, ROW_FIELDS
 from isrf.contract.item_fields import (
     ITEM_NAMES,
     ColumnType,
@@ -38,6 +38,7 @@ SCHEMA: dict[str, pl.DataType] = {
     "categories": pl.List(pl.String()),
     "description": pl.String(),
     "price": pl.Float64(),
+    GROUP_ID: pl.String(),
     "metadata": pl.String(),
 }
 CONTENT = ("title", "brand", "categories", "description", "price", "metadata")
@@ -131,7 +132,7 @@ def read_items(path: Path, bad_rows: BadRows) -> ShopCatalogue:
         rows.append((line, item_id, *_columns(fields)))
         for name in fields.get(METADATA) or ():
             if name not in near:
-                near[name] = near_miss(name, (*_OURS, AVAILABLE), ITEM_NAMES)
+                near[name] = near_miss(name, (*_OURS, GROUP_ID, AVAILABLE), ITEM_NAMES)
             field = near[name]
             if field is not None and fields.get(field) is None:
                 misses[name] += 1
@@ -166,11 +167,15 @@ def _attributes(metadata: pl.Series) -> ShopAttributes:
     return ShopAttributes({name: type_of(kinds[name]) for name in names}, {name: kinds[name].total() for name in names})
 
 
-def content_json(items: pl.DataFrame) -> pl.Series:
-    """Each item's content without its id, as a canonical JSON text; (N,) str."""
-    return pl.Series(
-        "content", [orjson.dumps(row).decode() for row in items.select(CONTENT).iter_rows()], dtype=pl.String
-    )
+def content_json(items: pl.DataFrame, *, group: bool = True) -> pl.Series:
+    """Each item's content without its id, as a canonical JSON text; (N,) str.
+
+    Args:
+        group: whether the group_id belongs to the content. It is an id: row numbers must not depend on its spelling.
+    """
+    rows = items.select(*CONTENT, GROUP_ID).iter_rows()
+    texts = [orjson.dumps(row if group and row[-1] is not None else row[:-1]).decode() for row in rows]
+    return pl.Series("content", texts, dtype=pl.String)
 
 
 def _one_row_each(table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -221,7 +226,7 @@ def _columns(fields: Mapping[str, Any]) -> tuple[Any, ...]:
     rest = {name: value for name, value in (fields.get(METADATA) or {}).items() if value is not None}
     rest |= {name: fields[name] for name in (AVAILABLE, HIDDEN) if fields.get(name) is not None}
     metadata = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS).decode() if rest else None
-    return (*(fields.get(name) for name in _OURS), metadata)
+    return (*(fields.get(name) for name in _OURS), fields.get(GROUP_ID), metadata)
 
 
 def _is_offered(metadata: str | None) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from isrf.contract.item_changes import GROUP_ID
 from offline.stages.ingest.items import CONTENT, content_json
 
 MAX_ROUNDS = 16
@@ -20,7 +21,7 @@ _TEXT_ORDER = ("title", "brand", "category_path", "description", "price", "metad
 
 
 class Numbering(NamedTuple):
-    items: pl.DataFrame  # row = item_index: item_id and CONTENT
+    items: pl.DataFrame  # row = item_index: item_id, group_id and CONTENT
     users: pl.DataFrame  # row = user_index: user_id
 
 
@@ -28,11 +29,13 @@ def number(items: pl.DataFrame, train: pl.DataFrame, excluded: pl.DataFrame) -> 
     """Numbers all items, and all users with a training event or a dislike.
 
     Args:
-        items: `item_id` and `offline.stages.ingest.items.CONTENT`.
+        items: `item_id`, `group_id` and `offline.stages.ingest.items.CONTENT`.
         train: training events, a user's adjacent and in order: `user_id`, `item_id`, `timestamp`, `event`, `weight`.
         excluded: `user_id`, `item_id`, each pair once.
     """
-    items = items.with_columns(content_json(items), pl.col("categories").list.join("\x1f").alias("category_path"))
+    items = items.with_columns(
+        content_json(items, group=False), pl.col("categories").list.join("\x1f").alias("category_path")
+    )
     items = items.sort(*_TEXT_ORDER, "content", "item_id", nulls_last=False).with_row_index("row")
     user_ids = train["user_id"].unique(maintain_order=True)
     user_codes = pl.DataFrame({"user_id": user_ids}).with_row_index("user")
@@ -47,7 +50,7 @@ def number(items: pl.DataFrame, train: pl.DataFrame, excluded: pl.DataFrame) -> 
     items = items.with_columns(pl.Series("signature", item_signature))
     items = items.sort(*_TEXT_ORDER, "content", "signature", "item_id", nulls_last=False)
     users = user_codes.with_columns(pl.Series("signature", user_signature)).sort("signature", "user_id")
-    items = items.select("item_id", *CONTENT)
+    items = items.select("item_id", *CONTENT, GROUP_ID)
     return Numbering(items, pl.concat([users.select("user_id"), _users_without_events(items, users, excluded)]))
 
 

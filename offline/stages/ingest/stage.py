@@ -23,7 +23,7 @@ from offline.stages.ingest.reading import describe_ahead, describe_early, learne
 from offline.stages.ingest.shop import ShopData, read_shop, shop_files
 from offline.stages.ingest.weights import check_weights, describe_weights, type_weights, weighed
 
-VERSION = 9
+VERSION = 10
 
 NEEDED = "A release needs at least 2 users, one of them with at least 4 events; a repeated row counts once."
 """The needs of the smallest shop, in addition to 2 items."""

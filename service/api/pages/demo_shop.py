@@ -4,7 +4,8 @@ from typing import Any
 
 from isrf.contract.ids import UserIndex
 from service.recommend.recommender import RecommendationService
-from service.release.catalogue import ItemLine, words
+from service.release.catalogue import ItemLine
+from service.release.wording import words
 
 NUM_SHOPPERS = 24
 LOOKED_AT = 4

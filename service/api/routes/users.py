@@ -9,7 +9,7 @@ from service.api.presenters import PROBLEMS, json_response, meta_of
 from service.api.schemas.answers import UserAnswer
 from service.api.validation.inputs import UserIdDep
 from service.auth.caller import READ, WRITE
-from service.release.catalogue import group_words, words
+from service.release.wording import group_words, words
 
 router = APIRouter(tags=["users"])
 

@@ -182,6 +182,7 @@ class ShownItem(BaseModel):
     brand: str | None
     categories: list[str]
     price: float | None
+    group_id: str | None = Field(description="The product that the item is a variant of.")
     available: bool = Field(description="Whether it is recommended.")
     metadata: dict[str, Any] = Field(description="The shop's own fields: the item's attributes.")
     in_release: bool = Field(description="false: the item is newer than the release, which knows only its texts.")

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from isrf.contract.ids import ID_SCHEMA
 from isrf.contract.item_changes import HIDDEN, MAX_ITEM_BYTES, METADATA, size_of
 from isrf.contract.item_fields import (
     MAX_CATEGORIES,
@@ -58,6 +59,11 @@ class ItemBody(KnownFields):
     ] = None
     description: Annotated[Annotated[str, Field(max_length=MAX_DESCRIPTION)] | None, _read_as("description")] = None
     price: Annotated[Annotated[float, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)] | None, _read_as("price")] = None
+    group_id: Annotated[
+        Annotated[str, WithJsonSchema({"type": "string", **ID_SCHEMA})] | None,
+        _read_as("group_id"),
+        Field(description="The product that the item is a variant of: all items with the same text are its variants."),
+    ] = None
     available: Annotated[
         bool | None,
         _read_as("available"),
@@ -130,6 +136,7 @@ def item_body(line: ItemLine, *, in_release: bool) -> dict[str, Any]:
         "brand": line.brand,
         "categories": line.categories,
         "price": line.price,
+        "group_id": line.group_id,
         "available": line.available,
         "metadata": line.own_fields(),
         "in_release": in_release,

@@ -35,6 +35,7 @@ Count = Annotated[int, Field(ge=1, le=MAX_N, description="Number of items."), Nu
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False), Number]
 MinPrice = Annotated[Price | None, Field(description="Only items with a price, of at least this much.")]
 MaxPrice = Annotated[Price | None, Field(description="Only items with a price, of at most this much.")]
+ExcludeVariants = Annotated[bool, Field(description="What excludes an item excludes all of its `group_id`.")]
 Diversity = Annotated[
     float,
     Field(
@@ -95,6 +96,7 @@ class ListRequest(KnownFields):
     max_price: MaxPrice = None
     diversity: Diversity = 0.0
     include_seen: bool = False
+    exclude_variants: ExcludeVariants = False
     explain: bool = False
 
 

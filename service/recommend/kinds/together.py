@@ -14,7 +14,7 @@ def together_items(snapshot: Snapshot, given: Sequence[int], allowed: BoolArray,
     """Returns the allowed items that go best with the given ones; none where nobody took any together with them.
 
     Args:
-        given: item rows of the snapshot; they are not listed.
+        given: item rows of the snapshot; neither they nor their variants are listed.
         allowed: (N,).
     """
     if not given:
@@ -29,7 +29,7 @@ def together_items(snapshot: Snapshot, given: Sequence[int], allowed: BoolArray,
         popularity=tables.recent_shares(),
     )
     listed = allowed & found.found
-    listed[distinct] = False
+    listed[snapshot.release.catalogue.groups.with_variants(distinct)] = False
     rows = np.flatnonzero(listed)
     order = rows[np.lexsort((rows, -found.scores[rows]))][:count]
     return [RankedItem(int(row), round(float(found.scores[row]), SCORE_DIGITS), "together") for row in order]

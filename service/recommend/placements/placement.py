@@ -46,6 +46,10 @@ class Placement(PlacementFields):
     max_price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
         default=None, description="Only items with a price, of at most this much."
     )
+    exclude_variants: bool = Field(
+        default=False,
+        description="Whatever excludes an item (bought, disliked, the given items) excludes all of its `group_id`.",
+    )
     diversity: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
         default=0.0, description="0: by score alone. Towards 1: items of the kind that differ from those before."
     )
@@ -104,6 +108,7 @@ class Placement(PlacementFields):
             min_price=self.min_price,
             max_price=self.max_price,
             condition=self.filter,
+            exclude_variants=self.exclude_variants,
         )
 
 

@@ -23,6 +23,7 @@ FIELD_TYPES: Mapping[str, ColumnType] = {
     "brand": ColumnType("text"),
     "categories": ColumnType("texts"),
     "price": ColumnType("number"),
+    "group_id": ColumnType("text"),
     "available": ColumnType("boolean"),
 }
 """Our own fields, which every item has."""
@@ -53,6 +54,8 @@ class ItemFields(Protocol):
     def categories(self) -> list[str]: ...
     @property
     def price(self) -> float | None: ...
+    @property
+    def group_id(self) -> str | None: ...
     @property
     def available(self) -> bool: ...
     def own_fields(self) -> dict[str, Any]:

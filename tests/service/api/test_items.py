@@ -124,7 +124,7 @@ def test_a_new_item_is_recommended_clicked_and_kept(releases: Path, tmp_path: Pa
         put = shop.put(STRANGE, **NEW)
         assert (put.status_code, put.json()["status"], put.json()["warnings"]) == (200, "added", [])
         assert shop.show(STRANGE).json()["item"] == {
-            "item_id": STRANGE, "available": True, "in_release": False, "metadata": {},
+            "item_id": STRANGE, "group_id": None, "available": True, "in_release": False, "metadata": {},
             **{name: NEW[name] for name in ("title", "brand", "categories", "price")},
         }  # fmt: skip
         after = shop.recommended("ann", category=CATEGORY)

@@ -67,7 +67,7 @@ def test_ids_in_names_make_no_columns_without_end() -> None:
     items = [line(str(row), {f"field {row}": 1, "colour": "red"}) for row in range(2 * MOST_ATTRIBUTES)]
     types = catalogue(*items).attributes.table().types
     assert "colour" in types
-    assert len(types) == MOST_ATTRIBUTES + 6
+    assert len(types) == MOST_ATTRIBUTES + 7
 
 
 def test_flags_in_metadata_are_no_attributes() -> None:

@@ -29,6 +29,7 @@ class Item:
     price: float | None = None
     available: bool = True
     own: Mapping[str, Any] = field(default_factory=dict)
+    group_id: str | None = None
 
     def own_fields(self) -> dict[str, Any]:
         return dict(self.own)

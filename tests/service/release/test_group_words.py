@@ -1,6 +1,7 @@
 """What a group has in common is what several of its people have, however loud one of them is."""
 
-from service.release.catalogue import LEAST_USERS, ItemLine, group_words, words
+from service.release.catalogue import LEAST_USERS, ItemLine
+from service.release.wording import group_words, words
 
 
 def item(item_id: str, *categories: str) -> ItemLine:

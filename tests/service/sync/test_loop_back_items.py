@@ -128,16 +128,23 @@ def said(**fields: Any) -> dict[str, FieldValue]:
 def test_parquet_stays_parquet(tmp_path: Path) -> None:
     old, new = tmp_path / "items.parquet", tmp_path / "new.parquet"
     pl.DataFrame(
-        {"item_id": [1, 2], "title": ["One", "Two"], "categories": [["a"], None], "price": [1.0, 2.0]}
+        {
+            "item_id": [1, 2],
+            "title": ["One", "Two"],
+            "categories": [["a"], None],
+            "price": [1.0, 2.0],
+            "group_id": [7, 7],
+        }
     ).write_parquet(old)
-    entries = {"2": said(title="Zwei", price=None, hidden=True), "x": said(title="New", categories=["a", "b"])}
+    changes = {"title": "New", "categories": ["a", "b"], "group_id": "shirt"}
+    entries = {"2": said(title="Zwei", price=None, hidden=True), "x": said(**changes)}
     assert write_items(old, new, entries) == 1
     bad = BadRows("new.parquet")
     rows = read_items(new, bad).items.sort("item_id").drop("line", "brand", "description").rows()
     assert rows == [
-        ("1", "One", ["a"], 1.0, None),
-        ("2", "Zwei", None, None, '{"hidden":true}'),
-        ("x", "New", ["a", "b"], None, None),
+        ("1", "One", ["a"], 1.0, "7", None),
+        ("2", "Zwei", None, None, "7", '{"hidden":true}'),
+        ("x", "New", ["a", "b"], None, "shirt", None),
     ]
     assert len(bad) == 0
     pl.DataFrame({"item_id": ["1"], "tags": [{"a": 1}]}).write_parquet(old)

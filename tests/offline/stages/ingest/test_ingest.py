@@ -147,9 +147,23 @@ def test_tables_have_the_columns_and_types_of_the_contract(ingest: Ingest) -> No
         "description": pl.String,
         "price": pl.Float64,
         "metadata": pl.String,
+        "group_id": pl.String,
     }
     assert tables["train"]["event"].to_list() == ["purchase"] * 2
     assert tables["train"]["weight"].to_list() == [1.0] * 2
+
+
+def test_variants_of_equal_content_are_told_apart(ingest: Ingest) -> None:
+    rows = [{"item_id": "a", "title": "Cup", "group_id": group} for group in ("x", None, "x", "x\ty", " ", "z")]
+    result = ingest(items=[rows[0], *ITEMS[1:]])
+    assert result.tables["items"].filter(item_id="a")["group_id"].to_list() == ["x"]
+    alone = ingest(items=[rows[4], *ITEMS[1:]])
+    assert alone.tables["items"].filter(item_id="a")["group_id"].to_list() == [None]
+    prints = {ingest(items=[row, *ITEMS[1:]]).report["fingerprint"] for row in (rows[0], rows[1], rows[5])}
+    assert len(prints) == 3, "another group is other data"
+    repeated = ingest(items=[rows[0], rows[2], rows[5], rows[3], *ITEMS[1:]], bad=1.0)
+    assert repeated.report["duplicate_items"] == 1
+    assert set(repeated.bad("items.jsonl")) == {"bad_group_id", "duplicate_item"}
 
 
 def test_fit_all_trains_on_everything_even_where_nothing_could_be_held_out(ingest: Ingest) -> None:
@@ -166,6 +180,7 @@ def test_item_fields_are_kept_and_further_ones_become_metadata(ingest: Ingest) -
         "categories": ["Outdoor", " ", "Tents"],
         "description": "Two\nlines",
         "price": 5,
+        "group_id": 7,
         "z": [1],
         "colour": "grün",
         "gone": None,
@@ -179,6 +194,7 @@ def test_item_fields_are_kept_and_further_ones_become_metadata(ingest: Ingest) -
         "description": "Two lines",
         "price": 5.0,
         "metadata": '{"colour":"grün","z":[1]}',
+        "group_id": "7",
     }
     assert items.filter(item_id="b")["metadata"].to_list() == [None]
 
