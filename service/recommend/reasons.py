@@ -151,14 +151,12 @@ def _generative(reason: ItemReason, release: Release) -> str:
 
 
 def _popular(item: int, reason: ItemReason, release: Release) -> str:
-    taken = release.catalogue.num_takers(item)
-    if not taken and reason.popular_with is None:
+    if release.catalogue.popularity[item] == 0 and reason.popular_with is None:
         return "Nobody has taken it yet: it is here because nothing that speaks for itself was left."
     if reason.popular_with is not None:
         whom = "new shoppers" if reason.popular_with == "newcomers" else "shoppers"
         return f"It is number {reason.popularity_rank} of {len(release.catalogue)} by what {whom} took lately."
-    by = "one shopper" if taken == 1 else f"{taken} shoppers"
-    return f"It is number {reason.popularity_rank} of {len(release.catalogue)} by how many took it ({by})."
+    return f"It is number {reason.popularity_rank} of {len(release.catalogue)} by how many took it."
 
 
 def _alike(words: Sequence[str]) -> str:

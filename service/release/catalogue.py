@@ -112,7 +112,7 @@ class Catalogue:
     Attributes:
         items: in the order of their rows.
         version: opaque; equal versions under one release mean equal items.
-        popularity: (N,) users who took each item in the training interactions.
+        popularity: (N,) users who took each item in the training interactions, by the weight of their events.
         by_popularity: (N,) rows, the most popular first, ties in row order.
         ranks: (N,) rank of each row in `by_popularity`, from 1.
         prices: (N,) NaN where unknown.
@@ -215,10 +215,6 @@ class Catalogue:
     def popularity_rank(self, row: int) -> int:
         """Returns 1 for the most popular item; ties are in row order."""
         return int(self.ranks[row])
-
-    def num_takers(self, row: int) -> int:
-        """Returns how many users took an item in the training interactions."""
-        return round(float(self.popularity[row]))
 
     def with_items(
         self, lines: Mapping[str, ItemLine], version: str, *, added_at: Mapping[str, float] = NEVER

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.method.evidence import SparseLists
-from isrf.method.interest import IntArray
 from isrf.method.kinds.repurchase import Repurchases, repurchases
 from isrf.method.kinds.together import basket_lists
+from isrf.method.recommend.live_events import TakenItems
 
 
 class Events(NamedTuple):
@@ -25,6 +25,7 @@ class Events(NamedTuple):
     timestamps: NDArray[np.float64]  # (events,) NaN where an event has no time
     kinds: NDArray[np.int32]  # (events,) indices into `kind_names`
     kind_names: Sequence[str]  # event types
+    kind_weights: Sequence[int]  # of each, in units of 1 / `UNIT_WEIGHT`
 
 
 class HistoryFacts:
@@ -49,10 +50,12 @@ class HistoryFacts:
         times = self._events.timestamps
         return float(times.max(initial=-np.inf, where=np.isfinite(times)))
 
-    def between(self, start_s: float, end_s: float) -> IntArray:
-        """Item rows (e,) of the events with start ≤ timestamp < end, seconds."""
+    def between(self, start_s: float, end_s: float) -> TakenItems:
+        """The events with start ≤ timestamp < end, seconds, each with the weight of its type."""
         events = self._events
-        return events.items[(events.timestamps >= start_s) & (events.timestamps < end_s)].astype(np.int64)
+        inside = np.flatnonzero((events.timestamps >= start_s) & (events.timestamps < end_s))
+        weights = np.array(events.kind_weights, np.int64)[events.kinds[inside]]
+        return TakenItems(events.items[inside].astype(np.int64), weights)
 
     @cached_property
     def baskets(self) -> SparseLists:

@@ -9,9 +9,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isrf.contract.errors import BundleError
-from isrf.contract.event_types import plain
+from isrf.contract.event_types import EventVocabulary, plain
 from isrf.contract.ids import IdMap, UserId, UserIndex
 from isrf.contract.manifest import HISTORIES_FILE, ITEMS_FILE, USERS_FILE
+from isrf.method.recommend.live_events import whole_weight
 from isrf.runtime.bundle.reader import Bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.bundle.tables import table_of
@@ -28,7 +29,7 @@ _COLUMNS: dict[str, Any] = {
 }
 
 
-def read_users(parts: Bundle, catalogue: Catalogue) -> ReleaseUsers:
+def read_users(parts: Bundle, catalogue: Catalogue, vocabulary: EventVocabulary) -> ReleaseUsers:
     """Reads `users.parquet` and `histories.parquet` of a verified release; `BundleError` where they do not fit."""
     num_users = parts.manifest.counts.num_users
     table = table_of(USERS_FILE, parts.take(USERS_FILE), {"user_id": pl.String}, most_rows=num_users)
@@ -46,10 +47,12 @@ def read_users(parts: Bundle, catalogue: Catalogue) -> ReleaseUsers:
     content = parts.take(HISTORIES_FILE)
     with refusing("bundle.histories", HISTORIES_FILE):
         histories = table_of(HISTORIES_FILE, content, _COLUMNS, most_rows=num_users).sort("user_index")
-        return _users(ids, catalogue, histories)
+        return _users(ids, catalogue, histories, vocabulary)
 
 
-def _users(ids: IdMap[UserId, UserIndex], catalogue: Catalogue, table: pl.DataFrame) -> ReleaseUsers:
+def _users(
+    ids: IdMap[UserId, UserIndex], catalogue: Catalogue, table: pl.DataFrame, vocabulary: EventVocabulary
+) -> ReleaseUsers:
     num_users = len(ids)
     _check_rows(table, num_users)
     known = {str(item_id): row for row, item_id in enumerate(catalogue.ids)}
@@ -69,6 +72,7 @@ def _users(ids: IdMap[UserId, UserIndex], catalogue: Catalogue, table: pl.DataFr
             timestamps=events["timestamps"].fill_null(math.nan).to_numpy().astype(np.float64),
             kinds=np.array([place[kind] for kind in events["events"].to_list()], dtype=np.int32),
             kind_names=kind_names,
+            kind_weights=[whole_weight(vocabulary.weight(vocabulary.read(name))) for name in kind_names],
         ),
         dislikes=Dislikes(
             indptr=_indptr(table, "disliked_item_ids", num_users),

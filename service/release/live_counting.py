@@ -1,7 +1,8 @@
 """Counts accepted events into the live evidence of an open release, and names its state in the keys of cached answers.
 
-What an event does follows from its effect (`service.state.events`): what was bought or looked at counts; a `remove`
-takes back the user's events on the item up to its timestamp, even those that arrive after it; a dislike counts nothing.
+What an event does follows from its effect (`service.state.events`): what was bought or looked at counts, by the weight
+that the release gives its type; a `remove` takes back the user's events on the item up to its timestamp, even those
+that arrive after it; a dislike counts nothing.
 It knows neither store nor clock: `service.sync.live_sync` reads the entries and counts them in their order.
 """
 
@@ -12,14 +13,19 @@ from typing import Literal
 import numpy as np
 
 from isrf.contract.event_log import NUM_BUCKETS, StoredEvent
+from isrf.method.interest import IntArray
 from isrf.method.recommend.live_counts import BYTES_PER_EVENT
+from isrf.method.recommend.live_events import LiveBatch, whole_weight
 from isrf.method.recommend.live_evidence import LiveEvidence
 from service.release.mapped_entries import MappedEntries, user_hash_of
 from service.release.opening import Release
 
-EntryOutcome = Literal["counted", "remove", "dislike", "limit", "learned", "removed", "unknown_item", "unreadable"]
+EntryOutcome = Literal[
+    "counted", "remove", "dislike", "limit", "learned", "removed", "unknown_item", "unreadable", "no_weight"
+]
 """What became of an entry: `limit` where its user has counted for the item or often enough that day, `learned` where
-the release's history has the event, `removed` where a later `remove` has arrived before it."""
+the release's history has the event, `removed` where a later `remove` has arrived before it, `no_weight` where its type
+has the weight 0."""
 REMOVES_PER_BUCKET = 500
 """The latest removes of a bucket's users that are remembered, for events that arrive after them."""
 
@@ -35,6 +41,7 @@ class LiveCounting:
         self.num_changes = 0
         """Changes so far: an equal number means an equal state, in this process."""
         self._users, self._learned_until = release.users, release.learned_until
+        self._vocabulary = release.vocabulary
         # By bucket, as replicas read buckets in different order: (user_id, item_id) → seconds.
         self._removes: list[dict[tuple[str, str], float]] = [{} for _ in range(NUM_BUCKETS)]
 
@@ -59,18 +66,21 @@ class LiveCounting:
         )
         pasts: dict[str, _Past] = {}
         waiting: list[int] = []  # places of events that are counted together
-        rows = mapped.batch.items.tolist()
+        batch = mapped.batch._replace(weights=self._weights(mapped.events))
+        rows, weights = batch.items.tolist(), batch.weights.tolist()
         for place, (bucket, event, row) in enumerate(zip(mapped.buckets, mapped.events, rows, strict=True)):
             outcome = self._outcome(bucket, event, row, pasts)
+            if outcome is None and not weights[place]:
+                outcome = "no_weight"
             if outcome is None:
                 waiting.append(place)
                 continue
             outcomes[outcome] += 1
             if outcome == "remove":
-                outcomes += self._add(mapped, waiting)  # what was taken before it is taken back
+                outcomes += self._add(batch, waiting)  # what was taken before it is taken back
                 waiting = []
                 self._remove(bucket, event, row)
-        return outcomes + self._add(mapped, waiting)
+        return outcomes + self._add(batch, waiting)
 
     def take_out_bucket(self, bucket: int) -> None:
         """Takes out all events of a bucket's users, so that they can be counted again."""
@@ -93,11 +103,18 @@ class LiveCounting:
             return "learned"
         return None
 
-    def _add(self, mapped: MappedEntries, places: Sequence[int]) -> Counter[EntryOutcome]:
+    def _weights(self, events: Sequence[StoredEvent]) -> IntArray:
+        """(E,) the weights of the events' types in this release, whatever release was served when they came."""
+        vocabulary = self._vocabulary
+        types = {event.event for event in events}
+        weights = {kind: whole_weight(vocabulary.weight(vocabulary.read(kind))) for kind in types}
+        return np.fromiter((weights[event.event] for event in events), np.int64, len(events))
+
+    def _add(self, batch: LiveBatch, places: Sequence[int]) -> Counter[EntryOutcome]:
         """Counts the events at some places."""
         if not places:
             return Counter()
-        counted = self.evidence.add_all(mapped.batch.where(np.array(places)))
+        counted = self.evidence.add_all(batch.where(np.array(places)))
         # After the change: what is read meanwhile belongs to the number before it, which nobody asks for again.
         self.num_changes += 1
         return Counter("counted" if one else "limit" for one in counted.tolist())

@@ -1,6 +1,6 @@
 """Accepted entries with the rows of the items that they name, as arrays that live evidence counts together.
 
-It knows no effects: `service.release.live_counting` says which events count.
+It knows no effects and no weights: `service.release.live_counting` says which events count, and how much.
 """
 
 import zlib
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from isrf.contract.event_log import FOLLOWED_ITEMS, StoredEvent
 from isrf.contract.ids import IdMap, ItemId, ItemIndex
 from isrf.method.interest import IntArray
-from isrf.method.recommend.live_events import LiveBatch
+from isrf.method.recommend.live_events import UNIT_WEIGHT, LiveBatch
 from service.state.user_store import AcceptedEntry
 
 _LAST_S = 1e15
@@ -52,7 +52,9 @@ class MappedEntries(NamedTuple):
 
     buckets: Sequence[int]  # (E,)
     events: Sequence[StoredEvent]  # (E,)
-    batch: LiveBatch  # (E,), also of those that do not count; an unknown item has row −1, followed ones are left out
+    batch: LiveBatch
+    """(E,), also of those that do not count, each of weight 1; an unknown item has row −1, followed ones are left
+    out."""
     unknown: set[str]  # item_ids that the lookup lacks
     num_unreadable: int
 
@@ -72,7 +74,14 @@ class MappedEntries(NamedTuple):
         moments = np.array(timestamps, np.float64)
         identities = _identities(users, item_hashes, moments)
         # An event that a shop dates ahead weighs as one of now: a newer one weighs more.
-        batch = LiveBatch(own, _followed(own, others, lengths), np.minimum(moments, accepted), users, identities)
+        batch = LiveBatch(
+            own,
+            _followed(own, others, lengths),
+            np.minimum(moments, accepted),
+            users,
+            identities,
+            np.full(len(events), UNIT_WEIGHT),
+        )
         return cls(buckets, events, batch, unknown, len(entries) - len(events))
 
 

@@ -92,7 +92,8 @@ def open_folder(
     deadline.check(ITEMS_FILE)
     catalogue = _read_catalogue(parts.take(ITEMS_FILE), manifest, arrays["popularity.npy"])
     deadline.check(HISTORIES_FILE)
-    users = read_users(parts, catalogue)
+    vocabulary = _vocabulary(manifest)
+    users = read_users(parts, catalogue, vocabulary)
     wording = Wording(catalogue, read_cores(parts))
     deadline.check("the users' index")
     with refusing("bundle.array_mismatch", USER_FEATURES_FILE):
@@ -116,7 +117,7 @@ def open_folder(
         semantic_ids=arrays["semantic_ids.npy"],
         wording=wording,
         new_items=None if reading is None else NewItemReader(reading, content=lists_from_arrays("content", arrays)),
-        vocabulary=_vocabulary(manifest),
+        vocabulary=vocabulary,
         learned_until=until.events,
         items_learned_until=until.items,
     )

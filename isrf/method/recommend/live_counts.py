@@ -3,9 +3,9 @@
 An event names the items that its user took before it, so counting needs no state of users. The ring holds the events;
 `EventChains` finds, per item, those that name it. A row is counted from its events when it is asked for.
 
-All weights are integers, so equal events give equal counts in whatever order the users' streams are read. An event's
-weight is 2^((t - reference) / half-life): a release's own counts weigh as if they were made at the reference time, and
-they lose weight against newer events without a clock.
+All weights are integers, so equal events give equal counts in whatever order the users' streams are read. An event
+counts as its weight times 2^((t - reference) / half-life): a release's own counts weigh as if they were made at the
+reference time, and they lose weight against newer events without a clock.
 It knows neither stores nor the names of users. Threads may read while one adds.
 """
 
@@ -21,7 +21,15 @@ from isrf.contract.event_log import FOLLOWED_ITEMS, NUM_BUCKETS
 from isrf.method.evidence import heaviest
 from isrf.method.interest import IntArray
 from isrf.method.recommend.event_chains import MAX_EVENTS, NAMES, EventChains, NamedItems
-from isrf.method.recommend.live_events import CountedEvent, LiveBatch, LiveEvent, decayed, value_or_zero
+from isrf.method.recommend.live_events import (
+    UNIT_WEIGHT,
+    CountedEvent,
+    LiveBatch,
+    LiveEvent,
+    TakenItems,
+    decayed,
+    value_or_zero,
+)
 
 ROW_EVENTS = 2_000
 """The latest events that name an item, from which its row is counted: the bound of a row's work."""
@@ -31,12 +39,10 @@ ROWS_KEPT = 256
 """Counted rows that are kept: a request reads them several times, and `LiveLists` keeps what it makes of them."""
 PART = 1_000
 """Events that are counted at once, about a millisecond, while readers of rows wait."""
-BYTES_PER_EVENT = 100
-"""Memory of one event in the ring: 97 bytes in the arrays. With all that is counted beside it, a million events take
+BYTES_PER_EVENT = 108
+"""Memory of one event in the ring: 105 bytes in the arrays. With all that is counted beside it, a million events take
 116 MB (`benchmarks/live_evidence.py`)."""
 
-_ONE = 1 << 20
-"""A weight of 1. Weights are from 2^-20 to 2^5 of it: a row's sums stay below 2^53."""
 _OLDEST, _NEWEST = -20.0, 5.0
 _PAIR_ONE = 1 << 8
 _PAIR_WEIGHTS = np.array([round(_PAIR_ONE / math.log2(2 + count)) for count in range(FOLLOWED_ITEMS + 2)])
@@ -111,7 +117,8 @@ class LiveCounts:
         self._size = size = min(max_events, MAX_EVENTS)
         # Pages that nothing was written to take no memory.
         self._named = np.zeros((size, NAMES), np.int32)  # the event's item, then those before it; −1: none
-        self._weights = np.zeros(size, np.int32)  # 0: taken out
+        self._weights = np.zeros(size, np.int64)  # by now, from 1 to 2^35; 0: taken out
+        self._own_weights = np.zeros(size, np.int32)  # of the events, whatever their age
         self._users = np.zeros(size, np.uint32)
         self._timestamps = np.zeros(size, np.float64)
         self._identities = np.zeros(size, np.uint64)
@@ -129,9 +136,9 @@ class LiveCounts:
 
     def add(self, event: LiveEvent) -> None:
         """Counts an event; the oldest of a full ring falls out."""
-        item, followed, timestamp, user_hash, identity = event
+        item, followed, timestamp, user_hash, identity, own_weight = event
         exponent = min(max((timestamp - self._reference_s) / self._half_life_s, _OLDEST), _NEWEST)
-        weight = round(_ONE * 2.0**exponent)
+        weight = max(round(own_weight * 2.0**exponent), 1)
         rows = [item, *followed[:FOLLOWED_ITEMS]]
         with self._lock:
             place = self._next % self._size
@@ -139,7 +146,8 @@ class LiveCounts:
                 self._forget(np.array([place]))
             self._grow(max(rows))
             self._named[place] = rows + [-1] * (NAMES - len(rows))
-            self._weights[place], self._users[place], self._timestamps[place] = weight, user_hash, timestamp
+            self._weights[place], self._own_weights[place] = weight, own_weight
+            self._users[place], self._timestamps[place] = user_hash, timestamp
             self._identities[place], self._num_followed[place] = identity & _64_BITS, len(rows) - 1
             self._takers[item] += weight
             self._versions[rows] += self._identities[place : place + 1]
@@ -154,7 +162,8 @@ class LiveCounts:
     def _add_part(self, batch: LiveBatch) -> None:
         """Counts events; no more than the ring holds."""
         scale = {"reference_s": self._reference_s, "half_life_s": self._half_life_s}
-        weights = np.rint(_ONE * decayed(batch.timestamps, **scale, bounds=(_OLDEST, _NEWEST))).astype(np.int64)
+        weights = np.rint(batch.weights * decayed(batch.timestamps, **scale, bounds=(_OLDEST, _NEWEST)))
+        weights = np.maximum(weights, 1).astype(np.int64)
         rows = np.concatenate([batch.items[:, None].astype(np.int32), batch.followed], axis=1)
         named = NamedItems.of(rows)
         with self._lock:
@@ -163,7 +172,8 @@ class LiveCounts:
             self._forget(places[numbers >= self._size])
             self._grow(int(named.items[-1]))
             self._named[places] = rows
-            self._weights[places], self._users[places] = weights, batch.user_hashes
+            self._weights[places], self._own_weights[places] = weights, batch.weights
+            self._users[places] = batch.user_hashes
             self._timestamps[places], self._identities[places] = batch.timestamps, batch.identities
             self._num_followed[places] = (batch.followed >= 0).sum(axis=1)
             np.add.at(self._takers, batch.items, weights)
@@ -216,7 +226,7 @@ class LiveCounts:
 
     def takers(self, items: IntArray) -> NDArray[np.float64]:
         """(c,) item rows → (c,) weights of the events on each."""
-        return value_or_zero(self._takers, items) / _ONE
+        return value_or_zero(self._takers, items) / UNIT_WEIGHT
 
     def people(self, item: int, other: int) -> int:
         """How many users took both items, in either order, among the latest `ROW_EVENTS` events that name the first."""
@@ -232,12 +242,13 @@ class LiveCounts:
             kept = self._weights[: len(self)] > 0
             return float(self._timestamps[: len(self)].max(initial=-np.inf, where=kept))
 
-    def between(self, start_s: float, end_s: float) -> IntArray:
-        """Item rows (e,) of the events in the ring with start ≤ timestamp < end, seconds."""
+    def between(self, start_s: float, end_s: float) -> TakenItems:
+        """The events in the ring with start ≤ timestamp < end, seconds, whatever their age."""
         with self._lock:
             times = self._timestamps[: len(self)]
             inside = (times >= start_s) & (times < end_s) & (self._weights[: len(self)] > 0)
-            return self._named[: len(self), 0][inside].astype(np.int64)
+            items, weights = (column[: len(self)][inside] for column in (self._named[:, 0], self._own_weights))
+            return TakenItems(items.astype(np.int64), weights.astype(np.int64))
 
     def _naming(self, items: Sequence[int]) -> tuple[IntArray, IntArray, IntArray]:
         """The latest events that name each of some items and were not taken out.
@@ -271,7 +282,7 @@ class LiveCounts:
 
     def _counted(self, items: Sequence[int]) -> list[LiveRow]:
         numbers, places, steps = self._naming(items)
-        named, weights = self._named[places], self._weights[places].astype(np.int64)
+        named, weights = self._named[places], self._weights[places]
         pairs = weights * _PAIR_WEIGHTS[(named >= 0).sum(axis=1)]
         after, own = np.flatnonzero(steps), np.flatnonzero(steps == 0)
         near = after[steps[after] <= self._window]
@@ -285,8 +296,8 @@ class LiveCounts:
             np.concatenate([pairs[after], np.repeat(pairs[own], num_known)]),
         )
         rows = zip(
-            transition.split(len(items), limit=ROW_LENGTH, one=_ONE),
-            together.split(len(items), limit=ROW_LENGTH, one=_ONE * _PAIR_ONE),
+            transition.split(len(items), limit=ROW_LENGTH, one=UNIT_WEIGHT),
+            together.split(len(items), limit=ROW_LENGTH, one=UNIT_WEIGHT * _PAIR_ONE),
             strict=True,
         )
         return [LiveRow(*one, *other) for one, other in rows]
@@ -294,13 +305,14 @@ class LiveCounts:
     def _take_out(self, places: IntArray) -> list[CountedEvent]:
         self._forget(places)
         self._weights[places] = 0
-        columns = (column[places].tolist() for column in (self._named[:, 0], self._timestamps, self._num_followed))
+        kept = self._named[:, 0], self._timestamps, self._num_followed, self._own_weights
+        columns = (column[places].tolist() for column in kept)
         return [CountedEvent(*event) for event in zip(*columns, strict=True)]
 
     def _forget(self, places: IntArray) -> None:
         """Takes events out of takers and versions, unless they were taken out before."""
         places = places[self._weights[places] > 0]
-        np.subtract.at(self._takers, self._named[places, 0], self._weights[places].astype(np.int64))
+        np.subtract.at(self._takers, self._named[places, 0], self._weights[places])
         self._change_versions(np.subtract, places)
 
     def _change_versions(self, change: np.ufunc, places: IntArray) -> None:

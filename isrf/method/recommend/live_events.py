@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from isrf.contract.event_log import FOLLOWED_ITEMS
 from isrf.method.interest import BoolArray, IntArray
 
+UNIT_WEIGHT = 1 << 20
+"""A weight of 1. Weights are whole numbers, so that sums do not depend on the order of events."""
 _64_BITS = (1 << 64) - 1
 
 
@@ -20,6 +22,7 @@ class LiveEvent(NamedTuple):
     timestamp: float  # seconds
     user_hash: int  # 32 bits; the user's bucket is `user_hash % NUM_BUCKETS`
     identity: int  # equal for equal events in every process, whatever rows their items have
+    weight: int = UNIT_WEIGHT  # how much it counts; 0: it does not
 
 
 class LiveBatch(NamedTuple):
@@ -30,6 +33,7 @@ class LiveBatch(NamedTuple):
     timestamps: NDArray[np.float64]  # (E,)
     user_hashes: NDArray[np.uint64]  # (E,)
     identities: NDArray[np.uint64]  # (E,)
+    weights: IntArray  # (E,)
 
     @classmethod
     def of(cls, events: Sequence[LiveEvent]) -> "LiveBatch":
@@ -43,6 +47,7 @@ class LiveBatch(NamedTuple):
             np.array([event.timestamp for event in events], np.float64),
             np.array([event.user_hash for event in events], np.uint64),
             np.array([event.identity & _64_BITS for event in events], np.uint64),
+            np.array([event.weight for event in events], np.int64),
         )
 
     @property
@@ -71,6 +76,19 @@ class CountedEvent(NamedTuple):
     item: int
     timestamp: float  # seconds
     num_followed: int
+    weight: int
+
+
+class TakenItems(NamedTuple):
+    """The items of some events, each beside the event's weight."""
+
+    items: IntArray  # (e,) rows
+    weights: IntArray  # (e,) in units of 1 / `UNIT_WEIGHT`
+
+
+def whole_weight(weight: float) -> int:
+    """A weight (`isrf.contract.event_types`) in units of 1 / `UNIT_WEIGHT`."""
+    return round(weight * UNIT_WEIGHT)
 
 
 def value_or_zero(known: NDArray[Any], items: IntArray) -> NDArray[Any]:

@@ -9,18 +9,18 @@ from typing import TypeAlias
 import numpy as np
 
 from isrf.contract.manifest import LiveEvidenceSpec
-from isrf.method.interest import BoolArray, IntArray
+from isrf.method.interest import BoolArray
 from isrf.method.recommend.daily_limit import DailyLimit
 from isrf.method.recommend.live_counts import BYTES_PER_EVENT, PART, LiveCounts
-from isrf.method.recommend.live_events import CountedEvent, LiveBatch, LiveEvent
+from isrf.method.recommend.live_events import UNIT_WEIGHT, CountedEvent, LiveBatch, LiveEvent, TakenItems
 from isrf.method.recommend.live_lists import BaseCounts, LiveLists
 from isrf.method.recommend.recent_popularity import RecentPopularity, newcomer_share, newcomer_shares
 
 TREND_PRIOR = 3.0
 """Events that every item is given in both windows of a trend, so that one event after none is none."""
 
-EventsBetween: TypeAlias = Callable[[float, float], IntArray]
-"""(start, end) in seconds → item rows (e,) of the events with start ≤ timestamp < end."""
+EventsBetween: TypeAlias = Callable[[float, float], TakenItems]
+"""(start, end) in seconds → the events with start ≤ timestamp < end."""
 
 WORTH_A_BATCH = 16
 """Events from which counting them together is faster than one by one."""
@@ -59,12 +59,17 @@ class LiveEvidence:
         self._limit = DailyLimit()
 
     def add(self, event: LiveEvent) -> bool:
-        """Counts an event; returns False where its user has been counted for the item or often enough that day."""
-        if not self._limit.admits(event):
+        """Counts an event; returns False where its user has been counted for the item or often enough that day.
+
+        A heavier event than was counted for the item adds the difference. One of weight 0 does not count.
+        """
+        added = self._limit.added_weight(event)
+        if not added:
             return False
-        self.counts.add(event)
-        self.popularity.add(event.item, event.timestamp)
-        self.newcomers.add(event.item, event.timestamp, newcomer_share(len(event.followed)))
+        self.counts.add(event if added == event.weight else event._replace(weight=added))
+        share = added / UNIT_WEIGHT
+        self.popularity.add(event.item, event.timestamp, share)
+        self.newcomers.add(event.item, event.timestamp, share * newcomer_share(len(event.followed)))
         return True
 
     def add_all(self, batch: LiveBatch) -> BoolArray:
@@ -78,14 +83,16 @@ class LiveEvidence:
         return np.concatenate([self._add_part(batch.where(part)) for part in parts])
 
     def _add_part(self, batch: LiveBatch) -> BoolArray:
-        admitted = self._limit.admits_all(batch)
-        batch = batch.where(admitted)
+        added = self._limit.added_weights(batch)
+        counted: BoolArray = added > 0
+        batch = batch._replace(weights=added).where(counted)
         if batch.num_events:
             self.counts.add_all(batch)
-            self.popularity.add_all(batch.items, batch.timestamps)
-            shares = newcomer_shares((batch.followed >= 0).sum(axis=1))
+            shares = batch.weights / UNIT_WEIGHT
+            self.popularity.add_all(batch.items, batch.timestamps, shares)
+            shares = shares * newcomer_shares((batch.followed >= 0).sum(axis=1))
             self.newcomers.add_all(batch.items, batch.timestamps, shares)
-        return admitted
+        return counted
 
     def take_out_bucket(self, bucket: int) -> None:
         """Takes out all events of a bucket's users, so that they can be counted again."""
@@ -109,23 +116,31 @@ class LiveEvidence:
             learned: the release's own events, which are not counted here.
 
         Returns:
-            (item row, ratio of the two with `TREND_PRIOR` added to both), the highest first, ratios above 1 only.
+            (item row, ratio of the two, by weight, with `TREND_PRIOR` added to both), the highest first, ratios above 1
+            only.
         """
         windows = (until_s - window_s, until_s), (until_s - 2 * window_s, until_s - window_s)
         now, before = (self.counts.between(*window) for window in windows)
         if learned is not None:
             now, before = (
-                np.concatenate([live, learned(*window)]) for live, window in zip((now, before), windows, strict=True)
+                TakenItems(*map(np.concatenate, zip(live, learned(*window), strict=True)))
+                for live, window in zip((now, before), windows, strict=True)
             )
-        size = int(max(now.max(initial=-1), before.max(initial=-1))) + 1
-        ratios = (np.bincount(now, minlength=size) + TREND_PRIOR) / (np.bincount(before, minlength=size) + TREND_PRIOR)
+        size = int(max(now.items.max(initial=-1), before.items.max(initial=-1))) + 1
+        # Sums of whole numbers: equal in any order.
+        rising, falling = (
+            np.bincount(one.items, weights=one.weights, minlength=size) / UNIT_WEIGHT + TREND_PRIOR
+            for one in (now, before)
+        )
+        ratios = rising / falling
         best = np.lexsort((np.arange(size), -ratios))[:limit]
         return [(int(item), float(ratios[item])) for item in best if ratios[item] > 1]
 
     def _take_out(self, events: Sequence[CountedEvent]) -> None:
-        for item, timestamp, num_followed in events:
-            self.popularity.take_out(item, timestamp)
-            self.newcomers.take_out(item, timestamp, newcomer_share(num_followed))
+        for item, timestamp, num_followed, weight in events:
+            share = weight / UNIT_WEIGHT
+            self.popularity.take_out(item, timestamp, share)
+            self.newcomers.take_out(item, timestamp, share * newcomer_share(num_followed))
         if events:
             latest_s = self.counts.latest_s()
             self.popularity.refresh(latest_s)

@@ -21,7 +21,7 @@ from isrf.contract.errors import DataError
 from isrf.contract.event_types import DISLIKE, REMOVE, EventVocabulary
 from isrf.contract.shown import shown
 from isrf.method.interest import BoolArray
-from isrf.method.recommend.live_events import LiveEvent, followed_items
+from isrf.method.recommend.live_events import LiveEvent, followed_items, whole_weight
 from isrf.method.recommend.new_items import NewItemReader, ReadItem, added_items
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import RankingRequest, SearchOutput, UserInterests
@@ -214,7 +214,7 @@ class Player:
         row, past = self._rows[event.item_id], self._past(event.user_id)
         self._entered[row] = True
         kind = self._shop.vocabulary.read(event.event)
-        asked, live = None, self._live_event(event, row, past)
+        asked, live = None, self._live_event(event, row, past, self._shop.vocabulary.weight(kind))
         if kind not in (DISLIKE, REMOVE):
             asked_past = self._shop.histories.get(event.user_id, UserPast()) if "history" in self._frozen else past
             allowed = self._entered.copy()
@@ -235,10 +235,11 @@ class Player:
         self._moved[event.user_id] = None
         return StreamStep(asked, None if asked is None else live, live if kind == REMOVE else None)
 
-    def _live_event(self, event: ReplayEvent, row: int, past: UserPast) -> LiveEvent:
+    def _live_event(self, event: ReplayEvent, row: int, past: UserPast, weight: float) -> LiveEvent:
         user = zlib.crc32(event.user_id.encode())
         followed = followed_items(past.history, row)
-        return LiveEvent(row, followed, event.timestamp, user, hash((user, row, event.timestamp)))
+        identity = hash((user, row, event.timestamp))
+        return LiveEvent(row, followed, event.timestamp, user, identity, whole_weight(weight))
 
     def _past(self, user_id: str) -> UserPast:
         found = self._pasts.get(user_id)

@@ -21,7 +21,7 @@ from rich.progress import Progress
 from isrf.method.evidence import user_item_lists
 from isrf.method.interest import BoolArray, IntArray
 from isrf.method.ranking.fusion import Candidates
-from isrf.method.recommend.live_events import LiveEvent, followed_items
+from isrf.method.recommend.live_events import LiveEvent, followed_items, whole_weight
 from isrf.method.recommend.live_evidence import LiveEvidence
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import RankingRequest
@@ -209,11 +209,12 @@ class _Sampler:
 def _steps(stream: Stream, asked: frozenset[int]) -> Iterator[_Step]:
     histories: dict[int, list[int]] = {}
     excluded: dict[int, list[int]] = {}
-    columns = zip(stream.users.tolist(), stream.items.tolist(), stream.times.tolist(), strict=True)
-    for number, (user, item, time) in enumerate(columns):
+    columns = (stream.users, stream.items, stream.times, stream.type_weights)
+    for number, (user, item, time, weight) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
         history = histories.setdefault(user, [])
         if number >= stream.start:
-            event = LiveEvent(item, followed_items(history, item), time, user, number)
+            followed = followed_items(history, item)
+            event = LiveEvent(item, followed, time, user, number, whole_weight(weight))
             is_asked = number in asked and bool(history)
             yield _Step(event, list(history) if is_asked else None, list(excluded.get(user, ())) if is_asked else [])
         history.append(item)

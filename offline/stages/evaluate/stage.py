@@ -37,7 +37,7 @@ from offline.stages.evaluate.weights import (
     join_lists,
 )
 
-VERSION = 11
+VERSION = 12
 RANKER_SPEC = "ranker.json"
 LIVE_EVIDENCE_SPEC = "live_evidence.json"
 SAVED_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")

@@ -13,7 +13,7 @@ from isrf.contract.manifest import LiveEvidenceSpec
 from isrf.method.evidence import SparseLists
 from isrf.method.recommend import daily_limit, event_chains, live_counts, live_evidence, recent_popularity
 from isrf.method.recommend.live_counts import BYTES_PER_EVENT
-from isrf.method.recommend.live_events import LiveBatch, LiveEvent
+from isrf.method.recommend.live_events import LiveBatch, LiveEvent, whole_weight
 from isrf.method.recommend.live_evidence import LiveEvidence
 from isrf.method.recommend.live_lists import BaseCounts
 from isrf.method.recommend.recent_popularity import RecentPopularity
@@ -56,14 +56,15 @@ def state(live: LiveEvidence) -> list[object]:
 
 EVENTS = st.lists(
     st.builds(
-        lambda item, followed, moment, user, identity: LiveEvent(
-            item, [one for one in followed if one != item], moment, user, identity
+        lambda item, followed, moment, user, identity, weight: LiveEvent(
+            item, [one for one in followed if one != item], moment, user, identity, whole_weight(weight)
         ),
         st.integers(0, 2 * NUM_ITEMS - 1),
         st.lists(st.integers(0, 2 * NUM_ITEMS - 1), unique=True, max_size=8),
         st.one_of(st.floats(0, 6 * DAY), st.sampled_from([0.0, DAY, 30 * DAY])),
         st.integers(0, 5) | st.integers(0, 2**32 - 1),
         st.integers(-(2**63), 2**63 - 1),
+        st.sampled_from([0.0, 0.001, 0.1, 1.0, 1.0, 1.0, 2.5, 1000.0]),
     ),
     max_size=60,
 )
@@ -77,7 +78,7 @@ def test_batches_count_as_single_events(
     with (
         patch.object(live_evidence, "WORTH_A_BATCH", 1),
         patch.object(live_evidence, "PART", 9),
-        patch.object(daily_limit, "EVENTS_A_DAY", 3),
+        patch.object(daily_limit, "ITEMS_A_DAY", 3),
         patch.object(recent_popularity, "NUM_POPULAR", 4),
         patch.object(live_counts, "ROW_EVENTS", 11),
         patch.object(live_counts, "ROWS_KEPT", 3),
@@ -143,3 +144,46 @@ def test_a_long_list_of_events_is_followed_to_its_bound(size: int) -> None:
     for start in range(0, 4000, 1500):
         live.add_all(LiveBatch.of(events[start : start + 1500]))
         assert live.counts.row(3).transition_counts.tolist() == [min(size, start + 1500, 2000)]
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("order", ["vb", "bv", "vvbvb"])
+def test_a_user_counts_for_an_item_by_the_heaviest_event_of_the_day(order: str, together: bool) -> None:
+    hours, weights, item = {"v": 1, "b": 2}, {"v": 0.1, "b": 1.0}, np.array([9])
+    events = {
+        kind: LiveEvent(9, [1], hour * 3600.0, 7, hour, whole_weight(weights[kind])) for kind, hour in hours.items()
+    }
+    buyer, live, nobody = evidence(100), evidence(100), evidence(100)
+    buyer.add(events["b"])
+    stream = [events[kind] for kind in order]
+    if together:
+        live.add_all(LiveBatch.of(stream * 10))
+    else:
+        assert [live.add(one) for one in stream].count(True) == (1 if order.startswith("b") else 2)
+    assert live.counts.takers(item) == pytest.approx(buyer.counts.takers(item), rel=0.01)
+    assert live.popularity.weights(item) == pytest.approx(buyer.popularity.weights(item), rel=0.02)
+    live.take_back(9, 7, DAY)
+    assert live.counts.takers(item).tolist() == [0.0]
+    assert live.popularity.weights(item) == pytest.approx(nobody.popularity.weights(item))
+
+
+def test_an_event_of_weight_0_counts_nothing_and_uses_up_no_limit() -> None:
+    live = evidence(100)
+    with patch.object(daily_limit, "ITEMS_A_DAY", 1):
+        assert not live.add(LiveEvent(9, [1], 0.0, 7, 1, 0))
+        assert not live.add_all(LiveBatch.of([LiveEvent(8, [1], 0.0, 7, 1, 0)] * 20)).any()
+        assert len(live.counts) == 0
+        assert live.add(LiveEvent(5, [1], 0.0, 7, 1))
+        assert not live.add(LiveEvent(6, [1], 0.0, 7, 1)), "the limit of items"
+        assert live.add(LiveEvent(5, [1], 0.0, 7, 1, whole_weight(2))), "an item that counts already"
+    assert live.counts.takers(np.array([5])).tolist() == [2.0]
+
+
+def test_light_events_do_not_make_a_trend() -> None:
+    live = evidence(1000)
+    for user in range(40):
+        live.add(LiveEvent(3, [], 9.5 * DAY, user, user, whole_weight(0.01)))
+    for user in range(6):
+        live.add(LiveEvent(4, [], 9.5 * DAY, user, user))
+    assert live.trending(10 * DAY, window_s=DAY, limit=5) == [(4, 3.0), (3, pytest.approx(3.4 / 3, rel=1e-4))]
+    assert live.trending(11 * DAY, window_s=DAY, limit=5) == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from isrf.contract.event_log import NUM_BUCKETS
 from isrf.method.evidence import SparseLists, count_cooccurrence, count_transitions
 from isrf.method.recommend.live_counts import ROW_EVENTS, LiveCounts, LiveRow
-from isrf.method.recommend.live_events import LiveEvent
+from isrf.method.recommend.live_events import UNIT_WEIGHT, LiveEvent, whole_weight
 from isrf.method.recommend.live_lists import BaseCounts, LiveLists
 from isrf.method.recommend.recent_popularity import RecentPopularity
 
@@ -165,6 +165,54 @@ def test_live_pairs_are_normalised_by_takers_as_the_release_s_are() -> None:
     )
 
 
+def test_an_event_counts_by_its_weight() -> None:
+    live = counts(weighing(0.1, event(9, (1, 2), 0.0, 7)), event(8, (1,), 0.0, 8))
+    assert transitions(live.row(1)) == {9: pytest.approx(0.1, abs=1e-6), 8: 1.0}
+    assert together(live.row(1))[9] == pytest.approx(0.1 / np.log2(2 + 3), abs=1e-3)
+    assert live.takers(np.array([9, 8, 1])).tolist() == [pytest.approx(0.1, abs=1e-6), 1.0, 0.0]
+    assert live.take_back(9, 7, 0.0) == [(9, 0.0, 2, whole_weight(0.1))]
+    assert live.takers(np.array([9])).tolist() == [0.0]
+
+
+def test_weights_at_their_bounds_are_counted_exactly() -> None:
+    heavy = [weighing(1000, event(9, (1,), 900 * DAY, user)) for user in range(ROW_EVENTS)]
+    live = counts(*heavy, max_events=ROW_EVENTS)
+    assert transitions(live.row(1)) == {9: 1000.0 * 2**5 * ROW_EVENTS}
+    assert live.takers(np.array([9])).tolist() == [1000.0 * 2**5 * ROW_EVENTS]
+    light = counts(weighing(0.001, event(9, (1,), -900 * DAY, 7)))
+    assert light.takers(np.array([9])).tolist() == [2.0**-20], "never nothing, which would be taken out"
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.sampled_from([0.0, 0.1, 1.0, 3.0])), max_size=14))
+@settings(deadline=None, max_examples=60)
+def test_live_counts_are_what_a_release_would_have_counted(events: list[tuple[int, int, float]]) -> None:
+    """Of histories in which nobody takes an item twice, as a user's pair counts once there, and once a day here."""
+    seen: dict[tuple[int, int], float] = {}
+    for user, item, weight in events:
+        seen.setdefault((user, item), weight)
+    rows = sorted(((user, item, weight) for (user, item), weight in seen.items()), key=lambda one: one[0])
+    users, items = (np.array([one[column] for one in rows], np.int64) for column in (0, 1))
+    weights = np.array([one[2] for one in rows])
+    counted = count_transitions(users, items, num_items=5, window=3, length=10, weights=weights)
+    live = counts()
+    histories: dict[int, list[int]] = {}
+    for user, item, weight in rows:
+        history = histories.setdefault(user, [])
+        if weight > 0:
+            live.add(weighing(weight, event(item, history[::-1], 0.0, user)))
+        history.append(item)
+    for item in range(5):
+        expected = {
+            column: weight * counted.totals[item]
+            for column, weight in zip(*(part.tolist() for part in counted.lists.entries(item)), strict=True)
+        }
+        assert transitions(live.row(item)) == pytest.approx(expected, rel=1e-4)
+
+
+def weighing(weight: float, one: LiveEvent) -> LiveEvent:
+    return one._replace(weight=whole_weight(weight))
+
+
 def test_recent_events_make_an_item_popular() -> None:
     popularity = RecentPopularity(np.array([4.0, 1.0]), reference_s=0.0, half_life_s=DAY)
     for _ in range(20):  # more than a shop as busy as before has in three half-lives
@@ -196,7 +244,7 @@ def test_one_event_after_a_long_pause_decides_nothing() -> None:
 
 def test_a_returned_item_is_taken_back_from_counts_and_paths() -> None:
     live = counts(event(5, (), 0.0, 7), event(9, (5, 1), DAY, 7), event(9, (5,), DAY, 8))
-    assert live.take_back(5, 7, DAY) == [(5, 0.0, 0)]
+    assert live.take_back(5, 7, DAY) == [(5, 0.0, 0, UNIT_WEIGHT)]
     assert transitions(live.row(5)) == {9: 2.0}
     assert live.takers(np.array([5])).tolist() == [0.0]
     assert live.people(5, 9) == 1
@@ -206,7 +254,7 @@ def test_a_returned_item_is_taken_back_from_counts_and_paths() -> None:
 def test_a_returned_item_is_taken_back_however_many_took_it_since(later: int) -> None:
     others = [event(5, (3,), 2 * DAY, 100 + user) for user in range(later)]
     live = counts(event(5, (), 0.0, 7), event(9, (5, 1), DAY, 7), *others, max_events=ROW_EVENTS + 500)
-    assert live.take_back(5, 7, DAY) == [(5, 0.0, 0)]
+    assert live.take_back(5, 7, DAY) == [(5, 0.0, 0, UNIT_WEIGHT)]
     assert live.takers(np.array([5])).tolist() == [4.0 * later]
     assert live.people(9, 5) == 0
     assert together(live.row(9)) == {1: pytest.approx(2 / np.log2(2 + 2), abs=2 / 256)}

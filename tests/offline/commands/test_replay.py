@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from isrf.contract.errors import ConfigError, DataError
 from isrf.method.metrics import bootstrap_by_user
+from isrf.method.recommend.live_events import UNIT_WEIGHT
 from offline.commands.publish import publish
 from offline.commands.replay.cut import Cut, cut, read_moment
 from offline.commands.replay.figures import Measured, describe
@@ -240,3 +241,12 @@ def test_only_known_parts_can_stand_still() -> None:
     assert frozen_parts("") == ()
     with pytest.raises(ConfigError, match="history, evidence, popularity, activity"):
         frozen_parts("clicks")
+
+
+def test_events_teach_by_the_weight_of_their_type(release: Path, stream: Cut) -> None:
+    config = build_config("demo", None, ("events.weights.purchase=0.5", "events.weights.view=0"))
+    looked = stream.stream[0]._replace(event="view", timestamp=stream.stream[-1].timestamp)
+    player = Player(open_shop(release, config.events), stream._replace(stream=[*stream.stream, looked]), epoch_s=3600.0)
+    steps = [step for stretch in player.stretches() for step in stretch.steps]
+    assert all(step.asked is not None for step in steps), "a request comes before each event, whatever it weighs"
+    assert [step.taken.weight / UNIT_WEIGHT for step in steps if step.taken] == [0.5] * (len(steps) - 1) + [0.0]

@@ -111,6 +111,6 @@ def test_popular_is_what_was_taken_lately(opened: tuple[Release, LiveCounting], 
 def test_an_older_release_says_how_many_took_it(tiny_release: Path, tmp_path: Path) -> None:
     release = open_release(of_schema_3(tiny_release / "current", tmp_path, "old"))
     items = popular_items(release.recommender, release.catalogue.allowed(), 100)
-    assert [item.score for item in items] == [float(release.catalogue.num_takers(item.item_index)) for item in items]
+    assert [item.score for item in items] == [float(release.catalogue.popularity[item.item_index]) for item in items]
     (reason,) = reasons_of(release, [], items[0].item_index, "popular").values()
-    assert "by how many took it" in reason["text"]
+    assert reason["text"] == "It is number 1 of 120 by how many took it."

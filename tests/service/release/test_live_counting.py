@@ -1,5 +1,6 @@
 """However the accepted entries are cut into pages, they count for the same."""
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isrf.contract.event_log import StoredEvent, bucket_of
+from isrf.contract.event_types import EventVocabulary
 from isrf.contract.ids import IdMap, ItemId, ItemIndex
 from service.release import live_counting
 from service.release.live_counting import LiveCounting
@@ -73,6 +75,65 @@ def test_pages_of_any_size_count_alike(release: Release, made: list[Made], size:
         outcomes[1].update(in_pages.count(MappedEntries.of(entries[start : start + size], lookup)))
     assert outcomes[0] == outcomes[1]
     assert state(one_by_one) == state(in_pages)
+
+
+def with_weights(release: Release, **weights: float) -> Release:
+    vocabulary = EventVocabulary.model_validate({"names": {"kauf": "purchase"}, "weights": weights})
+    return dataclasses.replace(release, vocabulary=vocabulary)
+
+
+def test_an_entry_counts_by_what_the_release_says_of_its_type(release: Release) -> None:
+    kinds = ("view", "Kauf", "", "purchase", "cart")
+    name = release.catalogue.item_id
+
+    def entry(kind: str, row: int) -> AcceptedEntry:
+        followed = (name(5),)
+        event = StoredEvent("u", name(row), kind, "H", NOW, False, kind, NOW, followed)
+        return AcceptedEntry(bucket_of("u"), event)
+
+    entries, lookup = [entry(kind, row) for row, kind in enumerate(kinds)], ItemLookup(release.catalogue.ids)
+    counting = counting_of(with_weights(release, view=0.1, purchase=3, cart=0))
+    assert counting.count(MappedEntries.of(entries, lookup)) == {"counted": 4, "no_weight": 1}
+    plain = counting_of(release)
+    assert plain.count(MappedEntries.of(entries, lookup)) == {"counted": 5}
+    taken = [one.evidence.counts.takers(np.arange(5)) for one in (counting, plain)]
+    np.testing.assert_allclose(taken[0] / taken[1], [0.1, 3, 3, 3, 0], rtol=1e-4)
+    pairs = dict(zip(*(column.tolist() for column in counting.evidence.counts.row(5)[:2]), strict=True))
+    assert pairs == pytest.approx(dict(enumerate(taken[0][:4].tolist())))
+
+
+@given(
+    st.lists(st.tuples(MADE, st.sampled_from(["", "view", "cart", "kauf", "wish"])), max_size=50), st.integers(1, 30)
+)
+@settings(deadline=None, max_examples=40)
+def test_replicas_count_weighed_entries_alike(release: Release, made: list[tuple[Made, str]], size: int) -> None:
+    entries = [
+        AcceptedEntry(bucket, None if event is None else event._replace(event=kind))
+        for (bucket, event), (_, kind) in zip(entries_of(release, [one for one, _ in made]), made, strict=True)
+    ]
+    heavy, lookup = with_weights(release, view=0.1, cart=0.4, kauf=5, wish=0), ItemLookup(release.catalogue.ids)
+    one_by_one, in_pages, by_bucket = (counting_of(heavy) for _ in range(3))
+    for entry in entries:
+        one_by_one.count(MappedEntries.of([entry], lookup))
+    for start in range(0, len(entries), size):
+        in_pages.count(MappedEntries.of(entries[start : start + size], lookup))
+    for entry in sorted(entries, key=lambda one: one.bucket):
+        by_bucket.count(MappedEntries.of([entry], lookup))
+    assert state(one_by_one) == state(in_pages) == state(by_bucket)
+
+
+@pytest.mark.parametrize("weights", [{}, {"purchase": 1, "view": 1.0, "cart": 1}])
+def test_weights_of_1_count_as_none(release: Release, weights: dict[str, float]) -> None:
+    name = release.catalogue.item_id
+    events = [
+        StoredEvent(f"u{k}", name(k % 4), kind, "H", NOW + k, False, "x", NOW + k, (name(5),))
+        for k, kind in enumerate(["view", "kauf", "", "cart"] * 10)
+    ]
+    entries = [AcceptedEntry(bucket_of(event.user_id), event) for event in events]
+    found = [counting_of(one) for one in (release, with_weights(release, **weights))]
+    for counting in found:
+        counting.count(MappedEntries.of(entries, ItemLookup(release.catalogue.ids)))
+    assert state(found[0]) == state(found[1])
 
 
 def test_items_followed_twice_count_once(release: Release) -> None:

@@ -21,7 +21,7 @@ def users() -> ReleaseUsers:
     indptr = np.cumsum([0, *map(len, HISTORIES.values())]).astype(np.int64)
     timestamps = np.arange(len(items), dtype=np.float64)
     timestamps[0] = np.nan
-    events = Events(indptr, items, timestamps, np.zeros(len(items), dtype=np.int32), ["view"])
+    events = Events(indptr, items, timestamps, np.zeros(len(items), dtype=np.int32), ["view"], [1])
     nothing = Dislikes(np.zeros(len(HISTORIES) + 1, dtype=np.int64), np.zeros(0, dtype=np.int32))
     return ReleaseUsers(IdMap(map(UserId, HISTORIES)), catalogue, events=events, dislikes=nothing)
 

@@ -15,7 +15,7 @@ import pytest
 from isrf.contract.event_log import META_KEY, TRIMMED, StoredEvent, bucket_of, stream_key
 from isrf.contract.item_changes import HIDDEN
 from isrf.method.kinds.similar import likeness
-from isrf.method.recommend.daily_limit import EVENTS_A_DAY
+from isrf.method.recommend.daily_limit import ITEMS_A_DAY
 from isrf.method.recommend.request import RankingRequest
 from service.inference.engine import Engine
 from service.inference.limits import LoadLimits
@@ -308,7 +308,7 @@ def test_one_account_counts_once_for_a_hundred_thousand(release: Release) -> Non
     count(quiet, release, burst[:1])
     assert loud.version([0, 1]) == quiet.version([0, 1])
     everything = [stored("bot", item, NOW, a) for item in ids(release, 120)] * 100
-    assert count(loud, release, everything)["counted"] <= EVENTS_A_DAY
+    assert count(loud, release, everything)["counted"] <= ITEMS_A_DAY
 
 
 def test_a_thousand_new_accounts_move_one_pair_alone(release: Release) -> None:

@@ -71,8 +71,8 @@ def test_a_new_release_knows_its_own_trend(opened: tuple[Release, LiveCounting])
     window = 60 * DAY
     items = trending_items(counting.evidence, facts, EVERY_ITEM, now_s=NOW, window_s=window, count=3)
     until = facts.latest_s + 1e-3
-    now = np.bincount(facts.between(until - window, until), minlength=120)
-    before = np.bincount(facts.between(until - 2 * window, until - window), minlength=120)
+    now = np.bincount(facts.between(until - window, until).items, minlength=120)
+    before = np.bincount(facts.between(until - 2 * window, until - window).items, minlength=120)
     best = max((now + 3) / (before + 3))
     assert items[0].score == pytest.approx(best, abs=1e-4)
     assert best > 1
