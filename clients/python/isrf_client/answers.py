@@ -101,7 +101,7 @@ class Reason(TypedDict):
     popularity_rank: NotRequired[int]
 
 
-RuleKind: TypeAlias = Literal["boost", "pin", "at_most"]
+RuleKind: TypeAlias = Literal["boost", "pin", "at_most", "at_least"]
 
 
 class RuleMove(TypedDict):
@@ -270,12 +270,20 @@ class AtMostRule(TypedDict):
     count: int
 
 
+class AtLeastRule(TypedDict):
+    """Wants so many items of a condition in every page."""
+
+    where: str
+    count: int
+
+
 class ListRule(TypedDict, total=False):
     """One rule of a placement: exactly one of the fields."""
 
     boost: BoostRule
     pin: PinRule
     at_most: AtMostRule
+    at_least: AtLeastRule
 
 
 class Placement(TypedDict, total=False):

@@ -278,7 +278,8 @@ class Recommender:
 
     def _fused(self, request: RankingRequest, candidates: Candidates, evidence: dict[str, Evidence]) -> Ranked:
         # A boost may bring any candidate among the first.
-        explained = request.n if request.boost is None else len(candidates.items)
+        every = request.explains_all or request.boost is not None
+        explained = len(candidates.items) if every else request.n
         if self.ranker is None or request.task == "direct":  # it was fitted on whole-catalogue requests
             fused = fuse(candidates, self.fusion, explained=explained)
         else:

@@ -53,7 +53,7 @@ class Reason(BaseModel):
 
 class RuleMove(BaseModel):
     rule: int = Field(description="The rule's position among the placement's rules, from 1 on.")
-    kind: Literal["boost", "pin", "at_most"]
+    kind: Literal["boost", "pin", "at_most", "at_least"]
     moved: int | None = Field(
         description="Places towards the list's beginning, negative ones towards its end; null where the item would not "
         "be in the list without the rule."

@@ -9,9 +9,9 @@ from isrf.contract.known_fields import KnownFields
 from service.api.schemas.answers import Meta, RecommendedItem, UserMeta, Warned
 from service.api.schemas.requests import MAX_N, MAX_SESSION, Number
 from service.recommend.placements.placement import NAME_PATTERN, Placement
+from service.recommend.placements.rule_fields import RuleKind
 
 MAX_CART = 100
-RuleKind = Literal["boost", "pin", "at_most"]
 
 
 class Affinity(BaseModel):

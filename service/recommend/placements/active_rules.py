@@ -15,7 +15,8 @@ import polars as pl
 from isrf.contract.errors import RequestError
 from isrf.contract.shown import printable
 from isrf.method.interest import BoolArray, IntArray
-from isrf.method.ranking.rules import Cap, ScoreBoost
+from isrf.method.ranking.boosts import ScoreBoost
+from isrf.method.ranking.placed_rules import Cap, Quota
 from service.recommend.placements.rule_fields import AtMostRule, ListRule
 from service.recommend.warnings import rule_left_out
 from service.release.catalogue import Catalogue
@@ -51,12 +52,14 @@ class ActiveRules:
     boosts: list[ScoreBoost] = field(default_factory=list)
     pins: list[WantedPin] = field(default_factory=list)
     columns: list[CapColumn] = field(default_factory=list)
+    quotas: list[Quota] = field(default_factory=list)
     warnings: list[dict[str, Any]] = field(default_factory=list)
 
     def looked_up(self, allowed: BoolArray) -> IntArray:
-        """(k,) rows that become candidates because of a rule, at most `LOOKED_UP`: raised or wanted for a place."""
+        """(k,) rows that become candidates because of a rule, at most `LOOKED_UP`: raised, or wanted in a page."""
         masks = [boost.mask for boost in self.boosts if boost.log_factor > 0]
         masks += [pin.mask for pin in self.pins if pin.mask is not None]
+        masks += [quota.mask for quota in self.quotas]
         found, left = [np.zeros(0, dtype=np.int64)], LOOKED_UP
         for mask in masks:
             rows = np.flatnonzero(mask & allowed)
@@ -97,6 +100,9 @@ def active_rules(rules: Sequence[ListRule], catalogue: Catalogue, values: Reques
                 active.boosts.append(ScoreBoost(number, mask, math.log(rule.boost.by)))
             elif rule.pin is not None and number in counting:
                 active.pins.append(_pin(number, rule, catalogue, values))
+            elif rule.at_least is not None:
+                mask = catalogue.conditions.mask(rule.at_least.where, values, CONDITION_NAMES)
+                active.quotas.append(Quota(number, rule.at_least.count, mask))
             elif rule.at_most is not None:
                 active.columns.append(CapColumn(number, rule.at_most.count, _column(rule.at_most, catalogue)))
         except RequestError as error:

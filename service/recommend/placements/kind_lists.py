@@ -108,13 +108,19 @@ class KindLists:
         also = active.looked_up(allowed)
         if kind == "for-user" and inputs.history:
             boost = request_boost(active.boosts, len(allowed))
+            wants_all = bool(active.quotas)
             request = RankingRequest(
-                history=inputs.history, n=count, allowed=allowed, also=also if len(also) else None, boost=boost
+                history=inputs.history,
+                n=count,
+                allowed=allowed,
+                also=also if len(also) else None,
+                boost=boost,
+                explains_all=wants_all,
             )
             known = None if user is None or not user.rows else self._users.known_interests(user)
             row = -1 if user is None else user.user_row
             interests, ranked = await self._engine.answer(request, row, snapshot, known)
-            return FoundItems(boosted_model(ranked, boost), allowed, interests)
+            return FoundItems(boosted_model(ranked, boost, whole=wants_all), allowed, interests)
         interest = await self._interest(inputs) if kind == "new" else None
 
         def found(allowed: BoolArray, count: int) -> list[RankedItem]:

@@ -240,22 +240,22 @@ class PlacedLists:
         ruled = RuledList(active, page=query.n, length=query.length, explain=query.explain)
         # A limit skips items, so that more are needed than are listed.
         count = query.pool if not active.columns else max(query.pool, 2 * query.length)
-        source, interests = "", None
+        source, interests, allowed = "", None, None
         for kind in placement.kinds:
-            if ruled.is_full:
+            if allowed is not None and not ruled.wants_more(allowed):
                 break
             found = await self._kinds.find(kind, inputs, active, count)
-            items = found.scored.items
+            items, allowed = found.scored.items, found.allowed
             if kind == placement.kind:
                 interests = found.interests
-                ruled.pin(found.scored, found.allowed, _popular_pins(active, found, snapshot))
+                ruled.pin(found.scored, allowed, _popular_pins(active, found, snapshot))
                 chosen = await self._lists.diversified(items[: query.pool], query, snapshot)
                 items = [*chosen, *items]
             if not items:
                 warnings.append(kind_found_nothing(kind, _NOTHING[kind]))
             is_listed = ruled.add(items, found.scored)
-            if not ruled.is_full and len(found.scored.items) >= count:
-                found = await self._kinds.find(kind, inputs, active, len(found.allowed))
+            if len(found.scored.items) >= count and ruled.wants_more(allowed):
+                found = await self._kinds.find(kind, inputs, active, len(allowed))
                 is_listed |= ruled.add(found.scored.items, found.scored)
             source = source or (kind if is_listed else "")
         source = source or placement.kind

@@ -77,7 +77,7 @@ class Placement(PlacementFields):
     rules: list[ListRule] = Field(
         default=[],
         max_length=MOST_RULES,
-        description="Boosts, pins and limits per attribute value, in this order.",
+        description="Boosts, pins, limits per attribute value and quotas of conditions.",
     )
 
     @model_validator(mode="before")

@@ -3,13 +3,15 @@
 import difflib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from isrf.contract.known_fields import KnownFields
 
+RuleKind = Literal["boost", "pin", "at_most", "at_least"]
+RULE_KINDS: tuple[RuleKind, ...] = get_args(RuleKind)
 MOST_RULES = 50
 LEAST_FACTOR, MOST_FACTOR = 1e-6, 1e6
 MOST_PLACE = 200
@@ -114,26 +116,33 @@ class AtMostRule(PlacementFields):
     )
 
 
+class AtLeastRule(PlacementFields):
+    """Wants items of a condition in every page of the list."""
+
+    where: str = Field(min_length=1, max_length=2048, description=_CONDITION)
+    count: WholeNumber = Field(ge=1, le=MOST_PLACE, description="At least so many items of each page.")
+
+
 class ListRule(PlacementFields):
     """One rule: exactly one of the fields."""
 
     boost: BoostRule | None = None
     pin: PinRule | None = None
     at_most: AtMostRule | None = None
+    at_least: AtLeastRule | None = None
 
     @model_validator(mode="after")
     def _one(self) -> "ListRule":
-        if sum(part is not None for part in (self.boost, self.pin, self.at_most)) != 1:
-            raise PydanticCustomError("rule", "a rule has exactly one of boost, pin and at_most")
+        if sum(getattr(self, kind) is not None for kind in RULE_KINDS) != 1:
+            raise PydanticCustomError("rule", "a rule has exactly one of boost, pin, at_most and at_least")
         return self
 
     @property
-    def kind(self) -> str:
-        return "boost" if self.boost is not None else "pin" if self.pin is not None else "at_most"
+    def kind(self) -> RuleKind:
+        return next(kind for kind in RULE_KINDS if getattr(self, kind) is not None)
 
     @property
     def condition(self) -> str | None:
         """The text of its condition."""
-        if self.boost is not None:
-            return self.boost.where
-        return None if self.pin is None else self.pin.where
+        part = self.boost or self.pin or self.at_least
+        return None if part is None else part.where

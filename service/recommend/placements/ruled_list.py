@@ -6,20 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isrf.method.interest import BoolArray, FloatArray, IntArray
-from isrf.method.ranking.rules import (
-    Arranged,
-    Move,
-    PlacedPin,
-    ScoreArray,
-    ScoreBoost,
-    arrange,
-    boost_moves,
-    log_factors,
-    moves_of,
-    ranked,
-    score_keys,
-    settle_pins,
-)
+from isrf.method.ranking.arrange import arrange
+from isrf.method.ranking.boosts import ScoreArray, ScoreBoost, boost_moves, log_factors, ranked, score_keys
+from isrf.method.ranking.placed_rules import Arranged, Move, PlacedPin, Quota, moves_of, settle_pins
 from isrf.method.recommend.request import SCORE_DIGITS, Ranked, RankedItem
 from service.recommend.placements.active_rules import ActiveRules
 from service.recommend.placements.placement import Kind
@@ -39,12 +28,22 @@ class Scored(NamedTuple):
     keys: ScoreArray  # (c,) their scores as logarithms, without boosts
 
 
-def boosted_model(answer: Ranked, boost: FloatArray | None) -> Scored:
-    """Returns the model's list, whose request brought the boost (N,) already."""
-    if answer.fused is None:
+def boosted_model(answer: Ranked, boost: FloatArray | None, *, whole: bool = False) -> Scored:
+    """Returns the model's list, whose request brought the boost (N,) already.
+
+    Args:
+        whole: with the candidates behind it, which the request let explain.
+    """
+    fused = answer.fused
+    if fused is None:
         return boosted_kind("popular", answer.items, ())
-    rows, keys = answer.fused.items, np.asarray(answer.fused.scores, dtype=np.float64)
-    return Scored(answer.items, rows, keys if boost is None else keys - boost[rows])
+    rows, keys = fused.items, np.asarray(fused.scores, dtype=np.float64)
+    items = answer.items
+    if whole:
+        begin = len(items)
+        behind = zip(rows[begin:].tolist(), fused.scores[begin:].tolist(), fused.sources[begin:], strict=True)
+        items = items + [RankedItem(row, round(score, SCORE_DIGITS), source) for row, score, source in behind]
+    return Scored(items, rows, keys if boost is None else keys - boost[rows])
 
 
 def boosted_kind(
@@ -137,7 +136,7 @@ class RuledList:
         if self._explain:
             self._explain_boosts(rows, scored)
         before = len(self._arranged.rows)
-        self._arranged = self._arrange(self._pins)
+        self._arranged = self._arrange(self._pins, self._active.quotas)
         return len(self._arranged.rows) > before
 
     def listed(self) -> list[RankedItem]:
@@ -151,6 +150,16 @@ class RuledList:
             for pin in self._arranged.refused
             if pin.place <= self._page
         ]
+        least = {quota.rule: quota.least for quota in self._active.quotas}
+        found += [
+            rule_not_met(
+                short.rule,
+                f"{short.held} of the {least[short.rule]} items that it wants stand on this page, which has room for "
+                f"{self._page}; there is no other one, or another rule forbids it",
+            )
+            for short in self._arranged.short
+            if short.begin == 0
+        ]
         if len(self._arranged.rows) < self._page:
             found += [
                 rule_not_met(rule, "every further item would be one too many, and the list ends before")
@@ -158,14 +167,32 @@ class RuledList:
             ]
         return found
 
+    def wants_more(self, allowed: BoolArray) -> bool:
+        """Whether more of the allowed items (N,) can fill the list or meet a quota."""
+        if not self.is_full:
+            return True
+        short = {short.rule for short in self._arranged.short}
+        wanted = [quota.mask & allowed for quota in self._active.quotas if quota.rule in short]
+        return any(int(mask.sum()) > int(mask[self._order].sum()) for mask in wanted)
+
     def moves(self, kinds: Sequence[str]) -> dict[int, list[dict[str, Any]]]:
         """Returns by row which rule moved the item, by how many places; of items outside of the list too.
 
         Args:
             kinds: of all rules, in their order.
         """
-        without = self._arrange(()) if self._pins else self._arranged
-        later = moves_of(self._order, self._arranged, without, self._pins)
+        without_pins = without_quotas = self._arranged
+        if self._active.quotas:
+            without_pins = without_quotas = self._arrange(self._pins, ())
+        if self._pins:
+            without_pins = self._arrange((), ())
+        later = moves_of(
+            self._order,
+            self._arranged,
+            without_quotas=without_quotas,
+            without_pins=without_pins,
+            pins=self._pins,
+        )
         boosts = {**self._other_moves, **self._moves}
         return {
             row: [
@@ -193,6 +220,6 @@ class RuledList:
         for row, found in moves.items():
             (self._moves if row in added else self._other_moves).setdefault(row, found)
 
-    def _arrange(self, pins: Sequence[PlacedPin]) -> Arranged:
+    def _arrange(self, pins: Sequence[PlacedPin], quotas: Sequence[Quota]) -> Arranged:
         caps = self._active.caps([*self._order, *(pin.row for pin in pins)])
-        return arrange(self._order, pins=pins, caps=caps, page=self._page, length=self._length)
+        return arrange(self._order, pins=pins, caps=caps, quotas=quotas, page=self._page, length=self._length)

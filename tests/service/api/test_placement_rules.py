@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,57 @@ def test_a_cap_that_empties_the_list_is_said(http: TestClient, fields: dict[str,
     assert sorted(codes(body)) == ["fewer_items", "rule_not_met"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_least_brings_items_into_every_page(
+    http: TestClient, shopper: str, fields: dict[str, dict[str, Any]], kind: str
+) -> None:
+    """Also of kinds that do not find them: fallbacks bring them."""
+    dear = sorted((one["price"] for one in fields.values()), reverse=True)[25]
+    ruled(http, kind=kind)
+    plain = ids(page_of(http, shopper, n=8))
+    ruled(http, {"at_least": {"where": f"price > {dear}", "count": 3}}, kind=kind)
+    body = page_of(http, shopper, n=8, explain=True)
+    held = [fields[one]["price"] > dear for one in ids(body)]
+    assert sum(held) == max(3, sum(fields[one]["price"] > dear for one in plain))
+    assert codes(body) == [code for code in codes(body) if code == "kind_found_nothing"]
+    brought = [item for item in body["items"] if item["rules"]]
+    assert [item["item_id"] for item in body["items"] if item not in brought] == [
+        one for one in plain if one in ids(body)
+    ]
+    for item in brought:
+        assert fields[item["item_id"]]["price"] > dear
+        (move,) = item["rules"]
+        assert (move["rule"], move["kind"]) == (1, "at_least")
+        assert move["moved"] is None or move["moved"] > 0
+    second = page_of(http, shopper, n=8, recommendation_id=body["meta"]["recommendation_id"], offset=8)
+    assert sum(fields[one]["price"] > dear for one in ids(second)) >= 3
+
+
+def test_a_quota_that_cannot_be_met_is_said(http: TestClient, fields: dict[str, dict[str, Any]]) -> None:
+    dear = sorted((one["price"] for one in fields.values()), reverse=True)[1]
+    ruled(
+        http,
+        {"at_least": {"where": f"price > {dear}", "count": 2}},
+        {"at_least": {"where": "price < 0", "count": 1}},
+        {"at_least": {"where": "price >= 0", "count": 7}},
+    )
+    body = items(http, "ruled", n=5)
+    assert len(ids(body)) == 5
+    assert codes(body) == ["rule_not_met"] * 3
+    told = [warning["message"] for warning in body["warnings"]]
+    assert "Rule 1: 1 of the 2 items" in told[0]
+    assert "Rule 2: 0 of the 1 items" in told[1]
+    assert "Rule 3: 5 of the 7 items" in told[2]
+    assert "room for 5" in told[2]
+
+
+def test_a_quota_is_no_way_around_the_filter(http: TestClient, fields: dict[str, dict[str, Any]]) -> None:
+    ruled(http, {"at_least": {"where": "price > 60", "count": 1}}, filter="price < 60")
+    body = items(http, "ruled")
+    assert all(fields[one]["price"] < 60 for one in ids(body))
+    assert codes(body) == ["rule_not_met"]
+
+
 def test_a_rule_without_its_column_is_left_out(catalogue: Catalogue) -> None:
     sent: Rules = [
         {"boost": {"where": "gone_since = 3", "by": 2}},
@@ -179,10 +230,11 @@ def test_a_rule_without_its_column_is_left_out(catalogue: Catalogue) -> None:
         {"at_most": {"attribute": "bran", "count": 1}},
         {"pin": {"item_id": "gone", "place": 1}},
         {"boost": {"where": "price < 10", "by": 2}},
+        {"at_least": {"where": "gone_since = 3", "count": 1}},
     ]
     rules = [ListRule.model_validate(rule) for rule in sent]
     active = active_rules(rules, catalogue, RequestValues())
-    assert [warning["code"] for warning in active.warnings] == ["rule_left_out"] * 4
+    assert [warning["code"] for warning in active.warnings] == ["rule_left_out"] * 5
     assert "without rule 1" in active.warnings[0]["message"]
     assert [boost.rule for boost in active.boosts] == [5]
     with pytest.raises(RequestError, match=r"rule 3: .*did you mean 'brand'|rule 1"):
@@ -220,6 +272,12 @@ def test_a_put_names_the_rule_that_does_not_fit(http: TestClient) -> None:
         ({"pin": {"place": 1, "item_id": "a", "from": 5, "until": "1970-01-01T01:00:05+01:00"}}, "not after"),
         ({"at_most": {"attribute": "brand", "count": 0}}, "count"),
         ({"at_most": {"count": 1}}, "attribute"),
+        ({"at_least": {"where": "price < 3", "count": 0}}, "count"),
+        ({"at_least": {"where": "price < 3", "count": 201}}, "count"),
+        ({"at_least": {"where": "price < 3", "count": 1.5}}, "count"),
+        ({"at_least": {"count": 1}}, "where"),
+        ({"at_least": {"where": "prise < 3", "count": 1}}, "rule 1"),
+        ({"at_leest": {"where": "price < 3", "count": 1}}, "did you mean 'at_least'?"),
     ],
 )
 def test_a_bad_rule_is_refused(http: TestClient, rule: dict[str, Any], said: str) -> None:
@@ -271,7 +329,18 @@ RULE = st.one_of(
         st.sampled_from(["brand", "categories", "item_id"]),
         st.integers(1, 4),
     ),
+    st.builds(
+        lambda where, count: {"at_least": {"where": where, "count": count}},
+        st.sampled_from(CONDITIONS),
+        st.integers(1, 6),
+    ),
 )
+HOLDS: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "price < 30": lambda item: item["price"] < 30,
+    "price > 60": lambda item: item["price"] > 60,
+    "brand IS NOT NULL": lambda item: item["brand"] is not None,
+    "price < 0": lambda item: False,
+}
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -292,3 +361,11 @@ def test_no_rules_let_a_filtered_item_through(
     if len(found) < n:
         assert any("at_most" in rule for rule in rules)
         assert "rule_not_met" in codes(body)
+    told = " ".join(warning["message"] for warning in body["warnings"])
+    for number, rule in enumerate(rules, start=1):
+        where = rule.get("at_least", {}).get("where")
+        if where in HOLDS:
+            count = sum(HOLDS[where](fields[one]) for one in found)
+            assert (count < rule["at_least"]["count"]) == (f"Rule {number}: {count} of the" in told)
+    again = page_of(http, shopper, n=n)
+    assert (ids(again), again["warnings"]) == (found, body["warnings"])
