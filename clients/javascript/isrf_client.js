@@ -16,7 +16,8 @@ const MAX_DEPTH = 32;
 const MAX_MS = 2 ** 31 - 1; // of a timer
 const NOT_NOW = "store_unavailable";
 const IDS = new Set(["user_id", "item_id", "event_id"]);
-const ID_LISTS = new Set(["exclude", "session", "history", "candidates", "users"]);
+const ID_LISTS = new Set(["exclude", "session", "history", "candidates", "users", "cart"]);
+const OBJECTS = new Set(["placement", "affinities", "after"]); // fields of answers that are no lists
 const HALF = /\p{Surrogate}/u;
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
@@ -25,18 +26,19 @@ export class IsrfError extends Error {
    * @param {string} code stable: the service's own, `http.` and a status, or client.timeout, client.unreachable,
    *   client.unreadable, client.invalid_id, client.invalid_value, client.invalid_url, client.invalid_key,
    *   client.invalid_patience, client.url_too_long
+   * `errors` has the invalid fields of a refused request, each with `where` and `message`.
    * For `interactions`, `events` are those to send again, with their ids; `results` has the result of each event of
    * the call, null where there is none.
    */
-  constructor(code, message, { status = 0, fix = "", requestId = "" } = {}) {
+  constructor(code, message, { status = 0, fix = "", requestId = "", errors = [] } = {}) {
     super(message);
-    Object.assign(this, { name: "IsrfError", code, status, fix, requestId, events: [], results: [] });
+    Object.assign(this, { name: "IsrfError", code, status, fix, requestId, errors, events: [], results: [] });
   }
 }
 
 export class IsrfClient {
   /** `timeoutMs` of one try, `tries` of one request, `deadlineMs` of a whole call. The defaults are 1 s, 2 and 2 s for
-   * a read, and 5 s, 6 and 30 s for `interactions` and `erase`. */
+   * a read, and 5 s, 6 and 30 s for `interactions`, `erase` and changes of placements. */
   constructor(baseUrl = "", options = {}) {
     const { apiKey, fetch, timeoutMs, tries, deadlineMs, ...others } = known(options);
     const [foreign] = Object.keys(others);
@@ -66,6 +68,16 @@ export class IsrfClient {
   popular = async (options) => this.get("/popular", "items", options);
   user = async (userId, options) => this.get(`/users/${segment(userId, "userId")}`, "history", options);
   erase = async (userId) => this.call("DELETE", `/users/${segment(userId, "userId")}`);
+  affinities = async (userId, options) =>
+    this.get(`/users/${segment(userId, "userId")}/affinities`, "affinities", options);
+
+  // The named lists of a shop's pages. `options` name the page's user_id, item_id, cart and session.
+  placementItems = async (name, options) => this.get(`${placementPath(name)}/items`, "items", options);
+  placements = async () => this.get("/placements", "placements");
+  placement = async (name) => this.get(placementPath(name), "placement");
+  putPlacement = async (name, placement) =>
+    this.call("PUT", placementPath(name), { body: object(placement, "placement"), field: "placement" });
+  deletePlacement = async (name) => this.call("DELETE", placementPath(name));
 
   get = (path, field, query) => this.call("GET", path, { query, field });
   post = (path, body) => this.call("POST", path, { body, field: "items" });
@@ -109,9 +121,9 @@ export class IsrfClient {
     }
   }
 
-  /** Any call of the service; `field` is a list that its answer must have. */
+  /** Any call of the service; `field` is what its answer must have: a list, or one of `OBJECTS`. */
   async call(method, path, { query, body, end, field } = {}) {
-    const patience = method === "DELETE" || end ? this.writes : this.reads;
+    const patience = method === "PUT" || method === "DELETE" || end ? this.writes : this.reads;
     const pairs = queryPairs(query);
     const url = path + (pairs.length ? `?${new URLSearchParams(pairs)}` : "");
     if (url.length > MAX_URL) {
@@ -124,7 +136,7 @@ export class IsrfClient {
       const leftMs = Math.min(patience.timeoutMs, last - performance.now());
       const outcome = leftMs > 0 ? await this.try(this.baseUrl + url, request, leftMs) : late();
       const { answer, error, again, waitMs } = outcome;
-      if (!error && field && !Array.isArray(answer[field])) throw unreadable(`it has no list of ${field}`);
+      if (!error && field && !has(answer, field)) throw unreadable(`it has no ${field}`);
       if (!error) return answer;
       const backOffMs = Math.max(waitMs, backOff(tried));
       if (!again || tried >= patience.tries || performance.now() + backOffMs >= last) throw error;
@@ -170,6 +182,7 @@ export class IsrfClient {
       status,
       fix: of("fix", of("code", null) ? "" : elsewhere),
       requestId: of("request_id", response.headers.get("X-Request-ID") ?? ""),
+      errors: Array.isArray(body?.errors) ? body.errors.filter(isObject) : [],
     });
     return failed(error, AGAIN.has(response.status), retryAfterMs(response.headers.get("Retry-After")));
   }
@@ -238,6 +251,14 @@ function segment(id, where) {
     throw new IsrfError("client.invalid_id", `${where} is ${shown(text)}.`, { fix });
   }
   return encodeURIComponent(text).replaceAll(".", "%2E");
+}
+
+const placementPath = (name) => `/placements/${segment(name, "name")}`;
+const has = (answer, field) => (OBJECTS.has(field) ? isObject(answer[field]) : Array.isArray(answer[field]));
+
+function object(value, where) {
+  if (!isObject(value)) throw invalid(where, value, 'Give an object, as { kind: "for-user" }.');
+  return value;
 }
 
 // Drops undefined and null values.

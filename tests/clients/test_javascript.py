@@ -88,6 +88,72 @@ def test_integers_are_ids_and_dates_are_times(service: ServiceProcess) -> None:
     assert node(code, service.url, options=PATIENT) == [2, "41", 2, True, [1.0, 2000.5], [2000.5]]
 
 
+def test_placements_are_put_shown_filled_and_removed(service: ServiceProcess) -> None:
+    code = """
+    const rules = [{ at_most: { attribute: "brand", count: 1 } }];
+    const put = await isrf.putPlacement("js-home", { kind: "popular", length: 3, filter: null, rules });
+    const shown = await isrf.placement("js-home");
+    const [first] = (await isrf.placementItems("js-home", { n: 1 })).items;
+    const page = { user_id: data.user, item_id: first.item_id, cart: [7, "x"], session: ["y"], n: undefined };
+    const answer = await isrf.placementItems("js-home", page);
+    const listed = (await isrf.placements()).placements.find((one) => one.name === "js-home");
+    said = [
+      shown.placement.rules[0].at_most.count,
+      [put.version, listed.version, answer.meta.placement_version].every((version) => version === shown.version),
+      answer.items.length,
+      answer.items.some((item) => item.item_id === first.item_id),
+      await isrf.deletePlacement("js-home"),
+      await code(() => isrf.placement("js-home")),
+      await code(() => isrf.placementItems("js-home")),
+    ];
+    """
+    gone = ["placement.unknown"] * 2
+    assert node(code, service.url, user=uuid.uuid4().hex, options=PATIENT) == [1, True, 3, False, None, *gone]
+
+
+def test_conditions_categories_and_contexts_filter_a_list(service: ServiceProcess) -> None:
+    code = """
+    const item = async (one) => (await isrf.call("GET", `/items/${one.item_id}`)).item;
+    const all = await Promise.all((await isrf.popular({ n: 50 })).items.map(item));
+    const [wanted, other] = [...new Set(all.map((one) => one.categories.at(-1)))];
+    const cheap = { filter: "price < 60 AND brand <> context.brand", context: { brand: all[0].brand } };
+    const found = await isrf.popular({ n: 20, category: [wanted, other], exclude_category: [other], ...cheap });
+    const shown = await Promise.all(found.items.map(item));
+    said = [shown.length > 0, shown.every((one) => one.categories.includes(wanted) && !one.categories.includes(other)),
+      shown.every((one) => one.price < 60 && one.brand !== all[0].brand),
+      await code(() => isrf.popular({ filter: "prise < 60" }))];
+    """
+    assert node(code, service.url, options=PATIENT) == [True, True, True, "condition.invalid"]
+
+
+def test_affinities_name_what_a_user_likes(service: ServiceProcess) -> None:
+    code = """
+    const user = data.user;
+    const events = (await isrf.popular({ n: 4 })).items.map((one) => ({ user_id: user, item_id: one.item_id }));
+    await isrf.interactions(events);
+    const all = await isrf.affinities(user);
+    const one = await isrf.affinities(user, { limit: 1 });
+    said = [all.events, one.affinities.brand.length, one.affinities.brand[0].value === all.affinities.brand[0].value];
+    """
+    assert node(code, service.url, user=uuid.uuid4().hex, options=PATIENT) == [4, 1, True]
+
+
+def test_a_refused_placement_names_its_fields(service: ServiceProcess) -> None:
+    code = """
+    const put = (placement) => isrf.putPlacement("js-wrong", placement).catch((error) => error);
+    const error = await put({ kind: "populer", length: 0 });
+    const rule = await put({ kind: "popular", rules: [{ boost: { where: "prise < 60", by: 2 } }] });
+    said = [error.code, error.errors.map((one) => one.where).sort(), rule.code, rule.message, rule.errors];
+    said.push(await code(() => isrf.putPlacement("js-wrong", "popular")));
+    said.push(await code(() => isrf.putPlacement("", { kind: "popular" })));
+    """
+    fields, wheres, rule, message, none, text, name = node(code, service.url, options=PATIENT)
+    assert (fields, wheres) == ("request.invalid", ["body.kind", "body.length"])
+    assert (rule, none) == ("condition.invalid", [])
+    assert message.startswith("rule 1: ")
+    assert (text, name) == ("client.invalid_value", "client.invalid_id")
+
+
 @pytest.mark.parametrize("item_id", ["x\n", "\n", "x\r\n", "a\x00"])
 def test_an_id_with_a_control_character_is_refused(service: ServiceProcess, item_id: str) -> None:
     code = """
@@ -160,6 +226,7 @@ def test_what_is_no_list_and_no_event_is_refused() -> None:
     }
     said.push(await code(() => isrf.interactions([{ user_id: "ann", item_id: "a", timestamp: NaN }])));
     said.push(await code(() => isrf.popular("n=5")), await code(() => isrf.popular({ exclude: "abc" })));
+    said.push(await code(() => isrf.placementItems("home", { cart: "abc" })));
     """
     assert set(node(code)) == {"client.invalid_value"}
     long = 'said = [await code(() => isrf.recommend("x".repeat(70000))), '
@@ -213,12 +280,15 @@ def test_a_fetch_that_never_answers_is_given_up_too() -> None:
     assert node(code) == "client.timeout"
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"7", b"null", b"", b'{"ok": true}', b'{"items": 7}'])
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"[]", b"7", b"null", b"", b'{"ok": true}', b'{"items": 7}', b'{"placement": []}']
+)
 def test_an_answer_that_is_none_of_ours_is_said_to_be_none(body: bytes) -> None:
     with server(saying(answer_of(body))) as (url, requests):
-        code = 'said = [await code(() => isrf.popular()), await code(() => isrf.erase("ann"))];'
-        assert node(code, url) == ["client.unreadable"] * 2
-    assert len(requests) == 2
+        code = 'said = [await code(() => isrf.popular()), await code(() => isrf.erase("ann")), '
+        code += 'await code(() => isrf.placement("home"))];'
+        assert node(code, url) == ["client.unreadable"] * 3
+    assert len(requests) == 3
 
 
 def test_a_redirect_is_not_followed_and_a_strange_problem_is_a_problem() -> None:

@@ -17,7 +17,8 @@ from tests.service.releases import shopper_of
 from tests.service.servers import PATIENCE_S, ServiceProcess, free_port, wait_until
 
 FOLDER = Path(__file__).parents[2] / "examples" / "webshop"
-RECOMMENDED, BESTSELLERS = "Recommended for you", "Bestsellers"
+RECOMMENDED, SIMILAR, TOGETHER = "Recommended for you", "Similar items", "Goes well with your cart"
+BESTSELLERS = "Bestsellers"
 SHOWN = 8
 
 
@@ -64,7 +65,8 @@ def heading(page: str) -> str:
 
 @pytest.fixture
 def service(demo_release: Path, tmp_path: Path) -> Iterator[ServiceProcess]:
-    process = ServiceProcess(demo_release, tmp_path / "service").start()
+    placements = str(FOLDER / "placements.toml")
+    process = ServiceProcess(demo_release, tmp_path / "service", ISRF_PLACEMENTS_FILE=placements).start()
     yield process
     process.kill()
 
@@ -87,16 +89,21 @@ def clicks(service: ServiceProcess) -> int:
     return sum(one["clicks"] for release in stats["releases"] for one in release["by_item_source"])
 
 
-def until_recommended(shop: ShopProcess, user_id: str) -> str:
-    """The page once it holds recommendations: on a busy machine one may be late."""
-    pages = [shop.page("/", user=user_id)]
+def until_recommended(shop: ShopProcess, user_id: str, path: str = "/", expected: str = RECOMMENDED) -> str:
+    """The page once it holds its placement's list: on a busy machine one may be late."""
+    pages: list[str] = []
 
     def recommended() -> bool:
-        pages.append(shop.page("/", user=user_id))
-        return heading(pages[-1]) == RECOMMENDED
+        pages.append(shop.page(path, user=user_id))
+        return heading(pages[-1]) == expected
 
     wait_until(recommended, what="a page with recommendations")
     return pages[-1]
+
+
+def listed(page: str) -> list[str]:
+    """The item_ids of a page's list."""
+    return [re.findall(r"/items/([^?]*)", link)[0] for link in links(page)]
 
 
 def test_the_shop_outlives_the_service_and_loses_no_event(
@@ -104,10 +111,11 @@ def test_the_shop_outlives_the_service_and_loses_no_event(
 ) -> None:
     shopper = shopper_of(demo_release / "current")
     past = history(service, shopper)
-    offered = links(until_recommended(shop, shopper))
+    page = until_recommended(shop, shopper)
+    offered = links(page)
     asked: Any = httpx.get(f"{service.url}/recommend/{shopper}?n={SHOWN}", timeout=PATIENCE_S).json()
     item_ids = [item["item_id"] for item in asked["items"]]
-    assert [re.findall(r"/items/([^?]*)", link)[0] for link in offered] == item_ids
+    assert listed(page) == item_ids
 
     shop.page(offered[0])
     wait_until(lambda: history(service, shopper) == [*past, item_ids[0]], what="the view")
@@ -119,15 +127,36 @@ def test_the_shop_outlives_the_service_and_loses_no_event(
     assert heading(without) == BESTSELLERS
     assert len(links(without)) == SHOWN
     shop.page(offered[1])
-    bought = shop.http.post(f"/buy/{item_ids[2]}", params={"user": shopper})
+    assert shop.http.post(f"/cart/{item_ids[2]}", params={"user": shopper}).status_code == 303
+    bought = shop.http.post("/buy", params={"user": shopper})
     assert (bought.status_code, bought.headers["location"]) == (303, f"/?user={shopper}")
     assert f"/items/{item_ids[2]}?" in links(shop.page("/", user=shopper))[0], "the shop's own count of sales"
 
     service.start()
     again = until_recommended(shop, shopper)
-    wait_until(lambda: history(service, shopper) == [*past, *item_ids[:3]], what="the events that waited")
+    events = [*past, *item_ids[:3], item_ids[2]]  # the third was put into the cart, then bought
+    wait_until(lambda: history(service, shopper) == events, what="the events that waited")
     again = until_recommended(shop, shopper)
     assert not any(f"/items/{item_ids[2]}?" in link for link in links(again)), "bought"
+
+
+def test_three_pages_show_three_placements(shop: ShopProcess, service: ServiceProcess) -> None:
+    user = "bob"
+    first, second, *_ = listed(until_recommended(shop, user))
+    similar = listed(until_recommended(shop, user, f"/items/{first}", SIMILAR))
+    assert len(similar) == SHOWN
+    assert first not in similar
+    brands = [httpx.get(f"{service.url}/items/{one}", timeout=PATIENCE_S).json()["item"]["brand"] for one in similar]
+    assert max(map(brands.count, brands)) <= 3, "the placement's rule"
+
+    for item_id in (first, second):
+        assert shop.http.post(f"/cart/{item_id}", params={"user": user}).headers["location"] == f"/cart?user={user}"
+    cart = listed(until_recommended(shop, user, "/cart", TOGETHER))
+    query = {"user_id": user, "cart": [first, second]}
+    asked = httpx.get(f"{service.url}/placements/cart/items", params=query, timeout=PATIENCE_S).json()
+    assert cart == [item["item_id"] for item in asked["items"]]
+    assert len(cart) == 4
+    assert not {first, second} & {*cart, *listed(until_recommended(shop, user))}, "what is in the cart"
 
 
 def test_a_service_that_hangs_holds_up_no_page(shop: ShopProcess, service: ServiceProcess) -> None:
@@ -144,7 +173,7 @@ def test_a_service_that_hangs_holds_up_no_page(shop: ShopProcess, service: Servi
 
 def test_what_does_not_exist_is_said_so_and_text_stays_text(shop: ShopProcess) -> None:
     assert shop.http.get("/items/nothing").status_code == 404
-    assert shop.http.post("/buy/nothing").status_code == 404
+    assert shop.http.post("/cart/nothing").status_code == 404
     hostile = "<script>\"'&"
     page = shop.page("/", user=hostile)
     assert "<script>" not in page
@@ -152,4 +181,4 @@ def test_what_does_not_exist_is_said_so_and_text_stays_text(shop: ShopProcess) -
 
 
 def test_it_is_small() -> None:
-    assert sum(len(file.read_text().splitlines()) for file in FOLDER.iterdir() if file.is_file()) < 200
+    assert sum(len(file.read_text().splitlines()) for file in FOLDER.iterdir() if file.is_file()) < 250

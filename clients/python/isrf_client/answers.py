@@ -302,10 +302,20 @@ class Placement(TypedDict, total=False):
     rules: list[ListRule]
 
 
-class PlacementAnswer(TypedDict):
+class ShownPlacement(TypedDict):
+    """A placement and its version: the number of the change that put it, 0 for one of the service's file."""
+
     name: str
     version: int
     placement: Placement
+
+
+class PlacementAnswer(ShownPlacement):
+    warnings: list[Warned]
+
+
+class PlacementList(TypedDict):
+    placements: list[ShownPlacement]
     warnings: list[Warned]
 
 

@@ -20,6 +20,7 @@ from isrf_client.answers import (
     Placement,
     PlacementAnswer,
     PlacementItems,
+    PlacementList,
     PlacementOptions,
     PlacementPreviewAnswer,
     PopularItems,
@@ -105,6 +106,12 @@ class Calls:
 
     def placement_items(self, name: str, options: PlacementOptions) -> Steps[PlacementItems]:
         return self._read(_get(f"/placements/{segment(name, 'name')}/items", ITEMS, options))
+
+    def placements(self) -> Steps[PlacementList]:
+        return self._read(_get("/placements", ("placements", list)))
+
+    def placement(self, name: str) -> Steps[PlacementAnswer]:
+        return self._read(_get(f"/placements/{segment(name, 'name')}", ("placement", dict)))
 
     def put_placement(self, name: str, placement: Placement) -> Steps[PlacementAnswer]:
         fields = {field: plain(value, field) for field, value in placement.items()}

@@ -18,6 +18,7 @@ from isrf_client.answers import (
     Placement,
     PlacementAnswer,
     PlacementItems,
+    PlacementList,
     PlacementOptions,
     PlacementPreviewAnswer,
     PopularItems,
@@ -88,6 +89,14 @@ class Client:
     def placement_items(self, name: str, **options: Unpack[PlacementOptions]) -> PlacementItems:
         """Returns the items of a placement, for the user, product, cart or session of a page."""
         return self._run(self._calls.placement_items(name, options))
+
+    def placements(self) -> PlacementList:
+        """Returns all placements, in the order of their names."""
+        return self._run(self._calls.placements())
+
+    def placement(self, name: str) -> PlacementAnswer:
+        """Returns a placement as it counts now."""
+        return self._run(self._calls.placement(name))
 
     def put_placement(self, name: str, **placement: Unpack[Placement]) -> PlacementAnswer:
         """Puts a placement as a whole; it counts on every replica within a second. It needs a key of role admin."""

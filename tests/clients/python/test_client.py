@@ -26,6 +26,7 @@ from tests.service.servers import PATIENCE_S, ServiceProcess, free_port
 
 PATIENT = Patience(timeout_s=PATIENCE_S, tries=1, deadline_s=PATIENCE_S)
 INSISTENT = Patience(timeout_s=PATIENCE_S, tries=1000, deadline_s=PATIENCE_S)
+AT_MOST = {"attribute": "brand", "count": 1}
 ROOT = Path(isrf_client.__file__).parent
 
 
@@ -123,6 +124,21 @@ def test_a_list_is_read_on_as_it_was(call: Both, service: ServiceProcess, shoppe
     place = {"recommendation_id": shown, "offset": first["meta"]["next_offset"]}
     second = call(service.url, "recommend", shopper, n=3, **place)
     assert item_ids(first) + item_ids(second) == whole
+
+
+def test_placements_are_put_shown_and_removed(call: Both, service: ServiceProcess, shopper: str) -> None:
+    name = f"row-{uuid.uuid4().hex}"
+    put = call(service.url, "put_placement", name, kind="for-user", length=3, rules=[{"at_most": AT_MOST}])
+    shown = call(service.url, "placement", name)
+    assert (shown["version"], shown["placement"]) == (put["version"], put["placement"])
+    listed = {one["name"]: one["version"] for one in call(service.url, "placements")["placements"]}
+    assert listed[name] == put["version"]
+    answer = call(service.url, "placement_items", name, user_id=shopper, cart=[7])
+    assert (len(answer["items"]), answer["meta"]["placement_version"]) == (3, put["version"])
+    assert call(service.url, "delete_placement", name) is None
+    with pytest.raises(ProblemError) as gone:
+        call(service.url, "placement", name)
+    assert gone.value.code == "placement.unknown"
 
 
 def test_a_session_stands_in_for_a_history(call: Both, service: ServiceProcess) -> None:
