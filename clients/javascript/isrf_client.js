@@ -75,9 +75,10 @@ export class IsrfClient {
   placementItems = async (name, options) => this.get(`${placementPath(name)}/items`, "items", options);
   placements = async () => this.get("/placements", "placements");
   placement = async (name) => this.get(placementPath(name), "placement");
-  putPlacement = async (name, placement) =>
-    this.call("PUT", placementPath(name), { body: object(placement, "placement"), field: "placement" });
-  deletePlacement = async (name) => this.call("DELETE", placementPath(name));
+  // `options`: expected_version, the stored version without which nothing is changed, 0 for none.
+  putPlacement = async (name, placement, options) =>
+    this.call("PUT", placementPath(name), { query: options, body: object(placement, "placement"), field: "placement" });
+  deletePlacement = async (name, options) => this.call("DELETE", placementPath(name), { query: options });
 
   get = (path, field, query) => this.call("GET", path, { query, field });
   post = (path, body) => this.call("POST", path, { body, field: "items" });

@@ -55,6 +55,7 @@ STATUS_OF_CODE: dict[str, int] = {
     "item.too_many": 409,
     "placement.unknown": 404,
     "placement.too_many": 409,
+    "placement.changed": 409,
 }
 """Codes whose status differs from that of their class."""
 

@@ -1,7 +1,7 @@
 """The protocols of lists that a store keeps: returned lists, for a while, and the shop's placements."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 
 class ListStore(Protocol):
@@ -21,6 +21,15 @@ class StoredPlacement(NamedTuple):
     payload: bytes
 
 
+class PlacementChange(NamedTuple):
+    """What became of a change of a placement."""
+
+    outcome: Literal["done", "absent", "too_many", "other_version"]
+    version: int
+    """The number of the change where it is done; where another version than the expected one is stored, that one's, 0
+    where none is; else 0."""
+
+
 class PlacementsLook(NamedTuple):
     """The placements at one moment."""
 
@@ -31,18 +40,18 @@ class PlacementsLook(NamedTuple):
 class PlacementStore(Protocol):
     """The shop's placements as bytes (`service.recommend.placements.placement`), and the numbering of their changes."""
 
-    async def put_placement(self, name: str, payload: bytes, /, *, limit: int) -> int | None:
+    async def put_placement(
+        self, name: str, payload: bytes, /, *, limit: int, expected: int | None = None
+    ) -> PlacementChange:
         """Stores a placement; it survives a crash from here on.
 
         Args:
             limit: how many placements there may be.
-
-        Returns:
-            its version; None where a new one would be too many.
+            expected: the version that must be stored, 0 for none; None: any.
         """
 
-    async def delete_placement(self, name: str, /) -> bool:
-        """Removes a placement; returns whether there was one."""
+    async def delete_placement(self, name: str, /, *, expected: int | None = None) -> PlacementChange:
+        """Removes a placement; `expected` as in `put_placement`."""
 
     async def placements(self, after: bytes | None, /) -> PlacementsLook:
         """Returns all placements, where anything has changed since a cursor."""

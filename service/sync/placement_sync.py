@@ -18,7 +18,7 @@ from service.recommend.placements.placement import (
     read_placement,
     stored_form,
 )
-from service.state.list_store import PlacementStore, StoredPlacement
+from service.state.list_store import PlacementChange, PlacementStore, StoredPlacement
 
 POLL_S = 0.5
 """Seconds between two looks: a change counts on every replica within a second."""
@@ -62,19 +62,19 @@ class PlacementSync:
         if self._task is not None:
             await end(self._task, within_s=CLOSE_S)
 
-    async def put(self, name: str, placement: Placement) -> int | None:
-        """Stores a placement; returns its version, None where there are too many. Raises `StoreError`."""
-        version = await self._store.put_placement(name, stored_form(placement), limit=MOST_PLACEMENTS)
-        if version is not None:
+    async def put(self, name: str, placement: Placement, *, expected: int | None = None) -> PlacementChange:
+        """Stores a placement, where the `expected` version is stored (0: none; None: any). Raises `StoreError`."""
+        change = await self._store.put_placement(name, stored_form(placement), limit=MOST_PLACEMENTS, expected=expected)
+        if change.outcome != "too_many":
             await self.look()
-        return version
+        return change
 
-    async def delete(self, name: str) -> bool:
-        """Removes a stored placement; returns whether there was one. Raises `StoreError`."""
-        found = await self._store.delete_placement(name)
-        if found:
+    async def delete(self, name: str, *, expected: int | None = None) -> PlacementChange:
+        """Removes a stored placement; `expected` as in `put`. Raises `StoreError`."""
+        change = await self._store.delete_placement(name, expected=expected)
+        if change.outcome != "absent":
             await self.look()
-        return found
+        return change
 
     async def look(self) -> None:
         """Reads the placements where they have changed; raises `StoreError` where the store fails."""

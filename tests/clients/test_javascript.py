@@ -46,6 +46,7 @@ def service(demo_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     process.kill()
 
 
+CHANGED = "placement.changed"
 PATIENT = {"timeoutMs": 60_000, "deadlineMs": 60_000}
 
 
@@ -102,13 +103,14 @@ def test_placements_are_put_shown_filled_and_removed(service: ServiceProcess) ->
       [put.version, listed.version, answer.meta.placement_version].every((version) => version === shown.version),
       answer.items.length,
       answer.items.some((item) => item.item_id === first.item_id),
-      await isrf.deletePlacement("js-home"),
+      await code(() => isrf.putPlacement("js-home", { kind: "new" }, { expected_version: put.version - 1 })),
+      await isrf.deletePlacement("js-home", { expected_version: put.version }),
       await code(() => isrf.placement("js-home")),
       await code(() => isrf.placementItems("js-home")),
     ];
     """
     gone = ["placement.unknown"] * 2
-    assert node(code, service.url, user=uuid.uuid4().hex, options=PATIENT) == [1, True, 3, False, None, *gone]
+    assert node(code, service.url, user=uuid.uuid4().hex, options=PATIENT) == [1, True, 3, False, CHANGED, None, *gone]
 
 
 def test_conditions_categories_and_contexts_filter_a_list(service: ServiceProcess) -> None:

@@ -113,17 +113,19 @@ class Calls:
     def placement(self, name: str) -> Steps[PlacementAnswer]:
         return self._read(_get(f"/placements/{segment(name, 'name')}", ("placement", dict)))
 
-    def put_placement(self, name: str, placement: Placement) -> Steps[PlacementAnswer]:
+    def put_placement(self, name: str, placement: Placement, expected: int | None) -> Steps[PlacementAnswer]:
         fields = {field: plain(value, field) for field, value in placement.items()}
         path = f"/placements/{segment(name, 'name')}"
-        return self._write(Call(method="PUT", path=path, body=fields, answer=("placement", dict)))
+        params = query({"expected_version": expected})
+        return self._write(Call(method="PUT", path=path, params=params, body=fields, answer=("placement", dict)))
 
     def preview_placement(self, placement: Placement, options: PreviewOptions) -> Steps[PlacementPreviewAnswer]:
         body = {"placement": plain(placement, "placement"), **json_fields(options)}
         return self._read(Call(method="POST", path="/placements/preview", body=body, answer=("after", dict)))
 
-    def delete_placement(self, name: str) -> Steps[None]:
-        return self._write(Call(method="DELETE", path=f"/placements/{segment(name, 'name')}"))
+    def delete_placement(self, name: str, expected: int | None) -> Steps[None]:
+        params = query({"expected_version": expected})
+        return self._write(Call(method="DELETE", path=f"/placements/{segment(name, 'name')}", params=params))
 
     def interactions(self, events: Iterable[Event]) -> Steps[InteractionsAnswer]:
         """Gives every event its id before the first try, so that no event counts twice."""

@@ -98,9 +98,14 @@ class Client:
         """Returns a placement as it counts now."""
         return self._run(self._calls.placement(name))
 
-    def put_placement(self, name: str, **placement: Unpack[Placement]) -> PlacementAnswer:
-        """Puts a placement as a whole; it counts on every replica within a second. It needs a key of role admin."""
-        return self._run(self._calls.put_placement(name, placement))
+    def put_placement(
+        self, name: str, *, expected_version: int | None = None, **placement: Unpack[Placement]
+    ) -> PlacementAnswer:
+        """Puts a placement as a whole; it counts on every replica within a second. It needs a key of role admin.
+
+        `expected_version`: put it only where this version is stored, 0 for none; else `placement.changed`.
+        """
+        return self._run(self._calls.put_placement(name, placement, expected_version))
 
     def preview_placement(self, placement: Placement, **page: Unpack[PreviewOptions]) -> PlacementPreviewAnswer:
         """Returns the list of a placement that is not put beside the list as it is now; it changes nothing.
@@ -109,9 +114,9 @@ class Client:
         """
         return self._run(self._calls.preview_placement(placement, page))
 
-    def delete_placement(self, name: str) -> None:
-        """Removes a placement."""
-        return self._run(self._calls.delete_placement(name))
+    def delete_placement(self, name: str, *, expected_version: int | None = None) -> None:
+        """Removes a placement; `expected_version` as in `put_placement`."""
+        return self._run(self._calls.delete_placement(name, expected_version))
 
     def interactions(self, events: Iterable[Event]) -> InteractionsAnswer:
         """Posts any number of events; returns when each is accepted, a duplicate, or refused with a reason.

@@ -31,11 +31,17 @@ from service.recommend.placements.placement import (
 from service.recommend.query_models import Answer
 from service.recommend.warnings import placements_not_current
 from service.release.conditions import BOUGHT, DISLIKED, NOW, RequestValues
+from service.state.list_store import PlacementChange
 
 router = APIRouter(tags=["placements"])
 
+MOST_VERSION = 2**53
+
 _log = structlog.get_logger("service")
-_PUT_PROBLEMS = {**PROBLEMS, 409: {**PROBLEMS[422], "description": "There are too many placements."}}
+_CHANGE_PROBLEMS = {
+    **PROBLEMS,
+    409: {**PROBLEMS[422], "description": "Somebody changed the placement meanwhile, or there are too many."},
+}
 
 
 async def checked_name(placement: Annotated[str, Path(json_schema_extra={"pattern": NAME_PATTERN})]) -> str:
@@ -48,6 +54,14 @@ async def checked_name(placement: Annotated[str, Path(json_schema_extra={"patter
 
 
 NameDep = Annotated[str, Depends(checked_name)]
+ExpectedVersion = Annotated[
+    int | None,
+    Query(
+        ge=0,
+        le=MOST_VERSION,
+        description="Change it only where this version is stored; 0: where none is stored, or the file's counts.",
+    ),
+]
 
 
 @router.get("/placements", dependencies=[READ], response_model=PlacementList, responses=PROBLEMS)
@@ -121,35 +135,59 @@ async def show_placement(request: Request, name: NameDep, app: AppDep) -> Respon
     "/placements/{placement}",
     dependencies=[ADMIN, NAMES_ONCE],
     response_model=PlacementAnswer,
-    responses=_PUT_PROBLEMS,
+    responses=_CHANGE_PROBLEMS,
 )
-async def put_placement(request: Request, name: NameDep, body: Placement, app: AppDep) -> Response:
+async def put_placement(
+    request: Request, name: NameDep, body: Placement, app: AppDep, expected_version: ExpectedVersion = None
+) -> Response:
     """Puts a placement: all of its fields, and nothing of one that was there before.
 
-    It is on disk when the answer arrives, counts here at once, and on every replica within a second.
+    It is on disk when the answer arrives, counts here at once, and on every replica within a second. With
+    `expected_version` a change that somebody made meanwhile is not overwritten: 409 `placement.changed`.
     """
     await check_placement(body, app)
-    version = await app.placements.put(name, body)
-    if version is None:
-        raise RequestError(
-            "placement.too_many",
-            f"there are {MOST_PLACEMENTS} placements, and no more are kept.",
-            fix="DELETE those that no page shows.",
-        )
-    _audit("put", name, request, version=version, fields=body.model_dump(exclude_defaults=True))
-    shown = _shown(name, PlacementVersion(body, version, body.model_dump_json()))
+    change = await app.placements.put(name, body, expected=expected_version)
+    if change.outcome != "done":
+        raise _refusal(name, change, expected_version)
+    _audit("put", name, request, version=change.version, fields=body.model_dump(exclude_defaults=True))
+    shown = _shown(name, PlacementVersion(body, change.version, body.model_dump_json()))
     return json_response({**shown, **_about(request, app)})
 
 
 @router.delete(
-    "/placements/{placement}", dependencies=[ADMIN], status_code=204, response_class=Response, responses=PROBLEMS
+    "/placements/{placement}",
+    dependencies=[ADMIN],
+    status_code=204,
+    response_class=Response,
+    responses=_CHANGE_PROBLEMS,
 )
-async def delete_placement(request: Request, name: NameDep, app: AppDep) -> Response:
+async def delete_placement(
+    request: Request, name: NameDep, app: AppDep, expected_version: ExpectedVersion = None
+) -> Response:
     """Removes a placement; one of the service's file with the same name counts again. Pages being read go on."""
-    if not await app.placements.delete(name):
-        raise _unknown(name)
+    change = await app.placements.delete(name, expected=expected_version)
+    if change.outcome != "done":
+        raise _refusal(name, change, expected_version)
     _audit("delete", name, request)
     return Response(status_code=204)
+
+
+def _refusal(name: str, change: PlacementChange, expected: int | None) -> RequestError:
+    """Returns the error of a change that was not made."""
+    if change.outcome == "too_many":
+        return RequestError(
+            "placement.too_many",
+            f"there are {MOST_PLACEMENTS} placements, and no more are kept.",
+            fix="DELETE those that no page shows.",
+        )
+    if change.outcome == "other_version":
+        now = f"version {change.version}" if change.version else "not stored"
+        return RequestError(
+            "placement.changed",
+            f"the placement {name!r} is {now} by now, and the call expects version {expected}.",
+            fix="GET the placement, make your change to it, and send its version.",
+        )
+    return _unknown(name)
 
 
 async def check_placement(placement: Placement, app: AppContext) -> None:

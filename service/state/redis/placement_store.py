@@ -8,13 +8,12 @@ import secrets
 
 import structlog
 
-from service.state.list_store import PlacementsLook, StoredPlacement
+from service.state.list_store import PlacementChange, PlacementsLook, StoredPlacement
 from service.state.redis.clients import OnRedis
 from service.state.redis.scripts import ITEMS_MARK, lua_script
 
 PLACEMENTS_KEY, NUMBERING_KEY = "isrf:{items}:p", "isrf:{items}:q"
 SCRIPT = lua_script("placements")
-_TOO_MANY = -1
 
 _log = structlog.get_logger("service")
 
@@ -22,23 +21,25 @@ _log = structlog.get_logger("service")
 class RedisPlacementStore(OnRedis):
     """The `PlacementStore` in Redis, on the client with the long timeout: no recommendation waits for it."""
 
-    async def put_placement(self, name: str, payload: bytes, /, *, limit: int) -> int | None:
-        number = await self.clients.write_durably(self._change_placements, (name, payload, limit))
-        return None if number == _TOO_MANY else number
+    async def put_placement(
+        self, name: str, payload: bytes, /, *, limit: int, expected: int | None = None
+    ) -> PlacementChange:
+        return await self.clients.write_durably(self._change_placements, (name, payload, limit, expected))
 
-    async def delete_placement(self, name: str, /) -> bool:
-        return await self.clients.write_durably(self._change_placements, (name, b"", 0)) > 0
+    async def delete_placement(self, name: str, /, *, expected: int | None = None) -> PlacementChange:
+        return await self.clients.write_durably(self._change_placements, (name, b"", 0, expected))
 
     async def placements(self, after: bytes | None, /) -> PlacementsLook:
         return await self.clients.write(self._look_at_placements(after))
 
-    async def _change_placements(self, change: tuple[str, bytes, int]) -> int:
-        name, payload, limit = change
-        call = (2, [PLACEMENTS_KEY, NUMBERING_KEY, name, payload, limit, secrets.token_hex(8)])
-        number = int(await self.clients.scripts.run_one(SCRIPT, call))
-        if number > 0:
+    async def _change_placements(self, change: tuple[str, bytes, int, int | None]) -> PlacementChange:
+        name, payload, limit, expected = change
+        wanted = "" if expected is None else expected
+        call = (2, [PLACEMENTS_KEY, NUMBERING_KEY, name, payload, limit, secrets.token_hex(8), wanted])
+        outcome, version = await self.clients.scripts.run_one(SCRIPT, call)
+        if outcome == b"done":
             await self.clients.scripts.confirm_one(ITEMS_MARK)
-        return number
+        return PlacementChange(outcome.decode(), int(version))
 
     async def _look_at_placements(self, after: bytes | None) -> PlacementsLook:
         client = self.clients.writes

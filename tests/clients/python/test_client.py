@@ -135,7 +135,10 @@ def test_placements_are_put_shown_and_removed(call: Both, service: ServiceProces
     assert listed[name] == put["version"]
     answer = call(service.url, "placement_items", name, user_id=shopper, cart=[7])
     assert (len(answer["items"]), answer["meta"]["placement_version"]) == (3, put["version"])
-    assert call(service.url, "delete_placement", name) is None
+    with pytest.raises(ProblemError) as changed:
+        call(service.url, "put_placement", name, kind="popular", expected_version=put["version"] - 1)
+    assert changed.value.code == "placement.changed"
+    assert call(service.url, "delete_placement", name, expected_version=put["version"]) is None
     with pytest.raises(ProblemError) as gone:
         call(service.url, "placement", name)
     assert gone.value.code == "placement.unknown"

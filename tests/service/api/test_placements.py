@@ -231,3 +231,30 @@ def test_a_thousand_placements_are_enough(tiny_release: Path, tmp_path: Path) ->
         began = time.monotonic()
         assert len(client.get("/placements").json()["placements"]) == 1000
         assert time.monotonic() - began < 5
+
+
+def test_a_change_of_another_is_not_overwritten(http: TestClient) -> None:
+    def change(method: str, version: int, kind: str = "popular") -> Any:
+        sent = {"kind": kind} if method == "PUT" else None
+        return http.request(method, "/placements/edited", params={"expected_version": version}, json=sent)
+
+    first = change("PUT", 0).json()["version"]
+    mine = change("PUT", first, "new").json()["version"]
+    for refused in (change("PUT", first, "trending"), change("DELETE", first), change("PUT", 0)):
+        assert (refused.status_code, refused.json()["code"]) == (409, "placement.changed")
+        assert f"version {mine}" in refused.json()["detail"]
+    assert http.get("/placements/edited").json()["placement"]["kind"] == "new"
+    assert change("DELETE", mine).status_code == 204
+    gone = change("PUT", mine)
+    assert (gone.status_code, gone.json()["code"]) == (409, "placement.changed")
+    assert "not stored" in gone.json()["detail"]
+    assert change("DELETE", 0).json()["code"] == "placement.unknown"
+    assert change("PUT", -1).status_code == 422
+
+
+def test_the_files_placement_is_changed_as_version_0(http: TestClient) -> None:
+    assert http.get("/placements/trend").json()["version"] == 0
+    put = http.put("/placements/trend", params={"expected_version": 0}, json={"kind": "popular"})
+    assert put.status_code == 200
+    assert http.delete("/placements/trend", params={"expected_version": put.json()["version"]}).status_code == 204
+    assert http.get("/placements/trend").json()["version"] == 0
