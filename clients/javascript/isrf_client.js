@@ -78,10 +78,12 @@ export class IsrfClient {
   // `options`: expected_version, the stored version without which nothing is changed, 0 for none.
   putPlacement = async (name, placement, options) =>
     this.call("PUT", placementPath(name), { query: options, body: object(placement, "placement"), field: "placement" });
+  previewPlacement = async (placement, options) =>
+    this.post("/placements/preview", { placement: object(placement, "placement"), ...known(options) }, "after");
   deletePlacement = async (name, options) => this.call("DELETE", placementPath(name), { query: options });
 
   get = (path, field, query) => this.call("GET", path, { query, field });
-  post = (path, body) => this.call("POST", path, { body, field: "items" });
+  post = (path, body, field = "items") => this.call("POST", path, { body, field });
 
   /** Posts any number of events. Every event has its id before the first try, so that none counts twice. */
   async interactions(events) {

@@ -113,6 +113,23 @@ def test_placements_are_put_shown_filled_and_removed(service: ServiceProcess) ->
     assert node(code, service.url, user=uuid.uuid4().hex, options=PATIENT) == [1, True, 3, False, CHANGED, None, *gone]
 
 
+def test_a_preview_shows_what_a_rule_moves(service: ServiceProcess) -> None:
+    code = """
+    const [first, , third] = (await isrf.popular({ n: 3 })).items;
+    const rules = [{ pin: { item_id: third.item_id, place: 1, until: undefined } }];
+    const page = { n: 3, cart: [7], name: null };
+    const preview = await isrf.previewPlacement({ kind: "popular", rules }, page);
+    said = [preview.before_is, preview.after.items[0].item_id === third.item_id,
+      preview.moves.find((move) => move.item_id === third.item_id), preview.rules,
+      (await isrf.popular({ n: 1 })).items[0].item_id === first.item_id,
+      await code(() => isrf.previewPlacement("popular"))];
+    """
+    before, is_first, move, rules, stays, text = node(code, service.url, options=PATIENT)
+    assert (before, is_first, stays, text) == ("without_rules", True, True, "client.invalid_value")
+    assert (move["before"], move["after"], move["rules"]) == (3, 1, [{"rule": 1, "kind": "pin", "places": 2}])
+    assert rules == [{"rule": 1, "kind": "pin", "items": 1}]
+
+
 def test_conditions_categories_and_contexts_filter_a_list(service: ServiceProcess) -> None:
     code = """
     const item = async (one) => (await isrf.call("GET", `/items/${one.item_id}`)).item;
