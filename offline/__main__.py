@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from isrf.contract.errors import IsrfError
+from isrf.contract.errors import ConfigError, IsrfError
 from isrf.contract.shown import printable
 from isrf.runtime.bundle.manifests import read_manifest
 from offline.cli import (
@@ -23,23 +23,23 @@ from offline.cli import (
     DataOption,
     EncoderOption,
     FitOption,
+    IngestSettings,
     PresetOption,
     ReasonerOption,
     ReleaseOption,
     ReleasesOption,
     SetOption,
-    TiesOption,
     budget_flags,
     configured,
     console,
-    ingest_flags,
     progress_bars,
+    reads_files,
     run_stages,
 )
 from offline.commands.reason import app as reason_app
+from offline.commands.replay.command import replay
 from offline.config import RunConfig
 from offline.pipeline import STAGES
-from offline.runtime.release import read_ranker
 from offline.runtime.secret_files import ERASURE_KEY, secret, store_url
 
 app = typer.Typer(
@@ -49,10 +49,13 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(reason_app, name="reason")
+app.command()(replay)
 
 
 @app.command()
+@reads_files
 def run(
+    *,
     data: DataOption,
     releases: ReleasesOption,
     preset: PresetOption = "demo",
@@ -62,61 +65,42 @@ def run(
     llm_budget: BudgetOption = None,
     encoder: EncoderOption = None,
     backbone: BackboneOption = None,
-    shuffle_ties: TiesOption = None,
-    max_bad_rows: BadRowsOption = None,
     fit: FitOption = None,
+    ingest: IngestSettings,
 ) -> None:
     """Run all stages, resume where an earlier run stopped, publish the release and switch `current`."""
     flags = {
         "reason.reasoner": reasoner,
         "embed.encoder": encoder,
         "model.backbone": backbone,
-        **ingest_flags(shuffle_ties, max_bad_rows),
         "fit": fit,
         **budget_flags(llm_budget),
     }
-    release = _train(data, releases, configured(preset, config, assignments, flags))
+    _run(data, releases, configured(preset, config, assignments, flags, ingest))
+
+
+def _run(data: Path, releases: Path, settings: RunConfig) -> None:
+    from offline.commands.train import train
+
+    release = train(data, releases, settings)
     _show_evaluation(release)
     typer.echo(release)
 
 
-def _train(data: Path, releases: Path, settings: RunConfig) -> Path:
-    """Runs all stages and publishes the release; with `fit: all` once to choose the weights, and once on everything."""
-    from offline.commands.publish import publish
-
-    if settings.fit == "all":
-        train_settings = settings.model_copy(update={"fit": "train"})
-        evaluated = publish(run_stages("export", data, releases, train_settings), releases)
-        manifest = read_manifest(evaluated)
-        console.print(f"evaluated {evaluated}; now training on everything")
-        ranker = read_ranker(evaluated, manifest)
-        settings = settings.model_copy(
-            update={
-                "evaluated_release_id": manifest.release_id,
-                "fusion": manifest.fusion,
-                "ranker": None if ranker is None else ranker.stored(),
-            }
-        )
-    release = publish(run_stages("export", data, releases, settings), releases)
-    console.print(f"published {release}")
-    return release
-
-
 def _stage_command(name: str) -> Callable[..., None]:
     def command(
+        *,
         data: DataOption,
         releases: ReleasesOption,
         preset: PresetOption = "demo",
         config: ConfigOption = None,
         assignments: SetOption = None,
-        shuffle_ties: TiesOption = None,
-        max_bad_rows: BadRowsOption = None,
+        ingest: IngestSettings,
     ) -> None:
-        settings = configured(preset, config, assignments, ingest_flags(shuffle_ties, max_bad_rows))
-        typer.echo(run_stages(name, data, releases, settings))
+        typer.echo(run_stages(name, data, releases, configured(preset, config, assignments, {}, ingest)))
 
     command.__doc__ = f"Run the stages up to {name} and print its output folder."
-    return command
+    return reads_files(command)
 
 
 for _name in STAGES:
@@ -124,8 +108,10 @@ for _name in STAGES:
         app.command(_name)(_stage_command(_name))
 
 
-@app.command()
-def ingest(
+@app.command("ingest")
+@reads_files
+def ingest_command(
+    *,
     data: DataOption,
     releases: Annotated[
         Path | None, typer.Option("--releases", help="Folder of releases; not needed for merging alone.")
@@ -140,13 +126,20 @@ def ingest(
     preset: PresetOption = "demo",
     config: ConfigOption = None,
     assignments: SetOption = None,
-    shuffle_ties: TiesOption = None,
-    max_bad_rows: BadRowsOption = None,
+    ingest: IngestSettings,
 ) -> None:
     """Read the shop's files; with --from-redis first merge the service's new events and items, each exactly once."""
+    settings = configured(preset, config, assignments, {}, ingest)
     if from_redis is not None:
         from offline.commands.loop_back.take_in import take_in
 
+        if settings.ingest != settings.ingest.of_our_own_files():
+            raise ConfigError(
+                "config.from_redis",
+                "--from-redis writes the service's events into files of our own form, and the options say that the "
+                "files have another.",
+                fix="Leave out --column, --time-format and the like, and give files of our own form.",
+            )
         merged = take_in(store_url(from_redis), data, erasure_key=secret(ERASURE_KEY))
         console.print(
             f"merged {merged.events} events and {merged.items} items from the service, left out {merged.left_out} "
@@ -157,7 +150,6 @@ def ingest(
             )
         )
     if releases is not None:
-        settings = configured(preset, config, assignments, ingest_flags(shuffle_ties, max_bad_rows))
         typer.echo(run_stages("ingest", data, releases, settings))
     elif from_redis is None:
         raise typer.BadParameter("give --releases to run the stage, --from-redis to merge events, or both")
@@ -207,69 +199,19 @@ def evaluate(
 
 
 @app.command()
-def replay(
-    data: DataOption,
-    releases: ReleasesOption,
-    since: Annotated[
-        str | None, typer.Option(help="The moment: seconds since 1970, or an ISO date or time (UTC without a zone).")
-    ] = None,
-    share: Annotated[float | None, typer.Option(help="The share of all events that lies before the moment.")] = None,
-    freeze: Annotated[
-        str,
-        typer.Option(
-            help="Parts that stand still, one variant each: history,evidence,popularity,activity. Empty for none."
-        ),
-    ] = "history,evidence,popularity,activity",
-    step: Annotated[str, typer.Option(help="How often evidence takes in events: event, hour, day, week.")] = "event",
-    epoch_s: Annotated[
-        float, typer.Option(help="How often active users are gathered, in seconds of the shop's time.", min=1.0)
-    ] = 3600.0,
-    release: Annotated[
-        Path | None, typer.Option("--release", help="A release made before the moment: it is not trained again.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the figures here (JSON).")] = None,
-    preset: PresetOption = "demo",
-    config: ConfigOption = None,
-    assignments: SetOption = None,
-    max_bad_rows: BadRowsOption = None,
-) -> None:
-    """Train on what lies before a moment, then ask before each event that follows, through the code that serves."""
-    from offline.commands.replay.cut import cut, read_moment
-    from offline.commands.replay.figures import as_table
-    from offline.commands.replay.run import frozen_parts, made_before, step_seconds
-    from offline.commands.replay.run import replay as play
-
-    settings = configured(preset, config, assignments, {**ingest_flags(None, max_bad_rows), "fit": "all"})
-    if release is not None:  # its event types decide what its histories and the stream mean
-        events = RunConfig.model_validate(read_manifest(release).config).events
-        settings = settings.model_copy(update={"events": events})
-    frozen, step_s = frozen_parts(freeze), step_seconds(step)
-    moment = None if since is None else read_moment(since)
-    before = releases / "replay-data"
-    stream = cut(data, before, settings, since=moment, share=share)
-    release = _train(before, releases, settings) if release is None else made_before(release, stream.since)
-    with progress_bars() as progress:
-        result = play(
-            release, stream, config=settings, frozen=frozen, epoch_s=epoch_s, step_s=step_s, progress=progress
-        )
-    console.print(as_table(result["variants"]))
-    if out is not None:
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    typer.echo(json.dumps(result))
-
-
-@app.command()
+@reads_files
 def audit(
+    *,
     data: DataOption,
     release: Annotated[Path | None, typer.Option("--release", help="A release made from the data.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON too.")] = False,
-    max_bad_rows: BadRowsOption = None,
+    ingest: IngestSettings,
 ) -> None:
     """Look for held-out interactions in places where they must not be; status 1 if there are any."""
     from offline.commands import audit as auditing
 
     with progress_bars() as progress:
-        findings = auditing.audit(data, release, progress, max_bad_rows=max_bad_rows)
+        findings = auditing.audit(data, release, progress, ingest=ingest)
     console.print(auditing.as_table(findings))
     if as_json:
         typer.echo(json.dumps(auditing.as_json(findings), ensure_ascii=False))
@@ -278,17 +220,18 @@ def audit(
 
 
 @app.command("export")
+@reads_files
 def export_command(
+    *,
     data: DataOption,
     releases: ReleasesOption,
     preset: PresetOption = "demo",
     config: ConfigOption = None,
     assignments: SetOption = None,
-    shuffle_ties: TiesOption = None,
-    max_bad_rows: BadRowsOption = None,
+    ingest: IngestSettings,
 ) -> None:
     """Run the stages up to export and publish the release; the same as `run`."""
-    run(data, releases, preset, config, assignments, shuffle_ties=shuffle_ties, max_bad_rows=max_bad_rows)
+    _run(data, releases, configured(preset, config, assignments, {}, ingest))
 
 
 @app.command("demo-shop")

@@ -1,6 +1,9 @@
 """Shared code of the commands: options, the configuration from them, progress bars, and running the stages."""
 
+import inspect
 import tomllib
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,13 +19,12 @@ from offline.runtime.progress_lines import ProgressLines
 console = Console(stderr=True)
 
 DataOption = Annotated[
-    Path, typer.Option("--data", help="Folder with interactions.{csv,parquet}, items.{jsonl,parquet}.")
+    Path, typer.Option("--data", help="Folder with the files interactions.{csv,parquet,…} and items.{jsonl,csv,…}.")
 ]
 ReleasesOption = Annotated[Path, typer.Option("--releases", help="Folder that releases are published to.")]
 PresetOption = Annotated[str, typer.Option("--preset", help=f"Size of the model: {', '.join(PRESETS)}.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings, section by section.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="One setting: section.key=value. Repeatable.")]
-TiesOption = Annotated[int | None, typer.Option("--shuffle-ties", help="Seed that orders equal timestamps.")]
 ReasonerOption = Annotated[str | None, typer.Option("--reasoner", help="attribute (no LLM) or llm.")]
 EncoderOption = Annotated[str | None, typer.Option("--encoder", help="tfidf-svd, hf:NAME_OR_DIR or openai.")]
 BackboneOption = Annotated[str | None, typer.Option("--backbone", help="Pretrained T5: hub name or local folder.")]
@@ -32,6 +34,32 @@ BadRowsOption = Annotated[
 BudgetOption = Annotated[
     str | None, typer.Option("--llm-budget", help="Most LLM calls, such as 5000, or tokens, such as 2000000tokens.")
 ]
+READING_OPTIONS: dict[str, Any] = {
+    "column": Annotated[
+        list[str] | None,
+        typer.Option("--column", help="The shop's name of a column of ours: user_id=customer. Repeatable."),
+    ],
+    "time_format": Annotated[
+        str | None,
+        typer.Option("--time-format", help="How times are written, where it is not recognised: %d.%m.%Y %H:%M."),
+    ],
+    "category_separator": Annotated[
+        str | None, typer.Option("--category-separator", help="What stands between categories in CSV, if not >.")
+    ],
+    "decimal_comma": Annotated[
+        bool | None, typer.Option("--decimal-comma", help="Prices and weights are written as 19,99.")
+    ],
+    "unknown_items": Annotated[
+        str | None,
+        typer.Option("--unknown-items", help="Rows of items that the items file lacks: refuse, drop or create."),
+    ],
+    "shuffle_ties": Annotated[int | None, typer.Option("--shuffle-ties", help="Seed that orders equal timestamps.")],
+    "max_bad_rows": BadRowsOption,
+}
+"""The options of every command that reads the shop's files; each but `column` is named as its setting."""
+IngestSettings = dict[str, Any]
+"""The settings of `[ingest]` that the options give."""
+
 FitOption = Annotated[str | None, typer.Option("--fit", help="train (hold out the last two) or all (production).")]
 ReleaseOption = Annotated[Path, typer.Option("--release", help="Folder of one release.")]
 
@@ -41,8 +69,9 @@ def configured(
     file: Path | None,
     assignments: list[str] | None,
     flags: dict[str, Any],
+    ingest: IngestSettings | None = None,
 ) -> RunConfig:
-    """Builds the configuration from options: preset, file, flags (None: not set), then assignments."""
+    """Builds the configuration from options: preset, file, `[ingest]`, flags (None: not set), then assignments."""
     if preset not in PRESETS:
         raise ConfigError("config.preset", f"{preset!r} is not a preset.", fix=f"Use one of {', '.join(PRESETS)}.")
     name: PresetName = preset
@@ -53,12 +82,35 @@ def configured(
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError("config.file", f"{file} cannot be read: {error}.", fix="Give a TOML file.") from None
     from_flags = [f"{key}={value}" for key, value in flags.items() if value is not None]
-    return build_config(name, tables, (*from_flags, *(assignments or ())))
+    return build_config(name, tables, (*from_flags, *(assignments or ())), ingest=ingest)
 
 
-def ingest_flags(shuffle_ties: int | None, max_bad_rows: float | None) -> dict[str, Any]:
-    """The settings from the options of every command that reads the shop's files."""
-    return {"ingest.shuffle_ties": shuffle_ties, "ingest.max_bad_rows": max_bad_rows}
+def reads_files(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command `READING_OPTIONS`; it gets the settings that they give as its argument `ingest`."""
+
+    @wraps(command)
+    def with_options(**values: Any) -> None:
+        options = {name: values.pop(name) for name in READING_OPTIONS}
+        command(**values, ingest=_ingest_settings(options))
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "ingest"]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    added = [inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in READING_OPTIONS.items()]
+    by_name = [parameter.replace(kind=keyword) for parameter in own]
+    with_options.__signature__ = signature.replace(parameters=[*by_name, *added])  # type: ignore[attr-defined]
+    return with_options
+
+
+def _ingest_settings(options: Mapping[str, Any]) -> IngestSettings:
+    settings = {name: value for name, value in options.items() if name != "column" and value is not None}
+    columns: dict[str, list[str]] = {}
+    for text in options["column"] or ():
+        ours, equals, theirs = text.partition("=")
+        if not equals or not theirs.strip():
+            raise ConfigError("config.column", f"{text!r} is not ours=theirs.", fix="Write --column user_id=customer.")
+        columns.setdefault(ours.strip(), []).append(theirs.strip())
+    return settings | ({"columns": columns} if columns else {})
 
 
 def budget_flags(budget: str | None) -> dict[str, Any]:

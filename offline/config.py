@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from isrf.contract.errors import ConfigError
 from isrf.contract.event_types import EventVocabulary
 from isrf.contract.manifest import FusionWeights, StoredRanker, VariantName
+from offline.reading.settings import IngestConfig
 
 PresetName = Literal["demo", "mini", "small"]
 Positive = Annotated[int, Field(ge=1)]
@@ -24,13 +25,6 @@ Channels = Annotated[
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class IngestConfig(_Section):
-    max_bad_rows: Share = 0.001
-    """The largest share of a file's rows that may be bad; above it the run stops."""
-    shuffle_ties: int | None = None
-    """A seed that shuffles events with equal timestamps; `none` keeps the order of the file."""
 
 
 class ReasonConfig(_Section):
@@ -278,14 +272,15 @@ def build_config(
     preset: PresetName = "demo",
     file: dict[str, Any] | None = None,
     assignments: tuple[str, ...] = (),
+    ingest: dict[str, Any] | None = None,
 ) -> RunConfig:
-    """Builds a configuration: preset, then the TOML file's tables, then `section.key=value` assignments.
+    """Builds a configuration: preset, the TOML file's tables, settings of `[ingest]`, then `section.key=value`.
 
     Raises:
         ConfigError: a key is unknown, or a value does not fit.
     """
     merged: dict[str, Any] = {"preset": preset}
-    for layer in (PRESETS[preset], file or {}, *map(_assignment, assignments)):
+    for layer in (PRESETS[preset], file or {}, {"ingest": ingest or {}}, *map(_assignment, assignments)):
         _merge(merged, layer)
     if merged["preset"] != preset:
         raise ConfigError(

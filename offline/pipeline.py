@@ -195,13 +195,14 @@ def _key(stage: Stage, version: int, keys: Mapping[str, str], config: RunConfig,
 
 
 def hash_folder(data: Path) -> str:
-    """SHA-256 over the names and bytes of the interactions and items files in the shop's folder."""
+    """SHA-256 over the names and bytes of the interactions and items files in the shop's folder, and of their parts."""
     if not data.is_dir():
         raise DataError("data.missing_folder", f"{data} is not a folder.", fix="Name the folder of your shop's files.")
     digest = hashlib.sha256()
-    for path in sorted(data.glob("*")):
-        if path.is_file() and path.stem in ("interactions", "items"):
-            digest.update(path.name.encode())
+    for path in sorted([*data.glob("*"), *data.glob("interactions/*"), *data.glob("items/*")]):
+        stem = path.relative_to(data).parts[0].partition(".")[0]
+        if path.is_file() and stem in ("interactions", "items"):
+            digest.update(path.relative_to(data).as_posix().encode())
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -239,7 +239,10 @@ def _plain(value: Any, depth: int) -> Any:
 
 
 ITEM_NAMES: Mapping[str, Collection[str]] = {
-    "item_id": ("id", "sku", "product_id", "article_id", "product", "item", "asin", "parent_asin", "handle", "code"),
+    "item_id": (
+        "id", "sku", "product_id", "article_id", "product", "item", "asin", "parent_asin", "handle", "code",
+        "stock_code", "variant_sku", "movie_id",
+    ),
     "title": ("name", "product_name", "item_name", "product_title", "item_title", "label", "headline"),
     "brand": ("manufacturer", "vendor", "maker", "brand_name", "producer", "label_name"),
     "categories": (

@@ -12,7 +12,7 @@ from isrf.contract.errors import ConfigError
 from isrf.contract.manifest import FusionWeights, StoredRanker
 from isrf.method.interest import IntArray
 from isrf.method.ranking.ranker import Ranker
-from offline.commands.reingest import read_again, refuse_other_data, with_bad_rows
+from offline.commands.reingest import read_again, refuse_other_data, with_settings
 from offline.config import RunConfig
 from offline.runtime.release import OpenedRelease, open_release
 from offline.stages.evaluate.lists import FUSED, Scorer, Scorers
@@ -60,7 +60,8 @@ def evaluate_release(
     release = open_release(folder)
     manifest = release.manifest
     config = RunConfig.model_validate(manifest.config)
-    with read_again(data, with_bad_rows(config, max_bad_rows), progress) as ingested:
+    accepted = {} if max_bad_rows is None else {"max_bad_rows": max_bad_rows}
+    with read_again(data, with_settings(config, accepted), progress) as ingested:
         refuse_other_data(ingested, manifest, data)
         evaluated = load_split(ingested, split)
         user_ids = pl.read_parquet(ingested / "users.parquet")["user_id"].to_list()

@@ -7,19 +7,18 @@ import typer
 from rich.console import Console
 
 from offline.cli import (
-    BadRowsOption,
     BudgetOption,
     ConfigOption,
     DataOption,
+    IngestSettings,
     PresetOption,
     ReasonerOption,
     ReleaseOption,
     ReleasesOption,
     SetOption,
-    TiesOption,
     budget_flags,
     configured,
-    ingest_flags,
+    reads_files,
     run_stages,
 )
 
@@ -28,7 +27,9 @@ output = Console()
 
 
 @app.callback(invoke_without_command=True)
+@reads_files
 def run_command(
+    *,
     context: typer.Context,
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the shop's files.")] = None,
     releases: Annotated[Path | None, typer.Option("--releases", help="Folder of releases.")] = None,
@@ -37,16 +38,15 @@ def run_command(
     assignments: SetOption = None,
     reasoner: ReasonerOption = None,
     llm_budget: BudgetOption = None,
-    shuffle_ties: TiesOption = None,
-    max_bad_rows: BadRowsOption = None,
+    ingest: IngestSettings,
 ) -> None:
     """Run the stages up to reason and print the output folder; `show` prints steps, `cost` estimates tokens."""
     if context.invoked_subcommand is not None:
         return
     if data is None or releases is None:
         raise typer.BadParameter("the options --data and --releases are required")
-    flags = {"reason.reasoner": reasoner, **ingest_flags(shuffle_ties, max_bad_rows), **budget_flags(llm_budget)}
-    settings = configured(preset, config, assignments, flags)
+    flags = {"reason.reasoner": reasoner, **budget_flags(llm_budget)}
+    settings = configured(preset, config, assignments, flags, ingest)
     typer.echo(run_stages("reason", data, releases, settings))
 
 
@@ -62,18 +62,19 @@ def show_command(
 
 
 @app.command("cost")
+@reads_files
 def cost_command(
+    *,
     data: DataOption,
     releases: ReleasesOption,
     items: Annotated[int, typer.Option(help="Number of items to estimate for.")] = 10_000,
     users: Annotated[int, typer.Option(help="Number of users to estimate for.")] = 100_000,
-    shuffle_ties: TiesOption = None,
-    max_bad_rows: BadRowsOption = None,
+    ingest: IngestSettings,
 ) -> None:
     """Estimate the tokens of a full LLM run from prompts with this shop's items and users; call no LLM."""
     from offline.stages.reason.corpus import read_corpus
     from offline.stages.reason.llm.cost import cost_table, estimate_steps
 
-    settings = configured("demo", None, None, ingest_flags(shuffle_ties, max_bad_rows))
+    settings = configured("demo", None, None, {}, ingest)
     corpus = read_corpus(run_stages("ingest", data, releases, settings), currency=settings.reason.currency)
     output.print(cost_table(estimate_steps(corpus), num_items=items, num_users=users))

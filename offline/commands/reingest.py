@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,15 @@ from rich.progress import Progress
 
 from isrf.contract.errors import DataError
 from isrf.contract.manifest import Manifest
-from offline.config import IngestConfig, RunConfig
+from offline.config import RunConfig
 from offline.context import StageContext
+from offline.reading.settings import IngestConfig
 from offline.stages.ingest import stage as ingest
 
 
-def with_bad_rows(config: RunConfig, max_bad_rows: float | None) -> RunConfig:
-    """Returns the configuration with another accepted share of bad rows; None keeps its own."""
-    if max_bad_rows is None:
-        return config
-    settings = {**config.ingest.model_dump(), "max_bad_rows": max_bad_rows}
+def with_settings(config: RunConfig, ingest: Mapping[str, Any]) -> RunConfig:
+    """Returns the configuration with other settings of `[ingest]`."""
+    settings = {**config.ingest.model_dump(), **ingest}
     return config.model_copy(update={"ingest": IngestConfig.model_validate(settings)})
 
 

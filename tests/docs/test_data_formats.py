@@ -6,8 +6,8 @@ from pathlib import Path
 
 from isrf.contract.item_changes import MAX_ITEM_BYTES, ROW_FIELDS
 from isrf.contract.item_fields import MAX_CATEGORIES, MAX_DEPTH, MAX_DESCRIPTION, MAX_ID_BYTES, MAX_NAME, MAX_TITLE
-from offline.config import IngestConfig
-from offline.stages.ingest import bad_rows
+from offline.reading import bad_rows
+from offline.reading.settings import IngestConfig
 from offline.stages.ingest.interactions import OPTIONAL, REQUIRED
 from service.api.bulk.lines import MAX_LINE_BYTES
 from service.api.bulk.users import UserLine

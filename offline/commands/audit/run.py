@@ -1,8 +1,9 @@
 """Runs all checks of the audit on the shop's data, which it reads again in the order of the release."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -18,17 +19,22 @@ from offline.commands.audit.id_rules import audit_ids
 from offline.commands.audit.shop import load_shop
 from offline.commands.audit.texts import audit_prompts, audit_user_texts, audit_vocabulary
 from offline.commands.audit.ties import audit_shuffling, audit_table, audit_ties, table_ndcg
-from offline.commands.reingest import read_again, refuse_other_data, with_bad_rows
+from offline.commands.reingest import read_again, refuse_other_data, with_settings
 from offline.config import RunConfig, build_config
-from offline.stages.ingest.bad_rows import BadRows
-from offline.stages.ingest.files import find_file
+from offline.reading.bad_rows import BadRows
+from offline.reading.files import ITEM_FORMATS, find_source
+from offline.reading.settings import IngestConfig
 from offline.stages.ingest.items import read_items
 
 SHUFFLE_SEED = 1
 
 
-def audit(data: Path, release: Path | None, progress: Progress, *, max_bad_rows: float | None = None) -> list[Finding]:
+def audit(
+    data: Path, release: Path | None, progress: Progress, *, ingest: Mapping[str, Any] | None = None
+) -> list[Finding]:
     """Returns the findings about the shop's folder and, if given, a release made from it.
+
+    `ingest` replaces settings of `[ingest]`, which are the release's own otherwise.
 
     Raises:
         BundleError: the release's files are damaged, or it was trained on all events (`audit.nothing_held_out`).
@@ -37,7 +43,7 @@ def audit(data: Path, release: Path | None, progress: Progress, *, max_bad_rows:
     release = None if release is None else release.resolve()  # `current` is a link
     manifest = None if release is None else _manifest(release)
     config = build_config() if manifest is None else RunConfig.model_validate(manifest.config)
-    return list(_findings(data, release, manifest, with_bad_rows(config, max_bad_rows), progress))
+    return list(_findings(data, release, manifest, with_settings(config, ingest or {}), progress))
 
 
 def _manifest(release: Path) -> Manifest:
@@ -59,7 +65,7 @@ def _findings(
         if manifest is not None:
             refuse_other_data(ingested, manifest, data)
         shop = load_shop(ingested)
-        yield from audit_ids(shop, _file_order(data))
+        yield from audit_ids(shop, _file_order(data, config.ingest))
         report = json.loads((ingested / "report.json").read_text())
         yield from audit_duplicates(ingested, report)
         yield audit_ties(report)
@@ -79,10 +85,10 @@ def _findings(
             yield audit_vocabulary(shop, release)
 
 
-def _file_order(data: Path) -> list[str]:
+def _file_order(data: Path, settings: IngestConfig) -> list[str]:
     """Returns the item ids in the order of the catalogue file."""
-    path = find_file(data, "items", ("jsonl", "parquet"))
-    items = read_items(path, BadRows(path.name)).items
+    source = find_source(data, "items", ITEM_FORMATS)
+    items = read_items(source, BadRows(source.name, source.parts), settings).items
     ids: list[str] = items.sort("line")["item_id"].to_list()
     return ids
 

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 from isrf.contract.errors import DataError, StageError
 from isrf.contract.event_log import stream_position
 from isrf.runtime.files import move_into_place, sync_path, write_file
+from offline.commands.loop_back.own_form import changeable_file
 from offline.runtime.locks import lock_or_refuse
-from offline.stages.ingest.files import find_file
 
 OWN_DIR = ".isrf"
 StreamPosition = tuple[int, int]
@@ -58,7 +58,7 @@ class DataFolder:
         self._rewritten: Path | None = None
 
     def __enter__(self) -> "DataFolder":
-        find_file(self._data, "interactions", ("csv", "parquet"))
+        changeable_file(self._data, "interactions")
         self._own.mkdir(exist_ok=True)
         refusal = StageError(
             "loop_back.locked",
@@ -100,7 +100,7 @@ class DataFolder:
 
         `current_at` (seconds since 1970) becomes the file's time: the file lacks later changes.
         """
-        old = find_file(self._data, "items", ("jsonl", "parquet"))
+        old = changeable_file(self._data, "items")
         write(old, self._items_part)
         shutil.copymode(old, self._items_part)
         os.utime(self._items_part, (current_at, current_at))
@@ -115,14 +115,14 @@ class DataFolder:
 
     def any_of(self, holds: Callable[[Path], bool]) -> bool:
         """Returns what `holds` answers for the interactions file."""
-        return holds(find_file(self._data, "interactions", ("csv", "parquet")))
+        return holds(changeable_file(self._data, "interactions"))
 
     def rewrite(self, write: Callable[[Path, Path], int], *, current_at: float | None = None) -> int:
         """Calls `write(old, part)` to write the new interactions file; `commit` or `replace` puts it in place.
 
         `current_at` (seconds since 1970) becomes the file's time; None keeps the old file's time.
         """
-        old = find_file(self._data, "interactions", ("csv", "parquet"))
+        old = changeable_file(self._data, "interactions")
         result = write(old, self._part)
         shutil.copymode(old, self._part)
         moment = old.stat().st_mtime if current_at is None else current_at

@@ -15,7 +15,8 @@ import polars as pl
 from isrf.contract.errors import DataError
 from isrf.contract.item_changes import ItemEntry, changed_row, values_of
 from isrf.contract.item_fields import RIGHT, FieldError, read_item_id
-from offline.stages.ingest.files import read_parquet
+from offline.commands.loop_back.own_form import not_changeable
+from offline.reading.files import read_parquet
 
 BOM = b"\xef\xbb\xbf"
 
@@ -29,23 +30,27 @@ def write_items(old: Path, new: Path, entries: Mapping[str, ItemEntry]) -> int:
         entries: the changes by item_id.
 
     Raises:
-        DataError: the changes do not fit the types of the Parquet file's columns.
+        DataError: the changes do not fit the types of the Parquet file's columns; `data.not_changeable`.
     """
     return (_write_parquet if old.suffix == ".parquet" else _write_jsonl)(old, new, entries)
 
 
 def _write_jsonl(old: Path, new: Path, entries: Mapping[str, ItemEntry]) -> int:
     found: set[str] = set()
+    num_rows = num_items = 0
     with old.open("rb") as source, new.open("wb") as target:
         for number, line in enumerate(source):
             start = BOM if number == 0 and line.startswith(BOM) else b""
             record = _record(line.removeprefix(start))
             item_id = None if record is None else _item_id(record)
+            num_rows, num_items = num_rows + (record is not None), num_items + (item_id is not None)
             if record is None or item_id is None or item_id not in entries:
                 target.write(line if line.endswith(b"\n") else line + b"\n")
                 continue
             found.add(item_id)
             target.write(start + _line(changed_row(record, values_of(entries[item_id]))))
+        if num_rows and not num_items:
+            raise not_changeable(old, "has no item_id in any row")
         added = [item_id for item_id in entries if item_id not in found]
         for item_id in added:
             target.write(_line(changed_row({"item_id": item_id}, values_of(entries[item_id]))))
@@ -74,6 +79,8 @@ def _line(record: Mapping[str, Any]) -> bytes:
 
 def _write_parquet(old: Path, new: Path, entries: Mapping[str, ItemEntry]) -> int:
     table = read_parquet(old)
+    if "item_id" not in table.columns:
+        raise not_changeable(old, "has no column item_id")
     if table.schema["item_id"].is_float() or table.schema["item_id"] == pl.Boolean:
         raise DataError(
             "data.bad_column_type",

@@ -13,9 +13,10 @@ from typing import IO, NamedTuple
 import polars as pl
 
 from isrf.contract.errors import DataError
-from offline.stages.ingest.bad_rows import BadRows
-from offline.stages.ingest.files import read_parquet
-from offline.stages.ingest.interactions import check_columns, read_interactions
+from offline.commands.loop_back.own_form import check_own_form
+from offline.reading.bad_rows import BadRows
+from offline.reading.files import read_parquet, single
+from offline.stages.ingest.interactions import read_interactions
 
 Forgets = Callable[[str], float | None]
 """Returns until which time (seconds) a user's rows are left out: infinity for all rows, None for none. A row without a
@@ -43,14 +44,16 @@ def write_interactions(old: Path, new: Path, rows: Sequence[NewRow], *, forgets:
         forgets: until which time a user's rows are left out; None leaves out no row.
 
     Raises:
-        DataError: the file's columns are not the contract's.
+        DataError: the file's columns are not the contract's, or it is not in our own form (`data.not_changeable`).
     """
+    check_own_form(old)
     write = _write_parquet if old.suffix == ".parquet" else _write_csv
     return write(old, new, rows, forgets)
 
 
 def holds_forgotten(path: Path, forgets: Forgets) -> bool:
     """Returns whether an interactions file has rows that `write_interactions` would leave out."""
+    check_own_form(path)
     if path.suffix == ".parquet":
         table = read_parquet(path)
         return _without_forgotten(table, forgets).height < table.height
@@ -69,7 +72,7 @@ class _Order(NamedTuple):
 def _order(path: Path, columns: Sequence[str]) -> _Order:
     if "position" not in columns:
         return _Order(timestamps=True, next_position=None)
-    interactions, _ = read_interactions(path, BadRows(path.name))
+    interactions = read_interactions(single(path), BadRows(path.name)).events
     positions = interactions["position"].max()
     return _Order(
         timestamps="timestamp" in columns and interactions["timestamp"].null_count() < interactions.height,
@@ -81,7 +84,6 @@ def _write_csv(old: Path, new: Path, rows: Sequence[NewRow], forgets: Forgets | 
     with old.open("rb") as source, new.open("wb") as target:
         header = source.readline()
         columns = _fields(header.removeprefix(BOM)) or []
-        check_columns(old, columns)
         order = _order(old, columns) if rows else _Order(timestamps=True, next_position=None)
         widened = "event" not in columns and any(row.event for row in rows)
         if widened:
@@ -147,7 +149,6 @@ def _fields(line: bytes) -> list[str] | None:
 
 def _write_parquet(old: Path, new: Path, rows: Sequence[NewRow], forgets: Forgets | None) -> int:
     table = read_parquet(old)
-    check_columns(old, table.columns)
     height = table.height
     if forgets is not None:
         table = _without_forgotten(table, forgets)

@@ -46,7 +46,7 @@ def cut(data: Path, before: Path, config: RunConfig, *, since: float | None, sha
     Args:
         data: the shop's folder.
         before: the folder to write `interactions.parquet` and `items.jsonl` to.
-        config: how the shop's files are read (`ingest.max_bad_rows`, `[events]`).
+        config: how the shop's files are read (`[ingest]`, `[events]`).
         since: the moment, seconds; or
         share: the share of all events that lies before it.
 
@@ -61,13 +61,13 @@ def cut(data: Path, before: Path, config: RunConfig, *, since: float | None, sha
             f"since is {since} and share is {share}.",
             fix="Give --since MOMENT (seconds, or a date such as 2026-05-01), or --share between 0 and 1.",
         )
-    items_path, path = shop_files(data)
-    shop = read_shop(items_path, path, config)
+    files = shop_files(data)
+    shop = read_shop(files, config)
     items, events = shop.catalogue.items, shop.interactions
     if events["timestamp"].null_count():
         raise DataError(
             "data.no_timestamps",
-            f"{path} has no timestamps, so nobody knows which event came first.",
+            f"{files.interactions.path} has no timestamps, so nobody knows which event came first.",
             fix="A replay needs the column `timestamp`.",
         )
     if since is None:

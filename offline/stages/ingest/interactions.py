@@ -1,60 +1,150 @@
-"""Reads `interactions.{csv,parquet}`: checks the columns, parses the values, and counts every bad row.
+"""Reads the interactions: finds the columns, parses the values, and counts every bad row.
 
 It does not know the catalogue or the order of events. Event types are read by `isrf.contract.event_types`.
 """
 
-import csv
-from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
 from isrf.contract.errors import DataError
-from isrf.contract.event_types import PURCHASE, STANDARD, EventVocabulary, problem
+from isrf.contract.event_types import PURCHASE, REMOVE, STANDARD, EventVocabulary, problem
 from isrf.contract.item_fields import MAX_ID_BYTES
 from isrf.contract.shown import printable, shown
-from offline.stages.ingest.bad_rows import NUM_LINES_NAMED, BadRows
-from offline.stages.ingest.files import TextLines, read_lines, read_parquet
-from offline.stages.ingest.names import INTERACTION_NAMES, suggestions
+from offline.reading.bad_rows import NUM_LINES_NAMED, BadRows
+from offline.reading.columns import Wanted, find_columns, no_order_error
+from offline.reading.files import ShopFile, check_same_columns, parquet_columns, read_parquet
+from offline.reading.lines import first_line, line_text
+from offline.reading.names import INTERACTION_NAMES
+from offline.reading.notes import FileNotes, notes_of_text
+from offline.reading.settings import INTERACTION_COLUMNS, IngestConfig
+from offline.reading.text_table import TextPart, read_text_part
+from offline.reading.times import MAX_TIMESTAMP, Times, format_question, looks_like_time, read_times
 
 REQUIRED = ("user_id", "item_id")
-OPTIONAL = ("timestamp", "position", "event", "weight")
-MAX_TIMESTAMP = 253_402_300_799.0
-"""The end of the year 9999, in seconds. A larger timestamp is in milliseconds and would be misordered among events of
-the service."""
+OPTIONAL = tuple(name for name in INTERACTION_COLUMNS if name not in REQUIRED)
+WANTED = Wanted(INTERACTION_COLUMNS, REQUIRED, INTERACTION_NAMES, order=("timestamp", "position"))
+_TEXTS = (*REQUIRED, "event", "session_id")
 _CONTROL = r"\p{Cc}"
+_ENDS_IN_POINT_ZERO = r"^\d{1,15}\.0$"
+
+
+class ShopEvents(NamedTuple):
+    """The content of a shop's interactions.
+
+    Attributes:
+        events: the good rows in file order: `line` i64, `user_id` str, `item_id` str, `timestamp` f64 (seconds) or
+            null in all rows, `position` i64 or null in all rows, `event` str (a missing event is a purchase), `weight`
+            f64 (a missing weight is 1).
+        num_rows: of all rows.
+        guests: lines of rows with a session and no user, which are left out.
+        time_form: how times are written (`offline.reading.times.Times.form`).
+        notes: how the file was read.
+    """
+
+    events: pl.DataFrame
+    num_rows: int
+    guests: list[int]
+    time_form: str
+    notes: FileNotes
+
+
+class _Raw(NamedTuple):
+    """The file's own values: `line`, and the columns of ours that it has, texts where it is CSV."""
+
+    table: pl.DataFrame
+    notes: FileNotes
 
 
 def read_interactions(
-    path: Path, bad_rows: BadRows, vocabulary: EventVocabulary = STANDARD
-) -> tuple[pl.DataFrame, int]:
-    """Reads the file: the good rows in file order, and the number of all rows.
+    source: ShopFile, bad_rows: BadRows, settings: IngestConfig | None = None, vocabulary: EventVocabulary = STANDARD
+) -> ShopEvents:
+    """Reads the file.
 
-    Columns: `line` i64, `user_id` str, `item_id` str, `timestamp` f64 or null in all rows, `position` i64 or null in
-    all rows, `event` str (a missing event is a purchase), `weight` f64 (a missing weight is 1).
+    Args:
+        source: the file or its parts.
+        bad_rows: takes the bad rows.
+        settings: how the file is written.
+        vocabulary: what the shop's event types mean.
 
     Raises:
-        DataError: a column is unknown, missing, doubled or of a wrong type; there are no rows; there is neither
-            timestamp nor position.
+        DataError: a column is missing, doubled or of a wrong type; there are no rows; there is neither timestamp nor
+            position; the times are in no form that is recognised (`data.time_format`).
     """
-    raw = _typed_parquet(path) if path.suffix == ".parquet" else _read_csv(path, bad_rows)
+    settings = settings or IngestConfig()
+    raw, notes = (_read_parquet if source.format == "parquet" else _read_csv)(source, bad_rows, settings)
     num_rows = raw.height + len(bad_rows)
     if num_rows == 0:
-        raise DataError("data.no_rows", f"{path} has no rows below its header.", fix="Export the shop's data again.")
+        raise DataError(
+            "data.no_rows", f"{source.path} has no rows below its header.", fix="Export the shop's data again."
+        )
     raw = raw.select(
         "line",
         *REQUIRED,
         *(c if c in raw.columns else pl.lit(None, dtype=pl.String).alias(c) for c in OPTIONAL),
     )
+    raw, remarks = _without_points(raw)
+    is_guest = pl.col("user_id").fill_null("").eq("") & pl.col("session_id").fill_null("").ne("")
+    guests = raw.filter(is_guest)["line"].to_list()
+    raw = raw.filter(~is_guest) if guests else raw
     has_values = {column: raw[column].null_count() < raw.height for column in ("timestamp", "position")}
     if raw.height and not any(has_values.values()):
-        raise _no_order(path)
+        raise no_order_error(str(source.path))
+    times = _times(source, raw, settings)
     types = raw["event"].unique().to_list()
     refused = [name for name in types if problem(name)]
     meanings = {name: vocabulary.read(name) or PURCHASE for name in types}
-    checked = raw.select(_kind(has_values, refused).alias("kind"), "line", *_values(meanings))
+    parsed = raw.with_columns(times.seconds.alias("timestamp"), _weight(settings).alias("weight_number"))
+    checked = parsed.select(_kind(has_values, refused).alias("kind"), "line", *_values(meanings))
     for (kind,), rows in checked.filter(pl.col("kind").is_not_null()).group_by("kind", maintain_order=True):
         bad_rows.add(str(kind), rows["line"].to_list(), _shown(raw, str(kind), rows["line"].head(NUM_LINES_NAMED)))
-    return checked.filter(pl.col("kind").is_null()).drop("kind"), num_rows
+    events, returned = _returns_as_removes(checked.filter(pl.col("kind").is_null()).drop("kind"))
+    if returned:
+        named = ", ".join(line_text(line, source.parts) for line in returned[:3])
+        remarks.append(f"{len(returned)} rows have a negative weight and count as remove ({named}, …)")
+    if times.form and has_values["timestamp"]:
+        remarks.insert(0, f"times are {times.describe()}")
+    facts = {"time_form": times.form, "negative_weights": len(returned)}
+    notes = notes._replace(remarks=(*notes.remarks, *remarks), facts=facts)
+    return ShopEvents(events, num_rows, guests, times.form, notes)
+
+
+def _times(source: ShopFile, raw: pl.DataFrame, settings: IngestConfig) -> Times:
+    column = raw["timestamp"]
+    times = read_times(column, settings.time_format)
+    if times.seconds.null_count() == len(column) > column.null_count():
+        row = raw.filter(pl.col("timestamp").is_not_null()).row(0, named=True)
+        text = str(row["timestamp"])
+        if settings.time_format != "auto" or looks_like_time(text):
+            tried = "" if settings.time_format == "auto" else f" as {settings.time_format}"
+            raise DataError(
+                "data.time_format",
+                f"{source.path}: no time can be read{tried}; {line_text(row['line'], source.parts)} has "
+                f"{shown(text)}. Read are seconds and milliseconds since 1970, and ISO 8601.",
+                fix=f"Say how times are written: {format_question(text)}.",
+            )
+    return times
+
+
+def _without_points(raw: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Takes `.0` off the ids of a column where every id is such a number: so tables with gaps write whole numbers."""
+    remarks: list[str] = []
+    for column in REQUIRED:
+        ids = raw[column].drop_nulls()
+        if len(ids) and str(ids[0]).endswith(".0") and ids.str.contains(_ENDS_IN_POINT_ZERO).all():
+            raw = raw.with_columns(pl.col(column).str.strip_suffix(".0"))
+            example = "" if column == "user_id" else f", such as {ids[0]}"
+            remarks.append(f"every {column} is a number that ends in .0{example}; it is read without .0")
+    return raw, remarks
+
+
+def _returns_as_removes(events: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
+    """Makes rows of a negative weight removes, and returns their lines: exports write goods sent back so."""
+    lines = events.filter(pl.col("weight") < 0)["line"].to_list()
+    if lines:
+        kind = pl.when(pl.col("weight") < 0).then(pl.lit(REMOVE)).otherwise(pl.col("event"))
+        events = events.with_columns(kind.alias("event"), pl.col("weight").abs())
+    return events, lines
 
 
 def _shown(raw: pl.DataFrame, kind: str, lines: pl.Series) -> list[str]:
@@ -66,129 +156,96 @@ def _shown(raw: pl.DataFrame, kind: str, lines: pl.Series) -> list[str]:
     return ["empty" if value is None else printable(str(value)) for value in values]
 
 
-def check_columns(path: Path, columns: list[str]) -> None:
-    """Checks a file's column names.
-
-    Raises:
-        DataError: `data.unknown_column`, `data.missing_column`, `data.duplicate_column`, `data.no_order`.
-    """
-    known = (*REQUIRED, *OPTIONAL)
-    unknown = [column for column in columns if column not in known]
-    if unknown:
-        hints = suggestions(set(unknown), set(known) - set(columns), INTERACTION_NAMES)
-        raise DataError(
-            "data.unknown_column",
-            f"{path} has unknown columns {', '.join(map(shown, unknown))}; known are {', '.join(known)}.",
-            fix=f"Rename or drop them (CSV is separated by commas). {hints}".strip(),
-        )
-    if len(set(columns)) < len(columns):
-        raise DataError("data.duplicate_column", f"{path} names a column twice: {columns}.", fix="Keep one of each.")
-    missing = [column for column in REQUIRED if column not in columns]
-    if missing:
-        raise DataError(
-            "data.missing_column", f"{path} has no column {', '.join(missing)}.", fix=f"Needed: {', '.join(REQUIRED)}."
-        )
-    if not {"timestamp", "position"} & set(columns):
-        raise _no_order(path)
-
-
-def _no_order(path: Path) -> DataError:
-    return DataError(
-        "data.no_order",
-        f"{path} has neither timestamps nor positions, so the order of a user's events is unknown.",
-        fix="Add a column `timestamp` (seconds since 1970) or `position` (rising whole numbers).",
-    )
-
-
-def _read_csv(path: Path, bad_rows: BadRows) -> pl.DataFrame:
+def _read_csv(source: ShopFile, bad_rows: BadRows, settings: IngestConfig) -> _Raw:
     """The file's columns as strings, empty values as null, and `line`."""
     frames: list[pl.DataFrame] = []
-    columns: list[str] = []
-    for lines in read_lines(path, bad_rows):
-        if not columns:
-            if not lines.numbers or (len(bad_rows) and lines.numbers[0] > 1):
-                raise DataError(
-                    "data.no_header",
-                    f"{path} must begin with a header in UTF-8; it begins with {shown(_first_bytes(path))}.",
-                    fix="Save the file as UTF-8 with its column names in the first line.",
-                )
-            columns = _split_quoted(lines.texts[0]) or [lines.texts[0]]
-            check_columns(path, columns)
-            lines = TextLines(lines.numbers[1:], lines.texts[1:])
-        frames.append(_split(lines, columns, bad_rows))
-    return pl.concat(frames)
+    parts: list[TextPart] = []
+    for number, path in enumerate(source.files):
+        where = f"{path}"
+        part = read_text_part(
+            path,
+            where,
+            bad_rows,
+            settings,
+            lambda where, header: find_columns(where, header, WANTED, settings.columns),
+            part=number,
+        )
+        check_same_columns(source, number, parts[0].columns.header if parts else (), part.columns.header)
+        parts.append(part)
+        frames += part.blocks
+    return _Raw(pl.concat(frames), notes_of_text(source.name, source.parts, parts))
 
 
-def _first_bytes(path: Path) -> str:
-    with path.open("rb") as file:
-        return file.read(40).decode("latin-1")
+def _read_parquet(source: ShopFile, _: BadRows, settings: IngestConfig) -> _Raw:
+    """Ids and event as strings, other columns as they are; `line` counts rows from 1."""
+    frames: list[pl.DataFrame] = []
+    first: tuple[str, ...] = ()
+    notes = FileNotes(source.name, source.format, source.parts)
+    for number, path in enumerate(source.files):
+        columns = find_columns(str(path), parquet_columns(path), WANTED, settings.columns)
+        check_same_columns(source, number, first, columns.header)
+        if not number:
+            first, notes = columns.header, notes._replace(columns=columns)
+        names = parquet_columns(path)
+        table = read_parquet(path, list(dict.fromkeys(names[place] for place in columns.ours.values())))
+        table = table.select(pl.col(names[place]).alias(field) for field, place in columns.ours.items())
+        casts = [_typed(path, field, table[field]) for field in columns.ours]
+        lines = pl.int_range(pl.len(), dtype=pl.Int64) + (first_line(number) + 1)
+        frames.append(table.select(lines.alias("line"), *casts))
+    return _Raw(_joined(source, frames), notes)
 
 
-def _split(lines: TextLines, columns: list[str], bad_rows: BadRows) -> pl.DataFrame:
-    """Splits lines into columns: lines without a quote with polars, the few others with the csv module."""
-    table = pl.DataFrame({"line": lines.numbers, "text": lines.texts}, schema={"line": pl.Int64, "text": pl.String})
-    text = pl.col("text")
-    quoted = table.filter(text.str.contains('"', literal=True))
-    plain = table.filter(~text.str.contains('"', literal=True))
-    fits = text.str.count_matches(",", literal=True) == len(columns) - 1
-    unfit = plain.filter(~fits)
-    malformed = unfit["line"].to_list()
-    wrong = [f"{text.count(',') + 1} fields, not {len(columns)}" for text in unfit["text"].head(NUM_LINES_NAMED)]
-    wrong += [""] * (len(malformed) - len(wrong))
-    fields = text.str.split_exact(",", len(columns) - 1).struct.rename_fields(columns)
-    split = plain.filter(fits).select("line", fields.alias("fields")).unnest("fields")
-    by_hand: list[tuple[int | str, ...]] = []
-    for line, content in quoted.iter_rows():
-        values = _split_quoted(content)
-        if values is None or len(values) != len(columns):
-            malformed.append(line)
-            wrong.append("quotes that do not close" if values is None else f"{len(values)} fields, not {len(columns)}")
-        else:
-            by_hand.append((line, *values))
-    bad_rows.add("malformed_row", malformed, wrong)
-    both = pl.concat([split, pl.DataFrame(by_hand, schema=split.schema, orient="row")]) if by_hand else split
-    return both.sort("line").with_columns(pl.col(pl.String).replace("", None))
-
-
-def _split_quoted(line: str) -> list[str] | None:
-    try:
-        return next(csv.reader([line], strict=True))
-    except csv.Error:
-        return None
-
-
-def _typed_parquet(path: Path) -> pl.DataFrame:
-    """Ids and event as strings, times as seconds; `line` counts rows from 1."""
-    table = read_parquet(path)
-    check_columns(path, table.columns)
-    casts: list[pl.Expr] = []
-    for column, dtype in table.schema.items():
-        expression = pl.col(column)
-        if column in OPTIONAL and table[column].null_count() == table.height:
-            # The column is empty, so its type does not matter.
-            fits, expression = True, pl.lit(None, dtype=pl.String).alias(column)
-        elif column in ("user_id", "item_id", "event"):
-            fits = dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null) or dtype.is_integer()
-            expression = expression.cast(pl.String)
-        elif column == "timestamp" and dtype.is_temporal():
-            fits = dtype in (pl.Date, pl.Datetime)
-            expression = expression.dt.timestamp("us") / 1e6  # an instant, so the time zone does not matter
-        else:
-            fits = dtype.is_numeric() or dtype in (pl.String, pl.Null)
-        if not fits:
-            example = shown(table[column].drop_nulls().head(1).to_list()) if column != "user_id" else ""
+def _joined(source: ShopFile, frames: list[pl.DataFrame]) -> pl.DataFrame:
+    columns = sorted(frames[0].columns)
+    for name in columns:
+        kinds = {frame.schema[name] for frame in frames if frame[name].null_count() < frame.height}
+        if len(kinds) > 1 and any(kind.is_temporal() for kind in kinds):  # polars would count days as seconds
             raise DataError(
                 "data.bad_column_type",
-                f"{path}: the column {column} holds {dtype}" + (f", such as {example}." if example else "."),
-                fix="Write ids and events as strings, and timestamp, position and weight as numbers.",
+                f"the parts of {source.path} hold {name} as {' and '.join(sorted(map(str, kinds)))}.",
+                fix="Write the same type in all parts.",
             )
-        casts.append(expression)
-    return table.select(*casts).with_row_index("line", offset=1).with_columns(pl.col("line").cast(pl.Int64))
+    table = pl.concat([frame.select(columns) for frame in frames], how="vertical_relaxed")
+    return table.with_columns(pl.col(pl.Null).cast(pl.String))
+
+
+def _typed(path: object, column: str, values: pl.Series) -> pl.Expr:
+    dtype = values.dtype
+    expression = pl.col(column)
+    if column in OPTIONAL and values.null_count() == len(values):
+        return pl.lit(None).alias(column)  # the column is empty, so its type does not matter
+    if column in _TEXTS:
+        fits = dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null) or dtype.is_integer()
+        expression = expression.cast(pl.String)
+        if dtype.is_float():  # whole numbers of a table with gaps
+            known = values.fill_nan(None).drop_nulls()
+            fits = bool((known.is_finite() & (known == known.floor()) & (known.abs() < 2.0**53)).all())
+            expression = pl.col(column).fill_nan(None).cast(pl.Int64, strict=False).cast(pl.String)
+    elif column == "timestamp" and dtype.is_temporal():
+        fits = dtype in (pl.Date, pl.Datetime)
+    else:
+        fits = dtype.is_numeric() or dtype in (pl.String, pl.Null)
+    if not fits:
+        example = shown(values.drop_nulls().head(1).to_list()) if column != "user_id" else ""
+        raise DataError(
+            "data.bad_column_type",
+            f"{path}: the column {column} holds {dtype}" + (f", such as {example}." if example else "."),
+            fix="Write ids and events as strings, and timestamp, position and weight as numbers.",
+        )
+    return expression
 
 
 def _number(column: str) -> pl.Expr:
     """The column as Float64, null where it holds no number."""
     return pl.col(column).cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
+
+
+def _weight(settings: IngestConfig) -> pl.Expr:
+    """The column `weight` as Float64, null where it holds no number."""
+    if not settings.decimal_comma:
+        return _number("weight")
+    text = pl.col("weight").cast(pl.String).str.strip_chars().str.replace(",", ".", literal=True)
+    return text.cast(pl.Float64, strict=False)
 
 
 def _whole_number(column: str) -> pl.Expr:
@@ -202,18 +259,18 @@ def _whole_number(column: str) -> pl.Expr:
 def _values(types: dict[str | None, str]) -> list[pl.Expr]:
     return [
         *(pl.col(column) for column in REQUIRED),
-        (_number("timestamp") + 0.0).alias("timestamp"),  # no negative zero
+        pl.col("timestamp"),
         _whole_number("position").alias("position"),
         pl.col("event").replace_strict(list(types), list(types.values()), return_dtype=pl.String),
-        _number("weight").fill_null(1.0).alias("weight"),
+        pl.col("weight_number").fill_null(1.0).alias("weight"),
     ]
 
 
 def _kind(has_values: dict[str, bool], refused_types: list[str]) -> pl.Expr:
     """The kind of a row's first mistake, or null. A column that has values must have one in every row."""
-    timestamp, weight = _number("timestamp"), _number("weight")
-    valid_time = timestamp.is_between(0, MAX_TIMESTAMP).fill_null(False)  # false for NaN
-    valid_weight = pl.col("weight").is_null() | (weight.is_finite() & (weight > 0)).fill_null(False)
+    weight = pl.col("weight_number")
+    valid_time = pl.col("timestamp").is_between(0, MAX_TIMESTAMP).fill_null(False)  # false for NaN
+    valid_weight = pl.col("weight").is_null() | (weight.is_finite() & (weight != 0)).fill_null(False)
     mistakes = {f"missing_{column}": pl.col(column).fill_null("") == "" for column in REQUIRED}
     mistakes |= {f"bad_{column}": _unfit(column, MAX_ID_BYTES) for column in REQUIRED}
     if has_values["timestamp"]:

@@ -1,19 +1,18 @@
-"""Reads `items.{jsonl,parquet}`: one catalogue row per item, other fields as metadata; counts every bad row.
+"""Reads the items: one catalogue row per item, other fields as metadata; counts every bad row.
 
-JSONL and Parquet rows become the same records. `isrf.contract.item_fields` reads them, as it reads items sent to the
-service.
+The rows of all formats become the same records (`item_records`). `isrf.contract.item_fields` reads them, as it reads
+items sent to the service.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
 import polars as pl
 
 from isrf.contract.errors import DataError
-from isrf.contract.item_changes import AVAILABLE, GROUP_ID, HIDDEN, METADATA, ROW_FIELDS
+from isrf.contract.item_changes import AVAILABLE, GROUP_ID, HIDDEN, METADATA
 from isrf.contract.item_fields import (
     ITEM_NAMES,
     ColumnType,
@@ -24,11 +23,13 @@ from isrf.contract.item_fields import (
     read_item_id,
     type_of,
 )
-from isrf.contract.json_object import doubled_name
-from isrf.contract.shown import printable, shown
-from offline.stages.ingest.bad_rows import BadRows
-from offline.stages.ingest.files import read_lines, read_parquet
-from offline.stages.ingest.names import near_miss, suggestions
+from isrf.contract.shown import shown
+from offline.reading.bad_rows import BadRows
+from offline.reading.files import ShopFile
+from offline.reading.names import near_miss, option, suggestions
+from offline.reading.notes import FileNotes
+from offline.reading.settings import IngestConfig
+from offline.stages.ingest.item_records import ItemRecords
 
 SCHEMA: dict[str, pl.DataType] = {
     "line": pl.Int64(),
@@ -43,7 +44,6 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 CONTENT = ("title", "brand", "categories", "description", "price", "metadata")
 _OURS = ("title", "brand", "categories", "description", "price")
-_BEFORE_ERROR = 20
 _MOST_NAMED = 20
 
 
@@ -57,7 +57,7 @@ class Names(NamedTuple):
         """The remarks as sentences for people."""
         sentences = [f"no item has {', '.join(self.empty)}"] if self.empty else []
         return sentences + [
-            f"{rows} items have {shown(name)} but no {field}: rename it if it means {field}"
+            f"{rows} items have {shown(name)} but no {field}: if it means {field}, {option(field, name)}"
             for name, (field, rows) in self.near_misses.items()
         ]
 
@@ -102,9 +102,11 @@ class ShopCatalogue(NamedTuple):
     num_offered: int  # items that may be recommended
     names: Names
     attributes: ShopAttributes
+    notes: FileNotes  # how the file was read
+    file_columns: list[str]  # all names that the file has
 
 
-def read_items(path: Path, bad_rows: BadRows) -> ShopCatalogue:
+def read_items(source: ShopFile, bad_rows: BadRows, settings: IngestConfig | None = None) -> ShopCatalogue:
     """Reads the catalogue.
 
     A row that equals another row of its item is left out. Of different rows of one item, the longest stays (of equally
@@ -112,13 +114,13 @@ def read_items(path: Path, bad_rows: BadRows) -> ShopCatalogue:
     `duplicate_item`.
 
     Raises:
-        DataError: `data.missing_column`, `data.no_rows`, `data.bad_column_type`.
+        DataError: `data.missing_column`, `data.no_rows`, `data.bad_column_type`, and of a file that cannot be read.
     """
     rows: list[tuple[Any, ...]] = []
     refused: set[str] = set()
     near: dict[str, str | None] = {}
     misses: Counter[str] = Counter()
-    records = _parquet_records(path) if path.suffix == ".parquet" else _json_records(path, bad_rows)
+    records = ItemRecords(source, bad_rows, settings or IngestConfig())
     for line, record in records:
         item_id = None
         try:
@@ -138,7 +140,7 @@ def read_items(path: Path, bad_rows: BadRows) -> ShopCatalogue:
                 misses[name] += 1
     num_rows = len(rows) + len(bad_rows)
     if num_rows == 0:
-        raise DataError("data.no_rows", f"{path} has no rows.", fix="Export the shop's catalogue again.")
+        raise DataError("data.no_rows", f"{source.path} has no rows.", fix="Export the shop's catalogue again.")
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     items, others = _one_row_each(table)
     bad_rows.add("duplicate_item", others["line"].to_list(), [shown(item_id) for item_id in others["item_id"]])
@@ -152,6 +154,8 @@ def read_items(path: Path, bad_rows: BadRows) -> ShopCatalogue:
         num_offered=sum(map(_is_offered, items["metadata"])),
         names=Names(empty, near_misses),
         attributes=_attributes(items["metadata"]),
+        notes=records.notes(),
+        file_columns=records.file_columns(),
     )
 
 
@@ -186,39 +190,6 @@ def _one_row_each(table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     ranked = distinct.sort(pl.col("content").str.len_bytes(), "content", "line", descending=[True, False, False])
     chosen = ranked.unique("item_id", keep="first", maintain_order=True).drop("content").sort("line")
     return chosen, distinct.join(chosen, on="line", how="anti").drop("content").sort("line")
-
-
-def _json_records(path: Path, bad_rows: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
-    for lines in read_lines(path, bad_rows):
-        for number, text in zip(*lines, strict=True):
-            if text.isspace():
-                continue
-            try:
-                record = orjson.loads(text)
-            except orjson.JSONDecodeError as error:
-                start = max(error.pos - _BEFORE_ERROR, 0)
-                bad_rows.add("malformed_json", [number], [f"at character {error.pos + 1}: {printable(text[start:])}"])
-                continue
-            if not isinstance(record, dict):
-                bad_rows.add("malformed_json", [number], [shown(record)])
-            elif (name := doubled_name(text, record)) is not None:
-                bad_rows.add("duplicate_name", [number], [shown(name)])
-            else:
-                yield number, record
-
-
-def _parquet_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The records of a Parquet file. NaN in one of the shop's own columns stands for a missing value."""
-    table = read_parquet(path)
-    if "item_id" not in table.columns:
-        hints = suggestions(set(table.columns), ["item_id"], ITEM_NAMES)
-        raise DataError(
-            "data.missing_column",
-            f"{path} has no column item_id.",
-            fix=f"Name the column of the ids item_id. {hints}".strip(),
-        )
-    numbers = [name for name, kind in table.schema.items() if kind.is_float() and name not in ROW_FIELDS]
-    yield from enumerate(table.with_columns(pl.col(numbers).fill_nan(None)).iter_rows(named=True), start=1)
 
 
 def _columns(fields: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -5,15 +5,17 @@ release that seems to have learned everything, and the service would ignore all 
 """
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from isrf.contract.manifest import LearnedUntil
 from isrf.method.order import MAX_AHEAD_S
-from offline.stages.ingest.bad_rows import NUM_LINES_NAMED
+from offline.reading.bad_rows import NUM_LINES_NAMED
+from offline.reading.files import ShopFile
+from offline.reading.lines import line_number, line_text
 
 TOLERANCE_S = 60.0
 """Clocks differ by seconds: a row dated less than this after the reading is not reported."""
@@ -22,7 +24,7 @@ _NO_TIME_BEFORE = 631_152_000.0
 _EARLY_NAMED = 3
 
 
-def learned_until(items: Path, interactions: Path) -> LearnedUntil:
+def learned_until(items: ShopFile, interactions: ShopFile) -> LearnedUntil:
     """The times until which the two files can contain events and items; call it before opening them.
 
     A file contains nothing that happened after it was last written, nor after now, so the earlier of the two counts. If
@@ -33,12 +35,12 @@ def learned_until(items: Path, interactions: Path) -> LearnedUntil:
     return LearnedUntil(events=min(now, _written(interactions, now)), items=min(now, _written(items, now)))
 
 
-def _written(path: Path, now: float) -> float:
-    written = path.stat().st_mtime
+def _written(source: ShopFile, now: float) -> float:
+    written = max(file.stat().st_mtime for file in source.files)
     return written if written >= _NO_TIME_BEFORE else now
 
 
-def rows_ahead(events: pl.DataFrame, read_at: float) -> dict[str, Any]:
+def rows_ahead(events: pl.DataFrame, read_at: float, parts: Sequence[str] = ()) -> dict[str, Any]:
     """Describes the rows that are dated after the reading, for `report.json`; empty where there are none.
 
     The rows stay in the data: the events did happen, and the same bytes must make the same release whenever they are
@@ -47,10 +49,11 @@ def rows_ahead(events: pl.DataFrame, read_at: float) -> dict[str, Any]:
     Args:
         events: `line`, `timestamp` (seconds or null).
         read_at: seconds.
+        parts: names of the parts of the interactions; empty for a single file.
 
     Returns:
-        `rows`, `of` (all rows), `beyond_a_day` (rows), `hours` (how far the latest row within a day is ahead), `lines`
-        and their `timestamps` (the first few), `latest`.
+        `rows`, `of` (all rows), `beyond_a_day` (rows), `hours` (how far the latest row within a day is ahead), `lines`,
+        their `places` in words and their `timestamps` (the first few), `latest`.
     """
     ahead = events.filter(pl.col("timestamp") > read_at + TOLERANCE_S).sort("line").select("line", "timestamp")
     if ahead.is_empty():
@@ -63,7 +66,8 @@ def rows_ahead(events: pl.DataFrame, read_at: float) -> dict[str, Any]:
         "of": events.height,
         "beyond_a_day": ahead.height - len(within),
         "hours": round((farthest - read_at) / 3600, 1),
-        "lines": first["line"].to_list(),
+        "lines": [line_number(line) for line in first["line"]],
+        "places": [line_text(line, parts) for line in first["line"]],
         "timestamps": first["timestamp"].to_list(),
         "latest": ahead["timestamp"].max(),
     }
@@ -72,8 +76,8 @@ def rows_ahead(events: pl.DataFrame, read_at: float) -> dict[str, Any]:
 def describe_ahead(found: dict[str, Any], read_at: float) -> str:
     """The result of `rows_ahead` as sentences for people."""
     named = ", ".join(
-        f"line {line}: {timestamp:.15g} ({_as_date(timestamp)})"
-        for line, timestamp in zip(found["lines"], found["timestamps"], strict=True)
+        f"{place}: {timestamp:.15g} ({_as_date(timestamp)})"
+        for place, timestamp in zip(found["places"], found["timestamps"], strict=True)
     )
     more = ", …" if found["rows"] > len(found["lines"]) else ""
     text = f"{found['rows']} of {found['of']} rows are dated after they were read ({_as_date(read_at)}): {named}{more}."
@@ -84,7 +88,7 @@ def describe_ahead(found: dict[str, Any], read_at: float) -> str:
     return text + " The rows are used. Write `timestamp` as seconds since 1970 in UTC."
 
 
-def describe_early(events: pl.DataFrame) -> str:
+def describe_early(events: pl.DataFrame, parts: Sequence[str] = ()) -> str:
     """A sentence on rows dated before 1990, which may not be real times; empty where there are none.
 
     A day written as `20240101`, days since 1900, or 0 for a missing time all look like a time in 1970.
@@ -93,13 +97,14 @@ def describe_early(events: pl.DataFrame) -> str:
     if early.is_empty():
         return ""
     named = ", ".join(
-        f"line {line}: {timestamp:.15g} ({_as_date(timestamp)})"
+        f"{line_text(line, parts)}: {timestamp:.15g} ({_as_date(timestamp)})"
         for line, timestamp in early.head(_EARLY_NAMED).iter_rows()
     )
     return (
         f"{early.height} of {events.height} rows are dated before 1990: {named}"
         f"{', …' if early.height > _EARLY_NAMED else ''}. If these are not seconds "
-        "since 1970, write seconds, or name the column `position` if it is an order and not a time."
+        "since 1970, say how they are written with --time-format, or name the column `position` if it is an order "
+        "and not a time."
     )
 
 

@@ -6,11 +6,13 @@ held-out data. A second purchase at another time or position is another event an
 are one event; `weight` tells how many.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import polars as pl
 
 from isrf.contract.shown import printable
+from offline.reading.lines import line_text
 
 IDENTITY = ("user_id", "item_id", "timestamp", "position", "event", "weight")
 NUM_LINES_NAMED = 5
@@ -23,15 +25,15 @@ class Repeated(NamedTuple):
     lines: list[int]  # line numbers of the first of them
     whole_file: int  # how often every row occurs in the file; 1 where the rows do not occur equally often
 
-    def describe(self, file: str) -> str:
+    def describe(self, file: str, parts: Sequence[str] = ()) -> str:
         """A sentence for people; empty where no row was left out."""
         if not self.rows:
             return ""
         if self.whole_file > 1:
             times = "twice" if self.whole_file == 2 else f"{self.whole_file} times"
             return f"{printable(file)} holds every row {times}: {self.rows} repeated rows were left out"
-        lines = ", ".join(map(str, self.lines))
-        return f"{printable(file)}: {self.rows} rows repeat an earlier one exactly and were left out (lines {lines}, …)"
+        lines = ", ".join(line_text(line, parts) for line in self.lines)
+        return f"{printable(file)}: {self.rows} rows repeat an earlier one exactly and were left out ({lines}, …)"
 
 
 def without_repeated(events: pl.DataFrame) -> tuple[pl.DataFrame, Repeated]:

@@ -15,15 +15,15 @@ from rich.text import Text
 from isrf.contract.errors import DataError
 from isrf.method.order import Split
 from offline.context import StageContext
+from offline.reading.names import event_questions
 from offline.stages.ingest.fingerprint import data_fingerprint, order_fingerprint
 from offline.stages.ingest.histories import Histories, build_histories
-from offline.stages.ingest.names import event_questions
 from offline.stages.ingest.numbering import Numbering, number
 from offline.stages.ingest.reading import describe_ahead, describe_early, learned_until, rows_ahead
 from offline.stages.ingest.shop import ShopData, read_shop, shop_files
 from offline.stages.ingest.weights import check_weights, describe_weights, type_weights, weighed
 
-VERSION = 10
+VERSION = 11
 
 NEEDED = "A release needs at least 2 users, one of them with at least 4 events; a repeated row counts once."
 """The needs of the smallest shop, in addition to 2 items."""
@@ -36,14 +36,15 @@ def run(ctx: StageContext) -> None:
         DataError: the shop's files cannot be used; `code` and `fix` say why and what to do.
     """
     settings = ctx.config.ingest
-    items_path, path = shop_files(ctx.data)
+    files = shop_files(ctx.data)
     read_at = time.time()
-    until = learned_until(items_path, path)
-    shop = read_shop(items_path, path, ctx.config)
+    until = learned_until(files.items, files.interactions)
+    shop = read_shop(files, ctx.config)
     interactions, items = shop.interactions, shop.catalogue.items
-    ahead = rows_ahead(interactions, read_at)
+    ahead = rows_ahead(interactions, read_at, shop.parts)
     if ahead:
-        ctx.progress.console.print(f"[bold yellow]ingest: {path.name}: {escape(describe_ahead(ahead, read_at))}")
+        name = files.interactions.name
+        ctx.progress.console.print(f"[bold yellow]ingest: {name}: {escape(describe_ahead(ahead, read_at))}")
     histories = build_histories(
         interactions,
         shuffle_seed=settings.shuffle_ties,
@@ -60,6 +61,7 @@ def run(ctx: StageContext) -> None:
     counts = _counts(histories, numbering)
     report = {
         "rows": shop.rows,
+        "read": {notes.file: notes.as_json() for notes in shop.notes},
         "bad_rows": {rows.file: rows.as_json() for rows in shop.bad_rows},
         "counts": counts,
         "duplicate_interactions": shop.repeated.rows,
@@ -70,6 +72,8 @@ def run(ctx: StageContext) -> None:
         "learning": _learning(histories),
         "taken_back": histories.taken_back,
         "removes_of_unknown_items": shop.num_idle,
+        "unknown_items": shop.unknown.as_json() | {"rule": settings.unknown_items},
+        "guest_rows": shop.num_guests,
         "disliked_pairs": histories.excluded.height,
         "users_with_tied_last_events": histories.tied_users,
         "tie_seed": settings.shuffle_ties,
@@ -150,16 +154,20 @@ def _show(ctx: StageContext, counts: dict[str, int], shop: ShopData) -> None:
     )
     items_file, events_file = (rows.file for rows in shop.bad_rows)
     repeated = shop.catalogue.num_repeated
-    sentences = [f"{items_file}: {remark}" for remark in shop.catalogue.names.describe()]
+    of_items, of_events = shop.notes
+    sentences = [f"{items_file}: {remark}" for remark in of_items.describe(others="attributes")]
+    sentences += [f"{events_file}: {remark}" for remark in of_events.describe(others="ignored")]
+    sentences += [f"{events_file}: {remark}" for remark in shop.describe_left_out(ctx.config.ingest)]
+    sentences += [f"{items_file}: {remark}" for remark in shop.catalogue.names.describe()]
     sentences += [f"{items_file}: {remark}" for remark in shop.catalogue.attributes.describe()]
     sentences += [f"{items_file}: {repeated} rows repeat another row of their item and were left out"] * (repeated > 0)
     if shop.catalogue.num_offered == 0:
         sentences.append(f"{items_file}: no item is available, so nothing can be recommended")
-    sentences += [remark] if (remark := shop.repeated.describe(events_file)) else []
+    sentences += [remark] if (remark := shop.repeated.describe(events_file, shop.parts)) else []
     types: dict[str, int] = dict(shop.interactions.group_by("event").len().iter_rows())
     sentences += [f"{events_file}: {question}" for question in event_questions(types, ctx.config.events)]
     sentences += [f"{events_file}: {remark}" for remark in describe_weights(shop.interactions, ctx.config.events)]
-    sentences += [f"{events_file}: {remark}"] if (remark := describe_early(shop.interactions)) else []
+    sentences += [f"{events_file}: {remark}"] if (remark := describe_early(shop.interactions, shop.parts)) else []
     sentences += [
         f"{rows.file}: {len(rows)} rows were left out: {rows.describe()}" for rows in shop.bad_rows if len(rows)
     ]

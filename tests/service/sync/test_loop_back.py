@@ -32,7 +32,8 @@ from offline.commands.loop_back import journal_source, redis_source
 from offline.commands.loop_back.commit import DataFolder
 from offline.commands.loop_back.rows import NewRow, write_interactions
 from offline.commands.loop_back.take_in import TakenIn, take_in
-from offline.stages.ingest.bad_rows import BadRows
+from offline.reading.bad_rows import BadRows
+from offline.reading.files import single
 from offline.stages.ingest.interactions import read_interactions
 from service.state import payload
 from service.state.connect import open_store
@@ -52,7 +53,7 @@ def data(tmp_path: Path) -> Path:
 
 def rows(data: Path) -> list[tuple[str, str, float, str]]:
     bad = BadRows("interactions.csv")
-    table, _ = read_interactions(next(data.glob("interactions.*")), bad)
+    table = read_interactions(single(next(data.glob("interactions.*"))), bad).events
     assert len(bad) == 0
     found: list[tuple[str, str, float, str]] = table.select("user_id", "item_id", "timestamp", "event").rows()
     return found
@@ -372,7 +373,7 @@ def test_new_rows_fit_the_files_columns(tmp_path: Path, old: str, expected: str)
     write_interactions(tmp_path / "interactions.csv", tmp_path / "new.csv", NEW)
     assert (tmp_path / "new.csv").read_bytes().decode() == expected
     bad = BadRows("new.csv")
-    read_interactions(tmp_path / "new.csv", bad)
+    read_interactions(single(tmp_path / "new.csv"), bad)
     assert len(bad) == 0
 
 
@@ -389,7 +390,7 @@ def test_parquet_stays_parquet(tmp_path: Path, *, numbered: bool) -> None:
         forgets={"1": math.inf}.get,
     )
     bad = BadRows("new.parquet")
-    read, _ = read_interactions(tmp_path / "new.parquet", bad)
+    read = read_interactions(single(tmp_path / "new.parquet"), bad).events
     assert (left_out, len(bad)) == (1, 0)
     assert read.select("user_id", "item_id", "timestamp", "event").rows() == [
         ("2", "pot", 2.0, "purchase"),
@@ -399,7 +400,7 @@ def test_parquet_stays_parquet(tmp_path: Path, *, numbered: bool) -> None:
 
 
 def test_a_user_is_forgotten_however_their_line_is_written(tmp_path: Path) -> None:
-    lines = ['"a,b",cup,1', '"a,b",pot,"2"', "a,b,1", "xa,cup,1", "broken", "", "\udcff,cup,1"]
+    lines = ['"a,b",cup,1', '"a,b",pot,"2"', "a,b,1", "xä,cup,1", "broken", "", "\udcff,cup,1"]
     random.Random(3).shuffle(lines)
     text = "user_id,item_id,timestamp\n" + "\n".join(lines) + "\n"
     (tmp_path / "interactions.csv").write_bytes(text.encode(errors="surrogateescape"))

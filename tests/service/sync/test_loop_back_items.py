@@ -12,7 +12,8 @@ from isrf.contract.errors import DataError
 from isrf.contract.item_changes import FieldValue
 from offline.commands.loop_back.item_rows import write_items
 from offline.commands.loop_back.take_in import TakenIn, take_in
-from offline.stages.ingest.bad_rows import BadRows
+from offline.reading.bad_rows import BadRows
+from offline.reading.files import single
 from offline.stages.ingest.items import read_items
 from service.state.connect import open_store
 from service.state.item_store import ItemChange
@@ -59,7 +60,7 @@ async def test_items_come_into_the_file_and_their_events_are_no_bad_rows(
     }
     assert (data / "items.jsonl").read_text().splitlines()[1] == "nonsense", "whose line it is is not ours to say"
     bad = BadRows("items.jsonl")
-    assert set(read_items(data / "items.jsonl", bad).items["item_id"]) == {"cup", "pot", "new/日本 #1"}
+    assert set(read_items(single(data / "items.jsonl"), bad).items["item_id"]) == {"cup", "pot", "new/日本 #1"}
     assert len(bad) == 1
     before = (data / "items.jsonl").read_bytes()
     assert take_in(address, data) == TakenIn(0, 0, 0, 0)
@@ -140,7 +141,7 @@ def test_parquet_stays_parquet(tmp_path: Path) -> None:
     entries = {"2": said(title="Zwei", price=None, hidden=True), "x": said(**changes)}
     assert write_items(old, new, entries) == 1
     bad = BadRows("new.parquet")
-    rows = read_items(new, bad).items.sort("item_id").drop("line", "brand", "description").rows()
+    rows = read_items(single(new), bad).items.sort("item_id").drop("line", "brand", "description").rows()
     assert rows == [
         ("1", "One", ["a"], 1.0, "7", None),
         ("2", "Zwei", None, None, "7", '{"hidden":true}'),

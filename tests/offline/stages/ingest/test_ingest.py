@@ -19,8 +19,8 @@ from isrf.contract.errors import DataError
 from offline.commands.demo_shop.generate import generate
 from offline.config import build_config
 from offline.context import StageContext
-from offline.stages.ingest.bad_rows import BadRows
-from offline.stages.ingest.files import read_lines
+from offline.reading.bad_rows import BadRows
+from offline.reading.text_lines import read_lines
 from offline.stages.ingest.stage import run
 
 TABLES = ("items", "users", "train", "heldout", "excluded")
@@ -283,9 +283,7 @@ def test_blocks_of_a_large_file_join_without_losing_a_line(tmp_path: Path) -> No
     path.write_bytes("\ufeffone\r\ntwo é\n\nfour\xff".encode("utf-8")[:-2] + b"\xff\nfive")
     for block_bytes in (1, 4, 1000):
         bad_rows = BadRows("lines.txt")
-        lines = [
-            pair for block in read_lines(path, bad_rows, block_bytes=block_bytes) for pair in zip(*block, strict=True)
-        ]
+        lines = [row for block in read_lines(path, bad_rows, block_bytes=block_bytes) for row in block.iter_rows()]
         assert lines == [(1, "one"), (2, "two é"), (5, "five")]
         assert bad_rows.as_json()["not_utf8"]["lines"] == [4]
         assert bad_rows.as_json()["not_utf8"]["values"] == ["byte 0xff at 5"]
@@ -424,25 +422,25 @@ def test_every_kind_of_bad_interaction_is_counted_with_its_line(ingest: Ingest) 
             *("u,a,,0,,", "u,a,nan,0,,", "u,a,inf,0,,", "u,a,2024-01-01,0,,", "u,a,1700000000000,0,,"),  # 9 to 13
             *("u,a,1,,,", "u,a,1,1.5,,", "u,a,1,first,,"),  # 14 to 16
             *("u,a,1,0,b\x1bad,", "u,a,1,0,,0", "u,a,1,0,,heavy", "u,a,1,0,,inf"),  # 17 to 20
-            *("u,a,1", "u,a,1,0,,,", 'u,"a', '",1,0,,', 'u,"a"b,1,0,,'),  # 21 to 25
+            *("u,a,1", "u,a,1,0,,,", 'u,"a', 'b",1,0,,', 'u,"a"b,1,0,,'),  # 21 to 25; 23 and 24 are one row
             "u,zzz,1,0,,",  # 26
             "u,d,4,3.0,,",  # 27
         ]
     )
-    result = ingest(text, bad=1)
+    result = ingest(text, "ingest.unknown_items=drop", bad=1)
     assert result.bad() == {
         "missing_user_id": [5],
         "missing_item_id": [6],
         "bad_user_id": [7],
-        "bad_item_id": [8],
+        "bad_item_id": [8, 23],
         "bad_timestamp": [9, 10, 11, 12, 13],
         "bad_position": [14, 15, 16],
         "bad_event": [17],
         "bad_weight": [18, 19, 20],
-        "malformed_row": [21, 22, 23, 24, 25],
-        "unknown_item": [26],
+        "malformed_row": [21, 22, 25],
     }
-    assert result.report["rows"] == {"items.jsonl": 5, "interactions.csv": 26}
+    assert result.report["unknown_items"]["places"] == ['line 26: "zzz"']
+    assert result.report["rows"] == {"items.jsonl": 5, "interactions.csv": 25}
     assert result.rows("train") == {"u": ["c", "a"]}
     assert result.rows("heldout") == {"u": ["b", "d"]}
 
@@ -492,31 +490,32 @@ def test_of_two_rows_for_an_item_the_fuller_one_is_kept_wherever_it_stands(inges
 
 
 def test_a_byte_that_is_not_utf8_costs_its_line_and_names_it(ingest: Ingest) -> None:
-    text = "\n".join([HEADER, *GOOD]).encode() + b"\nu,caf\xe9,9\n"
-    assert ingest(text, bad=0.2).bad() == {"not_utf8": [8]}
+    text = "\n".join([HEADER, *GOOD, "ü,a,1"]).encode() + b"\nu,caf\xe9,9\n"
+    assert ingest(text, bad=0.2).bad() == {"not_utf8": [9]}
     error = refused(ingest, text)
     assert error.code == "data.too_many_bad_rows"
-    assert "not_utf8 1 (line 8: byte 0xe9 at 6; right: text in UTF-8)" in error.message
+    assert "not_utf8 1 (line 9: byte 0xe9 at 6; right: text in UTF-8" in error.message
+    assert "--set ingest.encoding=cp1252" in error.message
 
 
 def test_more_bad_rows_than_allowed_are_refused_with_kinds_and_lines(ingest: Ingest) -> None:
     good = [f"u{n % 300},{'abcde'[n % 5]},{n}" for n in range(2997)]
-    three = "\n".join([HEADER, *good, "u,a,x", "u,a", "u,q,1"])
-    assert ingest(three).bad() == {"bad_timestamp": [2999], "malformed_row": [3000], "unknown_item": [3001]}
+    three = "\n".join([HEADER, *good, "u,a,x", "u,a", ",a,1"])
+    assert ingest(three).bad() == {"bad_timestamp": [2999], "malformed_row": [3000], "missing_user_id": [3001]}
     error = refused(ingest, three + "\nu,a,y")
     assert error.code == "data.too_many_bad_rows"
     assert "interactions.csv: 4 of 3001 rows" in error.message
     assert "bad_timestamp 2 (line 2999: x, line 3002: y; right: seconds since 1970" in error.message
     assert "malformed_row 1 (line 3000: 2 fields, not 3; right: " in error.message
-    assert 'unknown_item 1 (line 3001: "q"; right: the item_id of a row of the catalogue)' in error.message
+    assert "missing_user_id 1 (line 3001; right: 1 to 512 bytes" in error.message
     assert "--max-bad-rows 0.002" in error.fix
     assert refused(ingest, f"{HEADER}\nu,a,x\nu,a,y").fix == "Correct these rows.", "nothing would be left"
 
 
 def test_only_the_first_ten_lines_of_a_kind_are_named_but_all_are_counted(ingest: Ingest) -> None:
-    result = ingest("\n".join([HEADER, *GOOD, *["u,q,1"] * 25]), bad=1)
-    named = result.report["bad_rows"]["interactions.csv"]["unknown_item"]
-    assert (named["rows"], named["lines"], named["values"]) == (25, list(range(8, 18)), ['"q"'] * 10)
+    result = ingest("\n".join([HEADER, *GOOD, *["u,a,x"] * 25]), bad=1)
+    named = result.report["bad_rows"]["interactions.csv"]["bad_timestamp"]
+    assert (named["rows"], named["lines"], named["values"]) == (25, list(range(8, 18)), ["x"] * 10)
 
 
 def test_a_refusal_shows_values_short_and_harmless_to_a_terminal(ingest: Ingest) -> None:
@@ -524,15 +523,16 @@ def test_a_refusal_shows_values_short_and_harmless_to_a_terminal(ingest: Ingest)
     error = refused(ingest, items=items)
     assert error.code == "data.too_many_bad_rows"
     assert 'bad_price 1 (line 6: "\\u001b[31m12,50 €\\u202e\\n999' in error.message
-    assert "right: a number from 0 to 1e12 without quotes and currency, such as 12.5)" in error.message
+    assert "right: a number from 0 to 1e12 without quotes and currency, such as 12.5; with a comma" in error.message
+    assert "--decimal-comma" in error.message
     assert "bad_title 1 (line 7: 7; right: a text of at most 2048 characters without its markup)" in error.message
     assert error.message.isprintable()
-    assert len(error.message) < 500
+    assert len(error.message) < 600
     assert "--max-bad-rows 0.286" in error.fix
 
 
 def test_a_file_of_another_kind_shows_what_it_begins_with(ingest: Ingest) -> None:
-    assert r'it begins with "ÿþu\u0000"' in refused(ingest, b"\xff\xfeu\x00").message
+    assert r'it begins with "PK\u0003\u0004\u0000"' in refused(ingest, b"PK\x03\x04\x00").message
     times = pl.DataFrame({"user_id": ["u"], "item_id": ["a"], "timestamp": [[1]]})
     assert "the column timestamp holds List(Int64), such as [[1]]." in refused(ingest, times).message
 
@@ -562,7 +562,7 @@ def test_fields_that_no_item_has_and_names_that_may_mean_them_are_said(
     }
     said = capsys.readouterr().out
     assert said.count("no item has categories, description, price") == 1
-    assert said.count('3 items have "name" but no title') == 1
+    assert said.count('3 items have "name" but no title: if it means title, --column title=name') == 1
     assert said.count("colour") == 1, "as an attribute alone"
 
 
@@ -630,26 +630,48 @@ def test_well_named_items_are_told_nothing(ingest: Ingest, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    ("columns", "asked"),
+    ("columns", "code", "options"),
     [
-        ("customer,item_id,timestamp", '"customer" may be meant as user_id.'),
-        ("user_id,productId,timestamp", '"productId" may be meant as item_id.'),
-        ("user_id,item_id,created_at", '"created_at" may be meant as timestamp.'),
-        ("user_id,item_id,timestamp,event_type", '"event_type" may be meant as event.'),
-        ("user_id,item_id,timestamp,Weight", '"Weight" may be meant as weight.'),
+        ("customer,item_id,timestamp", "data.missing_column", ["--column user_id=customer"]),
+        ("user_id,productId,timestamp", "data.missing_column", ["--column item_id=productId"]),
+        ("user_id,item_id,created_at", "data.no_order", ["--column timestamp=created_at"]),
+        ("user_id,sku,asin,timestamp", "data.missing_column", ["--column item_id=sku", "--column item_id=asin"]),
+        ("user_id,item_id,Created at", "data.no_order", ["--column 'timestamp=Created at'"]),
     ],
 )
-def test_a_column_that_may_mean_one_of_ours_is_asked_about(ingest: Ingest, columns: str, asked: str) -> None:
-    assert asked in refused(ingest, f"{columns}\nu,a,1,x").fix
+def test_a_needed_column_that_may_have_another_name_is_refused_with_the_option(
+    ingest: Ingest, columns: str, code: str, options: list[str]
+) -> None:
+    error = refused(ingest, f"{columns}\nu,a,1,x")
+    assert error.code == code
+    assert [option for option in options if option not in error.fix] == []
+
+
+def test_an_optional_column_that_may_have_another_name_is_a_question(
+    ingest: Ingest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "\n".join([f"{HEADER},event_type,colour", *(f"{row},view,red" for row in GOOD)])
+    asked = ingest(text)
+    assert asked.report["event_types"] == {"purchase": 6}, "never guessed"
+    assert asked.report["read"]["interactions.csv"]["questions"] == {"event": ["--column event=event_type"]}
+    said = capsys.readouterr().out
+    assert 'interactions.csv: "event_type" may be meant as event: --column event=event_type' in said
+    assert said.count("columns that are not used: event_type, colour") == 1
+    answered = ingest(text, "ingest.columns.event=event_type")
+    assert answered.report["event_types"] == {"view": 6}
+    assert "may be meant" not in capsys.readouterr().out
 
 
 def test_a_row_without_an_id_is_asked_about_the_name_that_may_mean_it(ingest: Ingest) -> None:
-    assert '(line 1: "sku" may be meant as item_id.' in refused(ingest, items=[{"sku": "a"}, *ITEMS]).message
+    assert (
+        '(line 1: "sku" may be meant as item_id: --column item_id=sku.'
+        in refused(ingest, items=[{"sku": "a"}, *ITEMS]).message
+    )
     for empty in (None, ""):
         said = refused(ingest, items=[{"item_id": empty}, *ITEMS]).message
         assert f"(line 1: {json.dumps(empty)}; right: a text" in said, "it has the right name"
     table = pl.DataFrame({"product_id": ["a"], "title": ["b"]})
-    assert '"product_id" may be meant as item_id.' in refused(ingest, items=table).fix
+    assert "--column item_id=product_id" in refused(ingest, items=table).fix
 
 
 # --- files that cannot be used ------------------------------------------------------------------------------------
@@ -661,14 +683,15 @@ def test_a_row_without_an_id_is_asked_about_the_name_that_may_mean_it(ingest: In
         (None, "data.missing_file"),
         ("", "data.empty_file"),
         ("\n\n", "data.no_header"),
-        (b"\xff\xfeu\x00", "data.no_header"),
+        (b"\xff\xfeu\x00", "data.missing_column"),
+        (b"PK\x03\x04\x00", "data.no_header"),
+        ("196\t242\t3\t881250949", "data.no_header"),
         (HEADER, "data.no_rows"),
         (f"{HEADER}\n\n", "data.no_rows"),
         ("user_id,item_id\nu,a", "data.no_order"),
         ("user_id,item_id,timestamp,position\nu,a,,\nu,b,,", "data.no_order"),
         ("user_id,timestamp\nu,1", "data.missing_column"),
-        (f"{HEADER},rating\nu,a,1,5", "data.unknown_column"),
-        ("user_id;item_id;timestamp\nu;a;1", "data.unknown_column"),
+        ("user_id|item_id|timestamp\nu|a|1", "data.missing_column"),
         (f"{HEADER},timestamp\nu,a,1,1", "data.duplicate_column"),
         (f"{HEADER}\nu,a,1\nu,b,2\nv,a,1", "data.no_held_out_users"),
         (f"{HEADER},event\nu,a,1,dislike\nu,a,2,remove", "data.no_history"),
@@ -699,12 +722,6 @@ def test_without_held_out_users_nobody_is_sent_to_a_command_that_fails_the_same_
     fix = refused(ingest, f"{HEADER}\nu,a,1\nu,b,2\nv,a,1").fix
     assert "4 events" in fix
     assert "evaluated before --fit all" in fix
-
-
-def test_an_unknown_column_is_answered_with_the_known_ones(ingest: Ingest) -> None:
-    message = refused(ingest, f"{HEADER},rating\nu,a,1,5").message
-    assert '"rating"' in message
-    assert "user_id, item_id, timestamp, position, event, weight" in message
 
 
 def test_all_rows_bad_is_refused_even_where_any_share_is_allowed(ingest: Ingest) -> None:

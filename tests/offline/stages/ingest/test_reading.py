@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from offline.config import build_config
 from offline.context import StageContext
+from offline.reading.files import single
 from offline.stages.ingest import stage as ingest
 from offline.stages.ingest.histories import build_histories
 from offline.stages.ingest.reading import learned_until, rows_ahead
@@ -52,11 +53,11 @@ def test_a_file_holds_nothing_newer_than_itself(tmp_path: Path) -> None:
     now = time.time()
     os.utime(items, (now - 9 * DAY, now - 9 * DAY))
     os.utime(interactions, (now + DAY, now + DAY))
-    found = learned_until(items, interactions)
+    found = learned_until(single(items), single(interactions))
     assert found.items == pytest.approx(now - 9 * DAY)
     assert now <= found.events <= time.time(), "no file is read before its time"
     os.utime(items, (0, 0))
-    assert now <= learned_until(items, interactions).items <= time.time(), "1970 is no time of a file"
+    assert now <= learned_until(single(items), single(interactions)).items <= time.time(), "1970 is no time of a file"
 
 
 def test_one_row_ahead_is_kept_and_named_with_its_line_and_value(tmp_path: Path) -> None:
@@ -68,6 +69,7 @@ def test_one_row_ahead_is_kept_and_named_with_its_line_and_value(tmp_path: Path)
         "beyond_a_day": 1,
         "hours": 0.0,
         "lines": [5],
+        "places": ["line 5"],
         "timestamps": [4_900_000_000.0],
         "latest": 4_900_000_000.0,
     }

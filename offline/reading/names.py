@@ -14,15 +14,20 @@ MIN_SIMILARITY = 0.8
 INTERACTION_NAMES: Mapping[str, Collection[str]] = {
     "user_id": (
         "user", "customer", "customer_id", "uid", "visitor", "visitor_id", "visitorid", "account_id", "client_id",
-        "member_id", "buyer_id", "reviewer_id", "session_id", "u",
+        "member_id", "buyer_id", "reviewer_id", "session_id", "u", "user_pseudo_id", "email", "customer_email",
     ),
-    "item_id": ("item", "product", "product_id", "sku", "asin", "article_id", "parent_asin", "i", "content_id"),
+    "item_id": (
+        "item", "product", "product_id", "sku", "asin", "article_id", "parent_asin", "i", "content_id", "stock_code",
+        "lineitem_sku", "variant_id", "movie_id",
+    ),
     "timestamp": (
         "time", "ts", "date", "datetime", "created_at", "event_time", "unix_time", "unixtime", "order_date", "t",
+        "invoice_date", "event_timestamp",
     ),
     "position": ("pos", "order", "seq", "sequence", "index", "rank"),
     "event": ("event_type", "event_name", "action", "type", "behavior", "behaviour", "interaction", "kind"),
-    "weight": ("rating", "quantity", "qty", "score", "value", "stars"),
+    "weight": ("rating", "quantity", "qty", "score", "value", "stars", "lineitem_quantity"),
+    "session_id": ("session", "sid", "user_session", "ga_session_id", "visit_id"),
 }  # fmt: skip
 
 EVENT_NAMES: Mapping[str, Collection[str]] = {
@@ -55,10 +60,15 @@ def near_miss(name: str, missing: Collection[str], names: Mapping[str, Collectio
     return best if best is not None and similarity[best] >= MIN_SIMILARITY else None
 
 
+def option(ours: str, theirs: str) -> str:
+    """The option that names a column, as a shell takes it: `--column user_id=customer`."""
+    return f"--column {shlex.quote(f'{ours}={theirs}')}"
+
+
 def suggestions(present: Collection[str], missing: Collection[str], names: Mapping[str, Collection[str]]) -> str:
-    """Sentences such as `"customer" may be meant as user_id.`; empty where no name resembles a missing field."""
+    """Sentences such as `"customer" may be meant as user_id: --column user_id=customer.`; empty without a near miss."""
     matches = {name: field for name in sorted(present) if (field := near_miss(name, missing, names)) is not None}
-    return " ".join(f"{shown(name)} may be meant as {field}." for name, field in matches.items())
+    return " ".join(f"{shown(name)} may be meant as {field}: {option(field, name)}." for name, field in matches.items())
 
 
 def event_questions(counts: Mapping[str, int], vocabulary: EventVocabulary) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from isrf.contract.errors import DataError
 from isrf.contract.event_types import MAX_BYTES
 from isrf.contract.item_fields import MAX_ID_BYTES, RIGHT
+from offline.reading.lines import line_number, line_text
 
 NUM_LINES_NAMED = 10
 NUM_LINES_IN_MESSAGE = 5
@@ -15,38 +16,49 @@ _ID = f"1 to {MAX_ID_BYTES} bytes without control characters"
 _OF_INTERACTIONS = {
     "missing_user_id": _ID,
     "bad_user_id": _ID,
-    "bad_timestamp": "seconds since 1970, not negative, such as 1700000000 or 1700000000.5 (milliseconds: divide by "
-    "1000)",
+    "bad_timestamp": "seconds since 1970, not negative, such as 1700000000, or milliseconds, or ISO 8601 such as "
+    "2024-05-01T12:00:00Z, the same in the whole column; other forms with --time-format",
     "bad_position": "a whole number, such as 7",
     "bad_event": f"a name of at most {MAX_BYTES} bytes without control characters, such as purchase; empty, not nan or "
     "null, for a purchase",
     "bad_weight": "a number above 0, such as 1.5; empty for 1",
-    "malformed_row": "as many fields as the header has, separated by commas, quotes doubled inside quotes",
-    "unknown_item": "the item_id of a row of the catalogue",
+    "malformed_row": "as many fields as the header has, with one separator in the whole file, quotes doubled inside "
+    "quotes",
     "item_refused": "an item whose own row in the catalogue can be read: see the other file's bad rows",
 }
 _OF_ANY_FILE = {
-    "not_utf8": "text in UTF-8",
+    "not_utf8": "text in UTF-8; another encoding with --set ingest.encoding=cp1252",
     "malformed_json": "one JSON object a line, without NaN",
     "duplicate_name": "every name once in an object",
     "duplicate_item": "one row for an item; of several that differ the one that says most is kept",
 }
 
 
+_OPTIONS = {
+    "bad_price": "with a comma before the decimals: --decimal-comma",
+    "bad_categories": "in CSV a JSON list or a path such as Kitchen > Cups; other separators with --category-separator",
+    "bad_available": "in CSV also 1, 0, yes, no, in stock, out of stock",
+    "bad_hidden": "in CSV also 1, 0, yes, no",
+}
+"""What a file may hold in addition, for kinds of `RIGHT`."""
+
+
 def right_of(kind: str) -> str:
     """A description of valid values, for a kind of bad row."""
-    return _OF_INTERACTIONS.get(kind) or _OF_ANY_FILE.get(kind) or RIGHT[kind.split("_", 1)[1]]
+    own = _OF_INTERACTIONS.get(kind) or _OF_ANY_FILE.get(kind)
+    return own or "; ".join(filter(None, (RIGHT[kind.split("_", 1)[1]], _OPTIONS.get(kind))))
 
 
 class BadRows:
     """The bad rows of one file.
 
     A row is counted once, under the first kind that applies. Line numbers start at 1; for Parquet they are row numbers
-    from 1.
+    from 1. In a folder of parts each line is one of its part (`offline.reading.lines`).
     """
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, parts: Sequence[str] = ()) -> None:
         self.file = file
+        self.parts = parts
         self._counts: dict[str, int] = {}
         self._first: dict[str, list[tuple[int, str]]] = {}
 
@@ -73,7 +85,8 @@ class BadRows:
         return {
             kind: {
                 "rows": self._counts[kind],
-                "lines": [line for line, _ in self._first[kind]],
+                "lines": [line_number(line) for line, _ in self._first[kind]],
+                **({"places": [line_text(line, self.parts) for line, _ in self._first[kind]]} if self.parts else {}),
                 "values": [value for _, value in self._first[kind]],
                 "right": right_of(kind),
             }
@@ -105,5 +118,6 @@ class BadRows:
 
     def _places(self, kind: str, limit: int) -> str:
         first = self._first[kind][:limit]
-        named = ", ".join(f"line {line}: {value}" if value else f"line {line}" for line, value in first)
+        places = [(line_text(line, self.parts), value) for line, value in first]
+        named = ", ".join(f"{place}: {value}" if value else place for place, value in places)
         return f"{named}{', …' if self._counts[kind] > len(first) else ''}"

@@ -1,0 +1,239 @@
+"""Reads CSV files as tables of text: line by line with polars, quoted rows with the csv module.
+
+A quoted value may hold line ends, up to a bound: a quote that never closes spoils its own line, not the file.
+"""
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from isrf.contract.errors import DataError
+from isrf.contract.shown import shown
+from offline.reading.bad_rows import NUM_LINES_NAMED, BadRows
+from offline.reading.columns import Columns
+from offline.reading.encodings import BLOCK_BYTES, Encoding, recognise_encoding
+from offline.reading.files import open_bytes
+from offline.reading.lines import first_line
+from offline.reading.separators import recognise_separator, split_fields
+from offline.reading.settings import IngestConfig
+from offline.reading.text_lines import read_lines
+
+OTHER = "."
+"""Stands before the name of a column that is not ours, so that it collides with none of ours."""
+MAX_ROW_LINES = 2_000
+MAX_ROW_CHARACTERS = 1 << 20
+"""A row that its quotes make longer is malformed: its quote does not close."""
+
+Understand = Callable[[str, list[str]], Columns]
+"""Finds our columns: of the part's name and its header."""
+
+
+class TextPart(NamedTuple):
+    """A part of a table, and how it is written.
+
+    Attributes:
+        blocks: `line` i64 and, of each wanted column, its text, empty values as null. Read it to its end, once.
+        columns: what the header means.
+        encoding: of the file.
+        separator: of its fields.
+        repeated_headers: lines that repeat the header; filled while the blocks are read.
+        long_rows: first lines of rows of several lines; filled while the blocks are read.
+    """
+
+    blocks: Iterator[pl.DataFrame]
+    columns: Columns
+    encoding: Encoding
+    separator: str
+    repeated_headers: list[int]
+    long_rows: list[int]
+
+
+def read_text_part(
+    path: Path,
+    where: str,
+    bad_rows: BadRows,
+    settings: IngestConfig,
+    understand: Understand,
+    *,
+    part: int = 0,
+    others: bool = False,
+    block_bytes: int = BLOCK_BYTES,
+) -> TextPart:
+    """Opens a CSV file: recognises its encoding and separator, and finds our columns in its header.
+
+    Args:
+        path: also packed with gzip.
+        where: its name for messages.
+        bad_rows: takes rows that are no rows of this header (`malformed_row`, `not_utf8`).
+        settings: `separator` and `encoding`.
+        understand: finds our columns.
+        part: its number in a folder of parts.
+        others: whether columns that are not ours are read too, named with `OTHER` before.
+        block_bytes: bytes that are read at once.
+
+    Raises:
+        DataError: as `understand`; `data.no_header`, `data.separator`, `data.unreadable_file`, `data.line_too_long`,
+            `data.not_decodable`.
+    """
+    encoding = recognise_encoding(path, settings.encoding)
+    base, num_bad = first_line(part), len(bad_rows)
+    lines = read_lines(path, bad_rows, encoding=encoding, first=base, block_bytes=block_bytes)
+    first = next((block for block in lines if block.height), None)
+    if first is None or (len(bad_rows) > num_bad and first["line"][0] > base + 1) or "\x00" in first["text"][0]:
+        raise _no_header(path, first)
+    header, below = first["text"][0], first[1:]
+    separator = recognise_separator(path, header, below["text"].head(200).to_list(), settings.separator)
+    names = split_fields(header, separator)
+    if names is None:  # a name that holds a line end, or a quote that does not close
+        raise DataError(
+            "data.no_header",
+            f"{path}: the quotes of its header do not close: {shown(header)}.",
+            fix="Write the columns' names into the first line, without line ends in them.",
+        )
+    columns = understand(where, names)
+    wanted = dict(columns.ours) | {OTHER + name: place for name, place in (columns.others if others else {}).items()}
+    repeated: list[int] = []
+    splitter = _Splitter(separator, len(names), wanted, bad_rows)
+
+    def blocks() -> Iterator[pl.DataFrame]:
+        rest = pl.DataFrame(schema=below.schema)
+        ended = False
+        pending = below
+        while not ended:
+            following = next(lines, None)
+            ended = following is None
+            is_header = pending["text"].str.strip_prefix("\ufeff") == header
+            repeated.extend(pending.filter(is_header)["line"].to_list())
+            table = pl.concat([rest, pending.filter(~is_header)])
+            frame, rest = splitter.split(table, last=ended)
+            yield frame
+            pending = pending.clear() if following is None else following
+
+    return TextPart(blocks(), columns, encoding, separator, repeated, splitter.long_rows)
+
+
+def _no_header(path: Path, first: pl.DataFrame | None) -> DataError:
+    with open_bytes(path) as file:
+        begin = file.read(40)
+    wide = "" if first is None or b"\x00" not in begin else " If it is UTF-16, add --set ingest.encoding=utf-16-le."
+    return DataError(
+        "data.no_header",
+        f"{path} must begin with a header; it begins with {shown(begin.decode('latin-1'))}.",
+        fix=f"Save the file as UTF-8 with its column names in the first line.{wide}",
+    )
+
+
+class _Splitter:
+    """Splits lines into the wanted fields."""
+
+    def __init__(self, separator: str, width: int, wanted: dict[str, int], bad_rows: BadRows) -> None:
+        self._separator = separator
+        self._width = width
+        self._wanted = wanted
+        self._bad_rows = bad_rows
+        self.long_rows: list[int] = []
+        self._schema = {"line": pl.Int64, **dict.fromkeys(wanted, pl.String)}
+
+    def split(self, table: pl.DataFrame, *, last: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Rows of a block of lines, and the lines at its end whose row may continue in the next block."""
+        quoted = table["text"].str.contains('"', literal=True)
+        rows: list[tuple[int | str, ...]] = []
+        rest = table.clear()
+        if quoted.any():
+            inside, rows, begin = self._quoted_rows(table, quoted, last=last)
+            rest = table[begin:]
+            keep = pl.Series(inside[:begin], dtype=pl.Boolean)
+            table = table[:begin].filter(~keep)
+        frame = self._plain_rows(table)
+        if rows:
+            frame = pl.concat([frame, pl.DataFrame(rows, schema=self._schema, orient="row")]).sort("line")
+        return frame.with_columns(pl.col(pl.String).replace("", None)), rest
+
+    def _plain_rows(self, table: pl.DataFrame) -> pl.DataFrame:
+        text = pl.col("text")
+        fits = text.str.count_matches(self._separator, literal=True) == self._width - 1
+        table = table.with_columns(fits.alias("fits"))
+        unfit = table.filter(~pl.col("fits"))
+        values = [self._wrong(text.count(self._separator) + 1) for text in unfit["text"].head(NUM_LINES_NAMED)]
+        self._bad_rows.add("malformed_row", unfit["line"].to_list(), values)
+        names = [str(place) for place in range(self._width)]
+        fields = text.str.split_exact(self._separator, self._width - 1).struct.rename_fields(names)
+        if self._width == 1:
+            fields = pl.struct(text.alias("0"))
+        split = table.filter(pl.col("fits")).select("line", fields.alias("fields")).unnest("fields")
+        return split.select("line", *(pl.col(str(place)).alias(name) for name, place in self._wanted.items()))
+
+    def _quoted_rows(
+        self, table: pl.DataFrame, quoted: pl.Series, *, last: bool
+    ) -> tuple[list[bool], list[tuple[int | str, ...]], int]:
+        """Rows with quotes, the lines that belong to them, and where the lines begin that need the next block."""
+        places = quoted.arg_true().to_list()
+        numbers = table["line"]
+        some = table["text"].gather(places).to_list()
+        inside = quoted.to_list()
+        rows: list[tuple[int | str, ...]] = []
+        alone = self._all_alone(some)
+        if alone is not None:
+            for place, fields in zip(places, alone, strict=True):
+                self._add(rows, numbers[place], fields)
+            return inside, rows, table.height
+        texts = table["text"].to_list()
+        lines = numbers.to_list()
+        end = 0
+        for place in places:
+            if place < end:
+                continue
+            fields_, count = self._row_from(texts, lines, place)
+            if fields_ is not None and len(fields_) == self._width:
+                self._add(rows, lines[place], fields_)
+                inside[place : place + count] = [True] * count
+                self.long_rows += [lines[place]] if count > 1 else []
+                end = place + count
+            elif fields_ is None and count < 0 and not last:
+                return inside, rows, place
+            elif fields_ is None:
+                self._bad_rows.add("malformed_row", [lines[place]], ["quotes that do not close"])
+            else:
+                self._bad_rows.add("malformed_row", [lines[place]], [self._wrong(len(fields_))])
+        return inside, rows, table.height
+
+    def _all_alone(self, texts: list[str]) -> list[list[str]] | None:
+        """The fields of lines that are a row each; None where one is not."""
+        try:
+            found = list(csv.reader(texts, delimiter=self._separator, strict=True))
+        except csv.Error:
+            return None
+        return found if len(found) == len(texts) else None
+
+    def _row_from(self, texts: list[str], lines: list[int], place: int) -> tuple[list[str] | None, int]:
+        """The fields of the row that begins at a place and its number of lines; -1 where the lines end before it."""
+        size = 0
+
+        def following() -> Iterator[str]:
+            nonlocal size
+            before = lines[place]
+            for index in range(place, min(place + MAX_ROW_LINES, len(texts))):
+                yield "\n" * (lines[index] - before) + texts[index]
+                before = lines[index]
+                size += len(texts[index])
+                if size > MAX_ROW_CHARACTERS:
+                    return
+
+        reader = csv.reader(following(), delimiter=self._separator, strict=True)
+        try:
+            return next(reader), reader.line_num
+        except (csv.Error, StopIteration) as error:
+            open_end = "unexpected end" in str(error) and size <= MAX_ROW_CHARACTERS
+            return None, -1 if open_end and len(texts) - place < MAX_ROW_LINES else 0
+
+    def _add(self, rows: list[tuple[int | str, ...]], line: int, fields: list[str]) -> None:
+        if len(fields) == self._width:
+            rows.append((line, *(fields[place] for place in self._wanted.values())))
+        else:
+            self._bad_rows.add("malformed_row", [line], [self._wrong(len(fields))])
+
+    def _wrong(self, count: int) -> str:
+        return f"{count} fields, not {self._width}"
