@@ -97,12 +97,18 @@ class CatalogueSync:
         self._task = self._next = None
 
     async def bring_up_to_date(self) -> None:
-        """Applies all changes until now; raises `StoreError` where the store fails."""
+        """Applies all changes until now, unless the sync is closed; raises `StoreError` where the store fails."""
         if self._next is None:
             self._next = asyncio.create_task(self._next_look())
             # All callers may be gone: retrieves the outcome, so that asyncio does not report it as lost.
             self._next.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.shield(self._next)
+        look, caller = self._next, asyncio.current_task()
+        try:
+            await asyncio.shield(look)
+        except asyncio.CancelledError:
+            # `close` ended the look. The caller may have stored a change, and goes on.
+            if not look.cancelled() or (caller is not None and caller.cancelling()):
+                raise
 
     async def look(self) -> None:
         """As `bring_up_to_date`; the items stay as they are where the store fails."""

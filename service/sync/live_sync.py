@@ -125,8 +125,8 @@ class LiveSync:
             # A store that hangs must not delay the end.
             await end(self._task, within_s=CLOSE_S)
             self._task = None
-        release_id = self._engine.release.manifest.release_id
-        for gauge in (self._metrics.live_behind, self._metrics.live_seconds_behind, self._metrics.live_window):
+        release_id, metrics = self._engine.release.manifest.release_id, self._metrics
+        for gauge in (metrics.live_behind, metrics.live_seconds_behind, metrics.live_window, metrics.live_truncated):
             gauge.labels(release_id).set(0)
 
     async def look(self) -> None:
@@ -188,6 +188,8 @@ class LiveSync:
 
     async def _mapped(self, entries: Sequence[AcceptedEntry]) -> list[MappedEntries]:
         """Returns the entries in pieces, after a look at the catalogue where they name items that are unknown here."""
+        if not entries:
+            return []
         pieces = [entries[start : start + PIECE] for start in range(0, len(entries), PIECE)]
         lookup = await self._lookup_now()
         found = [await self._in_background(MappedEntries.of, piece, lookup) for piece in pieces]
@@ -228,10 +230,11 @@ class LiveSync:
             return
         erased = await self._store.erased()
         counts = (0,) * NUM_BUCKETS if erased is None else erased.counts
-        before, self._erasures = self._erasures, counts
-        self._erasures_at = now + ERASURES_S
+        before = self._erasures
         if before is not None:
             await self._count_again(bucket for bucket in _ALL if counts[bucket] != before[bucket])
+        # Only now: what could not be taken out is taken out by the next look.
+        self._erasures, self._erasures_at = counts, now + ERASURES_S
 
     async def _count_again(self, buckets: Iterable[int]) -> None:
         for bucket in buckets:

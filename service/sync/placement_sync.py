@@ -63,17 +63,21 @@ class PlacementSync:
             await end(self._task, within_s=CLOSE_S)
 
     async def put(self, name: str, placement: Placement, *, expected: int | None = None) -> PlacementChange:
-        """Stores a placement, where the `expected` version is stored (0: none; None: any). Raises `StoreError`."""
+        """Stores a placement, where the `expected` version is stored (0: none; None: any).
+
+        Raises:
+            StoreError: it was not stored. Where only the look after it fails, the next look finds it.
+        """
         change = await self._store.put_placement(name, stored_form(placement), limit=MOST_PLACEMENTS, expected=expected)
         if change.outcome != "too_many":
-            await self.look()
+            await self.try_look()
         return change
 
     async def delete(self, name: str, *, expected: int | None = None) -> PlacementChange:
-        """Removes a stored placement; `expected` as in `put`. Raises `StoreError`."""
+        """Removes a stored placement; `expected` and errors as in `put`."""
         change = await self._store.delete_placement(name, expected=expected)
         if change.outcome != "absent":
-            await self.look()
+            await self.try_look()
         return change
 
     async def look(self) -> None:

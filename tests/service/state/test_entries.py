@@ -11,15 +11,17 @@ import pytest
 from isrf.contract.errors import StoreError
 from isrf.contract.event_log import EVENT_FIELD, JOURNAL_FILE, META_KEY, NUM_BUCKETS, REMEMBER_S, TRIMMED
 from offline.commands.loop_back.take_in import take_in
+from service.state.connect import open_store
 from service.state.records import Learned
 from service.state.redis.keys import bucket_of, stream_key, tombstone_key
 from service.state.redis.store import RedisStore
 from service.state.redis.users import erasure
 from service.state.sqlite import EmbeddedStore
 from service.state.sqlite.users import entries as journal_entries
+from service.state.sqlite.users import user_store
 from service.state.store import Store
 from service.state.user_store import AcceptedEntry, EntryPage
-from tests.service.servers import apply_to, event, let_pass
+from tests.service.servers import apply_to, event, let_pass, settings_for
 
 ALL = dict.fromkeys(range(NUM_BUCKETS), b"")
 USERS = [f"u{k}" for k in range(30)]
@@ -112,6 +114,32 @@ async def test_reading_begins_at_a_moment(store: Store, monkeypatch: pytest.Monk
     assert sorted(str(item) for items in found.values() for item in items) == [f"new{k}" for k in range(10)]
     assert sum(map(len, (await items_of(store, since=since - 60)).values())) == 20
     assert await items_of(store, since=since + 3600) == {}
+
+
+async def test_the_journal_is_searched_for_a_moment_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_entries, "SCANNED_AT_ONCE", 3)
+    searched: list[int] = []
+
+    def search(db: sqlite3.Connection, after: int, since: float) -> tuple[int, bool]:
+        searched.append(after)
+        return journal_entries.seq_before(db, after, since)
+
+    monkeypatch.setattr(user_store, "seq_before", search)
+    store = await open_store(settings_for(None, tmp_path))
+    assert isinstance(store, EmbeddedStore)
+    await apply_to(store)(*(event(f"old{k}", user_id=USERS[k]) for k in range(10)))
+    await let_pass(store, 10.0)
+    since = store.clock.now()
+    assert await items_of(store, since=since) == {}
+    assert len(searched) == 4, "three rows at a time"
+    await apply_to(store)(event("new"))
+    await store.compact()
+    last = searched[-1] + 1
+    searched.clear()
+    for _ in range(2):
+        assert await items_of(store, since=since) == {bucket_of("ann"): ["new"]}
+    assert searched == [last, last]
+    await store.close()
 
 
 async def test_how_many_wait_shrinks_to_nothing(store: Store) -> None:

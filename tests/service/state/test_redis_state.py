@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from isrf.contract.errors import StoreError
 from isrf.contract.event_log import (
     META_KEY,
     NUM_BUCKETS,
@@ -23,6 +24,7 @@ from service.state.redis import room
 from service.state.redis.keys import event_digest
 from service.state.redis.scripts import ScriptCall, Scripts
 from service.state.redis.users import event_writes
+from service.state.redis.users.erasure import Erasure
 from service.state.store import Store
 from tests.service.servers import RedisCluster, RedisServer, apply_to, event, let_pass, read_events, settings_for
 
@@ -85,6 +87,26 @@ async def test_an_erasure_after_the_data_was_lost_holds_everywhere(
     for user_id in ("eve", "dan"):
         await check_erased(user_id, one, other, third, fourth)
     await check_erased("bob", one, other, third, fourth)  # whoever erased him has written him back
+
+
+async def test_events_of_other_users_are_stored_where_a_bucket_cannot_be_written(
+    replicas: Open, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await replicas()
+    post = apply_to(store)
+    assert await post(event("x", 1.0)) == ["accepted"]
+    with redis_server.client() as client:
+        client.hset(tombstone_key(bucket_of("ann")), TOMBSTONE_SECRET, "another secret")
+
+    async def fail(*_: object) -> bool:
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Erasure, "refresh", fail)
+        assert await post(event("y", 2.0), event("y", 2.0, user_id="bob")) == ["unavailable", "accepted"]
+        with pytest.raises(StoreError):
+            await post(event("y", 3.0))
+    assert [entry.item_id for entry in (await store.read("bob")).history] == ["y"]
 
 
 @pytest.mark.parametrize("asks", ["read", "read_many", "erased", "apply"])

@@ -276,7 +276,45 @@ async def test_a_stream_trimmed_too_far_is_reported(release: Release, own_redis:
         assert one.sync.progress.truncated
         assert [warning["code"] for warning in one.sync.warnings()] == ["live_events_missing"]
         assert one.takers(a) > 0
+        gauge = f'isrf_live_truncated{{release_id="{release.manifest.release_id}"}}'
+        assert f"{gauge} 1.0" in one.metrics.exposition().decode()
+        await one.sync.close()
+        assert f"{gauge} 0.0" in one.metrics.exposition().decode()
     await store.close()
+
+
+async def test_an_erasure_that_could_not_be_counted_is_counted_by_the_next_look(
+    release: Release, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = ids(release, 2)
+    async with replicas(release, store) as (one,):
+        await apply_to(store)(event(a, NOW), event(b, NOW + 1))
+        await one.sync.look()
+        await store.erase("ann")
+
+        def fail(_: int) -> None:
+            raise MemoryError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(one.counting, "take_out_bucket", fail)
+            with pytest.raises(MemoryError):
+                await one.sync.look()
+        assert one.takers(a) > 0
+        await one.sync.look()
+        assert (one.takers(a), one.takers(b), one.followers(a)) == (0.0, 0.0, {})
+
+
+async def test_a_look_without_news_looks_up_no_items(
+    release: Release, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(live_sync, "ItemLookup", lambda item_ids: made.append(item_ids) or ItemLookup(item_ids))
+    async with replicas(release, store) as (one,):
+        await one.sync.look()
+        assert made == []
+        await apply_to(store)(event(ids(release, 1)[0], NOW))
+        await one.sync.look()
+        assert len(made) == 1
 
 
 def test_an_older_release_has_no_live_evidence(tiny_release: Path, tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ an event without its claim.
 
 from collections.abc import Mapping, Sequence
 
+from isrf.contract.errors import StoreError
 from isrf.contract.event_log import erased_ids_salt, tombstone_name
 from service.state.events import Event
 from service.state.records import Applied, Outcome
-from service.state.redis.failures import foreign
+from service.state.redis.failures import FAILURES, foreign
 from service.state.redis.keys import bucket_of
 from service.state.redis.scripts import ScriptCall, Scripts, lua_script, mark_key
 from service.state.redis.users.claims import Claim, claim_of, claims_call, read_named, release_call
@@ -31,24 +32,35 @@ class EventWrites:
         self._scripts, self._erasure = scripts, erasure
 
     async def apply(self, events: Sequence[Event]) -> list[Applied]:
-        """As `Store.apply`; raises the client's errors where no event was stored."""
+        """As `Store.apply`; raises the client's errors where no event was stored.
+
+        A failure after some were stored makes the others "unavailable": a caller who repeats stored events could count
+        them twice.
+        """
         results = [Applied("unavailable")] * len(events)
         errors: list[Exception] = []
         secret = await self._erasure.secret_for_writes()
         claims = {index: claim_of(event, secret) for index, event in enumerate(events) if event.named}
         indices = list(range(len(events)))
-        while indices:
-            claimed = await self._claim(claims, indices, results, errors)
-            await self._write(events, claimed, results, errors)
-            released = [
-                claims[index]
-                for index, claimed_at in claimed.items()
-                if claimed_at is None and index in claims and results[index].outcome == "erased"
-            ]
-            await self._release(released)
-            keys = {claim.key for claim in released}
-            # Events that reused the id of a refused event try again: its claim is released.
-            indices = [index for index in indices if results[index].outcome == "reused" and claims[index].key in keys]
+        try:
+            while indices:
+                claimed = await self._claim(claims, indices, results, errors)
+                await self._write(events, claimed, results, errors)
+                released = [
+                    claims[index]
+                    for index, claimed_at in claimed.items()
+                    if claimed_at is None and index in claims and results[index].outcome == "erased"
+                ]
+                await self._release(released)
+                keys = {claim.key for claim in released}
+                # Events that reused the id of a refused event try again: its claim is released.
+                indices = [
+                    index for index in indices if results[index].outcome == "reused" and claims[index].key in keys
+                ]
+                for index in indices:
+                    results[index] = Applied("unavailable")
+        except (*FAILURES, StoreError) as error:
+            errors.append(error)
         if errors and all(result.outcome == "unavailable" for result in results):
             raise errors[0]
         return results
@@ -89,9 +101,12 @@ class EventWrites:
         }
         if stale:
             # The bucket's names have another secret: a newer one, or one that is not valid any more.
-            refreshed = await self._erasure.refresh()
-            calls = await self._calls(events, claimed, stale, compare_secret=refreshed)
-            retried = dict(zip(stale, await self._scripts.run(SCRIPT, calls), strict=True))
+            try:
+                refreshed = await self._erasure.refresh()
+                calls = await self._calls(events, claimed, stale, compare_secret=refreshed)
+                retried = dict(zip(stale, await self._scripts.run(SCRIPT, calls), strict=True))
+            except (*FAILURES, StoreError) as error:
+                retried = dict.fromkeys(stale, error)
             answers = [retried.get(bucket, answer) for bucket, answer in zip(by_bucket, answers, strict=True)]
         unconfirmed = await self._scripts.confirm([mark_key(bucket) for bucket in by_bucket])
         for (bucket, indices), answer in zip(by_bucket.items(), answers, strict=True):

@@ -34,13 +34,14 @@ def seq_before(db: sqlite3.Connection, after: int, since: float) -> tuple[int, b
         The seq before that row, True; or the last seq that was looked at, and whether it was the journal's last.
     """
     query = "SELECT seq, payload FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
-    rows = db.execute(query, (after, SCANNED_AT_ONCE)).fetchall()
-    for seq, encoded in rows:
+    num_rows = 0
+    # Row by row: where the search begins at its end, it reads one.
+    for seq, encoded in db.execute(query, (after, SCANNED_AT_ONCE)):
         event = _event_of(encoded)
         if event is not None and event.accepted_at >= since:
             return after, True
-        after = seq
-    return after, len(rows) < SCANNED_AT_ONCE
+        after, num_rows = seq, num_rows + 1
+    return after, num_rows < SCANNED_AT_ONCE
 
 
 def journal_page(db: sqlite3.Connection, after: Mapping[int, int], limit: int) -> JournalPage:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
+from cachetools import LRUCache
+
 from isrf.contract.event_log import NUM_BUCKETS, bucket_of, tombstone_name
 from service.state.events import Event
 from service.state.records import NOBODY, Applied, Cached, Learned, UserRecord
@@ -35,6 +37,8 @@ from service.state.user_store import (
     RecentUsers,
 )
 
+STARTS_KEPT = 8
+"""Moments whose place in the journal is remembered: one of each open release."""
 STEP = 20
 """Users that one background read reads: a request that arrives meanwhile waits for one read at most."""
 VACUUMED_AT_ONCE = 500  # pages
@@ -67,6 +71,8 @@ class EmbeddedUserStore(OnDatabase):
         self._erasures = [0] * NUM_BUCKETS
         self._erased: ErasedUsers | None = None
         self._left: tuple[int, int] | None = None  # a seq of the journal, about how many rows are after it
+        # By moment: a seq up to which all rows are older. New rows come behind it, and removed ones do not move it.
+        self._starts: LRUCache[float, int] = LRUCache(STARTS_KEPT)
         for name, bucket in database.ask_now(lambda db: db.execute("SELECT name, bucket FROM tombstones").fetchall()):
             self._erased_names.add(name)
             self._erasures[bucket] += 1
@@ -188,9 +194,10 @@ class EmbeddedUserStore(OnDatabase):
         read = self.database.read_behind
         seqs = {bucket: int(position) for bucket, position in after.items() if position}
         if len(seqs) < len(after):
-            start, found = 0, False
+            start, found = self._starts.get(since, 0), False
             while not found:
                 start, found = await read(partial(seq_before, after=start, since=since))
+            self._starts[since] = start
             seqs = {bucket: seqs.get(bucket, start) for bucket in after}
         if not seqs:
             return EntryPage([], {}, 0, 0.0)
