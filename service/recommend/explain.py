@@ -17,6 +17,7 @@ from isrf.method.recommend.request import RankedItem
 from isrf.method.text.phrases import PhraseTable, without_overlap
 from service.recommend.reasons import ItemReason, Path, PopularWith, ReasonChannel
 from service.release.catalogue import LEAST_USERS
+from service.release.mapped_entries import user_hash_of
 from service.release.opening import Release
 from service.release.snapshot import Snapshot
 
@@ -39,17 +40,20 @@ class Explainer:
         history: Sequence[int],
         neighbours: Neighbours | None,
         *,
-        newcomer: bool = False,
+        for_newcomer: bool = False,
+        user_id: str | None = None,
     ) -> None:
         """
         Args:
             history: item rows, oldest first.
             neighbours: of this user (batch axis of 1), or None.
-            newcomer: whether popular items, where there is no history, are those that others took as their first ones.
+            for_newcomer: whether the list's popular items are those that others took as their first ones.
+            user_id: who asks; a reason that counts people does not count them.
         """
         self._release, self._tables = release, snapshot.recommender.tables
         self._by_takers = snapshot.recommender.offered.by_popularity
-        self._popular_with: PopularWith = "newcomers" if newcomer and not history else "everybody"
+        self._popular_with: PopularWith = "newcomers" if for_newcomer else "everybody"
+        self._user_hash = None if user_id is None else user_hash_of(user_id)
         self._ranks: IntArray | None = None  # (N,) of popularity, from 1
         decoding = release.manifest.decoding
         self._recent = _latest(history, RECENT_ITEMS)
@@ -85,14 +89,14 @@ class Explainer:
         return self._reason(row, channel, leading)
 
     def _live_users(self, channel: ItemChannel, start: int, row: int) -> int | None:
-        """How many users are behind a path that only live events make; None where the release has the path itself.
+        """How many other users are behind a path that only live events make; None where the release has the path too.
 
         `_TOO_FEW` where they are so few that a reason could tell of one of them.
         """
-        lists, live = self._tables.item_lists[channel], self._tables.live
-        if live is None or not isinstance(lists, LiveLists) or lists.is_of_release(start, row):
+        lists = self._tables.item_lists[channel]
+        if not isinstance(lists, LiveLists) or lists.is_of_release(start, row):
             return None
-        people = live.people(start, row)
+        people = lists.people(start, row, apart_from=self._user_hash)
         return people if people >= LEAST_USERS else _TOO_FEW
 
     def _popular(self, row: int) -> ItemReason:

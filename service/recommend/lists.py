@@ -111,18 +111,21 @@ class Lists:
             ResultEntry(catalogue.item_id(item.item_index), item.score, item.source) for item in listed[:MOST_LENGTH]
         ]
         neighbours = None if interests is None else interests.neighbours
+        for_newcomer = job.is_newcomer and not job.rows
         return Answer(
             items=items,
             places=range(query.offset + 1, query.offset + len(items) + 1),
             recommendation_id=self._result_lists.keep(
-                ResultList(*job.owner, release_id, source, query.parameters, entries)
+                ResultList(*job.owner, release_id, source, for_newcomer, query.parameters, entries)
             ),
             num_listed=len(listed),
             release_id=release_id,
             source=source,
             interests=interests,
             warnings=warnings,
-            reasons=await self.reasons(items, job.rows, neighbours, job.snapshot, newcomer=job.is_newcomer)
+            reasons=await self.explained(
+                items, job.rows, neighbours, job.snapshot, for_newcomer=for_newcomer, user_id=job.user_id
+            )
             if query.explain
             else None,
         )
@@ -170,11 +173,25 @@ class Lists:
         *,
         newcomer: bool,
     ) -> list[list[dict[str, Any]]]:
-        """newcomer: whether popular items of the list are those that others took as their first ones."""
+        """Returns the reasons of each item of a list that is being made; `newcomer` as `RankingJob.is_newcomer`."""
+        for_newcomer = newcomer and not rows
+        return await self.explained(items, rows, neighbours, snapshot, for_newcomer=for_newcomer, user_id=None)
+
+    async def explained(
+        self,
+        items: Sequence[RankedItem],
+        rows: Sequence[int],
+        neighbours: Neighbours | None,
+        snapshot: Snapshot,
+        *,
+        for_newcomer: bool,
+        user_id: str | None,
+    ) -> list[list[dict[str, Any]]]:
+        """Returns the reasons of each item; arguments as `Explainer`."""
         release = snapshot.release
 
         def explain() -> list[list[dict[str, Any]]]:
-            explainer = Explainer(release, snapshot, rows, neighbours, newcomer=newcomer)
+            explainer = Explainer(release, snapshot, rows, neighbours, for_newcomer=for_newcomer, user_id=user_id)
             return [
                 [reason_body(item.item_index, reason, release) for reason in explainer.reasons(item)] for item in items
             ]

@@ -155,6 +155,7 @@ class RankingJob(NamedTuple):
         rows: rows of the history's items, oldest first.
         user_row: the user's row in the snapshot, or −1.
         allowed: (items,) bool.
+        user_id: who asks; None for a list that is no user's.
     """
 
     rows: Sequence[int]
@@ -165,3 +166,4 @@ class RankingJob(NamedTuple):
     interests: UserInterests | None = None  # None: the engine computes them
     task: Task = "sequential"
     is_newcomer: bool = True  # without rows: the list is one user's, not everybody's
+    user_id: str | None = None

@@ -26,7 +26,8 @@ class Path(NamedTuple):
         item: row of the user's item.
         strength: weight of the edge between the two items; its meaning depends on the channel.
         similar_users: in the group channel, how many similar users took both items.
-        live_users: how many users took both items since the release, where the release itself has no such edge.
+        live_users: how many other users are behind the edge since the release, where the release itself has no such
+            edge.
     """
 
     item: int

@@ -191,7 +191,8 @@ class RecommendationService:
             source = f"bundle:{source}"
         warnings += user_warnings(user)
         owner = ListOwner(owner_of("user", user.user_id), user.lineage)
-        job = RankingJob(user.rows or session_rows, user.user_row, user.snapshot, allowed, owner, interests)
+        rows = user.rows or session_rows
+        job = RankingJob(rows, user.user_row, user.snapshot, allowed, owner, interests=interests, user_id=user.user_id)
         return await self._lists.answer(job, query, source, warnings)
 
     async def for_session(self, history: Sequence[str], query: ListQuery) -> Answer:
@@ -227,10 +228,11 @@ class RecommendationService:
             warnings += user_warnings(user)
         query = replace(query, n=min(query.n, max(1, int(allowed.sum()))))
         if user is None or by_history:
-            job = RankingJob(rows, -1, snapshot, allowed, _CHOICE, None, "direct")
+            user_id = None if user is None else user.user_id
+            job = RankingJob(rows, -1, snapshot, allowed, _CHOICE, None, "direct", user_id=user_id)
             return await self._lists.answer(job, query, source, warnings)
         known = self.users.known_interests(user)
-        job = RankingJob(rows, user.user_row, snapshot, allowed, _CHOICE, known, "direct")
+        job = RankingJob(rows, user.user_row, snapshot, allowed, _CHOICE, known, "direct", user_id=user.user_id)
         answer = await self._lists.answer(job, query, source, warnings)
         if known is None:
             self.users.keep(user, self.users.cache_entry(user, answer.interests), None)
@@ -303,6 +305,7 @@ class RecommendationService:
         warnings += [] if user is None else user_warnings(user)
         interests = await self._interests(user, history, snapshot) if query.explain and items else None
         neighbours = None if interests is None else interests.neighbours
+        user_id = None if user is None else user.user_id
         return Answer(
             items=items,
             places=[place for place, _ in shown],
@@ -311,8 +314,8 @@ class RecommendationService:
             release_id=result_list.release_id,
             source=result_list.source,
             warnings=warnings,
-            reasons=await self._lists.reasons(
-                items, history, neighbours, snapshot, newcomer=owner != owner_of("popular")
+            reasons=await self._lists.explained(
+                items, history, neighbours, snapshot, for_newcomer=result_list.for_newcomer, user_id=user_id
             )
             if query.explain
             else None,

@@ -68,12 +68,14 @@ class ResultList(NamedTuple):
         owner: the user, session or item that the list belongs to, as one text (`query_models.owner_of`).
         lineage: of the owner's state; it changes with every erasure.
         source: where the answer came from: history, session or popular items.
+        for_newcomer: whether its popular items are those that others took as their first ones.
     """
 
     owner: str
     lineage: str
     release_id: str
     source: str
+    for_newcomer: bool
     parameters: ListParameters
     entries: Sequence[ResultEntry]
 
@@ -200,12 +202,10 @@ def _digest(recommendation_id: str, text: str) -> str:
 
 def _encode(recommendation_id: str, result_list: ResultList) -> bytes:
     # Without the digest, whoever guesses a user's id could find their lists in the store.
-    owner, lineage, release_id, source, parameters, entries = result_list
+    owner, *about, parameters, entries = result_list
     stored = (
         _digest(recommendation_id, owner),
-        lineage,
-        release_id,
-        source,
+        *about,
         tuple(_digested(recommendation_id, parameters)),
         [tuple(entry) for entry in entries],
     )

@@ -12,7 +12,7 @@ It knows neither stores nor the names of users. Threads may read while one adds.
 import math
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,9 @@ _PAIR_WEIGHTS = np.array([round(_PAIR_ONE / math.log2(2 + count)) for count in r
 _64_BITS = (1 << 64) - 1
 _MIX, _ONE_64 = np.uint64(0x9E3779B97F4A7C15), np.uint64(1)
 """Make another identity of one, for an event that a `remove` has changed."""
+
+
+LiveChannel: TypeAlias = Literal["transition", "cooccurrence"]
 
 
 class LiveRow(NamedTuple):
@@ -228,13 +231,26 @@ class LiveCounts:
         """(c,) item rows → (c,) weights of the events on each."""
         return value_or_zero(self._takers, items) / UNIT_WEIGHT
 
-    def people(self, item: int, other: int) -> int:
-        """How many users took both items, in either order, among the latest `ROW_EVENTS` events that name the first."""
+    def people(self, item: int, other: int, *, channel: LiveChannel, apart_from: int | None = None) -> int:
+        """How many users are behind an entry of an item's row, among its latest `ROW_EVENTS` events.
+
+        Args:
+            item: whose row it is.
+            other: the entry's column.
+            channel: `transition` counts those who took `other` within the window after `item`, `cooccurrence` those who
+                took both in any order.
+            apart_from: the hash of a user who is not counted; None: everybody is.
+        """
         with self._lock:
             _, places, names = self._naming([item])
             named = self._named[places]
-            both = np.where(names > 0, named[:, 0] == other, (named[:, 1:] == other).any(axis=1))
-            return len(np.unique(self._users[places][both]))
+            taken = (names > 0) & (named[:, 0] == other)
+            if channel == "transition":
+                taken &= names <= self._window
+            else:
+                taken |= (names == 0) & (named[:, 1:] == other).any(axis=1)
+            users = np.unique(self._users[places][taken])
+            return len(users) if apart_from is None else int((users != apart_from).sum())
 
     def latest_s(self) -> float:
         """Seconds of the latest event in the ring, −∞ where there is none."""

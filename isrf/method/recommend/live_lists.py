@@ -6,14 +6,14 @@ counts.
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isrf.method.evidence import Entries, SparseLists
 from isrf.method.interest import FloatArray, IntArray
-from isrf.method.recommend.live_counts import CountedRows, LiveCounts
+from isrf.method.recommend.live_counts import CountedRows, LiveChannel, LiveCounts
 from isrf.method.recommend.live_events import value_or_zero
 
 MERGED_KEPT = 4_000
@@ -43,7 +43,7 @@ class LiveLists:
     Rows of items that came since the release have live counts alone.
     """
 
-    def __init__(self, channel: Literal["transition", "cooccurrence"], base: BaseCounts, live: LiveCounts) -> None:
+    def __init__(self, channel: LiveChannel, base: BaseCounts, live: LiveCounts) -> None:
         self._channel, self._base, self._live = channel, base, live
         self._merged: dict[int, _Merged] = {}
 
@@ -62,6 +62,10 @@ class LiveLists:
     def is_of_release(self, row: int, column: int) -> bool:
         """Whether the release's own list of `row` has an entry for `column`."""
         return column in self._of_release(row).indices
+
+    def people(self, row: int, column: int, *, apart_from: int | None) -> int:
+        """How many users' live events are behind an entry, without the user of the hash `apart_from`."""
+        return self._live.people(row, column, channel=self._channel, apart_from=apart_from)
 
     def with_rows(self, _count: int) -> "LiveLists":
         """The same lists: items that were added since the release have rows already."""

@@ -26,8 +26,8 @@ class ReasonPath(BaseModel):
     )
     live_users: int | None = Field(
         default=None,
-        description="transition, cooccurrence: how many users took both items since the release, which itself has no "
-        "edge between them. At least 3; with fewer the path is not shown.",
+        description="transition, cooccurrence: how many other users are behind the path since the release, which "
+        "itself has no such edge. At least 3; with fewer the path is not shown.",
     )
 
 

@@ -45,7 +45,7 @@ def state(live: LiveEvidence) -> list[object]:
     found: list[object] = [len(live.counts), live.counts.takers(ITEMS).tolist()]
     for item in ITEMS.tolist():
         found += [live.counts.version(item), *(column.tolist() for column in live.counts.row(item))]
-        found += [live.counts.people(item, other) for other in (0, 1)]
+        found += [live.counts.people(item, other, channel="cooccurrence") for other in (0, 1)]
         found += [entries.tolist() for lists in (live.transition, live.cooccurrence) for entries in lists.entries(item)]
     for popularity in (live.popularity, live.newcomers):
         found += [popularity.weights(ITEMS).tolist(), popularity.shares(ITEMS).tolist()]

@@ -77,8 +77,13 @@ def test_a_bucket_is_taken_out_alone() -> None:
 
 
 def test_people_are_counted_once_per_pair() -> None:
-    events = [event(9, (1,), 0.0, 7), event(9, (1,), DAY, 7), event(1, (9,), 0.0, 8)]
-    assert counts(*events).people(1, 9) == 2
+    events = [event(9, (1,), 0.0, 7), event(9, (1,), DAY, 7), event(1, (9,), 0.0, 8), event(9, (2, 3, 4, 1), 0.0, 6)]
+    live = counts(*events, window=3)
+    assert live.people(1, 9, channel="cooccurrence") == 3
+    assert live.people(1, 9, channel="transition") == 1, "the second took them in the other order, the third later"
+    assert live.people(9, 1, channel="transition") == 1
+    assert live.people(1, 9, channel="cooccurrence", apart_from=7) == 2
+    assert live.people(1, 9, channel="transition", apart_from=7) == 0
 
 
 EVENTS = st.lists(
@@ -247,7 +252,7 @@ def test_a_returned_item_is_taken_back_from_counts_and_paths() -> None:
     assert live.take_back(5, 7, DAY) == [(5, 0.0, 0, UNIT_WEIGHT)]
     assert transitions(live.row(5)) == {9: 2.0}
     assert live.takers(np.array([5])).tolist() == [0.0]
-    assert live.people(5, 9) == 1
+    assert live.people(5, 9, channel="cooccurrence") == 1
 
 
 @pytest.mark.parametrize("later", [ROW_EVENTS - 3, ROW_EVENTS - 2, ROW_EVENTS + 100])
@@ -256,7 +261,7 @@ def test_a_returned_item_is_taken_back_however_many_took_it_since(later: int) ->
     live = counts(event(5, (), 0.0, 7), event(9, (5, 1), DAY, 7), *others, max_events=ROW_EVENTS + 500)
     assert live.take_back(5, 7, DAY) == [(5, 0.0, 0, UNIT_WEIGHT)]
     assert live.takers(np.array([5])).tolist() == [4.0 * later]
-    assert live.people(9, 5) == 0
+    assert live.people(9, 5, channel="cooccurrence") == 0
     assert together(live.row(9)) == {1: pytest.approx(2 / np.log2(2 + 2), abs=2 / 256)}
 
 

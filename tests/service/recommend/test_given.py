@@ -27,7 +27,7 @@ from service.state.store import Store
 
 def a_list(owner: str = "user\nann", **changed: Any) -> ResultList:
     entries = [ResultEntry("a", 2.0, "dense"), ResultEntry("b", 1.0, "group"), ResultEntry("c", 0.5, "dense")]
-    return ResultList(owner, "", "r-1", "sequence", ListParameters(), entries)._replace(**changed)
+    return ResultList(owner, "", "r-1", "sequence", False, ListParameters(), entries)._replace(**changed)
 
 
 @pytest.mark.parametrize(("n", "length"), [(1, 10), (10, 100), (20, 200), (50, 200), (200, 200)])
@@ -51,6 +51,17 @@ async def test_a_list_is_its_owners_alone(store: Store) -> None:
             await lists.get(recommendation_id, owner, lineage)
         assert gone.value.code == "recommendation.gone"
     await lists.close()
+
+
+@pytest.mark.parametrize("for_newcomer", [True, False])
+async def test_a_list_remembers_whom_it_was_made_for(store: Store, for_newcomer: bool) -> None:
+    here, there = ResultLists(store, ttl_s=60), ResultLists(store, ttl_s=60)
+    one = here.keep(a_list(for_newcomer=for_newcomer))
+    await here.close()
+    for lists in (here, there) if store.kind == "redis" else (here,):
+        found = await lists.find(one)
+        assert found is not None
+        assert found.for_newcomer is for_newcomer
 
 
 async def test_another_replica_goes_on(store: Store) -> None:

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from fastapi.testclient import TestClient
 
 from isrf.contract.event_log import StoredEvent, bucket_of
+from isrf.method.recommend import live_counts
 from isrf.method.recommend.request import RankedItem
+from service.app import create_app
 from service.recommend.explain import Explainer
 from service.recommend.lists import popular_items
 from service.recommend.reasons import reason_body
@@ -14,11 +18,14 @@ from service.release.live_counting import LiveCounting
 from service.release.mapped_entries import ItemLookup, MappedEntries
 from service.release.opening import Release, open_release
 from service.release.snapshot import base_snapshot
+from service.settings import Settings
 from service.state.user_store import AcceptedEntry
 from service.sync.release_runtime import with_live_evidence
 from tests.service.releases import of_schema_3
+from tests.service.servers import wait_until
 
 NOW = 1_757_000_000.0
+LIVE = ("transition", "cooccurrence")
 
 
 @pytest.fixture
@@ -48,8 +55,10 @@ def strange_pair(release: Release) -> tuple[int, int]:
     raise AssertionError("every item is beside every other")
 
 
-def reasons_of(release: Release, history: list[int], item: int, source: str = "transition") -> dict[str, Any]:
-    explainer = Explainer(release, base_snapshot(release), history, None)
+def reasons_of(
+    release: Release, history: list[int], item: int, source: str = "transition", user_id: str | None = None
+) -> dict[str, Any]:
+    explainer = Explainer(release, base_snapshot(release), history, None, user_id=user_id)
     found = [reason_body(item, reason, release) for reason in explainer.reasons(RankedItem(item, 0.0, source))]
     return {reason["channel"]: reason for reason in found}
 
@@ -72,6 +81,73 @@ def test_fewer_than_three_people_are_not_told_of(opened: tuple[Release, LiveCoun
         assert path["live_users"] == 3
         title = release.catalogue.items[first].title
         assert found[channel]["text"] == f"3 shoppers who took “{title}” took this too since the last release."
+
+
+def live_users(found: dict[str, Any]) -> dict[str, int]:
+    """Of the one path of each channel that counts people."""
+    return {name: reason["paths"][0]["live_users"] for name, reason in found.items() if name in LIVE}
+
+
+def test_nobody_is_told_of_themselves(opened: tuple[Release, LiveCounting]) -> None:
+    release, _ = opened
+    first, second = strange_pair(release)
+    take(opened, "abc", second, first)
+    assert live_users(reasons_of(release, [first], second, user_id="x")) == {"transition": 3, "cooccurrence": 3}
+    assert live_users(reasons_of(release, [first], second, user_id="a")) == {}, "two others"
+    take(opened, "d", second, first)
+    assert live_users(reasons_of(release, [first], second, user_id="a")) == {"transition": 3, "cooccurrence": 3}
+    assert live_users(reasons_of(release, [first], second, user_id="x")) == {"transition": 4, "cooccurrence": 4}
+
+
+def test_no_call_tells_its_user_of_themselves(tiny_release: Path, tmp_path: Path) -> None:
+    release = open_release(tiny_release)
+    rows = strange_pair(release)
+    first, second = map(release.catalogue.item_id, rows)
+    chosen = Settings(releases_dir=tiny_release, state_dir=tmp_path, deadline_s=60)
+    with TestClient(create_app(chosen)) as http:
+
+        def told(**whose: Any) -> set[str]:
+            body = {"candidates": [second], "explain": True, **whose}
+            (item,) = http.post("/rank", json=body).json()["items"]
+            return {one["channel"] for one in item["reasons"] for path in one["paths"] if "live_users" in path}
+
+        events = [
+            {"user_id": user, "item_id": item, "event": "view", "timestamp": NOW + at}
+            for user in "abc"
+            for at, item in enumerate((first, second))
+        ]
+        assert http.post("/interactions", json={"events": events}).json()["accepted"] == 6
+        wait_until(lambda: told(history=[first]) == set(LIVE), what="the events to be counted")
+        assert told(user_id="a") == set(), "two others took both"
+        events = [one | {"user_id": "d"} for one in events[:2]]
+        assert http.post("/interactions", json={"events": events}).json()["accepted"] == 2
+        wait_until(lambda: told(user_id="a") == set(LIVE), what="the fourth user's events")
+
+
+def test_each_reason_counts_the_people_of_its_own_evidence(opened: tuple[Release, LiveCounting]) -> None:
+    """Six took the second item after the first: two of them long after; three took them the other way round."""
+    release, _ = opened
+    first, second = strange_pair(release)
+    spec = release.manifest.live_evidence
+    assert spec is not None
+    between = [row for row in range(len(release.catalogue)) if row not in (first, second)][: spec.window]
+    take(opened, "abcd", second, first)
+    take(opened, "ef", second, *between, first)
+    take(opened, "ghi", first, second)
+    assert live_users(reasons_of(release, [first], second)) == {"transition": 4, "cooccurrence": 9}
+    assert live_users(reasons_of(release, [second], first)) == {"transition": 3, "cooccurrence": 9}
+
+
+def test_people_are_counted_among_the_latest_events_of_the_first_item(opened: tuple[Release, LiveCounting]) -> None:
+    release, _ = opened
+    first, second = strange_pair(release)
+    other = next(row for row in range(len(release.catalogue)) if row not in (first, second))
+    with patch.object(live_counts, "ROW_EVENTS", 10):
+        take(opened, "abcde", second, first)
+        take(opened, "fghijk", other, first)
+        assert live_users(reasons_of(release, [first], second)) == {"transition": 4, "cooccurrence": 4}
+        take(opened, "lm", other, first)
+        assert live_users(reasons_of(release, [first], second)) == {}, "two people are left"
 
 
 def test_a_path_of_the_release_is_told_without_live_counts(opened: tuple[Release, LiveCounting]) -> None:
@@ -101,7 +177,7 @@ def test_popular_is_what_was_taken_lately(opened: tuple[Release, LiveCounting], 
     assert scores == sorted(scores, reverse=True)
     assert sum(scores) <= 1.0
     for place, item in enumerate(items, start=1):
-        explainer = Explainer(release, base_snapshot(release), [], None, newcomer=newcomer)
+        explainer = Explainer(release, base_snapshot(release), [], None, for_newcomer=newcomer)
         (reason,) = (reason_body(item.item_index, one, release) for one in explainer.reasons(item))
         assert reason["popularity_rank"] == place
         whom = "new shoppers" if newcomer else "shoppers"

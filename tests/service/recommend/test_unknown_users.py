@@ -101,3 +101,23 @@ def test_candidates_are_ranked_by_the_history_where_the_user_has_none(
         http.post("/rank", json={"candidates": candidates, "user_id": users[1], "history": history}).json()["items"]
         == own["items"]
     ), "who has a history of their own is ranked by it"
+
+
+def popular_reasons(http: TestClient, path: str, **query: Any) -> tuple[dict[str, Any], set[str]]:
+    """An answer's `meta`, and what its reasons of popularity say behind the rank."""
+    body = http.get(path, params={"explain": True, "n": 5, **query}).json()
+    texts = [one["text"] for item in body["items"] for one in item["reasons"] if one["channel"] == "popular"]
+    assert len(texts) == 5
+    return body["meta"], {text.partition(" by ")[2] for text in texts}
+
+
+def test_a_later_page_gives_the_reasons_of_its_list(http: TestClient, nobody: str) -> None:
+    http.put("/placements/best", json={"kind": "popular", "length": 5})
+    for path, whom in ((f"/recommend/{nobody}", "new shoppers"), ("/placements/best/items", "shoppers")):
+        meta, first = popular_reasons(http, path)
+        if nobody in path:  # with a history of their own, they read on in the list from before
+            event = {"user_id": nobody, "item_id": item_of(http), "event": "view"}
+            assert http.post("/interactions", json={"events": [event]}).json()["accepted"] == 1
+        page = {"recommendation_id": meta["recommendation_id"], "offset": meta["next_offset"]}
+        _, second = popular_reasons(http, path, **page)
+        assert first == second == {f"what {whom} took lately."}
