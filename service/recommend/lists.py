@@ -64,7 +64,7 @@ class Lists:
             disliked=frozenset(catalogue.rows(disliked)),
             context=dict(item_filter.context),
         )
-        names = frozenset((NOW, BOUGHT, DISLIKED, *(CONTEXT + name for name, _ in item_filter.context)))
+        names = frozenset((NOW, BOUGHT, DISLIKED, CONTEXT, *(CONTEXT + name for name, _ in item_filter.context)))
         mask = catalogue.conditions.find(condition, values, names)
         if mask is None:
             mask = await self._engine.run_within_deadline(

@@ -6,7 +6,6 @@ compiles and evaluates it, `masks` caches. It may import `isrf` alone.
 
 from service.release.conditions.condition import (
     BOUGHT,
-    CONTEXT,
     DISLIKED,
     NOW,
     REQUEST_NAMES,
@@ -15,6 +14,7 @@ from service.release.conditions.condition import (
     compile_condition,
 )
 from service.release.conditions.masks import ConditionMasks
+from service.release.conditions.parts import CONTEXT
 
 __all__ = [
     "BOUGHT",

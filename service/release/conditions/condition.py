@@ -20,9 +20,9 @@ from isrf.contract.shown import printable
 from isrf.method.interest import BoolArray
 from service.release.conditions.attributes import DTYPES, AttributeTable
 from service.release.conditions.grammar import check_text
-from service.release.conditions.parts import internal_name
+from service.release.conditions.parts import CONTEXT, KnownNames, internal_name
 
-NOW, BOUGHT, DISLIKED, CONTEXT = "now", "user.bought", "user.disliked", "context."
+NOW, BOUGHT, DISLIKED = "now", "user.bought", "user.disliked"
 ANY_CONTEXT = "context.*"
 REQUEST_NAMES = frozenset({NOW, BOUGHT, DISLIKED, ANY_CONTEXT})
 """The values of a request that a condition may use; `context.*` is every name that begins with `context.`."""
@@ -105,18 +105,20 @@ def compile_condition(
     Args:
         text: what an SQL WHERE clause holds.
         columns: types of the catalogue's columns (`AttributeTable.types`).
-        names: the values of the request that it may use, of `REQUEST_NAMES` and `context.NAME`.
+        names: the values of the request that it may use, of `REQUEST_NAMES` and `context.NAME`; with `CONTEXT` alone,
+            the call could have brought values.
 
     Raises:
         RequestError: `condition.invalid`, with the place and what to do.
     """
-    allowed = {name: _REQUEST_TYPES.get(name, "text") for name in names if name != ANY_CONTEXT}
+    allowed = {name: _REQUEST_TYPES.get(name, "text") for name in names if name not in (ANY_CONTEXT, CONTEXT)}
     of_columns = {name: column.type for name, column in columns.items()}
-
-    def is_open(name: str) -> bool:
-        return ANY_CONTEXT in names and name.startswith(CONTEXT)
-
-    checked = check_text(text, {**of_columns, **allowed}, is_open)
+    known = KnownNames(
+        types={**of_columns, **allowed},
+        has_context=any(name.startswith(CONTEXT) for name in names),
+        any_context=ANY_CONTEXT in names,
+    )
+    checked = check_text(text, known)
     try:
         expression = pl.sql_expr(checked.sql)
     except (PolarsError, PanicException) as error:

@@ -7,22 +7,21 @@ that takes it long: it needs seconds for long chains of operators and for large 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from isrf.contract.item_fields import AttributeType
 from isrf.contract.shown import printable, shown
 from service.release.conditions.parts import (
     FUNCTIONS,
     MAX_PATTERN,
     TYPE_NAMES,
     CheckedText,
+    KnownNames,
     Part,
     PartType,
     balanced,
     check_regex,
     internal_name,
     moment_of,
-    near,
     quoted,
 )
 from service.release.conditions.tokens import TYPED_WORDS, WORDS, Token, read_tokens, refusal
@@ -34,26 +33,20 @@ _COMPARE = {"=": "=", "==": "=", "<>": "<>", "!=": "<>", "<": "<", "<=": "<=", "
 _MATCH = {"~": "~", "~*": "~*", "!~": "!~", "!~*": "!~*"}
 
 
-def check_text(text: str, types: Mapping[str, AttributeType], is_open: Callable[[str], bool]) -> CheckedText:
-    """Checks a condition.
-
-    Args:
-        types: of the names that it may use.
-        is_open: whether a name that is not in `types` is one that a call may bring, a text.
+def check_text(text: str, known: KnownNames) -> CheckedText:
+    """Checks a condition that may use the known names.
 
     Raises:
         RequestError: `condition.invalid`, with the place and what to do.
     """
-    return _Reader(list(read_tokens(text)), types, is_open).condition()
+    return _Reader(list(read_tokens(text)), known).condition()
 
 
 class _Reader:
     """Reads the tokens of one condition from left to right."""
 
-    def __init__(
-        self, tokens: Sequence[Token], types: Mapping[str, AttributeType], is_open: Callable[[str], bool]
-    ) -> None:
-        self._tokens, self._types, self._is_open = tokens, types, is_open
+    def __init__(self, tokens: Sequence[Token], known: KnownNames) -> None:
+        self._tokens, self._known = tokens, known
         self._next = 0
         self._names: dict[str, int] = {}
         self._terms = self._operators = self._patterns = self._depth = 0
@@ -322,9 +315,7 @@ class _Reader:
         self._terms += 1
         if self._terms > MAX_TERMS:
             raise refusal(f"it names more than {MAX_TERMS} columns", token.at, "Simplify it, or use IN with a list.")
-        kind = self._types.get(token.text, "text" if self._is_open(token.text) else None)
-        if kind is None:
-            raise refusal(f"there is no column {printable(token.text)}", token.at, near(token.text, self._types))
+        kind = self._known.type_of(token)
         number = self._names.setdefault(token.text, len(self._names))
         return Part(f'"{internal_name(number)}"', kind, token.at)
 

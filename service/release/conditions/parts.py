@@ -5,12 +5,14 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from isrf.contract.item_fields import parse_time
+from isrf.contract.item_fields import AttributeType, parse_time
 from isrf.contract.shown import printable, shown
 from service.release.conditions.tokens import Token, refusal
 
 PartType: TypeAlias = Literal["number", "text", "boolean", "time", "texts", "span"]
 """`span` is an interval of time."""
+CONTEXT = "context."
+"""Begins the names of the values that a call brings."""
 MAX_PATTERN = 100
 """Characters of a regular expression or of a pattern of `LIKE`."""
 _NEAR, _LISTED = 3, 20
@@ -47,6 +49,34 @@ class CheckedText(NamedTuple):
 
     sql: str
     names: tuple[str, ...]
+
+
+class KnownNames(NamedTuple):
+    """The names that a condition may use.
+
+    Attributes:
+        types: of columns and of values of the request.
+        has_context: whether the call can bring values of its own, `context.NAME`.
+        any_context: whether each `context.NAME` is known, as a text.
+    """
+
+    types: Mapping[str, AttributeType]
+    has_context: bool
+    any_context: bool
+
+    def type_of(self, token: Token) -> AttributeType:
+        """Returns the type of a name; raises `RequestError` where it is not known."""
+        of_context, name = token.text.startswith(CONTEXT), printable(token.text)
+        found = self.types.get(token.text, "text" if of_context and self.any_context else None)
+        if found is not None:
+            return found
+        if not of_context:
+            raise refusal(f"there is no column {name}", token.at, near(token.text, self.types))
+        if not self.has_context:
+            fix = "Compare columns, now and the user's items; a context belongs to a call that asks for a list."
+            raise refusal(f"this call has no context, so there is no {name}", token.at, fix)
+        fix = f'Send {name}=VALUE, or in a body "context": {{"{name.removeprefix(CONTEXT)}": "VALUE"}}.'
+        raise refusal(f"the call brings no {name}", token.at, fix)
 
 
 class Part(NamedTuple):

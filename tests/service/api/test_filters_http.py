@@ -163,13 +163,33 @@ def test_the_call_brings_its_context(shop: Shop) -> None:
     body = {**params, "context": {"theme": "red"}, "history": [shop.items[0]["item_id"]]}
     answer = shop.http.post("/recommend", json=body).json()
     assert {item["item_id"] for item in answer["items"]} == right - {shop.items[0]["item_id"]}
-    missing = shop.http.get("/popular", params=params)
-    assert (missing.status_code, missing.json()["code"]) == (422, "condition.invalid")
+    for missing in (shop.http.get("/popular", params=params), shop.http.get("/popular?context.a=1", params=params)):
+        problem = missing.json()
+        assert (missing.status_code, problem["code"]) == (422, "condition.invalid")
+        assert problem["detail"] == "the condition, at character 10: the call brings no context.theme."
+        assert problem["fix"] == 'Send context.theme=VALUE, or in a body "context": {"theme": "VALUE"}.'
     twice = shop.http.get("/popular?context.a=1&context.a=2")
     assert (twice.status_code, twice.json()["code"]) == (422, "request.repeated_parameter")
     long = shop.http.get("/popular", params={"context.a": "x" * 300})
     assert (long.status_code, long.json()["code"]) == (422, "request.invalid")
     assert shop.http.get("/users/ann", params={"context.a": "1"}).status_code == 422
+
+
+def test_a_placements_filter_has_no_context(shop: Shop) -> None:
+    def refused(condition: str) -> dict[str, Any]:
+        answer = shop.http.put("/placements/home", json={"kind": "popular", "filter": condition})
+        problem: dict[str, Any] = answer.json()
+        assert (answer.status_code, problem["code"]) == (422, "condition.invalid")
+        return problem
+
+    problem = refused("colour = context.theme")
+    message = "the condition, at character 10: this call has no context, so there is no context.theme."
+    assert problem["detail"] == message
+    assert "context belongs to a call that asks for a list" in problem["fix"]
+    for unknown in ("contxt.theme = 'red'", "theme = 'red'", "nothing_like_it_at_all > 1"):
+        problem = refused(unknown)
+        assert "there is no column" in problem["detail"]
+        assert "context." not in problem["fix"]
 
 
 def test_several_categories_and_none_of_others(shop: Shop) -> None:
