@@ -275,14 +275,15 @@ function given(fields, where = "") {
   const one = ([name, value]) => {
     const place = where ? `${where}.${name}` : name;
     if (IDS.has(name)) return [name, idText(value, place)];
+    if (name === "context" && !isObject(value)) throw invalid(place, value, 'Give an object of texts: { theme: "red" }.');
     return [name, ID_LISTS.has(name) ? idTexts(value, place) : plain(value, place)];
   };
   return Object.fromEntries(Object.entries(known(fields)).map(one));
 }
 
 function queryPairs(options) {
-  const { context, ...others } = given(options);
-  const named = Object.entries(isObject(context) ? context : {}).map(([name, value]) => [`context.${name}`, value]);
+  const { context = {}, ...others } = given(options);
+  const named = Object.entries(context).map(([name, value]) => [`context.${name}`, value]);
   return [...Object.entries(others), ...named].flatMap(([name, value]) =>
     [value].flat().map((one) => {
       if (one === null || typeof one === "object") throw invalid(name, value, "Give single values.");

@@ -385,6 +385,17 @@ def test_what_is_no_option_of_the_client_is_refused() -> None:
     assert node(code) == ["client.invalid_value"] * 3
 
 
+def test_a_context_that_is_no_object_is_refused_and_shown() -> None:
+    code = """
+    said = [];
+    for (const context of [["red"], "red", 7, new Map([["theme", "red"]])])
+      for (const call of [() => isrf.popular({ context }), () => isrf.rank(["a"], { context })])
+        said.push(await call().catch(told));
+    """
+    shown = ["Array", '"red"', "7", "Map"]
+    assert node(code) == [["client.invalid_value", f"context is {value}."] for value in shown for _ in range(2)]
+
+
 def test_a_hole_is_no_event() -> None:
     code = """
     const event = { user_id: "a", item_id: "b" };

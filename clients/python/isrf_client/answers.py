@@ -128,6 +128,22 @@ class Meta(TypedDict):
     next_offset: NotRequired[int]
 
 
+class RequestMeta(TypedDict):
+    request_id: str
+
+
+class ReleaseMeta(RequestMeta):
+    release_id: str
+
+
+class UserMeta(ReleaseMeta):
+    source: str
+
+
+class AffinitiesMeta(UserMeta):
+    user_version: str
+
+
 class Warned(TypedDict):
     code: str
     message: str
@@ -174,6 +190,7 @@ class ShownItem(TypedDict):
 
 class ItemAnswer(TypedDict):
     item: ShownItem
+    meta: ReleaseMeta
 
 
 class ItemChanged(ItemAnswer):
@@ -218,7 +235,7 @@ class UserAnswer(TypedDict):
     excluded: list[str]
     excluded_total: int
     interests: Interests
-    meta: Meta
+    meta: UserMeta
     warnings: list[Warned]
 
 
@@ -235,6 +252,7 @@ class AffinitiesAnswer(TypedDict):
     user_id: str
     affinities: dict[str, list[Affinity]]
     events: int
+    meta: AffinitiesMeta
     warnings: list[Warned]
 
 
@@ -311,11 +329,13 @@ class ShownPlacement(TypedDict):
 
 
 class PlacementAnswer(ShownPlacement):
+    meta: RequestMeta
     warnings: list[Warned]
 
 
 class PlacementList(TypedDict):
     placements: list[ShownPlacement]
+    meta: RequestMeta
     warnings: list[Warned]
 
 

@@ -65,6 +65,9 @@ def json_fields(options: Mapping[str, Any], where: str = "") -> dict[str, Any]:
             found[name] = id_text(value, place)
         elif name in ID_LISTS:
             found[name] = id_texts(value, place)
+        elif name == "context" and not isinstance(value, Mapping):
+            fix = 'Give a dict of texts, as {"theme": "red"}.'
+            raise InvalidCallError("client.invalid_value", f"{place} is {_shown(value)}.", fix=fix)
         else:
             found[name] = plain(value, place)
     return found
@@ -75,8 +78,6 @@ def query(options: Mapping[str, Any]) -> list[tuple[str, str]]:
     pairs = []
     fields = json_fields(options)
     context = fields.pop("context", {})
-    if not isinstance(context, dict):
-        raise InvalidCallError("client.invalid_value", f"context is {_shown(context)}.", fix="Give a dict of texts.")
     for name, value in [*fields.items(), *((f"context.{inner}", value) for inner, value in context.items())]:
         for single in value if isinstance(value, list) else [value]:
             if isinstance(single, list | dict) or single is None:

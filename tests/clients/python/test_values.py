@@ -4,6 +4,7 @@ import asyncio
 import copy
 import math
 import pickle
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -317,5 +318,16 @@ def test_a_context_is_one_parameter_for_each_name() -> None:
         ("context.theme", "Auralis"),
     ]
     assert json_fields(options)["context"] == {"theme": "Auralis"}
-    with pytest.raises(InvalidCallError, match="a dict of texts"):
-        query({"context": "theme"})
+    for wrong in ("theme", ["theme"], 7):
+        for read in (query, json_fields):
+            with pytest.raises(InvalidCallError, match=re.escape(f"context is {wrong!r}")) as refused:
+                read({"context": wrong})
+            assert "a dict of texts" in refused.value.fix
+
+
+def test_a_cart_is_a_list_of_ids() -> None:
+    assert query({"cart": [7, "b"]}) == [("cart", "7"), ("cart", "b")]
+    with pytest.raises(InvalidCallError, match="cart is"):
+        query({"cart": "abc"})
+    with pytest.raises(InvalidCallError, match=re.escape("cart[1] is")):
+        query({"cart": ["a", 1.5]})
