@@ -1,4 +1,4 @@
-"""The order of a user's events, seeded shuffling of ties, and the leave-one-out split.
+"""The order of a user's events, seeded shuffling of ties, the leave-one-out split, and the weights of samples.
 
 Events are parallel arrays. It knows nothing of files, and no ids except the user's own string: the seeded shuffle is
 defined on it, so that anybody can repeat the shuffle from the raw data.
@@ -116,6 +116,17 @@ def last_two_tie(users: NDArray[np.int64], times: NDArray[Any]) -> int:
     """The number of users whose test event has the same time as the event before it."""
     test = np.flatnonzero(leave_one_out(users) == Split.TEST)
     return int(np.count_nonzero(times[test] == times[test - 1]))
+
+
+def mean_one(weights: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The weights (n,) of training samples, scaled to a mean of 1, so that a learning rate means the same.
+
+    Equal weights are 1 exactly.
+    """
+    if not len(weights) or (weights == weights[0]).all():
+        return np.ones(len(weights), dtype=np.float32)
+    scaled: NDArray[np.float32] = (weights / weights.mean()).astype(np.float32)
+    return scaled
 
 
 def _run_starts(users: NDArray[np.int64], timestamps: NDArray[np.float64] | None) -> NDArray[np.int64]:

@@ -1,9 +1,10 @@
 """LightGCN over the semantic interaction graph, with inductive users.
 
-Nodes are items and users; an edge is a training interaction. An item's layer 0 is its own embedding plus its adapted
-semantic feature. A user has no parameters: a user's layer k is the normalised sum of its items' layers k − 1, and an
-item's layer k is the normalised sum of its users' layers k − 1. So items have layers 0 and 2, users 1 and 3, and the
-vector of *any* history is a weighted sum of stored item rows (`isrf.method.interest.read_history`).
+Nodes are items and users; an edge is a training interaction with its weight. An item's layer 0 is its own embedding
+plus its adapted semantic feature. A user has no parameters: a user's layer k is the normalised sum of its items' layers
+k − 1, and an item's layer k is the normalised sum of its users' layers k − 1. A degree is the sum of the weights. So
+items have layers 0 and 2, users 1 and 3, and the vector of *any* history is a weighted sum of stored item rows
+(`isrf.method.interest.read_history`), whatever its events weigh.
 
 `isrf.nn.lightgcn_training` trains it. Source: LightGCN, arXiv 2002.02126, equations 3 and 7; semantic item nodes after
 ISRF, arXiv 2603.13934. Inductive users and recency in the edges are ours. It knows no files and no held-out data.
@@ -41,6 +42,7 @@ class Interactions(NamedTuple):
 
     users: NDArray[np.int64]  # (T,)
     items: NDArray[np.int64]  # (T,)
+    weights: NDArray[np.float64] | None = None  # (T,) from 0; None: all are 1
 
 
 class Propagated(NamedTuple):
@@ -71,21 +73,22 @@ class LightGCN(nn.Module):
         self.item_id = nn.Parameter(torch.randn(num_items, settings.dim, generator=generator) * scale)
         self.adapter = nn.Parameter(torch.randn(item_text.shape[1], settings.dim, generator=generator) * scale)
         self.log_scale = nn.Parameter(torch.tensor(np.log(10.0), dtype=torch.float32))
-        degree = np.bincount(interactions.items, minlength=num_items)
+        users, items, weights = interactions
+        degree = np.bincount(items, weights=weights, minlength=num_items)
         inverse_degree = (1.0 / np.sqrt(np.maximum(degree, 1))).astype(np.float32)
-        lengths = np.bincount(interactions.users)
+        lengths = np.bincount(users, weights=weights)
         inverse_length = (1.0 / np.sqrt(np.maximum(lengths, 1))).astype(np.float32)
         self.register_buffer("item_text", torch.from_numpy(item_text))
         self.register_buffer("known", torch.from_numpy((degree > 0).astype(np.float32))[:, None])
         self.register_buffer("inverse_degree", torch.from_numpy(inverse_degree)[:, None])
         self.register_buffer("inverse_length", torch.from_numpy(inverse_length)[:, None])
         edges = torch.sparse_coo_tensor(
-            torch.from_numpy(np.stack([interactions.users, interactions.items])),
-            torch.from_numpy(recency_weights(interactions, settings.recency)),
+            torch.from_numpy(np.stack([users, items])),
+            torch.from_numpy(edge_weights(interactions, settings.recency)),
             (len(lengths), num_items),
             check_invariants=True,
         )
-        self.register_buffer("edges", edges.coalesce())  # (U, N) recency of an item in its user's history
+        self.register_buffer("edges", edges.coalesce())  # (U, N) recency of an item in its user's history · weight
         self.register_buffer("edges_transposed", edges.t().coalesce())
 
     def propagate(self) -> Propagated:
@@ -122,8 +125,9 @@ def prefix_sum(
     )
 
 
-def recency_weights(interactions: Interactions, recency: float) -> NDArray[np.float32]:
-    """(T,) float32: recency ** age of every training interaction; a user's newest interaction has age 0."""
+def edge_weights(interactions: Interactions, recency: float) -> NDArray[np.float32]:
+    """(T,) float32: weight · recency ** age of every training interaction; a user's newest has age 0."""
     last = np.cumsum(np.bincount(interactions.users)) - 1
     age = last[interactions.users] - np.arange(len(interactions.users))
-    return np.asarray(recency**age, dtype=np.float32)
+    weights = 1.0 if interactions.weights is None else interactions.weights
+    return np.asarray(recency**age * weights, dtype=np.float32)

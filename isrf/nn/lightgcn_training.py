@@ -1,6 +1,7 @@
 """Trains LightGCN to rank the item that a user took next, given the items before it.
 
-Every training position after a user's first is a sample. An item's layer 2 contains the sample's own user, and so the
+Every training position after a user's first is a sample, unless its weight is 0; a sample's loss has the weight of its
+target. An item's layer 2 contains the sample's own user, and so the
 target; that user's share is subtracted exactly from the prefix's vector and from the target's vector.
 It knows no files and no held-out data.
 """
@@ -16,8 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from isrf.contract.errors import StageError
-from isrf.method.order import MAX_TARGETS_PER_USER
-from isrf.nn.lightgcn import Interactions, LightGCN, LightGCNSettings, Propagated, prefix_sum, recency_weights
+from isrf.method.order import MAX_TARGETS_PER_USER, mean_one
+from isrf.nn.lightgcn import Interactions, LightGCN, LightGCNSettings, Propagated, edge_weights, prefix_sum
+from isrf.nn.losses import loss_weights, mean_cross_entropy
 
 MIN_STEPS = 50
 """Fewest steps of an epoch. A small shop gets smaller batches, so that the same number of epochs trains it as well."""
@@ -41,6 +43,7 @@ class _Samples(NamedTuple):
     stop: NDArray[np.int64]  # (P,)
     own_prefix: NDArray[np.float32]  # (P,) share of the sample's own user's layer 1 in the prefix's sum
     own_target: NDArray[np.float32]  # (P,) and in the target's embedding
+    weight: NDArray[np.float32]  # (P,) of the loss, 1 on average
 
 
 def train_lightgcn(
@@ -118,7 +121,7 @@ def _loss(
     negative = (query * scale) @ propagated.items[candidates].T + correction  # (B, C)
     negative = negative.masked_fill(candidates[None, :] == target[:, None], -torch.inf)
     logits = torch.cat([scale * positive[:, None], negative], dim=1)
-    loss = F.cross_entropy(logits, torch.zeros_like(target))
+    loss = mean_cross_entropy(logits, torch.zeros_like(target), weight=loss_weights(samples.weight[rows]))
     decay = model.item_id[target].square().sum(1).mean()
     return loss + settings.weight_decay * decay
 
@@ -156,14 +159,15 @@ def _samples(interactions: Interactions, model: LightGCN, recency: float, *, pre
 
     A user has at most `MAX_TARGETS_PER_USER` samples, the latest ones.
     """
-    users, items = interactions
+    users, items, weights = interactions
     first = np.searchsorted(users, users)  # each position's user starts here
     to_come = np.searchsorted(users, users, side="right") - np.arange(len(users))
-    stop = np.flatnonzero((np.arange(len(users)) > first) & (to_come <= MAX_TARGETS_PER_USER))
+    chosen = (np.arange(len(users)) > first) & (to_come <= MAX_TARGETS_PER_USER)
+    stop = np.flatnonzero(chosen if weights is None else chosen & (weights > 0))
     start = np.maximum(first[stop], stop - prefix_length)
     keys = users * model.edges.shape[1] + items
     unique, place = np.unique(keys, return_inverse=True)
-    edge = np.bincount(place, recency_weights(interactions, recency), len(unique))[place]  # repeats summed
+    edge = np.bincount(place, edge_weights(interactions, recency), len(unique))[place]  # repeats summed
     degree_share = model.inverse_degree.numpy()[items, 0]
     share = edge * model.inverse_length.numpy()[users, 0] * degree_share / 2  # of the user's layer 1 in the item
     own_prefix = prefix_sum(
@@ -173,4 +177,10 @@ def _samples(interactions: Interactions, model: LightGCN, recency: float, *, pre
         stop,
         recency,
     )
-    return _Samples(start, stop, own_prefix[:, 0].numpy().astype(np.float32), share[stop].astype(np.float32))
+    return _Samples(
+        start,
+        stop,
+        own_prefix=own_prefix[:, 0].numpy().astype(np.float32),
+        own_target=share[stop].astype(np.float32),
+        weight=mean_one(np.ones(len(stop)) if weights is None else weights[stop]),
+    )

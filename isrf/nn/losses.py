@@ -1,17 +1,42 @@
 """The losses that train the model: generation, dense retrieval, and ISRF's alignment in both directions.
 
-Tensors in, scalars out. The trainer decides which batch is sequential and which is direct.
+Tensors in, scalars out. The trainer decides which batch is sequential and which is direct. An argument `weight` is
+(B,), the weights of the samples in the mean over them; None: all are 1.
 """
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 
+def loss_weights(weights: NDArray[np.float32], device: torch.device | None = None) -> Tensor | None:
+    """The weights (B,) of a batch as a tensor; None where all are 1: then the mean needs none, and has equal bits."""
+    return None if (weights == 1).all() else torch.from_numpy(weights).to(device, non_blocking=True)
+
+
+def mean_cross_entropy(scores: Tensor, target: Tensor, *, weight: Tensor | None) -> Tensor:
+    """Σ weight · cross-entropy / R; scores (R, N), target (R,) int64; R is a multiple of B, a sample's rows adjoin."""
+    if weight is None:
+        return F.cross_entropy(scores, target)
+    return _mean(F.cross_entropy(scores, target, reduction="none"), weight)
+
+
+def _mean(losses: Tensor, weight: Tensor | None) -> Tensor:
+    return losses.mean() if weight is None else (losses.view(len(weight), -1) * weight[:, None]).mean()
+
+
 def generation_loss(
-    logits: Tensor, own: Tensor, exists: Tensor, *, taught: Tensor | None = None, distillation: float = 0.0
+    logits: Tensor,
+    own: Tensor,
+    exists: Tensor,
+    *,
+    taught: Tensor | None = None,
+    distillation: float = 0.0,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Mean cross-entropy over samples and levels; a code competes with the codes that the trie has after its prefix.
 
@@ -23,25 +48,31 @@ def generation_loss(
         distillation: the teacher's share of the loss; the rest is the target's cross-entropy.
     """
     usable = logits.float().masked_fill(~exists, -torch.inf)
-    loss = F.cross_entropy(usable.flatten(0, 1), own.flatten())
+    loss = mean_cross_entropy(usable.flatten(0, 1), own.flatten(), weight=weight)
     if taught is None or not distillation:
         return loss
     logs = usable.log_softmax(2).masked_fill(~exists, 0.0)
-    return (1 - distillation) * loss - distillation * (taught * logs).sum(2).mean()
+    return (1 - distillation) * loss - distillation * _mean((taught * logs).sum(2), weight)
 
 
-def dense_loss(scores: Tensor, target: Tensor) -> Tensor:
+def dense_loss(scores: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
     """Cross-entropy of the target in the softmax over the whole catalogue.
 
     Args:
         scores: (B, N) query · item vectors, temperature folded in.
         target: (B,) int64 item rows.
     """
-    return F.cross_entropy(scores.float(), target)
+    return mean_cross_entropy(scores.float(), target, weight=weight)
 
 
 def sampled_dense_loss(
-    query: Tensor, target_vectors: Tensor, negative_vectors: Tensor, *, collision: Tensor, num_items: int
+    query: Tensor,
+    target_vectors: Tensor,
+    negative_vectors: Tensor,
+    *,
+    collision: Tensor,
+    num_items: int,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy of the target, estimated with uniformly drawn negatives that all samples of the batch share.
 
@@ -58,10 +89,13 @@ def sampled_dense_loss(
     positive = (query * target_vectors).sum(1, keepdim=True).float()
     negative = (query @ negative_vectors.T).float() + math.log(num_items / negative_vectors.shape[0])
     scores = torch.cat([positive, negative.masked_fill(collision, -torch.inf)], dim=1)
-    return F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64, device=scores.device))
+    first = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
+    return mean_cross_entropy(scores, first, weight=weight)
 
 
-def candidate_loss(query: Tensor, candidate_vectors: Tensor, collision: Tensor) -> Tensor:
+def candidate_loss(
+    query: Tensor, candidate_vectors: Tensor, collision: Tensor, *, weight: Tensor | None = None
+) -> Tensor:
     """Cross-entropy for direct recommendation: the first of each sample's candidates is the target.
 
     Args:
@@ -70,7 +104,8 @@ def candidate_loss(query: Tensor, candidate_vectors: Tensor, collision: Tensor) 
         collision: (B, M) bool, whether a candidate repeats the target; never true for the first.
     """
     scores = torch.einsum("bd,bmd->bm", query, candidate_vectors).float().masked_fill(collision, -torch.inf)
-    return F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64, device=scores.device))
+    first = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
+    return mean_cross_entropy(scores, first, weight=weight)
 
 
 def alignment_loss(pulled: Tensor, anchor: Tensor, *, valid: Tensor, users: Tensor, temperature: float) -> Tensor:

@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isrf.contract.errors import StageError
-from isrf.method.evidence import latest_of_each
+from isrf.method.evidence import heaviest_of_each, latest_of_each
 from isrf.method.interest import FloatArray, InterestTables
 from isrf.nn.lightgcn import Interactions, LightGCNSettings
 from isrf.nn.lightgcn_training import LightGCNVectors, train_lightgcn
@@ -25,7 +25,7 @@ from offline.stages.graph.features import (
 )
 from offline.stages.graph.similar import calibrate_search, describe, join_similar_users, nearest_users, propagate
 
-VERSION = 4
+VERSION = 5
 
 GROUP_LAYERS = 1
 """K. With a second layer, a sample's own user, and so its target, would reach the sample again after two steps."""
@@ -83,23 +83,27 @@ def run(ctx: StageContext) -> None:
 
 
 def _read_interactions(ingest: Path) -> Interactions:
-    frame = pl.read_parquet(ingest / "train.parquet", columns=["user_index", "item_index"])
+    frame = pl.read_parquet(ingest / "train.parquet", columns=["user_index", "item_index", "weight"])
     if frame.is_empty():
         raise StageError(
             "graph.no_interactions",
             "no user has an interaction to train on.",
             fix="Provide users with at least three interactions each (two of them are held out).",
         )
-    return Interactions(
-        frame["user_index"].to_numpy().astype(np.int64), frame["item_index"].to_numpy().astype(np.int64)
-    )
+    users, items = (frame[name].to_numpy().astype(np.int64) for name in ("user_index", "item_index"))
+    return Interactions(users, items, frame["weight"].to_numpy())
 
 
 def _edges(interactions: Interactions) -> Interactions:
     """One edge per user and item, whatever the number of events, so that one account cannot inflate an item's
-    degree."""
-    latest = latest_of_each(*interactions)
-    return Interactions(interactions.users[latest], interactions.items[latest])
+    degree; it stands at the latest event and has the weight of the heaviest."""
+    users, items, weights = interactions
+    latest = latest_of_each(users, items)
+    return Interactions(
+        users[latest],
+        items[latest],
+        None if weights is None else heaviest_of_each(users, items, weights)[latest],
+    )
 
 
 def _train(

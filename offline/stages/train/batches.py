@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from isrf.nn.losses import loss_weights
 from isrf.nn.model import DIRECT, SEQUENTIAL
 from offline.stages.train.samples import TrainingSamples
 
@@ -31,6 +32,7 @@ class TrainingBatch(NamedTuple):
     explicit: Tensor  # (B, E)
     group: Tensor  # (B, G)
     task: Tensor  # (B,) int64
+    weight: Tensor | None = None  # (B,) of the losses, 1 on average over all samples; None: all are 1
 
 
 def plan_epoch(length: NDArray[np.int64], *, batch_size: int, direct_share: float, seed: int, epoch: int) -> EpochPlan:
@@ -66,4 +68,5 @@ def take(samples: TrainingSamples, rows: NDArray[np.int64], task: int, device: t
         explicit=tensor(samples.explicit[rows]),
         group=tensor(samples.group[rows]),
         task=torch.full((len(rows),), task, device=device),
+        weight=loss_weights(samples.weight[rows], device),
     )

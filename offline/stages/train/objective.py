@@ -53,6 +53,8 @@ def batch_losses(
 ) -> Losses:
     """The generation, dense and alignment losses of one batch; `generator` draws dropped identities and negatives.
 
+    The first two weigh a sample as its target; alignment has no target and weighs all alike.
+
     `nodes` are the model's `node_vectors` from some steps ago, for a sampled catalogue; for a smaller catalogue they
     are computed for every batch.
     """
@@ -76,13 +78,14 @@ def batch_losses(
         choices.exists,
         taught=taught,
         distillation=config.distillation,
+        weight=batch.weight,
     )
     if scores is not None:
-        dense = dense_loss(scores, batch.target)
+        dense = dense_loss(scores, batch.target, weight=batch.weight)
     elif direct:
         dense = _direct(catalogue, encoded, batch, config, generator)
     else:
-        dense = _sampled(model, catalogue, encoded)
+        dense = _sampled(model, catalogue, encoded, batch.weight)
     alignment = alignment_loss(
         encoded.group if direct else encoded.individual,
         encoded.individual if direct else encoded.group,
@@ -120,7 +123,7 @@ def _history_vectors(model: IsrfModel, catalogue: _Catalogue, generator: torch.G
     return model.inputs_of(items._replace(identity=items.identity * has_identity))
 
 
-def _sampled(model: IsrfModel, catalogue: _Catalogue, encoded: Encoded) -> Tensor:
+def _sampled(model: IsrfModel, catalogue: _Catalogue, encoded: Encoded, weight: Tensor | None) -> Tensor:
     assert catalogue.pool is not None
     return sampled_dense_loss(
         encoded.query,
@@ -128,6 +131,7 @@ def _sampled(model: IsrfModel, catalogue: _Catalogue, encoded: Encoded) -> Tenso
         catalogue.vectors[catalogue.pool],
         collision=catalogue.pool[None] == catalogue.target[:, None],
         num_items=model.spec.num_items,
+        weight=weight,
     )
 
 
@@ -145,4 +149,4 @@ def _direct(
     collision = candidates == catalogue.target[:, None]
     collision[:, 0] = False
     vectors = torch.nn.functional.embedding(candidates, catalogue.vectors)
-    return candidate_loss(encoded.query, vectors, collision)
+    return candidate_loss(encoded.query, vectors, collision, weight=batch.weight)

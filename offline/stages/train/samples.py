@@ -2,7 +2,8 @@
 
 A sample's target is used only in the target column. History, explicit vector and group vector come from the items
 before it, by the functions of `isrf.method.interest`, without the sample's own user among its neighbours. A user's
-first item is no target, because it has no history (for an empty history popularity answers, not the model).
+first item is no target, because it has no history (for an empty history popularity answers, not the model). An event of
+weight 0 is no target either; it stays in the history of the targets after it.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from isrf.method.interest import (
     read_history,
     select_neighbours,
 )
-from isrf.method.order import MAX_TARGETS_PER_USER
+from isrf.method.order import MAX_TARGETS_PER_USER, mean_one
 from offline.runtime.ingest_report import excluding_types
 
 INTEREST_BATCH = 2048
@@ -39,6 +40,7 @@ class TrainingSamples(NamedTuple):
     target: IntArray  # (n,)
     explicit: FloatArray  # (n, E)
     group: FloatArray  # (n, G)
+    weight: FloatArray  # (n,) the target's weight, scaled to a mean of 1
 
 
 class Sequences(NamedTuple):
@@ -47,6 +49,7 @@ class Sequences(NamedTuple):
     items: IntArray  # (T,)
     start: IntArray  # (U + 1,)
     bought: BoolArray  # (T,) whether the event takes the item off the user's list
+    weights: NDArray[np.float64]  # (T,) from 0
 
 
 class SampleInterests(NamedTuple):
@@ -60,11 +63,14 @@ class SampleInterests(NamedTuple):
 
 def read_sequences(ingest: Path, num_users: int) -> Sequences:
     """Reads the training interactions, sorted by user and order."""
-    frame = pl.read_parquet(ingest / "train.parquet", columns=["user_index", "item_index", "event"])
+    frame = pl.read_parquet(ingest / "train.parquet", columns=["user_index", "item_index", "event", "weight"])
     counts = np.bincount(frame["user_index"].to_numpy(), minlength=num_users)
     items = frame["item_index"].to_numpy().astype(np.int64)
     return Sequences(
-        items, np.concatenate([[0], np.cumsum(counts)]), frame["event"].is_in(excluding_types(ingest)).to_numpy()
+        items,
+        np.concatenate([[0], np.cumsum(counts)]),
+        bought=frame["event"].is_in(excluding_types(ingest)).to_numpy(),
+        weights=frame["weight"].to_numpy(),
     )
 
 
@@ -78,12 +84,12 @@ def training_samples(
 ) -> TrainingSamples:
     """Makes one sample per training interaction, except a user's first; its history is everything before it.
 
-    A user has at most `MAX_TARGETS_PER_USER` samples, the latest ones.
+    A user has at most `MAX_TARGETS_PER_USER` samples, the latest ones; interactions of weight 0 make none.
     """
     users = np.repeat(np.arange(len(sequences.start) - 1), np.diff(sequences.start))
     places = np.arange(len(users))
     late = places >= sequences.start[users + 1] - MAX_TARGETS_PER_USER
-    ends = np.flatnonzero((places > sequences.start[users]) & late)
+    ends = np.flatnonzero((places > sequences.start[users]) & late & (sequences.weights > 0))
     users = users[ends]
     explicit = np.zeros((len(users), interests.tables.item_layers.shape[1]), dtype=np.float32)
     group = np.zeros((len(users), interests.group_layers.shape[1]), dtype=np.float32)
@@ -93,7 +99,15 @@ def training_samples(
         explicit[part], group[part] = _interests(interests, history, mask, users[part])
         advance(len(history))
     history, mask = _histories(sequences, users, ends, history_length)
-    return TrainingSamples(users, history.astype(np.int32), mask.sum(axis=1), sequences.items[ends], explicit, group)
+    return TrainingSamples(
+        users,
+        history.astype(np.int32),
+        length=mask.sum(axis=1),
+        target=sequences.items[ends],
+        explicit=explicit,
+        group=group,
+        weight=mean_one(sequences.weights[ends]),
+    )
 
 
 def _histories(sequences: Sequences, users: IntArray, ends: IntArray, length: int) -> tuple[IntArray, BoolArray]:

@@ -26,7 +26,7 @@ from offline.stages.train.loop import TrainingTask, train
 from offline.stages.train.samples import SampleInterests, Sequences, TrainingSamples, read_sequences, training_samples
 from offline.stages.train.validation import make_validator
 
-VERSION = 7
+VERSION = 8
 LOG_FILE = "log.jsonl"
 
 
@@ -38,7 +38,7 @@ def run(ctx: StageContext) -> None:
     if len(samples.target) == 0:
         raise StageError(
             "train.no_samples",
-            "no user has two training interactions, so there is no order to learn.",
+            "no user has two training interactions, the second of a weight above 0, so there is no order to learn.",
             fix="Provide users with at least four interactions each (two of them are held out).",
         )
     count = ctx.config.train.processes or max(1, torch.cuda.device_count())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isrf.method.order import Split, last_two_tie, leave_one_out, order_events, shuffle_ties
+from isrf.method.order import Split, last_two_tie, leave_one_out, mean_one, order_events, shuffle_ties
 
 Row = tuple[str, str, float | None, int | None]  # user_id, item_id, timestamp, position
 
@@ -97,3 +97,10 @@ def test_no_events_have_no_order_and_no_split() -> None:
 @pytest.mark.parametrize(("times", "expected"), [([1, 2, 2, 5, 5], 1), ([1, 2, 3, 5, 5], 0), ([2, 2, 2, 1, 2], 1)])
 def test_ties_are_counted_among_users_with_a_test_event(times: list[int], expected: int) -> None:
     assert last_two_tie(np.array([0, 0, 0, 1, 1]), np.array(times)) == expected
+
+
+def test_weights_of_samples_have_a_mean_of_1() -> None:
+    assert mean_one(np.array([0.1, 0.1, 0.4])).tolist() == pytest.approx([0.5, 0.5, 2.0])
+    for equal in (0.1, 1.0, 1000.0):
+        assert mean_one(np.full(7, equal)).tolist() == [1.0] * 7, "exactly"
+    assert mean_one(np.zeros(0)).tolist() == []

@@ -25,9 +25,10 @@ def settings(*, epochs: int = 15, learning_rate: float = 0.02, num_negatives: in
     )
 
 
-def interactions(histories: list[list[int]]) -> Interactions:
+def interactions(histories: list[list[int]], weights: list[float] | None = None) -> Interactions:
     users = np.repeat(np.arange(len(histories)), [len(h) for h in histories])
-    return Interactions(users.astype(np.int64), np.array([i for h in histories for i in h], dtype=np.int64))
+    items = np.array([i for h in histories for i in h], dtype=np.int64)
+    return Interactions(users.astype(np.int64), items, None if weights is None else np.array(weights))
 
 
 def block_shop(num_blocks: int = 4, block: int = 6, users_per_block: int = 25) -> list[list[int]]:
@@ -47,17 +48,23 @@ def rank_next(vectors: LightGCNVectors, text: NDArray[np.float32], histories: li
     return read_history(tables, *pad_histories(histories, 10)).explicit @ vectors.item_embeddings.T
 
 
-def test_propagation_equals_the_dense_formula() -> None:
+WEIGHTS = [3.0, 0.5, 1.0, 2.0, 0.0, 0.1, 1.0, 4.0, 2.0]
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_propagation_equals_the_dense_formula(weights: list[float] | None) -> None:
     histories = [[0, 1, 2], [2, 3], [1, 1, 4], [3]]
     text = random_text(6)
-    model = LightGCN(interactions(histories), text, settings=settings())
-    edges = np.zeros((4, 6))
+    model = LightGCN(interactions(histories, weights), text, settings=settings())
+    edges, weighed = np.zeros((4, 6)), np.zeros((4, 6))
+    left = iter(weights or [1.0] * 9)
     for user, history in enumerate(histories):
-        for age, item in enumerate(reversed(history)):
-            edges[user, item] += RECENCY**age
-    degree = np.array([1, 3, 2, 2, 1, 0])
-    lengths = np.array([3, 2, 3, 1])
-    normalised = edges / np.sqrt(lengths)[:, None] / np.sqrt(np.maximum(degree, 1))
+        for place, item in enumerate(history):
+            weight = next(left)
+            weighed[user, item] += weight
+            edges[user, item] += weight * RECENCY ** (len(history) - 1 - place)
+    degree, lengths = weighed.sum(axis=0), weighed.sum(axis=1)
+    normalised = edges / np.sqrt(np.maximum(lengths, 1))[:, None] / np.sqrt(np.maximum(degree, 1))
     zero = (model.item_id * model.known + model.item_text @ model.adapter).detach().numpy()
     users = normalised @ zero
     items = (zero + normalised.T @ users) / 2
@@ -69,10 +76,11 @@ def test_propagation_equals_the_dense_formula() -> None:
     np.testing.assert_allclose(layers, items / np.sqrt(np.maximum(degree, 1))[:, None], atol=1e-6)
 
 
-def test_no_training_sample_sees_its_own_user_in_the_graph() -> None:
+@pytest.mark.parametrize("weights", [None, [1.0, 0.1, 3.0, 1.0, 0.5, 2.0, 1.0, 0.0, 1.0, 4.0, 0.2, 2.0]])
+def test_no_training_sample_sees_its_own_user_in_the_graph(weights: list[float] | None) -> None:
     histories = [[0, 1, 2, 0], [2, 1, 3], [1, 3, 4], [0, 4]]
     text = random_text(5)
-    data = interactions(histories)
+    data = interactions(histories, weights)
     model = LightGCN(data, text, settings=settings())
     samples = _samples(data, model, RECENCY, prefix_length=50)
     for sample in range(len(samples.stop)):
@@ -85,8 +93,8 @@ def test_no_training_sample_sees_its_own_user_in_the_graph() -> None:
         without.edges_transposed = without.edges.t().coalesce()
         items = without.propagate().items
         prefix = data.items[samples.start[sample] : samples.stop[sample]]
-        weights = torch.tensor([RECENCY**age for age in reversed(range(len(prefix)))], dtype=torch.float32)
-        expected = torch.nn.functional.normalize(weights @ (items * model.inverse_degree)[prefix], dim=0)
+        ages = torch.tensor([RECENCY**age for age in reversed(range(len(prefix)))], dtype=torch.float32)
+        expected = torch.nn.functional.normalize(ages @ (items * model.inverse_degree)[prefix], dim=0)
         np.testing.assert_allclose(query[0].detach().numpy(), expected.detach().numpy(), atol=1e-5)
         score = expected @ items[data.items[samples.stop[sample]]]
         np.testing.assert_allclose(positive.item(), score.item(), atol=1e-5)
@@ -98,6 +106,42 @@ def test_samples_are_every_position_after_the_first() -> None:
     samples = _samples(data, model, RECENCY, prefix_length=50)
     read = [(data.items[a:b].tolist(), int(data.items[b])) for a, b in zip(samples.start, samples.stop, strict=True)]
     assert read == [([4], 5), ([4, 5], 6), ([8], 9)]
+
+
+def test_a_sample_weighs_as_its_target_and_one_of_weight_0_is_none() -> None:
+    data = interactions([[4, 5, 6], [7], [8, 9, 5]], [1.0, 3.0, 0.0, 5.0, 0.0, 1.0, 2.0])
+    model = LightGCN(data, random_text(10), settings=settings())
+    samples = _samples(data, model, RECENCY, prefix_length=50)
+    assert data.items[samples.stop].tolist() == [5, 9, 5]
+    assert samples.weight.tolist() == [1.5, 0.5, 1.0]
+    assert model.known[[4, 8, 6], 0].tolist() == [1.0, 0.0, 0.0], "an edge of weight 0 is no edge"
+    assert data.items[samples.start[1] : samples.stop[1]].tolist() == [8], "but history"
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+def test_equal_weights_train_as_none(weight: float) -> None:
+    histories = block_shop()
+    data, text = interactions(histories), random_text(24)
+    equal = interactions(histories, [weight] * len(data.items))
+    one, other = (train_lightgcn(part, text, settings=settings(epochs=2)) for part in (data, equal))
+    if weight == 1:
+        for mine, its in zip(one, other, strict=True):
+            np.testing.assert_array_equal(mine, its)
+    else:
+        assert one.losses == pytest.approx(other.losses, rel=0.2), "the learning rate means the same"
+
+
+def test_heavier_interactions_are_learned_more() -> None:
+    # After item 0 half of the users take item 1, the others item 2; both have text of their own.
+    histories = [[0, 1 + user % 2] for user in range(60)]
+    heavy = [weight for user in range(60) for weight in (1.0, 1.0 if user % 2 == 0 else 0.1)]
+    text = unit_rows(np.eye(3, dtype=np.float32))
+    plain, weighed = (
+        rank_next(train_lightgcn(interactions(histories, weights), text, settings=settings()), text, [[0]])[0]
+        for weights in (None, heavy)
+    )
+    assert abs(plain[1] - plain[2]) < 0.5
+    assert weighed[1] > weighed[2] + 1.0
 
 
 @pytest.mark.parametrize("num_negatives", [4096, 12])

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from isrf.method.trie import build_trie
-from isrf.nn.losses import alignment_loss, candidate_loss, dense_loss, generation_loss, sampled_dense_loss
+from isrf.nn.losses import (
+    alignment_loss,
+    candidate_loss,
+    dense_loss,
+    generation_loss,
+    loss_weights,
+    sampled_dense_loss,
+)
 from isrf.nn.siblings import Siblings
 
 
@@ -124,3 +131,37 @@ def test_samples_without_a_group_take_no_part() -> None:
     assert nothing.item() == 0.0
     assert zeros.grad is not None
     assert torch.isfinite(zeros.grad).all()
+
+
+@pytest.mark.parametrize("weights", [[1.5, 0.5, 1.0], [3.0, 0.0, 0.0]])
+def test_a_sample_s_loss_has_its_weight(weights: list[float]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.tensor(weights)
+    scores, target = torch.randn(3, 5, generator=generator), torch.tensor([1, 0, 4])
+    query, vectors = torch.randn(3, 2, generator=generator), torch.randn(3, 4, 2, generator=generator)
+    collision = torch.zeros(3, 4, dtype=torch.bool)
+    logits, own = torch.randn(3, 2, 5, generator=generator), torch.tensor([[0, 1], [2, 2], [4, 0]])
+    exists, taught = torch.ones(3, 2, 5, dtype=torch.bool), torch.full((3, 2, 5), 0.2)
+
+    def losses(rows: list[int], part: torch.Tensor | None) -> list[torch.Tensor]:
+        return [
+            dense_loss(scores[rows], target[rows], weight=part),
+            candidate_loss(query[rows], vectors[rows], collision[rows], weight=part),
+            sampled_dense_loss(
+                query[rows], vectors[rows, 0], vectors[0], collision=collision[rows], num_items=9, weight=part
+            ),
+            generation_loss(logits[rows], own[rows], exists[rows], taught=taught[rows], distillation=0.3, weight=part),
+        ]
+
+    alone = [torch.stack(parts) for parts in zip(*(losses([row], None) for row in range(3)), strict=True)]
+    for found, single in zip(losses([0, 1, 2], weight), alone, strict=True):
+        torch.testing.assert_close(found, (single * weight).mean())
+    for found, single in zip(losses([0, 1, 2], torch.ones(3)), losses([0, 1, 2], None), strict=True):
+        torch.testing.assert_close(found, single)
+
+
+def test_weights_of_1_need_no_weighing() -> None:
+    assert loss_weights(np.ones(3, np.float32)) is None
+    found = loss_weights(np.array([0.5, 1.5], np.float32))
+    assert found is not None
+    assert found.tolist() == [0.5, 1.5]
