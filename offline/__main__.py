@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from isrf.contract.errors import ConfigError, IsrfError
@@ -217,6 +218,24 @@ def audit(
         typer.echo(json.dumps(auditing.as_json(findings), ensure_ascii=False))
     if auditing.has_leak(findings):
         raise typer.Exit(1)
+
+
+@app.command("inspect")
+@reads_files
+def inspect_command(
+    *,
+    data: Annotated[Path, typer.Argument(help="Folder of the shop's files.")],
+    preset: PresetOption = "demo",
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    ingest: IngestSettings,
+) -> None:
+    """Show how a shop's files are read and whether a run would work, with questions; change nothing."""
+    from offline.commands.inspect.show import inspect_data
+
+    settings = configured(preset, config, assignments, {}, ingest)
+    with progress_bars() as progress:
+        inspect_data(data, settings, output=Console(), progress=progress)
 
 
 @app.command("export")

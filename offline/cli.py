@@ -98,6 +98,9 @@ def reads_files(command: Callable[..., None]) -> Callable[..., None]:
     keyword = inspect.Parameter.KEYWORD_ONLY
     added = [inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in READING_OPTIONS.items()]
     by_name = [parameter.replace(kind=keyword) for parameter in own]
+    # docs/generate and typer read the options from these.
+    with_options.__annotations__ = {**command.__annotations__, **READING_OPTIONS}
+    del with_options.__annotations__["ingest"]
     with_options.__signature__ = signature.replace(parameters=[*by_name, *added])  # type: ignore[attr-defined]
     return with_options
 

@@ -33,6 +33,12 @@ def read_again(data: Path, config: RunConfig, progress: Progress) -> Iterator[Pa
         yield out
 
 
+def ingest_report(ingested: Path) -> dict[str, Any]:
+    """The report of `ingest`."""
+    report: dict[str, Any] = json.loads((ingested / "report.json").read_text())
+    return report
+
+
 def refuse_other_data(ingested: Path, manifest: Manifest, data: Path) -> None:
     """Checks that a release was made from the ingested data.
 
@@ -40,7 +46,7 @@ def refuse_other_data(ingested: Path, manifest: Manifest, data: Path) -> None:
         DataError: `evaluate.other_data` if the release was made from other data, `evaluate.other_order` if from the
             same data in another order of ties.
     """
-    report: dict[str, Any] = json.loads((ingested / "report.json").read_text())
+    report = ingest_report(ingested)
     if report["fingerprint"] != manifest.data_fingerprint:
         raise DataError(
             "evaluate.other_data",

@@ -61,6 +61,10 @@ class ShopData(NamedTuple):
     notes: tuple[FileNotes, FileNotes]
     parts: tuple[str, ...]
 
+    def line_text(self, line: int) -> str:
+        """A row of the interactions, as messages name it."""
+        return line_text(line, self.parts)
+
     def describe_left_out(self, settings: IngestConfig) -> list[str]:
         """Sentences on rows of guests and of unknown items."""
         sentences: list[str] = []
