@@ -140,17 +140,25 @@ class _Splitter:
     def split(self, table: pl.DataFrame, *, last: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Rows of a block of lines, and the lines at its end whose row may continue in the next block."""
         quoted = table["text"].str.contains('"', literal=True)
-        rows: list[tuple[int | str, ...]] = []
         rest = table.clear()
-        if quoted.any():
+        if not quoted.any():
+            return self._plain_rows(table), rest
+        simple = self._are_simply_quoted(table)
+        others = table.filter(quoted & ~simple)
+        alone = self._all_alone(others["text"].to_list())
+        rows: list[tuple[int | str, ...]] = []
+        if alone is not None:
+            for line, fields in zip(others["line"].to_list(), alone, strict=True):
+                self._add(rows, line, fields)
+            frames = [self._plain_rows(table.filter(~quoted)), self._simply_quoted_rows(table.filter(simple))]
+        else:
             inside, rows, begin = self._quoted_rows(table, quoted, last=last)
             rest = table[begin:]
-            keep = pl.Series(inside[:begin], dtype=pl.Boolean)
-            table = table[:begin].filter(~keep)
-        frame = self._plain_rows(table)
-        if rows:
-            frame = pl.concat([frame, pl.DataFrame(rows, schema=self._schema, orient="row")]).sort("line")
-        return frame.with_columns(pl.col(pl.String).replace("", None)), rest
+            frames = [self._plain_rows(table[:begin].filter(~pl.Series(inside[:begin], dtype=pl.Boolean)))]
+        by_hand = pl.DataFrame(rows, schema=self._schema, orient="row").with_columns(
+            pl.col(pl.String).replace("", None)
+        )
+        return pl.concat([*frames, by_hand]).sort("line"), rest
 
     def _plain_rows(self, table: pl.DataFrame) -> pl.DataFrame:
         text = pl.col("text")
@@ -159,29 +167,40 @@ class _Splitter:
         unfit = table.filter(~pl.col("fits"))
         values = [self._wrong(text.count(self._separator) + 1) for text in unfit["text"].head(NUM_LINES_NAMED)]
         self._bad_rows.add("malformed_row", unfit["line"].to_list(), values)
+        return self._fields(table.filter(pl.col("fits")), self._separator)
+
+    def _are_simply_quoted(self, table: pl.DataFrame) -> pl.Series:
+        """Which lines are a row with quotes around every field and no quote in any."""
+        text = pl.col("text")
+        between = text.str.count_matches(f'"{self._separator}"', literal=True) == self._width - 1
+        quotes = text.str.count_matches('"', literal=True) == 2 * self._width
+        around = text.str.starts_with('"') & text.str.ends_with('"')
+        return table.select((around & quotes & between).alias("simple"))["simple"]
+
+    def _simply_quoted_rows(self, table: pl.DataFrame) -> pl.DataFrame:
+        inner = pl.col("text").str.strip_prefix('"').str.strip_suffix('"')
+        return self._fields(table.with_columns(inner), f'"{self._separator}"')
+
+    def _fields(self, table: pl.DataFrame, separator: str) -> pl.DataFrame:
+        """The wanted fields of lines that have as many as the header; empty ones are null."""
+        text = pl.col("text")
         names = [str(place) for place in range(self._width)]
-        fields = text.str.split_exact(self._separator, self._width - 1).struct.rename_fields(names)
+        fields = text.str.split_exact(separator, self._width - 1).struct.rename_fields(names)
         if self._width == 1:
             fields = pl.struct(text.alias("0"))
-        split = table.filter(pl.col("fits")).select("line", fields.alias("fields")).unnest("fields")
-        return split.select("line", *(pl.col(str(place)).alias(name) for name, place in self._wanted.items()))
+        split = table.select("line", fields.alias("fields")).unnest("fields")
+        wanted = [pl.col(str(place)).replace("", None).alias(name) for name, place in self._wanted.items()]
+        return split.select("line", *wanted)
 
     def _quoted_rows(
         self, table: pl.DataFrame, quoted: pl.Series, *, last: bool
     ) -> tuple[list[bool], list[tuple[int | str, ...]], int]:
         """Rows with quotes, the lines that belong to them, and where the lines begin that need the next block."""
         places = quoted.arg_true().to_list()
-        numbers = table["line"]
-        some = table["text"].gather(places).to_list()
         inside = quoted.to_list()
         rows: list[tuple[int | str, ...]] = []
-        alone = self._all_alone(some)
-        if alone is not None:
-            for place, fields in zip(places, alone, strict=True):
-                self._add(rows, numbers[place], fields)
-            return inside, rows, table.height
         texts = table["text"].to_list()
-        lines = numbers.to_list()
+        lines = table["line"].to_list()
         end = 0
         for place in places:
             if place < end:

@@ -1,6 +1,8 @@
 """CSV as shops write it: encodings, separators, line ends, quotes; and files that must be refused, not guessed at."""
 
+import csv
 import gzip
+import io
 import resource
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,26 @@ def test_a_quote_that_never_closes_spoils_its_own_line(tmp_path: Path) -> None:
         assert [row[0] for row in rows] == list(range(3, 3 * MAX_ROW_LINES + 3))
         assert bad.as_json()["malformed_row"]["lines"] == [2]
         assert bad.as_json()["malformed_row"]["values"] == ["quotes that do not close"]
+
+
+def test_rows_with_quotes_around_every_value_are_read_as_the_csv_module_reads_them(tmp_path: Path) -> None:
+    """They have a way of their own, by polars; values with quotes, separators and line ends in them go another."""
+    rows = [
+        ("a", "b"),
+        ("", ""),
+        ("a,b", "c"),
+        ("", ","),
+        ('a"', '"b"'),
+        (",", '","'),
+        ("x\ny", "z"),
+        ("a", '",'),
+        (" ", "d"),
+    ]
+    for number, some in enumerate((rows, rows[:4], rows[:6], [*rows[:4], rows[6]] * 3)):
+        text = io.StringIO()
+        csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows([("id", "text"), *some])
+        read = rows_of(part_of(text.getvalue().encode(), tmp_path, name=f"{number}.csv"))
+        assert [row[1:] for row in read] == [tuple(value or None for value in row) for row in some]
 
 
 def test_a_quote_in_an_unquoted_value_is_a_character(tmp_path: Path) -> None:
