@@ -20,10 +20,12 @@ from service.api.context import AppContext
 from service.api.openapi import Api
 from service.api.pages.demo import demo_router
 from service.api.pages.docs import docs_router
+from service.api.pages.studio import studio_router
 from service.api.problems import install_problem_handlers
 from service.api.routes import (
     admin,
     affinities,
+    attributes,
     bulk,
     interactions,
     items,
@@ -161,6 +163,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         affinities,
         users,
         items,
+        attributes,
         placement_preview,
         placements,
         bulk,
@@ -169,8 +172,10 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     )
     for one in routes:
         app.include_router(one.router)
-    for router in (docs_router(), *([demo_router()] if chosen.demo else [])):
-        app.include_router(router)
+    pages = {docs_router: True, studio_router: chosen.studio, demo_router: chosen.demo}
+    for page, is_served in pages.items():
+        if is_served:
+            app.include_router(page())
     return app
 
 

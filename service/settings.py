@@ -156,6 +156,9 @@ class Settings(BaseSettings):
     """Lowest level that is logged: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
     demo: bool = False
     """Serves a page to try the service on, at `/demo`; in development mode only."""
+    studio: bool = True
+    """Serves the merchandiser's page at `/studio`. Its files need no key and hold nothing secret; every call that it
+    makes needs a key of the role admin."""
 
     @field_validator("exclude_events", "cors_origins", mode="before")
     @classmethod

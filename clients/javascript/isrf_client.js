@@ -71,6 +71,8 @@ export class IsrfClient {
   affinities = async (userId, options) =>
     this.get(`/users/${segment(userId, "userId")}/affinities`, "affinities", options);
 
+  attributes = async (options) => this.get("/attributes", "attributes", options);
+
   // The named lists of a shop's pages. `options` name the page's user_id, item_id, cart and session.
   placementItems = async (name, options) => this.get(`${placementPath(name)}/items`, "items", options);
   placements = async () => this.get("/placements", "placements");

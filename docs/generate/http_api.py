@@ -20,6 +20,7 @@ TAGS = {
     "bulk": "Import and export",
     "probes": "Probes and metrics",
     "admin": "Administration",
+    "studio": "Studio",
 }
 _ID = "^[^\\x00-"
 """How the pattern of an id begins."""
@@ -43,7 +44,8 @@ def http_api_page() -> str:
             "`HEAD` is answered as `GET` without a body, `OPTIONS` with what a path takes."
         ),
         prose(
-            "With API keys every call but `/livez`, `/readyz`, `/docs` and `/openapi.json` needs a key in `X-API-Key`. "
+            "With API keys every call but `/livez`, `/readyz`, `/openapi.json` and the files of the pages `/docs` "
+            "and `/studio` needs a key in `X-API-Key`. "
             "A key has a role: `read`, `write` (may read too) or `admin` (may do everything)."
         ),
         *(

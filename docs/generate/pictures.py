@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/tour.md and of the README: `python -m docs.generate.pictures`.
+"""Takes the pictures of the guides and of the README: `python -m docs.generate.pictures`.
 
     python -m docs.generate.pictures                                   # serves var/demo/releases by itself
     python -m docs.generate.pictures --address http://127.0.0.1:8000   # of a service that runs with --demo
@@ -6,9 +6,9 @@
     GRAFANA_URL=http://127.0.0.1:3000 python -m docs.generate.pictures --only grafana
 
 `make demo-release` makes the release. A service that it starts has an empty state, so that the lists are those of the
-release, and gets clicks by a fixed rule before the picture of the statistics. Another service is left as it is, but for
-the one click of a picture. Each picture has 256 colours at most: `pngquant` finds them where it is installed, else
-Pillow.
+release, and gets placements before the picture of the studio, and clicks by a fixed rule before that of the statistics.
+Another service is left as it is, but for the one click of a picture. Each picture has 256 colours at most: `pngquant`
+finds them where it is installed, else Pillow.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 from PIL import Image
@@ -93,7 +93,19 @@ VISITS = (
 )
 # It asks for long lists, which the statistics would count as shown.
 AFTER_STATS = (Visit((Picture("others", let_others_buy),)),)
-NAMES = (*(picture.name for visit in (*VISITS, *AFTER_STATS) for picture in visit.pictures), "stats", "grafana")
+NAMES = (
+    *(picture.name for visit in (*VISITS, *AFTER_STATS) for picture in visit.pictures),
+    "studio",
+    "stats",
+    "grafana",
+)
+PLACEMENTS: dict[str, dict[str, Any]] = {
+    "cart": {"kind": "together", "length": 4},
+    "home": {"kind": "for-user", "length": 8, "rules": [{"at_most": {"attribute": "brand", "count": 2}}]},
+    "product": {"kind": "similar", "length": 8, "filter": "price < 300"},
+    "seen": {"kind": "recently-viewed", "length": 6},
+}
+"""What the studio shows."""
 
 
 def visit_demo(browser: Browser, address: str, visit: Visit) -> Iterator[tuple[str, bytes]]:
@@ -124,6 +136,29 @@ def take(browser: Browser, address: str, visits: Sequence[Visit], wanted: Sequen
             for name, shot in visit_demo(browser, address, visit):
                 if name in wanted:
                     save(name, shot)
+
+
+def put_placements(address: str) -> None:
+    with httpx.Client(base_url=address, timeout=60) as client:
+        for name, placement in PLACEMENTS.items():
+            client.put(f"/placements/{name}", json=placement).raise_for_status()
+
+
+def studio_picture(browser: Browser, address: str) -> bytes:
+    """The studio with a new boost and its preview for `SHOPPER`; nothing is saved."""
+    page = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme="light", reduced_motion="reduce")
+    page.goto(f"{address}/studio#home")
+    expect(page.locator("html")).to_have_attribute("data-ready", "yes")
+    page.get_by_label("Shopper", exact=True).fill(SHOPPER)
+    page.get_by_role("button", name="Add a rule: Boost").click()
+    page.locator("#rules > li").last.get_by_label("Items where").fill("price < 30")
+    expect(page.locator("#after .tag.by-rule").first).to_be_visible()
+    page.mouse.move(0, 0)
+    page.evaluate("document.activeElement.blur()")
+    page.locator("#rules-title").evaluate("element => scrollTo(0, element.getBoundingClientRect().top - 130)")
+    shot = page.screenshot()
+    page.close()
+    return shot
 
 
 def stats_picture(browser: Browser, address: str) -> bytes:
@@ -253,6 +288,10 @@ def main() -> None:
         # A container has no user namespaces for its sandbox.
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         take(browser, address, VISITS, wanted)
+        if "studio" in wanted:
+            if options.address is None:
+                put_placements(address)
+            save("studio", studio_picture(browser, address))
         if "stats" in wanted:
             if options.address is None:
                 shop_a_little(address)

@@ -11,9 +11,25 @@ from fastapi.security import APIKeyHeader
 from isrf.contract.errors import AccessError
 from service.auth.keys import RANK, Role
 
-DOCS, DOCUMENT = "/docs", "/openapi.json"
+DOCS, DOCUMENT, STUDIO = "/docs", "/openapi.json", "/studio"
 _DOCS_FILES = ("docs.js", "swagger-ui-bundle.js", "swagger-ui.css")
-OPEN = frozenset({"/livez", "/readyz", DOCUMENT, DOCS, *(f"{DOCS}/{name}" for name in _DOCS_FILES)})
+_STUDIO_FILES = (
+    "changes.js",
+    "combobox.js",
+    "conditions.js",
+    "editor.js",
+    "elements.js",
+    "isrf_client.js",
+    "mark.svg",
+    "preview.js",
+    "rules.js",
+    "shop.js",
+    "studio.css",
+    "studio.js",
+)
+_PAGES = {DOCS: _DOCS_FILES, STUDIO: _STUDIO_FILES}
+_PAGE_FILES = (f"{page}/{name}" for page, names in _PAGES.items() for name in names)
+OPEN = frozenset({"/livez", "/readyz", DOCUMENT, *_PAGES, *_PAGE_FILES})
 """Paths that need no key: the probes, which orchestrators call, and a page's files, for which browsers send no key."""
 
 

@@ -138,11 +138,13 @@ def test_conditions_categories_and_contexts_filter_a_list(service: ServiceProces
     const cheap = { filter: "price < 60 AND brand <> context.brand", context: { brand: all[0].brand } };
     const found = await isrf.popular({ n: 20, category: [wanted, other], exclude_category: [other], ...cheap });
     const shown = await Promise.all(found.items.map(item));
-    said = [shown.length > 0, shown.every((one) => one.categories.includes(wanted) && !one.categories.includes(other)),
+    const [first] = (await isrf.attributes({ limit: 1 })).attributes;
+    said = [first.name === "item_id" && first.examples.length === 1, shown.length > 0,
+      shown.every((one) => one.categories.includes(wanted) && !one.categories.includes(other)),
       shown.every((one) => one.price < 60 && one.brand !== all[0].brand),
       await code(() => isrf.popular({ filter: "prise < 60" }))];
     """
-    assert node(code, service.url, options=PATIENT) == [True, True, True, "condition.invalid"]
+    assert node(code, service.url, options=PATIENT) == [True, True, True, True, "condition.invalid"]
 
 
 def test_affinities_name_what_a_user_likes(service: ServiceProcess) -> None:

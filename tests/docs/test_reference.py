@@ -62,4 +62,4 @@ def test_every_route_stands_on_its_page() -> None:
     page = http_api.http_api_page()
     paths = create_app(Settings()).openapi()["paths"]
     assert [path for path, calls in paths.items() for one in calls if f"### `{one.upper()} {path}`" not in page] == []
-    assert page.count("Role: `admin`.") == 9
+    assert page.count("Role: `admin`.") == 11

@@ -188,6 +188,19 @@ class ShownItem(TypedDict):
     in_release: bool
 
 
+class AttributeShown(TypedDict):
+    """An attribute that conditions may name, how many items have a value, and some values."""
+
+    name: str
+    type: Literal["number", "text", "boolean", "time", "texts"]
+    items: int
+    examples: list[str | bool | float]
+
+
+class AttributesAnswer(TypedDict):
+    attributes: list[AttributeShown]
+
+
 class ItemAnswer(TypedDict):
     item: ShownItem
     meta: ReleaseMeta

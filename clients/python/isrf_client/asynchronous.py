@@ -10,6 +10,7 @@ import httpx
 
 from isrf_client.answers import (
     AffinitiesAnswer,
+    AttributesAnswer,
     Event,
     Id,
     InteractionsAnswer,
@@ -129,6 +130,10 @@ class AsyncClient:
         An error has the `events` to send again, with their ids, and the `results` of the others.
         """
         return await self._run(self._calls.interactions(events))
+
+    async def attributes(self, *, limit: int | None = None) -> AttributesAnswer:
+        """Returns the attributes that conditions may name; `limit`: values shown of each (default 20)."""
+        return await self._run(self._calls.attributes(limit))
 
     async def item(self, item_id: Id) -> ItemAnswer:
         """Returns an item as it is now."""

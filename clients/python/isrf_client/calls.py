@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from isrf_client.answers import (
     AffinitiesAnswer,
+    AttributesAnswer,
     Event,
     Id,
     InteractionsAnswer,
@@ -87,6 +88,9 @@ class Calls:
 
     def erase(self, user_id: Id) -> Steps[None]:
         return self._write(Call(method="DELETE", path=f"/users/{segment(user_id, 'user_id')}"))
+
+    def attributes(self, limit: int | None) -> Steps[AttributesAnswer]:
+        return self._read(_get("/attributes", ("attributes", list), {"limit": limit}))
 
     def item(self, item_id: Id) -> Steps[ItemAnswer]:
         return self._read(_get(f"/items/{segment(item_id, 'item_id')}", ("item", dict)))

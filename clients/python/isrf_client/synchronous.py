@@ -7,6 +7,7 @@ from typing import Self, Unpack
 
 from isrf_client.answers import (
     AffinitiesAnswer,
+    AttributesAnswer,
     Event,
     Id,
     InteractionsAnswer,
@@ -124,6 +125,10 @@ class Client:
         An error has the `events` to send again, with their ids, and the `results` of the others.
         """
         return self._run(self._calls.interactions(events))
+
+    def attributes(self, *, limit: int | None = None) -> AttributesAnswer:
+        """Returns the attributes that conditions may name; `limit`: values shown of each (default 20)."""
+        return self._run(self._calls.attributes(limit))
 
     def item(self, item_id: Id) -> ItemAnswer:
         """Returns an item as it is now."""

@@ -1,1 +1,1 @@
-"""The HTML pages: the demo at /demo and the API's document at /docs, with their files."""
+"""The HTML pages, with their files: the demo at /demo, the studio at /studio, the API's document at /docs."""

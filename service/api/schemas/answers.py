@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from isrf.contract.item_fields import AttributeType
+
 
 class Warned(BaseModel):
     code: str
@@ -201,6 +203,23 @@ class ItemAnswer(BaseModel):
 class ItemChanged(ItemAnswer):
     status: Literal["added", "changed"]
     warnings: list[Warned]
+
+
+class AttributeShown(BaseModel):
+    """An attribute of the items, which conditions may name."""
+
+    name: str
+    type: AttributeType
+    items: int = Field(description="How many items have a value.")
+    examples: list[str | bool | float] = Field(
+        description="text, texts, boolean: the most frequent values, first that of most items. number, time: the "
+        "smallest, the median and the largest."
+    )
+
+
+class AttributesAnswer(BaseModel):
+    attributes: list[AttributeShown] = Field(description="Our own fields, then the shop's, those of most items first.")
+    meta: ItemMeta
 
 
 class BadLine(BaseModel):

@@ -144,6 +144,12 @@ def test_placements_are_put_shown_and_removed(call: Both, service: ServiceProces
     assert gone.value.code == "placement.unknown"
 
 
+def test_attributes_tell_what_conditions_may_name(call: Both, service: ServiceProcess) -> None:
+    (brand,) = (one for one in call(service.url, "attributes", limit=1)["attributes"] if one["name"] == "brand")
+    assert brand["type"] == "text"
+    assert call(service.url, "popular", n=1, filter=f"brand = '{brand['examples'][0]}'")["items"]
+
+
 def test_a_session_stands_in_for_a_history(call: Both, service: ServiceProcess) -> None:
     session = item_ids(call(service.url, "popular", n=3))
     nobody = uuid.uuid4().hex

@@ -52,7 +52,7 @@ def operations() -> list[tuple[str, str, dict[str, Any]]]:
     return found
 
 
-PAGES = ("/docs", "/openapi.json", "/demo", "/demo/demo.css", "/demo/demo.js", "/demo/mark.svg")
+PAGES = ("/docs", "/openapi.json", "/studio", "/studio/studio.js", "/demo", "/demo/demo.css", "/demo/mark.svg")
 
 
 def bodies() -> list[tuple[str, str, str]]:

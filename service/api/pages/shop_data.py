@@ -1,4 +1,4 @@
-"""Makes the demo page's item cards, and picks shoppers, as a shop would from its own data."""
+"""Makes item cards for the pages, and picks shoppers, as a shop would from its own data."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ NUM_SHOPPERS = 24
 LOOKED_AT = 4
 """Users tried at each starting row, until one has a history of a good length."""
 LENGTHS = range(4, 41)
-"""Good lengths of a history for the demo."""
+"""Good lengths of a history to look at."""
 
 
 def item_card(item: ItemLine) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+../../../../clients/javascript/isrf_client.js
