@@ -3,7 +3,7 @@
 import { KINDS, kindName, whole } from "./changes.js";
 import { combobox } from "./combobox.js";
 import { completed } from "./conditions.js";
-import { at, button, element, show } from "./elements.js";
+import { at, button, element, sentence, show } from "./elements.js";
 import { addButtons, ruleCard } from "./rules.js";
 
 const DAY_S = 86_400;
@@ -99,7 +99,8 @@ export class Editor {
   addRule(rule) {
     this.draft.rules.push(rule);
     this.showRules();
-    at("rules").lastElementChild.querySelector("textarea, input, select").focus();
+    const card = at("rules").lastElementChild;
+    (card.querySelector("textarea, input[type=text]") ?? card.querySelector("input, select")).focus();
     this.changed();
   }
 
@@ -167,7 +168,7 @@ export class Editor {
     }
     if (!found || found.id === "rules") return false;
     if (found.closest("details")) found.closest("details").open = true;
-    const fault = element("p", "fault", message);
+    const fault = element("p", "fault", sentence(message));
     fault.id = `fault-${found.dataset.path}`;
     found.append(fault);
     const control = found.querySelector("textarea, input, select");

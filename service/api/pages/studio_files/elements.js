@@ -48,8 +48,10 @@ export function select(options, value) {
 export const about = (card) =>
   [card.brand, card.price === null || card.price === undefined ? null : price.format(card.price)].filter(Boolean).join(" · ");
 
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 export function show(trouble, error) {
-  trouble.textContent = error ? [error.message ?? String(error), error.fix].filter(Boolean).join(" ") : "";
+  trouble.textContent = error ? sentence([error.message ?? String(error), error.fix].filter(Boolean).join(" ")) : "";
   trouble.hidden = !error;
 }
 
