@@ -25,7 +25,7 @@ from machine import machine
 from numpy.typing import NDArray
 
 from isrf.contract.manifest import HISTORIES_FILE
-from isrf.method.golden import TOLERANCE
+from isrf.method.goldens.requests import TOLERANCE
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import RankingRequest, SearchOutput
 from isrf.nn.model import IsrfModel

@@ -79,6 +79,7 @@ def _draw_shop(stages: dict[str, Path], sizes: Sizes, rng: np.random.Generator) 
         description=nothing,
         price=pl.Series(rng.uniform(1, 100, num_items).round(2)),
         metadata=nothing,
+        group_id=nothing,
     ).write_parquet(stages["ingest"] / "items.parquet")
     pl.DataFrame({"user_id": [f"user-{row}" for row in range(num_users)]}).write_parquet(
         stages["ingest"] / "users.parquet"

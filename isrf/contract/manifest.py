@@ -74,6 +74,10 @@ LIVE_ARRAYS: dict[str, ArraySpec] = {
 """What live counts are added to: the sum of a list's counts before it was scaled to 1, and each item's weight of recent
 events as of `LiveEvidenceSpec.reference_s`, of all users and of newcomers. Releases of schema 3 lack them."""
 
+FIRST_VARIANTS_FILE = "evidence/first_variants.npy"
+VARIANT_ARRAYS: dict[str, ArraySpec] = {FIRST_VARIANTS_FILE: ArraySpec("int32", ("N",))}
+"""The lowest row among each item's variants, by which evidence was counted; only where an item has other variants."""
+
 RANKER_FILE = "ranker.npy"
 RANKER_ARRAYS: dict[str, ArraySpec] = {RANKER_FILE: ArraySpec("float32", (None,))}
 """A learned ranker's numbers in the order of `isrf.method.ranking.ranker.layout`; only where a ranker won on
@@ -296,4 +300,5 @@ def arrays_of(manifest: Manifest) -> dict[str, ArraySpec]:
     ranker = {} if manifest.ranker is None else RANKER_ARRAYS
     reader = {} if manifest.item_reader is None else ITEM_READER_ARRAYS
     live = {} if manifest.live_evidence is None else LIVE_ARRAYS
-    return ARRAYS | cells | ranker | reader | live
+    products = VARIANT_ARRAYS if FIRST_VARIANTS_FILE in manifest.files else {}
+    return ARRAYS | cells | ranker | reader | live | products

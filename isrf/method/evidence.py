@@ -10,7 +10,7 @@ An event has a weight, which it brings to all that it adds: to its item, and to 
 their events weighed. A user counts by the heaviest event; one of weight 0 adds nothing. Arguments `weights` are (E,),
 beside users and items; None: all are 1.
 
-It knows neither files nor models. This module both builds the counts and gathers them, so that the two stay consistent.
+It knows neither files nor models. `isrf.method.pair_counts` counts transitions and co-occurrence.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,9 +33,6 @@ GROUP_POWER = 4.0
 """A neighbour's weight is its calibrated similarity to this power."""
 GROUP_RECENCY = 0.8
 """Weight of a neighbour's item is this to the power of its age in the neighbour's history."""
-COOCCURRENCE_ITEMS = 200
-"""Latest distinct items of a user that count as taken together. It bounds a user's pairs to its square, for resellers
-too."""
 CONTENT_LENGTH = 100
 """Entries of an item's content list."""
 CONTENT_POWER = 2.0
@@ -65,6 +62,11 @@ class SparseLists(NamedTuple):
         ends = np.cumsum(counts)
         at = np.arange(ends[-1]) + np.repeat(start - ends + counts, counts)
         return Entries(self.indices[at], self.weights[at]), counts
+
+    def select(self, rows: IntArray) -> "SparseLists":
+        """New lists whose row k is `rows[k]`; rows: (r,), r > 0."""
+        entries, counts = self.gather(rows)
+        return SparseLists(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), *entries)
 
     def with_rows(self, count: int) -> "SparseLists":
         return self._replace(indptr=np.concatenate([self.indptr, np.full(count, self.indptr[-1])]))
@@ -221,107 +223,6 @@ def num_takers(
     latest = latest_of_each(users, items)
     by_user = None if weights is None else heaviest_of_each(users, items, weights)[latest]
     return np.bincount(items[latest], weights=by_user, minlength=num_items).astype(np.float64)
-
-
-def count_transitions(
-    users: IntArray,
-    items: IntArray,
-    *,
-    num_items: int,
-    window: int,
-    length: int,
-    weights: WeightArray | None = None,
-) -> CountedLists:
-    """Lists of the items that followed each item within `window` steps of a user's training sequence.
-
-    A nearer step weighs more, and a heavier event after it. If one item followed another several times for one user,
-    only the heaviest counts, of events of equal weight the nearest step.
-
-    Args:
-        users: (E,) user rows; events of a user stand together in order.
-        items: (E,) item rows.
-    """
-    parts = []
-    for step in range(1, window + 1):
-        counts = (users[step:] == users[:-step]) & (items[step:] != items[:-step])
-        after = np.ones(int(counts.sum())) if weights is None else weights[step:][counts]
-        parts.append((users[step:][counts], items[:-step][counts], items[step:][counts], after / step))
-    owners, rows, columns, pairs = (np.concatenate(part) for part in zip(*parts, strict=True))
-    order = np.lexsort((-pairs, columns, rows, owners))  # stable: of equal pairs the nearest step comes first
-    same = (np.diff(owners[order]) == 0) & (np.diff(rows[order]) == 0) & (np.diff(columns[order]) == 0)
-    unique = np.sort(np.delete(order, np.flatnonzero(same) + 1))
-    unique = unique[pairs[unique] > 0]
-    return counted_lists(rows[unique], columns[unique], pairs[unique], num_rows=num_items, length=length)
-
-
-def count_cooccurrence(
-    users: IntArray, items: IntArray, *, num_items: int, length: int, weights: WeightArray | None = None
-) -> CountedLists:
-    """Lists of items taken by the same users, cosine-normalised.
-
-    weight(i, j) = Σ over common users of w_uij/log2(2 + n_u), divided by √(d_i · d_j). w_uij is the weight of the
-    user's heaviest event on one of the two that came after the other; d is how many users took an item, at least 1. n_u
-    and the pairs come from a user's latest `COOCCURRENCE_ITEMS` distinct items. A user's weight falls with n_u, so that
-    a reseller does not connect everything with everything.
-
-    Args:
-        users: (E,) user rows; events of a user stand together in order.
-        items: (E,) item rows.
-        num_items: N.
-        length: most entries of a row.
-    """
-    num_users = int(users.max()) + 1 if len(users) else 0
-    starts = np.searchsorted(users, np.arange(num_users + 1))
-    degree = np.maximum(num_takers(users, items, num_items=num_items, weights=weights), 1.0)
-    none = np.zeros(0, np.int64)
-    rows, columns, pairs = [none], [none], [np.zeros(0)]
-    for user in range(num_users):
-        events = slice(starts[user], starts[user + 1])
-        taken = _latest_distinct(items[events], COOCCURRENCE_ITEMS)
-        count = len(taken)
-        if count < 2:
-            continue
-        left, right = np.repeat(taken, count), np.tile(taken, count)
-        of_pair = np.ones(count**2) if weights is None else _pair_weights(items[events], weights[events], taken)
-        counts = (left != right) & (of_pair > 0)
-        rows.append(left[counts])
-        columns.append(right[counts])
-        pairs.append(of_pair[counts] / np.log2(2.0 + count))
-    left, right = np.concatenate(rows), np.concatenate(columns)
-    scaled = np.concatenate(pairs) / np.sqrt(degree[left] * degree[right])
-    return counted_lists(left, right, scaled, num_rows=num_items, length=length)
-
-
-def _pair_weights(items: IntArray, weights: WeightArray, taken: IntArray) -> WeightArray:
-    """The heaviest event on one of two items that came after the first event on the other, for all pairs of `taken`.
-
-    Args:
-        items: (e,) rows of a user's events, oldest first.
-        weights: (e,).
-        taken: (t,) rows among them, ascending.
-
-    Returns:
-        (t²,) in the order of `np.repeat(taken, t), np.tile(taken, t)`.
-    """
-    count = len(taken)
-    place = np.minimum(np.searchsorted(taken, items), count - 1)
-    chosen = np.flatnonzero(taken[place] == items)
-    place = place[chosen]
-    first = chosen[np.unique(place, return_index=True)[1]]
-    by_first = np.argsort(first)
-    # Between two first events, the heaviest event on each item; then of all that came after a first event.
-    largest = np.zeros((count + 1, count))
-    np.maximum.at(largest, (np.searchsorted(first[by_first], chosen), place), weights[chosen])
-    largest = np.maximum.accumulate(largest[::-1], axis=0)[::-1]
-    after = np.empty((count, count))
-    after[by_first] = largest[1:]  # row: the item that came first; column: the item of the event after it
-    return np.maximum(after, after.T).ravel()
-
-
-def _latest_distinct(items: IntArray, limit: int) -> IntArray:
-    """The `limit` distinct items whose last event is latest, in ascending order. (e,) oldest first → (≤ limit,)."""
-    distinct, first = np.unique(items[::-1], return_index=True)
-    return distinct if len(distinct) <= limit else np.sort(distinct[np.argsort(first)[:limit]])
 
 
 def user_item_lists(users: IntArray, items: IntArray, *, num_users: int) -> SparseLists:

@@ -8,15 +8,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from isrf.contract.manifest import FIRST_VARIANTS_FILE
 from isrf.method.evidence import (
     SparseLists,
     WeightArray,
-    count_cooccurrence,
-    count_transitions,
     num_takers,
     user_item_lists,
 )
 from isrf.method.interest import FloatArray, IntArray
+from isrf.method.pair_counts import count_cooccurrence, count_transitions
+from isrf.method.recommend.product_groups import ProductGroups
 from offline.config import EvidenceConfig
 
 
@@ -26,6 +27,7 @@ class Counted(NamedTuple):
     lists: dict[str, SparseLists]  # `isrf.contract.manifest.EVIDENCE_LISTS`
     popularity: FloatArray  # (N,) users who took the item in training, each by the weight of their heaviest event
     totals: dict[str, FloatArray]  # of transition and cooccurrence, (N,) the sum of each row's counts before scaling
+    first_variants: IntArray | None = None  # (N,) as `first_variants_of`
 
     @property
     def item_lists(self) -> dict[str, SparseLists]:
@@ -57,10 +59,32 @@ def count_evidence(inputs: Mapping[str, Path], *, num_users: int, config: Eviden
     """
     train = pl.read_parquet(inputs["ingest"] / "train.parquet")
     content = load_lists(inputs["embed"] / "evidence")["content"]
-    return count_events(TimedEvents.of(train), content, num_users=num_users, config=config)
+    return count_events(
+        TimedEvents.of(train),
+        content,
+        num_users=num_users,
+        config=config,
+        first_variants=first_variants_of(inputs["ingest"]),
+    )
 
 
-def count_events(events: TimedEvents, content: SparseLists, *, num_users: int, config: EvidenceConfig) -> Counted:
+def first_variants_of(ingest: Path) -> IntArray | None:
+    """(N,) the lowest row among each item's variants, by the items' group_id; None where no item has another variant.
+
+    `ingest` is the output folder of that stage.
+    """
+    groups = ProductGroups.of(pl.read_parquet(ingest / "items.parquet", columns=["group_id"])["group_id"])
+    return groups.first if groups.any else None
+
+
+def count_events(
+    events: TimedEvents,
+    content: SparseLists,
+    *,
+    num_users: int,
+    config: EvidenceConfig,
+    first_variants: IntArray | None,
+) -> Counted:
     """The evidence of some interactions.
 
     Args:
@@ -68,13 +92,22 @@ def count_events(events: TimedEvents, content: SparseLists, *, num_users: int, c
         content: each item's nearest items by text, from `embed`; N rows.
         num_users: U.
         config: list length and transition window.
+        first_variants: (N,) as `first_variants_of`.
     """
     users, items, _, weights = events
     num_items, length = len(content.indptr) - 1, config.list_length
     transition = count_transitions(
-        users, items, num_items=num_items, window=config.window, length=length, weights=weights
+        users,
+        items,
+        num_items=num_items,
+        window=config.window,
+        length=length,
+        weights=weights,
+        first_variants=first_variants,
     )
-    cooccurrence = count_cooccurrence(users, items, num_items=num_items, length=length, weights=weights)
+    cooccurrence = count_cooccurrence(
+        users, items, num_items=num_items, length=length, weights=weights, first_variants=first_variants
+    )
     lists = {
         "transition": transition.lists,
         "cooccurrence": cooccurrence.lists,
@@ -83,7 +116,7 @@ def count_events(events: TimedEvents, content: SparseLists, *, num_users: int, c
     }
     popularity = num_takers(users, items, num_items=num_items, weights=weights).astype(np.float32)
     totals = {"transition": transition.totals, "cooccurrence": cooccurrence.totals}
-    return Counted(lists, popularity, totals)
+    return Counted(lists, popularity, totals, first_variants)
 
 
 def lists_as_arrays(lists: Mapping[str, SparseLists]) -> dict[str, NDArray[Any]]:
@@ -93,6 +126,11 @@ def lists_as_arrays(lists: Mapping[str, SparseLists]) -> dict[str, NDArray[Any]]
         for name, sparse in lists.items()
         for part, array in sparse._asdict().items()
     }
+
+
+def variants_as_arrays(first_variants: IntArray | None) -> dict[str, NDArray[np.int32]]:
+    """The array of `isrf.contract.manifest.VARIANT_ARRAYS`; none where no item has another variant."""
+    return {} if first_variants is None else {FIRST_VARIANTS_FILE: first_variants.astype(np.int32)}
 
 
 def save_lists(folder: Path, lists: dict[str, SparseLists]) -> None:

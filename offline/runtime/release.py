@@ -9,7 +9,7 @@ import polars as pl
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import ITEMS_FILE, RANKER_FILE, USER_FEATURES_FILE, Manifest
-from isrf.method.golden_items import TextReading
+from isrf.method.goldens.items import TextReading
 from isrf.method.ranking.ranker import Ranker, ranker_of
 from isrf.method.recommend.recommender import Recommender
 from isrf.runtime.bundle.manifests import read_manifest

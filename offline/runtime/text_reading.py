@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from isrf.contract.manifest import ITEM_READER_DIR, TEXT_ENCODER_DIR, ItemReaderSpec
-from isrf.method.golden_items import TextReading
+from isrf.method.goldens.items import TextReading
 from isrf.method.item_reader import ItemReader
 from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder
 from offline.config import RunConfig

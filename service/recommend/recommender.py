@@ -128,7 +128,7 @@ class RecommendationService:
             if rows is None:
                 user = self.users.build_view(user_id, record, was_read=True, snapshot=snapshot)
                 rows = self.users.cache_latest_rows(user, record)
-            evidence = self._evidence(rows or snapshot.release.catalogue.rows(query.session)[-RECENT_ITEMS:])
+            evidence = self._evidence(rows or snapshot.release.catalogue.rows(query.session)[-RECENT_ITEMS:], snapshot)
         key = AnswerKey(
             user_id=user_id,
             version=record.version,
@@ -140,14 +140,15 @@ class RecommendationService:
         )
         return key, user
 
-    def _evidence(self, rows: Sequence[int]) -> str:
+    def _evidence(self, rows: Sequence[int], snapshot: Snapshot) -> str:
         """Names the state of the live evidence that a list from these items rests on, oldest first.
 
         Without items it is popularity, which any event moves: such a list costs no run of the model.
         """
         if self._live is None:
             return ""
-        return self._live.version(rows) if rows else f"popular {self._live.num_changes}"
+        groups = snapshot.release.catalogue.groups
+        return self._live.version(rows, groups) if rows else f"popular {self._live.num_changes}"
 
     def _count_hit(self, served: CachedResponse, where: str) -> CachedResponse:
         self._metrics.answer_cache.labels(where).inc()

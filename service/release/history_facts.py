@@ -15,6 +15,7 @@ from isrf.method.evidence import SparseLists
 from isrf.method.kinds.repurchase import Repurchases, repurchases
 from isrf.method.kinds.together import basket_lists
 from isrf.method.recommend.live_events import TakenItems
+from isrf.method.recommend.product_groups import ProductGroups
 
 
 class Events(NamedTuple):
@@ -31,8 +32,9 @@ class Events(NamedTuple):
 class HistoryFacts:
     """Facts of one release's histories; frozen."""
 
-    def __init__(self, events: Events, num_items: int) -> None:
-        self._events, self._num_items = events, num_items
+    def __init__(self, events: Events, groups: ProductGroups) -> None:
+        """groups: of the release's items."""
+        self._events, self._groups, self._num_items = events, groups, len(groups)
         self._bought_again: tuple[tuple[bool, ...], Repurchases] | None = None
 
     @cached_property
@@ -61,7 +63,13 @@ class HistoryFacts:
     def baskets(self) -> SparseLists:
         """A row per item: what was taken on the same day."""
         events = self._events
-        return basket_lists(events.indptr, events.items, events.timestamps, num_items=self._num_items)
+        return basket_lists(
+            events.indptr,
+            events.items,
+            events.timestamps,
+            num_items=self._num_items,
+            first_variants=self._groups.first if self._groups.any else None,
+        )
 
     def repurchases(self, buys: Callable[[str], bool]) -> Repurchases:
         """What is bought again.

@@ -17,6 +17,7 @@ from isrf.method.interest import IntArray
 from isrf.method.recommend.live_counts import BYTES_PER_EVENT
 from isrf.method.recommend.live_events import LiveBatch, whole_weight
 from isrf.method.recommend.live_evidence import LiveEvidence
+from isrf.method.recommend.product_groups import ProductGroups
 from service.release.mapped_entries import MappedEntries, user_hash_of
 from service.release.opening import Release
 
@@ -55,9 +56,9 @@ class LiveCounting:
         """Memory of the events in the window, about."""
         return self.num_events * BYTES_PER_EVENT
 
-    def version(self, rows: Sequence[int]) -> str:
-        """Returns a text that equal live events beside the items make equal, on every replica."""
-        return self.evidence.version(rows)
+    def version(self, rows: Sequence[int], groups: ProductGroups) -> str:
+        """Returns a text that equal live events beside the items and their variants make equal, on every replica."""
+        return self.evidence.version(rows, groups)
 
     def count(self, mapped: MappedEntries) -> Counter[EntryOutcome]:
         """Counts entries, those of a bucket in their order; returns how many had each outcome."""

@@ -34,7 +34,7 @@ class ReleaseUsers:
     ) -> None:
         self.ids, self._catalogue = ids, catalogue
         self._events, self._dislikes = events, dislikes
-        self.facts = HistoryFacts(events, len(catalogue))
+        self.facts = HistoryFacts(events, catalogue.groups)
         """What all histories say about the items."""
 
     def __len__(self) -> int:

@@ -16,8 +16,10 @@ import structlog
 from isrf.contract.errors import IsrfError, StoreError
 from isrf.contract.item_changes import ItemEntry
 from isrf.method.recommend.new_items import ReadItem, added_items
+from isrf.method.recommend.product_groups import Products
 from service.inference.engine import Engine
 from service.inference.task_cancellation import end
+from service.release.catalogue import Catalogue
 from service.release.item_changes import added_at_of, changed_line, effective_fields, is_learned, text_of
 from service.release.opening import Release
 from service.state.item_store import ItemsCursor, ItemStore
@@ -46,6 +48,7 @@ class CatalogueSync:
         self._inherited_version = "" if before is None else f"{before.version} inherited"
         self._cursor: ItemsCursor | None = None
         self._read: dict[str, ReadItem] = {}  # in the order of their rows
+        self._group_ids = [item.group_id for item in self._base.catalogue.items]
         self._looking = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None  # the look that begins when the current one has ended
         self._failure: StoreError | None = None  # of the last look
@@ -196,9 +199,17 @@ class CatalogueSync:
         }
         catalogue = release.catalogue.with_items(lines, version, added_at=added_at)
         recommender = release.recommender
-        if any(read[item_id] is not self._read.get(item_id) for item_id in read):
-            recommender = self._base.recommender.with_items(added_items(read))
+        reads_anew = any(read[item_id] is not self._read.get(item_id) for item_id in read)
+        if reads_anew or catalogue.groups is not release.catalogue.groups:
+            recommender = self._base.recommender.with_items(added_items(read)) if read else self._base.recommender
+            if catalogue.groups.any or base.groups.any:
+                recommender = recommender.with_products(self._products(catalogue))
         return replace(release, catalogue=catalogue, recommender=recommender), read
+
+    def _products(self, catalogue: Catalogue) -> Products:
+        group_ids = [item.group_id for item in catalogue.items]
+        takers = self._base.catalogue.popularity
+        return Products.of_catalogue(catalogue.groups, group_ids, self._group_ids, takers)
 
     def _read_new(self, entries: Mapping[str, ItemEntry]) -> dict[str, ReadItem]:
         """Reads new items whose texts were not read before."""

@@ -85,17 +85,23 @@ def complements(
 
 
 def basket_lists(
-    indptr: IntArray, items: NDArray[np.int32], timestamps: NDArray[np.float64], *, num_items: int
+    indptr: IntArray,
+    items: NDArray[np.int32],
+    timestamps: NDArray[np.float64],
+    *,
+    num_items: int,
+    first_variants: IntArray | None = None,
 ) -> SparseLists:
     """Counts what users took on one day (UTC), as lists of the strongest `LIST_LENGTH` items per item.
 
     A pair counts 1/log2(2 + n) for a basket of n distinct items, 2 to `MOST_TOGETHER`, divided by √(d_i · d_j), d the
-    number of baskets with the item.
+    number of baskets with the item. As in `isrf.method.pair_counts`, an item i is counted with all its variants.
 
     Args:
         indptr: (U + 1,) the users' events.
         items: (E,) item rows.
         timestamps: (E,) seconds; NaN where an event has no time, and belongs to no basket.
+        first_variants: (N,) the lowest row among each item's variants; None: no item has others.
     """
     users = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
     timed = np.isfinite(timestamps)
@@ -107,6 +113,9 @@ def basket_lists(
     basket = np.concatenate([[0], np.cumsum(new)])
     taken, sizes = rows[:, 2], np.bincount(basket)[basket]
     degrees = np.bincount(taken, minlength=num_items)
+    first = np.arange(num_items) if first_variants is None else first_variants
+    of_products = np.unique(np.stack([basket, first[taken]], axis=1), axis=0)
+    own_degrees = np.bincount(of_products[:, 1], minlength=num_items)
     few = (sizes >= 2) & (sizes <= MOST_TOGETHER)
     basket, taken, sizes = basket[few], taken[few], sizes[few]
     firsts, seconds, counts = [], [], []
@@ -120,10 +129,13 @@ def basket_lists(
     if not firsts:
         return _sparse(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), num_items)
     one, other = np.concatenate(firsts), np.concatenate(seconds)
-    keys, places = np.unique(np.concatenate([one * num_items + other, other * num_items + one]), return_inverse=True)
-    summed = np.bincount(places, weights=np.tile(np.concatenate(counts), 2))
+    left, right = first[np.concatenate([one, other])], np.concatenate([other, one])
+    others = left != first[right]
+    keys, places = np.unique((left * num_items + right)[others], return_inverse=True)
+    summed = np.bincount(places, weights=np.tile(np.concatenate(counts), 2)[others])
     left, right = np.divmod(keys, num_items)
-    return _sparse(left, right, summed / np.sqrt(degrees[left] * degrees[right]), num_items)
+    lists = _sparse(left, right, summed / np.sqrt(own_degrees[left] * degrees[right]), num_items)
+    return lists if first_variants is None else lists.select(first)
 
 
 def _sparse(left: IntArray, right: IntArray, values: NDArray[np.float64], num_items: int) -> SparseLists:

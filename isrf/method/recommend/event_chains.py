@@ -4,6 +4,7 @@ Each event has `NAMES` slots, one for every item that it may name. A slot holds 
 it. Slots are numbered without end; those of events that fell out of the ring have low numbers, where a list ends.
 """
 
+import heapq
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ REMEMBERED = 1_000
 """Long lists that are remembered, so that only what is new is followed."""
 LONG = 64
 """Steps from which a list is remembered."""
+FEW_ITEMS = 16
+"""Up to so many items are read one after the other, which is faster where their lists are remembered."""
 
 
 class NamedItems(NamedTuple):
@@ -108,6 +111,29 @@ class EventChains:
                 self._remembered.clear()
             self._remembered[item] = slots
         return slots
+
+    def slots_of_all(self, items: IntArray, number: int, *, limit: int) -> IntArray:
+        """The latest slots that name any of some items, the newest first.
+
+        Its work is bounded by `limit`, however many items there are. Arguments as in `slots`.
+        """
+        if len(items) <= FEW_ITEMS:
+            found = [self.slots(item, number, limit=limit) for item in items.tolist()]
+            return found[0] if len(found) == 1 else -np.sort(-np.concatenate(found))[:limit]
+        oldest, size, steps = self._oldest(number), len(self._distances), self._steps
+        last = self._last[items[items < len(self._last)]]
+        # Negative slots, because a heap gives the smallest first; sorted ones are a heap.
+        heap = np.sort(-last[last >= oldest])[:limit].tolist()
+        slots: list[int] = []
+        while heap and len(slots) < limit:
+            slot = -heap[0]
+            slots.append(slot)
+            distance = steps[slot % size]
+            if distance and slot - distance >= oldest:
+                heapq.heapreplace(heap, distance - slot)
+            else:
+                heapq.heappop(heap)
+        return np.array(slots, np.int64)
 
     def _oldest(self, number: int) -> int:
         """The first slot of the ring's oldest event where its newest has the number."""

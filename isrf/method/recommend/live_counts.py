@@ -18,21 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.event_log import FOLLOWED_ITEMS, NUM_BUCKETS
-from isrf.method.evidence import heaviest
 from isrf.method.interest import IntArray
 from isrf.method.recommend.event_chains import MAX_EVENTS, NAMES, EventChains, NamedItems
 from isrf.method.recommend.live_events import (
     UNIT_WEIGHT,
     CountedEvent,
+    CountedRows,
     LiveBatch,
     LiveEvent,
     TakenItems,
     decayed,
     value_or_zero,
 )
+from isrf.method.recommend.product_groups import ProductGroups
 
 ROW_EVENTS = 2_000
-"""The latest events that name an item, from which its row is counted: the bound of a row's work."""
+"""The latest events that name an item, or a variant of it, from which its row is counted: the bound of its work."""
 ROW_LENGTH = 200
 """The heaviest columns that are kept of a row."""
 ROWS_KEPT = 256
@@ -64,45 +65,12 @@ class LiveRow(NamedTuple):
     together_counts: NDArray[np.float64]  # (c,)
 
 
-class CountedRows(NamedTuple):
-    """Counts by row and column, each pair once."""
+class _KeptRow(NamedTuple):
+    """A counted row and what it was counted from."""
 
-    numbers: IntArray  # (c,) of the rows, ascending
-    columns: IntArray  # (c,) ascending in each row
-    counts: NDArray[np.float64]  # (c,)
-
-    @classmethod
-    def of(
-        cls, numbers: IntArray, columns: NDArray[np.integer], counts: NDArray[np.int64] | NDArray[np.float64]
-    ) -> "CountedRows":
-        """Adds up the counts (e,) of equal pairs of row numbers (e,) and columns (e,).
-
-        Their order must not matter: whole numbers, or at most two of each pair.
-        """
-        keys = numbers << 32 | columns
-        order = np.argsort(keys)
-        keys = keys[order]
-        begins = np.ones(len(keys), np.bool_)
-        np.not_equal(keys[1:], keys[:-1], out=begins[1:])
-        starts = np.flatnonzero(begins)
-        keys = keys[starts]
-        summed = np.add.reduceat(counts[order], starts) if len(starts) else counts
-        return cls(keys >> 32, keys & 0xFFFFFFFF, summed.astype(np.float64))
-
-    def split(
-        self, num_rows: int, *, limit: int | None = None, one: int = 1
-    ) -> list[tuple[IntArray, NDArray[np.float64]]]:
-        """Columns and counts of each row, in units of `one`; of a longer row the `limit` heaviest."""
-        ends = np.searchsorted(self.numbers, np.arange(num_rows), side="right").tolist()
-        counts = self.counts / one
-        rows = []
-        for start, end in zip([0, *ends], ends, strict=False):
-            columns, of_row = self.columns[start:end], counts[start:end]
-            if limit is not None and end - start > limit:
-                kept = np.sort(heaviest(of_row, limit))
-                columns, of_row = columns[kept], of_row[kept]
-            rows.append((columns, of_row))
-        return rows
+    version: int
+    groups: ProductGroups | None
+    row: LiveRow
 
 
 class LiveCounts:
@@ -130,7 +98,7 @@ class LiveCounts:
         self._chains = EventChains(size)
         self._versions = np.zeros(1024, np.uint64)  # by item
         self._takers = np.zeros(1024, np.int64)  # by item
-        self._rows: dict[int, tuple[int, LiveRow]] = {}  # and the version of each
+        self._rows: dict[int, _KeptRow] = {}  # by the item, or the first of its variants
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -210,28 +178,47 @@ class LiveCounts:
         """What the events say beside an item."""
         return self.rows([item])[0]
 
-    def rows(self, items: Sequence[int]) -> list[LiveRow]:
-        """What the events say beside each of some distinct items; to count them together is faster."""
-        found = {item: self._rows.get(item) for item in items}
-        missing = [item for item, kept in found.items() if kept is None or kept[0] != self.version(item)]
+    def rows(self, items: Sequence[int], groups: ProductGroups | None = None) -> list[LiveRow]:
+        """What the events say beside each of some distinct items; to count them together is faster.
+
+        Args:
+            groups: variants have the sum of their rows, without columns of the product; None: there are none.
+        """
+        firsts = items if groups is None else [groups.first_of(item) for item in items]
+        found = {first: self._rows.get(first) for first in firsts}
+        missing = [
+            first
+            for first, kept in found.items()
+            if kept is None or kept.groups is not groups or kept.version != self.version(first, groups)
+        ]
         if missing:
             with self._lock:
-                for item, row in zip(missing, self._counted(missing), strict=True):
-                    found[item] = self._rows[item] = self.version(item), row
+                for first, row in zip(missing, self._counted(missing, groups), strict=True):
+                    found[first] = self._rows[first] = _KeptRow(self.version(first, groups), groups, row)
                 while len(self._rows) > ROWS_KEPT:
                     del self._rows[next(iter(self._rows))]
-        return [kept[1] for kept in found.values() if kept is not None]
+        return [kept.row for kept in map(found.get, firsts) if kept is not None]
 
-    def version(self, item: int) -> int:
-        """64 bits that equal events beside an item make equal, 0 for none."""
+    def version(self, item: int, groups: ProductGroups | None = None) -> int:
+        """64 bits that equal events beside an item, or its variants, make equal, 0 for none."""
         versions = self._versions
+        if groups is not None and len(members := groups.members(item)) > 1:
+            return int(versions[members[members < len(versions)]].sum())
         return int(versions[item]) if item < len(versions) else 0
 
     def takers(self, items: IntArray) -> NDArray[np.float64]:
         """(c,) item rows → (c,) weights of the events on each."""
         return value_or_zero(self._takers, items) / UNIT_WEIGHT
 
-    def people(self, item: int, other: int, *, channel: LiveChannel, apart_from: int | None = None) -> int:
+    def people(
+        self,
+        item: int,
+        other: int,
+        *,
+        channel: LiveChannel,
+        groups: ProductGroups | None = None,
+        apart_from: int | None = None,
+    ) -> int:
         """How many users are behind an entry of an item's row, among its latest `ROW_EVENTS` events.
 
         Args:
@@ -239,10 +226,11 @@ class LiveCounts:
             other: the entry's column.
             channel: `transition` counts those who took `other` within the window after `item`, `cooccurrence` those who
                 took both in any order.
+            groups: a variant of `item` counts as the item; None: there are none.
             apart_from: the hash of a user who is not counted; None: everybody is.
         """
         with self._lock:
-            _, places, names = self._naming([item])
+            _, places, names = self._naming([item], groups)
             named = self._named[places]
             taken = (names > 0) & (named[:, 0] == other)
             if channel == "transition":
@@ -266,18 +254,19 @@ class LiveCounts:
             items, weights = (column[: len(self)][inside] for column in (self._named[:, 0], self._own_weights))
             return TakenItems(items.astype(np.int64), weights.astype(np.int64))
 
-    def _naming(self, items: Sequence[int]) -> tuple[IntArray, IntArray, IntArray]:
-        """The latest events that name each of some items and were not taken out.
+    def _naming(self, items: Sequence[int], groups: ProductGroups | None) -> tuple[IntArray, IntArray, IntArray]:
+        """The latest events that name each of some items, or a variant of it, and were not taken out.
 
         Returns:
             (n,) the item's number among `items`, ascending; the place in the ring, an item's newest first; and which of
             the event's names the item is, 0 its own.
         """
-        found = [self._chains.slots(item, self._next - 1, limit=ROW_EVENTS) for item in items]
+        products = [np.array([item]) if groups is None else groups.members(item) for item in items]
+        found = [self._chains.slots_of_all(rows, self._next - 1, limit=ROW_EVENTS) for rows in products]
         numbers = np.repeat(np.arange(len(items)), [len(slots) for slots in found])
         events, names = np.divmod(np.concatenate(found), NAMES)
         places = events % self._size
-        kept = (self._weights[places] > 0) & (self._named[places, names] == np.array(items)[numbers])
+        kept = (self._weights[places] > 0) & (self._named[places, names] >= 0)  # what is taken back is named no more
         return numbers[kept], places[kept], names[kept]
 
     def _naming_of(self, user_hash: int, item: int) -> tuple[IntArray, IntArray]:
@@ -287,7 +276,7 @@ class LiveCounts:
             (n,) the place in the ring, and which of the event's names the item is, as `_naming`.
         """
         if len(self._chains.slots(item, self._next - 1, limit=ROW_EVENTS)) < ROW_EVENTS:
-            _, places, names = self._naming([item])
+            _, places, names = self._naming([item], None)
             of_user = self._users[places] == user_hash
             return places[of_user], names[of_user]
         # Older events may name it too: a pass over the ring is faster than such a long list.
@@ -296,8 +285,8 @@ class LiveCounts:
         rows, names = np.nonzero(self._named[places] == item)
         return places[rows], names
 
-    def _counted(self, items: Sequence[int]) -> list[LiveRow]:
-        numbers, places, steps = self._naming(items)
+    def _counted(self, items: Sequence[int], groups: ProductGroups | None) -> list[LiveRow]:
+        numbers, places, steps = self._naming(items, groups)
         named, weights = self._named[places], self._weights[places]
         pairs = weights * _PAIR_WEIGHTS[(named >= 0).sum(axis=1)]
         after, own = np.flatnonzero(steps), np.flatnonzero(steps == 0)
@@ -305,18 +294,26 @@ class LiveCounts:
         columns = named[own, 1:]
         known = columns >= 0
         num_known = known.sum(axis=1)
-        transition = CountedRows.of(numbers[near], named[near, 0], weights[near] // steps[near])
-        together = CountedRows.of(
+        rows = np.array(items, np.int64)
+
+        def counted(of: IntArray, columns: NDArray[np.int32], counts: IntArray) -> CountedRows:
+            if groups is not None:
+                others = ~groups.are_variants(rows[of], columns)
+                of, columns, counts = of[others], columns[others], counts[others]
+            return CountedRows.of(of, columns, counts)
+
+        transition = counted(numbers[near], named[near, 0], weights[near] // steps[near])
+        together = counted(
             np.concatenate([numbers[after], np.repeat(numbers[own], num_known)]),
             np.concatenate([named[after, 0], columns[known]]),
             np.concatenate([pairs[after], np.repeat(pairs[own], num_known)]),
         )
-        rows = zip(
+        both = zip(
             transition.split(len(items), limit=ROW_LENGTH, one=UNIT_WEIGHT),
             together.split(len(items), limit=ROW_LENGTH, one=UNIT_WEIGHT * _PAIR_ONE),
             strict=True,
         )
-        return [LiveRow(*one, *other) for one, other in rows]
+        return [LiveRow(*one, *other) for one, other in both]
 
     def _take_out(self, places: IntArray) -> list[CountedEvent]:
         self._forget(places)

@@ -1,4 +1,7 @@
-"""Accepted events as live evidence counts them: one, and many as arrays. It knows neither stores nor ids."""
+"""Accepted events as live evidence counts them, one, and many as arrays; and counts by row and column.
+
+It knows neither stores nor ids.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -7,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.event_log import FOLLOWED_ITEMS
+from isrf.method.evidence import heaviest
 from isrf.method.interest import BoolArray, IntArray
 
 UNIT_WEIGHT = 1 << 20
@@ -105,3 +109,44 @@ def decayed(
     """
     exponents = np.clip((timestamps - reference_s) / half_life_s, *bounds)
     return np.array([2.0**exponent for exponent in exponents.tolist()], np.float64)
+
+
+class CountedRows(NamedTuple):
+    """Counts by row and column, each pair once."""
+
+    numbers: IntArray  # (c,) of the rows, ascending
+    columns: IntArray  # (c,) ascending in each row
+    counts: NDArray[np.float64]  # (c,)
+
+    @classmethod
+    def of(
+        cls, numbers: IntArray, columns: NDArray[np.integer], counts: NDArray[np.int64] | NDArray[np.float64]
+    ) -> "CountedRows":
+        """Adds up the counts (e,) of equal pairs of row numbers (e,) and columns (e,).
+
+        Their order must not matter: whole numbers, or at most two of each pair.
+        """
+        keys = numbers << 32 | columns
+        order = np.argsort(keys)
+        keys = keys[order]
+        begins = np.ones(len(keys), np.bool_)
+        np.not_equal(keys[1:], keys[:-1], out=begins[1:])
+        starts = np.flatnonzero(begins)
+        keys = keys[starts]
+        summed = np.add.reduceat(counts[order], starts) if len(starts) else counts
+        return cls(keys >> 32, keys & 0xFFFFFFFF, summed.astype(np.float64))
+
+    def split(
+        self, num_rows: int, *, limit: int | None = None, one: int = 1
+    ) -> list[tuple[IntArray, NDArray[np.float64]]]:
+        """Columns and counts of each row, in units of `one`; of a longer row the `limit` heaviest."""
+        ends = np.searchsorted(self.numbers, np.arange(num_rows), side="right").tolist()
+        counts = self.counts / one
+        rows = []
+        for start, end in zip([0, *ends], ends, strict=False):
+            columns, of_row = self.columns[start:end], counts[start:end]
+            if limit is not None and end - start > limit:
+                kept = np.sort(heaviest(of_row, limit))
+                columns, of_row = columns[kept], of_row[kept]
+            rows.append((columns, of_row))
+        return rows

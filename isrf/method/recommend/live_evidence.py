@@ -14,6 +14,7 @@ from isrf.method.recommend.daily_limit import DailyLimit
 from isrf.method.recommend.live_counts import BYTES_PER_EVENT, PART, LiveCounts
 from isrf.method.recommend.live_events import UNIT_WEIGHT, CountedEvent, LiveBatch, LiveEvent, TakenItems
 from isrf.method.recommend.live_lists import BaseCounts, LiveLists
+from isrf.method.recommend.product_groups import ProductGroups, Products
 from isrf.method.recommend.recent_popularity import RecentPopularity, newcomer_share, newcomer_shares
 
 TREND_PRIOR = 3.0
@@ -38,6 +39,7 @@ class LiveEvidence:
         popularity: RecentPopularity,
         newcomers: RecentPopularity,
         memory_bytes: int,
+        products: Products | None = None,
     ) -> None:
         """
         Args:
@@ -46,6 +48,7 @@ class LiveEvidence:
             popularity: of the release's events, for this evidence alone.
             newcomers: the same of newcomers' events.
             memory_bytes: that the events take at most.
+            products: of the release; None where no item has a variant.
         """
         self.counts = LiveCounts(
             reference_s=spec.reference_s,
@@ -54,8 +57,8 @@ class LiveEvidence:
             max_events=max(1, memory_bytes // BYTES_PER_EVENT),
         )
         self.popularity, self.newcomers = popularity, newcomers
-        self.transition = LiveLists("transition", transition, self.counts)
-        self.cooccurrence = LiveLists("cooccurrence", cooccurrence, self.counts)
+        self.transition = LiveLists("transition", transition, self.counts, products)
+        self.cooccurrence = LiveLists("cooccurrence", cooccurrence, self.counts, products)
         self._limit = DailyLimit()
 
     def add(self, event: LiveEvent) -> bool:
@@ -103,9 +106,9 @@ class LiveEvidence:
         """Takes out a user's events on an item up to a moment, seconds (a return, or a click in error)."""
         self._take_out(self.counts.take_back(item, user_hash, until_s))
 
-    def version(self, rows: Sequence[int]) -> str:
-        """Equal texts mean that equal live events stand beside each of the items."""
-        return ".".join(f"{self.counts.version(row):x}" for row in rows)
+    def version(self, rows: Sequence[int], groups: ProductGroups | None = None) -> str:
+        """Equal texts mean that equal live events stand beside each of the items and their variants."""
+        return ".".join(f"{self.counts.version(row, groups):x}" for row in rows)
 
     def trending(
         self, until_s: float, *, window_s: float, limit: int, learned: EventsBetween | None = None

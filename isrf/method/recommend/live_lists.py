@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from isrf.method.evidence import Entries, SparseLists
 from isrf.method.interest import FloatArray, IntArray
-from isrf.method.recommend.live_counts import CountedRows, LiveChannel, LiveCounts
-from isrf.method.recommend.live_events import value_or_zero
+from isrf.method.recommend.live_counts import LiveChannel, LiveCounts
+from isrf.method.recommend.live_events import CountedRows, value_or_zero
+from isrf.method.recommend.product_groups import Products, gathered
 
 MERGED_KEPT = 4_000
 """Rows of a channel that are kept until live events change them, about 3 kB each."""
@@ -40,11 +41,20 @@ class _Merged(NamedTuple):
 class LiveLists:
     """One item channel's lists with the live counts added; an `isrf.method.evidence.ItemLists`.
 
-    Rows of items that came since the release have live counts alone.
+    Rows of items that came since the release have live counts alone, and the release's counts of their product. An item
+    has the counts of all its variants, without columns of its own product.
     """
 
-    def __init__(self, channel: LiveChannel, base: BaseCounts, live: LiveCounts) -> None:
+    def __init__(
+        self,
+        channel: LiveChannel,
+        base: BaseCounts,
+        live: LiveCounts,
+        products: Products | None = None,
+    ) -> None:
+        """products: None where no item has a variant."""
         self._channel, self._base, self._live = channel, base, live
+        self._products, self._groups = products, None if products is None else products.groups
         self._merged: dict[int, _Merged] = {}
 
     def entries(self, row: int) -> Entries:
@@ -53,11 +63,7 @@ class LiveLists:
 
     def gather(self, rows: IntArray) -> tuple[Entries, IntArray]:
         """As `ItemLists.gather`."""
-        found = self._entries(rows.tolist())
-        counts = np.array([len(one.indices) for one in found], dtype=np.int64)
-        return Entries(
-            np.concatenate([one.indices for one in found]), np.concatenate([one.weights for one in found])
-        ), counts
+        return gathered(self._entries(rows.tolist()))
 
     def is_of_release(self, row: int, column: int) -> bool:
         """Whether the release's own list of `row` has an entry for `column`."""
@@ -65,7 +71,15 @@ class LiveLists:
 
     def people(self, row: int, column: int, *, apart_from: int | None) -> int:
         """How many users' live events are behind an entry, without the user of the hash `apart_from`."""
-        return self._live.people(row, column, channel=self._channel, apart_from=apart_from)
+        return self._live.people(row, column, channel=self._channel, groups=self._groups, apart_from=apart_from)
+
+    def version(self, row: int) -> int:
+        """`LiveCounts.version` of the item and its variants."""
+        return self._live.version(row, self._groups)
+
+    def with_products(self, products: Products | None) -> "LiveLists":
+        """The same counts for other variants."""
+        return LiveLists(self._channel, self._base, self._live, products)
 
     def with_rows(self, _count: int) -> "LiveLists":
         """The same lists: items that were added since the release have rows already."""
@@ -90,7 +104,9 @@ class LiveLists:
         columns = np.concatenate([one.columns for one in merged.values()])
         lengths = [len(one.columns) for one in merged.values()]
         weights = np.concatenate([one.counts for one in merged.values()])
-        weights /= np.sqrt(self._degrees(columns) * np.repeat(self._degrees(np.array(list(merged))), lengths))
+        # A row's own degree only scales it; variants have that of their first one, so that their rows are equal.
+        rows = np.array([row if self._groups is None else self._groups.first_of(row) for row in merged])
+        weights /= np.sqrt(self._degrees(columns) * np.repeat(self._degrees(rows), lengths))
         ends = list(accumulate(lengths))
         bounds = zip([0, *ends], ends, strict=False)
         return {
@@ -99,14 +115,24 @@ class LiveLists:
         }
 
     def _of_release(self, row: int) -> Entries:
-        return self._base.lists.entries(row) if row < len(self._base.totals) else _NO_ENTRIES
+        release_row = self._release_row(row)
+        if release_row >= len(self._base.totals):
+            return _NO_ENTRIES
+        entries = self._base.lists.entries(release_row)
+        if self._groups is None or not (own := self._groups.are_variants(row, entries.indices)).any():
+            return entries
+        return _entries_of(entries.indices[~own].astype(np.int64), entries.weights[~own].astype(np.float64))
+
+    def _release_row(self, row: int) -> int:
+        """The row whose counts of the release count for an item."""
+        return row if self._products is None else self._products.release_row(row)
 
     def _merged_rows(self, rows: Sequence[int]) -> dict[int, _Merged]:
         """The rows that live events name."""
         found: dict[int, _Merged] = {}
         changed: dict[int, int] = {}  # row → version, read before the row
         for row in rows:
-            version, merged = self._live.version(row), self._merged.get(row)
+            version, merged = self.version(row), self._merged.get(row)
             if merged is not None and merged.version == version:
                 found[row] = merged
             elif version:
@@ -121,9 +147,11 @@ class LiveLists:
 
     def _merge(self, rows: Sequence[int]) -> list[tuple[IntArray, NDArray[np.float64]]]:
         """Columns of each row and their counts, base and live."""
-        found = self._live.rows(rows)
+        found = self._live.rows(rows, self._groups)
         live = [one[:2] if self._channel == "transition" else one[2:] for one in found]
-        of_release = np.array([row for row in rows if row < len(self._base.totals)], np.int64)
+        release_rows = np.array([self._release_row(row) for row in rows], np.int64)
+        numbers = np.flatnonzero(release_rows < len(self._base.totals))
+        of_release = release_rows[numbers]
         if not len(of_release):
             return live
         base, lengths = self._base.lists.gather(of_release)
@@ -132,11 +160,14 @@ class LiveLists:
             old = self._base.degrees
             own = np.repeat(np.maximum(old[of_release].astype(np.float64), 1.0), lengths)
             before *= np.sqrt(np.maximum(old[base.indices], 1.0) * own)
-        numbers = np.flatnonzero(np.array(rows) < len(self._base.totals))
+        numbers, columns = np.repeat(numbers, lengths), base.indices
+        if self._groups is not None:
+            others = ~self._groups.are_variants(np.array(rows)[numbers], columns)
+            numbers, columns, before = numbers[others], columns[others], before[others]
         live_lengths = [len(columns) for columns, _ in live]
         merged = CountedRows.of(
-            np.concatenate([np.repeat(numbers, lengths), np.repeat(np.arange(len(rows)), live_lengths)]),
-            np.concatenate([base.indices, *(columns for columns, _ in live)]),
+            np.concatenate([numbers, np.repeat(np.arange(len(rows)), live_lengths)]),
+            np.concatenate([columns, *(columns for columns, _ in live)]),
             np.concatenate([before, *(counts for _, counts in live)]),
         )
         return merged.split(len(rows))

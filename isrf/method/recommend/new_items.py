@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isrf.method.evidence import SparseLists
-from isrf.method.golden_items import TextReading
+from isrf.method.goldens.items import TextReading
 from isrf.method.interest import FloatArray
 from isrf.method.item_reader import Near
 from isrf.method.recommend.tables import AddedItems

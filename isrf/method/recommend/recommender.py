@@ -37,6 +37,7 @@ from isrf.method.ranking.fusion import Candidates, fuse, gather
 from isrf.method.ranking.ranker import Ranker, rerank
 from isrf.method.recommend.live_evidence import LiveEvidence
 from isrf.method.recommend.popular_items import are_allowed, popular_items
+from isrf.method.recommend.product_groups import Products
 from isrf.method.recommend.recent_popularity import RecentPopularity
 from isrf.method.recommend.request import (
     CHANNEL_LIMIT,
@@ -150,6 +151,10 @@ class Recommender:
         tables = self.tables.with_items(added)
         stand_ins = np.concatenate([np.arange(len(self.tables.item_inputs)), added.stand_ins])
         return replace(self, tables=tables, offered=OfferedItems.of(tables), stand_ins=stand_ins)
+
+    def with_products(self, products: Products) -> "Recommender":
+        """The same recommender for the variants that the catalogue has now; call it once, after `with_items`."""
+        return replace(self, tables=self.tables.with_products(products))
 
     def with_live(self, live: LiveEvidence) -> "Recommender":
         """The same recommender reading live evidence beside its own; what is counted later counts at once."""

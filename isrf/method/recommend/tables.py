@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.errors import BundleError
-from isrf.contract.manifest import LiveEvidenceSpec
+from isrf.contract.manifest import FIRST_VARIANTS_FILE, LiveEvidenceSpec
 from isrf.method.evidence import (
     ITEM_CHANNELS,
     ItemLists,
@@ -21,7 +21,8 @@ from isrf.method.interest import (
 )
 from isrf.method.recommend.live_counts import LiveCounts
 from isrf.method.recommend.live_evidence import LiveEvidence
-from isrf.method.recommend.live_lists import BaseCounts
+from isrf.method.recommend.live_lists import BaseCounts, LiveLists
+from isrf.method.recommend.product_groups import ProductLists, Products
 from isrf.method.recommend.recent_popularity import RecentPopularity
 from isrf.method.trie import TrieTables, build_trie
 
@@ -43,6 +44,7 @@ class RecommenderTables:
     recent: RecentPopularity | None = None  # None where nobody counted when the events were
     newcomers: RecentPopularity | None = None  # the same of users' first items, for users without a history
     live: LiveCounts | None = None  # events since the release; None: there are none
+    products: Products | None = None  # None where no item has a variant
 
     @classmethod
     def from_arrays(
@@ -71,6 +73,7 @@ class RecommenderTables:
             live_base=live_base,
             recent=None if live_base is None else live_base.popularity(live_base.recent),
             newcomers=None if live_base is None else live_base.popularity(live_base.newcomers),
+            products=Products.of_release(arrays[FIRST_VARIANTS_FILE]) if FIRST_VARIANTS_FILE in arrays else None,
         )
 
     @property
@@ -118,12 +121,23 @@ class RecommenderTables:
             popularity=base.popularity(base.recent),
             newcomers=base.popularity(base.newcomers),
             memory_bytes=memory_bytes,
+            products=self.products,
         )
 
     def with_live(self, live: LiveEvidence) -> "RecommenderTables":
         """The same tables, read together with live evidence, which may count on meanwhile."""
         lists = {**self.item_lists, "transition": live.transition, "cooccurrence": live.cooccurrence}
         return replace(self, item_lists=lists, recent=live.popularity, newcomers=live.newcomers, live=live.counts)
+
+    def with_products(self, products: Products) -> "RecommenderTables":
+        """The same tables for the variants that the catalogue has now; call it once, after `with_items`."""
+        lists = dict(self.item_lists)
+        for name in ("transition", "cooccurrence"):
+            found = lists[name]
+            lists[name] = (
+                found.with_products(products) if isinstance(found, LiveLists) else ProductLists(found, products)
+            )
+        return replace(self, item_lists=lists, products=products)
 
     def with_items(self, added: "AddedItems") -> "RecommenderTables":
         """The same users, and added items after the release's items.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import (
     EVIDENCE_LISTS,
+    FIRST_VARIANTS_FILE,
     RANKER_FILE,
     USER_CELLS_FILE,
     USER_CENTROIDS_FILE,
@@ -54,6 +55,8 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None
             arrays[f"evidence/{name}_indices.npy"],
             arrays[f"evidence/{name}_weights.npy"],
         )
+    if FIRST_VARIANTS_FILE in arrays:
+        _check_first_variants(arrays[FIRST_VARIANTS_FILE])
     if not float(arrays["popularity.npy"].min()) >= 0:
         raise BundleError(
             "bundle.array_mismatch", "popularity.npy holds a negative count.", fix="Publish the release again."
@@ -73,6 +76,16 @@ def _check_cells(probes: int, cells: NDArray[Any], centroids: NDArray[Any]) -> N
         raise BundleError(
             "bundle.array_mismatch",
             f"{USER_CELLS_FILE} names cells that {USER_CENTROIDS_FILE} lacks, or there are fewer than {probes} cells.",
+            fix="Publish the release again; its parts come from different runs.",
+        )
+
+
+def _check_first_variants(first: NDArray[Any]) -> None:
+    in_range = int(first.min()) >= 0 and bool((first <= np.arange(len(first))).all())
+    if not in_range or not np.array_equal(first[first], first):
+        raise BundleError(
+            "bundle.array_mismatch",
+            f"{FIRST_VARIANTS_FILE} names no lowest row of each item's variants.",
             fix="Publish the release again; its parts come from different runs.",
         )
 

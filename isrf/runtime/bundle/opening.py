@@ -15,7 +15,7 @@ from isrf.contract.manifest import (
     LiveEvidenceSpec,
     VariantName,
 )
-from isrf.method.golden_items import TextReading
+from isrf.method.goldens.items import TextReading
 from isrf.method.interest import NeighbourSearch
 from isrf.method.ranking.ranker import Ranker, ranker_of
 from isrf.method.recommend.recommender import Graph, OfferedItems, Recommender

@@ -34,8 +34,8 @@ from isrf.contract.manifest import (
     arrays_of,
 )
 from isrf.contract.manifest_seal import made_from
-from isrf.method.golden import Golden, check_goldens, replay, replay_within
-from isrf.method.golden_items import ItemGolden, ReadableItems, TextReading, replay_items
+from isrf.method.goldens.items import ItemGolden, ReadableItems, TextReading, replay_items
+from isrf.method.goldens.requests import Golden, check_goldens, replay, replay_within
 from isrf.method.item_reader import ItemReader
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder

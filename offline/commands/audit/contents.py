@@ -31,13 +31,13 @@ from isrf.method.evidence import (
     lists_from_arrays,
     num_takers,
 )
-from isrf.method.golden import Golden
+from isrf.method.goldens.requests import Golden
 from isrf.method.interest import FloatArray, pad_histories, unit_rows
 from isrf.runtime.onnx_session import open_graph
 from offline.commands.audit.findings import Finding
 from offline.commands.audit.shop import AuditedShop
 from offline.config import RunConfig
-from offline.runtime.evidence import TimedEvents, count_events
+from offline.runtime.evidence import TimedEvents, count_events, first_variants_of
 from offline.runtime.ingest_report import learned_until
 from offline.runtime.live_base import count_live_base, live_arrays
 
@@ -91,7 +91,13 @@ def _popularity(popularity: NDArray[Any], shop: AuditedShop) -> Finding:
 def _evidence(arrays: dict[str, NDArray[Any]], config: RunConfig, shop: AuditedShop) -> Iterator[Finding]:
     content = lists_from_arrays("content", arrays)
     events = TimedEvents(shop.users, shop.items, shop.times, shop.weights)
-    counted = count_events(events, content, num_users=shop.num_users, config=config.evidence)
+    counted = count_events(
+        events,
+        content,
+        num_users=shop.num_users,
+        config=config.evidence,
+        first_variants=first_variants_of(shop.folder),
+    )
     live_base = count_live_base(counted, events, config=config.evidence, until_s=learned_until(shop.folder))
     recomputed = {name: counted.lists[name] for name in ("user_items", "transition", "cooccurrence")}
     yield _live_base(arrays, None if live_base is None else live_arrays(live_base), shop)

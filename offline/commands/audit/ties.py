@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.method.evidence import count_transitions
 from isrf.method.metrics import bootstrap_difference, bootstrap_mean, ndcg, ranks_of
+from isrf.method.pair_counts import count_transitions
 from offline.commands.audit.findings import Finding
 from offline.commands.audit.shop import AuditedShop
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.method.golden_items import TextReading
+from isrf.method.goldens.items import TextReading
 from isrf.method.interest import BoolArray
 from isrf.method.recommend.recommender import Graph, OfferedItems, Recommender
 from isrf.method.text.encoder import TextFields

@@ -139,7 +139,14 @@ class _Sampler:
         self._stream, self._num_users = stream, num_users
         self._known = np.bincount(stream.items[: stream.start], minlength=num_items) > 0
         events = stream.before(stream.start)
-        counted = count_events(events, recommender.tables.content, num_users=num_users, config=config)
+        products = recommender.tables.products
+        counted = count_events(
+            events,
+            recommender.tables.content,
+            num_users=num_users,
+            config=config,
+            first_variants=None if products is None else products.groups.first,
+        )
         tables = replace(
             recommender.tables,
             popularity=counted.popularity,

@@ -19,7 +19,14 @@ from isrf.runtime.onnx_session import open_graph
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of
-from offline.runtime.evidence import Counted, TimedEvents, count_evidence, lists_as_arrays, save_lists
+from offline.runtime.evidence import (
+    Counted,
+    TimedEvents,
+    count_evidence,
+    lists_as_arrays,
+    save_lists,
+    variants_as_arrays,
+)
 from offline.runtime.ingest_report import learned_until
 from offline.runtime.live_base import count_live_base, live_arrays
 from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, Scorer, Scorers
@@ -37,7 +44,7 @@ from offline.stages.evaluate.weights import (
     join_lists,
 )
 
-VERSION = 12
+VERSION = 13
 RANKER_SPEC = "ranker.json"
 LIVE_EVIDENCE_SPEC = "live_evidence.json"
 SAVED_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")
@@ -83,7 +90,8 @@ def recommender_of(ctx: StageContext) -> Recommender:
     np.save(ctx.out / "popularity.npy", counted.popularity)
     live_base = _live_base(counted, ctx)
     live = {} if live_base is None else live_arrays(live_base)
-    for name, array in live.items():
+    variants = variants_as_arrays(counted.first_variants)
+    for name, array in (live | variants).items():
         np.save(ctx.out / name, array)
     if live_base is not None:
         (ctx.out / LIVE_EVIDENCE_SPEC).write_text(live_base.spec.model_dump_json(indent=2))
@@ -95,6 +103,7 @@ def recommender_of(ctx: StageContext) -> Recommender:
         **{name: np.load(compiled / name) for name in ("item_inputs.npy", "item_vectors.npy", "node_vectors.npy")},
         **lists_as_arrays(counted.lists),
         **live,
+        **variants,
     }
     return assemble_recommender(
         arrays,

@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
-from isrf.method.golden import Golden, make_goldens
-from isrf.method.golden_items import ItemGolden, ReadableItems, TextReading, make_item_golden
+from isrf.method.goldens.items import ItemGolden, ReadableItems, TextReading, make_item_golden
+from isrf.method.goldens.requests import Golden, make_goldens
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.text.encoder import item_fields
 from offline.context import StageContext

@@ -40,6 +40,7 @@ from isrf.contract.manifest import (
     USER_CELLS_FILE,
     USER_CENTROIDS_FILE,
     USERS_FILE,
+    VARIANT_ARRAYS,
     Counts,
     Dimensions,
     FileEntry,
@@ -56,8 +57,8 @@ from isrf.contract.manifest import (
     VariantName,
 )
 from isrf.contract.manifest_seal import made_from, sealed
-from isrf.method.golden import LIST_TOLERANCE, TOLERANCE, Golden, deviation
-from isrf.method.golden_items import ItemGolden
+from isrf.method.goldens.items import ItemGolden
+from isrf.method.goldens.requests import LIST_TOLERANCE, TOLERANCE, Golden, deviation
 from isrf.method.ranking.ranker import Ranker
 from isrf.method.recommend.recommender import Graph, Recommender
 from isrf.runtime.bundle.opening import assemble_recommender
@@ -177,7 +178,9 @@ def _histories(ingest: Path) -> pl.DataFrame:
 def _recommender(ctx: StageContext, search_graph: Graph) -> Recommender:
     config, search, ranker = ctx.config, _group_search(ctx), _ranker(ctx)
     live_evidence = _live_evidence(ctx)
-    arrays = {name: np.load(ctx.out / name) for name in (*ARRAYS, *(() if live_evidence is None else LIVE_ARRAYS))}
+    names = [*ARRAYS, *(() if live_evidence is None else LIVE_ARRAYS)]
+    names += [name for name in VARIANT_ARRAYS if (ctx.out / name).exists()]
+    arrays = {name: np.load(ctx.out / name) for name in names}
     return assemble_recommender(
         arrays,
         codebook_size=config.semantic_ids.codebook_size,

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from isrf.method.evidence import ItemLists
 from isrf.method.interest import BoolArray
 from isrf.method.kinds.together import complements
+from isrf.method.recommend.product_groups import ProductLists
 from isrf.method.recommend.request import SCORE_DIGITS, RankedItem
 from service.release.snapshot import Snapshot
 
@@ -20,11 +22,14 @@ def together_items(snapshot: Snapshot, given: Sequence[int], allowed: BoolArray,
     if not given:
         return []
     tables, distinct = snapshot.recommender.tables, list(dict.fromkeys(given))
-    baskets = snapshot.release.users.facts.baskets
+    facts = snapshot.release.users.facts
+    baskets: ItemLists = facts.baskets.with_rows(len(tables.item_vectors) + 1 - len(facts.baskets.indptr))
+    if tables.products is not None:
+        baskets = ProductLists(baskets, tables.products)
     found = complements(
         distinct,
         tables.item_lists,
-        baskets=baskets.with_rows(len(tables.item_vectors) + 1 - len(baskets.indptr)),
+        baskets=baskets,
         vectors=tables.item_vectors,
         popularity=tables.recent_shares(),
     )

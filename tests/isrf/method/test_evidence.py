@@ -9,13 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from isrf.method.evidence import (
-    COOCCURRENCE_ITEMS,
     NOTHING,
     CountedLists,
     Evidence,
     SparseLists,
-    count_cooccurrence,
-    count_transitions,
     counted_lists,
     group_evidence,
     item_evidence,
@@ -23,6 +20,7 @@ from isrf.method.evidence import (
     num_takers,
     user_item_lists,
 )
+from isrf.method.pair_counts import COOCCURRENCE_ITEMS, count_cooccurrence, count_transitions
 
 USERS = np.array([0, 0, 0, 1, 1])
 ITEMS = np.array([0, 1, 2, 0, 2])

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from isrf.contract.errors import BundleError
-from isrf.contract.manifest import ARRAYS, EVIDENCE_LISTS, Manifest, arrays_of
+from isrf.contract.manifest import ARRAYS, EVIDENCE_LISTS, FIRST_VARIANTS_FILE, Manifest, arrays_of
 from isrf.runtime.bundle.array_checks import check_arrays
 
 
@@ -104,6 +104,24 @@ def test_evidence_that_points_outside_the_catalogue_is_refused() -> None:
     some["evidence/content_weights.npy"] = np.ones(1, np.float32)
     with pytest.raises(BundleError, match="content"):
         check_arrays(manifest(), some)
+
+
+VARIANTS = {FIRST_VARIANTS_FILE: {"sha256": "0" * 64, "bytes": 1}}
+
+
+def test_variants_belong_to_a_release_that_lists_them() -> None:
+    ours, some = manifest(files=VARIANTS), arrays() | {FIRST_VARIANTS_FILE: np.array([0, 1, 0, 1, 4], np.int32)}
+    assert set(arrays_of(ours)) == set(some)
+    check_arrays(ours, some)
+    with pytest.raises(BundleError, match="first_variants"):
+        check_arrays(ours, arrays())
+
+
+@pytest.mark.parametrize("wrong", [[0, 1, 2, 3, 5], [0, 2, 2, 3, 4], [0, 0, 1, 3, 4], [-1, 1, 2, 3, 4]])
+def test_variants_that_lead_nowhere_are_refused(wrong: list[int]) -> None:
+    with pytest.raises(BundleError, match="first_variants") as error:
+        check_arrays(manifest(files=VARIANTS), arrays() | {FIRST_VARIANTS_FILE: np.array(wrong, np.int32)})
+    assert error.value.code == "bundle.array_mismatch"
 
 
 def divided(**changes: np.ndarray) -> tuple[Manifest, dict[str, np.ndarray]]:

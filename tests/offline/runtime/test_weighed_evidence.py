@@ -32,7 +32,7 @@ class Shop:
 
     def counted(self) -> Counted:
         nothing = SparseLists(np.zeros(self.num_items + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
-        return count_events(self.events, nothing, num_users=self.num_users, config=CONFIG)
+        return count_events(self.events, nothing, num_users=self.num_users, config=CONFIG, first_variants=None)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         counted = self.counted()

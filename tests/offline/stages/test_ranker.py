@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import GOLDEN_FILE, RANKER_FILE
-from isrf.method.golden import Golden, make_goldens
+from isrf.method.goldens.requests import Golden, make_goldens
 from isrf.method.ranking.fusion import DEFAULT_FUSION, EVIDENCE_CHANNELS, Candidates
 from isrf.method.ranking.ranker import Ranker
 from isrf.method.recommend.request import RankingRequest

@@ -33,6 +33,18 @@ def test_what_was_said_before_stands_where_the_release_is_silent() -> None:
     assert changed_line("cup", entry_of(99.0, available=False, hidden=True), spoken, UNTIL).available
 
 
+def test_a_new_release_may_have_other_groups() -> None:
+    moved, removed = (entry_of(99.0, group_id=group) for group in ("mug", None))
+    for entry in (moved, removed):
+        assert changed_line("cup", entry, line_of(group_id="cups"), UNTIL).group_id == "cups"
+        assert is_learned(entry, line_of(group_id="cups"), UNTIL)
+    assert changed_line("cup", moved, line_of(), UNTIL).group_id == "mug", "the release says nothing of it"
+    later = entry_of(101.0, group_id=None)
+    assert changed_line("cup", later, line_of(group_id="cups"), UNTIL).group_id is None
+    assert not is_learned(later, line_of(group_id="cups"), UNTIL)
+    assert is_learned(later, line_of(), UNTIL)
+
+
 def test_a_release_can_say_itself_that_an_item_is_not_available() -> None:
     assert not line_of(metadata={"available": False}).offered
     assert not line_of(metadata={"hidden": True}).offered

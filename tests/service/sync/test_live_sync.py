@@ -16,6 +16,7 @@ from isrf.contract.event_log import META_KEY, TRIMMED, StoredEvent, bucket_of, s
 from isrf.contract.item_changes import HIDDEN
 from isrf.method.kinds.similar import likeness
 from isrf.method.recommend.daily_limit import ITEMS_A_DAY
+from isrf.method.recommend.product_groups import ProductGroups
 from isrf.method.recommend.request import RankingRequest
 from service.inference.engine import Engine
 from service.inference.limits import LoadLimits
@@ -38,6 +39,8 @@ from tests.service.servers import RedisServer, apply_to, event, settings_for
 NOW = 1_757_000_000.0
 """Two days after the release was made."""
 MB = 1 << 20
+ALONE = ProductGroups.of([])
+"""No item is a variant of another."""
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +83,9 @@ class Replica:
     def state(self) -> list[str]:
         """All that is counted."""
         items = [self.engine.release.catalogue.item_id(row) for row in range(len(self.engine.release.catalogue))]
-        return [f"{item} {self.counting.version([self.row(item)])} {self.takers(item)}" for item in sorted(items)]
+        return [
+            f"{item} {self.counting.version([self.row(item)], ALONE)} {self.takers(item)}" for item in sorted(items)
+        ]
 
     def outcomes(self) -> dict[str, int]:
         found = {}
@@ -350,7 +355,7 @@ def test_one_account_counts_once_for_a_hundred_thousand(release: Release) -> Non
     burst = [stored("bot", b, NOW + k / 1000, a) for k in range(100_000)]
     assert count(loud, release, burst) == {"counted": 1, "limit": 99_999}
     count(quiet, release, burst[:1])
-    assert loud.version([0, 1]) == quiet.version([0, 1])
+    assert loud.version([0, 1], ALONE) == quiet.version([0, 1], ALONE)
     everything = [stored("bot", item, NOW, a) for item in ids(release, 120)] * 100
     assert count(loud, release, everything)["counted"] <= ITEMS_A_DAY
 
@@ -401,5 +406,5 @@ def test_identities_are_equal_whatever_the_rows(release: Release) -> None:
     turned = release.catalogue.of(list(reversed(release.catalogue.items)), release.catalogue.popularity[::-1])
     one.count(MappedEntries.of([stored("u", b, NOW, a)], ItemLookup(release.catalogue.ids)))
     other.count(MappedEntries.of([stored("u", b, NOW, a)], ItemLookup(turned.ids)))
-    assert one.version(release.catalogue.rows([a, b])) == other.version(turned.rows([a, b]))
+    assert one.version(release.catalogue.rows([a, b]), ALONE) == other.version(turned.rows([a, b]), ALONE)
     assert zlib.crc32(b"u") % 64 == bucket_of("u")

@@ -1,9 +1,9 @@
 """Golden items: what a release computes for some of its items, and for their texts if they belonged to new items.
 
 `offline.stages.publish.goldens` makes them. Service and offline job replay them after the golden requests
-(`isrf.method.golden`), which check none of this: that a row still has its item id, which items are similar to it, and
-how its text becomes codes, a stand-in, a vector and weights in the content lists of other items. An answer that a
-rounding error could change is left out.
+(`isrf.method.goldens.requests`), which check none of this: that a row still has its item id, which items are similar to
+it, and how its text becomes codes, a stand-in, a vector and weights in the content lists of other items. An answer that
+a rounding error could change is left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import GOLDEN_ITEMS_FILE, Finite
 from isrf.method.evidence import ItemLists, SparseLists
-from isrf.method.golden import LIST_TOLERANCE, Row, same_list
+from isrf.method.goldens.requests import LIST_TOLERANCE, Row, same_list
 from isrf.method.interest import FloatArray
 from isrf.method.item_reader import ItemReader
 from isrf.method.kinds.similar import likeness

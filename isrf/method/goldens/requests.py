@@ -2,7 +2,7 @@
 
 `offline.stages.publish.goldens` makes them with the torch search. Service and offline job replay them through the
 exported graphs and the code that serves (`isrf.method.recommend`). They check what the search finds, and the list that
-fusion, ranker, evidence, neighbours and popularity make of it, with every item allowed. `isrf.method.golden_items`
+fusion, ranker, evidence, neighbours and popularity make of it, with every item allowed. `isrf.method.goldens.items`
 checks the rest.
 """
 
