@@ -95,8 +95,14 @@ class Lists:
         query: ListQuery,
         source: str,
         warnings: list[dict[str, Any]],
+        *,
+        given_s: float = 0,
     ) -> Answer:
-        """Stores and counts a finished list; returns its first page with warnings and reasons."""
+        """Stores and counts a finished list; returns its first page with warnings and reasons.
+
+        Args:
+            given_s: how long the answer may be given again.
+        """
         items = listed[query.offset : query.offset + query.n]
         if len(items) < query.n:
             self._metrics.short_answers.inc()
@@ -116,7 +122,7 @@ class Lists:
             items=items,
             places=range(query.offset + 1, query.offset + len(items) + 1),
             recommendation_id=self._result_lists.keep(
-                ResultList(*job.owner, release_id, source, for_newcomer, query.parameters, entries)
+                ResultList(*job.owner, release_id, source, for_newcomer, query.parameters, entries), given_s=given_s
             ),
             num_listed=len(listed),
             release_id=release_id,
@@ -129,6 +135,10 @@ class Lists:
             if query.explain
             else None,
         )
+
+    def is_at_hand(self, recommendation_id: str) -> bool:
+        """Whether this process still holds the list of an answer, for its later pages."""
+        return self._result_lists.is_at_hand(recommendation_id)
 
     async def similar(self, item_id: str, query: ListQuery) -> Answer:
         """Returns the items most like an item of the catalogue, without the item itself."""

@@ -8,6 +8,7 @@ digest differs from list to list.
 import asyncio
 import contextlib
 import hashlib
+import math
 import secrets
 import zlib
 from collections.abc import Collection, Sequence
@@ -96,20 +97,28 @@ class ResultLists:
     def __init__(self, store: ListStore, *, ttl_s: int) -> None:
         self._store, self._ttl_s = store, ttl_s
         self._kept: LRUCache[str, bytes] = LRUCache(IN_PROCESS_BYTES, getsizeof=len)
-        self._waiting: dict[str, bytes] = {}
+        self._waiting: dict[str, tuple[bytes, int]] = {}  # with the seconds that the store keeps them
         self._writing: asyncio.Task[None] | None = None
 
-    def keep(self, result_list: ResultList) -> str:
-        """Stores a list and returns its new recommendation_id; the store is written in the background."""
+    def keep(self, result_list: ResultList, *, given_s: float = 0) -> str:
+        """Stores a list and returns its new recommendation_id; the store is written in the background.
+
+        Args:
+            given_s: how long the answer may be given again; the list lives so much longer.
+        """
         recommendation_id = secrets.token_urlsafe(12)
         payload = _encode(recommendation_id, result_list)
         self._kept[recommendation_id] = payload
-        self._waiting[recommendation_id] = payload
+        self._waiting[recommendation_id] = payload, self._ttl_s + math.ceil(given_s)
         while len(self._waiting) > MOST_WAITING:
             del self._waiting[next(iter(self._waiting))]
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write())
         return recommendation_id
+
+    def is_at_hand(self, recommendation_id: str) -> bool:
+        """Whether this process still holds a list, which then stays longer; without Redis nothing else holds it."""
+        return self._kept.get(recommendation_id) is not None
 
     async def find(self, recommendation_id: str) -> ResultList | None:
         """Returns a stored list, with a digest as its owner; None where it is unknown or has expired."""
@@ -142,11 +151,11 @@ class ResultLists:
     async def _write(self) -> None:
         # Lists gather while a write is in progress: a few round trips, however many lists there are.
         while self._waiting:
-            batch = dict(list(self._waiting.items())[:WRITTEN_TOGETHER])
-            for recommendation_id in batch:
-                del self._waiting[recommendation_id]
+            (_, ttl_s), *_ = self._waiting.values()
+            alike = [name for name, (_, seconds) in self._waiting.items() if seconds == ttl_s][:WRITTEN_TOGETHER]
+            batch = {recommendation_id: self._waiting.pop(recommendation_id)[0] for recommendation_id in alike}
             with contextlib.suppress(StoreError):
-                await self._store.keep_lists(batch, self._ttl_s)
+                await self._store.keep_lists(batch, ttl_s)
 
 
 def check_page(

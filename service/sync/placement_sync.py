@@ -89,14 +89,18 @@ class PlacementSync:
                 self.is_current = False
                 raise
             if found.placements is not None:
-                self._take(found.placements)
+                await self._take(found.placements)
             self._cursor, self.is_current = found.cursor, True
 
-    def _take(self, found: Mapping[str, StoredPlacement]) -> None:
+    async def _take(self, found: Mapping[str, StoredPlacement]) -> None:
         stored: dict[str, PlacementVersion] = {}
         for name, one in found.items():
+            is_known = self._payloads.get(name) == one
+            # One of 50 rules takes a millisecond to read: a thousand must not hold up the event loop.
             read = (
-                self._stored.get(name) if self._payloads.get(name) == one else read_placement(one.payload, one.version)
+                self._stored.get(name)
+                if is_known
+                else await asyncio.to_thread(read_placement, one.payload, one.version)
             )
             if read is None:
                 _log.warning("unreadable_placement", placement=name[:80], version=one.version)

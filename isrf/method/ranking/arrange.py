@@ -4,8 +4,9 @@ A cap is kept before a pin, a pin before a quota, and a quota before the order. 
 the list. Rows in, rows out.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Hashable, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -40,39 +41,55 @@ def arrange(
     return walk.found
 
 
+class _Values:
+    """The values of the items that caps read, each item's once for the whole walk."""
+
+    def __init__(self, caps: Sequence[Cap]) -> None:
+        self.caps = caps
+        self._known: dict[int, list[Sequence[Hashable]]] = {}
+
+    def of(self, row: int) -> list[Sequence[Hashable]]:
+        """Returns an item's values for each cap."""
+        found = self._known.get(row)
+        if found is None:
+            found = self._known[row] = [cap.values(row) for cap in self.caps]
+        return found
+
+
 class _Page:
     """One page while it is filled: what stands at a pin's place, and the others in order."""
 
-    def __init__(self, size: int, caps: Sequence[Cap]) -> None:
-        self.size = size
+    def __init__(self, size: int, values: _Values) -> None:
+        self.size = self.room = size
         self.fixed: dict[int, int] = {}  # rows by place
         self.late: list[int] = []  # rows of pins of later pages, where no other item is left
         self.chosen: list[int] = []
-        self._caps = [(cap, Counter[Hashable]()) for cap in caps]
-
-    @property
-    def is_full(self) -> bool:
-        return len(self.fixed) + len(self.chosen) + len(self.late) == self.size
+        self._values = values
+        self._counts: list[dict[Hashable, int]] = [{} for _ in values.caps]
 
     @property
     def rows(self) -> list[int]:
         return [*self.fixed.values(), *self.chosen, *self.late]
 
-    def blocked_by(self, row: int) -> set[tuple[int, Hashable]]:
+    def blocked_by(self, row: int) -> list[tuple[int, Hashable]]:
         """Returns the values of an item of which the page has as many as a cap allows, each with the cap's position."""
-        return {
+        return [
             (at, value)
-            for at, (cap, counts) in enumerate(self._caps)
-            for value in cap.values.get(row, ())
-            if counts[value] >= cap.most
-        }
+            for at, values in enumerate(self._values.of(row))
+            for value in values
+            if self._counts[at].get(value, 0) >= self._values.caps[at].most
+        ]
 
     def take(self, row: int) -> int | None:
-        """Counts an item, where no cap forbids it; else returns the rule that does."""
-        for cap, counts in self._caps:
-            if any(counts[value] >= cap.most for value in cap.values.get(row, ())):
-                return cap.rule
-        self._count(row, 1)
+        """Makes room for an item, where no cap forbids it; else returns the rule that does."""
+        found = self._values.of(row)
+        for cap, counts, values in zip(self._values.caps, self._counts, found, strict=True):
+            for value in values:
+                if counts.get(value, 0) >= cap.most:
+                    return cap.rule
+        if found:
+            self._count(row, 1)
+        self.room -= 1
         return None
 
     def replace(self, row: int, other: int) -> None:
@@ -82,26 +99,29 @@ class _Page:
         self._count(other, 1)
         self.chosen.append(other)
 
-    def has_values(self, row: int, blocked: set[tuple[int, Hashable]]) -> bool:
+    def has_values(self, row: int, blocked: Sequence[tuple[int, Hashable]]) -> bool:
         """Whether an item has all these values."""
-        return all(value in self._caps[at][0].values.get(row, ()) for at, value in blocked)
+        return not blocked or all(value in self._values.of(row)[at] for at, value in blocked)
 
     def in_order(self, begin: int) -> list[int]:
         """Merges pinned rows by place and the others; a pin whose place the page does not reach stands at its end."""
-        rows, others, left = [], iter([*self.chosen, *self.late]), dict(self.fixed)
+        others, left = [*self.chosen, *self.late], dict(self.fixed)
+        if not left:
+            return others
+        rows, following = list[int](), iter(others)
         for place in range(begin + 1, begin + len(self.rows) + 1):
             row = left.pop(place, None)
             if row is None:
-                row = next(others, None)
+                row = next(following, None)
             if row is None:
                 row = left.pop(min(left))
             rows.append(row)
         return rows
 
     def _count(self, row: int, by: int) -> None:
-        for cap, counts in self._caps:
-            for value in set(cap.values.get(row, ())):
-                counts[value] += by
+        for counts, values in zip(self._counts, self._values.of(row), strict=True):
+            for value in values:
+                counts[value] = counts.get(value, 0) + by
 
 
 class _Walk:
@@ -111,85 +131,100 @@ class _Walk:
         self, order: Sequence[int], pins: Sequence[PlacedPin], caps: Sequence[Cap], quotas: Sequence[Quota]
     ) -> None:
         self.found = Arranged()
-        self._order, self._caps, self._quotas = order, caps, quotas
+        self._order, self._values, self._quotas = order, _Values(caps), quotas
         self._position = 0
         self._pinned = {pin.row: pin for pin in pins}
         self._placed: set[int] = set()
         self._waiting: deque[int] = deque()  # what a cap or a quota kept off the pages before
-        self._rank: dict[int, int] = {}
-        self._of_quota: list[deque[int]] = []  # the rows of each quota, best first
+        self._members: list[set[int]] = []  # the rows of each quota
+        self._of_quota: list[deque[int]] = []  # the same in order, without those that are placed in front
         if quotas:
             rows = np.array(order, dtype=np.int64)
-            self._rank = {row: at for at, row in enumerate(order)}
+            pinned = np.array(list(self._pinned), dtype=np.int64)
             self._of_quota = [deque(rows[quota.mask[rows]].tolist()) for quota in quotas]
+            self._members = [
+                {*found, *pinned[quota.mask[pinned]].tolist()}
+                for quota, found in zip(quotas, self._of_quota, strict=True)
+            ]
+
+    @cached_property
+    def _rank(self) -> dict[int, int]:
+        """The order's positions by row; an item of a refused pin comes before all others."""
+        return {row: at for at, row in enumerate(self._order)} | {pin.row: -1 for pin in self.found.refused}
 
     def add_page(self, size: int) -> bool:
         """Adds a page; returns whether it is full."""
-        begin, page = len(self.found.rows), _Page(size, self._caps)
+        begin, page = len(self.found.rows), _Page(size, self._values)
         self._fix(page, begin)
         self._fill(page)
-        self._fill_late(page, begin)
+        if page.room:
+            self._fill_late(page, begin)
         if self._quotas and self._meet(page):
             # What a quota replaced may have been in the way of others.
             self._fill(page)
         rows = page.in_order(begin)
         self.found.rows += rows
-        self._placed.update(rows)
         for row in page.fixed.values():
             del self._pinned[row]
-        for quota in self._quotas if rows or not begin else ():
-            count = int(quota.mask[rows].sum())
-            if count < quota.least:
-                self.found.short.append(Shortfall(quota.rule, begin, count))
-        if not page.is_full:
+        for candidates in self._of_quota:
+            while candidates and candidates[0] in self._placed:
+                candidates.popleft()
+        for quota, members in zip(self._quotas, self._members, strict=True):
+            held = sum(row in members for row in rows)
+            if held < quota.least and (rows or not begin):
+                self.found.short.append(Shortfall(quota.rule, begin, held))
+        if page.room:
             left = [row for row in self._waiting if row not in self._placed]
             self.found.unmet = sorted({self.found.held_back[row] for row in left if row in self.found.held_back})
-        return page.is_full
+        return not page.room
 
     def _fix(self, page: _Page, begin: int) -> None:
         for pin in [pin for pin in self._pinned.values() if begin < pin.place <= begin + page.size]:
             broken = page.take(pin.row)
             if broken is None:
                 page.fixed[pin.place] = pin.row
+                self._placed.add(pin.row)
             else:
                 self.found.refused.append(pin)
                 self.found.held_back[pin.row] = broken
-                self._rank[pin.row] = -1
+                self.__dict__.pop("_rank", None)
                 del self._pinned[pin.row]
                 self._waiting.appendleft(pin.row)
 
     def _fill(self, page: _Page) -> None:
         """Adds items that wait, then those of the order, as far as no cap forbids them."""
+        order, waiting, placed, held_back = self._order, self._waiting, self._placed, self.found.held_back
         held: list[int] = []
-        inside = set(page.rows)
-        while not page.is_full and (self._waiting or self._position < len(self._order)):
-            if self._waiting:
-                row, is_known = self._waiting.popleft(), True
+        while page.room and (waiting or self._position < len(order)):
+            if waiting:
+                row = waiting.popleft()
             else:
-                row, is_known = self._order[self._position], False
+                row = order[self._position]
                 self._position += 1
-            if row in self._pinned or row in self._placed or row in inside:
-                continue
-            if not is_known and row in self.found.held_back:
+                if row in held_back:
+                    continue
+            if row in placed or row in self._pinned:
                 continue
             broken = page.take(row)
             if broken is None:
                 page.chosen.append(row)
+                placed.add(row)
             else:
-                self.found.held_back.setdefault(row, broken)
+                held_back.setdefault(row, broken)
                 held.append(row)
-        self._waiting.extendleft(reversed(held))
+        waiting.extendleft(reversed(held))
 
     def _fill_late(self, page: _Page, begin: int) -> None:
         """Where no other item is left, pins of later places fill the page."""
         for pin in sorted(self._pinned.values(), key=lambda pin: pin.place):
-            if page.is_full:
+            if not page.room:
                 break
             if pin.place <= begin + page.size:
                 continue
             broken = page.take(pin.row)
             if broken is None:
                 page.late.append(pin.row)
+                self._placed.add(pin.row)
                 del self._pinned[pin.row]
             else:
                 self.found.held_back.setdefault(pin.row, broken)
@@ -197,8 +232,10 @@ class _Walk:
 
     def _meet(self, page: _Page) -> bool:
         """Brings the items that quotas want; returns whether it replaced any."""
+        counts = [sum(row in members for row in page.rows) for members in self._members]
+        if all(count >= quota.least for count, quota in zip(counts, self._quotas, strict=True)):
+            return False
         before = list(page.chosen)
-        counts = [sum(bool(quota.mask[row]) for row in page.rows) for quota in self._quotas]
         brought: dict[int, int] = {}
         for at, quota in enumerate(self._quotas):
             while counts[at] < min(quota.least, page.size):
@@ -207,33 +244,39 @@ class _Walk:
                     break
                 out, row = swap
                 page.replace(out, row)
+                self._placed.remove(out)
+                self._placed.add(row)
                 brought.pop(out, None)
                 brought[row] = quota.rule
-                for other, each in enumerate(self._quotas):
-                    counts[other] += int(each.mask[row]) - int(each.mask[out])
+                for other, members in enumerate(self._members):
+                    counts[other] += (row in members) - (out in members)
         if not brought:
             return False
         self.found.brought |= brought
         kept = [row for row in page.chosen if row not in brought]
         page.chosen = kept + sorted(brought, key=lambda row: self._rank[row])
-        replaced = [row for row in before if row not in page.chosen]
+        replaced = [row for row in before if row not in self._placed]
         self._waiting = deque(sorted([*replaced, *self._waiting], key=lambda row: self._rank.get(row, -1)))
         return True
 
     def _swap(self, page: _Page, at: int, counts: Sequence[int]) -> tuple[int, int] | None:
         """Returns an item of the page and the best one of a quota that may replace it; None where there is none."""
-        candidates, inside = self._of_quota[at], set(page.rows)
-        while candidates and candidates[0] in self._placed:
-            candidates.popleft()
+        candidates, members = self._of_quota[at], self._members[at]
+        outside = [row for row in reversed(page.chosen) if row not in members]
+        if not outside:
+            return None
         for row in candidates:
-            if row in self._placed or row in inside or row in self._pinned:
+            if row in self._placed or row in self._pinned:
                 continue
             blocked = page.blocked_by(row)
-            for out in reversed(page.chosen):
-                held = self._quotas[at].mask[out] or any(
-                    quota.mask[out] and not quota.mask[row] and counts[other] <= quota.least
-                    for other, quota in enumerate(self._quotas)
-                )
-                if not held and page.has_values(out, blocked):
+            for out in outside:
+                if page.has_values(out, blocked) and not self._is_needed(out, row, counts):
                     return out, row
         return None
+
+    def _is_needed(self, out: int, row: int, counts: Sequence[int]) -> bool:
+        """Whether a quota has too few items without `out`, though `row` comes in its place."""
+        return any(
+            out in members and row not in members and count <= quota.least
+            for quota, members, count in zip(self._quotas, self._members, counts, strict=True)
+        )

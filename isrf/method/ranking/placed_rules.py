@@ -3,7 +3,7 @@
 `isrf.method.ranking.arrange` makes the list. Rows in, rows out.
 """
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,11 +19,15 @@ class PlacedPin(NamedTuple):
 
 
 class Cap(NamedTuple):
-    """At most `most` items of one value in a page. An item that `values` does not name has no value."""
+    """At most `most` items of one value in a page.
+
+    Attributes:
+        values: returns an item's distinct values by its row; none where the cap does not limit it.
+    """
 
     rule: int
     most: int
-    values: Mapping[int, Sequence[Hashable]]  # by row
+    values: Callable[[int], Sequence[Hashable]]
 
 
 class Quota(NamedTuple):

@@ -25,6 +25,7 @@ from isrf.method.ranking.fusion import (
     Candidates,
     Fused,
     Weighed,
+    boosted,
     sources_of,
     weigh,
 )
@@ -271,7 +272,14 @@ def _order(candidates: Candidates, fusion: FusionWeights, ranker: Ranker) -> _Or
     return _Ordered(inputs, np.concatenate([top[best], rest]), np.concatenate([scores[best], behind]))
 
 
-def rerank(candidates: Candidates, fusion: FusionWeights, ranker: Ranker, *, explained: int) -> Fused:
+def rerank(
+    candidates: Candidates,
+    fusion: FusionWeights,
+    ranker: Ranker,
+    *,
+    explained: int,
+    boost: FloatArray | None = None,
+) -> Fused:
     """Orders one request's candidates with the ranker, and computes each channel's contribution to the first ones.
 
     A contribution is measured by occlusion: how much of an item's score is lost if everything from the channel (its
@@ -283,14 +291,20 @@ def rerank(candidates: Candidates, fusion: FusionWeights, ranker: Ranker, *, exp
         fusion: weights of the log-linear score.
         ranker: a ranker fitted on that score.
         explained: for how many of the first items to compute contributions.
+        boost: (N,) what is added to each item's score before they are ordered; None for nothing.
     """
     if not len(candidates.items):
         return Fused(candidates.items, np.zeros(0, np.float32), np.zeros((0, len(CHANNELS)), np.float32), [])
     ordered = _order(candidates, fusion, ranker)
-    contributions = _contributions(ordered, ranker, explained)
+    items, scores = candidates.items[ordered.places], ordered.scores
+    order = np.arange(len(items))
+    if boost is not None:
+        scores, order = boosted(items, scores, boost)
+    first = order[:explained]
+    contributions = _contributions(ordered, ranker, first)
     read = np.array([name not in ranker.spec.without for name in CHANNELS])
-    sources = sources_of(contributions, candidates.values[ordered.places[:explained]], read)
-    return Fused(candidates.items[ordered.places], ordered.scores, contributions, sources)
+    sources = sources_of(contributions, candidates.values[ordered.places[first]], read)
+    return Fused(items[order], scores[order], contributions, sources)
 
 
 def ranked_items(candidates: Candidates, fusion: FusionWeights, ranker: Ranker) -> IntArray:
@@ -300,14 +314,15 @@ def ranked_items(candidates: Candidates, fusion: FusionWeights, ranker: Ranker) 
     return candidates.items[_order(candidates, fusion, ranker).places]
 
 
-def _contributions(ordered: _Ordered, ranker: Ranker, explained: int) -> _Matrix:
-    inputs, places = ordered.inputs, ordered.places[:explained]
+def _contributions(ordered: _Ordered, ranker: Ranker, explained: IntArray) -> _Matrix:
+    """(e, channels) of the items at some positions (e,) of the ranker's order."""
+    inputs, places = ordered.inputs, ordered.places[explained]
     contributions = inputs.weighed.contributions(places)
-    learned = places[: ranker.spec.top]  # the others have only their log-linear score
-    contributions[: len(learned)] *= ranker.parts["base_weight"]
-    features = inputs.features[learned]
+    learned = explained < ranker.spec.top  # the others have only their log-linear score
+    contributions[learned] *= ranker.parts["base_weight"]
+    features = inputs.features[places[learned]]
     occluded = np.where(_OF_CHANNEL[:, None, :], inputs.features.mean(axis=0), features)  # (channels, e, F)
     variants = np.concatenate([features[None], occluded]).reshape(-1, features.shape[1])
     scores = ranker.learned(variants, inputs.context).reshape(1 + len(CHANNELS), -1)
-    contributions[: len(learned)] += (scores[0] - scores[1:]).T
+    contributions[learned] += (scores[0] - scores[1:]).T
     return contributions

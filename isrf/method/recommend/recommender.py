@@ -282,15 +282,11 @@ class Recommender:
         )
 
     def _fused(self, request: RankingRequest, candidates: Candidates, evidence: dict[str, Evidence]) -> Ranked:
-        # A boost may bring any candidate among the first.
-        every = request.explains_all or request.boost is not None
-        explained = len(candidates.items) if every else request.n
+        explained = len(candidates.items) if request.explains_all else request.n
         if self.ranker is None or request.task == "direct":  # it was fitted on whole-catalogue requests
-            fused = fuse(candidates, self.fusion, explained=explained)
+            fused = fuse(candidates, self.fusion, explained=explained, boost=request.boost)
         else:
-            fused = rerank(candidates, self.fusion, self.ranker, explained=explained)
-        if request.boost is not None:
-            fused = fused.boosted(request.boost)
+            fused = rerank(candidates, self.fusion, self.ranker, explained=explained, boost=request.boost)
         items, scores = fused.items[: request.n].tolist(), fused.scores[: request.n].tolist()
         top = [
             RankedItem(item, round(score, SCORE_DIGITS), source)

@@ -11,7 +11,7 @@ from service.api.schemas.placements import PlacementPreviewAnswer, PreviewReques
 from service.api.validation.inputs import NAMES_ONCE, checked_item_ids, checked_user_ids
 from service.auth.caller import ADMIN
 from service.auth.request_cost import charge
-from service.recommend.placements.placed_lists import PlacedQuery
+from service.recommend.placements.placed_query import PlacedQuery
 from service.recommend.query_models import Answer
 from service.recommend.warnings import placements_not_current
 

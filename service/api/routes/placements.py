@@ -19,7 +19,7 @@ from service.api.validation.inputs import NAMES_ONCE, IdsText, checked_user_ids,
 from service.auth.caller import ADMIN, READ
 from service.auth.request_cost import charge
 from service.recommend.placements.active_rules import check_rules
-from service.recommend.placements.placed_lists import PlacedQuery
+from service.recommend.placements.placed_query import PlacedQuery
 from service.recommend.placements.placement import (
     MOST_PLACEMENTS,
     NAME_PATTERN,

@@ -10,17 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 
 from isrf.contract.errors import RequestError
 from isrf.contract.shown import printable
 from isrf.method.interest import BoolArray, IntArray
 from isrf.method.ranking.boosts import ScoreBoost
 from isrf.method.ranking.placed_rules import Cap, Quota
+from service.recommend.placements.coded_values import CodedColumns, CodedValues
 from service.recommend.placements.rule_fields import AtMostRule, ListRule
 from service.recommend.warnings import rule_left_out
 from service.release.catalogue import Catalogue
 from service.release.conditions import BOUGHT, DISLIKED, NOW, RequestValues
+from service.release.conditions.attributes import AttributeTable
 
 CONDITION_NAMES = frozenset((NOW, BOUGHT, DISLIKED))
 LOOKED_UP = 500
@@ -42,7 +43,7 @@ class CapColumn(NamedTuple):
 
     rule: int
     most: int
-    column: pl.Series  # (N,)
+    values: CodedValues
 
 
 @dataclass(kw_only=True)
@@ -60,18 +61,19 @@ class ActiveRules:
         masks = [boost.mask for boost in self.boosts if boost.log_factor > 0]
         masks += [pin.mask for pin in self.pins if pin.mask is not None]
         masks += [quota.mask for quota in self.quotas]
-        found, left = [np.zeros(0, dtype=np.int64)], LOOKED_UP
-        for mask in masks:
-            rows = np.flatnonzero(mask & allowed)
-            if len(rows) <= left:
-                found.append(rows)
-                left -= len(rows)
         pinned = [pin.row for pin in self.pins if pin.row is not None and allowed[pin.row]]
-        return np.unique(np.concatenate([*found, np.array(pinned, dtype=np.int64)]))
+        found, left = [np.array(pinned, dtype=np.int64)], LOOKED_UP
+        for mask in masks:
+            both = mask & allowed
+            count = int(np.count_nonzero(both))
+            if count <= left:
+                found.append(np.flatnonzero(both))
+                left -= count
+        return np.unique(np.concatenate(found)) if len(found) > 1 or pinned else found[0]
 
-    def caps(self, rows: Sequence[int]) -> list[Cap]:
-        """Returns the limits with the values of the given rows."""
-        return [Cap(of.rule, of.most, _values(of.column, rows)) for of in self.columns]
+    @property
+    def caps(self) -> list[Cap]:
+        return [Cap(of.rule, of.most, of.values.of) for of in self.columns]
 
 
 def pins_at(rules: Sequence[ListRule], now_s: float) -> tuple[int, ...]:
@@ -81,15 +83,21 @@ def pins_at(rules: Sequence[ListRule], now_s: float) -> tuple[int, ...]:
     )
 
 
-def are_cached(rules: Sequence[ListRule], catalogue: Catalogue, values: RequestValues) -> bool:
+def are_cached(rules: Sequence[ListRule], catalogue: Catalogue, values: RequestValues, columns: CodedColumns) -> bool:
     """Whether `active_rules` takes no longer than some microseconds a rule."""
+    table = catalogue.attributes.built
+    if table is None:
+        return False
     texts = [rule.condition for rule in rules if rule.condition is not None]
-    return catalogue.attributes.built is not None and all(
-        catalogue.conditions.find(text, values, CONDITION_NAMES) is not None for text in texts
+    names = [rule.at_most.attribute for rule in rules if rule.at_most is not None]
+    return all(catalogue.conditions.find(text, values, CONDITION_NAMES) is not None for text in texts) and all(
+        columns.find(table, name) is not None for name in names if name in table.columns
     )
 
 
-def active_rules(rules: Sequence[ListRule], catalogue: Catalogue, values: RequestValues) -> ActiveRules:
+def active_rules(
+    rules: Sequence[ListRule], catalogue: Catalogue, values: RequestValues, columns: CodedColumns
+) -> ActiveRules:
     """Reads the rules for one call; run it in a thread unless `are_cached`."""
     active = ActiveRules()
     counting = pins_at(rules, values.now_s)
@@ -104,7 +112,9 @@ def active_rules(rules: Sequence[ListRule], catalogue: Catalogue, values: Reques
                 mask = catalogue.conditions.mask(rule.at_least.where, values, CONDITION_NAMES)
                 active.quotas.append(Quota(number, rule.at_least.count, mask))
             elif rule.at_most is not None:
-                active.columns.append(CapColumn(number, rule.at_most.count, _column(rule.at_most, catalogue)))
+                table = _check_attribute(rule.at_most, catalogue)
+                found = columns.coded(table, rule.at_most.attribute)
+                active.columns.append(CapColumn(number, rule.at_most.count, found))
         except RequestError as error:
             active.warnings.append(rule_left_out(number, error.message))
     return active
@@ -117,7 +127,7 @@ def check_rules(rules: Sequence[ListRule], catalogue: Catalogue, values: Request
             if rule.condition is not None:
                 catalogue.conditions.mask(rule.condition, values, CONDITION_NAMES)
             if rule.at_most is not None:
-                _column(rule.at_most, catalogue)
+                _check_attribute(rule.at_most, catalogue)
         except RequestError as error:
             raise RequestError(error.code, f"rule {number}: {error.message}", fix=error.fix) from None
 
@@ -136,19 +146,11 @@ def _pin(number: int, rule: ListRule, catalogue: Catalogue, values: RequestValue
     return WantedPin(number, pin.place, rows[0], None)
 
 
-def _column(at_most: AtMostRule, catalogue: Catalogue) -> pl.Series:
+def _check_attribute(at_most: AtMostRule, catalogue: Catalogue) -> AttributeTable:
+    """Returns the items' columns; raises `RequestError` where they lack the attribute."""
     table = catalogue.attributes.table()
-    column = table.columns.get(at_most.attribute)
-    if column is None:
+    if at_most.attribute not in table.columns:
         near = difflib.get_close_matches(at_most.attribute, table.columns, n=1)
         fix = f"Did you mean {near[0]!r}?" if near else "Name an attribute of the items."
         raise RequestError("condition.invalid", f"no item has an attribute {printable(at_most.attribute)}.", fix=fix)
-    return column
-
-
-def _values(column: pl.Series, rows: Sequence[int]) -> dict[int, Sequence[Any]]:
-    """The values of some rows; of a list each of its texts."""
-    values = column.gather(pl.Series(rows, dtype=pl.UInt32)).to_list()
-    if column.dtype == pl.List(pl.String):
-        return {row: value for row, value in zip(rows, values, strict=True) if value}
-    return {row: (value,) for row, value in zip(rows, values, strict=True) if value is not None}
+    return table

@@ -16,6 +16,8 @@ from service.recommend.kinds.together import together_items
 from service.recommend.kinds.trending import trending_items
 from service.recommend.lists import Lists, popular_items, similar_items
 from service.recommend.placements.active_rules import ActiveRules, active_rules, are_cached
+from service.recommend.placements.coded_values import CodedColumns
+from service.recommend.placements.placed_query import OWN_ITEMS
 from service.recommend.placements.placement import Kind, Placement
 from service.recommend.placements.ruled_list import Scored, boosted_kind, boosted_model, request_boost
 from service.recommend.query_models import ListQuery, UserView
@@ -27,8 +29,6 @@ from service.state.events import EventRules
 from service.state.merge import Purchases, purchases
 from service.state.records import UserRecord
 
-OWN_ITEMS: frozenset[Kind] = frozenset({"buy-again", "recently-viewed"})
-"""Kinds that list what the user has taken or seen already."""
 SCORED_ALONE: frozenset[Kind] = frozenset({"for-user", "similar", "together", "trending", "popular"})
 """Kinds whose score of an item does not depend on which other items are allowed: a rule may look items up."""
 
@@ -71,6 +71,7 @@ class KindLists:
     ) -> None:
         self._engine, self._lists, self._users = engine, lists, users
         self._rules, self._live = rules, live
+        self._columns = CodedColumns()
 
     async def active(self, inputs: ListInputs) -> ActiveRules:
         """Returns the placement's rules as they count for this call."""
@@ -83,9 +84,11 @@ class KindLists:
             bought=frozenset(() if state is None else catalogue.rows(state.bought)),
             disliked=frozenset(() if state is None else catalogue.rows(state.disliked)),
         )
-        if are_cached(rules, catalogue, values):
-            return active_rules(rules, catalogue, values)
-        return await self._engine.run_within_deadline("filter", lambda: active_rules(rules, catalogue, values))
+        if are_cached(rules, catalogue, values, self._columns):
+            return active_rules(rules, catalogue, values, self._columns)
+        return await self._engine.run_within_deadline(
+            "filter", lambda: active_rules(rules, catalogue, values, self._columns)
+        )
 
     async def find(self, kind: Kind, inputs: ListInputs, active: ActiveRules, count: int) -> FoundItems:
         """Returns the best items of one kind, with those that a rule looks up."""
@@ -120,6 +123,8 @@ class KindLists:
             known = None if user is None or not user.rows else self._users.known_interests(user)
             row = -1 if user is None else user.user_row
             interests, ranked = await self._engine.answer(request, row, snapshot, known)
+            if known is None and user is not None and user.rows and not inputs.is_preview:
+                self._users.keep(user, self._users.cache_entry(user, interests), None)
             return FoundItems(boosted_model(ranked, boost, whole=wants_all), allowed, interests)
         interest = await self._interest(inputs) if kind == "new" else None
 

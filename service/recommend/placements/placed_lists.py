@@ -1,23 +1,24 @@
 """Makes the list of a placement: its kind's items first, then those of its fallbacks, until the list is full."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from cachetools import LRUCache
 
 from isrf.contract.errors import RequestError
 from isrf.method.recommend.request import RankedItem, UserInterests
 from service.inference.engine import Engine
 from service.recommend.lists import Lists
 from service.recommend.placements.active_rules import ActiveRules, pins_at
-from service.recommend.placements.kind_lists import OWN_ITEMS, FoundItems, KindLists, ListInputs
+from service.recommend.placements.kind_lists import FoundItems, KindLists, ListInputs
+from service.recommend.placements.placed_answers import PlacedAnswers, PlacedKey
+from service.recommend.placements.placed_query import PlacedQuery
 from service.recommend.placements.placement import Kind, Placement, PlacementVersion
 from service.recommend.placements.preview import PlacementPreview, item_moves, rule_counts
 from service.recommend.placements.ruled_list import RuledList
-from service.recommend.query_models import Answer, ListOwner, ListQuery, RankingJob, UserView, owner_of
+from service.recommend.query_models import Answer, ListOwner, RankingJob, UserView
 from service.recommend.user_views import UserViews
 from service.recommend.warnings import (
     fewer_items,
@@ -34,7 +35,8 @@ from service.state.records import UserRecord
 
 BESIDE_ITEMS: frozenset[Kind] = frozenset({"similar", "together"})
 """Kinds that start from the given items, not from the user's."""
-CACHED_ANSWERS = 4096
+ARRANGED_AT_ONCE = 300
+"""Items of a kind that the event loop arranges itself; more of them are arranged in a thread."""
 
 _NOTHING: dict[Kind, str] = {
     "for-user": "no item is allowed",
@@ -46,53 +48,6 @@ _NOTHING: dict[Kind, str] = {
     "buy-again": "nothing that the user bought is due, or nobody buys an item again in this release",
     "recently-viewed": "neither user nor session has an item that is on offer",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlacedQuery:
-    """The parameters of a call for a placement's items.
-
-    Attributes:
-        given: item_ids of the page's product and of the cart.
-        session: item_ids, oldest first, where the user has no history.
-    """
-
-    n: int | None = None
-    user_id: str | None = None
-    given: tuple[str, ...] = ()
-    session: tuple[str, ...] = ()
-    explain: bool = False
-    offset: int = 0
-    recommendation_id: str | None = None
-
-    def owner(self, name: str) -> str:
-        """Returns the owner of the list of a placement for this call's user and items."""
-        return owner_of("placement", "\n".join((name, self.user_id or "", *sorted(set(self.given)))))
-
-    def list_query(self, placement: Placement | None) -> ListQuery:
-        """Returns the query of a list; without a placement that of a later page, whose list knows the rest."""
-        query = ListQuery(
-            n=self.n or (placement.length if placement else 10),
-            explain=self.explain,
-            offset=self.offset,
-            recommendation_id=self.recommendation_id,
-            session=self.session,
-        )
-        if placement is None:
-            return query
-        return replace(
-            query,
-            item_filter=placement.item_filter,
-            diversity=placement.diversity,
-            include_seen=bool(OWN_ITEMS & set(placement.kinds)),
-        )
-
-
-class _AnswerKey(NamedTuple):
-    """Everything that a placement's answer depends on, but for live evidence, which `cache_s` lets stand still."""
-
-    asked: PlacedQuery
-    others: tuple[object, ...]
 
 
 class _Read(NamedTuple):
@@ -130,29 +85,35 @@ class PlacedLists:
     ) -> None:
         self._engine, self._lists, self._users, self._clock = engine, lists, users, clock
         self._kinds = KindLists(engine, lists, users, rules=rules, live=live)
-        self._cached: LRUCache[_AnswerKey, tuple[float, Answer]] = LRUCache(CACHED_ANSWERS)
+        self._answers = PlacedAnswers()
 
     async def items(self, name: str, found: PlacementVersion, asked: PlacedQuery) -> tuple[UserView | None, Answer]:
         """Returns the user's view, where the call names a user, and the list."""
         read = await self._read(asked)
         user, snapshot, placement = read.user, read.snapshot, found.placement
-        of_user = () if user is None else (user.state.version, user.lineage, user.store_was_read)
         counting, catalogue = pins_at(placement.rules, read.now_s), snapshot.release.catalogue
+        of_user = () if user is None else (user.state.version, user.lineage, user.store_was_read)
         others = (name, found.text, found.version, counting, *of_user, snapshot.token, catalogue.version)
-        key = _AnswerKey(asked, others)
-        cached = self._cached.get(key) if placement.cache_s else None
-        if cached is not None and 0 <= read.now_s - cached[0] < placement.cache_s:
-            return user, cached[1]
+        key = PlacedKey(asked, others)
+        cached = self._answers.get(key, read.now_s) if placement.cache_s else None
+        if cached is not None and self._lists.is_at_hand(cached.recommendation_id):
+            return user, cached
         filled = await self._fill(asked.owner(name), asked, placement, read)
         query = asked.list_query(placement)
         answer = await self._lists.first_page(
-            filled.job, filled.listed, filled.interests, query, filled.source, filled.warnings
+            filled.job,
+            filled.listed,
+            filled.interests,
+            query,
+            filled.source,
+            filled.warnings,
+            given_s=placement.cache_s,
         )
         if query.explain and placement.rules:
             moves = filled.ruled.moves([rule.kind for rule in placement.rules])
             answer = replace(answer, moves=[moves.get(item.item_index, []) for item in answer.items])
         if placement.cache_s:
-            self._cached[key] = (read.now_s, answer)
+            self._answers.keep(key, answer, made_s=read.now_s, given_s=placement.cache_s, bytes_of_key=len(found.text))
         return user, answer
 
     async def preview(
@@ -197,8 +158,7 @@ class PlacedLists:
 
     def forget(self, user_id: str) -> None:
         """Drops the answers of an erased user."""
-        for key in [key for key in self._cached if key.asked.user_id == user_id]:
-            del self._cached[key]
+        self._answers.forget(user_id)
 
     async def _read(self, asked: PlacedQuery) -> _Read:
         snapshot = self._engine.snapshot
@@ -246,17 +206,17 @@ class PlacedLists:
                 break
             found = await self._kinds.find(kind, inputs, active, count)
             items, allowed = found.scored.items, found.allowed
+            interests = interests or found.interests
             if kind == placement.kind:
-                interests = found.interests
                 ruled.pin(found.scored, allowed, _popular_pins(active, found, snapshot))
                 chosen = await self._lists.diversified(items[: query.pool], query, snapshot)
                 items = [*chosen, *items]
             if not items:
                 warnings.append(kind_found_nothing(kind, _NOTHING[kind]))
-            is_listed = ruled.add(items, found.scored)
+            is_listed = await self._add(ruled, items, found)
             if len(found.scored.items) >= count and ruled.wants_more(allowed):
                 found = await self._kinds.find(kind, inputs, active, len(allowed))
-                is_listed |= ruled.add(found.scored.items, found.scored)
+                is_listed |= await self._add(ruled, found.scored.items, found)
             source = source or (kind if is_listed else "")
         source = source or placement.kind
         if user is not None:
@@ -273,6 +233,12 @@ class PlacedLists:
             is_newcomer=user is not None and not user.rows,
         )
         return _FilledList(ruled.listed(), ruled, source, warnings, interests, job)
+
+    async def _add(self, ruled: RuledList, items: Sequence[RankedItem], found: FoundItems) -> bool:
+        """Adds a kind's items to the list, in a thread where they are many; returns whether the list got longer."""
+        if len(items) <= ARRANGED_AT_ONCE:
+            return ruled.add(items, found.scored)
+        return await self._engine.run("arrange", ruled.add, items, found.scored)
 
     def _inputs(
         self, asked: PlacedQuery, placement: Placement, read: _Read, *, is_preview: bool

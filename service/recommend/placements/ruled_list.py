@@ -8,6 +8,7 @@ import numpy as np
 from isrf.method.interest import BoolArray, FloatArray, IntArray
 from isrf.method.ranking.arrange import arrange
 from isrf.method.ranking.boosts import ScoreArray, ScoreBoost, boost_moves, log_factors, ranked, score_keys
+from isrf.method.ranking.fusion import Fused
 from isrf.method.ranking.placed_rules import Arranged, Move, PlacedPin, Quota, moves_of, settle_pins
 from isrf.method.recommend.request import SCORE_DIGITS, Ranked, RankedItem
 from service.recommend.placements.active_rules import ActiveRules
@@ -26,24 +27,21 @@ class Scored(NamedTuple):
     items: list[RankedItem]  # with their boosts
     rows: IntArray  # (c,) all candidates, those that `items` cuts off too, in the order of the boosted scores
     keys: ScoreArray  # (c,) their scores as logarithms, without boosts
+    behind: Fused | None = None  # the candidates, where those behind `items` may be listed too
 
 
 def boosted_model(answer: Ranked, boost: FloatArray | None, *, whole: bool = False) -> Scored:
     """Returns the model's list, whose request brought the boost (N,) already.
 
     Args:
-        whole: with the candidates behind it, which the request let explain.
+        whole: whether the candidates behind it may be listed too, which the request let explain.
     """
     fused = answer.fused
     if fused is None:
         return boosted_kind("popular", answer.items, ())
-    rows, keys = fused.items, np.asarray(fused.scores, dtype=np.float64)
-    items = answer.items
-    if whole:
-        begin = len(items)
-        behind = zip(rows[begin:].tolist(), fused.scores[begin:].tolist(), fused.sources[begin:], strict=True)
-        items = items + [RankedItem(row, round(score, SCORE_DIGITS), source) for row, score, source in behind]
-    return Scored(items, rows, keys if boost is None else keys - boost[rows])
+    keys = np.asarray(fused.scores, dtype=np.float64)
+    unboosted = keys if boost is None else keys - boost[fused.items]
+    return Scored(answer.items, fused.items, unboosted, fused if whole else None)
 
 
 def boosted_kind(
@@ -88,7 +86,9 @@ class RuledList:
     def __init__(self, active: ActiveRules, *, page: int, length: int, explain: bool) -> None:
         self._active, self._page, self._length, self._explain = active, page, length, explain
         self._items: dict[int, RankedItem] = {}
+        self._behind: dict[int, tuple[Fused, int]] = {}  # candidates that no kind lists by itself, and their positions
         self._order: list[int] = []
+        self._ordered: set[int] = set()
         self._pins: list[PlacedPin] = []
         self._moves: dict[int, list[Move]] = {}
         self._other_moves: dict[int, list[Move]] = {}  # of candidates that are cut off
@@ -129,10 +129,19 @@ class RuledList:
             items: in their order; those that the list knows already, or that come twice, are left out.
             scored: what the order comes from.
         """
-        by_item = {item.item_index: item for item in reversed(items)}
-        rows = [row for row in dict.fromkeys(item.item_index for item in items) if row not in self._items]
-        self._items |= {row: by_item[row] for row in rows}
-        self._order += rows
+        rows: list[int] = []
+        for item in items:
+            if item.item_index not in self._items:
+                self._items[item.item_index] = item
+                rows.append(item.item_index)
+        if scored.behind is not None:
+            begin = len(scored.items)
+            for at, row in enumerate(scored.rows[begin:].tolist(), start=begin):
+                if row not in self._items and row not in self._behind:
+                    self._behind[row] = scored.behind, at
+                    rows.append(row)
+        self._order += [row for row in rows if row not in self._ordered]
+        self._ordered.update(rows)
         if self._explain:
             self._explain_boosts(rows, scored)
         before = len(self._arranged.rows)
@@ -141,7 +150,14 @@ class RuledList:
 
     def listed(self) -> list[RankedItem]:
         """The list; an item that only a pin brings has the source `pin` and no score."""
-        return [self._items.get(row, RankedItem(row, 0.0, "pin")) for row in self._arranged.rows]
+        return [self._items.get(row) or self._brought(row) for row in self._arranged.rows]
+
+    def _brought(self, row: int) -> RankedItem:
+        behind = self._behind.get(row)
+        if behind is None:
+            return RankedItem(row, 0.0, "pin")
+        fused, at = behind
+        return RankedItem(row, round(float(fused.scores[at]), SCORE_DIGITS), fused.sources[at])
 
     def unmet(self) -> list[dict[str, Any]]:
         """Warns of the rules that the list could not follow, as far as its first page tells."""
@@ -221,5 +237,5 @@ class RuledList:
             (self._moves if row in added else self._other_moves).setdefault(row, found)
 
     def _arrange(self, pins: Sequence[PlacedPin], quotas: Sequence[Quota]) -> Arranged:
-        caps = self._active.caps([*self._order, *(pin.row for pin in pins)])
+        caps = self._active.caps
         return arrange(self._order, pins=pins, caps=caps, quotas=quotas, page=self._page, length=self._length)

@@ -1,6 +1,7 @@
 """Pins, caps and quotas over small orders: by hand, and for any order and rules."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from hypothesis import given, settings
@@ -26,7 +27,7 @@ def test_two_pins_at_one_place_are_settled_in_order() -> None:
 
 
 def test_caps_hold_in_every_page() -> None:
-    found = arrange([0, 1, 2, 3, 4], caps=[Cap(1, 1, BRANDS)], page=2, length=5)
+    found = arrange([0, 1, 2, 3, 4], caps=[cap(1, 1, BRANDS)], page=2, length=5)
     # 0 a, 2 b | 1 a, 4 b | 3 a
     assert found.rows == [0, 2, 1, 4, 3]
     assert found.unmet == []
@@ -37,13 +38,13 @@ def test_caps_hold_in_every_page() -> None:
 
 
 def test_a_cap_that_cannot_be_met_ends_the_list() -> None:
-    found = arrange([0, 1, 2, 3, 4], caps=[Cap(3, 1, BRANDS)], page=3, length=5)
+    found = arrange([0, 1, 2, 3, 4], caps=[cap(3, 1, BRANDS)], page=3, length=5)
     assert (found.rows, found.unmet) == ([0, 2], [3])
 
 
 def test_a_cap_goes_before_a_pin() -> None:
     pins = [PlacedPin(1, 1, 3), PlacedPin(2, 2, 1)]
-    found = arrange([0, 1, 2, 3, 4], pins=pins, caps=[Cap(3, 1, BRANDS)], page=2, length=4)
+    found = arrange([0, 1, 2, 3, 4], pins=pins, caps=[cap(3, 1, BRANDS)], page=2, length=4)
     assert found.rows == [3, 2, 1, 4], "the refused pin's item comes where the cap lets it"
     assert found.refused == [pins[1]]
 
@@ -61,6 +62,10 @@ def test_a_pins_move_is_told() -> None:
         2: [Move(4, 2)],
         4: [Move(5, None)],
     }
+
+
+def cap(rule: int, most: int, values: Mapping[int, Sequence[str]]) -> Cap:
+    return Cap(rule, most, lambda row: values.get(row, ()))
 
 
 def quota(rule: int, least: int, *rows: int, size: int = 12) -> Quota:
@@ -104,10 +109,10 @@ def test_a_quota_breaks_neither_pin_nor_cap() -> None:
     pins = [PlacedPin(1, 3, 0)]
     assert arrange(range(12), pins=pins, quotas=[quota(2, 3, 9, 10, 11)], page=3, length=3).rows == [9, 10, 0]
     brands = {1: ("a",), 9: ("a",), 10: ("b",)}
-    found = arrange(range(12), caps=[Cap(1, 1, brands)], quotas=[quota(2, 1, 9)], page=3, length=3)
+    found = arrange(range(12), caps=[cap(1, 1, brands)], quotas=[quota(2, 1, 9)], page=3, length=3)
     assert found.rows == [0, 2, 9], "it replaces the item that the cap counts, not the lowest one"
     held = arrange(
-        range(12), pins=[PlacedPin(3, 1, 1)], caps=[Cap(1, 1, brands)], quotas=[quota(2, 1, 9)], page=3, length=3
+        range(12), pins=[PlacedPin(3, 1, 1)], caps=[cap(1, 1, brands)], quotas=[quota(2, 1, 9)], page=3, length=3
     )
     assert (held.rows, held.short) == ([1, 0, 2], [Shortfall(2, 0, 0)])
     later = arrange(range(12), pins=[PlacedPin(3, 4, 9)], quotas=[quota(2, 1, 9)], page=3, length=6)
@@ -140,7 +145,7 @@ def test_any_list_is_full_capped_and_pinned(
 ) -> None:
     page = min(page, length)
     by_brand = {row: (brand,) for row, brand in enumerate(brands) if brand is not None}
-    caps = [Cap(1, most[0], by_brand), Cap(2, most[1], dict(enumerate(tags)))]
+    caps = [cap(1, most[0], by_brand), cap(2, most[1], dict(enumerate(tags)))]
     pins, _ = settle_pins([PlacedPin(3 + at, *pin) for at, pin in enumerate(pinned)], length)
     quotas = [quota(20 + at, least, *rows, size=SIZE) for at, (least, rows) in enumerate(wanted)]
     found = arrange(order, pins=pins, caps=caps, quotas=quotas, page=page, length=length)
@@ -149,9 +154,9 @@ def test_any_list_is_full_capped_and_pinned(
 
     def fits(rows: list[int]) -> bool:
         return all(
-            amount <= cap.most
-            for cap in caps
-            for amount in Counter(value for row in rows for value in cap.values.get(row, ())).values()
+            amount <= one.most
+            for one in caps
+            for amount in Counter(value for row in rows for value in one.values(row)).values()
         )
 
     assert len(found.rows) == len(set(found.rows)) <= length
@@ -179,7 +184,7 @@ def test_any_list_is_full_capped_and_pinned(
     assert len(found.rows) >= min(len(unruled.rows), page), "a quota costs no item of the first page"
     for row, rule in found.brought.items():
         assert quotas[rule - 20].mask[row]
-    if not caps[0].values and not any(tags) and len(quotas) == 1:
+    if not by_brand and not any(tags) and len(quotas) == 1:
         by_quota = quotas[0]
         for short in found.short:
             before = {*found.rows[: short.begin + page], *(pin.row for pin in pins)}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from isrf.contract.errors import RequestError
 from service.app import create_app
 from service.recommend.placements.active_rules import active_rules, check_rules
+from service.recommend.placements.coded_values import CodedColumns
 from service.recommend.placements.placement import KINDS, Placement, read_placement, read_placements_file, stored_form
 from service.recommend.placements.rule_fields import ListRule
 from service.release.catalogue import Catalogue
@@ -233,7 +234,7 @@ def test_a_rule_without_its_column_is_left_out(catalogue: Catalogue) -> None:
         {"at_least": {"where": "gone_since = 3", "count": 1}},
     ]
     rules = [ListRule.model_validate(rule) for rule in sent]
-    active = active_rules(rules, catalogue, RequestValues())
+    active = active_rules(rules, catalogue, RequestValues(), CodedColumns())
     assert [warning["code"] for warning in active.warnings] == ["rule_left_out"] * 5
     assert "without rule 1" in active.warnings[0]["message"]
     assert [boost.rule for boost in active.boosts] == [5]

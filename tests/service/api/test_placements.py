@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from isrf.contract.errors import ConfigError
 from service.app import create_app
+from service.recommend import result_lists
 from service.recommend.placements.placement import KINDS, read_placements_file
 from service.settings import Settings
 from tests.service.releases import shopper_of
@@ -218,6 +219,33 @@ def test_a_wrong_file_is_refused_at_the_start(tmp_path: Path, text: str, said: s
         read_placements_file(path)
     assert refused.value.code == "config.placements"
     assert said in refused.value.message
+
+
+def test_a_cached_answer_is_made_anew_where_its_list_is_gone(
+    tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_lists, "IN_PROCESS_BYTES", 20_000)
+    chosen = Settings(releases_dir=tiny_release, state_dir=tmp_path / "state", deadline_s=60)
+    with TestClient(create_app(chosen)) as client:
+        put(client, "kept", kind="popular", cache_s=3600, length=5)
+        first = items(client, "kept")
+        assert items(client, "kept")["meta"]["recommendation_id"] == first["meta"]["recommendation_id"]
+        for _ in range(50):
+            assert client.get("/popular").status_code == 200
+        anew = items(client, "kept")
+        assert anew["meta"]["recommendation_id"] != first["meta"]["recommendation_id"]
+        page = {"recommendation_id": anew["meta"]["recommendation_id"], "offset": 5}
+        assert len(ids(items(client, "kept", **page))) == 5
+
+
+def test_a_fallbacks_reasons_rest_on_the_users_interests(http: TestClient, shopper: str) -> None:
+    put(http, "own", kind="for-user", length=20)
+    own = {item["item_id"]: item for item in items(http, "own", user_id=shopper, explain=True)["items"]}
+    put(http, "viewed", kind="recently-viewed", fallbacks=["for-user"], length=20)
+    filled = items(http, "viewed", user_id=shopper, explain=True)["items"]
+    both = [item for item in filled if item["item_id"] in own and item["source"] == own[item["item_id"]]["source"]]
+    assert any(reason["channel"] == "group" for item in both for reason in item["reasons"])
+    assert all(item["reasons"] == own[item["item_id"]]["reasons"] for item in both)
 
 
 def test_a_thousand_placements_are_enough(tiny_release: Path, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 import pytest
+from pydantic import SecretStr
+from redis import Redis
 
 from isrf.contract.errors import RequestError
 from service.recommend import result_lists as given_module
@@ -21,8 +23,11 @@ from service.recommend.result_lists import (
     ids_text,
     length_for,
 )
+from service.settings import Settings
+from service.state.connect import open_store
 from service.state.sealed import DIGEST
 from service.state.store import Store
+from tests.service.servers import RedisServer
 
 
 def a_list(owner: str = "user\nann", **changed: Any) -> ResultList:
@@ -73,6 +78,18 @@ async def test_another_replica_goes_on(store: Store) -> None:
         assert found == [None, None], "there is no other process"
     else:
         assert all(one is not None and one.entries == a_list().entries for one in found)
+
+
+async def test_a_list_lives_as_long_as_its_answer_may_be_given(own_redis: RedisServer) -> None:
+    store = await open_store(Settings(redis_url=SecretStr(own_redis.url), redis_durability="warn"))
+    lists = ResultLists(store, ttl_s=60)
+    given_s = [0, 3600, 0, 0.5, 3600]
+    kept = [lists.keep(a_list(), given_s=one) for one in given_s]
+    await lists.close()
+    await store.close()
+    with Redis.from_url(own_redis.url) as redis:
+        left_s = [redis.ttl(f"isrf:l:{one}") for one in kept]
+    assert all(most - 20 < left <= most for left, most in zip(left_s, [60, 3660, 60, 61, 3660], strict=True)), left_s
 
 
 async def test_a_list_that_cannot_be_read_is_gone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
