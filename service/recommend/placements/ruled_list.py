@@ -86,7 +86,7 @@ class RuledList:
     def __init__(self, active: ActiveRules, *, page: int, length: int, explain: bool) -> None:
         self._active, self._page, self._length, self._explain = active, page, length, explain
         self._items: dict[int, RankedItem] = {}
-        self._behind: dict[int, tuple[Fused, int]] = {}  # candidates that no kind lists by itself, and their positions
+        self._behind: list[Fused] = []  # candidates that a kind did not list by itself
         self._order: list[int] = []
         self._ordered: set[int] = set()
         self._pins: list[PlacedPin] = []
@@ -135,12 +135,10 @@ class RuledList:
                 self._items[item.item_index] = item
                 rows.append(item.item_index)
         if scored.behind is not None:
-            begin = len(scored.items)
-            for at, row in enumerate(scored.rows[begin:].tolist(), start=begin):
-                if row not in self._items and row not in self._behind:
-                    self._behind[row] = scored.behind, at
-                    rows.append(row)
-        self._order += [row for row in rows if row not in self._ordered]
+            rows += scored.rows[len(scored.items) :].tolist()
+            self._behind.append(scored.behind)
+        rows = [row for row in rows if row not in self._ordered]
+        self._order += rows
         self._ordered.update(rows)
         if self._explain:
             self._explain_boosts(rows, scored)
@@ -150,14 +148,11 @@ class RuledList:
 
     def listed(self) -> list[RankedItem]:
         """The list; an item that only a pin brings has the source `pin` and no score."""
-        return [self._items.get(row) or self._brought(row) for row in self._arranged.rows]
-
-    def _brought(self, row: int) -> RankedItem:
-        behind = self._behind.get(row)
-        if behind is None:
-            return RankedItem(row, 0.0, "pin")
-        fused, at = behind
-        return RankedItem(row, round(float(fused.scores[at]), SCORE_DIGITS), fused.sources[at])
+        found = [self._items.get(row) for row in self._arranged.rows]
+        if None not in found:
+            return [item for item in found if item is not None]
+        behind = [(fused, {row: at for at, row in enumerate(fused.items.tolist())}) for fused in self._behind]
+        return [item or _brought(row, behind) for item, row in zip(found, self._arranged.rows, strict=True)]
 
     def unmet(self) -> list[dict[str, Any]]:
         """Warns of the rules that the list could not follow, as far as its first page tells."""
@@ -239,3 +234,12 @@ class RuledList:
     def _arrange(self, pins: Sequence[PlacedPin], quotas: Sequence[Quota]) -> Arranged:
         caps = self._active.caps
         return arrange(self._order, pins=pins, caps=caps, quotas=quotas, page=self._page, length=self._length)
+
+
+def _brought(row: int, behind: Sequence[tuple[Fused, dict[int, int]]]) -> RankedItem:
+    """Returns an item that no kind listed by itself: a candidate of the model, or else an item of a pin."""
+    for fused, positions in behind:
+        at = positions.get(row)
+        if at is not None:
+            return RankedItem(row, round(float(fused.scores[at]), SCORE_DIGITS), fused.sources[at])
+    return RankedItem(row, 0.0, "pin")
