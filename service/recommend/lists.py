@@ -174,19 +174,6 @@ class Lists:
 
         return await self._engine.run("diversity", order)
 
-    async def reasons(
-        self,
-        items: Sequence[RankedItem],
-        rows: Sequence[int],
-        neighbours: Neighbours | None,
-        snapshot: Snapshot,
-        *,
-        newcomer: bool,
-    ) -> list[list[dict[str, Any]]]:
-        """Returns the reasons of each item of a list that is being made; `newcomer` as `RankingJob.is_newcomer`."""
-        for_newcomer = newcomer and not rows
-        return await self.explained(items, rows, neighbours, snapshot, for_newcomer=for_newcomer, user_id=None)
-
     async def explained(
         self,
         items: Sequence[RankedItem],

@@ -175,7 +175,10 @@ class PlacedLists:
         items, job = filled.listed[: query.n], filled.job
         warnings = filled.warnings + ([fewer_items(len(items))] if len(items) < query.n else [])
         neighbours = None if filled.interests is None else filled.interests.neighbours
-        reasons = await self._lists.reasons(items, job.rows, neighbours, job.snapshot, newcomer=job.is_newcomer)
+        for_newcomer = job.is_newcomer and not job.rows
+        reasons = await self._lists.explained(
+            items, job.rows, neighbours, job.snapshot, for_newcomer=for_newcomer, user_id=job.user_id
+        )
         moves = filled.ruled.moves([rule.kind for rule in placement.rules])
         answer = Answer(
             items=items,
@@ -231,6 +234,7 @@ class PlacedLists:
             snapshot.release.catalogue.offered,
             ListOwner(owner, "" if user is None else user.lineage),
             is_newcomer=user is not None and not user.rows,
+            user_id=None if user is None else user.user_id,
         )
         return _FilledList(ruled.listed(), ruled, source, warnings, interests, job)
 
