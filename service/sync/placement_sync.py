@@ -36,7 +36,7 @@ class PlacementSync:
         """defaults: by name, which a stored placement of the same name overrides."""
         self._store, self._defaults = store, defaults
         self._stored: dict[str, PlacementVersion] = {}
-        self._payloads: Mapping[str, StoredPlacement] = {}
+        self._known: dict[str, tuple[StoredPlacement, PlacementVersion | None]] = {}
         self._cursor: bytes | None = None
         self._looking = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -93,20 +93,23 @@ class PlacementSync:
             self._cursor, self.is_current = found.cursor, True
 
     async def _take(self, found: Mapping[str, StoredPlacement]) -> None:
-        stored: dict[str, PlacementVersion] = {}
+        # One of 50 rules takes a millisecond to read: a thousand must not hold up the event loop.
+        read = await asyncio.to_thread(self._read, found)
+        self._stored = {name: one for name, one in read.items() if one is not None}
+        for name in self._known.keys() - found.keys():
+            del self._known[name]
+
+    def _read(self, found: Mapping[str, StoredPlacement]) -> dict[str, PlacementVersion | None]:
+        """Reads the placements that differ from those of the last time, also of one that was cancelled."""
+        read: dict[str, PlacementVersion | None] = {}
         for name, one in found.items():
-            is_known = self._payloads.get(name) == one
-            # One of 50 rules takes a millisecond to read: a thousand must not hold up the event loop.
-            read = (
-                self._stored.get(name)
-                if is_known
-                else await asyncio.to_thread(read_placement, one.payload, one.version)
-            )
-            if read is None:
+            known = self._known.get(name)
+            if known is None or known[0] != one:
+                known = self._known[name] = one, read_placement(one.payload, one.version)
+            if known[1] is None:
                 _log.warning("unreadable_placement", placement=name[:80], version=one.version)
-            else:
-                stored[name] = read
-        self._stored, self._payloads = stored, found
+            read[name] = known[1]
+        return read
 
     async def try_look(self) -> None:
         """As `look`; the placements stay as they are where the store fails."""
