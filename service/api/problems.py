@@ -28,6 +28,8 @@ from isrf.contract.errors import (
     StoreError,
 )
 from isrf.contract.known_fields import message_of
+from service.auth.route_rules import AMPERSAND
+from service.recommend.placements.rule_fields import with_rule
 from service.telemetry.metrics import Metrics
 
 MEDIA_TYPE = "application/problem+json"
@@ -201,7 +203,8 @@ def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
             # The parser has limits of its own, such as the number of digits.
             detail = "The parser cannot read the body as JSON; it may contain a number with thousands of digits."
             return answer(request, error.status_code, code, detail, error.headers, fix=_JSON)
-        return answer(request, error.status_code, code, detail, error.headers)
+        fix = AMPERSAND if error.status_code == 404 and "&" in request.url.path else ""
+        return answer(request, error.status_code, code, detail, error.headers, fix=fix)
 
     async def validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -212,7 +215,7 @@ def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
                 return answer(request, 400, "request.malformed_json", detail, fix=_JSON)
         # Values are left out on purpose: they may be huge, or secret.
         errors = [
-            {"where": _where(details["loc"]), "message": message_of(details)[:300]}
+            {"where": _where(details["loc"]), "message": with_rule(details["loc"], message_of(details))[:300]}
             for details in found[:MAX_REPORTED_ERRORS]
         ]
         detail = "; ".join(f"{fault['where']}: {fault['message']}" for fault in errors[:3])

@@ -16,6 +16,8 @@ from service.auth.keys import Role
 BodyKind = Literal["json", "lines"]
 """A JSON document; or JSON Lines of most content types, read line by line and never held as a whole."""
 _ROLES: tuple[tuple[Role, Any], ...] = (("read", READ), ("write", WRITE), ("admin", ADMIN))
+AMPERSAND = "Parameters begin with ? and are joined by &, as in /popular?n=5&explain=true."
+"""What to do about a path with an & that stands in the place of a ?."""
 _MIN_SIMILARITY = 0.8
 """How similar a known path must be to an unknown one, from 0 to 1, for the hint to name it."""
 
@@ -79,6 +81,8 @@ class RouteRules:
 
     def hint(self, path: str) -> str:
         """Suggests a known path in place of an unknown one."""
+        if "&" in path:
+            return AMPERSAND
         plain = "/" + path.strip("/\r\n").lower()
         if plain in self._whole:
             return f"Call {plain}."

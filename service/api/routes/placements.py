@@ -27,6 +27,7 @@ from service.recommend.placements.placement import (
     Placement,
     PlacementVersion,
     is_name,
+    near_name,
 )
 from service.recommend.query_models import Answer
 from service.recommend.warnings import placements_not_current
@@ -47,9 +48,11 @@ _CHANGE_PROBLEMS = {
 async def checked_name(placement: Annotated[str, Path(json_schema_extra={"pattern": NAME_PATTERN})]) -> str:
     """Returns the placement's name in the path."""
     if not is_name(placement):
-        raise RequestError(
-            "request.invalid_placement", f"the name {placement[:80]!r} is none: a name {NAME_RULE}.", fix="Rename it."
-        )
+        fix = f"For example {near_name(placement)}."
+        if "&" in placement:
+            fix = "Parameters begin with ?, as in /placements/home/items?user_id=a."
+        message = f"{placement[:80]!r} is not a valid name: a name {NAME_RULE}."
+        raise RequestError("request.invalid_placement", message, fix=fix)
     return placement
 
 

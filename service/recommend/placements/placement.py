@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from isrf.contract.errors import ConfigError
 from isrf.contract.known_fields import message_of
-from service.recommend.placements.rule_fields import MOST_RULES, ListRule, PlacementFields, WholeNumber
+from service.recommend.placements.rule_fields import MOST_RULES, ListRule, PlacementFields, WholeNumber, with_rule
 from service.release.catalogue import Filter
 
 Kind = Literal["for-user", "similar", "together", "trending", "popular", "new", "buy-again", "recently-viewed"]
@@ -125,6 +125,12 @@ def is_name(text: str) -> bool:
     return re.fullmatch(NAME_PATTERN, text) is not None and text != RESERVED_NAME
 
 
+def near_name(text: str) -> str:
+    """Returns a valid name that resembles one that is not."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:64]
+    return name if is_name(name) else "home-row"
+
+
 def stored_form(placement: Placement) -> bytes:
     """Returns the placement as the store keeps it."""
     return placement.model_dump_json().encode()
@@ -157,12 +163,16 @@ def read_placements_file(path: Path) -> dict[str, PlacementVersion]:
     found: dict[str, PlacementVersion] = {}
     for name, fields in tables.items():
         if not is_name(name):
-            raise ConfigError("config.placements", f"{path}: the name {name[:80]!r} is none; it {NAME_RULE}.", fix=fix)
+            raise ConfigError(
+                "config.placements", f"{path}: {name[:80]!r} is not a valid name; a name {NAME_RULE}.", fix=fix
+            )
         try:
             placement = Placement.model_validate(fields)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, (name, *first["loc"])))
-            raise ConfigError("config.placements", f"{path}: {where}: {message_of(first)}.", fix=fix) from None
+            raise ConfigError(
+                "config.placements", f"{path}: {where}: {with_rule(first['loc'], message_of(first))}.", fix=fix
+            ) from None
         found[name] = PlacementVersion(placement, 0, placement.model_dump_json())
     return found

@@ -1,14 +1,25 @@
 """The rules of a placement as a shop sends them, and how unknown fields are refused."""
 
 import difflib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from isrf.contract.known_fields import KnownFields
+from isrf.contract.shown import shown
 
 RuleKind = Literal["boost", "pin", "at_most", "at_least"]
 RULE_KINDS: tuple[RuleKind, ...] = get_args(RuleKind)
@@ -31,18 +42,26 @@ class PlacementFields(KnownFields):
 
     model_config = ConfigDict(strict=True, frozen=True, serialize_by_alias=True)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _near_misses(cls, sent: Any) -> Any:
-        known = [field.alias or name for name, field in cls.model_fields.items()]
-        for name in sent if isinstance(sent, Mapping) else ():
-            if name not in known:
-                near = difflib.get_close_matches(str(name)[:40], known, n=1)
-                meant = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-                raise PydanticCustomError(
-                    "unknown_field", "{message}", {"message": f"there is no field {str(name)[:40]!r}; {meant}"}
-                )
-        return sent
+    def _near_misses(cls, sent: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(sent)
+        except ValidationError as error:
+            faults = [cls._named(fault) for fault in error.errors(include_url=False)]
+            raise ValidationError.from_exception_data(cls.__name__, faults) from None
+
+    @classmethod
+    def _named(cls, fault: ErrorDetails) -> InitErrorDetails:
+        """Returns a fault as it is; that of an unknown field with the known one that it may mean."""
+        message, where = fault["msg"], fault["loc"]
+        if fault["type"] == "extra_forbidden" and len(where) == 1:
+            known = [field.alias or name for name, field in cls.model_fields.items()]
+            near = difflib.get_close_matches(str(where[0])[:40], known, n=1)
+            meant = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            message = f"there is no field {str(where[0])[:40]!r}; {meant}"
+        said = PydanticCustomError(fault["type"], "{message}", {"message": message})
+        return InitErrorDetails(type=said, loc=where, input=fault["input"])
 
 
 def _moment(sent: Any) -> Any:
@@ -72,11 +91,36 @@ def seconds_of(moment: str | float) -> float:
     return datetime.fromisoformat(moment).timestamp() if isinstance(moment, str) else moment
 
 
+def _factor(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(value)
+    except ValidationError:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        sent = f", not {shown(value)}" if number else ""
+        message = (
+            f"`by` is a factor from {LEAST_FACTOR:f} to {MOST_FACTOR:.0f}{sent}; to hide items use `filter`, to bury "
+            "them a number below 1"
+        )
+        raise PydanticCustomError("factor", "{message}", {"message": message}) from None
+
+
+def with_rule(where: Sequence[str | int], message: str) -> str:
+    """Returns what is wrong with a field; inside a rule with the rule's number, from 1 on.
+
+    Args:
+        where: the path of the field.
+    """
+    for name, position in itertools.pairwise(where):
+        if name == "rules" and isinstance(position, int):
+            return f"rule {position + 1}: {message}"
+    return message
+
+
 class BoostRule(PlacementFields):
     """Raises or lowers some items."""
 
     where: str = Field(min_length=1, max_length=2048, description=_CONDITION)
-    by: Annotated[float, Field(ge=LEAST_FACTOR, le=MOST_FACTOR, allow_inf_nan=False)] = Field(
+    by: Annotated[float, Field(ge=LEAST_FACTOR, le=MOST_FACTOR, allow_inf_nan=False), WrapValidator(_factor)] = Field(
         description="A factor: above 1 it raises the items, below 1 it buries them."
     )
 

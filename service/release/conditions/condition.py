@@ -85,7 +85,7 @@ class Condition:
             found = table.types.get(name)
             if found is None or found.type != kind:
                 what = "does not exist any more" if found is None else f"is a {found.type} now, not a {kind}"
-                raise RequestError("condition.invalid", f"column {printable(name)} {what}.", fix="Change it.")
+                raise RequestError("condition.invalid", f"the attribute {printable(name)} {what}.", fix="Change it.")
         columns: list[pl.Series] = []
         for number, name in enumerate(self.names):
             column = table.columns[name] if name in self.types else _request_column(name, values, len(table))
@@ -158,7 +158,7 @@ def _evaluated(expression: pl.Expr, columns: list[pl.Series], text: str) -> pl.S
     except (PolarsError, PanicException) as error:
         raise _refusal(text, error) from None
     if result.dtype != pl.Boolean:
-        raise RequestError("condition.invalid", "the condition is not true or false.", fix="Compare a column.")
+        raise RequestError("condition.invalid", "the condition is not true or false.", fix="Compare an attribute.")
     return result
 
 

@@ -21,6 +21,7 @@ from service.release.conditions.parts import (
     balanced,
     check_regex,
     internal_name,
+    membership,
     moment_of,
     quoted,
 )
@@ -158,7 +159,7 @@ class _Reader:
             raise refusal(f"{self._shown()} does not follow IS", self._token.at, "Write IS NULL or IS NOT NULL.")
         if word == "NULL":
             return Part(f"{left.within(4)} IS {negated}NULL", "boolean", left.at, 3)
-        self._expect("boolean", left, f"IS {word} follows a column that is true or false.")
+        self._expect("boolean", left, f"IS {word} follows an attribute that is true or false.")
         # Polars leaves a missing value missing here.
         sql = f"COALESCE({left.sql}, {'FALSE' if word == 'TRUE' else 'TRUE'})"
         if bool(negated) == (word == "TRUE"):
@@ -171,15 +172,15 @@ class _Reader:
             self._expect("text", left, "A list of texts contains texts.")
             return Part(f"{negated}ARRAY_CONTAINS({right.sql}, {left.within(4)})", "boolean", left.at, 2)
         self._need("(")
-        values = []
-        while True:
-            at = self._token.at
-            value = self._value()
-            values.append(self._alike(left, value, "IN", at)[1].sql)
-            if not self._take(","):
-                break
+        values = [self._value()]
+        while self._take(","):
+            values.append(self._value())
         self._need(")")
-        return Part(f"{left.within(4)} {negated}IN ({', '.join(values)})", "boolean", left.at, 3)
+        if left.type == "texts" and all(value.type == "text" for value in values):
+            fix = membership(values, left, negated=bool(negated))
+            raise refusal("IN ('a', 'b') does not look into a list of texts", left.at, fix)
+        listed = ", ".join(self._alike(left, value, "IN", value.at)[1].sql for value in values)
+        return Part(f"{left.within(4)} {negated}IN ({listed})", "boolean", left.at, 3)
 
     def _matched(self, left: Part, negated: str, word: str) -> Part:
         self._expect("text", left, f"{word} compares a text.")
@@ -265,7 +266,7 @@ class _Reader:
                 raise refusal(f"{shown(token.text)} is too large", token.at, f"Numbers go up to {MAX_NUMBER:g}.")
             return Part(repr(float(token.text)), "number", token.at)
         if token.kind == "text":
-            return Part(quoted(token.text), "text", token.at, literal=token.text)
+            return Part(quoted(token.text), "text", token.at, literal=token.text, written=quoted(token.text))
         if token.word in ("TRUE", "FALSE"):
             return Part(token.word, "boolean", token.at)
         if token.word in TYPED_WORDS and self._token.kind == "text":
@@ -314,10 +315,11 @@ class _Reader:
     def _name(self, token: Token) -> Part:
         self._terms += 1
         if self._terms > MAX_TERMS:
-            raise refusal(f"it names more than {MAX_TERMS} columns", token.at, "Simplify it, or use IN with a list.")
+            raise refusal(f"it names more than {MAX_TERMS} attributes", token.at, "Simplify it, or use IN with a list.")
         kind = self._known.type_of(token)
         number = self._names.setdefault(token.text, len(self._names))
-        return Part(f'"{internal_name(number)}"', kind, token.at)
+        written = token.text if token.kind == "name" else '"' + token.text.replace('"', '""') + '"'
+        return Part(f'"{internal_name(number)}"', kind, token.at, written=written)
 
     def _expect(self, kind: PartType, part: Part, fix: str) -> Part:
         if part.type != kind:
@@ -330,6 +332,10 @@ class _Reader:
             right = moment_of(Token("text", right.literal, right.at))
         if right.type == "time" and left.literal is not None:
             left = moment_of(Token("text", left.literal, left.at))
+        texts, other = (left, right) if left.type == "texts" else (right, left)
+        if texts.type == "texts" and other.type == "text":
+            fix = membership([other], texts, negated=_COMPARE.get(word) == "<>")
+            raise refusal(f"{word} does not compare {TYPE_NAMES['texts']} with {TYPE_NAMES['text']}", at, fix)
         if left.type != right.type:
             what = f"{word} does not compare {TYPE_NAMES[left.type]} with {TYPE_NAMES[right.type]}"
             raise refusal(what, at, "Texts stand in single quotes, numbers and true and false without.")

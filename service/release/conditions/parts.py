@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from isrf.contract.item_fields import AttributeType, parse_time
-from isrf.contract.shown import printable, shown
+from isrf.contract.shown import MAX_SHOWN, printable, shown
 from service.release.conditions.tokens import Token, refusal
 
 PartType: TypeAlias = Literal["number", "text", "boolean", "time", "texts", "span"]
@@ -16,7 +16,7 @@ CONTEXT = "context."
 MAX_PATTERN = 100
 """Characters of a regular expression or of a pattern of `LIKE`."""
 _NEAR, _LISTED = 3, 20
-"""Column names that a message suggests, or lists."""
+"""Attributes that a message suggests, or lists."""
 TYPE_NAMES: Mapping[str, str] = {
     "number": "a number", "text": "a text", "boolean": "true or false", "time": "a time", "texts": "a list of texts",
     "span": "an interval",
@@ -71,9 +71,9 @@ class KnownNames(NamedTuple):
         if found is not None:
             return found
         if not of_context:
-            raise refusal(f"there is no column {name}", token.at, near(token.text, self.types))
+            raise refusal(f"there is no attribute {name}", token.at, near(token.text, self.types))
         if not self.has_context:
-            fix = "Compare columns, now and the user's items; a context belongs to a call that asks for a list."
+            fix = "Compare attributes, now and the user's items; a context belongs to a call that asks for a list."
             raise refusal(f"this call has no context, so there is no {name}", token.at, fix)
         fix = f'Send {name}=VALUE, or in a body "context": {{"{name.removeprefix(CONTEXT)}": "VALUE"}}.'
         raise refusal(f"the call brings no {name}", token.at, fix)
@@ -87,6 +87,7 @@ class Part(NamedTuple):
     at: int
     tightness: int = 7  # 0 OR, 1 AND, 2 NOT, 3 comparison, 4 sum, 5 product, 6 sign, 7 name or value
     literal: str | None = None  # the content of a literal text
+    written: str = ""  # a name or a literal text, as a condition has it
 
     def within(self, tightness: int) -> str:
         """The SQL for a place where parts bind at least so tightly."""
@@ -96,6 +97,16 @@ class Part(NamedTuple):
 def internal_name(number: int) -> str:
     """Returns the name that stands for a column in the SQL; the shop's own could mean something to polars."""
     return f"c{number}"
+
+
+def membership(texts: Sequence[Part], of: Part, *, negated: bool) -> str:
+    """Says how a condition asks whether a list of texts contains one of some texts, or none of them."""
+    written = [part.written for part in texts if part.written]
+    are_few = bool(of.written) and len(written) == len(texts) <= _NEAR
+    if not are_few or len(of.written) + max(map(len, written)) > MAX_SHOWN:
+        return "Write 'Cups' IN categories."
+    asked = [f"{'NOT ' if negated else ''}{printable(one)} IN {printable(of.written)}" for one in written]
+    return f"Write {(' AND ' if negated else ' OR ').join(asked)}."
 
 
 def balanced(parts: Sequence[str], word: str) -> str:
@@ -137,4 +148,4 @@ def near(name: str, names: Collection[str]) -> str:
         return f"Did you mean {' or '.join(printable(by_folded[folded]) for folded in found)}?"
     listed = sorted(names)
     more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
-    return f"Columns are {', '.join(map(printable, listed[:_LISTED]))}{more}; texts stand in single quotes."
+    return f"Known are {', '.join(map(printable, listed[:_LISTED]))}{more}; texts stand in single quotes."

@@ -188,7 +188,7 @@ def test_a_placements_filter_has_no_context(shop: Shop) -> None:
     assert "context belongs to a call that asks for a list" in problem["fix"]
     for unknown in ("contxt.theme = 'red'", "theme = 'red'", "nothing_like_it_at_all > 1"):
         problem = refused(unknown)
-        assert "there is no column" in problem["detail"]
+        assert "there is no attribute" in problem["detail"]
         assert "context." not in problem["fix"]
 
 

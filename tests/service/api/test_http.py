@@ -343,6 +343,10 @@ def test_a_session_that_cannot_be_read_is_a_problem(http: httpx.Client, bad: dic
 def test_no_resource_and_no_method_are_problems(http: httpx.Client) -> None:
     missing = http.get("/nothing")
     assert (missing.status_code, missing.json()["code"]) == (404, "http.not_found")
+    for path in ("/popular&n=5", "/placements/home/items&user_id=a"):
+        misspelt = http.get(path)
+        assert (misspelt.status_code, misspelt.json()["code"]) == (404, "http.not_found")
+        assert "Parameters begin with ?" in misspelt.json()["fix"]
     wrong = http.delete("/popular")
     assert (wrong.status_code, wrong.json()["code"], wrong.headers["allow"]) == (
         405,

@@ -257,11 +257,14 @@ def test_a_put_names_the_rule_that_does_not_fit(http: TestClient) -> None:
         ({"boost": {"where": "price < 3", "by": 2}, "at_most": {"attribute": "brand", "count": 1}}, "exactly one"),
         ({"bost": {"where": "price < 3", "by": 2}}, "did you mean 'boost'?"),
         ({"boost": {"where": "price < 3", "bye": 2}}, "did you mean 'by'?"),
-        ({"boost": {"where": "price < 3", "by": 0}}, "by"),
-        ({"boost": {"where": "price < 3", "by": -2}}, "by"),
-        ({"boost": {"where": "price < 3", "by": float("inf")}}, "by"),
+        ({"boost": {"where": "price < 3", "by": 0}}, "rule 1: `by` is a factor from 0.000001 to 1000000, not 0; to"),
+        ({"boost": {"where": "price < 3", "by": -2}}, "not -2; to hide items use `filter`, to bury them a number"),
+        ({"boost": {"where": "price < 3", "by": 1e400}}, "not Infinity; to"),
         ({"boost": {"where": "price < 3", "by": float("nan")}}, "by"),
-        ({"boost": {"where": "price < 3", "by": True}}, "by"),
+        ({"boost": {"where": "price < 3", "by": 2e6}}, "1000000, not 2000000.0; to"),
+        ({"boost": {"where": "price < 3", "by": True}}, "1000000; to hide"),
+        ({"boost": {"where": "price < 3", "by": "2"}}, "1000000; to hide"),
+        ({"boost": {"where": "price < 3"}}, "rule 1: Field required"),
         ({"boost": {"where": "", "by": 2}}, "where"),
         ({"pin": {"place": 1}}, "either item_id or where"),
         ({"pin": {"place": 1, "item_id": "a", "where": "price < 3"}}, "either item_id or where"),
@@ -287,6 +290,31 @@ def test_a_bad_rule_is_refused(http: TestClient, rule: dict[str, Any], said: str
     assert answer.status_code in (400, 422), answer.text
     assert said in answer.json()["detail"] or answer.json()["code"] == "request.invalid_json"
     assert http.get("/placements/bad").status_code == 404
+
+
+def test_every_wrong_field_is_named(http: TestClient) -> None:
+    sent = {
+        "lenght": 3,
+        "kind": "popular",
+        "cache_s": -1,
+        "rules": [{"pin": {"plase": 1, "item_id": "a"}}, {"bost": {}}],
+    }
+    for method, path, body in (
+        ("PUT", "/placements/bad", sent),
+        ("POST", "/placements/preview", {"placement": sent}),
+    ):
+        answer = http.request(method, path, json=body).json()
+        assert answer["code"] == "request.invalid"
+        found = {
+            fault["where"].removeprefix("body.").removeprefix("placement."): fault["message"]
+            for fault in answer["errors"]
+        }
+        assert "did you mean 'length'?" in found.pop("lenght")
+        assert "greater than or equal to 0" in found.pop("cache_s")
+        assert found.pop("rules.0.pin.place") == "rule 1: Field required"
+        assert found.pop("rules.0.pin.plase") == "rule 1: there is no field 'plase'; did you mean 'place'?"
+        assert found.pop("rules.1.bost") == "rule 2: there is no field 'bost'; did you mean 'boost'?"
+        assert not found
 
 
 def test_fifty_rules_are_enough(http: TestClient, shopper: str) -> None:

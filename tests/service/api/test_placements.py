@@ -186,14 +186,26 @@ def test_a_bad_placement_changes_nothing(http: TestClient, body: Any, said: str)
     assert http.get("/placements/kept").json()["placement"] == before
 
 
-@pytest.mark.parametrize("name", ["Home", "a b", "-x", "x" * 65, "ä"])
-def test_a_name_is_plain(http: TestClient, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("Home", "For example home."),
+        ("home row", "For example home-row."),
+        ("-x", "For example x."),
+        ("x" * 65, f"For example {'x' * 64}."),
+        ("ä", "For example home-row."),
+        ("home&n=2", "Parameters begin with ?, as in /placements/home/items?user_id=a."),
+    ],
+)
+def test_a_name_is_plain(http: TestClient, name: str, fix: str) -> None:
     for answer in (
         http.put(f"/placements/{name}", json={"kind": "popular"}),
         http.get(f"/placements/{name}/items"),
         http.delete(f"/placements/{name}"),
     ):
         assert (answer.status_code, answer.json()["code"]) == (422, "request.invalid_placement")
+        assert "is not a valid name" in answer.json()["detail"]
+        assert answer.json()["fix"] == fix
 
 
 def test_the_list_of_placements_is_in_order(http: TestClient) -> None:
