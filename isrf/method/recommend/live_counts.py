@@ -42,7 +42,7 @@ PART = 1_000
 """Events that are counted at once, about a millisecond, while readers of rows wait."""
 BYTES_PER_EVENT = 108
 """Memory of one event in the ring: 105 bytes in the arrays. With all that is counted beside it, a million events take
-116 MB (`benchmarks/live_evidence.py`)."""
+116 MB (`benchmarks/live_evidence.py`, before the 8 bytes of weights)."""
 
 _OLDEST, _NEWEST = -20.0, 5.0
 _PAIR_ONE = 1 << 8
