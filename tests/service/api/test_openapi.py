@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.settings import Settings
@@ -68,3 +70,10 @@ def test_a_generated_client_sends_no_field_of_an_item_that_it_was_not_given(docu
     fields = document["components"]["schemas"]["ItemBody"]["properties"]
     assert len(fields) == 8
     assert not [name for name, schema in fields.items() if "default" in schema]
+
+
+def test_the_document_is_made_before_the_first_call(tiny_release: Path, tmp_path: Path) -> None:
+    app = create_app(Settings(releases_dir=tiny_release, state_dir=tmp_path / "state"))
+    assert app.openapi_schema is None
+    with TestClient(app):
+        assert app.openapi_schema is not None
