@@ -22,7 +22,11 @@ WarningCode = Literal[
     "placements_not_current",
     "rule_left_out",
     "rule_not_met",
+    "rule_without_effect",
+    "pins_at_one_place",
+    "nothing_allowed",
     "stored_placement_fails",
+    "unknown_placement",
 ]
 
 
@@ -38,6 +42,10 @@ def kind_found_nothing(kind: str, why: str) -> dict[str, Any]:
     return warning("kind_found_nothing", f"{kind}: {why}.")
 
 
+def kind_needs(kind: str, needs: str, brings: str) -> dict[str, Any]:
+    return warning("kind_found_nothing", f"{kind} needs {needs}; the call gives {brings}.")
+
+
 def placements_not_current() -> dict[str, Any]:
     return warning("placements_not_current", "The store could not be read; the last known placements answer.")
 
@@ -48,6 +56,26 @@ def rule_left_out(rule: int, why: str) -> dict[str, Any]:
 
 def rule_not_met(rule: int, why: str) -> dict[str, Any]:
     return warning("rule_not_met", f"Rule {rule}: {why}.")
+
+
+def rule_without_effect(rule: int, why: str) -> dict[str, Any]:
+    return warning("rule_without_effect", f"Rule {rule} does nothing: {why}.")
+
+
+def pins_at_one_place(first: int, second: int, place: int) -> dict[str, Any]:
+    message = (
+        f"Rules {first} and {second} both pin to place {place}: rule {first} stands there, rule {second} behind it."
+    )
+    return warning("pins_at_one_place", message)
+
+
+def nothing_allowed() -> dict[str, Any]:
+    return warning("nothing_allowed", "No item on offer passes the filter, the category and the prices at present.")
+
+
+def unknown_placement(name: str) -> dict[str, Any]:
+    message = f"There is no placement {name!r}: before is the list without rules."
+    return warning("unknown_placement", message)
 
 
 def stored_placement_fails(why: str) -> dict[str, Any]:

@@ -411,11 +411,12 @@ class PreviewRuleMove(TypedDict):
 
 
 class PreviewMove(TypedDict):
-    """An item whose place differs; None where a list does not show it."""
+    """An item whose place differs; None where a list does not show it. `cause`: the sent filter forbids it."""
 
     item_id: str
     before: int | None
     after: int | None
+    cause: Literal["filter"] | None
     rules: list[PreviewRuleMove]
 
 
@@ -433,3 +434,4 @@ class PlacementPreviewAnswer(TypedDict):
     after: PreviewedItems
     moves: list[PreviewMove]
     rules: list[PreviewRule]
+    warnings: list[Warned]

@@ -6,14 +6,14 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.context import AppDep, RequestContext, lease
 from service.api.presenters import PROBLEMS, items_of, json_response, meta_of
-from service.api.routes.placements import check_placement
+from service.api.routes.placements import checked_placement
 from service.api.schemas.placements import PlacementPreviewAnswer, PreviewRequest
 from service.api.validation.inputs import NAMES_ONCE, checked_item_ids, checked_user_ids
 from service.auth.caller import ADMIN
 from service.auth.request_cost import charge
 from service.recommend.placements.placed_query import PlacedQuery
 from service.recommend.query_models import Answer
-from service.recommend.warnings import placements_not_current
+from service.recommend.warnings import placements_not_current, unknown_placement
 
 router = APIRouter(tags=["placements"])
 
@@ -34,11 +34,13 @@ async def preview_placement(request: Request, body: PreviewRequest, app: AppDep)
     checked_item_ids((*given, *body.session))
     if body.user_id is not None:
         checked_user_ids([body.user_id])
-    await check_placement(body.placement, app)
+    warnings = await checked_placement(body.placement, app)
     asked = PlacedQuery(n=body.n, user_id=body.user_id, given=given, session=tuple(body.session), explain=True)
     if body.name is not None:
         await app.placements.try_look()
     stored = None if body.name is None else app.placements.find(body.name)
+    if body.name is not None and stored is None:
+        warnings.append(unknown_placement(body.name))
     with lease(app, body.user_id) as context:
         await charge(request.scope, 2, asked.list_query(body.placement).n, explain=True)
         user, preview = await context.recommendations.placed.preview(body.placement, stored, asked)
@@ -66,6 +68,7 @@ async def preview_placement(request: Request, body: PreviewRequest, app: AppDep)
                         "item_id": item_id(move.row),
                         "before": move.before,
                         "after": move.after,
+                        "cause": move.cause,
                         "rules": [
                             {"rule": one["rule"], "kind": one["kind"], "places": one["moved"]} for one in move.rules
                         ],
@@ -73,6 +76,7 @@ async def preview_placement(request: Request, body: PreviewRequest, app: AppDep)
                     for move in preview.moves
                 ],
                 "rules": preview.rules,
+                "warnings": warnings,
             }
         )
 

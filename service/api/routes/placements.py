@@ -18,7 +18,7 @@ from service.api.validation.calls import HEAD_ONLY
 from service.api.validation.inputs import NAMES_ONCE, IdsText, checked_user_ids, split_item_ids
 from service.auth.caller import ADMIN, READ
 from service.auth.request_cost import charge
-from service.recommend.placements.active_rules import check_rules
+from service.recommend.placements.checks import check_placement
 from service.recommend.placements.placed_query import PlacedQuery
 from service.recommend.placements.placement import (
     MOST_PLACEMENTS,
@@ -28,10 +28,10 @@ from service.recommend.placements.placement import (
     PlacementVersion,
     is_name,
     near_name,
+    text_of,
 )
 from service.recommend.query_models import Answer
 from service.recommend.warnings import placements_not_current
-from service.release.conditions import BOUGHT, DISLIKED, NOW, RequestValues
 from service.state.list_store import PlacementChange
 
 router = APIRouter(tags=["placements"])
@@ -145,16 +145,17 @@ async def put_placement(
 ) -> Response:
     """Puts a placement: all of its fields, and nothing of one that was there before.
 
+    `warnings` says what is valid and would do nothing at present, such as a rule that holds for no item.
     It is on disk when the answer arrives, counts here at once, and on every replica within a second. With
     `expected_version` a change that somebody made meanwhile is not overwritten: 409 `placement.changed`.
     """
-    await check_placement(body, app)
+    warnings = await checked_placement(body, app)
     change = await app.placements.put(name, body, expected=expected_version)
     if change.outcome != "done":
         raise _refusal(name, change, expected_version)
     _audit("put", name, request, version=change.version, fields=body.model_dump(exclude_defaults=True))
-    shown = _shown(name, PlacementVersion(body, change.version, body.model_dump_json()))
-    return json_response({**shown, **_about(request, app)})
+    shown, about = _shown(name, PlacementVersion(body, change.version, text_of(body))), _about(request, app)
+    return json_response({**shown, **about, "warnings": warnings + about["warnings"]})
 
 
 @router.delete(
@@ -193,14 +194,10 @@ def _refusal(name: str, change: PlacementChange, expected: int | None) -> Reques
     return _unknown(name)
 
 
-async def check_placement(placement: Placement, app: AppContext) -> None:
-    """Raises `RequestError` where the placement's conditions and attributes do not fit the current release's items."""
-    catalogue, values = app.releases.current.release.catalogue, RequestValues(now_s=time.time())
-    if placement.filter is not None:
-        names = frozenset((NOW, BOUGHT, DISLIKED))
-        await asyncio.to_thread(catalogue.conditions.mask, placement.filter, values, names)
-    if placement.rules:
-        await asyncio.to_thread(check_rules, placement.rules, catalogue, values)
+async def checked_placement(placement: Placement, app: AppContext) -> list[dict[str, Any]]:
+    """Returns the warnings of `check_placement`; raises `RequestError` where it does not fit the current release."""
+    catalogue = app.releases.current.release.catalogue
+    return await asyncio.to_thread(check_placement, placement, catalogue, time.time())
 
 
 async def _answer(

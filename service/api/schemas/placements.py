@@ -126,6 +126,9 @@ class PreviewMove(BaseModel):
     item_id: str
     before: int | None = Field(description="Its place, from 1 on; null where the list does not show it.")
     after: int | None = Field(description="Its place, from 1 on; null where the list does not show it.")
+    cause: Literal["filter"] | None = Field(
+        description="`filter` where the sent placement's filter, category or prices forbid the item."
+    )
     rules: list[PreviewRuleMove] = Field(description="What the sent placement's rules did to it.")
 
 
@@ -143,3 +146,4 @@ class PlacementPreviewAnswer(BaseModel):
         description="Items whose place differs, in the order of `after`; then those that `after` does not show."
     )
     rules: list[PreviewRule] = Field(description="The sent placement's rules, in their order.")
+    warnings: list[Warned] = Field(description="Of the sent placement itself, as `PUT` answers with them.")

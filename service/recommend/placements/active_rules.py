@@ -112,24 +112,12 @@ def active_rules(
                 mask = catalogue.conditions.mask(rule.at_least.where, values, CONDITION_NAMES)
                 active.quotas.append(Quota(number, rule.at_least.count, mask))
             elif rule.at_most is not None:
-                table = _check_attribute(rule.at_most, catalogue)
+                table = check_attribute(rule.at_most, catalogue)
                 found = columns.coded(table, rule.at_most.attribute)
                 active.columns.append(CapColumn(number, rule.at_most.count, found))
         except RequestError as error:
             active.warnings.append(rule_left_out(number, error.message))
     return active
-
-
-def check_rules(rules: Sequence[ListRule], catalogue: Catalogue, values: RequestValues) -> None:
-    """Raises `RequestError` where a condition or an attribute does not fit the items of the current release."""
-    for number, rule in enumerate(rules, start=1):
-        try:
-            if rule.condition is not None:
-                catalogue.conditions.mask(rule.condition, values, CONDITION_NAMES)
-            if rule.at_most is not None:
-                _check_attribute(rule.at_most, catalogue)
-        except RequestError as error:
-            raise RequestError(error.code, f"rule {number}: {error.message}", fix=error.fix) from None
 
 
 def _pin(number: int, rule: ListRule, catalogue: Catalogue, values: RequestValues) -> WantedPin:
@@ -146,7 +134,7 @@ def _pin(number: int, rule: ListRule, catalogue: Catalogue, values: RequestValue
     return WantedPin(number, pin.place, rows[0], None)
 
 
-def _check_attribute(at_most: AtMostRule, catalogue: Catalogue) -> AttributeTable:
+def check_attribute(at_most: AtMostRule, catalogue: Catalogue) -> AttributeTable:
     """Returns the items' columns; raises `RequestError` where they lack the attribute."""
     table = catalogue.attributes.table()
     if at_most.attribute not in table.columns:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from isrf.contract.shown import printable
 from isrf.method.interest import BoolArray, FloatArray, unit_rows
 from isrf.method.recommend.request import RankedItem, RankingRequest, UserInterests
 from service.inference.engine import Engine
@@ -53,6 +54,28 @@ class ListInputs:
     given: Sequence[int]
     now_s: float
     is_preview: bool = False
+
+
+def why_forbidden(row: int, inputs: ListInputs, kind: Kind) -> str:
+    """Says why a list of a kind may not show an item that it does not allow."""
+    catalogue, placement = inputs.snapshot.release.catalogue, inputs.placement
+    state = None if inputs.user is None else inputs.user.state
+    item_id = catalogue.item_id(row)
+    if not catalogue.offered[row]:
+        why = "it is not on offer"
+    elif row in inputs.given:
+        why = "the call gives it as item_id or in cart"
+    elif state is not None and item_id in state.disliked:
+        why = "the user dislikes it"
+    elif kind not in OWN_ITEMS and state is not None and item_id in state.bought:
+        why = "the user bought it"
+    elif kind not in OWN_ITEMS and row in inputs.history and (inputs.user is None or not inputs.user.rows):
+        why = "it is in the session"
+    elif placement.exclude_variants:
+        why = "the filter does not allow it, or a variant of it is bought, disliked or given"
+    else:
+        why = "the filter, category or prices of the placement do not allow it"
+    return f"{printable(item_id)} is not allowed in this list: {why}"
 
 
 class FoundItems(NamedTuple):

@@ -12,7 +12,7 @@ from isrf.method.recommend.request import RankedItem, UserInterests
 from service.inference.engine import Engine
 from service.recommend.lists import Lists
 from service.recommend.placements.active_rules import ActiveRules, pins_at
-from service.recommend.placements.kind_lists import FoundItems, KindLists, ListInputs
+from service.recommend.placements.kind_lists import FoundItems, KindLists, ListInputs, why_forbidden
 from service.recommend.placements.placed_answers import PlacedAnswers, PlacedKey
 from service.recommend.placements.placed_query import PlacedQuery
 from service.recommend.placements.placement import Kind, Placement, PlacementVersion
@@ -23,6 +23,7 @@ from service.recommend.user_views import UserViews
 from service.recommend.warnings import (
     fewer_items,
     kind_found_nothing,
+    kind_needs,
     stored_placement_fails,
     unknown_category,
     unknown_history,
@@ -146,13 +147,21 @@ class PlacedLists:
                 reasons=[],
             )
         after, ruled = await self._page(placement, asked, read)
+        state = None if read.user is None else read.user.state
+        passing = await self._lists.allowed(
+            read.snapshot,
+            (),
+            asked.list_query(placement),
+            bought=() if state is None else state.bought,
+            disliked=() if state is None else state.disliked,
+        )
         kinds = [rule.kind for rule in placement.rules]
         moved = ruled.moves(kinds)
         return read.user, PlacementPreview(
             before_is="without_rules" if stored is None else "stored",
             before=before,
             after=after,
-            moves=item_moves(before, after, moved),
+            moves=item_moves(before, after, moved, passing),
             rules=rule_counts(kinds, moved, ruled.concerned(asked.list_query(placement).n)),
         )
 
@@ -211,11 +220,13 @@ class PlacedLists:
             items, allowed = found.scored.items, found.allowed
             interests = interests or found.interests
             if kind == placement.kind:
-                ruled.pin(found.scored, allowed, _popular_pins(active, found, snapshot))
+                pinned = {pin.row for pin in active.pins if pin.row is not None and not allowed[pin.row]}
+                forbidden = {row: why_forbidden(row, inputs, kind) for row in pinned}
+                ruled.pin(found.scored, allowed, _popular_pins(active, found, snapshot), forbidden)
                 chosen = await self._lists.diversified(items[: query.pool], query, snapshot)
                 items = [*chosen, *items]
             if not items:
-                warnings.append(kind_found_nothing(kind, _NOTHING[kind]))
+                warnings.append(_found_nothing(kind, asked))
             is_listed = await self._add(ruled, items, found)
             if len(found.scored.items) >= count and ruled.wants_more(allowed):
                 found = await self._kinds.find(kind, inputs, active, len(allowed))
@@ -263,6 +274,17 @@ class PlacedLists:
             is_preview=is_preview,
         )
         return inputs, unknown_history(len(asked.session) + len(set(asked.given)) - len(session) - len(given))
+
+
+def _found_nothing(kind: Kind, asked: PlacedQuery) -> dict[str, Any]:
+    """Warns of a kind without items, and names what it needs where the call brings nothing of it."""
+    if kind in BESIDE_ITEMS and not asked.given:
+        return kind_needs(kind, "item_id or cart", "neither")
+    if kind == "recently-viewed" and asked.user_id is None and not asked.session:
+        return kind_needs(kind, "user_id or session", "neither")
+    if kind == "buy-again" and asked.user_id is None:
+        return kind_needs(kind, "user_id", "none")
+    return kind_found_nothing(kind, _NOTHING[kind])
 
 
 def _popular_pins(active: ActiveRules, found: FoundItems, snapshot: Snapshot) -> list[int | None]:

@@ -131,9 +131,14 @@ def near_name(text: str) -> str:
     return name if is_name(name) else "home-row"
 
 
+def text_of(placement: Placement) -> str:
+    """Returns the placement as JSON, without the fields that have no value."""
+    return placement.model_dump_json(exclude_none=True)
+
+
 def stored_form(placement: Placement) -> bytes:
     """Returns the placement as the store keeps it."""
-    return placement.model_dump_json().encode()
+    return text_of(placement).encode()
 
 
 def read_placement(payload: bytes, version: int) -> PlacementVersion | None:
@@ -142,7 +147,7 @@ def read_placement(payload: bytes, version: int) -> PlacementVersion | None:
         placement = Placement.model_validate_json(payload)
     except ValidationError:
         return None
-    return PlacementVersion(placement, version, payload.decode())
+    return PlacementVersion(placement, version, text_of(placement))
 
 
 def read_placements_file(path: Path) -> dict[str, PlacementVersion]:
@@ -174,5 +179,5 @@ def read_placements_file(path: Path) -> dict[str, PlacementVersion]:
             raise ConfigError(
                 "config.placements", f"{path}: {where}: {with_rule(first['loc'], message_of(first))}.", fix=fix
             ) from None
-        found[name] = PlacementVersion(placement, 0, placement.model_dump_json())
+        found[name] = PlacementVersion(placement, 0, text_of(placement))
     return found

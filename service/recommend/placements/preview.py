@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from isrf.method.interest import BoolArray
 from service.recommend.query_models import Answer
 
 
@@ -13,12 +14,14 @@ class ItemMove(NamedTuple):
     Attributes:
         before, after: its places, from 1 on; None where a list does not have it.
         rules: what each rule of the later list did to it, as in `Answer.moves`.
+        cause: "filter" where the later list's filter, category or prices forbid it.
     """
 
     row: int
     before: int | None
     after: int | None
     rules: list[dict[str, Any]]
+    cause: Literal["filter"] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +40,20 @@ class PlacementPreview:
     rules: list[dict[str, Any]]
 
 
-def item_moves(before: Answer, after: Answer, moved: Mapping[int, list[dict[str, Any]]]) -> list[ItemMove]:
+def item_moves(
+    before: Answer, after: Answer, moved: Mapping[int, list[dict[str, Any]]], passing: BoolArray
+) -> list[ItemMove]:
     """Returns the items whose place differs: those of `after` in its order, then those that it does not have.
 
     Args:
         moved: by row what each rule of `after` did to the item.
+        passing: (N,) the items that pass the filter of `after`.
     """
     first, last = (
         {item.item_index: place for place, item in zip(one.places, one.items, strict=True)} for one in (before, after)
     )
     return [
-        ItemMove(row, first.get(row), last.get(row), moved.get(row, []))
+        ItemMove(row, first.get(row), last.get(row), moved.get(row, []), None if passing[row] else "filter")
         for row in dict.fromkeys([*last, *first])
         if first.get(row) != last.get(row)
     ]

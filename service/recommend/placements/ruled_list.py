@@ -1,6 +1,6 @@
 """Makes one list under a placement's rules from the orders of its kinds. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,12 +100,15 @@ class RuledList:
     def is_full(self) -> bool:
         return len(self._arranged.rows) >= self._length
 
-    def pin(self, scored: Scored, allowed: BoolArray, popular: Sequence[int | None]) -> None:
+    def pin(
+        self, scored: Scored, allowed: BoolArray, popular: Sequence[int | None], forbidden: Mapping[int, str]
+    ) -> None:
         """Finds the pins' items among the first kind's.
 
         Args:
             allowed: (N,) of the first kind.
             popular: for each pin the item that it gets where the kind has none of its condition.
+            forbidden: by row, why a pinned item is not allowed.
         """
         pins: list[PlacedPin] = []
         for wanted, other in zip(self._active.pins, popular, strict=True):
@@ -116,6 +119,11 @@ class RuledList:
                 row = next((row for row in held if row not in taken), other)
             if row is not None and allowed[row] and row not in taken:
                 pins.append(PlacedPin(wanted.rule, wanted.place, row))
+            elif wanted.place <= self._page:
+                why = "no allowed item is left for which its condition holds"
+                if row is not None:
+                    why = "another pin has its item" if row in taken else forbidden[row]
+                self.warnings.append(rule_not_met(wanted.rule, why))
         self._pins, moved = settle_pins(pins, self._length)
         self.warnings += [
             rule_not_met(pin.rule, f"another pin has its place, and its item stands at place {pin.place}")

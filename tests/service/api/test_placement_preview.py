@@ -228,3 +228,22 @@ def test_unknown_items_and_users_are_said_of_both_lists(http: TestClient) -> Non
 def test_no_placement_has_the_name_of_the_call(http: TestClient) -> None:
     assert http.put("/placements/preview", json={"kind": "popular"}).status_code == 405
     assert http.get("/placements/preview/items").json()["code"] == "request.invalid_placement"
+
+
+def test_an_unknown_name_is_said(http: TestClient) -> None:
+    body = preview(http, {"kind": "popular"}, name="hom")
+    assert body["before_is"] == "without_rules"
+    assert [one["code"] for one in body["warnings"]] == ["unknown_placement"]
+    assert "'hom'" in body["warnings"][0]["message"]
+    put(http, "hom", kind="popular")
+    assert preview(http, {"kind": "popular"}, name="hom")["warnings"] == []
+
+
+def test_a_move_says_that_the_filter_caused_it(http: TestClient) -> None:
+    put(http, "whole", kind="popular", length=6)
+    top = ids(items(http, "whole"))
+    body = preview(http, {"kind": "popular", "length": 6, "filter": f"item_id <> '{top[2]}'"}, name="whole")
+    causes = {one["item_id"]: (one["after"] is None, one["cause"]) for one in body["moves"]}
+    assert causes.pop(top[2]) == (True, "filter")
+    assert causes
+    assert all(cause is None for _, cause in causes.values())

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from isrf.contract.errors import RequestError
 from service.app import create_app
-from service.recommend.placements.active_rules import active_rules, check_rules
+from service.recommend.placements.active_rules import active_rules
+from service.recommend.placements.checks import check_placement
 from service.recommend.placements.coded_values import CodedColumns
 from service.recommend.placements.placement import KINDS, Placement, read_placement, read_placements_file, stored_form
 from service.recommend.placements.rule_fields import ListRule
@@ -238,8 +239,88 @@ def test_a_rule_without_its_column_is_left_out(catalogue: Catalogue) -> None:
     assert [warning["code"] for warning in active.warnings] == ["rule_left_out"] * 5
     assert "without rule 1" in active.warnings[0]["message"]
     assert [boost.rule for boost in active.boosts] == [5]
-    with pytest.raises(RequestError, match=r"rule 3: .*did you mean 'brand'|rule 1"):
-        check_rules(rules, catalogue, RequestValues())
+    placement = Placement.model_validate({"kind": "popular", "filter": "prise < 3", "rules": sent})
+    with pytest.raises(RequestError) as refused:
+        check_placement(placement, catalogue, 0.0)
+    for said in ("filter: the condition", "rule 1: the", "rule 2: the", "rule 3: no item has", "rule 6: the"):
+        assert said in refused.value.message
+    assert "Did you mean price?" in refused.value.fix
+    assert "'brand'" in refused.value.fix
+    many = [{"boost": {"where": "gone_since = 3", "by": 2}}] * 50
+    with pytest.raises(RequestError, match=r"rule 5: .*There are 45 more\."):
+        check_placement(Placement.model_validate({"kind": "popular", "rules": many}), catalogue, 0.0)
+
+
+def test_a_pin_that_is_not_met_says_why(http: TestClient, shopper: str, fields: dict[str, dict[str, Any]]) -> None:
+    def told(*rules: dict[str, Any], kind: str = "for-user", page: dict[str, Any], **more: Any) -> list[str]:
+        ruled(http, *rules, kind=kind, **more)
+        return [one["message"] for one in items(http, "ruled", **page)["warnings"] if one["code"] == "rule_not_met"]
+
+    put(http, "mine", kind="recently-viewed", filter="user.bought", fallbacks=[])
+    bought = ids(items(http, "mine", user_id=shopper))[0]
+    first, second = ids(http.get("/popular", params={"n": 2, "min_price": 30}).json())
+    pin: dict[str, Any] = {"pin": {"item_id": bought, "place": 1}}
+    user = {"user_id": shopper}
+    assert told(pin, page=user) == [f"Rule 1: {bought} is not allowed in this list: the user bought it."]
+    assert told(pin, page={}) == []
+    assert told(pin, kind="recently-viewed", page=user) == []
+    pin = {"pin": {"item_id": first, "place": 1}}
+    assert "gives it as item_id or in cart" in told(pin, kind="similar", page={"item_id": first})[0]
+    assert "in the session" in told(pin, page={"session": first})[0]
+    assert "the filter, category or prices" in told(pin, page={}, filter="price < 0.5", fallbacks=[])[0]
+    assert "or a variant of it" in told(pin, page={}, max_price=1, exclude_variants=True)[0]
+    assert told({"pin": {"item_id": first, "place": 9}}, page={"n": 5}, max_price=1) == []
+    assert "no allowed item is left" in told({"pin": {"where": "price < 0", "place": 1}}, page={})[0]
+    assert "another pin has its item" in told(pin, {"pin": {"item_id": first, "place": 3}}, page={})[0]
+    http.put(f"/items/{second}", json={"available": False})
+    assert "not on offer" in told({"pin": {"item_id": second, "place": 1}}, page={})[0]
+    http.put(f"/items/{second}", json={"available": True})
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "said"),
+    [
+        ({"filter": "price < 0"}, "nothing_allowed", "No item on offer"),
+        ({"category": "Nowhere"}, "unknown_category", "category"),
+        ({"rules": [{"boost": {"where": "price < 0", "by": 2}}]}, "rule_without_effect", "Rule 1 does nothing: its"),
+        (
+            {"filter": "price < 40", "rules": [{"at_least": {"where": "price > 40", "count": 2}}]},
+            "rule_without_effect",
+            "no item that the filter allows",
+        ),
+        ({"rules": [{"pin": {"item_id": "gone", "place": 1}}]}, "rule_without_effect", "there is no item gone"),
+        (
+            {
+                "rules": [
+                    {"pin": {"where": "price > 20", "place": 2}},
+                    {"pin": {"where": "price < 40", "place": 1}},
+                    {"pin": {"where": "price > 30", "place": 2, "from": 2e9, "until": 3e9}},
+                ]
+            },
+            "pins_at_one_place",
+            "Rules 1 and 3 both pin to place 2",
+        ),
+    ],
+)
+def test_what_does_nothing_is_warned_of(http: TestClient, fields: dict[str, Any], code: str, said: str) -> None:
+    sent = {"kind": "popular", **fields}
+    for warnings in (
+        put(http, "ruled", **sent)["warnings"],
+        http.post("/placements/preview", json={"placement": sent}).json()["warnings"],
+    ):
+        assert code in [one["code"] for one in warnings]
+        assert said in " ".join(one["message"] for one in warnings)
+
+
+def test_what_may_count_is_not_warned_of(http: TestClient) -> None:
+    rules: Rules = [
+        {"boost": {"where": "user.bought", "by": 2}},
+        {"pin": {"where": "NOT user.disliked", "place": 1, "until": 1e9}},
+        {"pin": {"where": "price > 20", "place": 1, "until": 2e9}},
+        {"pin": {"where": "price > 20", "place": 1, "from": 2e9}},
+        {"at_most": {"attribute": "brand", "count": 1}},
+    ]
+    assert put(http, "ruled", kind="buy-again", filter="user.bought", rules=rules)["warnings"] == []
 
 
 def test_a_put_names_the_rule_that_does_not_fit(http: TestClient) -> None:
@@ -340,6 +421,7 @@ def test_rules_are_stored_and_read_from_a_file(tmp_path: Path) -> None:
     assert again is not None
     assert again.placement == placement
     assert '"from"' in again.text
+    assert "null" not in again.text
     assert Placement.model_validate_json(again.text) == placement
 
 

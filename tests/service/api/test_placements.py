@@ -1,5 +1,6 @@
 """Placements are put whole or not at all, filled through their fallbacks, and read on after they are gone."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -298,3 +299,27 @@ def test_the_files_placement_is_changed_as_version_0(http: TestClient) -> None:
     assert put.status_code == 200
     assert http.delete("/placements/trend", params={"expected_version": put.json()["version"]}).status_code == 204
     assert http.get("/placements/trend").json()["version"] == 0
+
+
+def test_what_is_shown_can_be_put_again(http: TestClient) -> None:
+    rule = {"pin": {"item_id": "a", "place": 1}}
+    sent = put(http, "again", kind="popular", rules=[rule])["placement"]
+    assert sent["rules"] == [rule]
+    shown = http.get("/placements/again").json()["placement"]
+    assert shown == sent
+    assert put(http, "again", **shown)["placement"] == shown
+    assert "null" not in json.dumps(http.get("/placements").json()["placements"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("similar", "similar needs item_id or cart; the call gives neither."),
+        ("together", "together needs item_id or cart; the call gives neither."),
+        ("buy-again", "buy-again needs user_id; the call gives none."),
+        ("recently-viewed", "recently-viewed needs user_id or session; the call gives neither."),
+    ],
+)
+def test_a_call_without_what_the_kind_needs_says_so(http: TestClient, kind: str, said: str) -> None:
+    put(http, "needs", kind=kind)
+    assert [one["message"] for one in items(http, "needs")["warnings"]] == [said]
