@@ -55,10 +55,12 @@ def _mask(text: str, catalogue: Catalogue, values: RequestValues) -> BoolArray |
 
 def _joined(errors: Sequence[tuple[str, RequestError]]) -> RequestError:
     """Returns one refusal for all that is wrong."""
-    said = " ".join(f"{where}: {error.message}" for where, error in errors[:MOST_NAMED])
+    if len(errors) == 1:
+        ((where, error),) = errors
+        return RequestError("condition.invalid", f"{where}: {error.message}", fix=error.fix)
+    said = " ".join(f"{where}: {error}" for where, error in errors[:MOST_NAMED])
     more = f" There are {len(errors) - MOST_NAMED} more." if len(errors) > MOST_NAMED else ""
-    fixes = dict.fromkeys(error.fix for _, error in errors[:MOST_NAMED] if error.fix)
-    return RequestError("condition.invalid", f"{said}{more}", fix=" ".join(fixes))
+    return RequestError("condition.invalid", f"{said}{more}", fix="Correct each of them.")
 
 
 def _without_effect(

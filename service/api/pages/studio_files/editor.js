@@ -142,10 +142,14 @@ export class Editor {
   showFaults(error) {
     this.clearFaults();
     const faults = error.errors.map((one) => [one.where.replace(/^body\.?/, "").replace(/^placement\.?/, ""), one.message]);
-    const rule = error.code === "condition.invalid" ? error.message.match(/^rule (\d+): (.*)$/s) : null;
-    if (rule) faults.push([this.conditionOf(Number(rule[1]) - 1), [rule[2], error.fix].filter(Boolean).join(" ")]);
-    else if (error.code === "condition.invalid") faults.push(["filter", [error.message, error.fix].filter(Boolean).join(" ")]);
-    else if (error.code === "request.invalid_placement") faults.push(["name", error.message]);
+    // One refusal names all conditions that do not fit.
+    const parts = error.code === "condition.invalid" ? error.message.split(/ (?=rule \d+: )/) : [];
+    for (const part of parts) {
+      const [, number, text] = part.match(/^(?:rule (\d+)|filter): (.*)$/s) ?? [null, undefined, part];
+      const said = [text, parts.length === 1 ? error.fix : ""].filter(Boolean).join(" ");
+      faults.push([number ? this.conditionOf(Number(number) - 1) : "filter", said]);
+    }
+    if (error.code === "request.invalid_placement") faults.push(["name", error.message]);
     const unplaced = faults.filter(([path, message]) => !this.showFault(path, message));
     if (unplaced.length) show(at("form-trouble"), unplaced.map(([path, text]) => (path ? `${path}: ${text}` : text)).join(" "));
     else if (!faults.length) show(at("form-trouble"), error);

@@ -111,7 +111,7 @@ export class Preview {
     at("before").replaceChildren(...answer.before.items.map((one) => this.row(one, moves.get(one.item_id), "before")));
     at("after").replaceChildren(...answer.after.items.map((one) => this.row(one, moves.get(one.item_id), "after")));
     showWarnings(at("before-warnings"), answer.before.warnings);
-    showWarnings(at("after-warnings"), answer.after.warnings);
+    showWarnings(at("after-warnings"), [...answer.warnings, ...answer.after.warnings]);
     at("preview-said").textContent = summary(answer.moves);
     at("effects").hidden = !answer.rules.length;
     at("effects-list").replaceChildren(...answer.rules.map((rule) => this.effect(rule, placement, answer.moves)));
