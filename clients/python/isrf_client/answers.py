@@ -199,6 +199,7 @@ class AttributeShown(TypedDict):
 
 class AttributesAnswer(TypedDict):
     attributes: list[AttributeShown]
+    meta: ReleaseMeta
 
 
 class ItemAnswer(TypedDict):
