@@ -183,7 +183,7 @@ def test_a_placements_filter_has_no_context(shop: Shop) -> None:
         return problem
 
     problem = refused("colour = context.theme")
-    message = "the condition, at character 10: this call has no context, so there is no context.theme."
+    message = "filter: the condition, at character 10: this call has no context, so there is no context.theme."
     assert problem["detail"] == message
     assert "context belongs to a call that asks for a list" in problem["fix"]
     for unknown in ("contxt.theme = 'red'", "theme = 'red'", "nothing_like_it_at_all > 1"):

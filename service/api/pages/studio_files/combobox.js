@@ -15,6 +15,7 @@ export function combobox(control, suggest, pick) {
   control.setAttribute("aria-autocomplete", "list");
   control.setAttribute("aria-controls", list.id);
   let options = [];
+  let seen = ""; // the text and the place of the caret that the options are for
   let chosen = -1;
   let asked = 0;
   let timer;
@@ -45,10 +46,18 @@ export function combobox(control, suggest, pick) {
     if (control.tagName === "INPUT") control.setAttribute("aria-expanded", !list.hidden);
     mark(-1);
   };
-  const take = (place) => {
-    const option = options[place];
+  const caret = () => control.selectionStart ?? control.value.length;
+  const state = () => `${caret()} ${control.value}`;
+  const take = async (place) => {
+    let option = options[place];
+    if (state() !== seen) {
+      // A letter came after the list: the option of the same name knows what it replaces now.
+      const found = await suggest(control.value, caret()).catch(() => []);
+      option = found.find((one) => one.label === option.label);
+    }
     close();
-    pick(option);
+    if (option) pick(option);
+    else lookSoon();
   };
   const close = () => {
     asked += 1;
@@ -57,8 +66,12 @@ export function combobox(control, suggest, pick) {
   };
   const look = async () => {
     const mine = ++asked;
-    const found = await suggest(control.value, control.selectionStart ?? control.value.length).catch(() => []);
-    if (mine === asked && document.activeElement === control) expand(found);
+    const before = state();
+    const found = await suggest(control.value, caret()).catch(() => []);
+    if (mine === asked && document.activeElement === control) {
+      seen = before;
+      expand(found);
+    }
   };
   const lookSoon = () => {
     clearTimeout(timer);
