@@ -291,13 +291,23 @@ def build_config(
     try:
         return RunConfig.model_validate(merged)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            "config.invalid",
-            f"the setting {where!r} is not valid: {first['msg']} (got {first.get('input')!r}).",
-            fix="See `python -m offline run --help` and offline/config.py for the known settings.",
-        ) from None
+        raise invalid_setting(error) from None
+
+
+def invalid_setting(error: ValidationError, *section: str) -> ConfigError:
+    """The error for a setting that does not fit.
+
+    Args:
+        error: of the whole configuration, or of a section of it.
+        section: the section's name.
+    """
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in (*section, *first["loc"]))
+    return ConfigError(
+        "config.invalid",
+        f"the setting {where!r} is not valid: {first['msg']} (got {first.get('input')!r}).",
+        fix="See `python -m offline run --help` and offline/config.py for the known settings.",
+    )
 
 
 def _assignment(text: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from isrf.runtime.files import sync_folder
 from offline.config import RunConfig
 from offline.context import WORK_DIR, StageContext
 from offline.preconditions import check_settings, check_shop
+from offline.runtime.ingest_report import ingest_report
 from offline.runtime.locks import lock_or_refuse
 from offline.sizes import fit_to_shop
 
@@ -159,12 +160,12 @@ def run_until(
 
 def _fitted(config: RunConfig, ingest: Path, stages: set[str], report: Callable[[str], None]) -> RunConfig:
     """The configuration for the stages after `ingest`; raises where the shop or a setting cannot work."""
-    ingest_report = json.loads((ingest / "report.json").read_text())
-    check_shop(ingest_report)
-    fitted, changes = fit_to_shop(config, ingest_report["counts"])
+    ingested = ingest_report(ingest)
+    check_shop(ingested)
+    fitted, changes = fit_to_shop(config, ingested["counts"])
     for change in changes if len(stages) > 1 else ():
         report(f"adjusted to the shop's size: {change}")
-    check_settings(fitted, ingest_report["counts"]["items"], stages)
+    check_settings(fitted, ingested["counts"]["items"], stages)
     return fitted
 
 

@@ -19,7 +19,9 @@ FALSE = ("false", "0", "no", "n", "out of stock", "out_of_stock", "outofstock", 
 PATH = ">"
 LIKELY_SEPARATORS = ("|", ";")
 """In a cell of categories these are hardly part of a name; what they mean is asked for."""
-_CURRENCY = re.compile(r"^(?:[A-Z]{3}|[$€£¥₹₽₩₺₴₫฿]|zł|kr\.?|CHF)?\s*(.*?)\s*(?:[A-Z]{3}|[$€£¥₹₽₩₺₴₫฿]|zł|kr\.?|CHF)?$")
+MAX_PRICE_LENGTH = 64
+"""Characters; a longer text is no price, and takes the expressions below longer than its length."""
+_CURRENCY = re.compile(r"^(?:[A-Z]{3}|[$€£¥₹₽₩₺₴₫฿]|zł|kr\.?)?\s*(.*?)\s*(?:[A-Z]{3}|[$€£¥₹₽₩₺₴₫฿]|zł|kr\.?)?$")
 _POINT = re.compile(r"(?:\d+|\d{1,3}(?:,\d{3})+(?=\.))(?:\.\d+)?", re.ASCII)
 _COMMA = re.compile(r"(?:\d+|\d{1,3}(?:[. '’\u00a0\u202f]\d{3})+)(?:,\d+)?", re.ASCII)
 _NUMBER = r"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,12})?$"
@@ -29,7 +31,8 @@ _FLAG = "^(?i:true|false)$"
 
 def read_price(text: str, *, decimal_comma: bool) -> float | str:
     """A price such as `12.5`, `$1,299.00` or, with a decimal comma, `1.299,00 €`; the text where it is none."""
-    found = _CURRENCY.match(text.strip())
+    plain = text.strip()
+    found = _CURRENCY.match(plain) if len(plain) <= MAX_PRICE_LENGTH else None
     amount = found[1] if found else ""
     if not (_COMMA if decimal_comma else _POINT).fullmatch(amount):
         return text
@@ -95,6 +98,21 @@ def typed(table: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
         elif len(values) and values.str.contains(_FLAG).all():
             found.append((text.str.to_lowercase() == "true").alias(name))
     return table.with_columns(found)
+
+
+def whole_ids(ids: pl.Series) -> pl.Series:
+    """Ids that are whole numbers as decimal texts, also where a table with gaps holds them as floats.
+
+    Args:
+        ids: (N,) of any type; a column of other values than whole numbers stays as it is.
+    """
+    if ids.dtype.is_float():
+        known = ids.fill_nan(None)
+        number = known.drop_nulls()
+        if not (number.is_finite() & (number == number.floor()) & (number.abs() < 2.0**53)).all():
+            return ids
+        ids = known.cast(pl.Int64)
+    return ids.cast(pl.String) if ids.dtype.is_integer() else ids
 
 
 def _object(text: str) -> Any:

@@ -41,7 +41,7 @@ class Encoding(NamedTuple):
     @property
     def is_bytewise(self) -> bool:
         """Whether a line feed is one byte, and no other character holds that byte."""
-        return not self.codec.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32"))
+        return not codecs.lookup(self.codec).name.startswith(("utf-16", "utf-32"))
 
     def describe(self) -> str:
         """For people: `UTF-8`, `cp1252 (line 8: byte 0xe9 is "é")`."""
@@ -128,10 +128,13 @@ def text_blocks(path: Path, encoding: Encoding, *, block_bytes: int = BLOCK_BYTE
                 if end:
                     yield text[:end]
             rest += decoder.decode(b"", final=True)
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:  # not always a `UnicodeDecodeError`: a missing byte order mark is none
+            reason = str(error)
+            if isinstance(error, UnicodeDecodeError):
+                reason = f"{error.reason} at byte {error.start + 1} of a block"
             raise DataError(
                 "data.not_decodable",
-                f"{path} is not {encoding.codec}: {error.reason} at byte {error.start + 1} of a block.",
+                f"{path} is not {encoding.codec}: {reason}.",
                 fix="Save the file as UTF-8, or name its encoding with --set ingest.encoding=NAME.",
             ) from error
     if rest:

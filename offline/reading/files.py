@@ -161,14 +161,14 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
         ) from error
 
 
-def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
-    """Reads a Parquet table, or some columns of it.
+def read_parquet(path: Path, columns: list[str] | None = None, *, num_rows: int | None = None) -> pl.DataFrame:
+    """Reads a Parquet table, or some columns of it, or its first rows.
 
     Raises:
         DataError: `data.unreadable_file`.
     """
     try:
-        return pl.read_parquet(path, columns=columns)
+        return pl.read_parquet(path, columns=columns, n_rows=num_rows)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _no_parquet(path, error) from error
 

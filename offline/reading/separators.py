@@ -45,9 +45,13 @@ def recognise_separator(path: Path, header: str, lines: Sequence[str], setting: 
         raise DataError(
             "data.separator",
             f"{path}: its fields may be separated by {' or '.join(map(separator_name, chosen))}: {shown(header)}.",
-            fix=f"Name the separator: --set ingest.separator={'tab' if chosen[0] == chr(9) else repr(chosen[0])}.",
+            fix=f"Name the separator: {' or '.join(map(_option, chosen))}.",
         )
     return chosen[0]
+
+
+def _option(separator: str) -> str:
+    return f"--set ingest.separator={'tab' if separator == chr(9) else repr(separator)}"
 
 
 def split_fields(line: str, separator: str) -> list[str] | None:

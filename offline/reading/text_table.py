@@ -99,18 +99,15 @@ def read_text_part(
     splitter = _Splitter(separator, len(names), wanted, bad_rows)
 
     def blocks() -> Iterator[pl.DataFrame]:
-        rest = pl.DataFrame(schema=below.schema)
-        ended = False
-        pending = below
-        while not ended:
-            following = next(lines, None)
-            ended = following is None
-            is_header = pending["text"].str.strip_prefix("\ufeff") == header
-            repeated.extend(pending.filter(is_header)["line"].to_list())
-            table = pl.concat([rest, pending.filter(~is_header)])
-            frame, rest = splitter.split(table, last=ended)
+        rest = below.clear()
+        following: pl.DataFrame | None = below
+        while following is not None:
+            block, following = following, next(lines, None)
+            is_header = block["text"].str.strip_prefix("\ufeff") == header
+            repeated.extend(block.filter(is_header)["line"].to_list())
+            table = pl.concat([rest, block.filter(~is_header)])
+            frame, rest = splitter.split(table, last=following is None)
             yield frame
-            pending = pending.clear() if following is None else following
 
     return TextPart(blocks(), columns, encoding, separator, repeated, splitter.long_rows)
 
@@ -196,27 +193,29 @@ class _Splitter:
         self, table: pl.DataFrame, quoted: pl.Series, *, last: bool
     ) -> tuple[list[bool], list[tuple[int | str, ...]], int]:
         """Rows with quotes, the lines that belong to them, and where the lines begin that need the next block."""
-        places = quoted.arg_true().to_list()
+        lines = _QuotedLines(table, quoted, self._separator)
         inside = quoted.to_list()
         rows: list[tuple[int | str, ...]] = []
-        texts = table["text"].to_list()
-        lines = table["line"].to_list()
         end = 0
-        for place in places:
+        for number, place in enumerate(lines.places):
             if place < end:
                 continue
-            fields_, count = self._row_from(texts, lines, place)
-            if fields_ is not None and len(fields_) == self._width:
-                self._add(rows, lines[place], fields_)
-                inside[place : place + count] = [True] * count
-                self.long_rows += [lines[place]] if count > 1 else []
-                end = place + count
-            elif fields_ is None and count < 0 and not last:
+            row = lines.row_from(number)
+            if row.stop > table.height and not last:
                 return inside, rows, place
-            elif fields_ is None:
-                self._bad_rows.add("malformed_row", [lines[place]], ["quotes that do not close"])
+            if row.num_fields != self._width:
+                wrong = self._wrong(row.num_fields) if row.num_fields else "quotes that do not close"
+                self._bad_rows.add("malformed_row", [lines.numbers[place]], [wrong])
+                continue
+            fields = lines.fields(place, row.stop)
+            if fields is None:
+                wrong = f"a value of more than {csv.field_size_limit()} characters"
+                self._bad_rows.add("malformed_row", [lines.numbers[place]], [wrong])
             else:
-                self._bad_rows.add("malformed_row", [lines[place]], [self._wrong(len(fields_))])
+                self._add(rows, lines.numbers[place], fields)
+                self.long_rows += [lines.numbers[place]] if row.stop - place > 1 else []
+            inside[place : row.stop] = [True] * (row.stop - place)
+            end = row.stop
         return inside, rows, table.height
 
     def _all_alone(self, texts: list[str]) -> list[list[str]] | None:
@@ -227,27 +226,6 @@ class _Splitter:
             return None
         return found if len(found) == len(texts) else None
 
-    def _row_from(self, texts: list[str], lines: list[int], place: int) -> tuple[list[str] | None, int]:
-        """The fields of the row that begins at a place and its number of lines; -1 where the lines end before it."""
-        size = 0
-
-        def following() -> Iterator[str]:
-            nonlocal size
-            before = lines[place]
-            for index in range(place, min(place + MAX_ROW_LINES, len(texts))):
-                yield "\n" * (lines[index] - before) + texts[index]
-                before = lines[index]
-                size += len(texts[index])
-                if size > MAX_ROW_CHARACTERS:
-                    return
-
-        reader = csv.reader(following(), delimiter=self._separator, strict=True)
-        try:
-            return next(reader), reader.line_num
-        except (csv.Error, StopIteration) as error:
-            open_end = "unexpected end" in str(error) and size <= MAX_ROW_CHARACTERS
-            return None, -1 if open_end and len(texts) - place < MAX_ROW_LINES else 0
-
     def _add(self, rows: list[tuple[int | str, ...]], line: int, fields: list[str]) -> None:
         if len(fields) == self._width:
             rows.append((line, *(fields[place] for place in self._wanted.values())))
@@ -256,3 +234,75 @@ class _Splitter:
 
     def _wrong(self, count: int) -> str:
         return f"{count} fields, not {self._width}"
+
+
+class _Row(NamedTuple):
+    """A row that begins in a line.
+
+    Attributes:
+        stop: the place behind its last line; behind the end of the lines where it may go on there.
+        num_fields: 0 where its quotes do not close.
+    """
+
+    stop: int
+    num_fields: int
+
+
+class _QuotedLines:
+    """Finds the rows that begin in lines with quotes. Each of these lines is looked at twice, however rows overlap.
+
+    A line is read from its begin, and as the continuation of a quoted value of an earlier line. What a continuation
+    comes to is the same for all rows that it may belong to, so it is found once, from the last line up.
+    """
+
+    def __init__(self, table: pl.DataFrame, quoted: pl.Series, separator: str) -> None:
+        self.places: list[int] = quoted.arg_true().to_list()
+        self.numbers: list[int] = table["line"].to_list()
+        self._texts: list[str] = table["text"].to_list()
+        self._separator = separator
+        self._size: list[int] = table["text"].str.len_chars().cum_sum().to_list()
+        self._continued = self._continuations()
+
+    def row_from(self, number: int) -> _Row:
+        """The row that begins in the line of `places[number]`."""
+        place = self.places[number]
+        num_fields, is_open = self._read(self._texts[place])
+        if not is_open:
+            return _Row(place + 1, num_fields)
+        stop, more = self._continued[number + 1]
+        longest = min(stop, len(self._texts))
+        size = self._size[longest - 1] - (self._size[place - 1] if place else 0)
+        if longest - place > MAX_ROW_LINES or size > MAX_ROW_CHARACTERS:
+            return _Row(place + 1, 0)
+        return _Row(stop, num_fields + more if more else 0)
+
+    def fields(self, place: int, stop: int) -> list[str] | None:
+        """The fields of the row of these lines, with the empty lines between them; None where one is too long."""
+        begins = zip(self.numbers[place:stop], [self.numbers[place], *self.numbers[place : stop - 1]], strict=True)
+        texts = ["\n" * (line - before) + self._texts[place + n] for n, (line, before) in enumerate(begins)]
+        try:
+            return next(csv.reader(texts, delimiter=self._separator, strict=True))
+        except csv.Error:
+            return None
+
+    def _continuations(self) -> list[tuple[int, int]]:
+        """For each of `places`, and the end: where a row stops that comes to it inside a quoted value, and the fields
+        that end from there on, 0 where the row is none."""
+        found = [(len(self._texts) + 1, 0)]
+        for place in reversed(self.places):
+            num_fields, is_open = self._read('"' + self._texts[place])
+            if is_open:
+                stop, more = found[-1]
+                found.append((stop, num_fields + more if more else 0))
+            else:
+                found.append((place + 1, num_fields))
+        return found[::-1]
+
+    def _read(self, text: str) -> tuple[int, bool]:
+        """The number of fields that end in a line, 0 where it is malformed; and whether a value is open at its end."""
+        try:
+            return len(next(csv.reader([text], delimiter=self._separator, strict=True))), False
+        except csv.Error as error:
+            if "unexpected end" not in str(error):
+                return 0, False
+        return len(next(csv.reader([text + '"'], delimiter=self._separator, strict=True))) - 1, True

@@ -1,6 +1,5 @@
 """Runs all checks of the audit on the shop's data, which it reads again in the order of the release."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from offline.config import RunConfig, build_config
 from offline.reading.bad_rows import BadRows
 from offline.reading.files import ITEM_FORMATS, find_source
 from offline.reading.settings import IngestConfig
+from offline.runtime.ingest_report import ingest_report
 from offline.stages.ingest.items import read_items
 
 SHUFFLE_SEED = 1
@@ -66,7 +66,7 @@ def _findings(
             refuse_other_data(ingested, manifest, data)
         shop = load_shop(ingested)
         yield from audit_ids(shop, _file_order(data, config.ingest))
-        report = json.loads((ingested / "report.json").read_text())
+        report = ingest_report(ingested)
         yield from audit_duplicates(ingested, report)
         yield audit_ties(report)
         values = table_ndcg(shop)

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import orjson
-import polars as pl
 
 from offline.reading.bad_rows import BadRows
 from offline.reading.columns import Columns
@@ -73,5 +72,5 @@ def _of_json(file: ShopFile, settings: IngestConfig) -> Head:
 
 
 def _of_parquet(file: ShopFile, _: IngestConfig) -> Head:
-    table: pl.DataFrame = read_parquet(file.files[0]).head(NUM_ROWS)
+    table = read_parquet(file.files[0], num_rows=NUM_ROWS)
     return Head("", table.columns, [list(row) for row in table.rows()])

@@ -14,16 +14,18 @@ from isrf.contract.errors import DataError
 from isrf.contract.item_changes import METADATA
 from isrf.contract.shown import printable
 from offline.commands.inspect.heads import NUM_ROWS, read_head
-from offline.commands.reingest import ingest_report, read_again
+from offline.commands.reingest import read_again
 from offline.config import RunConfig
 from offline.pipeline import STAGES
 from offline.preconditions import check_settings, check_shop
 from offline.reading.columns import Wanted, find_columns
 from offline.reading.files import ShopFile
 from offline.reading.settings import IngestConfig
+from offline.runtime.ingest_report import ingest_report
 from offline.sizes import fit_to_shop
 from offline.stages.ingest import interactions, item_records
-from offline.stages.ingest.shop import ShopData, read_shop, shop_files
+from offline.stages.ingest import stage as ingest
+from offline.stages.ingest.shop import ShopData, shop_files
 
 _WIDTH = 40
 
@@ -47,10 +49,10 @@ def inspect_data(data: Path, config: RunConfig, *, output: Console, progress: Pr
         (files.interactions, interactions.WANTED, "not used"),
     ):
         output.print(_columns(file, wanted, others, config.ingest))
-    shop = read_shop(files, config)
-    output.print(_events(shop))
-    output.print(_items(shop))
-    with read_again(data, config, progress) as ingested:
+    reading = ingest.read_folder(data, config)
+    output.print(_events(reading.shop))
+    output.print(_items(reading.shop))
+    with read_again(data, config, progress, reading=reading) as ingested:
         report = ingest_report(ingested)
     check_shop(report)
     fitted, changes = fit_to_shop(config, report["counts"])
@@ -67,18 +69,35 @@ def inspect_data(data: Path, config: RunConfig, *, output: Console, progress: Pr
 
 def _columns(file: ShopFile, wanted: Wanted, others: str, settings: IngestConfig) -> Table:
     head = read_head(file, settings)
-    try:
-        columns = find_columns(file.name, head.columns, wanted, settings.columns)
-        meaning = {place: name for name, place in columns.ours.items()}
-        meaning |= dict.fromkeys(columns.others.values(), others)
-    except DataError:  # raised again, with all that was found, by the reading that follows
-        meaning = {}
+    meanings = _meanings_of_fields if file.format == "jsonl" else _meanings_of_columns
+    meaning = meanings(file, head.columns, wanted, others, settings)
     parts = f", {len(file.parts)} parts" if file.parts else ""
     table = _table(f"{file.name}: {head.how or 'Parquet'}{parts}", "column", "read as", "first row")
     for place, name in enumerate(head.columns):
         first = head.rows[0][place] if head.rows else None
         table.add_row(_cell(name), _cell(meaning.get(place, "?")), _cell(first))
     return table
+
+
+def _meanings_of_columns(
+    file: ShopFile, names: list[str], wanted: Wanted, others: str, settings: IngestConfig
+) -> dict[int, str]:
+    """Place → what a column is read as; empty where the header is refused."""
+    try:
+        columns = find_columns(file.name, names, wanted, settings.columns)
+    except DataError:  # raised again, with all that was found, by the reading that follows
+        return {}
+    return {place: name for name, place in columns.ours.items()} | dict.fromkeys(columns.others.values(), others)
+
+
+def _meanings_of_fields(
+    _: ShopFile, names: list[str], wanted: Wanted, others: str, settings: IngestConfig
+) -> dict[int, str]:
+    """Place → what a field of JSON is read as."""
+    mapped = item_records.json_names(settings)
+    given = {mapped[name] for name in names if name in mapped}
+    own = {name: "not used" if name in given else name for name in wanted.known}
+    return {place: mapped.get(name) or own.get(name, others) for place, name in enumerate(names)}
 
 
 def _events(shop: ShopData) -> Table:

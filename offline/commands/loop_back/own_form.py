@@ -12,7 +12,7 @@ from isrf.contract.errors import DataError
 from isrf.contract.shown import shown
 from offline.reading.bad_rows import BadRows
 from offline.reading.columns import Columns, find_columns
-from offline.reading.files import Format, find_source, parquet_columns, read_parquet
+from offline.reading.files import INTERACTION_FORMATS, ITEM_FORMATS, find_source, parquet_columns, read_parquet
 from offline.reading.separators import separator_name
 from offline.reading.settings import IngestConfig
 from offline.reading.text_table import read_text_part
@@ -28,8 +28,7 @@ def changeable_file(data: Path, stem: str) -> Path:
     Raises:
         DataError: `data.not_changeable`, and as `find_source`.
     """
-    formats: tuple[Format, ...] = ("jsonl", "csv", "parquet") if stem == "items" else ("csv", "parquet")
-    source = find_source(data, stem, formats)
+    source = find_source(data, stem, ITEM_FORMATS if stem == "items" else INTERACTION_FORMATS)
     if source.parts or "".join(source.path.suffixes) not in _SUFFIXES[stem]:
         raise not_changeable(source.path, "is packed, in parts, or of a format that is only read")
     return source.path

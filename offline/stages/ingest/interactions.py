@@ -12,6 +12,7 @@ from isrf.contract.event_types import PURCHASE, REMOVE, STANDARD, EventVocabular
 from isrf.contract.item_fields import MAX_ID_BYTES
 from isrf.contract.shown import printable, shown
 from offline.reading.bad_rows import NUM_LINES_NAMED, BadRows
+from offline.reading.cells import whole_ids
 from offline.reading.columns import Wanted, find_columns, no_order_error
 from offline.reading.files import ShopFile, check_same_columns, parquet_columns, read_parquet
 from offline.reading.lines import first_line, line_text
@@ -25,6 +26,7 @@ REQUIRED = ("user_id", "item_id")
 OPTIONAL = tuple(name for name in INTERACTION_COLUMNS if name not in REQUIRED)
 WANTED = Wanted(INTERACTION_COLUMNS, REQUIRED, INTERACTION_NAMES, order=("timestamp", "position"))
 _TEXTS = (*REQUIRED, "event", "session_id")
+_RETURNS_NAMED = 3
 _CONTROL = r"\p{Cc}"
 _ENDS_IN_POINT_ZERO = r"^\d{1,15}\.0$"
 
@@ -38,14 +40,12 @@ class ShopEvents(NamedTuple):
             f64 (a missing weight is 1).
         num_rows: of all rows.
         guests: lines of rows with a session and no user, which are left out.
-        time_form: how times are written (`offline.reading.times.Times.form`).
         notes: how the file was read.
     """
 
     events: pl.DataFrame
     num_rows: int
     guests: list[int]
-    time_form: str
     notes: FileNotes
 
 
@@ -100,13 +100,14 @@ def read_interactions(
         bad_rows.add(str(kind), rows["line"].to_list(), _shown(raw, str(kind), rows["line"].head(NUM_LINES_NAMED)))
     events, returned = _returns_as_removes(checked.filter(pl.col("kind").is_null()).drop("kind"))
     if returned:
-        named = ", ".join(line_text(line, source.parts) for line in returned[:3])
-        remarks.append(f"{len(returned)} rows have a negative weight and count as remove ({named}, …)")
+        named = ", ".join(line_text(line, source.parts) for line in returned[:_RETURNS_NAMED])
+        more = ", …" if len(returned) > _RETURNS_NAMED else ""
+        remarks.append(f"{len(returned)} rows have a negative weight and count as remove ({named}{more})")
     if times.form and has_values["timestamp"]:
         remarks.insert(0, f"times are {times.describe()}")
     facts = {"time_form": times.form, "negative_weights": len(returned)}
     notes = notes._replace(remarks=(*notes.remarks, *remarks), facts=facts)
-    return ShopEvents(events, num_rows, guests, times.form, notes)
+    return ShopEvents(events, num_rows, guests, notes)
 
 
 def _times(source: ShopFile, raw: pl.DataFrame, settings: IngestConfig) -> Times:
@@ -182,16 +183,16 @@ def _read_parquet(source: ShopFile, _: BadRows, settings: IngestConfig) -> _Raw:
     first: tuple[str, ...] = ()
     notes = FileNotes(source.name, source.format, source.parts)
     for number, path in enumerate(source.files):
-        columns = find_columns(str(path), parquet_columns(path), WANTED, settings.columns)
+        names = parquet_columns(path)
+        columns = find_columns(str(path), names, WANTED, settings.columns)
         check_same_columns(source, number, first, columns.header)
         if not number:
             first, notes = columns.header, notes._replace(columns=columns)
-        names = parquet_columns(path)
         table = read_parquet(path, list(dict.fromkeys(names[place] for place in columns.ours.values())))
         table = table.select(pl.col(names[place]).alias(field) for field, place in columns.ours.items())
-        casts = [_typed(path, field, table[field]) for field in columns.ours]
+        typed = [_typed(path, field, table[field]) for field in columns.ours]
         lines = pl.int_range(pl.len(), dtype=pl.Int64) + (first_line(number) + 1)
-        frames.append(table.select(lines.alias("line"), *casts))
+        frames.append(table.select(lines.alias("line"), *typed))
     return _Raw(_joined(source, frames), notes)
 
 
@@ -209,18 +210,13 @@ def _joined(source: ShopFile, frames: list[pl.DataFrame]) -> pl.DataFrame:
     return table.with_columns(pl.col(pl.Null).cast(pl.String))
 
 
-def _typed(path: object, column: str, values: pl.Series) -> pl.Expr:
+def _typed(path: object, column: str, values: pl.Series) -> pl.Series:
     dtype = values.dtype
-    expression = pl.col(column)
     if column in OPTIONAL and values.null_count() == len(values):
-        return pl.lit(None).alias(column)  # the column is empty, so its type does not matter
+        return pl.repeat(None, len(values), dtype=pl.Null, eager=True).alias(column)  # empty: its type does not matter
     if column in _TEXTS:
-        fits = dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null) or dtype.is_integer()
-        expression = expression.cast(pl.String)
-        if dtype.is_float():  # whole numbers of a table with gaps
-            known = values.fill_nan(None).drop_nulls()
-            fits = bool((known.is_finite() & (known == known.floor()) & (known.abs() < 2.0**53)).all())
-            expression = pl.col(column).fill_nan(None).cast(pl.Int64, strict=False).cast(pl.String)
+        values = whole_ids(values)
+        fits = values.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)
     elif column == "timestamp" and dtype.is_temporal():
         fits = dtype in (pl.Date, pl.Datetime)
     else:
@@ -232,7 +228,7 @@ def _typed(path: object, column: str, values: pl.Series) -> pl.Expr:
             f"{path}: the column {column} holds {dtype}" + (f", such as {example}." if example else "."),
             fix="Write ids and events as strings, and timestamp, position and weight as numbers.",
         )
-    return expression
+    return values.cast(pl.String) if column in _TEXTS else values
 
 
 def _number(column: str) -> pl.Expr:

@@ -14,7 +14,7 @@ from isrf.contract.item_fields import ITEM_NAMES
 from isrf.contract.json_object import doubled_name
 from isrf.contract.shown import printable, shown
 from offline.reading.bad_rows import BadRows
-from offline.reading.cells import read_cells, read_price, typed
+from offline.reading.cells import read_cells, read_price, typed, whole_ids
 from offline.reading.columns import Columns, Wanted, check_unique, find_columns
 from offline.reading.encodings import recognise_encoding
 from offline.reading.files import ShopFile, check_same_columns, read_parquet
@@ -56,8 +56,7 @@ class ItemRecords:
         return list(self._file_columns)
 
     def _of_json(self) -> Iterator[tuple[int, Record]]:
-        ours = {theirs.strip(): name for name, all_ in self._settings.columns.items() for theirs in all_}
-        ours = {theirs: name for theirs, name in ours.items() if name in ROW_FIELDS}
+        ours = json_names(self._settings)
         encodings: dict[str, None] = {}
         for number, path in enumerate(self._source.files):
             encoding = recognise_encoding(path, self._settings.encoding)
@@ -67,7 +66,7 @@ class ItemRecords:
                     record = None if text.isspace() else self._object(line, text)
                     if record is not None:
                         self._file_columns |= dict.fromkeys(record)
-                        yield line, _renamed(record, ours) if ours else record
+                        yield line, self._with_price(_renamed(record, ours) if ours else record)
         self._notes = self._notes._replace(encodings=tuple(encodings))
 
     def _object(self, line: int, text: str) -> Record | None:
@@ -84,10 +83,15 @@ class ItemRecords:
         elif (name := doubled_name(text, record)) is not None:
             self._bad_rows.add("duplicate_name", [line], [shown(name)])
         else:
-            if self._settings.decimal_comma and isinstance(record.get("price"), str):
-                record["price"] = read_price(record["price"], decimal_comma=True)
             return record
         return None
+
+    def _with_price(self, record: Record) -> Record:
+        """The record with a price that is a text read with a decimal comma, if the shop writes one."""
+        price = record.get("price")
+        if self._settings.decimal_comma and isinstance(price, str):
+            return {**record, "price": read_price(price, decimal_comma=True)}
+        return record
 
     def _of_parquet(self) -> Iterator[tuple[int, Record]]:
         """NaN in one of the shop's own columns stands for a missing value, as does one in a column of whole ids."""
@@ -97,13 +101,13 @@ class ItemRecords:
             check_same_columns(self._source, number, (self._notes.columns or columns).header, columns.header)
             self._notes = self._notes if number else self._notes._replace(columns=columns)
             names = table.columns
-            wanted = {**{name: names[place] for name, place in columns.ours.items()}}
+            wanted = {name: names[place] for name, place in columns.ours.items()}
             wanted |= {name: names[place] for name, place in columns.others.items()}
             table = table.select(pl.col(theirs).alias(name) for name, theirs in wanted.items())
             ids = [table[name] for name in ("item_id", GROUP_ID) if name in table.columns]
             numbers = [name for name, kind in table.schema.items() if kind.is_float() and name not in ROW_FIELDS]
-            table = table.with_columns(pl.col(numbers).fill_nan(None), *map(_whole_ids, ids))
-            yield from enumerate(table.iter_rows(named=True), start=first_line(number) + 1)
+            table = table.with_columns(pl.col(numbers).fill_nan(None), *map(whole_ids, ids))
+            yield from enumerate(map(self._with_price, table.iter_rows(named=True)), start=first_line(number) + 1)
 
     def _of_csv(self) -> Iterator[tuple[int, Record]]:
         parts: list[TextPart] = []
@@ -133,17 +137,12 @@ class ItemRecords:
         return columns
 
 
+def json_names(settings: IngestConfig) -> dict[str, str]:
+    """The shop's own names of our fields → ours; fields of JSON are found by the exact name, unlike columns."""
+    return {theirs.strip(): name for name in ROW_FIELDS for theirs in settings.columns.get(name, ())}
+
+
 def _renamed(record: Record, ours: Mapping[str, str]) -> Record:
     """The record with the shop's names of our fields replaced; a field of our own name gives way."""
     renamed = {ours[name]: value for name, value in record.items() if name in ours}
     return {**{name: value for name, value in record.items() if name not in ours and name not in renamed}, **renamed}
-
-
-def _whole_ids(ids: pl.Series) -> pl.Series:
-    """Whole numbers that a table with gaps holds as floats, as whole numbers; other columns unchanged."""
-    if not ids.dtype.is_float():
-        return ids
-    known = ids.fill_nan(None)
-    whole = known.drop_nulls()
-    is_whole = bool((whole.is_finite() & (whole == whole.floor()) & (whole.abs() < 2.0**53)).all())
-    return known.cast(pl.Int64) if is_whole else ids

@@ -33,7 +33,8 @@ class Repeated(NamedTuple):
             times = "twice" if self.whole_file == 2 else f"{self.whole_file} times"
             return f"{printable(file)} holds every row {times}: {self.rows} repeated rows were left out"
         lines = ", ".join(line_text(line, parts) for line in self.lines)
-        return f"{printable(file)}: {self.rows} rows repeat an earlier one exactly and were left out ({lines}, …)"
+        more = ", …" if self.rows > len(self.lines) else ""
+        return f"{printable(file)}: {self.rows} rows repeat an earlier one exactly and were left out ({lines}{more})"
 
 
 def without_repeated(events: pl.DataFrame) -> tuple[pl.DataFrame, Repeated]:

@@ -7,13 +7,17 @@ It is the only stage that reads the shop's folder. Run it with `python -m offlin
 
 import json
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 from rich.markup import escape
 from rich.text import Text
 
 from isrf.contract.errors import DataError
+from isrf.contract.manifest import LearnedUntil
 from isrf.method.order import Split
+from offline.config import RunConfig
 from offline.context import StageContext
 from offline.reading.names import event_questions
 from offline.stages.ingest.fingerprint import data_fingerprint, order_fingerprint
@@ -29,21 +33,53 @@ NEEDED = "A release needs at least 2 users, one of them with at least 4 events; 
 """The needs of the smallest shop, in addition to 2 items."""
 
 
-def run(ctx: StageContext) -> None:
-    """Reads `ctx.data`, writes the stage's tables to `ctx.out`.
+class ShopReading(NamedTuple):
+    """A shop's folder as it was read.
+
+    Attributes:
+        shop: the content of its files.
+        at: when, seconds since 1970.
+        until: the times until which the files can contain events and items.
+    """
+
+    shop: ShopData
+    at: float
+    until: LearnedUntil
+
+
+def read_folder(data: Path, config: RunConfig) -> ShopReading:
+    """Reads a shop's folder.
 
     Raises:
         DataError: the shop's files cannot be used; `code` and `fix` say why and what to do.
     """
-    settings = ctx.config.ingest
-    files = shop_files(ctx.data)
+    files = shop_files(data)
     read_at = time.time()
     until = learned_until(files.items, files.interactions)
-    shop = read_shop(files, ctx.config)
+    return ShopReading(read_shop(files, config), read_at, until)
+
+
+def run(ctx: StageContext) -> None:
+    """Reads `ctx.data`, writes the stage's tables to `ctx.out`.
+
+    Raises:
+        DataError: as `read_folder` and `write_outputs`.
+    """
+    write_outputs(ctx, read_folder(ctx.data, ctx.config))
+
+
+def write_outputs(ctx: StageContext, reading: ShopReading) -> None:
+    """Writes the stage's tables to `ctx.out`, and its report to the console too.
+
+    Raises:
+        DataError: `data.no_history`, `data.no_held_out_users`.
+    """
+    settings = ctx.config.ingest
+    shop, read_at, until = reading
     interactions, items = shop.interactions, shop.catalogue.items
     ahead = rows_ahead(interactions, read_at, shop.parts)
     if ahead:
-        name = files.interactions.name
+        name = shop.bad_rows[1].file
         ctx.progress.console.print(f"[bold yellow]ingest: {name}: {escape(describe_ahead(ahead, read_at))}")
     histories = build_histories(
         interactions,

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -67,6 +66,7 @@ from isrf.runtime.onnx_session import graph_signature, open_graph
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of
+from offline.runtime.ingest_report import ingest_report
 from offline.runtime.text_reading import ITEM_READER_FROM, item_reader_spec, text_reading
 from offline.runtime.torch_graph import torch_search
 from offline.stages.evaluate.stage import LIVE_EVIDENCE_SPEC, RANKER_SPEC, loss_file
@@ -233,7 +233,7 @@ def _ranker(ctx: StageContext) -> RankerSpec | None:
 def _manifest(
     ctx: StageContext, goldens: Sequence[Golden], items: Sequence[ItemGolden], recommender: Recommender
 ) -> Manifest:
-    report: dict[str, Any] = json.loads((ctx.inputs["ingest"] / "report.json").read_text())
+    report = ingest_report(ctx.inputs["ingest"])
     files = _hash_files(ctx.out)
     shapes = {name: np.load(ctx.out / name, mmap_mode="r").shape for name in ARRAYS}
     interactions = len(pl.read_parquet(ctx.inputs["ingest"] / "train.parquet", columns=["user_index"]))

@@ -44,6 +44,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("run", "--data", ".", "--releases", "{tmp}/r", "--config", "nowhere.toml"), "config.file"),
         (("run", "--data", ".", "--releases", "{tmp}/r", "--llm-budget", "much"), "config.llm_budget"),
         (("evaluate", "--release", "{tmp}", "--data", "."), "bundle.no_release"),
+        (("audit", "--data", ".", "--time-format", "foo"), "config.invalid"),
     ],
 )
 def test_what_cannot_work_ends_with_one_line_its_code_and_status_2(

@@ -1,5 +1,6 @@
 """`inspect`: what it says of a folder, its status, and that it changes nothing."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -49,6 +50,18 @@ def test_columns_that_are_not_understood_are_shown_with_their_first_value(tmp_pa
     said, error = inspect(write(tmp_path / "shop", EXPORTS["RetailRocket"].files))
     assert isinstance(error, DataError)
     assert any(line.split() == ["visitorid", "?", "257597"] for line in said.splitlines())
+
+
+def test_fields_of_json_are_shown_as_they_are_read_by_their_exact_names(tmp_path: Path) -> None:
+    record = {"id": "1", "item_id": "x", "Title": "no title", "brand": "Tassen"}
+    files = EXPORTS["Parquet with whole numbers as ids"].files
+    items = "\n".join(json.dumps(record | {"id": str(row)}) for row in (1, 2, 3, 4))
+    data = write(tmp_path / "shop", {"interactions.parquet": files["interactions.parquet"], "items.jsonl": items})
+    said, error = inspect(data, "--column item_id=id")
+    assert error is None, (said, error)
+    read = [tuple(line.split()) for line in said.splitlines()]
+    assert {("id", "item_id", "1"), ("item_id", "not", "used", "x"), ("Title", "attribute", "no", "title")} <= {*read}
+    assert ("brand", "brand", "Tassen") in read
 
 
 def test_a_shop_that_is_too_small_for_a_run_is_refused_as_the_run_refuses_it(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from offline.reading.cells import read_categories, read_cells, read_flag, read_price, typed
+from offline.reading.cells import read_categories, read_cells, read_flag, read_price, typed, whole_ids
 from offline.reading.settings import IngestConfig
 
 
@@ -28,6 +28,31 @@ from offline.reading.settings import IngestConfig
 def test_a_price_is_read_with_its_decimal_sign_or_not_at_all(text: str, point: object, comma: object) -> None:
     assert read_price(text, decimal_comma=False) == point
     assert read_price(text, decimal_comma=True) == comma
+
+
+@pytest.mark.timeout(10)
+def test_a_long_text_is_no_price_and_takes_no_time() -> None:
+    """The search for a currency takes time that grows with the square of the blanks."""
+    text = "1" + " " * 20_000 + "!"
+    assert [read_price(text, decimal_comma=comma) for comma in (False, True)] == [text] * 2
+    assert read_price("CHF 12.50 " + " " * 20_000, decimal_comma=False) == 12.5
+
+
+@pytest.mark.parametrize(
+    ("values", "ids"),
+    [
+        ([1, None, 20], ["1", None, "20"]),
+        ([1.0, float("nan"), 20.0], ["1", None, "20"]),
+        ([1.5, 2.0], [1.5, 2.0]),
+        ([1.0, 2.0**53], [1.0, 2.0**53]),
+        (["007", "7.0"], ["007", "7.0"]),
+        ([True], [True]),
+    ],
+)
+def test_whole_numbers_are_ids_as_their_decimal_text(values: list[object], ids: list[object]) -> None:
+    assert whole_ids(pl.Series(values, strict=False)).to_list() == ids
+    assert whole_ids(pl.Series([None], dtype=pl.Float64)).to_list() == [None]
+    assert whole_ids(pl.Series([2**64 - 1], dtype=pl.UInt64)).to_list() == ["18446744073709551615"]
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,14 @@ def test_an_encoding_that_cannot_be_recognised_is_named(tmp_path: Path) -> None:
     assert refused(wide[:-1], tmp_path, encoding="utf-16-le").code == "data.not_decodable"
 
 
+def test_utf16_without_a_byte_order_mark_is_read_under_the_name_that_says_its_order(tmp_path: Path) -> None:
+    wide = "id,text\na,\u0a0a\n".encode("utf-16-le")  # a character of two bytes that look like line feeds
+    error = refused(wide, tmp_path, encoding="utf-16")
+    assert (error.code, "does not start with BOM" in error.message) == ("data.not_decodable", True)
+    for name in ("utf-16-le", "UTF_16LE", "unicodelittleunmarked"):
+        assert rows_of(part_of(wide, tmp_path, encoding=name)) == [(2, "a", "\u0a0a")]
+
+
 def test_a_damaged_line_of_utf8_is_a_bad_row(tmp_path: Path) -> None:
     bad = BadRows("t.csv")
     part = part_of("id,text\na,ü\n".encode() + b"b,caf\xe9\nc,x\n", tmp_path, bad)
@@ -100,6 +108,9 @@ def test_of_two_separators_the_one_that_fits_the_rows_counts(tmp_path: Path) -> 
     error = refused(b"id,a;text\n1,2;3\n", tmp_path)
     assert error.code == "data.separator"
     assert "commas or semicolons" in error.message
+    assert "--set ingest.separator=',' or --set ingest.separator=';'" in error.fix
+    tabs = refused(b"id\ta;text\n1\t2;3\n", tmp_path)
+    assert "--set ingest.separator=';' or --set ingest.separator=tab" in tabs.fix
     assert rows_of(part_of(b"id|text\n1|2\n", tmp_path, separator="|")) == [(2, "1", "2")]
 
 
@@ -127,6 +138,37 @@ def test_a_quote_that_never_closes_spoils_its_own_line(tmp_path: Path) -> None:
         assert [row[0] for row in rows] == list(range(3, 3 * MAX_ROW_LINES + 3))
         assert bad.as_json()["malformed_row"]["lines"] == [2]
         assert bad.as_json()["malformed_row"]["values"] == ["quotes that do not close"]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("closing", [0, MAX_ROW_LINES - 1])
+def test_lines_that_all_open_a_quote_take_time_that_grows_with_the_file_alone(tmp_path: Path, closing: int) -> None:
+    """Each line goes on in the next one, so that a search from every line to its row's end would be 2000 times it."""
+    lines = ["id,text", *('a","b' if not closing or row % closing else 'a"' for row in range(1, 100_001))]
+    bad = BadRows("t.csv")
+    rows = rows_of(part_of("\n".join(lines).encode(), tmp_path, bad))
+    num_closing = 100_000 // closing if closing else 0
+    assert len(rows) == num_closing  # `a","b` and `a"` below it are a row of two fields
+    assert len(bad) == 100_000 - 2 * num_closing
+
+
+def test_a_row_with_a_value_that_is_too_long_is_malformed_as_a_whole(tmp_path: Path) -> None:
+    bad = BadRows("t.csv")
+    long = "\n".join(["x" * 1000, '""'] * 200)
+    assert rows_of(part_of(f'id,text\na,"{long}"\nb,y\n'.encode(), tmp_path, bad)) == [(402, "b", "y")]
+    assert bad.as_json()["malformed_row"]["lines"] == [2]
+    assert bad.as_json()["malformed_row"]["values"] == ["a value of more than 131072 characters"]
+
+
+@pytest.mark.parametrize("block_bytes", [1, 9, 1 << 20])
+def test_rows_that_overlap_in_their_quotes_are_read_from_the_first_that_fits(tmp_path: Path, block_bytes: int) -> None:
+    bad = BadRows("t.csv")
+    text = 'id,text\na,b,"c\nd","e\nf"\ng,"h"i\nj,"k\n""l"\n'
+    assert rows_of(part_of(text.encode(), tmp_path, bad, block_bytes=block_bytes)) == [
+        (3, 'd"', "e\nf"),
+        (6, "j", 'k\n"l'),
+    ]
+    assert bad.as_json()["malformed_row"]["values"] == ["4 fields, not 2", "quotes that do not close"]
 
 
 def test_rows_with_quotes_around_every_value_are_read_as_the_csv_module_reads_them(tmp_path: Path) -> None:

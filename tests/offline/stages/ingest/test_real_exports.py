@@ -291,6 +291,23 @@ def test_a_price_with_a_comma_is_refused_with_the_option_to_write(tmp_path: Path
     assert ingest(data, tmp_path / "r", "--decimal-comma")
 
 
+PRICES = ["19,99 €", "5", "1.299,50", "7"]
+
+
+@pytest.mark.parametrize("name", ["price", "Preis"])
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_decimal_comma_means_the_same_in_every_format(tmp_path: Path, ending: str, name: str) -> None:
+    records = [{"item_id": str(row), name: price} for row, price in enumerate(PRICES, start=1)]
+    table = pl.DataFrame(records)
+    lines = "\n".join(map(json.dumps, records))
+    texts: Files = {"csv": table.write_csv(separator="\t"), "jsonl": lines, "parquet": table}
+    data = write(tmp_path / "shop", {"interactions.parquet": INTEGERS, f"items.{ending}": texts[ending]})
+    column = f" --column price={name}" * (name != "price")
+    out = ingest(data, tmp_path / "r", f"--decimal-comma{column}")
+    items = pl.read_parquet(out / "items.parquet").sort("item_id")
+    assert items["price"].to_list() == [19.99, 5.0, 1299.5, 7.0]
+
+
 def test_a_file_without_a_header_is_refused_with_the_fix(tmp_path: Path) -> None:
     """MovieLens' `u.data`."""
     rows = "\n".join(f"196\t{item}\t3\t88125094{item}" for item in (1, 2, 3, 4)) + "\n197\t1\t3\t881250949\n"
