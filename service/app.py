@@ -91,8 +91,6 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         async with AsyncExitStack() as stack:
             if traces is not None:
                 stack.push_async_callback(asyncio.to_thread, traces.close)
-            # The first call with parameters reads it, and its making holds the event loop up for half a second.
-            app.openapi()
             try:
                 app.state.running = await _open(chosen, metrics, admission, stack, opened)
                 limiter.share(chosen)

@@ -12,7 +12,7 @@ A type also has a weight, 1 if the shop names none: how much an event of this ty
 
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -96,17 +96,20 @@ def _sorted_types(value: Any) -> Any:
 def _normalised_names(value: Any) -> Any:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for pair in value.items() for name in pair):
         return value
-    if len({plain(name) for name in value}) < len(value):
-        raise ValueError("a name appears twice, ignoring case")
+    _check_each_once(value)
     return {_checked(name): _checked(meaning) for name, meaning in sorted(value.items())}
 
 
 def _weights_by_name(value: Any) -> Any:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         return value
-    if len({plain(name) for name in value}) < len(value):
-        raise ValueError("a name appears twice, ignoring case")
+    _check_each_once(value)
     return {_checked(name): weight for name, weight in sorted(value.items())}
+
+
+def _check_each_once(names: Collection[str]) -> None:
+    if len({plain(name) for name in names}) < len(names):
+        raise ValueError("a name appears twice, ignoring case")
 
 
 def _no_truth_value(value: Any) -> Any:

@@ -57,10 +57,9 @@ class SparseLists(NamedTuple):
         return Entries(self.indices[part], self.weights[part])
 
     def gather(self, rows: IntArray) -> tuple["Entries", IntArray]:
-        start = self.indptr[rows]
-        counts = self.indptr[rows + 1] - start
-        ends = np.cumsum(counts)
-        at = np.arange(ends[-1]) + np.repeat(start - ends + counts, counts)
+        starts = self.indptr[rows]
+        counts = self.indptr[rows + 1] - starts
+        at = ranges(starts, counts)
         return Entries(self.indices[at], self.weights[at]), counts
 
     def select(self, rows: IntArray) -> "SparseLists":
@@ -100,6 +99,12 @@ class Evidence(NamedTuple):
 
 
 NOTHING = Evidence(np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
+def ranges(starts: IntArray, counts: IntArray) -> IntArray:
+    """(sum of the counts,) the `counts` (r,) integers from each of `starts` (r,) on, r > 0, one range after another."""
+    ends = np.cumsum(counts)
+    return np.arange(ends[-1]) + np.repeat(starts - ends + counts, counts)
 
 
 def heaviest(weights: NDArray[np.floating], limit: int) -> IntArray:

@@ -117,12 +117,11 @@ class Lists:
             ResultEntry(catalogue.item_id(item.item_index), item.score, item.source) for item in listed[:MOST_LENGTH]
         ]
         neighbours = None if interests is None else interests.neighbours
-        for_newcomer = job.is_newcomer and not job.rows
         return Answer(
             items=items,
             places=range(query.offset + 1, query.offset + len(items) + 1),
             recommendation_id=self._result_lists.keep(
-                ResultList(*job.owner, release_id, source, for_newcomer, query.parameters, entries), given_s=given_s
+                ResultList(*job.owner, release_id, source, job.for_newcomer, query.parameters, entries), given_s=given_s
             ),
             num_listed=len(listed),
             release_id=release_id,
@@ -130,7 +129,7 @@ class Lists:
             interests=interests,
             warnings=warnings,
             reasons=await self.explained(
-                items, job.rows, neighbours, job.snapshot, for_newcomer=for_newcomer, user_id=job.user_id
+                items, job.rows, neighbours, job.snapshot, for_newcomer=job.for_newcomer, user_id=job.user_id
             )
             if query.explain
             else None,

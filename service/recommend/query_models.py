@@ -167,3 +167,8 @@ class RankingJob(NamedTuple):
     task: Task = "sequential"
     is_newcomer: bool = True  # without rows: the list is one user's, not everybody's
     user_id: str | None = None
+
+    @property
+    def for_newcomer(self) -> bool:
+        """Whether the list's popular items are those that others took as their first ones."""
+        return self.is_newcomer and not self.rows

@@ -46,8 +46,16 @@ def kind_needs(kind: str, needs: str, brings: str) -> dict[str, Any]:
     return warning("kind_found_nothing", f"{kind} needs {needs}; the call gives {brings}.")
 
 
-def placements_not_current() -> dict[str, Any]:
-    return warning("placements_not_current", "The store could not be read; the last known placements answer.")
+def placements_state(*, is_current: bool) -> list[dict[str, Any]]:
+    """Warns of placements that may have changed since the store was last read."""
+    if is_current:
+        return []
+    return [warning("placements_not_current", "The store could not be read; the last known placements answer.")]
+
+
+def store_unavailable() -> dict[str, Any]:
+    message = "User state could not be read; the answer is made without what the store knows of the user."
+    return warning("store_unavailable", message)
 
 
 def rule_left_out(rule: int, why: str) -> dict[str, Any]:
@@ -93,8 +101,7 @@ def end_of_list(count: int) -> dict[str, Any]:
 def user_warnings(user: UserView) -> list[dict[str, Any]]:
     """Warns that user state could not be read, or that the user is unknown."""
     if not user.store_was_read:
-        message = "User state could not be read; the answer is made without what the store knows of the user."
-        return [warning("store_unavailable", message)]
+        return [store_unavailable()]
     if not user.known:
         return [warning("unknown_user", "Neither the release nor an accepted event knows this user_id.")]
     return []

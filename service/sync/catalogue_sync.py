@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import structlog
@@ -48,7 +49,6 @@ class CatalogueSync:
         self._inherited_version = "" if before is None else f"{before.version} inherited"
         self._cursor: ItemsCursor | None = None
         self._read: dict[str, ReadItem] = {}  # in the order of their rows
-        self._group_ids = [item.group_id for item in self._base.catalogue.items]
         self._looking = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None  # the look that begins when the current one has ended
         self._failure: StoreError | None = None  # of the last look
@@ -205,6 +205,11 @@ class CatalogueSync:
             if catalogue.groups.any or base.groups.any:
                 recommender = recommender.with_products(self._products(catalogue))
         return replace(release, catalogue=catalogue, recommender=recommender), read
+
+    @cached_property
+    def _group_ids(self) -> list[str | None]:
+        """Of the release's items, in row order."""
+        return [item.group_id for item in self._base.catalogue.items]
 
     def _products(self, catalogue: Catalogue) -> Products:
         group_ids = [item.group_id for item in catalogue.items]

@@ -113,9 +113,11 @@ def basket_lists(
     basket = np.concatenate([[0], np.cumsum(new)])
     taken, sizes = rows[:, 2], np.bincount(basket)[basket]
     degrees = np.bincount(taken, minlength=num_items)
-    first = np.arange(num_items) if first_variants is None else first_variants
-    of_products = np.unique(np.stack([basket, first[taken]], axis=1), axis=0)
-    own_degrees = np.bincount(of_products[:, 1], minlength=num_items)
+    first, own_degrees = np.arange(num_items), degrees
+    if first_variants is not None:
+        first = first_variants
+        of_products = np.unique(np.stack([basket, first[taken]], axis=1), axis=0)
+        own_degrees = np.bincount(of_products[:, 1], minlength=num_items)
     few = (sizes >= 2) & (sizes <= MOST_TOGETHER)
     basket, taken, sizes = basket[few], taken[few], sizes[few]
     firsts, seconds, counts = [], [], []

@@ -202,7 +202,9 @@ def fuse(
         boost: (N,) what is added to each item's score before they are ordered; None for nothing.
     """
     weighed = weigh(candidates, fusion)
-    scores, order = boosted(candidates.items, weighed.scores, boost) if boost is not None else weighed[2:]
+    scores, order = weighed.scores, weighed.order
+    if boost is not None:
+        scores, order = boosted(candidates.items, scores, boost)
     contributions = weighed.contributions(order[:explained])
     sources = sources_of(contributions, candidates.values[order[:explained]], weighed.weights > 0)
     return Fused(candidates.items[order], scores[order], contributions, sources)

@@ -202,7 +202,7 @@ class LiveCounts:
     def version(self, item: int, groups: ProductGroups | None = None) -> int:
         """64 bits that equal events beside an item, or its variants, make equal, 0 for none."""
         versions = self._versions
-        if groups is not None and len(members := groups.members(item)) > 1:
+        if groups is not None and groups.any and len(members := groups.members(item)) > 1:
             return int(versions[members[members < len(versions)]].sum())
         return int(versions[item]) if item < len(versions) else 0
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from isrf.method.evidence import Entries, ItemLists
+from isrf.method.evidence import Entries, ItemLists, ranges
 from isrf.method.interest import BoolArray, FloatArray, IntArray
 
 
@@ -66,9 +66,7 @@ class ProductGroups:
         products = np.unique(self.first[items])
         starts = np.searchsorted(self._firsts, products)
         counts = np.searchsorted(self._firsts, products + 1) - starts
-        ends = np.cumsum(counts)
-        at = np.arange(ends[-1]) + np.repeat(starts - ends + counts, counts)
-        return np.concatenate([items, self._rows[at]])
+        return np.concatenate([items, self._rows[ranges(starts, counts)]])
 
     def are_variants(self, item: int | IntArray, others: NDArray[np.integer]) -> BoolArray:
         """(m,) whether each of `others` (m,) is a variant of the item, or of the item (m,) beside it.

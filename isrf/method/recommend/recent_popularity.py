@@ -213,6 +213,6 @@ def decayed_counts(
     decayed_weights = np.exp2(np.maximum(ages, _OLDEST)) * (1.0 if weights is None else weights)
     order = np.lexsort((decayed_weights, users * num_items + items))  # stable: of equal ones the last comes last
     pairs = (users * num_items + items)[order]
-    chosen = order[np.append(pairs[1:] != pairs[:-1], np.ones(min(len(pairs), 1), np.bool_))]
+    chosen = order[np.diff(pairs, append=-1) != 0]
     counted = decayed_weights[chosen] * (1.0 if shares is None else shares[chosen])
     return np.bincount(items[chosen], weights=counted, minlength=num_items).astype(np.float64)

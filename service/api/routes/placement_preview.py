@@ -13,7 +13,7 @@ from service.auth.caller import ADMIN
 from service.auth.request_cost import charge
 from service.recommend.placements.placed_query import PlacedQuery
 from service.recommend.query_models import Answer
-from service.recommend.warnings import placements_not_current, unknown_placement
+from service.recommend.warnings import placements_state, unknown_placement
 
 router = APIRouter(tags=["placements"])
 
@@ -82,4 +82,4 @@ async def preview_placement(request: Request, body: PreviewRequest, app: AppDep)
 
 
 def _warnings(answer: Answer, context: RequestContext) -> list[dict[str, Any]]:
-    return answer.warnings + ([] if context.placements.is_current else [placements_not_current()])
+    return answer.warnings + placements_state(is_current=context.placements.is_current)

@@ -31,7 +31,7 @@ from service.recommend.placements.placement import (
     text_of,
 )
 from service.recommend.query_models import Answer
-from service.recommend.warnings import placements_not_current
+from service.recommend.warnings import placements_state
 from service.state.list_store import PlacementChange
 
 router = APIRouter(tags=["placements"])
@@ -237,7 +237,7 @@ def _body(
         recommendation_id=about["recommendation_id"],
         next_offset=about["next_offset"],
     )
-    warnings = answer.warnings + ([] if context.placements.is_current else [placements_not_current()])
+    warnings = answer.warnings + placements_state(is_current=context.placements.is_current)
     return {"items": items_of(answer, context), "meta": meta, "warnings": warnings}
 
 
@@ -246,7 +246,7 @@ def _shown(name: str, found: PlacementVersion) -> dict[str, Any]:
 
 
 def _about(request: Request, app: AppContext) -> dict[str, Any]:
-    warnings = [] if app.placements.is_current else [placements_not_current()]
+    warnings = placements_state(is_current=app.placements.is_current)
     return {"meta": {"request_id": request.state.request_id}, "warnings": warnings}
 
 

@@ -9,6 +9,7 @@ from service.api.presenters import PROBLEMS, json_response, meta_of
 from service.api.schemas.answers import UserAnswer
 from service.api.validation.inputs import UserIdDep
 from service.auth.caller import READ, WRITE
+from service.recommend.warnings import store_unavailable
 from service.release.wording import group_words, words
 
 router = APIRouter(tags=["users"])
@@ -42,10 +43,7 @@ async def show_user(request: Request, user_id: UserIdDep, context: ContextDep, l
     state = user.state
     history = state.history[max(0, len(state.history) - last) :]
     excluded = sorted(state.bought | state.disliked)
-    warnings = []
-    if not user.store_was_read:
-        message = "User state could not be read; the answer is made without what the store knows of the user."
-        warnings.append({"code": "store_unavailable", "message": message})
+    warnings = [] if user.store_was_read else [store_unavailable()]
     return json_response(
         {
             "user_id": user_id,

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from isrf.contract.item_fields import AttributeType
+from service.recommend.placements.rule_fields import RuleKind
 
 
 class Warned(BaseModel):
@@ -55,7 +56,7 @@ class Reason(BaseModel):
 
 class RuleMove(BaseModel):
     rule: int = Field(description="The rule's position among the placement's rules, from 1 on.")
-    kind: Literal["boost", "pin", "at_most", "at_least"]
+    kind: RuleKind
     moved: int | None = Field(
         description="Places towards the list's beginning, negative ones towards its end; null where the item would not "
         "be in the list without the rule."

@@ -4,11 +4,12 @@ An unknown parameter, such as `include-seen=true`, would otherwise be ignored wi
 ambiguous. The HTML pages ignore unknown parameters, because links to them may carry any (`utm_source=…`).
 """
 
-from functools import lru_cache
+from typing import get_origin
 from urllib.parse import unquote_to_bytes
 
 from cachetools import LRUCache
-from fastapi import FastAPI, Request
+from fastapi import Request
+from fastapi.dependencies.models import Dependant
 
 from isrf.contract.errors import RequestError
 from service.recommend.query_models import ListQuery
@@ -29,7 +30,7 @@ async def only_known_parameters(request: Request) -> None:
         raise RequestError(
             "request.invalid", "the query is not valid UTF-8.", fix="Percent-encode its UTF-8 bytes."
         ) from None
-    known = _known(request.app, request.scope["route"].path_format, request.method.lower())
+    known = query_parameters(request.scope["route"].dependant)
     for name in request.query_params:
         if name.startswith(CONTEXT) and "filter" in known:
             known = {**known, name: False}  # a name of the caller's own
@@ -62,12 +63,9 @@ class KnownQueries:
         return self._known.get(query_string)
 
 
-@lru_cache(maxsize=256)
-def _known(app: FastAPI, path: str, method: str) -> dict[str, bool]:
-    """Returns the route's query parameters, and whether each may be repeated."""
-    operation = app.openapi().get("paths", {}).get(path, {}).get(method, {})
-    return {
-        parameter["name"]: parameter["schema"].get("type") == "array"
-        for parameter in operation.get("parameters", ())
-        if parameter["in"] == "query"
-    }
+def query_parameters(dependant: Dependant) -> dict[str, bool]:
+    """Returns the query parameters of a route and its dependencies, and whether each may be repeated."""
+    found = {field.alias: get_origin(field.field_info.annotation) is list for field in dependant.query_params}
+    for dependency in dependant.dependencies:
+        found |= query_parameters(dependency)
+    return found

@@ -17,7 +17,7 @@ from service.recommend.placements.placed_answers import PlacedAnswers, PlacedKey
 from service.recommend.placements.placed_query import PlacedQuery
 from service.recommend.placements.placement import Kind, Placement, PlacementVersion
 from service.recommend.placements.preview import PlacementPreview, item_moves, rule_counts
-from service.recommend.placements.ruled_list import RuledList
+from service.recommend.placements.ruled_list import Moves, RuledList
 from service.recommend.query_models import Answer, ListOwner, RankingJob, UserView
 from service.recommend.user_views import UserViews
 from service.recommend.warnings import (
@@ -69,6 +69,14 @@ class _FilledList(NamedTuple):
     warnings: list[dict[str, Any]]
     interests: UserInterests | None
     job: RankingJob
+
+
+class _Page(NamedTuple):
+    """The first page of a list, and what its rules did to items in it and outside of it (`RuledList.moves`)."""
+
+    answer: Answer
+    ruled: RuledList
+    moves: Moves
 
 
 class PlacedLists:
@@ -130,7 +138,7 @@ class PlacedLists:
         read = await self._read(asked)
         now = placement.model_copy(update={"rules": []}) if stored is None else stored.placement
         try:
-            before, _ = await self._page(now, asked, read)
+            before = (await self._page(now, asked, read)).answer
         except RequestError as error:
             if stored is None:
                 raise
@@ -146,7 +154,7 @@ class PlacedLists:
                 warnings=[stored_placement_fails(error.message)],
                 reasons=[],
             )
-        after, ruled = await self._page(placement, asked, read)
+        after, ruled, moved = await self._page(placement, asked, read)
         state = None if read.user is None else read.user.state
         passing = await self._lists.allowed(
             read.snapshot,
@@ -156,7 +164,6 @@ class PlacedLists:
             disliked=() if state is None else state.disliked,
         )
         kinds = [rule.kind for rule in placement.rules]
-        moved = ruled.moves(kinds)
         return read.user, PlacementPreview(
             before_is="without_rules" if stored is None else "stored",
             before=before,
@@ -177,16 +184,15 @@ class PlacedLists:
             user = self._users.build_view(asked.user_id, record, was_read, snapshot)
         return _Read(snapshot, record, user, self._clock())
 
-    async def _page(self, placement: Placement, asked: PlacedQuery, read: _Read) -> tuple[Answer, RuledList]:
-        """Returns the first page of a list with its reasons and moves, and the list; it stores and counts nothing."""
+    async def _page(self, placement: Placement, asked: PlacedQuery, read: _Read) -> _Page:
+        """Returns the first page of a list with its reasons and moves; it stores and counts nothing."""
         query = asked.list_query(placement)
         filled = await self._fill("", asked, placement, read, is_preview=True)
         items, job = filled.listed[: query.n], filled.job
         warnings = filled.warnings + ([fewer_items(len(items))] if len(items) < query.n else [])
         neighbours = None if filled.interests is None else filled.interests.neighbours
-        for_newcomer = job.is_newcomer and not job.rows
         reasons = await self._lists.explained(
-            items, job.rows, neighbours, job.snapshot, for_newcomer=for_newcomer, user_id=job.user_id
+            items, job.rows, neighbours, job.snapshot, for_newcomer=job.for_newcomer, user_id=job.user_id
         )
         moves = filled.ruled.moves([rule.kind for rule in placement.rules])
         answer = Answer(
@@ -200,7 +206,7 @@ class PlacedLists:
             reasons=reasons,
             moves=[moves.get(item.item_index, []) for item in items] if placement.rules else None,
         )
-        return answer, filled.ruled
+        return _Page(answer, filled.ruled, moves)
 
     async def _fill(
         self, owner: str, asked: PlacedQuery, placement: Placement, read: _Read, *, is_preview: bool = False
@@ -209,7 +215,8 @@ class PlacedLists:
         inputs, warnings = self._inputs(asked, placement, read, is_preview=is_preview)
         query, user, snapshot = inputs.query, inputs.user, inputs.snapshot
         active = await self._kinds.active(inputs)
-        ruled = RuledList(active, page=query.n, length=query.length, explain=query.explain)
+        explain = query.explain and bool(placement.rules)
+        ruled = RuledList(active, page=query.n, length=query.length, explain=explain)
         # A limit skips items, so that more are needed than are listed.
         count = query.pool if not active.columns else max(query.pool, 2 * query.length)
         source, interests, allowed = "", None, None

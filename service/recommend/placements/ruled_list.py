@@ -1,7 +1,7 @@
 """Makes one list under a placement's rules from the orders of its kinds. Pure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,10 @@ LOGARITHMIC: frozenset[Kind] = frozenset({"similar", "together"})
 """Kinds whose score is a sum of logarithms, beside for-user's; a factor is added to it as its logarithm."""
 WITHOUT_SCORE: frozenset[Kind] = frozenset({"recently-viewed"})
 """Kinds that have an order alone: a factor multiplies 1/place."""
+
+
+Moves: TypeAlias = dict[int, list[dict[str, Any]]]
+"""By row: the rules that moved the item, and by how many places."""
 
 
 class Scored(NamedTuple):
@@ -194,7 +198,7 @@ class RuledList:
         wanted = [quota.mask & allowed for quota in self._active.quotas if quota.rule in short]
         return any(int(mask.sum()) > int(mask[self._order].sum()) for mask in wanted)
 
-    def moves(self, kinds: Sequence[str]) -> dict[int, list[dict[str, Any]]]:
+    def moves(self, kinds: Sequence[str]) -> Moves:
         """Returns by row which rule moved the item, by how many places; of items outside of the list too.
 
         Args:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
+from service.api.validation.parameters import query_parameters
 from service.app import create_app
 from service.settings import Settings
 
@@ -72,8 +74,24 @@ def test_a_generated_client_sends_no_field_of_an_item_that_it_was_not_given(docu
     assert not [name for name, schema in fields.items() if "default" in schema]
 
 
-def test_the_document_is_made_before_the_first_call(tiny_release: Path, tmp_path: Path) -> None:
+def test_the_parameters_that_a_route_knows_are_those_of_the_document(document: dict[str, Any]) -> None:
+    num_parameters = 0
+    for route in iter_route_contexts(create_app(Settings(demo=True)).routes):
+        for method in route.methods if route.include_in_schema else ():
+            documented = {
+                parameter["name"]: parameter["schema"].get("type") == "array"
+                for parameter in document["paths"][route.path_format][method.lower()].get("parameters", ())
+                if parameter["in"] == "query"
+            }
+            assert query_parameters(route.dependant) == documented, (method, route.path_format)
+            num_parameters += len(documented)
+    assert num_parameters > 50
+
+
+def test_only_a_caller_who_wants_the_document_waits_for_its_making(tiny_release: Path, tmp_path: Path) -> None:
     app = create_app(Settings(releases_dir=tiny_release, state_dir=tmp_path / "state"))
-    assert app.openapi_schema is None
-    with TestClient(app):
-        assert app.openapi_schema is not None
+    with TestClient(app) as client:
+        assert client.get("/popular?n=3").status_code == 200
+        assert client.get("/popular?m=3").json()["code"] == "request.unknown_parameter"
+        assert app.openapi_schema is None
+        assert client.get("/openapi.json").json()["info"]["title"] == "ISRF"
