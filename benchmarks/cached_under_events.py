@@ -12,7 +12,6 @@ import argparse
 import http.client
 import json
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ from urllib.parse import quote
 import numpy as np
 import polars as pl
 from machine import machine
-from request_latency import percentiles, start_service
+from request_latency import percentiles, running_service
 
 NUM_USERS = 20
 LATEST = 5
@@ -80,28 +79,23 @@ def main() -> None:
     users = pl.read_parquet(release / "users.parquet")["user_id"].gather(chosen["user_index"].cast(pl.UInt32)).to_list()
     latest = set(chosen["item_ids"].list.tail(LATEST).explode().to_list())
     others = sorted(set(histories["item_ids"].explode().to_list()) - latest)
-    with tempfile.TemporaryDirectory() as state:
-        process, port = start_service(arguments.releases, state)
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            for user in users:
-                ask(connection, user)
-            posted: list[int] = []
-            before = cache_counts(port)
-            until = time.monotonic() + arguments.seconds
-            poster = threading.Thread(
-                target=lambda: posted.append(post_events(port, others, rate=arguments.rate, until=until))
-            )
-            poster.start()
-            times: list[float] = []
-            while time.monotonic() < until:
-                times.append(ask(connection, users[len(times) % len(users)]))
-                time.sleep(0.01)
-            poster.join()
-            after = cache_counts(port)
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
+    with running_service(arguments.releases) as service:
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+        for user in users:
+            ask(connection, user)
+        posted: list[int] = []
+        before = cache_counts(service.port)
+        until = time.monotonic() + arguments.seconds
+        poster = threading.Thread(
+            target=lambda: posted.append(post_events(service.port, others, rate=arguments.rate, until=until))
+        )
+        poster.start()
+        times: list[float] = []
+        while time.monotonic() < until:
+            times.append(ask(connection, users[len(times) % len(users)]))
+            time.sleep(0.01)
+        poster.join()
+        after = cache_counts(service.port)
     result = {
         "benchmark": "cached_under_events",
         "machine": machine(),

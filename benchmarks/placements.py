@@ -14,7 +14,6 @@ and one JSON line.
 import argparse
 import json
 import sys
-import tempfile
 import time
 from http.client import HTTPConnection
 from pathlib import Path
@@ -22,9 +21,8 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import polars as pl
 from machine import machine
-from request_latency import WARM_UP, start_service
+from request_latency import WARM_UP, cpu_seconds, running_service, shuffled_users
 
 FILTER = "price < 80"
 RULES: list[dict[str, Any]] = [
@@ -39,11 +37,6 @@ PLACEMENTS: dict[str, dict[str, Any]] = {
     "rules": {"kind": "for-user", "filter": FILTER, "rules": RULES},
 }
 PLAIN = "plain"
-
-
-def cpu_ns(pid: int) -> int:
-    """Returns the CPU nanoseconds of all threads of a process so far, those of ended threads too (Linux)."""
-    return time.clock_gettime_ns(~pid << 3 | 2)  # the clock that clock_getcpuclockid(3) returns
 
 
 def call(connection: HTTPConnection, method: str, path: str, body: Any = None) -> dict[str, Any]:
@@ -77,14 +70,14 @@ def measured(port: int, pid: int, users: list[str], requests: int, *, explain: b
         for at in range(len(names)):
             name = names[(at + round_) % len(names)]
             path = path_of(name, next(waiting), explain)
-            before, began = cpu_ns(pid), time.perf_counter()
+            before, began = cpu_seconds(pid), time.perf_counter()
             answer = call(connection, "GET", path)
-            took, used = time.perf_counter() - began, cpu_ns(pid) - before
+            took, used = time.perf_counter() - began, cpu_seconds(pid) - before
             if len(answer["items"]) != 10:
                 sys.exit(f"{path}: {len(answer['items'])} items, {answer['warnings']}")
             if round_ >= WARM_UP:
                 times[name].append(took * 1e3)
-                cpu[name].append(used / 1e6)
+                cpu[name].append(used * 1e3)
     plain_ms, plain_cpu = (float(np.median(found[PLAIN])) for found in (times, cpu))
     return {
         name: {
@@ -107,20 +100,13 @@ def main() -> None:
     arguments = parser.parse_args()
     release = (arguments.releases / "current").resolve()
     manifest = json.loads((release / "manifest.json").read_text())
-    known = pl.read_parquet(release / "histories.parquet").filter(pl.col("item_ids").list.len() > 0)["user_index"]
-    users = pl.read_parquet(release / "users.parquet")["user_id"].gather(known.cast(pl.UInt32)).to_list()
-    np.random.default_rng(0).shuffle(users)
+    users = shuffled_users(release)
     num_lists = 1 + len(PLACEMENTS)
     requests = min(arguments.requests, len(users) // num_lists - WARM_UP)
     if requests < 1:
         sys.exit(f"the release has {len(users)} users with a history, and {num_lists * (WARM_UP + 1)} are needed")
-    with tempfile.TemporaryDirectory() as state:
-        process, port = start_service(arguments.releases, state)
-        try:
-            lists = measured(port, process.pid, users, requests, explain=arguments.explain)
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
+    with running_service(arguments.releases) as service:
+        lists = measured(service.port, service.pid, users, requests, explain=arguments.explain)
     result = {
         "benchmark": "placements",
         "machine": machine(),

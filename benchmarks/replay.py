@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import http.client
 import json
-import os
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 from machine import machine
-from request_latency import start_service
+from request_latency import running_service
 from rich.console import Console
 
 from isrf.contract.errors import IsrfError
@@ -114,15 +113,12 @@ def replay(data: Path, releases: Path, *, since: float | None, share: float | No
         stream = cut(data, Path(scratch), config, since=since, share=share)
         made_before(release, stream.since)
         player = Player(open_shop(release, config.events), stream, frozen=frozenset({"activity"}), epoch_s=3600.0)
-        os.environ["ISRF_LIVE_POLL_S"] = str(POLL_S)
-        process, port = start_service(releases, f"{scratch}/state")
-        try:
-            with contextlib.closing(Backend(port, stream.new_items)) as backend:
-                answered = answers(stream, player, backend)
-                measured = Measured.of(with_progress(answered, len(stream.stream)))
-        finally:
-            process.kill()
-            process.wait()
+        with (
+            running_service(releases, state=Path(scratch) / "state", ISRF_LIVE_POLL_S=str(POLL_S)) as service,
+            contextlib.closing(Backend(service.port, stream.new_items)) as backend,
+        ):
+            answered = answers(stream, player, backend)
+            measured = Measured.of(with_progress(answered, len(stream.stream)))
     figures = describe(measured, since=stream.since, samples=config.evaluate.bootstrap_samples, seed=config.seed)
     return {"since": moment_text(stream.since), "events": len(stream.stream), "figures": figures}
 

@@ -16,7 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -24,21 +27,59 @@ import polars as pl
 from machine import free_port, machine
 
 WARM_UP = 50
+READY_S = 600.0
 
 
-def start_service(releases: Path, state: str) -> tuple["subprocess.Popen[bytes]", int]:
+class RunningService(NamedTuple):
+    """A service that answers."""
+
+    pid: int  # of its first process
+    port: int
+
+
+@contextmanager
+def running_service(
+    releases: Path, *options: str, state: Path | None = None, **environment: str
+) -> Iterator[RunningService]:
+    """Starts the service, and stops it in the end.
+
+    Args:
+        options: more of its command line.
+        state: the folder of its embedded store; None: a temporary one.
+        environment: more variables, such as `REDIS_URL`.
+    """
     port = free_port()
-    command = [sys.executable, "-m", "service", "--releases", str(releases), "--port", str(port), "--state-dir", state]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(600):
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "service", "--releases", str(releases), "--port", str(port)]
+        command += ["--state-dir", str(state or folder), *options]
+        quiet = subprocess.DEVNULL
+        process = subprocess.Popen(command, env=os.environ | environment, stdout=quiet, stderr=quiet)
+        try:
+            _wait_until_ready(process, port)
+            yield RunningService(process.pid, port)
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int) -> None:
+    until = time.monotonic() + READY_S
+    while process.poll() is None and time.monotonic() < until:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         with contextlib.suppress(OSError), contextlib.closing(connection):
             connection.request("GET", "/readyz")
             if connection.getresponse().status == 200:
-                return process, port
-        time.sleep(0.1)
-    process.kill()
+                return
+        time.sleep(0.02)
     sys.exit("the service did not become ready")
+
+
+def shuffled_users(release: Path) -> list[str]:
+    """Returns the users of a release who have a history, in an order that is the same in every run."""
+    known = pl.read_parquet(release / "histories.parquet").filter(pl.col("item_ids").list.len() > 0)["user_index"]
+    users: list[str] = pl.read_parquet(release / "users.parquet")["user_id"].gather(known.cast(pl.UInt32)).to_list()
+    np.random.default_rng(0).shuffle(users)
+    return users
 
 
 def timed_calls(port: int, users: list[str]) -> list[float]:
@@ -58,10 +99,9 @@ def timed_calls(port: int, users: list[str]) -> list[float]:
     return times
 
 
-def cpu_seconds(process: "subprocess.Popen[bytes]") -> float:
-    """Returns the CPU seconds of all threads of a process so far."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def cpu_seconds(pid: int) -> float:
+    """Returns the CPU seconds of all threads of a process so far, those of ended threads too (Linux)."""
+    return time.clock_gettime_ns(~pid << 3 | 2) / 1e9  # the clock that clock_getcpuclockid(3) returns
 
 
 def percentiles(times: list[float]) -> dict[str, float]:
@@ -75,19 +115,12 @@ def main() -> None:
     arguments = parser.parse_args()
     release = (arguments.releases / "current").resolve()
     manifest = json.loads((release / "manifest.json").read_text())
-    known = pl.read_parquet(release / "histories.parquet").filter(pl.col("item_ids").list.len() > 0)["user_index"]
-    users = pl.read_parquet(release / "users.parquet")["user_id"].gather(known.cast(pl.UInt32)).to_list()
-    np.random.default_rng(0).shuffle(users)
-    with tempfile.TemporaryDirectory() as state:
-        process, port = start_service(arguments.releases, state)
-        try:
-            timed_calls(port, users[:WARM_UP])
-            before = cpu_seconds(process)
-            times = timed_calls(port, users[WARM_UP : WARM_UP + arguments.requests])
-            cpu_ms = round((cpu_seconds(process) - before) * 1000 / len(times), 2)
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
+    users = shuffled_users(release)
+    with running_service(arguments.releases) as service:
+        timed_calls(service.port, users[:WARM_UP])
+        before = cpu_seconds(service.pid)
+        times = timed_calls(service.port, users[WARM_UP : WARM_UP + arguments.requests])
+        cpu_ms = round((cpu_seconds(service.pid) - before) * 1000 / len(times), 2)
     result = {
         "benchmark": "request_latency",
         "machine": machine(),

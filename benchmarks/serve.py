@@ -12,7 +12,6 @@ on an idle one.
 
 import argparse
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -30,6 +29,7 @@ from urllib.parse import quote
 import numpy as np
 import polars as pl
 from machine import free_port, machine
+from request_latency import running_service, shuffled_users
 
 HERE = Path(__file__).parent
 REDIS_CONF = HERE.parent / "docker" / "redis.conf"
@@ -49,35 +49,30 @@ def ask(connection: HTTPConnection, path: str) -> int:
     return answer.status
 
 
-def wait_for(port: int, path: str, process: "subprocess.Popen[bytes]") -> None:
-    while process.poll() is None:
-        try:
-            if path == "":
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                return
-            with closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
-                if ask(connection, path) == 200:
-                    return
-        except OSError:
-            time.sleep(0.02)
-    sys.exit(f"{process.args!r} ended")
-
-
 @contextmanager
-def running(command: list[str], port: int, path: str, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, env=os.environ | environment, stdout=quiet, stderr=quiet)
+def running_redis(folder: Path) -> Iterator[int]:
+    """Starts a Redis server whose data is in a folder; yields its port, and stops it in the end."""
+    port, quiet = free_port(), subprocess.DEVNULL
+    command = [shutil.which("redis-server") or "redis-server", str(REDIS_CONF), "--port", str(port)]
+    process = subprocess.Popen([*command, "--bind", "127.0.0.1", "--dir", str(folder)], stdout=quiet, stderr=quiet)
     try:
-        wait_for(port, path, process)
-        yield process
+        while process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.02)
+        else:
+            sys.exit(f"{process.args!r} ended")
+        yield port
     finally:
         process.terminate()
         process.wait()
 
 
-def memory_mb(process: "subprocess.Popen[bytes]", field: str) -> float:
+def memory_mb(pid: int, field: str) -> float:
     """Returns `VmRSS` or `VmHWM` of the service's first process."""
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return round(next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024, 1)
 
 
@@ -86,10 +81,7 @@ class Load:
 
     def __init__(self, port: int, release: Path) -> None:
         self.port = port
-        histories = pl.read_parquet(release / "histories.parquet").filter(pl.col("item_ids").list.len() > 0)
-        ids = pl.read_parquet(release / "users.parquet")["user_id"]
-        users = ids.gather(histories["user_index"].cast(pl.UInt32)).to_list()
-        np.random.default_rng(0).shuffle(users)
+        users = shuffled_users(release)
         self.unchanged, self._users = users[:UNCHANGED], users[UNCHANGED:]
         self._items = pl.read_ndjson(release / "items.jsonl", schema={"item_id": pl.String})["item_id"].to_list()
         self._start = self._seed = 0
@@ -166,14 +158,14 @@ def grow(load: Load, seconds: float) -> list[dict[str, Any]]:
     return steps
 
 
-def overload(load: Load, process: "subprocess.Popen[bytes]", saturation: float, seconds: float) -> dict[str, Any]:
+def overload(load: Load, pid: int, saturation: float, seconds: float) -> dict[str, Any]:
     before = load.offer(0.3 * saturation, 5)
     resident: list[float] = []
     done = threading.Event()
 
     def watch() -> None:
         while not done.wait(1):
-            resident.append(memory_mb(process, "VmRSS"))
+            resident.append(memory_mb(pid, "VmRSS"))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -198,7 +190,7 @@ def overload(load: Load, process: "subprocess.Popen[bytes]", saturation: float, 
     }
 
 
-def measure(load: Load, process: "subprocess.Popen[bytes]", options: argparse.Namespace) -> dict[str, Any]:
+def measure(load: Load, pid: int, options: argparse.Namespace) -> dict[str, Any]:
     load.warm()
     found: dict[str, Any] = {
         "unchanged_ms": load.unchanged_alone(3),
@@ -218,8 +210,8 @@ def measure(load: Load, process: "subprocess.Popen[bytes]", options: argparse.Na
         "p99_by_p50_at_70_percent": round(at_70["ms"]["p99"] / at_70["ms"]["p50"], 2),
     }
     if options.overload:
-        found["overload"] = overload(load, process, saturation, options.overload_seconds)
-    return found | {"peak_memory_mb": memory_mb(process, "VmHWM")}
+        found["overload"] = overload(load, pid, saturation, options.overload_seconds)
+    return found | {"peak_memory_mb": memory_mb(pid, "VmHWM")}
 
 
 def main() -> None:
@@ -233,18 +225,17 @@ def main() -> None:
     options = parser.parse_args()
     release = (options.releases / "current").resolve()
     manifest = json.loads((release / "manifest.json").read_text())
-    redis_port, port = free_port(), free_port()
     # Beside the releases: a temporary folder may be in memory, where a sync costs nothing.
-    with tempfile.TemporaryDirectory(dir=options.releases, prefix=".serve-") as folder:
-        server = [shutil.which("redis-server") or "redis-server", str(REDIS_CONF), "--port", str(redis_port)]
-        service = [sys.executable, "-m", "service", "--releases", str(options.releases), "--port", str(port)]
-        service += ["--state-dir", f"{folder}/state", "--workers", str(options.workers)]
+    with (
+        tempfile.TemporaryDirectory(dir=options.releases, prefix=".serve-") as folder,
+        running_redis(Path(folder)) as redis_port,
+    ):
         environment = {"REDIS_URL": f"redis://127.0.0.1:{redis_port}/0"} if options.redis else {}
-        with running([*server, "--bind", "127.0.0.1", "--dir", folder], redis_port, ""):
-            started = time.perf_counter()
-            with running(service, port, "/readyz", **environment) as process:
-                start_s = time.perf_counter() - started
-                found = measure(Load(port, release), process, options)
+        chosen, state = ("--workers", str(options.workers)), Path(folder) / "state"
+        started = time.perf_counter()
+        with running_service(options.releases, *chosen, state=state, **environment) as service:
+            start_s = time.perf_counter() - started
+            found = measure(Load(service.port, release), service.pid, options)
     about = {
         "benchmark": "serve", **machine(), "preset": manifest["preset"], "items": manifest["counts"]["num_items"],
         "users": manifest["counts"]["num_users"], "beams": manifest["decoding"]["num_beams"],

@@ -124,7 +124,7 @@ def _rows(name: str, found: list[Raised]) -> list[list[str]]:
     said = dict.fromkeys((one.message, one.fix) for one in found)
     first = [f'<a id="{name}"></a>{code(name)}', status(found)]
     return [
-        [*(first if not place else ["", ""]), message, "" if fix == "*fix*" else fix]
+        [*(first if not place else ["", ""]), message, "What `fix` says." if fix == "*fix*" else fix]
         for place, (message, fix) in enumerate(said)
     ]
 

@@ -76,6 +76,21 @@ def with_other_items(source: Path, releases: Path, name: str, mark: str) -> Path
     return folder
 
 
+def change_items(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Replaces each item of a release by what `change` makes of it; the hashes are true again."""
+    lines = [change(json.loads(line)) for line in (folder / "items.jsonl").read_text().splitlines()]
+    (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    seal(folder)
+
+
+def with_text_everywhere(source: Path, releases: Path, text: str) -> Path:
+    """`releases` with one release, whose items all have a text as their title, brand and category."""
+    folder = named_copy(source, releases, "r-text")
+    change_items(folder, lambda item: item | {"title": text, "brand": text, "categories": [text]})
+    point(releases, "r-text")
+    return releases
+
+
 def with_other_rows(source: Path, releases: Path, name: str) -> Path:
     """A proper release that gives every user the row, and the past, of the one before."""
     folder = named_copy(source, releases, name)

@@ -39,10 +39,7 @@ router = APIRouter(tags=["placements"])
 MOST_VERSION = 2**53
 
 _log = structlog.get_logger("service")
-_CHANGE_PROBLEMS = {
-    **PROBLEMS,
-    409: {**PROBLEMS[422], "description": "Somebody changed the placement meanwhile, or there are too many."},
-}
+_CHANGED = "Somebody changed the placement meanwhile: it has not the `expected_version`"
 
 
 async def checked_name(placement: Annotated[str, Path(json_schema_extra={"pattern": NAME_PATTERN})]) -> str:
@@ -138,7 +135,7 @@ async def show_placement(request: Request, name: NameDep, app: AppDep) -> Respon
     "/placements/{placement}",
     dependencies=[ADMIN, NAMES_ONCE],
     response_model=PlacementAnswer,
-    responses=_CHANGE_PROBLEMS,
+    responses={**PROBLEMS, 409: {**PROBLEMS[422], "description": f"{_CHANGED}; or there are too many placements."}},
 )
 async def put_placement(
     request: Request, name: NameDep, body: Placement, app: AppDep, expected_version: ExpectedVersion = None
@@ -163,12 +160,15 @@ async def put_placement(
     dependencies=[ADMIN],
     status_code=204,
     response_class=Response,
-    responses=_CHANGE_PROBLEMS,
+    responses={**PROBLEMS, 409: {**PROBLEMS[422], "description": f"{_CHANGED}."}},
 )
 async def delete_placement(
     request: Request, name: NameDep, app: AppDep, expected_version: ExpectedVersion = None
 ) -> Response:
-    """Removes a placement; one of the service's file with the same name counts again. Pages being read go on."""
+    """Removes a placement; one of the service's file with the same name counts again. Pages being read go on.
+
+    With `expected_version` a change that somebody made meanwhile is not removed unseen: 409 `placement.changed`.
+    """
     change = await app.placements.delete(name, expected=expected_version)
     if change.outcome != "done":
         raise _refusal(name, change, expected_version)

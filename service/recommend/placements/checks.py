@@ -56,11 +56,12 @@ def _mask(text: str, catalogue: Catalogue, values: RequestValues) -> BoolArray |
 def _joined(errors: Sequence[tuple[str, RequestError]]) -> RequestError:
     """Returns one refusal for all that is wrong."""
     if len(errors) == 1:
-        ((where, error),) = errors
-        return RequestError("condition.invalid", f"{where}: {error.message}", fix=error.fix)
-    said = " ".join(f"{where}: {error}" for where, error in errors[:MOST_NAMED])
-    more = f" There are {len(errors) - MOST_NAMED} more." if len(errors) > MOST_NAMED else ""
-    return RequestError("condition.invalid", f"{said}{more}", fix="Correct each of them.")
+        ((filter_or_rule, error),) = errors
+        return RequestError("condition.invalid", f"{filter_or_rule}: {error.message}", fix=error.fix)
+    each_with_its_error = " ".join(f"{where}: {error}" for where, error in errors[:MOST_NAMED])
+    num_more = len(errors) - MOST_NAMED
+    more = "" if num_more <= 0 else f" There are {num_more} more."
+    return RequestError("condition.invalid", f"{each_with_its_error}{more}", fix="Correct each of them.")
 
 
 def _without_effect(

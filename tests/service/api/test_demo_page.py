@@ -1,6 +1,5 @@
 """The page at /demo in a real headless Chromium, against a real service: pick, click, what changed, and why."""
 
-import json
 import re
 import shutil
 import uuid
@@ -15,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_play
 
 from tests.examples.test_webshop import clicks
 from tests.service.auth.test_doors import make_key
-from tests.service.releases import named_copy, point, seal
+from tests.service.releases import with_text_everywhere
 from tests.service.servers import PATIENCE_S, ServiceProcess, wait_until
 
 NUM_ITEMS = 12
@@ -222,13 +221,8 @@ def test_a_phone_shows_it_whole(chromium: Browser, service: ServiceProcess, sche
 
 
 def test_titles_and_ids_are_text_whatever_stands_in_them(chromium: Browser, tiny_release: Path, tmp_path: Path) -> None:
-    folder = named_copy(tiny_release / "current", tmp_path / "releases", "r-hostile")
-    lines = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
-    hostile = [line | {"title": HOSTILE, "brand": HOSTILE, "categories": [HOSTILE]} for line in lines]
-    (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in hostile))
-    seal(folder)
-    point(tmp_path / "releases", "r-hostile")
-    process = ServiceProcess(tmp_path / "releases", tmp_path / "service", "--demo").start()
+    releases = with_text_everywhere(tiny_release / "current", tmp_path / "releases", HOSTILE)
+    process = ServiceProcess(releases, tmp_path / "service", "--demo").start()
     try:
         shopper = offered(process, 0)
         for user_id in (shopper, HOSTILE):

@@ -77,7 +77,7 @@ def test_a_generated_client_sends_no_field_of_an_item_that_it_was_not_given(docu
 def test_the_parameters_that_a_route_knows_are_those_of_the_document(document: dict[str, Any]) -> None:
     num_parameters = 0
     for route in iter_route_contexts(create_app(Settings(demo=True)).routes):
-        for method in route.methods if route.include_in_schema else ():
+        for method in (route.methods or ()) if route.include_in_schema else ():
             documented = {
                 parameter["name"]: parameter["schema"].get("type") == "array"
                 for parameter in document["paths"][route.path_format][method.lower()].get("parameters", ())

@@ -1,6 +1,5 @@
 """The page at /studio in a real headless Chromium, against a real service with keys: sign in, edit, preview, save."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -15,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Route, expect
 from service.auth.caller import OPEN
 from tests.service.api.test_demo_page import HOSTILE, Visit, chromium
 from tests.service.auth.test_doors import Guarded
-from tests.service.releases import named_copy, point, seal
+from tests.service.releases import with_text_everywhere
 from tests.service.servers import PATIENCE_S, ServiceProcess
 
 __all__ = ["chromium"]
@@ -184,7 +183,8 @@ def test_every_field_and_rule_is_saved_as_it_is_shown(studio: Callable[..., Stud
     page.get_by_label("Days compared").fill("2")
     page.get_by_label("Only items where").fill("price < 500")
     page.locator("#diversity").fill("0.5")
-    page.locator("#fallback-add").select_option("new")
+    page.get_by_label("A kind to fill up with").select_option("new")
+    page.locator("#fallback-add").click()
     page.get_by_role("button", name="Use New earlier").click()
     page.locator("#more summary").click()
     page.locator("#max_price").fill("900")
@@ -338,6 +338,54 @@ def test_deleting_and_leaving_ask_first(studio: Callable[..., Studio], service: 
     assert stored(service, "doomed")["code"] == "placement.unknown"
 
 
+def test_what_is_changed_keeps_the_focus_near(studio: Callable[..., Studio], service: Guarded) -> None:
+    put(service, "near", kind="together", length=5)
+    visit = studio("#near")
+    page = visit.page
+    expect(page.locator("#category")).to_have_attribute("aria-expanded", "false")
+    visit.previewed(re.compile("same|new|gone"))
+    page.locator("#fallback-kind").focus()
+    page.keyboard.press("ArrowDown")  # chooses, and adds nothing yet
+    expect(page.locator("#fallbacks li")).to_have_count(1)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#fallbacks li")).to_have_count(2)
+    expect(page.locator("#fallback-kind")).to_be_focused()
+    page.locator("#fallbacks li").last.get_by_role("button", name="Do not use").press("Enter")
+    expect(page.get_by_role("button", name="Do not use Popular")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#fallback-kind")).to_be_focused()
+    for title in visit.page.locator("#after .title").all_inner_texts()[:2]:
+        page.locator("#cart-add").fill(title)
+        visit.suggested.first.click()
+    expect(page.locator("#cart li")).to_have_count(2)
+    page.locator("#cart button").first.press("Enter")
+    expect(page.locator("#cart button")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#cart-add")).to_be_focused()
+
+    link = page.locator("#placements a", has=page.get_by_text("near", exact=True))
+    link.focus()
+    with page.expect_response("**/placements"):
+        page.evaluate("dispatchEvent(new Event('focus'))")
+    expect(link).to_be_focused()
+    page.locator(".skip").press("Enter")
+    expect(page.locator("#editor")).to_be_focused()
+    assert page.url.endswith("#near")
+
+
+def test_a_preview_that_fails_is_busy_no_more(studio: Callable[..., Studio], service: Guarded) -> None:
+    put(service, "failing", kind="popular")
+    visit = studio("#failing")
+    visit.previewed(re.compile("same"))
+    visit.page.route(
+        "**/placements/preview", lambda route: route.fulfill(status=422, json={"code": "x", "detail": "y"})
+    )
+    visit.page.locator("#length").fill("3")
+    expect(visit.page.locator("#preview-said")).to_have_text("The list is as it was before the marked field.")
+    expect(visit.page.locator("#lists[aria-busy]")).to_have_count(0)
+
+
 def test_a_list_beside_a_product_starts_from_the_chosen_one(studio: Callable[..., Studio], service: Guarded) -> None:
     put(service, "beside", kind="similar", length=5)
     visit = studio("#beside")
@@ -459,15 +507,11 @@ def test_every_control_has_a_name(studio: Callable[..., Studio], service: Guarde
 def test_names_and_titles_are_text_whatever_stands_in_them(
     chromium: Browser, tiny_release: Path, tmp_path: Path
 ) -> None:
-    folder = named_copy(tiny_release / "current", tmp_path / "releases", "r-hostile")
-    lines = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
-    hostile = [line | {"title": HOSTILE, "brand": HOSTILE, "categories": [HOSTILE]} for line in lines]
-    (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in hostile))
-    seal(folder)
-    point(tmp_path / "releases", "r-hostile")
-    process = ServiceProcess(tmp_path / "releases", tmp_path / "service").start()
+    releases = with_text_everywhere(tiny_release / "current", tmp_path / "releases", HOSTILE)
+    process = ServiceProcess(releases, tmp_path / "service").start()
     try:
-        rules = [{"pin": {"item_id": lines[0]["item_id"], "place": 1}}, {"at_most": {"attribute": "brand", "count": 1}}]
+        item_id = httpx.get(f"{process.url}/popular", timeout=PATIENCE_S).json()["items"][0]["item_id"]
+        rules = [{"pin": {"item_id": item_id, "place": 1}}, {"at_most": {"attribute": "brand", "count": 1}}]
         body = {"kind": "similar", "category": HOSTILE, "rules": rules}
         assert httpx.put(f"{process.url}/placements/row", json=body, timeout=PATIENCE_S).status_code == 200
         studio = Studio(chromium, process.url, at=f"#{quote(HOSTILE)}")

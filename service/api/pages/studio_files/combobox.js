@@ -4,14 +4,18 @@ import { element, newId } from "./elements.js";
 
 const WAIT_MS = 150;
 
-/** Suggests while a person types. `suggest(text, caret)` gives options with `label` and `detail`, or a promise of them;
+/** Suggests while a person types. `suggest(text, caret)` gives options with `label` and `detail`, and with `from` where
+ * the option depends on the caret, or a promise of them;
  * `pick(option)` takes the chosen one. Answers with the element that replaces the control. */
 export function combobox(control, suggest, pick) {
   const list = element("ul", "options");
   Object.assign(list, { id: newId("options"), hidden: true });
   list.setAttribute("role", "listbox");
   list.setAttribute("aria-label", "Suggestions");
-  if (control.tagName === "INPUT") control.setAttribute("role", "combobox");
+  if (control.tagName === "INPUT") {
+    control.setAttribute("role", "combobox");
+    control.setAttribute("aria-expanded", false);
+  }
   control.setAttribute("aria-autocomplete", "list");
   control.setAttribute("aria-controls", list.id);
   let options = [];
@@ -50,7 +54,7 @@ export function combobox(control, suggest, pick) {
   const state = () => `${caret()} ${control.value}`;
   const take = async (place) => {
     let option = options[place];
-    if (state() !== seen) {
+    if (option.from !== undefined && state() !== seen) {
       // A letter came after the list: the option of the same name knows what it replaces now.
       const found = await suggest(control.value, caret()).catch(() => []);
       option = found.find((one) => one.label === option.label);

@@ -12,7 +12,7 @@ const TEXTS = ["filter", "category"];
 const IN_MORE = ["category", "min_price", "max_price", "exclude_variants", "cache_s"];
 
 export class Editor {
-  /** `changed(isTyping)` is called after each change of the draft. */
+  /** `changed()` is called after each change of the draft. */
   constructor(shop, changed) {
     Object.assign(this, { shop, changed, draft: null });
     at("kind").replaceChildren(...Object.keys(KINDS).map((kind) => new Option(`${kindName(kind)} (${kind})`, kind)));
@@ -25,9 +25,9 @@ export class Editor {
     at("exclude_variants").addEventListener("change", () => this.set("exclude_variants", at("exclude_variants").checked));
     at("diversity").addEventListener("input", () => this.set("diversity", Number(at("diversity").value)));
     at("window_s").addEventListener("input", () => this.set("window_s", Number(at("window_s").value) * DAY_S));
-    at("fallback-add").addEventListener("change", () => {
-      this.set("fallbacks", [...this.draft.fallbacks, at("fallback-add").value]);
-      at("fallback-add").focus();
+    at("fallback-add").addEventListener("click", () => {
+      this.set("fallbacks", [...this.draft.fallbacks, at("fallback-kind").value]);
+      this.focusFallback(this.draft.fallbacks.length);
     });
     at("name").addEventListener("input", () => this.changed());
     completed(at("filter"), shop);
@@ -73,17 +73,26 @@ export class Editor {
     at("diversity-shown").textContent = diversity ? diversity.toFixed(2) : "off: by score alone";
     at("fallbacks").replaceChildren(...fallbacks.map((one, place) => this.fallback(one, place)));
     const left = Object.keys(KINDS).filter((one) => one !== kind && !fallbacks.includes(one));
-    at("fallback-add").replaceChildren(new Option("Add…", ""), ...left.map((one) => new Option(kindName(one), one)));
-    at("fallback-add").hidden = !left.length;
+    at("fallback-kind").replaceChildren(...left.map((one) => new Option(kindName(one), one)));
+    at("fallback-kind").hidden = at("fallback-add").hidden = !left.length;
+  }
+
+  // A button of the kind at a place, else what adds one, else the last kind's button.
+  focusFallback(place) {
+    const [row, adds] = [at("fallbacks").children[place], at("fallback-kind").hidden ? null : at("fallback-kind")];
+    (row?.querySelector("button:not(:disabled)") ?? adds ?? at("fallbacks").lastElementChild.querySelector("button:not(:disabled)")).focus();
   }
 
   fallback(kind, place) {
     const others = this.draft.fallbacks.filter((one) => one !== kind);
-    const move = (to) => this.set("fallbacks", others.toSpliced(to, 0, kind));
+    const change = (kinds, to) => {
+      this.set("fallbacks", kinds);
+      this.focusFallback(to);
+    };
     const name = kindName(kind);
-    const up = button("↑", () => move(place - 1), { label: `Use ${name} earlier`, className: "icon" });
+    const up = button("↑", () => change(others.toSpliced(place - 1, 0, kind), place - 1), { label: `Use ${name} earlier`, className: "icon" });
     up.disabled = place === 0;
-    const remove = button("✕", () => this.set("fallbacks", others), { label: `Do not use ${name}`, className: "icon" });
+    const remove = button("✕", () => change(others, Math.min(place, others.length - 1)), { label: `Do not use ${name}`, className: "icon" });
     return element("li", "", element("span", "", name), up, remove);
   }
 

@@ -47,9 +47,12 @@ export class Preview {
   setCart(itemIds) {
     this.cart = itemIds;
     at("cart").replaceChildren(
-      ...itemIds.map((itemId) => {
+      ...itemIds.map((itemId, place) => {
         const title = this.shop.title(itemId);
-        const without = () => this.setCart(this.cart.filter((one) => one !== itemId));
+        const without = () => {
+          this.setCart(this.cart.filter((one) => one !== itemId));
+          (at("cart").children[Math.min(place, this.cart.length - 1)]?.querySelector("button") ?? at("cart-add")).focus();
+        };
         return element("li", "", title, button("✕", without, { label: `Take ${title} out of the cart`, className: "icon" }));
       }),
     );
@@ -60,6 +63,7 @@ export class Preview {
   stop(told = "") {
     clearTimeout(this.timer);
     this.asked += 1;
+    at("lists").removeAttribute("aria-busy");
     at("preview-said").textContent = told;
   }
 
@@ -87,11 +91,12 @@ export class Preview {
       if (mine !== this.asked) return;
       this.show(answer, placement, isDirty);
       this.made(answer);
-      at("lists").removeAttribute("aria-busy");
     } catch (error) {
       if (mine !== this.asked) return;
       at("preview-said").textContent = "The list is as it was before the marked field.";
       this.failed(error);
+    } finally {
+      if (mine === this.asked) at("lists").removeAttribute("aria-busy");
     }
   }
 

@@ -2,7 +2,7 @@
 
 import { changes, kindName, same, whole } from "./changes.js";
 import { Editor } from "./editor.js";
-import { ask, at, button, element, show } from "./elements.js";
+import { ask, at, element, show } from "./elements.js";
 import { IsrfClient } from "./isrf_client.js";
 import { Preview } from "./preview.js";
 import { isComplete } from "./rules.js";
@@ -24,6 +24,8 @@ let lookFailed = false; // whether the trouble that is shown is that of a look
 
 const isNew = () => base.name === null;
 const isDirty = () => base !== null && (isNew() || !same(whole(base.placement), editor.draft));
+// A new placement without a name and a change is nothing yet.
+const wouldLose = () => isDirty() && (!isNew() || draftName() !== "" || !same(editor.draft, whole(FRESH)));
 const draftName = () => base.name ?? at("name").value.trim();
 
 async function open(apiKey) {
@@ -88,6 +90,7 @@ function tellOf(now) {
 }
 
 function showList() {
+  const focused = at("placements").contains(document.activeElement) ? document.activeElement.hash : null;
   at("placements").replaceChildren(
     ...listed.map((one) => {
       const link = element("a", "", element("strong", "", one.name), element("span", "quiet", kindName(one.placement.kind)));
@@ -102,12 +105,13 @@ function showList() {
     }),
   );
   at("no-placements").hidden = listed.length > 0;
+  // The link that had the focus has been replaced.
+  if (focused !== null) ([...at("placements").querySelectorAll("a")].find((one) => one.hash === focused) ?? at("new")).focus();
 }
 
 /** Goes on where nothing is lost by it, or where the person says so. */
 async function leave(go) {
-  const lost = isDirty() && (!isNew() || draftName() || !same(editor.draft, whole(FRESH)));
-  if (lost) {
+  if (wouldLose()) {
     const title = `Leave ${draftName() || "the new placement"} without saving?`;
     const choices = [["", "Stay"], ["leave", "Leave", "danger"]];
     const lines = changes(isNew() ? null : base.placement, editor.draft, shop.title);
@@ -287,7 +291,16 @@ at("discard").addEventListener("click", () => safely(() => leave(() => (isNew() 
 at("delete").addEventListener("click", () => safely(remove));
 at("take-theirs").addEventListener("click", () => safely(takeTheirs));
 at("keep-mine").addEventListener("click", () => safely(keepMine));
-window.addEventListener("beforeunload", (event) => isDirty() && !isNew() && event.preventDefault());
+// The address names the placement: these links leave it as it is.
+for (const link of document.querySelectorAll("[data-to]")) {
+  link.addEventListener("click", (click) => {
+    click.preventDefault();
+    const to = [link.dataset.to, "welcome", "sign-in"].map(at).find((one) => one.checkVisibility());
+    to?.focus();
+    to?.scrollIntoView();
+  });
+}
+window.addEventListener("beforeunload", (event) => wouldLose() && event.preventDefault());
 // Nobody asked for these looks: what fails is told where it stands, and nothing scrolls.
 function lookAround() {
   if (!shop || at("studio").hidden || document.hidden || at("dialog").open) return;
