@@ -22,7 +22,11 @@ METADATA = "from setuptools import build_meta; print(build_meta.prepare_metadata
     ("folder", "files", "version"),
     [
         (".", ("pyproject.toml", "README.md", "LICENSE", "isrf/__init__.py"), isrf.__version__),
-        ("clients/python", ("pyproject.toml", "isrf_client/version.py"), isrf_client.__version__),
+        (
+            "clients/python",
+            ("pyproject.toml", "README.md", "LICENSE", "isrf_client/version.py"),
+            isrf_client.__version__,
+        ),
     ],
 )
 def test_a_package_is_built_with_its_version(folder: str, files: tuple[str, ...], version: str, tmp_path: Path) -> None:

@@ -48,13 +48,13 @@ def saying(answer: bytes) -> Callable[[socket.socket, bytes], None]:
     return lambda client, _: client.sendall(answer)
 
 
-def dripping(start: bytes, drop: bytes) -> Callable[[socket.socket, bytes], None]:
+def dripping(start: bytes, drop: bytes, every_s: float = 0.02) -> Callable[[socket.socket, bytes], None]:
     def talk(client: socket.socket, _: bytes) -> None:
         client.sendall(start)
         end = time.monotonic() + LONG_S
         while time.monotonic() < end:
             client.sendall(drop)
-            time.sleep(0.02)
+            time.sleep(every_s)
 
     return talk
 

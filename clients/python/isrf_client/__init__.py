@@ -66,29 +66,45 @@ from isrf_client.answers import (
     Words,
 )
 from isrf_client.asynchronous import AsyncClient
-from isrf_client.attempts import READS, WRITES, Patience
+from isrf_client.attempts import BULK, READS, WRITES, Patience
 from isrf_client.errors import ClientError, InvalidCallError, NoAnswerError, ProblemError
 from isrf_client.events import prepare
+from isrf_client.operations import (
+    AnswerRates,
+    BadLine,
+    Imported,
+    Line,
+    LiveEvidenceProgress,
+    Rates,
+    Readiness,
+    ReleaseStats,
+    Reloaded,
+    Stats,
+)
 from isrf_client.synchronous import Client
 from isrf_client.version import __version__
 
 __all__ = [
+    "BULK",
     "READS",
     "WRITES",
     "AffinitiesAnswer",
     "AffinitiesMeta",
     "Affinity",
+    "AnswerRates",
     "AsyncClient",
     "AtLeastRule",
     "AtMostRule",
     "AttributeShown",
     "AttributesAnswer",
+    "BadLine",
     "BoostRule",
     "Client",
     "ClientError",
     "Event",
     "EventAnswer",
     "Id",
+    "Imported",
     "InteractionsAnswer",
     "Interests",
     "InvalidCallError",
@@ -96,8 +112,10 @@ __all__ = [
     "ItemBody",
     "ItemChanged",
     "Kind",
+    "Line",
     "ListOptions",
     "ListRule",
+    "LiveEvidenceProgress",
     "Meta",
     "NoAnswerError",
     "PageOptions",
@@ -119,11 +137,15 @@ __all__ = [
     "PreviewedItems",
     "ProblemError",
     "RankOptions",
+    "Rates",
+    "Readiness",
     "Reason",
     "ReasonPath",
     "Recommendations",
     "RecommendedItem",
     "ReleaseMeta",
+    "ReleaseStats",
+    "Reloaded",
     "RequestMeta",
     "RuleKind",
     "RuleMove",
@@ -131,6 +153,7 @@ __all__ = [
     "ShownItem",
     "ShownPlacement",
     "SimilarItems",
+    "Stats",
     "UserAnswer",
     "UserMeta",
     "UserOptions",

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -34,23 +35,69 @@ from isrf_client.answers import (
     UserAnswer,
     UserOptions,
 )
-from isrf_client.attempts import READS, WRITES, AnswerT, Outcome, Patience, Pause, Steps, Try
-from isrf_client.calls import Calls
+from isrf_client.attempts import (
+    BULK,
+    READS,
+    WRITES,
+    AnswerT,
+    OpenAnswer,
+    Outcome,
+    Patience,
+    Pause,
+    Steps,
+    Try,
+    error_of,
+)
+from isrf_client.bulk import ExportedLines
+from isrf_client.calls import Calls, Exported
 from isrf_client.connection import FAILURES, Body, checked_url, closed, headers_for, outcome_of, request_of, set_up
-from isrf_client.errors import InvalidCallError
+from isrf_client.errors import ClientError, InvalidCallError
+from isrf_client.operations import Imported, Line, Readiness, Reloaded, Stats
+
+
+class Stream(OpenAnswer):
+    """The body of an answer; a piece must come within `timeout_s`, and the last one before `end`."""
+
+    def __init__(self, response: httpx.Response, opened: AsyncExitStack, timeout_s: float, end: float) -> None:
+        self._response, self._opened, self._timeout_s, self._end = response, opened, timeout_s, end
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """Yields the body's pieces; raises `ClientError` where the rest does not come, or not in time."""
+        async with self._opened:
+            pieces = self._response.aiter_bytes()
+            while True:
+                left_s = self._end - time.monotonic()
+                if left_s <= 0:
+                    raise error_of(None)
+                try:
+                    async with asyncio.timeout(min(self._timeout_s, left_s)):
+                        piece = await anext(pieces)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    raise error_of(None) from None
+                except FAILURES as error:
+                    raise error_of(outcome_of(error)) from None
+                yield piece
 
 
 class AsyncClient:
     """A client for asyncio; every method raises `ClientError` (`isrf_client.errors`)."""
 
     def __init__(
-        self, base_url: str, *, api_key: str | None = None, reads: Patience = READS, writes: Patience = WRITES
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        reads: Patience = READS,
+        writes: Patience = WRITES,
+        bulk: Patience = BULK,
     ) -> None:
         self._base_url = checked_url(base_url)
         headers = headers_for(api_key)
         self._http = set_up(lambda: httpx.AsyncClient(headers=headers))
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._calls = Calls(reads=reads, writes=writes, clock=time.monotonic)
+        self._calls = Calls(reads=reads, writes=writes, bulk=bulk, clock=time.monotonic)
 
     async def recommend(self, user_id: Id, **options: Unpack[UserOptions]) -> Recommendations:
         """Returns items for a user; popular items for an unknown user."""
@@ -151,6 +198,48 @@ class AsyncClient:
         """Erases everything about a user."""
         return await self._run(self._calls.erase(user_id))
 
+    async def import_items(self, items: Iterable[Line]) -> Imported:
+        """Adds and changes any number of items, as `put_item` each; reads the iterable as it sends.
+
+        An error has the `report` of what was imported, and the `records` to send again.
+        """
+        return await self._run(self._calls.import_items(items))
+
+    async def import_events(self, events: Iterable[Event]) -> Imported:
+        """Posts any number of events from an iterable, which it reads as it sends; `interactions` for a few.
+
+        Events whose ids are their own count once, however often they are imported.
+        """
+        return await self._run(self._calls.import_events(events))
+
+    async def import_users(self, users: Iterable[Line]) -> Imported:
+        """Imports users' state, as `export_users` returns it."""
+        return await self._run(self._calls.import_users(users))
+
+    def export_items(self) -> AsyncIterator[Line]:
+        """Yields the whole catalogue as it is now. It needs a key of role admin, as every export."""
+        return self._lines("items")
+
+    def export_events(self) -> AsyncIterator[Line]:
+        """Yields the accepted events that the offline job has not used yet."""
+        return self._lines("events")
+
+    def export_users(self) -> AsyncIterator[Line]:
+        """Yields users' state since the release; a user with much state has several lines."""
+        return self._lines("users")
+
+    async def ready(self) -> Readiness:
+        """Returns whether the service can recommend, and whether its store is reached."""
+        return await self._run(self._calls.ready())
+
+    async def reload(self) -> Reloaded:
+        """Has the newest published release served now. It needs a key of role admin."""
+        return await self._run(self._calls.reload())
+
+    async def stats(self) -> Stats:
+        """Returns counts of answers, shown items, clicks and purchases. It needs a key of role admin."""
+        return await self._run(self._calls.stats())
+
     async def close(self) -> None:
         await self._http.aclose()
 
@@ -161,6 +250,18 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def _lines(self, what: Exported) -> AsyncIterator[Line]:
+        stream: Stream = await self._run(self._calls.export(what))
+        lines = ExportedLines()
+        try:
+            async with aclosing(stream.pieces()) as pieces:
+                async for piece in pieces:
+                    for line in lines.read(piece):
+                        yield line
+            lines.end()
+        except ClientError as error:
+            raise lines.cut(error) from None
 
     async def _run(self, steps: Steps[AnswerT]) -> AnswerT:
         outcome = None
@@ -187,12 +288,15 @@ class AsyncClient:
                 fix="Make an AsyncClient in each loop, or use Client.",
             )
         body = Body()
+        end = time.monotonic() + step.left_s
         try:
             # httpx's timeout bounds each read; this one bounds the whole request.
-            async with asyncio.timeout(step.timeout_s):
-                async with self._http.stream(**request_of(step, self._base_url)) as response:
-                    async for part in response.aiter_bytes():
-                        body.add(part)
+            async with asyncio.timeout(step.timeout_s), AsyncExitStack() as opened:
+                response = await opened.enter_async_context(self._http.stream(**request_of(step, self._base_url)))
+                if step.call.streamed and response.is_success:
+                    return Stream(response, opened.pop_all(), step.timeout_s, end)
+                async for part in response.aiter_bytes():
+                    body.add(part)
             return body.answer(response)
         except TimeoutError:
             return httpx.TimeoutException("given up")

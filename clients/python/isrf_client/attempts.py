@@ -54,6 +54,8 @@ READS = Patience(timeout_s=1.0, tries=2, deadline_s=2.0)
 """For reads, which a page waits for: an early fallback is better than a late answer."""
 WRITES = Patience(timeout_s=5.0, tries=6, deadline_s=30.0, first_pause_s=0.2)
 """For calls that no page waits for: events, erasures, recommendations for many users."""
+BULK = Patience(timeout_s=60.0, tries=6, deadline_s=3600.0, first_pause_s=0.2)
+"""For imports and exports of any size. Of an export, `timeout_s` is also the longest wait for its next bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,21 +63,29 @@ class Call:
     """A request that is safe to send twice: a read, an erasure, or events with their ids.
 
     Attributes:
+        lines: a body of JSON Lines, in place of `body`.
         answer: a field that the answer must have, and its type; None where the answer is empty (204).
+        streamed: the answer is left open, and its caller reads it piece by piece.
     """
 
     method: str
     path: str
     params: Sequence[tuple[str, str]] = ()
     body: Mapping[str, Any] | None = None
+    lines: bytes | None = None
     answer: tuple[str, type] | None = None
+    streamed: bool = False
 
 
 class Try(NamedTuple):
-    """Asks the client to send the call; the client returns the response or the failure within `timeout_s`."""
+    """Asks the client to send the call; the client returns the response or the failure within `timeout_s`.
+
+    An answer that is left open may be read for `left_s`, the rest of the call's time.
+    """
 
     call: Call
     timeout_s: float
+    left_s: float
 
 
 class Pause(NamedTuple):
@@ -84,7 +94,11 @@ class Pause(NamedTuple):
     seconds: float
 
 
-Outcome: TypeAlias = httpx.Response | httpx.TransportError | ClientError
+class OpenAnswer:
+    """A good answer whose body has not been read."""
+
+
+Outcome: TypeAlias = httpx.Response | OpenAnswer | httpx.TransportError | ClientError
 """The outcome of a try. A `ClientError` ends the call."""
 Steps: TypeAlias = Generator[Try | Pause, Outcome | None, AnswerT]
 
@@ -101,10 +115,14 @@ class Budget:
         """Allows all tries again, for the next request of the same call; the deadline stays."""
         self._used = 0
 
+    def left_s(self) -> float:
+        """Returns the seconds until the deadline, 0.0 after it."""
+        return max(0.0, self._end - self._clock())
+
     def take(self) -> float:
         """Uses one try; returns how long it may take, 0.0 where no time is left."""
         self._used += 1
-        return max(0.0, min(self._patience.timeout_s, self._end - self._clock()))
+        return min(self._patience.timeout_s, self.left_s())
 
     def pause_s(self, asked_s: float | None) -> float | None:
         """Returns the pause before the next try, at least `asked_s`; None where no try is left."""
@@ -123,10 +141,12 @@ def attempts(call: Call, budget: Budget) -> Steps[Any]:
     """
     while True:
         timeout_s = budget.take()
-        outcome = yield Try(call, timeout_s) if timeout_s > 0 else Pause(0.0)
+        outcome = yield Try(call, timeout_s, budget.left_s()) if timeout_s > 0 else Pause(0.0)
+        if isinstance(outcome, OpenAnswer):
+            return outcome
         if isinstance(outcome, httpx.Response) and outcome.is_success:
             return _decoded(outcome, call)
-        error = _error(outcome)
+        error = error_of(outcome)
         asked_s = error.retry_after_s if isinstance(error, ProblemError) else None
         pause_s = budget.pause_s(asked_s) if error is not outcome and _is_temporary(error) else None
         if pause_s is None:
@@ -163,7 +183,8 @@ def _decoded(response: httpx.Response, call: Call) -> Any:
     return answer
 
 
-def _error(outcome: Outcome | None) -> ClientError:
+def error_of(outcome: httpx.Response | httpx.TransportError | ClientError | None) -> ClientError:
+    """Returns the error of a try that gave no good answer; None: the call's time is over."""
     if isinstance(outcome, ClientError):
         return outcome
     if outcome is None or isinstance(outcome, httpx.TimeoutException):

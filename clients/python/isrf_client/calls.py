@@ -4,7 +4,7 @@ Both clients run these steps; it knows neither of them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 from urllib.parse import urlencode
 
 from isrf_client.answers import (
@@ -34,8 +34,10 @@ from isrf_client.answers import (
     UserOptions,
 )
 from isrf_client.attempts import Budget, Call, Patience, Steps, attempts, unreadable
+from isrf_client.bulk import import_records, record_line
 from isrf_client.errors import InvalidCallError
-from isrf_client.events import post, prepare
+from isrf_client.events import post, prepare, prepared
+from isrf_client.operations import Imported, Line, Readiness, Reloaded, Stats
 from isrf_client.values import id_texts, json_fields, plain, query, segment
 
 MAX_USERS = 256
@@ -49,18 +51,19 @@ MAX_URL = 60_000
 ITEMS = ("items", list)
 
 Clock = Callable[[], float]
+Exported: TypeAlias = Literal["items", "events", "users"]
 
 
 class Calls:
     """The calls of one client, with its patience and its clock."""
 
-    def __init__(self, *, reads: Patience, writes: Patience, clock: Clock) -> None:
-        for patience in (reads, writes):
+    def __init__(self, *, reads: Patience, writes: Patience, bulk: Patience, clock: Clock) -> None:
+        for patience in (reads, writes, bulk):
             if not isinstance(patience, Patience):
                 raise InvalidCallError(
                     "client.invalid_patience", f"{patience!r:.80} is not a Patience.", fix="Give reads=Patience(…)."
                 )
-        self._reads, self._writes, self._clock = reads, writes, clock
+        self._reads, self._writes, self._bulk, self._clock = reads, writes, bulk, clock
 
     def recommend(self, user_id: Id, options: UserOptions) -> Steps[Recommendations]:
         return self._read(_get(f"/recommend/{segment(user_id, 'user_id')}", ITEMS, options))
@@ -134,6 +137,30 @@ class Calls:
     def interactions(self, events: Iterable[Event]) -> Steps[InteractionsAnswer]:
         """Gives every event its id before the first try, so that no event counts twice."""
         return post(prepare(events), Budget(self._writes, self._clock))
+
+    def import_items(self, items: Iterable[Line]) -> Steps[Imported]:
+        return import_records("/import/items", items, record_line, Budget(self._bulk, self._clock))
+
+    def import_users(self, users: Iterable[Line]) -> Steps[Imported]:
+        return import_records("/import/users", users, record_line, Budget(self._bulk, self._clock))
+
+    def import_events(self, events: Iterable[Event]) -> Steps[Imported]:
+        """Gives every event its id before its first try, as `interactions` does."""
+        return import_records("/import/events", events, prepared, Budget(self._bulk, self._clock))
+
+    def export(self, what: Exported) -> Steps[Any]:
+        """Returns the client's own `OpenAnswer` once it begins; the call is tried again only until then."""
+        call = Call(method="GET", path=f"/export/{what}", streamed=True)
+        return attempts(call, Budget(self._bulk, self._clock))
+
+    def ready(self) -> Steps[Readiness]:
+        return self._read(_get("/readyz", ("status", str)))
+
+    def reload(self) -> Steps[Reloaded]:
+        return self._write(Call(method="POST", path="/admin/reload", answer=("status", str)))
+
+    def stats(self) -> Steps[Stats]:
+        return self._read(_get("/admin/stats", ("releases", list)))
 
     def _many(self, user_ids: list[str], options: dict[str, Any], budget: Budget) -> Steps[list[Recommendations]]:
         found: list[Recommendations] = []

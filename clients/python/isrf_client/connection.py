@@ -6,8 +6,8 @@ from urllib.parse import urlencode
 
 import httpx
 
-from isrf_client.attempts import Outcome, Try, unreadable
-from isrf_client.errors import InvalidCallError, NoAnswerError
+from isrf_client.attempts import Try, unreadable
+from isrf_client.errors import ClientError, InvalidCallError, NoAnswerError
 from isrf_client.version import __version__
 
 MadeT = TypeVar("MadeT")
@@ -53,10 +53,13 @@ def headers_for(api_key: str | None) -> dict[str, str]:
 def request_of(step: Try, base_url: str) -> dict[str, Any]:
     """Returns arguments for httpx's `stream`. It follows no redirects: a key is for one address."""
     call = step.call
+    body: dict[str, Any] = {"json": call.body}
+    if call.lines is not None:
+        body = {"content": call.lines, "headers": {"Content-Type": "application/x-ndjson"}}
     return {
         "method": call.method,
         "url": f"{base_url}{call.path}?{urlencode(call.params)}" if call.params else base_url + call.path,
-        "json": call.body,
+        **body,
         "timeout": step.timeout_s,
         "follow_redirects": False,
     }
@@ -85,7 +88,7 @@ class Body:
         return httpx.Response(response.status_code, headers=headers, content=b"".join(self._parts))
 
 
-def outcome_of(error: Exception) -> Outcome:
+def outcome_of(error: Exception) -> httpx.TransportError | ClientError:
     """Returns the outcome of a failure: a temporary one, or an error that ends the call."""
     if isinstance(error, httpx.TransportError | NoAnswerError | InvalidCallError):
         return error

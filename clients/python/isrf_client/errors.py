@@ -13,6 +13,7 @@ A shop shows its fallback on `ClientError`; `fix` is for its developer.
 """
 
 from isrf_client.answers import Event, EventAnswer
+from isrf_client.operations import Imported, Line
 
 
 class ClientError(Exception):
@@ -25,6 +26,9 @@ class ClientError(Exception):
         events: for `interactions`: the events to send again, with their event_ids. Give them to `interactions` as they
             are: an event that the service has already accepted is a duplicate and counts once.
         results: for `interactions`: the result of each event of the call, in order; None where there is none.
+        records: for an import: the records of the part that was not answered, as they are sent, events with their
+            event_ids. Import them and what follows them: nothing counts twice.
+        report: for an import: the outcome of the parts before; None for other calls.
     """
 
     def __init__(self, code: str, message: str, *, fix: str = "") -> None:
@@ -32,6 +36,8 @@ class ClientError(Exception):
         self.code, self.message, self.fix = code, message, fix
         self.events: list[Event] = []
         self.results: list[EventAnswer | None] = []
+        self.records: list[Line] = []
+        self.report: Imported | None = None
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message} {self.fix}".strip()

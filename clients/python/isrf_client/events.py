@@ -28,10 +28,11 @@ def prepare(events: Iterable[Event]) -> list[Event]:
     """
     if isinstance(events, str | bytes | Mapping) or not isinstance(events, Iterable):
         raise InvalidCallError("client.invalid_value", f"events is of the type {type(events).__name__}.", fix=FIX)
-    return [_prepared(event, f"events[{index}]") for index, event in enumerate(events)]
+    return [prepared(event, f"events[{index}]") for index, event in enumerate(events)]
 
 
-def _prepared(event: Event, where: str) -> Event:
+def prepared(event: Event, where: str) -> Event:
+    """Returns one event as it is sent (`prepare`); `where` names it in errors."""
     if not isinstance(event, Mapping):
         raise InvalidCallError("client.invalid_value", f"{where} is of the type {type(event).__name__}.", fix=FIX)
     fields: dict[str, Any] = dict(event)

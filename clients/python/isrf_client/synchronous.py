@@ -1,7 +1,8 @@
 """The client for synchronous code; threads may share one."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -31,21 +32,30 @@ from isrf_client.answers import (
     UserAnswer,
     UserOptions,
 )
-from isrf_client.attempts import READS, WRITES, AnswerT, Patience, Pause, Steps
-from isrf_client.calls import Calls
-from isrf_client.connection import checked_url, headers_for, request_of
-from isrf_client.in_time import InTime
+from isrf_client.attempts import BULK, READS, WRITES, AnswerT, Patience, Pause, Steps
+from isrf_client.bulk import ExportedLines
+from isrf_client.calls import Calls, Exported
+from isrf_client.connection import checked_url, headers_for
+from isrf_client.errors import ClientError
+from isrf_client.in_time import InTime, Stream
+from isrf_client.operations import Imported, Line, Readiness, Reloaded, Stats
 
 
 class Client:
     """A synchronous client; every method raises `ClientError` (`isrf_client.errors`)."""
 
     def __init__(
-        self, base_url: str, *, api_key: str | None = None, reads: Patience = READS, writes: Patience = WRITES
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        reads: Patience = READS,
+        writes: Patience = WRITES,
+        bulk: Patience = BULK,
     ) -> None:
         self._base_url = checked_url(base_url)
         self._http = InTime(headers_for(api_key))
-        self._calls = Calls(reads=reads, writes=writes, clock=time.monotonic)
+        self._calls = Calls(reads=reads, writes=writes, bulk=bulk, clock=time.monotonic)
 
     def recommend(self, user_id: Id, **options: Unpack[UserOptions]) -> Recommendations:
         """Returns items for a user; popular items for an unknown user."""
@@ -146,6 +156,48 @@ class Client:
         """Erases everything about a user."""
         return self._run(self._calls.erase(user_id))
 
+    def import_items(self, items: Iterable[Line]) -> Imported:
+        """Adds and changes any number of items, as `put_item` each; reads the iterable as it sends.
+
+        An error has the `report` of what was imported, and the `records` to send again.
+        """
+        return self._run(self._calls.import_items(items))
+
+    def import_events(self, events: Iterable[Event]) -> Imported:
+        """Posts any number of events from an iterable, which it reads as it sends; `interactions` for a few.
+
+        Events whose ids are their own count once, however often they are imported.
+        """
+        return self._run(self._calls.import_events(events))
+
+    def import_users(self, users: Iterable[Line]) -> Imported:
+        """Imports users' state, as `export_users` returns it."""
+        return self._run(self._calls.import_users(users))
+
+    def export_items(self) -> Iterator[Line]:
+        """Yields the whole catalogue as it is now. It needs a key of role admin, as every export."""
+        return self._lines("items")
+
+    def export_events(self) -> Iterator[Line]:
+        """Yields the accepted events that the offline job has not used yet."""
+        return self._lines("events")
+
+    def export_users(self) -> Iterator[Line]:
+        """Yields users' state since the release; a user with much state has several lines."""
+        return self._lines("users")
+
+    def ready(self) -> Readiness:
+        """Returns whether the service can recommend, and whether its store is reached."""
+        return self._run(self._calls.ready())
+
+    def reload(self) -> Reloaded:
+        """Has the newest published release served now. It needs a key of role admin."""
+        return self._run(self._calls.reload())
+
+    def stats(self) -> Stats:
+        """Returns counts of answers, shown items, clicks and purchases. It needs a key of role admin."""
+        return self._run(self._calls.stats())
+
     def close(self) -> None:
         self._http.close()
 
@@ -157,6 +209,17 @@ class Client:
     ) -> None:
         self.close()
 
+    def _lines(self, what: Exported) -> Iterator[Line]:
+        stream: Stream = self._run(self._calls.export(what))
+        lines = ExportedLines()
+        try:
+            with closing(stream.pieces()) as pieces:
+                for piece in pieces:
+                    yield from lines.read(piece)
+            lines.end()
+        except ClientError as error:
+            raise lines.cut(error) from None
+
     def _run(self, steps: Steps[AnswerT]) -> AnswerT:
         outcome = None
         try:
@@ -166,7 +229,7 @@ class Client:
                     time.sleep(step.seconds)
                     outcome = None
                 else:
-                    outcome = self._http.send(request_of(step, self._base_url), step.timeout_s)
+                    outcome = self._http.send(step, self._base_url)
         except StopIteration as done:
             answer: AnswerT = done.value
             return answer

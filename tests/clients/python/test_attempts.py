@@ -25,8 +25,8 @@ class Played:
         self.tries: list[Try] = []
         self.pauses: list[float] = []
 
-    def calls(self, *, reads: Patience = READS, writes: Patience = WRITES) -> Calls:
-        return Calls(reads=reads, writes=writes, clock=lambda: self.now_s)
+    def calls(self, *, reads: Patience = READS, writes: Patience = WRITES, bulk: Patience = WRITES) -> Calls:
+        return Calls(reads=reads, writes=writes, bulk=bulk, clock=lambda: self.now_s)
 
     def run(self, steps: Steps[Any]) -> Any:
         outcome = None

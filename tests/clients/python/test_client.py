@@ -2,20 +2,19 @@
 
 import asyncio
 import inspect
-import shutil
+import re
 import socket
-import subprocess
-import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-import isrf_client
 import pytest
-from isrf_client import AsyncClient, Client, ClientError, NoAnswerError, Patience, ProblemError, answers
-from isrf_client.calls import MAX_USERS, MOST_EXPLAINED, MOST_ITEMS, USUAL_N
+from isrf_client import AsyncClient, Client, ClientError, NoAnswerError, Patience, ProblemError, answers, operations
+from isrf_client.attempts import Steps, Try
+from isrf_client.calls import MAX_USERS, MOST_EXPLAINED, MOST_ITEMS, USUAL_N, Calls, Exported
 
 from service.app import create_app
 from service.auth import request_cost as cost
@@ -27,7 +26,6 @@ from tests.service.servers import PATIENCE_S, ServiceProcess, free_port
 PATIENT = Patience(timeout_s=PATIENCE_S, tries=1, deadline_s=PATIENCE_S)
 INSISTENT = Patience(timeout_s=PATIENCE_S, tries=1000, deadline_s=PATIENCE_S)
 AT_MOST = {"attribute": "brand", "count": 1}
-ROOT = Path(isrf_client.__file__).parent
 
 
 class Both:
@@ -184,6 +182,34 @@ def test_a_placement_is_tried_before_it_is_put(call: Both, service: ServiceProce
     assert [rule["kind"] for rule in preview["rules"]] == ["boost"]
     with pytest.raises(ProblemError, match=r"placement\.unknown"):
         call(service.url, "placement_items", "tried")
+
+
+def test_what_is_imported_is_exported(service: ServiceProcess) -> None:
+    mark = uuid.uuid4().hex
+    with Client(service.url, bulk=INSISTENT) as client:
+        titles = {f"{mark}-{k}": f"Green tea {k}" for k in range(12)}
+        added = client.import_items({"item_id": item_id, "title": title} for item_id, title in titles.items())
+        assert (added["lines"], added["accepted"], added["refused"]) == (12, 12, 0)
+        exported = {line["item_id"]: line.get("title") for line in client.export_items()}
+        assert {item_id: exported[item_id] for item_id in titles} == titles
+        events: list[Any] = [{"user_id": mark, "item_id": item_id, "event": "view"} for item_id in [*titles][:3]]
+        posted = client.import_events([*events, {"user_id": mark, "item_id": f"no-{mark}"}])
+        assert (posted["accepted"], posted["reasons"]) == (3, {"unknown_item": 1})
+        assert [one["line"] for one in posted["problems"]] == [4]
+        lines = [line for line in client.export_events() if line["user_id"] == mark]
+        assert sorted(line["item_id"] for line in lines) == sorted(event["item_id"] for event in events)
+        (state,) = [line for line in client.export_users() if line["user_id"] == mark]
+        assert client.import_users([state | {"user_id": f"{mark}-2"}])["accepted"] == 3
+        assert client.user(f"{mark}-2")["history"] == client.user(mark)["history"]
+        assert client.import_events(lines)["duplicates"] == 3  # type: ignore[arg-type]
+        client.import_items({"item_id": item_id, "available": False} for item_id in titles)
+
+
+def test_an_operators_calls(call: Both, service: ServiceProcess) -> None:
+    ready = call(service.url, "ready")
+    assert (ready["status"], ready["store"]) == ("ready", "ok")
+    assert call(service.url, "reload")["release_id"] == ready["release_id"]
+    assert isinstance(call(service.url, "stats")["releases"], list)
 
 
 def test_many_users_are_asked_about_in_parts(call: Both, service: ServiceProcess, shopper: str) -> None:
@@ -353,20 +379,71 @@ def test_what_cannot_work_is_refused_when_the_client_is_made(kind: Callable[...,
 
 def test_both_clients_have_the_same_calls() -> None:
     def calls(kind: type) -> dict[str, str]:
-        return {name: str(inspect.signature(method)) for name, method in vars(kind).items() if not name.startswith("_")}
+        signatures = {name: str(inspect.signature(method)) for name, method in vars(kind).items() if name[0] != "_"}
+        return {name: signature.replace("AsyncIterator", "Iterator") for name, signature in signatures.items()}
 
     assert calls(Client) == calls(AsyncClient)
+
+
+NOT_OF_A_SHOP = {"/livez": "an orchestrator's", "/metrics": "Prometheus'", "/studio": "the service's own page's"}
+"""Paths that the clients leave to others, by their beginning, and whose they are."""
+ARGUMENTS: dict[str, list[Any]] = {
+    "rank": [["i"], {}],
+    "recommend_session": [["i"], {}],
+    "recommend_many": [["u"], {}],
+    "popular": [{}],
+    "user": ["u", None],
+    "erase": ["u"],
+    "affinities": ["u", None, None],
+    "attributes": [None],
+    "item": ["i"],
+    "hide_item": ["i"],
+    "placements": [],
+    "placement": ["p"],
+    "put_placement": ["p", {}, None],
+    "preview_placement": [{}, {}],
+    "delete_placement": ["p", None],
+    "interactions": [[{"user_id": "u", "item_id": "i"}]],
+    "import_items": [[{"item_id": "i"}]],
+    "import_users": [[{"user_id": "u"}]],
+    "import_events": [[{"user_id": "u", "item_id": "i"}]],
+    "ready": [],
+    "reload": [],
+    "stats": [],
+}
+"""Of the calls that do not take an id and options."""
+
+
+def test_there_is_a_call_for_every_route() -> None:
+    routes = {
+        (method.upper(), re.sub(r"{\w+}", "x", path))
+        for path, methods in create_app(Settings.model_construct()).openapi()["paths"].items()
+        for method in methods
+        if not path.startswith(tuple(NOT_OF_A_SHOP))
+    }
+    calls = Calls(reads=PATIENT, writes=PATIENT, bulk=PATIENT, clock=time.monotonic)
+    called: set[tuple[str, str]] = set()
+    for name in {name for name in vars(Calls) if name[0] != "_"} - {"export"}:
+        called.add(_route_of(getattr(calls, name)(*ARGUMENTS.get(name, ["x", {}]))))
+    called |= {_route_of(calls.export(what)) for what in get_args(Exported)}
+    assert called == routes
+
+
+def _route_of(steps: Steps[Any]) -> tuple[str, str]:
+    step = next(steps)
+    assert isinstance(step, Try)
+    return step.call.method, re.sub("/[uipx](?=/|$)", "/x", step.call.path)
 
 
 def test_the_types_are_those_of_the_openapi_document() -> None:
     document = create_app(Settings()).openapi()
     schemas = document["components"]["schemas"]
-    typed = {name: kind for name, kind in vars(answers).items() if name in schemas}
-    assert len(typed) >= 9
+    typed = {name: kind for name, kind in (vars(answers) | vars(operations)).items() if name in schemas}
+    assert len(typed) >= 40
     for name, kind in typed.items():
         fields = set(get_type_hints(kind))
         assert fields <= set(schemas[name]["properties"]), name
-        if name != "InteractionsAnswer":  # of all requests that the events needed
+        if name not in ("InteractionsAnswer", "Imported"):  # of all requests that were needed
             assert ("meta" in fields) == ("meta" in schemas[name]["properties"]), name
     takes_away = {name for name, kind in get_type_hints(answers.ItemBody).items() if type(None) in get_args(kind)}
     assert takes_away == {
@@ -383,30 +460,6 @@ def test_the_types_are_those_of_the_openapi_document() -> None:
     assert set(get_type_hints(answers.PageOptions)) <= parameters
     asked = {"context", *(one["name"] for one in document["paths"]["/recommend/{user_id}"]["get"]["parameters"])}
     assert set(get_type_hints(answers.UserOptions)) <= asked
-
-
-def test_it_needs_httpx_and_nothing_else_of_ours() -> None:
-    code = "import isrf_client, sys; print(*{name.split('.')[0] for name in sys.modules})"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=True)
-    names = set(loaded.stdout.split())
-    assert {"isrf_client", "httpx"} <= names
-    assert not names & {"isrf", "service", "offline", "numpy", "pydantic", "fastapi"}
-
-
-@pytest.mark.slow
-def test_it_is_a_package_of_its_own(tmp_path: Path) -> None:
-    shutil.copytree(
-        ROOT.parent, tmp_path / "source", ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
-    )
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    install += ["--no-index", "--target", str(tmp_path / "installed"), str(tmp_path / "source")]
-    subprocess.run(install, check=True, capture_output=True, cwd=tmp_path)
-    installed = {str(path.relative_to(tmp_path / "installed")) for path in (tmp_path / "installed").rglob("*")}
-    modules = {f"isrf_client/{path.name}" for path in ROOT.glob("*.py")}
-    assert {*modules, "isrf_client/py.typed"} <= installed
-    metadata = next((tmp_path / "installed").glob("isrf_client-*.dist-info")) / "METADATA"
-    needs = [line for line in metadata.read_text().splitlines() if line.startswith("Requires-Dist")]
-    assert needs == ["Requires-Dist: httpx<1,>=0.28"]
 
 
 def test_every_error_is_a_client_error() -> None:
