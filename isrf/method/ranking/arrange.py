@@ -6,7 +6,6 @@ the list. Rows in, rows out.
 
 from collections import deque
 from collections.abc import Hashable, Sequence
-from functools import cached_property
 
 import numpy as np
 
@@ -41,67 +40,82 @@ def arrange(
     return walk.found
 
 
-class _Values:
-    """The values of the items that caps read, each item's once for the whole walk."""
+class _Limits:
+    """What the caps limit: a number for each value of each cap. An item's numbers are read once for the whole walk.
+
+    Attributes:
+        most: how many items with a value a page may have, by number.
+        rules: the cap's rule, by number.
+    """
 
     def __init__(self, caps: Sequence[Cap]) -> None:
-        self.caps = caps
-        self._known: dict[int, list[Sequence[Hashable]]] = {}
+        self.most: list[int] = []
+        self.rules: list[int] = []
+        self._caps = [(cap, dict[Hashable, int]()) for cap in caps]
+        self._known: dict[int, tuple[int, ...]] = {}
 
-    def of(self, row: int) -> list[Sequence[Hashable]]:
-        """Returns an item's values for each cap."""
+    def of(self, row: int) -> tuple[int, ...]:
+        """Returns the numbers of an item's values."""
         found = self._known.get(row)
         if found is None:
-            found = self._known[row] = [cap.values(row) for cap in self.caps]
+            found = self._known[row] = tuple(
+                [self._number(cap, numbers, value) for cap, numbers in self._caps for value in cap.values(row)]
+            )
         return found
+
+    def _number(self, cap: Cap, numbers: dict[Hashable, int], value: Hashable) -> int:
+        number = numbers.get(value)
+        if number is None:
+            number = numbers[value] = len(self.most)
+            self.most.append(cap.most)
+            self.rules.append(cap.rule)
+        return number
 
 
 class _Page:
     """One page while it is filled: what stands at a pin's place, and the others in order."""
 
-    def __init__(self, size: int, values: _Values) -> None:
+    def __init__(self, size: int, limits: _Limits) -> None:
         self.size = self.room = size
         self.fixed: dict[int, int] = {}  # rows by place
         self.late: list[int] = []  # rows of pins of later pages, where no other item is left
         self.chosen: list[int] = []
-        self._values = values
-        self._counts: list[dict[Hashable, int]] = [{} for _ in values.caps]
+        self._limits = limits
+        self._counts: dict[int, int] = {}
 
     @property
     def rows(self) -> list[int]:
         return [*self.fixed.values(), *self.chosen, *self.late]
 
-    def blocked_by(self, row: int) -> list[tuple[int, Hashable]]:
-        """Returns the values of an item of which the page has as many as a cap allows, each with the cap's position."""
-        return [
-            (at, value)
-            for at, values in enumerate(self._values.of(row))
-            for value in values
-            if self._counts[at].get(value, 0) >= self._values.caps[at].most
-        ]
+    def blocked_by(self, row: int) -> list[int]:
+        """Returns the numbers of an item's values of which the page has as many as a cap allows."""
+        counts, most = self._counts, self._limits.most
+        return [number for number in self._limits.of(row) if counts.get(number, 0) >= most[number]]
 
     def take(self, row: int) -> int | None:
         """Makes room for an item, where no cap forbids it; else returns the rule that does."""
-        found = self._values.of(row)
-        for cap, counts, values in zip(self._values.caps, self._counts, found, strict=True):
-            for value in values:
-                if counts.get(value, 0) >= cap.most:
-                    return cap.rule
-        if found:
-            self._count(row, 1)
+        counts, limits = self._counts, self._limits
+        numbers = limits.of(row)
+        for number in numbers:
+            if counts.get(number, 0) >= limits.most[number]:
+                return limits.rules[number]
+        for number in numbers:
+            counts[number] = counts.get(number, 0) + 1
         self.room -= 1
         return None
 
     def replace(self, row: int, other: int) -> None:
         """Puts `other` to the end in place of a chosen item."""
         self.chosen.remove(row)
-        self._count(row, -1)
-        self._count(other, 1)
+        for number in self._limits.of(row):
+            self._counts[number] -= 1
+        for number in self._limits.of(other):
+            self._counts[number] = self._counts.get(number, 0) + 1
         self.chosen.append(other)
 
-    def has_values(self, row: int, blocked: Sequence[tuple[int, Hashable]]) -> bool:
+    def has_values(self, row: int, blocked: Sequence[int]) -> bool:
         """Whether an item has all these values."""
-        return not blocked or all(value in self._values.of(row)[at] for at, value in blocked)
+        return not blocked or all(number in self._limits.of(row) for number in blocked)
 
     def in_order(self, begin: int) -> list[int]:
         """Merges pinned rows by place and the others; a pin whose place the page does not reach stands at its end."""
@@ -118,11 +132,6 @@ class _Page:
             rows.append(row)
         return rows
 
-    def _count(self, row: int, by: int) -> None:
-        for counts, values in zip(self._counts, self._values.of(row), strict=True):
-            for value in values:
-                counts[value] = counts.get(value, 0) + by
-
 
 class _Walk:
     """The way down an order, page by page."""
@@ -131,30 +140,30 @@ class _Walk:
         self, order: Sequence[int], pins: Sequence[PlacedPin], caps: Sequence[Cap], quotas: Sequence[Quota]
     ) -> None:
         self.found = Arranged()
-        self._order, self._values, self._quotas = order, _Values(caps), quotas
+        self._order, self._limits, self._quotas = order, _Limits(caps), quotas
         self._position = 0
         self._pinned = {pin.row: pin for pin in pins}
         self._placed: set[int] = set()
         self._waiting: deque[int] = deque()  # what a cap or a quota kept off the pages before
         self._members: list[set[int]] = []  # the rows of each quota
         self._of_quota: list[deque[int]] = []  # the same in order, without those that are placed in front
+        self._rank: dict[int, int] = {}  # positions in the order of the rows met so far; -1: of a refused pin
         if quotas:
             rows = np.array(order, dtype=np.int64)
             pinned = np.array(list(self._pinned), dtype=np.int64)
-            self._of_quota = [deque(rows[quota.mask[rows]].tolist()) for quota in quotas]
+            for quota in quotas:
+                places = np.flatnonzero(quota.mask[rows])
+                found = rows[places].tolist()
+                self._of_quota.append(deque(found))
+                self._rank.update(zip(found, places.tolist(), strict=True))
             self._members = [
                 {*found, *pinned[quota.mask[pinned]].tolist()}
                 for quota, found in zip(quotas, self._of_quota, strict=True)
             ]
 
-    @cached_property
-    def _rank(self) -> dict[int, int]:
-        """The order's positions by row; an item of a refused pin comes before all others."""
-        return {row: at for at, row in enumerate(self._order)} | {pin.row: -1 for pin in self.found.refused}
-
     def add_page(self, size: int) -> bool:
         """Adds a page; returns whether it is full."""
-        begin, page = len(self.found.rows), _Page(size, self._values)
+        begin, page = len(self.found.rows), _Page(size, self._limits)
         self._fix(page, begin)
         self._fill(page)
         if page.room:
@@ -187,7 +196,7 @@ class _Walk:
             else:
                 self.found.refused.append(pin)
                 self.found.held_back[pin.row] = broken
-                self.__dict__.pop("_rank", None)
+                self._rank[pin.row] = -1
                 del self._pinned[pin.row]
                 self._waiting.appendleft(pin.row)
 
@@ -203,6 +212,7 @@ class _Walk:
                 self._position += 1
                 if row in held_back:
                     continue
+                self._rank[row] = self._position - 1
             if row in placed or row in self._pinned:
                 continue
             broken = page.take(row)
