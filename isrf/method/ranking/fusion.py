@@ -6,7 +6,7 @@ counts as the lowest beam − δ. It knows nothing of graphs or bundles: probabi
 learned ranker.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ from isrf.method.interest import BoolArray, FloatArray, IntArray
 LEARNED_CHANNELS = ("generative", "dense", "explicit")
 EVIDENCE_CHANNELS = ("group", "transition", "cooccurrence", "content", "popular")
 CHANNELS = (*LEARNED_CHANNELS, *EVIDENCE_CHANNELS)
+_IS_EVIDENCE = np.array([name in EVIDENCE_CHANNELS for name in CHANNELS])
 
 NO_BEAM = -np.inf
 _EPSILON = 1e-3
@@ -165,6 +166,7 @@ class Fused(NamedTuple):
     contributions: _Matrix  # (e, len(CHANNELS)) for the first e items: how much each channel adds to the score,
     # compared with the channel's mean over the candidates
     sources: list[str]  # (e,) the channel that adds most
+    sources_at: Callable[[IntArray], list[str]]  # the same for the items at any positions
 
 
 class Weighed(NamedTuple):
@@ -202,12 +204,17 @@ def fuse(
         boost: (N,) what is added to each item's score before they are ordered; None for nothing.
     """
     weighed = weigh(candidates, fusion)
-    scores, order = weighed.scores, weighed.order
-    if boost is not None:
-        scores, order = boosted(candidates.items, scores, boost)
-    contributions = weighed.contributions(order[:explained])
-    sources = sources_of(contributions, candidates.values[order[:explained]], weighed.weights > 0)
-    return Fused(candidates.items[order], scores[order], contributions, sources)
+    scores, order = boosted(candidates.items, weighed.scores, boost) if boost is not None else weighed[2:]
+    used = weighed.weights > 0
+
+    def explain(places: IntArray) -> tuple[_Matrix, list[str]]:
+        contributions = weighed.contributions(places)
+        return contributions, sources_of(contributions, candidates.values[places], used)
+
+    contributions, sources = explain(order[:explained])
+    return Fused(
+        candidates.items[order], scores[order], contributions, sources, lambda positions: explain(order[positions])[1]
+    )
 
 
 def boosted(items: IntArray, scores: FloatArray, boost: FloatArray) -> tuple[FloatArray, IntArray]:
@@ -226,8 +233,7 @@ def sources_of(contributions: _Matrix, values: _Matrix, used: BoolArray) -> list
     """
     if not len(contributions):
         return []
-    evidence = np.array([name in EVIDENCE_CHANNELS for name in CHANNELS])
-    present = used & np.where(evidence, values > 0, np.isfinite(values))
+    present = used & np.where(_IS_EVIDENCE, values > 0, np.isfinite(values))
     best = np.where(present, contributions, -np.inf).argmax(axis=1)
     best[~present.any(axis=1)] = CHANNELS.index("dense")
     return [CHANNELS[c] for c in best]

@@ -294,17 +294,21 @@ def rerank(
         boost: (N,) what is added to each item's score before they are ordered; None for nothing.
     """
     if not len(candidates.items):
-        return Fused(candidates.items, np.zeros(0, np.float32), np.zeros((0, len(CHANNELS)), np.float32), [])
+        none = np.zeros((0, len(CHANNELS)), np.float32)
+        return Fused(candidates.items, np.zeros(0, np.float32), none, [], lambda _: [])
     ordered = _order(candidates, fusion, ranker)
     items, scores = candidates.items[ordered.places], ordered.scores
     order = np.arange(len(items))
     if boost is not None:
         scores, order = boosted(items, scores, boost)
-    first = order[:explained]
-    contributions = _contributions(ordered, ranker, first)
     read = np.array([name not in ranker.spec.without for name in CHANNELS])
-    sources = sources_of(contributions, candidates.values[ordered.places[first]], read)
-    return Fused(items[order], scores[order], contributions, sources)
+
+    def explain(places: IntArray) -> tuple[_Matrix, list[str]]:
+        contributions = _contributions(ordered, ranker, places)
+        return contributions, sources_of(contributions, candidates.values[ordered.places[places]], read)
+
+    contributions, sources = explain(order[:explained])
+    return Fused(items[order], scores[order], contributions, sources, lambda positions: explain(order[positions])[1])
 
 
 def ranked_items(candidates: Candidates, fusion: FusionWeights, ranker: Ranker) -> IntArray:

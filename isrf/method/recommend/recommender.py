@@ -282,11 +282,10 @@ class Recommender:
         )
 
     def _fused(self, request: RankingRequest, candidates: Candidates, evidence: dict[str, Evidence]) -> Ranked:
-        explained = len(candidates.items) if request.explains_all else request.n
         if self.ranker is None or request.task == "direct":  # it was fitted on whole-catalogue requests
-            fused = fuse(candidates, self.fusion, explained=explained, boost=request.boost)
+            fused = fuse(candidates, self.fusion, explained=request.n, boost=request.boost)
         else:
-            fused = rerank(candidates, self.fusion, self.ranker, explained=explained, boost=request.boost)
+            fused = rerank(candidates, self.fusion, self.ranker, explained=request.n, boost=request.boost)
         items, scores = fused.items[: request.n].tolist(), fused.scores[: request.n].tolist()
         top = [
             RankedItem(item, round(score, SCORE_DIGITS), source)

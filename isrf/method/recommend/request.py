@@ -60,7 +60,6 @@ class RankingRequest:
         allowed: (N,) bool, the items that may be returned: not seen, not hidden, inside the filter or candidate set.
         also: item rows that are candidates though no channel may find them.
         boost: (N,) what is added to each item's score before the list is cut; None for nothing.
-        explains_all: whether every candidate gets its source, those behind the first n too.
     """
 
     history: Sequence[int]
@@ -69,7 +68,6 @@ class RankingRequest:
     task: Task = "sequential"
     also: IntArray | None = None
     boost: FloatArray | None = None
-    explains_all: bool = False
 
 
 class RankedItem(NamedTuple):

@@ -39,7 +39,7 @@ class ListInputs:
     """What the kinds of one call start from.
 
     Attributes:
-        bought: the user's purchases by item row.
+        record: what the store holds of the user.
         history: rows, oldest first.
         given: rows of the page's product and of the cart.
         is_preview: nothing is cached.
@@ -49,7 +49,7 @@ class ListInputs:
     query: ListQuery
     snapshot: Snapshot
     user: UserView | None
-    bought: dict[int, Purchases]
+    record: UserRecord | None
     history: Sequence[int]
     given: Sequence[int]
     now_s: float
@@ -134,21 +134,21 @@ class KindLists:
         also = active.looked_up(allowed)
         if kind == "for-user" and inputs.history:
             boost = request_boost(active.boosts, len(allowed))
-            wants_all = bool(active.quotas)
             request = RankingRequest(
                 history=inputs.history,
                 n=count,
                 allowed=allowed,
                 also=also if len(also) else None,
                 boost=boost,
-                explains_all=wants_all,
             )
             known = None if user is None or not user.rows else self._users.known_interests(user)
             row = -1 if user is None else user.user_row
             interests, ranked = await self._engine.answer(request, row, snapshot, known)
             if known is None and user is not None and user.rows and not inputs.is_preview:
                 self._users.keep(user, self._users.cache_entry(user, interests), None)
-            return FoundItems(boosted_model(ranked, boost, whole=wants_all), allowed, interests)
+            return FoundItems(
+                boosted_model(ranked, boost, whole=bool(active.quotas or active.columns)), allowed, interests
+            )
         interest = await self._interest(inputs) if kind == "new" else None
 
         def found(allowed: BoolArray, count: int) -> list[RankedItem]:
@@ -164,7 +164,7 @@ class KindLists:
                 return new_items(first_seen(catalogue, facts), allowed, interest=interest, count=count)
             if kind == "buy-again":
                 again = facts.repurchases(self._buys)
-                return buy_again_items(inputs.bought, again, allowed, now_s=inputs.now_s, count=count)
+                return buy_again_items(self._bought(inputs), again, allowed, now_s=inputs.now_s, count=count)
             if kind == "recently-viewed":
                 return recently_viewed_items(inputs.history, allowed, count=count)
             newcomer = kind == "for-user" and user is not None
@@ -193,8 +193,11 @@ class KindLists:
         cosines: FloatArray = unit_rows(inputs.snapshot.recommender.tables.item_embeddings) @ interests.explicit[0]
         return np.nan_to_num(cosines)
 
-    def bought(self, record: UserRecord, user: UserView) -> dict[int, Purchases]:
+    def _bought(self, inputs: ListInputs) -> dict[int, Purchases]:
         """The user's purchases by item row."""
+        record, user = inputs.record, inputs.user
+        if record is None or user is None:
+            return {}
         release = user.snapshot.release
         if user.snapshot.release.users.row(user.user_id) in user.snapshot.erased:
             record = record._replace(erased=True)

@@ -217,12 +217,11 @@ class PlacedLists:
         active = await self._kinds.active(inputs)
         explain = query.explain and bool(placement.rules)
         ruled = RuledList(active, page=query.n, length=query.length, explain=explain)
-        # A limit skips items, so that more are needed than are listed.
-        count = query.pool if not active.columns else max(query.pool, 2 * query.length)
         source, interests, allowed = "", None, None
         for kind in placement.kinds:
             if allowed is not None and not ruled.wants_more(allowed):
                 break
+            count = _count(kind, inputs, active)
             found = await self._kinds.find(kind, inputs, active, count)
             items, allowed = found.scored.items, found.allowed
             interests = interests or found.interests
@@ -230,8 +229,8 @@ class PlacedLists:
                 pinned = {pin.row for pin in active.pins if pin.row is not None and not allowed[pin.row]}
                 forbidden = {row: why_forbidden(row, inputs, kind) for row in pinned}
                 ruled.pin(found.scored, allowed, _popular_pins(active, found, snapshot), forbidden)
-                chosen = await self._lists.diversified(items[: query.pool], query, snapshot)
-                items = [*chosen, *items]
+                if query.diversity:
+                    items = [*await self._lists.diversified(items[: query.pool], query, snapshot), *items]
             if not items:
                 warnings.append(_found_nothing(kind, asked))
             is_listed = await self._add(ruled, items, found)
@@ -274,13 +273,21 @@ class PlacedLists:
             query=asked.list_query(placement),
             snapshot=read.snapshot,
             user=user,
-            bought={} if read.record is None or user is None else self._kinds.bought(read.record, user),
+            record=read.record,
             history=user.rows if user is not None and user.rows else session,
             given=given,
             now_s=read.now_s,
             is_preview=is_preview,
         )
         return inputs, unknown_history(len(asked.session) + len(set(asked.given)) - len(session) - len(given))
+
+
+def _count(kind: Kind, inputs: ListInputs, active: ActiveRules) -> int:
+    """Returns how many items of a kind a list asks for at first."""
+    query = inputs.query
+    if not active.columns or (kind == "for-user" and inputs.history):
+        return query.pool  # behind the model's items stand all of its candidates
+    return max(query.pool, 2 * query.length)  # a limit skips items, so that more are needed than are listed
 
 
 def _found_nothing(kind: Kind, asked: PlacedQuery) -> dict[str, Any]:

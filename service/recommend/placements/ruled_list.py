@@ -38,7 +38,7 @@ def boosted_model(answer: Ranked, boost: FloatArray | None, *, whole: bool = Fal
     """Returns the model's list, whose request brought the boost (N,) already.
 
     Args:
-        whole: whether the candidates behind it may be listed too, which the request let explain.
+        whole: whether the candidates behind it may be listed too.
     """
     fused = answer.fused
     if fused is None:
@@ -149,7 +149,8 @@ class RuledList:
         if scored.behind is not None:
             rows += scored.rows[len(scored.items) :].tolist()
             self._behind.append(scored.behind)
-        rows = [row for row in rows if row not in self._ordered]
+        if self._ordered:
+            rows = [row for row in rows if row not in self._ordered]
         self._order += rows
         self._ordered.update(rows)
         if self._explain:
@@ -160,11 +161,10 @@ class RuledList:
 
     def listed(self) -> list[RankedItem]:
         """The list; an item that only a pin brings has the source `pin` and no score."""
-        found = [self._items.get(row) for row in self._arranged.rows]
-        if None not in found:
-            return [item for item in found if item is not None]
-        behind = [(fused, {row: at for at, row in enumerate(fused.items.tolist())}) for fused in self._behind]
-        return [item or _brought(row, behind) for item, row in zip(found, self._arranged.rows, strict=True)]
+        rows = self._arranged.rows
+        missing = [row for row in rows if row not in self._items]
+        known = self._items | _brought(missing, self._behind) if missing else self._items
+        return [known[row] for row in rows]
 
     def unmet(self) -> list[dict[str, Any]]:
         """Warns of the rules that the list could not follow, as far as its first page tells."""
@@ -248,10 +248,12 @@ class RuledList:
         return arrange(self._order, pins=pins, caps=caps, quotas=quotas, page=self._page, length=self._length)
 
 
-def _brought(row: int, behind: Sequence[tuple[Fused, dict[int, int]]]) -> RankedItem:
-    """Returns an item that no kind listed by itself: a candidate of the model, or else an item of a pin."""
-    for fused, positions in behind:
-        at = positions.get(row)
-        if at is not None:
-            return RankedItem(row, round(float(fused.scores[at]), SCORE_DIGITS), fused.sources[at])
-    return RankedItem(row, 0.0, "pin")
+def _brought(rows: Sequence[int], behind: Sequence[Fused]) -> dict[int, RankedItem]:
+    """Returns items that no kind listed by itself: candidates of the model, or else items of pins."""
+    found = {row: RankedItem(row, 0.0, "pin") for row in rows}
+    for fused in reversed(behind):
+        places = np.flatnonzero(np.isin(fused.items, np.array(rows, dtype=np.int64)))
+        scores, sources = fused.scores[places].tolist(), fused.sources_at(places)
+        for row, score, source in zip(fused.items[places].tolist(), scores, sources, strict=True):
+            found[row] = RankedItem(row, round(score, SCORE_DIGITS), source)
+    return found
