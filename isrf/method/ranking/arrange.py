@@ -179,7 +179,7 @@ class _Walk:
             while candidates and candidates[0] in self._placed:
                 candidates.popleft()
         for quota, members in zip(self._quotas, self._members, strict=True):
-            held = sum(row in members for row in rows)
+            held = len(members.intersection(rows))
             if held < quota.least and (rows or not begin):
                 self.found.short.append(Shortfall(quota.rule, begin, held))
         if page.room:
@@ -238,11 +238,13 @@ class _Walk:
                 del self._pinned[pin.row]
             else:
                 self.found.held_back.setdefault(pin.row, broken)
+                self._rank.setdefault(pin.row, -1)
                 self._waiting.append(pin.row)
 
     def _meet(self, page: _Page) -> bool:
         """Brings the items that quotas want; returns whether it replaced any."""
-        counts = [sum(row in members for row in page.rows) for members in self._members]
+        rows = page.rows
+        counts = [len(members.intersection(rows)) for members in self._members]
         if all(count >= quota.least for count, quota in zip(counts, self._quotas, strict=True)):
             return False
         before = list(page.chosen)
@@ -264,9 +266,9 @@ class _Walk:
             return False
         self.found.brought |= brought
         kept = [row for row in page.chosen if row not in brought]
-        page.chosen = kept + sorted(brought, key=lambda row: self._rank[row])
+        page.chosen = kept + sorted(brought, key=self._rank.__getitem__)
         replaced = [row for row in before if row not in self._placed]
-        self._waiting = deque(sorted([*replaced, *self._waiting], key=lambda row: self._rank.get(row, -1)))
+        self._waiting = deque(sorted([*replaced, *self._waiting], key=self._rank.__getitem__))
         return True
 
     def _swap(self, page: _Page, at: int, counts: Sequence[int]) -> tuple[int, int] | None:

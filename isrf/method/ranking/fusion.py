@@ -176,20 +176,27 @@ class Weighed(NamedTuple):
     weights: NDArray[np.float32]  # (len(CHANNELS),)
     scores: FloatArray  # (c,)
     order: IntArray  # (c,) positions of the candidates, best first
+    average: _Matrix  # (1, len(CHANNELS)) mean of the logs
 
     def contributions(self, places: IntArray) -> _Matrix:
         """(e, channels): weighted logs of the candidates at `places` (e,), minus the channel's mean over all."""
-        average = self.logs.mean(axis=0, keepdims=True) if len(self.logs) else self.logs
-        lifted: _Matrix = (self.logs[places] - average) * self.weights
+        lifted: _Matrix = (self.logs[places] - self.average) * self.weights
         return lifted
 
 
-def weigh(candidates: Candidates, fusion: FusionWeights) -> Weighed:
-    """Scores one request's candidates by the log-linear fusion."""
+def weigh(candidates: Candidates, fusion: FusionWeights, boost: FloatArray | None = None) -> Weighed:
+    """Scores one request's candidates by the log-linear fusion.
+
+    Args:
+        boost: (N,) what is added to each item's score; None for nothing.
+    """
     logs = channel_logs(candidates.values, fusion)
     weights = np.array([fusion.weights.get(name, 0.0) for name in CHANNELS], dtype=np.float32)
     scores = logs @ weights
-    return Weighed(logs, weights, scores, np.lexsort((candidates.items, -scores)))
+    if boost is not None:
+        scores += boost[candidates.items]
+    average = logs.mean(axis=0, keepdims=True) if len(logs) else np.zeros((1, len(CHANNELS)), dtype=np.float32)
+    return Weighed(logs, weights, scores, np.lexsort((candidates.items, -scores)), average)
 
 
 def fuse(
@@ -203,9 +210,8 @@ def fuse(
         explained: for how many of the first items to compute each channel's contribution; None: all.
         boost: (N,) what is added to each item's score before they are ordered; None for nothing.
     """
-    weighed = weigh(candidates, fusion)
-    scores, order = boosted(candidates.items, weighed.scores, boost) if boost is not None else weighed[2:]
-    used = weighed.weights > 0
+    weighed = weigh(candidates, fusion, boost)
+    order, used = weighed.order, weighed.weights > 0
 
     def explain(places: IntArray) -> tuple[_Matrix, list[str]]:
         contributions = weighed.contributions(places)
@@ -213,7 +219,11 @@ def fuse(
 
     contributions, sources = explain(order[:explained])
     return Fused(
-        candidates.items[order], scores[order], contributions, sources, lambda positions: explain(order[positions])[1]
+        candidates.items[order],
+        weighed.scores[order],
+        contributions,
+        sources,
+        lambda positions: explain(order[positions])[1],
     )
 
 

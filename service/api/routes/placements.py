@@ -2,7 +2,9 @@
 
 import asyncio
 import time
-from typing import Annotated, Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any, NamedTuple
 
 import orjson
 import structlog
@@ -36,6 +38,7 @@ from service.state.list_store import PlacementChange
 
 router = APIRouter(tags=["placements"])
 
+ITEMS_PATH = "/placements/{placement}/items"
 MOST_VERSION = 2**53
 
 _log = structlog.get_logger("service")
@@ -71,11 +74,20 @@ async def list_placements(request: Request, app: AppDep) -> Response:
     return json_response({"placements": shown, **_about(request, app)})
 
 
-@router.get("/placements/{placement}/items", dependencies=[READ], response_model=PlacementItems, responses=PROBLEMS)
-async def placement_items(
-    request: Request,
-    name: NameDep,
-    app: AppDep,
+class PlacedParameters(NamedTuple):
+    """The query parameters of a call for a placement's items: the query without items, and the items as they were sent.
+
+    Attributes:
+        cart, session: one item_id each, or several separated by commas.
+    """
+
+    query: PlacedQuery
+    item_id: str | None = None
+    cart: Sequence[str] = ()
+    session: Sequence[str] = ()
+
+
+async def placed_parameters(
     user_id: Annotated[str | None, Query(description="Whose list it is.", json_schema_extra=ID_SCHEMA)] = None,
     item_id: Annotated[str | None, Query(description="The product of the page.", json_schema_extra=ID_SCHEMA)] = None,
     cart: Annotated[list[IdsText], Query(description="item_ids of the cart, repeated or separated by commas.")] = [],  # noqa: B006 - FastAPI copies the default
@@ -87,38 +99,50 @@ async def placement_items(
     explain: Annotated[bool, Query(description="Add the reasons.")] = False,
     recommendation_id: RecommendationId = None,
     offset: Offset = 0,
+) -> PlacedParameters:
+    """Reads the parameters from the query."""
+    query = PlacedQuery(n=n, user_id=user_id, explain=explain, offset=offset, recommendation_id=recommendation_id)
+    return PlacedParameters(query, item_id, cart, session)
+
+
+@router.get(ITEMS_PATH, dependencies=[READ], response_model=PlacementItems, responses=PROBLEMS)
+async def placement_items(
+    request: Request, name: NameDep, app: AppDep, parameters: Annotated[PlacedParameters, Depends(placed_parameters)]
 ) -> Response:
     """A placement's items: those of its kind, then those of its fallbacks, never the given items themselves.
 
     `warnings` says which kinds found nothing. A later page (`recommendation_id`, `offset`) is read from the list as it
     was made, even where the placement was changed or removed since.
     """
-    if user_id is not None:
-        checked_user_ids([user_id])
-    with lease(app, user_id) as context:
-        given = split_item_ids(context, "cart", cart, MAX_CART, fix="Send the latest of them.")
-        if item_id is not None:
-            given = (*split_item_ids(context, "item_id", [item_id], 1, fix="Name one item."), *given)
-        asked = PlacedQuery(
-            n=n,
-            user_id=user_id,
-            given=given,
-            session=split_item_ids(context, "session", session, MAX_SESSION, fix="Send the latest of them."),
-            explain=explain,
-            offset=offset,
-            recommendation_id=recommendation_id,
-        )
+    asked, names_items = parameters.query, any(parameters[1:])
+    if asked.user_id is not None:
+        checked_user_ids([asked.user_id])
+    with lease(app, asked.user_id) as context:
+        if names_items:
+            asked = _with_items(parameters, context)
+        else:
+            request.app.state.queries.learn_placed(request.scope["query_string"], asked)
         found = app.placements.find(name)
-        if recommendation_id is None and found is None:
+        if asked.recommendation_id is None and found is None:
             # Another replica may have stored it a moment ago.
             await app.placements.try_look()
             found = app.placements.find(name)
             if found is None:
                 raise _unknown(name)
         length = asked.list_query(None if found is None else found.placement).n
-        await charge(request.scope, 1, length, explain=explain)
+        await charge(request.scope, 1, length, explain=asked.explain)
         answer, version = await _answer(name, found, asked, context)
         return json_response(_body(request, name, found, asked, answer, context, version))
+
+
+def _with_items(parameters: PlacedParameters, context: RequestContext) -> PlacedQuery:
+    """Returns the query with the items that the call names."""
+    query, item_id, cart, session = parameters
+    given = split_item_ids(context, "cart", cart, MAX_CART, fix="Send the latest of them.")
+    if item_id is not None:
+        given = (*split_item_ids(context, "item_id", [item_id], 1, fix="Name one item."), *given)
+    of_session = split_item_ids(context, "session", session, MAX_SESSION, fix="Send the latest of them.")
+    return replace(query, given=given, session=of_session)
 
 
 @router.get("/placements/{placement}", dependencies=[READ], response_model=PlacementAnswer, responses=PROBLEMS)

@@ -4,6 +4,7 @@ An unknown parameter, such as `include-seen=true`, would otherwise be ignored wi
 ambiguous. The HTML pages ignore unknown parameters, because links to them may carry any (`utm_source=…`).
 """
 
+from dataclasses import replace
 from typing import get_origin
 from urllib.parse import unquote_to_bytes
 
@@ -12,9 +13,11 @@ from fastapi import Request
 from fastapi.dependencies.models import Dependant
 
 from isrf.contract.errors import RequestError
+from service.recommend.placements.placed_query import PlacedQuery
 from service.recommend.query_models import ListQuery
 from service.release.conditions import CONTEXT
 
+_USER = b"user_id="
 KNOWN_QUERIES = 1024
 LONGEST_KNOWN = 256
 
@@ -45,10 +48,11 @@ async def only_known_parameters(request: Request) -> None:
 
 
 class KnownQueries:
-    """Caches the latest valid query strings of `GET /recommend/{user_id}`, parsed."""
+    """Caches the latest valid query strings of the calls for lists, parsed."""
 
     def __init__(self) -> None:
         self._known: LRUCache[bytes, ListQuery] = LRUCache(KNOWN_QUERIES)
+        self._known_placed: LRUCache[bytes, PlacedQuery] = LRUCache(KNOWN_QUERIES)
 
     def learn(self, query_string: bytes, query: ListQuery) -> None:
         """Caches a query, but no later page, and none whose meaning depends on the catalogue (item_ids with commas)."""
@@ -61,6 +65,41 @@ class KnownQueries:
 
     def get(self, query_string: bytes) -> ListQuery | None:
         return self._known.get(query_string)
+
+    def learn_placed(self, query_string: bytes, query: PlacedQuery) -> None:
+        """Caches the query of a placement's items for all users, but no later page; `query` names no items."""
+        others, user_id = _without_user(query_string)
+        if (
+            user_id is not None
+            and others not in self._known_placed
+            and len(others) <= LONGEST_KNOWN
+            and query.recommendation_id is None
+        ):
+            self._known_placed[others] = replace(query, user_id=None)
+
+    def get_placed(self, query_string: bytes) -> PlacedQuery | None:
+        """Returns the query with the user that the string names; None where the rest of it is not known."""
+        others, user_id = _without_user(query_string)
+        found = None if user_id is None else self._known_placed.get(others)
+        return None if found is None else replace(found, user_id=user_id)
+
+
+def _without_user(query_string: bytes) -> tuple[bytes, str | None]:
+    """Splits a query string into its parts without `user_id=`, and that user_id; None where it is not one valid text.
+
+    An id with a comma or a semicolon stays what it is; a user_id that stands twice, or whose name is percent-encoded,
+    is left to the framework.
+    """
+    parts = query_string.split(b"&")
+    users = [part for part in parts if part.startswith(_USER)]
+    if len(users) != 1:
+        return query_string, None
+    parts.remove(users[0])
+    try:
+        user_id = unquote_to_bytes(users[0][len(_USER) :].replace(b"+", b" ")).decode()
+    except UnicodeDecodeError:
+        return query_string, None
+    return b"&".join(parts), user_id
 
 
 def query_parameters(dependant: Dependant) -> dict[str, bool]:

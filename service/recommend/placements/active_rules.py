@@ -7,14 +7,15 @@ import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from isrf.contract.errors import RequestError
 from isrf.contract.shown import printable
-from isrf.method.interest import BoolArray, IntArray
-from isrf.method.ranking.boosts import ScoreBoost
+from isrf.method.interest import BoolArray, FloatArray, IntArray
+from isrf.method.ranking.boosts import ScoreBoost, log_factors
 from isrf.method.ranking.placed_rules import Cap, Quota
 from service.recommend.placements.coded_values import CodedColumns, CodedValues
 from service.recommend.placements.rule_fields import AtMostRule, ListRule
@@ -48,7 +49,10 @@ class CapColumn(NamedTuple):
 
 @dataclass(kw_only=True)
 class ActiveRules:
-    """The rules that count for one call. A rule's number is its position among the placement's, from 1 on."""
+    """The rules that count for one call; not to be changed, other calls may share them.
+
+    A rule's number is its position among the placement's, from 1 on.
+    """
 
     boosts: list[ScoreBoost] = field(default_factory=list)
     pins: list[WantedPin] = field(default_factory=list)
@@ -71,6 +75,11 @@ class ActiveRules:
                 left -= count
         return np.unique(np.concatenate(found)) if len(found) > 1 or pinned else found[0]
 
+    @cached_property
+    def boost(self) -> FloatArray | None:
+        """(N,) what the boosts add to scores of the model; None where there is none."""
+        return log_factors(self.boosts, len(self.boosts[0].mask)) if self.boosts else None
+
     @property
     def caps(self) -> list[Cap]:
         return [Cap(of.rule, of.most, of.values.of) for of in self.columns]
@@ -88,11 +97,20 @@ def are_cached(rules: Sequence[ListRule], catalogue: Catalogue, values: RequestV
     table = catalogue.attributes.built
     if table is None:
         return False
-    texts = [rule.condition for rule in rules if rule.condition is not None]
+    texts = _conditions(rules)
     names = [rule.at_most.attribute for rule in rules if rule.at_most is not None]
     return all(catalogue.conditions.find(text, values, CONDITION_NAMES) is not None for text in texts) and all(
         columns.find(table, name) is not None for name in names if name in table.columns
     )
+
+
+def read_the_request(rules: Sequence[ListRule], catalogue: Catalogue) -> bool:
+    """Whether a condition reads the time or the user, so that it may hold for other items in the next call."""
+    return any(catalogue.conditions.compile(text, CONDITION_NAMES).reads for text in _conditions(rules))
+
+
+def _conditions(rules: Sequence[ListRule]) -> list[str]:
+    return [rule.condition for rule in rules if rule.condition is not None]
 
 
 def active_rules(

@@ -20,7 +20,8 @@ from service.recommend.placements.active_rules import ActiveRules, active_rules,
 from service.recommend.placements.coded_values import CodedColumns
 from service.recommend.placements.placed_query import OWN_ITEMS
 from service.recommend.placements.placement import Kind, Placement
-from service.recommend.placements.ruled_list import Scored, boosted_kind, boosted_model, request_boost
+from service.recommend.placements.ruled_list import Scored, boosted_kind, boosted_model
+from service.recommend.placements.rules_cache import RulesCache
 from service.recommend.query_models import ListQuery, UserView
 from service.recommend.user_views import UserViews
 from service.release.conditions import RequestValues
@@ -95,23 +96,31 @@ class KindLists:
         self._engine, self._lists, self._users = engine, lists, users
         self._rules, self._live = rules, live
         self._columns = CodedColumns()
+        self._active = RulesCache()
 
     async def active(self, inputs: ListInputs) -> ActiveRules:
         """Returns the placement's rules as they count for this call."""
-        rules = inputs.placement.rules
+        placement, rules, catalogue = inputs.placement, inputs.placement.rules, inputs.snapshot.release.catalogue
         if not rules:
             return ActiveRules()
-        catalogue, state = inputs.snapshot.release.catalogue, None if inputs.user is None else inputs.user.state
+        cached = self._active.get(placement, catalogue, inputs.now_s)
+        if cached is not None:
+            return cached
+        state = None if inputs.user is None else inputs.user.state
         values = RequestValues(
             now_s=inputs.now_s,
             bought=frozenset(() if state is None else catalogue.rows(state.bought)),
             disliked=frozenset(() if state is None else catalogue.rows(state.disliked)),
         )
         if are_cached(rules, catalogue, values, self._columns):
-            return active_rules(rules, catalogue, values, self._columns)
-        return await self._engine.run_within_deadline(
-            "filter", lambda: active_rules(rules, catalogue, values, self._columns)
-        )
+            active = active_rules(rules, catalogue, values, self._columns)
+        else:
+            active = await self._engine.run_within_deadline(
+                "filter", lambda: active_rules(rules, catalogue, values, self._columns)
+            )
+        if not inputs.is_preview:
+            self._active.keep(placement, catalogue, inputs.now_s, active)
+        return active
 
     async def find(self, kind: Kind, inputs: ListInputs, active: ActiveRules, count: int) -> FoundItems:
         """Returns the best items of one kind, with those that a rule looks up."""
@@ -133,13 +142,12 @@ class KindLists:
             return FoundItems(boosted_kind(kind, [], ()), allowed)
         also = active.looked_up(allowed)
         if kind == "for-user" and inputs.history:
-            boost = request_boost(active.boosts, len(allowed))
             request = RankingRequest(
                 history=inputs.history,
                 n=count,
                 allowed=allowed,
                 also=also if len(also) else None,
-                boost=boost,
+                boost=active.boost,
             )
             known = None if user is None or not user.rows else self._users.known_interests(user)
             row = -1 if user is None else user.user_row
@@ -147,7 +155,7 @@ class KindLists:
             if known is None and user is not None and user.rows and not inputs.is_preview:
                 self._users.keep(user, self._users.cache_entry(user, interests), None)
             return FoundItems(
-                boosted_model(ranked, boost, whole=bool(active.quotas or active.columns)), allowed, interests
+                boosted_model(ranked, active.boost, whole=bool(active.quotas or active.columns)), allowed, interests
             )
         interest = await self._interest(inputs) if kind == "new" else None
 

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from isrf.contract.errors import RequestError
+from isrf.method.interest import BoolArray
 from isrf.method.recommend.request import RankedItem, UserInterests
 from service.inference.engine import Engine
 from service.recommend.lists import Lists
@@ -228,7 +230,7 @@ class PlacedLists:
             if kind == placement.kind:
                 pinned = {pin.row for pin in active.pins if pin.row is not None and not allowed[pin.row]}
                 forbidden = {row: why_forbidden(row, inputs, kind) for row in pinned}
-                ruled.pin(found.scored, allowed, _popular_pins(active, found, snapshot), forbidden)
+                ruled.pin(found.scored, allowed, partial(_most_popular, snapshot), forbidden)
                 if query.diversity:
                     items = [*await self._lists.diversified(items[: query.pool], query, snapshot), *items]
             if not items:
@@ -301,11 +303,7 @@ def _found_nothing(kind: Kind, asked: PlacedQuery) -> dict[str, Any]:
     return kind_found_nothing(kind, _NOTHING[kind])
 
 
-def _popular_pins(active: ActiveRules, found: FoundItems, snapshot: Snapshot) -> list[int | None]:
-    """Returns for each pin by a condition its most popular allowed item, where the kind found none."""
-    none, popular = np.zeros(0, dtype=np.int64), snapshot.recommender.most_popular
-    rows, best = found.scored.rows, list[int | None]()
-    for pin in active.pins:
-        wanted = None if pin.mask is None or pin.mask[rows].any() else pin.mask & found.allowed
-        best.append(None if wanted is None or not wanted.any() else popular(wanted, none, 1)[0])
-    return best
+def _most_popular(snapshot: Snapshot, allowed: BoolArray) -> int | None:
+    """Returns the most popular allowed item (N,), where one is allowed."""
+    none = np.zeros(0, dtype=np.int64)
+    return snapshot.recommender.most_popular(allowed, none, 1)[0] if allowed.any() else None

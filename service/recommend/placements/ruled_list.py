@@ -1,13 +1,13 @@
 """Makes one list under a placement's rules from the orders of its kinds. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from isrf.method.interest import BoolArray, FloatArray, IntArray
 from isrf.method.ranking.arrange import arrange
-from isrf.method.ranking.boosts import ScoreArray, ScoreBoost, boost_moves, log_factors, ranked, score_keys
+from isrf.method.ranking.boosts import ScoreArray, ScoreBoost, boost_moves, ranked, score_keys
 from isrf.method.ranking.fusion import Fused
 from isrf.method.ranking.placed_rules import Arranged, Move, PlacedPin, Quota, moves_of, settle_pins
 from isrf.method.recommend.request import SCORE_DIGITS, Ranked, RankedItem
@@ -79,11 +79,6 @@ def boosted_kind(
     return Scored(shown, rows[order], keys[order])
 
 
-def request_boost(boosts: Sequence[ScoreBoost], size: int) -> FloatArray | None:
-    """(N,) what the boosts add to scores of the model; None where there is none."""
-    return log_factors(boosts, size) if boosts else None
-
-
 class RuledList:
     """A list that is filled kind by kind, and holds its placement's rules."""
 
@@ -105,22 +100,31 @@ class RuledList:
         return len(self._arranged.rows) >= self._length
 
     def pin(
-        self, scored: Scored, allowed: BoolArray, popular: Sequence[int | None], forbidden: Mapping[int, str]
+        self,
+        scored: Scored,
+        allowed: BoolArray,
+        popular: Callable[[BoolArray], int | None],
+        forbidden: Mapping[int, str],
     ) -> None:
         """Finds the pins' items among the first kind's.
 
         Args:
             allowed: (N,) of the first kind.
-            popular: for each pin the item that it gets where the kind has none of its condition.
+            popular: returns the most popular of some items (N,), which a pin gets where the kind has none of its
+                condition.
             forbidden: by row, why a pinned item is not allowed.
         """
         pins: list[PlacedPin] = []
-        for wanted, other in zip(self._active.pins, popular, strict=True):
+        for wanted in self._active.pins:
             taken = {pin.row for pin in pins}
             row = wanted.row
             if wanted.mask is not None:
                 held = scored.rows[wanted.mask[scored.rows] & allowed[scored.rows]].tolist()
-                row = next((row for row in held if row not in taken), other)
+                row = next((row for row in held if row not in taken), None)
+                if row is None:
+                    left = wanted.mask & allowed
+                    left[list(taken)] = False
+                    row = popular(left)
             if row is not None and allowed[row] and row not in taken:
                 pins.append(PlacedPin(wanted.rule, wanted.place, row))
             elif wanted.place <= self._page:
@@ -252,7 +256,8 @@ def _brought(rows: Sequence[int], behind: Sequence[Fused]) -> dict[int, RankedIt
     """Returns items that no kind listed by itself: candidates of the model, or else items of pins."""
     found = {row: RankedItem(row, 0.0, "pin") for row in rows}
     for fused in reversed(behind):
-        places = np.flatnonzero(np.isin(fused.items, np.array(rows, dtype=np.int64)))
+        positions = {row: at for at, row in enumerate(fused.items.tolist())}
+        places = np.array([positions[row] for row in rows if row in positions], dtype=np.int64)
         scores, sources = fused.scores[places].tolist(), fused.sources_at(places)
         for row, score, source in zip(fused.items[places].tolist(), scores, sources, strict=True):
             found[row] = RankedItem(row, round(score, SCORE_DIGITS), source)

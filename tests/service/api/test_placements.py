@@ -323,3 +323,27 @@ def test_what_is_shown_can_be_put_again(http: TestClient) -> None:
 def test_a_call_without_what_the_kind_needs_says_so(http: TestClient, kind: str, said: str) -> None:
     put(http, "needs", kind=kind)
     assert [one["message"] for one in items(http, "needs")["warnings"]] == [said]
+
+
+def test_a_known_query_is_answered_as_by_the_framework(http: TestClient, shopper: str) -> None:
+    """`user%5Fid` says the same as `user_id`, and only the framework reads it."""
+    put(http, "known", kind="for-user", rules=[{"at_most": {"attribute": "brand", "count": 2}}])
+    bad = ("%01", "", "%FF", "x" * 600)
+    calls = ("user_id={}&n=4", "explain=true&n=4&user_id={}", "n=0&user_id={}", "user_id={}&unknown=1")
+    for query in calls:
+        assert http.get(f"/placements/known/items?{query.format('somebody')}").status_code in {200, 422}
+        for user in (shopper, "nobody", *bad):
+            answers = [
+                http.get(f"/placements/{name}/items?{text.format(user)}")
+                for text in (query.replace("user_id", "user%5Fid"), query)
+                for name in ("known", "no-such", "n%C3%B6")
+            ]
+            for framework, known in zip(answers[:3], answers[3:], strict=True):
+                assert known.status_code == framework.status_code
+                assert without_ids(known.json()) == without_ids(framework.json())
+
+
+def without_ids(body: dict[str, Any]) -> dict[str, Any]:
+    """An answer without what differs from call to call."""
+    meta = {name: value for name, value in body.get("meta", {}).items() if not name.endswith("_id")}
+    return {**body, "meta": meta, "request_id": "", "instance": ""}
