@@ -11,7 +11,7 @@ The effect of an event on state follows from its type, here; the script (`script
 import hashlib
 import math
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -22,6 +22,7 @@ from isrf.contract.event_types import problem as type_problem
 from isrf.contract.ids import ExternalId, decimal_text, id_problem
 from isrf.contract.item_fields import MAX_ID_BYTES
 from isrf.contract.known_fields import KnownFields, message_of
+from isrf.contract.sessions import SESSION_PREFIX, session_owner
 from isrf.method.order import MAX_AHEAD_S
 from service.state.records import HistoryEntry
 
@@ -54,7 +55,14 @@ class EventIn(KnownFields):
 
     model_config = ConfigDict(strict=True)
 
-    user_id: ExternalId = Field(description=f"The shop's id, up to {MAX_ID_BYTES} bytes, no control characters.")
+    user_id: ExternalId | None = Field(
+        default=None, description=f"The shop's id, up to {MAX_ID_BYTES} bytes, no control characters."
+    )
+    session_id: ExternalId | None = Field(
+        default=None,
+        description="In place of a user_id: the session of a visitor without an account. Its list is that of the user "
+        f"`{SESSION_PREFIX}` followed by the session_id. Beside a user_id it changes nothing.",
+    )
     item_id: ExternalId = Field(description="An item of the catalogue.")
     event: TypeName | None = Field(
         default=None,
@@ -74,11 +82,23 @@ class EventIn(KnownFields):
         description="From the answer that showed the item; the service counts it and does not store it.",
     )
 
+    @property
+    def owner(self) -> str:
+        """The user_id, or the owner of the session's events; one of the two ids must be there."""
+        return session_owner(self.session_id or "") if self.user_id is None else self.user_id
+
+    def ids(self) -> Iterator[tuple[str, str]]:
+        """Yields the ids that were sent, with their names; a session_id leaves room for the prefix of its owner."""
+        names = ("user_id", "item_id", "event_id")
+        yield from ((name, text) for name in names if (text := getattr(self, name)) is not None)
+        if self.session_id is not None:
+            yield "session_id", session_owner(self.session_id) if self.session_id else ""
+
 
 class Event(NamedTuple):
     """An event that the store can apply."""
 
-    user_id: str
+    user_id: str  # or the owner of a session's events (`isrf.contract.sessions`)
     item_id: str
     event: str  # "" for one without a type
     effect: Effect
@@ -165,11 +185,15 @@ class EventReader:
         return self._refusal(posted, now) or self._event(posted, now, assigned_at, tail_of)
 
     def _refusal(self, posted: EventIn, now: float) -> Refusal | None:
-        for name in ("user_id", "item_id", "event_id"):
-            text = getattr(posted, name)
-            problem = None if text is None else id_problem(text)
+        if posted.user_id is None and posted.session_id is None:
+            return Refusal("invalid_event", "user_id: Field required, or session_id for a visitor without an account")
+        for name, text in posted.ids():
+            problem = id_problem(text)
             if problem:
                 return Refusal(f"invalid_{name}", f"the {name} {problem}")
+        if posted.user_id is not None and posted.user_id.startswith(SESSION_PREFIX):
+            detail = f"the user_id begins with {SESSION_PREFIX}, as no user's does: send the rest of it as session_id"
+            return Refusal("invalid_user_id", detail)
         problem = type_problem(posted.event)
         if problem:
             return Refusal("invalid_event_type", f"the event type {(posted.event or '')[:80]!r} {problem}")
@@ -191,7 +215,7 @@ class EventReader:
             event_id = f"auto-{uuid.uuid4().hex}" if assigned else derived_event_id(posted, kind, timestamp)
         # −0.0 and 0.0 are the same moment, and must have the same identity in the store.
         return Event(
-            posted.user_id,
+            posted.owner,
             posted.item_id,
             kind,
             rules.effect(kind),
@@ -200,13 +224,13 @@ class EventReader:
             event_id,
             accepted_at=now,
             named=posted.event_id is not None,
-            tail=tail_of(posted.user_id),
+            tail=tail_of(posted.owner),
         )
 
 
 def derived_event_id(posted: EventIn, kind: str, timestamp: float) -> str:
     """Returns an id for an event without one: equal events get equal ids, on every replica."""
-    parts = "\n".join((posted.user_id, posted.item_id, kind, repr(timestamp + 0.0)))
+    parts = "\n".join((posted.owner, posted.item_id, kind, repr(timestamp + 0.0)))
     return "derived-" + hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
 
 

@@ -12,7 +12,7 @@ MAX_RECENT = 20_000
 RECENT_PER_BUCKET = MAX_RECENT // NUM_BUCKETS
 
 RecentUsers = list[dict[str, None]]
-"""Per bucket: user_ids, most recently active last."""
+"""Per bucket: user_ids, most recently active last; no sessions."""
 
 
 def nobody_recent() -> RecentUsers:

@@ -13,14 +13,17 @@ from typing import IO, NamedTuple
 import polars as pl
 
 from isrf.contract.errors import DataError
+from isrf.contract.sessions import SESSION_PREFIX, session_of, session_owner
 from offline.commands.loop_back.own_form import check_own_form
 from offline.reading.bad_rows import BadRows
 from offline.reading.files import read_parquet, single
 from offline.stages.ingest.interactions import read_interactions
 
 Forgets = Callable[[str], float | None]
-"""Returns until which time (seconds) a user's rows are left out: infinity for all rows, None for none. A row without a
-timestamp is left out only if all rows are."""
+"""Returns until which time (seconds) the rows of a user, or of a session's owner (`isrf.contract.sessions`), are left
+out: infinity for all rows, None for none. A row without a timestamp is left out only if all rows are."""
+_OPTIONAL = ("event", "session_id")
+"""Columns that a file gets when a new row has a value for one."""
 
 BOM = b"\xef\xbb\xbf"
 
@@ -28,10 +31,17 @@ BOM = b"\xef\xbb\xbf"
 class NewRow(NamedTuple):
     """A row to append."""
 
-    user_id: str
+    user_id: str  # "" for a session
     item_id: str
     event: str  # "" without a type
     timestamp: float  # seconds
+    session_id: str = ""  # of a visitor without an account
+
+
+def new_row(owner: str, item_id: str, event: str, timestamp: float) -> NewRow:
+    """The row of an event as the log stores it; `owner` is a user_id or the owner of a session's events."""
+    session_id = session_of(owner)
+    return NewRow(owner if session_id is None else "", item_id, event, timestamp, session_id or "")
 
 
 def write_interactions(old: Path, new: Path, rows: Sequence[NewRow], *, forgets: Forgets | None = None) -> int:
@@ -85,16 +95,15 @@ def _write_csv(old: Path, new: Path, rows: Sequence[NewRow], forgets: Forgets | 
         header = source.readline()
         columns = _fields(header.removeprefix(BOM)) or []
         order = _order(old, columns) if rows else _Order(timestamps=True, next_position=None)
-        widened = "event" not in columns and any(row.event for row in rows)
-        if widened:
-            columns = [*columns, "event"]
-        _copy(target, header, b",event" if widened else b"")
+        more = [name for name in _OPTIONAL if name not in columns and any(getattr(row, name) for row in rows)]
+        columns = [*columns, *more]
+        _copy(target, header, "".join(f",{name}" for name in more).encode())
         left_out = 0
         for line in source:
             if forgets is not None and _is_forgotten(line, columns, forgets):
                 left_out += 1
             else:
-                _copy(target, line, b"," if widened and line.strip() else b"")
+                _copy(target, line, b"," * len(more) if line.strip() else b"")
         target.write(_lines(columns, rows, order))
         return left_out
 
@@ -109,7 +118,7 @@ def _lines(columns: Sequence[str], rows: Sequence[NewRow], order: _Order) -> byt
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for index, row in enumerate(rows):
-        values: dict[str, str] = {"user_id": row.user_id, "item_id": row.item_id, "event": row.event}
+        values = {name: getattr(row, name) for name in ("user_id", "item_id", *_OPTIONAL)}
         if order.timestamps:
             values["timestamp"] = repr(row.timestamp)
         if order.next_position is not None:
@@ -119,8 +128,11 @@ def _lines(columns: Sequence[str], rows: Sequence[NewRow], order: _Order) -> byt
 
 
 def _is_forgotten(line: bytes, columns: Sequence[str], forgets: Forgets) -> bool:
-    user_id = _field(line, columns.index("user_id"))
-    until = None if user_id is None else forgets(user_id)
+    owner = _field(line, columns.index("user_id"))
+    if owner == "" and "session_id" in columns:
+        session_id = _field(line, columns.index("session_id"))
+        owner = session_owner(session_id) if session_id else ""
+    until = None if owner is None else forgets(owner)
     if until is None or math.isinf(until):
         return until is not None
     text = _field(line, columns.index("timestamp")) if "timestamp" in columns else None
@@ -160,10 +172,10 @@ def _write_parquet(old: Path, new: Path, rows: Sequence[NewRow], forgets: Forget
 
 
 def _without_forgotten(table: pl.DataFrame, forgets: Forgets) -> pl.DataFrame:
-    users = table["user_id"].cast(pl.String)
-    moments_of = {user: forgets(user) for user in users.unique().drop_nulls().to_list()}
-    affected = {user: moment for user, moment in moments_of.items() if moment is not None}
-    until = users.replace_strict(list(affected), list(affected.values()), default=None, return_dtype=pl.Float64)
+    owners = _owners(table)
+    moments_of = {owner: forgets(owner) for owner in owners.unique().drop_nulls().to_list()}
+    affected = {owner: moment for owner, moment in moments_of.items() if moment is not None}
+    until = owners.replace_strict(list(affected), list(affected.values()), default=None, return_dtype=pl.Float64)
     moments = pl.lit(None, dtype=pl.Float64)
     if "timestamp" in table.columns:
         moments = _seconds(table.schema["timestamp"])
@@ -171,23 +183,32 @@ def _without_forgotten(table: pl.DataFrame, forgets: Forgets) -> pl.DataFrame:
     return table.filter(~is_forgotten.fill_null(False))
 
 
+def _owners(table: pl.DataFrame) -> pl.Series:
+    """The user_id of each row, or the owner of its session's events; null where it has neither."""
+    users = table["user_id"].cast(pl.String)
+    if "session_id" not in table.columns:
+        return users
+    sessions = pl.lit(SESSION_PREFIX) + pl.col("session_id").cast(pl.String).replace("", None)
+    return table.select(pl.when(users.replace("", None).is_null()).then(sessions).otherwise(users)).to_series()
+
+
 def _with_rows(old: Path, table: pl.DataFrame, rows: Sequence[NewRow]) -> pl.DataFrame:
     order = _order(old, table.columns)
-    added = pl.DataFrame(rows, schema=["user_id", "item_id", "event", "timestamp"], orient="row")
-    added = added.with_columns(pl.col("event").replace("", None))
+    added = pl.DataFrame(rows, schema=list(NewRow._fields), orient="row")
+    added = added.with_columns(pl.col("user_id", *_OPTIONAL).replace("", None))
     if order.next_position is not None:
         added = added.with_row_index("position", offset=order.next_position)
     if not order.timestamps:
         added = added.drop("timestamp")
-    for name in ("user_id", "item_id", "event"):
+    for name in ("user_id", "item_id", *_OPTIONAL):
         if name in table.columns and table.schema[name] != pl.String:
             table = table.with_columns(pl.col(name).cast(pl.String))
     if "timestamp" in table.columns and order.timestamps:
         table = table.with_columns(_seconds(table.schema["timestamp"]))
     if order.next_position is not None and not table.schema["position"].is_integer():
         table = table.with_columns(pl.col("position").cast(pl.String).cast(pl.Float64).cast(pl.Int64))
-    if "event" not in table.columns and added["event"].null_count() == added.height:
-        added = added.drop("event")
+    empty = (name for name in _OPTIONAL if name not in table.columns and added[name].null_count() == added.height)
+    added = added.drop(*empty)
     try:
         return pl.concat([table, added], how="diagonal_relaxed")
     except pl.exceptions.PolarsError as error:

@@ -20,7 +20,7 @@ from isrf.contract.event_log import Tombstone, tombstone_name
 from offline.commands.loop_back.commit import DataFolder
 from offline.commands.loop_back.item_rows import write_items
 from offline.commands.loop_back.open_source import open_source
-from offline.commands.loop_back.rows import NewRow, holds_forgotten, write_interactions
+from offline.commands.loop_back.rows import holds_forgotten, new_row, write_interactions
 from offline.commands.loop_back.source import Source, WaitingEvent
 
 
@@ -84,7 +84,7 @@ def _take_in_batch(source: Source, folder: DataFolder) -> tuple[TakenIn, bool]:
         or new_tombstones
         or (forgets is not None and folder.any_of(lambda path: holds_forgotten(path, forgets)))
     ):
-        rows = [NewRow(*entry.event[:3], entry.event.timestamp) for entry in sorted(valid_events, key=_time_order)]
+        rows = [new_row(*entry.event[:3], entry.event.timestamp) for entry in sorted(valid_events, key=_time_order)]
         forgotten = folder.rewrite(
             lambda old, part: write_interactions(old, part, rows, forgets=forgets),
             current_at=None if batch.more or not (valid_events or new_tombstones) else started_at,

@@ -1,14 +1,15 @@
 """Exports users' state as lines, and turns such lines back into events for an import."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import orjson
-from pydantic import ConfigDict, FailFast, Field, field_validator
+from pydantic import ConfigDict, FailFast, Field, field_validator, model_validator
 
 from isrf.contract.event_types import DISLIKE, HISTORY, PURCHASE, REMOVE
 from isrf.contract.ids import ExternalId
 from isrf.contract.known_fields import KnownFields
+from isrf.contract.sessions import owner_fields
 from service.state.events import Seconds
 from service.state.records import UserRecord
 
@@ -27,11 +28,12 @@ class _HistoryEntry(KnownFields):
 
 
 class UserLine(KnownFields):
-    """A user's state since the release; each item has its latest moment, in seconds."""
+    """The state of a user or session since the release; each item has its latest moment, in seconds."""
 
     model_config = ConfigDict(strict=True)
 
-    user_id: ExternalId
+    user_id: ExternalId | None = None
+    session_id: ExternalId | None = None
     history: Annotated[list[_HistoryEntry], FailFast()] = Field(default_factory=list)
     bought: dict[str, Seconds] = Field(default_factory=dict)
     disliked: dict[str, Seconds] = Field(default_factory=dict)
@@ -45,6 +47,12 @@ class UserLine(KnownFields):
             if not isinstance(moment, (int, float)) or isinstance(moment, bool):
                 raise ValueError(f"{item_id[:40]!r} has no number of seconds")
         return sent
+
+    @model_validator(mode="after")
+    def _names_an_owner(self) -> Self:
+        if self.user_id is None and self.session_id is None:
+            raise ValueError("names neither a user_id nor a session_id")
+        return self
 
 
 def user_lines(user_id: str, record: UserRecord) -> Iterator[dict[str, Any]]:
@@ -80,7 +88,7 @@ def _parts(record: UserRecord) -> Iterator[list[tuple[str, str, float | None]]]:
 
 
 def _empty_line(user_id: str) -> dict[str, Any]:
-    return {"user_id": user_id, _HISTORY: [], "bought": {}, "disliked": {}, "removed": {}}
+    return {**owner_fields(user_id), _HISTORY: [], "bought": {}, "disliked": {}, "removed": {}}
 
 
 def _in_order(line: dict[str, Any]) -> dict[str, Any]:
@@ -103,4 +111,5 @@ def events_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         for entry in user.history
         if user.bought.get(entry.item_id) != entry.timestamp
     ]
-    return [{"user_id": user.user_id, "item_id": item, "event": kind, "timestamp": at} for kind, item, at in events]
+    owner = user.model_dump(include={"user_id", "session_id"}, exclude_none=True)
+    return [{**owner, "item_id": item, "event": kind, "timestamp": at} for kind, item, at in events]

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from isrf.contract.item_changes import MAX_ITEM_BYTES
 from isrf.contract.item_fields import FieldError, read_item_id
 from isrf.contract.known_fields import message_of
+from isrf.contract.sessions import owner_fields
 from service.api.bulk.catalogue import catalogue_lines
 from service.api.bulk.lines import ImportBatch, LineVerdict, LoopPauses, Report, import_lines, write_lines
 from service.api.bulk.misnamed import MisnamedFields
@@ -193,7 +194,7 @@ def _invalid(reason: str, error: ValidationError) -> LineVerdict:
 def _event_line(event: Event) -> dict[str, Any]:
     kind = {"event": event.event} if event.event else {}
     return {
-        "user_id": event.user_id,
+        **owner_fields(event.user_id),
         "item_id": event.item_id,
         **kind,
         "timestamp": event.timestamp,

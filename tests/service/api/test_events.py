@@ -39,6 +39,19 @@ def test_what_an_event_type_does(kind: str | None, effect: str) -> None:
     assert one.effect == effect
 
 
+def test_an_event_of_a_session_has_an_owner_that_no_user_has() -> None:
+    (one,) = EventReader(EventRules(()), KNOWN.__contains__).read([{"session_id": "ann", "item_id": "tea"}], NOW)
+    assert isinstance(one, Event)
+    assert one.user_id == "isrf-session:ann"
+    assert reason(user_id="isrf-session:ann") == "invalid_user_id"
+    assert reason(user_id=None, session_id="s" * 513) == "invalid_session_id"
+    assert reason(user_id=None, session_id="") == "invalid_session_id"
+    assert reason(user_id=None) == "invalid_event"
+    both = read(session_id="s")
+    assert isinstance(both, Event)
+    assert both.user_id == "ann"
+
+
 def test_dislike_and_remove_keep_their_meaning_whatever_excludes() -> None:
     reader = EventReader(EventRules({"remove", "dislike"}), KNOWN.__contains__)
     posted = [{"user_id": "ann", "item_id": "tea", "event": kind} for kind in ("dislike", "remove")]

@@ -10,6 +10,7 @@ import structlog
 
 from isrf.contract.errors import StoreError
 from isrf.contract.event_log import EVENT_FIELD
+from isrf.contract.sessions import session_of
 from service.state import payload
 from service.state.events import Event
 from service.state.redis.keys import NUM_BUCKETS, stream_key
@@ -45,7 +46,7 @@ async def read_recent(client: Any, known: RecentUsers, after: Sequence[bytes | N
             if page and seen[bucket] == after[bucket]:
                 seen[bucket] = page[0][0]
             for event in events_of(page):
-                if event is not None:
+                if event is not None and session_of(event.user_id) is None:
                     found[bucket].setdefault(event.user_id)
             if len(page) == PAGE and len(found[bucket]) < RECENT_PER_BUCKET:
                 next_ends[bucket] = b"(" + page[-1][0]

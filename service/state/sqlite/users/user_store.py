@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, TypeVar
 from cachetools import LRUCache
 
 from isrf.contract.event_log import NUM_BUCKETS, bucket_of, tombstone_name
+from isrf.contract.sessions import SESSION_PREFIX, session_of
 from service.state.events import Event
 from service.state.records import NOBODY, Applied, Cached, Learned, UserRecord
 from service.state.sqlite.database import Database, OnDatabase
@@ -128,9 +129,11 @@ class EmbeddedUserStore(OnDatabase):
         return ActivityLook([str(self._count).encode()] * len(self._recent), moved)
 
     def _note(self, user_ids: Iterable[str]) -> None:
-        """Records that users were active, in this order."""
+        """Records that users were active, in this order; a session has state, and is nobody's similar user."""
         for user_id in user_ids:
             self._known.add(user_id)
+            if session_of(user_id) is not None:
+                continue
             users = self._recent[bucket_of(user_id)]
             users.pop(user_id, None)
             self._count += 1
@@ -242,9 +245,9 @@ def _known_users(db: sqlite3.Connection) -> list[str]:
 
 
 def _last_active(db: sqlite3.Connection) -> list[str]:
-    """Returns more users than can count as recent, most recently active last."""
-    query = "SELECT user_id FROM users ORDER BY active DESC LIMIT ?"
-    return [user_id for (user_id,) in db.execute(query, (2 * MAX_RECENT,))][::-1]
+    """Returns more users than can count as recent, most recently active last; no sessions."""
+    query = "SELECT user_id FROM users WHERE user_id NOT GLOB ? ORDER BY active DESC LIMIT ?"
+    return [user_id for (user_id,) in db.execute(query, (f"{SESSION_PREFIX}*", 2 * MAX_RECENT))][::-1]
 
 
 def _vacuum(db: sqlite3.Connection) -> bool:
