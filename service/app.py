@@ -11,7 +11,6 @@ from typing import Any
 
 import structlog
 from fastapi import Depends, FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 
 import isrf
 from isrf.contract.errors import IsrfError
@@ -26,6 +25,7 @@ from service.api.routes import (
     admin,
     affinities,
     attributes,
+    beacons,
     bulk,
     interactions,
     items,
@@ -49,6 +49,7 @@ from service.recommend.recommender import CacheLimits
 from service.recommend.result_lists import ResultLists
 from service.server.access import AccessMiddleware
 from service.server.admission import AdmissionMiddleware
+from service.server.cross_origin import CrossOrigin
 from service.server.gc_tuning import set_apart
 from service.server.load_shedding import NAME, LoadShedder
 from service.server.middleware import RequestMiddleware
@@ -79,7 +80,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     chosen = settings or load_settings()
     metrics = Metrics()
     ring = None if chosen.api_keys_file is None else KeyRing(chosen.api_keys_file)
-    limiter = RateLimiter(chosen.rate_limit or None)
+    limiter, address_limiter = RateLimiter(chosen.rate_limit or None), RateLimiter(chosen.beacon_rate or None)
     admission = AdmissionController(_load(chosen), metrics, deadline_s=chosen.deadline_s)
     load_shedder = LoadShedder(admission, metrics, ring)
     traces = open_traces()
@@ -93,8 +94,9 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
                 stack.push_async_callback(asyncio.to_thread, traces.close)
             try:
                 app.state.running = await _open(chosen, metrics, admission, stack, opened)
-                limiter.share(chosen)
-                stack.push_async_callback(limiter.close)
+                for one in (limiter, address_limiter):
+                    one.share(chosen)
+                    stack.push_async_callback(one.close)
             except IsrfError as error:
                 app.state.start_error = error
                 _log.error("cannot_start", code=error.code, message=error.message, fix=error.fix)
@@ -137,15 +139,10 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         limiter=limiter,
         metrics=metrics,
         origins=chosen.cors_origins,
+        senders=chosen.beacon_origins,
+        address_limiter=address_limiter,
     )
-    if chosen.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=sorted(chosen.cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Content-Type", "X-API-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "Retry-After"],
-        )
+    app.add_middleware(CrossOrigin, readers=chosen.cors_origins, senders=chosen.beacon_origins)
     app.add_middleware(
         RequestMiddleware,
         rules=route_rules,
@@ -160,6 +157,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
     routes = (
         recommend,
         interactions,
+        beacons,
         affinities,
         users,
         items,

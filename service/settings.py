@@ -118,6 +118,12 @@ class Settings(BaseSettings):
     """How often a key without a rate of its own may call; empty for no limit. It does not count in development mode."""
     cors_origins: Annotated[frozenset[str], NoDecode] = frozenset()
     """Origins whose pages may read answers in a browser, `https://shop.example,…`; empty for none."""
+    beacon_origins: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Origins whose pages may send events of their visitors (`/beacon`, `/pixel.gif`), `https://shop.example,…`; empty
+    for none."""
+    beacon_rate: str = "120/minute"
+    """How often an address may send beacons, beside the rate of its key; empty for no limit. It does not count in
+    development mode."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Port that serves `/metrics` without a key, for a network that callers cannot reach; 0 for no such port."""
     metrics_host: str = "127.0.0.1"
@@ -160,7 +166,7 @@ class Settings(BaseSettings):
     """Serves the merchandiser's page at `/studio`. Its files need no key and hold nothing secret; every call that it
     makes needs a key of the role admin."""
 
-    @field_validator("exclude_events", "cors_origins", mode="before")
+    @field_validator("exclude_events", "cors_origins", "beacon_origins", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -172,7 +178,7 @@ class Settings(BaseSettings):
     def _types(cls, value: frozenset[str]) -> frozenset[str]:
         return frozenset(excluding(name) for name in value)
 
-    @field_validator("cors_origins")
+    @field_validator("cors_origins", "beacon_origins")
     @classmethod
     def _origins(cls, value: frozenset[str]) -> frozenset[str]:
         for origin in value:
@@ -180,7 +186,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin[:80]!r} is not an origin; write https://host[:port], one for each")
         return value
 
-    @field_validator("rate_limit")
+    @field_validator("rate_limit", "beacon_rate")
     @classmethod
     def _rate(cls, value: str) -> str:
         return checked_rate(value) if value else value

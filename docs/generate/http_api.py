@@ -14,6 +14,7 @@ from service.settings import Settings
 TAGS = {
     "recommend": "Recommend",
     "interactions": "Events",
+    "beacons": "Events from the browser",
     "users": "Users",
     "items": "Catalogue",
     "placements": "Placements",
@@ -46,7 +47,8 @@ def http_api_page() -> str:
         prose(
             "With API keys every call but `/livez`, `/readyz`, `/openapi.json` and the files of the pages `/docs` "
             "and `/studio` needs a key in `X-API-Key`. "
-            "A key has a role: `read`, `write` (may read too) or `admin` (may do everything)."
+            "A key has a role: `browser` (may only send beacons, with the key in the query), `read`, `write` (may read "
+            "and send beacons too) or `admin` (may do everything)."
         ),
         *(
             part

@@ -6,6 +6,10 @@ in one string with control characters between them, and control characters can f
 because an id is repeated in every key and stream entry of its user.
 
 The shop's own strings and our row numbers are different types. A release's row numbers mean nothing in another release.
+
+State and event log store an owner for every event: an account's user_id, or for a visitor without an account the
+session_id behind a prefix that no user_id may have. So a session never equals a user and never shows up as an account:
+exports and the shop's files write it as a `session_id` without a `user_id`.
 """
 
 import unicodedata
@@ -61,6 +65,26 @@ def id_problem(text: str) -> str | None:
     if not text.isprintable() and any(unicodedata.category(character) == "Cc" for character in text):
         return "holds a control character"
     return None
+
+
+SESSION_PREFIX = "isrf-session:"
+"""The beginning of every session's owner, and of no user_id."""
+
+
+def session_owner(session_id: str) -> str:
+    """The owner of a session's events."""
+    return SESSION_PREFIX + session_id
+
+
+def session_of(owner: str) -> str | None:
+    """The session_id of an owner; None for a user_id."""
+    return owner.removeprefix(SESSION_PREFIX) if owner.startswith(SESSION_PREFIX) else None
+
+
+def owner_fields(owner: str) -> dict[str, str]:
+    """An owner as a line of an export names it: `user_id` or `session_id`."""
+    session_id = session_of(owner)
+    return {"user_id": owner} if session_id is None else {"session_id": session_id}
 
 
 class IdMap(Generic[ExternalT, IndexT]):

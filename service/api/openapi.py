@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from service.api.problems import MEDIA_TYPE, Problem
+from service.api.schemas.beacons import Beacon
 
 _TEMPLATE = "#/components/{kind}/{name}"
 PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": _TEMPLATE.format(kind="schemas", name=Problem.__name__)}}}
@@ -24,8 +25,10 @@ class Api(FastAPI):
 def _with_components(document: dict[str, Any]) -> dict[str, Any]:
     """Turns error responses that are equal under one status into components; a route's own responses stay."""
     components = document["components"]
-    schema = Problem.model_json_schema(ref_template=_TEMPLATE.format(kind="schemas", name="{model}"))
-    components["schemas"] |= {Problem.__name__: schema, **schema.pop("$defs", {})}
+    # Of errors, and of a body that its route reads itself.
+    for model in (Problem, Beacon):
+        schema = model.model_json_schema(ref_template=_TEMPLATE.format(kind="schemas", name="{model}"))
+        components["schemas"] |= {model.__name__: schema, **schema.pop("$defs", {})}
     shared: dict[str, Any] = components.setdefault("responses", {})
     for operations in document["paths"].values():
         for operation in operations.values():

@@ -39,6 +39,7 @@ INTERNAL = "The service failed; search its log for the request_id."
 
 STATUS_OF_CODE: dict[str, int] = {
     "request.malformed_json": 400,
+    "beacon.invalid": 400,
     "http.bad_host": 400,
     "http.slow_body": 408,
     "request.too_large": 413,

@@ -33,7 +33,7 @@ def check_page(method: str, headers: Collection[tuple[bytes, bytes]], known_orig
                 f"in development mode the service answers only under this machine's own names, not {text[:80]!r}.",
                 fix="Call 127.0.0.1, localhost or [::1]; or set ISRF_API_KEYS_FILE to answer under every name.",
             )
-        if name == b"origin" and method not in _READING and not _may_write(text, known_origins):
+        if name == b"origin" and method not in _READING and not may_write(text, known_origins):
             raise AccessError(
                 "access.foreign_origin",
                 f"in development mode pages of {text[:80]!r} may not write.",
@@ -47,6 +47,7 @@ def _is_own_name(host: str) -> bool:
     return found is not None and is_loopback(found["name"])
 
 
-def _may_write(origin: str, known_origins: Collection[str]) -> bool:
+def may_write(origin: str, known_origins: Collection[str]) -> bool:
+    """Whether pages of an origin may write in development mode: this machine's own, and the known ones."""
     found = _ORIGIN.fullmatch(origin)
     return found is not None and (_is_own_name(found["host"]) or origin.lower() in known_origins)

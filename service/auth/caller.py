@@ -1,6 +1,7 @@
 """Identifies the caller of a request, and checks the role that a route needs.
 
-Every route names the role it needs (`READ`, `WRITE`, `ADMIN`) or is one of `OPEN`; a test goes through all of them.
+Every route names the role it needs (`BROWSER`, `READ`, `WRITE`, `ADMIN`) or is one of `OPEN`; a test goes through all
+of them.
 """
 
 from typing import Annotated, Any, NamedTuple
@@ -9,7 +10,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 
 from isrf.contract.errors import AccessError
-from service.auth.keys import RANK, Role
+from service.auth.keys import INCLUDES, Role
 
 DOCS, DOCUMENT, STUDIO = "/docs", "/openapi.json", "/studio"
 _DOCS_FILES = ("docs.js", "swagger-ui-bundle.js", "swagger-ui.css")
@@ -61,12 +62,12 @@ def _needs(role: Role) -> Any:
 
 
 def may_call(caller: Caller, role: Role | None) -> bool:
-    """Whether a caller has `role` or a higher one; None needs no role."""
-    return role is None or RANK[caller.role] >= RANK[role]
+    """Whether a caller has `role` or one that includes it; None needs no role."""
+    return role is None or role in INCLUDES[caller.role]
 
 
 def check_role(caller: Caller, role: Role | None) -> None:
-    """Raises `AccessError` for a caller with a role below `role`."""
+    """Raises `AccessError` for a caller whose role does not include `role`."""
     if not may_call(caller, role):
         raise AccessError(
             "key.insufficient",
@@ -75,6 +76,7 @@ def check_role(caller: Caller, role: Role | None) -> None:
         )
 
 
+BROWSER = _needs("browser")
 READ = _needs("read")
 WRITE = _needs("write")
 ADMIN = _needs("admin")

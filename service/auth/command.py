@@ -18,7 +18,7 @@ from pathlib import Path
 
 from isrf.contract.errors import ConfigError
 from isrf.runtime.files import write_file
-from service.auth.keys import RANK, KeyEntry, KeyFile, make_key, read_keys
+from service.auth.keys import INCLUDES, KeyEntry, KeyFile, make_key, read_keys
 from service.settings import checked_rate
 
 _OWNER_ONLY = 0o600
@@ -43,7 +43,7 @@ def keys_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m service keys", description="Manages the API keys file.")
     actions = parser.add_subparsers(required=True, metavar="add|list|drop")
     add = actions.add_parser("add", help="make a key and print it, once")
-    add.add_argument("--role", choices=sorted(RANK, key=lambda role: RANK[role]), required=True)
+    add.add_argument("--role", choices=list(INCLUDES), required=True)
     add.add_argument("--name", default="", help="whose key it is, for people")
     add.add_argument("--rate", type=_rate, help="how often it may call, e.g. 50/second (else ISRF_RATE_LIMIT)")
     add.add_argument("--to", type=Path, help="write the key into this file, readable by you alone, and print its path")
@@ -85,7 +85,7 @@ def _add(options: argparse.Namespace, path: Path) -> int:
 
 def _list(_: argparse.Namespace, path: Path) -> int:
     for key in read_keys(path):
-        print(f"{key.id}  {key.role:<5}  {key.created_at:%Y-%m-%d}  {key.rate or '-'}  {key.name}".rstrip())
+        print(f"{key.id}  {key.role:<7}  {key.created_at:%Y-%m-%d}  {key.rate or '-'}  {key.name}".rstrip())
     return 0
 
 

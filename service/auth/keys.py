@@ -26,9 +26,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from isrf.contract.errors import ConfigError
 from service.settings import checked_rate
 
-Role = Literal["read", "write", "admin"]
-RANK: dict[Role, int] = {"read": 0, "write": 1, "admin": 2}
-"""The rank of each role; a role includes the roles of lower rank."""
+Role = Literal["browser", "read", "write", "admin"]
+INCLUDES: dict[Role, frozenset[Role]] = {
+    "browser": frozenset({"browser"}),
+    "read": frozenset({"read"}),
+    "write": frozenset({"browser", "read", "write"}),
+    "admin": frozenset({"browser", "read", "write", "admin"}),
+}
+"""The roles whose calls a role may make. A browser's key is public: it may write events of sessions, no more."""
 
 LOOK_EVERY_S = 1.0
 MAX_FILE_BYTES = 1_000_000

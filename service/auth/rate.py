@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cachetools import LRUCache
 from limits import RateLimitItem, parse
 from limits.aio.storage import MemoryStorage, RedisClusterStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
@@ -22,6 +23,8 @@ from isrf.contract.errors import AccessError
 from service.settings import Settings
 
 PREFIX = "isrf:rate"
+MOST_BUDGETS = 10_000
+"""Keys, or addresses, whose reserved calls this process remembers; what it forgets is counted as used."""
 ASK_S = 0.1
 """How long to wait for Redis: counting must not delay an answer."""
 BREAK_S = 1.0
@@ -32,13 +35,13 @@ _FAILURES = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError, V
 class RateError(AccessError):
     """The error for a caller who has reached the rate limit."""
 
-    def __init__(self, calls: int, retry_after_s: int) -> None:
+    def __init__(self, calls: int, retry_after_s: int, whose: str = "this key") -> None:
         """calls: as how many calls the request counts."""
         counted = "" if calls == 1 else f"; this request counts as {calls} calls more than one"
         fewer = "" if calls == 1 else "ask for less in one request, "
         super().__init__(
             "rate.limited",
-            f"this key has reached its rate limit{counted}.",
+            f"{whose} has reached its rate limit{counted}.",
             fix=f"Try again in {retry_after_s} s, {fewer}or ask the operator for a higher rate.",
         )
         self.retry_after_s = retry_after_s
@@ -64,7 +67,7 @@ class RateLimiter:
         self._shared: SlidingWindowCounterRateLimiter | None = None
         self._alone = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._shared_again_at = 0.0
-        self._budgets: dict[tuple[str, str], _KeyBudget] = {}
+        self._budgets: LRUCache[tuple[str, str], _KeyBudget] = LRUCache(MOST_BUDGETS)
 
     def share(self, settings: Settings) -> None:
         """Counts over all replicas from now on, where the settings name a Redis; connects at the first question."""

@@ -10,12 +10,14 @@ from typing import Any, Literal, NamedTuple
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from service.auth.caller import ADMIN, READ, WRITE
+from service.auth.caller import ADMIN, BROWSER, READ, WRITE
 from service.auth.keys import Role
 
-BodyKind = Literal["json", "lines"]
-"""A JSON document; or JSON Lines of most content types, read line by line and never held as a whole."""
-_ROLES: tuple[tuple[Role, Any], ...] = (("read", READ), ("write", WRITE), ("admin", ADMIN))
+BodyKind = Literal["json", "lines", "whole"]
+"""A JSON document; JSON Lines of most content types, read line by line and never held as a whole; or a body of any
+type, which the route reads as a whole and checks itself."""
+LINES = "application/x-ndjson"
+_ROLES: tuple[tuple[Role, Any], ...] = (("browser", BROWSER), ("read", READ), ("write", WRITE), ("admin", ADMIN))
 AMPERSAND = "Parameters begin with ? and are joined by &, as in /popular?n=5&explain=true."
 """What to do about a path with an & that stands in the place of a ?."""
 _MIN_SIMILARITY = 0.8
@@ -125,4 +127,5 @@ def _rule(route: APIRoute) -> RouteRule:
     if route.body_field is not None:
         return RouteRule(role, "json")
     # A route that reads its body itself declares it in `openapi_extra`.
-    return RouteRule(role, "lines" if "requestBody" in (route.openapi_extra or {}) else None)
+    content = (route.openapi_extra or {}).get("requestBody", {}).get("content", {})
+    return RouteRule(role, "lines" if LINES in content else "whole" if content else None)

@@ -96,7 +96,8 @@ class AdmissionMiddleware:
             return SteadyBody(receive, window_s=LINES_WINDOW_S).receive
         body = await self._body(scope, receive, caller)
         scope["state"]["body_was_read"] = True
-        check_json(body)
+        if rule.body == "json":
+            check_json(body)
         places.enter_context(self._admission.requests.take(caller.name))
         call = self._load_shedder.model_call(scope["method"].encode(), scope["raw_path"], caller.name)
         if call is not None:

@@ -17,7 +17,6 @@ ANSWERS_CARRY: HeaderLines = (
 )
 """Headers of every answer, unless a route sets them itself."""
 REQUEST_ID = b"x-request-id"
-KEY_HEADER = b"x-api-key"
 _VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 

@@ -13,12 +13,13 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body, status_of
+from service.auth.beacon_access import presented_keys
 from service.auth.caller import OPEN
 from service.auth.keys import KeyEntry, KeyRing
 from service.inference.admission import AdmissionController, Arrival
 from service.inference.limits import refused
 from service.inference.model_shares import ModelCall
-from service.server.headers import ANSWERS_CARRY, KEY_HEADER, REQUEST_ID, HeaderLines
+from service.server.headers import ANSWERS_CARRY, REQUEST_ID, HeaderLines
 from service.server.protocol.refusals import request_id_in, written
 from service.sync.release_manager import ReleaseManager
 from service.telemetry.metrics import Metrics
@@ -64,11 +65,12 @@ class LoadShedder:
         """Passes the releases, which know whether the model has room."""
         self._releases = releases
 
-    def caller(self, headers: HeaderLines, client: tuple[str, int] | None) -> CallerAtWire:
+    def caller(self, url: bytes, headers: HeaderLines, client: tuple[str, int] | None) -> CallerAtWire:
         """Returns the caller of a head; looks up its key, once per request."""
         if self._ring is None:
             return CallerAtWire(client[0] if client else "")
-        presented = [value for name, value in headers if name == KEY_HEADER]
+        path, _, query = url.partition(b"?")
+        presented = presented_keys(path, query, headers)
         key = self._ring.find(presented[0]) if len(presented) == 1 else None
         return NOBODY if key is None else CallerAtWire(key.id, key)
 

@@ -19,10 +19,9 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 
 from isrf.contract.event_types import DISLIKE, REMOVE, STANDARD, EventVocabulary, plain
 from isrf.contract.event_types import problem as type_problem
-from isrf.contract.ids import ExternalId, decimal_text, id_problem
+from isrf.contract.ids import SESSION_PREFIX, ExternalId, decimal_text, id_problem, session_owner
 from isrf.contract.item_fields import MAX_ID_BYTES
 from isrf.contract.known_fields import KnownFields, message_of
-from isrf.contract.sessions import SESSION_PREFIX, session_owner
 from isrf.method.order import MAX_AHEAD_S
 from service.state.records import HistoryEntry
 
@@ -98,7 +97,7 @@ class EventIn(KnownFields):
 class Event(NamedTuple):
     """An event that the store can apply."""
 
-    user_id: str  # or the owner of a session's events (`isrf.contract.sessions`)
+    user_id: str  # or the owner of a session's events (`isrf.contract.ids`)
     item_id: str
     event: str  # "" for one without a type
     effect: Effect

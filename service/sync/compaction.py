@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import structlog
 
 from isrf.contract.errors import StoreError
-from isrf.contract.sessions import session_of
+from isrf.contract.ids import session_of
 from service.release.opening import Release
 from service.state.events import EventRules
 from service.state.item_store import ItemStore

@@ -13,14 +13,14 @@ from typing import IO, NamedTuple
 import polars as pl
 
 from isrf.contract.errors import DataError
-from isrf.contract.sessions import SESSION_PREFIX, session_of, session_owner
+from isrf.contract.ids import SESSION_PREFIX, session_of, session_owner
 from offline.commands.loop_back.own_form import check_own_form
 from offline.reading.bad_rows import BadRows
 from offline.reading.files import read_parquet, single
 from offline.stages.ingest.interactions import read_interactions
 
 Forgets = Callable[[str], float | None]
-"""Returns until which time (seconds) the rows of a user, or of a session's owner (`isrf.contract.sessions`), are left
+"""Returns until which time (seconds) the rows of a user, or of a session's owner (`isrf.contract.ids`), are left
 out: infinity for all rows, None for none. A row without a timestamp is left out only if all rows are."""
 _OPTIONAL = ("event", "session_id")
 """Columns that a file gets when a new row has a value for one."""

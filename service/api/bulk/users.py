@@ -7,9 +7,8 @@ import orjson
 from pydantic import ConfigDict, FailFast, Field, field_validator, model_validator
 
 from isrf.contract.event_types import DISLIKE, HISTORY, PURCHASE, REMOVE
-from isrf.contract.ids import ExternalId
+from isrf.contract.ids import ExternalId, owner_fields
 from isrf.contract.known_fields import KnownFields
-from isrf.contract.sessions import owner_fields
 from service.state.events import Seconds
 from service.state.records import UserRecord
 

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
+from isrf.contract.ids import owner_fields
 from isrf.contract.item_changes import MAX_ITEM_BYTES
 from isrf.contract.item_fields import FieldError, read_item_id
 from isrf.contract.known_fields import message_of
-from isrf.contract.sessions import owner_fields
 from service.api.bulk.catalogue import catalogue_lines
 from service.api.bulk.lines import ImportBatch, LineVerdict, LoopPauses, Report, import_lines, write_lines
 from service.api.bulk.misnamed import MisnamedFields
@@ -22,12 +22,12 @@ from service.api.schemas.answers import Imported
 from service.api.schemas.items import SizeError, fields_of_line
 from service.api.schemas.requests import MAX_EVENTS
 from service.auth.caller import ADMIN, WRITE
+from service.auth.route_rules import LINES
 from service.state.events import Event
 from service.state.item_store import ItemChange
 
 router = APIRouter(tags=["bulk"])
 
-LINES = "application/x-ndjson"
 _IMPORT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,

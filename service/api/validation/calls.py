@@ -115,7 +115,9 @@ def _check_body(kind: BodyKind, scope: Scope, headers: dict[str, str]) -> None:
     if kind == "json":
         if media_type != "application/json" and not _is_json(media_type):
             _refuse("JSON", written, "application/json", headers)
-    elif media_type.startswith("multipart/") or (media_type == "text/plain" and not scope["state"]["caller"].key_id):
+    elif kind == "lines" and (
+        media_type.startswith("multipart/") or (media_type == "text/plain" and not scope["state"]["caller"].key_id)
+    ):
         # Other types are accepted: curl sends every body as a form.
         _refuse("JSON Lines", written, "application/x-ndjson", headers)
 

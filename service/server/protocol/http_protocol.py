@@ -151,7 +151,7 @@ class HttpProtocol(PipelinedProtocol):
         busy, load_shedder, self.app = self._is_busy(), self._load_shedder, self._whole_app
         if not busy:
             self.idle_since = None
-        at_wire = NOBODY if load_shedder is None else load_shedder.caller(self.headers, self.client)
+        at_wire = NOBODY if load_shedder is None else load_shedder.caller(self.url, self.headers, self.client)
         self._extensions[CALLER] = at_wire
         # A pipelined request is not shed: it waits for the answers before it.
         if load_shedder is not None and not busy:

@@ -44,7 +44,9 @@ def what_the_schema_allows_is_taken(ctx: CheckContext, response: Response, case:
         return None
     if response.status_code == 422 and isinstance(body, dict) and "kind" in body:
         kinds = [str(kind) for kind in (body["kind"], *(body.get("fallbacks") or ()))]
-        if len(kinds) > len(set(kinds)) or body.get("rules"):
+        least, most = body.get("min_price"), body.get("max_price")
+        crossed = least is not None and most is not None and least > most
+        if len(kinds) > len(set(kinds)) or body.get("rules") or crossed:
             return None
     if response.status_code == 422 and response.json()["code"] == "request.too_much" and isinstance(body, dict):
         lists, n = len(body.get("users", [0])), body.get("n") or len(body.get("candidates", [])) or 10

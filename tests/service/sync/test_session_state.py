@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from isrf.contract.sessions import session_owner
+from isrf.contract.ids import session_owner
 from offline.commands.loop_back.take_in import TakenIn, take_in
 from service.api.bulk.users import events_of, user_lines
 from service.release.opening import open_release

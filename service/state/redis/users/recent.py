@@ -10,7 +10,7 @@ import structlog
 
 from isrf.contract.errors import StoreError
 from isrf.contract.event_log import EVENT_FIELD
-from isrf.contract.sessions import session_of
+from isrf.contract.ids import session_of
 from service.state import payload
 from service.state.events import Event
 from service.state.redis.keys import NUM_BUCKETS, stream_key

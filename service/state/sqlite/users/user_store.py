@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeVar
 from cachetools import LRUCache
 
 from isrf.contract.event_log import NUM_BUCKETS, bucket_of, tombstone_name
-from isrf.contract.sessions import SESSION_PREFIX, session_of
+from isrf.contract.ids import SESSION_PREFIX, session_of
 from service.state.events import Event
 from service.state.records import NOBODY, Applied, Cached, Learned, UserRecord
 from service.state.sqlite.database import Database, OnDatabase
