@@ -76,8 +76,8 @@ class AccessMiddleware:
         headers["WWW-Authenticate"] = 'ApiKey realm="isrf"'
         url = scope["path"].encode("utf-8", "surrogatepass"), scope["query_string"]
         if not presented_keys(*url, scope["headers"]):
-            where = "parameter key" if is_beacon else "header X-API-Key"
-            raise AccessError("key.missing", "this call needs an API key.", fix=f"Send it in the {where}.")
+            fix = "Send it in the header X-API-Key, with a beacon in the parameter key."
+            raise AccessError("key.missing", "this call needs an API key.", fix=fix)
         # The protocol has already looked up the key; under another ASGI server it is looked up here.
         at_wire = scope.get("extensions", {}).get(CALLER)
         entry = (at_wire or self._load_shedder.caller(b"?".join(url), scope["headers"], client)).key

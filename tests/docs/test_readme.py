@@ -27,7 +27,7 @@ def test_readme_is_one_screen() -> None:
 @pytest.mark.parametrize("page", DOCUMENTS, ids=names)
 def test_every_call_that_is_named_exists(page: Path) -> None:
     paths = create_app(Settings()).openapi()["paths"]
-    for method, path in re.findall(r"`(GET|POST|PUT|DELETE) (/[\w/{}]*)", page.read_text(encoding="utf-8")):
+    for method, path in re.findall(r"`(GET|POST|PUT|DELETE) (/[\w/{}.]*)", page.read_text(encoding="utf-8")):
         assert any(matches(path, known) and method.lower() in calls for known, calls in paths.items()), (method, path)
 
 
