@@ -125,7 +125,8 @@ class GraphSpec(_Frozen):
 class Counts(_Frozen):
     num_items: Annotated[int, Field(ge=2)]
     num_users: Annotated[int, Field(ge=1)]
-    num_interactions: Annotated[int, Field(ge=1)]
+    num_interactions: Annotated[int, Field(ge=1)]  # of users and of sessions
+    num_sessions: Annotated[int, Field(ge=0)] = 0  # visitors without an account, whose events were learned
 
 
 class Dimensions(_Frozen):

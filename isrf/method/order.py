@@ -18,6 +18,9 @@ MIN_EVENTS_TO_HOLD_OUT = 3
 
 MAX_TARGETS_PER_USER = 1000
 """Training predicts at most this many latest events of a user, so that no account dominates the training samples."""
+COUNTED_SHARE = 0.01
+COUNTED_AT_LEAST = 200
+"""A till, a guest account or a crawler is not a taste: of each user or session, only so many latest events count."""
 MAX_AHEAD_S = 86_400.0
 """How far ahead of the clock a timestamp may lie and still count as valid: clocks and time zones err by hours, not by
 days."""
@@ -116,6 +119,17 @@ def last_two_tie(users: NDArray[np.int64], times: NDArray[Any]) -> int:
     """The number of users whose test event has the same time as the event before it."""
     test = np.flatnonzero(leave_one_out(users) == Split.TEST)
     return int(np.count_nonzero(times[test] == times[test - 1]))
+
+
+def most_counted(num_events: int) -> int:
+    """How many latest events of a user or session count: a share of all events, within fixed bounds."""
+    return min(max(int(num_events * COUNTED_SHARE), COUNTED_AT_LEAST), MAX_TARGETS_PER_USER)
+
+
+def counted_events(users: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(E,) bool: whether an event is among its user's `most_counted` latest ones; a user's events stand together."""
+    stops = np.searchsorted(users, users, side="right")
+    return stops - np.arange(len(users)) <= most_counted(len(users))
 
 
 def mean_one(weights: NDArray[np.float64]) -> NDArray[np.float32]:

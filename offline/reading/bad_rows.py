@@ -16,6 +16,7 @@ _ID = f"1 to {MAX_ID_BYTES} bytes without control characters"
 _OF_INTERACTIONS = {
     "missing_user_id": _ID,
     "bad_user_id": _ID,
+    "bad_session_id": _ID,
     "bad_timestamp": "seconds since 1970, not negative, such as 1700000000, or milliseconds, or ISO 8601 such as "
     "2024-05-01T12:00:00Z, the same in the whole column; other forms with --time-format",
     "bad_position": "a whole number, such as 7",

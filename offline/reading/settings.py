@@ -71,8 +71,6 @@ class IngestConfig(BaseModel):
     `drop` (leave out all of them), `create` (add the items, with nothing but their id)."""
     max_unknown_items: _Share = 0.001
     """With `unknown_items=refuse`, the largest share of rows whose item is unknown; above it the run stops."""
-    max_guest_rows: _Share = 0.95
-    """The largest share of rows with a `session_id` and no `user_id`; they are left out. Above it the run stops."""
     shuffle_ties: int | None = None
     """A seed that shuffles events with equal timestamps; `none` keeps the order of the file."""
 

@@ -16,6 +16,7 @@ from isrf.method.evidence import (
     user_item_lists,
 )
 from isrf.method.interest import FloatArray, IntArray
+from isrf.method.order import counted_events
 from isrf.method.pair_counts import count_cooccurrence, count_transitions
 from isrf.method.recommend.product_groups import ProductGroups
 from offline.config import EvidenceConfig
@@ -25,7 +26,7 @@ class Counted(NamedTuple):
     """Evidence lists and popularity, counted from training interactions and texts."""
 
     lists: dict[str, SparseLists]  # `isrf.contract.manifest.EVIDENCE_LISTS`
-    popularity: FloatArray  # (N,) users who took the item in training, each by the weight of their heaviest event
+    popularity: FloatArray  # (N,) users and sessions who took the item in training, each by their heaviest event
     totals: dict[str, FloatArray]  # of transition and cooccurrence, (N,) the sum of each row's counts before scaling
     first_variants: IntArray | None = None  # (N,) as `first_variants_of`
 
@@ -38,10 +39,22 @@ class Counted(NamedTuple):
 class TimedEvents(NamedTuple):
     """Interactions whose evidence is counted, sorted by user, then order."""
 
-    users: IntArray  # (E,) rows
+    users: IntArray  # (E,) rows; those from the number of users on are sessions
     items: IntArray  # (E,) rows
     times: NDArray[np.float64]  # (E,) seconds, NaN where unknown
     weights: WeightArray  # (E,) from 0; how much each event counts
+
+    def counted(self) -> "TimedEvents":
+        """The events that count: of a till or a crawler, only the latest (`isrf.method.order.counted_events`)."""
+        chosen = counted_events(self.users)
+        return self if chosen.all() else self._rows(np.flatnonzero(chosen))
+
+    def of_users(self, num_users: int) -> "TimedEvents":
+        """The events without those of sessions."""
+        return self._rows(np.arange(np.searchsorted(self.users, num_users)))
+
+    def _rows(self, rows: IntArray) -> "TimedEvents":
+        return TimedEvents(self.users[rows], self.items[rows], self.times[rows], self.weights[rows])
 
     @classmethod
     def of(cls, table: pl.DataFrame) -> "TimedEvents":
@@ -90,11 +103,13 @@ def count_events(
     Args:
         events: the interactions.
         content: each item's nearest items by text, from `embed`; N rows.
-        num_users: U.
+        num_users: U; the rows of users from U on are sessions, which no list `user_items` has.
         config: list length and transition window.
         first_variants: (N,) as `first_variants_of`.
     """
+    events = events.counted()
     users, items, _, weights = events
+    of_users = events.of_users(num_users)
     num_items, length = len(content.indptr) - 1, config.list_length
     transition = count_transitions(
         users,
@@ -112,7 +127,7 @@ def count_events(
         "transition": transition.lists,
         "cooccurrence": cooccurrence.lists,
         "content": content,
-        "user_items": user_item_lists(users, items, num_users=num_users),
+        "user_items": user_item_lists(of_users.users, of_users.items, num_users=num_users),
     }
     popularity = num_takers(users, items, num_items=num_items, weights=weights).astype(np.float32)
     totals = {"transition": transition.totals, "cooccurrence": cooccurrence.totals}

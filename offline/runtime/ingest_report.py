@@ -1,8 +1,10 @@
-"""Reads the stage `ingest`'s `report.json` for later stages and for commands."""
+"""Reads values of the stage `ingest`'s output, its `report.json` above all, for later stages and for commands."""
 
 import json
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from isrf.contract.event_types import STANDARD
 
@@ -13,6 +15,11 @@ def ingest_report(ingest: Path) -> dict[str, Any]:
     """The whole report in the stage's output folder."""
     report: dict[str, Any] = json.loads((ingest / REPORT_FILE).read_text(encoding="utf-8"))
     return report
+
+
+def num_users(ingest: Path) -> int:
+    """The number of users; a `user_index` from there on is that of a session."""
+    return int(pl.scan_parquet(ingest / "users.parquet").select(pl.len()).collect().item())
 
 
 def learned_until(ingest: Path) -> float:

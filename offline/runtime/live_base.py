@@ -31,7 +31,7 @@ def count_live_base(
         config: the transition window and the half-life.
         until_s: seconds; a later time is one that nobody can have read, and counts as this moment.
     """
-    users, items, times, weights = events
+    users, items, times, weights = events.counted()
     if not len(times) or not np.isfinite(times).all():
         return None
     times = np.minimum(times, until_s)

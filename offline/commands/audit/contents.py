@@ -33,6 +33,7 @@ from isrf.method.evidence import (
 )
 from isrf.method.goldens.requests import Golden
 from isrf.method.interest import FloatArray, pad_histories, unit_rows
+from isrf.method.order import most_counted
 from isrf.runtime.onnx_session import open_graph
 from offline.commands.audit.findings import Finding
 from offline.commands.audit.shop import AuditedShop
@@ -72,7 +73,8 @@ def audit_contents(release: Path, manifest: Manifest, shop: AuditedShop) -> Iter
 
 
 def _popularity(popularity: NDArray[Any], shop: AuditedShop) -> Finding:
-    counted = num_takers(shop.users, shop.items, num_items=shop.num_items, weights=shop.weights).astype(np.float32)
+    users, items, _, weights = TimedEvents(shop.users, shop.items, shop.times, shop.weights).counted()
+    counted = num_takers(users, items, num_items=shop.num_items, weights=weights).astype(np.float32)
     differing = int((~np.isclose(popularity, counted)).sum())
     extra = float(popularity.sum() - counted.sum())
     return Finding(
@@ -202,8 +204,8 @@ def _explicit(release: Path, manifest: Manifest, histories: list[list[int]]) -> 
 def _goldens(release: Path, shop: AuditedShop) -> Finding:
     lines = (release / GOLDEN_FILE).read_text(encoding="utf-8").splitlines()
     goldens = [Golden.model_validate_json(line) for line in lines]
-    training = shop.training()
-    differing = sum(golden.own >= 0 and golden.history != training[golden.own] for golden in goldens)
+    training, most = shop.training(), most_counted(len(shop.users))
+    differing = sum(golden.own >= 0 and golden.history != training[golden.own][-most:] for golden in goldens)
     return Finding(
         "goldens",
         "leak" if differing else "ok",

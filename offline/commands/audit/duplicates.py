@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from offline.commands.audit.findings import Finding
+from offline.runtime.ingest_report import num_users
 
 NEAR_S = 5.0
 """Two events of one user, item and type within this time may be one event that was written twice."""
@@ -26,7 +27,7 @@ def audit_duplicates(ingested: Path, report: dict[str, Any]) -> Iterator[Finding
     yield _exact(report)
     events = _events(ingested)
     yield _near(events)
-    yield _last_again(events)
+    yield _last_again(events.filter(pl.col("user_index") < num_users(ingested)))
     for kind, name in (("user", "users.parquet"), ("item", "items.parquet")):
         yield _spellings(kind, pl.read_parquet(ingested / name, columns=[f"{kind}_id"])[f"{kind}_id"].to_list())
 

@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isrf.method.interest import IntArray
+from offline.runtime.ingest_report import num_users
 from offline.stages.evaluate.split import EvaluationSplit, load_split
 
 
@@ -17,7 +18,7 @@ class AuditedShop(NamedTuple):
     folder: Path
     item_ids: list[str]
     user_ids: list[str]
-    users: IntArray  # (T,) training events, by user, then order
+    users: IntArray  # (T,) training events, by user, then order; rows from `num_users` on are sessions
     items: IntArray  # (T,)
     times: NDArray[np.float64]  # (T,) seconds, NaN where unknown
     weights: NDArray[np.float64]  # (T,)
@@ -39,8 +40,8 @@ class AuditedShop(NamedTuple):
 
     def training(self) -> list[list[int]]:
         """Returns every user's training items, oldest first."""
-        stops = np.cumsum(np.bincount(self.users, minlength=self.num_users))[:-1]
-        return [part.tolist() for part in np.split(self.items, stops)]
+        stops = np.cumsum(np.bincount(self.users, minlength=self.num_users))[: self.num_users]
+        return [part.tolist() for part in np.split(self.items, stops)[: self.num_users]]
 
     def held_out(self) -> tuple[IntArray, IntArray]:
         """Returns user and item rows of the held-out interactions that do not repeat the user's training events."""
@@ -63,8 +64,12 @@ def load_shop(ingest: Path) -> AuditedShop:
         weights=train["weight"].to_numpy(),
         valid=load_split(ingest, "valid"),
         test=load_split(ingest, "test"),
-        tied=_tied(train, pl.read_parquet(ingest / "heldout.parquet")),
+        tied=_tied(train, _of_users(pl.read_parquet(ingest / "heldout.parquet"), ingest)),
     )
+
+
+def _of_users(events: pl.DataFrame, ingest: Path) -> pl.DataFrame:
+    return events.filter(pl.col("user_index") < num_users(ingest))
 
 
 def _tied(train: pl.DataFrame, heldout: pl.DataFrame) -> dict[str, NDArray[np.bool_]]:

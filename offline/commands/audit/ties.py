@@ -59,7 +59,8 @@ def audit_table(values: NDArray[np.float64], evaluation: dict[str, Any] | None) 
 
 def audit_ties(report: dict[str, Any]) -> Finding:
     """Returns the finding about test events with the timestamp of the event before; `report` is that of `ingest`."""
-    tied, users = int(report["users_with_tied_last_events"]), int(report["counts"]["test"])
+    tied = int(report["users_with_tied_last_events"])
+    users = int(report["counts"]["test"]) - int(report["sessions"]["test"])
     share = tied / max(users, 1)
     return Finding(
         "ties",

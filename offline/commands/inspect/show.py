@@ -25,6 +25,7 @@ from offline.runtime.ingest_report import ingest_report
 from offline.sizes import fit_to_shop
 from offline.stages.ingest import interactions, item_records
 from offline.stages.ingest import stage as ingest
+from offline.stages.ingest.owners import is_session, session_id
 from offline.stages.ingest.shop import ShopData, shop_files
 
 _WIDTH = 40
@@ -59,8 +60,9 @@ def inspect_data(data: Path, config: RunConfig, *, output: Console, progress: Pr
     check_settings(fitted, report["counts"]["items"], set(STAGES))
     counts = report["counts"]
     output.print(
-        f"A run would work: {counts['train']} training events of {report['learning']['users']} users, "
-        f"{counts['test']} users to evaluate on, {counts['items']} items.",
+        f"A run would work: {counts['train']} training events of {report['learning']['users']} users"
+        f"{' and ' + str(counts['sessions']) + ' sessions' if counts['sessions'] else ''}, "
+        f"{counts['test']} to evaluate on, {counts['items']} items.",
         highlight=False,
     )
     for change in changes:
@@ -103,7 +105,8 @@ def _meanings_of_fields(
 def _events(shop: ShopData) -> Table:
     table = _table("The first events as read", "line", "user_id", "item_id", "time (UTC)", "event", "weight")
     columns = ["line", "user_id", "item_id", "timestamp", "position", "event", "weight"]
-    for line, user, item, timestamp, position, event, weight in shop.interactions[columns].head(NUM_ROWS).iter_rows():
+    for line, owner, item, timestamp, position, event, weight in shop.interactions[columns].head(NUM_ROWS).iter_rows():
+        user = f"session {session_id(owner)}" if is_session(owner) else owner
         moment = f"position {position}" if timestamp is None else _moment(timestamp)
         table.add_row(*map(_cell, (shop.line_text(line), user, item, moment, event, f"{weight:g}")))
     return table

@@ -12,16 +12,22 @@ import polars as pl
 from isrf.contract.errors import ConfigError, DataError
 from isrf.contract.shown import shown
 from offline.config import RunConfig
+from offline.stages.ingest.owners import both_ids, is_session
 from offline.stages.ingest.shop import read_shop, shop_files
 
 
 class ReplayEvent(NamedTuple):
     """One event of the stream, as a shop would send it."""
 
-    user_id: str
+    user_id: str  # its owner (`offline.stages.ingest.owners`)
     item_id: str
     event: str
     timestamp: float  # seconds
+
+    @property
+    def of_session(self) -> bool:
+        """Whether a visitor without an account did it, who is asked for by the session's items alone."""
+        return is_session(self.user_id)
 
 
 class Cut(NamedTuple):
@@ -83,7 +89,7 @@ def cut(data: Path, before: Path, config: RunConfig, *, since: float | None, sha
         )
     trained = pl.col("item_id").is_in(early["item_id"].unique().implode())
     before.mkdir(parents=True, exist_ok=True)
-    early.select("user_id", "item_id", "timestamp", "position", "event", "weight").write_parquet(
+    early.select(*both_ids(), "item_id", "timestamp", "position", "event", "weight").write_parquet(
         before / "interactions.parquet"
     )
     with (before / "items.jsonl").open("w", encoding="utf-8") as file:

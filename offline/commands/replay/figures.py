@@ -24,6 +24,7 @@ class Measured(NamedTuple):
     times: NDArray[np.float64]  # (E,) seconds
     num_live: NDArray[np.int64]  # (E,)
     is_new_user: BoolArray  # (E,) the release does not know the user
+    of_session: BoolArray  # (E,) of a visitor without an account
     is_new_item: BoolArray  # (E,) the release does not know the item
     has_history: BoolArray  # (E,) the request had a history to read
     ranks: NDArray[np.int64]  # (E,) of the event's item, −1 where the list lacks it
@@ -37,13 +38,14 @@ class Measured(NamedTuple):
                 one.event.timestamp,
                 one.num_live,
                 one.is_new_user,
+                one.event.of_session,
                 one.is_new_item,
                 bool(one.history),
                 rank,
             )
             for one, rank in answers
         ]
-        dtypes = (np.int64, np.float64, np.int64, np.bool_, np.bool_, np.bool_, np.int64)
+        dtypes = (np.int64, np.float64, np.int64, *(np.bool_,) * 4, np.int64)
         columns = zip(*rows, strict=True) if rows else ((),) * len(dtypes)
         return cls(*(np.array(column, dtype=dtype) for column, dtype in zip(columns, dtypes, strict=True)))
 
@@ -53,6 +55,7 @@ class Measured(NamedTuple):
         for name, (low, high) in LIVE_EVENTS.items():
             yield f"live events {name}", (self.num_live >= low) & (self.num_live <= high)
         yield "new users", self.is_new_user
+        yield "sessions", self.of_session
         yield "without history", ~self.has_history
         yield "new items", self.is_new_item
         weeks = ((self.times - since) // WEEK_S).astype(np.int64)

@@ -226,13 +226,14 @@ class Player:
                 history=list(asked_past.history),
                 allowed=allowed,
                 num_live=self._num_live.get(event.user_id, 0),
-                is_new_user=event.user_id not in self._base_users,
+                is_new_user=event.user_id not in self._base_users and not event.of_session,
                 is_new_item=row >= self._num_base_items,
             )
         past.count(row, kind, excluding=kind in self._shop.vocabulary.excluding)
         self._num_live[event.user_id] = self._num_live.get(event.user_id, 0) + 1
-        self._moved.pop(event.user_id, None)
-        self._moved[event.user_id] = None
+        if not event.of_session:  # a session is nobody's neighbour
+            self._moved.pop(event.user_id, None)
+            self._moved[event.user_id] = None
         return StreamStep(asked, None if asked is None else live, live if kind == REMOVE else None)
 
     def _live_event(self, event: ReplayEvent, row: int, past: UserPast, weight: float) -> LiveEvent:

@@ -70,6 +70,11 @@ def all_views(scorers: Scorers, *, task: Task) -> dict[str, View]:
     }
 
 
+def rows_of(lists: RankedLists, rows: IntArray) -> RankedLists:
+    """The lists of some of the users, in the given order."""
+    return {name: items[rows] for name, items in lists.items()}
+
+
 class Searched(NamedTuple):
     """A batch of requests with the outputs of the graphs."""
 

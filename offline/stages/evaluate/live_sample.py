@@ -47,7 +47,7 @@ class LiveSample(NamedTuple):
 class Stream(NamedTuple):
     """All events in time order; of equal times in the order of user, then of the user's history."""
 
-    users: IntArray  # (E,)
+    users: IntArray  # (E,) of sessions too, whose rows are nobody's among the neighbours
     items: IntArray  # (E,)
     times: NDArray[np.float64]  # (E,) seconds
     weights: NDArray[np.float64]  # (E,) of an event's type and row
@@ -204,7 +204,7 @@ class _Sampler:
 
     def _made_on_day(self, day: int) -> Recommender:
         """The recommender whose users have the items that they took before a day (number since 1970)."""
-        events = self._stream.before(int(np.searchsorted(self._stream.times, day * DAY_S)))
+        events = self._stream.before(int(np.searchsorted(self._stream.times, day * DAY_S))).of_users(self._num_users)
         tables = self._recommender.tables
         return self._recommender.with_users(
             group_layers=tables.group_layers,

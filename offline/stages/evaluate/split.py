@@ -1,4 +1,7 @@
-"""Loads an evaluation split: the users with a held-out item, their histories before it, and the item."""
+"""Loads an evaluation split: the users with a held-out item, their histories before it, and the item.
+
+Sessions with a held-out item are a split of their own. They are asked for as the service is asked: by history alone.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,17 +11,27 @@ import polars as pl
 
 from isrf.contract.errors import DataError
 from isrf.method.interest import IntArray
-from offline.runtime.ingest_report import excluding_types
+from offline.runtime.ingest_report import excluding_types, num_users
 
 
 class EvaluationSplit(NamedTuple):
-    """The users of a split with their histories before the held-out item."""
+    """The users, or users and sessions, of a split with their histories before the held-out item."""
 
-    users: IntArray  # (R,)
+    users: IntArray  # (R,) rows; −1 for a session
     histories: list[list[int]]  # item rows, oldest first
     bought: list[list[int]]  # items of the history that the service takes off the list
     targets: IntArray  # (R,)
     typed: bool  # whether the data has events that leave their item on the list
+
+    @property
+    def of_users(self) -> IntArray:
+        """Rows of the split that are users."""
+        return np.flatnonzero(self.users >= 0)
+
+    @property
+    def of_sessions(self) -> IntArray:
+        """Rows of the split that are sessions."""
+        return np.flatnonzero(self.users < 0)
 
     def rows(self, chosen: IntArray) -> "EvaluationSplit":
         """The split of some of the users, in the given order."""
@@ -31,7 +44,24 @@ class EvaluationSplit(NamedTuple):
 
 
 def load_split(ingest: Path, split: str) -> EvaluationSplit:
-    """Loads the split "valid" or "test" from the output of `ingest`."""
+    """Loads the split "valid" or "test" of the users from the output of `ingest`.
+
+    Raises:
+        DataError: `evaluate.nothing_held_out`, no user has a held-out item.
+    """
+    owners = load_owners(ingest, split)
+    users = owners.rows(owners.of_users)
+    if not len(users.users):
+        raise DataError(
+            "evaluate.nothing_held_out",
+            f"the data holds out no {split} interaction.",
+            fix="Evaluate data that has users with at least three events and was ingested with --fit train.",
+        )
+    return users
+
+
+def load_owners(ingest: Path, split: str) -> EvaluationSplit:
+    """Loads a split of all users, then all sessions, with a held-out item; it may be empty."""
     needed = ["valid", "test"] if split == "test" else [split]
     heldout = pl.scan_parquet(ingest / "heldout.parquet").filter(pl.col("split").is_in(needed)).collect()
     columns = ["user_index", "item_index", "event"]
@@ -41,17 +71,12 @@ def load_split(ingest: Path, split: str) -> EvaluationSplit:
     if split == "test":
         past = pl.concat([past, heldout.filter(pl.col("split") == "valid").select(columns)])
     targets = heldout.filter(pl.col("split") == split).sort("user_index")
-    if not len(targets):
-        raise DataError(
-            "evaluate.nothing_held_out",
-            f"the data holds out no {split} interaction.",
-            fix="Evaluate data that has users with at least three events and was ingested with --fit train.",
-        )
+    owners = targets["user_index"].to_numpy().astype(np.int64)
     bought = pl.col("item_index").filter(excludes)
     histories = past.group_by("user_index", maintain_order=True).agg("item_index", bought=bought)
     rows = targets.select("user_index").join(histories, on="user_index", how="left", maintain_order="left")
     return EvaluationSplit(
-        users=targets["user_index"].to_numpy().astype(np.int64),
+        users=np.where(owners < num_users(ingest), owners, -1),
         histories=rows["item_index"].to_list(),
         bought=rows["bought"].to_list(),
         targets=targets["item_index"].to_numpy().astype(np.int64),

@@ -29,11 +29,11 @@ from offline.runtime.evidence import (
 )
 from offline.runtime.ingest_report import learned_until
 from offline.runtime.live_base import count_live_base, live_arrays
-from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, Scorer, Scorers
+from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, Scorer, Scorers, rows_of
 from offline.stages.evaluate.measure import Measure
 from offline.stages.evaluate.questions import full_ranking
 from offline.stages.evaluate.served import choose_served
-from offline.stages.evaluate.split import load_split, sample_rows
+from offline.stages.evaluate.split import load_owners, sample_rows
 from offline.stages.evaluate.variants import describe_loss
 from offline.stages.evaluate.weights import (
     FUSION_LEAVE_ONE_OUT,
@@ -44,11 +44,13 @@ from offline.stages.evaluate.weights import (
     join_lists,
 )
 
-VERSION = 13
+VERSION = 14
 RANKER_SPEC = "ranker.json"
 LIVE_EVIDENCE_SPEC = "live_evidence.json"
 SAVED_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")
 """Lists that are saved, (R, LIST_LENGTH) int32 in the order of users, so that two runs can be compared by user."""
+SESSIONS = "sessions"
+"""Key, in an evaluation, of the figures of sessions, by split; missing where none has a held-out item."""
 
 
 def loss_file(variant: VariantName) -> str:
@@ -127,7 +129,7 @@ def _live_base(counted: Counted, ctx: StageContext) -> LiveBase | None:
 def _choose_and_measure(live: Recommender, ctx: StageContext) -> tuple[Scorer, dict[str, Any]]:
     config, ingest = ctx.config, ctx.inputs["ingest"]
     recommender = live.without_recent_popularity()
-    valid, test = load_split(ingest, "valid"), load_split(ingest, "test")
+    valid, test = load_owners(ingest, "valid"), load_owners(ingest, "test")
     tie_seed, num_items = config.ingest.shuffle_ties, len(recommender.tables.popularity)
     rows = sample_rows(valid, config.evaluate.validation_users, config.seed)
     sample = valid.rows(rows)
@@ -142,7 +144,7 @@ def _choose_and_measure(live: Recommender, ctx: StageContext) -> tuple[Scorer, d
         "test": measure.lists(test, "test"),
     }
     for name in SAVED_LISTS:
-        np.save(ctx.out / f"test_{name}.npy", lists["test"][name].astype(np.int32))
+        np.save(ctx.out / f"test_{name}.npy", lists["test"][name][test.of_users].astype(np.int32))
     for name in variants_of(config.search):
         graph = open_graph(ctx.inputs["compile"] / SEARCH_GRAPHS[name])
         loss = describe_loss(measure, graph, test, lists["test"][FUSED], title=f"test, {name}")
@@ -160,9 +162,13 @@ def _choose_and_measure(live: Recommender, ctx: StageContext) -> tuple[Scorer, d
         RANKER_WITHOUT_GENERATIVE: None if without.ranker is None else without.ranker.stored().model_dump(),
     }
     for name, split in (("valid", valid), ("test", test)):
-        evaluation[name] = measure.describe_ranking(lists[name], split) | measure.beside(
-            split, name, num_users=config.evaluate.sampled_users
+        users, sessions = split.of_users, split.of_sessions
+        evaluation[name] = measure.describe_ranking(rows_of(lists[name], users), split.rows(users)) | measure.beside(
+            split.rows(users), name, num_users=config.evaluate.sampled_users
         )
+        if len(sessions):
+            of_sessions = measure.describe_ranking(rows_of(lists[name], sessions), split.rows(sessions))
+            evaluation.setdefault(SESSIONS, {})[name] = of_sessions
     if own is not None:
         rows = sample_rows(test, config.evaluate.sampled_users, config.seed)
         asked = replace(measure, recommender=live, scorers=Scorers(served.scorer, served.scorer))

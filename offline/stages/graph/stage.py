@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from isrf.contract.errors import StageError
 from isrf.method.evidence import heaviest_of_each, latest_of_each
 from isrf.method.interest import FloatArray, InterestTables
+from isrf.method.order import counted_events
 from isrf.nn.lightgcn import Interactions, LightGCNSettings
 from isrf.nn.lightgcn_training import LightGCNVectors, train_lightgcn
 from offline.config import GraphConfig
@@ -25,7 +26,7 @@ from offline.stages.graph.features import (
 )
 from offline.stages.graph.similar import calibrate_search, describe, join_similar_users, nearest_users, propagate
 
-VERSION = 5
+VERSION = 6
 
 GROUP_LAYERS = 1
 """K. With a second layer, a sample's own user, and so its target, would reach the sample again after two steps."""
@@ -37,7 +38,9 @@ def run(ctx: StageContext) -> None:
     item_text: FloatArray = np.load(ctx.inputs["embed"] / "item_text.npy", allow_pickle=False)
     user_text: FloatArray = np.load(ctx.inputs["embed"] / "user_text.npy", allow_pickle=False)
     interactions = _read_interactions(ctx.inputs["ingest"])
-    histories = split_histories(interactions.users, interactions.items, len(user_text))
+    # Sessions come after the users. They have edges, but are nobody's neighbours.
+    of_users = interactions.users < len(user_text)
+    histories = split_histories(interactions.users[of_users], interactions.items[of_users], len(user_text))
 
     edges = _edges(interactions)
     vectors = _train(ctx, edges, item_text, config=config, seed=seed)
@@ -95,9 +98,11 @@ def _read_interactions(ingest: Path) -> Interactions:
 
 
 def _edges(interactions: Interactions) -> Interactions:
-    """One edge per user and item, whatever the number of events, so that one account cannot inflate an item's
-    degree; it stands at the latest event and has the weight of the heaviest."""
-    users, items, weights = interactions
+    """One edge per user or session and item, whatever the number of events, so that one account cannot inflate an
+    item's degree; it stands at the latest event and has the weight of the heaviest."""
+    counted = counted_events(interactions.users)
+    users, items = interactions.users[counted], interactions.items[counted]
+    weights = None if interactions.weights is None else interactions.weights[counted]
     latest = latest_of_each(users, items)
     return Interactions(
         users[latest],

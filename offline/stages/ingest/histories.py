@@ -1,6 +1,7 @@
 """Makes histories from rows: orders events, applies `remove` and `dislike`, shuffles ties, splits leave-one-out.
 
-It works on the shop's ids; row numbers come later (`offline.stages.ingest.numbering`).
+It works on the shop's ids; row numbers come later (`offline.stages.ingest.numbering`). A session is an owner of events
+as a user is (`offline.stages.ingest.owners`): its events are ordered and split alike.
 
 - A `dislike` is no history: the event is left out, and its item is excluded for this user.
 - A `remove` is left out, and so is everything that the user did with the item before it, dislikes included.
@@ -16,6 +17,7 @@ import polars as pl
 
 from isrf.contract.event_types import DISLIKE, REMOVE
 from isrf.method.order import MAX_AHEAD_S, Split, last_two_tie, leave_one_out, order_events, shuffle_ties
+from offline.stages.ingest.owners import IS_SESSION
 
 
 class Histories(NamedTuple):
@@ -26,7 +28,7 @@ class Histories(NamedTuple):
             `isrf.method.order.Split`); sorted by user_id, then order.
         excluded: `user_id`, `item_id` of disliked items, each pair once.
         taken_back: number of events that a `remove` took back.
-        tied_users: number of users whose test event has the same time as the event before it.
+        tied_users: number of users (sessions are none) whose test event has the same time as the event before it.
     """
 
     events: pl.DataFrame
@@ -56,12 +58,13 @@ def build_histories(
         timestamps = None if timestamps is None else timestamps[shuffled]
     split = leave_one_out(users) if hold_out else np.full(len(users), Split.TRAIN, dtype=np.int8)
     times = history["position"].to_numpy() if timestamps is None else timestamps
+    of_users = history.select(~IS_SESSION).to_series().to_numpy()
     num_removes = ordered.filter(pl.col("event") == REMOVE).height
     return Histories(
         events=history.select("user_id", "item_id", "timestamp", "event", "weight", pl.Series("split", split)),
         excluded=excluded,
         taken_back=ordered.height - valid.height - num_removes,
-        tied_users=last_two_tie(users, times),
+        tied_users=last_two_tie(users[of_users], times[of_users]),
     )
 
 

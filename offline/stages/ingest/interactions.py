@@ -21,13 +21,16 @@ from offline.reading.notes import FileNotes, notes_of_text
 from offline.reading.settings import INTERACTION_COLUMNS, IngestConfig
 from offline.reading.text_table import TextPart, read_text_part
 from offline.reading.times import MAX_TIMESTAMP, Times, format_question, looks_like_time, read_times
+from offline.stages.ingest.owners import session_owner
 
 REQUIRED = ("user_id", "item_id")
 OPTIONAL = tuple(name for name in INTERACTION_COLUMNS if name not in REQUIRED)
 WANTED = Wanted(INTERACTION_COLUMNS, REQUIRED, INTERACTION_NAMES, order=("timestamp", "position"))
 _TEXTS = (*REQUIRED, "event", "session_id")
 _RETURNS_NAMED = 3
+_OF_PEOPLE = ("user_id", "session_id")
 _CONTROL = r"\p{Cc}"
+_OF_SESSION = (pl.col("user_id").fill_null("") == "") & (pl.col("session_id").fill_null("") != "")
 _ENDS_IN_POINT_ZERO = r"^\d{1,15}\.0$"
 
 
@@ -35,17 +38,15 @@ class ShopEvents(NamedTuple):
     """The content of a shop's interactions.
 
     Attributes:
-        events: the good rows in file order: `line` i64, `user_id` str, `item_id` str, `timestamp` f64 (seconds) or
-            null in all rows, `position` i64 or null in all rows, `event` str (a missing event is a purchase), `weight`
-            f64 (a missing weight is 1).
+        events: the good rows in file order: `line` i64, `user_id` str (the owner:
+            `offline.stages.ingest.owners`), `item_id` str, `timestamp` f64 (seconds) or null in all rows, `position`
+            i64 or null in all rows, `event` str (a missing event is a purchase), `weight` f64 (a missing weight is 1).
         num_rows: of all rows.
-        guests: lines of rows with a session and no user, which are left out.
         notes: how the file was read.
     """
 
     events: pl.DataFrame
     num_rows: int
-    guests: list[int]
     notes: FileNotes
 
 
@@ -84,9 +85,6 @@ def read_interactions(
         *(c if c in raw.columns else pl.lit(None, dtype=pl.String).alias(c) for c in OPTIONAL),
     )
     raw, remarks = _without_points(raw)
-    is_guest = pl.col("user_id").fill_null("").eq("") & pl.col("session_id").fill_null("").ne("")
-    guests = raw.filter(is_guest)["line"].to_list()
-    raw = raw.filter(~is_guest) if guests else raw
     has_values = {column: raw[column].null_count() < raw.height for column in ("timestamp", "position")}
     if raw.height and not any(has_values.values()):
         raise no_order_error(str(source.path))
@@ -107,7 +105,7 @@ def read_interactions(
         remarks.insert(0, f"times are {times.describe()}")
     facts = {"time_form": times.form, "negative_weights": len(returned)}
     notes = notes._replace(remarks=(*notes.remarks, *remarks), facts=facts)
-    return ShopEvents(events, num_rows, guests, notes)
+    return ShopEvents(events, num_rows, notes)
 
 
 def _times(source: ShopFile, raw: pl.DataFrame, settings: IngestConfig) -> Times:
@@ -130,11 +128,11 @@ def _times(source: ShopFile, raw: pl.DataFrame, settings: IngestConfig) -> Times
 def _without_points(raw: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     """Takes `.0` off the ids of a column where every id is such a number: so tables with gaps write whole numbers."""
     remarks: list[str] = []
-    for column in REQUIRED:
+    for column in (*REQUIRED, "session_id"):
         ids = raw[column].drop_nulls()
         if len(ids) and str(ids[0]).endswith(".0") and ids.str.contains(_ENDS_IN_POINT_ZERO).all():
             raw = raw.with_columns(pl.col(column).str.strip_suffix(".0"))
-            example = "" if column == "user_id" else f", such as {ids[0]}"
+            example = "" if column in _OF_PEOPLE else f", such as {ids[0]}"
             remarks.append(f"every {column} is a number that ends in .0{example}; it is read without .0")
     return raw, remarks
 
@@ -149,10 +147,10 @@ def _returns_as_removes(events: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
 
 
 def _shown(raw: pl.DataFrame, kind: str, lines: pl.Series) -> list[str]:
-    """The values in the first bad rows; only the length of a user id, because messages end up in logs."""
+    """The values in the first bad rows; only the length of a person's id, because messages end up in logs."""
     column = kind.split("_", 1)[1]
     values = raw.filter(pl.col("line").is_in(lines.implode()))[column].to_list()
-    if column == "user_id":
+    if column in _OF_PEOPLE:
         return ["" if value is None else f"{len(str(value).encode())} bytes" for value in values]
     return ["empty" if value is None else printable(str(value)) for value in values]
 
@@ -222,7 +220,7 @@ def _typed(path: object, column: str, values: pl.Series) -> pl.Series:
     else:
         fits = dtype.is_numeric() or dtype in (pl.String, pl.Null)
     if not fits:
-        example = shown(values.drop_nulls().head(1).to_list()) if column != "user_id" else ""
+        example = shown(values.drop_nulls().head(1).to_list()) if column not in _OF_PEOPLE else ""
         raise DataError(
             "data.bad_column_type",
             f"{path}: the column {column} holds {dtype}" + (f", such as {example}." if example else "."),
@@ -254,7 +252,8 @@ def _whole_number(column: str) -> pl.Expr:
 
 def _values(types: dict[str | None, str]) -> list[pl.Expr]:
     return [
-        *(pl.col(column) for column in REQUIRED),
+        pl.when(_OF_SESSION).then(session_owner(pl.col("session_id"))).otherwise(pl.col("user_id")).alias("user_id"),
+        pl.col("item_id"),
         pl.col("timestamp"),
         _whole_number("position").alias("position"),
         pl.col("event").replace_strict(list(types), list(types.values()), return_dtype=pl.String),
@@ -268,7 +267,9 @@ def _kind(has_values: dict[str, bool], refused_types: list[str]) -> pl.Expr:
     valid_time = pl.col("timestamp").is_between(0, MAX_TIMESTAMP).fill_null(False)  # false for NaN
     valid_weight = pl.col("weight").is_null() | (weight.is_finite() & (weight != 0)).fill_null(False)
     mistakes = {f"missing_{column}": pl.col(column).fill_null("") == "" for column in REQUIRED}
+    mistakes["missing_user_id"] &= ~_OF_SESSION
     mistakes |= {f"bad_{column}": _unfit(column, MAX_ID_BYTES) for column in REQUIRED}
+    mistakes["bad_session_id"] = _OF_SESSION & _unfit("session_id", MAX_ID_BYTES)
     if has_values["timestamp"]:
         mistakes["bad_timestamp"] = ~valid_time
     if has_values["position"]:

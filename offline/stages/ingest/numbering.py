@@ -4,7 +4,8 @@ Items are ordered by their content, and items of equal content by a signature of
 ordered by a signature of their training sequences. Signatures are refined until no more items or users can be
 distinguished (Weisfeiler and Leman's colours on the graph of users and items). Ids only order the remaining ones, which
 are equal in everything that training sees. Held-out events are not used, so a row number reveals nothing about them.
-Users who have only dislikes come last, ordered by their disliked items.
+Users who have only dislikes come last, ordered by their disliked items. Sessions are numbered after all users, ordered
+by their signatures too.
 """
 
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from isrf.contract.item_changes import GROUP_ID
 from offline.stages.ingest.items import CONTENT, content_json
+from offline.stages.ingest.owners import IS_SESSION
 
 MAX_ROUNDS = 16
 _TEXT_ORDER = ("title", "brand", "category_path", "description", "price", "metadata")
@@ -23,10 +25,11 @@ _TEXT_ORDER = ("title", "brand", "category_path", "description", "price", "metad
 class Numbering(NamedTuple):
     items: pl.DataFrame  # row = item_index: item_id, group_id and CONTENT
     users: pl.DataFrame  # row = user_index: user_id
+    sessions: pl.DataFrame  # row = user_index − number of users: the owner's name, as `user_id`
 
 
 def number(items: pl.DataFrame, train: pl.DataFrame, excluded: pl.DataFrame) -> Numbering:
-    """Numbers all items, and all users with a training event or a dislike.
+    """Numbers all items, all users with a training event or a dislike, and all sessions with a training event.
 
     Args:
         items: `item_id`, `group_id` and `offline.stages.ingest.items.CONTENT`.
@@ -51,7 +54,9 @@ def number(items: pl.DataFrame, train: pl.DataFrame, excluded: pl.DataFrame) -> 
     items = items.sort(*_TEXT_ORDER, "content", "signature", "item_id", nulls_last=False)
     users = user_codes.with_columns(pl.Series("signature", user_signature)).sort("signature", "user_id")
     items = items.select("item_id", *CONTENT, GROUP_ID)
-    return Numbering(items, pl.concat([users.select("user_id"), _users_without_events(items, users, excluded)]))
+    sessions, users = users.filter(IS_SESSION), users.filter(~IS_SESSION)
+    idle = _users_without_events(items, users, excluded.filter(~IS_SESSION))
+    return Numbering(items, pl.concat([users.select("user_id"), idle]), sessions.select("user_id"))
 
 
 def _users_without_events(items: pl.DataFrame, users: pl.DataFrame, excluded: pl.DataFrame) -> pl.DataFrame:

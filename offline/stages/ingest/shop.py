@@ -21,6 +21,7 @@ from offline.reading.notes import FileNotes
 from offline.reading.settings import IngestConfig
 from offline.stages.ingest.interactions import read_interactions
 from offline.stages.ingest.items import SCHEMA, ShopCatalogue, read_items
+from offline.stages.ingest.owners import IS_SESSION
 from offline.stages.ingest.repeated import Repeated, without_repeated
 
 
@@ -35,7 +36,7 @@ class ShopData(NamedTuple):
     """The content of the shop's files.
 
     Attributes:
-        interactions: good rows of known items, each event once.
+        interactions: good rows of known items, each event once; `user_id` is the owner.
         catalogue: the content of the items file, and items that `unknown_items=create` adds.
         repeated: rows of `interactions` that were left out as repetitions.
         bad_rows: bad rows of the catalogue and of the interactions.
@@ -44,7 +45,6 @@ class ShopData(NamedTuple):
             remove of an item that left the catalogue, and it has no effect here.
         unknown: rows of items that the catalogue lacks.
         num_created: items that were added.
-        num_guests: rows with a session and no user, left out.
         notes: how the two files were read.
         parts: names of the parts of the interactions; empty for a single file.
     """
@@ -57,21 +57,21 @@ class ShopData(NamedTuple):
     num_idle: int
     unknown: "UnknownItems"
     num_created: int
-    num_guests: int
     notes: tuple[FileNotes, FileNotes]
     parts: tuple[str, ...]
+
+    @property
+    def num_session_rows(self) -> int:
+        """Events of visitors without an account."""
+        return self.interactions.filter(IS_SESSION).height
 
     def line_text(self, line: int) -> str:
         """A row of the interactions, as messages name it."""
         return line_text(line, self.parts)
 
     def describe_left_out(self, settings: IngestConfig) -> list[str]:
-        """Sentences on rows of guests and of unknown items."""
+        """Sentences on rows of unknown items."""
         sentences: list[str] = []
-        if self.num_guests:
-            sentences.append(
-                f"{self.num_guests} rows have a session_id and no user_id: visitors without an account, left out"
-            )
         if self.unknown.rows:
             done = f"{self.num_created} items were added with nothing but their id"
             what = done if settings.unknown_items == "create" else "left out"
@@ -128,7 +128,6 @@ def read_shop(files: ShopFiles, config: RunConfig) -> ShopData:
     named = [shown(item_id) for item_id in of_refused["item_id"].head(NUM_LINES_NAMED)]
     bad_events.add("item_refused", of_refused["line"].to_list(), named)
     bad_events.check(read.num_rows, settings.max_bad_rows)
-    _check_guests(files.interactions, len(read.guests), read.num_rows, settings)
     of_unknown = events.filter(~known & ~refused & ~idle)
     unknown = _unknown_items(files.interactions, of_unknown)
     _check_unknown(files.interactions, unknown, read.num_rows, settings)
@@ -149,7 +148,6 @@ def read_shop(files: ShopFiles, config: RunConfig) -> ShopData:
         num_idle=num_idle,
         unknown=unknown,
         num_created=len(created),
-        num_guests=len(read.guests),
         notes=(catalogue.notes, read.notes),
         parts=files.interactions.parts,
     )
@@ -180,16 +178,6 @@ def _check_unknown(source: ShopFile, unknown: UnknownItems, num_rows: int, setti
             f"more than the allowed share of {settings.max_unknown_items:g}: {', '.join(unknown.places[:5])}.",
             fix="Add the items (with available false, if they are no longer sold), or leave these rows out with "
             "--unknown-items drop, or add the items with nothing but their id with --unknown-items create.",
-        )
-
-
-def _check_guests(source: ShopFile, num_guests: int, num_rows: int, settings: IngestConfig) -> None:
-    if num_guests > settings.max_guest_rows * num_rows:
-        raise DataError(
-            "data.too_many_guest_rows",
-            f"{source.name}: {num_guests} of {num_rows} rows have a session_id and no user_id, more than the allowed "
-            f"share of {settings.max_guest_rows:g}.",
-            fix="If that is right, leave them out with --set ingest.max_guest_rows=1.",
         )
 
 

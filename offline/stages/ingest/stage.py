@@ -2,7 +2,8 @@
 
 It is the only stage that reads the shop's folder. Run it with `python -m offline ingest`. It writes `items.parquet`,
 `users.parquet`, `train.parquet`, `heldout.parquet` and `report.json`, which docs/concepts/bundle.md describes, and
-`excluded.parquet` (user_index, item_index): items that a user dislikes, for serving only.
+`excluded.parquet` (user_index, item_index): items that a user dislikes, for serving only. A `user_index` from the
+number of users on is that of a session (`offline.stages.ingest.owners`).
 """
 
 import json
@@ -23,11 +24,12 @@ from offline.reading.names import event_questions
 from offline.stages.ingest.fingerprint import data_fingerprint, order_fingerprint
 from offline.stages.ingest.histories import Histories, build_histories
 from offline.stages.ingest.numbering import Numbering, number
+from offline.stages.ingest.owners import IS_SESSION
 from offline.stages.ingest.reading import describe_ahead, describe_early, learned_until, rows_ahead
 from offline.stages.ingest.shop import ShopData, read_shop, shop_files
 from offline.stages.ingest.weights import check_weights, describe_weights, type_weights, weighed
 
-VERSION = 11
+VERSION = 12
 
 NEEDED = "A release needs at least 2 users, one of them with at least 4 events; a repeated row counts once."
 """The needs of the smallest shop, in addition to 2 items."""
@@ -109,8 +111,8 @@ def write_outputs(ctx: StageContext, reading: ShopReading) -> None:
         "taken_back": histories.taken_back,
         "removes_of_unknown_items": shop.num_idle,
         "unknown_items": shop.unknown.as_json() | {"rule": settings.unknown_items},
-        "guest_rows": shop.num_guests,
-        "disliked_pairs": histories.excluded.height,
+        "sessions": _of_sessions(histories),
+        "disliked_pairs": histories.excluded.filter(~IS_SESSION).height,
         "users_with_tied_last_events": histories.tied_users,
         "tie_seed": settings.shuffle_ties,
         "events_through": histories.events["timestamp"].max(),
@@ -145,7 +147,8 @@ def _write(ctx: StageContext, histories: Histories, numbering: Numbering) -> Non
     def indexed(table: pl.DataFrame, name: str) -> pl.DataFrame:
         return table.with_row_index(f"{name}_index").select(f"{name}_id", pl.col(f"{name}_index").cast(pl.Int32))
 
-    items, users = indexed(numbering.items, "item"), indexed(numbering.users, "user")
+    items = indexed(numbering.items, "item")
+    users = indexed(pl.concat([numbering.users, numbering.sessions]), "user")
 
     def rows(table: pl.DataFrame) -> pl.DataFrame:
         joined = table.join(users, on="user_id", how="inner", maintain_order="left")
@@ -160,8 +163,8 @@ def _write(ctx: StageContext, histories: Histories, numbering: Numbering) -> Non
     events.filter(~held_out).select(*columns).write_parquet(ctx.out / "train.parquet")
     split = pl.when(pl.col("split") == Split.VALID).then(pl.lit("valid")).otherwise(pl.lit("test")).alias("split")
     events.filter(held_out).select(*columns, split).write_parquet(ctx.out / "heldout.parquet")
-    excluded = rows(histories.excluded).select("user_index", "item_index").sort("user_index", "item_index")
-    excluded.write_parquet(ctx.out / "excluded.parquet")
+    excluded = rows(histories.excluded.filter(~IS_SESSION)).select("user_index", "item_index")
+    excluded.sort("user_index", "item_index").write_parquet(ctx.out / "excluded.parquet")
 
 
 def _counts(histories: Histories, numbering: Numbering) -> dict[str, int]:
@@ -171,15 +174,23 @@ def _counts(histories: Histories, numbering: Numbering) -> dict[str, int]:
         "items": numbering.items.height,
         "items_without_training_events": numbering.items.height - interacted,
         "users": numbering.users.height,
+        "sessions": numbering.sessions.height,
         "interactions": histories.events.height,
         **{part.name.lower(): int((split == part).sum()) for part in Split},
     }
 
 
 def _learning(histories: Histories) -> dict[str, int]:
-    """The amount of training data: users with a training event, and the most events of one of them."""
+    """The amount of training data: users with a training event, and the most events of a user or session."""
     training = histories.events.filter(pl.col("split") == Split.TRAIN).group_by("user_id").len()
-    return {"users": training.height, "most_events": int(training["len"].to_numpy().max(initial=0))}
+    most_events = int(training["len"].to_numpy().max(initial=0))
+    return {"users": training.filter(~IS_SESSION).height, "most_events": most_events}
+
+
+def _of_sessions(histories: Histories) -> dict[str, int]:
+    """The number of the sessions' events, of each part of the split."""
+    split = histories.events.filter(IS_SESSION)["split"]
+    return {"interactions": len(split), **{part.name.lower(): int((split == part).sum()) for part in Split}}
 
 
 def _show(ctx: StageContext, counts: dict[str, int], shop: ShopData) -> None:
@@ -193,6 +204,10 @@ def _show(ctx: StageContext, counts: dict[str, int], shop: ShopData) -> None:
     of_items, of_events = shop.notes
     sentences = [f"{items_file}: {remark}" for remark in of_items.describe(others="attributes")]
     sentences += [f"{events_file}: {remark}" for remark in of_events.describe(others="ignored")]
+    sentences += [
+        f"{events_file}: {shop.num_session_rows} rows have a session_id and no user_id: visitors without an account, "
+        f"{counts['sessions']} sessions, which teach as users do"
+    ] * (shop.num_session_rows > 0)
     sentences += [f"{events_file}: {remark}" for remark in shop.describe_left_out(ctx.config.ingest)]
     sentences += [f"{items_file}: {remark}" for remark in shop.catalogue.names.describe()]
     sentences += [f"{items_file}: {remark}" for remark in shop.catalogue.attributes.describe()]

@@ -66,7 +66,7 @@ from isrf.runtime.onnx_session import graph_signature, open_graph
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of
-from offline.runtime.ingest_report import ingest_report
+from offline.runtime.ingest_report import ingest_report, num_users
 from offline.runtime.text_reading import ITEM_READER_FROM, item_reader_spec, text_reading
 from offline.runtime.torch_graph import torch_search
 from offline.stages.evaluate.stage import LIVE_EVIDENCE_SPEC, RANKER_SPEC, loss_file
@@ -74,7 +74,7 @@ from offline.stages.publish.goldens import item_goldens, request_goldens
 from offline.stages.reason.show import ITEM_TABLE, USER_TABLE
 from offline.stages.train.build import load_model
 
-VERSION = 8
+VERSION = 9
 _PRODUCERS = ("torch", "transformers", "onnx", "onnxruntime", "faiss-cpu", "numpy", "polars", "scikit-learn")
 
 _FROM_STAGE: dict[str, str] = {
@@ -155,6 +155,7 @@ def _histories(ingest: Path) -> pl.DataFrame:
     heldout = pl.read_parquet(ingest / "heldout.parquet")
     parts = pl.when(pl.col("split") == "valid").then(1).otherwise(2).cast(pl.Int32)
     events = pl.concat([train, heldout.with_columns(part=parts).select([*columns, "part"])])
+    events = events.filter(pl.col("user_index") < num_users(ingest))
     item_ids = pl.read_parquet(ingest / "items.parquet", columns=["item_id"]).with_row_index("item_index")
     item_ids = item_ids.with_columns(pl.col("item_index").cast(pl.Int32))
     histories = (
@@ -259,6 +260,7 @@ def _manifest(
             num_items=shapes["item_vectors.npy"][0],
             num_users=shapes["user_features.npy"][0],
             num_interactions=interactions,
+            num_sessions=report["counts"]["sessions"],
         ),
         dimensions=Dimensions(
             width=shapes["item_vectors.npy"][1],

@@ -25,7 +25,7 @@ from isrf.method.interest import (
     read_history,
     select_neighbours,
 )
-from isrf.method.order import MAX_TARGETS_PER_USER, mean_one
+from isrf.method.order import mean_one, most_counted
 from offline.runtime.ingest_report import excluding_types
 
 INTEREST_BATCH = 2048
@@ -44,10 +44,10 @@ class TrainingSamples(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """All users' training items; those of user u, oldest first, are `items[start[u]:start[u + 1]]`."""
+    """The training items of all users, then of all sessions; those of row u are `items[start[u]:start[u + 1]]`."""
 
-    items: IntArray  # (T,)
-    start: IntArray  # (U + 1,)
+    items: IntArray  # (T,) oldest first
+    start: IntArray  # (U + number of sessions + 1,)
     bought: BoolArray  # (T,) whether the event takes the item off the user's list
     weights: NDArray[np.float64]  # (T,) from 0
 
@@ -84,11 +84,12 @@ def training_samples(
 ) -> TrainingSamples:
     """Makes one sample per training interaction, except a user's first; its history is everything before it.
 
-    A user has at most `MAX_TARGETS_PER_USER` samples, the latest ones; interactions of weight 0 make none.
+    Of a user or session, only the latest events are targets (`isrf.method.order.most_counted`); interactions of weight
+    0 are none.
     """
     users = np.repeat(np.arange(len(sequences.start) - 1), np.diff(sequences.start))
     places = np.arange(len(users))
-    late = places >= sequences.start[users + 1] - MAX_TARGETS_PER_USER
+    late = places >= sequences.start[users + 1] - most_counted(len(users))
     ends = np.flatnonzero((places > sequences.start[users]) & late & (sequences.weights > 0))
     users = users[ends]
     explicit = np.zeros((len(users), interests.tables.item_layers.shape[1]), dtype=np.float32)

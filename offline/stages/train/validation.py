@@ -2,8 +2,7 @@
 
 It uses the code that serves (`isrf.method.recommend`), with the torch search in place of the exported graph. For every
 epoch it chooses the fusion weights as `evaluate` does, on the same users. So the figures are optimistic, but equally
-for
-every epoch: they only serve to compare epochs.
+for every epoch: they only serve to compare epochs.
 """
 
 from functools import partial
@@ -30,7 +29,7 @@ from offline.runtime.evidence import count_evidence
 from offline.runtime.torch_graph import graph_of
 from offline.stages.evaluate.lists import View, candidates_of, read_lists
 from offline.stages.evaluate.questions import full_ranking
-from offline.stages.evaluate.split import load_split, sample_rows
+from offline.stages.evaluate.split import load_owners, sample_rows
 from offline.stages.train.samples import SampleInterests
 
 NUM_BEAMS = 20
@@ -61,7 +60,7 @@ class Validator:
 
     def __init__(self, ctx: StageContext, interests: SampleInterests, trie: TrieTables) -> None:
         config = ctx.config
-        split = load_split(ctx.inputs["ingest"], "valid")
+        split = load_owners(ctx.inputs["ingest"], "valid")
         self._split = split.rows(sample_rows(split, config.train.validation_users, config.seed))
         self._interests, self._trie = interests, trie
         self._config, self._progress = config, ctx.progress

@@ -174,6 +174,7 @@ def test_ndcg_is_of_the_event_s_own_item() -> None:
         times=np.zeros(3),
         num_live=np.array([0, 1, 0]),
         is_new_user=np.zeros(3, np.bool_),
+        of_session=np.zeros(3, np.bool_),
         is_new_item=np.zeros(3, np.bool_),
         has_history=np.ones(3, np.bool_),
         ranks=np.array([0, 2, -1]),

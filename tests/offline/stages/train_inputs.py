@@ -52,6 +52,7 @@ def write_inputs(folder: Path, *, events: NDArray[np.int64] | None = None) -> di
     users = np.repeat(np.arange(NUM_USERS, dtype=np.int32), events.shape[1])
     table = pl.DataFrame({"user_index": users, "item_index": events.flatten().astype(np.int32)})
     table.with_columns(event=pl.lit("purchase"), weight=pl.lit(1.0)).write_parquet(inputs["ingest"] / "train.parquet")
+    pl.DataFrame({"user_id": [f"u{row}" for row in range(NUM_USERS)]}).write_parquet(inputs["ingest"] / "users.parquet")
     groups = pl.DataFrame({"group_id": [None] * NUM_ITEMS}, schema={"group_id": pl.String})
     groups.write_parquet(inputs["ingest"] / "items.parquet")
     write_held_out(inputs["ingest"], (events[:, -1] + 1) % (NUM_ITEMS - 1), rng.integers(0, NUM_ITEMS, NUM_USERS))

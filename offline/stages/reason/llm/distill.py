@@ -36,8 +36,7 @@ def item_vectors(corpus: Corpus, *, seed: int) -> FloatArray:
         item_fields(title=item.title, brand=item.brand, categories=item.categories, description=item.description)
         for item in corpus.items
     ]
-    taken = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *corpus.histories]))
-    fitted = [texts[row] for row in taken if texts[row]]
+    fitted = [text for text, taken in zip(texts, corpus.in_training(), strict=True) if taken and text]
     if not fitted:
         return np.zeros((len(texts), DIM), dtype=np.float32)
     return transform(fit_tfidf(fitted, dim=DIM, seed=seed), texts)
