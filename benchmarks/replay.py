@@ -5,7 +5,8 @@
 `RELEASES/current` was made of what lies before the moment: `python -m offline replay` makes such a release, and plays
 the same stream without HTTP. Starts the service on it with the embedded store. New items are put before their first
 event. The next request waits until an event counts for everybody. The service gathers active users by the clock, every
-`ISRF_CROWD_EPOCH_S` seconds, and not in the stream's own time. Prints the machine, NDCG@10 by kind of request,
+`ISRF_CROWD_EPOCH_S` seconds, and not in the stream's own time. Events of visitors without an account are left out:
+POST /interactions takes events of users. Prints the machine, NDCG@10 by kind of request,
 and one JSON line.
 """
 
@@ -111,6 +112,9 @@ def replay(data: Path, releases: Path, *, since: float | None, share: float | No
     config = RunConfig.model_validate(read_manifest(release).config)
     with tempfile.TemporaryDirectory() as scratch:
         stream = cut(data, Path(scratch), config, since=since, share=share)
+        of_users = [event for event in stream.stream if not event.of_session]
+        num_left_out = len(stream.stream) - len(of_users)
+        stream = stream._replace(stream=of_users)
         made_before(release, stream.since)
         player = Player(open_shop(release, config.events), stream, frozen=frozenset({"activity"}), epoch_s=3600.0)
         with (
@@ -120,7 +124,12 @@ def replay(data: Path, releases: Path, *, since: float | None, share: float | No
             answered = answers(stream, player, backend)
             measured = Measured.of(with_progress(answered, len(stream.stream)))
     figures = describe(measured, since=stream.since, samples=config.evaluate.bootstrap_samples, seed=config.seed)
-    return {"since": moment_text(stream.since), "events": len(stream.stream), "figures": figures}
+    return {
+        "since": moment_text(stream.since),
+        "events": len(stream.stream),
+        "events_of_sessions_left_out": num_left_out,
+        "figures": figures,
+    }
 
 
 def main() -> None:

@@ -113,6 +113,7 @@ def test_last_is_test_before_it_validation_and_the_rest_training(ingest: Ingest)
         "items": 5,
         "items_without_training_events": 2,
         "users": 3,
+        "sessions": 0,
         "interactions": 8,
         "train": 4,
         "valid": 2,

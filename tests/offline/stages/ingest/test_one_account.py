@@ -9,13 +9,18 @@ import polars as pl
 import pytest
 from rich.progress import Progress
 
-from isrf.method.order import MAX_TARGETS_PER_USER
+from isrf.method.evidence import SparseLists
+from isrf.method.order import COUNTED_AT_LEAST, MAX_TARGETS_PER_USER, most_counted
 from isrf.nn.lightgcn import Interactions, LightGCN, LightGCNSettings
 from isrf.nn.lightgcn_training import _samples
+from offline.commands.audit.accounts import audit_accounts
 from offline.commands.audit.run import audit
+from offline.commands.audit.shop import load_shop
 from offline.commands.publish import publish
-from offline.config import build_config
+from offline.config import EvidenceConfig, build_config
 from offline.context import StageContext
+from offline.runtime.evidence import TimedEvents, count_events
+from offline.runtime.live_base import count_live_base
 from offline.stages.train.samples import read_sequences, training_samples
 from offline.stages.train.stage import load_interests
 from tests.shops import TINY, Event, run_stages, write_shop
@@ -54,8 +59,39 @@ def test_popularity_counts_users(stages: dict[str, Path]) -> None:
 def test_the_audit_counts_as_the_release_does(stages: dict[str, Path]) -> None:
     with Progress(disable=True) as progress:
         found = {one.line: one for one in audit(stages["data"], stages["release"], progress)}
-    for line in ("popularity", "evidence: transition", "evidence: cooccurrence", "evidence: user_items"):
+    for line in ("popularity", "evidence: transition", "evidence: cooccurrence", "evidence: user_items", "goldens"):
         assert found[line].verdict == "ok", found[line]
+
+
+def test_the_audit_names_an_account_that_is_no_person(stages: dict[str, Path]) -> None:
+    ingested = load_shop(stages["ingest"])
+    found = audit_accounts(ingested)
+    assert found.verdict == "warning"
+    assert found.figures == {"most_counted": COUNTED_AT_LEAST, "accounts": {"loud": VIEWS - 2}, "sessions": 0}
+    assert '"loud" (2,998 events, 96.2% of all)' in found.text
+
+
+def test_of_an_account_that_took_everything_only_the_latest_events_count() -> None:
+    rng = np.random.default_rng(0)
+    loud = rng.permutation(VIEWS)
+    users = np.concatenate([np.zeros(VIEWS, np.int64), [1, 1]])
+    items = np.concatenate([loud, [0, 1]])
+    events = TimedEvents(users, items, np.arange(VIEWS + 2.0), np.ones(VIEWS + 2))
+    content = SparseLists(np.zeros(VIEWS + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    config = EvidenceConfig()
+    counted = count_events(events, content, num_users=2, config=config, first_variants=None)
+    latest = loud[-COUNTED_AT_LEAST:]
+    expected = np.bincount(np.concatenate([latest, [0, 1]]), minlength=VIEWS)
+    np.testing.assert_array_equal(counted.popularity, expected)
+    assert np.flatnonzero(counted.totals["transition"]).tolist() == sorted({*latest[:-1].tolist(), 0})
+    live = count_live_base(counted, events, config=config)
+    assert live is not None
+    assert np.flatnonzero(live.recent).tolist() == np.flatnonzero(expected).tolist()
+
+
+@pytest.mark.parametrize(("events", "most"), [(0, 200), (20_000, 200), (50_000, 500), (1_000_000, 1000)])
+def test_how_much_of_one_account_counts_grows_with_the_shop_within_bounds(events: int, most: int) -> None:
+    assert most_counted(events) == most
 
 
 def test_an_item_has_an_edge_for_each_user(stages: dict[str, Path]) -> None:
@@ -87,7 +123,7 @@ def test_an_account_is_not_most_of_what_is_trained_on(stages: dict[str, Path], t
     assert np.diff(sequences.start).max() == VIEWS - 2
     samples = training_samples(sequences, interests, history_length=6, interest_length=8)
     per_user = np.bincount(samples.users)
-    assert sorted(per_user.tolist()) == [3] * 30 + [MAX_TARGETS_PER_USER]
+    assert sorted(per_user.tolist()) == [3] * 30 + [COUNTED_AT_LEAST]
     loud = int(per_user.argmax())
-    latest = sequences.items[sequences.start[loud] : sequences.start[loud + 1]][-MAX_TARGETS_PER_USER:]
+    latest = sequences.items[sequences.start[loud] : sequences.start[loud + 1]][-COUNTED_AT_LEAST:]
     np.testing.assert_array_equal(samples.target[samples.users == loud], latest)

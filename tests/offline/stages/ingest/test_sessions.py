@@ -137,7 +137,11 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("sessions")
     data = write_visited_shop(root / "data")
     stages = run_stages("export", data, root / "releases", CONFIG)
-    return stages | {"data": data, "releases": root / "releases", "release": publish(stages["export"], root / "releases")}
+    return stages | {
+        "data": data,
+        "releases": root / "releases",
+        "release": publish(stages["export"], root / "releases"),
+    }
 
 
 def test_arrays_of_users_hold_users_alone(stages: dict[str, Path]) -> None:
@@ -206,7 +210,9 @@ def test_a_replay_asks_a_session_by_its_items_alone(stages: dict[str, Path], tmp
     assert before.filter(pl.col("user_id").is_null())["session_id"].n_unique() == 30
     shop = open_shop(stages["release"], CONFIG.events)
     with Progress(disable=True) as progress:
-        answers = list(ranks(Player(shop, stream, epoch_s=100.0), progress=progress, title="", total=len(stream.stream)))
+        answers = list(
+            ranks(Player(shop, stream, epoch_s=100.0), progress=progress, title="", total=len(stream.stream))
+        )
     asked = [one for one, _ in answers if one.event.of_session]
     assert len(asked) == 40
     assert {one.own for one in asked} == {-1}
