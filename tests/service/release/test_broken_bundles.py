@@ -397,6 +397,7 @@ def read(folder: Path) -> Manifest:
 
 INERT = {
     ("counts", "num_interactions"),  # for people
+    ("counts", "num_sessions"),  # for people
     ("fusion", "beam_gap"),  # the generative channel weighs nothing in this release
 }
 IN_BOUNDS = {
