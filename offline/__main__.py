@@ -37,6 +37,7 @@ from offline.cli import (
     reads_files,
     run_stages,
 )
+from offline.commands.import_files import import_files
 from offline.commands.reason import app as reason_app
 from offline.commands.replay.command import replay
 from offline.config import RunConfig
@@ -51,6 +52,7 @@ app = typer.Typer(
 )
 app.add_typer(reason_app, name="reason")
 app.command()(replay)
+app.command("import")(import_files)
 
 
 @app.command()

@@ -25,6 +25,7 @@ GROUPS = {
     "with the release that it serves, and `POST /admin/reload` is answered 409.",
     "config": "A setting cannot work. A command ends with status 2, before any work is done.",
     "data": "The shop's files.",
+    "import": "`python -m offline import`.",
     "stage": "A run of the offline job.",
     "reason": "Reasoning with an LLM.",
     "embed": "Vectors of texts.",

@@ -1,7 +1,7 @@
 """Collects rows that cannot be used: counts them by kind, and keeps the first lines of each kind with their values."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from isrf.contract.errors import DataError
@@ -54,12 +54,14 @@ class BadRows:
     """The bad rows of one file.
 
     A row is counted once, under the first kind that applies. Line numbers start at 1; for Parquet they are row numbers
-    from 1. In a folder of parts each line is one of its part (`offline.reading.lines`).
+    from 1. In a folder of parts each line is one of its part (`offline.reading.lines`). `right` says what would be
+    valid for kinds that `right_of` does not know, or means otherwise.
     """
 
-    def __init__(self, file: str, parts: Sequence[str] = ()) -> None:
+    def __init__(self, file: str, parts: Sequence[str] = (), right: Mapping[str, str] | None = None) -> None:
         self.file = file
         self.parts = parts
+        self._right = {} if right is None else right
         self._counts: dict[str, int] = {}
         self._first: dict[str, list[tuple[int, str]]] = {}
 
@@ -67,7 +69,7 @@ class BadRows:
         """Adds rows of one kind; without lines it does nothing.
 
         Args:
-            kind: a stable name that `right_of` knows.
+            kind: a stable name that `right_of` or `right` knows.
             lines: the rows' line numbers.
             values: the values of the first rows, as a message may show them; "" where there is nothing to show.
         """
@@ -89,7 +91,7 @@ class BadRows:
                 "lines": [line_number(line) for line, _ in self._first[kind]],
                 **({"places": [line_text(line, self.parts) for line, _ in self._first[kind]]} if self.parts else {}),
                 "values": [value for _, value in self._first[kind]],
-                "right": right_of(kind),
+                "right": self._right_of(kind),
             }
             for kind in sorted(self._counts)
         }
@@ -97,7 +99,7 @@ class BadRows:
     def describe(self) -> str:
         """One line for people: which kinds of bad rows were found in which lines, and what would be valid."""
         return "; ".join(
-            f"{kind} {count} ({self._places(kind, NUM_LINES_IN_MESSAGE)}; right: {right_of(kind)})"
+            f"{kind} {count} ({self._places(kind, NUM_LINES_IN_MESSAGE)}; right: {self._right_of(kind)})"
             for kind, count in sorted(self._counts.items())
         )
 
@@ -116,6 +118,9 @@ class BadRows:
                 f"{max_share:g}: {self.describe()}.",
                 fix=f"Correct these rows{leave_out}.",
             )
+
+    def _right_of(self, kind: str) -> str:
+        return self._right.get(kind) or right_of(kind)
 
     def _places(self, kind: str, limit: int) -> str:
         first = self._first[kind][:limit]

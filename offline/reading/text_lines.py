@@ -6,12 +6,17 @@ return. A byte order mark is skipped.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import orjson
 import polars as pl
 
+from isrf.contract.json_object import doubled_name
+from isrf.contract.shown import printable, shown
 from offline.reading.bad_rows import BadRows
 from offline.reading.encodings import BLOCK_BYTES, Encoding, recognise_encoding, text_blocks
 
+_BEFORE_ERROR = 20
 SCHEMA = {"line": pl.Int64, "text": pl.String}
 
 
@@ -52,6 +57,23 @@ def read_lines(
             lines = lines.select(numbers.alias("line"), pl.col("text").str.strip_suffix("\r"))
             number += len(texts)
         yield lines.filter(pl.col("text") != "")
+
+
+def read_object(line: int, text: str, bad_rows: BadRows) -> dict[str, Any] | None:
+    """The JSON object of a line; None for a bad row (`malformed_json`, `duplicate_name`)."""
+    try:
+        record = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        start = max(error.pos - _BEFORE_ERROR, 0)
+        bad_rows.add("malformed_json", [line], [f"at character {error.pos + 1}: {printable(text[start:])}"])
+        return None
+    if not isinstance(record, dict):
+        bad_rows.add("malformed_json", [line], [shown(record)])
+        return None
+    if (name := doubled_name(text, record)) is not None:
+        bad_rows.add("duplicate_name", [line], [shown(name)])
+        return None
+    return record
 
 
 def _decoded(raw: list[bytes], codec: str, first_number: int, bad_rows: BadRows) -> pl.DataFrame:

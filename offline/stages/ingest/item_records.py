@@ -6,13 +6,10 @@ Cells of CSV are texts; `offline.reading.cells` makes lists, numbers and flags o
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import orjson
 import polars as pl
 
 from isrf.contract.item_changes import GROUP_ID, ROW_FIELDS
 from isrf.contract.item_fields import ITEM_NAMES
-from isrf.contract.json_object import doubled_name
-from isrf.contract.shown import printable, shown
 from offline.reading.bad_rows import BadRows
 from offline.reading.cells import read_cells, read_price, typed, whole_ids
 from offline.reading.columns import Columns, Wanted, check_unique, find_columns
@@ -21,12 +18,11 @@ from offline.reading.files import ShopFile, check_same_columns, read_parquet
 from offline.reading.lines import first_line
 from offline.reading.notes import FileNotes, notes_of_text
 from offline.reading.settings import IngestConfig
-from offline.reading.text_lines import read_lines
+from offline.reading.text_lines import read_lines, read_object
 from offline.reading.text_table import OTHER, TextPart, read_text_part
 
 WANTED = Wanted(ROW_FIELDS, ("item_id",), ITEM_NAMES)
 Record = dict[str, Any]
-_BEFORE_ERROR = 20
 
 
 class ItemRecords:
@@ -63,28 +59,11 @@ class ItemRecords:
             encodings[encoding.describe()] = None
             for block in read_lines(path, self._bad_rows, encoding=encoding, first=first_line(number)):
                 for line, text in block.iter_rows():
-                    record = None if text.isspace() else self._object(line, text)
+                    record = None if text.isspace() else read_object(line, text, self._bad_rows)
                     if record is not None:
                         self._file_columns |= dict.fromkeys(record)
                         yield line, self._with_price(_renamed(record, ours) if ours else record)
         self._notes = self._notes._replace(encodings=tuple(encodings))
-
-    def _object(self, line: int, text: str) -> Record | None:
-        """The object of a line; None for a bad row."""
-        try:
-            record = orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            start = max(error.pos - _BEFORE_ERROR, 0)
-            where = f"at character {error.pos + 1}: {printable(text[start:])}"
-            self._bad_rows.add("malformed_json", [line], [where])
-            return None
-        if not isinstance(record, dict):
-            self._bad_rows.add("malformed_json", [line], [shown(record)])
-        elif (name := doubled_name(text, record)) is not None:
-            self._bad_rows.add("duplicate_name", [line], [shown(name)])
-        else:
-            return record
-        return None
 
     def _with_price(self, record: Record) -> Record:
         """The record with a price that is a text read with a decimal comma, if the shop writes one."""

@@ -1,0 +1,123 @@
+"""The rows of a shop system's files: tables by their columns' documented names, and JSON Lines."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from isrf.contract.errors import DataError
+from isrf.contract.shown import printable, shown
+from offline.importers.report import ImportReport
+from offline.reading.columns import Columns
+from offline.reading.encodings import recognise_encoding
+from offline.reading.lines import first_line
+from offline.reading.settings import IngestConfig
+from offline.reading.text_lines import read_lines, read_object
+from offline.reading.text_table import read_text_part
+
+_NAMED = 12
+
+
+class Table(NamedTuple):
+    """A table of a shop system.
+
+    Attributes:
+        what: its name for messages.
+        columns: our name of a column → the system's names for it, of which a file has at most one.
+        required: our names of the columns that tell this table from others.
+    """
+
+    what: str
+    columns: Mapping[str, tuple[str, ...]]
+    required: tuple[str, ...]
+
+
+class TableRows(NamedTuple):
+    """A file's table, and of each row its line and our name → text; "" for an empty cell or a missing column."""
+
+    table: Table
+    rows: Iterator[tuple[int, dict[str, str]]]
+
+
+def table_rows(path: Path, part: int, report: ImportReport, tables: Sequence[Table]) -> TableRows:
+    """Opens a CSV or TSV file as the first of `tables` whose required columns it has.
+
+    Args:
+        path: also packed with gzip.
+        part: its number among the files.
+        report: takes rows that cannot be read.
+        tables: what the file may be.
+
+    Raises:
+        DataError: `import.unknown_table`; `data.no_header`, `data.separator`, and of a file that cannot be read.
+    """
+    chosen: list[Table] = []
+
+    def understand(where: str, header: list[str]) -> Columns:
+        names = [name.strip().removeprefix("\ufeff").strip() for name in header]
+        for table in tables:
+            places = _places(table, names)
+            if set(table.required) <= set(places):
+                chosen.append(table)
+                return Columns(places, {}, tuple(names), {})
+        raise _unknown_table(where, names, tables)
+
+    part_read = read_text_part(path, str(path), report.bad_rows, IngestConfig(), understand, part=part)
+    table = chosen[0]
+    empty = dict.fromkeys(table.columns, "")
+
+    def rows() -> Iterator[tuple[int, dict[str, str]]]:
+        for block in part_read.blocks:
+            for row in block.iter_rows(named=True):
+                line = row.pop("line")
+                report.num_rows += 1
+                yield line, empty | {name: text.strip() for name, text in row.items() if text is not None}
+        repeated = part_read.repeated_headers
+        if repeated:
+            report.leave_out("that repeat the header", repeated[0], rows=len(repeated))
+
+    return TableRows(table, rows())
+
+
+def json_rows(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file of JSON Lines with their lines.
+
+    Args:
+        path: also packed with gzip.
+        part: its number among the files.
+        report: takes lines that are no object.
+
+    Raises:
+        DataError: of a file that cannot be read.
+    """
+    encoding = recognise_encoding(path)
+    for block in read_lines(path, report.bad_rows, encoding=encoding, first=first_line(part)):
+        for line, text in block.iter_rows():
+            if text.isspace():
+                continue
+            report.num_rows += 1
+            record = read_object(line, text, report.bad_rows)
+            if record is not None:
+                yield line, record
+
+
+def _places(table: Table, names: Sequence[str]) -> dict[str, int]:
+    plain = [name.casefold() for name in names]
+    found: dict[str, int] = {}
+    for ours, theirs in table.columns.items():
+        known = {name.casefold() for name in theirs}
+        places = [place for place, name in enumerate(plain) if name in known]
+        if places:
+            found[ours] = places[0]
+    return found
+
+
+def _unknown_table(where: str, names: Sequence[str], tables: Sequence[Table]) -> DataError:
+    needs = "; ".join(
+        f"{table.what} have {', '.join(shown(table.columns[name][0]) for name in table.required)}" for table in tables
+    )
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return DataError(
+        "import.unknown_table",
+        f"{where} has the columns {', '.join(printable(shown(name)) for name in names[:_NAMED])}{more}: {needs}.",
+        fix="Export the file in English and with all its columns, or name another source.",
+    )

@@ -1,0 +1,221 @@
+"""GA4, Segment and OpenSearch's UBI: events and the items that they name, visitors as sessions, refunds as removes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isrf.contract.errors import DataError
+from tests.offline.importers.import_command import Imported, import_files, json_lines, write_file
+from tests.offline.stages.ingest.ingest_command import events_of, ingest, report_of
+
+MUG: dict[str, Any] = {
+    "item_id": "mug",
+    "item_name": "Blue Mug",
+    "item_brand": "Tassen",
+    "item_variant": "blue",
+    "price": 12.5,
+}
+MUG |= {"item_category": "Kitchen", "item_category2": "Cups", "item_category3": "(not set)", "quantity": "2"}
+TEA = {"item_id": "teapot", "item_name": "Teapot", "item_category": "Kitchen", "price": 49, "quantity": "1"}
+
+
+def ga4(second: int, name: str, items: Any, *, user: str | None = None, **more: Any) -> dict[str, Any]:
+    """A row as BigQuery writes it: whole numbers as text."""
+    session = {"key": "ga_session_id", "value": {"string_value": None, "int_value": "77", "float_value": None}}
+    row: dict[str, Any] = {
+        "event_date": "20251007",
+        "event_timestamp": f"{1759823426 + second}500000",
+        "event_name": name,
+    }
+    row |= {"event_params": [{"key": "page", "value": {"string_value": "x"}}, session], "user_id": user}
+    return row | {"user_pseudo_id": "11.22", "items": items} | more
+
+
+def test_ga4_events_are_of_users_or_of_visits(tmp_path: Path) -> None:
+    rows = [
+        ga4(0, "view_item", [MUG]),
+        ga4(1, "view_item_list", [MUG, TEA]),
+        ga4(2, "scroll", []),
+        ga4(3, "add_to_cart", [{"item_id": "(not set)"}]),
+        ga4(4, "view_item", [MUG], event_params=[], user_pseudo_id=None),
+        ga4(5, "purchase", [MUG, TEA], user="ann", ecommerce={"transaction_id": "T1"}),
+        ga4(6, "refund", [{"item_id": "mug", "quantity": "1"}], user="ann", ecommerce={"transaction_id": "T1"}),
+        ga4(7, "refund", [], ecommerce={"transaction_id": "T1"}),
+        ga4(8, "refund", [], ecommerce={"transaction_id": "T9"}),
+        *(ga4(10 + n, "view_item", [{"item_id": f"p{n}"}], user=user) for n in range(4) for user in ("ann", "bob")),
+    ]
+    imported = import_files("ga4", [write_file(tmp_path / "events.jsonl", json_lines(*rows))], tmp_path / "shop")
+    visit = "11.22.77"
+    assert imported.events[:6] == [
+        ("", "mug", "1759823426.5", "view", "2", visit),
+        ("ann", "mug", "1759823431.5", "purchase", "2", visit),
+        ("ann", "teapot", "1759823431.5", "purchase", "1", visit),
+        ("ann", "mug", "1759823432.5", "remove", "1", visit),
+        ("ann", "mug", "1759823433.5", "remove", "1", visit),
+        ("ann", "teapot", "1759823433.5", "remove", "1", visit),
+    ]
+    assert imported.items["mug"] == {
+        "item_id": "mug",
+        "title": "Blue Mug",
+        "brand": "Tassen",
+        "categories": ["Kitchen", "Cups"],
+        "price": 12.5,
+        "variant": "blue",
+    }
+    for said in (
+        'rows are events "view_item_list" (first: line 2)',
+        'rows are events "scroll" (first: line 3)',
+        "rows are events without an item (first: line 4)",
+        "rows are events without a user and without a session (first: line 5)",
+        "rows are refunds of a transaction that the files do not have (first: line 9)",
+    ):
+        assert f"left out: 1 {said}" in imported.said
+    check_ingest(tmp_path, imported)
+
+
+def segment(second: int, event: str, user: str | None = None, **properties: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {"type": "track", "event": event, "messageId": f"m{second}", "anonymousId": "anon-1"}
+    row |= {"timestamp": f"2025-10-07T07:50:{second:02d}.111Z", "properties": properties}
+    return row | ({"userId": user} if user else {})
+
+
+def test_segments_track_calls_are_of_users_or_of_browsers(tmp_path: Path) -> None:
+    mug = {"product_id": "mug", "sku": "M-1", "name": "Blue Mug", "brand": "Tassen", "category": "Kitchen > Cups"}
+    rows = [
+        segment(0, "Product Viewed", **mug, price=12.5, variant="blue", image_url="https://shop.example/mug.jpg"),
+        segment(1, "Product List Viewed", products=[mug]),
+        {"type": "page", "name": "Home", "anonymousId": "anon-1"},
+        segment(2, "Order Completed", "ann", order_id="O1", products=[{**mug, "quantity": 2}, {"sku": "T-1"}]),
+        segment(3, "Order Refunded", "ann", order_id="O1", products=[{"product_id": "mug", "quantity": 1}]),
+        segment(4, "Order Cancelled", order_id="O1"),
+        segment(5, "Order Refunded", order_id="O9"),
+        segment(6, "Product Added"),
+        *(segment(10 + n, "Product Added", user, product_id=f"p{n}") for n in range(4) for user in ("ann", "bob")),
+    ]
+    imported = import_files("segment", [write_file(tmp_path / "track.jsonl", json_lines(*rows))], tmp_path / "shop")
+    assert imported.events[:6] == [
+        ("", "mug", "1759823400.111", "view", "1", "anon-1"),
+        ("ann", "mug", "1759823402.111", "purchase", "2", "anon-1"),
+        ("ann", "T-1", "1759823402.111", "purchase", "1", "anon-1"),
+        ("ann", "mug", "1759823403.111", "remove", "1", "anon-1"),
+        ("ann", "mug", "1759823404.111", "remove", "1", "anon-1"),
+        ("ann", "T-1", "1759823404.111", "remove", "1", "anon-1"),
+    ]
+    assert imported.items["mug"] == {
+        "item_id": "mug",
+        "title": "Blue Mug",
+        "brand": "Tassen",
+        "categories": ["Kitchen", "Cups"],
+        "price": 12.5,
+        "variant": "blue",
+        "image_link": "https://shop.example/mug.jpg",
+    }
+    for said in (
+        'are events "Product List Viewed" (first: line 2)',
+        'are calls of "page" (first: line 3)',
+        "are refunds of an order that the files do not have (first: line 7)",
+        "are events without an item (first: line 8)",
+    ):
+        assert f"left out: 1 rows {said}" in imported.said
+    check_ingest(tmp_path, imported)
+
+
+def ubi(second: int, action: str, item: Any = None, **more: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "application": "shop",
+        "action_name": action,
+        "query_id": "q1",
+        "client_id": "c1",
+        "message_type": "INFO",
+    }
+    row |= {"timestamp": 1759823400 + second, "event_attributes": {"position": {"ordinal": 3}}}
+    if item is not None:
+        described = {"object_id": item, "object_id_field": "sku", "description": f"Thing {item}"}
+        row["event_attributes"] = {"object": described}
+    return row | more
+
+
+def test_ubi_events_keep_their_actions_names(tmp_path: Path) -> None:
+    rows = [
+        ubi(0, "on_search"),
+        ubi(1, "item_click", "mug", session_id="s1"),
+        ubi(2, "item_impression", "teapot"),
+        ubi(3, "add_to_cart", 7, user_id="ann"),
+        {"_index": "ubi_events", "_id": "x", "_source": ubi(4, "purchase", "mug", timestamp="2025-10-07T07:50:04.5Z")},
+        ubi(5, "purchase", "mug", timestamp=1759823405000, user_id="ann"),
+        ubi(6, "watch", "mug", client_id=None),
+        *(ubi(10 + n, "item_click", f"p{n}", user_id=user) for n in range(4) for user in ("ann", "bob")),
+    ]
+    imported = import_files(
+        "opensearch-ubi", [write_file(tmp_path / "ubi.jsonl", json_lines(*rows))], tmp_path / "shop"
+    )
+    assert imported.events[:4] == [
+        ("", "mug", "1759823401", "item_click", "1", "s1"),
+        ("ann", "7", "1759823403", "add_to_cart", "1", "c1"),
+        ("", "mug", "1759823404.5", "purchase", "1", "c1"),
+        ("ann", "mug", "1759823405", "purchase", "1", "c1"),
+    ]
+    assert imported.items["7"] == {"item_id": "7", "title": "Thing 7"}
+    assert 'left out: 1 rows are actions "on_search" without an object (first: line 1)' in imported.said
+    assert 'left out: 1 rows are actions "item_impression", which only show an object' in imported.said
+    check_ingest(tmp_path, imported)
+
+
+def check_ingest(folder: Path, imported: Imported) -> None:
+    """`ingest` takes the folder as it is, with all events of users."""
+    out = ingest(folder / "shop", folder / "releases")
+    assert {event[0] for event in events_of(out)} == {"ann"}
+    report = report_of(out)
+    assert report["bad_rows"] == {"items.jsonl": {}, "interactions.csv": {}}
+    assert report["counts"]["items"] == len(imported.items)
+
+
+@pytest.mark.parametrize(
+    ("source", "row", "said"),
+    [
+        ("ga4", ga4(0, "view_item", [MUG]) | {"event_timestamp": "now"}, 'bad_timestamp 1 (line 1: "now"'),
+        ("ga4", ga4(0, "view_item", [MUG | {"quantity": "-1"}]), 'bad_quantity 1 (line 1: "-1"'),
+        ("segment", segment(0, "Product Viewed", product_id="a") | {"timestamp": 17}, "bad_timestamp 1 (line 1: 17"),
+        ("segment", segment(0, "Product Added", product_id="a", quantity="x"), 'bad_quantity 1 (line 1: "x"'),
+        ("opensearch-ubi", ubi(0, "click", "a", timestamp="soon"), 'bad_timestamp 1 (line 1: "soon"'),
+        ("opensearch-ubi", ubi(0, "", "a"), 'bad_event 1 (line 1: ""'),
+        ("opensearch-ubi", [1], "malformed_json 1 (line 1: [1]"),
+        ("ga4", ga4(0, "view_item", [{"item_id": "a\tb"}]), 'bad_item_id 2 (line 1: "a\\tb"'),
+        ("ga4", ga4(0, "view_item", [MUG], user="x" * 600), "bad_user_id 1 (line 1: 600 characters"),
+    ],
+)
+def test_an_event_that_cannot_be_read_is_counted_with_its_value(
+    tmp_path: Path, source: str, row: Any, said: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        import_files(source, [write_file(tmp_path / "events.jsonl", json_lines(row))], tmp_path / "shop")
+    assert caught.value.code == "data.too_many_bad_rows"
+    assert said in caught.value.message
+    assert list((tmp_path / "shop").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        {"event_name": None, "items": None},
+        {
+            "event_name": "purchase",
+            "event_timestamp": "1",
+            "items": [None, 3, {"item_id": []}],
+            "event_params": [7, {}],
+        },
+        {"event_name": "purchase", "event_timestamp": "1", "items": "x", "ecommerce": 3},
+        {"type": "track", "event": "Order Completed", "timestamp": "2025-10-07", "properties": {"products": [3, None]}},
+        {"event": "Product Viewed", "timestamp": "2025-10-07", "properties": "x"},
+        {"action_name": "click", "event_attributes": {"object": {"object_id": {}}}},
+        {"action_name": "click", "event_attributes": 3},
+        {"_source": 3},
+    ],
+)
+@pytest.mark.parametrize("source", ["ga4", "segment", "opensearch-ubi"])
+def test_an_event_of_another_shape_is_left_out_or_refused(tmp_path: Path, source: str, row: Any) -> None:
+    with pytest.raises(DataError) as caught:
+        import_files(source, [write_file(tmp_path / "events.jsonl", json_lines(row))], tmp_path / "shop")
+    assert caught.value.code in ("import.nothing", "data.too_many_bad_rows")

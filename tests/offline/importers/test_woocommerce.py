@@ -1,0 +1,137 @@
+"""WooCommerce's CSV of products and the order export with a row per item: variations, guests, refunds."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from isrf.contract.errors import DataError
+from tests.offline.importers.import_command import import_files, write_file
+from tests.offline.stages.ingest.ingest_command import events_of, ingest, report_of
+
+PRODUCTS = """ID,Type,SKU,Name,Published,Short description,Description,Date sale price starts,Date sale price ends,In stock?,Sale price,Regular price,Categories,Tags,Images,Parent,Brands,Attribute 1 name,Attribute 1 value(s)
+61,variation,MUG-L,Blue Mug - Large,1,,,,,1,,"12,50",,,,id:44,,Size,Large
+44,variable,MUG,Blue Mug,1,Short.,<p>Holds 0.4 l.</p>,,,1,,,"Kitchen > Cups, Gifts","blue, gift",https://shop.example/a.jpg,,Tassen,Size,"Small, Large"
+62,"variation, virtual",MUG-S,Blue Mug - Small,1,,,,,0,,"9,50",,,,MUG,,Size,Small
+45,simple,TEA,Teapot,1,,Cast iron.,,,backorder,"39,00","49,00",Kitchen,,,,,,
+46,simple,TOWEL,Tea Towel,-1,,,2025-11-01,2025-12-01,1,"5,00","7,00","Kitchen\\, Bath > Textiles",,,,,,
+"""  # noqa: E501
+ORDERS = """order_id,order_number,date,status,order_currency,customer_id,billing_email,item_id,item_product_id,item_name,item_sku,item_quantity,item_total,item_refunded,item_refunded_qty
+501,501,2025-10-07 07:50:26,completed,EUR,12,ann@example.com,1,61,Blue Mug - Large,MUG-L,2,25.00,0.00,0
+501,501,2025-10-07 07:50:26,completed,EUR,12,ann@example.com,2,45,Teapot,TEA,1,39.00,39.00,-1
+502,502,2025-10-08 16:00:00,processing,EUR,0,bob@example.com,3,45,Teapot,TEA,3,117.00,39.00,-1
+503,503,2025-10-09 16:00:00,cancelled,EUR,12,ann@example.com,4,46,Tea Towel,TOWEL,1,7.00,0.00,0
+504,504,2025-10-10 16:00:00,refunded,EUR,0,,5,46,Tea Towel,TOWEL,1,7.00,7.00,-1
+"""  # noqa: E501
+BOB = "email-" + hashlib.sha256(b"bob@example.com").hexdigest()[:24]
+
+
+def test_products_and_orders_become_a_folder_that_ingest_takes(tmp_path: Path) -> None:
+    more = "".join(
+        f"60{day},60{day},2025-12-0{day} 10:00:00,wc-completed,EUR,12,ann@example.com,9,{item},x,x,1,1,0.00,0\n"
+        for day, item in enumerate((61, 62, 44, 45, 46), start=1)
+    )
+    files = [write_file(tmp_path / "products.csv", PRODUCTS), write_file(tmp_path / "orders.csv", ORDERS + more)]
+    imported = import_files("woocommerce", files, tmp_path / "shop")
+    assert imported.events[:6] == [
+        ("12", "61", "1759823426", "purchase", "2", ""),
+        ("12", "45", "1759823426", "purchase", "1", ""),
+        ("12", "45", "1759823426", "remove", "1", ""),
+        (BOB, "45", "1759939200", "purchase", "2", ""),
+        ("", "46", "1760112000", "purchase", "1", "order-504"),
+        ("", "46", "1760112000", "remove", "1", "order-504"),
+    ]
+    of_mug = {
+        "brand": "Tassen",
+        "description": "Holds 0.4 l.",
+        "categories": ["Kitchen", "Cups"],
+        "group_id": "44",
+        "tags": ["blue", "gift"],
+        "image_link": "https://shop.example/a.jpg",
+    }
+    assert imported.items == {
+        "45": {
+            "item_id": "45",
+            "title": "Teapot",
+            "description": "Cast iron.",
+            "categories": ["Kitchen"],
+            "price": 39.0,
+            "available": True,
+            "sale_price": 39.0,
+            "regular_price": 49.0,
+            "sku": "TEA",
+        },
+        "46": {
+            "item_id": "46",
+            "title": "Tea Towel",
+            "categories": ["Kitchen, Bath", "Textiles"],
+            "price": 7.0,
+            "available": False,
+            "sale_price": 5.0,
+            "regular_price": 7.0,
+            "sku": "TOWEL",
+        },
+        "61": {
+            "item_id": "61",
+            "title": "Blue Mug - Large",
+            "price": 12.5,
+            "regular_price": 12.5,
+            "available": True,
+            "sku": "MUG-L",
+            "Size": "Large",
+            **of_mug,
+        },
+        "62": {
+            "item_id": "62",
+            "title": "Blue Mug - Small",
+            "price": 9.5,
+            "regular_price": 9.5,
+            "available": False,
+            "sku": "MUG-S",
+            "Size": "Small",
+            **of_mug,
+        },
+        "44": {
+            "item_id": "44",
+            "title": "Blue Mug",
+            "available": False,
+            "sku": "MUG",
+            "Size": ["Small", "Large"],
+            **of_mug,
+        },
+    }
+    assert "left out: 1 rows are of orders with the status cancelled (first: orders.csv line 5)" in imported.said
+    assert "WooCommerce's order dates have no zone and are read as UTC" in imported.said
+    assert "example.com" not in (tmp_path / "shop" / "interactions.csv").read_text() + imported.said
+    out = ingest(tmp_path / "shop", tmp_path / "releases")
+    assert [event[1] for event in events_of(out)] == ["61", "61", "62", "44", "45", "46"]
+    assert report_of(out)["counts"]["items"] == 5
+
+
+def test_values_that_cannot_be_read_are_refused_with_their_lines(tmp_path: Path) -> None:
+    products = (
+        PRODUCTS.replace("MUG,,Size,Small", "CUP,,Size,Small")
+        .replace('"39,00"', "soon")
+        .replace("-1,,,2025", "x,,,2025")
+    )
+    orders = ORDERS.replace("2025-10-07 07", "7.10.2025 07").replace("TEA,3,", "TEA,many,")
+    files = [write_file(tmp_path / "products.csv", products), write_file(tmp_path / "orders.csv", orders)]
+    with pytest.raises(DataError) as caught:
+        import_files("woocommerce", files, tmp_path / "shop")
+    for said in (
+        'unknown_parent 1 (products.csv line 4: "CUP"',
+        'bad_price 1 (products.csv line 5: "soon"',
+        'bad_available 1 (products.csv line 6: "x"',
+        'bad_timestamp 2 (orders.csv line 2: "7.10.2025 07:50:26"',
+        'bad_quantity 1 (orders.csv line 4: "many"',
+    ):
+        assert said in caught.value.message
+
+
+def test_an_export_in_another_language_is_refused_with_the_names_that_it_lacks(tmp_path: Path) -> None:
+    german = write_file(tmp_path / "products.csv", "ID,Typ,Artikelnummer,Name,Veröffentlicht\n1,simple,A,B,1\n")
+    with pytest.raises(DataError) as caught:
+        import_files("woocommerce", [german], tmp_path / "shop")
+    assert caught.value.code == "import.unknown_table"
+    assert 'WooCommerce\'s products have "ID", "Type", "Name", "Published"' in caught.value.message
+    assert "in English" in caught.value.fix
