@@ -13,7 +13,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 # (`nproc` answers OMP_NUM_THREADS where that is set.)
 CORES := $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 
-.PHONY: help install demo demo-release smoke test quick format lint types imports docs site pictures unit system soak locks digests audit benchmarks-venv clean
+.PHONY: help install demo demo-release smoke test quick format lint types imports docs site pictures unit coverage system soak locks digests audit benchmarks-venv clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -86,6 +86,9 @@ pictures: demo-release  ## take the pictures of the documents anew, with Chromiu
 	$(BIN)/python -m docs.generate.pictures
 
 unit: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(($(CORES) + 1)) --dist loadfile -m 'not soak'
+
+coverage: system $(STAMP)  ## the tests again, with the lines that none of them runs; about twice the CPU time
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(($(CORES) + 1)) --dist loadfile -m 'not soak' --cov
 
 # What the images install, every package with its version and the hashes of its files.

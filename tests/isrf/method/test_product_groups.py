@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from isrf.method.recommend.product_groups import ProductGroups
+from tests.slowness import slowness
 
 GROUPS = ProductGroups.of(["shirt", None, "cup", "shirt", None, "shirt", "alone"])
 
@@ -45,4 +46,4 @@ def test_a_group_of_ten_thousand_is_found_at_once() -> None:
     began = time.process_time()
     for _ in range(100):
         large.with_variants([3, 50_000])
-    assert time.process_time() - began < 0.3, "3 ms an answer; a loop over the catalogue would need 10"
+    assert time.process_time() - began < 0.3 * slowness(), "3 ms an answer; a loop over the catalogue would need 10"

@@ -19,6 +19,7 @@ from isrf.method.text.encoder import (
     item_fields,
     tokenize,
 )
+from tests.slowness import slowness
 
 TITLES = [
     "Gentle salicylic acid face wash", "Salicylic acid acne wash wash wash", "Waterproof black mascara",
@@ -112,7 +113,7 @@ def test_letters_under_many_marks_take_no_longer_than_their_length() -> None:
     for marks in ("\u0300\u0316", "\u0316\u0300", "\u0344\u0316", "\u05b4\u05b0\u0591"):
         started = time.process_time()
         words = tokenize("Caf" + "e" + marks * 16_000 + " pot")
-        assert time.process_time() - started < 0.5, marks
+        assert time.process_time() - started < 0.5 * slowness(), marks
         assert words[-1] == "pot"
 
 

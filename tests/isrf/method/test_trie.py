@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from isrf.contract.errors import DataError
 from isrf.method.trie import TrieTables, build_trie, prefix_nodes
+from tests.slowness import slowness
 
 
 def _walk(tables: TrieTables, codes: tuple[int, ...]) -> int | None:
@@ -99,7 +100,7 @@ def test_a_million_items_take_seconds() -> None:
     semantic_ids = np.stack([(keys >> shift) & 255 for shift in (24, 16, 8, 0)], axis=1).astype(np.int32)
     started = time.process_time()  # what others do on this machine counts for nothing
     tables = build_trie(semantic_ids, 256)
-    assert time.process_time() - started < 15
+    assert time.process_time() - started < 15 * slowness()
     assert len(tables.leaf_items) == 1_000_000
 
 

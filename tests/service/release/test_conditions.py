@@ -18,6 +18,7 @@ from isrf.contract.errors import RequestError
 from service.release.conditions import ConditionMasks, RequestValues, compile_condition
 from service.release.conditions import masks as masks_module
 from service.release.conditions.attributes import Attributes, AttributeTable
+from tests.slowness import slowness
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def test_a_hostile_condition_is_refused_at_once(name: str) -> None:
         refusal(HOSTILE[name])
         return time.thread_time() - began
 
-    assert min(seconds() for _ in range(3)) < 0.05
+    assert min(seconds() for _ in range(3)) < 0.05 * slowness()
 
 
 LARGEST = {
@@ -225,9 +226,9 @@ def test_the_largest_conditions_take_no_time(name: str) -> None:
     items = [Item(str(row), "A lamp for the long evening " * 4, price=float(row)) for row in range(2000)]
     items[0] = Item("0", own={"stock": 1, "sale": True})
     table = AttributeTable.of(items)
-    began = time.perf_counter()
+    began = time.process_time()
     compile_condition(LARGEST[name], table.types).mask(table, VALUES)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2 * slowness()
 
 
 def test_masks_are_cached_by_what_they_read() -> None:
