@@ -13,7 +13,7 @@ from isrf.contract.errors import DataError
 from isrf.contract.shown import shown
 from offline.importers.importer import ImportedItem
 from offline.importers.report import ImportReport
-from offline.importers.rows import Table, table_rows
+from offline.importers.rows import Table, first_character, table_rows
 from offline.importers.values import RIGHT_PRICE, read_money
 from offline.reading.files import open_bytes
 from offline.reading.lines import first_line
@@ -51,7 +51,7 @@ class GoogleProducts:
     def read(self, files: Sequence[Path], report: ImportReport) -> Iterator[ImportedItem]:
         currency = ""
         for part, path in enumerate(files):
-            rows = _xml_rows(path, part, report) if _is_xml(path) else _text_rows(path, part, report)
+            rows = _xml_rows(path, part, report) if first_character(path) == "<" else _text_rows(path, part, report)
             for line, values in rows:
                 item = _item(line, values, report)
                 if item is None:
@@ -63,11 +63,6 @@ class GoogleProducts:
                     report.refuse("other_currency", line, shown(other), right=right)
                     continue
                 yield item
-
-
-def _is_xml(path: Path) -> bool:
-    with open_bytes(path) as file:
-        return file.read(512).lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n\x00").startswith(b"<")
 
 
 def _text_rows(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int, Values]]:

@@ -9,6 +9,7 @@ from isrf.contract.shown import printable, shown
 from offline.importers.report import ImportReport
 from offline.reading.columns import Columns
 from offline.reading.encodings import recognise_encoding
+from offline.reading.files import open_bytes
 from offline.reading.lines import first_line
 from offline.reading.settings import IngestConfig
 from offline.reading.text_lines import read_lines, read_object
@@ -76,6 +77,13 @@ def table_rows(path: Path, part: int, report: ImportReport, tables: Sequence[Tab
             report.leave_out("that repeat the header", repeated[0], rows=len(repeated))
 
     return TableRows(table, rows())
+
+
+def first_character(path: Path) -> str:
+    """The first visible character of a file, which tells JSON and XML from a table; "" for an empty file."""
+    with open_bytes(path) as file:
+        text = file.read(512).lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n\x00")
+    return text[:1].decode("latin-1")
 
 
 def json_rows(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""WooCommerce's CSV of products, and its order export with a row per line item, recognised by their columns.
+"""WooCommerce's CSV of products; orders as CSV with a row per line item, or from the REST API as JSON Lines.
 
 A variation is an item, and its parent's id the `group_id`. The parent stays in the catalogue, not offered: orders may
 name it.
@@ -12,12 +12,13 @@ from isrf.contract.item_changes import ROW_FIELDS
 from isrf.contract.shown import shown
 from offline.importers.importer import Imported, ImportedEvent, ImportedItem
 from offline.importers.report import ImportReport
-from offline.importers.rows import Table, table_rows
+from offline.importers.rows import Table, first_character, json_rows, table_rows
 from offline.importers.values import (
     RIGHT_MOMENT,
     RIGHT_PRICE,
     RIGHT_QUANTITY,
     person_id,
+    plain_id,
     read_moment,
     read_money,
     read_quantity,
@@ -74,11 +75,16 @@ class WooCommerce:
 
     name = "woocommerce"
     description = "catalogue and purchases from WooCommerce's CSV exports"
-    reads = "the product export, and the order export with one row per item, in any order"
+    reads = "the product export, and orders: CSV with a row per item, or JSON Lines of the REST API; in any order"
 
     def read(self, files: Sequence[Path], report: ImportReport) -> Iterator[Imported]:
         for part, path in enumerate(files):
+            if first_character(path) == "{":
+                yield from _orders(_rest_rows(path, part, report), report)
+                continue
             table, rows = table_rows(path, part, report, [ORDERS, PRODUCTS])
+            if table is ORDERS:
+                report.note("the order export's dates have no zone and are read as UTC")
             yield from _orders(rows, report) if table is ORDERS else _products(rows, report)
 
 
@@ -170,8 +176,29 @@ def _listed(text: str) -> list[str]:
     return [plain for part in parts if (plain := part.replace("\x00", ",").strip())]
 
 
+def _rest_rows(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int, Row]]:
+    """The line items of orders as the REST API answers them (`/wp-json/wc/v3/orders`), as rows of `ORDERS`."""
+    for line, order in json_rows(path, part, report):
+        billing, items = order.get("billing"), order.get("line_items")
+        if not isinstance(items, list):
+            report.refuse("bad_line_items", line, shown(items), right="a list of line items")
+            continue
+        row = {
+            "order": plain_id(order.get("id")),
+            "date": plain_id(order.get("date_created_gmt")),
+            "status": plain_id(order.get("status")),
+            "customer": plain_id(order.get("customer_id")),
+            "email": plain_id(billing.get("email")) if isinstance(billing, dict) else "",
+            "refunded": "",
+        }
+        for item in items:
+            if isinstance(item, dict):
+                variation, product = plain_id(item.get("variation_id")), plain_id(item.get("product_id"))
+                quantity = plain_id(item.get("quantity"))
+                yield line, row | {"product": product if variation in ("", "0") else variation, "quantity": quantity}
+
+
 def _orders(rows: Iterable[tuple[int, Row]], report: ImportReport) -> Iterator[ImportedEvent]:
-    report.note("WooCommerce's order dates have no zone and are read as UTC")
     for line, row in rows:
         status = row["status"].casefold().removeprefix("wc-")
         if status not in SOLD:

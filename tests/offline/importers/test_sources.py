@@ -1,5 +1,6 @@
 """Importers by name, one of another package among them, and the folder that they write to."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,13 +27,14 @@ class TillImporter:
 """
 
 
-def add_package(folder: Path, monkeypatch: pytest.MonkeyPatch, value: str = "till_importer:TillImporter") -> None:
+def add_package(folder: Path, monkeypatch: pytest.MonkeyPatch, value: str = "receipts_importer:TillImporter") -> None:
     """Installs a package with an importer in a folder of the search path."""
-    write_file(folder / "till_importer.py", PACKAGE)
-    about = folder / "till_importer-1.0.dist-info"
-    write_file(about / "METADATA", "Metadata-Version: 2.1\nName: till-importer\nVersion: 1.0\n")
+    write_file(folder / "receipts_importer.py", PACKAGE)
+    about = folder / "receipts_importer-1.0.dist-info"
+    write_file(about / "METADATA", "Metadata-Version: 2.1\nName: receipts-importer\nVersion: 1.0\n")
     write_file(about / "entry_points.txt", f"[isrf.importers]\ntill = {value}\nga4 = {value}\n")
     monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "receipts_importer", raising=False)
 
 
 def receipt(row: int, article: str = "a") -> dict[str, object]:
@@ -53,11 +55,11 @@ def test_an_importer_of_another_package_is_found_by_its_entry_point(
 
 
 def test_an_importer_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add_package(tmp_path / "site", monkeypatch, "till_importer:Missing")
+    add_package(tmp_path / "site", monkeypatch, "receipts_importer:Missing")
     with pytest.raises(ConfigError) as caught:
         find_importer("till")
     assert caught.value.code == "import.broken_source"
-    assert "till_importer:Missing" in caught.value.message
+    assert "receipts_importer:Missing" in caught.value.message
 
 
 def test_what_is_no_source_is_refused_with_those_that_are(tmp_path: Path) -> None:

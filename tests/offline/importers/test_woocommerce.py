@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from isrf.contract.errors import DataError
-from tests.offline.importers.import_command import import_files, write_file
+from tests.offline.importers.import_command import import_files, json_lines, write_file
 from tests.offline.stages.ingest.ingest_command import events_of, ingest, report_of
 
 PRODUCTS = """ID,Type,SKU,Name,Published,Short description,Description,Date sale price starts,Date sale price ends,In stock?,Sale price,Regular price,Categories,Tags,Images,Parent,Brands,Attribute 1 name,Attribute 1 value(s)
@@ -101,11 +101,38 @@ def test_products_and_orders_become_a_folder_that_ingest_takes(tmp_path: Path) -
         },
     }
     assert "left out: 1 rows are of orders with the status cancelled (first: orders.csv line 5)" in imported.said
-    assert "WooCommerce's order dates have no zone and are read as UTC" in imported.said
+    assert "the order export's dates have no zone and are read as UTC" in imported.said
     assert "example.com" not in (tmp_path / "shop" / "interactions.csv").read_text() + imported.said
     out = ingest(tmp_path / "shop", tmp_path / "releases")
     assert [event[1] for event in events_of(out)] == ["61", "61", "62", "44", "45", "46"]
     assert report_of(out)["counts"]["items"] == 5
+
+
+def test_orders_of_the_rest_api_are_the_same_events(tmp_path: Path) -> None:
+    def order(number: int, status: str, customer: int, *items: tuple[int, int, int]) -> dict[str, object]:
+        listed = [{"product_id": one, "variation_id": other, "quantity": count} for one, other, count in items]
+        about = {"status": status, "date_created_gmt": "2025-10-07T07:50:26", "customer_id": customer}
+        return {"id": number, **about, "billing": {"email": "Bob@example.com"}, "line_items": listed}
+
+    orders = [
+        order(501, "completed", 12, (44, 61, 2), (45, 0, 1)),
+        order(502, "processing", 0, (45, 0, 1)),
+        order(503, "pending", 12, (46, 0, 1)),
+        order(504, "refunded", 12, (46, 0, 1)),
+    ]
+    imported = import_files("woocommerce", [write_file(tmp_path / "o.jsonl", json_lines(*orders))], tmp_path / "shop")
+    assert imported.events == [
+        ("12", "61", "1759823426", "purchase", "2", ""),
+        ("12", "45", "1759823426", "purchase", "1", ""),
+        (BOB, "45", "1759823426", "purchase", "1", ""),
+        ("12", "46", "1759823426", "purchase", "1", ""),
+        ("12", "46", "1759823426", "remove", "1", ""),
+    ]
+    assert "left out: 1 rows are of orders with the status pending (first: line 3)" in imported.said
+    assert "zone" not in imported.said
+    with pytest.raises(DataError) as caught:
+        import_files("woocommerce", [write_file(tmp_path / "x.jsonl", json_lines({"id": 1}))], tmp_path / "x")
+    assert "bad_line_items 1 (line 1: null" in caught.value.message
 
 
 def test_values_that_cannot_be_read_are_refused_with_their_lines(tmp_path: Path) -> None:
