@@ -39,6 +39,7 @@ from offline.cli import (
 )
 from offline.commands.import_files import import_files
 from offline.commands.reason import app as reason_app
+from offline.commands.recommend.command import recommend
 from offline.commands.replay.command import replay
 from offline.config import RunConfig
 from offline.pipeline import STAGES
@@ -53,6 +54,7 @@ app = typer.Typer(
 app.add_typer(reason_app, name="reason")
 app.command()(replay)
 app.command("import")(import_files)
+app.command()(recommend)
 
 
 @app.command()

@@ -1,0 +1,186 @@
+"""What becomes of calls that a service refuses, fails on, or cannot answer now; against a server that does so."""
+
+import json
+import threading
+from collections import deque
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from rich.progress import Progress
+from typer.testing import CliRunner
+
+from isrf.contract.errors import IsrfError
+from offline.__main__ import app
+from offline.commands.recommend import list_client
+from offline.commands.recommend.list_client import MOST_ITEMS, MOST_USERS
+from offline.commands.recommend.run import ListOptions, make_lists
+from service.api.schemas.requests import MAX_N, UsersRequest
+from service.auth import request_cost
+
+USERS = [f"u{number}" for number in range(5)]
+UNREAD = [{"code": "store_unavailable", "message": "User state could not be read."}]
+Canned = tuple[int, dict[str, str], Any]
+"""Status, headers, JSON of an answer."""
+
+
+def problem(status: int, code: str, **headers: str) -> Canned:
+    return status, headers, {"code": code, "detail": "so it is.", "fix": "Do that."}
+
+
+class FailingService(ThreadingHTTPServer):
+    """Answers each call for lists as `canned` says, in turn, then properly; fails on the users of `broken`."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.canned: deque[Canned] = deque()
+        self.releases = deque(["r-1"])
+        self.broken: set[str] = set()
+        self.keys: list[str | None] = []
+        self.unread: list[dict[str, str]] = []
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def release(self) -> str:
+        return self.releases.popleft() if len(self.releases) > 1 else self.releases[0]
+
+    def answer(self, users: list[str]) -> Canned:
+        if self.canned:
+            return self.canned.popleft()
+        if self.broken & {*users}:
+            return problem(500, "internal")
+        warnings, self.unread = self.unread, []
+        item = {"item_id": "cup", "rank": 1, "score": None, "source": "popular"}
+        one = {"items": [item], "meta": {"release_id": "r-1"}, "warnings": warnings}
+        return 200, {}, {"answers": [{"user_id": user, **one} for user in users]}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FailingService
+
+    def do_GET(self) -> None:
+        self._send(200, {}, {"release_id": self.server.release(), "live_evidence": None})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.keys.append(self.headers["X-API-Key"])
+        self._send(*self.server.answer(body["users"]))
+
+    def _send(self, status: int, headers: dict[str, str], body: Any) -> None:
+        content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(content))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingService]:
+    monkeypatch.setattr(list_client, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(list_client, "PATIENCE_S", 0.1)
+    with FailingService() as server:
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def options(service: FailingService, tmp_path: Path) -> ListOptions:
+    users = tmp_path / "users.csv"
+    users.write_text("\n".join(["user_id", *USERS]))
+    return ListOptions(users=str(users), service=service.url, api_key="isrf_key", out=tmp_path / "lists.parquet")
+
+
+def run(options: ListOptions) -> Any:
+    with Progress(disable=True) as progress:
+        return make_lists(options, progress)
+
+
+def test_a_call_that_cannot_be_answered_now_is_sent_again(service: FailingService, options: ListOptions) -> None:
+    service.canned += [problem(503, "overload.refused"), problem(429, "rate.limited", **{"Retry-After": "1"})]
+    service.unread = UNREAD
+    assert run(options).users == len(USERS)
+    assert pl.read_parquet(options.out)["user_id"].to_list() == USERS
+    assert service.keys == ["isrf_key"] * 4, "a list that was made without the user's state is made again"
+
+
+def test_a_user_on_whom_the_service_fails_fails_alone(service: FailingService, options: ListOptions) -> None:
+    service.broken = {"u1", "u4"}
+    failures = options.out.with_name("lists.parquet.failed.csv")
+    command = ["recommend", "--users", options.users, "--service", service.url, "--out", str(options.out)]
+    ended = CliRunner().invoke(app, command)
+    assert ended.exit_code == 1
+    assert ended.stdout.strip() == str(options.out)
+    assert '2 users have none, because the service failed on them: "u1": 500 internal: so it is.' in ended.stderr
+    assert pl.read_parquet(options.out)["user_id"].to_list() == ["u0", "u2", "u3"]
+    service.broken = set()
+    run(options._replace(users=str(failures), overwrite=True))
+    assert pl.read_parquet(options.out)["user_id"].to_list() == ["u1", "u4"], "the file of failures names them"
+    assert not failures.exists()
+
+
+@pytest.mark.parametrize(
+    ("answers", "code", "said"),
+    [
+        ([problem(401, "key.unknown")], "recommend.refused", "401 key.unknown: so it is. Do that."),
+        ([problem(422, "request.invalid")], "recommend.refused", "request.invalid"),
+        ([(307, {"Location": "http://elsewhere.example"}, {})], "recommend.refused", "307"),
+        ([(200, {}, "<html>")], "recommend.unreadable_answer", "no JSON"),
+        ([(200, {}, {"items": []})], "recommend.unreadable_answer", "'answers'"),
+        ([(200, {}, {"answers": []})], "recommend.unreadable_answer", "other users"),
+        ([problem(503, "overload.refused")] * 50, "recommend.no_service", "503 overload.refused"),
+    ],
+)
+def test_a_call_that_no_retry_helps_ends_the_run(
+    service: FailingService, options: ListOptions, answers: list[Canned], code: str, said: str
+) -> None:
+    service.canned += answers
+    with pytest.raises(IsrfError) as raised:
+        run(options)
+    assert raised.value.code == code
+    assert said in raised.value.message
+    assert not options.out.exists()
+
+
+def test_lists_made_without_the_users_state_are_never_written(
+    service: FailingService, options: ListOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proper = service.answer
+
+    def without_store(users: list[str]) -> Canned:
+        service.unread = UNREAD
+        return proper(users)
+
+    monkeypatch.setattr(service, "answer", without_store)
+    with pytest.raises(IsrfError) as raised:
+        run(options)
+    assert raised.value.code == "recommend.no_state"
+    assert not options.out.exists()
+
+
+def test_a_file_holds_the_lists_of_one_release(service: FailingService, options: ListOptions) -> None:
+    service.releases = deque(["r-1", "r-2"])
+    with pytest.raises(IsrfError) as raised:
+        run(options)
+    assert raised.value.code == "recommend.release_changed"
+
+
+def test_a_request_asks_for_no_more_than_the_service_allows() -> None:
+    limits = UsersRequest.model_fields["users"].metadata
+    assert MOST_USERS in [getattr(limit, "max_length", None) for limit in limits]
+    assert request_cost.MOST_ITEMS == MOST_ITEMS
+    refused = CliRunner().invoke(app, ["recommend", "--users", "all", "--out", "a.csv", "--n", str(MAX_N + 1)])
+    assert refused.exit_code == 2
+    assert f"{MAX_N}" in refused.stderr
