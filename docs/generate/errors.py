@@ -37,6 +37,7 @@ GROUPS = {
     "audit": "`python -m offline audit`.",
     "publish": "Publishing a release.",
     "loop_back": "`python -m offline ingest --from-redis`.",
+    "recommend": "`python -m offline recommend`.",
     "io": "Files.",
 }
 """Groups of codes by what stands before the dot, in the page's order."""

@@ -1,4 +1,5 @@
-"""The commands beside `run`: audit, replay, evaluate, forget, loop_back (imports the service's events), demo_shop.
+"""The commands beside `run`: audit, replay, recommend (lists of all users), evaluate, forget, demo_shop, loop_back
+(imports the service's events).
 
 A command may import everything in `offline` except `offline.__main__`.
 """

@@ -109,7 +109,7 @@ def _check_combination(options: ListOptions) -> None:
     if problem:
         raise ConfigError(
             "config.recommend",
-            f"{problem}.",
+            f"the options do not fit together: {problem}.",
             fix="Give --releases DIR (with --state-dir and --placements, where the shop has them), or --service URL.",
         )
 
