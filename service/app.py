@@ -15,7 +15,7 @@ from fastapi import Depends, FastAPI
 import isrf
 from isrf.contract.errors import IsrfError
 from isrf.runtime.cpus import available_cpus
-from service.api.context import AppContext
+from service.api.context import AppContext, WebhookSettings
 from service.api.openapi import Api
 from service.api.pages.demo import demo_router
 from service.api.pages.docs import docs_router
@@ -34,6 +34,7 @@ from service.api.routes import (
     probes,
     recommend,
     users,
+    webhooks,
 )
 from service.api.shortcut import Shortcut
 from service.api.validation.calls import CallCheck
@@ -158,6 +159,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         recommend,
         interactions,
         beacons,
+        webhooks,
         affinities,
         users,
         items,
@@ -265,5 +267,8 @@ async def _open(
         admission=admission,
         probe=probe,
         placements=placed,
+        webhooks=WebhookSettings(
+            settings.shopify_webhook_secret, settings.woocommerce_webhook_secret, settings.webhook_item_id
+        ),
         durability=durability,
     )

@@ -20,13 +20,21 @@ from isrf.contract.event_types import excluding
 from isrf.contract.manifest import VariantName
 from isrf.runtime.secret_files import secret_in_file
 
-SECRETS = {"REDIS_URL": "redis_url", "ISRF_ERASURE_KEY": "erasure_key"}
+SECRETS = {
+    "REDIS_URL": "redis_url",
+    "ISRF_ERASURE_KEY": "erasure_key",
+    "ISRF_SHOPIFY_WEBHOOK_SECRET": "shopify_webhook_secret",
+    "ISRF_WOOCOMMERCE_WEBHOOK_SECRET": "woocommerce_webhook_secret",
+}
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 _EXPERIMENT = re.compile(r"(?P<release>[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}):(?P<percent>\d{1,3}(\.\d+)?)%")
 _HASHES = 1 << 64
 
 DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
 """Where the search runs; `auto`: on a CUDA GPU if ONNX Runtime really runs it there, else on the CPU."""
+
+WebhookItemId: TypeAlias = Literal["product_id", "variant_id", "sku"]
+"""Which field of an order's line is the catalogue's item_id."""
 
 LARGEST_BATCH = 16
 """From 20 queries on FAISS uses another kernel, whose results differ in the last bits."""
@@ -124,6 +132,13 @@ class Settings(BaseSettings):
     beacon_rate: str = "120/minute"
     """How often an address may send beacons, beside the rate of its key; empty for no limit. It does not count in
     development mode."""
+    shopify_webhook_secret: Annotated[SecretStr, Field(min_length=8)] | None = None
+    """Secret that Shopify signs webhooks with (`/webhooks/shopify`); without it they are refused."""
+    woocommerce_webhook_secret: Annotated[SecretStr, Field(min_length=8)] | None = None
+    """Secret that WooCommerce signs webhooks with (`/webhooks/woocommerce`); without it they are refused."""
+    webhook_item_id: WebhookItemId = "product_id"
+    """Which field of an order's line is the catalogue's item_id; a product without variants is its own `variant_id`
+    in WooCommerce."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Port that serves `/metrics` without a key, for a network that callers cannot reach; 0 for no such port."""
     metrics_host: str = "127.0.0.1"
@@ -196,7 +211,7 @@ class Settings(BaseSettings):
     def _experiment(cls, value: Any) -> Any:
         return (read_experiment(value) if value.strip() else None) if isinstance(value, str) else value
 
-    @field_validator("redis_url", "api_keys_file", "erasure_key", mode="before")
+    @field_validator("api_keys_file", *SECRETS.values(), mode="before")
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:
         return None if value == "" else value

@@ -14,6 +14,7 @@ GROUPS = {
     "rate": "The key has called as often as it may.",
     "access": "Pages in a browser: which may call in development mode, without API keys, and which may send beacons.",
     "beacon": "Events from the browser.",
+    "webhook": "Orders from shop systems.",
     "overload": "The service refuses what it cannot answer in time. Wait as long as `Retry-After` says.",
     "recommendation": "A later page of an earlier answer's list.",
     "condition": "A condition on items.",

@@ -15,6 +15,7 @@ TAGS = {
     "recommend": "Recommend",
     "interactions": "Events",
     "beacons": "Events from the browser",
+    "webhooks": "Orders from shop systems",
     "users": "Users",
     "items": "Catalogue",
     "placements": "Placements",

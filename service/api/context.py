@@ -4,13 +4,15 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Request
+from pydantic import SecretStr
 
 from service.inference.admission import AdmissionController
 from service.recommend.click_stats import ClickStats
 from service.recommend.recommender import RecommendationService
+from service.settings import WebhookItemId
 from service.state.events import EventReader
 from service.state.store import Store
 from service.sync.durability_watch import DurabilityWatch
@@ -18,6 +20,14 @@ from service.sync.placement_sync import PlacementSync
 from service.sync.release_manager import ReleaseManager
 from service.sync.store_probe import StoreProbe
 from service.telemetry.metrics import Metrics
+
+
+class WebhookSettings(NamedTuple):
+    """How orders of shop systems are checked and read; None: such orders are refused."""
+
+    shopify_secret: SecretStr | None
+    woocommerce_secret: SecretStr | None
+    item_id: WebhookItemId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +42,7 @@ class AppContext:
     admission: AdmissionController
     probe: StoreProbe
     placements: PlacementSync
+    webhooks: WebhookSettings
     durability: DurabilityWatch | None = None  # None: state is not in Redis
 
 

@@ -16,6 +16,7 @@ from service.auth.caller import OPEN, Caller
 from service.auth.keys import KeyEntry, KeyRing
 from service.auth.rate import RateError, RateLimiter
 from service.auth.request_cost import CHARGE
+from service.auth.signatures import SIGNED
 from service.server.load_shedding import LoadShedder
 from service.server.protocol.request_connection import CALLER
 from service.telemetry.metrics import Metrics
@@ -65,6 +66,8 @@ class AccessMiddleware:
         """Returns the caller; raises `AccessError` and fills the answer's `headers` where access is refused."""
         client = scope.get("client")
         address = client[0] if client else ""
+        if scope["path"] in SIGNED:
+            return Caller("", "browser", address)
         is_beacon = scope["path"] in BEACON_PATHS
         if self._ring is None:
             check_page(scope["method"], scope["headers"], self._senders if is_beacon else self._origins)

@@ -88,6 +88,12 @@ class Metrics:
         self.events = Counter(
             "isrf_events", "Interactions, by outcome; `detail` is the reason.", ("outcome", "detail"), registry=registry
         )
+        self.webhooks = Counter(
+            "isrf_webhooks",
+            "Lines of orders from shop systems: accepted, duplicate or refused as events; or why they give no event.",
+            ("system", "outcome"),
+            registry=registry,
+        )
         self.empty_answers = Counter(
             "isrf_empty_answers", "Answers without items, by their source.", ("source",), registry=registry
         )

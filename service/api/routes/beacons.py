@@ -13,13 +13,13 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
-from isrf.contract.errors import RequestError, StoreError
+from isrf.contract.errors import RequestError
 from isrf.contract.json_object import doubled_name
 from isrf.contract.known_fields import message_of
 from isrf.contract.shown import shown
 from service.api.context import AppContext, AppDep
 from service.api.presenters import PROBLEMS
-from service.api.routes.interactions import accept_events
+from service.api.routes.interactions import accept_events, check_stored
 from service.api.schemas.beacons import MAX_BEACON_BYTES, Beacon, pixel_parameters, whole_body_of
 from service.api.validation.calls import HEAD_ONLY
 from service.api.validation.json_bounds import check_json
@@ -109,12 +109,11 @@ def _event(session_id: str, sent: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check(results: Sequence[Mapping[str, str]]) -> None:
+    check_stored(results)
     for place, result in enumerate(results):
         reason = result.get("reason")
         if reason is None or reason in _HARMLESS:
             continue
-        if reason == "store_unavailable":
-            raise StoreError("store.unavailable", "not all events could be stored now.", fix="Send them again.")
         raise _invalid(f"events.{place}: {result['detail']}; of the others none is lost")
 
 

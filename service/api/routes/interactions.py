@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -83,6 +83,12 @@ async def accept_events(posted: Sequence[Any], context: AppContext) -> list[dict
     context.click_stats.clicked(clicks)
     context.metrics.stage("write", time.perf_counter() - began)
     return results
+
+
+def check_stored(results: Sequence[Mapping[str, str]]) -> None:
+    """Raises `StoreError` where the store could not take some events, for callers who do not read each result."""
+    if any(result.get("reason") == _NOT_NOW.reason for result in results):
+        raise StoreError("store.unavailable", "not all events could be stored now.", fix="Send them again.")
 
 
 def _is_of_unknown_item(event: Event | Refusal) -> bool:

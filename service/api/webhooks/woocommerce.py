@@ -1,0 +1,51 @@
+"""WooCommerce's webhooks: `order.created` and `order.updated`.
+
+https://woocommerce.github.io/woocommerce-rest-api-docs/#order-properties. An order that WooCommerce counts as paid is a
+purchase of each of its lines. One that was paid and is then refunded or cancelled as a whole is a `remove` of each.
+A refund of a part does not say of which line, and gives no event.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from service.api.webhooks.orders import Ignored, OrderEvents, item_of, moment, nothing, objects, whole_number
+from service.settings import WebhookItemId
+
+TOPICS = frozenset({"order.created", "order.updated"})
+PAID = frozenset({"processing", "completed"})
+"""`wc_get_is_paid_statuses`."""
+TAKEN_BACK = frozenset({"refunded", "cancelled"})
+_NAMES: Mapping[WebhookItemId, str] = {"product_id": "product_id", "variant_id": "variation_id", "sku": "sku"}
+_PING = re.compile(rb"webhook_id=\d{1,20}")
+
+
+def is_ping(body: bytes) -> bool:
+    """Whether a body is what WooCommerce sends, unsigned, when a webhook is set up; it must be answered 200."""
+    return _PING.fullmatch(body) is not None
+
+
+def woocommerce_events(topic: str, body: Mapping[str, Any], item_id: WebhookItemId) -> OrderEvents:
+    """Returns the events of a delivery; raises `UnreadableError`."""
+    if topic not in TOPICS:
+        return nothing("topic")
+    order_id, status = whole_number(body, "id"), body.get("status")
+    if status in PAID:
+        kind, name, at = "purchase", "woocommerce", moment(body, "date_paid_gmt") or moment(body, "date_created_gmt")
+    elif status in TAKEN_BACK and body.get("date_paid_gmt") is not None:
+        kind, name, at = "remove", "woocommerce-refund", moment(body, "date_modified_gmt")
+    else:
+        return nothing("not_paid")
+    customer_id = whole_number(body, "customer_id")
+    buyer = {"user_id": str(customer_id)} if customer_id else {"session_id": f"woocommerce:order:{order_id}"}
+    events: list[dict[str, Any]] = []
+    ignored: Counter[Ignored] = Counter()
+    for line in objects(body, "line_items"):
+        item = item_of(line, _NAMES, item_id)
+        if item is None:
+            ignored["no_item"] += 1
+            continue
+        event_id = f"{name}-{order_id}-{whole_number(line, 'id')}"
+        events.append({**buyer, "item_id": item, "event": kind, **at, "event_id": event_id})
+    return OrderEvents(events, ignored)
