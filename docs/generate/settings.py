@@ -82,7 +82,8 @@ def settings_page() -> str:
             ]
         )
     parts.append(table(head, rows))
-    files = " and ".join(f"`{name}_FILE`" for name in SECRETS)
+    *first, last = (f"`{name}_FILE`" for name in SECRETS)
+    files = f"{', '.join(first)} and {last}"
     return page(
         "Settings",
         prose(

@@ -6,27 +6,47 @@ A browser can neither read an answer nor send again. So a beacon is 204 whatever
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import ValidationError
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from isrf.contract.errors import RequestError
+from isrf.contract.ids import ExternalId
 from isrf.contract.json_object import doubled_name
 from isrf.contract.known_fields import message_of
 from isrf.contract.shown import shown
 from service.api.context import AppContext, AppDep
 from service.api.presenters import PROBLEMS
 from service.api.routes.interactions import accept_events, check_stored
-from service.api.schemas.beacons import MAX_BEACON_BYTES, Beacon, pixel_parameters, whole_body_of
+from service.api.schemas.beacons import MAX_BEACON_BYTES, Beacon, BeaconEvent, BeaconType, SessionId, whole_body_of
 from service.api.validation.calls import HEAD_ONLY
 from service.api.validation.json_bounds import check_json
 from service.auth.beacon_access import BEACON, PIXEL
 from service.auth.caller import BROWSER
 
-router = APIRouter(tags=["beacons"], dependencies=[BROWSER])
+
+class _BeaconRoute(APIRoute):
+    """A route whose wrong parameters are junk as a wrong body is."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_beacon(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                raise _invalid(_complaint(error.errors()[0])) from None
+
+        return handle_beacon
+
+
+router = APIRouter(tags=["beacons"], dependencies=[BROWSER], route_class=_BeaconRoute)
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 """A transparent picture of one pixel."""
@@ -37,6 +57,11 @@ _PIXEL_RESPONSES: dict[int | str, dict[str, Any]] = {
     **PROBLEMS,
     200: {"description": "One transparent pixel.", "content": {"image/gif": {}}},
 }
+
+
+def _described(schema: type[BaseModel], field: str) -> str:
+    return schema.model_fields[field].description or ""
+
 
 Key = Annotated[str, Query(description="The browser's key, where no header X-API-Key can be sent.")]
 
@@ -55,12 +80,22 @@ async def post_beacon(request: Request, context: AppDep, key: Key = "") -> Respo
     return Response(status_code=204, headers=_HEADERS)
 
 
-@router.get(PIXEL, response_class=Response, responses=_PIXEL_RESPONSES, openapi_extra=pixel_parameters())
-async def get_pixel(request: Request, context: AppDep, key: Key = "") -> Response:  # noqa: ARG001 - checked before
+@router.get(PIXEL, response_class=Response, responses=_PIXEL_RESPONSES)
+async def get_pixel(
+    request: Request,
+    context: AppDep,
+    session_id: Annotated[SessionId, Query(description=_described(Beacon, "session_id"))],
+    item_id: Annotated[ExternalId, Query(description=_described(BeaconEvent, "item_id"))],
+    event: Annotated[BeaconType, Query(description=_described(BeaconEvent, "event"))],
+    event_id: Annotated[ExternalId, Query(description=_described(BeaconEvent, "event_id"))] = "",
+    recommendation_id: Annotated[
+        str, Query(max_length=64, description=_described(BeaconEvent, "recommendation_id"))
+    ] = "",
+    key: Key = "",  # noqa: ARG001 - checked before
+) -> Response:
     """Accepts one event of a session, and answers with an image of one transparent pixel."""
-    event = {name: value for name, value in request.query_params.items() if name not in ("key", "session_id")}
-    session_id = request.query_params.get("session_id")
-    beacon = _checked({"events": [event]} | ({} if session_id is None else {"session_id": session_id}))
+    optional = {"event_id": event_id or None, "recommendation_id": recommendation_id or None}
+    beacon = _checked({"session_id": session_id, "events": [{"item_id": item_id, "event": event, **optional}]})
     if HEAD_ONLY not in request.scope:
         await _accept(beacon, context)
     return Response(GIF, media_type="image/gif", headers=_HEADERS)
@@ -86,9 +121,12 @@ def _checked(sent: Any) -> Beacon:
     try:
         return Beacon.model_validate(sent)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the body"
-        raise _invalid(f"{where[:80]}: {message_of(first)[:300]}") from None
+        raise _invalid(_complaint(error.errors(include_input=False, include_url=False)[0])) from None
+
+
+def _complaint(error: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or "the body"
+    return f"{where[:80]}: {message_of(error)[:300]}"
 
 
 async def _accept(beacon: Beacon, context: AppContext) -> None:

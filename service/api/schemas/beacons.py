@@ -65,23 +65,3 @@ class Beacon(KnownFields):
 def whole_body_of(schema: dict[str, Any], *media_types: str) -> dict[str, Any]:
     """What a route documents that reads its body itself, as a whole."""
     return {"requestBody": {"required": True, "content": {name: {"schema": schema} for name in media_types}}}
-
-
-def pixel_parameters() -> dict[str, Any]:
-    """What a route documents that takes one event of a session from its query, and checks it itself."""
-    event, beacon = BeaconEvent.model_json_schema(), Beacon.model_json_schema()
-    fields = {"session_id": beacon["properties"]["session_id"], **event["properties"]}
-    needed = {"session_id", *event["required"]}
-    return {
-        "parameters": [
-            {
-                "name": name,
-                "in": "query",
-                "required": name in needed,
-                "description": schema.pop("description"),
-                # A query has no null: what is not sent is not there.
-                "schema": next(iter(schema.get("anyOf", [schema]))),
-            }
-            for name, schema in fields.items()
-        ]
-    }
