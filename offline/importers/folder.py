@@ -8,6 +8,7 @@ import math
 import os
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -27,6 +28,10 @@ Kind = Literal["items", "interactions"]
 FILES: dict[Kind, str] = {"items": "items.jsonl", "interactions": "interactions.csv"}
 COLUMNS = ("user_id", "item_id", "timestamp", "event", "weight", "session_id")
 _ID = f"1 to {MAX_ID_BYTES} bytes without control characters"
+
+_problem = lru_cache(1000)(problem)
+"""A source has few event types, and each of them in millions of rows."""
+_ADDRESSES = "some user ids look like e-mail addresses: ids are parts of URLs and of logs, so send ids that are none"
 
 
 class Written(NamedTuple):
@@ -63,7 +68,7 @@ def write_folder(
                 parts.add_item(record)
             else:
                 parts.add_event(record)
-        report.bad_rows.check(max(report.num_rows, 1), max_bad_rows)
+        report.bad_rows.check(max(report.num_rows, len(report.bad_rows)), max_bad_rows)
         return parts.finish()
     finally:
         parts.remove()
@@ -105,6 +110,8 @@ class _Parts:
         if wrong is not None:
             self._report.refuse(wrong.kind, record.line, wrong.value, right=wrong.right)
             return
+        if "@" in record.user_id:
+            self._report.note(_ADDRESSES)
         moment = f"{record.timestamp:.6f}".rstrip("0").rstrip(".")
         row = (record.user_id, record.item_id, moment, record.event, f"{record.weight:.15g}", record.session_id)
         csv.writer(self._file("interactions"), lineterminator="\n").writerow(row)
@@ -163,7 +170,7 @@ def _wrong(event: ImportedEvent) -> _Wrong | None:
             return _Wrong(f"missing_{name}", "", _ID)
         if _has_control(value) or len(value.encode()) > MAX_ID_BYTES:
             return _Wrong(f"bad_{name}", shown(value) if name == "item_id" else f"{len(value)} characters", _ID)
-    if complaint := problem(event.event):
+    if complaint := _problem(event.event):
         return _Wrong("bad_event", f"{shown(event.event)} {complaint}", "the name of an event type")
     if not 0 <= event.timestamp <= MAX_TIMESTAMP:
         return _Wrong("bad_timestamp", shown(event.timestamp), "seconds from 1970 to the year 9999")

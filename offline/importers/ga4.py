@@ -2,6 +2,8 @@
 
 An event with a `user_id` is that user's. One without is a visit's: the device (`user_pseudo_id`) and the number of its
 session (`ga_session_id`).
+
+Purchases are remembered until the end of the files, because a refund may name its transaction alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import polars as pl
+
 from isrf.contract.errors import DataError
 from isrf.contract.shown import printable, shown
 from offline.importers.report import ImportReport
@@ -67,7 +69,7 @@ def table_rows(path: Path, part: int, report: ImportReport, tables: Sequence[Tab
     empty = dict.fromkeys(table.columns, "")
 
     def rows() -> Iterator[tuple[int, dict[str, str]]]:
-        for block in part_read.blocks:
+        for block in _with_bad_rows(part_read.blocks, report):
             for row in block.iter_rows(named=True):
                 line = row.pop("line")
                 report.num_rows += 1
@@ -98,7 +100,8 @@ def json_rows(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int
         DataError: of a file that cannot be read.
     """
     encoding = recognise_encoding(path)
-    for block in read_lines(path, report.bad_rows, encoding=encoding, first=first_line(part)):
+    blocks = read_lines(path, report.bad_rows, encoding=encoding, first=first_line(part))
+    for block in _with_bad_rows(blocks, report):
         for line, text in block.iter_rows():
             if text.isspace():
                 continue
@@ -106,6 +109,17 @@ def json_rows(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int
             record = read_object(line, text, report.bad_rows)
             if record is not None:
                 yield line, record
+
+
+def _with_bad_rows(blocks: Iterator[pl.DataFrame], report: ImportReport) -> Iterator[pl.DataFrame]:
+    """The blocks; rows that their reader leaves out as bad count as read."""
+    while True:
+        before = len(report.bad_rows)
+        block = next(blocks, None)
+        report.num_rows += len(report.bad_rows) - before
+        if block is None:
+            return
+        yield block
 
 
 def _places(table: Table, names: Sequence[str]) -> dict[str, int]:

@@ -2,6 +2,8 @@
 
 The names are those of Segment's e-commerce specification. An event with a `userId` is that user's. One without is the
 browser's, whose `anonymousId` is the session.
+
+Purchases are remembered until the end of the files, because a refund may name its order alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

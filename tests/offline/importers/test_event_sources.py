@@ -180,7 +180,7 @@ def check_ingest(folder: Path, imported: Imported) -> None:
         ("segment", segment(0, "Product Added", product_id="a", quantity="x"), 'bad_quantity 1 (line 1: "x"'),
         ("opensearch-ubi", ubi(0, "click", "a", timestamp="soon"), 'bad_timestamp 1 (line 1: "soon"'),
         ("opensearch-ubi", ubi(0, "", "a"), 'bad_event 1 (line 1: ""'),
-        ("opensearch-ubi", [1], "malformed_json 1 (line 1: [1]"),
+        ("opensearch-ubi", [1], "1 of 1 rows cannot be used, more than the allowed share of 0.001: malformed_json 1"),
         ("ga4", ga4(0, "view_item", [{"item_id": "a\tb"}]), 'bad_item_id 2 (line 1: "a\\tb"'),
         ("ga4", ga4(0, "view_item", [MUG], user="x" * 600), "bad_user_id 1 (line 1: 600 characters"),
     ],
@@ -219,3 +219,10 @@ def test_an_event_of_another_shape_is_left_out_or_refused(tmp_path: Path, source
     with pytest.raises(DataError) as caught:
         import_files(source, [write_file(tmp_path / "events.jsonl", json_lines(row))], tmp_path / "shop")
     assert caught.value.code in ("import.nothing", "data.too_many_bad_rows")
+
+
+def test_user_ids_that_are_addresses_are_pointed_out(tmp_path: Path) -> None:
+    row = segment(0, "Product Viewed", "ann@example.com", product_id="mug")
+    imported = import_files("segment", [write_file(tmp_path / "t.jsonl", json_lines(row, row))], tmp_path / "shop")
+    assert imported.said.count("some user ids look like e-mail addresses") == 1
+    assert "ann@" not in imported.said

@@ -1,5 +1,6 @@
 """Shopify's CSV exports: variants, images, orders of several rows, guests, refunds."""
 
+import gzip
 import hashlib
 from pathlib import Path
 
@@ -140,6 +141,21 @@ def test_values_that_cannot_be_read_are_refused_with_their_lines(tmp_path: Path)
     ):
         assert said in caught.value.message
     assert import_files("shopify", files, tmp_path / "shop", "--max-bad-rows", "0.9", "--only", "items").events == []
+
+
+def test_a_file_that_a_spreadsheet_saved_and_packed_is_the_same_file(tmp_path: Path) -> None:
+    plain = import_files("shopify", [write_file(tmp_path / "orders.csv", ORDERS)], tmp_path / "1")
+    saved = ORDERS.replace(",", ";").replace("Blue Mug", "Blaue Tasse für Tee").encode("cp1252")
+    packed = write_file(tmp_path / "orders.csv.gz", gzip.compress(saved))
+    assert import_files("shopify", [packed], tmp_path / "2").events == plain.events
+
+
+def test_rows_that_are_none_count_as_rows_of_the_file(tmp_path: Path) -> None:
+    broken = write_file(tmp_path / "orders.csv", ORDERS + "#1007,ann@example.com\n" * 3 + "#1008,x\n")
+    with pytest.raises(DataError) as caught:
+        import_files("shopify", [broken], tmp_path / "shop")
+    assert "4 of 12 rows cannot be used" in caught.value.message
+    assert "malformed_row 4 (line 10: 2 fields, not 14" in caught.value.message
 
 
 def test_a_table_that_is_neither_is_named_with_what_both_have(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def test_an_importer_of_another_package_is_found_by_its_entry_point(
     assert [*imported.items] == ["a", "b"]
     assert imported.events[0] == ("", "a", "1759823426", "purchase", "1", "t1")
     assert "left out: 1 rows that repeat an item (first: line 2)" in imported.said
+    assert "e-mail" not in imported.said
     assert type(find_importer("ga4")) is OWN["ga4"], "none of our own can be replaced"
 
 
