@@ -116,7 +116,9 @@ class ListClient:
                 if response.status != 200:
                     raise self._refusal(response.status, await response.read())
                 async for line in response.content:
-                    found[orjson.loads(line)["user_id"]] = None
+                    record = orjson.loads(line)
+                    if "session_id" not in record:  # a visitor without an account
+                        found[record["user_id"]] = None
         except (aiohttp.ClientError, TimeoutError) as error:
             self._check()
             raise self._no_service(f"{type(error).__name__}: {error}") from error

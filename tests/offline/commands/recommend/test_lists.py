@@ -67,14 +67,15 @@ def placements(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def service(
     tiny_release: Path, placements: Path, user_ids: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServiceProcess]:
-    """A service that has learned since the release: a user has a new purchase, one is new, one is erased."""
+    """A service that has learned since the release: a purchase, a new user, a visitor; one user is erased."""
     process = ServiceProcess(
         tiny_release, tmp_path_factory.mktemp("service"), ISRF_PLACEMENTS_FILE=str(placements), **EPOCH
     ).start()
     with httpx.Client(base_url=process.url, timeout=60) as client:
         first = client.get(f"/recommend/{user_ids[0]}").json()["items"][0]["item_id"]
         posted = [event(first) | {"user_id": user_id} for user_id in (user_ids[0], "new/shopper ü")]
-        assert client.post("/interactions", json={"events": posted}).status_code == 200
+        posted.append({"session_id": "visit-of-nobody-1", "item_id": first})
+        assert client.post("/interactions", json={"events": posted}).json()["accepted"] == 3
         assert client.delete(f"/users/{user_ids[1]}").is_success
     yield process
     process.kill()
