@@ -1,8 +1,8 @@
 """Starts a service of one release for one run, and ends it with the run, however that ends.
 
 It listens on a free port of this machine, needs a key that nobody else has, and keeps its state in a folder of the run:
-empty, or a copy of a shop's embedded store. Settings that change answers (`ISRF_VARIANT`, `ISRF_EXCLUDE_EVENTS`, …)
-come from the environment, as for any service.
+empty, or a copy of a shop's embedded store. Settings that change answers (`PASSED`) come from the environment, as for
+any service.
 """
 
 import asyncio
@@ -22,10 +22,24 @@ from isrf.contract.errors import ConfigError, DataError, StageError, StoreError
 from isrf.contract.event_log import JOURNAL_FILE
 from isrf.contract.shown import printable
 
-NOT_PASSED = frozenset(
-    {"REDIS_URL", "REDIS_URL_FILE", "ISRF_REDIS_URL", "ISRF_EXPERIMENT", "ISRF_PLACEMENTS_FILE", "ISRF_CORS_ORIGINS"}
+PASSED = frozenset(
+    {
+        "ISRF_VARIANT",
+        "ISRF_DEVICE",
+        "ISRF_INFERENCE_THREADS",
+        "ISRF_EXCLUDE_EVENTS",
+        "ISRF_LIVE_EVIDENCE_MB",
+        "ISRF_CROWD_EPOCH_S",
+        "ISRF_MAX_ADDED_ITEMS",
+        "ISRF_OPEN_DEADLINE_S",
+        "ISRF_ERASURE_KEY",
+        "ISRF_ERASURE_KEY_FILE",
+    }
 )
-"""Variables of the environment that name what a private service must not touch, or has not."""
+"""Settings of the environment that a private service takes: those that change answers, and how the machine is used.
+
+All others stay out, as they name what it must not touch: a Redis, a topic of events, ports, keys.
+"""
 SETTINGS = {
     "ISRF_LOG_LEVEL": "INFO",  # the log says which port it took
     "ISRF_RATE_LIMIT": "",
@@ -158,7 +172,11 @@ def copy_state(state_dir: Path, target: Path) -> None:
 
 
 def _start(release: Path, folder: Path, log: Path, placements: Path | None) -> "subprocess.Popen[bytes]":
-    environment = {name: value for name, value in os.environ.items() if name not in NOT_PASSED} | SETTINGS
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in PASSED or not name.startswith(("ISRF_", "REDIS_", "OTEL_"))
+    } | SETTINGS
     if placements is not None:
         environment["ISRF_PLACEMENTS_FILE"] = str(placements)
     wrapper = [sys.executable, str(Path(__file__).with_name("end_with_parent.py")), str(os.getpid())]

@@ -17,9 +17,11 @@ from isrf.contract.errors import IsrfError
 from offline.__main__ import app
 from offline.commands.recommend import list_client
 from offline.commands.recommend.list_client import MOST_ITEMS, MOST_USERS
+from offline.commands.recommend.private_service import PASSED, SETTINGS
 from offline.commands.recommend.run import ListOptions, make_lists
 from service.api.schemas.requests import MAX_N, UsersRequest
 from service.auth import request_cost
+from service.settings import Settings
 
 USERS = [f"u{number}" for number in range(5)]
 UNREAD = [{"code": "store_unavailable", "message": "User state could not be read."}]
@@ -175,6 +177,13 @@ def test_a_file_holds_the_lists_of_one_release(service: FailingService, options:
     with pytest.raises(IsrfError) as raised:
         run(options)
     assert raised.value.code == "recommend.release_changed"
+
+
+def test_a_private_services_settings_exist() -> None:
+    """A setting of a new name that changes answers belongs among those that are passed on."""
+    known = {f"ISRF_{name}".upper() for name in Settings.model_fields} | {"ISRF_ERASURE_KEY_FILE"}
+    assert PASSED | SETTINGS.keys() <= known
+    assert not PASSED & SETTINGS.keys()
 
 
 def test_a_request_asks_for_no_more_than_the_service_allows() -> None:

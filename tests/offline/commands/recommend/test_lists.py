@@ -103,6 +103,9 @@ def test_rows_are_the_answers_of_the_service_whose_state_is_copied_while_it_runs
     service: ServiceProcess, tiny_release: Path, user_ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(*next(iter(EPOCH.items())))
+    # Neither is for the private service: the second would keep it from starting.
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("ISRF_DEMO", "true")
     out = tmp_path / "lists.parquet"
     report = lists(users="all", releases=tiny_release, state_dir=service.folder / "state", n=4, out=out)
     expected = [*(user for user in user_ids if user != user_ids[1]), "new/shopper ü"]
