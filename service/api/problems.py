@@ -40,6 +40,7 @@ INTERNAL = "The service failed; search its log for the request_id."
 STATUS_OF_CODE: dict[str, int] = {
     "request.malformed_json": 400,
     "beacon.invalid": 400,
+    "request.malformed_gzip": 400,
     "http.bad_host": 400,
     "http.slow_body": 408,
     "request.too_large": 413,
@@ -82,7 +83,7 @@ STATUS_OF_CLASS: tuple[tuple[type[IsrfError], int], ...] = (
     (StageError, 500),
 )
 
-_JSON = "Send JSON in UTF-8, not compressed."
+_JSON = "Send JSON in UTF-8; name gzip in Content-Encoding where you compress it."
 _log = structlog.get_logger("service")
 
 

@@ -12,15 +12,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from isrf.contract.errors import IsrfError
 from service.api.problems import send_problem
+from service.api.validation.calls import GZIP_BODY
 from service.api.validation.json_bounds import check_json
 from service.auth.caller import OPEN, Caller, check_role
 from service.auth.route_rules import RouteRules
 from service.inference.admission import AdmissionController
 from service.server.bodies import (
-    LINES_WINDOW_S,
     CallerLeft,
-    SteadyBody,
     declares_body,
+    lines_body,
     replayed,
     whole_body,
 )
@@ -93,7 +93,7 @@ class AdmissionMiddleware:
         check_role(caller, rule.role)
         if rule.body == "lines":
             places.enter_context(self._admission.imports.take(caller.name))
-            return SteadyBody(receive, window_s=LINES_WINDOW_S).receive
+            return lines_body(receive, is_gzip=GZIP_BODY in scope)
         body = await self._body(scope, receive, caller)
         scope["state"]["body_was_read"] = True
         if rule.body == "json":
@@ -106,7 +106,8 @@ class AdmissionMiddleware:
 
     async def _body(self, scope: Scope, receive: Receive, caller: Caller) -> bytes:
         connection = scope.get("extensions", {}).get(CONNECTION)
+        is_gzip = GZIP_BODY in scope
         if connection is not None and connection.body_is_there():
-            return await whole_body(receive, max_bytes=self._max_body_bytes)
+            return await whole_body(receive, max_bytes=self._max_body_bytes, is_gzip=is_gzip)
         with self._admission.senders.take(caller.name):
-            return await whole_body(receive, max_bytes=self._max_body_bytes)
+            return await whole_body(receive, max_bytes=self._max_body_bytes, is_gzip=is_gzip)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from starlette.types import Message, Receive
 
 from isrf.contract.errors import RequestError
+from service.server.gzip_body import GzipBody
 
 WINDOW_S = 5.0
 LEAST_BYTES_PER_S = 1024
@@ -76,17 +77,21 @@ class SteadyBody:
             self._waited_s, self._num_bytes = 0.0, 0
 
 
-async def whole_body(receive: Receive, *, max_bytes: int) -> bytes:
+async def whole_body(receive: Receive, *, max_bytes: int, is_gzip: bool) -> bytes:
     """Reads a whole body.
 
+    Args:
+        max_bytes: of the body, after it was inflated where it `is_gzip`.
+
     Raises:
-        RequestError: the body is too slow (408) or too large (413).
+        RequestError: the body is too slow (408), too large (413) or no valid gzip (400).
         CallerLeft: the caller disconnected before the body was complete.
     """
     steady = SteadyBody(receive, window_s=WINDOW_S, whole_s=BODY_S)
+    source = GzipBody(steady.receive) if is_gzip else steady
     parts, size = [], 0
     while True:
-        message = await steady.receive()
+        message = await source.receive()
         if message["type"] == "http.disconnect":
             raise CallerLeft
         part = message.get("body", b"")
@@ -96,6 +101,12 @@ async def whole_body(receive: Receive, *, max_bytes: int) -> bytes:
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+def lines_body(receive: Receive, *, is_gzip: bool) -> Receive:
+    """Returns a `receive` for a body of lines, which checks its pace and inflates it where it `is_gzip`."""
+    steady = SteadyBody(receive, window_s=LINES_WINDOW_S)
+    return GzipBody(steady.receive).receive if is_gzip else steady.receive
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:

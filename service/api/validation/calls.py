@@ -19,6 +19,9 @@ from service.telemetry.metrics import Metrics
 
 HEAD_ONLY = "isrf.head_only"
 """Set in the scope of a HEAD, which the app sees as a GET: its answer does not count as shown."""
+GZIP_BODY = "isrf.gzip_body"
+"""Set in the scope of a call whose body is gzip."""
+_GZIP = frozenset({"gzip", "x-gzip"})
 _SHOWN = 80
 """Characters of a header in a message."""
 
@@ -96,20 +99,29 @@ class CallCheck:
 
 
 def _check_body(kind: BodyKind, scope: Scope, headers: dict[str, str]) -> None:
-    """Refuses a body of the wrong media type or with an encoding; fills the `headers` of the refusal."""
+    """Refuses a body of the wrong media type or encoding, and fills the `headers` of the refusal; notes gzip."""
     sent = {b"content-type": "", b"content-encoding": "", b"transfer-encoding": ""}
     for name, value in scope["headers"]:
         if name in sent:
             sent[name] = ",".join(filter(None, (sent[name], value.decode("latin-1").strip())))
-    for name, plain in ((b"content-encoding", "identity"), (b"transfer-encoding", "chunked")):
-        if sent[name].lower() not in {"", plain}:
-            header = name.decode().title()
-            headers["Accept-Encoding"] = "identity"
-            raise RequestError(
-                "request.unsupported_encoding",
-                f"the service accepts bodies without an encoding; this one has {header}: {sent[name][:_SHOWN]}.",
-                fix=f"Send it uncompressed, without {header} or with {header}: {plain}.",
-            )
+    encoding, transfer = (sent[name].lower() for name in (b"content-encoding", b"transfer-encoding"))
+    if encoding in _GZIP:
+        scope[GZIP_BODY] = True
+    elif encoding not in {"", "identity"}:
+        headers["Accept-Encoding"] = "gzip, identity"
+        raise RequestError(
+            "request.unsupported_encoding",
+            f"the service accepts bodies with Content-Encoding gzip or without one; this one has "
+            f"{sent[b'content-encoding'][:_SHOWN]}.",
+            fix="Compress it with gzip, once, or send it uncompressed.",
+        )
+    if transfer not in {"", "chunked"}:
+        raise RequestError(
+            "request.unsupported_encoding",
+            f"the service accepts bodies with Transfer-Encoding chunked or without one; this one has "
+            f"{sent[b'transfer-encoding'][:_SHOWN]}.",
+            fix="Name gzip in Content-Encoding instead.",
+        )
     written = sent[b"content-type"]
     media_type = written.partition(";")[0].strip().lower()
     if kind == "json":

@@ -36,7 +36,7 @@ def check_json(text: bytes) -> None:
         raise RequestError(
             "request.malformed_json",
             f"the body is not JSON in UTF-8: its byte {wrong_byte} is {text[wrong_byte]:#04x}.",
-            fix="Send JSON in UTF-8, not compressed.",
+            fix="Send JSON in UTF-8; name gzip in Content-Encoding where you compress it.",
         )
     problem = json_problem(text)
     if problem is not None:

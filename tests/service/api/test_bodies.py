@@ -226,7 +226,7 @@ def test_a_body_that_is_not_utf_8_is_told_so(http: TestClient, encoding: str) ->
         answer = http.request(method, path, content=body, headers={"Content-Type": "application/json"})
         assert (answer.status_code, answer.json()["code"]) == (400, "request.malformed_json")
         assert "not JSON in UTF-8: its byte " in answer.json()["detail"]
-        assert answer.json()["fix"] == "Send JSON in UTF-8, not compressed."
+        assert answer.json()["fix"] == "Send JSON in UTF-8; name gzip in Content-Encoding where you compress it."
 
 
 def test_no_encoding_hides_how_deep_a_body_is(http: TestClient) -> None:
