@@ -97,6 +97,8 @@ def _answers(document: Mapping[str, Any], responses: Mapping[str, Any]) -> Itera
     for number, answer in responses.items():
         if number.startswith("2"):
             yield f"{number} {_content(answer.get('content', {}))}".strip()
+        elif number == "304":
+            yield "304 without a body"
         elif number == "409":
             yield f"409 [Problem](#problem) ({_described(document, answer).rstrip('.')})"
 
@@ -120,7 +122,7 @@ def _problems(document: Mapping[str, Any]) -> str:
         for operations in document["paths"].values()
         for operation in operations.values()
         for number, answer in operation["responses"].items()
-        if not number.startswith("2")
+        if number.startswith(("4", "5"))
     }
     texts["409"] = "The release, or a new item, cannot be taken in now."
     texts["500"] = "A fault of the service; the log has it under the request_id."

@@ -8,6 +8,7 @@ from fastapi import Request, Response
 
 from service.api.context import RequestContext
 from service.api.openapi import PROBLEM
+from service.api.validation.calls import HEAD_ONLY
 from service.recommend.query_models import Answer
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -41,6 +42,14 @@ def meta_of(request: Request, release_id: str, source: str, version: str | None 
     return meta
 
 
+def count_shown(
+    request: Request, context: RequestContext, release_id: str, source: str, channels: Mapping[str, int]
+) -> None:
+    """Counts an answer and its items by channel as shown, but not for `HEAD`."""
+    if HEAD_ONLY not in request.scope:
+        context.click_stats.shown(release_id, source, channels)
+
+
 def items_of(answer: Answer, context: RequestContext) -> list[dict[str, Any]]:
     """Returns the items of an answer as JSON objects."""
     release = context.recommendations.release
@@ -60,8 +69,8 @@ def items_of(answer: Answer, context: RequestContext) -> list[dict[str, Any]]:
     return items
 
 
-def json_response(body: Mapping[str, Any], status: int = 200) -> Response:
-    return Response(json_body(body), status, media_type="application/json")
+def json_response(body: Mapping[str, Any], status: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(json_body(body), status, headers=headers, media_type="application/json")
 
 
 def json_body(body: Mapping[str, Any]) -> bytes:

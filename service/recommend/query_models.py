@@ -125,13 +125,18 @@ class Answer:
     moves: list[list[dict[str, Any]]] | None = None
     """What each rule of a placement did to each item, where the caller asked for reasons."""
 
+    @property
+    def channels(self) -> dict[str, int]:
+        """The number of items by channel."""
+        return dict(Counter(item.source for item in self.items))
+
     def about(self, query: ListQuery) -> dict[str, Any]:
         """The list's id, the offset of its next page, and the number of its items by channel."""
         next_offset = query.offset + query.n
         return {
             "recommendation_id": self.recommendation_id,
             "next_offset": next_offset if next_offset < self.num_listed else None,
-            "channels": dict(Counter(item.source for item in self.items)),
+            "channels": self.channels,
         }
 
 

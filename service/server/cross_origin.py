@@ -18,8 +18,8 @@ class CrossOrigin:
             app,
             allow_origins=sorted(readers),
             allow_methods=["GET", "POST"],
-            allow_headers=["Content-Type", "X-API-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "Retry-After"],
+            allow_headers=["Content-Encoding", "Content-Type", "If-None-Match", "X-API-Key", "X-Request-ID"],
+            expose_headers=["ETag", "X-Request-ID", "Retry-After"],
         )
         # `sendBeacon` asks with credentials, whether or not there are any; the service reads no cookies.
         self._sending = CORSMiddleware(

@@ -8,8 +8,9 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
+from service.api.conditional import content_tag, has_already, not_modified, tag_headers
 from service.api.pages.files import add_page, page_headers
-from service.api.presenters import json_response
+from service.api.presenters import json_body
 from service.auth.caller import DOCS, DOCUMENT
 
 
@@ -24,4 +25,8 @@ def docs_router() -> APIRouter:
 
 async def _document(request: Request) -> Response:
     # Its making takes half a second.
-    return json_response(await asyncio.to_thread(request.app.openapi))
+    content = json_body(await asyncio.to_thread(request.app.openapi))
+    tag = content_tag(content)
+    if has_already(request, tag):
+        return not_modified(tag)
+    return Response(content, headers=tag_headers(tag), media_type="application/json")

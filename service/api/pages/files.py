@@ -4,7 +4,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from importlib.resources import files
 from pathlib import PurePath
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+
+from service.api.conditional import content_tag, has_already, tag_headers
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _PAGE = "index.html"
@@ -34,8 +36,14 @@ def _files(folder: str) -> Iterator[tuple[str, bytes, str]]:
             yield file.name, file.read_bytes(), media_type
 
 
-def _answer(content: bytes, media_type: str, headers: dict[str, str]) -> Callable[[], Awaitable[Response]]:
-    async def answer() -> Response:
-        return Response(content, headers=headers, media_type=media_type)
+def _answer(content: bytes, media_type: str, headers: dict[str, str]) -> Callable[[Request], Awaitable[Response]]:
+    tag = content_tag(content)
+    tagged = {**headers, **tag_headers(tag)}
+
+    async def answer(request: Request) -> Response:
+        if has_already(request, tag):
+            # With the page's own policy: a browser takes the headers of 304 for the file that it has.
+            return Response(status_code=304, headers=tagged)
+        return Response(content, headers=tagged, media_type=media_type)
 
     return answer

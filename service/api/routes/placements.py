@@ -12,11 +12,11 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from isrf.contract.errors import RequestError
 from isrf.contract.ids import ID_SCHEMA
+from service.api.conditional import NOT_MODIFIED, has_already, list_tag, not_modified, tag_headers
 from service.api.context import AppContext, AppDep, RequestContext, lease
-from service.api.presenters import PROBLEMS, items_of, json_response, meta_of
+from service.api.presenters import PROBLEMS, count_shown, items_of, json_response, meta_of
 from service.api.schemas.placements import MAX_CART, PlacementAnswer, PlacementItems, PlacementList
 from service.api.schemas.requests import MAX_N, MAX_SESSION, Offset, RecommendationId
-from service.api.validation.calls import HEAD_ONLY
 from service.api.validation.inputs import NAMES_ONCE, IdsText, checked_user_ids, split_item_ids
 from service.auth.caller import ADMIN, READ
 from service.auth.request_cost import charge
@@ -105,14 +105,15 @@ async def placed_parameters(
     return PlacedParameters(query, item_id, cart, session)
 
 
-@router.get(ITEMS_PATH, dependencies=[READ], response_model=PlacementItems, responses=PROBLEMS)
+@router.get(ITEMS_PATH, dependencies=[READ], response_model=PlacementItems, responses=PROBLEMS | NOT_MODIFIED)
 async def placement_items(
     request: Request, name: NameDep, app: AppDep, parameters: Annotated[PlacedParameters, Depends(placed_parameters)]
 ) -> Response:
     """A placement's items: those of its kind, then those of its fallbacks, never the given items themselves.
 
     `warnings` says which kinds found nothing. A later page (`recommendation_id`, `offset`) is read from the list as it
-    was made, even where the placement was changed or removed since.
+    was made, even where the placement was changed or removed since. Where the placement has `cache_s`, the answer has
+    an `ETag`; with it in `If-None-Match`, 304 says that the list is still the same. It counts as shown.
     """
     asked, names_items = parameters.query, any(parameters[1:])
     if asked.user_id is not None:
@@ -132,7 +133,12 @@ async def placement_items(
         length = asked.list_query(None if found is None else found.placement).n
         await charge(request.scope, 1, length, explain=asked.explain)
         answer, version = await _answer(name, found, asked, context)
-        return json_response(_body(request, name, found, asked, answer, context, version))
+        tag = _tag(found, asked, answer, context)
+        if tag is not None and has_already(request, tag):
+            count_shown(request, context, answer.release_id, answer.source, answer.channels)
+            return not_modified(tag)
+        body = _body(request, name, found, asked, answer, context, version)
+        return json_response(body, headers=None if tag is None else tag_headers(tag))
 
 
 def _with_items(parameters: PlacedParameters, context: RequestContext) -> PlacedQuery:
@@ -239,6 +245,12 @@ async def _answer(
     return answer, None if user is None else user.state.version
 
 
+def _tag(found: PlacementVersion | None, asked: PlacedQuery, answer: Answer, context: RequestContext) -> str | None:
+    """Returns the tag of an answer that may be given again; None for every other one."""
+    is_cached = found is not None and found.placement.cache_s > 0 and asked.recommendation_id is None
+    return list_tag(answer.recommendation_id) if is_cached and context.placements.is_current else None
+
+
 def _body(
     request: Request,
     name: str,
@@ -249,8 +261,7 @@ def _body(
     version: str | None,
 ) -> dict[str, Any]:
     about = answer.about(asked.list_query(None if found is None else found.placement))
-    if HEAD_ONLY not in request.scope:
-        context.click_stats.shown(answer.release_id, answer.source, about["channels"])
+    count_shown(request, context, answer.release_id, answer.source, answer.channels)
     meta = meta_of(
         request,
         answer.release_id,

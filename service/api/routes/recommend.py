@@ -8,11 +8,11 @@ import orjson
 from fastapi import APIRouter, Body, Request, Response
 
 from isrf.contract.errors import RequestError
+from service.api.conditional import NOT_MODIFIED, has_already, list_tag, not_modified, tag_headers
 from service.api.context import AppDep, ContextDep, RequestContext, lease
-from service.api.presenters import PROBLEMS, items_of, json_response, meta_of
+from service.api.presenters import PROBLEMS, count_shown, items_of, json_response, meta_of
 from service.api.schemas.answers import ManyRecommendations, PopularItems, Recommendations, SimilarItems
 from service.api.schemas.requests import MAX_N, RankRequest, RecommendRequest, UsersRequest
-from service.api.validation.calls import HEAD_ONLY
 from service.api.validation.inputs import (
     NAMES_ONCE,
     ItemIdDep,
@@ -27,6 +27,7 @@ from service.auth.caller import READ
 from service.auth.request_cost import charge, check_cost
 from service.inference.deadline import renew_deadline
 from service.recommend.query_models import Answer, ListQuery, owner_of
+from service.recommend.response_cache import CachedResponse
 from service.release.catalogue import Filter
 
 router = APIRouter(tags=["recommend"], dependencies=[READ])
@@ -37,16 +38,28 @@ AT_ONCE = 8
 """Users of one request that are answered concurrently; a limit, so that other requests are not delayed."""
 
 
-@router.get(USER_PATH, response_model=Recommendations, responses=PROBLEMS)
+@router.get(USER_PATH, response_model=Recommendations, responses=PROBLEMS | NOT_MODIFIED)
 async def recommend_user(
     request: Request, user_id: UserIdDep, query: QueryDep, session: SessionDep, context: ContextDep
 ) -> Response:
-    """Items for a user: `n` of them where the filter allows so many. An unknown user gets popular items."""
+    """Items for a user: `n` of them where the filter allows so many. An unknown user gets popular items.
+
+    With the `ETag` of an earlier answer in `If-None-Match`, 304 says that it is still the answer. It counts as shown.
+    """
     if session:
         query = replace(query, session=session, named_parameters=query.named_parameters | {"session"})
     request.app.state.queries.learn(request.scope["query_string"], query)
     await charge(request.scope, 1, query.n, explain=query.explain)
-    return json_response(await user_body(request, user_id, query, context))
+    if query.recommendation_id is not None:
+        return json_response(await user_body(request, user_id, query, context))
+    version, served, about = await _served(user_id, query, context)
+    tag = list_tag(about["recommendation_id"])
+    if has_already(request, tag):
+        release_id = context.recommendations.release.manifest.release_id
+        count_shown(request, context, release_id, served.source, about["channels"])
+        return not_modified(tag)
+    body = _served_body(request, user_id, context, version, served, about)
+    return json_response(body, headers=tag_headers(tag))
 
 
 @router.post(
@@ -149,9 +162,27 @@ async def user_body(request: Request, user_id: str, query: ListQuery, context: R
         user = await recommendations.users.view(user_id)
         answer = await recommendations.next_page(owner_of("user", user_id), query, user)
         return {"user_id": user_id, **_body(request, answer, query, context, user.state.version)}
+    return _served_body(request, user_id, context, *await _served(user_id, query, context))
+
+
+async def _served(
+    user_id: str, query: ListQuery, context: RequestContext
+) -> tuple[str, CachedResponse, dict[str, Any]]:
+    """Returns the version of the user's state, the answer, and what it says about its list."""
+    recommendations = context.recommendations
     version, served = await recommendations.recommend(user_id, query, lambda answer: items_of(answer, context))
-    about = orjson.loads(served.about)
-    release_id = recommendations.release.manifest.release_id
+    return version, served, orjson.loads(served.about)
+
+
+def _served_body(
+    request: Request,
+    user_id: str,
+    context: RequestContext,
+    version: str,
+    served: CachedResponse,
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    release_id = context.recommendations.release.manifest.release_id
     return {
         "user_id": user_id,
         "items": orjson.Fragment(served.items),
@@ -195,8 +226,7 @@ def _meta(
     request: Request, context: RequestContext, release_id: str, source: str, about: dict[str, Any], version: str | None
 ) -> dict[str, Any]:
     """Returns the `meta` of an answer, and counts the answer as shown."""
-    if HEAD_ONLY not in request.scope:
-        context.click_stats.shown(release_id, source, about["channels"])
+    count_shown(request, context, release_id, source, about["channels"])
     return meta_of(
         request,
         release_id,
