@@ -7,6 +7,7 @@ from typing import Any
 from docs.generate.errors import codes, status
 from docs.generate.markdown import code, page, prose, table
 from docs.generate.values import default_of
+from service.api.openapi import resolved
 from service.app import create_app
 from service.auth.route_rules import RouteRules
 from service.settings import Settings
@@ -46,6 +47,11 @@ def http_api_page() -> str:
             "`HEAD` is answered as `GET` without a body, `OPTIONS` with what a path takes."
         ),
         prose(
+            "A body is JSON with `Content-Type: application/json`, or JSON Lines for an import. Each may be compressed "
+            "with `Content-Encoding: gzip`; the limits hold for what it inflates to. Answers with an `ETag` can be "
+            "asked for [again](../guides/call.md#ask-again-and-get-nothing-new) with `If-None-Match`."
+        ),
+        prose(
             "With API keys every call but `/livez`, `/readyz`, `/openapi.json` and the files of the pages `/docs` "
             "and `/studio` needs a key in `X-API-Key`. "
             "A key has a role: `browser` (may only send beacons, with the key in the query), `read`, `write` (may read "
@@ -83,7 +89,7 @@ def _route(method: str, path: str, document: Mapping[str, Any], rules: RouteRule
             _kind(one["schema"]),
             one.get("description") or "Part of the path.",
         ]
-        for one in operation.get("parameters", [])
+        for one in (resolved(document, part) for part in operation.get("parameters", []))
     ]
     if parameters:
         yield table(("Parameter", "Default", "Values", "Meaning"), parameters)
@@ -141,9 +147,7 @@ def _link(name: str) -> str:
 
 
 def _described(document: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
-    if "$ref" in answer:
-        answer = document["components"]["responses"][answer["$ref"].rpartition("/")[2]]
-    return str(answer["description"])
+    return str(resolved(document, answer)["description"])
 
 
 def _bodies(document: Mapping[str, Any]) -> set[str]:

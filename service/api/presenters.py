@@ -14,7 +14,7 @@ from service.recommend.query_models import Answer
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": PROBLEM}
     for status, text in {
-        400: "The body is not JSON.",
+        400: "The body is not JSON, or not the gzip that it is said to be.",
         401: "No API key, or an unknown one.",
         403: "The key's role may not do this.",
         404: "There is no such resource, or it is gone.",

@@ -16,6 +16,7 @@ from isrf_client import AsyncClient, Client, ClientError, NoAnswerError, Patienc
 from isrf_client.attempts import Steps, Try
 from isrf_client.calls import MAX_USERS, MOST_EXPLAINED, MOST_ITEMS, USUAL_N, Calls, Exported
 
+from service.api.openapi import resolved
 from service.app import create_app
 from service.auth import request_cost as cost
 from service.settings import Settings
@@ -456,10 +457,12 @@ def test_the_types_are_those_of_the_openapi_document() -> None:
     event = schemas["InteractionsRequest"]["properties"]["events"]["items"]
     assert set(get_type_hints(answers.Event)) <= set(event["properties"])
     # `context` is sent as `context.NAME`, names of the caller's own.
-    parameters = {"context", *(one["name"] for one in document["paths"]["/popular"]["get"]["parameters"])}
-    assert set(get_type_hints(answers.PageOptions)) <= parameters
-    asked = {"context", *(one["name"] for one in document["paths"]["/recommend/{user_id}"]["get"]["parameters"])}
-    assert set(get_type_hints(answers.UserOptions)) <= asked
+    of_routes = {
+        path: {resolved(document, part)["name"] for part in document["paths"][path]["get"]["parameters"]}
+        for path in ("/popular", "/recommend/{user_id}")
+    }
+    assert set(get_type_hints(answers.PageOptions)) <= {"context", *of_routes["/popular"]}
+    assert set(get_type_hints(answers.UserOptions)) <= {"context", *of_routes["/recommend/{user_id}"]}
 
 
 def test_every_error_is_a_client_error() -> None:
