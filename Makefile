@@ -13,7 +13,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 # (`nproc` answers OMP_NUM_THREADS where that is set.)
 CORES := $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 
-.PHONY: help install demo demo-release smoke test quick format lint types imports docs site pictures unit coverage system soak locks digests audit benchmarks-venv clean
+.PHONY: help install demo demo-release smoke test quick format lint types imports docs site pictures unit coverage system soak locks digests audit benchmarks-venv generators clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -85,7 +85,7 @@ site: $(STAMP)
 pictures: demo-release  ## take the pictures of the documents anew, with Chromium
 	$(BIN)/python -m docs.generate.pictures
 
-unit: $(STAMP)
+unit: $(STAMP) generators
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(($(CORES) + 1)) --dist loadfile -m 'not soak'
 
 coverage: system $(STAMP)  ## the tests again, with the lines that none of them runs; about twice the CPU time
@@ -140,6 +140,20 @@ benchmarks/.venv/.installed: benchmarks/requirements.txt
 	  || benchmarks/.venv/bin/pip install --quiet $(TORCH)
 	benchmarks/.venv/bin/pip install --quiet --requirement $<
 	touch $@
+
+# What makes clients of the OpenAPI document, for `tests/clients/test_generated.py`.
+GENERATORS := var/generators
+
+generators: $(GENERATORS)/.installed  ## generators of API clients, in an environment of their own
+
+$(GENERATORS)/.installed: tests/clients/generators/requirements.txt tests/clients/generators/package.json
+	@test -x $(GENERATORS)/bin/python || $(PYTHON) -m venv $(GENERATORS)
+	@$(GENERATORS)/bin/pip install --quiet --retries 1 --requirement $< \
+	  || echo "NOT INSTALLED: no Python client is generated in the tests, since the package index cannot be reached." >&2
+	@cp tests/clients/generators/package.json $(GENERATORS)
+	@{ command -v npm >/dev/null && npm install --prefix $(GENERATORS) --silent --no-audit --no-fund; } \
+	  || echo "NOT INSTALLED: no TypeScript client is generated in the tests: npm or its registry is not there." >&2
+	@test ! -x $(GENERATORS)/bin/openapi-python-client || test ! -e $(GENERATORS)/node_modules/.bin/tsc || touch $@
 
 # A command and the Debian package that has it.
 SYSTEM := redis-server:redis-server chromium:chromium

@@ -16,7 +16,7 @@ import isrf
 from isrf.contract.errors import IsrfError
 from isrf.runtime.cpus import available_cpus
 from service.api.context import AppContext, WebhookSettings
-from service.api.openapi import Api
+from service.api.openapi import Api, operation_id
 from service.api.pages.demo import demo_router
 from service.api.pages.docs import docs_router
 from service.api.pages.studio import studio_router
@@ -118,6 +118,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         redirect_slashes=False,
         openapi_url=None,
         docs_url=None,
+        generate_unique_id_function=operation_id,
         redoc_url=None,
     )
     queries = app.state.queries = KnownQueries()

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from service.api.problems import MEDIA_TYPE, Problem
 from service.api.schemas.beacons import Beacon
@@ -30,6 +31,11 @@ class Api(FastAPI):
         return self.openapi_schema
 
 
+def operation_id(route: APIRoute) -> str:
+    """Returns a route's name, by which generated clients call it."""
+    return route.name
+
+
 def resolved(document: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns what a part of the document refers to; the part itself where it is no reference."""
     if "$ref" not in part:
@@ -47,7 +53,7 @@ def _with_components(document: dict[str, Any]) -> dict[str, Any]:
     for model in (Problem, Beacon):
         schema = model.model_json_schema(ref_template=_TEMPLATE.format(kind="schemas", name="{model}"))
         components["schemas"] |= {model.__name__: schema, **schema.pop("$defs", {})}
-    _without_plain_titles(components["schemas"])
+    _without_plain_titles([components["schemas"], document["paths"]])
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     components["responses"] = _shared_problems(operations)
     components["parameters"] = _shared_parameters(operations)
@@ -70,7 +76,6 @@ def _shared_problems(operations: list[dict[str, Any]]) -> dict[str, Any]:
 def _shared_parameters(operations: list[dict[str, Any]]) -> dict[str, Any]:
     """Returns parameters that stand on several routes, the most frequent of each name, and refers to them."""
     for parameter in _parameters(operations):
-        _without_plain_titles(parameter["schema"])
         if parameter["schema"].get("description") == parameter.get("description"):
             parameter["schema"].pop("description", None)
     texts = Counter(map(_text, _parameters(operations)))

@@ -57,8 +57,22 @@ async def items(body: CardsRequest, service: ContextDep) -> Response:
 
 def add_shop_calls(router: APIRouter, page: str, role: Any) -> None:
     """Adds both calls below a page's path, for callers with a role (`service.auth.caller`)."""
-    options: dict[str, Any] = {"tags": [page.strip("/")], "responses": PROBLEMS}
-    router.add_api_route(f"{page}/shoppers", shoppers, dependencies=[role], response_model=Shoppers, **options)
+    kind = page.strip("/")
+    options: dict[str, Any] = {"tags": [kind], "responses": PROBLEMS}
     router.add_api_route(
-        f"{page}/items", items, methods=["POST"], dependencies=[role, NAMES_ONCE], response_model=Cards, **options
+        f"{page}/shoppers",
+        shoppers,
+        name=f"{kind}_shoppers",
+        dependencies=[role],
+        response_model=Shoppers,
+        **options,
+    )
+    router.add_api_route(
+        f"{page}/items",
+        items,
+        name=f"{kind}_items",
+        methods=["POST"],
+        dependencies=[role, NAMES_ONCE],
+        response_model=Cards,
+        **options,
     )

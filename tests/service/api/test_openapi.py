@@ -69,6 +69,12 @@ def test_what_routes_have_in_common_stands_once(document: dict[str, Any]) -> Non
         assert whole.count(json.dumps(document["components"]["parameters"][name])) == 1
 
 
+def test_a_generated_client_calls_each_route_by_a_name_of_its_own(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(names) == len(set(names))
+    assert {"recommend_user", "popular", "put_item", "demo_items", "studio_items"} <= set(names)
+
+
 def test_it_says_where_the_service_is(document: dict[str, Any]) -> None:
     assert [one["url"] for one in document["servers"]] == ["/"]
 
