@@ -14,7 +14,9 @@ from tests.service.releases import shopper_of
 
 @pytest.fixture(scope="module")
 def http(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    chosen = Settings(releases_dir=tiny_release, state_dir=tmp_path_factory.mktemp("state"), deadline_s=60, demo=True)
+    state_dir = tmp_path_factory.mktemp("state")
+    # Without live evidence only the user's own events make another list.
+    chosen = Settings(releases_dir=tiny_release, state_dir=state_dir, deadline_s=60, demo=True, live_evidence_mb=0)
     with TestClient(create_app(chosen)) as http:
         yield http
 

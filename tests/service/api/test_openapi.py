@@ -57,7 +57,7 @@ def test_the_problem_is_one_schema(document: dict[str, Any]) -> None:
 
 
 def test_the_document_is_small(document: dict[str, Any]) -> None:
-    assert len(json.dumps(document, separators=(",", ":"))) < 95_000
+    assert len(json.dumps(document, separators=(",", ":"))) < 98_000
 
 
 def test_what_routes_have_in_common_stands_once(document: dict[str, Any]) -> None:
@@ -92,8 +92,9 @@ def test_a_generated_client_sends_no_field_of_an_item_that_it_was_not_given(docu
 
 def test_the_parameters_that_a_route_knows_are_those_of_the_document(document: dict[str, Any]) -> None:
     num_parameters = 0
-    for route in iter_route_contexts(create_app(Settings(demo=True)).routes):
-        for method in (route.methods or ()) if route.include_in_schema else ():
+    routes: Iterator[Any] = iter(iter_route_contexts(create_app(Settings(demo=True)).routes))
+    for route in routes:
+        for method in route.methods if route.include_in_schema else ():
             documented = {
                 parameter["name"]: parameter["schema"].get("type") == "array"
                 for part in document["paths"][route.path_format][method.lower()].get("parameters", ())
