@@ -26,6 +26,7 @@ from offline.config import RunConfig
 from offline.context import WORK_DIR, StageContext
 from offline.preconditions import check_settings, check_shop
 from offline.runtime.ingest_report import ingest_report
+from offline.runtime.left_out import parts_left_out
 from offline.runtime.locks import lock_or_refuse
 from offline.sizes import fit_to_shop
 
@@ -162,9 +163,11 @@ def _fitted(config: RunConfig, ingest: Path, stages: set[str], report: Callable[
     """The configuration for the stages after `ingest`; raises where the shop or a setting cannot work."""
     ingested = ingest_report(ingest)
     check_shop(ingested)
-    fitted, changes = fit_to_shop(config, ingested["counts"])
+    fitted, changes = fit_to_shop(config, ingested["counts"], num_targets=ingested["learning"]["targets"])
     for change in changes if len(stages) > 1 else ():
         report(f"adjusted to the shop's size: {change}")
+    for part, reason in parts_left_out(ingested, config).items() if "evaluate" in stages else ():
+        report(f"left out: {part} ({reason})")
     check_settings(fitted, ingested["counts"]["items"], stages)
     return fitted
 

@@ -7,9 +7,9 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from isrf.contract.errors import DataError
+from isrf.method.order import MIN_EVENTS_TO_LEARN
 from isrf.method.semantic_ids import check_capacity
 from offline.config import RunConfig
-from offline.stages.ingest.stage import NEEDED
 
 
 def check_shop(report: Mapping[str, Any]) -> None:
@@ -19,21 +19,16 @@ def check_shop(report: Mapping[str, Any]) -> None:
         report: the report of `ingest`.
 
     Raises:
-        DataError: `data.too_few_users`, `data.no_order_to_learn`.
+        DataError: `data.too_few_users`.
     """
-    num_users, most_events = int(report["learning"]["users"]), int(report["learning"]["most_events"])
-    if num_users < 2:
+    num_users, longest = int(report["learning"]["users"]), int(report["learning"]["longest"])
+    if num_users < (2 if longest >= MIN_EVENTS_TO_LEARN else 3):
         raise DataError(
             "data.too_few_users",
-            f"{num_users} of {report['counts']['users']} users have training events, not counting held-out events; "
-            "similar users need at least two.",
-            fix=NEEDED,
-        )
-    if most_events < 2:
-        raise DataError(
-            "data.no_order_to_learn",
-            "no user has two training events, not counting held-out events, so there is no order to learn.",
-            fix=NEEDED,
+            f"{num_users} of {report['counts']['users']} users have training events; "
+            "a release tells what one user may want from what others took.",
+            fix="A release needs at least 3 users, or 2 if one of them has at least 4 events; a repeated row counts "
+            "once, and a session without a user_id is no user.",
         )
 
 

@@ -277,6 +277,7 @@ class Manifest(_Frozen):
     ranker: RankerSpec | None = None  # orders the fused candidates; None: log-linear fusion alone orders them
     variants: dict[VariantName, Variant] = {}  # variants of the search graph in addition to fp32
     live_evidence: LiveEvidenceSpec | None = None  # None: events since the release teach nobody but their user
+    left_out: dict[str, str] = {}  # parts that the shop is too young for, and why; their channels have no weight
     item_reader: ItemReaderSpec | None = None  # None: new items wait for the next release
     goldens: GoldenSpec | None = None  # None: a release made before this field existed
     graphs: dict[str, GraphSpec]  # file name → signature

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 MIN_EVENTS_TO_HOLD_OUT = 3
 """Users with fewer events are training users only."""
-
+MIN_EVENTS_TO_LEARN = 4
+"""Where nobody has so many events, nothing is held out: of three, one would be left, and no order to learn."""
 
 MAX_TARGETS_PER_USER = 1000
 """Training predicts at most this many latest events of a user, so that no account dominates the training samples."""

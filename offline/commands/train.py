@@ -16,14 +16,11 @@ def train(data: Path, releases: Path, settings: RunConfig) -> Path:
         evaluated = publish(run_stages("export", data, releases, train_settings), releases)
         manifest = read_manifest(evaluated)
         console.print(f"evaluated {evaluated}; now training on everything")
-        ranker = read_ranker(evaluated, manifest)
-        settings = settings.model_copy(
-            update={
-                "evaluated_release_id": manifest.release_id,
-                "fusion": manifest.fusion,
-                "ranker": None if ranker is None else ranker.stored(),
-            }
-        )
+        settings = settings.model_copy(update={"evaluated_release_id": manifest.release_id})
+        if not manifest.left_out:  # else the default weights, of all parts that everything together can teach
+            ranker = read_ranker(evaluated, manifest)
+            stored = None if ranker is None else ranker.stored()
+            settings = settings.model_copy(update={"fusion": manifest.fusion, "ranker": stored})
     release = publish(run_stages("export", data, releases, settings), releases)
     console.print(f"published {release}")
     return release

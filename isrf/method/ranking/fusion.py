@@ -234,7 +234,9 @@ def boosted(items: IntArray, scores: FloatArray, boost: FloatArray) -> tuple[Flo
 
 
 def sources_of(contributions: _Matrix, values: _Matrix, used: BoolArray) -> list[str]:
-    """The channel that adds most to each item, of those that are used and have a value for it; else the dense path.
+    """The channel that adds most to each item, of those that are used and have a value for it.
+
+    An item for which no used channel has a value is the dense path's, or where that is not used, popularity's.
 
     Args:
         contributions: (e, len(CHANNELS)).
@@ -245,7 +247,8 @@ def sources_of(contributions: _Matrix, values: _Matrix, used: BoolArray) -> list
         return []
     present = used & np.where(_IS_EVIDENCE, values > 0, np.isfinite(values))
     best = np.where(present, contributions, -np.inf).argmax(axis=1)
-    best[~present.any(axis=1)] = CHANNELS.index("dense")
+    dense = CHANNELS.index("dense")
+    best[~present.any(axis=1)] = dense if used[dense] else CHANNELS.index("popular")
     return [CHANNELS[c] for c in best]
 
 

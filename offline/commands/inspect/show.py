@@ -22,6 +22,7 @@ from offline.reading.columns import Wanted, find_columns
 from offline.reading.files import ShopFile
 from offline.reading.settings import IngestConfig
 from offline.runtime.ingest_report import ingest_report
+from offline.runtime.left_out import parts_left_out
 from offline.sizes import fit_to_shop
 from offline.stages.ingest import interactions, item_records
 from offline.stages.ingest import stage as ingest
@@ -56,7 +57,7 @@ def inspect_data(data: Path, config: RunConfig, *, output: Console, progress: Pr
     with read_again(data, config, progress, reading=reading) as ingested:
         report = ingest_report(ingested)
     check_shop(report)
-    fitted, changes = fit_to_shop(config, report["counts"])
+    fitted, changes = fit_to_shop(config, report["counts"], num_targets=report["learning"]["targets"])
     check_settings(fitted, report["counts"]["items"], set(STAGES))
     counts = report["counts"]
     output.print(
@@ -67,6 +68,8 @@ def inspect_data(data: Path, config: RunConfig, *, output: Console, progress: Pr
     )
     for change in changes:
         output.print(f"It would adjust to the shop's size: {change}", highlight=False)
+    for part, reason in parts_left_out(report, config).items():
+        output.print(f"It would leave out: {part} ({reason})", highlight=False)
 
 
 def _columns(file: ShopFile, wanted: Wanted, others: str, settings: IngestConfig) -> Table:

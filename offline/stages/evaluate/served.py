@@ -6,12 +6,8 @@ with live evidence win (docs/benchmarks.md); in a shop where the world stands st
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import polars as pl
 
-from isrf.method.interest import IntArray
-from isrf.method.metrics import ndcg
-from isrf.method.ranking.fusion import Candidates
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.text.encoder import item_fields
 from offline.context import StageContext
@@ -19,9 +15,7 @@ from offline.runtime.text_reading import text_reading
 from offline.stages.evaluate.items_as_new import CatalogueReading
 from offline.stages.evaluate.lists import Scorer
 from offline.stages.evaluate.live_sample import MIN_REQUESTS, SHARE_BEFORE, live_sample
-from offline.stages.evaluate.weights import choose_scorer
-
-CUTOFF = 10
+from offline.stages.evaluate.weights import choose_scorer, ndcg_at_10
 
 
 class Served(NamedTuple):
@@ -56,7 +50,7 @@ def choose_served(recommender: Recommender, leave_one_out: Scorer, ctx: StageCon
     fitted = choose_scorer(
         candidates, targets, config=config, beams="generative" not in config.evaluate.without, live=True
     )
-    own = _ndcg(leave_one_out, candidates, targets)
+    own = ndcg_at_10(leave_one_out, candidates, targets)
     # The ranker's figure is cross-validated; the fusion has too few weights to fit the sample by heart.
     best = max(fitted.ndcg_at_10, fitted.ranker.get("NDCG@10", 0.0) if fitted.scorer.ranker is not None else 0.0)
     report = {
@@ -68,16 +62,6 @@ def choose_served(recommender: Recommender, leave_one_out: Scorer, ctx: StageCon
         "ranker": fitted.ranker,
     }
     return Served(fitted.scorer if best > own else leave_one_out, report)
-
-
-def _ndcg(scorer: Scorer, candidates: list[Candidates], targets: IntArray) -> float:
-    ranks = [_rank(scorer.order(found), target) for found, target in zip(candidates, targets.tolist(), strict=True)]
-    return float(ndcg(np.array(ranks), CUTOFF).mean())
-
-
-def _rank(items: IntArray, target: int) -> int:
-    found = np.flatnonzero(items == target)
-    return int(found[0]) if len(found) else -1
 
 
 def _reading(ctx: StageContext) -> CatalogueReading | None:

@@ -27,7 +27,8 @@ from offline.runtime.evidence import (
     save_lists,
     variants_as_arrays,
 )
-from offline.runtime.ingest_report import learned_until
+from offline.runtime.ingest_report import ingest_report, learned_until
+from offline.runtime.left_out import channels_left_out, default_fusion, parts_left_out
 from offline.runtime.live_base import count_live_base, live_arrays
 from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, Scorer, Scorers, rows_of
 from offline.stages.evaluate.measure import Measure
@@ -44,7 +45,7 @@ from offline.stages.evaluate.weights import (
     join_lists,
 )
 
-VERSION = 14
+VERSION = 15
 RANKER_SPEC = "ranker.json"
 LIVE_EVIDENCE_SPEC = "live_evidence.json"
 SAVED_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")
@@ -64,15 +65,21 @@ def run(ctx: StageContext) -> None:
     Writes `evidence/`, `popularity.npy`, `fusion.json`, `evaluation.json` and `test_*.npy` lists; also the ranker if it
     won, and the losses of the search graph's variants.
     """
+    parts = parts_left_out(ingest_report(ctx.inputs["ingest"]), ctx.config)
+    without = (*ctx.config.evaluate.without, *channels_left_out(parts))
+    evaluate = ctx.config.evaluate.model_copy(update={"without": without})
+    ctx = replace(ctx, config=ctx.config.model_copy(update={"evaluate": evaluate}))
     config, out = ctx.config, ctx.out
     recommender = recommender_of(ctx)
     if config.fit == "all":
         evaluated_ranker = None if config.ranker is None else Ranker.from_stored(config.ranker)
-        served = Scorer(config.fusion or DEFAULT_FUSION, evaluated_ranker)
+        served = Scorer(config.fusion or default_fusion(without), evaluated_ranker)
         evaluation: dict[str, Any] = {
             "protocol": "none: trained on all interactions, nothing held out",
             "evaluated_release_id": config.evaluated_release_id,
         }
+    elif "evaluation" in parts:
+        served, evaluation = Scorer(default_fusion(without), None), {"protocol": f"none: {parts['evaluation']}"}
     else:
         served, evaluation = _choose_and_measure(recommender, ctx)
     (out / "fusion.json").write_text(served.fusion.model_dump_json(indent=2))
@@ -163,9 +170,10 @@ def _choose_and_measure(live: Recommender, ctx: StageContext) -> tuple[Scorer, d
     }
     for name, split in (("valid", valid), ("test", test)):
         users, sessions = split.of_users, split.of_sessions
-        evaluation[name] = measure.describe_ranking(rows_of(lists[name], users), split.rows(users)) | measure.beside(
-            split.rows(users), name, num_users=config.evaluate.sampled_users
-        )
+        if len(users):
+            of_users = measure.describe_ranking(rows_of(lists[name], users), split.rows(users))
+            beside = measure.beside(split.rows(users), name, num_users=config.evaluate.sampled_users)
+            evaluation[name] = of_users | beside
         if len(sessions):
             of_sessions = measure.describe_ranking(rows_of(lists[name], sessions), split.rows(sessions))
             evaluation.setdefault(SESSIONS, {})[name] = of_sessions

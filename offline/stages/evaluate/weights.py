@@ -4,17 +4,19 @@ It chooses twice: the scorer that is served, and the best scorer without the gen
 users stay in memory for both choices and for the lists afterwards, so that the search runs only once per user.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from rich.progress import Progress
 
 from isrf.method.interest import IntArray
+from isrf.method.metrics import ndcg
 from isrf.method.ranking.fusion import DEFAULT_FUSION, Candidates
 from isrf.method.ranking.fusion_fit import choose_weights
 from isrf.method.recommend.recommender import Recommender
 from offline.config import RunConfig
+from offline.runtime.left_out import MIN_HELD_OUT, default_fusion
 from offline.stages.evaluate.lists import RankedLists, Scorer, Scorers, all_views, candidates_of, read_lists
 from offline.stages.evaluate.questions import Question
 from offline.stages.evaluate.ranker import choose_ranker, collect
@@ -26,6 +28,8 @@ FUSION_LEAVE_ONE_OUT = "fusion_leave_one_out"
 RANKER_LEAVE_ONE_OUT = "ranker_leave_one_out"
 """Keys, in an evaluation, of the scorers that are not the release's own, for measuring the release again. The
 leave-one-out scorer is missing where it is also the one that is served."""
+
+CUTOFF = 10
 
 
 class Chosen(NamedTuple):
@@ -90,7 +94,10 @@ def choose_scorer(
         live: whether the candidates were made just before their targets' time, so that recent popularity may count.
     """
     settings = config.evaluate
-    without = {*settings.without, *(() if beams else ("generative",)), *(() if live else ("popular",))}
+    without = {*settings.without, *(() if beams else ("generative",))}
+    if len(candidates) < MIN_HELD_OUT:
+        return _unfitted(candidates, targets, without=without, beams=beams)
+    without |= set() if live else {"popular"}
     choice = choose_weights(candidates, targets, start=DEFAULT_FUSION, without=without, without_beams=not beams)
     if not settings.ranker:
         reason = {"served": False, "reason": "evaluate.ranker is false"}
@@ -101,6 +108,33 @@ def choose_scorer(
         collected, without=without, seed=config.seed, bootstrap_samples=settings.bootstrap_samples
     )
     return ScorerChoice(Scorer(choice.fusion, ranker), choice.ndcg_at_10, figures)
+
+
+def _unfitted(
+    candidates: Sequence[Candidates], targets: IntArray, *, without: Collection[str], beams: bool
+) -> ScorerChoice:
+    """The default weights, where a choice on so few requests would be noise."""
+    scorer = Scorer(default_fusion(without), None)
+    source = candidates if beams else [request.without_beams() for request in candidates]
+    reason = {"served": False, "reason": f"fewer than {MIN_HELD_OUT} held-out events"}
+    return ScorerChoice(scorer, ndcg_at_10(scorer, source, targets), reason)
+
+
+def ndcg_at_10(scorer: Scorer, candidates: Sequence[Candidates], targets: IntArray) -> float:
+    """The mean NDCG@10 of a scorer's lists; 0 without candidates.
+
+    Args:
+        scorer: orders the candidates.
+        candidates: one per request.
+        targets: (R,) rows of the held-out items.
+    """
+    ranks = [_rank(scorer.order(found), target) for found, target in zip(candidates, targets.tolist(), strict=True)]
+    return float(ndcg(np.array(ranks), CUTOFF).mean()) if ranks else 0.0
+
+
+def _rank(items: IntArray, target: int) -> int:
+    found = np.flatnonzero(items == target)
+    return int(found[0]) if len(found) else -1
 
 
 def join_lists(rows: IntArray, lists: RankedLists, other_rows: IntArray, other_lists: RankedLists) -> RankedLists:

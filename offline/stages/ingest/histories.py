@@ -16,7 +16,15 @@ import numpy as np
 import polars as pl
 
 from isrf.contract.event_types import DISLIKE, REMOVE
-from isrf.method.order import MAX_AHEAD_S, Split, last_two_tie, leave_one_out, order_events, shuffle_ties
+from isrf.method.order import (
+    MAX_AHEAD_S,
+    MIN_EVENTS_TO_LEARN,
+    Split,
+    last_two_tie,
+    leave_one_out,
+    order_events,
+    shuffle_ties,
+)
 from offline.stages.ingest.owners import IS_SESSION
 
 
@@ -29,12 +37,14 @@ class Histories(NamedTuple):
         excluded: `user_id`, `item_id` of disliked items, each pair once.
         taken_back: number of events that a `remove` took back.
         tied_users: number of users (sessions are none) whose test event has the same time as the event before it.
+        longest: most events of a user or session, held-out ones too.
     """
 
     events: pl.DataFrame
     excluded: pl.DataFrame
     taken_back: int
     tied_users: int
+    longest: int
 
 
 def build_histories(
@@ -42,6 +52,7 @@ def build_histories(
 ) -> Histories:
     """Makes the histories of the rows of `offline.stages.ingest.interactions`, which are in file order.
 
+    With `hold_out` it splits leave-one-out where anybody has `MIN_EVENTS_TO_LEARN` events; else all events train.
     `learned_until` (seconds) is when the file was read. A timestamp more than a day later is not valid, so such a row
     never counts as later than a `remove`.
     """
@@ -56,6 +67,8 @@ def build_histories(
         shuffled = shuffle_ties(shuffle_seed, users, user_ids=user_ids, timestamps=timestamps)
         history = history[shuffled]
         timestamps = None if timestamps is None else timestamps[shuffled]
+    longest = int(np.bincount(users).max(initial=0))
+    hold_out = hold_out and longest >= MIN_EVENTS_TO_LEARN
     split = leave_one_out(users) if hold_out else np.full(len(users), Split.TRAIN, dtype=np.int8)
     times = history["position"].to_numpy() if timestamps is None else timestamps
     of_users = history.select(~IS_SESSION).to_series().to_numpy()
@@ -64,7 +77,8 @@ def build_histories(
         events=history.select("user_id", "item_id", "timestamp", "event", "weight", pl.Series("split", split)),
         excluded=excluded,
         taken_back=ordered.height - valid.height - num_removes,
-        tied_users=last_two_tie(users[of_users], times[of_users]),
+        tied_users=last_two_tie(users[of_users], times[of_users]) if hold_out else 0,
+        longest=longest,
     )
 
 

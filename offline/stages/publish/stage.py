@@ -67,6 +67,7 @@ from offline.config import variants_of
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of
 from offline.runtime.ingest_report import ingest_report, num_users
+from offline.runtime.left_out import parts_left_out
 from offline.runtime.text_reading import ITEM_READER_FROM, item_reader_spec, text_reading
 from offline.runtime.torch_graph import torch_search
 from offline.stages.evaluate.stage import LIVE_EVIDENCE_SPEC, RANKER_SPEC, loss_file
@@ -74,7 +75,7 @@ from offline.stages.publish.goldens import item_goldens, request_goldens
 from offline.stages.reason.show import ITEM_TABLE, USER_TABLE
 from offline.stages.train.build import load_model
 
-VERSION = 9
+VERSION = 10
 _PRODUCERS = ("torch", "transformers", "onnx", "onnxruntime", "faiss-cpu", "numpy", "polars", "scikit-learn")
 
 _FROM_STAGE: dict[str, str] = {
@@ -276,6 +277,7 @@ def _manifest(
         ranker=_ranker(ctx),
         live_evidence=_live_evidence(ctx),
         variants=variants,
+        left_out={str(part): reason for part, reason in parts_left_out(report, config).items()},
         item_reader=item_reader_spec(ctx.inputs, ctx.config),
         graphs=graphs,
         data_fingerprint=report["fingerprint"],

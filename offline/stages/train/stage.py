@@ -14,11 +14,14 @@ from isrf.contract.errors import StageError
 from isrf.contract.manifest import GroupSearch
 from isrf.method.interest import InterestTables
 from isrf.method.trie import TrieTables, build_trie
+from isrf.nn.model import IsrfModel
 from isrf.nn.siblings import Siblings
 from isrf.runtime.neighbour_index import load_index
 from offline.config import RunConfig
 from offline.context import StageContext
 from offline.runtime.hardware import training_device
+from offline.runtime.ingest_report import ingest_report
+from offline.runtime.left_out import too_little_to_learn
 from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_parts, new_model
 from offline.stages.train.checkpoint import log_lines
 from offline.stages.train.distributed import Peers, together
@@ -26,13 +29,16 @@ from offline.stages.train.loop import TrainingTask, train
 from offline.stages.train.samples import SampleInterests, Sequences, TrainingSamples, read_sequences, training_samples
 from offline.stages.train.validation import make_validator
 
-VERSION = 8
+VERSION = 9
 LOG_FILE = "log.jsonl"
 
 
 def run(ctx: StageContext) -> None:
     """Runs the stage; raises `StageError` where there is nothing to train on or the loss is not finite."""
     interests = load_interests(ctx)
+    if too_little_to_learn(ingest_report(ctx.inputs["ingest"])):
+        _write_untrained(ctx, interests)
+        return
     sequences = read_sequences(ctx.inputs["ingest"], len(interests.group_layers))
     samples = _samples(ctx, sequences, interests)
     if len(samples.target) == 0:
@@ -49,10 +55,21 @@ def run(ctx: StageContext) -> None:
         if ctx.config.train.patience:
             task = task._replace(validate=make_validator(ctx, interests, _trie(ctx.inputs, ctx.config)))
         state = train(task, ctx.scratch, ctx.progress)
-    weights = {name: value.detach().cpu().contiguous() for name, value in task.model.state_dict().items()}
+    _write(ctx, task.model, log_lines(state))
+
+
+def _write(ctx: StageContext, model: IsrfModel, log: str) -> None:
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     (ctx.out / WEIGHTS_FILE).write_bytes(save(weights))
-    (ctx.out / SPEC_FILE).write_text(task.model.spec.model_dump_json(indent=2))
-    (ctx.out / LOG_FILE).write_text(log_lines(state))
+    (ctx.out / SPEC_FILE).write_text(model.spec.model_dump_json(indent=2))
+    (ctx.out / LOG_FILE).write_text(log)
+
+
+def _write_untrained(ctx: StageContext, interests: SampleInterests) -> None:
+    """A model that nothing was learned for: the release has its graph, and the lists give it no weight."""
+    torch.manual_seed(ctx.config.seed)
+    explicit_dim, group_dim = interests.tables.item_layers.shape[1], interests.group_layers.shape[1]
+    _write(ctx, new_model(ctx.config, load_parts(ctx.inputs), explicit_dim=explicit_dim, group_dim=group_dim), "")
 
 
 def _task(inputs: Mapping[str, Path], config: RunConfig, samples: TrainingSamples, peers: Peers) -> TrainingTask:

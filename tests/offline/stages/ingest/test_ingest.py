@@ -124,7 +124,7 @@ def test_last_is_test_before_it_validation_and_the_rest_training(ingest: Ingest)
 
 
 def test_tables_have_the_columns_and_types_of_the_contract(ingest: Ingest) -> None:
-    tables = ingest().tables
+    tables = ingest(f"{GOOD_TEXT}\nu,d,0").tables
     index = {"user_index": pl.Int32, "item_index": pl.Int32}
     assert dict(tables["train"].schema) == {
         **index,
@@ -150,8 +150,8 @@ def test_tables_have_the_columns_and_types_of_the_contract(ingest: Ingest) -> No
         "metadata": pl.String,
         "group_id": pl.String,
     }
-    assert tables["train"]["event"].to_list() == ["purchase"] * 2
-    assert tables["train"]["weight"].to_list() == [1.0] * 2
+    assert tables["train"]["event"].to_list() == ["purchase"] * 3
+    assert tables["train"]["weight"].to_list() == [1.0] * 3
 
 
 def test_variants_of_equal_content_are_told_apart(ingest: Ingest) -> None:
@@ -247,11 +247,11 @@ def test_parquet_dates_become_seconds_whatever_their_time_zone(ingest: Ingest) -
 
 
 def test_integer_ids_in_parquet_and_json_are_read_as_their_digits(ingest: Ingest) -> None:
-    events = pl.DataFrame({"user_id": [7, 7, 7], "item_id": [1, 2, 3], "position": [0, 1, 2]})
+    events = pl.DataFrame({"user_id": [7] * 4, "item_id": [3, 1, 2, 3], "position": [0, 1, 2, 3]})
     result = ingest(events, items=[{"item_id": number} for number in (1, 2, 3)])
     assert result.rows("heldout") == {"7": ["2", "3"]}
     assert result.report["events_through"] is None
-    assert result.tables["train"]["timestamp"].to_list() == [None]
+    assert result.tables["train"]["timestamp"].to_list() == [None] * 2
 
 
 def test_numbers_keep_every_bit_on_their_way_through_parquet(ingest: Ingest) -> None:
@@ -275,8 +275,7 @@ def test_ids_are_strings_whatever_they_look_like(ingest: Ingest) -> None:
 def test_quotes_commas_a_byte_order_mark_and_windows_line_ends_are_read(ingest: Ingest) -> None:
     text = '\ufeff"user_id",item_id,timestamp\r\n"u,1","say ""a""",1\r\n"u,1",b,2\r\n\r\n"u,1",c,"3"\r\n'
     result = ingest(text, items=[{"item_id": 'say "a"'}, *ITEMS])
-    assert result.rows("train") == {"u,1": ['say "a"']}
-    assert result.rows("heldout") == {"u,1": ["b", "c"]}
+    assert result.rows("train") == {"u,1": ['say "a"', "b", "c"]}
 
 
 def test_blocks_of_a_large_file_join_without_losing_a_line(tmp_path: Path) -> None:
@@ -294,10 +293,10 @@ def test_blocks_of_a_large_file_join_without_losing_a_line(tmp_path: Path) -> No
 
 
 def test_position_decides_among_equal_timestamps_else_the_file(ingest: Ingest) -> None:
-    by_position = ingest("user_id,item_id,timestamp,position\nu,a,1,2\nu,b,1,1\nu,c,0,9")
-    assert by_position.rows("train") | by_position.rows("heldout") == {"u": ["b", "a"]}
-    assert by_position.rows("train") == {"u": ["c"]}
-    by_file = ingest(f"{HEADER}\nu,b,1\nu,a,1\nu,c,0")
+    by_position = ingest("user_id,item_id,timestamp,position\nu,a,1,2\nu,b,1,1\nu,c,0,9\nu,d,0,8")
+    assert by_position.rows("heldout") == {"u": ["b", "a"]}
+    assert by_position.rows("train") == {"u": ["d", "c"]}
+    by_file = ingest(f"{HEADER}\nu,b,1\nu,a,1\nu,c,0\nu,d,0")
     assert by_file.rows("heldout") == {"u": ["b", "a"]}
     assert by_file.report["users_with_tied_last_events"] == 1
 
@@ -323,8 +322,7 @@ def test_dislike_is_no_history_and_remove_takes_back_what_came_before(ingest: In
         "u,a,1,purchase\nu,b,2,view\nu,c,3,dislike\nu,a,4,remove\nu,d,5,\nu,a,6,cart\nu,e,7,\n"
         "u,d,8,dislike\nu,b,8,dislike\nu,b,9,remove\nw,a,1,dislike\n"
     )
-    assert result.rows("train") == {"u": ["d"]}
-    assert result.rows("heldout") == {"u": ["a", "e"]}
+    assert result.rows("train") == {"u": ["d", "a", "e"]}
     assert sorted(result.rows("excluded")["u"]) == ["c", "d"]
     assert result.report["taken_back"] == 3  # the first purchase of a, the view and the dislike of b
     assert (result.user_ids, result.rows("excluded")["w"]) == (["u", "w"], ["a"])  # w dislikes, and did nothing else
@@ -456,7 +454,7 @@ def test_a_remove_of_an_unknown_item_is_counted_and_no_bad_row(ingest: Ingest) -
     events = "".join(f"{line},\n" for line in GOOD)
     result = ingest(f"{HEADER},event\n{events}u,gone,9,remove\nv,gone,9,remove\n")
     assert (result.bad(), result.report["removes_of_unknown_items"]) == ({}, 2)
-    assert result.rows("heldout")["u"] == ["b", "c"]
+    assert result.rows("train")["u"] == ["a", "b", "c"]
 
 
 def test_every_kind_of_bad_item_is_counted_with_its_line(ingest: Ingest) -> None:
@@ -694,7 +692,6 @@ def test_a_row_without_an_id_is_asked_about_the_name_that_may_mean_it(ingest: In
         ("user_id,timestamp\nu,1", "data.missing_column"),
         ("user_id|item_id|timestamp\nu|a|1", "data.missing_column"),
         (f"{HEADER},timestamp\nu,a,1,1", "data.duplicate_column"),
-        (f"{HEADER}\nu,a,1\nu,b,2\nv,a,1", "data.no_held_out_users"),
         (f"{HEADER},event\nu,a,1,dislike\nu,a,2,remove", "data.no_history"),
         (pl.DataFrame({"user_id": [1.5], "item_id": ["a"], "timestamp": [1]}), "data.bad_column_type"),
         (pl.DataFrame({"user_id": ["u"], "item_id": ["a"], "timestamp": [[1]]}), "data.bad_column_type"),
@@ -719,10 +716,13 @@ def test_unusable_items_are_refused_by_code(ingest: Ingest, items: Any, code: st
     assert refused(ingest, items=items).code == code
 
 
-def test_without_held_out_users_nobody_is_sent_to_a_command_that_fails_the_same_way(ingest: Ingest) -> None:
-    fix = refused(ingest, f"{HEADER}\nu,a,1\nu,b,2\nv,a,1").fix
-    assert "4 events" in fix
-    assert "evaluated before --fit all" in fix
+def test_where_nobody_has_four_events_nothing_is_held_out(ingest: Ingest) -> None:
+    three, four = ingest(GOOD_TEXT), ingest(f"{GOOD_TEXT}\nu,d,0")
+    assert three.tables["heldout"].is_empty()
+    assert three.rows("train") == {"u": ["a", "b", "c"], "v": ["d", "a", "b"]}
+    assert three.report["learning"] == {"users": 2, "targets": 4, "longest": 3}
+    assert four.rows("heldout") == {"u": ["b", "c"], "v": ["a", "b"]}
+    assert four.report["learning"] == {"users": 2, "targets": 1, "longest": 4}
 
 
 def test_all_rows_bad_is_refused_even_where_any_share_is_allowed(ingest: Ingest) -> None:
@@ -851,5 +851,5 @@ def test_any_printable_id_survives_csv_and_json(ingest: Ingest, ids: list[str], 
 
     lines = [f"{field(user)},{field(item)},{time}" for user in ids for time, item in enumerate(ids)]
     result = ingest("\n".join([HEADER, *lines]), items=[{"item_id": item} for item in ids])
-    everything = {user: result.rows("train")[user] + result.rows("heldout")[user] for user in ids}
+    everything = {user: result.rows("train")[user] + result.rows("heldout").get(user, []) for user in ids}
     assert everything == dict.fromkeys(ids, ids)
