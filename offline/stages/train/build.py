@@ -15,6 +15,8 @@ from offline.config import RunConfig
 
 WEIGHTS_FILE = "model.safetensors"
 SPEC_FILE = "model.json"
+UNTRAINED_TEXT = 4.0
+"""Length of a text in an untrained model's item vectors; the codes' random part has a length of about 0.25."""
 
 
 def load_parts(inputs: Mapping[str, Path]) -> ItemParts:
@@ -49,6 +51,20 @@ def new_model(config: RunConfig, parts: ItemParts, *, explicit_dim: int, group_d
         stacks=_stack_spec(config) if stacks is None else StackSpec.of(stacks.config),
     )
     return IsrfModel(spec, parts, stacks=stacks)
+
+
+@torch.no_grad()
+def untrained_model(config: RunConfig, parts: ItemParts, *, explicit_dim: int, group_dim: int) -> IsrfModel:
+    """A model of a shop that has too little to train one: its item vectors say whose texts are alike, and little else.
+
+    The text's directions of largest variance become the width's; so similar items, and new ones, are found by text.
+    """
+    model = new_model(config, parts, explicit_dim=explicit_dim, group_dim=group_dim)
+    directions = torch.linalg.svd(parts.text, full_matrices=False).Vh[: model.spec.width]
+    for weight in (model.text_adapter.weight, model.graph_adapter.weight, model.item_ids.weight):
+        weight.zero_()
+    model.text_adapter.weight[: len(directions)] = UNTRAINED_TEXT * directions
+    return model
 
 
 def load_model(inputs: Mapping[str, Path]) -> IsrfModel:

@@ -22,7 +22,7 @@ from offline.context import StageContext
 from offline.runtime.hardware import training_device
 from offline.runtime.ingest_report import ingest_report
 from offline.runtime.left_out import too_little_to_learn
-from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_parts, new_model
+from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_parts, new_model, untrained_model
 from offline.stages.train.checkpoint import log_lines
 from offline.stages.train.distributed import Peers, together
 from offline.stages.train.loop import TrainingTask, train
@@ -68,8 +68,9 @@ def _write(ctx: StageContext, model: IsrfModel, log: str) -> None:
 def _write_untrained(ctx: StageContext, interests: SampleInterests) -> None:
     """A model that nothing was learned for: the release has its graph, and the lists give it no weight."""
     torch.manual_seed(ctx.config.seed)
+    parts = load_parts(ctx.inputs)
     explicit_dim, group_dim = interests.tables.item_layers.shape[1], interests.group_layers.shape[1]
-    _write(ctx, new_model(ctx.config, load_parts(ctx.inputs), explicit_dim=explicit_dim, group_dim=group_dim), "")
+    _write(ctx, untrained_model(ctx.config, parts, explicit_dim=explicit_dim, group_dim=group_dim), "")
 
 
 def _task(inputs: Mapping[str, Path], config: RunConfig, samples: TrainingSamples, peers: Peers) -> TrainingTask:
