@@ -103,6 +103,8 @@ def _draw_shop(stages: dict[str, Path], sizes: Sizes, rng: np.random.Generator) 
     last_timestamp = float(EVENTS_PER_USER + 2)
     report: dict[str, Any] = {"fingerprint": name, "order_fingerprint": name, "events_through": last_timestamp}
     report["event_weights"] = {"purchase": 1.0}
+    report["counts"] = {"valid": num_users, "sessions": 0}
+    report["learning"] = {"targets": num_users * (EVENTS_PER_USER - 1), "longest": EVENTS_PER_USER + 2}
     report["learned_until"] = {"events": last_timestamp, "items": last_timestamp}
     (stages["ingest"] / "report.json").write_text(json.dumps(report))
     features = pl.DataFrame({"item_index": np.arange(num_items, dtype=np.int32), "feature": titles})

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import T5Config, T5ForConditionalGeneration
 
 from isrf.contract.errors import ConfigError, StageError
+from isrf.method.interest import unit_rows
 from isrf.method.trie import build_trie
 from isrf.nn.model import DIRECT, SEQUENTIAL
 from isrf.nn.siblings import Siblings
@@ -340,11 +341,14 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice_and_no_checkpoint(tmp
         assert all(torch.isfinite(value).all() for value in saved.values())
 
 
-def test_users_with_one_item_each_leave_nothing_to_train_on(tmp_path: Path) -> None:
+def test_where_users_have_one_item_each_the_items_are_known_by_their_texts(tmp_path: Path) -> None:
     inputs = write_inputs(tmp_path, events=walk()[:, :1])
-    with pytest.raises(StageError) as caught:
-        train.run(context(tmp_path, inputs, "train", small_config()))
-    assert caught.value.code == "train.no_samples"
+    ctx = context(tmp_path, inputs, "train", small_config())
+    train.run(ctx)
+    assert (ctx.out / "log.jsonl").read_text() == ""
+    vectors = unit_rows(load_model(inputs | {"train": ctx.out}).item_vectors().numpy())
+    texts = np.load(inputs["embed"] / "item_text.npy")
+    np.testing.assert_allclose(vectors @ vectors.T, texts @ texts.T, atol=0.25)
 
 
 def test_nothing_held_out_trains_every_epoch(tmp_path: Path) -> None:

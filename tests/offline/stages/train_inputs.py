@@ -1,5 +1,6 @@
 """Small random outputs of the stages before `train`, in their file formats."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,8 @@ def write_inputs(folder: Path, *, events: NDArray[np.int64] | None = None) -> di
     table = pl.DataFrame({"user_index": users, "item_index": events.flatten().astype(np.int32)})
     table.with_columns(event=pl.lit("purchase"), weight=pl.lit(1.0)).write_parquet(inputs["ingest"] / "train.parquet")
     pl.DataFrame({"user_id": [f"u{row}" for row in range(NUM_USERS)]}).write_parquet(inputs["ingest"] / "users.parquet")
+    learning = {"users": NUM_USERS, "targets": NUM_USERS * (events.shape[1] - 1), "longest": events.shape[1] + 2}
+    (inputs["ingest"] / "report.json").write_text(json.dumps({"learning": learning}))
     groups = pl.DataFrame({"group_id": [None] * NUM_ITEMS}, schema={"group_id": pl.String})
     groups.write_parquet(inputs["ingest"] / "items.parquet")
     write_held_out(inputs["ingest"], (events[:, -1] + 1) % (NUM_ITEMS - 1), rng.integers(0, NUM_ITEMS, NUM_USERS))
