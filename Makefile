@@ -13,7 +13,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 # (`nproc` answers OMP_NUM_THREADS where that is set.)
 CORES := $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 
-.PHONY: help install demo demo-release smoke test quick format lint types imports docs site pictures unit coverage system soak locks digests audit benchmarks-venv generators clean
+.PHONY: help install demo demo-release smoke test quick format lint types imports docs site client-types pictures unit coverage system soak locks digests audit benchmarks-venv generators clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -81,6 +81,11 @@ docs: $(STAMP)  ## write the reference pages anew from the code, and build the s
 # A link that leads nowhere, or a page that no menu names, fails.
 site: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+# Needs npm. The types stand in the repository: a shop, the examples and the tests need no build.
+client-types: $(STAMP)  ## write the JavaScript client's types anew, after a change of the API or of the client
+	mkdir -p var && $(BIN)/python -m docs.generate.openapi > var/openapi.json
+	cd clients/javascript && npm ci --no-audit --no-fund && npm run openapi && npm run types
 
 pictures: demo-release  ## take the pictures of the documents anew, with Chromium
 	$(BIN)/python -m docs.generate.pictures

@@ -13,6 +13,7 @@ from isrf.contract.errors import AccessError
 from service.auth.keys import INCLUDES, Role
 
 DOCS, DOCUMENT, STUDIO = "/docs", "/openapi.json", "/studio"
+_CLIENT_FILES = ("bulk", "client", "errors", "events", "index", "requests", "types", "values")
 _DOCS_FILES = ("docs.js", "swagger-ui-bundle.js", "swagger-ui.css")
 _STUDIO_FILES = (
     "changes.js",
@@ -20,13 +21,13 @@ _STUDIO_FILES = (
     "conditions.js",
     "editor.js",
     "elements.js",
-    "isrf_client.js",
     "mark.svg",
     "preview.js",
     "rules.js",
     "shop.js",
     "studio.css",
     "studio.js",
+    *(f"client/{name}.js" for name in _CLIENT_FILES),
 )
 _PAGES = {DOCS: _DOCS_FILES, STUDIO: _STUDIO_FILES}
 _PAGE_FILES = (f"{page}/{name}" for page, names in _PAGES.items() for name in names)

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import PurePath
 
 from fastapi import APIRouter, Request, Response
@@ -23,17 +24,22 @@ def page_headers(*, images: str = "'self'") -> dict[str, str]:
 
 
 def add_page(router: APIRouter, path: str, folder: str, headers: dict[str, str]) -> None:
-    """Adds the files of a folder beside this module: `index.html` at the path itself, the others below it."""
-    for name, content, media_type in _files(folder):
+    """Adds the files of a folder beside this module: `index.html` at the path itself, the others below it.
+
+    A folder in it is the JavaScript client, which both pages use.
+    """
+    for name, content, media_type in _files(files(__package__).joinpath(folder)):
         file_path = path if name == _PAGE else f"{path}/{name}"
         router.add_api_route(file_path, _answer(content, media_type, headers), include_in_schema=False)
 
 
-def _files(folder: str) -> Iterator[tuple[str, bytes, str]]:
-    for file in files(__package__).joinpath(folder).iterdir():
+def _files(folder: Traversable, below: str = "") -> Iterator[tuple[str, bytes, str]]:
+    for file in folder.iterdir():
         media_type = _TYPES.get(PurePath(file.name).suffix)
-        if media_type is not None:
-            yield file.name, file.read_bytes(), media_type
+        if file.is_dir():
+            yield from _files(file, f"{file.name}/")
+        elif media_type is not None:
+            yield below + file.name, file.read_bytes(), media_type
 
 
 def _answer(content: bytes, media_type: str, headers: dict[str, str]) -> Callable[[Request], Awaitable[Response]]:

@@ -259,7 +259,7 @@ def test_a_service_that_went_away_is_said_to_have(chromium: Browser, tiny_releas
 
 
 POST = """async ([userId, itemId]) => {
-  const { IsrfClient } = await import("/demo/isrf_client.js");
+  const { IsrfClient } = await import("/demo/client/index.js");
   const isrf = new IsrfClient("", { tries: 5, timeoutMs: 90000, deadlineMs: 90000 });
   return await isrf.interactions([{ user_id: userId, item_id: itemId, event: "view" }]);
 }"""
@@ -288,7 +288,7 @@ def test_the_javascript_client_doubles_no_event_whose_answer_was_lost(visit: Vis
 
 
 ASK = """async () => {
-  const { IsrfClient } = await import("/demo/isrf_client.js");
+  const { IsrfClient } = await import("/demo/client/index.js");
   const isrf = new IsrfClient("");
   const told = async (work) => work().then((answer) => answer, (error) => [error.code, error.status]);
   return [

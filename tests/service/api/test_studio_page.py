@@ -19,7 +19,7 @@ from tests.service.servers import PATIENCE_S, ServiceProcess
 
 __all__ = ["chromium"]
 
-PAGE_FILES = ("", "/studio.js", "/studio.css", "/mark.svg", "/isrf_client.js")
+PAGE_FILES = ("", "/studio.js", "/studio.css", "/mark.svg", "/client/index.js", "/client/client.js")
 
 
 @pytest.fixture(scope="module")
@@ -572,7 +572,8 @@ def test_the_page_runs_nothing_that_is_not_its_own(service: Guarded) -> None:
 
 def test_exactly_its_files_need_no_key() -> None:
     folder = files("service.api.pages").joinpath("studio_files")
-    paths = {f"/studio/{one.name}" for one in folder.iterdir() if one.name != "index.html"}
+    own = {f"/studio/{one.name}" for one in folder.iterdir() if one.is_file() and one.name != "index.html"}
+    paths = own | {f"/studio/client/{one.name}" for one in folder.joinpath("client").iterdir()}
     assert {path for path in OPEN if path.startswith("/studio/")} == paths
 
 

@@ -1,6 +1,6 @@
 // The demo page: shows a shopper's state, the recommendations with their reasons, and what a click changes.
 
-import { IsrfClient, IsrfError } from "./isrf_client.js";
+import { IsrfClient, IsrfError } from "./client/index.js";
 import { cardOf, historyEntry, showCall, showWords } from "./view.js";
 
 const NUM_ITEMS = 12;
@@ -46,7 +46,7 @@ async function measured(url, request) {
 async function learn(itemIds) {
   const missing = [...new Set(itemIds)].filter((id) => !items.has(id));
   if (missing.length === 0) return;
-  const answer = await isrf.call("POST", "/demo/items", { body: { item_ids: missing } });
+  const answer = await isrf.post("/demo/items", { item_ids: missing }, "items");
   for (const item of answer.items) items.set(item.item_id, item);
 }
 
@@ -198,7 +198,7 @@ function choose(userId, about) {
 }
 
 await then(async () => {
-  const answer = await isrf.call("GET", "/demo/shoppers");
+  const answer = await isrf.get("/demo/shoppers", "shoppers");
   for (const one of answer.shoppers) choose(one.user_id, `${one.num_items} items · ${one.likes.join(", ")}`);
   const wanted = named() || answer.shoppers[0]?.user_id || "visitor";
   choose(wanted, "");

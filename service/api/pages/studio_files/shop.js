@@ -11,7 +11,7 @@ export class Shop {
   /** Needs a key of the role admin, as everything that the page is for. */
   async open() {
     const [{ shoppers }, { attributes }] = await Promise.all([
-      this.isrf.call("GET", "/studio/shoppers", { field: "shoppers" }),
+      this.isrf.get("/studio/shoppers", "shoppers"),
       this.isrf.attributes({ limit: MOST_EXAMPLES }),
     ]);
     const { items } = await this.isrf.popular({ n: 1 });
@@ -24,7 +24,7 @@ export class Shop {
   async learn(itemIds) {
     const missing = [...new Set(itemIds)].filter((id) => !this.cards.has(id));
     if (!missing.length) return;
-    const { items } = await this.isrf.call("POST", "/studio/items", { body: { item_ids: missing }, field: "items" });
+    const { items } = await this.isrf.post("/studio/items", { item_ids: missing }, "items");
     for (const card of items) this.cards.set(card.item_id, card);
   }
 

@@ -3,7 +3,7 @@
 import { changes, kindName, same, whole } from "./changes.js";
 import { Editor } from "./editor.js";
 import { ask, at, element, show } from "./elements.js";
-import { IsrfClient } from "./isrf_client.js";
+import { IsrfClient } from "./client/index.js";
 import { Preview } from "./preview.js";
 import { isComplete } from "./rules.js";
 import { Shop } from "./shop.js";

@@ -1,0 +1,3 @@
+export { IsrfClient } from "./client.js";
+export { IsrfError } from "./errors.js";
+export { prepare } from "./events.js";

@@ -1,1 +1,0 @@
-../../../../clients/javascript/isrf_client.js
