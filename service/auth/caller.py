@@ -13,7 +13,7 @@ from isrf.contract.errors import AccessError
 from service.auth.keys import INCLUDES, Role
 
 DOCS, DOCUMENT, STUDIO = "/docs", "/openapi.json", "/studio"
-_CLIENT_FILES = ("bulk", "client", "errors", "events", "index", "requests", "types", "values")
+_CLIENT_FILES = ("beacon", "bulk", "client", "errors", "events", "index", "requests", "types", "values")
 _DOCS_FILES = ("docs.js", "swagger-ui-bundle.js", "swagger-ui.css")
 _STUDIO_FILES = (
     "changes.js",

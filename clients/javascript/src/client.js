@@ -1,5 +1,6 @@
 /** The calls of the service. */
 
+import { sendBeacon } from "./beacon.js";
 import { exportLines, importRecords } from "./bulk.js";
 import { unreadable } from "./errors.js";
 import { postEvents, preparedEvent } from "./events.js";
@@ -274,6 +275,18 @@ export class IsrfClient {
    */
   async interactions(events, options) {
     return postEvents(this.#requests, events, split(options).signal);
+  }
+
+  /**
+   * Hands events of a page's own session to the browser, which sends them even while the page goes away. The client needs
+   * a key of the role browser, which may be public. Nobody learns what became of the events.
+   *
+   * @param {string} sessionId 16 to 64 letters, digits, - and _, which the page makes once and keeps
+   * @param {readonly types.BeaconEvent[]} events
+   * @returns {boolean} whether the browser took them
+   */
+  sendBeacon(sessionId, events) {
+    return sendBeacon(this.#requests, sessionId, events);
   }
 
   /**

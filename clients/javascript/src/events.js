@@ -102,7 +102,7 @@ async function postPart(requests, events, results, places, end, signal) {
  * 128 random bits. crypto.randomUUID works only in secure contexts, and Node 18 has no global `crypto`; an id need not be
  * secret, only its own.
  */
-function newId() {
+export function newId() {
   const bytes = new Uint8Array(16);
   if (globalThis.crypto) crypto.getRandomValues(bytes);
   else bytes.forEach((_, place) => (bytes[place] = Math.floor(Math.random() * 256)));

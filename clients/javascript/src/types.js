@@ -58,6 +58,11 @@
  *   user_id: string, item_id: string, event_id: string, event?: string, timestamp?: number, recommendation_id?: string
  * }} PreparedEvent
  */
+/**
+ * @typedef {{
+ *   item_id: Id, event: string, event_id?: Id | null, recommendation_id?: string | null
+ * }} BeaconEvent
+ */
 /** @typedef {Schemas["EventAnswer"]} Result */
 /** @typedef {{ results: Result[], accepted: number, duplicates: number, refused: number }} InteractionsAnswer */
 

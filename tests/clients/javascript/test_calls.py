@@ -24,6 +24,7 @@ const given = {
   putItem: ["x", {}], putPlacement: ["x", { kind: "popular" }], previewPlacement: [{ kind: "popular" }],
   interactions: [[event]], importItems: [[{ item_id: "x" }]], importUsers: [[{ user_id: "x" }]],
   importEvents: [[event]], exportItems: [], exportEvents: [], exportUsers: [], ready: [], reload: [], stats: [],
+  sendBeacon: ["0123456789abcdef", [{ item_id: "x", event: "view" }]],
 };
 const names = Object.getOwnPropertyNames(IsrfClient.prototype)
   .filter((name) => !["constructor", "get", "post"].includes(name));
@@ -34,6 +35,7 @@ def test_there_is_a_method_for_every_route() -> None:
     code = """
     for (const name of names) {
       const call = all[name](...(given[name] ?? ["x"]));
+      if (call === true) continue;
       await (call.next ? call.next() : call).catch((error) => { if (error.code !== "http.500") throw error; });
     }
     said = requests;
@@ -118,3 +120,58 @@ def test_an_id_needs_no_crypto() -> None:
     said = [new Set(ids).size, ids.every((id) => /^[0-9a-f]{32}$/.test(id))];
     """
     assert node(SEND_ALL + code) == [5000, True]
+
+
+BEACONS = """
+const handed = [];
+let takes = true;
+Object.defineProperty(globalThis, "navigator", { configurable: true, value: {
+  sendBeacon: (url, body) => { handed.push([url, JSON.parse(body)]); return takes; },
+} });
+const page = new IsrfClient("http://shop", { fetch, apiKey: "a+b" });
+const session = "0123456789abcdef";
+"""
+
+
+def test_a_beacon_is_handed_to_the_browser() -> None:
+    code = """
+    const events = [{ item_id: 7, event: "view" }, { item_id: "b", event: "cart", event_id: "mine", extra: undefined }];
+    said = [page.sendBeacon(session, events), handed, requests.length];
+    takes = false;
+    said.push(page.sendBeacon(session, events));
+    """
+    taken, ((url, body),), requests, refused = node(SEND_ALL + BEACONS + code)
+    assert (taken, refused, requests) == (True, False, 0)
+    assert url == "http://shop/beacon?key=a%2Bb"
+    first, second = body.pop("events")
+    assert body == {"session_id": "0123456789abcdef"}
+    assert len(first.pop("event_id")) == 32
+    assert first == {"item_id": "7", "event": "view"}
+    assert second == {"item_id": "b", "event": "cart", "event_id": "mine"}
+
+
+def test_many_events_are_several_beacons() -> None:
+    code = """
+    const many = (count, id) => Array.from({ length: count }, () => ({ item_id: id, event: "view" }));
+    page.sendBeacon(session, many(250, "a"));
+    page.sendBeacon(session, many(90, "ü".repeat(1000)));
+    page.sendBeacon(session, []);
+    said = handed.map(([, body]) => [body.events.length, new TextEncoder().encode(JSON.stringify(body)).length < 65536]);
+    """
+    sizes = node(SEND_ALL + BEACONS + code)
+    assert [count for count, _ in sizes[:3]] == [100, 100, 50]
+    assert sum(count for count, _ in sizes[3:]) == 90
+    assert all(small for _, small in sizes)
+
+
+def test_what_is_no_beacon_is_refused() -> None:
+    code = """
+    said = [];
+    const look = { item_id: "a", event: "view" };
+    for (const id of [undefined, "short", "x".repeat(65), "0123456789 abcdef", 7])
+      said.push(await code(async () => page.sendBeacon(id, [look])));
+    for (const wrong of [undefined, look, [null], [{ ...look, user_id: "ann" }], [{ ...look, at: NaN }]])
+      said.push(await code(async () => page.sendBeacon(session, wrong)));
+    said = [[...new Set(said)], handed.length];
+    """
+    assert node(SEND_ALL + BEACONS + code) == [["client.invalid_value"], 0]
