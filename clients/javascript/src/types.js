@@ -7,7 +7,7 @@
 /** @typedef {components["schemas"]} Schemas */
 
 /** @typedef {string | number | bigint} Id The shop's own id; an integer is sent as its decimal text. */
-/** @typedef {"user_id" | "item_id" | "event_id"} IdName */
+/** @typedef {"user_id" | "session_id" | "item_id" | "event_id"} IdName */
 /** @typedef {"exclude" | "session" | "history" | "candidates" | "users" | "cart"} IdListName */
 
 /**
@@ -45,17 +45,19 @@
 /** @typedef {Given<Schemas["Placement"]> & Pick<Schemas["Placement"], "kind">} Placement */
 /** @typedef {{ [K in keyof Schemas["ItemBody"]]?: Schemas["ItemBody"][K] | null }} ItemBody null removes a field. */
 
+/** @typedef {{ user_id: Id, session_id?: Id | null } | { user_id?: null, session_id: Id }} EventOwner */
 /**
- * One interaction. `timestamp`: seconds, or a Date. Give it where an event may wait before it is sent.
+ * One interaction of a user, or of the session of a visitor without an account. `timestamp`: seconds, or a Date. Give it where an event may wait before it is sent.
  *
- * @typedef {{
- *   user_id: Id, item_id: Id, event?: string | null, timestamp?: number | Date | null, event_id?: Id | null,
+ * @typedef {EventOwner & {
+ *   item_id: Id, event?: string | null, timestamp?: number | Date | null, event_id?: Id | null,
  *   recommendation_id?: string | null
  * }} Event
  */
 /**
  * @typedef {{
- *   user_id: string, item_id: string, event_id: string, event?: string, timestamp?: number, recommendation_id?: string
+ *   user_id?: string, session_id?: string, item_id: string, event_id: string, event?: string, timestamp?: number,
+ *   recommendation_id?: string
  * }} PreparedEvent
  */
 /**

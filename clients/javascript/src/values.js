@@ -7,7 +7,7 @@ import { IsrfError, invalid, shown } from "./errors.js";
  */
 
 const MAX_DEPTH = 32;
-const IDS = new Set(["user_id", "item_id", "event_id"]);
+const IDS = new Set(["user_id", "session_id", "item_id", "event_id"]);
 const ID_LISTS = new Set(["exclude", "session", "history", "candidates", "users", "cart"]);
 const HALF = /\p{Surrogate}/u;
 

@@ -174,6 +174,15 @@ export class IsrfClient {
      */
     interactions(events: readonly types.Event[], options?: types.CallOptions | null): Promise<types.InteractionsAnswer>;
     /**
+     * Hands events of a page's own session to the browser, which sends them even while the page goes away. The client needs
+     * a key of the role browser, which may be public. Nobody learns what became of the events.
+     *
+     * @param {string} sessionId 16 to 64 letters, digits, - and _, which the page makes once and keeps
+     * @param {readonly types.BeaconEvent[]} events
+     * @returns {boolean} whether the browser took them
+     */
+    sendBeacon(sessionId: string, events: readonly types.BeaconEvent[]): boolean;
+    /**
      * Adds and changes any number of items, as `putItem` each; reads the iterable as it sends. An error has the `report` of
      * what was imported, and the `records` to send again.
      *

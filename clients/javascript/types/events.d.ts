@@ -19,6 +19,11 @@ export function preparedEvent(event: unknown, where: string): PreparedEvent;
  * @returns {Promise<InteractionsAnswer>}
  */
 export function postEvents(requests: Requests, events: readonly Event[], signal: AbortSignal | null | undefined): Promise<InteractionsAnswer>;
+/**
+ * 128 random bits. crypto.randomUUID works only in secure contexts, and Node 18 has no global `crypto`; an id need not be
+ * secret, only its own.
+ */
+export function newId(): string;
 export const NOT_NOW: "store_unavailable";
 import type { Event } from "./types.js";
 import type { PreparedEvent } from "./types.js";

@@ -126,6 +126,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/beacon": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Post Beacon
+         * @description Accepts up to 100 events of one session, as JSON in a body of any type: `sendBeacon` sends text/plain.
+         */
+        post: operations["post_beacon_beacon_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/pixel.gif": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Pixel
+         * @description Accepts one event of a session, and answers with an image of one transparent pixel.
+         */
+        get: operations["get_pixel_pixel_gif_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/users/{user_id}/affinities": {
         parameters: {
             query?: never;
@@ -821,7 +861,12 @@ export interface components {
              * User Id
              * @description The shop's id, up to 512 bytes, no control characters.
              */
-            user_id: string;
+            user_id?: string | null;
+            /**
+             * Session Id
+             * @description In place of a user_id: the session of a visitor without an account. Its list is that of the user `isrf-session:` followed by the session_id. Beside a user_id it changes nothing.
+             */
+            session_id?: string | null;
             /**
              * Item Id
              * @description An item of the catalogue.
@@ -911,7 +956,12 @@ export interface components {
                  * User Id
                  * @description The shop's id, up to 512 bytes, no control characters.
                  */
-                user_id: string;
+                user_id?: string | null;
+                /**
+                 * Session Id
+                 * @description In place of a user_id: the session of a visitor without an account. Its list is that of the user `isrf-session:` followed by the session_id. Beside a user_id it changes nothing.
+                 */
+                session_id?: string | null;
                 /**
                  * Item Id
                  * @description An item of the catalogue.
@@ -2067,6 +2117,47 @@ export interface components {
             /** Message */
             message: string;
         };
+        /**
+         * Beacon
+         * @description Events of one session, oldest first. It can name no user.
+         */
+        Beacon: {
+            /**
+             * Session Id
+             * @description The page makes it once, at random, and keeps it: `crypto.randomUUID()`. 16 to 64 letters, digits, `-` and `_`. Whoever knows it can add to the session.
+             */
+            session_id: string;
+            /** Events */
+            events: components["schemas"]["BeaconEvent"][];
+        };
+        /**
+         * BeaconEvent
+         * @description An event of the browser's session, dated by the service when it arrives.
+         */
+        BeaconEvent: {
+            /**
+             * Item Id
+             * @description An item of the catalogue; an event on another one is dropped and counted.
+             */
+            item_id: string;
+            /**
+             * Event
+             * @description view, cart, dislike, …. Required: nothing is taken for a purchase.
+             */
+            event: string;
+            /**
+             * Event Id
+             * @description Identifies this event among those of its session for 24 hours: it counts once.
+             * @default null
+             */
+            event_id: string | null;
+            /**
+             * Recommendation Id
+             * @description From the answer that showed the item; counts a click.
+             * @default null
+             */
+            recommendation_id: string | null;
+        };
     };
     responses: {
         /** @description The body is not JSON. */
@@ -2455,6 +2546,87 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["InteractionsAnswer"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    post_beacon_beacon_post: {
+        parameters: {
+            query?: {
+                /** @description The browser's key, where no header X-API-Key can be sent. */
+                key?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "text/plain": components["schemas"]["Beacon"];
+                "application/json": components["schemas"]["Beacon"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_pixel_pixel_gif_get: {
+        parameters: {
+            query: {
+                /** @description The browser's key, where no header X-API-Key can be sent. */
+                key?: string;
+                /** @description The page makes it once, at random, and keeps it: `crypto.randomUUID()`. 16 to 64 letters, digits, `-` and `_`. Whoever knows it can add to the session. */
+                session_id: string;
+                /** @description An item of the catalogue; an event on another one is dropped and counted. */
+                item_id: string;
+                /** @description view, cart, dislike, …. Required: nothing is taken for a purchase. */
+                event: string;
+                /** @description Identifies this event among those of its session for 24 hours: it counts once. */
+                event_id?: string;
+                /** @description From the answer that showed the item; counts a click. */
+                recommendation_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One transparent pixel. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/gif": unknown;
                 };
             };
             400: components["responses"]["Problem400"];

@@ -3,7 +3,7 @@ export type Schemas = components["schemas"];
  * The shop's own id; an integer is sent as its decimal text.
  */
 export type Id = string | number | bigint;
-export type IdName = "user_id" | "item_id" | "event_id";
+export type IdName = "user_id" | "session_id" | "item_id" | "event_id";
 export type IdListName = "exclude" | "session" | "history" | "candidates" | "users" | "cart";
 /**
  * What a caller may give for fields of the service: undefined and null are not sent, integers are ids.
@@ -46,11 +46,17 @@ export type Placement = Given<Schemas["Placement"]> & Pick<Schemas["Placement"],
  * null removes a field.
  */
 export type ItemBody = { [K in keyof Schemas["ItemBody"]]?: Schemas["ItemBody"][K] | null; };
-/**
- * One interaction. `timestamp`: seconds, or a Date. Give it where an event may wait before it is sent.
- */
-export type Event = {
+export type EventOwner = {
     user_id: Id;
+    session_id?: Id | null;
+} | {
+    user_id?: null;
+    session_id: Id;
+};
+/**
+ * One interaction of a user, or of the session of a visitor without an account. `timestamp`: seconds, or a Date. Give it where an event may wait before it is sent.
+ */
+export type Event = EventOwner & {
     item_id: Id;
     event?: string | null;
     timestamp?: number | Date | null;
@@ -58,12 +64,19 @@ export type Event = {
     recommendation_id?: string | null;
 };
 export type PreparedEvent = {
-    user_id: string;
+    user_id?: string;
+    session_id?: string;
     item_id: string;
     event_id: string;
     event?: string;
     timestamp?: number;
     recommendation_id?: string;
+};
+export type BeaconEvent = {
+    item_id: Id;
+    event: string;
+    event_id?: Id | null;
+    recommendation_id?: string | null;
 };
 export type Result = Schemas["EventAnswer"];
 export type InteractionsAnswer = {

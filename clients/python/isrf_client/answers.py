@@ -64,13 +64,14 @@ class RankOptions(TypedDict, total=False):
 
 
 class Event(TypedDict):
-    """One interaction.
+    """One interaction of a user, or of the session of a visitor without an account.
 
     Give a `timestamp` (Unix seconds, or a datetime with a time zone) where the event may wait before it is sent. For a
     recommended item, give the `recommendation_id` of the answer's `meta`. `prepare` adds an `event_id`.
     """
 
-    user_id: Id
+    user_id: NotRequired[Id | None]
+    session_id: NotRequired[Id | None]
     item_id: Id
     event: NotRequired[str | None]
     timestamp: NotRequired[float | datetime | None]

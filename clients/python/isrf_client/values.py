@@ -13,7 +13,7 @@ from urllib.parse import quote
 from isrf_client.answers import Id
 from isrf_client.errors import InvalidCallError
 
-IDS = frozenset({"user_id", "item_id", "event_id"})
+IDS = frozenset({"user_id", "session_id", "item_id", "event_id"})
 ID_LISTS = frozenset({"cart", "exclude", "session", "history", "candidates", "users"})
 MAX_DEPTH = 32
 MAX_SHOWN = 60

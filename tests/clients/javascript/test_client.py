@@ -384,3 +384,38 @@ def test_a_hole_is_no_event() -> None:
     said = [await code(async () => prepare([, event])), await code(() => isrf.interactions([event, , event]))];
     """
     assert node(code) == ["client.invalid_value"] * 2
+
+
+def test_what_is_imported_is_exported(service: ServiceProcess) -> None:
+    code = """
+    const all = async (lines) => { const found = []; for await (const line of lines) found.push(line); return found; };
+    const [shown] = (await isrf.popular({ n: 1 })).items;
+    const { item } = await isrf.item(shown.item_id);
+    await isrf.putItem(data.mark, { title: item.title, price: 5 });
+    const removed = await isrf.importItems([{ item_id: data.mark, price: null, brand: "Tea & Co" }]);
+    const [line] = (await all(isrf.exportItems())).filter((one) => one.item_id === data.mark);
+    const posted = await isrf.importEvents([{ user_id: data.mark, item_id: data.mark, event: "view" },
+      { session_id: `s-${data.mark}`, item_id: data.mark, event: "view" }, { user_id: data.mark, item_id: "no" }]);
+    const [event] = (await all(isrf.exportEvents())).filter((one) => one.user_id === data.mark);
+    const [state] = (await all(isrf.exportUsers())).filter((one) => one.user_id === data.mark);
+    const again = await isrf.importUsers([{ ...state, user_id: `${data.mark}-2` }]);
+    await isrf.hideItem(data.mark);
+    const refused = [posted.accepted, posted.reasons, posted.problems[0].line];
+    said = [[removed.accepted, line.price ?? null, line.brand], refused,
+      event.item_id === data.mark, again.accepted, (await isrf.user(`${data.mark}-2`)).history,
+      (await isrf.ready()).status, (await isrf.reload()).status, Array.isArray((await isrf.stats()).releases),
+      (await isrf.recommendMany([data.mark, 7], { n: 2 })).map((one) => one.items.length)];
+    """
+    mark = uuid.uuid4().hex
+    options = PATIENT | {"bulk": PATIENT}
+    assert node(code, service.url, mark=mark, options=options) == [
+        [1, None, "Tea & Co"],
+        [2, {"unknown_item": 1}, 3],
+        True,
+        1,
+        [mark],
+        "ready",
+        "unchanged",
+        True,
+        [2, 2],
+    ]

@@ -12,8 +12,10 @@ export async function shop(userId: string): Promise<string[]> {
   const many: Recommendations[] = await isrf.recommendMany([userId, 7], { explain: true });
   const version: number = (await isrf.putPlacement("home", { kind: "for-user", length: 8 })).version;
   await isrf.putItem("a", { price: null, title: "Tea" });
+  const visit: Event = { session_id: "0123456789abcdef", item_id: 7 };
+  const taken: boolean = isrf.sendBeacon("0123456789abcdef", [{ item_id: 7, event: "view" }]);
   const event: Event = { user_id: 7, item_id: "x", event: undefined, timestamp: new Date() };
-  const id: string = prepare([event])[0].event_id;
+  const id: string = prepare([event, visit])[0].event_id;
   const report: Imported = await isrf.importEvents([event]);
   for await (const line of isrf.exportItems({ signal })) console.log(line.item_id);
   try {
@@ -21,7 +23,7 @@ export async function shop(userId: string): Promise<string[]> {
   } catch (error) {
     if (error instanceof IsrfError) console.log(error.code, error.fix, error.events[0].event_id);
   }
-  return [...answer.items, ...session.items, ...many[0].items].map((one) => one.item_id + id + version + report.lines);
+  return [...answer.items, ...session.items, ...many[0].items].map((one) => one.item_id + id + version + report.lines + taken);
 }
 
 export async function mistakes(): Promise<void> {
@@ -29,6 +31,10 @@ export async function mistakes(): Promise<void> {
   await isrf.popular({ count: 5 });
   // @ts-expect-error an option of another type
   await isrf.popular({ n: "5" });
+  // @ts-expect-error neither a user nor a session
+  await isrf.interactions([{ item_id: "x" }]);
+  // @ts-expect-error a beacon names no user
+  isrf.sendBeacon("0123456789abcdef", [{ user_id: "x", item_id: "x", event: "view" }]);
   // @ts-expect-error no item_id
   await isrf.interactions([{ user_id: "x" }]);
   // @ts-expect-error no such kind

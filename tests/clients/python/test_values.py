@@ -281,6 +281,8 @@ def test_numbers_are_sent_as_they_are_meant() -> None:
         "user_id": "12",
     }
     happened = datetime(2026, 1, 1, tzinfo=UTC)
+    visit: Any = {"session_id": 7, "item_id": "a", "event_id": "b", "user_id": None}
+    assert prepare([visit]) == [{"session_id": "7", "item_id": "a", "event_id": "b"}]
     event: Any = {"user_id": 7, "item_id": np.int32(8), "event_id": 9, "event": Kind.VIEW, "timestamp": happened}
     assert prepare([event]) == [
         {"user_id": "7", "item_id": "8", "event_id": "9", "event": "view", "timestamp": happened.timestamp()}

@@ -296,6 +296,7 @@ ASK = """async () => {
     await told(async () => (await isrf.user("a/../b?")).user_id),
     await told(async () => (await isrf.popular({ n: 2, exclude: ["x", "y,z"] })).items.length),
     await told(() => isrf.erase("nobody")),
+    await told(async () => typeof (await isrf.exportItems().next()).value.item_id),
     await told(() => new IsrfClient("http://127.0.0.1:1", { tries: 1 }).popular()),
   ];
 }"""
@@ -303,8 +304,20 @@ ASK = """async () => {
 
 def test_the_javascript_client_has_the_services_codes(visit: Visit) -> None:
     told = visit.page.evaluate(ASK)
-    assert told == [["request.invalid", 422], "a/../b?", 2, None, ["client.unreachable", 0]]
+    assert told == [["request.invalid", 422], "a/../b?", 2, None, "string", ["client.unreachable", 0]]
     visit.complaints.clear()
+
+
+BEACON = """async ([sessionId, itemId]) => {
+  const { IsrfClient } = await import("/demo/client/index.js");
+  return new IsrfClient("").sendBeacon(sessionId, [{ item_id: itemId, event: "view" }]);
+}"""
+
+
+def test_the_javascript_client_sends_beacons(visit: Visit, service: ServiceProcess) -> None:
+    session, item_id = uuid.uuid4().hex, visit.listed()[0]
+    assert visit.page.evaluate(BEACON, [session, item_id]) is True
+    wait_until(lambda: user(service, f"isrf-session:{session}")["history"] == [item_id], what="the beacon's event")
 
 
 def test_the_page_runs_nothing_that_is_not_its_own(visit: Visit, service: ServiceProcess) -> None:

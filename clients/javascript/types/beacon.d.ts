@@ -1,0 +1,11 @@
+/**
+ * Hands events to the browser, which sends them even while the page goes away; whether it took all of them.
+ *
+ * @param {Requests} requests
+ * @param {string} sessionId
+ * @param {readonly BeaconEvent[]} events
+ * @returns {boolean}
+ */
+export function sendBeacon(requests: Requests, sessionId: string, events: readonly BeaconEvent[]): boolean;
+import type { Requests } from "./requests.js";
+import type { BeaconEvent } from "./types.js";
