@@ -65,18 +65,26 @@ export function known(options) {
 }
 
 /**
- * Fields as JSON can hold them, without those that are undefined or null.
+ * Fields of a call as JSON can hold them, without those that are undefined or null.
  *
  * @param {unknown} fields
  * @param {string} [where]
  * @returns {Record<string, any>}
  */
 export function given(fields, where = "") {
-  return converted(known(fields), where);
+  return Object.fromEntries(
+    Object.entries(known(fields)).map(([name, value]) => {
+      const place = where ? `${where}.${name}` : name;
+      if (IDS.has(name)) return [name, idText(value, place)];
+      if (name === "context") object(value, place, 'Give an object of texts: { theme: "red" }.');
+      return [name, ID_LISTS.has(name) ? idTexts(value, place) : plain(value, place)];
+    }),
+  );
 }
 
 /**
- * A record as JSON can hold it. null stays: it removes an item's field.
+ * An item's or user's record as JSON can hold it. null stays: it removes an item's field. Other names than those of ids
+ * are the shop's own.
  *
  * @param {unknown} record
  * @param {string} where
@@ -84,21 +92,13 @@ export function given(fields, where = "") {
  */
 export function recordOf(record, where) {
   const fields = object(record, where, 'Give an object, as { item_id: "…", price: 5 }.');
-  return converted(Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)), where);
-}
-
-/**
- * @param {Record<string, unknown>} fields
- * @param {string} where
- */
-function converted(fields, where) {
   return Object.fromEntries(
-    Object.entries(fields).map(([name, value]) => {
-      const place = where ? `${where}.${name}` : name;
-      if (IDS.has(name)) return [name, idText(value, place)];
-      if (name === "context") object(value, place, 'Give an object of texts: { theme: "red" }.');
-      return [name, ID_LISTS.has(name) ? idTexts(value, place) : plain(value, place)];
-    }),
+    Object.entries(fields)
+      .filter(([, value]) => value !== undefined)
+      .map(([name, value]) => {
+        const place = `${where}.${name}`;
+        return [name, IDS.has(name) && value !== null ? idText(value, place) : plain(value, place)];
+      }),
   );
 }
 

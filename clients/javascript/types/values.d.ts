@@ -28,7 +28,7 @@ export function segment(id: Id, where: string): string;
  */
 export function known(options: unknown): Record<string, any>;
 /**
- * Fields as JSON can hold them, without those that are undefined or null.
+ * Fields of a call as JSON can hold them, without those that are undefined or null.
  *
  * @param {unknown} fields
  * @param {string} [where]
@@ -36,7 +36,8 @@ export function known(options: unknown): Record<string, any>;
  */
 export function given(fields: unknown, where?: string): Record<string, any>;
 /**
- * A record as JSON can hold it. null stays: it removes an item's field.
+ * An item's or user's record as JSON can hold it. null stays: it removes an item's field. Other names than those of ids
+ * are the shop's own.
  *
  * @param {unknown} record
  * @param {string} where

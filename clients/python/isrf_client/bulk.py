@@ -31,7 +31,9 @@ def record_line(record: Any, where: str) -> Mapping[str, Any]:
         fix = "Give dicts, as {'item_id': …, 'price': …}."
         raise InvalidCallError("client.invalid_value", f"{where} is of the type {type(record).__name__}.", fix=fix)
     return {
-        name: id_text(value, f"{where}.{name}") if name in IDS else plain(value, f"{where}.{name}")
+        name: id_text(value, f"{where}.{name}")
+        if name in IDS and value is not None
+        else plain(value, f"{where}.{name}")
         for name, value in record.items()
     }
 

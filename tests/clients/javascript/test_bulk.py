@@ -45,9 +45,13 @@ def test_records_are_read_and_sent_in_parts() -> None:
     async function* slow() { for (const one of items(2500)) { read++; yield one; } }
     answers = [0, 0, 0].map(() => () => { reads.push(read); return report(sent.at(-1).length); });
     const done = await shop.importItems(slow());
-    said = [done, reads, sent[0][7], (await shop.importItems([])).lines, sent.length];
+    const own = { item_id: "a", context: "red", session: 1, history: [{ item_id: 7 }], session_id: null };
+    said = [done, reads, sent[0][7], (await shop.importItems([])).lines, sent.length, own];
+    await shop.importUsers([own]);
+    said.push(sent[3][0]);
     """
-    done, reads, item, none, requests = fake(code)
+    done, reads, item, none, requests, own, as_sent = fake(code)
+    assert as_sent == own, "names of the shop's own"
     assert (done["lines"], done["accepted"], done["refused"], len(done["warnings"])) == (2500, 2500, 0, 1)
     assert reads == [1000, 2000, 2500]
     assert item == {"item_id": "7", "price": None}

@@ -76,6 +76,10 @@ def test_records_are_read_and_sent_in_parts() -> None:
     assert (done["lines"], done["accepted"], done["refused"], len(done["warnings"])) == (2500, 2500, 0, 1)
     assert read_before == [1000, 2000, 2500], "no more than a part is held"
     assert sent(played.tries[0])[7] == {"item_id": "7", "price": None, "title": "Tea"}
+    own = {"item_id": "a", "context": "red", "session": 1, "history": [{"item_id": 7}], "session_id": None}
+    named = Played(accepting)
+    named.run(named.calls().import_users([own]))
+    assert sent(named.tries[0]) == [own], "names of the shop's own"
     empty = Played(accepting)
     assert empty.run(empty.calls().import_items([]))["lines"] == 0
     assert empty.tries == []
