@@ -166,6 +166,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/webhooks/shopify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Shopify Webhook
+         * @description Accepts Shopify's `orders/create`, `orders/paid`, `orders/updated` and `refunds/create`; needs no API key.
+         */
+        post: operations["shopify_webhook_webhooks_shopify_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/webhooks/woocommerce": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Woocommerce Webhook
+         * @description Accepts WooCommerce's `order.created` and `order.updated`; needs no API key.
+         */
+        post: operations["woocommerce_webhook_webhooks_woocommerce_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/users/{user_id}/affinities": {
         parameters: {
             query?: never;
@@ -2601,8 +2641,6 @@ export interface operations {
     get_pixel_pixel_gif_get: {
         parameters: {
             query: {
-                /** @description The browser's key, where no header X-API-Key can be sent. */
-                key?: string;
                 /** @description The page makes it once, at random, and keeps it: `crypto.randomUUID()`. 16 to 64 letters, digits, `-` and `_`. Whoever knows it can add to the session. */
                 session_id: string;
                 /** @description An item of the catalogue; an event on another one is dropped and counted. */
@@ -2613,6 +2651,8 @@ export interface operations {
                 event_id?: string;
                 /** @description From the answer that showed the item; counts a click. */
                 recommendation_id?: string;
+                /** @description The browser's key, where no header X-API-Key can be sent. */
+                key?: string;
             };
             header?: never;
             path?: never;
@@ -2627,6 +2667,80 @@ export interface operations {
                 };
                 content: {
                     "image/gif": unknown;
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    shopify_webhook_webhooks_shopify_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                "x-shopify-topic"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": Record<string, never>;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    woocommerce_webhook_webhooks_woocommerce_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                "x-wc-webhook-topic"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": Record<string, never>;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
                 };
             };
             400: components["responses"]["Problem400"];
