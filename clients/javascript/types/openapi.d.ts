@@ -14,8 +14,10 @@ export interface paths {
         /**
          * Recommend User
          * @description Items for a user: `n` of them where the filter allows so many. An unknown user gets popular items.
+         *
+         *     With the `ETag` of an earlier answer in `If-None-Match`, 304 says that it is still the answer. It counts as shown.
          */
-        get: operations["recommend_user_recommend__user_id__get"];
+        get: operations["recommend_user"];
         put?: never;
         post?: never;
         delete?: never;
@@ -37,7 +39,7 @@ export interface paths {
          * Recommend Many
          * @description Items for a session, from the session's items; or for up to 256 users. The service stores no session.
          */
-        post: operations["recommend_many_recommend_post"];
+        post: operations["recommend_many"];
         delete?: never;
         options?: never;
         head?: never;
@@ -57,7 +59,7 @@ export interface paths {
          * Rank
          * @description Ranks candidates for a user or a history. Seen candidates stay; unknown ones are named in a warning.
          */
-        post: operations["rank_rank_post"];
+        post: operations["rank"];
         delete?: never;
         options?: never;
         head?: never;
@@ -75,7 +77,7 @@ export interface paths {
          * Similar
          * @description Items like this one: taken together with it, with a similar text or a near vector. New items have some too.
          */
-        get: operations["similar_similar__item_id__get"];
+        get: operations["similar"];
         put?: never;
         post?: never;
         delete?: never;
@@ -95,7 +97,7 @@ export interface paths {
          * Popular
          * @description The most popular items, in a category or in all.
          */
-        get: operations["popular_popular_get"];
+        get: operations["popular"];
         put?: never;
         post?: never;
         delete?: never;
@@ -119,7 +121,7 @@ export interface paths {
          *
          *     Sending the same event again is safe if it has an `event_id` or a `timestamp`.
          */
-        post: operations["post_interactions_interactions_post"];
+        post: operations["post_interactions"];
         delete?: never;
         options?: never;
         head?: never;
@@ -139,7 +141,7 @@ export interface paths {
          * Post Beacon
          * @description Accepts up to 100 events of one session, as JSON in a body of any type: `sendBeacon` sends text/plain.
          */
-        post: operations["post_beacon_beacon_post"];
+        post: operations["post_beacon"];
         delete?: never;
         options?: never;
         head?: never;
@@ -157,7 +159,7 @@ export interface paths {
          * Get Pixel
          * @description Accepts one event of a session, and answers with an image of one transparent pixel.
          */
-        get: operations["get_pixel_pixel_gif_get"];
+        get: operations["get_pixel"];
         put?: never;
         post?: never;
         delete?: never;
@@ -179,7 +181,7 @@ export interface paths {
          * Shopify Webhook
          * @description Accepts Shopify's `orders/create`, `orders/paid`, `orders/updated` and `refunds/create`; needs no API key.
          */
-        post: operations["shopify_webhook_webhooks_shopify_post"];
+        post: operations["shopify_webhook"];
         delete?: never;
         options?: never;
         head?: never;
@@ -199,7 +201,7 @@ export interface paths {
          * Woocommerce Webhook
          * @description Accepts WooCommerce's `order.created` and `order.updated`; needs no API key.
          */
-        post: operations["woocommerce_webhook_webhooks_woocommerce_post"];
+        post: operations["woocommerce_webhook"];
         delete?: never;
         options?: never;
         head?: never;
@@ -221,7 +223,7 @@ export interface paths {
          *
          *     A user_id that ends in `/affinities` cannot be shown: the path names the user before it.
          */
-        get: operations["show_affinities_users__user_id__affinities_get"];
+        get: operations["show_affinities"];
         put?: never;
         post?: never;
         delete?: never;
@@ -241,14 +243,14 @@ export interface paths {
          * Show User
          * @description The latest history (oldest first), version and interests. An unknown user has an empty history.
          */
-        get: operations["show_user_users__user_id__get"];
+        get: operations["show_user"];
         put?: never;
         post?: never;
         /**
          * Erase User
          * @description Erases everything about a user, including their history in the release. New events start a new history.
          */
-        delete: operations["erase_user_users__user_id__delete"];
+        delete: operations["erase_user"];
         options?: never;
         head?: never;
         patch?: never;
@@ -265,20 +267,20 @@ export interface paths {
          * Show Item
          * @description An item as it is now.
          */
-        get: operations["show_item_items__item_id__get"];
+        get: operations["show_item"];
         /**
          * Put Item
          * @description Adds or changes an item. The change is on disk when the answer arrives.
          *
          *     The service recommends a new item by its texts at once; the next release that contains it gives it a semantic ID.
          */
-        put: operations["put_item_items__item_id__put"];
+        put: operations["put_item"];
         post?: never;
         /**
          * Hide Item
          * @description Hides an item: it is not recommended. Histories that contain it stay as they are; a PUT brings it back.
          */
-        delete: operations["hide_item_items__item_id__delete"];
+        delete: operations["hide_item"];
         options?: never;
         head?: never;
         patch?: never;
@@ -298,7 +300,7 @@ export interface paths {
          *     Our own fields come first, then the shop's, those of most items first. The examples are from 20,000 items at
          *     most; texts of more than 100 characters are left out.
          */
-        get: operations["list_attributes_attributes_get"];
+        get: operations["list_attributes"];
         put?: never;
         post?: never;
         delete?: never;
@@ -323,7 +325,7 @@ export interface paths {
          *     It changes nothing: no placement is put, no list is stored or cached, and nothing counts as shown. A placement that
          *     `PUT` would refuse is refused here in the same way.
          */
-        post: operations["preview_placement_placements_preview_post"];
+        post: operations["preview_placement"];
         delete?: never;
         options?: never;
         head?: never;
@@ -341,7 +343,7 @@ export interface paths {
          * List Placements
          * @description All placements: those that were put, and those of the service's file that none of them overrides.
          */
-        get: operations["list_placements_placements_get"];
+        get: operations["list_placements"];
         put?: never;
         post?: never;
         delete?: never;
@@ -362,9 +364,10 @@ export interface paths {
          * @description A placement's items: those of its kind, then those of its fallbacks, never the given items themselves.
          *
          *     `warnings` says which kinds found nothing. A later page (`recommendation_id`, `offset`) is read from the list as it
-         *     was made, even where the placement was changed or removed since.
+         *     was made, even where the placement was changed or removed since. Where the placement has `cache_s`, the answer has
+         *     an `ETag`; with it in `If-None-Match`, 304 says that the list is still the same. It counts as shown.
          */
-        get: operations["placement_items_placements__placement__items_get"];
+        get: operations["placement_items"];
         put?: never;
         post?: never;
         delete?: never;
@@ -384,7 +387,7 @@ export interface paths {
          * Show Placement
          * @description A placement as it counts now.
          */
-        get: operations["show_placement_placements__placement__get"];
+        get: operations["show_placement"];
         /**
          * Put Placement
          * @description Puts a placement: all of its fields, and nothing of one that was there before.
@@ -393,7 +396,7 @@ export interface paths {
          *     It is on disk when the answer arrives, counts here at once, and on every replica within a second. With
          *     `expected_version` a change that somebody made meanwhile is not overwritten: 409 `placement.changed`.
          */
-        put: operations["put_placement_placements__placement__put"];
+        put: operations["put_placement"];
         post?: never;
         /**
          * Delete Placement
@@ -401,7 +404,7 @@ export interface paths {
          *
          *     With `expected_version` a change that somebody made meanwhile is not removed unseen: 409 `placement.changed`.
          */
-        delete: operations["delete_placement_placements__placement__delete"];
+        delete: operations["delete_placement"];
         options?: never;
         head?: never;
         patch?: never;
@@ -420,7 +423,7 @@ export interface paths {
          * Import Items
          * @description Adds and changes items: lines of the catalogue's own format (`items.jsonl`). Sending them again does no harm.
          */
-        post: operations["import_items_import_items_post"];
+        post: operations["import_items"];
         delete?: never;
         options?: never;
         head?: never;
@@ -440,7 +443,7 @@ export interface paths {
          * Import Events
          * @description Accepts events as `POST /interactions` does, any number. With an `event_id` or a `timestamp` they count once.
          */
-        post: operations["import_events_import_events_post"];
+        post: operations["import_events"];
         delete?: never;
         options?: never;
         head?: never;
@@ -460,7 +463,7 @@ export interface paths {
          * Import Users
          * @description Imports users' state as `GET /export/users` returns it. The service turns it into events and counts these.
          */
-        post: operations["import_users_import_users_post"];
+        post: operations["import_users"];
         delete?: never;
         options?: never;
         head?: never;
@@ -478,7 +481,7 @@ export interface paths {
          * Export Items
          * @description The whole catalogue as it is now, in its own format: `items.jsonl` of the next offline run.
          */
-        get: operations["export_items_export_items_get"];
+        get: operations["export_items"];
         put?: never;
         post?: never;
         delete?: never;
@@ -498,7 +501,7 @@ export interface paths {
          * Export Events
          * @description Accepted events that the offline job has not used yet.
          */
-        get: operations["export_events_export_events_get"];
+        get: operations["export_events"];
         put?: never;
         post?: never;
         delete?: never;
@@ -518,7 +521,7 @@ export interface paths {
          * Export Users
          * @description Users' state since the release, from accepted events. A user with much state has several lines.
          */
-        get: operations["export_users_export_users_get"];
+        get: operations["export_users"];
         put?: never;
         post?: never;
         delete?: never;
@@ -538,7 +541,7 @@ export interface paths {
          * Livez
          * @description 200 while the process answers.
          */
-        get: operations["livez_livez_get"];
+        get: operations["livez"];
         put?: never;
         post?: never;
         delete?: never;
@@ -560,7 +563,7 @@ export interface paths {
          *
          *     Keep a degraded replica in rotation: its answers are worse, and without it there would be none.
          */
-        get: operations["readyz_readyz_get"];
+        get: operations["readyz"];
         put?: never;
         post?: never;
         delete?: never;
@@ -580,7 +583,7 @@ export interface paths {
          * Metrics
          * @description The metrics in Prometheus' text format.
          */
-        get: operations["metrics_metrics_get"];
+        get: operations["metrics"];
         put?: never;
         post?: never;
         delete?: never;
@@ -602,7 +605,7 @@ export interface paths {
          * Reload
          * @description Serves the release that `current` points to now. Other workers and replicas follow within seconds.
          */
-        post: operations["reload_admin_reload_post"];
+        post: operations["reload"];
         delete?: never;
         options?: never;
         head?: never;
@@ -620,7 +623,7 @@ export interface paths {
          * Stats
          * @description Answers, shown items, clicks and purchases, by release, answer source and channel. No user ids.
          */
-        get: operations["stats_admin_stats_get"];
+        get: operations["stats"];
         put?: never;
         post?: never;
         delete?: never;
@@ -637,10 +640,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Shoppers
+         * Studio Shoppers
          * @description Some shoppers with a history, spread over the release.
          */
-        get: operations["shoppers_studio_shoppers_get"];
+        get: operations["studio_shoppers"];
         put?: never;
         post?: never;
         delete?: never;
@@ -659,10 +662,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Items
+         * Studio Items
          * @description The cards of items.
          */
-        post: operations["items_studio_items_post"];
+        post: operations["studio_items"];
         delete?: never;
         options?: never;
         head?: never;
@@ -675,80 +678,44 @@ export interface components {
     schemas: {
         /** AffinitiesAnswer */
         AffinitiesAnswer: {
-            /** User Id */
             user_id: string;
-            /**
-             * Affinities
-             * @description By attribute (`brand`, `categories`, the shop's own), the heaviest value first.
-             */
+            /** @description By attribute (`brand`, `categories`, the shop's own), the heaviest value first. */
             affinities: {
                 [key: string]: components["schemas"]["Affinity"][];
             };
-            /**
-             * Events
-             * @description Events of the history, of which all count.
-             */
+            /** @description Events of the history, of which all count. */
             events: number;
             meta: components["schemas"]["AffinitiesMeta"];
-            /** Warnings */
             warnings: components["schemas"]["Warned"][];
         };
         /** AffinitiesMeta */
         AffinitiesMeta: {
-            /** Release Id */
             release_id: string;
-            /**
-             * Source
-             * @description `state`, or `bundle` where user state could not be read.
-             */
+            /** @description `state`, or `bundle` where user state could not be read. */
             source: string;
-            /** Request Id */
             request_id: string;
-            /** User Version */
             user_version: string;
         };
         /** Affinity */
         Affinity: {
-            /** Value */
             value: string;
-            /**
-             * Weight
-             * @description Share of the history's weights, from 0 to 1; a newer event weighs more.
-             */
+            /** @description Share of the history's weights, from 0 to 1; a newer event weighs more. */
             weight: number;
-            /**
-             * Events
-             * @description Events of the history whose item has the value.
-             */
+            /** @description Events of the history whose item has the value. */
             events: number;
-            /**
-             * Items
-             * @description Distinct items of the history that have the value.
-             */
+            /** @description Distinct items of the history that have the value. */
             items: number;
         };
         /** AnswerRates */
         AnswerRates: {
-            /** Source */
             source: string;
-            /** Items Shown */
             items_shown: number;
-            /**
-             * Clicks
-             * @description Shown items with an accepted event that carries the answer's recommendation_id.
-             */
+            /** @description Shown items with an accepted event that carries the answer's recommendation_id. */
             clicks: number;
-            /**
-             * Purchases
-             * @description Clicks that are purchases.
-             */
+            /** @description Clicks that are purchases. */
             purchases: number;
-            /**
-             * Click Through
-             * @description Clicks per shown item; null where none was shown.
-             */
+            /** @description Clicks per shown item; null where none was shown. */
             click_through: number | null;
-            /** Answers */
             answers: number;
         };
         /**
@@ -756,15 +723,9 @@ export interface components {
          * @description Wants items of a condition in every page of the list.
          */
         AtLeastRule: {
-            /**
-             * Where
-             * @description A condition on the items' attributes, as `filter`.
-             */
+            /** @description A condition on the items' attributes, as `filter`. */
             where: string;
-            /**
-             * Count
-             * @description At least so many items of each page.
-             */
+            /** @description At least so many items of each page. */
             count: number;
         };
         /**
@@ -772,15 +733,9 @@ export interface components {
          * @description Limits the items of one attribute value in every page of the list.
          */
         AtMostRule: {
-            /**
-             * Attribute
-             * @description An attribute of the items: `brand`, `categories`, `group_id`.
-             */
+            /** @description An attribute of the items: `brand`, `categories`, `group_id`. */
             attribute: string;
-            /**
-             * Count
-             * @description At most so many items of each value. No value: no limit.
-             */
+            /** @description At most so many items of each value. No value: no limit. */
             count: number;
         };
         /**
@@ -788,46 +743,29 @@ export interface components {
          * @description An attribute of the items, which conditions may name.
          */
         AttributeShown: {
-            /** Name */
             name: string;
             /**
              * Type
              * @enum {string}
              */
             type: "number" | "text" | "boolean" | "time" | "texts";
-            /**
-             * Items
-             * @description How many items have a value.
-             */
+            /** @description How many items have a value. */
             items: number;
-            /**
-             * Examples
-             * @description text, texts, boolean: the most frequent values, first that of most items. number, time: the smallest, the median and the largest.
-             */
+            /** @description text, texts, boolean: the most frequent values, first that of most items. number, time: the smallest, the median and the largest. */
             examples: (string | boolean | number)[];
         };
         /** AttributesAnswer */
         AttributesAnswer: {
-            /**
-             * Attributes
-             * @description Our own fields, then the shop's, those of most items first.
-             */
+            /** @description Our own fields, then the shop's, those of most items first. */
             attributes: components["schemas"]["AttributeShown"][];
             meta: components["schemas"]["ItemMeta"];
         };
         /** BadLine */
         BadLine: {
-            /**
-             * Line
-             * @description Number of the line in the body, from 1 on.
-             */
+            /** @description Number of the line in the body, from 1 on. */
             line: number;
-            /**
-             * Reason
-             * @description Stable code.
-             */
+            /** @description Stable code. */
             reason: string;
-            /** Detail */
             detail: string;
         };
         /**
@@ -835,15 +773,9 @@ export interface components {
          * @description Raises or lowers some items.
          */
         BoostRule: {
-            /**
-             * Where
-             * @description A condition on the items' attributes, as `filter`.
-             */
+            /** @description A condition on the items' attributes, as `filter`. */
             where: string;
-            /**
-             * By
-             * @description A factor: above 1 it raises the items, below 1 it buries them.
-             */
+            /** @description A factor: above 1 it raises the items, below 1 it buries them. */
             by: number;
         };
         /**
@@ -851,28 +783,19 @@ export interface components {
          * @description An item as a shop would show it; null where the catalogue has no value.
          */
         Card: {
-            /** Item Id */
             item_id: string;
-            /** Title */
             title: string;
-            /** Brand */
             brand: string | null;
-            /** Category */
             category: string | null;
-            /** Price */
             price: number | null;
         };
         /** Cards */
         Cards: {
-            /**
-             * Items
-             * @description The items that the release knows.
-             */
+            /** @description The items that the release knows. */
             items: components["schemas"]["Card"][];
         };
         /** CardsRequest */
         CardsRequest: {
-            /** Item Ids */
             item_ids: string[];
         };
         /** EventAnswer */
@@ -882,14 +805,9 @@ export interface components {
              * @enum {string}
              */
             status: "accepted" | "duplicate" | "refused";
-            /** Event Id */
             event_id?: string | null;
-            /**
-             * Reason
-             * @description Stable code of a refusal: `event_id_reused` (the event_id names another event of the last 24 hours; the detail has its item and type), `before_erasure` (the user was erased after the timestamp, or after this event was accepted), `unknown_item`, `store_unavailable`, `invalid_…`.
-             */
+            /** @description Stable code of a refusal: `event_id_reused` (the event_id names another event of the last 24 hours; the detail has its item and type), `before_erasure` (the user was erased after the timestamp, or after this event was accepted), `unknown_item`, `store_unavailable`, `invalid_…`. */
             reason?: string | null;
-            /** Detail */
             detail?: string | null;
         };
         /**
@@ -897,90 +815,47 @@ export interface components {
          * @description One interaction as a shop posts it.
          */
         EventIn: {
-            /**
-             * User Id
-             * @description The shop's id, up to 512 bytes, no control characters.
-             */
+            /** @description The shop's id, up to 512 bytes, no control characters. */
             user_id?: string | null;
-            /**
-             * Session Id
-             * @description In place of a user_id: the session of a visitor without an account. Its list is that of the user `isrf-session:` followed by the session_id. Beside a user_id it changes nothing.
-             */
+            /** @description In place of a user_id: the session of a visitor without an account. Its list is that of the user `isrf-session:` followed by the session_id. Beside a user_id it changes nothing. */
             session_id?: string | null;
-            /**
-             * Item Id
-             * @description An item of the catalogue.
-             */
+            /** @description An item of the catalogue. */
             item_id: string;
-            /**
-             * Event
-             * @description purchase, view, cart, …; without a type it counts as a purchase. `dislike` excludes the item and is no history; `remove` cancels earlier events on the item.
-             */
+            /** @description purchase, view, cart, …; without a type it counts as a purchase. `dislike` excludes the item and is no history; `remove` cancels earlier events on the item. */
             event?: string | number | null;
-            /**
-             * Timestamp
-             * @description Unix time in seconds; now, if missing.
-             */
+            /** @description Unix time in seconds; now, if missing. */
             timestamp?: number | null;
-            /**
-             * Event Id
-             * @description Identifies this event among those of all users for 24 hours: sent again with the same user, item and type it is a duplicate, with others it is refused (`event_id_reused`). Derived from user, item, event and timestamp if missing; an event with neither id nor timestamp is never a duplicate.
-             */
+            /** @description Identifies this event among those of all users for 24 hours: sent again with the same user, item and type it is a duplicate, with others it is refused (`event_id_reused`). Derived from user, item, event and timestamp if missing; an event with neither id nor timestamp is never a duplicate. */
             event_id?: string | null;
-            /**
-             * Recommendation Id
-             * @description From the answer that showed the item; the service counts it and does not store it.
-             */
+            /** @description From the answer that showed the item; the service counts it and does not store it. */
             recommendation_id?: string | null;
         };
         /** Imported */
         Imported: {
-            /** Lines */
             lines: number;
-            /** Accepted */
             accepted: number;
-            /** Duplicates */
             duplicates: number;
-            /** Refused */
             refused: number;
-            /**
-             * Reasons
-             * @description Number of refusals by reason.
-             */
+            /** @description Number of refusals by reason. */
             reasons: {
                 [key: string]: number;
             };
-            /**
-             * Problems
-             * @description The first thousand refused lines.
-             */
+            /** @description The first thousand refused lines. */
             problems: components["schemas"]["BadLine"][];
-            /** Problems Left Out */
             problems_left_out: number;
-            /**
-             * Warnings
-             * @description For items: the shop's own fields that resemble a known field (`misnamed_field`). The service stores them and does not read them.
-             */
+            /** @description For items: the shop's own fields that resemble a known field (`misnamed_field`). The service stores them and does not read them. */
             warnings: components["schemas"]["Warned"][];
-            /** Meta */
             meta: {
                 [key: string]: string;
             };
         };
         /** InteractionsAnswer */
         InteractionsAnswer: {
-            /**
-             * Results
-             * @description One per event, in the order of the events.
-             */
+            /** @description One per event, in the order of the events. */
             results: components["schemas"]["EventAnswer"][];
-            /** Accepted */
             accepted: number;
-            /** Duplicates */
             duplicates: number;
-            /** Refused */
             refused: number;
-            /** Meta */
             meta: {
                 [key: string]: string;
             };
@@ -990,58 +865,29 @@ export interface components {
          * @description Events. The service checks each by itself, so that one bad event does not refuse the others.
          */
         InteractionsRequest: {
-            /** Events */
             events: {
-                /**
-                 * User Id
-                 * @description The shop's id, up to 512 bytes, no control characters.
-                 */
+                /** @description The shop's id, up to 512 bytes, no control characters. */
                 user_id?: string | null;
-                /**
-                 * Session Id
-                 * @description In place of a user_id: the session of a visitor without an account. Its list is that of the user `isrf-session:` followed by the session_id. Beside a user_id it changes nothing.
-                 */
+                /** @description In place of a user_id: the session of a visitor without an account. Its list is that of the user `isrf-session:` followed by the session_id. Beside a user_id it changes nothing. */
                 session_id?: string | null;
-                /**
-                 * Item Id
-                 * @description An item of the catalogue.
-                 */
+                /** @description An item of the catalogue. */
                 item_id: string;
-                /**
-                 * Event
-                 * @description purchase, view, cart, …; without a type it counts as a purchase. `dislike` excludes the item and is no history; `remove` cancels earlier events on the item.
-                 */
+                /** @description purchase, view, cart, …; without a type it counts as a purchase. `dislike` excludes the item and is no history; `remove` cancels earlier events on the item. */
                 event?: string | number | null;
-                /**
-                 * Timestamp
-                 * @description Unix time in seconds; now, if missing.
-                 */
+                /** @description Unix time in seconds; now, if missing. */
                 timestamp?: number | null;
-                /**
-                 * Event Id
-                 * @description Identifies this event among those of all users for 24 hours: sent again with the same user, item and type it is a duplicate, with others it is refused (`event_id_reused`). Derived from user, item, event and timestamp if missing; an event with neither id nor timestamp is never a duplicate.
-                 */
+                /** @description Identifies this event among those of all users for 24 hours: sent again with the same user, item and type it is a duplicate, with others it is refused (`event_id_reused`). Derived from user, item, event and timestamp if missing; an event with neither id nor timestamp is never a duplicate. */
                 event_id?: string | null;
-                /**
-                 * Recommendation Id
-                 * @description From the answer that showed the item; the service counts it and does not store it.
-                 */
+                /** @description From the answer that showed the item; the service counts it and does not store it. */
                 recommendation_id?: string | null;
             }[];
         };
         /** Interests */
         Interests: {
-            /**
-             * Explicit
-             * @description What the user's own items have in common.
-             */
+            /** @description What the user's own items have in common. */
             explicit: components["schemas"]["Words"][];
-            /**
-             * Group
-             * @description What the items of similar users have in common.
-             */
+            /** @description What the items of similar users have in common. */
             group: components["schemas"]["Words"][];
-            /** Similar Users */
             similar_users: number;
         };
         /** ItemAnswer */
@@ -1056,33 +902,17 @@ export interface components {
          *     No field has a default that a generated client would send: only the fields that were sent count.
          */
         ItemBody: {
-            /** Title */
             title?: string | null;
-            /** Brand */
             brand?: string | null;
-            /**
-             * Categories
-             * @description The widest first.
-             */
+            /** @description The widest first. */
             categories?: string[] | null;
-            /** Description */
             description?: string | null;
-            /** Price */
             price?: number | null;
-            /**
-             * Group Id
-             * @description The product that the item is a variant of: all items with the same text are its variants.
-             */
+            /** @description The product that the item is a variant of: all items with the same text are its variants. */
             group_id?: string | null;
-            /**
-             * Available
-             * @description false: known and not recommended; its events count. null: as if never sent, so on offer.
-             */
+            /** @description false: known and not recommended; its events count. null: as if never sent, so on offer. */
             available?: boolean | null;
-            /**
-             * Metadata
-             * @description The shop's own fields: the item's attributes, which conditions read; 16384 bytes as JSON and 300 names and values at most. The whole item has 16384 bytes at most.
-             */
+            /** @description The shop's own fields: the item's attributes, which conditions read; 16384 bytes as JSON and 300 names and values at most. The whole item has 16384 bytes at most. */
             metadata?: {
                 [key: string]: unknown;
             } | null;
@@ -1096,14 +926,11 @@ export interface components {
              * @enum {string}
              */
             status: "added" | "changed";
-            /** Warnings */
             warnings: components["schemas"]["Warned"][];
         };
         /** ItemMeta */
         ItemMeta: {
-            /** Release Id */
             release_id: string;
-            /** Request Id */
             request_id: string;
         };
         /**
@@ -1121,57 +948,30 @@ export interface components {
          * @description How far the replica has come with counting accepted events for everybody's recommendations.
          */
         LiveEvidenceProgress: {
-            /**
-             * Entries Behind
-             * @description Accepted events that are not counted yet, about.
-             */
+            /** @description Accepted events that are not counted yet, about. */
             entries_behind: number;
-            /**
-             * Seconds Behind
-             * @description Age of the last counted event while others wait, else 0.
-             */
+            /** @description Age of the last counted event while others wait, else 0. */
             seconds_behind: number;
-            /**
-             * Truncated
-             * @description true: the store has removed events that the release has not learned; they are not counted.
-             */
+            /** @description true: the store has removed events that the release has not learned; they are not counted. */
             truncated: boolean;
-            /**
-             * Entries Read
-             * @description Accepted events that were read since the release was opened, whether they counted or not.
-             */
+            /** @description Accepted events that were read since the release was opened, whether they counted or not. */
             entries_read: number;
         };
         /** ManyRecommendations */
         ManyRecommendations: {
-            /**
-             * Answers
-             * @description One per user, in the order of the users.
-             */
+            /** @description One per user, in the order of the users. */
             answers: components["schemas"]["Recommendations"][];
         };
         /** Meta */
         Meta: {
-            /** Release Id */
             release_id: string;
-            /**
-             * Source
-             * @description Where the answer comes from: sequence, session, category-popular, popular, similar; of a placement the kind that its list begins with: for-user, similar, together, trending, popular, new, buy-again, recently-viewed. Prefixed `bundle:` when user state could not be read: the answer is made without what the store knows of the user.
-             */
+            /** @description Where the answer comes from: sequence, session, category-popular, popular, similar; of a placement the kind that its list begins with: for-user, similar, together, trending, popular, new, buy-again, recently-viewed. Prefixed `bundle:` when user state could not be read: the answer is made without what the store knows of the user. */
             source: string;
-            /** Request Id */
             request_id: string;
-            /** User Version */
             user_version?: string | null;
-            /**
-             * Recommendation Id
-             * @description Send it with the events on shown items, and with `offset` for the next page of the same list.
-             */
+            /** @description Send it with the events on shown items, and with `offset` for the next page of the same list. */
             recommendation_id: string;
-            /**
-             * Next Offset
-             * @description Offset of the next page; missing at the list's end.
-             */
+            /** @description Offset of the next page; missing at the list's end. */
             next_offset?: number | null;
         };
         /**
@@ -1179,30 +979,15 @@ export interface components {
          * @description Puts one item to a place, if it is allowed.
          */
         PinRule: {
-            /**
-             * Item Id
-             * @description The item.
-             */
+            /** @description The item. */
             item_id?: string | null;
-            /**
-             * Where
-             * @description In place of `item_id`: the best item of a condition.
-             */
+            /** @description In place of `item_id`: the best item of a condition. */
             where?: string | null;
-            /**
-             * Place
-             * @description Its place, from 1 on.
-             */
+            /** @description Its place, from 1 on. */
             place: number;
-            /**
-             * From
-             * @description The rule counts from this moment on.
-             */
+            /** @description The rule counts from this moment on. */
             from?: (string | number) | null;
-            /**
-             * Until
-             * @description The rule counts until just before this moment.
-             */
+            /** @description The rule counts until just before this moment. */
             until?: (string | number) | null;
         };
         /**
@@ -1217,45 +1002,29 @@ export interface components {
              */
             kind: "for-user" | "similar" | "together" | "trending" | "popular" | "new" | "buy-again" | "recently-viewed";
             /**
-             * Length
              * @description Number of items, where the call gives no `n`.
              * @default 10
              */
             length: number;
-            /**
-             * Filter
-             * @description Only items for which this condition on their attributes holds, as `filter` of every list; it may read `now`, `user.bought` and `user.disliked`.
-             */
+            /** @description Only items for which this condition on their attributes holds, as `filter` of every list; it may read `now`, `user.bought` and `user.disliked`. */
             filter?: string | null;
-            /**
-             * Category
-             * @description Only items of this category.
-             */
+            /** @description Only items of this category. */
             category?: string | null;
-            /**
-             * Min Price
-             * @description Only items with a price, of at least this much.
-             */
+            /** @description Only items with a price, of at least this much. */
             min_price?: number | null;
-            /**
-             * Max Price
-             * @description Only items with a price, of at most this much.
-             */
+            /** @description Only items with a price, of at most this much. */
             max_price?: number | null;
             /**
-             * Exclude Variants
              * @description Whatever excludes an item (bought, disliked, the given items) excludes all of its `group_id`.
              * @default false
              */
             exclude_variants: boolean;
             /**
-             * Diversity
              * @description 0: by score alone. Towards 1: items of the kind that differ from those before.
              * @default 0
              */
             diversity: number;
             /**
-             * Fallbacks
              * @description Kinds that fill the list where the kind finds too few items, in this order; [] for none.
              * @default [
              *       "popular"
@@ -1263,19 +1032,16 @@ export interface components {
              */
             fallbacks: ("for-user" | "similar" | "together" | "trending" | "popular" | "new" | "buy-again" | "recently-viewed")[];
             /**
-             * Window S
              * @description trending: seconds of the window, which is compared with an equally long one before it.
              * @default 604800
              */
             window_s: number;
             /**
-             * Cache S
              * @description How long an answer may be given again to the same user, items and session, while neither the user's state nor the catalogue has changed.
              * @default 0
              */
             cache_s: number;
             /**
-             * Rules
              * @description Boosts, pins, limits per attribute value and quotas of conditions.
              * @default []
              */
@@ -1283,78 +1049,45 @@ export interface components {
         };
         /** PlacementAnswer */
         PlacementAnswer: {
-            /** Name */
             name: string;
-            /**
-             * Version
-             * @description The number of the change that put it; 0 for one of the service's file.
-             */
+            /** @description The number of the change that put it; 0 for one of the service's file. */
             version: number;
             placement: components["schemas"]["Placement"];
-            /** Meta */
             meta: {
                 [key: string]: string;
             };
-            /** Warnings */
             warnings: components["schemas"]["Warned"][];
         };
         /** PlacementItems */
         PlacementItems: {
-            /**
-             * Items
-             * @description The kind's items, then those of the fallbacks; scores of two kinds cannot be compared.
-             */
+            /** @description The kind's items, then those of the fallbacks; scores of two kinds cannot be compared. */
             items: components["schemas"]["RecommendedItem"][];
             meta: components["schemas"]["PlacementMeta"];
-            /** Warnings */
             warnings: components["schemas"]["Warned"][];
         };
         /** PlacementList */
         PlacementList: {
-            /**
-             * Placements
-             * @description In the order of their names.
-             */
+            /** @description In the order of their names. */
             placements: components["schemas"]["ShownPlacement"][];
-            /** Meta */
             meta: {
                 [key: string]: string;
             };
-            /** Warnings */
             warnings: components["schemas"]["Warned"][];
         };
         /** PlacementMeta */
         PlacementMeta: {
-            /** Release Id */
             release_id: string;
-            /**
-             * Source
-             * @description Where the answer comes from: sequence, session, category-popular, popular, similar; of a placement the kind that its list begins with: for-user, similar, together, trending, popular, new, buy-again, recently-viewed. Prefixed `bundle:` when user state could not be read: the answer is made without what the store knows of the user.
-             */
+            /** @description Where the answer comes from: sequence, session, category-popular, popular, similar; of a placement the kind that its list begins with: for-user, similar, together, trending, popular, new, buy-again, recently-viewed. Prefixed `bundle:` when user state could not be read: the answer is made without what the store knows of the user. */
             source: string;
-            /** Request Id */
             request_id: string;
-            /** User Version */
             user_version?: string | null;
-            /**
-             * Recommendation Id
-             * @description Send it with the events on shown items, and with `offset` for the next page of the same list.
-             */
+            /** @description Send it with the events on shown items, and with `offset` for the next page of the same list. */
             recommendation_id: string;
-            /**
-             * Next Offset
-             * @description Offset of the next page; missing at the list's end.
-             */
+            /** @description Offset of the next page; missing at the list's end. */
             next_offset?: number | null;
-            /**
-             * Placement
-             * @description The placement's name.
-             */
+            /** @description The placement's name. */
             placement: string;
-            /**
-             * Placement Version
-             * @description The number of the change that put the placement; 0 for one of the service's file. A later page of a placement that was removed has none.
-             */
+            /** @description The number of the change that put the placement; 0 for one of the service's file. A later page of a placement that was removed has none. */
             placement_version?: number | null;
         };
         /** PlacementPreviewAnswer */
@@ -1366,77 +1099,41 @@ export interface components {
             before_is: "stored" | "without_rules";
             before: components["schemas"]["PreviewedItems"];
             after: components["schemas"]["PreviewedItems"];
-            /**
-             * Moves
-             * @description Items whose place differs, in the order of `after`; then those that `after` does not show.
-             */
+            /** @description Items whose place differs, in the order of `after`; then those that `after` does not show. */
             moves: components["schemas"]["PreviewMove"][];
-            /**
-             * Rules
-             * @description The sent placement's rules, in their order.
-             */
+            /** @description The sent placement's rules, in their order. */
             rules: components["schemas"]["PreviewRule"][];
-            /**
-             * Warnings
-             * @description Of the sent placement itself, as `PUT` answers with them.
-             */
+            /** @description Of the sent placement itself, as `PUT` answers with them. */
             warnings: components["schemas"]["Warned"][];
         };
         /** PopularItems */
         PopularItems: {
-            /** Items */
             items: components["schemas"]["RecommendedItem"][];
             meta: components["schemas"]["Meta"];
-            /** Warnings */
             warnings: components["schemas"]["Warned"][];
         };
         /** PreviewMeta */
         PreviewMeta: {
-            /** Release Id */
             release_id: string;
-            /**
-             * Source
-             * @description The kind that the list begins with.
-             */
+            /** @description The kind that the list begins with. */
             source: string;
-            /** Request Id */
             request_id: string;
-            /** User Version */
             user_version?: string | null;
-            /**
-             * Placement
-             * @description The name that the call sent.
-             */
+            /** @description The name that the call sent. */
             placement?: string | null;
-            /**
-             * Placement Version
-             * @description Of the stored placement.
-             */
+            /** @description Of the stored placement. */
             placement_version?: number | null;
         };
         /** PreviewMove */
         PreviewMove: {
-            /** Item Id */
             item_id: string;
-            /**
-             * Before
-             * @description Its place, from 1 on; null where the list does not show it.
-             */
+            /** @description Its place, from 1 on; null where the list does not show it. */
             before: number | null;
-            /**
-             * After
-             * @description Its place, from 1 on; null where the list does not show it.
-             */
+            /** @description Its place, from 1 on; null where the list does not show it. */
             after: number | null;
-            /**
-             * Cause
-             * @description `filter` where the sent placement's filter, category or prices forbid the item.
-             */
+            /** @description `filter` where the sent placement's filter, category or prices forbid the item. */
             cause: "filter" | null;
-            /**
-             * Rules
-             * @description What the sent placement's rules did to it.
-             */
+            /** @description What the sent placement's rules did to it. */
             rules: components["schemas"]["PreviewRuleMove"][];
         };
         /**
@@ -1445,81 +1142,53 @@ export interface components {
          */
         PreviewRequest: {
             placement: components["schemas"]["Placement"];
-            /**
-             * Name
-             * @description The stored placement to compare with. Where there is none, the list is compared with that of the same placement without its rules.
-             */
+            /** @description The stored placement to compare with. Where there is none, the list is compared with that of the same placement without its rules. */
             name?: string | null;
-            /**
-             * User Id
-             * @description Whose list it is.
-             */
+            /** @description Whose list it is. */
             user_id?: string | null;
-            /**
-             * Item Id
-             * @description The product of the page.
-             */
+            /** @description The product of the page. */
             item_id?: string | null;
             /**
-             * Cart
              * @description item_ids of the cart.
              * @default []
              */
             cart: string[];
             /**
-             * Session
              * @description item_ids of the running session, oldest first: used where the user has no history.
              * @default []
              */
             session: string[];
-            /**
-             * N
-             * @description Number of items; each placement's own length, if missing.
-             */
+            /** @description Number of items; each placement's own length, if missing. */
             n?: number | null;
         };
         /** PreviewRule */
         PreviewRule: {
-            /** Rule */
             rule: number;
             /**
              * Kind
              * @enum {string}
              */
             kind: "boost" | "pin" | "at_most" | "at_least";
-            /**
-             * Items
-             * @description How many of the list's items it moved, put or held back.
-             */
+            /** @description How many of the list's items it moved, put or held back. */
             items: number;
         };
         /** PreviewRuleMove */
         PreviewRuleMove: {
-            /**
-             * Rule
-             * @description The rule's position among the sent placement's rules, from 1 on.
-             */
+            /** @description The rule's position among the sent placement's rules, from 1 on. */
             rule: number;
             /**
              * Kind
              * @enum {string}
              */
             kind: "boost" | "pin" | "at_most" | "at_least";
-            /**
-             * Places
-             * @description Places towards the list's beginning, negative ones towards its end; null where the rule alone brings the item into the list, or keeps it out.
-             */
+            /** @description Places towards the list's beginning, negative ones towards its end; null where the rule alone brings the item into the list, or keeps it out. */
             places: number | null;
         };
         /** PreviewedItems */
         PreviewedItems: {
-            /**
-             * Items
-             * @description With reasons and rules.
-             */
+            /** @description With reasons and rules. */
             items: components["schemas"]["RecommendedItem"][];
             meta: components["schemas"]["PreviewMeta"];
-            /** Warnings */
             warnings: components["schemas"]["Warned"][];
         };
         /**
@@ -1527,31 +1196,19 @@ export interface components {
          * @description Candidates to rank for a user, else for a history, else by popularity.
          */
         RankRequest: {
-            /**
-             * Candidates
-             * @description item_ids.
-             */
+            /** @description item_ids. */
             candidates: string[];
-            /** User Id */
             user_id?: string | null;
             /**
-             * History
              * @description item_ids, oldest first; unknown ones are skipped.
              * @default []
              */
             history: string[];
-            /**
-             * N
-             * @description How many candidates to return; all, if missing.
-             */
+            /** @description How many candidates to return; all, if missing. */
             n?: number | null;
-            /**
-             * Filter
-             * @description Only items for which this condition on their attributes holds, as in an SQL WHERE clause: `brand = 'Auralis' AND price < 80`. It may read `now`, `user.bought`, `user.disliked`, and `context.NAME`, which the call brings.
-             */
+            /** @description Only items for which this condition on their attributes holds, as in an SQL WHERE clause: `brand = 'Auralis' AND price < 80`. It may read `now`, `user.bought`, `user.disliked`, and `context.NAME`, which the call brings. */
             filter?: string | null;
             /**
-             * Context
              * @description Texts that the filter reads as `context.NAME`.
              * @default {}
              */
@@ -1559,13 +1216,11 @@ export interface components {
                 [key: string]: string;
             };
             /**
-             * Diversity
              * @description 0: by score alone. Towards 1: items that differ from those before (maximal marginal relevance).
              * @default 0
              */
             diversity: number;
             /**
-             * Explain
              * @description Add the reasons; only with an `n` of 200 at most.
              * @default false
              */
@@ -1576,24 +1231,13 @@ export interface components {
          * @description Shown items, clicks and purchases; a click and a purchase count once for a list and an item.
          */
         Rates: {
-            /** Source */
             source: string;
-            /** Items Shown */
             items_shown: number;
-            /**
-             * Clicks
-             * @description Shown items with an accepted event that carries the answer's recommendation_id.
-             */
+            /** @description Shown items with an accepted event that carries the answer's recommendation_id. */
             clicks: number;
-            /**
-             * Purchases
-             * @description Clicks that are purchases.
-             */
+            /** @description Clicks that are purchases. */
             purchases: number;
-            /**
-             * Click Through
-             * @description Clicks per shown item; null where none was shown.
-             */
+            /** @description Clicks per shown item; null where none was shown. */
             click_through: number | null;
         };
         /** Readiness */
@@ -1603,7 +1247,6 @@ export interface components {
              * @enum {string}
              */
             status: "ready" | "degraded";
-            /** Release Id */
             release_id: string;
             /**
              * Store
@@ -1613,7 +1256,6 @@ export interface components {
             /** @description null: events count for nobody but their user, by the setting or because the release is too old. */
             live_evidence: components["schemas"]["LiveEvidenceProgress"] | null;
             /**
-             * Warnings
              * @description A Redis that could lose accepted events; events that are missing in live evidence.
              * @default []
              */
@@ -1635,40 +1277,19 @@ export interface components {
              * @enum {string}
              */
             interest: "individual" | "group" | "everybody";
-            /**
-             * Text
-             * @description The evidence as a sentence to the shopper.
-             */
+            /** @description The evidence as a sentence to the shopper. */
             text: string;
-            /**
-             * Paths
-             * @description Strongest first, 3 at most; empty where no path exists.
-             */
+            /** @description Strongest first, 3 at most; empty where no path exists. */
             paths: components["schemas"]["ReasonPath"][];
-            /**
-             * Words
-             * @description The interest in words of the semantic features: what at least 3 of the similar users look for, or what the item and the user's items have in common.
-             */
+            /** @description The interest in words of the semantic features: what at least 3 of the similar users look for, or what the item and the user's items have in common. */
             words: string[];
-            /**
-             * Similar Users
-             * @description How many of the similar users took the item.
-             */
+            /** @description How many of the similar users took the item. */
             similar_users?: number | null;
-            /**
-             * Of Similar Users
-             * @description How many similar users there are.
-             */
+            /** @description How many similar users there are. */
             of_similar_users?: number | null;
-            /**
-             * Weak
-             * @description True: no user is really similar; these are the nearest few.
-             */
+            /** @description True: no user is really similar; these are the nearest few. */
             weak?: boolean | null;
-            /**
-             * Popularity Rank
-             * @description 1 for the item that was taken most lately; events since the release count too.
-             */
+            /** @description 1 for the item that was taken most lately; events since the release count too. */
             popularity_rank?: number | null;
         };
         /**
@@ -1676,76 +1297,41 @@ export interface components {
          * @description A path from the user to the item: user → `item_id` → [similar users who took both →] recommended item.
          */
         ReasonPath: {
-            /**
-             * Item Id
-             * @description An item of the user's history.
-             */
+            /** @description An item of the user's history. */
             item_id: string;
-            /**
-             * Strength
-             * @description Strength of the edge from this item to the recommended item. transition, cooccurrence, content: the weight in the item's list of that channel (the weights of a list sum to 1). explicit, dense: the cosine of the two items' vectors. generative: the share of the levels in which the two semantic IDs begin alike.
-             */
+            /** @description Strength of the edge from this item to the recommended item. transition, cooccurrence, content: the weight in the item's list of that channel (the weights of a list sum to 1). explicit, dense: the cosine of the two items' vectors. generative: the share of the levels in which the two semantic IDs begin alike. */
             strength?: number | null;
-            /**
-             * Similar Users
-             * @description Group channel: how many similar users took this item and the recommended item.
-             */
+            /** @description Group channel: how many similar users took this item and the recommended item. */
             similar_users?: number | null;
-            /**
-             * Live Users
-             * @description transition, cooccurrence: how many other users are behind the path since the release, which itself has no such edge. At least 3; with fewer the path is not shown.
-             */
+            /** @description transition, cooccurrence: how many other users are behind the path since the release, which itself has no such edge. At least 3; with fewer the path is not shown. */
             live_users?: number | null;
         };
         /** Recommendations */
         Recommendations: {
-            /** User Id */
             user_id: string | null;
-            /** Items */
             items: components["schemas"]["RecommendedItem"][];
             meta: components["schemas"]["Meta"];
-            /** Warnings */
             warnings: components["schemas"]["Warned"][];
         };
         /** RecommendedItem */
         RecommendedItem: {
-            /** Item Id */
             item_id: string;
-            /** Rank */
             rank: number;
-            /** Score */
             score: number;
-            /**
-             * Source
-             * @description The channel that raises the item's score most, of those that have a weight and found the item: generative, dense, explicit, group, transition, cooccurrence, content, popular. In a placement also the kind of list that found the item (together, trending, new, buy-again, recently-viewed), or pin where only a rule brought it.
-             */
+            /** @description The channel that raises the item's score most, of those that have a weight and found the item: generative, dense, explicit, group, transition, cooccurrence, content, popular. In a placement also the kind of list that found the item (together, trending, new, buy-again, recently-viewed), or pin where only a rule brought it. */
             source: string;
-            /**
-             * Reasons
-             * @description With `explain`: at least one reason, that of the main source first, where at least 3 users are behind it.
-             */
+            /** @description With `explain`: at least one reason, that of the main source first, where at least 3 users are behind it. */
             reasons?: components["schemas"]["Reason"][] | null;
-            /**
-             * Rules
-             * @description With `explain`, on the first page of a placement with rules: the rules that moved the item.
-             */
+            /** @description With `explain`, on the first page of a placement with rules: the rules that moved the item. */
             rules?: components["schemas"]["RuleMove"][] | null;
         };
         /** ReleaseStats */
         ReleaseStats: {
-            /** Release Id */
             release_id: string;
-            /** Answers */
             answers: number;
-            /**
-             * By Answer Source
-             * @description By the answers' `meta.source`.
-             */
+            /** @description By the answers' `meta.source`. */
             by_answer_source: components["schemas"]["AnswerRates"][];
-            /**
-             * By Item Source
-             * @description By the items' `source`.
-             */
+            /** @description By the items' `source`. */
             by_item_source: components["schemas"]["Rates"][];
         };
         /** Reloaded */
@@ -1755,35 +1341,22 @@ export interface components {
              * @enum {string}
              */
             status: "switched" | "unchanged";
-            /**
-             * Release Id
-             * @description The release that is served now.
-             */
+            /** @description The release that is served now. */
             release_id: string;
-            /** Previous Release Id */
             previous_release_id: string;
-            /**
-             * Seconds
-             * @description How long it took; requests are answered meanwhile.
-             */
+            /** @description How long it took; requests are answered meanwhile. */
             seconds: number;
         };
         /** RuleMove */
         RuleMove: {
-            /**
-             * Rule
-             * @description The rule's position among the placement's rules, from 1 on.
-             */
+            /** @description The rule's position among the placement's rules, from 1 on. */
             rule: number;
             /**
              * Kind
              * @enum {string}
              */
             kind: "boost" | "pin" | "at_most" | "at_least";
-            /**
-             * Moved
-             * @description Places towards the list's beginning, negative ones towards its end; null where the item would not be in the list without the rule.
-             */
+            /** @description Places towards the list's beginning, negative ones towards its end; null where the item would not be in the list without the rule. */
             moved: number | null;
         };
         /**
@@ -1792,88 +1365,50 @@ export interface components {
          */
         SessionRequest: {
             /**
-             * N
              * @description Number of items.
              * @default 10
              */
             n: number;
-            /**
-             * Category
-             * @description Only items of it, or of one of them.
-             */
+            /** @description Only items of it, or of one of them. */
             category?: string | string[] | null;
-            /**
-             * Exclude Category
-             * @description No items of it, or of them.
-             */
+            /** @description No items of it, or of them. */
             exclude_category?: string | string[] | null;
-            /**
-             * Filter
-             * @description Only items for which this condition on their attributes holds, as in an SQL WHERE clause: `brand = 'Auralis' AND price < 80`. It may read `now`, `user.bought`, `user.disliked`, and `context.NAME`, which the call brings.
-             */
+            /** @description Only items for which this condition on their attributes holds, as in an SQL WHERE clause: `brand = 'Auralis' AND price < 80`. It may read `now`, `user.bought`, `user.disliked`, and `context.NAME`, which the call brings. */
             filter?: string | null;
             /**
-             * Context
              * @description Texts that the filter reads as `context.NAME`.
              * @default {}
              */
             context: {
                 [key: string]: string;
             };
-            /**
-             * Exclude
-             * @default []
-             */
+            /** @default [] */
             exclude: string[];
-            /**
-             * Min Price
-             * @description Only items with a price, of at least this much.
-             */
+            /** @description Only items with a price, of at least this much. */
             min_price?: number | null;
-            /**
-             * Max Price
-             * @description Only items with a price, of at most this much.
-             */
+            /** @description Only items with a price, of at most this much. */
             max_price?: number | null;
             /**
-             * Diversity
              * @description 0: by score alone. Towards 1: items that differ from those before (maximal marginal relevance).
              * @default 0
              */
             diversity: number;
-            /**
-             * Include Seen
-             * @default false
-             */
+            /** @default false */
             include_seen: boolean;
             /**
-             * Exclude Variants
              * @description What excludes an item excludes all of its `group_id`.
              * @default false
              */
             exclude_variants: boolean;
-            /**
-             * Explain
-             * @default false
-             */
+            /** @default false */
             explain: boolean;
-            /**
-             * History
-             * @description item_ids, oldest first; unknown ones are skipped.
-             */
+            /** @description item_ids, oldest first; unknown ones are skipped. */
             history: string[];
-            /**
-             * User Id
-             * @description The user of the session; where they have a history, it replaces the session.
-             */
+            /** @description The user of the session; where they have a history, it replaces the session. */
             user_id?: string | null;
-            /**
-             * Recommendation Id
-             * @description From an earlier answer: returns that same list from `offset` on.
-             */
+            /** @description From an earlier answer: returns that same list from `offset` on. */
             recommendation_id?: string | null;
             /**
-             * Offset
              * @description Items of the list to skip; a list has 200 at most.
              * @default 0
              */
@@ -1881,75 +1416,45 @@ export interface components {
         };
         /** Shopper */
         Shopper: {
-            /** User Id */
             user_id: string;
-            /** Num Items */
             num_items: number;
-            /**
-             * Likes
-             * @description What their items have in common.
-             */
+            /** @description What their items have in common. */
             likes: string[];
         };
         /** Shoppers */
         Shoppers: {
-            /** Shoppers */
             shoppers: components["schemas"]["Shopper"][];
         };
         /** ShownItem */
         ShownItem: {
-            /** Item Id */
             item_id: string;
-            /** Title */
             title: string | null;
-            /** Brand */
             brand: string | null;
-            /** Categories */
             categories: string[];
-            /** Price */
             price: number | null;
-            /**
-             * Group Id
-             * @description The product that the item is a variant of.
-             */
+            /** @description The product that the item is a variant of. */
             group_id: string | null;
-            /**
-             * Available
-             * @description Whether it is recommended.
-             */
+            /** @description Whether it is recommended. */
             available: boolean;
-            /**
-             * Metadata
-             * @description The shop's own fields: the item's attributes.
-             */
+            /** @description The shop's own fields: the item's attributes. */
             metadata: {
                 [key: string]: unknown;
             };
-            /**
-             * In Release
-             * @description false: the item is newer than the release, which knows only its texts.
-             */
+            /** @description false: the item is newer than the release, which knows only its texts. */
             in_release: boolean;
         };
         /** ShownPlacement */
         ShownPlacement: {
-            /** Name */
             name: string;
-            /**
-             * Version
-             * @description The number of the change that put it; 0 for one of the service's file.
-             */
+            /** @description The number of the change that put it; 0 for one of the service's file. */
             version: number;
             placement: components["schemas"]["Placement"];
         };
         /** SimilarItems */
         SimilarItems: {
-            /** Item Id */
             item_id: string;
-            /** Items */
             items: components["schemas"]["RecommendedItem"][];
             meta: components["schemas"]["Meta"];
-            /** Warnings */
             warnings: components["schemas"]["Warned"][];
         };
         /**
@@ -1957,60 +1462,33 @@ export interface components {
          * @description Counts of all replicas, since counting began.
          */
         Stats: {
-            /** Releases */
             releases: components["schemas"]["ReleaseStats"][];
         };
         /** UserAnswer */
         UserAnswer: {
-            /** User Id */
             user_id: string;
-            /**
-             * Known
-             * @description Whether the release or an accepted event knows this user.
-             */
+            /** @description Whether the release or an accepted event knows this user. */
             known: boolean;
-            /** Version */
             version: string;
-            /**
-             * History
-             * @description item_ids, oldest first; the latest `last` of them.
-             */
+            /** @description item_ids, oldest first; the latest `last` of them. */
             history: string[];
-            /**
-             * Timestamps
-             * @description Moment of each entry of the history, in seconds.
-             */
+            /** @description Moment of each entry of the history, in seconds. */
             timestamps: (number | null)[];
-            /**
-             * History Total
-             * @description How many entries the history has: those of the release, and the latest 200 since.
-             */
+            /** @description How many entries the history has: those of the release, and the latest 200 since. */
             history_total: number;
-            /**
-             * Excluded
-             * @description Items that are not recommended: bought, or disliked; the first `last` by their ids.
-             */
+            /** @description Items that are not recommended: bought, or disliked; the first `last` by their ids. */
             excluded: string[];
-            /**
-             * Excluded Total
-             * @description How many items are excluded.
-             */
+            /** @description How many items are excluded. */
             excluded_total: number;
             interests: components["schemas"]["Interests"];
             meta: components["schemas"]["UserMeta"];
-            /** Warnings */
             warnings: components["schemas"]["Warned"][];
         };
         /** UserMeta */
         UserMeta: {
-            /** Release Id */
             release_id: string;
-            /**
-             * Source
-             * @description `state`, or `bundle` where user state could not be read.
-             */
+            /** @description `state`, or `bundle` where user state could not be read. */
             source: string;
-            /** Request Id */
             request_id: string;
         };
         /**
@@ -2019,94 +1497,56 @@ export interface components {
          */
         UsersRequest: {
             /**
-             * N
              * @description Number of items.
              * @default 10
              */
             n: number;
-            /**
-             * Category
-             * @description Only items of it, or of one of them.
-             */
+            /** @description Only items of it, or of one of them. */
             category?: string | string[] | null;
-            /**
-             * Exclude Category
-             * @description No items of it, or of them.
-             */
+            /** @description No items of it, or of them. */
             exclude_category?: string | string[] | null;
-            /**
-             * Filter
-             * @description Only items for which this condition on their attributes holds, as in an SQL WHERE clause: `brand = 'Auralis' AND price < 80`. It may read `now`, `user.bought`, `user.disliked`, and `context.NAME`, which the call brings.
-             */
+            /** @description Only items for which this condition on their attributes holds, as in an SQL WHERE clause: `brand = 'Auralis' AND price < 80`. It may read `now`, `user.bought`, `user.disliked`, and `context.NAME`, which the call brings. */
             filter?: string | null;
             /**
-             * Context
              * @description Texts that the filter reads as `context.NAME`.
              * @default {}
              */
             context: {
                 [key: string]: string;
             };
-            /**
-             * Exclude
-             * @default []
-             */
+            /** @default [] */
             exclude: string[];
-            /**
-             * Min Price
-             * @description Only items with a price, of at least this much.
-             */
+            /** @description Only items with a price, of at least this much. */
             min_price?: number | null;
-            /**
-             * Max Price
-             * @description Only items with a price, of at most this much.
-             */
+            /** @description Only items with a price, of at most this much. */
             max_price?: number | null;
             /**
-             * Diversity
              * @description 0: by score alone. Towards 1: items that differ from those before (maximal marginal relevance).
              * @default 0
              */
             diversity: number;
-            /**
-             * Include Seen
-             * @default false
-             */
+            /** @default false */
             include_seen: boolean;
             /**
-             * Exclude Variants
              * @description What excludes an item excludes all of its `group_id`.
              * @default false
              */
             exclude_variants: boolean;
-            /**
-             * Explain
-             * @default false
-             */
+            /** @default false */
             explain: boolean;
-            /**
-             * Users
-             * @description user_ids. users × n is 12800 at most, with `explain` 1000; each user counts as a call in the key's rate.
-             */
+            /** @description user_ids. users × n is 12800 at most, with `explain` 1000; each user counts as a call in the key's rate. */
             users: string[];
         };
         /** Warned */
         Warned: {
-            /** Code */
             code: string;
-            /** Message */
             message: string;
-            /**
-             * Item Ids
-             * @description The candidates that the warning is about.
-             */
+            /** @description The candidates that the warning is about. */
             item_ids?: string[] | null;
         };
         /** Words */
         Words: {
-            /** Words */
             words: string;
-            /** Items */
             items: number;
         };
         /**
@@ -2114,31 +1554,17 @@ export interface components {
          * @description The body of every error response.
          */
         Problem: {
-            /**
-             * Type
-             * @description `urn:isrf:problem:` and the code.
-             */
+            /** @description `urn:isrf:problem:` and the code. */
             type: string;
-            /** Title */
             title: string;
-            /** Status */
             status: number;
-            /**
-             * Code
-             * @description Stable; match on this.
-             */
+            /** @description Stable; match on this. */
             code: string;
-            /** Detail */
             detail: string;
-            /**
-             * Fix
-             * @default null
-             */
+            /** @default null */
             fix: string | null;
-            /** Request Id */
             request_id: string;
             /**
-             * Errors
              * @description Each invalid field and what is wrong with it.
              * @default null
              */
@@ -2149,12 +1575,8 @@ export interface components {
          * @description An invalid field of a request.
          */
         Fault: {
-            /**
-             * Where
-             * @description Path of the field in the request: `query.n`, `body.history.3`.
-             */
+            /** @description Path of the field in the request: `query.n`, `body.history.3`. */
             where: string;
-            /** Message */
             message: string;
         };
         /**
@@ -2162,12 +1584,8 @@ export interface components {
          * @description Events of one session, oldest first. It can name no user.
          */
         Beacon: {
-            /**
-             * Session Id
-             * @description The page makes it once, at random, and keeps it: `crypto.randomUUID()`. 16 to 64 letters, digits, `-` and `_`. Whoever knows it can add to the session.
-             */
+            /** @description The page makes it once, at random, and keeps it: `crypto.randomUUID()`. 16 to 64 letters, digits, `-` and `_`. Whoever knows it can add to the session. */
             session_id: string;
-            /** Events */
             events: components["schemas"]["BeaconEvent"][];
         };
         /**
@@ -2175,24 +1593,16 @@ export interface components {
          * @description An event of the browser's session, dated by the service when it arrives.
          */
         BeaconEvent: {
-            /**
-             * Item Id
-             * @description An item of the catalogue; an event on another one is dropped and counted.
-             */
+            /** @description An item of the catalogue; an event on another one is dropped and counted. */
             item_id: string;
-            /**
-             * Event
-             * @description view, cart, dislike, …. Required: nothing is taken for a purchase.
-             */
+            /** @description view, cart, dislike, …. Required: nothing is taken for a purchase. */
             event: string;
             /**
-             * Event Id
              * @description Identifies this event among those of its session for 24 hours: it counts once.
              * @default null
              */
             event_id: string | null;
             /**
-             * Recommendation Id
              * @description From the answer that showed the item; counts a click.
              * @default null
              */
@@ -2200,7 +1610,7 @@ export interface components {
         };
     };
     responses: {
-        /** @description The body is not JSON. */
+        /** @description The body is not JSON, or not the gzip that it is said to be. */
         Problem400: {
             headers: {
                 [name: string]: unknown;
@@ -2309,48 +1719,82 @@ export interface components {
             };
         };
     };
-    parameters: never;
+    parameters: {
+        /** @description Only items of one of these categories. */
+        category: string[];
+        /** @description 0: by score alone. Towards 1: items that differ from those before (maximal marginal relevance). */
+        diversity: number;
+        /** @description item_ids, repeated or separated by commas; an id with a comma in it is one id. */
+        exclude: string[];
+        /** @description No items of these categories. */
+        exclude_category: string[];
+        /** @description What excludes an item excludes all of its `group_id`. */
+        exclude_variants: boolean;
+        /** @description Change it only where this version is stored; 0: where none is stored, or the file's counts. */
+        expected_version: number | null;
+        /** @description Add the reasons. */
+        explain: boolean;
+        /** @description Only items for which this condition on their attributes holds, as in an SQL WHERE clause: `brand = 'Auralis' AND price < 80`. It may read `now`, `user.bought`, `user.disliked`, and `context.NAME`, which the call brings. */
+        filter: string | null;
+        /** @description Recommend bought items too; disliked ones never. */
+        include_seen: boolean;
+        item_id: string;
+        /** @description The browser's key, where no header X-API-Key can be sent. */
+        key: string;
+        /** @description Only items with a price, of at most this much. */
+        max_price: number | null;
+        /** @description Only items with a price, of at least this much. */
+        min_price: number | null;
+        /** @description Number of items. */
+        n: number;
+        /** @description Items of the list to skip; a list has 200 at most. */
+        offset: number;
+        placement: string;
+        /** @description From an earlier answer: returns that same list from `offset` on. */
+        recommendation_id: string | null;
+        user_id: string;
+    };
     requestBodies: never;
     headers: never;
     pathItems: never;
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    recommend_user_recommend__user_id__get: {
+    recommend_user: {
         parameters: {
             query?: {
                 /** @description Number of items. */
-                n?: number;
+                n?: components["parameters"]["n"];
                 /** @description Only items of one of these categories. */
-                category?: string[];
+                category?: components["parameters"]["category"];
                 /** @description No items of these categories. */
-                exclude_category?: string[];
+                exclude_category?: components["parameters"]["exclude_category"];
                 /** @description Only items for which this condition on their attributes holds, as in an SQL WHERE clause: `brand = 'Auralis' AND price < 80`. It may read `now`, `user.bought`, `user.disliked`, and `context.NAME`, which the call brings. */
-                filter?: string | null;
+                filter?: components["parameters"]["filter"];
                 /** @description item_ids, repeated or separated by commas; an id with a comma in it is one id. */
-                exclude?: string[];
+                exclude?: components["parameters"]["exclude"];
                 /** @description Only items with a price, of at least this much. */
-                min_price?: number | null;
+                min_price?: components["parameters"]["min_price"];
                 /** @description Only items with a price, of at most this much. */
-                max_price?: number | null;
+                max_price?: components["parameters"]["max_price"];
                 /** @description 0: by score alone. Towards 1: items that differ from those before (maximal marginal relevance). */
-                diversity?: number;
+                diversity?: components["parameters"]["diversity"];
                 /** @description Recommend bought items too; disliked ones never. */
-                include_seen?: boolean;
+                include_seen?: components["parameters"]["include_seen"];
                 /** @description What excludes an item excludes all of its `group_id`. */
-                exclude_variants?: boolean;
+                exclude_variants?: components["parameters"]["exclude_variants"];
                 /** @description Add the reasons. */
-                explain?: boolean;
+                explain?: components["parameters"]["explain"];
                 /** @description From an earlier answer: returns that same list from `offset` on. */
-                recommendation_id?: string | null;
+                recommendation_id?: components["parameters"]["recommendation_id"];
                 /** @description Items of the list to skip; a list has 200 at most. */
-                offset?: number;
+                offset?: components["parameters"]["offset"];
                 /** @description item_ids of the running session, oldest first, repeated or separated by commas: used where the user has no history. */
                 session?: string[];
             };
             header?: never;
             path: {
-                user_id: string;
+                user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
         };
@@ -2365,6 +1809,13 @@ export interface operations {
                     "application/json": components["schemas"]["Recommendations"];
                 };
             };
+            /** @description `If-None-Match` has the `ETag` of this answer: the caller has it already. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             400: components["responses"]["Problem400"];
             401: components["responses"]["Problem401"];
             403: components["responses"]["Problem403"];
@@ -2378,7 +1829,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    recommend_many_recommend_post: {
+    recommend_many: {
         parameters: {
             query?: never;
             header?: never;
@@ -2413,7 +1864,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    rank_rank_post: {
+    rank: {
         parameters: {
             query?: never;
             header?: never;
@@ -2448,39 +1899,39 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    similar_similar__item_id__get: {
+    similar: {
         parameters: {
             query?: {
                 /** @description Number of items. */
-                n?: number;
+                n?: components["parameters"]["n"];
                 /** @description Only items of one of these categories. */
-                category?: string[];
+                category?: components["parameters"]["category"];
                 /** @description No items of these categories. */
-                exclude_category?: string[];
+                exclude_category?: components["parameters"]["exclude_category"];
                 /** @description Only items for which this condition on their attributes holds, as in an SQL WHERE clause: `brand = 'Auralis' AND price < 80`. It may read `now`, `user.bought`, `user.disliked`, and `context.NAME`, which the call brings. */
-                filter?: string | null;
+                filter?: components["parameters"]["filter"];
                 /** @description item_ids, repeated or separated by commas; an id with a comma in it is one id. */
-                exclude?: string[];
+                exclude?: components["parameters"]["exclude"];
                 /** @description Only items with a price, of at least this much. */
-                min_price?: number | null;
+                min_price?: components["parameters"]["min_price"];
                 /** @description Only items with a price, of at most this much. */
-                max_price?: number | null;
+                max_price?: components["parameters"]["max_price"];
                 /** @description 0: by score alone. Towards 1: items that differ from those before (maximal marginal relevance). */
-                diversity?: number;
+                diversity?: components["parameters"]["diversity"];
                 /** @description Recommend bought items too; disliked ones never. */
-                include_seen?: boolean;
+                include_seen?: components["parameters"]["include_seen"];
                 /** @description What excludes an item excludes all of its `group_id`. */
-                exclude_variants?: boolean;
+                exclude_variants?: components["parameters"]["exclude_variants"];
                 /** @description Add the reasons. */
-                explain?: boolean;
+                explain?: components["parameters"]["explain"];
                 /** @description From an earlier answer: returns that same list from `offset` on. */
-                recommendation_id?: string | null;
+                recommendation_id?: components["parameters"]["recommendation_id"];
                 /** @description Items of the list to skip; a list has 200 at most. */
-                offset?: number;
+                offset?: components["parameters"]["offset"];
             };
             header?: never;
             path: {
-                item_id: string;
+                item_id: components["parameters"]["item_id"];
             };
             cookie?: never;
         };
@@ -2508,35 +1959,35 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    popular_popular_get: {
+    popular: {
         parameters: {
             query?: {
                 /** @description Number of items. */
-                n?: number;
+                n?: components["parameters"]["n"];
                 /** @description Only items of one of these categories. */
-                category?: string[];
+                category?: components["parameters"]["category"];
                 /** @description No items of these categories. */
-                exclude_category?: string[];
+                exclude_category?: components["parameters"]["exclude_category"];
                 /** @description Only items for which this condition on their attributes holds, as in an SQL WHERE clause: `brand = 'Auralis' AND price < 80`. It may read `now`, `user.bought`, `user.disliked`, and `context.NAME`, which the call brings. */
-                filter?: string | null;
+                filter?: components["parameters"]["filter"];
                 /** @description item_ids, repeated or separated by commas; an id with a comma in it is one id. */
-                exclude?: string[];
+                exclude?: components["parameters"]["exclude"];
                 /** @description Only items with a price, of at least this much. */
-                min_price?: number | null;
+                min_price?: components["parameters"]["min_price"];
                 /** @description Only items with a price, of at most this much. */
-                max_price?: number | null;
+                max_price?: components["parameters"]["max_price"];
                 /** @description 0: by score alone. Towards 1: items that differ from those before (maximal marginal relevance). */
-                diversity?: number;
+                diversity?: components["parameters"]["diversity"];
                 /** @description Recommend bought items too; disliked ones never. */
-                include_seen?: boolean;
+                include_seen?: components["parameters"]["include_seen"];
                 /** @description What excludes an item excludes all of its `group_id`. */
-                exclude_variants?: boolean;
+                exclude_variants?: components["parameters"]["exclude_variants"];
                 /** @description Add the reasons. */
-                explain?: boolean;
+                explain?: components["parameters"]["explain"];
                 /** @description From an earlier answer: returns that same list from `offset` on. */
-                recommendation_id?: string | null;
+                recommendation_id?: components["parameters"]["recommendation_id"];
                 /** @description Items of the list to skip; a list has 200 at most. */
-                offset?: number;
+                offset?: components["parameters"]["offset"];
             };
             header?: never;
             path?: never;
@@ -2566,7 +2017,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    post_interactions_interactions_post: {
+    post_interactions: {
         parameters: {
             query?: never;
             header?: never;
@@ -2601,11 +2052,11 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    post_beacon_beacon_post: {
+    post_beacon: {
         parameters: {
             query?: {
                 /** @description The browser's key, where no header X-API-Key can be sent. */
-                key?: string;
+                key?: components["parameters"]["key"];
             };
             header?: never;
             path?: never;
@@ -2638,7 +2089,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    get_pixel_pixel_gif_get: {
+    get_pixel: {
         parameters: {
             query: {
                 /** @description The page makes it once, at random, and keeps it: `crypto.randomUUID()`. 16 to 64 letters, digits, `-` and `_`. Whoever knows it can add to the session. */
@@ -2652,7 +2103,7 @@ export interface operations {
                 /** @description From the answer that showed the item; counts a click. */
                 recommendation_id?: string;
                 /** @description The browser's key, where no header X-API-Key can be sent. */
-                key?: string;
+                key?: components["parameters"]["key"];
             };
             header?: never;
             path?: never;
@@ -2682,7 +2133,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    shopify_webhook_webhooks_shopify_post: {
+    shopify_webhook: {
         parameters: {
             query?: never;
             header?: {
@@ -2719,7 +2170,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    woocommerce_webhook_webhooks_woocommerce_post: {
+    woocommerce_webhook: {
         parameters: {
             query?: never;
             header?: {
@@ -2756,7 +2207,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    show_affinities_users__user_id__affinities_get: {
+    show_affinities: {
         parameters: {
             query?: {
                 /** @description The attributes, in place of `categories` and `brand`: these, or the shop's own that hold a text or a list of texts. May be given several times. */
@@ -2766,7 +2217,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                user_id: string;
+                user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
         };
@@ -2794,7 +2245,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    show_user_users__user_id__get: {
+    show_user: {
         parameters: {
             query?: {
                 /** @description How many of the latest entries of the history, and of the excluded items. */
@@ -2802,7 +2253,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                user_id: string;
+                user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
         };
@@ -2830,12 +2281,12 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    erase_user_users__user_id__delete: {
+    erase_user: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                user_id: string;
+                user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
         };
@@ -2861,12 +2312,12 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    show_item_items__item_id__get: {
+    show_item: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                item_id: string;
+                item_id: components["parameters"]["item_id"];
             };
             cookie?: never;
         };
@@ -2894,12 +2345,12 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    put_item_items__item_id__put: {
+    put_item: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                item_id: string;
+                item_id: components["parameters"]["item_id"];
             };
             cookie?: never;
         };
@@ -2932,12 +2383,12 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    hide_item_items__item_id__delete: {
+    hide_item: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                item_id: string;
+                item_id: components["parameters"]["item_id"];
             };
             cookie?: never;
         };
@@ -2963,7 +2414,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    list_attributes_attributes_get: {
+    list_attributes: {
         parameters: {
             query?: {
                 /** @description Most examples of each attribute. */
@@ -2997,7 +2448,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    preview_placement_placements_preview_post: {
+    preview_placement: {
         parameters: {
             query?: never;
             header?: never;
@@ -3032,7 +2483,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    list_placements_placements_get: {
+    list_placements: {
         parameters: {
             query?: never;
             header?: never;
@@ -3063,7 +2514,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    placement_items_placements__placement__items_get: {
+    placement_items: {
         parameters: {
             query?: {
                 /** @description Whose list it is. */
@@ -3077,15 +2528,15 @@ export interface operations {
                 /** @description Number of items; the placement's length. */
                 n?: number | null;
                 /** @description Add the reasons. */
-                explain?: boolean;
+                explain?: components["parameters"]["explain"];
                 /** @description From an earlier answer: returns that same list from `offset` on. */
-                recommendation_id?: string | null;
+                recommendation_id?: components["parameters"]["recommendation_id"];
                 /** @description Items of the list to skip; a list has 200 at most. */
-                offset?: number;
+                offset?: components["parameters"]["offset"];
             };
             header?: never;
             path: {
-                placement: string;
+                placement: components["parameters"]["placement"];
             };
             cookie?: never;
         };
@@ -3100,6 +2551,13 @@ export interface operations {
                     "application/json": components["schemas"]["PlacementItems"];
                 };
             };
+            /** @description `If-None-Match` has the `ETag` of this answer: the caller has it already. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             400: components["responses"]["Problem400"];
             401: components["responses"]["Problem401"];
             403: components["responses"]["Problem403"];
@@ -3113,12 +2571,12 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    show_placement_placements__placement__get: {
+    show_placement: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                placement: string;
+                placement: components["parameters"]["placement"];
             };
             cookie?: never;
         };
@@ -3146,15 +2604,15 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    put_placement_placements__placement__put: {
+    put_placement: {
         parameters: {
             query?: {
                 /** @description Change it only where this version is stored; 0: where none is stored, or the file's counts. */
-                expected_version?: number | null;
+                expected_version?: components["parameters"]["expected_version"];
             };
             header?: never;
             path: {
-                placement: string;
+                placement: components["parameters"]["placement"];
             };
             cookie?: never;
         };
@@ -3195,15 +2653,15 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    delete_placement_placements__placement__delete: {
+    delete_placement: {
         parameters: {
             query?: {
                 /** @description Change it only where this version is stored; 0: where none is stored, or the file's counts. */
-                expected_version?: number | null;
+                expected_version?: components["parameters"]["expected_version"];
             };
             header?: never;
             path: {
-                placement: string;
+                placement: components["parameters"]["placement"];
             };
             cookie?: never;
         };
@@ -3238,7 +2696,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    import_items_import_items_post: {
+    import_items: {
         parameters: {
             query?: never;
             header?: never;
@@ -3274,7 +2732,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    import_events_import_events_post: {
+    import_events: {
         parameters: {
             query?: never;
             header?: never;
@@ -3310,7 +2768,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    import_users_import_users_post: {
+    import_users: {
         parameters: {
             query?: never;
             header?: never;
@@ -3346,7 +2804,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    export_items_export_items_get: {
+    export_items: {
         parameters: {
             query?: never;
             header?: never;
@@ -3377,7 +2835,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    export_events_export_events_get: {
+    export_events: {
         parameters: {
             query?: never;
             header?: never;
@@ -3408,7 +2866,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    export_users_export_users_get: {
+    export_users: {
         parameters: {
             query?: never;
             header?: never;
@@ -3439,7 +2897,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    livez_livez_get: {
+    livez: {
         parameters: {
             query?: never;
             header?: never;
@@ -3461,7 +2919,7 @@ export interface operations {
             };
         };
     };
-    readyz_readyz_get: {
+    readyz: {
         parameters: {
             query?: never;
             header?: never;
@@ -3481,7 +2939,7 @@ export interface operations {
             };
         };
     };
-    metrics_metrics_get: {
+    metrics: {
         parameters: {
             query?: never;
             header?: never;
@@ -3512,7 +2970,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    reload_admin_reload_post: {
+    reload: {
         parameters: {
             query?: never;
             header?: never;
@@ -3552,7 +3010,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    stats_admin_stats_get: {
+    stats: {
         parameters: {
             query?: never;
             header?: never;
@@ -3583,7 +3041,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    shoppers_studio_shoppers_get: {
+    studio_shoppers: {
         parameters: {
             query?: never;
             header?: never;
@@ -3614,7 +3072,7 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
-    items_studio_items_post: {
+    studio_items: {
         parameters: {
             query?: never;
             header?: never;
