@@ -83,6 +83,7 @@ class _Parts:
         self._open: dict[Kind, IO[str]] = {}
         self._counts: dict[Kind, int] = {"items": 0, "interactions": 0}
         self._seen: dict[str, int] = {}  # item_id → hash of its row
+        self._named: dict[str, tuple[int, int]] = {}  # item_id → events, the first line
 
     def add_item(self, record: ImportedItem) -> None:
         try:
@@ -116,6 +117,8 @@ class _Parts:
         row = (record.user_id, record.item_id, moment, record.event, f"{record.weight:.15g}", record.session_id)
         csv.writer(self._file("interactions"), lineterminator="\n").writerow(row)
         self._counts["interactions"] += 1
+        count, first = self._named.get(record.item_id, (0, record.line))
+        self._named[record.item_id] = count + 1, first
 
     def finish(self) -> Written:
         """Gives the files their names."""
@@ -126,6 +129,8 @@ class _Parts:
                 f"no item and no event was found: {found}.",
                 fix="Look whether these are the files of this source.",
             )
+        if self._counts["items"]:
+            self._report.note_unknown_items({key: one for key, one in self._named.items() if key not in self._seen})
         for file in self._open.values():
             file.flush()
             os.fsync(file.fileno())

@@ -19,7 +19,13 @@ from offline.reading.files import open_bytes
 from offline.reading.lines import first_line
 
 NAMESPACE = "http://base.google.com/ns/1.0"
-AVAILABLE = {"in_stock": True, "preorder": True, "backorder": True, "out_of_stock": False}
+AVAILABLE = {
+    "in_stock": True,
+    "preorder": True,
+    "backorder": True,
+    "limited_availability": True,
+    "out_of_stock": False,
+}
 ATTRIBUTES = (
     "link", "image_link", "color", "size", "material", "pattern", "gender", "age_group", "condition", "gtin", "mpn",
     *(f"custom_label_{number}" for number in range(5)),

@@ -1,9 +1,9 @@
 """What an import read, could not read, and left out: counted by kind, with the first lines and values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from isrf.contract.shown import printable
+from isrf.contract.shown import printable, shown
 from offline.reading.bad_rows import BadRows
 from offline.reading.lines import line_text
 
@@ -52,6 +52,21 @@ class ImportReport:
     def note(self, sentence: str) -> None:
         """Adds a sentence on how the files were read; once, however often it is called."""
         self._notes[sentence] = None
+
+    def note_unknown_items(self, named: Mapping[str, tuple[int, int]]) -> None:
+        """Says how to train with events of items that the catalogue lacks, as sold products that are deleted since.
+
+        Args:
+            named: item_id → number of events, the first one's line.
+        """
+        if named:
+            item_id, (_, line) = next(iter(named.items()))
+            total = sum(count for count, _ in named.values())
+            self.note(
+                f"{total} interactions are of {len(named)} items that the catalogue lacks (first: "
+                f"{line_text(line, self._parts)}, {shown(item_id)}): give inspect and run --unknown-items drop or "
+                "--unknown-items create"
+            )
 
     def describe(self) -> list[str]:
         """Sentences for people."""

@@ -1,9 +1,11 @@
-"""The rows of a shop system's files: tables by their columns' documented names, and JSON Lines."""
+"""The rows of a shop system's files: tables by their columns' documented names, and JSON."""
 
+import codecs
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import orjson
 import polars as pl
 
 from isrf.contract.errors import DataError
@@ -89,7 +91,9 @@ def first_character(path: Path) -> str:
 
 
 def json_rows(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a file of JSON Lines with their lines.
+    """The objects of a file of JSON Lines with their lines, or of one JSON list with their places in it, from 1.
+
+    A list is read as a whole, JSON Lines are not.
 
     Args:
         path: also packed with gzip.
@@ -97,8 +101,11 @@ def json_rows(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int
         report: takes lines that are no object.
 
     Raises:
-        DataError: of a file that cannot be read.
+        DataError: `import.json_list`, and of a file that cannot be read.
     """
+    if first_character(path) == "[":
+        yield from _listed_objects(path, part, report)
+        return
     encoding = recognise_encoding(path)
     blocks = read_lines(path, report.bad_rows, encoding=encoding, first=first_line(part))
     for block in _with_bad_rows(blocks, report):
@@ -109,6 +116,25 @@ def json_rows(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int
             record = read_object(line, text, report.bad_rows)
             if record is not None:
                 yield line, record
+
+
+def _listed_objects(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int, dict[str, Any]]]:
+    with open_bytes(path) as file:
+        content = file.read()
+    try:
+        records = orjson.loads(content.removeprefix(codecs.BOM_UTF8))
+    except orjson.JSONDecodeError as error:
+        raise DataError(
+            "import.json_list",
+            f"{path} begins as a JSON list, and cannot be read as one: {error}.",
+            fix="Export it again, or write an object a line: jq -c '.[]' FILE > FILE.jsonl.",
+        ) from None
+    for line, record in enumerate(records, first_line(part) + 1):
+        report.num_rows += 1
+        if isinstance(record, dict):
+            yield line, record
+        else:
+            report.refuse("malformed_json", line, shown(record), right="an object in each place of the list")
 
 
 def _with_bad_rows(blocks: Iterator[pl.DataFrame], report: ImportReport) -> Iterator[pl.DataFrame]:

@@ -75,7 +75,7 @@ def _events(
         for (user_id, session_id), item_id in bought.get(order, ()):
             yield ImportedEvent(line, item_id, moment, kind, user_id, session_id)
         return
-    owner = plain_id(record.get("userId")), plain_id(record.get("anonymousId"))
+    owner = _id(record, "userId", "user_id"), _id(record, "anonymousId", "anonymous_id")
     if owner == ("", ""):
         report.leave_out("are events without a user and without a session", line)
         return
@@ -91,6 +91,11 @@ def _events(
         if kind == "purchase" and order:
             bought.setdefault(order, []).append((owner, item_id))
         yield ImportedEvent(line, item_id, moment, kind, *owner, weight=weight)
+
+
+def _id(record: Mapping[str, Any], call: str, column: str) -> str:
+    """An id under its name in calls, or under that of a warehouse's column."""
+    return plain_id(record.get(call)) or plain_id(record.get(column))
 
 
 def _products(properties: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -10,12 +10,13 @@ from offline.importers.google_products import GoogleProducts
 from offline.importers.importer import Importer
 from offline.importers.opensearch_ubi import OpenSearchUbi
 from offline.importers.segment import Segment
-from offline.importers.shopify import Shopify
-from offline.importers.woocommerce import WooCommerce
+from offline.importers.shops.magento import Magento
+from offline.importers.shops.shopify import Shopify
+from offline.importers.shops.woocommerce import WooCommerce
 
 GROUP = "isrf.importers"
 OWN: Mapping[str, type[Importer]] = {
-    one.name: one for one in (GoogleProducts, Shopify, WooCommerce, GoogleAnalytics4, Segment, OpenSearchUbi)
+    one.name: one for one in (GoogleProducts, Shopify, WooCommerce, Magento, GoogleAnalytics4, Segment, OpenSearchUbi)
 }
 
 

@@ -13,6 +13,7 @@ RIGHT_MOMENT = "a moment in ISO 8601, such as 2025-10-07T09:50:26+02:00"
 RIGHT_QUANTITY = "a number of pieces above 0"
 RIGHT_PRICE = "an amount such as 19.99 or 19.99 EUR"
 _CURRENCY = re.compile(r"^[A-Z]{3}\b|\b[A-Z]{3}$")
+_DECIMAL_COMMA = re.compile(r",\d{1,2}(?!\d|[.,])")
 _ZONE = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)")
 _LONG_FRACTION = re.compile(r"(\.\d{6})\d+")
 _PERSON_CHARACTERS = 24
@@ -26,8 +27,11 @@ class Money(NamedTuple):
 
 
 def read_money(text: str) -> Money | None:
-    """Reads `19.99 EUR`, `EUR 1,299.00` or `19.99`; None where it is none."""
-    amount = read_price(text, decimal_comma=False)
+    """Reads `19.99 EUR`, `EUR 1,299.00` or `1.299,00 €`; None where it is none.
+
+    A comma with one or two digits behind it stands before decimals; what may be read in two ways (`1,299`) is none.
+    """
+    amount = read_price(text, decimal_comma=_DECIMAL_COMMA.search(text) is not None)
     if isinstance(amount, str):
         return None
     found = _CURRENCY.search(text.strip())

@@ -1,5 +1,6 @@
 """GA4, Segment and OpenSearch's UBI: events and the items that they name, visitors as sessions, refunds as removes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -226,3 +227,23 @@ def test_user_ids_that_are_addresses_are_pointed_out(tmp_path: Path) -> None:
     imported = import_files("segment", [write_file(tmp_path / "t.jsonl", json_lines(row, row))], tmp_path / "shop")
     assert imported.said.count("some user ids look like e-mail addresses") == 1
     assert "ann@" not in imported.said
+
+
+def test_a_json_list_is_read_as_its_objects_a_line(tmp_path: Path) -> None:
+    """As the console of BigQuery, and a page of an API, saves it."""
+    call = {"event": "Product Viewed", "timestamp": "2025-10-07T07:50:26.5Z", "properties": {"product_id": "A"}}
+    rows = [call | {"user_id": "u1"}, call | {"anonymous_id": "a1"}]
+    listed = write_file(tmp_path / "calls.json", b"\xef\xbb\xbf" + json.dumps(rows, indent=2).encode())
+    imported = import_files("segment", [listed], tmp_path / "shop")
+    assert imported.events == [
+        ("u1", "A", "1759823426.5", "view", "1", ""),
+        ("", "A", "1759823426.5", "view", "1", "a1"),
+    ]
+    for content, code, said in (
+        (json.dumps(rows)[:-1], "import.json_list", "begins as a JSON list"),
+        (json.dumps([*rows, 7]), "data.too_many_bad_rows", "malformed_json 1 (line 3: 7"),
+    ):
+        with pytest.raises(DataError) as caught:
+            import_files("segment", [write_file(tmp_path / "x.json", content)], tmp_path / "x")
+        assert caught.value.code == code
+        assert said in caught.value.message

@@ -27,7 +27,8 @@ ITEMS = """
   <g:id>MUG-RED</g:id><g:title>Red mug</g:title><g:availability>out of stock</g:availability>
   <g:price>12.50 EUR</g:price><g:sale_price>9.00 EUR</g:sale_price><g:item_group_id>mug</g:item_group_id>
 </{item}>
-<{item}><g:id>TEA</g:id><g:title>Teapot</g:title><g:availability>preorder</g:availability><g:price>49 EUR</g:price>
+<{item}><g:id>TEA</g:id><g:title>Teapot</g:title>
+  <g:availability>limited availability</g:availability><g:price>49,00 EUR</g:price>
   <g:sale_price>39 EUR</g:sale_price>
   <g:sale_price_effective_date>2026-01-01T00:00Z/2026-01-07T00:00Z</g:sale_price_effective_date></{item}>
 """
@@ -93,7 +94,7 @@ def test_values_that_cannot_be_read_are_counted_with_their_line(tmp_path: Path) 
         import_files("google-products", [feed], tmp_path / "shop")
     assert caught.value.code == "data.too_many_bad_rows"
     for said in (
-        'bad_available 1 (line 3: "soon"; right: in_stock, preorder, backorder, out_of_stock)',
+        'bad_available 1 (line 3: "soon"; right: in_stock, preorder, backorder, limited_availability, out_of_stock)',
         'bad_price 1 (line 4: "free"; right: an amount such as 19.99 or 19.99 EUR)',
         'other_currency 1 (line 5: "USD"; right: one currency in the whole feed, as in its first price: EUR)',
         "missing_item_id 1 (line 6: null",

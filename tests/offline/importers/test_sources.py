@@ -65,7 +65,7 @@ def test_an_importer_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch:
 
 def test_what_is_no_source_is_refused_with_those_that_are(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        import_files("magento", [tmp_path / "x.csv"], tmp_path / "shop")
+        import_files("presta", [tmp_path / "x.csv"], tmp_path / "shop")
     assert caught.value.code == "import.unknown_source"
     assert all(name in caught.value.fix for name in OWN)
     with pytest.raises(ConfigError) as caught:

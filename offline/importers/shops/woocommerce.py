@@ -1,28 +1,21 @@
-"""WooCommerce's CSV of products; orders as CSV with a row per line item, or from the REST API as JSON Lines.
+"""WooCommerce's CSV of products, and orders (`offline.importers.shops.woocommerce_orders`).
 
 A variation is an item, and its parent's id the `group_id`. The parent stays in the catalogue, not offered: orders may
 name it.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from isrf.contract.item_changes import ROW_FIELDS
 from isrf.contract.shown import shown
-from offline.importers.importer import Imported, ImportedEvent, ImportedItem
+from offline.importers.importer import Imported, ImportedItem
 from offline.importers.report import ImportReport
-from offline.importers.rows import Table, first_character, json_rows, table_rows
-from offline.importers.values import (
-    RIGHT_MOMENT,
-    RIGHT_PRICE,
-    RIGHT_QUANTITY,
-    person_id,
-    plain_id,
-    read_moment,
-    read_money,
-    read_quantity,
-)
+from offline.importers.rows import Table, first_character, table_rows
+from offline.importers.shops.woocommerce_orders import ORDER_TABLES, OrderLine, events_of, rest_lines, table_lines
+from offline.importers.values import RIGHT_PRICE, read_money
 
 NUM_ATTRIBUTES = 20
 PRODUCTS = Table(
@@ -50,23 +43,10 @@ PRODUCTS = Table(
     },
     ("id", "type", "name", "published"),
 )
-ORDERS = Table(
-    "WooCommerce's orders",
-    {
-        "order": ("order_id", "Order ID"),
-        "date": ("date", "order_date", "Date", "Order Date"),
-        "status": ("status", "Status", "Order Status"),
-        "customer": ("customer_id", "Customer ID"),
-        "email": ("billing_email", "Billing Email", "customer_email"),
-        "product": ("item_product_id", "Item Product ID"),
-        "quantity": ("item_quantity", "Item Quantity"),
-        "refunded": ("item_refunded_qty", "Item Refunded Quantity"),
-    },
-    ("order", "date", "status", "product", "quantity"),
-)
-SOLD = ("completed", "processing", "refunded")
 _INHERITED = ("description", "short", "categories", "tags", "brands", "images")
 _FLAGS = {"1": True, "0": False, "yes": True, "no": False, "backorder": True, "-1": False}
+_FORMULA = re.compile(r"^'(?=[=+\-@\t\r])")
+_LINE_END = re.compile(r"(?<!\\)\\n")
 Row = dict[str, str]
 
 
@@ -75,21 +55,33 @@ class WooCommerce:
 
     name = "woocommerce"
     description = "catalogue and purchases from WooCommerce's CSV exports"
-    reads = "the product export, and orders: CSV with a row per item, or JSON Lines of the REST API; in any order"
+    reads = "the product export, and orders: CSV of an export plugin, or JSON of the REST API; in any order"
 
     def read(self, files: Sequence[Path], report: ImportReport) -> Iterator[Imported]:
+        by_sku: dict[str, str] = {}
+        orders: list[Iterable[tuple[int, OrderLine]]] = []
         for part, path in enumerate(files):
-            if first_character(path) == "{":
-                yield from _orders(_rest_rows(path, part, report), report)
+            if first_character(path) in ("{", "["):
+                orders.append(rest_lines(path, part, report))
                 continue
-            table, rows = table_rows(path, part, report, [ORDERS, PRODUCTS])
-            if table is ORDERS:
-                report.note("the order export's dates have no zone and are read as UTC")
-            yield from _orders(rows, report) if table is ORDERS else _products(rows, report)
+            table, rows = table_rows(path, part, report, [*ORDER_TABLES, PRODUCTS])
+            if table is PRODUCTS:
+                yield from _products(_plain_rows(rows), report, by_sku)
+            else:
+                orders.append(table_lines(path, table, rows, report))
+        for lines in orders:
+            yield from events_of(lines, by_sku, report)
 
 
-def _products(rows: Iterable[tuple[int, Row]], report: ImportReport) -> Iterator[ImportedItem]:
-    """Items as they come; variations before their parent, and parents, at the end."""
+def _plain_rows(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
+    """Rows without what the export adds: an apostrophe before what spreadsheets calculate, `\\n` for line ends."""
+    for line, row in rows:
+        plain = {name: _FORMULA.sub("", text) for name, text in row.items()}
+        yield line, plain | {name: _LINE_END.sub("\n", plain[name]) for name in ("description", "short")}
+
+
+def _products(rows: Iterable[tuple[int, Row]], report: ImportReport, by_sku: dict[str, str]) -> Iterator[ImportedItem]:
+    """Items as they come; variations before their parent, and parents, at the end. Adds to `by_sku` the ids."""
     parents: dict[str, tuple[int, Row]] = {}  # by SKU, and by `id:44`
     waiting: list[tuple[int, Row]] = []
     with_variations: set[str] = set()
@@ -102,6 +94,8 @@ def _products(rows: Iterable[tuple[int, Row]], report: ImportReport) -> Iterator
 
     for line, row in rows:
         kind = row["type"].casefold()
+        if row["sku"]:
+            by_sku[row["sku"]] = row["id"]
         if "variation" in kind and row["parent"] not in parents:
             waiting.append((line, row))
             continue
@@ -174,50 +168,3 @@ def _listed(text: str) -> list[str]:
     """The parts of a list with commas; a comma inside a part is written `\\,`."""
     parts = text.replace("\\,", "\x00").split(",")
     return [plain for part in parts if (plain := part.replace("\x00", ",").strip())]
-
-
-def _rest_rows(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int, Row]]:
-    """The line items of orders as the REST API answers them (`/wp-json/wc/v3/orders`), as rows of `ORDERS`."""
-    for line, order in json_rows(path, part, report):
-        billing, items = order.get("billing"), order.get("line_items")
-        if not isinstance(items, list):
-            report.refuse("bad_line_items", line, shown(items), right="a list of line items")
-            continue
-        row = {
-            "order": plain_id(order.get("id")),
-            "date": plain_id(order.get("date_created_gmt")),
-            "status": plain_id(order.get("status")),
-            "customer": plain_id(order.get("customer_id")),
-            "email": plain_id(billing.get("email")) if isinstance(billing, dict) else "",
-            "refunded": "",
-        }
-        for item in items:
-            if isinstance(item, dict):
-                variation, product = plain_id(item.get("variation_id")), plain_id(item.get("product_id"))
-                quantity = plain_id(item.get("quantity"))
-                yield line, row | {"product": product if variation in ("", "0") else variation, "quantity": quantity}
-
-
-def _orders(rows: Iterable[tuple[int, Row]], report: ImportReport) -> Iterator[ImportedEvent]:
-    for line, row in rows:
-        status = row["status"].casefold().removeprefix("wc-")
-        if status not in SOLD:
-            report.leave_out(f"are of orders with the status {status}", line)
-            continue
-        moment, weight = read_moment(row["date"]), read_quantity(row["quantity"])
-        returned = read_quantity(row["refunded"].removeprefix("-")) if row["refunded"].strip("-0.") else 0.0
-        if moment is None:
-            report.refuse("bad_timestamp", line, shown(row["date"]), right=RIGHT_MOMENT)
-            continue
-        if weight is None or returned is None:
-            wrong = row["quantity"] if weight is None else row["refunded"]
-            report.refuse("bad_quantity", line, shown(wrong), right=RIGHT_QUANTITY)
-            continue
-        user_id = row["customer"] if row["customer"] != "0" else ""
-        user_id = user_id or (person_id(row["email"]) if row["email"] else "")
-        session_id = "" if user_id else f"order-{row['order']}"
-        is_back = status == "refunded" or returned >= weight
-        event = ImportedEvent(line, row["product"], moment, "purchase", user_id, session_id, weight)
-        yield event if is_back else event._replace(weight=weight - returned)
-        if is_back:
-            yield event._replace(event="remove", weight=1.0)

@@ -1,6 +1,7 @@
 """Shopify's CSV exports of products and of orders, recognised by their columns: items and events.
 
-An item is a variant and its id the SKU, which is all that an order names of it; the product's handle is its `group_id`.
+An item is a variant, and the product's handle is its `group_id`. Its id is the SKU; one without a SKU has the name that
+orders give it in `Lineitem name`. Orders name nothing else of a variant.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -55,6 +56,7 @@ ORDERS = Table(
         "created": ("Created at",),
         "cancelled": ("Cancelled at",),
         "quantity": ("Lineitem quantity",),
+        "line_name": ("Lineitem name",),
         "sku": ("Lineitem sku",),
     },
     ("order", "email", "created", "quantity", "sku"),
@@ -65,6 +67,7 @@ _OF_VARIANT = ("sku", "price", "value1", "value2", "value3")
 _ONLY_VARIANT = ("Title", "Default Title")
 """Shopify's option for a product without options."""
 _NOT_SOLD = ("voided", "expired")
+_WITHOUT_SKU = "variants without a SKU have their name in orders as item_id, such as Shirt - Red / M"
 
 
 class Shopify:
@@ -75,13 +78,25 @@ class Shopify:
     reads = "the products and orders that the admin exports as CSV, in any order"
 
     def read(self, files: Sequence[Path], report: ImportReport) -> Iterator[Imported]:
+        by_name: dict[str, str] = {}
+        orders: list[Iterable[tuple[int, dict[str, str]]]] = []
         for part, path in enumerate(files):
             table, rows = table_rows(path, part, report, [ORDERS, PRODUCTS])
-            yield from _orders(rows, report) if table is ORDERS else _products(rows, report)
+            if table is ORDERS:
+                orders.append(rows)
+            else:
+                yield from _products(rows, by_name, report)
+        for lines in orders:
+            yield from _orders(lines, by_name, report)
 
 
-def _products(rows: Iterable[tuple[int, dict[str, str]]], report: ImportReport) -> Iterator[ImportedItem]:
-    """A product's first row holds what is the product's own; rows of an image alone are no variant."""
+def _products(
+    rows: Iterable[tuple[int, dict[str, str]]], by_name: dict[str, str], report: ImportReport
+) -> Iterator[ImportedItem]:
+    """A product's first row holds what is the product's own; rows of an image alone are no variant.
+
+    Adds to `by_name` the item_id of each variant under its name in orders; "" for a name of several.
+    """
     product: dict[str, str] = {}
     for line, row in rows:
         if not row["handle"]:
@@ -91,17 +106,28 @@ def _products(rows: Iterable[tuple[int, dict[str, str]]], report: ImportReport) 
             product = {"handle": row["handle"], **{name: row[name] for name in (*_OF_PRODUCT, *_OPTION_NAMES)}}
         if not any(row[name] for name in _OF_VARIANT):
             continue
+        name = _name_in_orders(product, row)
         if not row["sku"]:
-            report.leave_out("are variants without a SKU, by which orders name them", line)
-            continue
-        item = _variant(line, product, row, report)
+            report.note(_WITHOUT_SKU)
+        item_id = row["sku"] or name
+        by_name[name] = item_id if by_name.get(name, item_id) == item_id else ""  # of two variants: of neither
+        item = _variant(line, item_id, product, row, report)
         if item is not None:
             yield item
 
 
-def _variant(line: int, product: dict[str, str], row: dict[str, str], report: ImportReport) -> ImportedItem | None:
+def _name_in_orders(product: dict[str, str], row: dict[str, str]) -> str:
+    """`Shirt - Red / M`, or the title of a product without options."""
+    values = [row[name] for name in ("value1", "value2", "value3") if row[name]]
+    is_only = (product["option1"], *values) == _ONLY_VARIANT or not values
+    return product["title"] if is_only else f"{product['title']} - {' / '.join(values)}"
+
+
+def _variant(
+    line: int, item_id: str, product: dict[str, str], row: dict[str, str], report: ImportReport
+) -> ImportedItem | None:
     fields: dict[str, Any] = {
-        "item_id": row["sku"],
+        "item_id": item_id,
         "title": product["title"],
         "brand": product["vendor"],
         "description": product["description"],
@@ -154,7 +180,9 @@ class _Order(NamedTuple):
     reason: str = ""
 
 
-def _orders(rows: Iterable[tuple[int, dict[str, str]]], report: ImportReport) -> Iterator[ImportedEvent]:
+def _orders(
+    rows: Iterable[tuple[int, dict[str, str]]], by_name: dict[str, str], report: ImportReport
+) -> Iterator[ImportedEvent]:
     """An order's first row holds what is the order's own, and its first line item."""
     order = _Order("")
     for line, row in rows:
@@ -163,14 +191,15 @@ def _orders(rows: Iterable[tuple[int, dict[str, str]]], report: ImportReport) ->
         if order.reason:
             report.leave_out(order.reason, line)
             continue
-        if not row["sku"]:
-            report.leave_out("are line items without a SKU", line)
+        item_id = row["sku"] or by_name.get(row["line_name"], "")
+        if not item_id:
+            report.leave_out("are line items without a SKU whose name is no variant of the product export", line)
             continue
         weight = read_quantity(row["quantity"])
         if weight is None:
             report.refuse("bad_quantity", line, shown(row["quantity"]), right=RIGHT_QUANTITY)
             continue
-        event = ImportedEvent(line, row["sku"], order.moment, "purchase", order.user_id, order.session_id, weight)
+        event = ImportedEvent(line, item_id, order.moment, "purchase", order.user_id, order.session_id, weight)
         yield event
         if order.refunded:
             yield event._replace(event="remove", weight=1.0)

@@ -1,6 +1,7 @@
 """WooCommerce's CSV of products and the order export with a row per item: variations, guests, refunds."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from tests.offline.stages.ingest.ingest_command import events_of, ingest, report
 
 PRODUCTS = """ID,Type,SKU,Name,Published,Short description,Description,Date sale price starts,Date sale price ends,In stock?,Sale price,Regular price,Categories,Tags,Images,Parent,Brands,Attribute 1 name,Attribute 1 value(s)
 61,variation,MUG-L,Blue Mug - Large,1,,,,,1,,"12,50",,,,id:44,,Size,Large
-44,variable,MUG,Blue Mug,1,Short.,<p>Holds 0.4 l.</p>,,,1,,,"Kitchen > Cups, Gifts","blue, gift",https://shop.example/a.jpg,,Tassen,Size,"Small, Large"
+44,variable,MUG,Blue Mug,1,Short.,<p>Holds 0.4 l.</p>\\n\\n<p>Fine.</p>,,,1,,,"Kitchen > Cups, Gifts","blue, gift",https://shop.example/a.jpg,,Tassen,Size,"Small, Large"
 62,"variation, virtual",MUG-S,Blue Mug - Small,1,,,,,0,,"9,50",,,,MUG,,Size,Small
 45,simple,TEA,Teapot,1,,Cast iron.,,,backorder,"39,00","49,00",Kitchen,,,,,,
-46,simple,TOWEL,Tea Towel,-1,,,2025-11-01,2025-12-01,1,"5,00","7,00","Kitchen\\, Bath > Textiles",,,,,,
+46,simple,TOWEL,Tea Towel,'-1,,,2025-11-01,2025-12-01,1,"5,00","7,00","Kitchen\\, Bath > Textiles",,,,,,
 """  # noqa: E501
 ORDERS = """order_id,order_number,date,status,order_currency,customer_id,billing_email,item_id,item_product_id,item_name,item_sku,item_quantity,item_total,item_refunded,item_refunded_qty
 501,501,2025-10-07 07:50:26,completed,EUR,12,ann@example.com,1,61,Blue Mug - Large,MUG-L,2,25.00,0.00,0
@@ -43,7 +44,7 @@ def test_products_and_orders_become_a_folder_that_ingest_takes(tmp_path: Path) -
     ]
     of_mug = {
         "brand": "Tassen",
-        "description": "Holds 0.4 l.",
+        "description": "Holds 0.4 l. Fine.",
         "categories": ["Kitchen", "Cups"],
         "group_id": "44",
         "tags": ["blue", "gift"],
@@ -130,16 +131,68 @@ def test_orders_of_the_rest_api_are_the_same_events(tmp_path: Path) -> None:
     ]
     assert "left out: 1 rows are of orders with the status pending (first: line 3)" in imported.said
     assert "zone" not in imported.said
+    listed = import_files(
+        "woocommerce", [write_file(tmp_path / "o.json", json.dumps(orders, indent=1))], tmp_path / "2"
+    )
+    assert listed.events == imported.events
     with pytest.raises(DataError) as caught:
         import_files("woocommerce", [write_file(tmp_path / "x.jsonl", json_lines({"id": 1}))], tmp_path / "x")
     assert "bad_line_items 1 (line 1: null" in caught.value.message
+
+
+ONE_ROW = """order_id,order_number,order_date,paid_date,status,customer_id,customer_email,billing_email,line_item_1,line_item_2
+501,501,2025-10-07 07:50:26,,completed,12,ann@example.com,ann@example.com,name:Mug|product_id:61|sku:MUG-L|quantity:2|total:25.00|sub_total:25.00,name:Teapot|product_id:45|sku:TEA|quantity:1|total:39.00|sub_total:39.00
+502,502,2025-10-08 16:00:00,,failed,0,,bob@example.com,name:Teapot|product_id:45|sku:TEA|quantity:1|total:39.00|sub_total:39.00,
+"""  # noqa: E501
+BY_SKU = """Order Number,Order Status,Order Date,Email (Billing),SKU,Item #,Item Name,Quantity (- Refund)
+501,Completed,2025-10-07 07:50,bob@example.com,MUG-L,1,Blue Mug - Large,2
+501,Completed,2025-10-07 07:50,bob@example.com,TEA,2,Teapot,0
+502,On hold,2025-10-07 07:50,bob@example.com,TEA,1,Teapot,1
+503,Completed,2025-10-07 07:50,bob@example.com,GONE,1,Old pot,1
+504,Completed,2025-10-07 07:50,bob@example.com,,1,Old can,1
+"""
+
+
+def test_orders_with_their_items_in_columns_are_the_same_events(tmp_path: Path) -> None:
+    imported = import_files("woocommerce", [write_file(tmp_path / "o.csv", "\ufeff" + ONE_ROW)], tmp_path / "shop")
+    assert imported.events == [
+        ("12", "61", "1759823426", "purchase", "2", ""),
+        ("12", "45", "1759823426", "purchase", "1", ""),
+    ]
+    assert "left out: 1 rows are of orders with the status failed" in imported.said
+
+
+def test_orders_that_name_skus_take_the_ids_of_the_product_export(tmp_path: Path) -> None:
+    orders, products = write_file(tmp_path / "o.csv", BY_SKU), write_file(tmp_path / "products.csv", PRODUCTS)
+    imported = import_files("woocommerce", [orders, products], tmp_path / "shop")
+    assert imported.events == [
+        (BOB, "61", "1759823400", "purchase", "2", ""),
+        (BOB, "45", "1759823400", "purchase", "1", ""),
+        (BOB, "45", "1759823400", "remove", "1", ""),
+    ]
+    assert "1 rows are of orders with the status on-hold" in imported.said
+    assert "1 rows are line items whose SKU the product export lacks (first: o.csv line 5)" in imported.said
+    assert "1 rows are line items without a product" in imported.said
+    for wrong, said in ((BY_SKU, 'unknown_sku 3 (line 2: "MUG-L"'), (BY_SKU.replace("Mug - Large,2", "Mug,x"), '"x"')):
+        with pytest.raises(DataError) as caught:
+            import_files("woocommerce", [write_file(tmp_path / "x.csv", wrong)], tmp_path / "x")
+        assert said in caught.value.message
+
+
+def test_orders_without_ids_of_products_are_refused_with_where_to_take_them(tmp_path: Path) -> None:
+    analytics = "Date,Order #,N. Revenue (formatted),Status,Customer,Customer type,Product(s),Items sold\n"
+    file = write_file(tmp_path / "orders.csv", analytics + "2025-10-07,501,64,completed,Ann,new,2× Mug,2\n")
+    with pytest.raises(DataError) as caught:
+        import_files("woocommerce", [file], tmp_path / "shop")
+    assert caught.value.code == "import.no_line_items"
+    assert "REST API" in caught.value.fix
 
 
 def test_values_that_cannot_be_read_are_refused_with_their_lines(tmp_path: Path) -> None:
     products = (
         PRODUCTS.replace("MUG,,Size,Small", "CUP,,Size,Small")
         .replace('"39,00"', "soon")
-        .replace("-1,,,2025", "x,,,2025")
+        .replace("'-1,,,2025", "x,,,2025")
     )
     orders = ORDERS.replace("2025-10-07 07", "7.10.2025 07").replace("TEA,3,", "TEA,many,")
     files = [write_file(tmp_path / "products.csv", products), write_file(tmp_path / "orders.csv", orders)]

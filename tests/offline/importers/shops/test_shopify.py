@@ -18,12 +18,14 @@ mug,,,,,,,,,Large,MUG-L,shopify,0,continue,12.50,,,
 mug,,,,,,,,,,,,,,,,https://cdn.example/mug-2.jpg,
 teapot,Teapot,,Tassen,Home & Garden > Kitchen,,,true,Title,Default Title,TEA,,,deny,49.00,,,active
 towel,Tea Towel,,Leinen,,Textiles,,true,Title,Default Title,TOWEL,shopify,3,deny,7.00,,,draft
-card,Gift Card,,,,,,true,Title,Default Title,,,,deny,25.00,,,active
+card,Gift Card,,,,,,true,Value,25 €,,,,deny,25.00,,,active
+bag,Bag,,,,,,true,Title,Default Title,,,,deny,2.00,,,active
 """  # noqa: E501
 ORDERS = """Name,Email,Financial Status,Paid at,Currency,Total,Created at,Lineitem quantity,Lineitem name,Lineitem price,Lineitem sku,Cancelled at,Refunded Amount,Id
 #1001,ann@example.com,paid,2025-10-07 09:50:30 +0200,EUR,74.00,2025-10-07 09:50:26 +0200,2,Blue Mug - Large,12.50,MUG-L,,0.00,51
 #1001,,,,,,,1,Teapot,49.00,TEA,,,
 #1001,,,,,,,1,Gift wrapping,2.00,,,,
+#1001,,,,,,,1,Gift Card - 25 €,25.00,,,,
 #1002, Ann@Example.com ,refunded,2025-10-08 18:00:05 +0200,EUR,49.00,2025-10-08 18:00:00 +0200,1,Teapot,49.00,TEA,,49.00,52
 #1003,eve@example.com,voided,,EUR,49.00,2025-11-03 10:00:00 +0100,1,Teapot,49.00,TEA,,0.00,53
 #1004,eve@example.com,refunded,,EUR,7.00,2025-11-03 10:00:00 +0100,1,Tea Towel,7.00,TOWEL,2025-11-03 12:00:00 +0100,7.00,54
@@ -41,9 +43,10 @@ def test_products_and_orders_become_a_folder_that_ingest_takes(tmp_path: Path) -
     )
     files = [write_file(tmp_path / "orders.csv", ORDERS + more), write_file(tmp_path / "products.csv", PRODUCTS)]
     imported = import_files("shopify", files, tmp_path / "shop")
-    assert imported.events[:6] == [
+    assert imported.events[:7] == [
         (ANN, "MUG-L", "1759823426", "purchase", "2", ""),
         (ANN, "TEA", "1759823426", "purchase", "1", ""),
+        (ANN, "Gift Card - 25 €", "1759823426", "purchase", "1", ""),
         (ANN, "TEA", "1759939200", "purchase", "1", ""),
         (ANN, "TEA", "1759939200", "remove", "1", ""),
         ("", "TOWEL", "1762678800", "purchase", "1", "order-#1005"),
@@ -95,19 +98,28 @@ def test_products_and_orders_become_a_folder_that_ingest_takes(tmp_path: Path) -
             "group_id": "towel",
             "available": False,
         },
+        "Gift Card - 25 €": {
+            "item_id": "Gift Card - 25 €",
+            "title": "Gift Card",
+            "price": 25.0,
+            "group_id": "card",
+            "available": True,
+            "Value": "25 €",
+        },
+        "Bag": {"item_id": "Bag", "title": "Bag", "price": 2.0, "group_id": "bag", "available": True},
     }
     for said in (
-        "left out: 1 rows are line items without a SKU (first: orders.csv line 4)",
-        "left out: 1 rows are of orders with the financial status voided (first: orders.csv line 6)",
-        "left out: 1 rows are of cancelled orders (first: orders.csv line 7)",
-        "left out: 1 rows are variants without a SKU, by which orders name them (first: products.csv line 9)",
+        "1 rows are line items without a SKU whose name is no variant of the product export (first: orders.csv line 4)",
+        "left out: 1 rows are of orders with the financial status voided (first: orders.csv line 7)",
+        "left out: 1 rows are of cancelled orders (first: orders.csv line 8)",
+        "variants without a SKU have their name in orders as item_id",
         "partly refunded ones count as sold",
     ):
         assert said in imported.said
     assert "example.com" not in (tmp_path / "shop" / "interactions.csv").read_text() + imported.said
     out = ingest(tmp_path / "shop", tmp_path / "releases")
-    assert [event[1] for event in events_of(out)] == ["MUG-L", "MUG-S", "MUG-L", "TEA", "TOWEL"]
-    assert report_of(out)["counts"]["items"] == 4
+    assert [event[1] for event in events_of(out)] == ["MUG-L", "Gift Card - 25 €", "MUG-S", "MUG-L", "TEA", "TOWEL"]
+    assert report_of(out)["counts"]["items"] == 6
 
 
 def test_the_newer_names_of_the_product_columns_are_the_same_columns(tmp_path: Path) -> None:
@@ -123,7 +135,7 @@ def test_the_newer_names_of_the_product_columns_are_the_same_columns(tmp_path: P
     old = import_files("shopify", [write_file(tmp_path / "old.csv", PRODUCTS)], tmp_path / "1")
     new = import_files("shopify", [write_file(tmp_path / "new.csv", f"{newer}\n{rows}")], tmp_path / "2")
     assert new.items == old.items
-    assert len(new.items) == 4
+    assert len(new.items) == 6
 
 
 def test_values_that_cannot_be_read_are_refused_with_their_lines(tmp_path: Path) -> None:
@@ -136,7 +148,7 @@ def test_values_that_cannot_be_read_are_refused_with_their_lines(tmp_path: Path)
         import_files("shopify", files, tmp_path / "shop")
     for said in (
         'bad_timestamp 1 (orders.csv line 2: "07.10.2025"',
-        'bad_quantity 2 (orders.csv line 5: "x", products.csv line 8: "many"',
+        'bad_quantity 2 (orders.csv line 6: "x", products.csv line 8: "many"',
         'bad_price 1 (products.csv line 5: "twelve"',
     ):
         assert said in caught.value.message
@@ -154,8 +166,27 @@ def test_rows_that_are_none_count_as_rows_of_the_file(tmp_path: Path) -> None:
     broken = write_file(tmp_path / "orders.csv", ORDERS + "#1007,ann@example.com\n" * 3 + "#1008,x\n")
     with pytest.raises(DataError) as caught:
         import_files("shopify", [broken], tmp_path / "shop")
-    assert "4 of 12 rows cannot be used" in caught.value.message
-    assert "malformed_row 4 (line 10: 2 fields, not 14" in caught.value.message
+    assert "4 of 13 rows cannot be used" in caught.value.message
+    assert "malformed_row 4 (line 11: 2 fields, not 14" in caught.value.message
+
+
+def test_a_name_of_two_variants_names_neither(tmp_path: Path) -> None:
+    twice = PRODUCTS + "pot,Teapot,,,,,,true,Title,Default Title,TEA-2,,,deny,9.00,,,active\n"
+    orders = ORDERS.replace("Teapot,49.00,TEA,", "Teapot,49.00,,")
+    for products, sold in ((PRODUCTS, {"TEA"}), (twice, set())):
+        files = [write_file(tmp_path / "orders.csv", orders), write_file(tmp_path / "products.csv", products)]
+        events = import_files("shopify", files, tmp_path / f"{len(sold)}").events
+        assert {event[1] for event in events} & {"TEA", "TEA-2", "Teapot"} == sold
+
+
+def test_sold_items_that_the_catalogue_lacks_are_named_with_the_option_to_take_them(tmp_path: Path) -> None:
+    orders = write_file(tmp_path / "orders.csv", ORDERS.replace(",TOWEL,", ",GONE,"))
+    imported = import_files("shopify", [orders, write_file(tmp_path / "products.csv", PRODUCTS)], tmp_path / "shop")
+    said = '2 interactions are of 1 items that the catalogue lacks (first: orders.csv line 9, "GONE")'
+    assert f"{said}: give inspect and run --unknown-items drop" in imported.said
+    alone = import_files("shopify", [orders], tmp_path / "2")
+    assert "the catalogue lacks" not in alone.said
+    assert "are line items without a SKU" in alone.said
 
 
 def test_a_table_that_is_neither_is_named_with_what_both_have(tmp_path: Path) -> None:
