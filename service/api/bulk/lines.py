@@ -29,6 +29,7 @@ HELD_S = 0.01
 PIECE_BYTES = 64 * 1024
 """Bytes of an export that are written at a time."""
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_GZIP = b"\x1f"
 MAX_NAMED = 1000
 """Refused lines that a report names; it counts the others."""
 
@@ -97,12 +98,13 @@ async def import_lines(pieces: AsyncIterator[bytes], import_batch: ImportBatch) 
 
     Raises:
         StoreError: the store fails; the message says which lines were imported.
-        RequestError: the rest of the body arrives too slowly; the message says which lines were imported.
+        RequestError: the rest of the body cannot be read (too slow, no valid gzip, too large when inflated); the
+            message says which lines were imported.
     """
     report, batch, num_imported, size = Report(), [], 0, 0
     pauses = LoopPauses()
     try:
-        async for line in _lines(pieces):
+        async for line in _lines(_uncompressed(pieces)):
             report.lines += 1
             size += len(line or b"")
             record = _read(line)
@@ -117,7 +119,8 @@ async def import_lines(pieces: AsyncIterator[bytes], import_batch: ImportBatch) 
     except RequestError as error:
         await _import(batch, import_batch, report, num_imported)
         message = f"{error.message.rstrip('.')}; {_imported_text(report.lines)}."
-        raise RequestError(error.code, message, fix="Send the remaining lines, or all of them, again.") from error
+        fix = f"{error.fix} Lines that were imported may be sent again."
+        raise RequestError(error.code, message, fix=fix) from error
     await _import(batch, import_batch, report, num_imported)
     report.named.sort(key=lambda named: int(named["line"]))
     return report
@@ -141,6 +144,17 @@ async def _import(
     for (line, _), parts in zip(batch, verdicts, strict=True):
         for verdict in parts:
             report.add(line, verdict)
+
+
+async def _uncompressed(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Passes pieces on; raises `RequestError` where the first of them begins as gzip does, and no JSON can."""
+    is_first = True
+    async for piece in pieces:
+        if is_first and piece.startswith(_GZIP):
+            message = "the body begins as gzip does, and its head does not say so."
+            raise RequestError("request.malformed_json", message, fix="Send the header Content-Encoding: gzip.")
+        is_first = is_first and not piece
+        yield piece
 
 
 async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes | None]:

@@ -272,7 +272,15 @@ def test_a_compressed_import_says_which_lines_it_took(http: httpx.Client) -> Non
     answer = http.post("/import/items", content=iter([gzip.compress(lines)[:-8]]), headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "request.malformed_gzip")
     assert answer.json()["detail"].endswith("; lines 1 to 3000 were imported.")
+    assert "without Content-Encoding. Lines that were imported may be sent again." in answer.json()["fix"]
     assert http.get("/items/packed-2999").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/import/items", "/import/events", "/import/users", "/recommend"])
+def test_a_compressed_body_that_does_not_say_so_is_told_the_header(http: httpx.Client, path: str) -> None:
+    answer = http.post(path, content=gzip.compress(b"{}\n"), headers=JSON)
+    assert (answer.status_code, answer.json()["code"]) == (400, "request.malformed_json")
+    assert "Content-Encoding" in answer.json()["fix"]
 
 
 def test_no_other_encoding_is_taken(http: httpx.Client) -> None:
