@@ -1,6 +1,7 @@
 """Serves: `python -m service --releases DIR [--host H] [--port P] [--workers W]`; each option also by environment.
 
-`python -m service keys …` manages API keys (`service.auth.command`).
+`python -m service keys …` manages API keys (`service.auth.command`), and `python -m service consume …` reads events
+from Kafka (`service.consume.command`).
 
 The exit code is 0 after SIGTERM or SIGINT when all requests are drained, 1 where a second signal interrupts the drain,
 2 for an invalid setting, 3 where release or state cannot be opened.
@@ -24,6 +25,7 @@ from service.api.pages.demo import PAGE
 from service.app import create_app
 from service.auth.command import main as keys_command
 from service.auth.keys import read_keys
+from service.consume.command import main as consume_command
 from service.server.gc_tuning import set_apart
 from service.server.graceful_shutdown import DrainingWorkers, LoneServer
 from service.server.metrics_port import serve_metrics
@@ -43,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command_line = sys.argv[1:] if arguments is None else list(arguments)
     if command_line[:1] == ["keys"]:
         return keys_command(command_line[1:])
+    if command_line[:1] == ["consume"]:
+        return consume_command(command_line[1:])
     try:
         settings = _settings(command_line)
         if settings.api_keys_file is not None:

@@ -12,6 +12,7 @@ from docs.generate.values import default_of
 from offline.__main__ import app
 from service.__main__ import option_parser
 from service.auth.command import keys_parser
+from service.consume.command import consume_parser
 
 HEAD = ("Option", "Default", "Meaning")
 
@@ -40,6 +41,9 @@ def cli_page() -> str:
         _heading("python -m service"),
         table(HEAD, _parser_rows(option_parser())),
         *_keys(),
+        _heading("python -m service consume"),
+        prose(consume_parser().description or ""),
+        table(HEAD, _parser_rows(consume_parser())),
     )
 
 

@@ -54,7 +54,8 @@ def needed(name: str) -> set[str]:
 
 def test_requirements_are_the_packages_own() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = set(project["dependencies"]) | set(project["optional-dependencies"]["otel"])
+    extras = project["optional-dependencies"]
+    wanted = {*project["dependencies"], *extras["otel"], *extras["kafka"]}
     assert needed("cpu") == wanted
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     runtime = {one for one in wanted if one.startswith("onnxruntime")}

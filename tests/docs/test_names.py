@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from offline.commands.recommend.command import API_KEY
+from service.consume.command import VARIABLES as CONSUMER_VARIABLES
 from service.settings import SECRETS, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,7 @@ def test_every_file_and_name_is_there(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_setting_exists(page: Path) -> None:
     known = {f"ISRF_{name}".upper() for name in Settings.model_fields} | {f"{name}_FILE" for name in SECRETS}
-    known |= {API_KEY, f"{API_KEY}_FILE"}
+    known |= {"ISRF_TEST_KAFKA", API_KEY, f"{API_KEY}_FILE", *CONSUMER_VARIABLES}
     of_compose = set(re.findall(r"\$\{(ISRF_[A-Z_]+)", (ROOT / "docker-compose.yml").read_text(encoding="utf-8")))
     named = {name for word in quoted(page) for name in re.findall(r"\bISRF_[A-Z_]+\b", word)}
     assert named - known - of_compose == set()
