@@ -6,6 +6,7 @@ from typing import Any
 
 from isrf.contract.errors import DataError
 from isrf.contract.event_types import MAX_BYTES
+from isrf.contract.ids import SESSION_PREFIX
 from isrf.contract.item_fields import MAX_ID_BYTES, RIGHT
 from offline.reading.lines import line_number, line_text
 
@@ -15,7 +16,7 @@ NUM_LINES_IN_MESSAGE = 5
 _ID = f"1 to {MAX_ID_BYTES} bytes without control characters"
 _OF_INTERACTIONS = {
     "missing_user_id": _ID,
-    "bad_user_id": _ID,
+    "bad_user_id": f"{_ID}, not beginning with {SESSION_PREFIX}",
     "bad_session_id": _ID,
     "bad_timestamp": "seconds since 1970, not negative, such as 1700000000, or milliseconds, or ISO 8601 such as "
     "2024-05-01T12:00:00Z, the same in the whole column; other forms with --time-format",

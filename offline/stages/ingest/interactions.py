@@ -9,6 +9,7 @@ import polars as pl
 
 from isrf.contract.errors import DataError
 from isrf.contract.event_types import PURCHASE, REMOVE, STANDARD, EventVocabulary, problem
+from isrf.contract.ids import SESSION_PREFIX
 from isrf.contract.item_fields import MAX_ID_BYTES
 from isrf.contract.shown import printable, shown
 from offline.reading.bad_rows import NUM_LINES_NAMED, BadRows
@@ -269,6 +270,8 @@ def _kind(has_values: dict[str, bool], refused_types: list[str]) -> pl.Expr:
     mistakes = {f"missing_{column}": pl.col(column).fill_null("") == "" for column in REQUIRED}
     mistakes["missing_user_id"] &= ~_OF_SESSION
     mistakes |= {f"bad_{column}": _unfit(column, MAX_ID_BYTES) for column in REQUIRED}
+    # The service would take such a user for a session.
+    mistakes["bad_user_id"] |= pl.col("user_id").str.starts_with(SESSION_PREFIX)
     mistakes["bad_session_id"] = _OF_SESSION & _unfit("session_id", MAX_ID_BYTES)
     if has_values["timestamp"]:
         mistakes["bad_timestamp"] = ~valid_time

@@ -538,9 +538,15 @@ def test_a_file_of_another_kind_shows_what_it_begins_with(ingest: Ingest) -> Non
 
 def test_what_a_user_id_is_stays_out_of_messages(ingest: Ingest) -> None:
     error = refused(ingest, f"{HEADER}\n{'secret' * 100},a,1\n,a,2")
-    assert "bad_user_id 1 (line 2: 600 bytes; right: 1 to 512 bytes without control characters)" in error.message
+    assert "bad_user_id 1 (line 2: 600 bytes; right: 1 to 512 bytes without control characters, " in error.message
     assert "missing_user_id 1 (line 3; right: " in error.message
     assert "secret" not in error.message
+
+
+def test_no_user_has_the_name_of_a_session_in_the_service(ingest: Ingest) -> None:
+    error = refused(ingest, f"{HEADER}\nisrf-session:s1,a,1\nu,a,2")
+    assert "bad_user_id 1 (line 2: 15 bytes; right: " in error.message
+    assert "not beginning with isrf-session:)" in error.message
 
 
 def test_fields_that_no_item_has_and_names_that_may_mean_them_are_said(
