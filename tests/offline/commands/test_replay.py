@@ -106,9 +106,16 @@ def test_active_users_are_neighbours_unless_they_are_frozen(release: Path, strea
     assert all(one.own < num_base for one, _ in play(release, stream, "activity"))
 
 
-@pytest.mark.parametrize("part", ["evidence", "popularity"])
-def test_what_others_take_counts_unless_it_is_frozen(release: Path, stream: Cut, part: Frozen) -> None:
-    moving, frozen = play(release, stream), play(release, stream, part)
+def test_how_popular_items_are_moves_unless_it_is_frozen(release: Path, stream: Cut) -> None:
+    moving, frozen = play(release, stream), play(release, stream, "popularity")
+    assert [rank for _, rank in moving] != [rank for _, rank in frozen]
+
+
+def test_what_others_take_counts_unless_it_is_frozen(release: Path, stream: Cut) -> None:
+    """Everybody now takes another item after their last than all did before the moment."""
+    after = [event._replace(item_id=f"i{(int(event.item_id[1:]) + 8) % 12}") for event in stream.stream]
+    turned = stream._replace(stream=after, new_items={})
+    moving, frozen = play(release, turned), play(release, turned, "evidence")
     assert [rank for _, rank in moving] != [rank for _, rank in frozen]
 
 
