@@ -203,6 +203,19 @@ def test_a_session_is_answered_by_what_sessions_took_together(stages: dict[str, 
             assert set(items) <= taste, (user, items)
 
 
+def test_where_only_sessions_have_much_to_tell_they_are_what_is_learned_and_measured(tmp_path: Path) -> None:
+    rows = [f"u{user},i{user},{user}," for user in range(3)]
+    rows += [
+        f",i{(session + place) % 12},{5 * session + place},s{session}" for session in range(60) for place in range(4)
+    ]
+    items = "".join(json.dumps({"item_id": f"i{row}", "title": f"Cup {row % 3}"}) + "\n" for row in range(12))
+    data = write(tmp_path / "shop", {"interactions.csv": "\n".join((HEADER, *rows)) + "\n", "items.jsonl": items})
+    evaluation = json.loads((run_stages("evaluate", data, tmp_path / "r")["evaluate"] / "evaluation.json").read_text())
+    assert not {"valid", "test"} & evaluation.keys()
+    assert evaluation["sessions"]["test"]["users"] == evaluation["weights_chosen_on"]["users"] == 60
+    assert evaluation["sessions"]["test"]["fused"]["HR@10"] > 0.9
+
+
 def test_a_replay_asks_a_session_by_its_items_alone(stages: dict[str, Path], tmp_path: Path) -> None:
     stream = cut(stages["data"], tmp_path / "before", CONFIG, since=150.0, share=None)
     before = pl.read_parquet(tmp_path / "before" / "interactions.parquet")
