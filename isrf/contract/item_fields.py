@@ -241,18 +241,30 @@ def _plain(value: Any, depth: int) -> Any:
 ITEM_NAMES: Mapping[str, Collection[str]] = {
     "item_id": (
         "id", "sku", "product_id", "article_id", "product", "item", "asin", "parent_asin", "handle", "code",
-        "stock_code", "variant_sku", "movie_id",
+        "stock_code", "variant_sku", "movie_id", "id_product", "product_number", "product_code_sku", "product_sku",
+        "listing_id", "artikelnummer",
     ),
-    "title": ("name", "product_name", "item_name", "product_title", "item_title", "label", "headline"),
-    "brand": ("manufacturer", "vendor", "maker", "brand_name", "producer", "label_name"),
+    "title": ("name", "product_name", "item_name", "product_title", "item_title", "label", "headline", "bezeichnung"),
+    "brand": (
+        "manufacturer", "vendor", "maker", "brand_name", "producer", "label_name", "manufacturer_name",
+        "hersteller",
+    ),
     "categories": (
         "category", "product_type", "product_category", "category_path", "category_name", "item_type", "type", "tags",
         "breadcrumb", "breadcrumbs", "google_product_category", "main_category", "department", "genres",
+        "collection", "kategorie",
     ),
-    "description": ("desc", "body", "body_html", "summary", "long_description", "short_description", "text", "details"),
-    "price": ("cost", "amount", "unit_price", "sale_price", "regular_price", "list_price", "price_usd", "price_eur"),
+    "description": (
+        "desc", "body", "body_html", "summary", "long_description", "short_description", "text", "details",
+        "beschreibung",
+    ),
+    "price": (
+        "cost", "amount", "unit_price", "sale_price", "regular_price", "list_price", "price_usd", "price_eur",
+        "price_gross", "preis",
+    ),
     "group_id": (
         "item_group_id", "product_group_id", "variant_group_id", "variant_group", "parent_product_id", "parent_sku",
+        "parent_id", "handle_id",
     ),
     "available": ("in_stock", "availability", "stock", "is_available", "active", "enabled", "status", "published"),
 }  # fmt: skip

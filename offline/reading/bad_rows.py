@@ -15,7 +15,7 @@ NUM_LINES_IN_MESSAGE = 5
 
 _ID = f"1 to {MAX_ID_BYTES} bytes without control characters"
 _OF_INTERACTIONS = {
-    "missing_user_id": _ID,
+    "missing_user_id": f"{_ID}; of a guest a session instead, such as the order's number: --column session_id=NAME",
     "bad_user_id": f"{_ID}, not beginning with {SESSION_PREFIX}",
     "bad_session_id": _ID,
     "bad_timestamp": "seconds since 1970, not negative, such as 1700000000, or milliseconds, or ISO 8601 such as "

@@ -69,6 +69,30 @@ def find_columns(
     Raises:
         DataError: `data.no_header`, `data.missing_column`, `data.no_order`, `data.duplicate_column`.
     """
+    names, ours = found_columns(where, header, wanted, mapping)
+    plain = [name.casefold() for name in names]
+    others: dict[str, int] = {}
+    for place, name in enumerate(names):
+        # A column of our own name that is none of `ours` was replaced by one that --column names.
+        if name and place not in ours.values() and plain[place] not in ours:
+            others.setdefault(name, place)
+    _check_needed(where, names, ours, wanted)
+    questions = {
+        field: matches
+        for field in wanted.known
+        if field not in ours and (matches := [name for name in others if _may_mean(name, field, wanted, ours)])
+    }
+    return Columns(ours, others, names, questions)
+
+
+def found_columns(
+    where: str, header: Sequence[str], wanted: Wanted, mapping: Mapping[str, Sequence[str]] | None = None
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The trimmed names of a header, and our name → place of the columns that it has, whether all that it needs or not.
+
+    Raises:
+        DataError: `data.duplicate_column`.
+    """
     names = tuple(name.strip().removeprefix("\ufeff").strip() for name in header)
     plain = [name.casefold() for name in names]
     ours: dict[str, int] = {}
@@ -84,18 +108,7 @@ def find_columns(
             )
         if places:
             ours[field] = places[0]
-    others: dict[str, int] = {}
-    for place, name in enumerate(names):
-        # A column of our own name that is none of `ours` was replaced by one that --column names.
-        if name and place not in ours.values() and plain[place] not in ours:
-            others.setdefault(name, place)
-    _check_needed(where, names, ours, wanted)
-    questions = {
-        field: matches
-        for field in wanted.known
-        if field not in ours and (matches := [name for name in others if _may_mean(name, field, wanted, ours)])
-    }
-    return Columns(ours, others, names, questions)
+    return names, ours
 
 
 def check_unique(where: str, columns: Columns) -> None:
@@ -135,13 +148,7 @@ def _check_needed(where: str, names: Sequence[str], ours: Mapping[str, int], wan
     no_order = bool(wanted.order) and not set(wanted.order) & set(ours)
     if not missing and not no_order:
         return
-    asked = missing or list(wanted.order)
-    options = [
-        option(field, name)
-        for field in asked
-        for name in names
-        if name.casefold() not in ours and _may_mean(name, field, wanted, ours)
-    ]
+    options = [option(field, name) for field, name in possible_columns(names, ours, wanted)]
     if missing and not options and _holds_values(names):
         raise DataError(
             "data.no_header",
@@ -166,6 +173,19 @@ def no_order_error(where: str, hint: str = "") -> DataError:
         f"{where} has neither timestamps nor positions, so the order of a user's events is unknown.",
         fix=f"Add a column `timestamp` (seconds since 1970) or `position` (rising whole numbers).{hint}",
     )
+
+
+def possible_columns(names: Sequence[str], ours: Mapping[str, int], wanted: Wanted) -> list[tuple[str, str]]:
+    """Our columns that a table needs and lacks, each with a name of the table's that may mean it."""
+    missing = [name for name in wanted.required if name not in ours]
+    if wanted.order and not set(wanted.order) & set(ours):
+        missing += wanted.order
+    return [
+        (field, name)
+        for field in missing
+        for name in names
+        if name.casefold() not in ours and _may_mean(name, field, wanted, ours)
+    ]
 
 
 def _may_mean(name: str, field: str, wanted: Wanted, ours: Mapping[str, int]) -> bool:

@@ -89,6 +89,16 @@ def find_source(folder: Path, stem: str, formats: tuple[Format, ...]) -> ShopFil
 
 
 def _missing(folder: Path, stem: str, names: str) -> DataError:
+    json_lines = next((path for suffix in (".jsonl", ".json") if (path := folder / f"{stem}{suffix}").is_file()), None)
+    if json_lines is not None:
+        read = "read_json" if _begins_as_list(json_lines) else "read_ndjson"
+        form = ("write_ndjson", "jsonl") if "jsonl" in names else ("write_parquet", "parquet")
+        return DataError(
+            "data.missing_file",
+            f"{json_lines} is JSON; {stem} are read as {names}.",
+            fix=f"Write it so: python -c \"import polars; polars.{read}('{json_lines}').{form[0]}("
+            f"'{folder / stem}.{form[1]}')\".",
+        )
     others = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     beside = f" It holds {', '.join(printable(name) for name in others[:_NAMED])}." if others else ""
     return DataError(
@@ -97,6 +107,11 @@ def _missing(folder: Path, stem: str, names: str) -> DataError:
         fix=f"Put the file there under one of these names, such as {stem}.csv; save other formats (xlsx, zip, json) as "
         "one of them.",
     )
+
+
+def _begins_as_list(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
 
 
 def _folder_of_parts(folder: Path, suffixes: list[str]) -> ShopFile:

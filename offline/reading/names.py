@@ -15,18 +15,27 @@ INTERACTION_NAMES: Mapping[str, Collection[str]] = {
     "user_id": (
         "user", "customer", "customer_id", "uid", "visitor", "visitor_id", "visitorid", "account_id", "client_id",
         "member_id", "buyer_id", "reviewer_id", "session_id", "u", "user_pseudo_id", "email", "customer_email",
+        "id_customer", "customer_number", "contact_email", "order_customer_email", "buyer", "buyer_user_id",
+        "kunde", "kundennummer", "kunden_nr", "client", "id_client", "cliente", "id_cliente",
     ),
     "item_id": (
         "item", "product", "product_id", "sku", "asin", "article_id", "parent_asin", "i", "content_id", "stock_code",
-        "lineitem_sku", "variant_id", "movie_id",
+        "lineitem_sku", "variant_id", "movie_id", "id_product", "product_number", "product_reference", "product_code",
+        "listing_id", "item_sku", "product_sku", "artikelnummer", "artikel_nr", "artikel", "produktnummer",
+        "id_produit", "id_producto",
     ),
     "timestamp": (
         "time", "ts", "date", "datetime", "created_at", "event_time", "unix_time", "unixtime", "order_date", "t",
-        "invoice_date", "event_timestamp",
+        "invoice_date", "event_timestamp", "date_add", "date_created", "order_date_time", "order_time",
+        "order_created_at", "purchase_date", "sale_date", "date_paid", "paid_at", "bestelldatum", "datum",
+        "date_commande", "fecha",
     ),
     "position": ("pos", "order", "seq", "sequence", "index", "rank"),
     "event": ("event_type", "event_name", "action", "type", "behavior", "behaviour", "interaction", "kind"),
-    "weight": ("rating", "quantity", "qty", "score", "value", "stars", "lineitem_quantity"),
+    "weight": (
+        "rating", "quantity", "qty", "score", "value", "stars", "lineitem_quantity", "product_quantity",
+        "item_quantity", "qty_ordered", "menge", "anzahl", "quantite", "cantidad",
+    ),
     "session_id": ("session", "sid", "user_session", "ga_session_id", "visit_id"),
 }  # fmt: skip
 

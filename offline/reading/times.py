@@ -6,6 +6,7 @@ file.
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 import polars as pl
@@ -23,6 +24,7 @@ _LOOKS_LIKE_A_TIME = re.compile(
     r"(?P<date>(?P<first>\d{1,4})(?P<mark>[/.-])(?P<second>\d{1,2})(?P=mark)(?P<third>\d{1,4}))"
     r"(?:[ T](?P<clock>\d{1,2}:\d{2}(?P<seconds>:\d{2})?)(?P<half> ?[AaPp][Mm])?)?"
 )
+_CLOCKS = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p")
 _IN_WORDS: dict[str, str] = {
     "seconds": "seconds since 1970",
     "milliseconds": "milliseconds since 1970",
@@ -96,7 +98,7 @@ def format_options(text: str) -> list[str]:
     """Formats that a text may be written in, such as `%d/%m/%Y %H:%M`; empty where it looks like no time."""
     found = _LOOKS_LIKE_A_TIME.match(text.strip())
     if found is None:
-        return []
+        return _formats_with_words(text.strip())
     mark = found["mark"]
     if len(found["first"]) == 4:
         dates = [f"%Y{mark}%m{mark}%d"]
@@ -110,6 +112,23 @@ def format_options(text: str) -> list[str]:
         seconds = ":%S" if found["seconds"] else ""
         clock = f" %I:%M{seconds} %p" if found["half"] else f" %H:%M{seconds}"
     return [date + clock for date in dates]
+
+
+def _formats_with_words(text: str) -> list[str]:
+    """Formats of times with the month as an English word, such as `Oct 7, 2025, 9:50 AM`."""
+    return [
+        f"{date}{mark}{clock}"
+        for date in ("%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d %B %Y")
+        for mark, clock in (("", ""), *((mark, clock) for mark in (" ", ", ") for clock in _CLOCKS))
+        if _is_written(text, f"{date}{mark}{clock}")
+    ][:1]
+
+
+def _is_written(text: str, form: str) -> bool:
+    try:
+        return bool(datetime.strptime(text, form))
+    except ValueError:
+        return False
 
 
 def format_question(text: str) -> str:

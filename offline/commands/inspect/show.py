@@ -18,8 +18,9 @@ from offline.commands.reingest import read_again
 from offline.config import RunConfig
 from offline.pipeline import STAGES
 from offline.preconditions import check_settings, check_shop
-from offline.reading.columns import Wanted, find_columns
+from offline.reading.columns import Wanted, find_columns, found_columns, possible_columns
 from offline.reading.files import ShopFile
+from offline.reading.names import option
 from offline.reading.settings import IngestConfig
 from offline.runtime.ingest_report import ingest_report
 from offline.runtime.left_out import parts_left_out
@@ -46,11 +47,15 @@ def inspect_data(data: Path, config: RunConfig, *, output: Console, progress: Pr
         ConfigError: a setting cannot work with the shop's size.
     """
     files = shop_files(data)
+    asked: dict[str, None] = {}
     for file, wanted, others in (
         (files.items, item_records.WANTED, "attribute"),
         (files.interactions, interactions.WANTED, "not used"),
     ):
-        output.print(_columns(file, wanted, others, config.ingest))
+        output.print(_columns(file, wanted, others, config.ingest, asked))
+    if asked:
+        text = f"Columns that a run needs may be these, which only you can know: {'; '.join(asked)}."
+        output.print(Text(text), soft_wrap=True)
     reading = ingest.read_folder(data, config)
     output.print(_events(reading.shop))
     output.print(_items(reading.shop))
@@ -72,10 +77,17 @@ def inspect_data(data: Path, config: RunConfig, *, output: Console, progress: Pr
         output.print(f"It would leave out: {part} ({reason})", highlight=False)
 
 
-def _columns(file: ShopFile, wanted: Wanted, others: str, settings: IngestConfig) -> Table:
+def _columns(file: ShopFile, wanted: Wanted, others: str, settings: IngestConfig, asked: dict[str, None]) -> Table:
+    """Adds to `asked` the options for columns that the file may have under another name."""
     head = read_head(file, settings)
     meanings = _meanings_of_fields if file.format == "jsonl" else _meanings_of_columns
     meaning = meanings(file, head.columns, wanted, others, settings)
+    if not meaning:  # a refused header
+        names, ours = found_columns(file.name, head.columns, wanted, settings.columns)
+        possible = possible_columns(names, ours, wanted)
+        asked |= dict.fromkeys(option(field, name) for field, name in possible)
+        meaning = {place: name for name, place in ours.items()}
+        meaning |= {names.index(name): f"{field}?" for field, name in possible}
     parts = f", {len(file.parts)} parts" if file.parts else ""
     table = _table(f"{file.name}: {head.how or 'Parquet'}{parts}", "column", "read as", "first row")
     for place, name in enumerate(head.columns):

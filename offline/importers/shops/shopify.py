@@ -50,7 +50,7 @@ PRODUCTS = Table(
 ORDERS = Table(
     "Shopify's orders",
     {
-        "order": ("Name",),
+        "order": ("Name", "Order ID"),  # the second in Squarespace's export, which has the same form
         "email": ("Email",),
         "status": ("Financial Status",),
         "created": ("Created at",),

@@ -49,7 +49,8 @@ def test_a_folder_that_is_refused_is_shown_as_far_as_it_is_understood(tmp_path: 
 def test_columns_that_are_not_understood_are_shown_with_their_first_value(tmp_path: Path) -> None:
     said, error = inspect(write(tmp_path / "shop", EXPORTS["RetailRocket"].files))
     assert isinstance(error, DataError)
-    assert any(line.split() == ["visitorid", "?", "257597"] for line in said.splitlines())
+    assert any(line.split() == ["visitorid", "user_id?", "257597"] for line in said.splitlines())
+    assert "may be these, which only you can know: --column user_id=visitorid; --column item_id=itemid." in said
 
 
 def test_fields_of_json_are_shown_as_they_are_read_by_their_exact_names(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Which of a folder's files are read: one of each kind, or a folder of parts with the same columns."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -34,6 +36,19 @@ def test_events_are_not_read_from_json(tmp_path: Path) -> None:
     error = refused(tmp_path)
     assert (error.code, "interactions.jsonl" in error.message) == ("data.missing_file", True)
     assert find_source(tmp_path, "items", ITEM_FORMATS).format == "jsonl"
+
+
+@pytest.mark.parametrize("stem", ["interactions", "items"])
+@pytest.mark.parametrize("content", ['{"a": 1}\n{"a": 2}\n', '\n[{"a": 1},\n {"a": 2}]'])
+def test_the_command_that_a_refusal_of_json_names_writes_a_table(tmp_path: Path, stem: str, content: str) -> None:
+    formats = ITEM_FORMATS if stem == "items" else INTERACTION_FORMATS
+    write(tmp_path, {f"{stem}.json": content})
+    with pytest.raises(DataError) as caught:
+        find_source(tmp_path, stem, formats)
+    assert caught.value.code == "data.missing_file"
+    program = caught.value.fix.removeprefix('Write it so: python -c "').removesuffix('".')
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert find_source(tmp_path, stem, formats).format == ("jsonl" if stem == "items" else "parquet")
 
 
 def test_a_file_of_another_name_is_named(tmp_path: Path) -> None:

@@ -73,6 +73,10 @@ def test_columns_of_dates_and_numbers_need_no_recognition() -> None:
         ("01.12.2010 08:26", ["%d.%m.%Y %H:%M"]),
         ("2010/12/01", ["%Y/%m/%d"]),
         ("12/1/2010 8:26 PM", ["%m/%d/%Y %I:%M %p", "%d/%m/%Y %I:%M %p"]),
+        ("Oct 7, 2025", ["%b %d, %Y"]),
+        ("Oct 7, 2025, 9:50:26 AM", ["%b %d, %Y, %I:%M:%S %p"]),
+        ("7 October 2025 09:50", ["%d %B %Y %H:%M"]),
+        ("Octember 7, 2025", []),
         ("soon", []),
     ],
 )
