@@ -184,7 +184,10 @@ def test_secrets_are_made_once_where_they_are_looked_for(tmp_path: Path) -> None
         "secrets/erasure.key",
         "secrets/redis.conf",
         "secrets/redis.url",
+        "secrets/shopify.secret",
+        "secrets/woocommerce.secret",
     }
+    assert first[Path("secrets/shopify.secret")] == first[Path("secrets/woocommerce.secret")] == "", "webhooks are off"
     assert first[Path("keys/shop.key")].startswith("isrf_")
     assert len(json.loads(first[Path("keys/keys.json")])["keys"]) == 1
     modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in names}
@@ -203,11 +206,13 @@ def test_an_erasure_key_that_was_left_empty_stays_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["service", "train"])
-def test_secrets_stand_in_files_that_are_mounted(name: str) -> None:
+def test_secrets_stand_in_files_that_are_mounted(name: str, tmp_path: Path) -> None:
     one = SERVICES[name]
-    files = {value for variable, value in one["environment"].items() if variable.endswith("_FILE")}
-    assert files == {"/var/lib/isrf/secrets/redis.url", "/var/lib/isrf/secrets/erasure.key"}
-    assert {f"{variable}_FILE" for variable in SECRETS} <= set(one["environment"])
+    files = {variable: value for variable, value in one["environment"].items() if variable.endswith("_FILE")}
+    needed = SECRETS if name == "service" else {"REDIS_URL", "ISRF_ERASURE_KEY"}
+    assert set(files) == {f"{variable}_FILE" for variable in needed}
+    make_secrets(tmp_path)
+    assert all((tmp_path / value.removeprefix("/var/lib/isrf/")).is_file() for value in files.values())
     assert "secrets:/var/lib/isrf/secrets:ro" in one["volumes"]
     for other in SERVICES.values():
         assert not set(SECRETS) & set(other.get("environment", {})), "no secret in `docker inspect`"
