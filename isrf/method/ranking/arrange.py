@@ -34,42 +34,47 @@ def arrange(
     """
     if not (pins or caps or quotas):
         return Arranged(rows=list(order[:length]))
-    walk = _Walk(order, pins, caps, quotas)
+    walk = _Walk(order, length, pins, caps, quotas)
     while len(walk.found.rows) < length and walk.add_page(min(page, length - len(walk.found.rows))):
         pass
     return walk.found
 
 
 class _Limits:
-    """What the caps limit: a number for each value of each cap. An item's numbers are read once for the whole walk.
+    """What the caps limit: a number for each value of each cap. An item's numbers are read once for the whole walk,
+    those of the items that will surely be walked at the start.
 
     Attributes:
         most: how many items with a value a page may have, by number.
         rules: the cap's rule, by number.
     """
 
-    def __init__(self, caps: Sequence[Cap]) -> None:
+    def __init__(self, caps: Sequence[Cap], rows: Sequence[int]) -> None:
         self.most: list[int] = []
         self.rules: list[int] = []
         self._caps = [(cap, dict[Hashable, int]()) for cap in caps]
-        self._known: dict[int, tuple[int, ...]] = {}
+        self._known = dict(zip(rows, self._read(rows), strict=True))
 
     def of(self, row: int) -> tuple[int, ...]:
         """Returns the numbers of an item's values."""
         found = self._known.get(row)
         if found is None:
-            found = self._known[row] = tuple(
-                [self._number(cap, numbers, value) for cap, numbers in self._caps for value in cap.values(row)]
-            )
+            (found,) = self._read([row])
+            self._known[row] = found
         return found
 
-    def _number(self, cap: Cap, numbers: dict[Hashable, int], value: Hashable) -> int:
-        number = numbers.get(value)
-        if number is None:
-            number = numbers[value] = len(self.most)
-            self.most.append(cap.most)
-            self.rules.append(cap.rule)
-        return number
+    def _read(self, rows: Sequence[int]) -> list[tuple[int, ...]]:
+        found: list[tuple[int, ...]] = [()] * len(rows)
+        for cap, numbers in self._caps:
+            for at, values in enumerate(cap.values(rows)):
+                for value in values:
+                    number = numbers.get(value)
+                    if number is None:
+                        number = numbers[value] = len(self.most)
+                        self.most.append(cap.most)
+                        self.rules.append(cap.rule)
+                    found[at] += (number,)
+        return found
 
 
 class _Page:
@@ -137,10 +142,15 @@ class _Walk:
     """The way down an order, page by page."""
 
     def __init__(
-        self, order: Sequence[int], pins: Sequence[PlacedPin], caps: Sequence[Cap], quotas: Sequence[Quota]
+        self,
+        order: Sequence[int],
+        length: int,
+        pins: Sequence[PlacedPin],
+        caps: Sequence[Cap],
+        quotas: Sequence[Quota],
     ) -> None:
         self.found = Arranged()
-        self._order, self._limits, self._quotas = order, _Limits(caps), quotas
+        self._order, self._limits, self._quotas = order, _Limits(caps, order[:length]), quotas
         self._position = 0
         self._pinned = {pin.row: pin for pin in pins}
         self._placed: set[int] = set()

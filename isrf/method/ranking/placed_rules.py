@@ -22,12 +22,12 @@ class Cap(NamedTuple):
     """At most `most` items of one value in a page.
 
     Attributes:
-        values: returns an item's distinct values by its row; none where the cap does not limit it.
+        values: returns the distinct values of each item of some rows; none where the cap does not limit an item.
     """
 
     rule: int
     most: int
-    values: Callable[[int], Sequence[Hashable]]
+    values: Callable[[Sequence[int]], Sequence[Sequence[Hashable]]]
 
 
 class Quota(NamedTuple):

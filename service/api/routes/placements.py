@@ -32,7 +32,7 @@ from service.recommend.placements.placement import (
     near_name,
     text_of,
 )
-from service.recommend.query_models import Answer
+from service.recommend.query_models import Answer, ListQuery
 from service.recommend.warnings import placements_state
 from service.state.list_store import PlacementChange
 
@@ -130,14 +130,14 @@ async def placement_items(
             found = app.placements.find(name)
             if found is None:
                 raise _unknown(name)
-        length = asked.list_query(None if found is None else found.placement).n
-        await charge(request.scope, 1, length, explain=asked.explain)
-        answer, version = await _answer(name, found, asked, context)
+        query = asked.list_query(None if found is None else found.placement)
+        await charge(request.scope, 1, query.n, explain=asked.explain)
+        answer, version = await _answer(name, found, asked, query, context)
         tag = _tag(found, asked, answer, context)
         if tag is not None and has_already(request, tag):
             count_shown(request, context, answer.release_id, answer.source, answer.channels)
             return not_modified(tag)
-        body = _body(request, name, found, asked, answer, context, version)
+        body = _body(request, name, found, query, answer, context, version)
         return json_response(body, headers=None if tag is None else tag_headers(tag))
 
 
@@ -231,7 +231,7 @@ async def checked_placement(placement: Placement, app: AppContext) -> list[dict[
 
 
 async def _answer(
-    name: str, found: PlacementVersion | None, asked: PlacedQuery, context: RequestContext
+    name: str, found: PlacementVersion | None, asked: PlacedQuery, query: ListQuery, context: RequestContext
 ) -> tuple[Answer, str | None]:
     """Returns a new list's first page or a stored list's later page, and the version of the user's state."""
     recommendations = context.recommendations
@@ -239,7 +239,6 @@ async def _answer(
         user, answer = await recommendations.placed.items(name, found, asked)
     else:
         user = None if asked.user_id is None else await recommendations.users.view(asked.user_id)
-        query = asked.list_query(None if found is None else found.placement)
         first = asked.given[0] if asked.given else None
         answer = await recommendations.next_page(asked.owner(name), query, user, item_id=first)
     return answer, None if user is None else user.state.version
@@ -255,12 +254,12 @@ def _body(
     request: Request,
     name: str,
     found: PlacementVersion | None,
-    asked: PlacedQuery,
+    query: ListQuery,
     answer: Answer,
     context: RequestContext,
     version: str | None,
 ) -> dict[str, Any]:
-    about = answer.about(asked.list_query(None if found is None else found.placement))
+    about = answer.about(query)
     count_shown(request, context, answer.release_id, answer.source, answer.channels)
     meta = meta_of(
         request,

@@ -4,6 +4,7 @@ The numbers of one version of the catalogue are made at their first use and kept
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -26,13 +27,13 @@ class CodedValues:
     codes: NDArray[np.int32]
     ends: NDArray[np.int64] | None
 
-    def of(self, row: int) -> tuple[int, ...]:
-        """Returns the numbers of an item's values."""
+    def of(self, rows: Sequence[int]) -> list[tuple[int, ...]]:
+        """Returns the numbers of the values of each item."""
         if self.ends is None:
-            code: int = self.codes.item(row)
-            return (code,) if code >= 0 else ()
-        begin = self.ends.item(row - 1) if row else 0
-        return tuple(self.codes[begin : self.ends.item(row)].tolist())
+            return [(code,) if code >= 0 else () for code in self.codes[np.asarray(rows, dtype=np.int64)].tolist()]
+        ends = self.ends
+        begins = (ends.item(row - 1) if row else 0 for row in rows)
+        return [tuple(self.codes[begin : ends.item(row)].tolist()) for row, begin in zip(rows, begins, strict=True)]
 
 
 class CodedColumns:

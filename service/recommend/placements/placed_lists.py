@@ -20,7 +20,7 @@ from service.recommend.placements.placed_query import PlacedQuery
 from service.recommend.placements.placement import Kind, Placement, PlacementVersion
 from service.recommend.placements.preview import PlacementPreview, item_moves, rule_counts
 from service.recommend.placements.ruled_list import Moves, RuledList
-from service.recommend.query_models import Answer, ListOwner, RankingJob, UserView
+from service.recommend.query_models import Answer, ListOwner, ListQuery, RankingJob, UserView
 from service.recommend.user_views import UserViews
 from service.recommend.warnings import (
     fewer_items,
@@ -71,6 +71,7 @@ class _FilledList(NamedTuple):
     warnings: list[dict[str, Any]]
     interests: UserInterests | None
     job: RankingJob
+    query: ListQuery
 
 
 class _Page(NamedTuple):
@@ -102,15 +103,17 @@ class PlacedLists:
         """Returns the user's view, where the call names a user, and the list."""
         read = await self._read(asked)
         user, snapshot, placement = read.user, read.snapshot, found.placement
-        counting, catalogue = pins_at(placement.rules, read.now_s), snapshot.release.catalogue
-        of_user = () if user is None else (user.state.version, user.lineage, user.store_was_read)
-        others = (name, found.text, found.version, counting, *of_user, snapshot.token, catalogue.version)
-        key = PlacedKey(asked, others)
-        cached = self._answers.get(key, read.now_s) if placement.cache_s else None
-        if cached is not None and self._lists.is_at_hand(cached.recommendation_id):
-            return user, cached
+        key = None
+        if placement.cache_s:
+            counting, catalogue = pins_at(placement.rules, read.now_s), snapshot.release.catalogue
+            of_user = () if user is None else (user.state.version, user.lineage, user.store_was_read)
+            others = (name, found.text, found.version, counting, *of_user, snapshot.token, catalogue.version)
+            key = PlacedKey(asked, others)
+            cached = self._answers.get(key, read.now_s)
+            if cached is not None and self._lists.is_at_hand(cached.recommendation_id):
+                return user, cached
         filled = await self._fill(asked.owner(name), asked, placement, read)
-        query = asked.list_query(placement)
+        query = filled.query
         answer = await self._lists.first_page(
             filled.job,
             filled.listed,
@@ -123,7 +126,7 @@ class PlacedLists:
         if query.explain and placement.rules:
             moves = filled.ruled.moves([rule.kind for rule in placement.rules])
             answer = replace(answer, moves=[moves.get(item.item_index, []) for item in answer.items])
-        if placement.cache_s:
+        if key is not None:
             self._answers.keep(key, answer, made_s=read.now_s, given_s=placement.cache_s, bytes_of_key=len(found.text))
         return user, answer
 
@@ -188,8 +191,8 @@ class PlacedLists:
 
     async def _page(self, placement: Placement, asked: PlacedQuery, read: _Read) -> _Page:
         """Returns the first page of a list with its reasons and moves; it stores and counts nothing."""
-        query = asked.list_query(placement)
         filled = await self._fill("", asked, placement, read, is_preview=True)
+        query = filled.query
         items, job = filled.listed[: query.n], filled.job
         warnings = filled.warnings + ([fewer_items(len(items))] if len(items) < query.n else [])
         neighbours = None if filled.interests is None else filled.interests.neighbours
@@ -255,7 +258,7 @@ class PlacedLists:
             is_newcomer=user is not None and not user.rows,
             user_id=None if user is None else user.user_id,
         )
-        return _FilledList(ruled.listed(), ruled, source, warnings, interests, job)
+        return _FilledList(ruled.listed(), ruled, source, warnings, interests, job, query)
 
     async def _add(self, ruled: RuledList, items: Sequence[RankedItem], found: FoundItems) -> bool:
         """Adds a kind's items to the list, in a thread where they are many; returns whether the list got longer."""

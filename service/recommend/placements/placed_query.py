@@ -1,9 +1,10 @@
 """The parameters of a call for a placement's items."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from service.recommend.placements.placement import Kind, Placement
 from service.recommend.query_models import ListQuery, owner_of
+from service.release.catalogue import EVERYTHING
 
 OWN_ITEMS: frozenset[Kind] = frozenset({"buy-again", "recently-viewed"})
 """Kinds that list what the user has taken or seen already."""
@@ -32,18 +33,13 @@ class PlacedQuery:
 
     def list_query(self, placement: Placement | None) -> ListQuery:
         """Returns the query of a list; without a placement that of a later page, whose list knows the rest."""
-        query = ListQuery(
+        return ListQuery(
             n=self.n or (placement.length if placement else 10),
             explain=self.explain,
             offset=self.offset,
             recommendation_id=self.recommendation_id,
             session=self.session,
-        )
-        if placement is None:
-            return query
-        return replace(
-            query,
-            item_filter=placement.item_filter,
-            diversity=placement.diversity,
-            include_seen=bool(OWN_ITEMS & set(placement.kinds)),
+            item_filter=placement.item_filter if placement else EVERYTHING,
+            diversity=placement.diversity if placement else 0.0,
+            include_seen=placement is not None and not OWN_ITEMS.isdisjoint(placement.kinds),
         )

@@ -65,7 +65,7 @@ def test_a_pins_move_is_told() -> None:
 
 
 def cap(rule: int, most: int, values: Mapping[int, Sequence[str]]) -> Cap:
-    return Cap(rule, most, lambda row: values.get(row, ()))
+    return Cap(rule, most, lambda rows: [values.get(row, ()) for row in rows])
 
 
 def quota(rule: int, least: int, *rows: int, size: int = 12) -> Quota:
@@ -156,7 +156,7 @@ def test_any_list_is_full_capped_and_pinned(
         return all(
             amount <= one.most
             for one in caps
-            for amount in Counter(value for row in rows for value in one.values(row)).values()
+            for amount in Counter(value for values in one.values(rows) for value in values).values()
         )
 
     assert len(found.rows) == len(set(found.rows)) <= length
