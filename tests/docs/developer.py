@@ -86,6 +86,10 @@ def _without_comment(line: str) -> str:
     return re.sub(r"\s{2,}# .*$", "", line)
 
 
+ASSIGNMENT = re.compile(r"[A-Z_]+=")
+"""A variable that a command is given in front of it."""
+
+
 class Developer:
     """A shop's developer with a terminal in the repository: data in `shop`, the demo release in `releases`."""
 
@@ -106,12 +110,14 @@ class Developer:
     def do(self, command: str) -> str:
         """What a command prints on standard output."""
         words = shlex.split(command.replace("\\\n", " "))
+        first = next(at for at, word in enumerate(words) if not ASSIGNMENT.match(word))
+        assigned, words = dict(word.split("=", 1) for word in words[:first]), words[first:]
         if words[0] == "make":
             return self.run(f"make --dry-run --directory {ROOT} {words[1]}")
         if words[:2] == ["docker", "compose"]:
             return self.compose(words[2:])
         if words[1:3] == ["-m", "service"] and words[3] != "keys":
-            return self.serve(words)
+            return self.serve(words, **assigned)
         if words[1:4] == ["-m", "offline", "run"]:
             command += "".join(f" --set {one}" for one in (*TINY, "semantic_ids.codebook_size=16"))
         return self.run(command.replace(ADDRESS, f"http://127.0.0.1:{self.port}"))
@@ -124,11 +130,12 @@ class Developer:
         assert SWALLOWED not in ended.stderr, (command, ended.stderr)
         return ended.stdout
 
-    def serve(self, words: list[str]) -> str:
+    def serve(self, words: list[str], **assigned: str) -> str:
         self.stop()
         log = self.home / "log"
         with log.open("ab") as out:
-            self.server = subprocess.Popen(words, cwd=self.home, env=self.environment, stdout=out, stderr=out)
+            environment = self.environment | assigned
+            self.server = subprocess.Popen(words, cwd=self.home, env=environment, stdout=out, stderr=out)
         try:
             wait_until(
                 self.is_ready,
@@ -165,7 +172,7 @@ class Developer:
         while words[0] == "--profile":
             assert words[1] in profiles
             words = words[2:]
-        assert words[0] in {"up", "exec", "run"}
+        assert words[0] in {"up", "exec", "run", "restart"}
         if words[0] == "exec":
             mounted = [volume.split(":")[1] for volume in services[words[1]]["volumes"]]
             assert str(Path(words[-1]).parent) in mounted
