@@ -75,6 +75,14 @@ class ActiveRules:
                 left -= count
         return np.unique(np.concatenate(found)) if len(found) > 1 or pinned else found[0]
 
+    @property
+    def num_bytes(self) -> int:
+        """What the masks take, and `boost`."""
+        masks = [boost.mask for boost in self.boosts] + [quota.mask for quota in self.quotas]
+        masks += [pin.mask for pin in self.pins if pin.mask is not None]
+        distinct = {id(mask): mask.nbytes for mask in masks}
+        return sum(distinct.values()) + (4 * len(masks[0]) if self.boosts else 0)
+
     @cached_property
     def boost(self) -> FloatArray | None:
         """(N,) what the boosts add to scores of the model; None where there is none."""

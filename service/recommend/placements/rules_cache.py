@@ -10,19 +10,24 @@ from service.recommend.placements.active_rules import ActiveRules, pins_at, read
 from service.recommend.placements.placement import Placement
 from service.release.catalogue import Catalogue
 
-MOST_PLACEMENTS = 64
+MAX_BYTES = 16 * 1024 * 1024
+"""Of one version of the catalogue; a placement whose rules take more is read in each call."""
+_LEAST_BYTES = 1024
+"""What an entry takes beside its masks."""
 
 
 class _Cached(NamedTuple):
     placement: Placement
     counting: tuple[int, ...]  # pins_at
     active: ActiveRules
+    num_bytes: int
 
 
 class RulesCache:
     """The active rules of the placements that were asked for last, by version of the catalogue."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._of_catalogue: WeakKeyDictionary[Catalogue, LRUCache[int, _Cached]] = WeakKeyDictionary()
 
     def get(self, placement: Placement, catalogue: Catalogue, now_s: float) -> ActiveRules | None:
@@ -40,5 +45,8 @@ class RulesCache:
                 return
         except RequestError:  # a rule that is left out
             return
-        known = self._of_catalogue.setdefault(catalogue, LRUCache(MOST_PLACEMENTS))
-        known[id(placement)] = _Cached(placement, pins_at(placement.rules, now_s), active)
+        num_bytes = _LEAST_BYTES + active.num_bytes
+        if num_bytes > self._max_bytes:
+            return
+        known = self._of_catalogue.setdefault(catalogue, LRUCache(self._max_bytes, getsizeof=lambda one: one.num_bytes))
+        known[id(placement)] = _Cached(placement, pins_at(placement.rules, now_s), active, num_bytes)

@@ -51,6 +51,19 @@ def test_rules_of_a_call_are_read_in_each(catalogue: Catalogue, where: str) -> N
     assert not cached(RulesCache(), placement(BOOST, {"boost": {"where": where, "by": 2}}), catalogue)
 
 
+def test_the_cache_is_bounded_by_bytes(catalogue: Catalogue) -> None:
+    one, other = placement(BOOST), placement({"at_least": {"where": "price > 5", "count": 1}})
+    both = RulesCache(2 * (1024 + 5 * len(catalogue)))
+    assert cached(both, one, catalogue)
+    assert cached(both, other, catalogue)
+    assert both.get(one, catalogue, BEFORE_S) is not None
+    for_one = RulesCache(1024 + 5 * len(catalogue))
+    assert cached(for_one, one, catalogue), "a byte of the mask and four of the sum of the boosts for each item"
+    assert cached(for_one, other, catalogue)
+    assert for_one.get(one, catalogue, BEFORE_S) is None
+    assert not cached(RulesCache(1023 + 5 * len(catalogue)), one, catalogue)
+
+
 def test_another_catalogue_has_rules_of_its_own(catalogue: Catalogue, tiny_release: Path) -> None:
     cache, one = RulesCache(), placement(BOOST)
     assert cached(cache, one, catalogue)

@@ -112,8 +112,8 @@ def test_an_id_that_only_looks_like_a_number_with_a_point_stays_as_it_is(tmp_pat
         f"u,{item},{row}\n" for row, item in enumerate(["1.0", "2.0", "x"])
     )
     items = "item_id\n1.0\n2.0\nx\n"
-    out = ingest(write(tmp_path / "s", {"interactions.csv": events + "v,x,1\nw,x,1\n", "items.csv": items}), tmp_path / "r",
-                 "--set fit=all")  # fmt: skip
+    data = write(tmp_path / "s", {"interactions.csv": events + "v,x,1\nw,x,1\n", "items.csv": items})
+    out = ingest(data, tmp_path / "r", "--set fit=all")
     assert [event[1] for event in events_of(out)] == ["1.0", "2.0", "x"]
 
 
