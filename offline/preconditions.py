@@ -27,8 +27,8 @@ def check_shop(report: Mapping[str, Any]) -> None:
             "data.too_few_users",
             f"{num_users} of {report['counts']['users']} users have training events; "
             "a release tells what one user may want from what others took.",
-            fix="A release needs at least 3 users, or 2 if one of them has at least 4 events; a repeated row counts "
-            "once, and a session without a user_id is no user.",
+            fix="A release needs at least 3 users, or 2 if a user or a session has at least 4 events; a repeated row "
+            "counts once, and a session without a user_id is no user.",
         )
 
 

@@ -6,7 +6,8 @@ release and ends again. So there is one implementation of an answer, and this pa
     command          the options
     users            whose lists are made
     private_service  starts a service of one release, and ends it
-    list_client      asks a service, again where it cannot answer now
+    calls            one call to a service, again where it cannot answer now
+    list_client      asks a service for lists
     parts            what a run has made so far, so that a second run goes on there
     output           one file from the parts
     run              all of it, in order

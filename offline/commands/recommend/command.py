@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from isrf.contract.errors import ConfigError
-from isrf.contract.shown import printable, shown
+from isrf.contract.shown import printable
 from offline.cli import console, progress_bars
 from offline.commands.recommend.parts import PartReport
 from offline.runtime.secret_files import secret
@@ -93,8 +93,8 @@ def report_lines(report: PartReport) -> list[str]:
         versions = ", ".join(map(str, report.placement_versions))
         lines.append(f"the placement was changed meanwhile: the lists are of its versions {versions}")
     if report.failures:
-        named = "; ".join(f"{shown(user)}: {reason}" for user, reason in report.failures[:_NAMED])
-        lines.append(f"{len(report.failures)} users have none, because the service failed on them: {named}")
+        reasons = "; ".join(list(dict.fromkeys(reason for _, reason in report.failures))[:_NAMED])
+        lines.append(f"{len(report.failures)} users have none, because the service failed on them: {reasons}")
     return lines
 
 

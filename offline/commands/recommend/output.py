@@ -19,7 +19,8 @@ from isrf.contract.errors import ConfigError
 from isrf.runtime.files import move_into_place, sync_path, write_file
 from offline.commands.recommend.parts import full_disk_refused
 
-FORMATS = (".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz")
+_CSV = (".csv", ".csv.gz")
+FORMATS = (".parquet", *_CSV, ".jsonl", ".jsonl.gz")
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
@@ -58,7 +59,7 @@ def write_lists(parts: Sequence[Path], out: Path, metadata: Mapping[str, str]) -
                 with _opened(partial, packed=out.suffix == ".gz") as file:
                     for number, part in enumerate(parts):
                         rows = pl.read_parquet(part)
-                        if ".csv" in out.suffixes:
+                        if out.name.endswith(_CSV):
                             rows.write_csv(file, include_header=number == 0)
                         else:
                             rows.write_ndjson(file)

@@ -1,7 +1,7 @@
 """What a run has made so far: parts of rows in a folder beside the file, so that a second run goes on after them.
 
     lists.parquet.parts/
-        run.json        the settings of the run; written last, so that the folder is complete where it exists
+        run.json        the settings of the run, and when it began; written last: where it is, the folder is complete
         users.parquet   the users in the order of the rows
         00000.parquet   the rows of the first `PART_USERS` users, with a `PartReport`; and so on
         lock            held by the run
@@ -15,8 +15,10 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,9 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _TOLD_BY_POLARS = re.compile(r"\(os error (\d+)\)")
 """Polars names an error of a file in its message alone."""
 NOT_SET = "none"
+MOST_AGE_S = 24 * 3600.0
+"""How long after its begin an unfinished run may go on: one file should not mix lists of different days."""
+_STARTED_AT = "started_at"
 
 
 class WarningCount(BaseModel):
@@ -194,10 +199,10 @@ def lock_parts(out: Path) -> Iterator[Path]:
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuses to go on with an unfinished run that had other settings.
+    """Refuses to go on with an unfinished run that had other settings, or began more than `MOST_AGE_S` ago.
 
     Raises:
-        StageError: `recommend.other_options`.
+        StageError: `recommend.other_options`, `recommend.old_parts`.
     """
     stored = _stored(folder)
     differing = [name for name in settings if stored is not None and stored.get(name) != settings[name]]
@@ -207,6 +212,15 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
             "recommend.other_options",
             f"{folder} holds the lists of an unfinished run with other options: {said}.",
             fix="Run the command with its options to go on, or add --restart to begin anew.",
+        )
+    started_at = 0.0 if stored is None else float(stored.get(_STARTED_AT, 0.0))
+    if stored is not None and time.time() - started_at > MOST_AGE_S:
+        began = datetime.fromtimestamp(started_at, UTC).isoformat(timespec="seconds")
+        raise StageError(
+            "recommend.old_parts",
+            f"{folder} holds the lists of an unfinished run that began at {began}, more than "
+            f"{MOST_AGE_S / 3600:g} hours ago; users have done more since, and some may be erased.",
+            fix="Add --restart to begin anew.",
         )
 
 
@@ -219,7 +233,7 @@ def open_parts(folder: Path, settings: Mapping[str, Any], find_users: Callable[[
         find_users: the users of a run that begins.
 
     Raises:
-        StageError: `recommend.other_options`, `recommend.no_space`.
+        StageError: `recommend.other_options`, `recommend.old_parts`, `recommend.no_space`.
     """
     check_settings(folder, settings)
     if _stored(folder) is not None:
@@ -230,7 +244,7 @@ def open_parts(folder: Path, settings: Mapping[str, Any], find_users: Callable[[
     users.alias("user_id").to_frame().write_parquet(content)
     with full_disk_refused(folder):
         write_file(folder / USERS_FILE, content.getvalue())
-        write_file(folder / SETTINGS_FILE, json.dumps(settings, indent=2).encode())
+        write_file(folder / SETTINGS_FILE, json.dumps({**settings, _STARTED_AT: time.time()}, indent=2).encode())
     return ListParts(folder, users, settings)
 
 

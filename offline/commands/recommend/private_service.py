@@ -40,6 +40,10 @@ PASSED = frozenset(
 
 All others stay out, as they name what it must not touch: a Redis, a topic of events, ports, keys.
 """
+_NOT_OF_ANSWERS = frozenset(
+    {"ISRF_INFERENCE_THREADS", "ISRF_OPEN_DEADLINE_S", "ISRF_ERASURE_KEY", "ISRF_ERASURE_KEY_FILE"}
+)
+"""Those of `PASSED` that leave the answers as they are: how the machine is used, and a secret."""
 SETTINGS = {
     "ISRF_LOG_LEVEL": "INFO",  # the log says which port it took
     "ISRF_RATE_LIMIT": "",
@@ -142,6 +146,12 @@ async def private_service(
             service.end()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def answer_settings() -> str | None:
+    """The settings of the environment that change a private service's answers, as text; None where none is set."""
+    names = sorted(name for name in PASSED - _NOT_OF_ANSWERS if name in os.environ)
+    return " ".join(f"{name}={os.environ[name]}" for name in names) or None
 
 
 def copy_state(state_dir: Path, target: Path) -> None:

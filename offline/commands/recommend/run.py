@@ -18,7 +18,8 @@ import isrf
 from isrf.contract.errors import ConfigError, StageError
 from isrf.runtime.bundle.manifests import find_release, read_manifest
 from offline.commands.recommend import list_client
-from offline.commands.recommend.list_client import ListClient, Pace, UserList, open_session, read_url
+from offline.commands.recommend.calls import open_session, read_url
+from offline.commands.recommend.list_client import ListClient, Pace, UserList
 from offline.commands.recommend.output import check_out, write_failures, write_lists
 from offline.commands.recommend.parts import (
     PART_USERS,
@@ -30,7 +31,7 @@ from offline.commands.recommend.parts import (
     open_parts,
     remove_parts,
 )
-from offline.commands.recommend.private_service import private_service
+from offline.commands.recommend.private_service import answer_settings, private_service
 from offline.commands.recommend.users import ALL, read_users, release_users
 
 METADATA = "isrf"
@@ -219,6 +220,7 @@ def _settings(options: ListOptions, named: pl.Series | None, release_id: str) ->
         "release": release_id,
         "service": options.service,
         "state": _path(options.state_dir),
+        "environment": answer_settings() if options.service is None else None,
         "placement": options.placement,
         "placements": None if options.placements is None else _digest([options.placements.read_bytes()]),
         "n": options.n,

@@ -8,7 +8,6 @@ import polars as pl
 from isrf.contract.errors import ConfigError, DataError
 from isrf.contract.ids import id_problem
 from isrf.contract.manifest import USERS_FILE
-from isrf.contract.shown import shown
 from isrf.runtime.bundle.manifests import CURRENT, find_release, named_release, read_manifest
 from offline.reading.bad_rows import BadRows
 from offline.reading.columns import Columns, Wanted, find_columns, unused_mapping
@@ -41,7 +40,8 @@ def read_users(path: Path, column: str | None) -> pl.Series:
     """The ids in a file, each once, in its order.
 
     Args:
-        path: CSV or Parquet with a column `user_id`; any other name is a text file with one id a line.
+        path: CSV or Parquet with a column `user_id`, by the end of its name in any case; any other name is a text
+            file with one id a line.
         column: the file's own name of that column.
 
     Raises:
@@ -53,9 +53,10 @@ def read_users(path: Path, column: str | None) -> pl.Series:
             "data.missing_file", f"{path} is not a file.", fix=f"Write --users {ALL}, or name a file of user ids."
         )
     mapping = {} if column is None else {"user_id": (column,)}
-    if path.name.endswith(_TABLES):
+    name = path.name.lower()
+    if name.endswith(_TABLES):
         found = _from_table(path, mapping)
-    elif path.suffix == ".parquet":
+    elif name.endswith(".parquet"):
         found = _from_parquet(path, mapping)
     else:
         found = _from_lines(path)
@@ -64,9 +65,10 @@ def read_users(path: Path, column: str | None) -> pl.Series:
     for row, user_id in enumerate(found, start=1):
         problem = "is empty" if user_id is None else id_problem(user_id)
         if problem is not None:
+            length = len((user_id or "").encode())  # not the id: messages end up in logs
             raise DataError(
                 "data.bad_users",
-                f"{path}: user {row} of {len(found)}, {shown(user_id)}, {problem}.",
+                f"{path}: user {row} of {len(found)} ({length} bytes) {problem}.",
                 fix="Correct it, or leave it out.",
             )
     return pl.Series("user_id", list(dict.fromkeys(found)), dtype=pl.String)

@@ -1,7 +1,9 @@
 """What becomes of calls that a service refuses, fails on, or cannot answer now; against a server that does so."""
 
+import asyncio
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,9 +17,10 @@ from typer.testing import CliRunner
 
 from isrf.contract.errors import IsrfError
 from offline.__main__ import app
-from offline.commands.recommend import list_client
-from offline.commands.recommend.list_client import MOST_ITEMS, MOST_USERS
-from offline.commands.recommend.private_service import PASSED, SETTINGS
+from offline.commands.recommend import calls
+from offline.commands.recommend.calls import open_session, read_url
+from offline.commands.recommend.list_client import MOST_ITEMS, MOST_USERS, ListClient, Pace, UserList
+from offline.commands.recommend.private_service import PASSED, SETTINGS, answer_settings
 from offline.commands.recommend.run import ListOptions, make_lists
 from service.api.schemas.requests import MAX_N, UsersRequest
 from service.auth import request_cost
@@ -43,6 +46,7 @@ class FailingService(ThreadingHTTPServer):
         self.canned: deque[Canned] = deque()
         self.releases = deque(["r-1"])
         self.broken: set[str] = set()
+        self.readyz: Canned | None = None
         self.keys: list[str | None] = []
         self.unread: list[dict[str, str]] = []
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -70,7 +74,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: FailingService
 
     def do_GET(self) -> None:
-        self._send(200, {}, {"release_id": self.server.release(), "live_evidence": None})
+        if self.server.readyz is not None:
+            self._send(*self.server.readyz)
+        else:
+            self._send(200, {}, {"release_id": self.server.release(), "live_evidence": None})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -91,8 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingService]:
-    monkeypatch.setattr(list_client, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(list_client, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(calls, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(calls, "PATIENCE_S", 0.1)
     with FailingService() as server:
         yield server
         server.shutdown()
@@ -125,7 +132,7 @@ def test_a_user_on_whom_the_service_fails_fails_alone(service: FailingService, o
     ended = CliRunner().invoke(app, command)
     assert ended.exit_code == 1
     assert ended.stdout.strip() == str(options.out)
-    assert '2 users have none, because the service failed on them: "u1": 500 internal: so it is.' in ended.stderr
+    assert "2 users have none, because the service failed on them: 500 internal: so it is. Do that." in ended.stderr
     assert pl.read_parquet(options.out)["user_id"].to_list() == ["u0", "u2", "u3"]
     service.broken = set()
     run(options._replace(users=str(failures), overwrite=True))
@@ -156,6 +163,59 @@ def test_a_call_that_no_retry_helps_ends_the_run(
     assert not options.out.exists()
 
 
+@pytest.mark.parametrize(
+    ("readyz", "code", "said"),
+    [
+        (problem(500, "internal"), "recommend.no_service", "500 internal"),
+        ((200, {}, ["r-1"]), "recommend.unreadable_answer", "names no release"),
+        ((200, {}, {"status": "UP"}), "recommend.unreadable_answer", "names no release"),
+        ((200, {}, {"release_id": "r-1", "live_evidence": True}), "recommend.unreadable_answer", "names no release"),
+    ],
+)
+def test_an_address_that_says_no_release_is_refused(
+    service: FailingService, options: ListOptions, readyz: Canned, code: str, said: str
+) -> None:
+    service.readyz = readyz
+    with pytest.raises(IsrfError) as raised:
+        run(options)
+    assert raised.value.code == code
+    assert said in raised.value.message
+
+
+def test_patience_begins_with_the_first_failure_not_while_waiting_for_room(
+    service: FailingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proper, asked = service.answer, 0
+
+    def slow_then_busy(users: list[str]) -> Canned:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            time.sleep(3 * calls.PATIENCE_S)
+        return problem(503, "overload.refused") if asked == 2 else proper(users)
+
+    monkeypatch.setattr(service, "answer", slow_then_busy)
+
+    async def ask() -> list[list[UserList]]:
+        async with open_session(None) as session:
+            pace = Pace(batch_users=1, requests_at_once=1)
+            client = ListClient(session, read_url(service.url), placement=None, n=None, pace=pace)
+            return list(await asyncio.gather(client.lists(["u0"]), client.lists(["u1"])))
+
+    assert [[one.user_id for one in made] for made in asyncio.run(ask())] == [["u0"], ["u1"]]
+    assert asked == 3
+
+
+def test_a_limit_that_never_ends_ends_the_run(
+    service: FailingService, options: ListOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "LIMITED_PATIENCE_S", 0.05)
+    service.canned += [problem(429, "rate.limited")] * 50
+    with pytest.raises(IsrfError, match=r"429 rate\.limited") as raised:
+        run(options)
+    assert raised.value.code == "recommend.no_service"
+
+
 def test_lists_made_without_the_users_state_are_never_written(
     service: FailingService, options: ListOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +244,15 @@ def test_a_private_services_settings_exist() -> None:
     known = {f"ISRF_{name}".upper() for name in Settings.model_fields} | {"ISRF_ERASURE_KEY_FILE"}
     assert PASSED | SETTINGS.keys() <= known
     assert not PASSED & SETTINGS.keys()
+
+
+def test_settings_that_change_answers_belong_to_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PASSED:
+        monkeypatch.delenv(name, raising=False)
+    assert answer_settings() is None
+    for name, value in {"ISRF_VARIANT": "int8", "ISRF_INFERENCE_THREADS": "2", "ISRF_ERASURE_KEY": "secret"}.items():
+        monkeypatch.setenv(name, value)
+    assert answer_settings() == "ISRF_VARIANT=int8"
 
 
 def test_a_request_asks_for_no_more_than_the_service_allows() -> None:

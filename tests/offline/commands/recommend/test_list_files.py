@@ -1,6 +1,7 @@
 """Files of users, parts of a run, and a disk that is full."""
 
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from isrf.contract.errors import DataError, StageError
 from offline.commands.recommend.list_client import UserList
 from offline.commands.recommend.output import write_lists
-from offline.commands.recommend.parts import ListParts, lock_parts, open_parts, rows_of
+from offline.commands.recommend.parts import MOST_AGE_S, ListParts, lock_parts, open_parts, rows_of
 from offline.commands.recommend.users import read_users
 
 SETTINGS: dict[str, Any] = {"release": "r-1", "n": None}
@@ -34,6 +35,7 @@ def made(user_id: str, *item_ids: str, warnings: tuple[dict[str, str], ...] = ()
         ("users", b"7\nann lee", None),
         ("users.csv", b"user_id,name\n7,x\nann lee,y\n7,z\n", None),
         ("users.csv", b'Kunde;Ort\n7;"A; B"\n"ann lee";y\n', "Kunde"),
+        ("USERS.CSV", b"user_id,name\n7,x\nann lee,y\n", None),
         ("users.tsv", b"name\tUSER_ID\nx\t7\ny\tann lee\n", None),
     ],
 )
@@ -62,10 +64,10 @@ def test_users_are_read_from_parquet(tmp_path: Path) -> None:
     ("name", "content", "code", "said"),
     [
         ("users.txt", b"ann\n" + b"b" * 513, "data.bad_users", "user 2 of 2"),
-        ("users.txt", b"ann\nb\x07b\n", "data.bad_users", 'user 2 of 2, "b\\u0007b", holds a control character'),
+        ("users.txt", b"ann\nb\x07b\n", "data.bad_users", "user 2 of 2 (3 bytes) holds a control character"),
         ("users.txt", b"ann\n\xff\n", "data.bad_users", "byte 4"),
         ("users.txt", b"\n\n", "data.no_rows", "names no user"),
-        ("users.csv", b"user_id,name\nann,x\n,y\n", "data.bad_users", "user 2 of 2, null, is empty"),
+        ("users.csv", b"user_id,name\nann,x\n,y\n", "data.bad_users", "user 2 of 2 (0 bytes) is empty"),
         ("users.csv", b"user_id,name\nann\n", "data.bad_users", "malformed_row 1 (line 2"),
         ("users.csv", b"customer,name\nann,x\n", "data.missing_column", "has no column user_id"),
     ],
@@ -124,6 +126,27 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, name: str) -> None:
         assert out.read_text() == "of yesterday"
         write_lists(parts.files, out, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == [name, f"{name}.parts"]
+
+
+def test_the_end_of_the_name_chooses_the_format(tmp_path: Path) -> None:
+    out = tmp_path / "mail.csv.jsonl"
+    with lock_parts(out) as folder:
+        parts = open_parts(folder, SETTINGS, lambda: pl.Series("user_id", ["ann"]))
+        parts.add([made("ann", "cup")], keep_unknown=True)
+        write_lists(parts.files, out, {})
+    assert pl.read_ndjson(out)["item_id"].to_list() == ["cup"]
+
+
+def test_a_run_of_yesterday_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = pl.Series("user_id", ["ann"])
+    with lock_parts(tmp_path / "a.csv") as folder:
+        open_parts(folder, SETTINGS, lambda: users).add([made("ann", "cup")], keep_unknown=True)
+        assert open_parts(folder, SETTINGS, lambda: users).num_users_done == 1
+        now = time.time()
+        monkeypatch.setattr("offline.commands.recommend.parts.time.time", lambda: now + MOST_AGE_S + 60)
+        with pytest.raises(StageError) as refused:
+            open_parts(folder, SETTINGS, lambda: users)
+        assert refused.value.code == "recommend.old_parts"
 
 
 def test_a_run_that_made_no_part_is_forgotten(tmp_path: Path) -> None:

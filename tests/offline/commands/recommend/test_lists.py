@@ -275,7 +275,7 @@ def test_a_second_run_does_not_disturb_the_first(tiny_release: Path, tmp_path: P
 
 
 def test_an_address_where_nobody_answers_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("offline.commands.recommend.list_client.PATIENCE_S", 0.2)
+    monkeypatch.setattr("offline.commands.recommend.calls.PATIENCE_S", 0.2)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         (tmp_path / "users.txt").write_text("ann\n")
