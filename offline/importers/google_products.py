@@ -36,9 +36,11 @@ OURS = (
 )  # fmt: skip
 MAX_TEXT = 1 << 20
 """Characters of one value that are looked at; each of ours has a lower limit."""
+MAX_ELEMENT = 4 << 20
+"""Bytes of a tag or a comment. The parser reads an unfinished one anew with each chunk: its time is their square."""
 _CHUNK = 1 << 16
 _ITEMS = ("item", "entry")
-Values = Mapping[str, Sequence[str]]
+Values = Mapping[str, str]
 
 FEED = Table(
     "Google's product feeds",
@@ -73,7 +75,7 @@ class GoogleProducts:
 
 def _text_rows(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int, Values]]:
     for line, row in table_rows(path, part, report, [FEED]).rows:
-        yield line, {name: [text] for name, text in row.items() if text}
+        yield line, {name: text for name, text in row.items() if text}
 
 
 def _xml_rows(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int, Values]]:
@@ -82,7 +84,7 @@ def _xml_rows(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int
     try:
         with open_bytes(path) as file:
             while chunk := file.read(_CHUNK):
-                feed.parser.Parse(chunk, False)
+                feed.parse(chunk)
                 for line, values in feed.take():
                     report.num_rows, found = report.num_rows + 1, found + 1
                     yield base + line, values
@@ -92,6 +94,18 @@ def _xml_rows(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int
             "import.xml",
             f"{path} is no XML that can be read: {error}.",
             fix="Export the feed again; `xmllint --noout FILE` checks it.",
+        ) from None
+    except (ValueError, LookupError) as error:  # an encoding of several bytes, or one that Python does not know
+        raise DataError(
+            "import.xml",
+            f"{path} cannot be decoded: {error}.",
+            fix="Save the feed as UTF-8, also in the encoding that its first line names.",
+        ) from None
+    except _LongElementError:
+        raise DataError(
+            "import.xml",
+            f"{path} has one tag or comment of more than {MAX_ELEMENT >> 20} MiB.",
+            fix="Export the feed without it.",
         ) from None
     except _DocumentTypeError:
         raise DataError(
@@ -111,6 +125,10 @@ class _DocumentTypeError(Exception):
     pass
 
 
+class _LongElementError(Exception):
+    pass
+
+
 class _Feed:
     """Collects the values of the items that a parser comes to."""
 
@@ -123,11 +141,19 @@ class _Feed:
         self.parser.CharacterDataHandler = self._text
         self._depth = 0  # inside an item: 1 for the item, 2 for its values
         self._line = 0
-        self._values: dict[str, list[str]] = {}
-        self._plain: dict[str, list[str]] = {}  # of elements outside Google's namespace
+        self._values: dict[str, str] = {}
+        self._plain: dict[str, str] = {}  # of elements outside Google's namespace
         self._pieces: list[str] = []
         self._size = 0
+        self._num_bytes = 0
         self._done: list[tuple[int, Values]] = []
+
+    def parse(self, chunk: bytes) -> None:
+        """Reads the next bytes of the feed."""
+        self.parser.Parse(chunk, False)
+        self._num_bytes += len(chunk)
+        if self._num_bytes - self.parser.CurrentByteIndex > MAX_ELEMENT:
+            raise _LongElementError
 
     def take(self) -> list[tuple[int, Values]]:
         """The items that have ended since the last call, with their lines."""
@@ -160,15 +186,14 @@ class _Feed:
             text = "".join(self._pieces).strip()
             values = self._values if namespace == NAMESPACE else self._plain
             if text and (local in OURS or local in ATTRIBUTES):
-                values.setdefault(local, []).append(text)
+                values.setdefault(local, text)
         elif self._depth == 1:
             self._done.append((self._line, {**self._plain, **self._values}))
         self._depth = max(self._depth - 1, 0)
 
 
-def _item(line: int, values: Values, report: ImportReport) -> ImportedItem | None:
+def _item(line: int, first: Values, report: ImportReport) -> ImportedItem | None:
     """The item of an element or a row, with its currency; None for one that cannot be read."""
-    first = {name: texts[0] for name, texts in values.items()}
     fields: dict[str, Any] = {name: first[name] for name in ("title", "description", "brand") if name in first}
     fields["item_id"] = first.get("id")
     if "item_group_id" in first:
@@ -190,7 +215,12 @@ def _item(line: int, values: Values, report: ImportReport) -> ImportedItem | Non
             report.refuse("bad_price", line, shown(first[name]), right=RIGHT_PRICE)
             return None
         fields[name] = money.amount
-        fields["currency"] = fields.get("currency") or money.currency
+        currency = fields.setdefault("currency", money.currency) or money.currency
+        if money.currency not in ("", currency):
+            right = f"one currency in an item, as in its price: {currency}"
+            report.refuse("other_currency", line, shown(money.currency), right=right)
+            return None
+        fields["currency"] = currency
     if "sale_price" in fields and "sale_price_effective_date" not in first:
         fields["list_price"], fields["price"] = fields.get("price"), fields.pop("sale_price")
     fields |= {name: first[name] for name in ATTRIBUTES if name in first}

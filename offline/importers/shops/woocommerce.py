@@ -125,8 +125,8 @@ def _item(line: int, row: Row, report: ImportReport, *, group: str = "", publish
         "description": row["description"] or row["short"],
         "group_id": group,
     }
-    if row["categories"]:  # of several paths the first
-        fields["categories"] = [name.strip() for name in _listed(row["categories"])[0].split(">")]
+    if paths := _listed(row["categories"]):  # of several paths the first
+        fields["categories"] = [name.strip() for name in paths[0].split(">")]
     if not _add_prices(fields, line, row, report):
         return None
     flags = {name: _FLAGS.get(row[name].casefold()) for name in ("published", "in_stock") if row[name]}

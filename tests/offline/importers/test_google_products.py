@@ -120,6 +120,9 @@ BILLION_LAUGHS = (
         ('<!DOCTYPE rss SYSTEM "file:///etc/passwd"><rss/>', "import.document_type"),
         ("<rss><channel><item></channel></rss>", "import.xml"),
         (RSS[:-20], "import.xml"),
+        (RSS.replace('version="1.0"', 'version="1.0" encoding="Shift_JIS"', 1), "import.xml"),
+        (RSS.replace('version="1.0"', 'version="1.0" encoding="Klingon"', 1), "import.xml"),
+        (f"<rss><!--{'x' * (9 << 20)}--></rss>", "import.xml"),
         ("<html><body>Not found</body></html>", "import.no_items"),
         ("a,b\n1,2\n", "import.unknown_table"),
     ],
@@ -129,6 +132,25 @@ def test_what_is_no_feed_is_refused(tmp_path: Path, content: str, code: str) -> 
         import_files("google-products", [write_file(tmp_path / "feed.xml", content)], tmp_path / "shop")
     assert caught.value.code == code
     assert caught.value.fix
+
+
+def test_two_currencies_in_an_item_are_refused(tmp_path: Path) -> None:
+    rows = ["id\ttitle\tavailability\tprice\tsale price", "1\ta\tin_stock\t9 EUR\t8 USD", "2\tb\tin_stock\t9 EUR\t8"]
+    feed = write_file(tmp_path / "feed.tsv", "\n".join(rows))
+    report = ImportReport([feed])
+    assert [item.fields["item_id"] for item in GoogleProducts().read([feed], report)] == ["2"]
+    assert any('other_currency 1 (line 2: "USD"' in sentence for sentence in report.describe())
+
+
+def test_values_that_repeat_in_an_item_take_no_memory(tmp_path: Path) -> None:
+    head, end = RSS.partition("<title>Shop")[0], "</item></channel></rss>"
+    title = f"<g:title>{'x' * 10_000}</g:title>"
+    feed = write_file(tmp_path / "feed.xml", f"{head}<item><g:id>1</g:id>{title * 2000}{end}")
+    tracemalloc.start()
+    assert sum(1 for _ in GoogleProducts().read([feed], ImportReport([feed]))) == 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000
 
 
 def test_a_large_feed_is_not_held_in_memory(tmp_path: Path) -> None:

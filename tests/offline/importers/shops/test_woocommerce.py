@@ -109,6 +109,12 @@ def test_products_and_orders_become_a_folder_that_ingest_takes(tmp_path: Path) -
     assert report_of(out)["counts"]["items"] == 5
 
 
+def test_categories_without_a_name_are_none(tmp_path: Path) -> None:
+    products = PRODUCTS.splitlines()[0] + "\n45,simple,TEA,Teapot,1,,,,,1,,49," + '", ,",,,,,,\n'
+    imported = import_files("woocommerce", [write_file(tmp_path / "products.csv", products)], tmp_path / "shop")
+    assert "categories" not in imported.items["45"]
+
+
 def test_orders_of_the_rest_api_are_the_same_events(tmp_path: Path) -> None:
     def order(number: int, status: str, customer: int, *items: tuple[int, int, int]) -> dict[str, object]:
         listed = [{"product_id": one, "variation_id": other, "quantity": count} for one, other, count in items]
