@@ -4,10 +4,12 @@ Every record is checked as `ingest` and the service check it, so that `ingest` t
 """
 
 import csv
+import fcntl
 import math
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
@@ -16,12 +18,14 @@ import orjson
 
 from isrf.contract.errors import DataError
 from isrf.contract.event_types import problem
+from isrf.contract.ids import SESSION_PREFIX
 from isrf.contract.item_changes import METADATA
 from isrf.contract.item_fields import MAX_ID_BYTES, RIGHT, FieldError, read_fields, read_item_id
 from isrf.contract.shown import shown
 from isrf.runtime.files import move_into_place
 from offline.importers.importer import Imported, ImportedEvent, ImportedItem
 from offline.importers.report import ImportReport
+from offline.reading.notes import ADDRESSES
 from offline.reading.times import MAX_TIMESTAMP
 
 Kind = Literal["items", "interactions"]
@@ -31,7 +35,7 @@ _ID = f"1 to {MAX_ID_BYTES} bytes without control characters"
 
 _problem = lru_cache(1000)(problem)
 """A source has few event types, and each of them in millions of rows."""
-_ADDRESSES = "some user ids look like e-mail addresses: ids are parts of URLs and of logs, so send ids that are none"
+_ODD_SESSIONS = "some session ids are no ids; their events have a user id, so they are written without the session id"
 
 
 class Written(NamedTuple):
@@ -54,11 +58,37 @@ def write_folder(
         max_bad_rows: the largest share of rows that may be refused.
 
     Raises:
-        DataError: `import.target_exists`, `import.nothing`, `data.too_many_bad_rows`, and as the importer; nothing is
-            written then.
+        DataError: `import.target_exists`, `import.running`, `import.nothing`, `data.too_many_bad_rows`, and as the
+            importer; nothing is written then.
     """
     out.mkdir(parents=True, exist_ok=True)
+    with _locked(out):
+        return _write(records, out, report, only, max_bad_rows)
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Holds the folder for one import. The folder is locked itself, so no file stays in it."""
+    handle = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(
+                "import.running",
+                f"another import writes to {out} now.",
+                fix="Wait until it has ended, or give another folder with --out.",
+            ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def _write(
+    records: Iterable[Imported], out: Path, report: ImportReport, only: Kind | None, max_bad_rows: float
+) -> Written:
     parts = _Parts(out, report)
+    parts.check_targets(only)
     try:
         for record in records:
             kind: Kind = "items" if isinstance(record, ImportedItem) else "interactions"
@@ -84,6 +114,16 @@ class _Parts:
         self._counts: dict[Kind, int] = {"items": 0, "interactions": 0}
         self._seen: dict[str, int] = {}  # item_id → hash of its row
         self._named: dict[str, tuple[int, int]] = {}  # item_id → events, the first line
+
+    def check_targets(self, only: Kind | None) -> None:
+        """Refuses at once what could only be refused after much was read.
+
+        Raises:
+            DataError: `import.target_exists`: no record that this import writes would have a place.
+        """
+        kinds = [kind for kind in FILES if only in (None, kind)]
+        if all(self._taken(kind) for kind in kinds):
+            raise self._taken_error(kinds[0])
 
     def add_item(self, record: ImportedItem) -> None:
         try:
@@ -111,8 +151,11 @@ class _Parts:
         if wrong is not None:
             self._report.refuse(wrong.kind, record.line, wrong.value, right=wrong.right)
             return
-        if "@" in record.user_id:
-            self._report.note(_ADDRESSES)
+        if record.session_id and _unfit(record.session_id):  # the user's id is enough
+            self._report.note(_ODD_SESSIONS)
+            record = record._replace(session_id="")
+        if "@" in record.user_id or "@" in record.session_id:
+            self._report.note(ADDRESSES)
         moment = f"{record.timestamp:.6f}".rstrip("0").rstrip(".")
         row = (record.user_id, record.item_id, moment, record.event, f"{record.weight:.15g}", record.session_id)
         csv.writer(self._file("interactions"), lineterminator="\n").writerow(row)
@@ -135,8 +178,14 @@ class _Parts:
             file.flush()
             os.fsync(file.fileno())
             file.close()
-        for kind in self._open:
-            move_into_place(self._part(kind), self._out / FILES[kind])
+        try:
+            for kind in self._open:
+                move_into_place(self._part(kind), self._out / FILES[kind])
+        except BaseException:  # one file alone would refuse the next import
+            for kind in self._open:
+                if not self._part(kind).exists():
+                    (self._out / FILES[kind]).unlink(missing_ok=True)
+            raise
         return Written(self._counts["items"], self._counts["interactions"])
 
     def remove(self) -> None:
@@ -146,17 +195,22 @@ class _Parts:
 
     def _file(self, kind: Kind) -> IO[str]:
         if kind not in self._open:
-            taken = [path for path in self._out.iterdir() if path.name.partition(".")[0] == kind]
-            if taken:
-                raise DataError(
-                    "import.target_exists",
-                    f"{self._out} has {taken[0].name} already.",
-                    fix="Give another folder with --out, or move the file away, or import one kind alone with --only.",
-                )
+            if self._taken(kind):
+                raise self._taken_error(kind)
             self._open[kind] = self._part(kind).open("w", encoding="utf-8", newline="")
             if kind == "interactions":
                 csv.writer(self._open[kind], lineterminator="\n").writerow(COLUMNS)
         return self._open[kind]
+
+    def _taken(self, kind: Kind) -> list[Path]:
+        return [path for path in self._out.iterdir() if path.name.partition(".")[0] == kind]
+
+    def _taken_error(self, kind: Kind) -> DataError:
+        return DataError(
+            "import.target_exists",
+            f"{self._out} has {self._taken(kind)[0].name} already.",
+            fix="Give another folder with --out, or move the file away, or import one kind alone with --only.",
+        )
 
     def _part(self, kind: Kind) -> Path:
         return self._out / f".{FILES[kind]}.partial"
@@ -170,11 +224,14 @@ class _Wrong(NamedTuple):
 
 def _wrong(event: ImportedEvent) -> _Wrong | None:
     """The first mistake of an event; None for a good one."""
-    for name, value in (("item_id", event.item_id), ("user_id", event.user_id), ("session_id", event.session_id)):
-        if not value and (name == "item_id" or (name == "user_id" and not event.session_id)):
+    owner = ("session_id", event.session_id) if event.session_id and not event.user_id else ("user_id", event.user_id)
+    for name, value in (("item_id", event.item_id), owner):
+        if not value:
             return _Wrong(f"missing_{name}", "", _ID)
-        if _has_control(value) or len(value.encode()) > MAX_ID_BYTES:
+        if _unfit(value):
             return _Wrong(f"bad_{name}", shown(value) if name == "item_id" else f"{len(value)} characters", _ID)
+    if event.user_id.startswith(SESSION_PREFIX):  # the service would take such a user for a session
+        return _Wrong("bad_user_id", f"begins with {SESSION_PREFIX}", _ID)
     if complaint := _problem(event.event):
         return _Wrong("bad_event", f"{shown(event.event)} {complaint}", "the name of an event type")
     if not 0 <= event.timestamp <= MAX_TIMESTAMP:
@@ -182,6 +239,10 @@ def _wrong(event: ImportedEvent) -> _Wrong | None:
     if not 0 < event.weight < math.inf:
         return _Wrong("bad_weight", shown(event.weight), "a number above 0")
     return None
+
+
+def _unfit(text: str) -> bool:
+    return _has_control(text) or len(text.encode()) > MAX_ID_BYTES
 
 
 def _has_control(text: str) -> bool:

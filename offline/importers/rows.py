@@ -16,7 +16,7 @@ from offline.reading.encodings import recognise_encoding
 from offline.reading.files import open_bytes
 from offline.reading.lines import first_line
 from offline.reading.settings import IngestConfig
-from offline.reading.text_lines import read_lines, read_object
+from offline.reading.text_lines import json_kind, read_lines, read_object
 from offline.reading.text_table import read_text_part
 
 _NAMED = 12
@@ -113,7 +113,7 @@ def json_rows(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int
             if text.isspace():
                 continue
             report.num_rows += 1
-            record = read_object(line, text, report.bad_rows)
+            record = read_object(line, text, report.bad_rows, personal=True)
             if record is not None:
                 yield line, record
 
@@ -134,7 +134,7 @@ def _listed_objects(path: Path, part: int, report: ImportReport) -> Iterator[tup
         if isinstance(record, dict):
             yield line, record
         else:
-            report.refuse("malformed_json", line, shown(record), right="an object in each place of the list")
+            report.refuse("malformed_json", line, json_kind(record), right="an object in each place of the list")
 
 
 def _with_bad_rows(blocks: Iterator[pl.DataFrame], report: ImportReport) -> Iterator[pl.DataFrame]:

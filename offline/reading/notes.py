@@ -8,6 +8,10 @@ from offline.reading.names import option
 from offline.reading.separators import separator_name
 from offline.reading.text_table import TextPart
 
+ADDRESSES = (
+    "some user ids look like e-mail addresses: ids are parts of URLs and of logs, so send ids that are none; "
+    "offline.importers.values.person_id makes one of an address"
+)
 _NAMED = 12
 
 

@@ -59,21 +59,35 @@ def read_lines(
         yield lines.filter(pl.col("text") != "")
 
 
-def read_object(line: int, text: str, bad_rows: BadRows) -> dict[str, Any] | None:
-    """The JSON object of a line; None for a bad row (`malformed_json`, `duplicate_name`)."""
+def read_object(line: int, text: str, bad_rows: BadRows, *, personal: bool = False) -> dict[str, Any] | None:
+    """The JSON object of a line; None for a bad row (`malformed_json`, `duplicate_name`).
+
+    Args:
+        line: its number.
+        text: the line.
+        bad_rows: takes a bad row.
+        personal: lines may name people: a message then says where the mistake is, and nothing of the text.
+    """
     try:
         record = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         start = max(error.pos - _BEFORE_ERROR, 0)
-        bad_rows.add("malformed_json", [line], [f"at character {error.pos + 1}: {printable(text[start:])}"])
+        found = "" if personal else f": {printable(text[start:])}"
+        bad_rows.add("malformed_json", [line], [f"at character {error.pos + 1}{found}"])
         return None
     if not isinstance(record, dict):
-        bad_rows.add("malformed_json", [line], [shown(record)])
+        bad_rows.add("malformed_json", [line], [json_kind(record) if personal else shown(record)])
         return None
     if (name := doubled_name(text, record)) is not None:
         bad_rows.add("duplicate_name", [line], [shown(name)])
         return None
     return record
+
+
+def json_kind(value: Any) -> str:
+    """What a JSON value is, for messages on data that may name people."""
+    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
 
 
 def _decoded(raw: list[bytes], codec: str, first_number: int, bad_rows: BadRows) -> pl.DataFrame:

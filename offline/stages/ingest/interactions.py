@@ -18,7 +18,7 @@ from offline.reading.columns import Wanted, find_columns, no_order_error
 from offline.reading.files import ShopFile, check_same_columns, parquet_columns, read_parquet
 from offline.reading.lines import first_line, line_text
 from offline.reading.names import INTERACTION_NAMES
-from offline.reading.notes import FileNotes, notes_of_text
+from offline.reading.notes import ADDRESSES, FileNotes, notes_of_text
 from offline.reading.settings import INTERACTION_COLUMNS, IngestConfig
 from offline.reading.text_table import TextPart, read_text_part
 from offline.reading.times import MAX_TIMESTAMP, Times, format_question, looks_like_time, read_times
@@ -59,7 +59,12 @@ class _Raw(NamedTuple):
 
 
 def read_interactions(
-    source: ShopFile, bad_rows: BadRows, settings: IngestConfig | None = None, vocabulary: EventVocabulary = STANDARD
+    source: ShopFile,
+    bad_rows: BadRows,
+    settings: IngestConfig | None = None,
+    vocabulary: EventVocabulary = STANDARD,
+    *,
+    catalogue: pl.Series | None = None,
 ) -> ShopEvents:
     """Reads the file.
 
@@ -68,6 +73,7 @@ def read_interactions(
         bad_rows: takes the bad rows.
         settings: how the file is written.
         vocabulary: what the shop's event types mean.
+        catalogue: (N,) str, the ids of the shop's items; ids that it has stay as they are.
 
     Raises:
         DataError: a column is missing, doubled or of a wrong type; there are no rows; there is neither timestamp nor
@@ -85,7 +91,7 @@ def read_interactions(
         *REQUIRED,
         *(c if c in raw.columns else pl.lit(None, dtype=pl.String).alias(c) for c in OPTIONAL),
     )
-    raw, remarks = _without_points(raw)
+    raw, remarks = _without_points(raw, catalogue)
     has_values = {column: raw[column].null_count() < raw.height for column in ("timestamp", "position")}
     if raw.height and not any(has_values.values()):
         raise no_order_error(str(source.path))
@@ -102,6 +108,8 @@ def read_interactions(
         named = ", ".join(line_text(line, source.parts) for line in returned[:_RETURNS_NAMED])
         more = ", …" if len(returned) > _RETURNS_NAMED else ""
         remarks.append(f"{len(returned)} rows have a negative weight and count as remove ({named}{more})")
+    if any(raw[column].str.contains("@", literal=True).any() for column in _OF_PEOPLE):
+        remarks.append(ADDRESSES)
     if times.form and has_values["timestamp"]:
         remarks.insert(0, f"times are {times.describe()}")
     facts = {"time_form": times.form, "negative_weights": len(returned)}
@@ -126,11 +134,16 @@ def _times(source: ShopFile, raw: pl.DataFrame, settings: IngestConfig) -> Times
     return times
 
 
-def _without_points(raw: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """Takes `.0` off the ids of a column where every id is such a number: so tables with gaps write whole numbers."""
+def _without_points(raw: pl.DataFrame, catalogue: pl.Series | None) -> tuple[pl.DataFrame, list[str]]:
+    """Takes `.0` off the ids of a column where every id is such a number: so tables with gaps write whole numbers.
+
+    Ids of items stay where the catalogue writes one of them so too.
+    """
     remarks: list[str] = []
     for column in (*REQUIRED, "session_id"):
         ids = raw[column].drop_nulls()
+        if column == "item_id" and catalogue is not None and ids.is_in(catalogue.implode()).any():
+            continue
         if len(ids) and str(ids[0]).endswith(".0") and ids.str.contains(_ENDS_IN_POINT_ZERO).all():
             raw = raw.with_columns(pl.col(column).str.strip_suffix(".0"))
             example = "" if column in _OF_PEOPLE else f", such as {ids[0]}"

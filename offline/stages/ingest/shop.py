@@ -116,7 +116,8 @@ def read_shop(files: ShopFiles, config: RunConfig) -> ShopData:
     bad_items.check(catalogue.num_rows, settings.max_bad_rows)
     if settings.unknown_items != "create":
         _check_size(files.items, catalogue)
-    read = read_interactions(files.interactions, bad_events, settings, config.events)
+    ids = catalogue.items["item_id"]
+    read = read_interactions(files.interactions, bad_events, settings, config.events, catalogue=ids)
     events = read.events
     headers = [catalogue.file_columns, list(read.notes.columns.header if read.notes.columns else ())]
     if (error := unused_mapping(settings.columns, headers)) is not None:

@@ -241,9 +241,16 @@ def test_a_json_list_is_read_as_its_objects_a_line(tmp_path: Path) -> None:
     ]
     for content, code, said in (
         (json.dumps(rows)[:-1], "import.json_list", "begins as a JSON list"),
-        (json.dumps([*rows, 7]), "data.too_many_bad_rows", "malformed_json 1 (line 3: 7"),
+        (json.dumps([*rows, 7]), "data.too_many_bad_rows", "malformed_json 1 (line 3: a number;"),
     ):
         with pytest.raises(DataError) as caught:
             import_files("segment", [write_file(tmp_path / "x.json", content)], tmp_path / "x")
         assert caught.value.code == code
         assert said in caught.value.message
+
+
+@pytest.mark.parametrize("line", ['{"userId": "ann@example.com"', '"ann@example.com"', '["ann@example.com"]'])
+def test_a_line_that_cannot_be_read_is_not_quoted(tmp_path: Path, line: str) -> None:
+    with pytest.raises(DataError, match="malformed_json 1 ") as caught:
+        import_files("segment", [write_file(tmp_path / "t.jsonl", f"{line}\n")], tmp_path / "shop")
+    assert "example" not in caught.value.message

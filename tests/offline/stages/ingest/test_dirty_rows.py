@@ -6,6 +6,9 @@ import polars as pl
 import pytest
 
 from isrf.contract.errors import ConfigError, DataError
+from offline.reading.bad_rows import BadRows
+from offline.reading.files import single
+from offline.stages.ingest.interactions import read_interactions
 from tests.offline.stages.ingest.ingest_command import Files, events_of, ingest, report_of, write
 
 ITEMS = "item_id,title\na,A\nb,B\nc,C\nd,D\n"
@@ -105,6 +108,20 @@ def test_ids_of_a_table_with_gaps_are_whole_numbers(tmp_path: Path) -> None:
     odd = table.with_columns(item_id=pl.col("item_id") + 0.5)
     with pytest.raises(DataError, match=r"the column item_id holds Float64, such as \[1\.5\]"):
         ingest(write(tmp_path / "odd", {"interactions.parquet": odd, "items.jsonl": items}), tmp_path / "r")
+
+
+def test_ids_of_items_that_end_in_point_zero_stay_where_the_catalogue_has_them(tmp_path: Path) -> None:
+    rows = "".join(f"u,{item}.0,{item}\n" for item in range(1, 5)) + "v,1.0,1\n"
+    items = "".join(f'{{"item_id": "{item}.0"}}\n' for item in range(1, 5))
+    data = write(tmp_path / "shop", {"interactions.csv": f"user_id,item_id,timestamp\n{rows}", "items.jsonl": items})
+    assert [event[1] for event in events_of(ingest(data, tmp_path / "r"))] == ["1.0", "2.0", "3.0", "4.0"]
+
+
+@pytest.mark.parametrize(("owner", "noted"), [("ann@x.example,", True), (",ann@x.example", True), ("ann,s1", False)])
+def test_addresses_in_the_place_of_ids_are_noted(tmp_path: Path, owner: str, noted: bool) -> None:
+    data = write(tmp_path, {"interactions.csv": f"item_id,timestamp,user_id,session_id\na,1,{owner}\n"})
+    read = read_interactions(single(data / "interactions.csv"), BadRows("interactions.csv"))
+    assert any("e-mail addresses" in remark for remark in read.notes.remarks) == noted
 
 
 def test_an_id_that_only_looks_like_a_number_with_a_point_stays_as_it_is(tmp_path: Path) -> None:
