@@ -1,8 +1,9 @@
 """WooCommerce's webhooks: `order.created` and `order.updated`.
 
 https://woocommerce.github.io/woocommerce-rest-api-docs/#order-properties. An order that WooCommerce counts as paid is a
-purchase of each of its lines. One that was paid and is then refunded or cancelled as a whole is a `remove` of each.
-A refund of a part does not say of which line, and gives no event.
+purchase of each of its lines. One that was paid and is then refunded or cancelled as a whole is a `remove` of each, dated
+as the purchase: what the buyer does with the item later stays, however late the order is edited. A refund of a part does
+not say of which line, and gives no event.
 """
 
 import re
@@ -31,10 +32,11 @@ def woocommerce_events(topic: str, body: Mapping[str, Any], item_id: WebhookItem
     if topic not in TOPICS:
         return nothing("topic")
     order_id, status = whole_number(body, "id"), body.get("status")
+    paid_at = moment(body, "date_paid_gmt")
     if status in PAID:
-        kind, name, at = "purchase", "woocommerce", moment(body, "date_paid_gmt") or moment(body, "date_created_gmt")
-    elif status in TAKEN_BACK and body.get("date_paid_gmt") is not None:
-        kind, name, at = "remove", "woocommerce-refund", moment(body, "date_modified_gmt")
+        kind, name, at = "purchase", "woocommerce", paid_at or moment(body, "date_created_gmt")
+    elif status in TAKEN_BACK and paid_at:
+        kind, name, at = "remove", "woocommerce-refund", paid_at
     else:
         return nothing("not_paid")
     customer_id = whole_number(body, "customer_id")

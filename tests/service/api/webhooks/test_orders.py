@@ -90,6 +90,13 @@ def test_woocommerces_order_is_a_purchase_of_each_line() -> None:
     assert woocommerce_events("order.created", WOO_ORDER, "sku").ignored == Counter(no_item=1)
 
 
+def test_woocommerces_refund_takes_back_nothing_that_was_bought_later() -> None:
+    for edited in ("2017-03-23T00:00:00", "2019-01-01T00:00:00"):
+        order = {**WOO_ORDER, "status": "refunded", "date_modified_gmt": edited}
+        removes = woocommerce_events("order.updated", order, "product_id").events
+        assert {event["timestamp"] for event in removes} == {1490210888.0}, "the moment of the purchase itself"
+
+
 def test_other_topics_are_nothing() -> None:
     assert shopify_events("products/update", {}, "product_id").ignored == Counter(topic=1)
     assert woocommerce_events("product.updated", {}, "product_id").ignored == Counter(topic=1)
