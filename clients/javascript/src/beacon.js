@@ -14,7 +14,8 @@ const MAX_BYTES = 60_000; // a browser sends 64 KiB at most
 const SESSION = /^[A-Za-z0-9_-]{16,64}$/;
 
 /**
- * Hands events to the browser, which sends them even while the page goes away; whether it took all of them.
+ * Hands events to the browser, which sends them even while the page goes away; whether it took all of them. A beacon that
+ * the browser refuses keeps none of the others back.
  *
  * @param {Requests} requests
  * @param {string} sessionId
@@ -29,7 +30,9 @@ export function sendBeacon(requests, sessionId, events) {
   const sent = Array.from(events, (event, place) => beaconEvent(event, `events[${place}]`));
   const key = requests.keyHeader["X-API-Key"];
   const url = `${requests.baseUrl}/beacon${key === undefined ? "" : `?${new URLSearchParams({ key })}`}`;
-  return bodies(sessionId, sent).every((body) => handOver(requests, url, body));
+  return bodies(sessionId, sent)
+    .map((body) => handOver(requests, url, body))
+    .every(Boolean);
 }
 
 /**

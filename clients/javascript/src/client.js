@@ -281,9 +281,12 @@ export class IsrfClient {
    * Hands events of a page's own session to the browser, which sends them even while the page goes away. The client needs
    * a key of the role browser, which may be public. Nobody learns what became of the events.
    *
+   * More than 100 events, or 60 KB, are several beacons, and the browser may take some of them alone. Give each event
+   * an `event_id` of yours where you would hand them over again: those that were taken then count once.
+   *
    * @param {string} sessionId 16 to 64 letters, digits, - and _, which the page makes once and keeps
    * @param {readonly types.BeaconEvent[]} events
-   * @returns {boolean} whether the browser took them
+   * @returns {boolean} whether the browser took all of them
    */
   sendBeacon(sessionId, events) {
     return sendBeacon(this.#requests, sessionId, events);

@@ -165,6 +165,15 @@ def test_many_events_are_several_beacons() -> None:
     assert all(small for _, small in sizes)
 
 
+def test_a_beacon_that_the_browser_refuses_keeps_none_back() -> None:
+    code = """
+    navigator.sendBeacon = (url, body) => { handed.push(body); return handed.length !== 2; };
+    const taken = page.sendBeacon(session, Array.from({ length: 250 }, () => ({ item_id: "a", event: "view" })));
+    said = [taken, handed.length];
+    """
+    assert node(SEND_ALL + BEACONS + code) == [False, 3]
+
+
 def test_what_is_no_beacon_is_refused() -> None:
     code = """
     said = [];
