@@ -94,7 +94,7 @@ async def _run(options: argparse.Namespace) -> None:
     )
     metrics, stop = ConsumerMetrics(), asyncio.Event()
     if options.metrics_port:
-        start_http_server(options.metrics_port, addr="127.0.0.1", registry=metrics.registry)
+        _serve_metrics(options.metrics_port, metrics)
     for one in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(one, stop.set)
     while not stop.is_set():
@@ -111,6 +111,17 @@ async def _run(options: argparse.Namespace) -> None:
             except TimeoutError:
                 continue
     _log.info("consumed")
+
+
+def _serve_metrics(port: int, metrics: ConsumerMetrics) -> None:
+    try:
+        start_http_server(port, addr="127.0.0.1", registry=metrics.registry)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            "config.consume_metrics_port",
+            f"the port {port} of --metrics-port cannot be used ({type(error).__name__}).",
+            fix="Name a free port, or 0 for no metrics.",
+        ) from None
 
 
 def _secret(variable: str) -> str | None:

@@ -2,12 +2,15 @@
 
 Kafka delivers a message at least once, and the service counts an `event_id` once: together each event counts once.
 A message that the service will never take is *poison*: it is logged by its place, counted, copied to the dead-letter
-topic where there is one, and passed over. While the service is away, nothing is committed and nothing is skipped.
+topic where there is one, and passed over. Of a message with several events only those that were refused are copied,
+with the ids and times that they were posted with: whoever consumes the copy counts no other event twice. While the
+service is away, nothing is committed and nothing is skipped.
 It knows no HTTP and no Kafka: both are passed in.
 """
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -19,9 +22,11 @@ from service.consume.messages import KafkaMessage, PoisonError, events_of
 from service.consume.posting import AwayError, BodyError
 
 BATCH_EVENTS, BATCH_BYTES = 500, 1_000_000
+COMMIT_EVENTS = 5000
+"""After so many events what was posted is committed, though more messages were polled."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 STAY_EVERY_S = 5.0
-"""How often a consumer that waits tells Kafka that it is still there."""
+"""How often a consumer that posts or waits tells Kafka that it is still there."""
 ERASED = "before_erasure"
 """The reason of an event that must be forgotten: it goes into no dead-letter topic."""
 
@@ -40,7 +45,7 @@ class Broker(Protocol):
         """Keeps the membership without taking messages."""
 
     async def bury(self, message: KafkaMessage, reason: str) -> None:
-        """Copies a message to the dead-letter topic, if there is one."""
+        """Copies a message to the dead-letter topic, if there is one; raises `ConfigError` where it takes none."""
 
     async def commit(self, offsets: Mapping[tuple[str, int], int]) -> None:
         """Commits the next offset of each (topic, partition) that still is this member's."""
@@ -60,6 +65,14 @@ class ConsumerMetrics:
         self.service_up = Gauge("isrf_consumer_service_up", "Whether the service takes events.", registry=self.registry)
 
 
+class _Read(NamedTuple):
+    """A message and what it holds."""
+
+    message: KafkaMessage
+    events: list[dict[str, Any]]
+    poison: str = ""  # why it holds none
+
+
 class _Outcome(NamedTuple):
     status: str
     reason: str = ""
@@ -75,46 +88,61 @@ class Consumer:
     def __init__(self, broker: Broker, post: Post, metrics: ConsumerMetrics, stop: asyncio.Event) -> None:
         """post: blocks and raises as `service.consume.posting.Poster.post`. stop: ends `run` after its batch."""
         self._broker, self._post, self._metrics, self._stop = broker, post, metrics, stop
+        self._seen_at = time.monotonic()  # by Kafka
 
     async def run(self) -> None:
         """Consumes until `stop` is set; raises `ConfigError` and what the broker raises, with nothing lost."""
         while not self._stop.is_set():
             messages = await self._broker.poll()
-            if messages:
-                try:
-                    await self._consume(messages)
-                except StoppedError:
-                    return
+            self._seen_at = time.monotonic()
+            try:
+                await self._consume(messages)
+            except StoppedError:
+                return
 
     async def _consume(self, messages: Sequence[KafkaMessage]) -> None:
-        reasons: dict[int, str] = {}  # of the messages that are passed over
-        events: list[Event] = []
-        places: list[int] = []  # of each event: its message's
-        for place, message in enumerate(messages):
-            try:
-                found = events_of(message)
-            except PoisonError as error:
-                reasons[place] = str(error)
-                continue
-            events += found
-            places += [place] * len(found)
-        for place, outcome in zip(places, await self._settle(events), strict=True):
-            if outcome.status == "refused":
-                reasons.setdefault(place, outcome.reason)
-        for place, message in enumerate(messages):
-            reason = reasons.get(place)
-            if reason is not None:
-                await self._pass_over(message, reason)
-            else:
-                self._metrics.messages.labels("empty" if message.value is None else "taken").inc()
-        await self._broker.commit({(one.topic, one.partition): one.offset + 1 for one in messages})
+        """Posts and commits part by part; what is left when `stop` is set is read again by another member."""
+        for part in _parts(messages):
+            outcomes = iter(await self._settle([event for read in part for event in read.events]))
+            for read in part:
+                await self._note(read, [next(outcomes) for _ in read.events])
+            await self._broker.commit(
+                {(read.message.topic, read.message.partition): read.message.offset + 1 for read in part}
+            )
+            if self._stop.is_set():
+                return
+
+    async def _note(self, read: _Read, outcomes: Sequence[_Outcome]) -> None:
+        """Counts a message, and passes over what is refused of it."""
+        message = read.message
+        refused = [
+            (event, one.reason) for event, one in zip(read.events, outcomes, strict=True) if one.status == "refused"
+        ]
+        kept = [(event, reason) for event, reason in refused if reason != ERASED]
+        if read.poison:
+            await self._pass_over(message, read.poison)
+        elif kept:
+            events = [event for event, _ in kept]
+            value = orjson.dumps(events[0] if len(read.events) == 1 else {"events": events})
+            await self._pass_over(message._replace(value=value), kept[0][1])
+        elif refused:
+            await self._pass_over(message, ERASED)
+        else:
+            self._metrics.messages.labels("empty" if message.value is None else "taken").inc()
 
     async def _pass_over(self, message: KafkaMessage, reason: str) -> None:
         # The place alone: the message may hold anything, of anybody.
         _log.warning("message_passed_over", message=message.place, reason=reason)
         self._metrics.messages.labels(reason).inc()
         if reason != ERASED:
+            await self._stay()
             await self._broker.bury(message, reason)
+
+    async def _stay(self) -> None:
+        """Tells Kafka now and then that this member is alive."""
+        if time.monotonic() - self._seen_at >= STAY_EVERY_S:
+            await self._broker.stay()
+            self._seen_at = time.monotonic()
 
     async def _settle(self, events: Sequence[Event]) -> list[_Outcome]:
         """Posts events until each is taken or refused for good; raises `StoppedError`."""
@@ -141,6 +169,7 @@ class Consumer:
             waiting = [place for place, outcome in enumerate(outcomes) if outcome is None]
             if not waiting:
                 return [outcome for outcome in outcomes if outcome is not None]
+            await self._stay()
             try:
                 results = await asyncio.to_thread(self._post, [batch[place] for place in waiting])
             except AwayError as error:
@@ -165,6 +194,7 @@ class Consumer:
         _log.warning("service_away", reason=why, attempt=attempt + 1, wait_s=round(wait_s, 1))
         while wait_s > 0 and not self._stop.is_set():
             await self._broker.stay()
+            self._seen_at = time.monotonic()
             try:
                 async with asyncio.timeout(min(wait_s, STAY_EVERY_S)):
                     await self._stop.wait()
@@ -172,6 +202,23 @@ class Consumer:
                 wait_s -= STAY_EVERY_S
         if self._stop.is_set():
             raise StoppedError
+
+
+def _parts(messages: Iterable[KafkaMessage]) -> Iterator[list[_Read]]:
+    """Yields messages together until they hold `COMMIT_EVENTS` events; reads no message before its part."""
+    part: list[_Read] = []
+    count = 0
+    for message in messages:
+        try:
+            part.append(_Read(message, events_of(message)))
+        except PoisonError as error:
+            part.append(_Read(message, [], str(error)))
+        count += len(part[-1].events)
+        if count >= COMMIT_EVENTS:
+            yield part
+            part, count = [], 0
+    if part:
+        yield part
 
 
 def _batches(events: Iterable[Event]) -> Iterator[list[Event]]:

@@ -3,7 +3,8 @@
 A message is an event as `POST /interactions` takes it, or an object with a list `events` of them. An event without an
 `event_id` gets the message's place and moment, `topic-partition-offset-milliseconds`, which are the same whenever the
 message is read again, and others in a topic that was made anew. One without a `timestamp` gets the message's own, and
-microseconds by its offset, so that the events of a millisecond keep their order.
+microseconds: those of a list by their place in it, so that they keep their order; a single one by the last three digits
+of the offset, so that single events of one millisecond keep theirs, but where a thousandth offset lies between them.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,9 @@ from isrf.contract.json_object import doubled_name
 
 MAX_MESSAGE_BYTES = 256 * 1024
 MAX_EVENTS = 1000
-"""Of one message."""
+"""Of one message. Their places are the microseconds of a millisecond: there can be no more."""
+MAX_DEPTH = 32
+"""Levels of lists and objects in a message; the service takes no body that nests deeper."""
 
 
 class KafkaMessage(NamedTuple):
@@ -52,10 +55,12 @@ def events_of(message: KafkaMessage) -> list[dict[str, Any]]:
         raise PoisonError("malformed_json") from None
     if not isinstance(sent, dict):
         raise PoisonError("not_an_object")
+    if _too_deep(message.value, sent):
+        raise PoisonError("too_deep")
     if doubled_name(message.value, sent) is not None:
         raise PoisonError("duplicate_name")
     if "events" not in sent:
-        return [_event(sent, message, message.event_id, 0)]
+        return [_event(sent, message, message.event_id, message.offset % 1000)]
     events = sent["events"]
     if len(sent) > 1 or not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
         raise PoisonError("not_events")
@@ -64,11 +69,28 @@ def events_of(message: KafkaMessage) -> list[dict[str, Any]]:
     return [_event(event, message, f"{message.event_id}-{number}", number) for number, event in enumerate(events)]
 
 
-def _event(sent: Mapping[str, Any], message: KafkaMessage, event_id: str, number: int) -> dict[str, Any]:
+def _event(sent: Mapping[str, Any], message: KafkaMessage, event_id: str, microseconds: int) -> dict[str, Any]:
     event = dict(sent)
     if event.get("event_id") is None:
         event["event_id"] = event_id
     if event.get("timestamp") is None and message.timestamp_ms > 0:
-        microseconds = (message.offset + number) % 1000
         event["timestamp"] = message.timestamp_ms / 1000 + microseconds / 1e6
     return event
+
+
+def _too_deep(text: bytes, parsed: Any) -> bool:
+    """Whether a message nests deeper than `MAX_DEPTH`: orjson reads more levels than it writes."""
+    if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
+        return False
+    level = [parsed]
+    for _ in range(MAX_DEPTH):
+        # The lists and objects one level further in.
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True

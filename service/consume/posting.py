@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from isrf.contract.errors import ConfigError
 
 TIMEOUT_S = 60.0
 _FIX = "See `python -m service consume --help`: --url, and ISRF_API_KEY with a key of the role write."
+_VISIBLE = re.compile(r"[!-~]+")
 _OF_THE_BODY = frozenset({400, 413, 415, 422})
 _OF_THE_SETTINGS = frozenset({301, 302, 307, 308, 401, 403, 404, 405})
 
@@ -32,12 +34,12 @@ class Poster:
     """Posts to one service, a connection for each batch: the service may have been replaced since the last."""
 
     def __init__(self, url: str, key: str | None, *, timeout_s: float = TIMEOUT_S) -> None:
-        """Raises `ConfigError` for an address that is none."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError("config.consume_url", f"{url[:100]!r} is no address of a service.", fix=_FIX)
-        self._secure, self._host, self._port = parts.scheme == "https", parts.hostname, parts.port
-        self._path, self._timeout_s = f"{parts.path.rstrip('/')}/interactions", timeout_s
+        """Raises `ConfigError` for an address that is none, and for a key that no header can hold."""
+        self._secure, self._host, self._port, path = _address(url)
+        self._path, self._timeout_s = f"{path.rstrip('/')}/interactions", timeout_s
+        if key is not None and _VISIBLE.fullmatch(key) is None:
+            what = "the API key has a character that is no visible one of ASCII."
+            raise ConfigError("config.consume_key", what, fix=_FIX)
         self._headers = {"Content-Type": "application/json"} | ({} if key is None else {"X-API-Key": key})
 
     def post(self, events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, str]]:
@@ -61,6 +63,17 @@ class Poster:
         if answer.status == http.client.OK:
             return _results(body, len(events))
         raise _error(answer.status, body, answer.headers.get("Retry-After", ""))
+
+
+def _address(url: str) -> tuple[bool, str, int | None, str]:
+    """Whether an address is one of https, its host, its port and its path; raises `ConfigError`."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and _VISIBLE.fullmatch(url):
+            return parts.scheme == "https", parts.hostname, parts.port, parts.path
+    except ValueError:
+        pass  # no host between brackets, or no port
+    raise ConfigError("config.consume_url", f"{url[:100]!r} is no address of a service.", fix=_FIX)
 
 
 def _results(body: bytes, count: int) -> list[Mapping[str, str]]:

@@ -32,7 +32,9 @@ class Group:
         ]
         self.stop = asyncio.Event()
         self.committed: dict[tuple[str, int], int] = {}
+        self.commits: list[dict[tuple[str, int], int]] = []
         self.buried: list[tuple[str, str]] = []
+        self.graves: list[Any] = []  # the buried values
         self.stays = 0
 
     async def poll(self) -> list[KafkaMessage]:
@@ -46,9 +48,11 @@ class Group:
 
     async def bury(self, message: KafkaMessage, reason: str) -> None:
         self.buried.append((message.place, reason))
+        self.graves.append(message.value)
 
     async def commit(self, offsets: Mapping[tuple[str, int], int]) -> None:
         self.committed |= offsets
+        self.commits.append(dict(offsets))
 
 
 def event(item_id: str, **more: Any) -> dict[str, Any]:
@@ -83,6 +87,62 @@ async def test_poison_is_passed_over_and_the_rest_is_committed() -> None:
     assert group.buried == [("t-1-0", "malformed_json"), ("t-0-1", "unknown_item")], "nothing of erased users"
     assert counted(metrics, "taken") == 2
     assert counted(metrics, "before_erasure") == 1
+
+
+async def test_of_several_events_only_the_refused_are_buried_as_they_were_posted() -> None:
+    several = [event("a"), event("unknown"), event("of-an-erased-user"), event("unknown", event_id="own")]
+    group = Group({"events": several}, {"events": [event("of-an-erased-user"), event("a")]}, event("unknown"))
+    posted: list[Mapping[str, Any]] = []
+
+    def post(events: Sequence[Mapping[str, Any]]) -> Any:
+        posted.extend(events)
+        reasons = {"unknown": "unknown_item", "of-an-erased-user": "before_erasure"}
+        return [refused(reasons[one["item_id"]]) if one["item_id"] in reasons else ACCEPTED for one in events]
+
+    metrics = await consume(group, post)
+    assert group.buried == [("t-0-0", "unknown_item"), ("t-0-1", "unknown_item")]
+    assert [orjson.loads(value) for value in group.graves] == [{"events": [posted[1], posted[3]]}, posted[6]]
+    assert [posted[place]["event_id"] for place in (1, 3, 6)] == ["t-0-0-1", "own", "t-0-1"]
+    assert counted(metrics, "before_erasure") == 1
+    assert counted(metrics, "unknown_item") == 2
+
+
+async def test_a_message_that_nests_too_deep_stops_nothing() -> None:
+    group = Group(b'{"deep": ' + b"[" * 280 + b"]" * 280 + b"}", event("a"))
+    await consume(group, lambda events: [ACCEPTED for _ in events])
+    assert group.buried == [("t-0-0", "too_deep")]
+    assert group.committed == {("t", 0): 1, ("t", 1): 1}
+
+
+async def test_many_events_are_committed_part_by_part() -> None:
+    many = {"events": [event("a")] * 900}
+    group, posted = Group(*[many] * 13), []
+    await consume(group, lambda events: posted.extend(events) or [ACCEPTED for _ in events])
+    assert group.commits == [{("t", 0): 3, ("t", 1): 3}, {("t", 0): 6, ("t", 1): 6}, {("t", 0): 7}]
+    assert len({one["event_id"] for one in posted}) == 13 * 900
+
+
+async def test_asked_to_end_it_ends_after_the_part_at_hand() -> None:
+    group = Group(*[{"events": [event("a")] * 1000}] * 8)
+
+    def post(events: Sequence[Mapping[str, Any]]) -> Any:
+        group.stop.set()
+        return [ACCEPTED for _ in events]
+
+    await consume(group, post)
+    assert group.commits == [{("t", 0): 3, ("t", 1): 2}], "of eight messages five, those of the first part"
+
+
+async def test_a_consumer_that_posts_for_long_stays_a_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_module, "STAY_EVERY_S", 0.0)
+    group, stays = Group(*[{"events": [event("a")] * 1000}] * 2), []
+
+    def post(events: Sequence[Mapping[str, Any]]) -> Any:
+        stays.append(group.stays)
+        return [ACCEPTED for _ in events]
+
+    await consume(group, post)
+    assert stays == [1, 2, 3, 4], "a sign of life before each post"
 
 
 async def test_while_the_service_is_away_nothing_is_committed_or_skipped() -> None:

@@ -17,12 +17,15 @@ from typing import Any
 
 import pytest
 
+from service.consume.messages import KafkaMessage
 from tests.service.auth.test_doors import Guarded
 from tests.service.servers import PATIENCE_S, wait_until
 
 confluent_kafka = pytest.importorskip("confluent_kafka", reason="the dev extra's broker for tests is not installed")
 pytest.importorskip("confluent_kafka.admin")
 pytest.importorskip("aiokafka", reason="the extra kafka is not installed")
+
+from service.consume.kafka import KafkaBroker, KafkaOptions  # noqa: E402 - where it is installed
 
 REAL = os.environ.get("ISRF_TEST_KAFKA")
 PARTITIONS = 4
@@ -149,6 +152,16 @@ def test_each_event_counts_once_however_often_it_is_read(
     finally:
         assert again.stop() == 0
     assert history(service, "kay") == items[:2]
+
+
+async def test_what_is_too_large_for_the_dead_letter_topic_is_named_there(broker: TestBroker) -> None:
+    options = KafkaOptions(broker.address, broker.topic, broker.group, dead_letter=broker.dead_topic)
+    large = KafkaMessage(broker.topic, 2, 7, 0, b"k", b"x" * 2_000_000)
+    async with KafkaBroker(options) as member:
+        await member.bury(large, "too_large")
+        await member.bury(large._replace(value=b"small"), "malformed_json")
+    found = {dict(one.headers())["isrf-reason"]: (one.key(), one.value()) for one in broker.dead(2)}
+    assert found == {b"too_large": (None, b""), b"malformed_json": (b"k", b"small")}
 
 
 def test_a_key_that_the_service_does_not_know_ends_it_with_nothing_done(
