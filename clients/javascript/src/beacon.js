@@ -14,8 +14,8 @@ const MAX_BYTES = 60_000; // a browser sends 64 KiB at most
 const SESSION = /^[A-Za-z0-9_-]{16,64}$/;
 
 /**
- * Hands events to the browser, which sends them even while the page goes away; whether it took all of them. A beacon that
- * the browser refuses keeps none of the others back.
+ * Hands events to the browser, which sends them even while the page goes away; whether it took all of them. A beacon
+ * that the browser refuses keeps none of the others back.
  *
  * @param {Requests} requests
  * @param {string} sessionId

@@ -1,6 +1,6 @@
 /**
- * Hands events to the browser, which sends them even while the page goes away; whether it took all of them. A beacon that
- * the browser refuses keeps none of the others back.
+ * Hands events to the browser, which sends them even while the page goes away; whether it took all of them. A beacon
+ * that the browser refuses keeps none of the others back.
  *
  * @param {Requests} requests
  * @param {string} sessionId

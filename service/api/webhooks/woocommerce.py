@@ -1,9 +1,9 @@
 """WooCommerce's webhooks: `order.created` and `order.updated`.
 
 https://woocommerce.github.io/woocommerce-rest-api-docs/#order-properties. An order that WooCommerce counts as paid is a
-purchase of each of its lines. One that was paid and is then refunded or cancelled as a whole is a `remove` of each, dated
-as the purchase: what the buyer does with the item later stays, however late the order is edited. A refund of a part does
-not say of which line, and gives no event.
+purchase of each of its lines. One that was paid and is then refunded or cancelled as a whole is a `remove` of each,
+dated as the purchase: what the buyer does with the item later stays, however late the order is edited. A refund of a
+part does not say of which line, and gives no event.
 """
 
 import re
