@@ -116,8 +116,14 @@ async def test_a_message_that_nests_too_deep_stops_nothing() -> None:
 
 async def test_many_events_are_committed_part_by_part() -> None:
     many = {"events": [event("a")] * 900}
-    group, posted = Group(*[many] * 13), []
-    await consume(group, lambda events: posted.extend(events) or [ACCEPTED for _ in events])
+    group = Group(*[many] * 13)
+    posted: list[Mapping[str, Any]] = []
+
+    def post(events: Sequence[Mapping[str, Any]]) -> Any:
+        posted.extend(events)
+        return [ACCEPTED for _ in events]
+
+    await consume(group, post)
     assert group.commits == [{("t", 0): 3, ("t", 1): 3}, {("t", 0): 6, ("t", 1): 6}, {("t", 0): 7}]
     assert len({one["event_id"] for one in posted}) == 13 * 900
 
