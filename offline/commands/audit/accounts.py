@@ -1,4 +1,6 @@
-"""Finds accounts that are no person: a till, a shared guest account, a crawler."""
+"""Finds accounts that are no person (a till, a shared guest account, a crawler), and persons with two owners."""
+
+from typing import Any
 
 import numpy as np
 
@@ -35,3 +37,13 @@ def audit_accounts(shop: AuditedShop) -> Finding:
         "sessions": num_sessions,
     }
     return Finding("large accounts", "warning" if len(large) else "ok", text, figures)
+
+
+def audit_own_sessions(report: dict[str, Any]) -> Finding:
+    """Returns the finding about sessions in which somebody logged in later; `report` is that of `ingest`."""
+    pairs, left_out = int(report["own_sessions"]["pairs"]), int(report["own_sessions"]["left_out"])
+    text = (
+        f"{pairs} times a session without a user has events beside those of a user in the same session; "
+        f"{left_out} of its events were kept out of training, because they show what is held out from the user"
+    )
+    return Finding("sessions of users", "ok", text, {"pairs": pairs, "left_out": left_out})

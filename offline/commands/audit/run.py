@@ -11,7 +11,7 @@ from isrf.contract.errors import BundleError
 from isrf.contract.manifest import Manifest
 from isrf.runtime.bundle.manifests import read_manifest
 from isrf.runtime.bundle.reader import verify_files
-from offline.commands.audit.accounts import audit_accounts
+from offline.commands.audit.accounts import audit_accounts, audit_own_sessions
 from offline.commands.audit.contents import audit_contents
 from offline.commands.audit.duplicates import audit_duplicates
 from offline.commands.audit.findings import Finding
@@ -70,6 +70,7 @@ def _findings(
         report = ingest_report(ingested)
         yield from audit_duplicates(ingested, report)
         yield audit_accounts(shop)
+        yield audit_own_sessions(report)
         yield audit_ties(report)
         values = table_ndcg(shop)
         seed = config.ingest.shuffle_ties

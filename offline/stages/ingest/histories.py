@@ -25,6 +25,7 @@ from isrf.method.order import (
     order_events,
     shuffle_ties,
 )
+from offline.stages.ingest.own_sessions import own_sessions, without_held_out
 from offline.stages.ingest.owners import IS_SESSION
 
 
@@ -38,6 +39,8 @@ class Histories(NamedTuple):
         taken_back: number of events that a `remove` took back.
         tied_users: number of users (sessions are none) whose test event has the same time as the event before it.
         longest: most events of a user or session, held-out ones too.
+        own_sessions: number of users and sessions (pairs) where the session has events before a login as the user.
+        left_out_of_sessions: number of events that `offline.stages.ingest.own_sessions` keeps out of training.
     """
 
     events: pl.DataFrame
@@ -45,6 +48,8 @@ class Histories(NamedTuple):
     taken_back: int
     tied_users: int
     longest: int
+    own_sessions: int
+    left_out_of_sessions: int
 
 
 def build_histories(
@@ -73,12 +78,17 @@ def build_histories(
     times = history["position"].to_numpy() if timestamps is None else timestamps
     of_users = history.select(~IS_SESSION).to_series().to_numpy()
     num_removes = ordered.filter(pl.col("event") == REMOVE).height
+    events = history.select("user_id", "item_id", "timestamp", "event", "weight", pl.Series("split", split))
+    linked = own_sessions(interactions)
+    events, left_out = without_held_out(events, linked)
     return Histories(
-        events=history.select("user_id", "item_id", "timestamp", "event", "weight", pl.Series("split", split)),
+        events=events,
         excluded=excluded,
         taken_back=ordered.height - valid.height - num_removes,
         tied_users=last_two_tie(users[of_users], times[of_users]) if hold_out else 0,
         longest=longest,
+        own_sessions=linked.height,
+        left_out_of_sessions=left_out,
     )
 
 

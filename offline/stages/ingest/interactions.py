@@ -40,7 +40,8 @@ class ShopEvents(NamedTuple):
 
     Attributes:
         events: the good rows in file order: `line` i64, `user_id` str (the owner:
-            `offline.stages.ingest.owners`), `item_id` str, `timestamp` f64 (seconds) or null in all rows, `position`
+            `offline.stages.ingest.owners`), `session` str (where a row has both ids, the session's name as an owner;
+            else null), `item_id` str, `timestamp` f64 (seconds) or null in all rows, `position`
             i64 or null in all rows, `event` str (a missing event is a purchase), `weight` f64 (a missing weight is 1).
         num_rows: of all rows.
         notes: how the file was read.
@@ -267,6 +268,7 @@ def _whole_number(column: str) -> pl.Expr:
 def _values(types: dict[str | None, str]) -> list[pl.Expr]:
     return [
         pl.when(_OF_SESSION).then(session_owner(pl.col("session_id"))).otherwise(pl.col("user_id")).alias("user_id"),
+        pl.when(~_OF_SESSION & (pl.col("session_id") != "")).then(session_owner(pl.col("session_id"))).alias("session"),
         pl.col("item_id"),
         pl.col("timestamp"),
         _whole_number("position").alias("position"),

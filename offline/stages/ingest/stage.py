@@ -29,7 +29,7 @@ from offline.stages.ingest.reading import describe_ahead, describe_early, learne
 from offline.stages.ingest.shop import ShopData, read_shop, shop_files
 from offline.stages.ingest.weights import check_weights, describe_weights, type_weights, weighed
 
-VERSION = 13
+VERSION = 14
 
 
 class ShopReading(NamedTuple):
@@ -109,6 +109,7 @@ def write_outputs(ctx: StageContext, reading: ShopReading) -> None:
         "removes_of_unknown_items": shop.num_idle,
         "unknown_items": shop.unknown.as_json() | {"rule": settings.unknown_items},
         "sessions": _of_sessions(histories),
+        "own_sessions": {"pairs": histories.own_sessions, "left_out": histories.left_out_of_sessions},
         "disliked_pairs": histories.excluded.filter(~IS_SESSION).height,
         "users_with_tied_last_events": histories.tied_users,
         "tie_seed": settings.shuffle_ties,
@@ -122,7 +123,7 @@ def write_outputs(ctx: StageContext, reading: ShopReading) -> None:
         "order_fingerprint": order_fingerprint(histories.events),
     }
     (ctx.out / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    _show(ctx, counts, shop)
+    _show(ctx, counts, shop, left_out_of_sessions=histories.left_out_of_sessions)
 
 
 def _check_histories(histories: Histories) -> None:
@@ -189,7 +190,7 @@ def _of_sessions(histories: Histories) -> dict[str, int]:
     return {"interactions": len(split), **{part.name.lower(): int((split == part).sum()) for part in Split}}
 
 
-def _show(ctx: StageContext, counts: dict[str, int], shop: ShopData) -> None:
+def _show(ctx: StageContext, counts: dict[str, int], shop: ShopData, *, left_out_of_sessions: int) -> None:
     console = ctx.progress.console
     console.print(
         f"ingest: {counts['items']} items, {counts['users']} users, {counts['interactions']} interactions "
@@ -204,6 +205,10 @@ def _show(ctx: StageContext, counts: dict[str, int], shop: ShopData) -> None:
         f"{events_file}: {shop.num_session_rows} rows have a session_id and no user_id: visitors without an account, "
         f"{counts['sessions']} sessions, which teach as users do"
     ] * (shop.num_session_rows > 0)
+    sentences += [
+        f"{events_file}: {left_out_of_sessions} rows of sessions were left out, because their item is held out from "
+        "the user who logged in there"
+    ] * (left_out_of_sessions > 0)
     sentences += [f"{events_file}: {remark}" for remark in shop.describe_left_out(ctx.config.ingest)]
     sentences += [f"{items_file}: {remark}" for remark in shop.catalogue.names.describe()]
     sentences += [f"{items_file}: {remark}" for remark in shop.catalogue.attributes.describe()]

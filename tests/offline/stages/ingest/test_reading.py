@@ -118,9 +118,10 @@ def test_rows_without_times_are_not_ahead() -> None:
 
 def histories_of(*rows: tuple[str, float, str], read_at: float) -> list[str]:
     table = pl.DataFrame(
-        [("u", item, timestamp, None, event, 1.0) for item, timestamp, event in rows],
+        [("u", None, item, timestamp, None, event, 1.0) for item, timestamp, event in rows],
         schema={
             "user_id": pl.String,
+            "session": pl.String,
             "item_id": pl.String,
             "timestamp": pl.Float64,
             "position": pl.Int64,

@@ -83,6 +83,21 @@ def test_a_dislike_of_a_session_is_nobody_s(tmp_path: Path) -> None:
     assert report_of(out)["counts"]["sessions"] == 3
 
 
+def test_what_is_held_out_from_a_user_is_not_learned_from_their_session(tmp_path: Path) -> None:
+    """Session s is u's before the login, session t is of a visitor who saw d alone, session w is nobody's."""
+    login = ("u,a,1,s", "u,b,2,t", "u,c,3,", "u,d,4,s", *ROWS[4:])
+    before = (",b,0,s", ",d,0.5,s", ",d,0.5,t", ",a,0,w", ",d,0.5,w")
+    out = ingest(small_shop(tmp_path / "shop", *login, *before), tmp_path / "r")
+    taken = items_by_owner(out)
+    assert sorted(taken[owner] for owner in taken if owner > 1) == [["a", "d"], ["b"]]
+    assert sorted(taken[owner] for owner in (0, 1)) == [["a", "b"], ["a", "b"]]
+    report = report_of(out)
+    assert report["own_sessions"] == {"pairs": 2, "left_out": 2}
+    assert (report["counts"]["sessions"], report["counts"]["interactions"]) == (2, 9)
+    everything = ingest(small_shop(tmp_path / "shop", *login, *before), tmp_path / "all", "--set fit=all")
+    assert report_of(everything)["own_sessions"] == {"pairs": 2, "left_out": 0}
+
+
 def _hash(values: object) -> str:
     return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()[:16]
 

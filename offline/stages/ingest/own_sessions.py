@@ -1,0 +1,49 @@
+"""Sessions in which somebody also used an account: one person with two owners of events.
+
+Before the login a visitor's rows name the session alone, after it both ids. What is held out from the account must not
+be learned from the session: a row of such a session with such an item is left out of training.
+"""
+
+import polars as pl
+
+from isrf.method.order import Split
+from offline.stages.ingest.owners import IS_SESSION
+
+
+def own_sessions(interactions: pl.DataFrame) -> pl.DataFrame:
+    """Accounts and the sessions in which they were used, each pair once.
+
+    Args:
+        interactions: with `user_id` (the owner), and `session`: the owner's name of the session in which an account
+            did the event, or null.
+
+    Returns:
+        `user_id`, `session`; only sessions that also have events of their own.
+    """
+    own = interactions.filter(IS_SESSION)["user_id"].unique()
+    linked = interactions.filter(pl.col("session").is_not_null()).select("user_id", "session").unique()
+    return linked.filter(pl.col("session").is_in(own.implode()))
+
+
+def without_held_out(events: pl.DataFrame, linked: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Leaves out training rows of sessions whose item is held out from an account that was used in the session.
+
+    A session that keeps no training row goes as a whole, as nobody can be asked for without a history.
+
+    Args:
+        events: `user_id`, `item_id` and `split`, in order.
+        linked: as `own_sessions` returns them.
+
+    Returns:
+        The events that stay, in their order, and the number of those left out.
+    """
+    held_out = events.filter((pl.col("split") != Split.TRAIN) & ~IS_SESSION).select("user_id", "item_id")
+    pairs = linked.join(held_out, on="user_id").select(pl.col("session").alias("user_id"), "item_id").unique()
+    if pairs.is_empty():
+        return events, 0
+    marked = events.join(
+        pairs.with_columns(shown=True), on=["user_id", "item_id"], how="left", maintain_order="left"
+    ).with_columns(pl.col("shown").fill_null(False) & (pl.col("split") == Split.TRAIN))
+    kept = marked.filter(~pl.col("shown")).drop("shown")
+    kept = kept.filter(~IS_SESSION | (pl.col("split") == Split.TRAIN).any().over("user_id"))
+    return kept, events.height - kept.height
