@@ -42,6 +42,7 @@ from service.api.validation.parameters import KnownQueries, only_known_parameter
 from service.auth.keys import KeyRing
 from service.auth.rate import RateLimiter
 from service.auth.route_rules import RouteRules
+from service.auth.signatures import SHOPIFY, WOOCOMMERCE
 from service.inference.admission import AdmissionController
 from service.inference.limits import LoadLimits
 from service.recommend.click_stats import ClickStats
@@ -143,6 +144,7 @@ def create_app(settings: Settings | None = None, *, opened: Callable[[], None] =
         origins=chosen.cors_origins,
         senders=chosen.beacon_origins,
         address_limiter=address_limiter,
+        secrets={SHOPIFY: chosen.shopify_webhook_secret, WOOCOMMERCE: chosen.woocommerce_webhook_secret},
     )
     app.add_middleware(CrossOrigin, readers=chosen.cors_origins, senders=chosen.beacon_origins)
     app.add_middleware(

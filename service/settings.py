@@ -130,8 +130,8 @@ class Settings(BaseSettings):
     """Origins whose pages may send events of their visitors (`/beacon`, `/pixel.gif`), `https://shop.example,…`; empty
     for none."""
     beacon_rate: str = "120/minute"
-    """How often an address may send beacons, beside the rate of its key; empty for no limit. It does not count in
-    development mode."""
+    """How often an address may send beacons, beside the rate of its key, and as often webhooks with a wrong signature;
+    empty for no limit. Ten further events of a beacon count as one more. Beacons do not count in development mode."""
     shopify_webhook_secret: Annotated[SecretStr, Field(min_length=8)] | None = None
     """Secret that Shopify signs webhooks with (`/webhooks/shopify`); without it they are refused."""
     woocommerce_webhook_secret: Annotated[SecretStr, Field(min_length=8)] | None = None

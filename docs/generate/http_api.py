@@ -48,7 +48,8 @@ def http_api_page() -> str:
         ),
         prose(
             "A body is JSON with `Content-Type: application/json`, or JSON Lines for an import. Each may be compressed "
-            "with `Content-Encoding: gzip`; the limits hold for what it inflates to. Answers with an `ETag` can be "
+            "with `Content-Encoding: gzip`, but for the signed ones of `/webhooks/…`; the limits hold for what arrives "
+            "and for what it inflates to. Answers with an `ETag` can be "
             "asked for [again](../guides/call.md#ask-again-and-get-nothing-new) with `If-None-Match`."
         ),
         prose(
@@ -87,7 +88,7 @@ def _route(method: str, path: str, document: Mapping[str, Any], rules: RouteRule
             code(one["name"]),
             _needed(one["schema"], one["required"]),
             _kind(one["schema"]),
-            one.get("description") or "Part of the path.",
+            "Part of the path." if one["in"] == "path" and not one.get("description") else one["description"],
         ]
         for one in (resolved(document, part) for part in operation.get("parameters", []))
     ]

@@ -15,7 +15,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": PROBLEM}
     for status, text in {
         400: "The body is not JSON, or not the gzip that it is said to be.",
-        401: "No API key, or an unknown one.",
+        401: "No API key, an unknown one or several.",
         403: "The key's role may not do this.",
         404: "There is no such resource, or it is gone.",
         408: "The body arrives too slowly.",

@@ -54,6 +54,7 @@ STATUS_OF_CODE: dict[str, int] = {
     "recommendation.gone": 404,
     "key.missing": 401,
     "key.unknown": 401,
+    "key.several": 401,
     "webhook.signature": 401,
     "rate.limited": 429,
     "item.unreadable": 409,

@@ -42,12 +42,14 @@ class Caller(NamedTuple):
         key_id: "" in development mode, where every caller has the role admin.
         name: the caller that limits count: the key's id, or the client's address in development mode.
         label: what the operator called the key.
+        network: where a caller with a browser's key calls from, which limits count beside the key; "" for others.
     """
 
     key_id: str
     role: Role
     name: str = ""
     label: str = ""
+    network: str = ""
 
 
 _documented = APIKeyHeader(
@@ -75,6 +77,15 @@ def check_role(caller: Caller, role: Role | None) -> None:
             f"this call needs a key with the role {role}; the key has the role {caller.role}.",
             fix=f"Make one with `python -m service keys add --role {role}`.",
         )
+
+
+def beacons_only() -> AccessError:
+    """Returns the error for a browser's key with a call that is no beacon."""
+    return AccessError(
+        "key.insufficient",
+        "the key has the role browser, which may send beacons and nothing else.",
+        fix="Send this call from the shop's backend, with a key made by `python -m service keys add --role read`.",
+    )
 
 
 BROWSER = _needs("browser")

@@ -80,6 +80,12 @@ class RateLimiter:
             bridge: Any = self._redis.bridge
             await bridge.get_connection().aclose()
 
+    def closed_s(self, key_id: str, rate: str | None = None) -> int | None:
+        """Returns the seconds to wait where this process was refused calls before, and counts nothing; else None."""
+        budget = self._budgets.get((key_id, rate or self._default or ""))
+        left_s = 0.0 if budget is None else budget.closed_until - time.monotonic()
+        return math.ceil(left_s) if left_s > 0 else None
+
     async def wait_s(self, key_id: str, rate: str | None, calls: int = 1) -> int | None:
         """Counts calls and returns None where the limit allows them, else the seconds to wait, rounded up."""
         text = rate or self._default

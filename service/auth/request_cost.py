@@ -19,6 +19,10 @@ EXPLAINED_A_CALL = 20
 
 CHARGE = "charge"
 """Key in a request's state of the function that counts more calls; absent in development mode, which has no limit."""
+CHARGE_ADDRESS = "charge_address"
+"""The same for a beacon's address."""
+EVENTS_A_BEACON = 10
+"""This many further events of a beacon count as one more."""
 Charge = Callable[[int], Awaitable[None]]
 
 
@@ -39,6 +43,17 @@ def check_cost(lists: int, n: int, *, explain: bool) -> None:
 def calls_of(lists: int, n: int, *, explain: bool) -> int:
     """Returns as how many calls a request for this number of lists counts."""
     return lists * (1 + n // EXPLAINED_A_CALL) if explain and n > EXPLAINED_A_CALL else lists
+
+
+async def charge_events(scope: Scope, events: int) -> None:
+    """Counts a beacon's events for its address, beyond the one call that was counted when it arrived.
+
+    Raises:
+        AccessError: the address' rate limit does not allow them now.
+    """
+    calls, count = events // EVENTS_A_BEACON, scope["state"].get(CHARGE_ADDRESS)
+    if count is not None and calls > 0:
+        await count(calls)
 
 
 async def charge(scope: Scope, lists: int, n: int, *, explain: bool) -> None:

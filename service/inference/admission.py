@@ -21,6 +21,10 @@ MAX_SENDERS, MAX_SENDERS_OF_ONE = 512, 128
 """Unfinished bodies; a body that arrives together with its head does not count."""
 MAX_VISITORS, MAX_VISITORS_OF_ONE = 64, 16
 """Requests that need no key: callers without a key must not take the places of those with one."""
+MAX_DELIVERIES, MAX_DELIVERIES_OF_ONE = 64, 16
+"""Deliveries of shop systems that are answered, and as many whose body is unfinished: anybody may send one."""
+MAX_BROWSERS, MAX_BROWSERS_OF_ONE = 512, 16
+"""Beacons, each address with its share of the places that its key has: anybody may read a browser's key."""
 MAX_IMPORTS, MAX_IMPORTS_OF_ONE = 16, 8
 """Bodies of lines: each may hold a batch of long lines in memory."""
 MAX_STRANGERS = 512
@@ -46,6 +50,9 @@ class AdmissionController:
         senders: places for unfinished bodies.
         imports: places for bodies of lines.
         visitors: places for requests that need no key.
+        deliveries: places for signed requests that are being answered.
+        unfinished_deliveries: places for their unfinished bodies.
+        browsers: places for requests with a browser's key, by address; they take those of their key as well.
         writes: places for posts of events.
         unread: connections of known callers who do not read their answer; they do not count as in progress.
     """
@@ -59,6 +66,11 @@ class AdmissionController:
         self.senders = CallerLimits(MAX_SENDERS, per_caller=MAX_SENDERS_OF_ONE, code=many, what="unfinished bodies")
         self.imports = CallerLimits(MAX_IMPORTS, per_caller=MAX_IMPORTS_OF_ONE, code=many, what="imports")
         self.visitors = CallerLimits(MAX_VISITORS, per_caller=MAX_VISITORS_OF_ONE, code=many, what="requests")
+        self.deliveries, self.unfinished_deliveries = (
+            CallerLimits(MAX_DELIVERIES, per_caller=MAX_DELIVERIES_OF_ONE, code=many, what=what)
+            for what in ("deliveries", "unfinished deliveries")
+        )
+        self.browsers = CallerLimits(MAX_BROWSERS, per_caller=MAX_BROWSERS_OF_ONE, code=many, what="beacons")
         self.writes = ConcurrencyLimit(WRITES_AT_ONCE)
         self.unread: set[object] = set()
         self._model = ModelShares()

@@ -81,24 +81,22 @@ async def whole_body(receive: Receive, *, max_bytes: int, is_gzip: bool) -> byte
     """Reads a whole body.
 
     Args:
-        max_bytes: of the body, after it was inflated where it `is_gzip`.
+        max_bytes: of the body, as it arrives and after it was inflated where it `is_gzip`.
 
     Raises:
         RequestError: the body is too slow (408), too large (413) or no valid gzip (400).
         CallerLeft: the caller disconnected before the body was complete.
     """
     steady = SteadyBody(receive, window_s=WINDOW_S, whole_s=BODY_S)
-    source = GzipBody(steady.receive) if is_gzip else steady
-    parts, size = [], 0
+    # Both are counted: a gzip body of any size may inflate to nothing.
+    bounded = _at_most(max_bytes, steady.receive)
+    receive_part = _at_most(max_bytes, GzipBody(bounded).receive) if is_gzip else bounded
+    parts = []
     while True:
-        message = await source.receive()
+        message = await receive_part()
         if message["type"] == "http.disconnect":
             raise CallerLeft
-        part = message.get("body", b"")
-        size += len(part)
-        if size > max_bytes:
-            raise too_large(max_bytes)
-        parts.append(part)
+        parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(parts)
 
@@ -121,6 +119,21 @@ def replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
+
+
+def _at_most(max_bytes: int, receive: Receive) -> Receive:
+    """Returns a `receive` that raises `RequestError` where a body has more bytes."""
+    size = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > max_bytes:
+            raise too_large(max_bytes)
+        return message
+
+    return receive_bounded
 
 
 def too_large(max_bytes: int) -> RequestError:

@@ -16,6 +16,7 @@ from service.api.problems import MEDIA_TYPE, RETRY_AFTER_S, problem_body, status
 from service.auth.beacon_access import presented_keys
 from service.auth.caller import OPEN
 from service.auth.keys import KeyEntry, KeyRing
+from service.auth.signatures import SIGNED
 from service.inference.admission import AdmissionController, Arrival
 from service.inference.limits import refused
 from service.inference.model_shares import ModelCall
@@ -78,7 +79,8 @@ class LoadShedder:
         """Returns the kind of caller of a request."""
         if path in QUIET:
             return Arrival.PROBE
-        return Arrival.STRANGER if path in OPEN or self._is_stranger(caller) else Arrival.KNOWN
+        needs_no_key = path in OPEN or path in SIGNED
+        return Arrival.STRANGER if needs_no_key or self._is_stranger(caller) else Arrival.KNOWN
 
     def asked(self, method: bytes, url: bytes, caller: str) -> tuple[Arrival, ModelCall | None]:
         """Returns the arguments of `AdmissionController.admits` for a head."""

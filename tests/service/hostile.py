@@ -44,8 +44,10 @@ class Answered(NamedTuple):
 class Caller:
     """One connection."""
 
-    def __init__(self, service: ServiceProcess, *, receive_bytes: int = 0) -> None:
+    def __init__(self, service: ServiceProcess, *, receive_bytes: int = 0, address: str = "127.0.0.1") -> None:
+        """address: of this machine, from which the service sees the call come."""
         self.line = socket.socket()
+        self.line.bind((address, 0))
         if receive_bytes:
             self.line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.line.settimeout(PATIENCE_S)

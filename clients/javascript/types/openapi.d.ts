@@ -1619,7 +1619,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description No API key, or an unknown one. */
+        /** @description No API key, an unknown one or several. */
         Problem401: {
             headers: {
                 [name: string]: unknown;
@@ -2137,6 +2137,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description What the delivery is about, as the shop system names it; other topics are answered and ignored. */
                 "x-shopify-topic"?: string;
             };
             path?: never;
@@ -2174,6 +2175,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description What the delivery is about, as the shop system names it; other topics are answered and ignored. */
                 "x-wc-webhook-topic"?: string;
             };
             path?: never;

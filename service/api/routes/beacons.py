@@ -29,6 +29,7 @@ from service.api.validation.calls import HEAD_ONLY
 from service.api.validation.json_bounds import check_json
 from service.auth.beacon_access import BEACON, PIXEL
 from service.auth.caller import BROWSER
+from service.auth.request_cost import charge_events
 
 
 class _BeaconRoute(APIRoute):
@@ -76,6 +77,7 @@ Key = Annotated[str, Query(description="The browser's key, where no header X-API
 async def post_beacon(request: Request, context: AppDep, key: Key = "") -> Response:  # noqa: ARG001 - checked before
     """Accepts up to 100 events of one session, as JSON in a body of any type: `sendBeacon` sends text/plain."""
     beacon = _read(await request.body())
+    await charge_events(request.scope, len(beacon.events))
     await _accept(beacon, context)
     return Response(status_code=204, headers=_HEADERS)
 

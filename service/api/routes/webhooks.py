@@ -5,14 +5,15 @@ unknown item, another topic) is 200, with counts; only what must be sent again i
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import orjson
 import structlog
 from fastapi import APIRouter, Header, Request, Response
+from pydantic import SecretStr
 
-from isrf.contract.errors import RequestError
+from isrf.contract.errors import AccessError, RequestError
 from isrf.contract.ids import session_owner
 from service.api.context import AppContext, AppDep
 from service.api.presenters import PROBLEMS, json_response
@@ -23,12 +24,13 @@ from service.api.validation.json_bounds import check_json
 from service.api.webhooks.orders import OrderEvents, UnreadableError, nothing
 from service.api.webhooks.shopify import REFUND, shopify_events
 from service.api.webhooks.woocommerce import is_ping, woocommerce_events
-from service.auth.signatures import SHOPIFY, WOOCOMMERCE, check_signature
+from service.auth.signatures import COUNT_FAILURE, SHOPIFY, WOOCOMMERCE, check_signature
 from service.settings import WebhookItemId
 
 router = APIRouter(tags=["webhooks"])
 
 _BODY = whole_body_of({"type": "object", "description": "As the shop system documents it."}, "application/json")
+_TOPIC = "What the delivery is about, as the shop system names it; other topics are answered and ignored."
 _log = structlog.get_logger("service")
 
 
@@ -43,24 +45,37 @@ class Delivery(NamedTuple):
 
 @router.post(SHOPIFY, responses=PROBLEMS, openapi_extra=_BODY)
 async def shopify_webhook(
-    request: Request, context: AppDep, x_shopify_topic: Annotated[str, Header(max_length=100)] = ""
+    request: Request,
+    context: AppDep,
+    x_shopify_topic: Annotated[str, Header(max_length=100, description=_TOPIC)] = "",
 ) -> Response:
     """Accepts Shopify's `orders/create`, `orders/paid`, `orders/updated` and `refunds/create`; needs no API key."""
     body, sent = await request.body(), request.headers.getlist("x-shopify-hmac-sha256")
-    check_signature(body, sent, context.webhooks.shopify_secret, "ISRF_SHOPIFY_WEBHOOK_SECRET")
+    await _check(request, body, sent, context.webhooks.shopify_secret)
     return await _take(request, context, Delivery("shopify", x_shopify_topic, body, shopify_events))
 
 
 @router.post(WOOCOMMERCE, responses=PROBLEMS, openapi_extra=_BODY)
 async def woocommerce_webhook(
-    request: Request, context: AppDep, x_wc_webhook_topic: Annotated[str, Header(max_length=100)] = ""
+    request: Request,
+    context: AppDep,
+    x_wc_webhook_topic: Annotated[str, Header(max_length=100, description=_TOPIC)] = "",
 ) -> Response:
     """Accepts WooCommerce's `order.created` and `order.updated`; needs no API key."""
     body, sent = await request.body(), request.headers.getlist("x-wc-webhook-signature")
     if not sent and is_ping(body):
         return json_response({"meta": {"request_id": request.state.request_id}})
-    check_signature(body, sent, context.webhooks.woocommerce_secret, "ISRF_WOOCOMMERCE_WEBHOOK_SECRET")
+    await _check(request, body, sent, context.webhooks.woocommerce_secret)
     return await _take(request, context, Delivery("woocommerce", x_wc_webhook_topic, body, woocommerce_events))
+
+
+async def _check(request: Request, body: bytes, sent: Sequence[str], secret: SecretStr | None) -> None:
+    """Raises `AccessError` for a body without a valid signature, and counts it for its address."""
+    try:
+        check_signature(request.url.path, body, sent, secret)
+    except AccessError:
+        await request.scope["state"][COUNT_FAILURE]()
+        raise
 
 
 async def _take(request: Request, context: AppContext, delivery: Delivery) -> Response:

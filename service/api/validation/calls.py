@@ -15,6 +15,7 @@ from isrf.contract.ids import id_problem
 from service.api.problems import send_problem
 from service.auth.caller import may_call
 from service.auth.route_rules import BodyKind, KnownPath, RouteRules
+from service.auth.signatures import SIGNED
 from service.telemetry.metrics import Metrics
 
 HEAD_ONLY = "isrf.head_only"
@@ -105,6 +106,14 @@ def _check_body(kind: BodyKind, scope: Scope, headers: dict[str, str]) -> None:
         if name in sent:
             sent[name] = ",".join(filter(None, (sent[name], value.decode("latin-1").strip())))
     encoding, transfer = (sent[name].lower() for name in (b"content-encoding", b"transfer-encoding"))
+    if encoding not in {"", "identity"} and scope["path"] in SIGNED:
+        headers["Accept-Encoding"] = "identity"
+        raise RequestError(
+            "request.unsupported_encoding",
+            f"a signed body comes as it was signed, without Content-Encoding; this one has "
+            f"{sent[b'content-encoding'][:_SHOWN]}.",
+            fix="Send it uncompressed.",
+        )
     if encoding in _GZIP:
         scope[GZIP_BODY] = True
     elif encoding not in {"", "identity"}:

@@ -246,6 +246,8 @@ def test_plain_text_is_taken_as_lines_where_a_key_is_needed(guarded: Guarded) ->
 def test_every_body_may_be_gzip(http: httpx.Client) -> None:
     body = gzip.compress(b"{}\n")
     for method, path, taken in bodies():
+        if path in SIGNED:
+            continue
         for encoding in ("gzip", "GZIP", "x-gzip"):
             plain = http.request(method, path, content=b"{}\n", headers={"Content-Type": taken})
             headers = {"Content-Type": taken, "Content-Encoding": encoding}
@@ -261,6 +263,8 @@ def test_every_body_may_be_gzip(http: httpx.Client) -> None:
 def test_a_bomb_is_too_large(http: httpx.Client) -> None:
     bomb = gzip.compress(bytes(64 << 20))
     for method, path, taken in bodies():
+        if path in SIGNED:
+            continue
         headers = {"Content-Type": taken, "Content-Encoding": "gzip"}
         answer = http.request(method, path, content=bomb, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (413, "request.too_large"), path
@@ -286,6 +290,8 @@ def test_a_compressed_body_that_does_not_say_so_is_told_the_header(http: httpx.C
 def test_no_other_encoding_is_taken(http: httpx.Client) -> None:
     body = gzip.compress(b'{"history": []}')
     for method, path, taken in bodies():
+        if path in SIGNED:
+            continue
         for encoding in ("br", "deflate, gzip", "gzip, gzip", "x-unheard-of"):
             headers = {"Content-Type": taken, "Content-Encoding": encoding}
             answer = http.request(method, path, content=body, headers=headers)

@@ -165,6 +165,7 @@ def test_a_pixel_counts_once_and_not_when_only_its_head_is_asked_for(service: Gu
 def test_an_address_may_send_so_often(tiny_release: Path, tmp_path: Path) -> None:
     service = Guarded(tiny_release, tmp_path, ISRF_BEACON_RATE="3/day")
     other = make_key(service.file, "browser", "--name", "another shop")
+    third = make_key(service.file, "browser", "--name", "a third shop", "--rate", "1/day")
     service.start()
     try:
         body = {"session_id": SESSION, "events": [view("gone")]}
@@ -172,6 +173,11 @@ def test_an_address_may_send_so_often(tiny_release: Path, tmp_path: Path) -> Non
         assert [answer.status_code for answer in answers] == [204] * 3 + [429] * 2
         assert "this address" in answers[-1].json()["detail"]
         assert send(service, body, None, other).status_code == 204
+        few = {**body, "events": [view("gone")] * 19}
+        assert [send(service, few, None, other).status_code for _ in range(2)] == [204, 429], "events count"
+        refused = [service.call("GET", "/popular", third) for _ in range(5)]
+        assert {one.json()["code"] for one in refused} == {"key.insufficient"}
+        assert send(service, body, None, third).status_code == 204, "what is no beacon uses up no rate"
     finally:
         service.kill()
 
@@ -180,6 +186,12 @@ def test_networks_count_as_a_whole_and_addresses_are_not_kept() -> None:
     assert network_of("2001:db8:1:2::3") == network_of("2001:db8:1:2:ffff::1") != network_of("2001:db8:1:3::3")
     assert network_of("192.0.2.1") != network_of("192.0.2.2")
     assert "192" not in network_of("192.0.2.1")
+
+
+def test_two_keys_in_a_beacon_are_named(service: Guarded) -> None:
+    key = service.keys["browser"]
+    answer = service.call("POST", f"/beacon?key={key}", key, content=b"{}")
+    assert (answer.status_code, answer.json()["code"]) == (401, "key.several")
 
 
 def test_only_a_beacons_query_holds_a_key() -> None:

@@ -123,6 +123,14 @@ def test_two_keys_in_one_request_are_none(service: Guarded) -> None:
         assert httpx.get(f"{service.url}/popular", headers=headers).status_code == 401
 
 
+def test_a_webhook_without_its_secret_reads_no_body(service: Guarded) -> None:
+    for path in SIGNED:
+        with socket.create_connection(("127.0.0.1", service.port)) as caller:
+            caller.settimeout(10)
+            caller.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n".encode())
+            assert b"webhook.no_secret" in caller.recv(65536)
+
+
 def test_without_a_key_no_body_is_read(service: Guarded) -> None:
     with socket.create_connection(("127.0.0.1", service.port)) as caller:
         caller.settimeout(10)

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.inference.admission import MAX_SENDERS_OF_ONE
+from service.inference.admission import MAX_BROWSERS_OF_ONE, MAX_SENDERS_OF_ONE
 from tests.service.auth.test_doors import ROLES, Guarded, routes
 from tests.service.hostile import Caller, guarded, head, many, seconds_since
 from tests.service.servers import wait_until
@@ -92,6 +92,17 @@ def test_one_key_finds_an_end_of_places_for_bodies_and_another_does_not(service:
         lambda: service.call("POST", "/recommend", service.keys["read"], json={"history": []}).status_code == 200,
         what="the places that hung up",
     )
+
+
+def test_one_address_leaves_others_places_of_a_browsers_key(service: Guarded) -> None:
+    until_nobody_is_inside(service)
+    unfinished = head("POST", "/beacon", service.keys["browser"], *UNFINISHED) + b"{"
+    with many(service, MAX_BROWSERS_OF_ONE, unfinished), Caller(service) as one_more:
+        assert one_more.send(unfinished).answer().problem["code"] == "overload.too_many_at_once"
+        with Caller(service, address="127.0.0.2") as other:
+            other.send(unfinished)
+            time.sleep(0.05)
+            assert other.send(b" " * 999).answer().problem["code"] == "beacon.invalid"
 
 
 def test_150_bodies_that_may_not_be_posted_are_refused_unread(service: Guarded) -> None:

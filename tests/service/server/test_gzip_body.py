@@ -10,7 +10,7 @@ from starlette.types import Message
 
 from isrf.contract.errors import RequestError
 from service.server.bodies import lines_body, whole_body
-from service.server.gzip_body import FREE_BYTES, MOST_TIMES, PIECE_BYTES, GzipBody
+from service.server.gzip_body import FREE_BYTES, FREE_PARTS, MOST_TIMES, PIECE_BYTES, GzipBody
 
 TEXT = b"".join(b'{"item_id": "%d"}\n' % number for number in range(20_000))
 
@@ -108,3 +108,39 @@ def test_the_bound_of_a_body_holds_for_what_it_inflates_to() -> None:
     assert sender.num_sent < len(gzip.compress(TEXT)) // 256 // 2
     sender = Sender([gzip.compress(TEXT)])
     assert asyncio.run(whole_body(sender.receive, max_bytes=len(TEXT), is_gzip=True)) == TEXT
+
+
+def test_a_body_that_inflates_to_nothing_is_too_large_as_well() -> None:
+    empty_blocks = b"\x00\x00\x00\xff\xff" * 10_000  # of deflate; one part
+    sender = Sender(in_parts(gzip.compress(b"")[:10] + empty_blocks, 1000))
+    with pytest.raises(RequestError) as refused:
+        asyncio.run(whole_body(sender.receive, max_bytes=10_000, is_gzip=True))
+    assert refused.value.code == "request.too_large"
+    assert sender.num_sent == 11
+
+
+def test_parts_that_hold_next_to_nothing_have_an_end() -> None:
+    part = gzip.compress(b"")
+    assert b"".join(pieces_of(Sender([part * FREE_PARTS]))) == b""
+    with pytest.raises(RequestError, match="more than one part per 1024 bytes") as refused:
+        pieces_of(Sender(in_parts(part * 5000, 1000)))
+    assert refused.value.code == "request.malformed_gzip"
+    large = gzip.compress(TEXT)
+    assert len(large) > 10_000
+    assert b"".join(pieces_of(Sender([large * 2 * FREE_PARTS]))) == TEXT * 2 * FREE_PARTS
+
+
+def test_others_go_on_while_a_body_inflates_to_nothing() -> None:
+    body, rounds = gzip.compress(b"")[:10] + b"\x00\x00\x00\xff\xff" * 200_000, 0
+
+    async def read() -> None:
+        nonlocal rounds
+        reading = asyncio.ensure_future(GzipBody(Sender([body]).receive).receive())
+        while not reading.done():
+            rounds += 1
+            await asyncio.sleep(0)
+        with pytest.raises(RequestError, match="it ends early"):
+            reading.result()
+
+    asyncio.run(read())
+    assert rounds >= len(body) // (64 * 1024)

@@ -1,19 +1,28 @@
 """Deliveries of shop systems at a real service: signed, counted once, and 200 unless they must be sent again."""
 
 import base64
+import contextlib
+import gzip
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
 
 from isrf.contract.ids import session_owner
+from service.app import create_app
+from service.inference.admission import MAX_DELIVERIES, MAX_DELIVERIES_OF_ONE
+from service.settings import Settings
 from tests.service.api.webhooks.test_orders import REFUND, SHOPIFY_ORDER, WOO_ORDER
 from tests.service.auth.test_doors import Guarded
+from tests.service.hostile import Caller, head
 from tests.service.servers import wait_until
 
 SECRET = "hush-this-is-the-shops-secret"
@@ -41,9 +50,13 @@ def item(service: Guarded) -> str:
     return found
 
 
+def signature_of(content: bytes, secret: str = SECRET) -> str:
+    return base64.b64encode(hmac.digest(secret.encode(), content, hashlib.sha256)).decode()
+
+
 def deliver(service: Guarded, system: str, topic: str, body: object, *, secret: str = SECRET) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    signature = base64.b64encode(hmac.digest(secret.encode(), content, hashlib.sha256)).decode()
+    signature = signature_of(content, secret)
     names = {"shopify": ("X-Shopify-Topic", "X-Shopify-Hmac-Sha256")}
     topic_header, signature_header = names.get(system, ("X-WC-Webhook-Topic", "X-WC-Webhook-Signature"))
     headers = {"Content-Type": "application/json", topic_header: topic, signature_header: signature}
@@ -106,12 +119,51 @@ def test_only_a_signed_body_is_read(service: Guarded, item: str) -> None:
     for system, topic in (("shopify", "orders/create"), ("woocommerce", "order.created")):
         refused = deliver(service, system, topic, order, secret="another secret")
         assert (refused.status_code, refused.json()["code"]) == (401, "webhook.signature")
-    good = base64.b64encode(hmac.digest(SECRET.encode(), b"{}", hashlib.sha256)).decode()
+    good = signature_of(b"{}")
     headers = [("X-Shopify-Hmac-Sha256", good)] * 2
     for sent in ([], headers, [("X-Shopify-Hmac-Sha256", "")]):
         assert httpx.post(f"{service.url}/webhooks/shopify", content=b"{}", headers=sent).status_code == 401
     keyed = service.call("POST", "/webhooks/shopify", service.keys["admin"], json=order)
     assert keyed.status_code == 401, "a key is no signature"
+
+
+def test_unfinished_deliveries_have_places_of_their_own(service: Guarded) -> None:
+    unfinished = head("POST", "/webhooks/shopify", None, "Content-Length: 1000") + b"{"
+    with contextlib.ExitStack() as held:
+        for number in range(MAX_DELIVERIES // MAX_DELIVERIES_OF_ONE):
+            for _ in range(MAX_DELIVERIES_OF_ONE):
+                held.enter_context(Caller(service, address=f"127.0.0.{2 + number}")).send(unfinished)
+        one_more = held.enter_context(Caller(service, address="127.0.0.2"))
+        assert one_more.send(unfinished).answer().status == 503
+        from_elsewhere = held.enter_context(Caller(service, address="127.0.0.9"))
+        assert from_elsewhere.send(unfinished).answer().status == 503
+        with Caller(service) as known:
+            known.send(head("POST", "/interactions", service.keys["write"], "Content-Length: 14"), b'{"events"')
+            time.sleep(0.05)
+            assert known.send(b": []}").answer().status != 503
+        whole = head("POST", "/webhooks/shopify", None, "Content-Length: 2") + b"{}"
+        with Caller(service) as at_once:
+            assert at_once.send(whole).answer().problem["code"] == "webhook.signature", "these wait for no body"
+
+
+def test_a_signed_body_comes_as_it_was_signed(service: Guarded) -> None:
+    headers = {"Content-Encoding": "gzip", "X-Shopify-Hmac-Sha256": signature_of(b"{}")}
+    answer = httpx.post(f"{service.url}/webhooks/shopify", content=gzip.compress(b"{}"), headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (415, "request.unsupported_encoding")
+
+
+def test_an_address_with_wrong_signatures_is_refused_unread(tiny_release: Path, tmp_path: Path) -> None:
+    settings = Settings(
+        releases_dir=tiny_release, state_dir=tmp_path, beacon_rate="3/day", shopify_webhook_secret=SecretStr(SECRET)
+    )
+    with TestClient(create_app(settings)) as http:
+        good = {"X-Shopify-Hmac-Sha256": signature_of(b"{}")}
+        for _ in range(5):
+            assert http.post("/webhooks/shopify", content=b"{}", headers=good).status_code == 200, "these count nothing"
+        wrong = [http.post("/webhooks/shopify", content=b"{}").status_code for _ in range(5)]
+        assert wrong == [401] * 3 + [429] * 2
+        unread = http.post("/webhooks/shopify", content=b"{}", headers=good)
+        assert (unread.status_code, unread.json()["code"]) == (429, "rate.limited")
 
 
 def test_what_means_nothing_here_switches_no_webhook_off(service: Guarded) -> None:
