@@ -3,7 +3,7 @@
 An event with a `user_id` is that user's. One without is a visit's: the device (`user_pseudo_id`) and the number of its
 session (`ga_session_id`).
 
-Purchases are remembered until the end of the files, because a refund may name its transaction alone.
+Purchases wait until the end of the files for refunds of their transactions (`offline.importers.purchases`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,22 +12,22 @@ from typing import Any
 
 from isrf.contract.shown import shown
 from offline.importers.importer import Imported, ImportedEvent
+from offline.importers.purchases import Owner, Purchases, Refund
 from offline.importers.report import ImportReport
 from offline.importers.rows import json_rows
-from offline.importers.seen_items import SeenItems
-from offline.importers.values import RIGHT_QUANTITY, plain_id, read_epoch, read_quantity
+from offline.importers.seen_items import SeenItems, read_entries
+from offline.importers.values import RIGHT_ID, is_no_id, plain_id, read_epoch
 
 TYPES = {
     "view_item": "view",
     "add_to_cart": "cart",
     "add_to_wishlist": "wishlist",
     "purchase": "purchase",
-    "refund": "remove",
+    "refund": "remove",  # where the files do not have the purchase
 }
 """Events that say what a visitor did with an item. Lists that were shown, and steps of the checkout, do not."""
 NOT_SET = "(not set)"
 _CATEGORIES = ("item_category", "item_category2", "item_category3", "item_category4", "item_category5")
-Owner = tuple[str, str]
 
 
 class GoogleAnalytics4:
@@ -39,20 +39,18 @@ class GoogleAnalytics4:
 
     def read(self, files: Sequence[Path], report: ImportReport) -> Iterator[Imported]:
         items = SeenItems()
-        bought: dict[str, list[tuple[Owner, str]]] = {}  # transaction → items
+        purchases = Purchases()
         for part, path in enumerate(files):
             for line, record in json_rows(path, part, report):
-                yield from _events(line, record, items, bought, report)
+                yield from _events(line, record, items, purchases, report)
+        yield from purchases.settle(report)
         yield from items
 
 
 def _events(
-    line: int,
-    record: Mapping[str, Any],
-    items: SeenItems,
-    bought: dict[str, list[tuple[Owner, str]]],
-    report: ImportReport,
+    line: int, record: Mapping[str, Any], items: SeenItems, purchases: Purchases, report: ImportReport
 ) -> Iterator[ImportedEvent]:
+    """The events of a record that are neither purchases nor refunds, which it adds to `purchases`."""
     name = plain_id(record.get("event_name"))
     if name not in TYPES:
         report.leave_out(f"are events {shown(name)}", line)
@@ -62,35 +60,35 @@ def _events(
         right = "microseconds since 1970, such as 1759823426000000"
         report.refuse("bad_timestamp", line, shown(record.get("event_timestamp")), right=right)
         return
-    owner = _owner(record)
-    listed = record.get("items")
-    rows = [row for row in listed if isinstance(row, Mapping)] if isinstance(listed, list) else []
-    ids = [item_id for row in rows if (item_id := plain_id(row.get("item_id"))) not in ("", NOT_SET)]
-    transaction = _transaction(record)
-    if name == "refund" and not ids:  # of the whole transaction
-        if transaction not in bought:
-            report.leave_out("are refunds of a transaction that the files do not have", line)
-        for (user_id, session_id), item_id in bought.get(transaction, ()):
-            yield ImportedEvent(line, item_id, moment, "remove", user_id, session_id)
+    if is_no_id(record.get("user_id")):
+        report.refuse("bad_user_id", line, type(record["user_id"]).__name__, right=RIGHT_ID)
         return
-    if not ids:
-        report.leave_out("are events without an item", line)
+    owner, transaction = _owner(record), _transaction(record)
+    listed = record.get("items")
+    rows = listed if isinstance(listed, list) else []
+    if name == "refund" and not rows:
+        purchases.add_refund(Refund(line, transaction, moment, owner))
+        return
+    found = read_entries(line, rows, _item_id, _fields, items=items, report=report)
+    if not found:
+        return
+    if name == "refund":
+        purchases.add_refund(Refund(line, transaction, moment, owner, found))
         return
     if owner == ("", ""):
         report.leave_out("are events without a user and without a session", line)
         return
-    for row in rows:
-        item_id = plain_id(row.get("item_id"))
-        if item_id in ("", NOT_SET):
-            continue
-        weight = read_quantity(row.get("quantity"))
-        if weight is None:
-            report.refuse("bad_quantity", line, shown(row.get("quantity")), right=RIGHT_QUANTITY)
-            continue
-        items.add(line, item_id, **_fields(row))
-        if name == "purchase" and transaction:
-            bought.setdefault(transaction, []).append((owner, item_id))
-        yield ImportedEvent(line, item_id, moment, TYPES[name], *owner, weight=weight)
+    for item_id, weight in found:
+        event = ImportedEvent(line, item_id, moment, TYPES[name], *owner, weight=weight)
+        if name == "purchase":
+            purchases.add(transaction, event)
+        else:
+            yield event
+
+
+def _item_id(row: Mapping[str, Any]) -> str:
+    item_id = plain_id(row.get("item_id"))
+    return "" if item_id == NOT_SET else item_id
 
 
 def _owner(record: Mapping[str, Any]) -> Owner:
@@ -102,7 +100,8 @@ def _owner(record: Mapping[str, Any]) -> Owner:
 def _transaction(record: Mapping[str, Any]) -> str:
     ecommerce = record.get("ecommerce")
     known = plain_id(ecommerce.get("transaction_id")) if isinstance(ecommerce, Mapping) else ""
-    return (known if known != NOT_SET else "") or _parameter(record, "transaction_id")
+    given = (known, _parameter(record, "transaction_id"))
+    return next((number for number in given if number not in ("", NOT_SET)), "")
 
 
 def _parameter(record: Mapping[str, Any], key: str) -> str:
@@ -116,11 +115,9 @@ def _parameter(record: Mapping[str, Any], key: str) -> str:
 
 def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
     texts = {name: text for name, value in row.items() if (text := plain_id(value)) not in ("", NOT_SET)}
-    price = row.get("price")
     return {
         "title": texts.get("item_name"),
         "brand": texts.get("item_brand"),
         "categories": [texts[name] for name in _CATEGORIES if name in texts],
-        "price": price if isinstance(price, int | float) and not isinstance(price, bool) and price >= 0 else None,
         "variant": texts.get("item_variant"),
     }

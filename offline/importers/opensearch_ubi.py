@@ -14,7 +14,7 @@ from offline.importers.importer import Imported, ImportedEvent
 from offline.importers.report import ImportReport
 from offline.importers.rows import json_rows
 from offline.importers.seen_items import SeenItems
-from offline.importers.values import plain_id, read_epoch, read_moment
+from offline.importers.values import RIGHT_ID, is_no_id, plain_id, read_epoch, read_moment
 
 SHOWN_ONLY = ("impression", "hover")
 """Words in the names of actions that say what a page showed, not what a visitor chose."""
@@ -59,6 +59,9 @@ def _event(line: int, record: Mapping[str, Any], items: SeenItems, report: Impor
     if moment is None:
         right = "a moment in ISO 8601, or seconds or milliseconds since 1970"
         report.refuse("bad_timestamp", line, shown(record.get("timestamp")), right=right)
+        return None
+    if is_no_id(record.get("user_id")):
+        report.refuse("bad_user_id", line, type(record["user_id"]).__name__, right=RIGHT_ID)
         return None
     user_id = plain_id(record.get("user_id"))
     sessions = map(plain_id, (record.get("session_id"), attributes.get("session_id"), record.get("client_id")))

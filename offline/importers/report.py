@@ -10,6 +10,8 @@ from offline.reading.lines import line_text
 MAX_REASONS = 1000
 """More different reasons are counted as one: a source may hold any number of event names."""
 NUM_REASONS_NAMED = 20
+CAME_BACK = "are purchases that came back"
+"""Of all importers: such rows are no purchase, and no `remove`, which would take back earlier purchases too."""
 _OTHERS = "of other kinds"
 
 

@@ -3,7 +3,7 @@
 The names are those of Segment's e-commerce specification. An event with a `userId` is that user's. One without is the
 browser's, whose `anonymousId` is the session.
 
-Purchases are remembered until the end of the files, because a refund may name its order alone.
+Purchases wait until the end of the files for refunds of their orders (`offline.importers.purchases`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,17 +12,18 @@ from typing import Any
 
 from isrf.contract.shown import shown
 from offline.importers.importer import Imported, ImportedEvent
+from offline.importers.purchases import Purchases, Refund
 from offline.importers.report import ImportReport
 from offline.importers.rows import json_rows
-from offline.importers.seen_items import SeenItems
-from offline.importers.values import RIGHT_MOMENT, RIGHT_QUANTITY, plain_id, read_moment, read_quantity
+from offline.importers.seen_items import SeenItems, read_entries
+from offline.importers.values import RIGHT_ID, RIGHT_MOMENT, is_no_id, plain_id, read_moment
 
 TYPES = {
     "product viewed": "view",
     "product added": "cart",
     "product added to wishlist": "wishlist",
     "order completed": "purchase",
-    "order refunded": "remove",
+    "order refunded": "remove",  # where the files do not have the order
     "order cancelled": "remove",
     # Before version 2 of the specification.
     "viewed product": "view",
@@ -30,7 +31,6 @@ TYPES = {
     "completed order": "purchase",
 }
 """Lists that were shown, steps of the checkout and carts that were emptied are left out."""
-Owner = tuple[str, str]
 
 
 class Segment:
@@ -42,20 +42,18 @@ class Segment:
 
     def read(self, files: Sequence[Path], report: ImportReport) -> Iterator[Imported]:
         items = SeenItems()
-        bought: dict[str, list[tuple[Owner, str]]] = {}  # order → items
+        purchases = Purchases()
         for part, path in enumerate(files):
             for line, record in json_rows(path, part, report):
-                yield from _events(line, record, items, bought, report)
+                yield from _events(line, record, items, purchases, report)
+        yield from purchases.settle(report)
         yield from items
 
 
 def _events(
-    line: int,
-    record: Mapping[str, Any],
-    items: SeenItems,
-    bought: dict[str, list[tuple[Owner, str]]],
-    report: ImportReport,
+    line: int, record: Mapping[str, Any], items: SeenItems, purchases: Purchases, report: ImportReport
 ) -> Iterator[ImportedEvent]:
+    """The events of a call that are neither purchases nor refunds, which it adds to `purchases`."""
     call, name = plain_id(record.get("type")) or "track", plain_id(record.get("event"))
     kind = TYPES.get(name.casefold())
     if call != "track" or kind is None:
@@ -65,32 +63,34 @@ def _events(
     if moment is None:
         report.refuse("bad_timestamp", line, shown(record.get("timestamp")), right=RIGHT_MOMENT)
         return
+    wrong = next((value for key in ("userId", "user_id") if is_no_id(value := record.get(key))), None)
+    if wrong is not None:
+        report.refuse("bad_user_id", line, type(wrong).__name__, right=RIGHT_ID)
+        return
     properties = record.get("properties")
     properties = properties if isinstance(properties, Mapping) else {}
     order = plain_id(properties.get("order_id"))
-    products = _products(properties)
-    if kind == "remove" and not products:  # of the whole order
-        if order not in bought:
-            report.leave_out("are refunds of an order that the files do not have", line)
-        for (user_id, session_id), item_id in bought.get(order, ()):
-            yield ImportedEvent(line, item_id, moment, kind, user_id, session_id)
-        return
     owner = _id(record, "userId", "user_id"), _id(record, "anonymousId", "anonymous_id")
+    if kind == "remove" and not properties.get("products") and not _item_id(properties):  # of the whole order
+        purchases.add_refund(Refund(line, order, moment, owner))
+        return
+    products = properties.get("products")
+    entries = products if isinstance(products, list) and products else [properties]
+    found = read_entries(line, entries, _item_id, _fields, items=items, report=report)
+    if not found:
+        return
+    if kind == "remove":
+        purchases.add_refund(Refund(line, order, moment, owner, found))
+        return
     if owner == ("", ""):
         report.leave_out("are events without a user and without a session", line)
         return
-    if not products:
-        report.leave_out("are events without an item", line)
-    for product in products:
-        weight = read_quantity(product.get("quantity"))
-        if weight is None:
-            report.refuse("bad_quantity", line, shown(product.get("quantity")), right=RIGHT_QUANTITY)
-            continue
-        item_id = _item_id(product)
-        items.add(line, item_id, **_fields(product))
-        if kind == "purchase" and order:
-            bought.setdefault(order, []).append((owner, item_id))
-        yield ImportedEvent(line, item_id, moment, kind, *owner, weight=weight)
+    for item_id, weight in found:
+        event = ImportedEvent(line, item_id, moment, kind, *owner, weight=weight)
+        if kind == "purchase":
+            purchases.add(order, event)
+        else:
+            yield event
 
 
 def _id(record: Mapping[str, Any], call: str, column: str) -> str:
@@ -98,24 +98,16 @@ def _id(record: Mapping[str, Any], call: str, column: str) -> str:
     return plain_id(record.get(call)) or plain_id(record.get(column))
 
 
-def _products(properties: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The products of an event that have an id: the list `products`, or the event's own properties."""
-    listed = properties.get("products")
-    found = listed if isinstance(listed, list) else [properties]
-    return [product for product in found if isinstance(product, Mapping) and _item_id(product)]
-
-
 def _item_id(product: Mapping[str, Any]) -> str:
     return plain_id(product.get("product_id")) or plain_id(product.get("sku"))
 
 
 def _fields(product: Mapping[str, Any]) -> dict[str, Any]:
-    price, category = product.get("price"), plain_id(product.get("category"))
+    category = plain_id(product.get("category"))
     return {
         "title": plain_id(product.get("name")),
         "brand": plain_id(product.get("brand")),
         "categories": [part for name in category.split(">") if (part := name.strip())],
-        "price": price if isinstance(price, int | float) and not isinstance(price, bool) and price >= 0 else None,
         "variant": plain_id(product.get("variant")),
         "image_link": plain_id(product.get("image_url")),
         "link": plain_id(product.get("url")),

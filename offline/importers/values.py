@@ -1,6 +1,7 @@
 """Values as shop systems write them: money, moments, persons. Each is read as a whole or not at all."""
 
 import hashlib
+import math
 import re
 from datetime import UTC
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from offline.reading.times import MAX_TIMESTAMP
 
 RIGHT_MOMENT = "a moment in ISO 8601, such as 2025-10-07T09:50:26+02:00"
 RIGHT_QUANTITY = "a number of pieces above 0"
+RIGHT_ID = "a text or a whole number"
 RIGHT_PRICE = "an amount such as 19.99 or 19.99 EUR"
 _CURRENCY = re.compile(r"^[A-Z]{3}\b|\b[A-Z]{3}$")
 _DECIMAL_COMMA = re.compile(r",\d{1,2}(?!\d|[.,])")
@@ -36,6 +38,21 @@ def read_money(text: str) -> Money | None:
         return None
     found = _CURRENCY.search(text.strip())
     return Money(amount, found[0] if found else "")
+
+
+def read_amount(value: Any) -> float | None:
+    """A price of JSON, a number or a text; None for an empty value.
+
+    Raises:
+        ValueError: it is neither, or below 0.
+    """
+    if value is None or value == "":
+        return None
+    money = read_money(value) if isinstance(value, str) else None
+    amount = value if isinstance(value, int | float) and not isinstance(value, bool) else money and money.amount
+    if amount is None or not 0 <= amount < math.inf:
+        raise ValueError("no price")
+    return float(amount)
 
 
 def read_moment(value: Any) -> float | None:
@@ -74,10 +91,17 @@ def person_id(email: str) -> str:
 
 
 def plain_id(value: Any) -> str:
-    """An id as text: an integer as its decimal text; "" for anything else than a text or an integer."""
+    """An id as text: a whole number as its decimal text; "" for anything else than a text or a whole number."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value.strip() if isinstance(value, str) else ""
+
+
+def is_no_id(value: Any) -> bool:
+    """Whether a value stands where an id should, and is neither text nor a whole number."""
+    return value is not None and not isinstance(value, str) and not plain_id(value)
 
 
 def _in_range(seconds: float) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any
 from isrf.contract.errors import DataError
 from isrf.contract.shown import shown
 from offline.importers.importer import ImportedEvent
-from offline.importers.report import ImportReport
+from offline.importers.report import CAME_BACK, ImportReport
 from offline.importers.rows import Table, json_rows
 from offline.importers.values import RIGHT_MOMENT, RIGHT_QUANTITY, person_id, plain_id, read_moment
 
@@ -23,7 +23,8 @@ _OF_ORDER = {
     "customer_id": ("customer_id",),
     "customer_email": ("customer_email",),
 }
-_OF_ITEM = ("item_id", "parent_item_id", "product_type", "sku", "qty_ordered", "qty_canceled", "qty_refunded")
+_PIECES = ("qty_ordered", "qty_canceled", "qty_refunded")
+_OF_ITEM = ("item_id", "parent_item_id", "product_type", "sku", *_PIECES)
 _GRID = Table("the admin's orders", {"date": ("Purchase Date",), "total": ("Grand Total (Base)",)}, ("date", "total"))
 ORDER_TABLES = (
     Table(
@@ -52,7 +53,7 @@ def table_lines(path: Path, table: Table, rows: Iterable[tuple[int, Row]]) -> It
             fix="Take the orders from the REST API or from the database: the docs page From Magento says how.",
         )
     for line, row in rows:
-        yield line, {name: "" if text == "NULL" else text for name, text in row.items()}
+        yield line, {name: "" if text in ("NULL", "\\N") else text for name, text in row.items()}
 
 
 def rest_lines(path: Path, part: int, report: ImportReport) -> Iterator[tuple[int, Row]]:
@@ -64,18 +65,20 @@ def rest_lines(path: Path, part: int, report: ImportReport) -> Iterator[tuple[in
             if not isinstance(items, list):
                 report.refuse("bad_line_items", line, shown(items), right="an order with a list of items")
                 continue
-            known = {name: _text(order.get(name)) for name in _OF_ORDER}
+            known = {name: plain_id(order.get(name)) for name in _OF_ORDER}
             for item in items:
                 if isinstance(item, Mapping):
-                    yield line, known | {name: _text(item.get(name)) for name in _OF_ITEM}
+                    pieces = {name: _number(item.get(name)) for name in _PIECES}
+                    yield line, known | {name: plain_id(item.get(name)) for name in _OF_ITEM} | pieces
 
 
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else plain_id(value)
+def _number(value: Any) -> str:
+    """A number as text; a value that is none stays what it is, to be refused."""
+    return "" if value is None else str(value)
 
 
 def events_of(lines: Iterable[tuple[int, Row]], report: ImportReport) -> Iterator[ImportedEvent]:
-    """Purchases, and what came back."""
+    """Purchases that stayed, less the pieces that came back."""
     order, bundles = "", set[str]()
     for line, row in lines:
         if row["increment_id"] != order:
@@ -95,24 +98,23 @@ def events_of(lines: Iterable[tuple[int, Row]], report: ImportReport) -> Iterato
         if moment is None:
             report.refuse("bad_timestamp", line, shown(row["created_at"]), right=RIGHT_MOMENT)
             continue
-        pieces = [_pieces(row[name]) for name in ("qty_ordered", "qty_canceled", "qty_refunded")]
+        pieces = [_pieces(row[name]) for name in _PIECES]
         ordered, cancelled, refunded = pieces
         if ordered is None or cancelled is None or refunded is None:
-            wrong = row[_OF_ITEM[4 + pieces.index(None)]]
+            wrong = row[_PIECES[pieces.index(None)]]
             report.refuse("bad_quantity", line, shown(wrong), right=RIGHT_QUANTITY)
             continue
         if ordered <= cancelled:
             report.leave_out("are cancelled line items", line)
             continue
+        weight = ordered - cancelled - refunded
+        if status == "closed" or weight <= 0:
+            report.leave_out(CAME_BACK, line)
+            continue
         user_id = row["customer_id"] if row["customer_id"] != "0" else ""
         user_id = user_id or (person_id(row["customer_email"]) if row["customer_email"] else "")
         session_id = "" if user_id else f"order-{order}"
-        weight = ordered - cancelled
-        is_back = status == "closed" or refunded >= weight
-        event = ImportedEvent(line, row["sku"], moment, "purchase", user_id, session_id, weight)
-        yield event if is_back else event._replace(weight=weight - refunded)
-        if is_back:
-            yield event._replace(event="remove", weight=1.0)
+        yield ImportedEvent(line, row["sku"], moment, "purchase", user_id, session_id, weight)
 
 
 def _pieces(text: str) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from isrf.contract.item_changes import ROW_FIELDS
 from isrf.contract.shown import shown
 from offline.importers.importer import Imported, ImportedEvent, ImportedItem
-from offline.importers.report import ImportReport
+from offline.importers.report import CAME_BACK, ImportReport
 from offline.importers.rows import Table, table_rows
 from offline.importers.values import (
     RIGHT_MOMENT,
@@ -176,7 +176,6 @@ class _Order(NamedTuple):
     user_id: str = ""
     session_id: str = ""
     moment: float = 0.0
-    refunded: bool = False
     reason: str = ""
 
 
@@ -184,9 +183,9 @@ def _orders(
     rows: Iterable[tuple[int, dict[str, str]]], by_name: dict[str, str], report: ImportReport
 ) -> Iterator[ImportedEvent]:
     """An order's first row holds what is the order's own, and its first line item."""
-    order = _Order("")
+    order: _Order | None = None
     for line, row in rows:
-        if row["created"] or row["order"] != order.name:
+        if order is None or not row["order"] or row["order"] != order.name:
             order = _order(line, row, report)
         if order.reason:
             report.leave_out(order.reason, line)
@@ -199,10 +198,7 @@ def _orders(
         if weight is None:
             report.refuse("bad_quantity", line, shown(row["quantity"]), right=RIGHT_QUANTITY)
             continue
-        event = ImportedEvent(line, item_id, order.moment, "purchase", order.user_id, order.session_id, weight)
-        yield event
-        if order.refunded:
-            yield event._replace(event="remove", weight=1.0)
+        yield ImportedEvent(line, item_id, order.moment, "purchase", order.user_id, order.session_id, weight)
 
 
 def _order(line: int, row: dict[str, str], report: ImportReport) -> _Order:
@@ -213,10 +209,12 @@ def _order(line: int, row: dict[str, str], report: ImportReport) -> _Order:
         return _Order(name, reason="are of orders without a time that can be read")
     if row["cancelled"]:
         return _Order(name, reason="are of cancelled orders")
+    if status == "refunded":
+        return _Order(name, reason=CAME_BACK)
     if status in _NOT_SOLD:
         return _Order(name, reason=f"are of orders with the financial status {status}")
     if status == "partially_refunded":
         report.note("the export does not say which lines of an order are refunded: partly refunded ones count as sold")
     user_id = person_id(row["email"]) if row["email"] else ""
     session_id = "" if user_id else f"order-{name}"
-    return _Order(name, user_id, session_id, moment, status == "refunded")
+    return _Order(name, user_id, session_id, moment)

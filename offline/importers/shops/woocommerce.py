@@ -81,7 +81,8 @@ def _plain_rows(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
 
 
 def _products(rows: Iterable[tuple[int, Row]], report: ImportReport, by_sku: dict[str, str]) -> Iterator[ImportedItem]:
-    """Items as they come; variations before their parent, and parents, at the end. Adds to `by_sku` the ids."""
+    """Items as they come; variations before their parent, and parents, at the end. Adds to `by_sku` the ids;
+    "" for a SKU of several products."""
     parents: dict[str, tuple[int, Row]] = {}  # by SKU, and by `id:44`
     waiting: list[tuple[int, Row]] = []
     with_variations: set[str] = set()
@@ -95,7 +96,7 @@ def _products(rows: Iterable[tuple[int, Row]], report: ImportReport, by_sku: dic
     for line, row in rows:
         kind = row["type"].casefold()
         if row["sku"]:
-            by_sku[row["sku"]] = row["id"]
+            by_sku[row["sku"]] = row["id"] if by_sku.get(row["sku"], row["id"]) == row["id"] else ""
         if "variation" in kind and row["parent"] not in parents:
             waiting.append((line, row))
             continue

@@ -5,12 +5,12 @@ Plugins write a row for each line item, or a row for each order with its items i
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from isrf.contract.errors import DataError
 from isrf.contract.shown import shown
 from offline.importers.importer import ImportedEvent
-from offline.importers.report import ImportReport
+from offline.importers.report import CAME_BACK, ImportReport
 from offline.importers.rows import Table, json_rows
 from offline.importers.values import RIGHT_MOMENT, RIGHT_QUANTITY, person_id, plain_id, read_moment, read_quantity
 
@@ -34,7 +34,7 @@ _OF_LINE = {
 _NEEDED = ("order", "date", "status")
 _IN_COLUMNS = Table(
     "WooCommerce's orders with a row for each order",
-    {**_OF_ORDER, **{f"item{number}": (f"line_item_{number}",) for number in range(1, NUM_ITEMS + 1)}},
+    {**_OF_ORDER, **{f"item{number}": (f"line_item_{number}",) for number in range(1, NUM_ITEMS + 2)}},
     (*_NEEDED, "item1"),
 )
 _ANALYTICS = Table("Analytics' orders", {"order": ("Order #",), "products": ("Product(s)",)}, ("order", "products"))
@@ -52,7 +52,7 @@ SOLD = ("completed", "processing", "refunded")
 
 
 class OrderLine(NamedTuple):
-    """A line item with its order's values, as texts."""
+    """A line item with its order's values, as texts; `quantity` as it stands in JSON."""
 
     order: str
     date: str
@@ -61,7 +61,7 @@ class OrderLine(NamedTuple):
     email: str
     product: str = ""
     sku: str = ""
-    quantity: str = ""
+    quantity: Any = ""
     refunded: str = ""
 
 
@@ -83,6 +83,8 @@ def table_lines(
     for line, row in rows:
         order = OrderLine(*(row[name] for name in _OF_ORDER))
         if table is _IN_COLUMNS:
+            if row[f"item{NUM_ITEMS + 1}"]:
+                report.leave_out(f"have more line items than the {NUM_ITEMS} that are read", line)
             for number in range(1, NUM_ITEMS + 1):
                 if text := row[f"item{number}"]:
                     values = dict(pair.partition(":")[::2] for pair in text.split("|"))
@@ -126,21 +128,23 @@ def rest_lines(path: Path, part: int, report: ImportReport) -> Iterator[tuple[in
             plain_id(order.get("customer_id")),
             plain_id(billing.get("email")) if isinstance(billing, dict) else "",
         )
+        if order.get("refunds") and known.status != "refunded":
+            report.note("the REST API does not say which lines are refunded: partly refunded orders count as sold")
         for item in items:
             if isinstance(item, dict):
                 variation, product = plain_id(item.get("variation_id")), plain_id(item.get("product_id"))
                 product = product if variation in ("", "0") else variation
-                yield line, known._replace(product=product, quantity=plain_id(item.get("quantity")))
+                yield line, known._replace(product=product, quantity=item.get("quantity"))
 
 
 def events_of(
     lines: Iterable[tuple[int, OrderLine]], by_sku: Mapping[str, str], report: ImportReport
 ) -> Iterator[ImportedEvent]:
-    """Purchases, and what came back.
+    """Purchases that stayed, less the pieces that came back.
 
     Args:
         lines: with the lines of the file that they stand in.
-        by_sku: SKU → product id, of the product export.
+        by_sku: SKU → product id, of the product export; "" for a SKU of several products.
     """
     for line, row in lines:
         status = row.status.casefold().strip().removeprefix("wc-").replace(" ", "-")
@@ -156,17 +160,16 @@ def events_of(
             wrong = row.quantity if weight is None else row.refunded
             report.refuse("bad_quantity", line, shown(wrong), right=RIGHT_QUANTITY)
             continue
+        if status == "refunded" or returned >= weight:
+            report.leave_out(CAME_BACK, line)
+            continue
         item_id = _item_id(line, row, by_sku, report)
         if not item_id:
             continue
         user_id = row.customer if row.customer != "0" else ""
         user_id = user_id or (person_id(row.email) if row.email else "")
         session_id = "" if user_id else f"order-{row.order}"
-        is_back = status == "refunded" or returned >= weight
-        event = ImportedEvent(line, item_id, moment, "purchase", user_id, session_id, weight)
-        yield event if is_back else event._replace(weight=weight - returned)
-        if is_back:
-            yield event._replace(event="remove", weight=1.0)
+        yield ImportedEvent(line, item_id, moment, "purchase", user_id, session_id, weight - returned)
 
 
 def _item_id(line: int, row: OrderLine, by_sku: Mapping[str, str], report: ImportReport) -> str:
@@ -177,6 +180,8 @@ def _item_id(line: int, row: OrderLine, by_sku: Mapping[str, str], report: Impor
         report.leave_out("are line items without a product, as those of deleted products are", line)
         return ""
     if row.sku in by_sku:
+        if not by_sku[row.sku]:
+            report.leave_out("are line items whose SKU several products have", line)
         return by_sku[row.sku]
     if by_sku:
         report.leave_out("are line items whose SKU the product export lacks", line)

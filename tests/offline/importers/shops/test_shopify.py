@@ -43,12 +43,10 @@ def test_products_and_orders_become_a_folder_that_ingest_takes(tmp_path: Path) -
     )
     files = [write_file(tmp_path / "orders.csv", ORDERS + more), write_file(tmp_path / "products.csv", PRODUCTS)]
     imported = import_files("shopify", files, tmp_path / "shop")
-    assert imported.events[:7] == [
+    assert imported.events[:5] == [
         (ANN, "MUG-L", "1759823426", "purchase", "2", ""),
         (ANN, "TEA", "1759823426", "purchase", "1", ""),
         (ANN, "Gift Card - 25 €", "1759823426", "purchase", "1", ""),
-        (ANN, "TEA", "1759939200", "purchase", "1", ""),
-        (ANN, "TEA", "1759939200", "remove", "1", ""),
         ("", "TOWEL", "1762678800", "purchase", "1", "order-#1005"),
         (BOB, "TOWEL", "1762765200", "purchase", "1", ""),
     ]
@@ -111,6 +109,7 @@ def test_products_and_orders_become_a_folder_that_ingest_takes(tmp_path: Path) -
     for said in (
         "1 rows are line items without a SKU whose name is no variant of the product export (first: orders.csv line 4)",
         "left out: 1 rows are of orders with the financial status voided (first: orders.csv line 7)",
+        "left out: 1 rows are purchases that came back (first: orders.csv line 6)",
         "left out: 1 rows are of cancelled orders (first: orders.csv line 8)",
         "variants without a SKU have their name in orders as item_id",
         "partly refunded ones count as sold",
@@ -118,8 +117,24 @@ def test_products_and_orders_become_a_folder_that_ingest_takes(tmp_path: Path) -
         assert said in imported.said
     assert "example.com" not in (tmp_path / "shop" / "interactions.csv").read_text() + imported.said
     out = ingest(tmp_path / "shop", tmp_path / "releases")
-    assert [event[1] for event in events_of(out)] == ["MUG-L", "Gift Card - 25 €", "MUG-S", "MUG-L", "TEA", "TOWEL"]
+    assert [event[1] for event in events_of(out)] == [
+        "MUG-L", "TEA", "Gift Card - 25 €", "MUG-S", "MUG-L", "TEA", "TOWEL",
+    ]  # fmt: skip
     assert report_of(out)["counts"]["items"] == 6
+
+
+def test_all_rows_of_an_order_are_refunded_or_cancelled_with_its_first(tmp_path: Path) -> None:
+    orders = """Name,Email,Financial Status,Created at,Lineitem quantity,Lineitem name,Lineitem sku,Cancelled at
+#1,a@example.com,paid,2025-01-07 09:50:26 +0200,1,Coffee,COFFEE,
+#2,a@example.com,refunded,2025-02-07 09:50:26 +0200,1,Coffee,COFFEE,
+#2,,,2025-02-07 09:50:26 +0200,1,Tea,TEA,
+#3,a@example.com,paid,2025-03-07 09:50:26 +0200,1,Mug,MUG,2025-03-08 09:50:26 +0200
+#3,,,2025-03-07 09:50:26 +0200,1,Pot,POT,
+"""
+    imported = import_files("shopify", [write_file(tmp_path / "orders.csv", orders)], tmp_path / "shop")
+    assert [event[1:4] for event in imported.events] == [("COFFEE", "1736236226", "purchase")]
+    assert "left out: 2 rows are purchases that came back (first: line 3)" in imported.said
+    assert "left out: 2 rows are of cancelled orders (first: line 5)" in imported.said
 
 
 def test_the_newer_names_of_the_product_columns_are_the_same_columns(tmp_path: Path) -> None:
@@ -140,7 +155,7 @@ def test_the_newer_names_of_the_product_columns_are_the_same_columns(tmp_path: P
 
 def test_values_that_cannot_be_read_are_refused_with_their_lines(tmp_path: Path) -> None:
     orders = ORDERS.replace("2025-10-07 09:50:26 +0200", "07.10.2025").replace(
-        ",1,Teapot,49.00,TEA,,49", ",x,T,9,TEA,,49"
+        ",1,Tea Towel,7.00,TOWEL,,1.00", ",x,T,9,TOWEL,,1.00"
     )
     products = PRODUCTS.replace("12.50", "twelve").replace("shopify,3", "shopify,many")
     files = [write_file(tmp_path / "orders.csv", orders), write_file(tmp_path / "products.csv", products)]
@@ -148,7 +163,7 @@ def test_values_that_cannot_be_read_are_refused_with_their_lines(tmp_path: Path)
         import_files("shopify", files, tmp_path / "shop")
     for said in (
         'bad_timestamp 1 (orders.csv line 2: "07.10.2025"',
-        'bad_quantity 2 (orders.csv line 6: "x", products.csv line 8: "many"',
+        'bad_quantity 2 (orders.csv line 10: "x", products.csv line 8: "many"',
         'bad_price 1 (products.csv line 5: "twelve"',
     ):
         assert said in caught.value.message
