@@ -3,7 +3,7 @@
 An event with a `user_id` is that user's. One without is a visit's: the device (`user_pseudo_id`) and the number of its
 session (`ga_session_id`).
 
-Purchases wait until the end of the files for refunds of their transactions (`offline.importers.purchases`).
+Purchases wait until the end of the files for refunds of their transactions (`offline.importers.sales`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +12,9 @@ from typing import Any
 
 from isrf.contract.shown import shown
 from offline.importers.importer import Imported, ImportedEvent
-from offline.importers.purchases import Owner, Purchases, Refund
 from offline.importers.report import ImportReport
 from offline.importers.rows import json_rows
+from offline.importers.sales import Owner, Refund, Sales
 from offline.importers.seen_items import SeenItems, read_entries
 from offline.importers.values import RIGHT_ID, is_no_id, plain_id, read_epoch
 
@@ -39,18 +39,18 @@ class GoogleAnalytics4:
 
     def read(self, files: Sequence[Path], report: ImportReport) -> Iterator[Imported]:
         items = SeenItems()
-        purchases = Purchases()
+        sales = Sales()
         for part, path in enumerate(files):
             for line, record in json_rows(path, part, report):
-                yield from _events(line, record, items, purchases, report)
-        yield from purchases.settle(report)
+                yield from _events(line, record, items, sales, report)
+        yield from sales.settle(report)
         yield from items
 
 
 def _events(
-    line: int, record: Mapping[str, Any], items: SeenItems, purchases: Purchases, report: ImportReport
+    line: int, record: Mapping[str, Any], items: SeenItems, sales: Sales, report: ImportReport
 ) -> Iterator[ImportedEvent]:
-    """The events of a record that are neither purchases nor refunds, which it adds to `purchases`."""
+    """The events of a record that are neither purchases nor refunds, which it adds to `sales`."""
     name = plain_id(record.get("event_name"))
     if name not in TYPES:
         report.leave_out(f"are events {shown(name)}", line)
@@ -67,13 +67,13 @@ def _events(
     listed = record.get("items")
     rows = listed if isinstance(listed, list) else []
     if name == "refund" and not rows:
-        purchases.add_refund(Refund(line, transaction, moment, owner))
+        sales.add_refund(Refund(line, transaction, moment, owner))
         return
     found = read_entries(line, rows, _item_id, _fields, items=items, report=report)
     if not found:
         return
     if name == "refund":
-        purchases.add_refund(Refund(line, transaction, moment, owner, found))
+        sales.add_refund(Refund(line, transaction, moment, owner, found))
         return
     if owner == ("", ""):
         report.leave_out("are events without a user and without a session", line)
@@ -81,7 +81,7 @@ def _events(
     for item_id, weight in found:
         event = ImportedEvent(line, item_id, moment, TYPES[name], *owner, weight=weight)
         if name == "purchase":
-            purchases.add(transaction, event)
+            sales.add(transaction, event)
         else:
             yield event
 

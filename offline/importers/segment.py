@@ -3,7 +3,7 @@
 The names are those of Segment's e-commerce specification. An event with a `userId` is that user's. One without is the
 browser's, whose `anonymousId` is the session.
 
-Purchases wait until the end of the files for refunds of their orders (`offline.importers.purchases`).
+Purchases wait until the end of the files for refunds of their orders (`offline.importers.sales`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +12,9 @@ from typing import Any
 
 from isrf.contract.shown import shown
 from offline.importers.importer import Imported, ImportedEvent
-from offline.importers.purchases import Purchases, Refund
 from offline.importers.report import ImportReport
 from offline.importers.rows import json_rows
+from offline.importers.sales import Refund, Sales
 from offline.importers.seen_items import SeenItems, read_entries
 from offline.importers.values import RIGHT_ID, RIGHT_MOMENT, is_no_id, plain_id, read_moment
 
@@ -42,18 +42,18 @@ class Segment:
 
     def read(self, files: Sequence[Path], report: ImportReport) -> Iterator[Imported]:
         items = SeenItems()
-        purchases = Purchases()
+        sales = Sales()
         for part, path in enumerate(files):
             for line, record in json_rows(path, part, report):
-                yield from _events(line, record, items, purchases, report)
-        yield from purchases.settle(report)
+                yield from _events(line, record, items, sales, report)
+        yield from sales.settle(report)
         yield from items
 
 
 def _events(
-    line: int, record: Mapping[str, Any], items: SeenItems, purchases: Purchases, report: ImportReport
+    line: int, record: Mapping[str, Any], items: SeenItems, sales: Sales, report: ImportReport
 ) -> Iterator[ImportedEvent]:
-    """The events of a call that are neither purchases nor refunds, which it adds to `purchases`."""
+    """The events of a call that are neither purchases nor refunds, which it adds to `sales`."""
     call, name = plain_id(record.get("type")) or "track", plain_id(record.get("event"))
     kind = TYPES.get(name.casefold())
     if call != "track" or kind is None:
@@ -72,7 +72,7 @@ def _events(
     order = plain_id(properties.get("order_id"))
     owner = _id(record, "userId", "user_id"), _id(record, "anonymousId", "anonymous_id")
     if kind == "remove" and not properties.get("products") and not _item_id(properties):  # of the whole order
-        purchases.add_refund(Refund(line, order, moment, owner))
+        sales.add_refund(Refund(line, order, moment, owner))
         return
     products = properties.get("products")
     entries = products if isinstance(products, list) and products else [properties]
@@ -80,7 +80,7 @@ def _events(
     if not found:
         return
     if kind == "remove":
-        purchases.add_refund(Refund(line, order, moment, owner, found))
+        sales.add_refund(Refund(line, order, moment, owner, found))
         return
     if owner == ("", ""):
         report.leave_out("are events without a user and without a session", line)
@@ -88,7 +88,7 @@ def _events(
     for item_id, weight in found:
         event = ImportedEvent(line, item_id, moment, kind, *owner, weight=weight)
         if kind == "purchase":
-            purchases.add(order, event)
+            sales.add(order, event)
         else:
             yield event
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from offline.importers.importer import ImportedEvent
-from offline.importers.purchases import Owner, Purchases, Refund
 from offline.importers.report import ImportReport
+from offline.importers.sales import Owner, Refund, Sales
 from tests.offline.importers.import_command import Imported, import_files, json_lines, write_file
 
 ANN: Owner = ("ann", "s1")
@@ -17,14 +17,14 @@ Sold = tuple[str, str, str, float]  # who, what, event, pieces
 
 def settled(bought: Sequence[tuple[str, str, float]], *refunds: Refund) -> tuple[list[Sold], str]:
     """What Ann's purchases (order, item, pieces) and these refunds leave, and the report."""
-    report, purchases = ImportReport([Path("events.jsonl")]), Purchases()
+    report, sales = ImportReport([Path("events.jsonl")]), Sales()
     for refund in refunds[:1]:  # the order of lines does not matter
-        purchases.add_refund(refund)
+        sales.add_refund(refund)
     for line, (order, item_id, pieces) in enumerate(bought, 1):
-        purchases.add(order, ImportedEvent(line, item_id, 5.0, "purchase", *ANN, weight=pieces))
+        sales.add(order, ImportedEvent(line, item_id, 5.0, "purchase", *ANN, weight=pieces))
     for refund in refunds[1:]:
-        purchases.add_refund(refund)
-    events = [(event.user_id, event.item_id, event.event, event.weight) for event in purchases.settle(report)]
+        sales.add_refund(refund)
+    events = [(event.user_id, event.item_id, event.event, event.weight) for event in sales.settle(report)]
     return events, "; ".join(report.describe())
 
 

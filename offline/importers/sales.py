@@ -33,7 +33,7 @@ class Refund(NamedTuple):
     pieces: Sequence[tuple[str, float]] = ()
 
 
-class Purchases:
+class Sales:
     """Collects purchases and refunds, and says at the end what stayed sold."""
 
     def __init__(self) -> None:
