@@ -2137,7 +2137,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description What the delivery is about, as the shop system names it; other topics are answered and ignored. */
+                /** @description The topic of the delivery. */
                 "x-shopify-topic"?: string;
             };
             path?: never;
@@ -2175,7 +2175,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description What the delivery is about, as the shop system names it; other topics are answered and ignored. */
+                /** @description The topic of the delivery. */
                 "x-wc-webhook-topic"?: string;
             };
             path?: never;

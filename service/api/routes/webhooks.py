@@ -30,7 +30,7 @@ from service.settings import WebhookItemId
 router = APIRouter(tags=["webhooks"])
 
 _BODY = whole_body_of({"type": "object", "description": "As the shop system documents it."}, "application/json")
-_TOPIC = "What the delivery is about, as the shop system names it; other topics are answered and ignored."
+_TOPIC = "The topic of the delivery."
 _log = structlog.get_logger("service")
 
 
