@@ -244,6 +244,8 @@ def test_every_worker_and_every_replica_sees_for_itself(
     try:
         for process in processes:
             process.start()
+        # A worker that comes later opens the new release at its start, and switches nothing.
+        wait_until(lambda: processes[1].log.count('"event": "ready"') == 2, what="the second worker")
         point(releases, "r-b")
 
         def all_new() -> bool:
