@@ -75,8 +75,14 @@ def test_the_metrics_port_adds_up_the_workers(tiny_release: Path, tmp_path: Path
     try:
         for _ in range(10):
             assert httpx.get(f"{service.url}/popular").status_code == 200
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
-        assert value(text, 'isrf_request_seconds_count{method="GET",route="/popular",status="200"}') == 10
+
+        def counted() -> float:
+            text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            return value(text, 'isrf_request_seconds_count{method="GET",route="/popular",status="200"}')
+
+        # A request is counted once it is answered: the caller may be faster.
+        wait_until(lambda: counted() >= 10, what="the count of both workers")
+        assert counted() == 10
     finally:
         service.kill()
 
