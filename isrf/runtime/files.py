@@ -1,7 +1,14 @@
 """Writes files so that they survive a crash: the content is on disk before the name points to it."""
 
+import errno
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+_NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP}
+"""Of file systems that lock no folder, such as some of NFS: there the caller goes on without a lock."""
 
 
 def write_file(path: Path, content: bytes, *, mode: int = 0o666, beside: Path | None = None) -> None:
@@ -31,6 +38,23 @@ def move_into_place(part: Path, path: Path) -> None:
     """Renames `part` to `path`, so that the name survives a crash; the caller has flushed the content of `part`."""
     part.replace(path)
     sync_path(path.parent)
+
+
+@contextmanager
+def locked_folder(folder: Path, refusal: Exception) -> Iterator[None]:
+    """Locks a folder itself, so that no lock file stays in it; raises `refusal` where another process holds it."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise refusal from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        yield
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,22 +6,16 @@ a time.
 """
 
 import errno
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from isrf.contract.errors import BundleError, StageError
 from isrf.contract.manifest import Manifest
 from isrf.runtime.bundle.manifests import CURRENT, read_manifest
 from isrf.runtime.bundle.reader import verify_files
-from isrf.runtime.files import move_into_place, sync_folder
+from isrf.runtime.files import locked_folder, move_into_place, sync_folder
 from offline.runtime.release import open_release
-
-_NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP}
-"""Errors of a network file system that cannot lock a folder."""
 
 _PARTS = (".publishing-", ".damaged-")
 
@@ -39,7 +33,13 @@ def publish(bundle: Path, releases: Path) -> Path:
     manifest = read_manifest(bundle)
     release_id = manifest.release_id
     target = releases / release_id
-    with _lock_releases(releases):
+    releases.mkdir(parents=True, exist_ok=True)
+    refusal = StageError(
+        "publish.locked",
+        f"another run is publishing in {releases}.",
+        fix="Run the same command again when it has ended; it reuses finished stages.",
+    )
+    with locked_folder(releases, refusal):
         _refuse_other_current(releases)
         if not _is_sound(target, manifest):
             part, damaged = (releases / f"{name}{release_id}" for name in _PARTS)
@@ -59,28 +59,6 @@ def publish(bundle: Path, releases: Path) -> Path:
             _remove(damaged)
         switch(releases, release_id)
     return target
-
-
-@contextmanager
-def _lock_releases(releases: Path) -> Iterator[None]:
-    """Locks the folder itself, so that no lock file stays in it."""
-    releases.mkdir(parents=True, exist_ok=True)
-    handle = os.open(releases, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StageError(
-                "publish.locked",
-                f"another run is publishing in {releases}.",
-                fix="Run the same command again when it has ended; it reuses finished stages.",
-            ) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-        yield
-    finally:
-        os.close(handle)
 
 
 def _refuse_other_current(releases: Path) -> None:

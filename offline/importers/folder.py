@@ -4,12 +4,10 @@ Every record is checked as `ingest` and the service check it, so that `ingest` t
 """
 
 import csv
-import fcntl
 import math
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
@@ -22,7 +20,7 @@ from isrf.contract.ids import SESSION_PREFIX
 from isrf.contract.item_changes import METADATA
 from isrf.contract.item_fields import MAX_ID_BYTES, RIGHT, FieldError, read_fields, read_item_id
 from isrf.contract.shown import shown
-from isrf.runtime.files import move_into_place
+from isrf.runtime.files import locked_folder, move_into_place
 from offline.importers.importer import Imported, ImportedEvent, ImportedItem
 from offline.importers.report import ImportReport
 from offline.reading.notes import ADDRESSES
@@ -62,26 +60,13 @@ def write_folder(
             importer; nothing is written then.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with _locked(out):
+    refusal = DataError(
+        "import.running",
+        f"another import writes to {out} now.",
+        fix="Wait until it has ended, or give another folder with --out.",
+    )
+    with locked_folder(out, refusal):
         return _write(records, out, report, only, max_bad_rows)
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Holds the folder for one import. The folder is locked itself, so no file stays in it."""
-    handle = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(
-                "import.running",
-                f"another import writes to {out} now.",
-                fix="Wait until it has ended, or give another folder with --out.",
-            ) from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def _write(
