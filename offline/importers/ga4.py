@@ -14,7 +14,7 @@ from isrf.contract.shown import shown
 from offline.importers.importer import Imported, ImportedEvent
 from offline.importers.report import ImportReport
 from offline.importers.rows import json_rows
-from offline.importers.sales import Owner, Refund, Sales
+from offline.importers.sales import Owner, Sales
 from offline.importers.seen_items import SeenItems, read_entries
 from offline.importers.values import RIGHT_ID, is_no_id, plain_id, read_epoch
 
@@ -66,24 +66,10 @@ def _events(
     owner, transaction = _owner(record), _transaction(record)
     listed = record.get("items")
     rows = listed if isinstance(listed, list) else []
-    if name == "refund" and not rows:
-        sales.add_refund(Refund(line, transaction, moment, owner))
-        return
-    found = read_entries(line, rows, _item_id, _fields, items=items, report=report)
-    if not found:
-        return
-    if name == "refund":
-        sales.add_refund(Refund(line, transaction, moment, owner, found))
-        return
-    if owner == ("", ""):
-        report.leave_out("are events without a user and without a session", line)
-        return
-    for item_id, weight in found:
-        event = ImportedEvent(line, item_id, moment, TYPES[name], *owner, weight=weight)
-        if name == "purchase":
-            sales.add(transaction, event)
-        else:
-            yield event
+    is_whole = name == "refund" and not rows
+    found = [] if is_whole else read_entries(line, rows, _item_id, _fields, items=items, report=report)
+    if found or is_whole:
+        yield from sales.take(line, transaction, moment, owner, TYPES[name], found, report)
 
 
 def _item_id(row: Mapping[str, Any]) -> str:

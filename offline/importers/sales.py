@@ -15,6 +15,11 @@ Owner = tuple[str, str]
 """The ids of a user and of a session, "" where there are none."""
 
 
+Found = Sequence[tuple[str, float]]
+"""Items, and the pieces of each."""
+_NOBODY = "are events without a user and without a session"
+
+
 class Refund(NamedTuple):
     """What a refund says.
 
@@ -30,7 +35,7 @@ class Refund(NamedTuple):
     order: str
     timestamp: float
     owner: Owner
-    pieces: Sequence[tuple[str, float]] = ()
+    pieces: Found = ()
 
 
 class Sales:
@@ -40,6 +45,28 @@ class Sales:
         self._bought: dict[str, dict[str, list[ImportedEvent]]] = {}  # order → item_id → its purchases
         self._buyers: set[tuple[Owner, str]] = set()
         self._refunds: list[Refund] = []
+
+    def take(
+        self, line: int, order: str, moment: float, owner: Owner, kind: str, found: Found, report: ImportReport
+    ) -> Iterator[ImportedEvent]:
+        """Adds the purchases or the refund of a record, and yields its events of every other type.
+
+        Args:
+            kind: their type; `remove` for a refund.
+            found: items and the pieces of each; empty for a refund of the whole order.
+        """
+        if kind == "remove":
+            self.add_refund(Refund(line, order, moment, owner, found))
+            return
+        if owner == ("", ""):
+            report.leave_out(_NOBODY, line)
+            return
+        for item_id, weight in found:
+            event = ImportedEvent(line, item_id, moment, kind, *owner, weight=weight)
+            if kind == "purchase":
+                self.add(order, event)
+            else:
+                yield event
 
     def add(self, order: str, purchase: ImportedEvent) -> None:
         """Takes the purchase of an item; `order` is "" where the event names none."""
@@ -76,7 +103,7 @@ class Sales:
         if not refund.pieces:
             report.leave_out("are refunds of an order that the files do not have", refund.line)
         elif refund.owner == ("", ""):
-            report.leave_out("are events without a user and without a session", refund.line)
+            report.leave_out(_NOBODY, refund.line)
         else:
             for item_id, _ in refund.pieces:
                 if (_history(*refund.owner), item_id) in self._buyers:

@@ -14,7 +14,7 @@ from isrf.contract.shown import shown
 from offline.importers.importer import Imported, ImportedEvent
 from offline.importers.report import ImportReport
 from offline.importers.rows import json_rows
-from offline.importers.sales import Refund, Sales
+from offline.importers.sales import Sales
 from offline.importers.seen_items import SeenItems, read_entries
 from offline.importers.values import RIGHT_ID, RIGHT_MOMENT, is_no_id, plain_id, read_moment
 
@@ -71,26 +71,12 @@ def _events(
     properties = properties if isinstance(properties, Mapping) else {}
     order = plain_id(properties.get("order_id"))
     owner = _id(record, "userId", "user_id"), _id(record, "anonymousId", "anonymous_id")
-    if kind == "remove" and not properties.get("products") and not _item_id(properties):  # of the whole order
-        sales.add_refund(Refund(line, order, moment, owner))
-        return
     products = properties.get("products")
+    is_whole = kind == "remove" and not products and not _item_id(properties)
     entries = products if isinstance(products, list) and products else [properties]
-    found = read_entries(line, entries, _item_id, _fields, items=items, report=report)
-    if not found:
-        return
-    if kind == "remove":
-        sales.add_refund(Refund(line, order, moment, owner, found))
-        return
-    if owner == ("", ""):
-        report.leave_out("are events without a user and without a session", line)
-        return
-    for item_id, weight in found:
-        event = ImportedEvent(line, item_id, moment, kind, *owner, weight=weight)
-        if kind == "purchase":
-            sales.add(order, event)
-        else:
-            yield event
+    found = [] if is_whole else read_entries(line, entries, _item_id, _fields, items=items, report=report)
+    if found or is_whole:
+        yield from sales.take(line, order, moment, owner, kind, found, report)
 
 
 def _id(record: Mapping[str, Any], call: str, column: str) -> str:

@@ -65,6 +65,32 @@ def moment(body: Mapping[str, Any], field: str) -> dict[str, float]:
     return {"timestamp": (at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp()}
 
 
+def line_events(
+    order: Mapping[str, Any],
+    names: Mapping[WebhookItemId, str],
+    item_id: WebhookItemId,
+    shared: Mapping[str, Any],
+    *,
+    event_id: str,
+) -> OrderEvents:
+    """Returns an event for each line of an order that has a product; raises `UnreadableError`.
+
+    Args:
+        names, item_id: as `item_of`.
+        shared: fields that are equal in all events: the buyer, the type, the moment.
+        event_id: the beginning of each event's id; the id of its line follows.
+    """
+    events: list[dict[str, Any]] = []
+    ignored: Counter[Ignored] = Counter()
+    for line in objects(order, "line_items"):
+        item = item_of(line, names, item_id)
+        if item is None:
+            ignored["no_item"] += 1
+            continue
+        events.append({**shared, "item_id": item, "event_id": f"{event_id}-{whole_number(line, 'id')}"})
+    return OrderEvents(events, ignored)
+
+
 def item_of(line: Mapping[str, Any], names: Mapping[WebhookItemId, str], item_id: WebhookItemId) -> str | None:
     """Returns the item_id of a line; None for a line without a product, such as a gift card or a fee.
 

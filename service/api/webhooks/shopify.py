@@ -14,6 +14,7 @@ from service.api.webhooks.orders import (
     OrderEvents,
     UnreadableError,
     item_of,
+    line_events,
     moment,
     nothing,
     objects,
@@ -44,17 +45,9 @@ def shopify_events(topic: str, body: Mapping[str, Any], item_id: WebhookItemId) 
 
 
 def _purchases(order: Mapping[str, Any], item_id: WebhookItemId) -> OrderEvents:
-    order_id, buyer, at = whole_number(order, "id"), _buyer(order), moment(order, "created_at")
-    events: list[dict[str, Any]] = []
-    ignored: Counter[Ignored] = Counter()
-    for line in objects(order, "line_items"):
-        item = item_of(line, _NAMES, item_id)
-        if item is None:
-            ignored["no_item"] += 1
-            continue
-        event_id = f"shopify-{order_id}-{whole_number(line, 'id')}"
-        events.append({**buyer, "item_id": item, "event": "purchase", **at, "event_id": event_id})
-    return OrderEvents(events, ignored)
+    order_id = whole_number(order, "id")
+    shared = {**_buyer(order), "event": "purchase", **moment(order, "created_at")}
+    return line_events(order, _NAMES, item_id, shared, event_id=f"shopify-{order_id}")
 
 
 def _refunds(

@@ -7,11 +7,10 @@ part does not say of which line, and gives no event.
 """
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from service.api.webhooks.orders import Ignored, OrderEvents, item_of, moment, nothing, objects, whole_number
+from service.api.webhooks.orders import OrderEvents, line_events, moment, nothing, whole_number
 from service.settings import WebhookItemId
 
 TOPICS = frozenset({"order.created", "order.updated"})
@@ -41,13 +40,5 @@ def woocommerce_events(topic: str, body: Mapping[str, Any], item_id: WebhookItem
         return nothing("not_paid")
     customer_id = whole_number(body, "customer_id")
     buyer = {"user_id": str(customer_id)} if customer_id else {"session_id": f"woocommerce:order:{order_id}"}
-    events: list[dict[str, Any]] = []
-    ignored: Counter[Ignored] = Counter()
-    for line in objects(body, "line_items"):
-        item = item_of(line, _NAMES, item_id)
-        if item is None:
-            ignored["no_item"] += 1
-            continue
-        event_id = f"{name}-{order_id}-{whole_number(line, 'id')}"
-        events.append({**buyer, "item_id": item, "event": kind, **at, "event_id": event_id})
-    return OrderEvents(events, ignored)
+    shared = {**buyer, "event": kind, **at}
+    return line_events(body, _NAMES, item_id, shared, event_id=f"{name}-{order_id}")
