@@ -28,7 +28,7 @@ from isrf.contract.event_log import FOLLOWED_ITEMS
 from isrf.method.interest import BoolArray, FloatArray, IntArray
 from isrf.method.kinds.together import CHOSEN, DAY_S, MOST_TOGETHER, TogetherWeights, complements
 from isrf.method.metrics import Interval
-from isrf.method.recommend.live_events import LiveEvent
+from isrf.method.recommend.live.live_events import LiveEvent
 from offline.commands.replay.cut import ReplayEvent, cut
 from offline.config import build_config
 from service.release.opening import Release, open_release

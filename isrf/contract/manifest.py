@@ -244,7 +244,7 @@ class GoldenSpec(_Frozen):
 
 
 class LiveEvidenceSpec(_Frozen):
-    """How events since the release are counted (`isrf.method.recommend.live_evidence`)."""
+    """How events since the release are counted (`isrf.method.recommend.live.live_evidence`)."""
 
     reference_s: Finite  # the time at which an event weighs as much as one of the release's own
     half_life_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]  # of transitions and co-occurrence

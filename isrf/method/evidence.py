@@ -2,7 +2,7 @@
 
 Its channels are transition (items that followed the last items), cooccurrence (items taken together with them),
 content (items with similar semantic features) and group (items that the most similar users took); the fifth, popular,
-is `isrf.method.recommend.recent_popularity`. Each channel gives a distribution over items, which
+is `isrf.method.recommend.live.recent_popularity`. Each channel gives a distribution over items, which
 `isrf.method.ranking.fusion` weighs. Each entry can be traced back to its items or users.
 
 Counts are of users, not of events: one account counts once for an item and once for a pair, however many events it has.

@@ -4,7 +4,7 @@ A product is counted as one on the side of the item that is asked for: each of i
 without columns of the product itself. Columns stay the variants that people took. `first_variants` is (N,), the lowest
 row among each item's variants (`isrf.method.recommend.product_groups`); None: no item has another variant.
 
-Arrays in, arrays out. `isrf.method.recommend.live_counts` counts the same from events since a release.
+Arrays in, arrays out. `isrf.method.recommend.live.live_counts` counts the same from events since a release.
 """
 
 from typing import NamedTuple

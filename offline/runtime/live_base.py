@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from isrf.contract.manifest import LiveEvidenceSpec
 from isrf.method.evidence import WeightArray
 from isrf.method.interest import IntArray
-from isrf.method.recommend.recent_popularity import RecentPopularity, decayed_counts, newcomer_shares
+from isrf.method.recommend.live.recent_popularity import RecentPopularity, decayed_counts, newcomer_shares
 from isrf.method.recommend.tables import LiveBase
 from offline.config import EvidenceConfig
 from offline.runtime.evidence import Counted, TimedEvents

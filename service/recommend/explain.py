@@ -12,7 +12,7 @@ import numpy as np
 
 from isrf.method.evidence import ITEM_CHANNELS, RECENT_ITEMS, ItemChannel
 from isrf.method.interest import BoolArray, FloatArray, IntArray, Neighbours
-from isrf.method.recommend.live_lists import LiveLists
+from isrf.method.recommend.live.live_lists import LiveLists
 from isrf.method.recommend.request import RankedItem
 from isrf.method.text.phrases import PhraseTable, without_overlap
 from service.recommend.reasons import ItemReason, Path, PopularWith, ReasonChannel

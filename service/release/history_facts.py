@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from isrf.method.evidence import SparseLists
 from isrf.method.kinds.repurchase import Repurchases, repurchases
 from isrf.method.kinds.together import basket_lists
-from isrf.method.recommend.live_events import TakenItems
+from isrf.method.recommend.live.live_events import TakenItems
 from isrf.method.recommend.product_groups import ProductGroups
 
 

@@ -12,7 +12,7 @@ from isrf.contract.errors import BundleError
 from isrf.contract.event_types import EventVocabulary, plain
 from isrf.contract.ids import IdMap, UserId, UserIndex
 from isrf.contract.manifest import HISTORIES_FILE, ITEMS_FILE, USERS_FILE
-from isrf.method.recommend.live_events import whole_weight
+from isrf.method.recommend.live.live_events import whole_weight
 from isrf.runtime.bundle.reader import Bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.bundle.tables import table_of

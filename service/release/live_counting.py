@@ -14,9 +14,9 @@ import numpy as np
 
 from isrf.contract.event_log import NUM_BUCKETS, StoredEvent
 from isrf.method.interest import IntArray
-from isrf.method.recommend.live_counts import BYTES_PER_EVENT
-from isrf.method.recommend.live_events import LiveBatch, whole_weight
-from isrf.method.recommend.live_evidence import LiveEvidence
+from isrf.method.recommend.live.live_counts import BYTES_PER_EVENT
+from isrf.method.recommend.live.live_events import LiveBatch, whole_weight
+from isrf.method.recommend.live.live_evidence import LiveEvidence
 from isrf.method.recommend.product_groups import ProductGroups
 from service.release.mapped_entries import MappedEntries, user_hash_of
 from service.release.opening import Release

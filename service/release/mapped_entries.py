@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from isrf.contract.event_log import FOLLOWED_ITEMS, StoredEvent
 from isrf.contract.ids import IdMap, ItemId, ItemIndex
 from isrf.method.interest import IntArray
-from isrf.method.recommend.live_events import UNIT_WEIGHT, LiveBatch
+from isrf.method.recommend.live.live_events import UNIT_WEIGHT, LiveBatch
 from service.state.user_store import AcceptedEntry
 
 _LAST_S = 1e15

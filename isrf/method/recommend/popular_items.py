@@ -3,7 +3,7 @@
 import numpy as np
 
 from isrf.method.interest import BoolArray, FloatArray, IntArray
-from isrf.method.recommend.recent_popularity import RecentPopularity
+from isrf.method.recommend.live.recent_popularity import RecentPopularity
 
 POPULAR_BLOCK = 4096
 """Items that are checked in one step where popularity fills a list."""

@@ -35,10 +35,10 @@ from isrf.method.interest import (
 )
 from isrf.method.ranking.fusion import Candidates, fuse, gather
 from isrf.method.ranking.ranker import Ranker, rerank
-from isrf.method.recommend.live_evidence import LiveEvidence
+from isrf.method.recommend.live.live_evidence import LiveEvidence
+from isrf.method.recommend.live.recent_popularity import RecentPopularity
 from isrf.method.recommend.popular_items import are_allowed, popular_items
 from isrf.method.recommend.product_groups import Products
-from isrf.method.recommend.recent_popularity import RecentPopularity
 from isrf.method.recommend.request import (
     CHANNEL_LIMIT,
     SCORE_DIGITS,

@@ -19,11 +19,11 @@ from isrf.method.interest import (
     FloatArray,
     IntArray,
 )
-from isrf.method.recommend.live_counts import LiveCounts
-from isrf.method.recommend.live_evidence import LiveEvidence
-from isrf.method.recommend.live_lists import BaseCounts, LiveLists
+from isrf.method.recommend.live.live_counts import LiveCounts
+from isrf.method.recommend.live.live_evidence import LiveEvidence
+from isrf.method.recommend.live.live_lists import BaseCounts, LiveLists
+from isrf.method.recommend.live.recent_popularity import RecentPopularity
 from isrf.method.recommend.product_groups import ProductLists, Products
-from isrf.method.recommend.recent_popularity import RecentPopularity
 from isrf.method.trie import TrieTables, build_trie
 
 

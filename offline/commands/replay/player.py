@@ -21,7 +21,7 @@ from isrf.contract.errors import DataError
 from isrf.contract.event_types import DISLIKE, REMOVE, EventVocabulary
 from isrf.contract.shown import shown
 from isrf.method.interest import BoolArray
-from isrf.method.recommend.live_events import LiveEvent, followed_items, whole_weight
+from isrf.method.recommend.live.live_events import LiveEvent, followed_items, whole_weight
 from isrf.method.recommend.new_items import NewItemReader, ReadItem, added_items
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import RankingRequest, SearchOutput, UserInterests

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from isrf.contract.event_types import DISLIKE, REMOVE
 from isrf.method.interest import BoolArray
-from isrf.method.recommend.live_events import LiveEvent
+from isrf.method.recommend.live.live_events import LiveEvent
 from offline.commands.replay.cut import ReplayEvent
 
 

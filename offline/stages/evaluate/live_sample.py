@@ -21,8 +21,8 @@ from rich.progress import Progress
 from isrf.method.evidence import user_item_lists
 from isrf.method.interest import BoolArray, IntArray
 from isrf.method.ranking.fusion import Candidates
-from isrf.method.recommend.live_events import LiveEvent, followed_items, whole_weight
-from isrf.method.recommend.live_evidence import LiveEvidence
+from isrf.method.recommend.live.live_events import LiveEvent, followed_items, whole_weight
+from isrf.method.recommend.live.live_evidence import LiveEvidence
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import RankingRequest
 from offline.config import EvidenceConfig

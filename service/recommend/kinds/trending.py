@@ -1,7 +1,7 @@
 """Items whose events rise: those of a window against those of the window before it."""
 
 from isrf.method.interest import BoolArray
-from isrf.method.recommend.live_evidence import LiveEvidence
+from isrf.method.recommend.live.live_evidence import LiveEvidence
 from isrf.method.recommend.request import SCORE_DIGITS, RankedItem
 from service.release.history_facts import HistoryFacts
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from isrf.contract.event_log import NUM_BUCKETS
 from isrf.contract.manifest import LiveEvidenceSpec
 from isrf.method.evidence import SparseLists
-from isrf.method.recommend import daily_limit, event_chains, live_counts, live_evidence, recent_popularity
-from isrf.method.recommend.live_counts import BYTES_PER_EVENT
-from isrf.method.recommend.live_events import LiveBatch, LiveEvent, whole_weight
-from isrf.method.recommend.live_evidence import LiveEvidence
-from isrf.method.recommend.live_lists import BaseCounts
-from isrf.method.recommend.recent_popularity import RecentPopularity
+from isrf.method.recommend.live import daily_limit, event_chains, live_counts, live_evidence, recent_popularity
+from isrf.method.recommend.live.live_counts import BYTES_PER_EVENT
+from isrf.method.recommend.live.live_events import LiveBatch, LiveEvent, whole_weight
+from isrf.method.recommend.live.live_evidence import LiveEvidence
+from isrf.method.recommend.live.live_lists import BaseCounts
+from isrf.method.recommend.live.recent_popularity import RecentPopularity
 
 DAY = 86_400.0
 NUM_ITEMS = 12

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from isrf.contract.event_log import NUM_BUCKETS
 from isrf.method.evidence import SparseLists
 from isrf.method.pair_counts import count_cooccurrence, count_transitions
-from isrf.method.recommend.live_counts import ROW_EVENTS, LiveCounts, LiveRow
-from isrf.method.recommend.live_events import UNIT_WEIGHT, LiveEvent, whole_weight
-from isrf.method.recommend.live_lists import BaseCounts, LiveLists
-from isrf.method.recommend.recent_popularity import RecentPopularity
+from isrf.method.recommend.live.live_counts import ROW_EVENTS, LiveCounts, LiveRow
+from isrf.method.recommend.live.live_events import UNIT_WEIGHT, LiveEvent, whole_weight
+from isrf.method.recommend.live.live_lists import BaseCounts, LiveLists
+from isrf.method.recommend.live.recent_popularity import RecentPopularity
 
 DAY = 86_400.0
 

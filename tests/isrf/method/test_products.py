@@ -13,10 +13,10 @@ from isrf.method.evidence import CountedLists, ItemLists, SparseLists, num_taker
 from isrf.method.interest import IntArray
 from isrf.method.kinds.together import DAY_S, basket_lists
 from isrf.method.pair_counts import count_cooccurrence, count_transitions
-from isrf.method.recommend.event_chains import FEW_ITEMS
-from isrf.method.recommend.live_counts import ROW_EVENTS, LiveCounts
-from isrf.method.recommend.live_events import LiveEvent
-from isrf.method.recommend.live_lists import BaseCounts, LiveLists
+from isrf.method.recommend.live.event_chains import FEW_ITEMS
+from isrf.method.recommend.live.live_counts import ROW_EVENTS, LiveCounts
+from isrf.method.recommend.live.live_events import LiveEvent
+from isrf.method.recommend.live.live_lists import BaseCounts, LiveLists
 from isrf.method.recommend.product_groups import ProductGroups, ProductLists, Products
 from tests.slowness import slowness
 

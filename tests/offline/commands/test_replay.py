@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from isrf.contract.errors import ConfigError, DataError
 from isrf.method.metrics import bootstrap_by_user
-from isrf.method.recommend.live_events import UNIT_WEIGHT
+from isrf.method.recommend.live.live_events import UNIT_WEIGHT
 from offline.commands.publish import publish
 from offline.commands.replay.cut import Cut, cut, read_moment
 from offline.commands.replay.figures import Measured, describe

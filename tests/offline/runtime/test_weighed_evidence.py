@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from isrf.method.evidence import SparseLists
-from isrf.method.recommend.recent_popularity import decayed_counts, newcomer_shares
+from isrf.method.recommend.live.recent_popularity import decayed_counts, newcomer_shares
 from offline.config import EvidenceConfig, build_config
 from offline.runtime.evidence import Counted, TimedEvents, count_events, lists_as_arrays
 from offline.runtime.live_base import choose_half_life, count_live_base, live_arrays

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from isrf.contract.event_log import StoredEvent, bucket_of
-from isrf.method.recommend import live_counts
+from isrf.method.recommend.live import live_counts
 from isrf.method.recommend.request import RankedItem
 from service.app import create_app
 from service.recommend.explain import Explainer

@@ -15,7 +15,7 @@ import pytest
 from isrf.contract.event_log import META_KEY, TRIMMED, StoredEvent, bucket_of, stream_key
 from isrf.contract.item_changes import HIDDEN
 from isrf.method.kinds.similar import likeness
-from isrf.method.recommend.daily_limit import ITEMS_A_DAY
+from isrf.method.recommend.live.daily_limit import ITEMS_A_DAY
 from isrf.method.recommend.product_groups import ProductGroups
 from isrf.method.recommend.request import RankingRequest
 from service.inference.engine import Engine

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from isrf.method.evidence import Entries, SparseLists
 from isrf.method.interest import FloatArray, IntArray
-from isrf.method.recommend.live_counts import LiveChannel, LiveCounts
-from isrf.method.recommend.live_events import CountedRows, value_or_zero
+from isrf.method.recommend.live.live_counts import LiveChannel, LiveCounts
+from isrf.method.recommend.live.live_events import CountedRows, value_or_zero
 from isrf.method.recommend.product_groups import Products, gathered
 
 MERGED_KEPT = 4_000

@@ -10,7 +10,7 @@ import numpy as np
 
 from isrf.contract.event_log import NUM_BUCKETS
 from isrf.method.interest import IntArray
-from isrf.method.recommend.live_events import LiveBatch, LiveEvent
+from isrf.method.recommend.live.live_events import LiveBatch, LiveEvent
 
 ITEMS_A_DAY = 200
 """Items of one user that count a day; events on further ones move nothing."""

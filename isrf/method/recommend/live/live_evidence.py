@@ -10,12 +10,12 @@ import numpy as np
 
 from isrf.contract.manifest import LiveEvidenceSpec
 from isrf.method.interest import BoolArray
-from isrf.method.recommend.daily_limit import DailyLimit
-from isrf.method.recommend.live_counts import BYTES_PER_EVENT, PART, LiveCounts
-from isrf.method.recommend.live_events import UNIT_WEIGHT, CountedEvent, LiveBatch, LiveEvent, TakenItems
-from isrf.method.recommend.live_lists import BaseCounts, LiveLists
+from isrf.method.recommend.live.daily_limit import DailyLimit
+from isrf.method.recommend.live.live_counts import BYTES_PER_EVENT, PART, LiveCounts
+from isrf.method.recommend.live.live_events import UNIT_WEIGHT, CountedEvent, LiveBatch, LiveEvent, TakenItems
+from isrf.method.recommend.live.live_lists import BaseCounts, LiveLists
+from isrf.method.recommend.live.recent_popularity import RecentPopularity, newcomer_share, newcomer_shares
 from isrf.method.recommend.product_groups import ProductGroups, Products
-from isrf.method.recommend.recent_popularity import RecentPopularity, newcomer_share, newcomer_shares
 
 TREND_PRIOR = 3.0
 """Events that every item is given in both windows of a trend, so that one event after none is none."""

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from isrf.contract.event_log import FOLLOWED_ITEMS, NUM_BUCKETS
 from isrf.method.interest import IntArray
-from isrf.method.recommend.event_chains import MAX_EVENTS, NAMES, EventChains, NamedItems
-from isrf.method.recommend.live_events import (
+from isrf.method.recommend.live.event_chains import MAX_EVENTS, NAMES, EventChains, NamedItems
+from isrf.method.recommend.live.live_events import (
     UNIT_WEIGHT,
     CountedEvent,
     CountedRows,

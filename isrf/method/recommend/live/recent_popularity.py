@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from isrf.contract.event_log import FOLLOWED_ITEMS
 from isrf.method.evidence import NOTHING, Evidence, WeightArray, heaviest
 from isrf.method.interest import FloatArray, IntArray
-from isrf.method.recommend.live_events import decayed, value_or_zero
+from isrf.method.recommend.live.live_events import decayed, value_or_zero
 
 NUM_POPULAR = 60
 """The most popular items that the popularity channel brings as candidates."""
