@@ -78,7 +78,7 @@ def settings_page() -> str:
                 code(variable(name)),
                 default_of(field.default),
                 _values(name, allowed(field).words),
-                _by_variable(sentences.get(name, "")) + option,
+                by_variable(sentences.get(name, "")) + option,
             ]
         )
     parts.append(table(head, rows))
@@ -108,8 +108,8 @@ def settings_page() -> str:
     )
 
 
-def _by_variable(sentence: str) -> str:
-    """The code's names of other settings become their variables."""
+def by_variable(sentence: str) -> str:
+    """Returns a sentence in which the code's names of other settings are their variables."""
     known = Settings.model_fields
     return re.sub(r"`(\w+)`", lambda match: code(variable(match[1])) if match[1] in known else match[0], sentence)
 
