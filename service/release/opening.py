@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -41,6 +42,8 @@ from service.release.learned import learned_until
 from service.release.users import ReleaseUsers
 from service.release.wording import Wording, read_cores
 from service.settings import DeviceName
+
+_log = structlog.get_logger("service")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +100,11 @@ def open_folder(
     wording = Wording(catalogue, read_cores(parts))
     deadline.check("the users' index")
     with refusing("bundle.array_mismatch", USER_FEATURES_FILE):
-        user_index = index_of(arrays, manifest.group_search, precision="float16", threads=1)
+        user_index = index_of(
+            arrays, manifest.group_search, precision="float16", threads=1, device="cuda" if device == "cuda" else "cpu"
+        )
+    if device != "cpu":
+        _log.info("users_index_opened", device=user_index.device, users=len(user_index))
     reading = parts.text_reading()
     with refusing("bundle.manifest", MANIFEST_FILE):
         until = learned_until(folder, manifest)

@@ -58,8 +58,9 @@ def test_requirements_are_the_packages_own() -> None:
     wanted = {*project["dependencies"], *extras["otel"], *extras["kafka"]}
     assert needed("cpu") == wanted
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
-    runtime = {one for one in wanted if one.startswith("onnxruntime")}
-    assert needed("gpu") == wanted - runtime | {f"onnxruntime-gpu[cuda,cudnn]=={pins['onnxruntime']}"}
+    on_cpu = {one for one in wanted if one.startswith(("onnxruntime", "faiss"))}
+    on_gpu = {f"onnxruntime-gpu[cuda,cudnn]=={pins['onnxruntime']}", f"faiss-gpu-cuvs=={pins['faiss-cpu']}"}
+    assert needed("gpu") == wanted - on_cpu | on_gpu
 
 
 def test_the_builder_is_sent_what_is_copied_and_no_more() -> None:
