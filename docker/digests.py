@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FILES = (ROOT / "docker-compose.yml", *sorted((ROOT / "docker").glob("*.Dockerfile")))
-PINNED = re.compile(r"(?P<tag>[a-z0-9./-]+:[\w.-]+)@(?P<digest>sha256:[0-9a-f]{64})")
+PINNED = re.compile(r"(?P<tag>[a-z0-9][a-z0-9./-]*:[\w.-]+)@(?P<digest>sha256:[0-9a-f]{64})")
 
 
 def digest_of(tag: str) -> str:

@@ -1,6 +1,10 @@
 # The offline job: torch, transformers, training and export. For the GPU, with PyPI's wheels: --build-arg TORCH=gpu
 # Every file that pip takes is known by its hash (`make locks`), the base by its digest (`make digests`).
+# Where PyTorch's index cannot be reached, a folder with the wheel of docker/locks/torch-cpu.txt does:
+# --build-context wheels=FOLDER
 ARG PYTHON=python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3
+
+FROM scratch AS wheels
 
 FROM ${PYTHON} AS build
 ARG TORCH=cpu
@@ -8,7 +12,8 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/isrf && python -m venv /opt/build
 WORKDIR /src
 COPY docker/locks docker/locks
-RUN /opt/isrf/bin/pip install --quiet --require-hashes --no-deps --only-binary :all: \
+RUN --mount=type=bind,from=wheels,target=/wheels \
+    /opt/isrf/bin/pip install --quiet --require-hashes --no-deps --only-binary :all: --find-links /wheels \
       --requirement "docker/locks/torch-${TORCH}.txt" \
  && /opt/isrf/bin/pip install --quiet --require-hashes --no-deps --only-binary :all: \
       --requirement docker/locks/offline.txt \

@@ -31,6 +31,7 @@ OPTIONS = {
 """Options of `python -m service` that set the same."""
 OF_COMPOSE = {
     "ISRF_PORT": "Port on the host's 127.0.0.1 that leads to the service.",
+    "ISRF_REDIS_IMAGE": "Image of Redis, or of Valkey.",
     "ISRF_MEMORY": "Memory limit of the service's container.",
     "ISRF_TRAIN_MEMORY": "Memory limit of a container that trains.",
     "ISRF_LLM_MEMORY": "Memory limit of the LLM server's container.",

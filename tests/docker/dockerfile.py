@@ -17,7 +17,7 @@ class Stage:
 
 
 def read_stages(path: Path, **arguments: str) -> list[Stage]:
-    """The stages with build arguments and nothing else filled in."""
+    """The stages that hold something, with build arguments and nothing else filled in."""
     text = re.sub(r"^\s*#.*\n", "", path.read_text(), flags=re.MULTILINE)
     lines = re.sub(r"\\\n", " ", text).splitlines()
     values: dict[str, str] = {}
@@ -34,7 +34,8 @@ def read_stages(path: Path, **arguments: str) -> list[Stage]:
             stages.append(Stage(base, name))
         else:
             stages[-1].steps.append((word, rest.strip()))
-    return stages
+    # `FROM scratch` is an empty folder that the build may be given in another's place (`--build-context`).
+    return [stage for stage in stages if stage.base != "scratch"]
 
 
 def environment(stage: Stage) -> dict[str, str]:

@@ -78,7 +78,7 @@ def test_nothing_is_open_to_other_machines(name: str) -> None:
 @EVERY
 def test_images_are_pinned(name: str) -> None:
     for services in (SERVICES, GPU["services"]):
-        tag, _, digest = services[name]["image"].split(":", 1)[1].partition("@")
+        tag, _, digest = _default(services[name]["image"]).split(":", 1)[1].partition("@")
         assert re.search(r"\d+\.\d+\.\d+", tag), tag
         # Ours are built here, of a base with a digest.
         assert bool(re.fullmatch(r"sha256:[0-9a-f]{64}", digest)) == (name not in OURS), services[name]["image"]
