@@ -36,7 +36,8 @@ from service.settings import DeviceName
 def graph_run(path: Path, inputs: tuple[torch.Tensor, ...], device: DeviceName) -> Run:
     """Returns a run of the graph, opened as the service opens it."""
     spec = graph_signature(path)
-    graph = open_graph(path, spec, device=device, tables=spec.inputs.keys() - REQUEST_INPUTS)
+    content = np.fromfile(path, np.uint8)
+    graph = open_graph(path.name, content, spec, device=device, tables=spec.inputs.keys() - REQUEST_INPUTS)
     arrays = {name: value.cpu().numpy() for name, value in zip(INPUT_NAMES, inputs, strict=True)}
 
     def run() -> Any:

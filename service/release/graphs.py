@@ -5,7 +5,6 @@ On a GPU the tables over all items stay in its memory from one call to the next.
 
 import threading
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from isrf.contract.errors import ConfigError
 from isrf.contract.manifest import GraphSpec
 from isrf.method.recommend.recommender import Graph
-from isrf.runtime.onnx_session import CPU, Provider, graph_of, open_bundle_session
+from isrf.runtime.onnx_session import CPU, BundleSession, Provider, graph_of, open_bundle_session
 from isrf.runtime.run_limit import run_within
 from service.settings import DeviceName
 
@@ -28,18 +27,18 @@ _log = structlog.get_logger("service")
 
 
 def open_graph(
-    path: Path,
+    name: str,
+    content: NDArray[np.uint8],
     expected: GraphSpec,
     *,
-    content: bytes | None = None,
     device: DeviceName = "cpu",
     tables: Collection[str] = (),
 ) -> Graph:
     """Opens a graph as a function from inputs by name to outputs by name.
 
     Args:
-        path: of the `.onnx` file.
-        content: the file's verified bytes, where the caller has them.
+        name: of the `.onnx` file.
+        content: the file's verified bytes, (n,).
         expected: the graph's signature in the manifest.
         device: where the graph runs.
         tables: inputs that are the same arrays in most calls; they are copied to a GPU only when they change.
@@ -48,10 +47,10 @@ def open_graph(
         BundleError: the file cannot be read or does not match the manifest.
         ConfigError: the device is `cuda`, and the graph does not run there.
     """
-    session = _session(path, expected, device, content)
+    session, own_tables = _session(name, content, expected, device)
     if session.get_providers()[0] == CUDA:
-        return BoundGraph(session, tables, memory="cuda", name=path.name)
-    return graph_of(session, path.name)
+        return BoundGraph(session, tables, memory="cuda", name=name)
+    return graph_of(session, name, own_tables)
 
 
 class BoundGraph:
@@ -94,21 +93,21 @@ class BoundGraph:
             return {name: copy for name, (_, copy) in self._device_copies.items()}
 
 
-def _session(path: Path, expected: GraphSpec, device: DeviceName, content: bytes | None) -> Any:
+def _session(name: str, content: NDArray[np.uint8], expected: GraphSpec, device: DeviceName) -> BundleSession:
     providers: list[Provider] = [CPU]
     if device != "cpu" and CUDA in onnxruntime.get_available_providers():
         onnxruntime.preload_dlls()  # CUDA's libraries from their own wheels
         providers = [(CUDA, _CUDA_OPTIONS), CPU]
-    session = open_bundle_session(path.name, content or path, expected, providers=providers)
+    found = open_bundle_session(name, content, expected, providers=providers)
     # ONNX Runtime silently falls back to the CPU where it finds no GPU or not all of CUDA's libraries.
-    runs_on = session.get_providers()[0]
+    runs_on = found.session.get_providers()[0]
     if device == "cuda" and runs_on != CUDA:
         raise ConfigError(
             "config.no_gpu",
-            f"ISRF_DEVICE is cuda, but ONNX Runtime {onnxruntime.__version__} runs {path.name} on {runs_on}.",
+            f"ISRF_DEVICE is cuda, but ONNX Runtime {onnxruntime.__version__} runs {name} on {runs_on}.",
             fix="Install docker/requirements-gpu.txt in an environment of its own, check that the process sees the GPU "
             "(`nvidia-smi`), or set ISRF_DEVICE=cpu.",
         )
     if device != "cpu":
-        _log.info("graph_opened", graph=path.name, provider=runs_on)
-    return session
+        _log.info("graph_opened", graph=name, provider=runs_on)
+    return found

@@ -29,6 +29,7 @@ from isrf.contract.manifest import (
 from isrf.method.evidence import lists_from_arrays
 from isrf.method.recommend.new_items import NewItemReader
 from isrf.method.recommend.recommender import REQUEST_INPUTS, Graph, Recommender
+from isrf.runtime.bundle.contents import Content
 from isrf.runtime.bundle.manifests import find_release
 from isrf.runtime.bundle.opening import GraphOpener, open_recommender
 from isrf.runtime.bundle.reader import read_bundle
@@ -114,7 +115,7 @@ def open_folder(
             parts,
             (variant,),
             user_index=user_index,
-            open_graph=_graph_opener(folder, device),
+            open_graph=_graph_opener(device),
             item_ids=[item.item_id for item in catalogue.items],
             reading=reading,
         ),
@@ -130,14 +131,14 @@ def open_folder(
     )
 
 
-def _graph_opener(folder: Path, device: DeviceName) -> GraphOpener:
-    def opened(name: str, content: bytes, signature: GraphSpec) -> Graph:
+def _graph_opener(device: DeviceName) -> GraphOpener:
+    def opened(name: str, content: Content, signature: GraphSpec) -> Graph:
         # The interest graph and the 8-bit graph have small products: copies to a GPU would take longer than they do.
         on_cpu = name in {INTEREST_GRAPH_FILE, INT8_GRAPH_FILE}
         return open_graph(
-            folder / name,
+            name,
+            content,
             signature,
-            content=content,
             device="cpu" if on_cpu else device,
             tables=signature.inputs.keys() - REQUEST_INPUTS,
         )

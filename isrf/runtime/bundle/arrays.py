@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.errors import BundleError
-from isrf.runtime.bundle.folder import Content
+from isrf.runtime.bundle.contents import Content
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 
 _LONGEST_HEADER = 10_000
-_NUMBERS_AT_ONCE = 1 << 20
+_NUMBERS_AT_ONCE = 1 << 18
 
 
 def array_of(name: str, content: Content) -> NDArray[Any]:

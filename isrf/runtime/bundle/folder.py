@@ -5,7 +5,6 @@ a device or a socket in a file's place at once. If somebody replaces the folder 
 It knows nothing of what the files mean.
 """
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -16,18 +15,12 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import NoReturn
 
-import numpy as np
-from numpy.typing import NDArray
-
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import FileEntry
+from isrf.runtime.bundle.contents import Changed, Content, read_hashed
 from isrf.runtime.bundle.refusals import PUBLISH
 from isrf.runtime.time_limit import TimeLimit
 
-Content = NDArray[np.uint8]
-"""A file's bytes."""
-
-_CHUNK = 1 << 23
 _MOST_FILES = 10_000
 _MOST_LEVELS = 4
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -87,27 +80,21 @@ class BundleFolder:
                 return content.read(size)
 
     def verified(self, name: str, entry: FileEntry, deadline: TimeLimit, *, keep: bool) -> Content | None:
-        """Checks a file's size and hash; returns its bytes if `keep` is True, else None.
+        """Checks a file's size and hash; returns its bytes if `keep` is True, else None. Threads may call it.
 
-        The returned bytes are the hashed bytes: nobody can change the file in between.
+        The returned bytes are the hashed bytes (`isrf.runtime.bundle.contents`).
         """
         with self._opened(name) as file:
             size = os.fstat(file).st_size
             check_size(self.path, name, size, entry)
-            content = np.empty(size if keep else min(size, _CHUNK), dtype=np.uint8)
-            digest, at = hashlib.sha256(), 0
-            while at < size:
-                deadline.check(name)
-                piece = (content[at : at + _CHUNK] if keep else content[: min(_CHUNK, size - at)]).data
-                with _refusing(self.path / name, name):
-                    count = os.readv(file, [piece])
-                if count == 0:
-                    raise _changed(self.path, name, f"it ended after {at} of {size} bytes")
-                digest.update(piece[:count])
-                at += count
-        if digest.hexdigest() != entry.sha256:
+            with _refusing(self.path / name, name):
+                try:
+                    digest, content = read_hashed(file, size, keep=keep, check_deadline=lambda: deadline.check(name))
+                except Changed as error:
+                    raise _changed(self.path, name, str(error)) from None
+        if digest != entry.sha256:
             raise _changed(self.path, name, "its SHA-256 differs")
-        return content if keep else None
+        return content
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[int]:

@@ -20,11 +20,12 @@ from isrf.method.interest import NeighbourSearch
 from isrf.method.ranking.ranker import Ranker, ranker_of
 from isrf.method.recommend.recommender import Graph, OfferedItems, Recommender
 from isrf.method.recommend.tables import RecommenderTables
+from isrf.runtime.bundle.contents import Content
 from isrf.runtime.bundle.reader import Bundle
 from isrf.runtime.bundle.refusals import refusing
 from isrf.runtime.neighbour_index import NeighbourIndex
 
-GraphOpener = Callable[[str, bytes, GraphSpec], Graph]
+GraphOpener = Callable[[str, Content, GraphSpec], Graph]
 """Opens a graph, given its file name, its verified bytes and its signature in the manifest."""
 
 
@@ -57,7 +58,7 @@ def open_recommender(
     def graph(name: str) -> Graph:
         parts.deadline.check(name)
         with refusing("bundle.graph_unreadable", name):
-            return open_graph(name, parts.take(name), manifest.graphs[name])
+            return open_graph(name, parts.take_content(name), manifest.graphs[name])
 
     interest = graph(INTEREST_GRAPH_FILE)
     searches = {name: graph(SEARCH_GRAPHS[name]) for name in variants}

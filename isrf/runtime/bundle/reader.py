@@ -5,7 +5,7 @@ Service and offline job both open a release through `read_bundle`; each uses the
 
 import json
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,14 +41,21 @@ from isrf.method.recommend.recommender import Recommender
 from isrf.method.text.encoder import ARRAY_FILES, CONFIG_FILE, VOCABULARY_FILE, check_text_encoder
 from isrf.runtime.bundle.array_checks import check_arrays
 from isrf.runtime.bundle.arrays import array_of
-from isrf.runtime.bundle.folder import BundleFolder, Content, check_size
+from isrf.runtime.bundle.contents import Content, give_back_pages
+from isrf.runtime.bundle.folder import BundleFolder, check_size
 from isrf.runtime.bundle.manifest_checks import check_manifest
 from isrf.runtime.bundle.manifests import manifest_of
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
+from isrf.runtime.bundle.threads import in_threads
+from isrf.runtime.cpus import available_cpus
 from isrf.runtime.run_limit import RUN_LIMIT_S, limited
 from isrf.runtime.time_limit import TimeLimit
 
 _Line = TypeVar("_Line", bound=BaseModel)
+_Read = TypeVar("_Read")
+
+MOST_THREADS = 8
+"""Threads that hash at once, at most as many as there are CPUs; more only wait for memory and disk."""
 
 _ALWAYS_READ = (
     INTEREST_GRAPH_FILE,
@@ -73,7 +80,11 @@ class Bundle:
 
     def take(self, name: str) -> bytes:
         """A file's bytes; the bundle releases them, so a file can be taken once."""
-        return self.contents.pop(name).tobytes()
+        return self.take_content(name).tobytes()
+
+    def take_content(self, name: str) -> Content:
+        """The same without a copy; a large file is a mapping."""
+        return self.contents.pop(name)
 
     def text_reading(self) -> TextReading | None:
         """The parts that read a new item's text; None where the release reads no new items."""
@@ -83,7 +94,7 @@ class Bundle:
         with refusing("bundle.text_encoder", folder):
             reader = ItemReader.of(self.manifest.item_reader, self.arrays)
             config, words = (orjson.loads(self.take(folder + name)) for name in (CONFIG_FILE, VOCABULARY_FILE))
-            arrays = {name: array_of(folder + name, self.contents.pop(folder + name)) for name in ARRAY_FILES}
+            arrays = {name: array_of(folder + name, self.take_content(folder + name)) for name in ARRAY_FILES}
             encoder = check_text_encoder(config, words, arrays)
         if len(encoder.mean) != reader.text_dim:
             raise BundleError(
@@ -182,16 +193,18 @@ def read_bundle(folder: Path, variants: Collection[VariantName] | None, deadline
         _check_listed(files, manifest, (*_ALWAYS_READ, *bundle_graphs(manifest), *arrays, *encoder, *golden_items))
         needed = {*_ALWAYS_READ, *graphs, *arrays, *encoder, *golden_items, USER_REASONING_FILE}
         _check_memory(sum(entry.bytes for entry in manifest.files.values()))
-        read_arrays: dict[str, NDArray[Any]] = {}
-        contents: dict[str, Content] = {}
-        for name, entry in manifest.files.items():
-            content = files.verified(name, entry, deadline, keep=name in needed)
-            if content is not None and name in arrays:
-                read_arrays[name] = array_of(name, content)
-            elif content is not None:
-                contents[name] = content
+
+        def read(name: str) -> Content | NDArray[Any] | None:
+            content = files.verified(name, manifest.files[name], deadline, keep=name in needed)
+            return content if content is None or name not in arrays else array_of(name, content)
+
+        found = dict(zip(manifest.files, _in_threads(read, manifest), strict=True))
+    kept = {name: content for name, content in found.items() if content is not None}
+    read_arrays = {name: kept.pop(name) for name in arrays}
     check_arrays(manifest, read_arrays)
-    return Bundle(folder=folder, manifest=manifest, arrays=read_arrays, contents=contents, deadline=deadline)
+    for content in (*read_arrays.values(), *kept.values()):
+        give_back_pages(content)
+    return Bundle(folder=folder, manifest=manifest, arrays=read_arrays, contents=kept, deadline=deadline)
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
@@ -199,8 +212,15 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     deadline = TimeLimit()
     with BundleFolder(folder) as files:
         _check_listed(files, manifest, ())
-        for name, entry in manifest.files.items():
-            files.verified(name, entry, deadline, keep=False)
+        for _ in _in_threads(lambda name: files.verified(name, manifest.files[name], deadline, keep=False), manifest):
+            pass
+
+
+def _in_threads(read: Callable[[str], _Read], manifest: Manifest) -> Iterator[_Read]:
+    """What `read` returns for every file, in the manifest's order; the largest files are read first."""
+    names = list(manifest.files)
+    order = sorted(range(len(names)), key=lambda place: -manifest.files[names[place]].bytes)
+    return in_threads(read, names, order=order, threads=min(MOST_THREADS, available_cpus()))
 
 
 def bundle_graphs(manifest: Manifest) -> list[str]:

@@ -18,6 +18,7 @@ from isrf.method.interest import InterestTables
 from isrf.method.trie import TrieTables, build_trie
 from isrf.nn.fused import DOMAIN
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchTensors
+from isrf.runtime.onnx_tables import aligned_tables
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.stages.export_onnx.fp16 import halved
@@ -25,7 +26,7 @@ from offline.stages.export_onnx.int8 import quantised
 from offline.stages.train.build import load_model
 from offline.stages.train.stage import load_interests
 
-VERSION = 9
+VERSION = 10
 OPSET = 17
 
 _SEARCH_AXES = {
@@ -139,6 +140,8 @@ def export_interest(reader: InterestReader, path: Path) -> None:
     """Exports `read_history` as a graph."""
     example = (torch.zeros(2, 2, dtype=torch.int64), torch.ones(2, 2, dtype=torch.bool))
     _export(reader, example, path, ("history", "history_mask"), ("explicit", "feature"), _INTEREST_AXES)
+    # Processes can then read the tables where the file is mapped.
+    path.write_bytes(aligned_tables(path.read_bytes()))
 
 
 def _export(

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from isrf.contract.errors import ConfigError
 from isrf.contract.manifest import SEARCH_GRAPH_FILE, Manifest
-from isrf.method.recommend.recommender import REQUEST_INPUTS
+from isrf.method.recommend.recommender import REQUEST_INPUTS, Graph
 from isrf.method.recommend.request import RankingRequest
 from isrf.runtime.bundle.manifests import read_manifest
 from service.release.graphs import CUDA, BoundGraph, open_graph
 from service.release.opening import Release, open_release
-from service.settings import load_settings
+from service.settings import DeviceName, load_settings
 
 ON_GPU = CUDA in onnxruntime.get_available_providers()
 
@@ -28,6 +28,11 @@ def release(tiny_release: Path) -> Release:
 def _path(tiny_release: Path) -> tuple[Path, Manifest]:
     folder = (tiny_release / "current").resolve()
     return folder / SEARCH_GRAPH_FILE, read_manifest(folder)
+
+
+def _opened(path: Path, manifest: Manifest, device: DeviceName = "cpu") -> Graph:
+    content = np.fromfile(path, np.uint8)
+    return open_graph(path.name, content, manifest.graphs[path.name], device=device)
 
 
 def _search_inputs(release: Release, history: list[int]) -> dict[str, NDArray[Any]]:
@@ -48,12 +53,11 @@ def _search_inputs(release: Release, history: list[int]) -> dict[str, NDArray[An
 def test_without_a_gpu_cuda_is_refused_and_auto_takes_the_processor(tiny_release: Path, release: Release) -> None:
     path, manifest = _path(tiny_release)
     with pytest.raises(ConfigError) as refused:
-        open_graph(path, manifest.graphs[SEARCH_GRAPH_FILE], device="cuda")
+        _opened(path, manifest, "cuda")
     assert refused.value.code == "config.no_gpu"
     assert "ISRF_DEVICE=cpu" in refused.value.fix
     inputs = _search_inputs(release, [3, 14, 15])
-    graphs = (open_graph(path, manifest.graphs[SEARCH_GRAPH_FILE], device=device) for device in ("cpu", "auto"))
-    first, second = (graph(inputs) for graph in graphs)
+    first, second = (_opened(path, manifest, device)(inputs) for device in ("cpu", "auto"))
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name])
 
@@ -61,7 +65,7 @@ def test_without_a_gpu_cuda_is_refused_and_auto_takes_the_processor(tiny_release
 def test_a_bound_graph_answers_as_an_unbound_one_and_follows_its_tables(tiny_release: Path, release: Release) -> None:
     """Bound to this machine's own memory, which takes the same way as a GPU's."""
     path, manifest = _path(tiny_release)
-    plain = open_graph(path, manifest.graphs[SEARCH_GRAPH_FILE])
+    plain = _opened(path, manifest)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = {value.name for value in session.get_inputs()}
     bound = BoundGraph(session, names - REQUEST_INPUTS, memory="cpu")
