@@ -13,9 +13,11 @@ exports and the shop's files write it as a `session_id` without a `user_id`.
 """
 
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Generic, NewType, TypeVar
 
+import numpy as np
 from pydantic import BeforeValidator, WithJsonSchema
 
 from isrf.contract.errors import DataError
@@ -87,14 +89,24 @@ def owner_fields(owner: str) -> dict[str, str]:
     return {"user_id": owner} if session_id is None else {"session_id": session_id}
 
 
+PACKED_FROM = 1 << 16
+"""Ids from which on an `IdMap` packs them: a dictionary of 10^6 texts takes 150 MB, packed ones take 32."""
+
+
 class IdMap(Generic[ExternalT, IndexT]):
     """A frozen two-way map: row number ↔ the shop's own id. Row numbers are 0 … len − 1."""
 
-    __slots__ = ("_external", "_index")
+    __slots__ = ("_external", "_index", "_packed")
 
-    def __init__(self, external: Iterable[ExternalT]) -> None:
-        """Takes the ids in row order; raises `DataError` (`data.duplicate_id`) where an id appears twice."""
-        self._external: tuple[ExternalT, ...] = tuple(external)
+    def __init__(self, external: Iterable[ExternalT], *, packed_from: int = PACKED_FROM) -> None:
+        """Takes the ids in row order; raises `DataError` (`data.duplicate_id`) where an id appears twice.
+
+        packed_from: how many ids are packed, which takes a microsecond for a look-up.
+        """
+        ids = tuple(external)
+        self._packed = _PackedIds(ids) if len(ids) >= max(packed_from, 1) else None
+        # The ids after the packed ones.
+        self._external: tuple[ExternalT, ...] = ids if self._packed is None else ()
         self._index: dict[ExternalT, IndexT] = {}
         for row, external_id in enumerate(self._external):
             if external_id in self._index:
@@ -104,36 +116,97 @@ class IdMap(Generic[ExternalT, IndexT]):
     def extended(self, more: Sequence[ExternalT]) -> "IdMap[ExternalT, IndexT]":
         """A new map with more ids after these; raises as the constructor does."""
         longer: IdMap[ExternalT, IndexT] = IdMap(())
+        longer._packed = self._packed
         longer._external = self._external + tuple(more)
         longer._index = self._index.copy()
         for row, external_id in enumerate(more, start=len(self)):
-            if external_id in longer._index:
-                raise _duplicate(external_id, longer._index[external_id], row)
+            known = longer.index(external_id)
+            if known is not None:
+                raise _duplicate(external_id, known, row)
             longer._index[external_id] = row  # type: ignore[assignment]
         return longer
 
     def __len__(self) -> int:
-        return len(self._external)
+        return self._num_packed + len(self._external)
 
     def __iter__(self) -> Iterator[ExternalT]:
-        return iter(self._external)
+        if self._packed is not None:
+            yield from self._packed.texts()  # type: ignore[misc]
+        yield from self._external
 
     def __contains__(self, external_id: object) -> bool:
-        return external_id in self._index
+        return isinstance(external_id, str) and self.index(external_id) is not None  # type: ignore[arg-type]
 
     def external(self, index: IndexT) -> ExternalT:
         """The shop's id of a row; IndexError outside 0 … len − 1 (a negative row is no row)."""
         if index < 0:
             raise IndexError(f"row {index} is negative")
-        return self._external[index]
+        packed = self._packed
+        if packed is None:
+            return self._external[index]
+        if index < len(packed):
+            return packed.text(index)  # type: ignore[return-value]
+        return self._external[index - len(packed)]
 
     def index(self, external_id: ExternalT) -> IndexT | None:
         """The row of an id, or None where the id is unknown."""
-        return self._index.get(external_id)
+        row = self._index.get(external_id)
+        if row is None and self._packed is not None:
+            return self._packed.row(external_id)  # type: ignore[return-value]
+        return row
 
     def known(self, external_ids: Sequence[ExternalT]) -> list[IndexT]:
         """The rows of the ids that are known, in the given order; unknown ids are left out."""
-        return [row for row in map(self._index.get, external_ids) if row is not None]
+        return [row for row in map(self.index, external_ids) if row is not None]
+
+    @property
+    def _num_packed(self) -> int:
+        return 0 if self._packed is None else len(self._packed)
+
+
+class _PackedIds:
+    """Many ids in a few arrays: their bytes one after another, and their rows in the order of Python's hashes.
+
+    Python's hash of a text is keyed (PYTHONHASHSEED), so that no client can foresee which ids have the same one.
+    """
+
+    __slots__ = ("_hashes", "_offsets", "_rows", "_texts")
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        encoded = [text.encode("utf-8", "surrogatepass") for text in ids]
+        self._texts = b"".join(encoded)
+        offsets = np.zeros(len(ids) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, encoded), np.int64, len(ids)), out=offsets[1:])
+        hashes = np.fromiter(map(hash, ids), np.int64, len(ids))
+        rows = np.argsort(hashes, kind="stable").astype(np.int32)
+        hashes = hashes[rows]
+        # Elements of a memoryview are Python's own integers, several times as fast as NumPy's.
+        self._offsets, self._hashes, self._rows = memoryview(offsets), memoryview(hashes), memoryview(rows)
+        for place in (np.flatnonzero(hashes[1:] == hashes[:-1]) + 1).tolist():
+            # Of equal ids one is found from the hash, and that is the first of them.
+            second = int(rows[place])
+            first = self.row(ids[second])
+            if first != second and first is not None:
+                raise _duplicate(ids[second], first, second)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def text(self, row: int) -> str:
+        return str(self._texts[self._offsets[row] : self._offsets[row + 1]], "utf-8", "surrogatepass")
+
+    def texts(self) -> Iterator[str]:
+        return map(self.text, range(len(self)))
+
+    def row(self, text: str) -> int | None:
+        hashed, hashes = hash(text), self._hashes
+        place = bisect_left(hashes, hashed)
+        while place < len(hashes) and hashes[place] == hashed:
+            row = self._rows[place]
+            if self.text(row) == text:
+                return row
+            place += 1
+        return None
 
 
 def _duplicate(external_id: str, first: int, second: int) -> DataError:
