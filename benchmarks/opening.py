@@ -2,11 +2,11 @@
 
     python benchmarks/opening.py --releases DIR [--workers 1 2] [--runs 3] [--against CHECKOUT]
 
-It starts the service, waits until all workers log that they are ready, then sends `--requests` calls for users with a history. Memory is read
-from `/proc/PID/smaps_rollup` of each worker: `rss` counts each page whole, `pss` divides a page by the processes that
-have it, and `anonymous` is what no other process shares. `--against` measures the code of another checkout in turn with
-this one and prints the ratios. More than one worker needs `redis-server`. Prints the machine and one JSON line. The
-figures of the clock need an idle machine; those of the CPU hold on a busy one within a quarter.
+It starts the service, waits until all workers log that they are ready, then sends `--requests` calls for users with a
+history. Memory is read from `/proc/PID/smaps_rollup` of each worker: `rss` counts each page whole, `pss` divides a page
+by the processes that have it, and `anonymous` is what no other process shares. `--against` measures the code of another
+checkout in turn with this one and prints the ratios. More than one worker needs `redis-server`. Prints the machine and
+one JSON line. The figures of the clock need an idle machine; those of the CPU grow on a busy one too, by up to a half.
 """
 
 import argparse

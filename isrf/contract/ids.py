@@ -181,7 +181,7 @@ class _PackedIds:
         rows = np.argsort(hashes, kind="stable").astype(np.int32)
         hashes = hashes[rows]
         # Elements of a memoryview are Python's own integers, several times as fast as NumPy's.
-        self._offsets, self._hashes, self._rows = memoryview(offsets), memoryview(hashes), memoryview(rows)
+        self._offsets, self._hashes, self._rows = offsets.data, hashes.data, rows.data
         for place in (np.flatnonzero(hashes[1:] == hashes[:-1]) + 1).tolist():
             # Of equal ids one is found from the hash, and that is the first of them.
             second = int(rows[place])

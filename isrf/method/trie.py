@@ -32,7 +32,7 @@ def build_trie(semantic_ids: NDArray[np.int32], codebook_size: int) -> TrieTable
     """
     _check_codes(semantic_ids, codebook_size)
     num_items, num_levels = semantic_ids.shape
-    order = np.lexsort(semantic_ids.T[::-1])
+    order = _order(semantic_ids, codebook_size)
     codes = semantic_ids[order]
     changed = np.zeros(num_items, dtype=bool)  # whether a leaf's prefix differs from that of the leaf before it
     changed[0] = True
@@ -85,6 +85,17 @@ def _pack(starts: list[NDArray[np.int64]], codes: NDArray[np.int32], order: NDAr
         leaf_items=order.astype(np.int64),
         trie_places=np.array(places, dtype=np.int64),
     )
+
+
+def _order(semantic_ids: NDArray[np.int32], codebook_size: int) -> NDArray[np.int64]:
+    """(N,) the items in the order of their codes."""
+    num_levels = semantic_ids.shape[1]
+    if codebook_size**num_levels >= 2**63:
+        return np.lexsort(semantic_ids.T[::-1])
+    numbers = semantic_ids[:, 0].astype(np.int64)
+    for level in range(1, num_levels):
+        numbers = numbers * codebook_size + semantic_ids[:, level]
+    return np.argsort(numbers, kind="stable")
 
 
 def _check_codes(semantic_ids: NDArray[np.int32], codebook_size: int) -> None:

@@ -23,7 +23,12 @@ ALIGNMENT = 64
 _GRAPH, _INITIALIZER, _INPUT = 7, 5, 11
 _DIMS, _DATA_TYPE, _NAME, _RAW_DATA, _DOC_STRING, _EXTERNAL_DATA = 1, 2, 8, 9, 12, 13
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
-_DTYPES = {1: np.dtype(np.float32), 7: np.dtype(np.int64), 10: np.dtype(np.float16), 6: np.dtype(np.int32)}
+_DTYPES: dict[int, np.dtype[Any]] = {
+    1: np.dtype(np.float32),
+    7: np.dtype(np.int64),
+    10: np.dtype(np.float16),
+    6: np.dtype(np.int32),
+}
 """Of the tables that a release's graphs hold, by TensorProto.DataType."""
 
 
@@ -47,7 +52,7 @@ class _Field(NamedTuple):
     end: int
 
 
-class _Unknown(ValueError):
+class _UnknownFormatError(ValueError):
     """The bytes are not a protocol buffer as expected."""
 
 
@@ -55,7 +60,7 @@ def split_tables(content: NDArray[np.uint8]) -> SplitModel:
     """Splits the bytes of an `.onnx` file (n,); the model is the whole file where it has no large table."""
     try:
         return _split(content)
-    except _Unknown:
+    except _UnknownFormatError:
         return SplitModel(content.tobytes(), {})
 
 
@@ -102,7 +107,7 @@ def _is_large(field: _Field) -> bool:
 
 
 def _split(content: NDArray[np.uint8]) -> SplitModel:
-    view = memoryview(content)
+    view = content.data
     tables: dict[str, NDArray[Any]] = {}
     model: list[bytes] = []
     for outer in _fields(view, 0, len(view)):
@@ -161,9 +166,9 @@ def _fields(view: memoryview, start: int, end: int) -> Iterator[_Field]:
         elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
             stop = content + (8 if kind == _EIGHT_BYTES else 4)
         else:
-            raise _Unknown
+            raise _UnknownFormatError
         if stop > end:
-            raise _Unknown
+            raise _UnknownFormatError
         yield _Field(number, kind, at, content, stop)
         at = stop
 
@@ -186,7 +191,7 @@ def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
-    raise _Unknown
+    raise _UnknownFormatError
 
 
 def _number(value: int) -> bytes:
@@ -204,4 +209,3 @@ def _key(number: int, kind: int) -> bytes:
 
 def _message(number: int, content: bytes) -> bytes:
     return b"".join([_key(number, _LENGTH), _number(len(content)), content])
-

@@ -86,7 +86,7 @@ def first_variants_of(ingest: Path) -> IntArray | None:
 
     `ingest` is the output folder of that stage.
     """
-    groups = ProductGroups.of(pl.read_parquet(ingest / "items.parquet", columns=["group_id"])["group_id"])
+    groups = ProductGroups.of(pl.read_parquet(ingest / "items.parquet", columns=["group_id"])["group_id"].to_list())
     return groups.first if groups.any else None
 
 

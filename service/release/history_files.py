@@ -1,7 +1,6 @@
 """Reads a release's users and their histories, and checks them against the catalogue and the manifest."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from isrf.contract.errors import BundleError
 from isrf.contract.event_types import EventVocabulary, plain
-from isrf.contract.ids import IdMap, UserId, UserIndex
+from isrf.contract.ids import IdMap, ItemId, UserId, UserIndex
 from isrf.contract.manifest import HISTORIES_FILE, ITEMS_FILE, USERS_FILE
 from isrf.method.recommend.live.live_events import whole_weight
 from isrf.runtime.bundle.reader import Bundle
@@ -55,28 +54,28 @@ def _users(
 ) -> ReleaseUsers:
     num_users = len(ids)
     _check_rows(table, num_users)
-    known = {str(item_id): row for row, item_id in enumerate(catalogue.ids)}
     events = table.select("item_ids", "timestamps", "events").filter(pl.col("item_ids").list.len() > 0)
     events = events.explode("item_ids", "timestamps", "events")
     if not events["timestamps"].drop_nulls().is_finite().all():
         raise BundleError("bundle.histories", f"{HISTORIES_FILE} has a timestamp that is not a number.", fix=PUBLISH)
-    kinds = {kind: plain(kind) for kind in events["events"].unique().to_list()}
-    kind_names = sorted(set(kinds.values()))
-    place = {kind: kind_names.index(name) for kind, name in kinds.items()}
+    written = events["events"].unique().to_list()
+    names = [plain(kind) for kind in written]
+    kind_names = sorted(set(names))
+    places = [kind_names.index(name) for name in names]
     return ReleaseUsers(
         ids,
         catalogue,
         events=Events(
             indptr=_indptr(table, "item_ids", num_users),
-            items=_item_rows(events["item_ids"], known),
+            items=_item_rows(events["item_ids"], catalogue),
             timestamps=events["timestamps"].fill_null(math.nan).to_numpy().astype(np.float64),
-            kinds=np.array([place[kind] for kind in events["events"].to_list()], dtype=np.int32),
+            kinds=events["events"].replace_strict(written, places, return_dtype=pl.Int32).to_numpy(),
             kind_names=kind_names,
             kind_weights=[whole_weight(vocabulary.weight(vocabulary.read(name))) for name in kind_names],
         ),
         dislikes=Dislikes(
             indptr=_indptr(table, "disliked_item_ids", num_users),
-            items=_item_rows(table["disliked_item_ids"].explode().drop_nulls(), known),
+            items=_item_rows(table["disliked_item_ids"].explode().drop_nulls(), catalogue),
         ),
     )
 
@@ -102,13 +101,14 @@ def _indptr(table: pl.DataFrame, column: str, num_users: int) -> NDArray[np.int6
     return np.cumsum(lengths)
 
 
-def _item_rows(item_ids: pl.Series, known: Mapping[str, int]) -> NDArray[np.int32]:
-    rows = np.array([known.get(item_id, -1) for item_id in item_ids.to_list()], dtype=np.int32)
-    unknown = np.flatnonzero(rows < 0)
-    if len(unknown):
+def _item_rows(item_ids: pl.Series, catalogue: Catalogue) -> NDArray[np.int32]:
+    # Each item is looked up once, however many users took it.
+    distinct = item_ids.unique()
+    found = [catalogue.ids.index(ItemId(item_id)) for item_id in distinct.to_list()]
+    if None in found:
         raise BundleError(
             "bundle.histories",
-            f"{HISTORIES_FILE} contains the item {item_ids[int(unknown[0])]!r}, {ITEMS_FILE} does not.",
+            f"{HISTORIES_FILE} contains the item {distinct[found.index(None)]!r}, {ITEMS_FILE} does not.",
             fix=PUBLISH,
         )
-    return rows
+    return item_ids.replace_strict(distinct, found, return_dtype=pl.Int32).to_numpy()

@@ -3,9 +3,10 @@
 Anything that does not fit raises a `BundleError` that names the file and the fix; a release is open or it is refused.
 """
 
-import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import structlog
@@ -14,7 +15,6 @@ from pydantic import ValidationError
 
 from isrf.contract.errors import BundleError
 from isrf.contract.event_types import EventVocabulary
-from isrf.contract.item_fields import FieldError
 from isrf.contract.manifest import (
     HISTORIES_FILE,
     INT8_GRAPH_FILE,
@@ -29,14 +29,16 @@ from isrf.contract.manifest import (
 from isrf.method.evidence import lists_from_arrays
 from isrf.method.recommend.new_items import NewItemReader
 from isrf.method.recommend.recommender import REQUEST_INPUTS, Graph, Recommender
-from isrf.runtime.bundle.contents import Content
+from isrf.runtime.bundle.contents import Content, give_back_pages
 from isrf.runtime.bundle.manifests import find_release
 from isrf.runtime.bundle.opening import GraphOpener, open_recommender
 from isrf.runtime.bundle.reader import read_bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.neighbour_index import NeighbourIndex, index_of
 from isrf.runtime.time_limit import TimeLimit
-from service.release.catalogue import Catalogue, read_item
+from service.release.catalogue import Catalogue
+from service.release.catalogue.columns import ItemLines, read_columns
+from service.release.catalogue.table import ItemTable
 from service.release.graphs import open_graph
 from service.release.history_files import read_users
 from service.release.learned import learned_until
@@ -94,7 +96,7 @@ def open_folder(
     parts = read_bundle(folder, (variant,), deadline)
     manifest, arrays = parts.manifest, parts.arrays
     deadline.check(ITEMS_FILE)
-    catalogue = _read_catalogue(parts.take(ITEMS_FILE), manifest, arrays["popularity.npy"])
+    catalogue = _read_catalogue(parts.take_content(ITEMS_FILE), manifest, arrays["popularity.npy"])
     deadline.check(HISTORIES_FILE)
     vocabulary = _vocabulary(manifest)
     users = read_users(parts, catalogue, vocabulary)
@@ -116,7 +118,7 @@ def open_folder(
             (variant,),
             user_index=user_index,
             open_graph=_graph_opener(device),
-            item_ids=[item.item_id for item in catalogue.items],
+            item_ids=_ItemIds(catalogue),
             reading=reading,
         ),
         catalogue=catalogue,
@@ -146,21 +148,33 @@ def _graph_opener(device: DeviceName) -> GraphOpener:
     return opened
 
 
-def _read_catalogue(content: bytes, manifest: Manifest, popularity: NDArray[np.float32]) -> Catalogue:
-    name, items = ITEMS_FILE, []
-    with refusing("bundle.items", name):
-        for number, line in enumerate(io.BytesIO(content), start=1):
-            try:
-                item = read_item(line)
-            except ValidationError as error:
-                message = error.errors(include_input=False, include_url=False)[0]["msg"]
-                raise BundleError("bundle.items", f"{name} line {number}: {message}.", fix=PUBLISH) from None
-            except FieldError as error:
-                message = f"{name} line {number}: {error.field} {error}."
-                raise BundleError("bundle.items", message, fix=PUBLISH) from None
-            items.append(item)
-        _same_count(name, len(items), manifest.counts.num_items)
-        return Catalogue.of(items, popularity)
+def _read_catalogue(content: Content, manifest: Manifest, popularity: NDArray[np.float32]) -> Catalogue:
+    with refusing("bundle.items", ITEMS_FILE):
+        lines = ItemLines.of(content)
+        columns = read_columns(lines)
+        _same_count(ITEMS_FILE, len(columns.ids), manifest.counts.num_items)
+        catalogue = Catalogue.with_columns(ItemTable(lines), columns, popularity)
+    give_back_pages(content)
+    return catalogue
+
+
+class _ItemIds(Sequence[str]):
+    """The item id of each row."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    def __len__(self) -> int:
+        return len(self._catalogue)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[str]: ...
+    def __getitem__(self, row: int | slice) -> str | Sequence[str]:
+        if isinstance(row, slice):
+            return [self._catalogue.item_id(one) for one in range(len(self))[row]]
+        return self._catalogue.item_id(row)
 
 
 def _same_count(name: str, found: int, expected: int) -> None:

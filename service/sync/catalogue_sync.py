@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import structlog
@@ -206,15 +205,9 @@ class CatalogueSync:
                 recommender = recommender.with_products(self._products(catalogue))
         return replace(release, catalogue=catalogue, recommender=recommender), read
 
-    @cached_property
-    def _group_ids(self) -> list[str | None]:
-        """Of the release's items, in row order."""
-        return [item.group_id for item in self._base.catalogue.items]
-
     def _products(self, catalogue: Catalogue) -> Products:
-        group_ids = [item.group_id for item in catalogue.items]
-        takers = self._base.catalogue.popularity
-        return Products.of_catalogue(catalogue.groups, group_ids, self._group_ids, takers)
+        base = self._base.catalogue
+        return Products.of_catalogue(catalogue.groups, catalogue.group_ids, base.group_ids, base.popularity)
 
     def _read_new(self, entries: Mapping[str, ItemEntry]) -> dict[str, ReadItem]:
         """Reads new items whose texts were not read before."""

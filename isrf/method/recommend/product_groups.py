@@ -4,7 +4,7 @@ Built once for each version of a catalogue; a request looks its items up without
 arrays out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -29,8 +29,10 @@ class ProductGroups:
         self._firsts = first[self._rows]  # ascending
 
     @classmethod
-    def of(cls, group_ids: Iterable[str | None]) -> Self:
+    def of(cls, group_ids: Sequence[str | None]) -> Self:
         """From each item's group_id in row order; None: the item is no variant of another."""
+        if group_ids.count(None) == len(group_ids):
+            return cls(np.arange(len(group_ids)))
         firsts: dict[str, int] = {}
         rows = [row if group_id is None else firsts.setdefault(group_id, row) for row, group_id in enumerate(group_ids)]
         return cls(np.array(rows, dtype=np.int64))

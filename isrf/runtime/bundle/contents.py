@@ -23,17 +23,15 @@ _CHUNK = 1 << 20
 """Read and hashed at once; it fits into a core's cache, so that hashing reads no memory twice."""
 
 
-class Changed(Exception):
+class FileChangedError(Exception):
     """The file was changed while it was read; the message says how."""
 
 
-def read_hashed(
-    file: int, size: int, *, keep: bool, check_deadline: Callable[[], None]
-) -> tuple[str, Content | None]:
+def read_hashed(file: int, size: int, *, keep: bool, check_deadline: Callable[[], None]) -> tuple[str, Content | None]:
     """The SHA-256 of an open file and its bytes; the bytes are read-only, and None where `keep` is False.
 
     Raises:
-        Changed: it holds fewer bytes, or was written meanwhile.
+        FileChangedError: it holds fewer bytes, or was written meanwhile.
         OSError: it cannot be read.
     """
     before = os.fstat(file)
@@ -45,7 +43,7 @@ def read_hashed(
         piece = content[at : at + _CHUNK] if len(content) == size else content[: min(_CHUNK, size - at)]
         count = os.readv(file, [piece.data])
         if count == 0:
-            raise Changed(f"it ended after {at} of {size} bytes")
+            raise FileChangedError(f"it ended after {at} of {size} bytes")
         digest.update(piece.data[:count])
         at += count
     if is_mapped:
@@ -56,7 +54,7 @@ def read_hashed(
             after.st_mtime_ns,
             after.st_ctime_ns,
         ):
-            raise Changed("it was written while it was hashed")
+            raise FileChangedError("it was written while it was hashed")
     content.flags.writeable = False
     return digest.hexdigest(), content if keep else None
 

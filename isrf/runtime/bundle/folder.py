@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import FileEntry
-from isrf.runtime.bundle.contents import Changed, Content, read_hashed
+from isrf.runtime.bundle.contents import Content, FileChangedError, read_hashed
 from isrf.runtime.bundle.refusals import PUBLISH
 from isrf.runtime.time_limit import TimeLimit
 
@@ -90,7 +90,7 @@ class BundleFolder:
             with _refusing(self.path / name, name):
                 try:
                     digest, content = read_hashed(file, size, keep=keep, check_deadline=lambda: deadline.check(name))
-                except Changed as error:
+                except FileChangedError as error:
                     raise _changed(self.path, name, str(error)) from None
         if digest != entry.sha256:
             raise _changed(self.path, name, "its SHA-256 differs")

@@ -9,7 +9,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import orjson
@@ -62,6 +62,14 @@ class ItemFields(Protocol):
         """The shop's own fields."""
 
 
+@runtime_checkable
+class QuickItems(Protocol):
+    """Items that can all be read faster than one after the other."""
+
+    def fields(self) -> Iterable[ItemFields]:
+        """All items in the order of their rows."""
+
+
 def is_request_name(name: str) -> bool:
     """Whether conditions use a name for a value of the request; an attribute of that name has no column."""
     return name == "now" or name.startswith(("user.", "context."))
@@ -91,14 +99,17 @@ class AttributeTable:
         """Builds all columns, which takes some microseconds an item."""
         kinds: defaultdict[str, Counter[ValueKind]] = defaultdict(Counter)
         values: defaultdict[str, tuple[list[int], list[Any]]] = defaultdict(lambda: ([], []))
-        for row, item in enumerate(items):
+        ours: dict[str, list[Any]] = {name: [] for name in FIELD_TYPES}
+        for row, item in enumerate(_all(items)):
+            for name, of_field in ours.items():
+                of_field.append(getattr(item, name))
             for name, value, kind in _attributes(item):
                 kinds[name][kind] += 1
                 rows, of_rows = values[name]
                 rows.append(row)
                 of_rows.append(value)
         types = _types(kinds)
-        columns = {name: _series(FIELD_TYPES[name], [getattr(item, name) for item in items]) for name in FIELD_TYPES}
+        columns = {name: _series(FIELD_TYPES[name], ours.pop(name)) for name in FIELD_TYPES}
         for name in types.keys() - FIELD_TYPES.keys():
             column: list[Any] = [None] * len(items)
             for row, value in zip(*values[name], strict=True):
@@ -173,6 +184,10 @@ class Attributes:
         return Attributes(items, before=self._before, changed=self._changed | frozenset(rows))
 
 
+def _all(items: Sequence[ItemFields]) -> Iterable[ItemFields]:
+    return items.fields() if isinstance(items, QuickItems) else items
+
+
 def _attributes(item: ItemFields) -> Iterable[tuple[str, Any, ValueKind]]:
     """Yields name, value and kind of an item's attributes that can have a column."""
     for name, value in item.own_fields().items():
@@ -199,7 +214,7 @@ def _read_columns(
 ) -> dict[str, pl.Series]:
     """Builds some columns; `fresh` has the attributes of rows that were read already."""
     values: dict[str, list[Any]] = {name: [None] * len(items) for name in names}
-    for row, item in enumerate(items):
+    for row, item in enumerate(_all(items)):
         of_row = fresh[row] if row in fresh else {name: value for name, value, _ in _attributes(item)}
         for name in names & of_row.keys():
             values[name][row] = of_row[name]

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from isrf.contract.errors import DataError
 from isrf.contract.ids import IdMap, ItemId, ItemIndex
 
-
 PACKED = pytest.mark.parametrize("packed_from", [0, 1_000_000], ids=["packed", "not-packed"])
 
 

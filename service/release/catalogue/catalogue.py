@@ -7,71 +7,20 @@ a row is the same item in every later catalogue of the same process.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isrf.contract.html_text import clean_text
 from isrf.contract.ids import IdMap, ItemId, ItemIndex
-from isrf.contract.item_changes import AVAILABLE, HIDDEN, METADATA, ROW_FIELDS
-from isrf.contract.item_fields import MAX_PRICE, read_fields, read_flag, read_item_id
 from isrf.method.interest import BoolArray, IntArray
 from isrf.method.recommend.product_groups import ProductGroups
+from service.release.catalogue.columns import ItemColumns, columns_of
+from service.release.catalogue.lines import ItemLine
+from service.release.catalogue.table import ChangedItems
 from service.release.conditions import ConditionMasks
 from service.release.conditions.attributes import Attributes
-
-
-class _Metadata(BaseModel):
-    """The shop's own fields, and two of ours."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-
-    available: bool | None = None
-    hidden: bool | None = None
-
-
-_NO_FLAGS = _Metadata()
-
-
-class ItemLine(BaseModel):
-    """One line of `items.jsonl`."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
-
-    item_id: str
-    title: str | None = None
-    brand: str | None = None
-    categories: list[str] = Field(default_factory=list)
-    price: Annotated[float, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)] | None = None
-    group_id: str | None = None
-    """The product that the item is a variant of."""
-    feature: str | None = None
-    """The text of the semantic feature, as the reasoner wrote it."""
-    metadata: _Metadata | None = Field(default=None, exclude=True)
-    available: bool = True
-    hidden: bool = False
-    own_json: bytes = Field(default=b"", exclude=True, repr=False)
-    """The shop's own fields as a JSON object, which takes a tenth of the memory of a dictionary; empty for none."""
-
-    def own_fields(self) -> dict[str, Any]:
-        """Returns the shop's own fields, which are the item's attributes beside our fields."""
-        fields: dict[str, Any] = orjson.loads(self.own_json) if self.own_json else {}
-        return fields
-
-    @property
-    def offered(self) -> bool:
-        """Whether it may be recommended."""
-        return self.available and not self.hidden
-
-
-def own_json_of(fields: Mapping[str, Any]) -> bytes:
-    """Returns the shop's own fields of an item as `ItemLine.own_json` holds them."""
-    # A copy: orjson's own result keeps a buffer of kilobytes.
-    return bytes(memoryview(orjson.dumps(fields))) if fields else b""
-
 
 LEAST_USERS = 3
 """How many similar users must share a word before the service shows it."""
@@ -119,6 +68,7 @@ class Catalogue:
         offered: (N,) whether an item may be recommended.
         in_category: rows of each category's items, ascending.
         added_at: seconds by the row of an item that came since the release.
+        group_ids: (N,) the product that each item is a variant of.
         groups: which items are variants of one product.
         attributes: the items' fields as columns.
         conditions: the masks of conditions on them.
@@ -132,6 +82,7 @@ class Catalogue:
     prices: NDArray[np.float64]
     offered: BoolArray
     in_category: Mapping[str, IntArray]
+    group_ids: Sequence[str | None]
     groups: ProductGroups
     attributes: Attributes
     conditions: ConditionMasks
@@ -141,24 +92,28 @@ class Catalogue:
     @classmethod
     def of(cls, items: Sequence[ItemLine], popularity: NDArray[np.float32]) -> "Catalogue":
         """Makes a catalogue; `popularity` is (N,). Raises `DataError` where an item_id occurs twice."""
-        by_popularity: IntArray = np.lexsort((np.arange(len(items)), -popularity)).astype(np.int64)
+        return cls.with_columns(items, columns_of(items), popularity)
+
+    @classmethod
+    def with_columns(
+        cls, items: Sequence[ItemLine], columns: ItemColumns, popularity: NDArray[np.float32]
+    ) -> "Catalogue":
+        """As `of`, for items whose columns are read already."""
+        by_popularity: IntArray = np.argsort(-popularity, kind="stable")
         ranks = np.empty(len(items), dtype=np.int64)
         ranks[by_popularity] = np.arange(1, len(items) + 1)
-        rows: dict[str, list[int]] = {}
-        for row, item in enumerate(items):
-            for category in set(item.categories):
-                rows.setdefault(category, []).append(row)
         attributes = Attributes(items)
         return cls(
             items=items,
-            ids=IdMap(ItemId(item.item_id) for item in items),
+            ids=IdMap(map(ItemId, columns.ids)),
             popularity=popularity,
             by_popularity=by_popularity,
             ranks=ranks,
-            prices=np.array([np.nan if item.price is None else item.price for item in items], dtype=np.float64),
-            offered=np.array([item.offered for item in items], dtype=np.bool_),
-            in_category={name: np.asarray(members, dtype=np.int64) for name, members in rows.items()},
-            groups=ProductGroups.of(item.group_id for item in items),
+            prices=columns.prices,
+            offered=columns.offered,
+            in_category=columns.categories,
+            group_ids=columns.group_ids,
+            groups=ProductGroups.of(columns.group_ids),
             attributes=attributes,
             conditions=ConditionMasks(attributes),
         )
@@ -228,7 +183,8 @@ class Catalogue:
         ids = self.ids.extended(added) if added else self.ids
         # No user took the new items yet: they come after all others, in their order.
         new_rows = np.arange(len(self), len(ids))
-        items = [*self.items, *(lines[item_id] for item_id in added)]
+        changed: dict[int, ItemLine] = {}
+        group_ids = [*self.group_ids, *(lines[item_id].group_id for item_id in added)]
         offered = np.concatenate([self.offered, np.zeros(len(added), dtype=np.bool_)])
         prices = np.concatenate([self.prices, np.zeros(len(added))])
         regrouped = False
@@ -241,16 +197,17 @@ class Catalogue:
             regrouped |= line.group_id != (None if old is None else old.group_id)
             for name in before ^ set(line.categories):
                 category_changes.setdefault(name, (set(), set()))[name in before].add(row)
-            items[row], offered[row] = line, line.offered
+            changed[row], group_ids[row], offered[row] = line, line.group_id, line.offered
             prices[row] = np.nan if line.price is None else line.price
+        were = self.items if isinstance(self.items, ChangedItems) else ChangedItems(self.items, {}, len(self))
+        items = were.with_changes(changed, len(ids))
         attributes = self.attributes.with_rows(items, rows.values())
         return replace(
             self,
             version=version,
             added_at={**self.added_at, **{rows[item_id]: at for item_id, at in added_at.items()}},
-            groups=ProductGroups.of(item.group_id for item in items)
-            if regrouped
-            else self.groups.with_rows(len(added)),
+            group_ids=group_ids,
+            groups=ProductGroups.of(group_ids) if regrouped else self.groups.with_rows(len(added)),
             attributes=attributes,
             conditions=ConditionMasks(attributes),
             items=items,
@@ -278,45 +235,3 @@ def _updated_rows(rows: IntArray | None, added_rows: set[int], removed_rows: set
     return np.array(
         sorted(({*rows.tolist()} if rows is not None else set()) - removed_rows | added_rows), dtype=np.int64
     )
-
-
-def read_item(line: bytes) -> ItemLine:
-    """Reads one line of `items.jsonl`.
-
-    Raises:
-        ValueError: the line cannot be read. It is a `isrf.contract.item_fields.FieldError`, which shows the field's
-            value, or pydantic's error.
-    """
-    try:
-        item = ItemLine.model_validate_json(line)
-    except ValidationError:
-        _read_again(line)
-        raise
-    metadata = item.metadata
-    if metadata is None and not item.own_json:
-        return item
-    update: dict[str, Any] = {"own_json": b""}
-    if metadata is not None:
-        flags = _Metadata(available=metadata.available, hidden=metadata.hidden)
-        update["metadata"] = None if flags == _NO_FLAGS else flags
-        update["available"] = item.available if metadata.available is None else metadata.available
-        update["hidden"] = item.hidden if metadata.hidden is None else metadata.hidden
-        update["own_json"] = own_json_of(metadata.model_extra or {})
-    # In place, as nobody has the item yet: a copied model takes a kilobyte more.
-    vars(item).update(update)
-    return item
-
-
-def _read_again(line: bytes) -> None:
-    """Reads a line as a row of the shop's file, whose readers raise errors with the wrong value."""
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return
-    if not isinstance(record, dict):
-        return
-    read_item_id(record.get("item_id"))
-    read_fields({name: value for name, value in record.items() if name in ROW_FIELDS and name != METADATA})
-    metadata = record.get(METADATA)
-    for name in (AVAILABLE, HIDDEN):
-        read_flag(name, metadata.get(name) if isinstance(metadata, dict) else None)
