@@ -72,34 +72,34 @@ def aligned_tables(content: bytes) -> bytes:
     view = memoryview(content)
     outer = list(_fields(view, 0, len(view)))
     graph = next(field for field in outer if field.number == _GRAPH)
-    before = b"".join(bytes(view[field.begin : field.end]) for field in outer if field.end <= graph.begin)
-    after = b"".join(bytes(view[field.begin : field.end]) for field in outer if field.begin >= graph.end)
+    before = [view[field.begin : field.end] for field in outer if field.end <= graph.begin]
+    after = [view[field.begin : field.end] for field in outer if field.begin >= graph.end]
     length = 0
     for _ in range(2):  # the second time with the place that the graph's own length takes
-        start = len(before) + len(_key(_GRAPH, _LENGTH)) + len(_number(length))
-        parts: list[bytes] = []
+        start = at = sum(map(len, before)) + len(_key(_GRAPH, _LENGTH)) + len(_number(length))
+        parts: list[bytes | memoryview] = []
         for field in _fields(view, graph.start, graph.end):
-            part = bytes(view[field.begin : field.end])
-            if _is_large(field):
-                part = _padded(view, field, start + sum(map(len, parts)))
-            parts.append(part)
-        length = sum(map(len, parts))
-    return b"".join([before, _message(_GRAPH, b"".join(parts)), after])
+            added = _padded(view, field, at) if _is_large(field) else [view[field.begin : field.end]]
+            parts += added
+            at += sum(map(len, added))
+        length = at - start
+    return b"".join([*before, _key(_GRAPH, _LENGTH), _number(length), *parts, *after])
 
 
-def _padded(view: memoryview, tensor: _Field, at: int) -> bytes:
-    """An initializer that begins at byte `at`, its data last and aligned."""
+def _padded(view: memoryview, tensor: _Field, at: int) -> list[bytes | memoryview]:
+    """The parts of an initializer that begins at byte `at`, its data last and aligned."""
     fields = list(_fields(view, tensor.start, tensor.end))
     data = [field for field in fields if field.number == _RAW_DATA]
     if len(data) != 1:
-        return bytes(view[tensor.begin : tensor.end])
+        return [view[tensor.begin : tensor.end]]
     rest = b"".join(bytes(view[field.begin : field.end]) for field in fields if field.number != _RAW_DATA)
-    raw = bytes(view[data[0].start : data[0].end])
+    raw = view[data[0].start : data[0].end]
     for spaces in range(ALIGNMENT):
-        whole = _message(_INITIALIZER, rest + _message(_DOC_STRING, b" " * spaces) + _message(_RAW_DATA, raw))
-        if (at + len(whole) - len(raw)) % ALIGNMENT == 0:
+        inner = rest + _message(_DOC_STRING, b" " * spaces) + _key(_RAW_DATA, _LENGTH) + _number(len(raw))
+        head = _key(_INITIALIZER, _LENGTH) + _number(len(inner) + len(raw)) + inner
+        if (at + len(head)) % ALIGNMENT == 0:
             break
-    return whole
+    return [head, raw]
 
 
 def _is_large(field: _Field) -> bool:

@@ -127,8 +127,8 @@ class _QuickFields(msgspec.Struct, gc=False):
         return {name: value for name, value in self._metadata().items() if name not in (AVAILABLE, HIDDEN)}
 
     def _metadata(self) -> dict[str, Any]:
-        # Most items of many shops have no fields of their own.
-        return {} if len(bytes(self.metadata)) == len(b"{}") else orjson.loads(self.metadata) or {}
+        found: dict[str, Any] | None = orjson.loads(bytes(self.metadata))
+        return found or {}
 
 
 _lines: "msgspec.json.Decoder[_QuickLine]" = msgspec.json.Decoder(_QuickLine)
