@@ -196,7 +196,10 @@ class _PackedIds:
         return str(self._texts[self._offsets[row] : self._offsets[row + 1]], "utf-8", "surrogatepass")
 
     def texts(self) -> Iterator[str]:
-        return map(self.text, range(len(self)))
+        if not self._texts.isascii():
+            return map(self.text, range(len(self)))
+        whole, offsets = self._texts.decode(), self._offsets
+        return (whole[offsets[row] : offsets[row + 1]] for row in range(len(self)))
 
     def row(self, text: str) -> int | None:
         hashed, hashes = hash(text), self._hashes

@@ -20,6 +20,9 @@ from isrf.method.evidence import CONTENT_LENGTH, CONTENT_POWER, SparseLists
 from isrf.method.interest import BoolArray, FloatArray, IntArray
 from isrf.method.semantic_ids import fuse_vectors, nearest_codes
 
+_ROWS_AT_ONCE = 1 << 16
+"""Texts of the release that are read as float32 at once."""
+
 
 class Near(NamedTuple):
     """The release's items that are most like one new item, nearest first; empty for a text without a known word."""
@@ -108,8 +111,11 @@ class ItemReader:
         return replace(self, trained=self.trained & items)
 
     def _cosines(self, text: FloatArray) -> FloatArray:
-        # For all items at once, because the product has to read all of the release's texts.
-        cosines: FloatArray = text @ self.item_text.astype(np.float32).T
+        # For all new items at once, because the product has to read all of the release's texts.
+        cosines = np.empty((len(text), len(self.item_text)), dtype=np.float32)
+        for at in range(0, len(self.item_text), _ROWS_AT_ONCE):
+            part = slice(at, at + _ROWS_AT_ONCE)
+            np.matmul(text, self.item_text[part].astype(np.float32).T, out=cosines[:, part])
         return cosines
 
     def _placed(self, text: FloatArray, cosines: FloatArray) -> PlacedItems:

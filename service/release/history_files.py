@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from isrf.contract.errors import BundleError
 from isrf.contract.event_types import EventVocabulary, plain
-from isrf.contract.ids import IdMap, ItemId, UserId, UserIndex
+from isrf.contract.ids import IdMap, UserId, UserIndex
 from isrf.contract.manifest import HISTORIES_FILE, ITEMS_FILE, USERS_FILE
 from isrf.method.recommend.live.live_events import whole_weight
 from isrf.runtime.bundle.reader import Bundle
@@ -54,6 +54,9 @@ def _users(
 ) -> ReleaseUsers:
     num_users = len(ids)
     _check_rows(table, num_users)
+    rows = pl.DataFrame(
+        {"item_id": pl.Series(list(catalogue.ids), dtype=pl.String), "row": np.arange(len(catalogue), dtype=np.int32)}
+    )
     events = table.select("item_ids", "timestamps", "events").filter(pl.col("item_ids").list.len() > 0)
     events = events.explode("item_ids", "timestamps", "events")
     if not events["timestamps"].drop_nulls().is_finite().all():
@@ -67,7 +70,7 @@ def _users(
         catalogue,
         events=Events(
             indptr=_indptr(table, "item_ids", num_users),
-            items=_item_rows(events["item_ids"], catalogue),
+            items=_item_rows(events["item_ids"], rows),
             timestamps=events["timestamps"].fill_null(math.nan).to_numpy().astype(np.float64),
             kinds=events["events"].replace_strict(written, places, return_dtype=pl.Int32).to_numpy(),
             kind_names=kind_names,
@@ -75,7 +78,7 @@ def _users(
         ),
         dislikes=Dislikes(
             indptr=_indptr(table, "disliked_item_ids", num_users),
-            items=_item_rows(table["disliked_item_ids"].explode().drop_nulls(), catalogue),
+            items=_item_rows(table["disliked_item_ids"].explode().drop_nulls(), rows),
         ),
     )
 
@@ -101,14 +104,12 @@ def _indptr(table: pl.DataFrame, column: str, num_users: int) -> NDArray[np.int6
     return np.cumsum(lengths)
 
 
-def _item_rows(item_ids: pl.Series, catalogue: Catalogue) -> NDArray[np.int32]:
-    # Each item is looked up once, however many users took it.
-    distinct = item_ids.unique()
-    found = [catalogue.ids.index(ItemId(item_id)) for item_id in distinct.to_list()]
-    if None in found:
+def _item_rows(item_ids: pl.Series, rows: pl.DataFrame) -> NDArray[np.int32]:
+    found = item_ids.to_frame("item_id").join(rows, on="item_id", how="left", maintain_order="left")["row"]
+    if found.null_count():
         raise BundleError(
             "bundle.histories",
-            f"{HISTORIES_FILE} contains the item {distinct[found.index(None)]!r}, {ITEMS_FILE} does not.",
+            f"{HISTORIES_FILE} contains the item {item_ids.filter(found.is_null())[0]!r}, {ITEMS_FILE} does not.",
             fix=PUBLISH,
         )
-    return item_ids.replace_strict(distinct, found, return_dtype=pl.Int32).to_numpy()
+    return found.to_numpy()

@@ -111,16 +111,20 @@ def open_folder(
     reading = parts.text_reading()
     with refusing("bundle.manifest", MANIFEST_FILE):
         until = learned_until(folder, manifest)
+    recommender = open_recommender(
+        parts,
+        (variant,),
+        user_index=user_index,
+        open_graph=_graph_opener(device),
+        item_ids=_ItemIds(catalogue),
+        reading=reading,
+    )
+    # The goldens may have read every page; the requests to come read few of them.
+    for array in arrays.values():
+        give_back_pages(array)
     return Release(
         manifest=manifest,
-        recommender=open_recommender(
-            parts,
-            (variant,),
-            user_index=user_index,
-            open_graph=_graph_opener(device),
-            item_ids=_ItemIds(catalogue),
-            reading=reading,
-        ),
+        recommender=recommender,
         catalogue=catalogue,
         users=users,
         user_index=user_index,

@@ -144,7 +144,10 @@ def _mismatch(parts: ReadableItems, golden: ItemGolden, read: NewGolden | None) 
 
 def _similar(parts: ReadableItems, item: int) -> tuple[list[int], list[float]]:
     scores = likeness(item, parts.item_lists, parts.item_vectors).scores
-    rows = np.delete(np.arange(len(scores)), item)
+    count = min(NUM_SIMILAR + 1, len(scores))
+    least = np.partition(scores, len(scores) - count)[-count]
+    rows = np.flatnonzero(scores >= least)  # with all that are equal to the last one
+    rows = rows[rows != item]
     best = rows[np.lexsort((rows, -scores[rows]))][:NUM_SIMILAR]
     return best.tolist(), _rounded(scores[best])
 

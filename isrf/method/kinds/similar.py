@@ -46,7 +46,7 @@ def likeness(item: int, lists: Mapping[str, ItemLists], vectors: FloatArray) -> 
         entries = lists[name].entries(item)
         known = entries.indices < len(vectors)  # live evidence may name items that came after these
         lifts[entries.indices[known], column] = np.log1p(entries.weights[known] / np.float32(EPSILON))
-    norms = np.linalg.norm(vectors, axis=1)
+    norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))  # makes no array of all squares
     cosines = (vectors @ unit_rows(vectors[item])) / np.where(norms > 0, norms, 1)
     lifts[:, -1] = SCALE * (cosines - cosines.mean())
     scores: FloatArray = lifts.sum(axis=1, dtype=np.float32)

@@ -125,7 +125,7 @@ def test_the_number_of_a_bad_line_is_named_in_a_long_file() -> None:
 
 
 def shop(count: int) -> ItemLines:
-    line = '{{"item_id": "item-{0}", "title": "a lamp {0}", "categories": ["Lamps", "{1}"], "price": {2}, "metadata": {{}}}}'
+    line = '{{"item_id": "item-{0}", "title": "a lamp {0}", "categories": ["Lamps", "{1}"], "price": {2}}}'
     return lines_of(*(line.format(row, row % 50, row % 90 + 0.5).encode() for row in range(count)))
 
 
