@@ -83,7 +83,7 @@ def test_a_file_that_ends_early_is_refused(tmp_path: Path, size: int) -> None:
 def test_a_file_that_is_written_while_it_is_hashed_is_refused(tmp_path: Path) -> None:
     size = 4 << 20
     written(tmp_path / "file", size)
-    calls = []
+    calls: list[None] = []
 
     def write_once() -> None:
         calls.append(None)
@@ -100,7 +100,7 @@ def test_a_file_that_is_written_while_it_is_hashed_is_refused(tmp_path: Path) ->
 
 
 def test_the_first_error_in_order_is_raised_and_the_rest_left() -> None:
-    begun, all_begun = [], threading.Event()
+    begun, all_begun = list[int](), threading.Event()
 
     def work(value: int) -> int:
         begun.append(value)
@@ -112,7 +112,7 @@ def test_the_first_error_in_order_is_raised_and_the_rest_left() -> None:
         return value
 
     results = in_threads(work, range(20), order=[9, 3, *range(3), *range(4, 9), *range(10, 20)], threads=2)
-    found = []
+    found: list[int] = []
     with pytest.raises(ValueError, match="3"):
         found.extend(iter(results))
     assert len(found) <= 3
