@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -48,7 +48,7 @@ def opening(code: Path, releases: Path, *, workers: int, users: Sequence[str]) -
         with log.open("wb") as output:
             process = subprocess.Popen(command, cwd=code, env=environment, stdout=output, stderr=output)
         stack.callback(_end, process)
-        _wait(process, log, workers)
+        _wait(process, log, workers, port)
         seconds, family = time.monotonic() - began, _family(process.pid)
         cpu_s = sum(map(_cpu_seconds, family))
         ready = _memory(family[-workers:])
@@ -67,14 +67,21 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.wait(timeout=60)
 
 
-def _wait(process: "subprocess.Popen[bytes]", log: Path, workers: int) -> None:
-    """Waits until every worker has logged that it is ready."""
+def _wait(process: "subprocess.Popen[bytes]", log: Path, workers: int, port: int) -> None:
+    """Waits until every worker has logged that it is ready, and /readyz answers."""
     until = time.monotonic() + READY_S
     while process.poll() is None and time.monotonic() < until:
-        if log.read_text().count(READY) == workers:
+        if log.read_text().count(READY) == workers and _answers(port):
             return
         time.sleep(0.02)
     sys.exit(f"the service did not become ready:\n{log.read_text()}")
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    return False
 
 
 def _family(pid: int) -> list[int]:

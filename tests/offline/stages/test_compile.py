@@ -14,9 +14,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from isrf.contract.manifest import INTEREST_GRAPH_FILE
 from isrf.method.interest import InterestTables, pad_histories, read_history, unit_rows
 from isrf.method.trie import build_trie
 from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchTensors
+from isrf.runtime.onnx_session import graph_of, graph_signature, open_bundle_session
 from offline.stages.export_onnx import stage as compile_stage
 from offline.stages.train import stage as train
 from offline.stages.train.build import load_model
@@ -231,6 +233,30 @@ def test_the_interest_graph_is_read_history(tmp_path: Path) -> None:
         np.testing.assert_allclose(feature, read.feature, rtol=1e-5, atol=1e-6)
     assert (explicit[-1] == 0).all()
     assert (feature[-1] == 0).all()
+
+
+def test_the_service_reads_the_interest_graph_s_tables_where_the_file_lies(tmp_path: Path) -> None:
+    """Large tables are views of the file's bytes, and the answers are those of the file, to the last bit."""
+    rng, num_items = np.random.default_rng(0), 5_000
+    tables = InterestTables(
+        item_text=unit_rows(rng.normal(size=(num_items, 64)).astype(np.float32)),
+        item_layers=rng.normal(size=(num_items, 64)).astype(np.float32),
+        feature_map=rng.normal(size=(64, 64)).astype(np.float32),
+        recency=0.7,
+        text_share=0.3,
+    )
+    path = tmp_path / INTEREST_GRAPH_FILE
+    compile_stage.export_interest(compile_stage.InterestReader(tables, interest_length=12), path)
+    content = np.memmap(path, np.uint8, mode="r")
+    session, found = open_bundle_session(path.name, content, graph_signature(path))
+    assert found.keys() == {"item_text", "item_layers"}
+    assert all(np.shares_memory(table, content) for table in found.values())
+    history, mask = pad_histories([rng.integers(0, num_items, rng.integers(0, 13)).tolist() for _ in range(20)], 12)
+    inputs = {"history": history, "history_mask": mask}
+    whole = open_graph(path).run(["explicit", "feature"], inputs)
+    ours = graph_of(session, path.name, found)(inputs)
+    for name, expected in zip(("explicit", "feature"), whole, strict=True):
+        np.testing.assert_array_equal(ours[name], expected)
 
 
 def test_the_export_warns_of_nothing_else(tmp_path: Path) -> None:
