@@ -107,9 +107,10 @@ def _indptr(table: pl.DataFrame, column: str, num_users: int) -> NDArray[np.int6
 def _item_rows(item_ids: pl.Series, rows: pl.DataFrame) -> NDArray[np.int32]:
     found = item_ids.to_frame("item_id").join(rows, on="item_id", how="left", maintain_order="left")["row"]
     if found.null_count():
+        item_id = item_ids.filter(found.is_null())[0]
         raise BundleError(
             "bundle.histories",
-            f"{HISTORIES_FILE} contains the item {item_ids.filter(found.is_null())[0]!r}, {ITEMS_FILE} does not.",
+            f"{HISTORIES_FILE} contains the item {item_id!r}, {ITEMS_FILE} does not.",
             fix=PUBLISH,
         )
     return found.to_numpy()

@@ -222,12 +222,12 @@ def _quickly(content: bytes, starts: NDArray[np.int64], decoder: Any) -> Sequenc
 
 
 def _one_by_one(lines: ItemLines, first: int, count: int) -> Iterator[ItemLine]:
-    for row in range(first, first + count):
+    for number in range(first + 1, first + count + 1):
         try:
-            yield read_item(lines.line(row))
+            yield read_item(lines.line(number - 1))
         except ValidationError as error:
             message = error.errors(include_input=False, include_url=False)[0]["msg"]
-            raise BundleError("bundle.items", f"{ITEMS_FILE} line {row + 1}: {message}.", fix=PUBLISH) from None
+            raise BundleError("bundle.items", f"{ITEMS_FILE} line {number}: {message}.", fix=PUBLISH) from None
         except FieldError as error:
-            message = f"{ITEMS_FILE} line {row + 1}: {error.field} {error}."
+            message = f"{ITEMS_FILE} line {number}: {error.field} {error}."
             raise BundleError("bundle.items", message, fix=PUBLISH) from None
