@@ -113,7 +113,7 @@ locks: $(UV)  ## write docker/locks anew, after a change of constraints.txt or o
 	$(LOCK) docker/requirements-gpu.txt --output-file $(LOCKS)/service-gpu.txt
 	$(LOCK) docker/requirements-build.txt --output-file $(LOCKS)/build.txt
 	echo '$(TORCH)' | $(LOCK) - --output-file $(LOCKS)/torch-gpu.txt
-	$(LOCK) --extra offline pyproject.toml --output-file $(LOCKS)/offline.txt --no-emit-package torch \
+	$(LOCK) --extra offline --extra object-store pyproject.toml --output-file $(LOCKS)/offline.txt --no-emit-package torch \
 	  $$(grep -oE '^($(CUDA))==' $(LOCKS)/torch-gpu.txt | sed 's/==//; s/^/--no-emit-package /')
 	@if echo '$(TORCH)' | $(LOCK) - --no-deps --default-index $(TORCH_CPU_INDEX) --emit-index-url \
 	  --output-file $(LOCKS)/torch-cpu.new; then mv $(LOCKS)/torch-cpu.new $(LOCKS)/torch-cpu.txt; \

@@ -11,10 +11,14 @@ the offline job or of the bundle.
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from isrf.runtime.release_store.locations import StoreUrl
+from tests.object_store import Proxy, StoreServer, environment
 
 NEEDS = {
     "trained": {"demo_release", "demo_shop"},
@@ -62,6 +66,30 @@ def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "releases"
     shutil.copytree(TINY_RELEASES, folder, symlinks=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
+    """An object store of the S3 protocol; each test takes a bucket of its own."""
+    server = StoreServer(tmp_path_factory.mktemp("object-store"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def proxy(store_server: StoreServer) -> Iterator[Proxy]:
+    """A way to the object store that misbehaves where the test tells it to; this process's environment leads there."""
+    proxy = Proxy(store_server.address)
+    with environment(proxy.address):
+        yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def bucket(proxy: Proxy) -> StoreUrl:
+    """A place in the store that no other test uses; through the proxy."""
+    return StoreUrl("s3", "shops", f"{uuid.uuid4().hex[:16]}/releases")
 
 
 @pytest.fixture(scope="session")

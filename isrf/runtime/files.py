@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP}
+NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP}
 """Of file systems that lock no folder, such as some of NFS: there the caller goes on without a lock."""
 
 
@@ -50,7 +50,7 @@ def locked_folder(folder: Path, refusal: Exception) -> Iterator[None]:
         except BlockingIOError:
             raise refusal from None
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise
         yield
     finally:

@@ -55,7 +55,7 @@ def needed(name: str) -> set[str]:
 def test_requirements_are_the_packages_own() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = {*project["dependencies"], *extras["otel"], *extras["kafka"]}
+    wanted = {*project["dependencies"], *extras["otel"], *extras["kafka"], *extras["object-store"]}
     assert needed("cpu") == wanted
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     on_cpu = {one for one in wanted if one.startswith(("onnxruntime", "faiss"))}

@@ -74,7 +74,11 @@ def test_versions_are_those_that_the_tests_ran_with(name: str) -> None:
         ("build", PROJECT["build-system"]["requires"]),
         (
             "offline",
-            [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["offline"]],
+            [
+                *PROJECT["project"]["dependencies"],
+                *PROJECT["project"]["optional-dependencies"]["offline"],
+                *PROJECT["project"]["optional-dependencies"]["object-store"],
+            ],
         ),
     ],
 )
