@@ -20,7 +20,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from isrf.contract.errors import BundleError, ConfigError, IsrfError
-from isrf.runtime.bundle.manifests import find_release, read_manifest
+from isrf.runtime.bundle.manifests import read_manifest
 from service.api.pages.demo import PAGE
 from service.app import create_app
 from service.auth.command import main as keys_command
@@ -33,6 +33,7 @@ from service.server.protocol.connection_limit import open_more_files
 from service.server.protocol.http_protocol import KEEP_ALIVE_S, HttpProtocol
 from service.settings import Settings, load_settings
 from service.sync.daemon_threads import exit_code_or_exit
+from service.sync.release_source import release_source
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics
 
@@ -56,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_logs(settings.log_level)
     try:
         # A missing or unreadable release gives one sentence, not a server's traceback.
-        read_manifest(find_release(settings.releases_dir))
+        _check_release(settings)
+    except ConfigError as error:
+        return _refused(error, 2)
     except BundleError as error:
         return _refused(error, 3)
     try:
@@ -65,10 +68,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused(error, 2)
 
 
+def _check_release(settings: Settings) -> None:
+    """Downloads the release to serve where it is in an object store, once for all workers; reads its manifest."""
+    source = release_source(settings, Metrics())
+    release = source.identify_at_start()
+    source.fetch(release, settings.open_deadline_s)
+    read_manifest(release.folder)
+    source.settle(None, ())
+
+
 def option_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command that serves."""
     parser = argparse.ArgumentParser(prog="python -m service", description="Serves recommendations from a release.")
-    parser.add_argument("--releases", type=Path, help="folder of releases (ISRF_RELEASES_DIR)")
+    parser.add_argument("--releases", help="folder of releases, or s3://… (ISRF_RELEASES_DIR)")
     parser.add_argument("--host", help="address to bind; loopback only without API keys (ISRF_BIND_HOST)")
     parser.add_argument("--port", help="port to bind (ISRF_BIND_PORT)")
     parser.add_argument("--workers", help="processes; more than one needs REDIS_URL (ISRF_WORKERS)")

@@ -63,6 +63,7 @@ from service.sync.durability_watch import DurabilityWatch
 from service.sync.placement_sync import PlacementSync
 from service.sync.release_manager import ReleaseManager
 from service.sync.release_runtime import Parts
+from service.sync.release_source import release_source
 from service.sync.store_probe import StoreProbe
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics
@@ -242,7 +243,7 @@ async def _open(
         open_deadline_s=settings.open_deadline_s,
     )
     releases = ReleaseManager(
-        settings.releases_dir,
+        release_source(settings, metrics),
         parts,
         experiment=settings.experiment,
         watch_s=settings.watch_releases_s,

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from limits import parse
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from isrf.contract.errors import ConfigError
 from isrf.contract.event_types import excluding
 from isrf.contract.manifest import VariantName
+from isrf.runtime.release_store.cache import MOST_BYTES
+from isrf.runtime.release_store.locations import Location, location_of
 from isrf.runtime.secret_files import secret_in_file
 
 SECRETS = {
@@ -63,8 +65,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ISRF_", frozen=True, extra="forbid", populate_by_name=True)
 
-    releases_dir: Path = Path("releases")
-    """Folder of releases with the link `current`, or one release's own folder."""
+    releases_dir: Annotated[Location, NoDecode, BeforeValidator(location_of)] = Path("releases")
+    """Folder of releases with the link `current`, or one release's own folder; or the URL of either in an object store,
+    `s3://bucket/prefix`, `gs://…`, `az://…`, which needs the extra `object-store`."""
     bind_host: str = "127.0.0.1"
     """Address to listen on; without API keys a loopback address only."""
     bind_port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -77,6 +80,12 @@ class Settings(BaseSettings):
     open_deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     """Seconds in which a new release must open, else it is refused and the old one stays. A large release on a slow
     disk takes minutes."""
+    release_cache_dir: Path | None = None
+    """Folder on a local disk for releases from an object store; without it `release-cache` in `state_dir`. Processes of
+    one machine may share it: one downloads, the others wait."""
+    release_cache_bytes: Annotated[int, Field(ge=1 << 20)] = MOST_BYTES
+    """The most bytes in that folder. Releases that were used longest ago are removed, never the served and the newest;
+    a release that does not fit is refused."""
     experiment: Annotated[Experiment | None, NoDecode] = None
     """`release_id:10%`: a second release beside `current`, and the share of the users that it answers."""
 

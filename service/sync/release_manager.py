@@ -13,13 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import structlog
 
 from isrf.contract.errors import BundleError, IsrfError
-from isrf.runtime.bundle.manifests import find_release, named_release
 from isrf.runtime.memory import give_back_free_memory
 from service.inference.task_cancellation import end
 from service.release.opening import open_folder
@@ -27,12 +25,15 @@ from service.settings import Experiment
 from service.state.item_store import ItemChange, ItemOutcome
 from service.sync.compaction import GRACE_S
 from service.sync.daemon_threads import in_daemon_thread
-from service.sync.release_runtime import Parts, ReleaseIdentity, ReleaseRuntime, identify
+from service.sync.release_runtime import Parts, ReleaseIdentity, ReleaseRuntime
+from service.sync.release_source import ReleaseSource
 
 REFUSED_AGAIN_S = 60.0
 """How long a refused release is not opened again: it may be large, and an operator must repair it first."""
 
 _log = structlog.get_logger("service")
+
+T = TypeVar("T")
 
 
 class Switched(NamedTuple):
@@ -56,7 +57,7 @@ class ReleaseManager:
 
     def __init__(
         self,
-        folder: Path,
+        source: ReleaseSource,
         parts: Parts,
         *,
         experiment: Experiment | None = None,
@@ -64,11 +65,12 @@ class ReleaseManager:
         opened: Callable[[], None] = lambda: None,
     ) -> None:
         """Args:
+        source: where the releases come from.
         watch_s: how often `current` is checked, 0 for only when asked.
         opened: called whenever a release has been opened and is served.
         """
         self._on_opened = opened
-        self._folder, self._parts, self._experiment, self._watch_s = folder, parts, experiment, watch_s
+        self._source, self._parts, self._experiment, self._watch_s = source, parts, experiment, watch_s
         self._current: ReleaseRuntime | None = None
         self._trial: ReleaseRuntime | None = None  # the experiment's; may be the current one
         self._open: set[ReleaseRuntime] = set()  # also those that start or end
@@ -85,7 +87,8 @@ class ReleaseManager:
 
     async def start(self) -> None:
         """Opens the releases to serve; raises `BundleError` where that fails."""
-        self._current = runtime = await self._opened(await self._identify())
+        identity = await self._in_thread(self._source.identify_at_start, "looking for it")
+        self._current = runtime = await self._opened(identity)
         runtime.publish_age()
         if self._experiment is None:
             # The embedded store has one process: no other replica serves an older release.
@@ -93,6 +96,7 @@ class ReleaseManager:
         else:
             identity = await self._identify(self._experiment.release_id)
             self._trial = runtime if identity == runtime.identity else await self._opened(identity)
+        await self._settle()
         if self._watch_s:
             self._watching = asyncio.create_task(self._watch())
         self._on_opened()
@@ -172,6 +176,7 @@ class ReleaseManager:
             self._refused = None
             seconds = time.monotonic() - began
         if self.current is not before:
+            await self._settle()
             self._on_opened()
             self._parts.metrics.reloads.labels("switched", "").inc()
             _log.info(
@@ -206,12 +211,14 @@ class ReleaseManager:
 
     async def _opened(self, identity: ReleaseIdentity, before: ReleaseRuntime | None = None) -> ReleaseRuntime:
         """Opens a release and makes it ready for its first request."""
-        parts = self._parts
-        release = await in_daemon_thread(
-            partial(open_folder, identity.folder, parts.variant, parts.device, within_s=parts.open_deadline_s),
-            within_s=parts.open_deadline_s,
-            part="opening it",
-        )
+        parts, within_s = self._parts, self._parts.open_deadline_s
+        await self._in_thread(partial(self._source.fetch, identity, within_s), "downloading it")
+        opening = partial(open_folder, identity.folder, parts.variant, parts.device, within_s=within_s)
+        try:
+            release = await self._in_thread(opening, "opening it")
+        except BundleError:
+            await self._in_thread(partial(self._source.refused, identity), "checking it")
+            raise
         if release.manifest.sha256 is None:
             _log.warning(
                 "release_unsealed",
@@ -240,6 +247,7 @@ class ReleaseManager:
         await runtime.close()
         self._open.discard(runtime)
         del runtime
+        await self._settle()
         if not self._closing:
             # Each release opens in a thread of its own, whose heap would keep the pages of the previous release.
             await asyncio.to_thread(give_back_free_memory)
@@ -274,11 +282,22 @@ class ReleaseManager:
 
     async def _identify(self, name: str | None = None) -> ReleaseIdentity:
         """Identifies the release that `current` points to, or the release with a name."""
+        return await self._in_thread(partial(self._source.identify, name), "looking for it")
 
-        def look() -> ReleaseIdentity:
-            return identify(find_release(self._folder) if name is None else named_release(self._folder, name))
+    async def _settle(self) -> None:
+        """Tells the source what is served and which folders are open, so that it may remove others."""
+        if self._current is None or self._closing:
+            return
+        in_use = {runtime.identity.folder for runtime in self._open}
+        with contextlib.suppress(BundleError, OSError):  # the cache's disk is full or gone; what is open is served
+            await self._in_thread(partial(self._source.settle, self.current.identity, in_use), "noting it")
 
-        return await in_daemon_thread(look, within_s=self._parts.open_deadline_s, part="looking for it")
+    async def _in_thread(self, work: Callable[[], T], part: str) -> T:
+        return await in_daemon_thread(work, within_s=self._parts.open_deadline_s, part=part)
+
+    def warnings(self) -> list[dict[str, str]]:
+        """Returns the warnings for `/readyz` about where releases come from."""
+        return self._source.warnings()
 
     def _was_refused(self, identity: ReleaseIdentity | None) -> bool:
         last = self._refused

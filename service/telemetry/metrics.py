@@ -122,6 +122,13 @@ class Metrics:
             ("result", "code"),
             registry=registry,
         )
+        self.release_store_up = Gauge(
+            "isrf_release_store_up",
+            "1 while the object store with the releases could be asked for `current`, else 0; 1 for a folder.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.release_store_up.set(1)
         self.problems = Counter("isrf_problems", "Problem answers, by code.", ("code",), registry=registry)
         self.store_up = Gauge(
             "isrf_store_up",

@@ -21,6 +21,7 @@ import redis
 from pydantic import SecretStr
 
 from isrf.contract.errors import StoreError
+from isrf.runtime.release_store.locations import StoreUrl
 from service.settings import Settings
 from service.state.events import Event, EventReader, EventRules, Refusal
 from service.state.records import Outcome
@@ -240,7 +241,7 @@ class ServiceProcess:
     It waits longer for Redis than it would by default, where the environment does not say otherwise.
     """
 
-    def __init__(self, releases: Path, folder: Path, *options: str, **environment: str) -> None:
+    def __init__(self, releases: Path | StoreUrl, folder: Path, *options: str, **environment: str) -> None:
         self.folder, self.port = folder, free_port()
         self.command = [sys.executable, "-m", "service", "--releases", str(releases), "--port", str(self.port)]
         self.command += ["--state-dir", str(folder / "state"), *options]

@@ -29,6 +29,7 @@ async def readyz(context: AppDep) -> Response:
     runtime = context.releases.current
     live = None if runtime.live is None else runtime.live.progress._asdict()
     warnings += [] if runtime.live is None else runtime.live.warnings()
+    warnings += context.releases.warnings()
     return json_response(
         {
             "status": "ready" if store == "ok" else "degraded",

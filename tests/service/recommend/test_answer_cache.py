@@ -24,6 +24,7 @@ from service.state.item_store import ItemChange
 from service.state.store import Store
 from service.sync.release_manager import ReleaseManager
 from service.sync.release_runtime import Parts
+from service.sync.release_source import FolderSource
 from service.telemetry.metrics import Metrics
 from tests.service.releases import point, shopper_of, some_users, two_releases
 from tests.service.servers import RedisServer, apply_to, event, settings_for
@@ -49,7 +50,7 @@ class Replica:
     def __init__(self, folder: Path, store: Store, answer_bytes: int = 1 << 20, live_bytes: int = 0) -> None:
         self.metrics = Metrics()
         self.releases = ReleaseManager(
-            folder,
+            FolderSource(folder),
             Parts(
                 store=store,
                 metrics=self.metrics,

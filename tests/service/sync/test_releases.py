@@ -25,6 +25,7 @@ from service.state.events import EventRules
 from service.state.store import Store
 from service.sync.release_manager import ReleaseManager
 from service.sync.release_runtime import Parts, ReleaseRuntime
+from service.sync.release_source import FolderSource
 from service.telemetry.metrics import Metrics
 from tests.service.releases import (
     MARK,
@@ -73,7 +74,7 @@ def new(
         items_poll_s=60.0,
         max_added_items=10,
     )
-    return ReleaseManager(folder, parts, experiment=experiment, opened=opened)
+    return ReleaseManager(FolderSource(folder), parts, experiment=experiment, opened=opened)
 
 
 @contextlib.asynccontextmanager
