@@ -17,6 +17,8 @@ from isrf.contract.errors import ConfigError, IsrfError
 from isrf.contract.shown import printable
 from isrf.runtime.bundle.manifests import read_manifest
 from offline.cli import (
+    RELEASE,
+    RELEASES,
     BackboneOption,
     BadRowsOption,
     BudgetOption,
@@ -28,8 +30,10 @@ from offline.cli import (
     PresetOption,
     ReasonerOption,
     ReleaseOption,
+    Releases,
     ReleasesOption,
     SetOption,
+    WorkOption,
     budget_flags,
     configured,
     console,
@@ -63,6 +67,7 @@ def run(
     *,
     data: DataOption,
     releases: ReleasesOption,
+    work: WorkOption = None,
     preset: PresetOption = "demo",
     config: ConfigOption = None,
     assignments: SetOption = None,
@@ -81,15 +86,16 @@ def run(
         "fit": fit,
         **budget_flags(llm_budget),
     }
-    _run(data, releases, configured(preset, config, assignments, flags, ingest))
+    _run(data, releases, work, configured(preset, config, assignments, flags, ingest))
 
 
-def _run(data: Path, releases: Path, settings: RunConfig) -> None:
+def _run(data: Path, releases: Releases, work: Path | None, settings: RunConfig) -> None:
     from offline.commands.train import train
 
-    release = train(data, releases, settings)
+    store = releases.store
+    release = train(data, releases.work(work, data), settings, store=store)
     _show_evaluation(release)
-    typer.echo(release)
+    typer.echo(release if store is None else f"{store}/{read_manifest(release).release_id}")
 
 
 def _stage_command(name: str) -> Callable[..., None]:
@@ -97,12 +103,15 @@ def _stage_command(name: str) -> Callable[..., None]:
         *,
         data: DataOption,
         releases: ReleasesOption,
+        work: WorkOption = None,
         preset: PresetOption = "demo",
         config: ConfigOption = None,
         assignments: SetOption = None,
         ingest: IngestSettings,
     ) -> None:
-        typer.echo(run_stages(name, data, releases, configured(preset, config, assignments, {}, ingest)))
+        typer.echo(
+            run_stages(name, data, releases.work(work, data), configured(preset, config, assignments, {}, ingest))
+        )
 
     command.__doc__ = f"Run the stages up to {name} and print its output folder."
     return reads_files(command)
@@ -118,9 +127,8 @@ for _name in STAGES:
 def ingest_command(
     *,
     data: DataOption,
-    releases: Annotated[
-        Path | None, typer.Option("--releases", help="Folder of releases; not needed for merging alone.")
-    ] = None,
+    releases: Annotated[Releases | None, RELEASES] = None,
+    work: WorkOption = None,
     from_redis: Annotated[
         str | None,
         typer.Option(
@@ -155,7 +163,7 @@ def ingest_command(
             )
         )
     if releases is not None:
-        typer.echo(run_stages("ingest", data, releases, settings))
+        typer.echo(run_stages("ingest", data, releases.work(work, data), settings))
     elif from_redis is None:
         raise typer.BadParameter("give --releases to run the stage, --from-redis to merge events, or both")
 
@@ -208,7 +216,7 @@ def evaluate(
 def audit(
     *,
     data: DataOption,
-    release: Annotated[Path | None, typer.Option("--release", help="A release made from the data.")] = None,
+    release: Annotated[Path | None, RELEASE] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON too.")] = False,
     ingest: IngestSettings,
 ) -> None:
@@ -248,13 +256,14 @@ def export_command(
     *,
     data: DataOption,
     releases: ReleasesOption,
+    work: WorkOption = None,
     preset: PresetOption = "demo",
     config: ConfigOption = None,
     assignments: SetOption = None,
     ingest: IngestSettings,
 ) -> None:
     """Run the stages up to export and publish the release; the same as `run`."""
-    _run(data, releases, configured(preset, config, assignments, {}, ingest))
+    _run(data, releases, work, configured(preset, config, assignments, {}, ingest))
 
 
 @app.command("demo-shop")
@@ -274,6 +283,7 @@ def forget(
     user_id: Annotated[str, typer.Argument(help="The shop's id of the user.")],
     data: DataOption,
     releases: ReleasesOption,
+    work: WorkOption = None,
     store: Annotated[
         str | None,
         typer.Option(help="Redis URL, or env (REDIS_URL, REDIS_URL_FILE): erase the user's state there too."),
@@ -284,7 +294,15 @@ def forget(
     from offline.commands.forget import forget as forget_user
 
     url = None if store is None else store_url(store)
-    deleted = forget_user(user_id, data, releases, store=url, ledger=ledger, erasure_key=secret(ERASURE_KEY))
+    deleted = forget_user(
+        user_id,
+        data,
+        releases.work(work, data),
+        published=releases.store,
+        store=url,
+        ledger=ledger,
+        erasure_key=secret(ERASURE_KEY),
+    )
     console.print(f"deleted: {deleted.rows} rows, {deleted.answers} answers, {deleted.outputs} stage outputs")
     console.print(f"deleted releases: {', '.join(deleted.releases) or 'none'}")
     if deleted.republish:

@@ -3,6 +3,7 @@
 import inspect
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from isrf.contract.errors import ConfigError
+from isrf.runtime.release_store.locations import Location, StoreUrl, folder_of, location_of
+from isrf.runtime.release_store.remote import local_release
 from offline.config import PRESETS, PresetName, RunConfig, build_config
 from offline.pipeline import run_until
 from offline.runtime.progress_lines import ProgressLines
@@ -21,7 +24,52 @@ console = Console(stderr=True)
 DataOption = Annotated[
     Path, typer.Option("--data", help="Folder with the files interactions.{csv,parquet,…} and items.{jsonl,csv,…}.")
 ]
-ReleasesOption = Annotated[Path, typer.Option("--releases", help="Folder that releases are published to.")]
+
+
+@dataclass(frozen=True)
+class Releases:
+    """Where a command publishes to: a folder, or a place in an object store."""
+
+    location: Location
+
+    @property
+    def store(self) -> StoreUrl | None:
+        return self.location if isinstance(self.location, StoreUrl) else None
+
+    def work(self, folder: Path | None, data: Path) -> Path:
+        """The local folder that the stages work in: `--work`, else the releases folder, else one beside the data."""
+        if isinstance(self.location, Path):
+            if folder is not None:
+                raise ConfigError(
+                    "config.work",
+                    f"--work is {folder}, and the folder {self.location} holds the stages' outputs.",
+                    fix="Leave out --work, or give --releases a URL.",
+                )
+            return self.location
+        if folder is not None:
+            return folder
+        return data.absolute().with_name(f"{data.absolute().name}-work")
+
+    def folder(self, what: str) -> Path:
+        """The folder; raises `ConfigError` where it is a URL, which `what` cannot work with."""
+        return folder_of(self.location, what)
+
+
+def _read_releases(text: str | Releases) -> Releases:
+    return text if isinstance(text, Releases) else Releases(location_of(text))
+
+
+RELEASES = typer.Option(
+    "--releases", parser=_read_releases, help="Folder that releases are published to, or s3://BUCKET/PREFIX."
+)
+ReleasesOption = Annotated[Releases, RELEASES]
+WorkOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--work",
+        help="Local folder for the stages' outputs; else the releases folder, or DATA-work if --releases is a URL.",
+    ),
+]
 PresetOption = Annotated[str, typer.Option("--preset", help=f"Size of the model: {', '.join(PRESETS)}.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings, section by section.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="One setting: section.key=value. Repeatable.")]
@@ -61,7 +109,8 @@ IngestSettings = dict[str, Any]
 """The settings of `[ingest]` that the options give."""
 
 FitOption = Annotated[str | None, typer.Option("--fit", help="train (hold out the last two) or all (production).")]
-ReleaseOption = Annotated[Path, typer.Option("--release", help="Folder of one release.")]
+RELEASE = typer.Option("--release", parser=local_release, help="Folder of one release, or its URL: s3://BUCKET/PREFIX.")
+ReleaseOption = Annotated[Path, RELEASE]
 
 
 def configured(

@@ -4,6 +4,7 @@ It keeps the release that is served now. Publish another release, then run it ag
 the user at once, also under releases made from older data, erase the user in the service (or pass `store` here).
 """
 
+import io
 import math
 import os
 import shutil
@@ -16,8 +17,11 @@ from typing import NamedTuple
 import polars as pl
 
 from isrf.contract.errors import ConfigError, DataError, StageError
-from isrf.contract.manifest import USERS_FILE
+from isrf.contract.manifest import MANIFEST_FILE, USERS_FILE
 from isrf.runtime.bundle.manifests import CURRENT
+from isrf.runtime.release_store.current import read_current
+from isrf.runtime.release_store.locations import StoreUrl
+from isrf.runtime.release_store.objects import ObjectStore
 from offline.commands.loop_back.commit import DataFolder
 from offline.commands.loop_back.open_source import erase_from_store
 from offline.commands.loop_back.rows import write_interactions
@@ -27,6 +31,7 @@ from offline.stages.embed.stage import STORE_FILE
 from offline.stages.reason.llm.calls.ledger import forget_user_answers
 from offline.stages.reason.stage import LEDGER_FILE
 
+_MOST_USERS_BYTES = 16 << 30
 DELETING_PREFIX = ".forgetting-"
 
 
@@ -45,6 +50,7 @@ def forget(
     data: Path,
     releases: Path,
     *,
+    published: StoreUrl | None = None,
     store: str | None = None,
     ledger: Path | None = None,
     erasure_key: str | None = None,
@@ -54,7 +60,8 @@ def forget(
     Args:
         user_id: the shop's id.
         data: the shop's folder.
-        releases: the folder of published releases.
+        releases: the folder of published releases; with `published` the one that the stages work in.
+        published: where in an object store the releases are. Those that the store lists are looked at.
         store: URL of the Redis with the user state; None if the service has erased the user already.
         ledger: the ledger of LLM answers; None for the one in the releases folder.
         erasure_key: the service's `ISRF_ERASURE_KEY`.
@@ -91,9 +98,12 @@ def forget(
             answers = forget_user_answers(ledger or work / "reason" / LEDGER_FILE, before=time.time())
             _forget_vectors(work / "embed")
         folder.replace()
-        return Forgotten(
-            rows, answers, _forget_outputs(outputs, user_found=user_found), *_forget_releases(releases, user_id)
-        )
+        removed = _forget_outputs(outputs, user_found=user_found)
+        deleted, served = _forget_releases(releases, user_id)
+        if published is not None:
+            more = _forget_published(ObjectStore(published), user_id)
+            deleted, served = deleted + more[0], served + more[1]
+        return Forgotten(rows, answers, removed, deleted, served)
 
 
 @contextmanager
@@ -152,14 +162,36 @@ def _forget_releases(releases: Path, user_id: str) -> tuple[list[str], list[str]
     return deleted, served
 
 
+def _forget_published(store: ObjectStore, user_id: str) -> tuple[list[str], list[str]]:
+    """As `_forget_releases`, in an object store: the manifest goes first, so that nobody opens half a release."""
+    current = read_current(store).release_id
+    deleted: list[str] = []
+    served: list[str] = []
+    for name in store.folders():
+        users = store.read(f"{name}/{USERS_FILE}", most=_MOST_USERS_BYTES)
+        if users is None or not _lists_user(io.BytesIO(users.content), user_id):
+            continue
+        if name == current:
+            served.append(name)
+        else:
+            store.delete(f"{name}/{MANIFEST_FILE}")
+            store.delete_folder(name, last=USERS_FILE)  # in which the run after a killed one finds the user
+            deleted.append(name)
+    return deleted, served
+
+
 def _holds_user(folder: Path, user_id: str) -> bool:
     path = folder / USERS_FILE
     if not os.path.lexists(path):
         return False
     if not path.is_file():
         return True  # a pipe or a folder in its place cannot be read either
+    return _lists_user(path, user_id)
+
+
+def _lists_user(users: Path | io.BytesIO, user_id: str) -> bool:
     try:
-        return bool((pl.read_parquet(path, columns=["user_id"])["user_id"] == user_id).any())
+        return bool((pl.read_parquet(users, columns=["user_id"])["user_id"] == user_id).any())
     except (pl.exceptions.PolarsError, OSError):
         # an unreadable file may hold the user
         return True

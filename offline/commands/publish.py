@@ -8,6 +8,7 @@ a time.
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from isrf.contract.errors import BundleError, StageError
@@ -15,6 +16,9 @@ from isrf.contract.manifest import Manifest
 from isrf.runtime.bundle.manifests import CURRENT, read_manifest
 from isrf.runtime.bundle.reader import verify_files
 from isrf.runtime.files import locked_folder, move_into_place, sync_folder
+from isrf.runtime.release_store.locations import StoreUrl
+from isrf.runtime.release_store.objects import ObjectStore
+from isrf.runtime.release_store.upload import publish_to_store
 from offline.runtime.release import open_release
 
 _PARTS = (".publishing-", ".damaged-")
@@ -59,6 +63,22 @@ def publish(bundle: Path, releases: Path) -> Path:
             _remove(damaged)
         switch(releases, release_id)
     return target
+
+
+def publish_to_url(bundle: Path, url: StoreUrl, *, report: Callable[[str], None] = lambda _: None) -> None:
+    """Uploads the bundle to a place in an object store and points `current` there to it.
+
+    Raises:
+        BundleError: it does not verify, or the store cannot be reached; `current` is unchanged.
+        StageError: `publish.overtaken`, another job has published there meanwhile.
+    """
+    open_release(bundle)
+    published = publish_to_store(bundle, ObjectStore(url), report=report)
+    if not published.guarded:
+        report(
+            f"{url} has no conditional writes: of two jobs that publish there at once, the last one wins unnoticed. "
+            "Run one at a time."
+        )
 
 
 def _refuse_other_current(releases: Path) -> None:

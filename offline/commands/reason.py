@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from offline.cli import (
+    RELEASES,
     BudgetOption,
     ConfigOption,
     DataOption,
@@ -14,8 +15,10 @@ from offline.cli import (
     PresetOption,
     ReasonerOption,
     ReleaseOption,
+    Releases,
     ReleasesOption,
     SetOption,
+    WorkOption,
     budget_flags,
     configured,
     reads_files,
@@ -32,7 +35,8 @@ def run_command(
     *,
     context: typer.Context,
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the shop's files.")] = None,
-    releases: Annotated[Path | None, typer.Option("--releases", help="Folder of releases.")] = None,
+    releases: Annotated[Releases | None, RELEASES] = None,
+    work: WorkOption = None,
     preset: PresetOption = "demo",
     config: ConfigOption = None,
     assignments: SetOption = None,
@@ -47,7 +51,7 @@ def run_command(
         raise typer.BadParameter("the options --data and --releases are required")
     flags = {"reason.reasoner": reasoner, **budget_flags(llm_budget)}
     settings = configured(preset, config, assignments, flags, ingest)
-    typer.echo(run_stages("reason", data, releases, settings))
+    typer.echo(run_stages("reason", data, releases.work(work, data), settings))
 
 
 @app.command("show")
@@ -67,6 +71,7 @@ def cost_command(
     *,
     data: DataOption,
     releases: ReleasesOption,
+    work: WorkOption = None,
     items: Annotated[int, typer.Option(help="Number of items to estimate for.")] = 10_000,
     users: Annotated[int, typer.Option(help="Number of users to estimate for.")] = 100_000,
     ingest: IngestSettings,
@@ -76,5 +81,7 @@ def cost_command(
     from offline.stages.reason.llm.cost import cost_table, estimate_steps
 
     settings = configured("demo", None, None, {}, ingest)
-    corpus = read_corpus(run_stages("ingest", data, releases, settings), currency=settings.reason.currency)
+    corpus = read_corpus(
+        run_stages("ingest", data, releases.work(work, data), settings), currency=settings.reason.currency
+    )
     output.print(cost_table(estimate_steps(corpus), num_items=items, num_users=users))

@@ -7,6 +7,7 @@ import typer
 
 from isrf.contract.errors import ConfigError
 from isrf.contract.shown import printable
+from isrf.runtime.release_store.remote import local_release
 from offline.cli import console, progress_bars
 from offline.commands.recommend.parts import PartReport
 from offline.runtime.secret_files import secret
@@ -22,7 +23,10 @@ def recommend(
         str, typer.Option(help="all, or a file of user ids: one a line, or CSV or Parquet with a column user_id.")
     ],
     out: Annotated[Path, typer.Option(help="File to write: .parquet, .csv, .csv.gz, .jsonl or .jsonl.gz.")],
-    releases: Annotated[Path | None, typer.Option(help="Folder of releases, or one release.")] = None,
+    releases: Annotated[
+        Path | None,
+        typer.Option(parser=local_release, help="Folder of releases, or one release; or the URL of either."),
+    ] = None,
     placement: Annotated[str | None, typer.Option(help="Make the lists of this placement.")] = None,
     n: Annotated[
         int | None, typer.Option("--n", min=1, max=200, help="Items of a list; else the placement's length, or 10.")

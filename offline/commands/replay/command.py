@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from isrf.runtime.bundle.manifests import read_manifest
+from isrf.runtime.release_store.remote import local_release
 from offline.cli import (
     ConfigOption,
     DataOption,
@@ -42,7 +43,12 @@ def replay(
         float, typer.Option(help="How often active users are gathered, in seconds of the shop's time.", min=1.0)
     ] = 3600.0,
     release: Annotated[
-        Path | None, typer.Option("--release", help="A release made before the moment: it is not trained again.")
+        Path | None,
+        typer.Option(
+            "--release",
+            parser=local_release,
+            help="A release made before the moment, a folder or its URL: it is not trained again.",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the figures here (JSON).")] = None,
     preset: PresetOption = "demo",
@@ -63,10 +69,11 @@ def replay(
         settings = settings.model_copy(update={"events": events})
     frozen, step_s = frozen_parts(freeze), step_seconds(step)
     moment = None if since is None else read_moment(since)
-    before = releases / "replay-data"
+    folder = releases.folder("the replay")
+    before = folder / "replay-data"
     stream = cut(data, before, settings, since=moment, share=share)
     settings = settings.model_copy(update={"ingest": settings.ingest.of_our_own_files()})
-    release = train(before, releases, settings) if release is None else made_before(release, stream.since)
+    release = train(before, folder, settings) if release is None else made_before(release, stream.since)
     with progress_bars() as progress:
         result = play(
             release, stream, config=settings, frozen=frozen, epoch_s=epoch_s, step_s=step_s, progress=progress
