@@ -117,6 +117,7 @@ def by_variable(sentence: str) -> str:
 
 def _values(name: str, words: str) -> str:
     special = {
+        "releases_dir": "path or URL",
         "experiment": "`RELEASE_ID:PERCENT%`",
         "rate_limit": "`50/second`, `1000/minute`, …",
         "redis_url": "`redis://…`, `rediss://…`, `unix://…`",
