@@ -13,7 +13,7 @@ beside users and items; None: all are 1.
 It knows neither files nor models. `isrf.method.pair_counts` counts transitions and co-occurrence.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 import numpy as np
@@ -38,6 +38,9 @@ CONTENT_LENGTH = 100
 CONTENT_POWER = 2.0
 """Sharpens cosine into the weight of a neighbour; 2 and 4 were tried, chosen on validation."""
 
+
+BLOCK_EVENTS = 1 << 22
+"""Events whose users are worked through at once, so that what one step needs does not grow with the data."""
 
 WeightArray: TypeAlias = NDArray[np.float64]
 
@@ -185,18 +188,53 @@ def counted_lists(
 ) -> CountedLists:
     """The `length` heaviest columns of each row, heaviest first (ties: lower column), scaled to sum to 1.
 
-    Equal (row, column) pairs are added up first. rows, columns, weights: (entries,).
+    Equal (row, column) pairs are added up first, in their order. rows, columns, weights: (entries,).
     """
-    order = np.lexsort((columns, rows))
+    num_columns = int(columns.max(initial=0)) + 1
+    keys = rows.astype(np.int64) * num_columns + columns
+    order = stable_order(keys, num_rows * num_columns)
+    keys, weights = sums_by_key(keys[order], weights[order])
+    return heaviest_of_rows(keys // num_columns, keys % num_columns, weights, num_rows=num_rows, length=length)
+
+
+def stable_order(keys: IntArray, bound: int) -> IntArray:
+    """The stable permutation (k,) that sorts `keys` (k,), whole numbers from 0 to below `bound`."""
+    bits = max(len(keys) - 1, 0).bit_length()
+    if bound << bits >= 1 << 63:
+        return np.argsort(keys, kind="stable")
+    # One sort of plain integers is several times faster than a stable argsort, and needs less memory.
+    packed = keys.astype(np.int64) << bits
+    for first in range(0, len(keys), BLOCK_EVENTS):
+        block = packed[first : first + BLOCK_EVENTS]
+        block |= np.arange(first, first + len(block))
+    packed.sort()
+    packed &= (1 << bits) - 1
+    return packed
+
+
+def sums_by_key(keys: IntArray, weights: NDArray[np.float64]) -> tuple[IntArray, NDArray[np.float64]]:
+    """The distinct keys and the sum of each one's weights, added in their order. keys: (k,) ascending."""
+    first = np.ones(len(keys), dtype=np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
+    starts = np.flatnonzero(first)
+    return keys[starts], np.add.reduceat(weights, starts) if len(keys) else weights
+
+
+def heaviest_of_rows(
+    rows: IntArray, columns: IntArray, weights: NDArray[np.float64], *, num_rows: int, length: int
+) -> CountedLists:
+    """As `counted_lists`, of pairs that are distinct and ascending by row, then column."""
+    sizes = np.bincount(rows, minlength=num_rows)
+    ends = np.cumsum(sizes)
+    kept = np.ones(len(rows), dtype=np.bool_)
+    for row in np.flatnonzero(sizes > length):
+        part = slice(ends[row] - sizes[row], ends[row])
+        least = np.partition(weights[part], sizes[row] - length)[sizes[row] - length]
+        kept[part] = weights[part] >= least
+    rows, columns, weights = rows[kept], columns[kept], weights[kept]
+    order = np.lexsort((-weights, rows))  # stable: of equal weights the lower column comes first
     rows, columns, weights = rows[order], columns[order], weights[order]
-    first = np.ones(len(rows), dtype=np.bool_)
-    first[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
-    weights = np.add.reduceat(weights, np.flatnonzero(first)) if len(rows) else weights
-    rows, columns = rows[first], columns[first]
-    order = np.lexsort((columns, -weights, rows))
-    rows, columns, weights = rows[order], columns[order], weights[order]
-    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    kept = rank < length
+    kept = np.arange(len(rows)) - np.searchsorted(rows, rows) < length
     rows, columns, weights = rows[kept], columns[kept], weights[kept]
     totals = np.bincount(rows, weights=weights, minlength=num_rows)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))]).astype(np.int64)
@@ -205,29 +243,55 @@ def counted_lists(
     return CountedLists(lists, totals.astype(np.float32))
 
 
+def blocks_of_users(users: IntArray, size: int = BLOCK_EVENTS) -> Iterator[slice]:
+    """Slices of about `size` events that divide no user's events; one slice where users (E,) do not ascend."""
+    if not len(users) or (users[1:] < users[:-1]).any():
+        yield slice(0, len(users))
+        return
+    first = 0
+    while first < len(users):
+        last = int(np.searchsorted(users, users[min(first + size, len(users)) - 1], side="right"))
+        yield slice(first, last)
+        first = last
+
+
 def latest_of_each(users: IntArray, items: IntArray) -> BoolArray:
     """(E,) bool: whether an event is the user's latest one with its item. users, items: (E,), events in order."""
-    _, from_end = np.unique((users * (items.max(initial=0) + 1) + items)[::-1], return_index=True)
     latest = np.zeros(len(users), dtype=np.bool_)
-    latest[len(users) - 1 - from_end] = True
+    for block in blocks_of_users(users):
+        keys = _pair_keys(users[block], items[block])
+        _, from_end = np.unique(keys[::-1], return_index=True)
+        latest[block.stop - 1 - from_end] = True
     return latest
 
 
 def heaviest_of_each(users: IntArray, items: IntArray, weights: WeightArray) -> WeightArray:
     """(E,) for each event the heaviest weight among the user's events on its item."""
-    _, pair = np.unique(users * (items.max(initial=0) + 1) + items, return_inverse=True)
-    largest = np.zeros(len(weights))
-    np.maximum.at(largest, pair, weights)
-    return largest[pair]
+    heaviest_weights = np.empty(len(weights))
+    for block in blocks_of_users(users):
+        _, pair = np.unique(_pair_keys(users[block], items[block]), return_inverse=True)
+        largest = np.zeros(len(pair))
+        np.maximum.at(largest, pair, weights[block])
+        heaviest_weights[block] = largest[pair]
+    return heaviest_weights
+
+
+def _pair_keys(users: IntArray, items: IntArray) -> IntArray:
+    """(E,) int64, equal for equal pairs of user and item."""
+    return users.astype(np.int64) * (int(items.max(initial=0)) + 1) + items
 
 
 def num_takers(
     users: IntArray, items: IntArray, *, num_items: int, weights: WeightArray | None = None
 ) -> NDArray[np.float64]:
     """How many users took each item, (N,), each counted by the heaviest event; users and items are (E,) rows."""
-    latest = latest_of_each(users, items)
-    by_user = None if weights is None else heaviest_of_each(users, items, weights)[latest]
-    return np.bincount(items[latest], weights=by_user, minlength=num_items).astype(np.float64)
+    takers = np.zeros(num_items)
+    for block in blocks_of_users(users):
+        of_users, of_items = users[block], items[block]
+        latest = latest_of_each(of_users, of_items)
+        by_user = 1.0 if weights is None else heaviest_of_each(of_users, of_items, weights[block])[latest]
+        np.add.at(takers, of_items[latest], by_user)  # in the order of events, so that blocks change no bit
+    return takers
 
 
 def user_item_lists(users: IntArray, items: IntArray, *, num_users: int) -> SparseLists:
@@ -236,11 +300,14 @@ def user_item_lists(users: IntArray, items: IntArray, *, num_users: int) -> Spar
     Only the latest event of an item has a weight. Its age is the number of other items that the user took since.
     """
     indptr = np.searchsorted(users, np.arange(num_users + 1)).astype(np.int64)
-    latest = latest_of_each(users, items)
-    num_latest = np.concatenate([[0], np.cumsum(latest)])
-    age = num_latest[indptr[users + 1]] - num_latest[1:]
-    weights = np.where(latest, GROUP_RECENCY ** age.astype(np.float64), 0.0)
-    return SparseLists(indptr, items.astype(np.int32), weights.astype(np.float32))
+    weights = np.empty(len(users), dtype=np.float32)
+    for block in blocks_of_users(users):
+        of_users = users[block]
+        latest = latest_of_each(of_users, items[block])
+        num_latest = np.concatenate([[0], np.cumsum(latest)])
+        age = num_latest[np.searchsorted(of_users, of_users, side="right")] - num_latest[1:]
+        weights[block] = np.where(latest, GROUP_RECENCY ** age.astype(np.float64), 0.0)
+    return SparseLists(indptr, items.astype(np.int32), weights)
 
 
 def lists_from_arrays(name: str, arrays: Mapping[str, NDArray[np.generic]]) -> SparseLists:

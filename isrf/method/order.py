@@ -129,8 +129,12 @@ def most_counted(num_events: int) -> int:
 
 def counted_events(users: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(E,) bool: whether an event is among its user's `most_counted` latest ones; a user's events stand together."""
-    stops = np.searchsorted(users, users, side="right")
-    return stops - np.arange(len(users)) <= most_counted(len(users))
+    counted = np.ones(len(users), dtype=np.bool_)
+    starts, most = _run_starts(users, None), most_counted(len(users))
+    stops = np.append(starts[1:], len(users))
+    for start, stop in zip(starts[stops - starts > most], stops[stops - starts > most], strict=True):
+        counted[start : stop - most] = False
+    return counted
 
 
 def mean_one(weights: NDArray[np.float64]) -> NDArray[np.float32]:

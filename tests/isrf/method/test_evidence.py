@@ -13,6 +13,7 @@ from isrf.method.evidence import (
     CountedLists,
     Evidence,
     SparseLists,
+    blocks_of_users,
     counted_lists,
     group_evidence,
     item_evidence,
@@ -292,3 +293,30 @@ def test_pairs_are_those_that_somebody_finds_one_by_one(events: list[tuple[int, 
 
 def flat(counted: CountedLists) -> list[NDArray[Any]]:
     return [*counted.lists, counted.totals]
+
+
+@pytest.mark.parametrize("block_pairs", [1, 40])
+@pytest.mark.parametrize("of_products", [False, True])
+def test_the_number_of_blocks_changes_no_byte(block_pairs: int, of_products: bool) -> None:
+    rng = np.random.default_rng(block_pairs)
+    users, items = np.sort(rng.integers(0, 12, 300)), rng.integers(0, 25, 300)
+    first = np.arange(25) // 2 * 2 if of_products else None
+    for weights in (None, np.where(users % 3, 1.0, rng.choice([0.0, 0.1, 3.0], 300))):
+        whole, parted = (
+            [
+                *flat(count_transitions(users, items, num_items=25, window=3, length=9, **settings)),
+                *flat(count_cooccurrence(users, items, num_items=25, length=9, **settings)),
+            ]
+            for settings in (
+                {"weights": weights, "first_variants": first},
+                {"weights": weights, "first_variants": first, "block_pairs": block_pairs},
+            )
+        )
+        for one, other in zip(whole, parted, strict=True):
+            assert (one.dtype, one.tobytes()) == (other.dtype, other.tobytes())
+
+
+def test_blocks_of_users_divide_nobody() -> None:
+    users = np.array([0, 0, 0, 2, 3, 3, 7])
+    assert [(block.start, block.stop) for block in blocks_of_users(users, 2)] == [(0, 3), (3, 6), (6, 7)]
+    assert [(block.start, block.stop) for block in blocks_of_users(users[::-1], 2)] == [(0, 7)]
