@@ -176,14 +176,19 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
         ) from error
 
 
-def read_parquet(path: Path, columns: list[str] | None = None, *, num_rows: int | None = None) -> pl.DataFrame:
-    """Reads a Parquet table, or some columns of it, or its first rows.
+def read_parquet(
+    path: Path, columns: list[str] | None = None, *, first_row: int = 0, num_rows: int | None = None
+) -> pl.DataFrame:
+    """Reads a Parquet table, or some columns of it, or `num_rows` rows from `first_row` on.
 
     Raises:
         DataError: `data.unreadable_file`.
     """
     try:
-        return pl.read_parquet(path, columns=columns, n_rows=num_rows)
+        if not first_row:
+            return pl.read_parquet(path, columns=columns, n_rows=num_rows)
+        table = pl.scan_parquet(path) if columns is None else pl.scan_parquet(path).select(columns)
+        return table.slice(first_row, num_rows).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _no_parquet(path, error) from error
 

@@ -5,7 +5,7 @@ file.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -15,6 +15,8 @@ from isrf.contract.shown import printable
 
 MAX_TIMESTAMP = 253_402_300_799.0
 """The end of the year 9999, in seconds. No form is read as a later time: the service accepts none."""
+DATE = "date"
+"""The form of a Parquet column of dates or times."""
 _PER_SECOND: dict[str, float] = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 _DATE = r"(\d{4}-\d{2}-\d{2})"
 _CLOCK = r"(?:[Tt ](\d{2}:\d{2})(:\d{2})?([.,]\d{1,9})?)"
@@ -40,8 +42,7 @@ class Times(NamedTuple):
 
     Attributes:
         seconds: (N,) f64 since 1970; null where the text is not of the form.
-        form: a name of `offline.reading.settings.TimeForm`, a format with `%`, or "date" for a Parquet column of dates
-            or times; "" where no value is of any form.
+        form: a name of `offline.reading.settings.TimeForm`, a format with `%`, or `DATE`; "" where no value is of any.
     """
 
     seconds: pl.Series
@@ -67,24 +68,56 @@ def read_times(column: pl.Series, setting: str = "auto") -> Times:
         setting: `auto`, a `TimeForm`, or a format as of `strptime`.
     """
     if column.dtype in (pl.Date, pl.Datetime):
-        return Times(column.dt.timestamp("us").cast(pl.Float64) / 1e6, "date")
-    texts = column.cast(pl.String).str.strip_chars()
-    table = pl.DataFrame({"text": texts, "number": texts.cast(pl.Float64, strict=False)})
-    if "%" in setting:
-        return Times(_by_format(texts, setting), setting)
-    counts: dict[str, int] = {setting: 0}
-    if setting == "auto":
-        counts = _counted(table, list(_PER_SECOND))
-        if sum(counts.values()) < len(column) - column.null_count():
-            counts |= _counted(table, list(_ISO))
-    form = max(counts, key=lambda name: counts[name])
-    if setting == "auto" and not counts[form]:
-        return Times(pl.Series([None] * len(column), dtype=pl.Float64), "")
+        return Times(read_form(column, DATE), DATE)
+    form = most_used(count_forms(column)) if setting == "auto" else setting
+    return Times(read_form(column, form, exact=setting == "auto"), form)
+
+
+def count_forms(column: pl.Series) -> dict[str, int]:
+    """How many values of a column are of each form; 0 for a form that was not tried, as others fit all values.
+
+    Counts of blocks of a column can be added up.
+    """
+    if column.dtype in (pl.Date, pl.Datetime):
+        return {DATE: len(column) - column.null_count()}
+    table = _texts_and_numbers(column)
+    counts = _counted(table, list(_PER_SECOND)) | dict.fromkeys(_ISO, 0)
+    if sum(counts.values()) < len(column) - column.null_count():
+        counts |= _counted(table, list(_ISO))
+    return counts
+
+
+def most_used(counts: Mapping[str, int]) -> str:
+    """The form of most values, of equally many the first; "" where no value is of any form."""
+    form = max(counts, key=lambda name: counts[name], default="")
+    return form if form and counts[form] else ""
+
+
+def read_form(column: pl.Series, form: str, *, exact: bool = True) -> pl.Series:
+    """A column of times of one form as (N,) f64 seconds.
+
+    Args:
+        column: as in `read_times`.
+        form: of `Times`.
+        exact: whether a number that another form of numbers would fit is not read.
+    """
+    if column.dtype in (pl.Date, pl.Datetime):
+        return column.dt.timestamp("us").cast(pl.Float64) / 1e6
+    if not form:
+        return pl.Series([None] * len(column), dtype=pl.Float64)
+    table = _texts_and_numbers(column)
+    if "%" in form:
+        return _by_format(table["text"], form)
     if form in _PER_SECOND:
-        fits = pl.lit(True) if setting != "auto" else _is_of(form)
+        fits = _is_of(form) if exact else pl.lit(True)
         seconds = pl.when(fits).then(pl.col("number") / _PER_SECOND[form] + 0.0)  # no negative zero
-        return Times(table.select(seconds.alias("seconds"))["seconds"], form)
-    return Times(_iso_seconds(texts, form), form)
+        return table.select(seconds.alias("seconds"))["seconds"]
+    return _iso_seconds(table["text"], form)
+
+
+def _texts_and_numbers(column: pl.Series) -> pl.DataFrame:
+    texts = column.cast(pl.String).str.strip_chars()
+    return pl.DataFrame({"text": texts, "number": texts.cast(pl.Float64, strict=False)})
 
 
 def _counted(table: pl.DataFrame, forms: Sequence[str]) -> dict[str, int]:

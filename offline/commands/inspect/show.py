@@ -120,7 +120,7 @@ def _meanings_of_fields(
 def _events(shop: ShopData) -> Table:
     table = _table("The first events as read", "line", "user_id", "item_id", "time (UTC)", "event", "weight")
     columns = ["line", "user_id", "item_id", "timestamp", "position", "event", "weight"]
-    for line, owner, item, timestamp, position, event, weight in shop.interactions[columns].head(NUM_ROWS).iter_rows():
+    for line, owner, item, timestamp, position, event, weight in shop.first_interactions(NUM_ROWS)[columns].iter_rows():
         user = f"session {session_id(owner)}" if is_session(owner) else owner
         moment = f"position {position}" if timestamp is None else _moment(timestamp)
         table.add_row(*map(_cell, (shop.line_text(line), user, item, moment, event, f"{weight:g}")))

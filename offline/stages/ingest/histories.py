@@ -25,8 +25,9 @@ from isrf.method.order import (
     order_events,
     shuffle_ties,
 )
-from offline.stages.ingest.own_sessions import own_sessions, without_held_out
 from offline.stages.ingest.owners import IS_SESSION
+from offline.stages.ingest.parts.own_sessions import own_sessions, without_held_out
+from offline.stages.ingest.parts.spool import Spool
 
 
 class Histories(NamedTuple):
@@ -34,7 +35,7 @@ class Histories(NamedTuple):
 
     Attributes:
         events: `user_id`, `item_id`, `timestamp`, `event`, `weight` (the file's), `split` (i8,
-            `isrf.method.order.Split`); sorted by user_id, then order.
+            `isrf.method.order.Split`); sorted by user_id, then order, in parts that divide nobody's events.
         excluded: `user_id`, `item_id` of disliked items, each pair once.
         taken_back: number of events that a `remove` took back.
         tied_users: number of users (sessions are none) whose test event has the same time as the event before it.
@@ -43,7 +44,7 @@ class Histories(NamedTuple):
         left_out_of_sessions: number of events that `offline.stages.ingest.own_sessions` keeps out of training.
     """
 
-    events: pl.DataFrame
+    events: Spool
     excluded: pl.DataFrame
     taken_back: int
     tied_users: int
@@ -53,39 +54,53 @@ class Histories(NamedTuple):
 
 
 def build_histories(
-    interactions: pl.DataFrame, *, shuffle_seed: int | None, hold_out: bool, learned_until: float = math.inf
+    interactions: Spool, *, shuffle_seed: int | None, hold_out: bool, learned_until: float = math.inf
 ) -> Histories:
-    """Makes the histories of the rows of `offline.stages.ingest.interactions`, which are in file order.
+    """Makes the histories of the rows of `offline.stages.ingest.interactions`.
 
     With `hold_out` it splits leave-one-out where anybody has `MIN_EVENTS_TO_LEARN` events; else all events train.
     `learned_until` (seconds) is when the file was read. A timestamp more than a day later is not valid, so such a row
     never counts as later than a `remove`.
+
+    Args:
+        interactions: in parts of ascending users; the rows of a part are in file order.
     """
-    ordered = _in_order(interactions)
-    valid = _without_removed(ordered, learned_until + MAX_AHEAD_S)
-    disliked = pl.col("event") == DISLIKE
-    excluded = valid.filter(disliked).select("user_id", "item_id").unique().sort("user_id", "item_id")
-    history = valid.filter(~disliked)
-    users, user_ids = _codes(history["user_id"])
-    timestamps = _times(history)
-    if shuffle_seed is not None:
-        shuffled = shuffle_ties(shuffle_seed, users, user_ids=user_ids, timestamps=timestamps)
-        history = history[shuffled]
-        timestamps = None if timestamps is None else timestamps[shuffled]
-    longest = int(np.bincount(users).max(initial=0))
+    excluded: list[pl.DataFrame] = []
+    taken_back = longest = tied_users = 0
+
+    def history_of(part: pl.DataFrame) -> pl.DataFrame:
+        nonlocal taken_back, longest
+        ordered = _in_order(part)
+        valid = _without_removed(ordered, learned_until + MAX_AHEAD_S)
+        taken_back += ordered.height - valid.height - ordered.filter(pl.col("event") == REMOVE).height
+        disliked = pl.col("event") == DISLIKE
+        excluded.append(valid.filter(disliked).select("user_id", "item_id").unique().sort("user_id", "item_id"))
+        history = valid.filter(~disliked)
+        users, user_ids = _codes(history["user_id"])
+        longest = max(longest, int(np.bincount(users).max(initial=0)))
+        if shuffle_seed is None:
+            return history
+        return history[shuffle_ties(shuffle_seed, users, user_ids=user_ids, timestamps=_times(history))]
+
+    def split(history: pl.DataFrame) -> pl.DataFrame:
+        nonlocal tied_users
+        users = history["user_id"].rle_id().cast(pl.Int64).to_numpy()
+        parts = leave_one_out(users) if hold_out else np.full(len(users), Split.TRAIN, dtype=np.int8)
+        timestamps = _times(history)
+        times = history["position"].to_numpy() if timestamps is None else timestamps
+        of_users = history.select(~IS_SESSION).to_series().to_numpy()
+        tied_users += last_two_tie(users[of_users], times[of_users]) if hold_out else 0
+        return history.select("user_id", "item_id", "timestamp", "event", "weight", pl.Series("split", parts))
+
+    histories = interactions.mapped(history_of)
     hold_out = hold_out and longest >= MIN_EVENTS_TO_LEARN
-    split = leave_one_out(users) if hold_out else np.full(len(users), Split.TRAIN, dtype=np.int8)
-    times = history["position"].to_numpy() if timestamps is None else timestamps
-    of_users = history.select(~IS_SESSION).to_series().to_numpy()
-    num_removes = ordered.filter(pl.col("event") == REMOVE).height
-    events = history.select("user_id", "item_id", "timestamp", "event", "weight", pl.Series("split", split))
     linked = own_sessions(interactions)
-    events, left_out = without_held_out(events, linked)
+    events, left_out = without_held_out(histories.mapped(split), linked)
     return Histories(
         events=events,
-        excluded=excluded,
-        taken_back=ordered.height - valid.height - num_removes,
-        tied_users=last_two_tie(users[of_users], times[of_users]) if hold_out else 0,
+        excluded=pl.concat(excluded),
+        taken_back=taken_back,
+        tied_users=tied_users,
         longest=longest,
         own_sessions=linked.height,
         left_out_of_sessions=left_out,

@@ -3,6 +3,7 @@
 It does not know the catalogue or the order of events. Event types are read by `isrf.contract.event_types`.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import polars as pl
@@ -13,26 +14,28 @@ from isrf.contract.ids import SESSION_PREFIX
 from isrf.contract.item_fields import MAX_ID_BYTES
 from isrf.contract.shown import printable, shown
 from offline.reading.bad_rows import NUM_LINES_NAMED, BadRows
-from offline.reading.cells import whole_ids
-from offline.reading.columns import Wanted, find_columns, no_order_error
-from offline.reading.files import ShopFile, check_same_columns, parquet_columns, read_parquet
-from offline.reading.lines import first_line, line_text
-from offline.reading.names import INTERACTION_NAMES
-from offline.reading.notes import ADDRESSES, FileNotes, notes_of_text
-from offline.reading.settings import INTERACTION_COLUMNS, IngestConfig
-from offline.reading.text_table import TextPart, read_text_part
-from offline.reading.times import MAX_TIMESTAMP, Times, format_question, looks_like_time, read_times
+from offline.reading.columns import no_order_error
+from offline.reading.files import ShopFile
+from offline.reading.lines import line_text
+from offline.reading.notes import ADDRESSES, FileNotes
+from offline.reading.settings import IngestConfig
+from offline.reading.times import (
+    DATE,
+    MAX_TIMESTAMP,
+    format_question,
+    looks_like_time,
+    most_used,
+    read_form,
+    time_form_text,
+)
 from offline.stages.ingest.owners import session_owner
+from offline.stages.ingest.parts.raw import IDS, OF_PEOPLE, OPTIONAL, REQUIRED, WANTED, RawInteractions
+from offline.stages.ingest.parts.spool import PART_ROWS
 
-REQUIRED = ("user_id", "item_id")
-OPTIONAL = tuple(name for name in INTERACTION_COLUMNS if name not in REQUIRED)
-WANTED = Wanted(INTERACTION_COLUMNS, REQUIRED, INTERACTION_NAMES, order=("timestamp", "position"))
-_TEXTS = (*REQUIRED, "event", "session_id")
+__all__ = ["OPTIONAL", "REQUIRED", "WANTED", "Interactions", "ShopEvents", "read_interactions"]
 _RETURNS_NAMED = 3
-_OF_PEOPLE = ("user_id", "session_id")
 _CONTROL = r"\p{Cc}"
 _OF_SESSION = (pl.col("user_id").fill_null("") == "") & (pl.col("session_id").fill_null("") != "")
-_ENDS_IN_POINT_ZERO = r"^\d{1,15}\.0$"
 
 
 class ShopEvents(NamedTuple):
@@ -52,13 +55,6 @@ class ShopEvents(NamedTuple):
     notes: FileNotes
 
 
-class _Raw(NamedTuple):
-    """The file's own values: `line`, and the columns of ours that it has, texts where it is CSV."""
-
-    table: pl.DataFrame
-    notes: FileNotes
-
-
 def read_interactions(
     source: ShopFile,
     bad_rows: BadRows,
@@ -67,181 +63,139 @@ def read_interactions(
     *,
     catalogue: pl.Series | None = None,
 ) -> ShopEvents:
-    """Reads the file.
+    """Reads the file as one table, in memory; arguments and errors are those of `Interactions`."""
+    reader = Interactions(source, bad_rows, settings, vocabulary, catalogue=catalogue)
+    events = pl.concat(list(reader.blocks()))
+    return ShopEvents(events, reader.num_rows, reader.notes())
 
-    Args:
-        source: the file or its parts.
-        bad_rows: takes the bad rows.
-        settings: how the file is written.
-        vocabulary: what the shop's event types mean.
-        catalogue: (N,) str, the ids of the shop's items; ids that it has stay as they are.
 
-    Raises:
-        DataError: a column is missing, doubled or of a wrong type; there are no rows; there is neither timestamp nor
-            position; the times are in no form that is recognised (`data.time_format`).
+class Interactions:
+    """Reads a shop's interactions block by block. Read the blocks once, to the end.
+
+    Attributes:
+        num_rows: of all rows.
+        sampled_users: as `RawInteractions`, to divide users by.
     """
-    settings = settings or IngestConfig()
-    raw, notes = (_read_parquet if source.format == "parquet" else _read_csv)(source, bad_rows, settings)
-    num_rows = raw.height + len(bad_rows)
-    if num_rows == 0:
-        raise DataError(
-            "data.no_rows", f"{source.path} has no rows below its header.", fix="Export the shop's data again."
-        )
-    raw = raw.select(
-        "line",
-        *REQUIRED,
-        *(c if c in raw.columns else pl.lit(None, dtype=pl.String).alias(c) for c in OPTIONAL),
-    )
-    raw, remarks = _without_points(raw, catalogue)
-    has_values = {column: raw[column].null_count() < raw.height for column in ("timestamp", "position")}
-    if raw.height and not any(has_values.values()):
-        raise no_order_error(str(source.path))
-    times = _times(source, raw, settings)
-    types = raw["event"].unique().to_list()
-    refused = [name for name in types if problem(name)]
-    meanings = {name: vocabulary.read(name) or PURCHASE for name in types}
-    parsed = raw.with_columns(times.seconds.alias("timestamp"), _weight(settings).alias("weight_number"))
-    checked = parsed.select(_kind(has_values, refused).alias("kind"), "line", *_values(meanings))
-    for (kind,), rows in checked.filter(pl.col("kind").is_not_null()).group_by("kind", maintain_order=True):
-        bad_rows.add(str(kind), rows["line"].to_list(), _shown(raw, str(kind), rows["line"].head(NUM_LINES_NAMED)))
-    events, returned = _returns_as_removes(checked.filter(pl.col("kind").is_null()).drop("kind"))
-    if returned:
-        named = ", ".join(line_text(line, source.parts) for line in returned[:_RETURNS_NAMED])
-        more = ", …" if len(returned) > _RETURNS_NAMED else ""
-        remarks.append(f"{len(returned)} rows have a negative weight and count as remove ({named}{more})")
-    if any(raw[column].str.contains("@", literal=True).any() for column in _OF_PEOPLE):
-        remarks.append(ADDRESSES)
-    if times.form and has_values["timestamp"]:
-        remarks.insert(0, f"times are {times.describe()}")
-    facts = {"time_form": times.form, "negative_weights": len(returned)}
-    notes = notes._replace(remarks=(*notes.remarks, *remarks), facts=facts)
-    return ShopEvents(events, num_rows, notes)
 
+    def __init__(
+        self,
+        source: ShopFile,
+        bad_rows: BadRows,
+        settings: IngestConfig | None = None,
+        vocabulary: EventVocabulary = STANDARD,
+        *,
+        catalogue: pl.Series | None = None,
+        part_rows: int = PART_ROWS,
+    ) -> None:
+        """Reads the file's values.
 
-def _times(source: ShopFile, raw: pl.DataFrame, settings: IngestConfig) -> Times:
-    column = raw["timestamp"]
-    times = read_times(column, settings.time_format)
-    if times.seconds.null_count() == len(column) > column.null_count():
-        row = raw.filter(pl.col("timestamp").is_not_null()).row(0, named=True)
-        text = str(row["timestamp"])
-        if settings.time_format != "auto" or looks_like_time(text):
-            tried = "" if settings.time_format == "auto" else f" as {settings.time_format}"
+        Args:
+            source: the file or its parts.
+            bad_rows: takes the bad rows.
+            settings: how the file is written.
+            vocabulary: what the shop's event types mean.
+            catalogue: (N,) str, the ids of the shop's items; ids that it has stay as they are.
+            part_rows: of a larger file only so many rows are in memory.
+
+        Raises:
+            DataError: a column is missing, doubled or of a wrong type; there are no rows; there is neither timestamp
+                nor position.
+        """
+        self._source, self._bad_rows, self._settings = source, bad_rows, settings or IngestConfig()
+        self._raw = raw = RawInteractions(source, bad_rows, self._settings, catalogue, part_rows=part_rows)
+        self.num_rows = raw.num_rows + len(bad_rows)
+        self.sampled_users = raw.sampled_users
+        if self.num_rows == 0:
             raise DataError(
-                "data.time_format",
-                f"{source.path}: no time can be read{tried}; {line_text(row['line'], source.parts)} has "
-                f"{shown(text)}. Read are seconds and milliseconds since 1970, and ISO 8601.",
-                fix=f"Say how times are written: {format_question(text)}.",
+                "data.no_rows", f"{source.path} has no rows below its header.", fix="Export the shop's data again."
             )
-    return times
+        self._has_values = {column: raw.num_values[column] > 0 for column in ("timestamp", "position")}
+        if raw.num_rows and not any(self._has_values.values()):
+            raise no_order_error(str(source.path))
+        self._without_point = [
+            column
+            for column in IDS
+            if column in raw.first_ids
+            and column in raw.point_zero
+            and not (column == "item_id" and raw.item_ids_as_listed)
+        ]
+        self._time_form = most_used(raw.time_forms)
+        if self._settings.time_format != "auto" and DATE not in raw.time_forms:
+            self._time_form = self._settings.time_format
+        self._vocabulary = vocabulary
+        self._returns: list[int] = []
+        self._num_returns = self._num_times = 0
 
+    def blocks(self) -> Iterator[pl.DataFrame]:
+        """The good rows in blocks, as `ShopEvents.events`; always one block.
 
-def _without_points(raw: pl.DataFrame, catalogue: pl.Series | None) -> tuple[pl.DataFrame, list[str]]:
-    """Takes `.0` off the ids of a column where every id is such a number: so tables with gaps write whole numbers.
+        Raises:
+            DataError: the times are in no form that is recognised (`data.time_format`).
+        """
+        types = sorted(self._raw.event_types, key=str)
+        refused = [name for name in types if name is not None and problem(name)]
+        meanings = {name: self._vocabulary.read(name) or PURCHASE for name in types}
+        for raw in self._raw.blocks():
+            raw = raw.with_columns(pl.col(self._without_point).str.strip_suffix(".0"))
+            seconds = read_form(raw["timestamp"], self._time_form, exact=self._settings.time_format == "auto")
+            self._num_times += len(seconds) - seconds.null_count()
+            parsed = raw.with_columns(seconds.alias("timestamp"), _weight(self._settings).alias("weight_number"))
+            checked = parsed.select(_kind(self._has_values, refused).alias("kind"), "line", *_values(meanings))
+            for (kind,), rows in checked.filter(pl.col("kind").is_not_null()).group_by("kind", maintain_order=True):
+                values = _shown(raw, str(kind), rows["line"].head(NUM_LINES_NAMED))
+                self._bad_rows.add(str(kind), rows["line"].to_list(), values)
+            yield self._returns_as_removes(checked.filter(pl.col("kind").is_null()).drop("kind"))
+        if self._raw.first_time is not None and not self._num_times:
+            self._refuse_times(*self._raw.first_time)
 
-    Ids of items stay where the catalogue writes one of them so too.
-    """
-    remarks: list[str] = []
-    for column in (*REQUIRED, "session_id"):
-        ids = raw[column].drop_nulls()
-        if column == "item_id" and catalogue is not None and ids.is_in(catalogue.implode()).any():
-            continue
-        if len(ids) and str(ids[0]).endswith(".0") and ids.str.contains(_ENDS_IN_POINT_ZERO).all():
-            raw = raw.with_columns(pl.col(column).str.strip_suffix(".0"))
-            example = "" if column in _OF_PEOPLE else f", such as {ids[0]}"
+    def notes(self) -> FileNotes:
+        """How the file was read; call it after the blocks."""
+        remarks: list[str] = []
+        if self._time_form and self._has_values["timestamp"]:
+            remarks.append(f"times are {time_form_text(self._time_form)}")
+        for column in self._without_point:
+            example = "" if column in OF_PEOPLE else f", such as {self._raw.first_ids[column]}"
             remarks.append(f"every {column} is a number that ends in .0{example}; it is read without .0")
-    return raw, remarks
+        if self._num_returns:
+            named = ", ".join(line_text(line, self._source.parts) for line in self._returns)
+            more = ", …" if self._num_returns > _RETURNS_NAMED else ""
+            remarks.append(f"{self._num_returns} rows have a negative weight and count as remove ({named}{more})")
+        if self._raw.names_addresses:
+            remarks.append(ADDRESSES)
+        facts = {"time_form": self._time_form, "negative_weights": self._num_returns}
+        notes = self._raw.notes
+        return notes._replace(remarks=(*notes.remarks, *remarks), facts=facts)
 
+    def _refuse_times(self, line: int, text: str) -> None:
+        given = self._settings.time_format
+        if given == "auto" and not looks_like_time(text):
+            return
+        tried = "" if given == "auto" else f" as {given}"
+        raise DataError(
+            "data.time_format",
+            f"{self._source.path}: no time can be read{tried}; {line_text(line, self._source.parts)} has "
+            f"{shown(text)}. Read are seconds and milliseconds since 1970, and ISO 8601.",
+            fix=f"Say how times are written: {format_question(text)}.",
+        )
 
-def _returns_as_removes(events: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
-    """Makes rows of a negative weight removes, and returns their lines: exports write goods sent back so."""
-    lines = events.filter(pl.col("weight") < 0)["line"].to_list()
-    if lines:
-        kind = pl.when(pl.col("weight") < 0).then(pl.lit(REMOVE)).otherwise(pl.col("event"))
-        events = events.with_columns(kind.alias("event"), pl.col("weight").abs())
-    return events, lines
+    def _returns_as_removes(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Makes rows of a negative weight removes: exports write goods sent back so."""
+        lines = events.filter(pl.col("weight") < 0)["line"]
+        if len(lines):
+            self._num_returns += len(lines)
+            self._returns = [*self._returns, *lines.head(_RETURNS_NAMED).to_list()][:_RETURNS_NAMED]
+            kind = pl.when(pl.col("weight") < 0).then(pl.lit(REMOVE)).otherwise(pl.col("event"))
+            events = events.with_columns(kind.alias("event"), pl.col("weight").abs())
+        return events
 
 
 def _shown(raw: pl.DataFrame, kind: str, lines: pl.Series) -> list[str]:
     """The values in the first bad rows; only the length of a person's id, because messages end up in logs."""
     column = kind.split("_", 1)[1]
     values = raw.filter(pl.col("line").is_in(lines.implode()))[column].to_list()
-    if column in _OF_PEOPLE:
+    if column in OF_PEOPLE:
         return ["" if value is None else f"{len(str(value).encode())} bytes" for value in values]
     return ["empty" if value is None else printable(str(value)) for value in values]
-
-
-def _read_csv(source: ShopFile, bad_rows: BadRows, settings: IngestConfig) -> _Raw:
-    """The file's columns as strings, empty values as null, and `line`."""
-    frames: list[pl.DataFrame] = []
-    parts: list[TextPart] = []
-    for number, path in enumerate(source.files):
-        where = f"{path}"
-        part = read_text_part(
-            path,
-            where,
-            bad_rows,
-            settings,
-            lambda where, header: find_columns(where, header, WANTED, settings.columns),
-            part=number,
-        )
-        check_same_columns(source, number, parts[0].columns.header if parts else (), part.columns.header)
-        parts.append(part)
-        frames += part.blocks
-    return _Raw(pl.concat(frames), notes_of_text(source.name, source.parts, parts))
-
-
-def _read_parquet(source: ShopFile, _: BadRows, settings: IngestConfig) -> _Raw:
-    """Ids and event as strings, other columns as they are; `line` counts rows from 1."""
-    frames: list[pl.DataFrame] = []
-    first: tuple[str, ...] = ()
-    notes = FileNotes(source.name, source.format, source.parts)
-    for number, path in enumerate(source.files):
-        names = parquet_columns(path)
-        columns = find_columns(str(path), names, WANTED, settings.columns)
-        check_same_columns(source, number, first, columns.header)
-        if not number:
-            first, notes = columns.header, notes._replace(columns=columns)
-        table = read_parquet(path, list(dict.fromkeys(names[place] for place in columns.ours.values())))
-        table = table.select(pl.col(names[place]).alias(field) for field, place in columns.ours.items())
-        typed = [_typed(path, field, table[field]) for field in columns.ours]
-        lines = pl.int_range(pl.len(), dtype=pl.Int64) + (first_line(number) + 1)
-        frames.append(table.select(lines.alias("line"), *typed))
-    return _Raw(_joined(source, frames), notes)
-
-
-def _joined(source: ShopFile, frames: list[pl.DataFrame]) -> pl.DataFrame:
-    columns = sorted(frames[0].columns)
-    for name in columns:
-        kinds = {frame.schema[name] for frame in frames if frame[name].null_count() < frame.height}
-        if len(kinds) > 1 and any(kind.is_temporal() for kind in kinds):  # polars would count days as seconds
-            raise DataError(
-                "data.bad_column_type",
-                f"the parts of {source.path} hold {name} as {' and '.join(sorted(map(str, kinds)))}.",
-                fix="Write the same type in all parts.",
-            )
-    table = pl.concat([frame.select(columns) for frame in frames], how="vertical_relaxed")
-    return table.with_columns(pl.col(pl.Null).cast(pl.String))
-
-
-def _typed(path: object, column: str, values: pl.Series) -> pl.Series:
-    dtype = values.dtype
-    if column in OPTIONAL and values.null_count() == len(values):
-        return pl.repeat(None, len(values), dtype=pl.Null, eager=True).alias(column)  # empty: its type does not matter
-    if column in _TEXTS:
-        values = whole_ids(values)
-        fits = values.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)
-    elif column == "timestamp" and dtype.is_temporal():
-        fits = dtype in (pl.Date, pl.Datetime)
-    else:
-        fits = dtype.is_numeric() or dtype in (pl.String, pl.Null)
-    if not fits:
-        example = shown(values.drop_nulls().head(1).to_list()) if column not in _OF_PEOPLE else ""
-        raise DataError(
-            "data.bad_column_type",
-            f"{path}: the column {column} holds {dtype}" + (f", such as {example}." if example else "."),
-            fix="Write ids and events as strings, and timestamp, position and weight as numbers.",
-        )
-    return values.cast(pl.String) if column in _TEXTS else values
 
 
 def _number(column: str) -> pl.Expr:

@@ -15,8 +15,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isrf.contract.item_changes import GROUP_ID
+from isrf.method.order import Split
 from offline.stages.ingest.items import CONTENT, content_json
 from offline.stages.ingest.owners import IS_SESSION
+from offline.stages.ingest.parts.spool import Spool
 
 MAX_ROUNDS = 16
 _TEXT_ORDER = ("title", "brand", "category_path", "description", "price", "metadata")
@@ -28,35 +30,56 @@ class Numbering(NamedTuple):
     sessions: pl.DataFrame  # row = user_index − number of users: the owner's name, as `user_id`
 
 
-def number(items: pl.DataFrame, train: pl.DataFrame, excluded: pl.DataFrame) -> Numbering:
+def number(items: pl.DataFrame, events: Spool, excluded: pl.DataFrame) -> Numbering:
     """Numbers all items, all users with a training event or a dislike, and all sessions with a training event.
 
     Args:
         items: `item_id`, `group_id` and `offline.stages.ingest.items.CONTENT`.
-        train: training events, a user's adjacent and in order: `user_id`, `item_id`, `timestamp`, `event`, `weight`.
+        events: a user's adjacent and in order: `user_id`, `item_id`, `timestamp`, `event`, `weight`, `split`.
         excluded: `user_id`, `item_id`, each pair once.
     """
     items = items.with_columns(
         content_json(items, group=False), pl.col("categories").list.join("\x1f").alias("category_path")
     )
     items = items.sort(*_TEXT_ORDER, "content", "item_id", nulls_last=False).with_row_index("row")
-    user_ids = train["user_id"].unique(maintain_order=True)
-    user_codes = pl.DataFrame({"user_id": user_ids}).with_row_index("user")
-    events = train.join(items.select("item_id", "row"), on="item_id", how="left", maintain_order="left")
-    events = events.join(user_codes, on="user_id", how="left", maintain_order="left")
-    item_signature, user_signature = _refine(
-        items["content"].rank("dense").cast(pl.UInt64).to_numpy(),
-        user=events["user"].cast(pl.Int64).to_numpy(),
-        item=events["row"].cast(pl.Int64).to_numpy(),
-        event=_event_signature(events),
-    )
+    user_ids: list[pl.Series] = []
+    coded = events.mapped(_Coded(items.select("item_id", "row"), _ranks_of_types(events), user_ids).of)
+    users = pl.DataFrame({"user_id": pl.concat(user_ids)})
+    classes = items["content"].rank("dense").cast(pl.UInt64).to_numpy()
+    item_signature, user_signature = _refine(classes, coded, num_users=users.height)
     items = items.with_columns(pl.Series("signature", item_signature))
     items = items.sort(*_TEXT_ORDER, "content", "signature", "item_id", nulls_last=False)
-    users = user_codes.with_columns(pl.Series("signature", user_signature)).sort("signature", "user_id")
+    users = users.with_columns(pl.Series("signature", user_signature)).sort("signature", "user_id")
     items = items.select("item_id", *CONTENT, GROUP_ID)
     sessions, users = users.filter(IS_SESSION), users.filter(~IS_SESSION)
     idle = _users_without_events(items, users, excluded.filter(~IS_SESSION))
     return Numbering(items, pl.concat([users.select("user_id"), idle]), sessions.select("user_id"))
+
+
+def _ranks_of_types(events: Spool) -> dict[str, int]:
+    """The types of training events in alphabetical order, from 1."""
+    training = pl.col("split") == Split.TRAIN
+    types = events.gather(lambda part: part.filter(training).select("event").unique())["event"].unique().sort()
+    return {name: rank for rank, name in enumerate(types.to_list(), start=1)}
+
+
+class _Coded:
+    """Makes numbers of training events, part by part, and collects their users' ids."""
+
+    def __init__(self, rows: pl.DataFrame, ranks: dict[str, int], user_ids: list[pl.Series]) -> None:
+        self._rows, self._ranks, self._user_ids = rows, ranks, user_ids
+        self._num_users = 0
+
+    def of(self, part: pl.DataFrame) -> pl.DataFrame:
+        """`user` i64 (in the order of `user_ids`), `row` i64, `event` u64 (equal for equal type, time and weight)."""
+        train = part.filter(pl.col("split") == Split.TRAIN)
+        user_ids = train["user_id"].unique(maintain_order=True)
+        users = train["user_id"].rle_id().cast(pl.Int64) + self._num_users
+        self._user_ids.append(user_ids)
+        self._num_users += len(user_ids)
+        events = train.join(self._rows, on="item_id", how="left", maintain_order="left")
+        signature = pl.Series(_event_signature(events, self._ranks))
+        return pl.DataFrame({"user": users, "row": events["row"].cast(pl.Int64), "event": signature})
 
 
 def _users_without_events(items: pl.DataFrame, users: pl.DataFrame, excluded: pl.DataFrame) -> pl.DataFrame:
@@ -68,26 +91,30 @@ def _users_without_events(items: pl.DataFrame, users: pl.DataFrame, excluded: pl
 
 
 def _refine(
-    item_class: NDArray[np.uint64], *, user: NDArray[np.int64], item: NDArray[np.int64], event: NDArray[np.uint64]
+    item_class: NDArray[np.uint64], coded: Spool, *, num_users: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Signatures of items (N,) and users (U,), both uint64, refined by each other until no more of them differ.
 
     Args:
         item_class: (N,) uint64, equal for items of equal content.
-        user: (E,) int64, a user's events adjacent and in order.
-        item: (E,) int64.
-        event: (E,) uint64, equal for events of equal timestamp, type and weight.
+        coded: as of `_Coded`, a user's events adjacent and in order, in parts that divide nobody's events.
+        num_users: U.
     """
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(user)) + 1]).astype(np.int64)
-    lengths = np.diff(np.append(starts, len(user)))
-    place = _mix((np.arange(len(user)) - np.repeat(starts, lengths)).astype(np.uint64))
     base = _mix(item_class)
     signature, num_classes = base, len(np.unique(base))
-    user_signature = np.zeros(len(starts), dtype=np.uint64)
+    user_signature = np.zeros(num_users, dtype=np.uint64)
     for _ in range(MAX_ROUNDS):
-        user_signature = _mix(np.add.reduceat(_mix(_mix(signature[item] + event) ^ place), starts))
         profile = np.zeros(len(item_class), dtype=np.uint64)
-        np.add.at(profile, item, _mix(_mix(user_signature[user] + event) ^ place))
+        for part in coded.tables():
+            if part.is_empty():
+                continue
+            user, item, event = (part[name].to_numpy() for name in ("user", "row", "event"))
+            starts = np.concatenate([[0], np.flatnonzero(np.diff(user)) + 1]).astype(np.int64)
+            lengths = np.diff(np.append(starts, len(user)))
+            place = _mix((np.arange(len(user)) - np.repeat(starts, lengths)).astype(np.uint64))
+            found = _mix(np.add.reduceat(_mix(_mix(signature[item] + event) ^ place), starts))
+            user_signature[user[starts]] = found
+            np.add.at(profile, item, _mix(_mix(np.repeat(found, lengths) + event) ^ place))
         signature = _mix(base ^ _mix(profile))
         refined = len(np.unique(signature))
         if refined == num_classes:
@@ -96,9 +123,10 @@ def _refine(
     return signature, user_signature
 
 
-def _event_signature(events: pl.DataFrame) -> NDArray[np.uint64]:
-    """A signature of each event's type, timestamp and weight, (E,) uint64."""
-    signature = events["event"].rank("dense").cast(pl.UInt64).to_numpy()
+def _event_signature(events: pl.DataFrame, ranks: dict[str, int]) -> NDArray[np.uint64]:
+    """A signature of each event's type, timestamp and weight, (E,) uint64; `ranks` numbers the types."""
+    kinds = events["event"].replace_strict(list(ranks), list(ranks.values()), return_dtype=pl.UInt64)
+    signature: NDArray[np.uint64] = kinds.to_numpy()
     for column in ("timestamp", "weight"):
         bits = events[column].fill_null(0.0).to_numpy().astype(np.float64).view(np.uint64)
         signature = _mix(signature) ^ bits

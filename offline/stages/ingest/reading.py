@@ -16,6 +16,7 @@ from isrf.method.order import MAX_AHEAD_S
 from offline.reading.bad_rows import NUM_LINES_NAMED
 from offline.reading.files import ShopFile
 from offline.reading.lines import line_number, line_text
+from offline.stages.ingest.parts.spool import Spool
 
 TOLERANCE_S = 60.0
 """Clocks differ by seconds: a row dated less than this after the reading is not reported."""
@@ -40,7 +41,7 @@ def _written(source: ShopFile, now: float) -> float:
     return written if written >= _NO_TIME_BEFORE else now
 
 
-def rows_ahead(events: pl.DataFrame, read_at: float, parts: Sequence[str] = ()) -> dict[str, Any]:
+def rows_ahead(events: Spool, read_at: float, parts: Sequence[str] = ()) -> dict[str, Any]:
     """Describes the rows that are dated after the reading, for `report.json`; empty where there are none.
 
     The rows stay in the data: the events did happen, and the same bytes must make the same release whenever they are
@@ -55,7 +56,7 @@ def rows_ahead(events: pl.DataFrame, read_at: float, parts: Sequence[str] = ()) 
         `rows`, `of` (all rows), `beyond_a_day` (rows), `hours` (how far the latest row within a day is ahead), `lines`,
         their `places` in words and their `timestamps` (the first few), `latest`.
     """
-    ahead = events.filter(pl.col("timestamp") > read_at + TOLERANCE_S).sort("line").select("line", "timestamp")
+    ahead = _where(events, pl.col("timestamp") > read_at + TOLERANCE_S)
     if ahead.is_empty():
         return {}
     first = ahead.head(NUM_LINES_NAMED)
@@ -88,12 +89,12 @@ def describe_ahead(found: dict[str, Any], read_at: float) -> str:
     return text + " The rows are used. Write `timestamp` as seconds since 1970 in UTC."
 
 
-def describe_early(events: pl.DataFrame, parts: Sequence[str] = ()) -> str:
+def describe_early(events: Spool, parts: Sequence[str] = ()) -> str:
     """A sentence on rows dated before 1990, which may not be real times; empty where there are none.
 
     A day written as `20240101`, days since 1900, or 0 for a missing time all look like a time in 1970.
     """
-    early = events.filter(pl.col("timestamp") < _NO_TIME_BEFORE).sort("line").select("line", "timestamp")
+    early = _where(events, pl.col("timestamp") < _NO_TIME_BEFORE)
     if early.is_empty():
         return ""
     named = ", ".join(
@@ -106,6 +107,11 @@ def describe_early(events: pl.DataFrame, parts: Sequence[str] = ()) -> str:
         "since 1970, say how they are written with --time-format, or name the column `position` if it is an order "
         "and not a time."
     )
+
+
+def _where(events: Spool, condition: pl.Expr) -> pl.DataFrame:
+    """`line` and `timestamp` of the rows under a condition, in file order."""
+    return events.gather(lambda part: part.filter(condition).select("line", "timestamp")).sort("line")
 
 
 def _as_date(timestamp: float) -> str:

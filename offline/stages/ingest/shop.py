@@ -19,10 +19,12 @@ from offline.reading.files import INTERACTION_FORMATS, ITEM_FORMATS, ShopFile, f
 from offline.reading.lines import line_text
 from offline.reading.notes import FileNotes
 from offline.reading.settings import IngestConfig
-from offline.stages.ingest.interactions import read_interactions
+from offline.stages.ingest.interactions import Interactions
 from offline.stages.ingest.items import SCHEMA, ShopCatalogue, read_items
 from offline.stages.ingest.owners import IS_SESSION
-from offline.stages.ingest.repeated import Repeated, without_repeated
+from offline.stages.ingest.parts.raw import boundaries
+from offline.stages.ingest.parts.repeated import Repeated, without_repeated
+from offline.stages.ingest.parts.spool import PART_ROWS, Spool, divided
 
 
 class ShopFiles(NamedTuple):
@@ -36,7 +38,8 @@ class ShopData(NamedTuple):
     """The content of the shop's files.
 
     Attributes:
-        interactions: good rows of known items, each event once; `user_id` is the owner.
+        events: good rows of known items, each event once; `user_id` is the owner. They are divided into parts of
+            ascending users; the rows of a part are in file order.
         catalogue: the content of the items file, and items that `unknown_items=create` adds.
         repeated: rows of `interactions` that were left out as repetitions.
         bad_rows: bad rows of the catalogue and of the interactions.
@@ -49,7 +52,7 @@ class ShopData(NamedTuple):
         parts: names of the parts of the interactions; empty for a single file.
     """
 
-    interactions: pl.DataFrame
+    events: Spool
     catalogue: ShopCatalogue
     repeated: Repeated
     bad_rows: tuple[BadRows, BadRows]
@@ -63,7 +66,16 @@ class ShopData(NamedTuple):
     @property
     def num_session_rows(self) -> int:
         """Events of visitors without an account."""
-        return self.interactions.filter(IS_SESSION).height
+        return int(self.events.gather(lambda part: part.select(IS_SESSION.sum())).sum().item())
+
+    @property
+    def interactions(self) -> pl.DataFrame:
+        """All of `events` in file order, in memory."""
+        return self.events.joined() if len(self.events) == 1 else self.events.joined().sort("line")
+
+    def first_interactions(self, count: int) -> pl.DataFrame:
+        """The first rows of `events` in file order."""
+        return self.events.gather(lambda part: part.sort("line").head(count)).sort("line").head(count)
 
     def line_text(self, line: int) -> str:
         """A row of the interactions, as messages name it."""
@@ -99,12 +111,13 @@ def shop_files(data: Path) -> ShopFiles:
     return ShopFiles(find_source(data, "items", ITEM_FORMATS), find_source(data, "interactions", INTERACTION_FORMATS))
 
 
-def read_shop(files: ShopFiles, config: RunConfig) -> ShopData:
+def read_shop(files: ShopFiles, config: RunConfig, *, part_rows: int = PART_ROWS) -> ShopData:
     """Reads both files of a shop.
 
     Args:
         files: of the items and of the interactions.
         config: `[ingest]` and `[events]`.
+        part_rows: of more interactions only so many are in memory.
 
     Raises:
         DataError: a file cannot be used, or too many of its rows are bad.
@@ -114,44 +127,90 @@ def read_shop(files: ShopFiles, config: RunConfig) -> ShopData:
     bad_events = BadRows(files.interactions.name, files.interactions.parts)
     catalogue = read_items(files.items, bad_items, settings)
     bad_items.check(catalogue.num_rows, settings.max_bad_rows)
-    if settings.unknown_items != "create":
+    creates = settings.unknown_items == "create"
+    if not creates:
         _check_size(files.items, catalogue)
     ids = catalogue.items["item_id"]
-    read = read_interactions(files.interactions, bad_events, settings, config.events, catalogue=ids)
-    events = read.events
-    headers = [catalogue.file_columns, list(read.notes.columns.header if read.notes.columns else ())]
+    read = Interactions(files.interactions, bad_events, settings, config.events, catalogue=ids, part_rows=part_rows)
+    sorted_rows = _KnownItems(catalogue, bad_events, keep_unknown=creates)
+    limits = boundaries(read.sampled_users, -(-read.num_rows // part_rows))
+    events = divided(
+        (sorted_rows.of(block) for block in read.blocks()),
+        lambda table: limits.search_sorted(table["user_id"], side="right"),
+        parts=len(limits) + 1,
+        rows=part_rows,
+    )
+    notes = read.notes()
+    headers = [catalogue.file_columns, list(notes.columns.header if notes.columns else ())]
     if (error := unused_mapping(settings.columns, headers)) is not None:
         raise error
-    known = pl.col("item_id").is_in(catalogue.items["item_id"].implode())
-    refused = pl.col("item_id").is_in(pl.Series(catalogue.refused, dtype=pl.String).implode())
-    idle = ~known & (pl.col("event") == REMOVE)
-    of_refused = events.filter(refused & ~idle)
-    named = [shown(item_id) for item_id in of_refused["item_id"].head(NUM_LINES_NAMED)]
-    bad_events.add("item_refused", of_refused["line"].to_list(), named)
     bad_events.check(read.num_rows, settings.max_bad_rows)
-    of_unknown = events.filter(~known & ~refused & ~idle)
-    unknown = _unknown_items(files.interactions, of_unknown)
+    unknown = sorted_rows.unknown(files.interactions)
     _check_unknown(files.interactions, unknown, read.num_rows, settings)
-    num_idle = events.filter(idle).height
-    created: list[str] = []
-    if settings.unknown_items == "create" and of_unknown.height:
-        created = of_unknown["item_id"].unique(maintain_order=True).to_list()
+    created = list(sorted_rows.unknown_ids) if creates else []
+    if created:
         catalogue = _with_created(catalogue, created)
+    if creates:
         known = pl.col("item_id").is_in(catalogue.items["item_id"].implode())
+        events = events.mapped(lambda part: part.filter(known))
     _check_size(files.items, catalogue)
-    interactions, repeated = without_repeated(events.filter(known))
+    events, repeated = without_repeated(events)
     return ShopData(
-        interactions=interactions,
+        events=events,
         catalogue=catalogue,
         repeated=repeated,
         bad_rows=(bad_items, bad_events),
         rows={files.items.name: catalogue.num_rows, files.interactions.name: read.num_rows},
-        num_idle=num_idle,
+        num_idle=sorted_rows.num_idle,
         unknown=unknown,
         num_created=len(created),
-        notes=(catalogue.notes, read.notes),
+        notes=(catalogue.notes, notes),
         parts=files.interactions.parts,
     )
+
+
+class _KnownItems:
+    """Keeps the rows of items that the catalogue has, and counts the others.
+
+    Attributes:
+        num_idle: as in `ShopData`.
+        unknown_ids: item ids that the catalogue lacks, in the order of their first rows.
+    """
+
+    def __init__(self, catalogue: ShopCatalogue, bad_rows: BadRows, *, keep_unknown: bool) -> None:
+        self._known = pl.col("item_id").is_in(catalogue.items["item_id"].implode())
+        self._refused = pl.col("item_id").is_in(pl.Series(catalogue.refused, dtype=pl.String).implode())
+        self._bad_rows, self._keep_unknown = bad_rows, keep_unknown
+        self._num_unknown = 0
+        self._first: list[tuple[int, str]] = []
+        self.num_idle = 0
+        self.unknown_ids: dict[str, None] = {}
+
+    def of(self, block: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a block that stay; with `keep_unknown` all that are not refused."""
+        block = block.with_columns(self._known.alias("known"))
+        others = block.filter(~pl.col("known"))
+        block = block.filter(pl.col("known")).drop("known")
+        if others.is_empty():
+            return block
+        idle = others["event"] == REMOVE
+        self.num_idle += int(idle.sum())
+        refused = others.filter(~idle & others.select(self._refused).to_series())
+        named = [shown(item_id) for item_id in refused["item_id"].head(NUM_LINES_NAMED)]
+        self._bad_rows.add("item_refused", refused["line"].to_list(), named)
+        unknown = others.filter(~idle & ~others.select(self._refused).to_series())
+        self._num_unknown += unknown.height
+        self._first = [*self._first, *unknown.select("line", "item_id").head(NUM_LINES_NAMED).iter_rows()]
+        self._first = self._first[:NUM_LINES_NAMED]
+        self.unknown_ids |= dict.fromkeys(unknown["item_id"].unique(maintain_order=True))
+        if not self._keep_unknown:
+            return block
+        return pl.concat([block, others.filter(idle).drop("known"), unknown.drop("known")]).sort("line")
+
+    def unknown(self, source: ShopFile) -> "UnknownItems":
+        """The rows of unknown items of all blocks."""
+        places = [f"{line_text(line, source.parts)}: {shown(item_id)}" for line, item_id in self._first]
+        return UnknownItems(self._num_unknown, len(self.unknown_ids), places)
 
 
 def _check_size(source: ShopFile, catalogue: ShopCatalogue) -> None:
@@ -161,14 +220,6 @@ def _check_size(source: ShopFile, catalogue: ShopCatalogue) -> None:
             f"{source.path} holds {catalogue.items.height} usable item(s); recommending needs at least 2.",
             fix="Provide a catalogue of at least 2 items.",
         )
-
-
-def _unknown_items(source: ShopFile, rows: pl.DataFrame) -> UnknownItems:
-    first = [
-        f"{line_text(line, source.parts)}: {shown(item_id)}"
-        for line, item_id in rows.select("line", "item_id").head(NUM_LINES_NAMED).iter_rows()
-    ]
-    return UnknownItems(rows.height, rows["item_id"].n_unique(), first)
 
 
 def _check_unknown(source: ShopFile, unknown: UnknownItems, num_rows: int, settings: IngestConfig) -> None:

@@ -21,15 +21,18 @@ from isrf.method.order import Split
 from offline.config import RunConfig
 from offline.context import StageContext
 from offline.reading.names import event_questions
-from offline.stages.ingest.fingerprint import data_fingerprint, order_fingerprint
 from offline.stages.ingest.histories import Histories, build_histories
 from offline.stages.ingest.numbering import Numbering, number
 from offline.stages.ingest.owners import IS_SESSION
+from offline.stages.ingest.parts.fingerprint import data_fingerprint, order_fingerprint
+from offline.stages.ingest.parts.spool import PART_ROWS, Spool, divided
 from offline.stages.ingest.reading import describe_ahead, describe_early, learned_until, rows_ahead
 from offline.stages.ingest.shop import ShopData, read_shop, shop_files
-from offline.stages.ingest.weights import check_weights, describe_weights, type_weights, weighed
+from offline.stages.ingest.weights import check_weights, describe_weights, rows_by_type, type_weights, weighed
 
 VERSION = 14
+_TRAINING = pl.col("split") == Split.TRAIN
+_EVERY = pl.lit(True)
 
 
 class ShopReading(NamedTuple):
@@ -46,8 +49,13 @@ class ShopReading(NamedTuple):
     until: LearnedUntil
 
 
-def read_folder(data: Path, config: RunConfig) -> ShopReading:
+def read_folder(data: Path, config: RunConfig, *, part_rows: int = PART_ROWS) -> ShopReading:
     """Reads a shop's folder.
+
+    Args:
+        data: the folder.
+        config: `[ingest]` and `[events]`.
+        part_rows: of more interactions only so many are in memory; results do not depend on it.
 
     Raises:
         DataError: the shop's files cannot be used; `code` and `fix` say why and what to do.
@@ -55,7 +63,7 @@ def read_folder(data: Path, config: RunConfig) -> ShopReading:
     files = shop_files(data)
     read_at = time.time()
     until = learned_until(files.items, files.interactions)
-    return ShopReading(read_shop(files, config), read_at, until)
+    return ShopReading(read_shop(files, config, part_rows=part_rows), read_at, until)
 
 
 def run(ctx: StageContext) -> None:
@@ -75,7 +83,7 @@ def write_outputs(ctx: StageContext, reading: ShopReading) -> None:
     """
     settings = ctx.config.ingest
     shop, read_at, until = reading
-    interactions, items = shop.interactions, shop.catalogue.items
+    interactions, items = shop.events, shop.catalogue.items
     ahead = rows_ahead(interactions, read_at, shop.parts)
     if ahead:
         name = shop.bad_rows[1].file
@@ -87,11 +95,12 @@ def write_outputs(ctx: StageContext, reading: ShopReading) -> None:
         learned_until=until.events,
     )
     _check_histories(histories)
-    numbering = number(items, histories.events.filter(pl.col("split") == Split.TRAIN), histories.excluded)
-    weights = type_weights(interactions, ctx.config.events)
+    numbering = number(items, histories.events, histories.excluded)
+    types = rows_by_type(interactions)
+    weights = type_weights(types, ctx.config.events)
     # Only now: row numbers do not depend on what a type weighs.
-    histories = histories._replace(events=weighed(histories.events, weights))
-    check_weights(histories.events.filter(pl.col("split") == Split.TRAIN))
+    histories = histories._replace(events=histories.events.mapped(lambda part: weighed(part, weights)))
+    check_weights(rows_by_type(histories.events.mapped(lambda part: part.filter(_TRAINING))))
     _write(ctx, histories, numbering)
     counts = _counts(histories, numbering)
     report = {
@@ -113,10 +122,10 @@ def write_outputs(ctx: StageContext, reading: ShopReading) -> None:
         "disliked_pairs": histories.excluded.filter(~IS_SESSION).height,
         "users_with_tied_last_events": histories.tied_users,
         "tie_seed": settings.shuffle_ties,
-        "events_through": histories.events["timestamp"].max(),
+        "events_through": histories.events.gather(lambda part: part.select(pl.col("timestamp").max())).max().item(),
         "learned_until": until.model_dump(),
         "ahead_of_clock": ahead,
-        "event_types": dict(sorted(interactions.group_by("event").len().iter_rows())),
+        "event_types": _rows_of_types(types),
         "event_weights": weights,
         "excluding": sorted(ctx.config.events.excluding),
         "fingerprint": data_fingerprint(interactions, items),
@@ -127,7 +136,7 @@ def write_outputs(ctx: StageContext, reading: ShopReading) -> None:
 
 
 def _check_histories(histories: Histories) -> None:
-    if histories.events.is_empty():
+    if not histories.events.height:
         raise DataError(
             "data.no_history",
             "there is no usable interaction: every row is bad, a dislike, a remove or taken back by a remove.",
@@ -147,47 +156,67 @@ def _write(ctx: StageContext, histories: Histories, numbering: Numbering) -> Non
         joined = joined.join(items, on="item_id", how="inner", maintain_order="left")
         return joined.sort("user_index", maintain_order=True)
 
-    events = rows(histories.events)
+    num_parts = len(histories.events)
+    width = -(-users.height // num_parts)
+    events = divided(
+        (rows(part) for part in histories.events.tables()),
+        lambda table: table["user_index"] // width,
+        parts=num_parts,
+        rows=histories.events.memory_rows,
+    ).mapped(lambda part: part.sort("user_index", maintain_order=True))
     held_out = pl.col("split") != Split.TRAIN
     numbering.items.write_parquet(ctx.out / "items.parquet")
     numbering.users.write_parquet(ctx.out / "users.parquet")
     columns = ("user_index", "item_index", "timestamp", "event", "weight")
-    events.filter(~held_out).select(*columns).write_parquet(ctx.out / "train.parquet")
+    events.mapped(lambda part: part.filter(~held_out).select(*columns)).write(ctx.out / "train.parquet")
     split = pl.when(pl.col("split") == Split.VALID).then(pl.lit("valid")).otherwise(pl.lit("test")).alias("split")
-    events.filter(held_out).select(*columns, split).write_parquet(ctx.out / "heldout.parquet")
+    events.mapped(lambda part: part.filter(held_out).select(*columns, split)).write(ctx.out / "heldout.parquet")
     excluded = rows(histories.excluded.filter(~IS_SESSION)).select("user_index", "item_index")
     excluded.sort("user_index", "item_index").write_parquet(ctx.out / "excluded.parquet")
 
 
 def _counts(histories: Histories, numbering: Numbering) -> dict[str, int]:
-    split = histories.events["split"]
-    interacted = histories.events.filter(pl.col("split") == Split.TRAIN)["item_id"].n_unique()
+    trained = histories.events.gather(lambda part: part.filter(_TRAINING).select("item_id").unique())
     return {
         "items": numbering.items.height,
-        "items_without_training_events": numbering.items.height - interacted,
+        "items_without_training_events": numbering.items.height - trained["item_id"].n_unique(),
         "users": numbering.users.height,
         "sessions": numbering.sessions.height,
         "interactions": histories.events.height,
-        **{part.name.lower(): int((split == part).sum()) for part in Split},
+        **_of_splits(histories.events),
     }
+
+
+def _of_splits(events: Spool, condition: pl.Expr = _EVERY) -> dict[str, int]:
+    """The number of events of each part of the split, of those under a condition."""
+    parts = [((pl.col("split") == part) & condition).sum().alias(part.name.lower()) for part in Split]
+    counts: dict[str, int] = events.gather(lambda table: table.select(parts)).sum().row(0, named=True)
+    return counts
+
+
+def _rows_of_types(types: pl.DataFrame) -> dict[str, int]:
+    return dict(sorted(types.group_by("event").agg(pl.col("rows").sum()).iter_rows()))
 
 
 def _learning(histories: Histories) -> dict[str, int]:
     """The amount of training data: users with a training event; events that weigh something and follow another of
     their user or session; the most events of a user or session, held-out ones too."""
-    training = histories.events.filter(pl.col("split") == Split.TRAIN)
     follows = pl.col("user_id") == pl.col("user_id").shift(1)
-    return {
-        "users": training.filter(~IS_SESSION)["user_id"].n_unique(),
-        "targets": training.filter(follows & (pl.col("weight") > 0)).height,
-        "longest": histories.longest,
-    }
+
+    def of_part(part: pl.DataFrame) -> pl.DataFrame:
+        return part.filter(_TRAINING).select(
+            pl.col("user_id").filter(~IS_SESSION).n_unique().alias("users"),
+            (follows & (pl.col("weight") > 0)).sum().alias("targets"),
+        )
+
+    counts = histories.events.gather(of_part).sum().row(0, named=True)
+    return {**counts, "longest": histories.longest}
 
 
 def _of_sessions(histories: Histories) -> dict[str, int]:
     """The number of the sessions' events, of each part of the split."""
-    split = histories.events.filter(IS_SESSION)["split"]
-    return {"interactions": len(split), **{part.name.lower(): int((split == part).sum()) for part in Split}}
+    counts = _of_splits(histories.events, IS_SESSION)
+    return {"interactions": sum(counts.values()), **counts}
 
 
 def _show(ctx: StageContext, counts: dict[str, int], shop: ShopData, *, left_out_of_sessions: int) -> None:
@@ -216,10 +245,12 @@ def _show(ctx: StageContext, counts: dict[str, int], shop: ShopData, *, left_out
     if shop.catalogue.num_offered == 0:
         sentences.append(f"{items_file}: no item is available, so nothing can be recommended")
     sentences += [remark] if (remark := shop.repeated.describe(events_file, shop.parts)) else []
-    types: dict[str, int] = dict(shop.interactions.group_by("event").len().iter_rows())
-    sentences += [f"{events_file}: {question}" for question in event_questions(types, ctx.config.events)]
-    sentences += [f"{events_file}: {remark}" for remark in describe_weights(shop.interactions, ctx.config.events)]
-    sentences += [f"{events_file}: {remark}"] if (remark := describe_early(shop.interactions, shop.parts)) else []
+    types = rows_by_type(shop.events)
+    sentences += [
+        f"{events_file}: {question}" for question in event_questions(_rows_of_types(types), ctx.config.events)
+    ]
+    sentences += [f"{events_file}: {remark}" for remark in describe_weights(types, ctx.config.events)]
+    sentences += [f"{events_file}: {remark}"] if (remark := describe_early(shop.events, shop.parts)) else []
     sentences += [
         f"{rows.file}: {len(rows)} rows were left out: {rows.describe()}" for rows in shop.bad_rows if len(rows)
     ]

@@ -11,14 +11,23 @@ import polars as pl
 from isrf.contract.errors import DataError
 from isrf.contract.event_types import DISLIKE, MAX_WEIGHT, MIN_WEIGHT, REMOVE, EventVocabulary
 from isrf.contract.shown import shown
+from offline.stages.ingest.parts.spool import Spool
 
 _COUNTED = ~pl.col("event").is_in([DISLIKE, REMOVE])
 _NAMED = 5
 
 
-def type_weights(interactions: pl.DataFrame, vocabulary: EventVocabulary) -> dict[str, float]:
-    """The weight of each event type that counts, by type, in alphabetical order."""
-    types = interactions.filter(_COUNTED)["event"].unique().sort().to_list()
+def rows_by_type(interactions: Spool) -> pl.DataFrame:
+    """How many rows each type and weight of the file has: `event`, `weight`, `rows`, in that order."""
+    counts = interactions.gather(
+        lambda part: part.group_by("event", "weight").agg(pl.len().cast(pl.Int64).alias("rows"))
+    )
+    return counts.group_by("event", "weight").agg(pl.col("rows").sum()).sort("event", "weight")
+
+
+def type_weights(counts: pl.DataFrame, vocabulary: EventVocabulary) -> dict[str, float]:
+    """The weight of each event type that counts, by type, in alphabetical order; `counts` as of `rows_by_type`."""
+    types = counts.filter(_COUNTED)["event"].unique().sort().to_list()
     return {kind: vocabulary.weight(kind) for kind in types}
 
 
@@ -32,40 +41,41 @@ def weighed(events: pl.DataFrame, weights: Mapping[str, float]) -> pl.DataFrame:
     return events.with_columns(_product(weights).alias("weight"))
 
 
-def check_weights(events: pl.DataFrame) -> None:
+def check_weights(counts: pl.DataFrame) -> None:
     """Checks that some event counts.
 
     Args:
-        events: of training, as `weighed` returns them.
+        counts: of training events, as `rows_by_type` returns them, with the weights of `weighed`.
 
     Raises:
         DataError: `data.no_weight`.
     """
-    if events.height and not (events["weight"] > 0).any():
-        types = events["event"].unique().sort().to_list()
+    if counts.height and not (counts["weight"] > 0).any():
+        types = counts["event"].unique().sort().to_list()
         raise DataError(
             "data.no_weight",
-            f"all {events.height} training events have the weight 0; their types are "
+            f"all {counts['rows'].sum()} training events have the weight 0; their types are "
             f"{', '.join(map(shown, types[:_NAMED]))}{', …' if len(types) > _NAMED else ''}.",
             fix="Give one of these types a weight above 0 in [events.weights].",
         )
 
 
-def describe_weights(interactions: pl.DataFrame, vocabulary: EventVocabulary) -> list[str]:
+def describe_weights(counts: pl.DataFrame, vocabulary: EventVocabulary) -> list[str]:
     """Sentences for people on weights that do nothing, or less than the shop may think; empty where there are none.
 
     Args:
-        interactions: `event`, and the file's `weight`.
+        counts: as `rows_by_type` returns them, with the file's weights.
         vocabulary: with the weights of the types.
     """
-    counted = interactions.filter(_COUNTED)
-    weights = type_weights(interactions, vocabulary)
-    numbers: dict[str, int] = dict(counted.group_by("event").len().iter_rows())
+    counted = counts.filter(_COUNTED)
+    weights = type_weights(counts, vocabulary)
+    numbers: dict[str, int] = dict(counted.group_by("event").agg(pl.col("rows").sum()).iter_rows())
     silent = [f"{shown(kind)} ({numbers[kind]} rows)" for kind, weight in weights.items() if weight == 0]
     absent = [name for name in vocabulary.weights if vocabulary.read(name) not in weights]
     product = _product(weights, bounded=False)
     above, below = (
-        counted.filter(outside).height for outside in (product > MAX_WEIGHT, (product > 0) & (product < MIN_WEIGHT))
+        counted.filter(outside)["rows"].sum()
+        for outside in (product > MAX_WEIGHT, (product > 0) & (product < MIN_WEIGHT))
     )
     values = counted["weight"].unique().head(2).to_list()
     found = [f"types of weight 0 teach nothing but their user's history: {', '.join(silent)}"] * bool(silent)

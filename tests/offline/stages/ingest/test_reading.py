@@ -16,6 +16,7 @@ from offline.context import StageContext
 from offline.reading.files import single
 from offline.stages.ingest import stage as ingest
 from offline.stages.ingest.histories import build_histories
+from offline.stages.ingest.parts.spool import Spool
 from offline.stages.ingest.reading import learned_until, rows_ahead
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -113,7 +114,7 @@ def test_nothing_is_said_of_files_without_times(tmp_path: Path) -> None:
 
 def test_rows_without_times_are_not_ahead() -> None:
     events = pl.DataFrame({"line": [2], "timestamp": [None]}, schema={"line": pl.Int64, "timestamp": pl.Float64})
-    assert rows_ahead(events, 0.0) == {}
+    assert rows_ahead(Spool.of(events), 0.0) == {}
 
 
 def histories_of(*rows: tuple[str, float, str], read_at: float) -> list[str]:
@@ -130,8 +131,8 @@ def histories_of(*rows: tuple[str, float, str], read_at: float) -> list[str]:
         },
         orient="row",
     )
-    built = build_histories(table, shuffle_seed=None, hold_out=False, learned_until=read_at)
-    return list(built.events["item_id"])
+    built = build_histories(Spool.of(table), shuffle_seed=None, hold_out=False, learned_until=read_at)
+    return list(built.events.joined()["item_id"])
 
 
 def test_a_remove_takes_back_what_is_dated_a_century_ahead() -> None:

@@ -13,6 +13,7 @@ import polars as pl
 
 from isrf.contract.shown import printable
 from offline.reading.lines import line_text
+from offline.stages.ingest.parts.spool import Spool
 
 IDENTITY = ("user_id", "item_id", "timestamp", "position", "event", "weight")
 NUM_LINES_NAMED = 5
@@ -37,11 +38,23 @@ class Repeated(NamedTuple):
         return f"{printable(file)}: {self.rows} rows repeat an earlier one exactly and were left out ({lines}{more})"
 
 
-def without_repeated(events: pl.DataFrame) -> tuple[pl.DataFrame, Repeated]:
-    """Keeps the first of equal rows, in file order; the columns are those of `offline.stages.ingest.interactions`."""
-    counted = events.with_columns(pl.len().over(IDENTITY).alias("times"))
-    first = counted.unique(IDENTITY, keep="first", maintain_order=True)
-    others = events.join(first, on="line", how="anti").sort("line")
-    times = first["times"].unique().to_list()
-    whole = int(times[0]) if len(times) == 1 else 1
-    return first.drop("times"), Repeated(others.height, others["line"].head(NUM_LINES_NAMED).to_list(), whole)
+def without_repeated(events: Spool) -> tuple[Spool, Repeated]:
+    """Keeps the first of equal rows, in file order; the columns are those of `offline.stages.ingest.interactions`.
+
+    Args:
+        events: in parts that divide nobody's rows.
+    """
+    others: list[pl.Series] = []
+    times: set[int] = set()
+
+    def of_part(part: pl.DataFrame) -> pl.DataFrame:
+        counted = part.with_columns(pl.len().over(IDENTITY).alias("times"))
+        first = counted.unique(IDENTITY, keep="first", maintain_order=True)
+        others.append(part.filter(~pl.col("line").is_in(first["line"].implode()))["line"])
+        times.update(first["times"].unique().to_list())
+        return first.drop("times")
+
+    kept = events.mapped(of_part)
+    lines = pl.concat([found.sort().head(NUM_LINES_NAMED) for found in others]).sort().head(NUM_LINES_NAMED)
+    whole = times.pop() if len(times) == 1 else 1
+    return kept, Repeated(sum(map(len, others)), lines.to_list(), whole)
