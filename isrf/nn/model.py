@@ -7,6 +7,7 @@ against every item's vector. Both paths use the same encoder pass. It knows no f
 Source order: prompts, explicit vector, group vector, items most recent first.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,8 @@ from isrf.nn.siblings import Siblings
 SEQUENTIAL, DIRECT = 0, 1
 NUM_TASKS = 2
 
+BLOCK_ITEMS = 100_000
+"""Items whose parts are computed at once."""
 NODE_WIDTH = 64
 """Upper limit of P, the width of the node vectors: every decoding step gathers C of them for each beam."""
 
@@ -194,12 +197,20 @@ class IsrfModel(nn.Module):
     @torch.no_grad()
     def item_inputs(self) -> Tensor:
         """(N, D) float32: the bundle's `item_inputs.npy`."""
-        return self.inputs_of(self.items())
+        return torch.cat([self.inputs_of(items) for items in self._blocks_of_items()])
 
     @torch.no_grad()
     def item_vectors(self) -> Tensor:
         """(N, D) float32: the bundle's `item_vectors.npy`."""
-        return self.vectors_of(self.items())
+        return torch.cat([self.vectors_of(items) for items in self._blocks_of_items()])
+
+    def _blocks_of_items(self) -> Iterator[ItemVectors]:
+        """The parts of all items; of a large catalogue in blocks, as they are several times as large as the vectors."""
+        if self.spec.num_items <= BLOCK_ITEMS:
+            yield self.items()
+            return
+        for rows in torch.arange(self.spec.num_items, device=self.part_text.device).split(BLOCK_ITEMS):
+            yield self.items(rows)
 
     def draw_identity(self, items: ItemVectors, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Draws which items keep their identity part in this batch: 1 or 0, (*shape, 1)."""

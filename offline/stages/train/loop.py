@@ -25,6 +25,7 @@ from offline.stages.train.batches import plan_epoch, take
 from offline.stages.train.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from offline.stages.train.distributed import Peers
 from offline.stages.train.objective import FULL_SOFTMAX_ITEMS, Losses, batch_losses
+from offline.stages.train.optimiser import RowAdamW, clip_gradients
 from offline.stages.train.samples import TrainingSamples
 from offline.stages.train.validation import Scores
 
@@ -59,9 +60,9 @@ class _Trainer:
     def __init__(self, task: TrainingTask, scratch: Path, progress: Progress) -> None:
         self.task, self.path, self.progress = task, scratch / CHECKPOINT_FILE, progress
         config = task.config
-        self.optimiser = torch.optim.AdamW(
-            task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        # Several processes add up dense gradients.
+        task.model.item_ids.sparse = task.model.spec.num_items > FULL_SOFTMAX_ITEMS and task.peers.count == 1
+        self.optimiser = RowAdamW(task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         resumed = load_checkpoint(self.path, task.run, task.model, self.optimiser)
         self.state, self.best_weights = resumed if resumed is not None else (TrainingState(run=task.run), {})
         self.batches_per_epoch = len(self._plan(0).batches)
@@ -141,7 +142,7 @@ class _Trainer:
             (losses.total * share).backward()  # type: ignore[no-untyped-call]
             part = torch.stack([loss.detach().float() for loss in losses]) * share
         self.peers.sum_gradients(task.model)
-        torch.nn.utils.clip_grad_norm_(task.model.parameters(), config.clip_norm)
+        clip_gradients(task.model.parameters(), config.clip_norm)
         self.optimiser.step()
         return part
 
