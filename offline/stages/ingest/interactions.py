@@ -32,7 +32,7 @@ from offline.stages.ingest.owners import session_owner
 from offline.stages.ingest.parts.raw import IDS, OF_PEOPLE, OPTIONAL, REQUIRED, WANTED, RawInteractions
 from offline.stages.ingest.parts.spool import PART_ROWS
 
-__all__ = ["OPTIONAL", "REQUIRED", "WANTED", "Interactions", "ShopEvents", "read_interactions"]
+__all__ = ["OPTIONAL", "REQUIRED", "WANTED", "InteractionReader", "ShopEvents", "read_interactions"]
 _RETURNS_NAMED = 3
 _CONTROL = r"\p{Cc}"
 _OF_SESSION = (pl.col("user_id").fill_null("") == "") & (pl.col("session_id").fill_null("") != "")
@@ -63,13 +63,13 @@ def read_interactions(
     *,
     catalogue: pl.Series | None = None,
 ) -> ShopEvents:
-    """Reads the file as one table, in memory; arguments and errors are those of `Interactions`."""
-    reader = Interactions(source, bad_rows, settings, vocabulary, catalogue=catalogue)
+    """Reads the file as one table, in memory; arguments and errors are those of `InteractionReader`."""
+    reader = InteractionReader(source, bad_rows, settings, vocabulary, catalogue=catalogue)
     events = pl.concat(list(reader.blocks()))
     return ShopEvents(events, reader.num_rows, reader.notes())
 
 
-class Interactions:
+class InteractionReader:
     """Reads a shop's interactions block by block. Read the blocks once, to the end.
 
     Attributes:

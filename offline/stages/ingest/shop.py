@@ -19,7 +19,7 @@ from offline.reading.files import INTERACTION_FORMATS, ITEM_FORMATS, ShopFile, f
 from offline.reading.lines import line_text
 from offline.reading.notes import FileNotes
 from offline.reading.settings import IngestConfig
-from offline.stages.ingest.interactions import Interactions
+from offline.stages.ingest.interactions import InteractionReader
 from offline.stages.ingest.items import SCHEMA, ShopCatalogue, read_items
 from offline.stages.ingest.owners import IS_SESSION
 from offline.stages.ingest.parts.raw import boundaries
@@ -131,7 +131,9 @@ def read_shop(files: ShopFiles, config: RunConfig, *, part_rows: int = PART_ROWS
     if not creates:
         _check_size(files.items, catalogue)
     ids = catalogue.items["item_id"]
-    read = Interactions(files.interactions, bad_events, settings, config.events, catalogue=ids, part_rows=part_rows)
+    read = InteractionReader(
+        files.interactions, bad_events, settings, config.events, catalogue=ids, part_rows=part_rows
+    )
     sorted_rows = _KnownItems(catalogue, bad_events, keep_unknown=creates)
     limits = boundaries(read.sampled_users, -(-read.num_rows // part_rows))
     events = divided(
