@@ -27,12 +27,12 @@ from isrf.method.semantic_ids import assign_semantic_ids
 from isrf.method.trie import build_trie
 from isrf.nn.lightgcn import Interactions, LightGCNSettings
 from isrf.nn.lightgcn_training import train_lightgcn
-from isrf.nn.model import ItemParts
+from isrf.nn.model import SEQUENTIAL, ItemParts
 from isrf.nn.siblings import Siblings
 from offline.cli import configured
 from offline.config import RunConfig
 from offline.stages.semantic_ids.stage import train_codebooks
-from offline.stages.train.batches import SEQUENTIAL, take
+from offline.stages.train.batches import take
 from offline.stages.train.build import new_model
 from offline.stages.train.loop import NODE_REFRESH_STEPS
 from offline.stages.train.objective import FULL_SOFTMAX_ITEMS, batch_losses

@@ -209,8 +209,9 @@ class IsrfModel(nn.Module):
         if self.spec.num_items <= BLOCK_ITEMS:
             yield self.items()
             return
-        for rows in torch.arange(self.spec.num_items, device=self.part_text.device).split(BLOCK_ITEMS):
-            yield self.items(rows)
+        for first in range(0, self.spec.num_items, BLOCK_ITEMS):
+            last = min(first + BLOCK_ITEMS, self.spec.num_items)
+            yield self.items(torch.arange(first, last, device=self.part_text.device))
 
     def draw_identity(self, items: ItemVectors, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Draws which items keep their identity part in this batch: 1 or 0, (*shape, 1)."""

@@ -1,5 +1,6 @@
 """A large catalogue's id embeddings are updated where a batch has read them, as AdamW updates all."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,10 @@ def test_without_a_sparse_gradient_every_bit_is_adamws() -> None:
     models = [nn.Linear(WIDTH, WIDTH) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
     optimisers = RowAdamW(models[0].parameters(), lr=0.05), torch.optim.AdamW(models[1].parameters(), lr=0.05)
+    clips: tuple[Callable[..., object], ...] = (clip_gradients, nn.utils.clip_grad_norm_)
     values = torch.randn(4, WIDTH)
     for _ in range(3):
-        for model, optimiser, clip in zip(models, optimisers, (clip_gradients, nn.utils.clip_grad_norm_), strict=True):
+        for model, optimiser, clip in zip(models, optimisers, clips, strict=True):
             optimiser.zero_grad()
             model(values).square().sum().backward()
             clip(model.parameters(), 0.5)
