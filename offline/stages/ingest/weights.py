@@ -52,9 +52,10 @@ def check_weights(counts: pl.DataFrame) -> None:
     """
     if counts.height and not (counts["weight"] > 0).any():
         types = counts["event"].unique().sort().to_list()
+        num_events = counts["rows"].sum()
         raise DataError(
             "data.no_weight",
-            f"all {counts['rows'].sum()} training events have the weight 0; their types are "
+            f"all {num_events} training events have the weight 0; their types are "
             f"{', '.join(map(shown, types[:_NAMED]))}{', …' if len(types) > _NAMED else ''}.",
             fix="Give one of these types a weight above 0 in [events.weights].",
         )
