@@ -33,7 +33,7 @@ from isrf.method.interest import BoolArray, IntArray
 COOCCURRENCE_ITEMS = 200
 """Latest distinct items of a user that count as taken together. It bounds a user's pairs to its square, for resellers
 too."""
-BLOCK_PAIRS = 1 << 22
+BLOCK_PAIRS = 1 << 20
 """About so many pairs are counted at once."""
 
 
