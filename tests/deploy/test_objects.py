@@ -215,6 +215,11 @@ def test_a_rayjob_takes_in_events_and_trains_on_ray() -> None:
     assert run.startswith("python -m offline 'run' '--data' '/data/shop' '--releases' 'az://shop-releases/isrf'")
     assert "'--engine' 'ray'" in run
     assert run.endswith("'--set' 'reason.note=it'\\''s'")
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}, "nobody else gives the cluster work"
+    for template in pod_templates(job):
+        (container,) = own_containers(template)
+        assert {"secretRef": {"name": "shop-llm"}} in container["envFrom"]
 
 
 def test_versions_and_notes() -> None:

@@ -55,6 +55,17 @@ envFrom:
 {{- end }}
 {{- end }}
 
+{{/* Of the job: for the object store, and for what else the job calls. */}}
+{{- define "isrf.jobCredentials" -}}
+{{- with list .Values.releases.credentialsSecret .Values.job.credentialsSecret | compact | uniq }}
+envFrom:
+{{- range . }}
+  - secretRef:
+      name: {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Redis' URL and the erasure key, which service and job read. */}}
 {{- define "isrf.secretVariables" -}}
 - name: REDIS_URL_FILE
@@ -90,7 +101,7 @@ image: {{ include "isrf.image" (dict "image" .Values.image.offline "context" .) 
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext:
   {{- include "isrf.containerSecurity" . | nindent 2 }}
-{{- include "isrf.credentials" . }}
+{{- include "isrf.jobCredentials" . }}
 env:
   {{- include "isrf.secretVariables" . | nindent 2 }}
   {{- include "isrf.variables" . | nindent 2 }}
