@@ -8,6 +8,7 @@ import pytest
 from docs.generate import errors, http_api, offline_config, settings
 from docs.generate.__main__ import PAGES, REFERENCE
 from docs.generate.error_codes import PACKAGES
+from docs.generate.helm import SCHEMA, schema_text
 from service.app import create_app
 from service.settings import Settings
 
@@ -20,6 +21,10 @@ NO_CODES = {"http.disconnect", "http.request", "http.route"}
 def test_a_generated_page_is_what_the_code_gives(name: str) -> None:
     written = (REFERENCE / name).read_text(encoding="utf-8")
     assert written == PAGES[name](), "run `make docs` and commit docs/reference"
+
+
+def test_the_charts_schema_has_the_settings_of_today() -> None:
+    assert SCHEMA.read_text(encoding="utf-8") == schema_text(), "run `make docs` and commit deploy/helm"
 
 
 def test_every_setting_has_a_sentence() -> None:
