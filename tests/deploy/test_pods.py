@@ -115,8 +115,8 @@ def running(values: Values, root: Path, redis: RedisServer, releases: Path) -> I
     try:
         wait_until(pod.is_ready, what="the service", alive=lambda: process.poll() is None)
         yield pod
-    except AssertionError:
-        raise AssertionError(pod.log) from None
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{pod.log}") from None
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

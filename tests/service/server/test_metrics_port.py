@@ -2,6 +2,8 @@
 
 import contextlib
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -76,6 +78,23 @@ def test_scrapes_that_nobody_reads_keep_no_scraper_waiting() -> None:
             assert httpx.get(url, timeout=5).status_code == 200
     metrics.problems.labels("a.new_one").inc()
     wait_until(lambda: "a.new_one" in httpx.get(url).text, what="a number that is new")
+
+
+def test_no_loop_runs_when_the_interpreter_ends() -> None:
+    """A timer of a loop that still runs then is a SIGSEGV. Exit handlers run in reverse order: this one is the last."""
+    program = f"""
+import atexit, threading, time, urllib.request
+from service.server.metrics_port import THREAD, serve_metrics
+from service.telemetry.metrics import Metrics
+running = lambda: [one.name for one in threading.enumerate() if one.name == THREAD]
+atexit.register(lambda: print("at the end:", running()))
+serve_metrics(Metrics(), "127.0.0.1", {(port := free_port())})
+urllib.request.urlopen("http://127.0.0.1:{port}/metrics").read()
+print("meanwhile:", running())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == ["meanwhile: ['metrics']", "at the end: []"]
 
 
 @pytest.mark.slow
