@@ -169,13 +169,14 @@ def test_a_pod_has_time_to_start_and_to_drain() -> None:
         assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 
 
-def test_downloaded_releases_lie_on_a_volume() -> None:
+def test_the_cache_of_releases_stays_below_its_volumes_limit() -> None:
     pod = one(render(case("everything")), "Deployment")["spec"]["template"]["spec"]
     given = {variable["name"]: variable["value"] for variable in pod["containers"][0]["env"]}
     (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "release-cache"]
     assert volume["emptyDir"] == {"sizeLimit": "7Gi"}
+    assert 0.85 * (7 << 30) < int(given["ISRF_RELEASE_CACHE_BYTES"]) < 0.95 * (7 << 30)
     (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "release-cache"]
-    assert mount == {"name": "release-cache", "mountPath": given["ISRF_STATE_DIR"]}
+    assert mount == {"name": "release-cache", "mountPath": given["ISRF_RELEASE_CACHE_DIR"]}
 
 
 def test_the_alerts_are_those_of_compose() -> None:

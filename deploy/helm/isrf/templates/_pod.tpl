@@ -95,6 +95,10 @@ envFrom:
 {{- default "/var/lib/isrf/releases" .Values.releases.url }}
 {{- end }}
 
+{{- define "isrf.cacheBytes" -}}
+{{- mul (div (mul (trimSuffix "Gi" .Values.releases.cacheSize | int) 1073741824) 10) 9 }}
+{{- end }}
+
 {{/* The pod of the job: events are taken in, then a release is trained and published. */}}
 {{- define "isrf.jobContainer" -}}
 image: {{ include "isrf.image" (dict "image" .Values.image.offline "context" .) }}
