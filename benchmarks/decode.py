@@ -38,7 +38,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from isrf.method.trie import TrieTables, build_trie
 from isrf.nn.model import IsrfModel, ItemParts, ModelSpec, StackSpec
-from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchTensors
+from isrf.nn.search import BEAM_INPUTS, QUERY_INPUTS, ConstrainedSearch, SearchTensors
 from isrf.runtime.onnx_session import open_session
 from offline.config import PRESETS, ModelConfig
 from offline.stages.export_onnx.int8 import quantised
@@ -182,7 +182,7 @@ def nodes_of(trie: TrieTables) -> dict[tuple[int, ...], int]:
 
 def generate_run(model: IsrfModel, trie: TrieTables, inputs: tuple[torch.Tensor, ...], *, content: bool) -> Run:
     """Returns a run of `transformers.generate` on the search's inputs."""
-    tensors = dict(zip(INPUT_NAMES, inputs, strict=True))
+    tensors = dict(zip((*QUERY_INPUTS, *BEAM_INPUTS), inputs, strict=True))
     generator = Generator(model).eval()
     nodes = nodes_of(trie)
     allowed: dict[int, list[int]] = {}
@@ -226,7 +226,7 @@ def generate_run(model: IsrfModel, trie: TrieTables, inputs: tuple[torch.Tensor,
 def graph_run(path: Path, inputs: tuple[torch.Tensor, ...], threads: int) -> Run:
     """Returns a run of the graph in ONNX Runtime, opened as the service opens it."""
     session = open_session(path, threads=threads)
-    arrays = {name: value.numpy() for name, value in zip(INPUT_NAMES, inputs, strict=True)}
+    arrays = {name: value.numpy() for name, value in zip((*QUERY_INPUTS, *BEAM_INPUTS), inputs, strict=True)}
 
     def run() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         found = dict(zip(SearchTensors._fields, session.run(None, arrays), strict=True))
@@ -247,7 +247,6 @@ def requests(search: ConstrainedSearch, trie: TrieTables, batch: int) -> tuple[t
         explicit=torch.randn(batch, spec.explicit_dim, generator=generator),
         group=torch.randn(batch, spec.group_dim, generator=generator),
         task=torch.zeros(batch, dtype=torch.int64),
-        allowed=torch.ones(batch, NUM_ITEMS, dtype=torch.bool),
     )
 
 
@@ -304,7 +303,7 @@ def main() -> None:
         config = config.model_copy(update={"num_decoder_layers": arguments.decoder_layers})
     graph_dim = PRESETS[arguments.preset].get("graph", {}).get("dim", 64)
     model, trie = random_model(config, graph_dim)
-    search = ConstrainedSearch(model, num_beams=BEAMS, num_dense=256).eval()
+    search = ConstrainedSearch(model, num_beams=BEAMS).eval()
     result: dict[str, Any] = {
         "benchmark": "decode",
         "machine": machine() | {"threads": arguments.threads},

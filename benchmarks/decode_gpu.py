@@ -24,7 +24,7 @@ from decode import BEAMS, NUM_ITEMS, SHOWN, TOLERANCE, Run, generate_run, random
 from machine import machine
 
 from isrf.method.recommend.recommender import REQUEST_INPUTS
-from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
+from isrf.nn.search import BEAM_INPUTS, QUERY_INPUTS, ConstrainedSearch
 from isrf.runtime.onnx_session import graph_signature
 from offline.config import PRESETS, ModelConfig
 from offline.stages.export_onnx.fp16 import halved
@@ -38,7 +38,7 @@ def graph_run(path: Path, inputs: tuple[torch.Tensor, ...], device: DeviceName) 
     spec = graph_signature(path)
     content = np.fromfile(path, np.uint8)
     graph = open_graph(path.name, content, spec, device=device, tables=spec.inputs.keys() - REQUEST_INPUTS)
-    arrays = {name: value.cpu().numpy() for name, value in zip(INPUT_NAMES, inputs, strict=True)}
+    arrays = {name: value.cpu().numpy() for name, value in zip((*QUERY_INPUTS, *BEAM_INPUTS), inputs, strict=True)}
 
     def run() -> Any:
         found = graph(arrays)
@@ -96,7 +96,7 @@ def main() -> None:
     if arguments.decoder_layers:
         config = config.model_copy(update={"num_decoder_layers": arguments.decoder_layers})
     model, trie = random_model(config, PRESETS[arguments.preset].get("graph", {}).get("dim", 64))
-    search = ConstrainedSearch(model, num_beams=BEAMS, num_dense=256).eval()
+    search = ConstrainedSearch(model, num_beams=BEAMS).eval()
     gpu = torch.cuda.get_device_name() if arguments.device == "cuda" else "none"
     result: dict[str, Any] = {
         "benchmark": "decode_gpu",

@@ -127,13 +127,11 @@ def compare(exact: Recommender, served: Recommender, batches: Iterator[RequestBa
     for users, requests in batches:
         interests = exact.read([request.history for request in requests], users)
         sides: list[SearchOutput] = [side.search(requests, interests) for side in (exact, served)]
-        for name, items, scores in (
-            ("beams", "beam_items", "beam_log_probs"),
-            ("dense", "dense_items", "dense_log_probs"),
-        ):
-            for b in range(len(users)):
-                expected, found = ((getattr(side, items)[b], getattr(side, scores)[b]) for side in sides)
-                tallies[name].compare(expected, found)
+        for b in range(len(users)):
+            beams, theirs = ((side.beam_items[b], side.beam_log_probs[b]) for side in sides)
+            tallies["beams"].compare(beams, theirs)
+            dense, theirs = ((side.dense[b].items, side.dense[b].log_probs) for side in sides)
+            tallies["dense"].compare(dense, theirs)
         lists = [
             [[item.item_index for item in ranked.items] for ranked in side.rank(requests, interests)]
             for side in (exact, served)
@@ -160,7 +158,7 @@ def main() -> None:
     release = open_release(folder)
     decoding = release.manifest.decoding
     model = model_of(arguments.releases / WORK_DIR, folder)
-    search = ConstrainedSearch(model, num_beams=decoding.num_beams, num_dense=decoding.num_dense)
+    search = ConstrainedSearch(model, num_beams=decoding.num_beams)
     served = release.recommender
     if arguments.anew:
         served = served.searching_with(exported(search, release))

@@ -180,14 +180,16 @@ class TrainConfig(_Section):
 
 
 class SearchConfig(_Section):
-    num_beams: Positive = 20
-    """K: beams of the generative path."""
+    num_beams: Annotated[int, Field(ge=0)] = 20
+    """K: beams of the generative path; 0 makes a release that serves without that path."""
     num_dense: Positive = 256
     """Items that the dense path brings in, best first."""
     int8: bool = False
     """Whether the release also holds the search with 8-bit matrices; `ISRF_VARIANT=int8` serves it."""
     fp16: bool = False
     """Whether the release also holds the search with 16-bit matrices, for GPUs."""
+    cells_from: Positive = 200_000
+    """From so many items on, the best items are searched in cells, not among all items."""
 
 
 def variants_of(search: SearchConfig) -> list[VariantName]:

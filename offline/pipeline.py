@@ -76,7 +76,7 @@ STAGES: dict[str, Stage] = {
             "compile",
             "offline.stages.export_onnx.stage",
             ("ingest", "embed", "graph", "semantic-ids", "train"),
-            ("graph", "semantic_ids", "model", "search"),
+            ("graph", "semantic_ids", "model", "search", "seed"),
         ),
         Stage(
             "evaluate",

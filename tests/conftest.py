@@ -28,6 +28,8 @@ NEEDS = {
 """What a test cannot do without, by the fixtures that it takes."""
 
 TINY_RELEASES = Path(__file__).parent / "tiny_bundle" / "releases"
+OLDER_RELEASES = {schema: TINY_RELEASES.parent / f"schema_{schema}" for schema in (3, 4)}
+"""The same release as earlier versions published it, which this version still opens."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

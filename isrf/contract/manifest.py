@@ -8,10 +8,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION: Literal[4] = 4
+SCHEMA_VERSION: Literal[5] = 5
 """Raised whenever a reader of the older form would misread the newer one."""
-SEALED_SCHEMA_VERSIONS = frozenset({3, 4})
-"""Schemas whose manifests have a seal. 3 is an older one that is still opened: it has no live evidence."""
+SEALED_SCHEMA_VERSIONS = frozenset({3, 4, 5})
+"""Schemas whose manifests have a seal. 3 and 4 are older ones that are still opened: 3 has no live evidence, and the
+search graph of both passes over all items."""
+QUERY_SCHEMA_VERSION = 5
+"""The first schema whose search graph ends at the query and the beams (`isrf.nn.search`)."""
 UNSEALED_SCHEMA_VERSION: Literal[2] = 2
 """An older schema that is still opened, with a warning: its manifest has no seal, and its golden requests do not cover
 the served list."""
@@ -63,6 +66,17 @@ CELL_ARRAYS: dict[str, ArraySpec] = {
     USER_CENTROIDS_FILE: ArraySpec("float32", (None, "F")),
 }
 """The cell of each user and the cells' centroids; only in releases with too many users to compare with all of them."""
+
+DENSE_CELLS_FILE, DENSE_CENTROIDS_FILE = "dense_cells.npy", "dense_centroids.npy"
+EXPLICIT_CELLS_FILE, EXPLICIT_CENTROIDS_FILE = "explicit_cells.npy", "explicit_centroids.npy"
+ITEM_CELL_ARRAYS: dict[str, ArraySpec] = {
+    DENSE_CELLS_FILE: ArraySpec("int32", ("N",)),
+    DENSE_CENTROIDS_FILE: ArraySpec("float32", (None, "D")),
+    EXPLICIT_CELLS_FILE: ArraySpec("int32", ("N",)),
+    EXPLICIT_CENTROIDS_FILE: ArraySpec("float32", (None, "E")),
+}
+"""The cell of each item among the item vectors and among the interaction graph's embeddings (−1 for an item without
+one), and the cells' centroids; only in releases with too many items to score all of them."""
 
 
 LIVE_ARRAYS: dict[str, ArraySpec] = {
@@ -141,8 +155,8 @@ class Dimensions(_Frozen):
 
 
 class Decoding(_Frozen):
-    num_beams: Size
-    num_dense: Size  # rows of the dense path that the graph returns
+    num_beams: Annotated[int, Field(ge=0)]  # 0: the release serves without the generative path
+    num_dense: Size  # items that the dense path brings in
     history_length: Size  # S: items that the encoder reads
     interest_length: Size  # items that the interest vectors read
 
@@ -159,6 +173,13 @@ class GroupSearch(_Frozen):
     max_neighbours: Size
     min_neighbours: Size  # used, and marked weak, where no user reaches the threshold
     probes: Size | None = None  # cells that a search looks into; None: there are no cells, it compares with every user
+
+
+class ItemSearchSpec(_Frozen):
+    """How the best items of a large catalogue are found: in a few cells of each table."""
+
+    dense_probes: Size  # cells of the item vectors that a search looks into
+    explicit_probes: Size  # the same of the interaction graph's embeddings
 
 
 class FusionWeights(_Frozen):
@@ -260,7 +281,7 @@ class Producer(_Frozen):
 class Manifest(_Frozen):
     """The content of `manifest.json`. `release_id` and `sha256` are hashes of it: `isrf.contract.manifest_seal`."""
 
-    schema_version: Literal[2, 3, 4]
+    schema_version: Literal[2, 3, 4, 5]
     release_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # the seal; None in releases of schema 2
     created_at: str  # RFC 3339, UTC; one of `MOMENTS`
@@ -273,6 +294,7 @@ class Manifest(_Frozen):
     dimensions: Dimensions
     decoding: Decoding
     group_search: GroupSearch
+    item_search: ItemSearchSpec | None = None  # None: there are no cells of items, a search scores all of them
     fusion: FusionWeights
     ranker: RankerSpec | None = None  # orders the fused candidates; None: log-linear fusion alone orders them
     variants: dict[VariantName, Variant] = {}  # variants of the search graph in addition to fp32
@@ -299,8 +321,9 @@ MOMENTS = ("created_at", "learned_until")
 def arrays_of(manifest: Manifest) -> dict[str, ArraySpec]:
     """Every array that this bundle holds, by file name."""
     cells = {} if manifest.group_search.probes is None else CELL_ARRAYS
+    item_cells = {} if manifest.item_search is None else ITEM_CELL_ARRAYS
     ranker = {} if manifest.ranker is None else RANKER_ARRAYS
     reader = {} if manifest.item_reader is None else ITEM_READER_ARRAYS
     live = {} if manifest.live_evidence is None else LIVE_ARRAYS
     products = VARIANT_ARRAYS if FIRST_VARIANTS_FILE in manifest.files else {}
-    return ARRAYS | cells | ranker | reader | live | products
+    return ARRAYS | cells | item_cells | ranker | reader | live | products

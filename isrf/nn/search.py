@@ -1,12 +1,14 @@
-"""The search of the two learned paths in one graph: encoder, constrained beam search, top of the dense path.
+"""The model's part of a search in one graph: the encoder, the dense query, and the constrained beam search.
 
 `ConstrainedSearch.forward` has exactly the inputs and outputs of `recommender.onnx` (docs/concepts/bundle.md), and
-is also the torch model's own search: the search is exported, not rewritten. A cumulative sum over the leaves tells for
-every prefix whether an allowed item lies below it, so a beam is only extended towards an allowed item, and
-min(K, allowed items) beams are alive at the end. A beam with a single item below it has no choice left, so from the
-third level on the decoder reads only the other beams.
+is also the torch model's own search: the search is exported, not rewritten. The caller says for every node of the trie
+whether an allowed item lies below it (`isrf.method.recommend.item_masks`), so a beam is only extended towards an
+allowed item, and min(K, allowed items) beams are alive at the end. A beam with a single item below it has no choice
+left, so from the third level on the decoder reads only the other beams. Without beams (K = 0) the graph ends at the
+query.
 
-Ties go to the lower leaf in the beams and to the lower item row on the dense path.
+It passes over no table of all items: the best items of the dense path are found outside, from the query. Ties go to the
+lower leaf.
 """
 
 from typing import NamedTuple
@@ -15,22 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from isrf.method.trie import TrieTables
-from isrf.nn.fused import padded, reshaped, score_all
+from isrf.nn.fused import reshaped
 from isrf.nn.model import Decoded, IsrfModel
 from isrf.nn.siblings import Siblings
 from isrf.nn.stacks import MASKED, DecoderStack, EncoderStack, Memory, relative_bias, source_bias
 
-INPUT_NAMES = (
-    "history",
-    "history_mask",
-    "explicit",
-    "group",
-    "task",
-    "allowed",
-    "item_inputs",
-    "item_vectors",
-    "item_embeddings",
-    "item_known",
+QUERY_INPUTS = ("history", "history_mask", "explicit", "group", "task", "item_inputs")
+BEAM_INPUTS = (
+    "open_nodes",
     "trie_code",
     "trie_child_start",
     "trie_leaf_start",
@@ -42,20 +36,15 @@ INPUT_NAMES = (
 
 
 class SearchTensors(NamedTuple):
-    """The graph's outputs, in the graph's order."""
+    """The outputs of the graph with beams, in its order; without beams it has `query` alone."""
 
+    query: Tensor  # (B, D) float32, temperature folded in: an item's score is query · its vector
     beam_items: Tensor  # (B, K) int64, best first, −1 where a beam is dead
     beam_log_probs: Tensor  # (B, K) float32, −inf where a beam is dead
-    dense_items: Tensor  # (B, M_d) int64, best first, −1 where nothing more is allowed
-    dense_log_probs: Tensor  # (B, M_d) float32
-    query: Tensor  # (B, D) float32, temperature folded in: an item's score is query · its vector
-    dense_all: Tensor  # (B, N) float32 the dense path's log-probability of every item, allowed or not
-    explicit_items: Tensor  # (B, M_d) int64, best first by explicit · embedding, −1 where nothing more is allowed
-    explicit_all: Tensor  # (B, N) float32 the interaction graph's log-probability of every item, −inf where unknown
 
 
 class Trie(NamedTuple):
-    """The trie tables as tensors (`isrf.method.trie.TrieTables`), with the counts of allowed leaves."""
+    """The trie tables as tensors (`isrf.method.trie.TrieTables`), with what the requests allow."""
 
     code: Tensor  # (M,) int64
     child_start: Tensor  # (M + 1,)
@@ -64,7 +53,7 @@ class Trie(NamedTuple):
     leaf_items: Tensor  # (N,)
     places: Tensor  # (L,) the most children that a node of each depth has
     vectors: Tensor  # (M, P + 1) a summary of the items below each node (`IsrfModel.node_vectors`)
-    allowed_before: Tensor  # (B, N + 1) int32: number of allowed leaves before each leaf
+    is_open: Tensor  # (B, M) bool: whether an allowed item lies below each node
 
 
 class _Beams(NamedTuple):
@@ -91,7 +80,7 @@ LEAST_READ = 2
 
 
 class ConstrainedSearch(nn.Module):
-    """The search of `model`: its `num_beams` best generated items and its `num_dense` best dense items.
+    """The search of `model`: its dense query and its `num_beams` best generated items.
 
     The constructor copies the codes' vectors and the joined matrices: make a new one when the weights have changed.
     """
@@ -101,10 +90,9 @@ class ConstrainedSearch(nn.Module):
     all_places: Tensor
     code_vectors: Tensor
 
-    def __init__(self, model: IsrfModel, *, num_beams: int, num_dense: int) -> None:
+    def __init__(self, model: IsrfModel, *, num_beams: int) -> None:
         super().__init__()
         self.model = model
-        self.num_dense = num_dense
         self.num_beams = num_beams
         spec = model.spec
         self.beam_widths = [1]  # per level: a level has at most C times as many prefixes as the level before
@@ -121,6 +109,16 @@ class ConstrainedSearch(nn.Module):
         self.asking = _Asking(model, self.code_vectors)
         self.encoder, self.decoder = EncoderStack(model.encoder), DecoderStack(model.decoder)
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The inputs of `forward`, in order."""
+        return (*QUERY_INPUTS, *BEAM_INPUTS) if self.num_beams else QUERY_INPUTS
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs of `forward`, in order."""
+        return SearchTensors._fields if self.num_beams else SearchTensors._fields[:1]
+
     def forward(
         self,
         history: Tensor,
@@ -128,70 +126,54 @@ class ConstrainedSearch(nn.Module):
         explicit: Tensor,
         group: Tensor,
         task: Tensor,
-        allowed: Tensor,
         item_inputs: Tensor,
-        item_vectors: Tensor,
-        item_embeddings: Tensor,
-        item_known: Tensor,
-        trie_code: Tensor,
-        trie_child_start: Tensor,
-        trie_leaf_start: Tensor,
-        trie_leaf_stop: Tensor,
-        leaf_items: Tensor,
-        trie_places: Tensor,
-        node_vectors: Tensor,
-    ) -> SearchTensors:
-        """Inputs and outputs of `recommender.onnx`; docs/concepts/bundle.md has shapes and dtypes."""
+        *of_beams: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Inputs and outputs of `recommender.onnx`; docs/concepts/bundle.md has shapes and dtypes.
+
+        Args:
+            of_beams: the inputs `BEAM_INPUTS`; none without beams.
+        """
         model = self.model
         source, mask = model.source(item_inputs[history], history_mask, explicit, group, task)
         length = source.shape[1]
         states = self.encoder(source, mask, self.encoder_bias[:, :, :length, :length])
-        # One more column in front: no leaf is allowed before the first one.
-        allowed_leaves = padded(allowed[:, leaf_items], 1, 0, value=False)
-        allowed_before = torch.cumsum(allowed_leaves.to(torch.int32), dim=1, dtype=torch.int32)
-        trie = Trie(
-            trie_code,
-            trie_child_start,
-            trie_leaf_start,
-            trie_leaf_stop,
-            leaf_items,
-            trie_places,
-            node_vectors,
-            allowed_before,
-        )
         query = model.query(states, history_mask)
-        cross = self.decoder.read(states)
-        beam_items, beam_log_probs = self._generate(query, cross, source_bias(mask), trie)
-        dense_all = torch.log_softmax(score_all(query, item_vectors), dim=1)
-        dense_items, dense_log_probs = self._top(dense_all, allowed)
-        # An item without training interactions has no embedding, so the interaction graph cannot score it.
-        by_graph = torch.where(item_known, score_all(explicit, item_embeddings), MASKED)
-        explicit_all = torch.where(item_known, torch.log_softmax(by_graph, dim=1), -torch.inf)
-        explicit_items, _ = self._top(explicit_all, allowed)
-        return SearchTensors(
-            beam_items, beam_log_probs, dense_items, dense_log_probs, query, dense_all, explicit_items, explicit_all
-        )
+        if not self.num_beams:
+            return (query,)
+        open_nodes, code, child_start, leaf_start, leaf_stop, leaf_items, places, vectors = of_beams
+        trie = Trie(code, child_start, leaf_start, leaf_stop, leaf_items, places, vectors, open_nodes)
+        start = (task * 0)[:, None]
+        return (query, *self._generate(query, start, self.decoder.read(states), source_bias(mask), trie))
 
-    def tables(self, trie: TrieTables) -> tuple[Tensor, ...]:
-        """The inputs from `item_inputs` on, in order: the model's item tables and a trie, on the model's device."""
+    def tables(self, trie: TrieTables) -> dict[str, Tensor]:
+        """The inputs that are equal for all requests: the model's own tables and a trie, on the model's device."""
         model = self.model
-        device, vectors = model.part_graph.device, model.item_vectors()
-        arrays = (torch.from_numpy(table).to(device) for table in trie)
-        with torch.no_grad():
-            nodes = model.node_vectors(Siblings.of(trie, device), vectors)
-        known = (model.part_graph != 0).any(dim=1)
-        return (model.item_inputs(), vectors, model.part_graph, known, *arrays, nodes)
+        found = {"item_inputs": model.item_inputs()}
+        if self.num_beams:
+            device = model.part_graph.device
+            found |= {name: torch.from_numpy(table).to(device) for name, table in trie._asdict().items()}
+            found["node_vectors"] = self.node_vectors(trie)
+        return found
 
-    def _top(self, log_probs: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
-        """The best allowed items by log-probability (B, N): their rows (B, M_d) and log-probabilities (B, M_d)."""
-        # Padded so that a catalogue smaller than num_dense still gives num_dense columns.
-        usable = padded(torch.where(allowed, log_probs, -torch.inf), 0, self.num_dense, value=-torch.inf)
-        best, items = ranked_topk(usable, self.num_dense)
-        return torch.where(best == -torch.inf, -1, items), best
+    @torch.no_grad()
+    def node_vectors(self, trie: TrieTables) -> Tensor:
+        """(M, P + 1) a summary of the items below each node (`IsrfModel.node_vectors`)."""
+        model = self.model
+        vectors: Tensor = model.node_vectors(Siblings.of(trie, model.part_graph.device), model.item_vectors())
+        return vectors
 
-    def _generate(self, query: Tensor, cross: list[Memory], cross_bias: Tensor, trie: Trie) -> tuple[Tensor, Tensor]:
-        """The beam search: items (B, K) and log-probabilities (B, K), best first. query (B, D)."""
-        zeros = trie.allowed_before[:, :1].to(torch.int64)  # (B, 1) of zeros: no leaf lies before the first one
+    def _generate(
+        self, query: Tensor, zeros: Tensor, cross: list[Memory], cross_bias: Tensor, trie: Trie
+    ) -> tuple[Tensor, Tensor]:
+        """The beam search: items (B, K) and log-probabilities (B, K), best first.
+
+        Args:
+            query: (B, D).
+            zeros: (B, 1) int64.
+            cross: the decoder's memory of the encoder's states.
+            cross_bias: of the encoder's states.
+        """
         request = torch.cumsum(zeros + 1, dim=0) - 1
         beams = _Beams(nodes=zeros, scores=zeros.to(torch.float32), codes=zeros, parents=zeros)
         wide = cross_bias + torch.zeros(self.num_beams, 1, device=cross_bias.device)  # a row for each beam
@@ -256,8 +238,7 @@ class ConstrainedSearch(nn.Module):
         exists = children < trie.child_start[beams.nodes + 1][:, :, None]
         children = torch.where(exists, children, 0)  # (B, K, places); the root where there is no child
         codes, flat = trie.code[children], children.flatten(1)
-        stop, start = trie.leaf_stop[flat], trie.leaf_start[flat]
-        reachable = trie.allowed_before.gather(1, stop) > trie.allowed_before.gather(1, start)
+        reachable = trie.is_open.gather(1, flat)
         # A code competes with the codes that the trie has after the same prefix (`isrf.nn.siblings`).
         by_code = asked.codes.gather(2, codes)
         by_content = (trie.vectors[children] @ asked.content[..., None])[..., 0]

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from isrf.method.recommend.recommender import Graph
 from isrf.nn.model import IsrfModel
-from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
+from isrf.nn.search import ConstrainedSearch
 from offline.config import RunConfig
 
 
 def torch_search(model: IsrfModel, config: RunConfig) -> Graph:
     """The search of a trained torch model, as a callable."""
-    return graph_of(ConstrainedSearch(model, num_beams=config.search.num_beams, num_dense=config.search.num_dense))
+    return graph_of(ConstrainedSearch(model, num_beams=config.search.num_beams))
 
 
 def graph_of(search: ConstrainedSearch) -> Graph:
@@ -24,7 +24,8 @@ def graph_of(search: ConstrainedSearch) -> Graph:
 
     def run(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         with torch.inference_mode():
-            outputs = search(*(torch.from_numpy(np.ascontiguousarray(arrays[name])).to(device) for name in INPUT_NAMES))
-        return {name: value.cpu().numpy() for name, value in outputs._asdict().items()}
+            inputs = (torch.from_numpy(np.ascontiguousarray(arrays[name])).to(device) for name in search.input_names)
+            outputs = search(*inputs)
+        return {name: value.cpu().numpy() for name, value in zip(search.output_names, outputs, strict=True)}
 
     return run

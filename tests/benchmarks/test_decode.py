@@ -31,7 +31,7 @@ def exported(
 ) -> tuple[IsrfModel, TrieTables, tuple[torch.Tensor, ...]]:
     """A random model with two requests; its search lies in the folder as fp32 and in another form."""
     model, trie = decode.random_model(ModelConfig(), 16)
-    search = ConstrainedSearch(model, num_beams=decode.BEAMS, num_dense=8).eval()
+    search = ConstrainedSearch(model, num_beams=decode.BEAMS).eval()
     export_search(search, trie, folder / "fp32.onnx")
     onnx.save_model(form(onnx.load_model(str(folder / "fp32.onnx"))), str(folder / f"{name}.onnx"))
     return model, trie, decode.requests(search, trie, 2)

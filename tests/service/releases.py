@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from isrf.contract.manifest import LIVE_ARRAYS
 from isrf.contract.manifest_seal import made_from, release_id_of, seal_of
 
 MARK = "~b"
@@ -168,35 +167,3 @@ def endless(folder: Path, *, from_batch: int = 1) -> None:
     )
     onnx.save_model(model, str(path))
     seal(folder)
-
-
-def of_schema_3(source: Path, releases: Path, name: str) -> Path:
-    """The same release as it was published before live evidence."""
-    folder = named_copy(source, releases, name)
-
-    def change(manifest: dict[str, Any]) -> None:
-        for file in LIVE_ARRAYS:
-            (folder / file).unlink()
-            del manifest["files"][file]
-        del manifest["live_evidence"]
-        for part in ("weights", "epsilons"):
-            del manifest["fusion"][part]["popular"]
-        manifest["schema_version"] = 3
-
-    change_manifest(folder, change)
-    _golden_by_takers(folder)
-    seal(folder)
-    return folder
-
-
-def _golden_by_takers(folder: Path) -> None:
-    """Nobody in particular is answered with the most taken items, and an item's only count is how many took it."""
-    popularity = np.load(folder / "popularity.npy")
-    goldens = [json.loads(line) for line in (folder / "golden.jsonl").read_text().splitlines()]
-    for golden in goldens:
-        if not golden["history"]:
-            golden["list_items"] = np.lexsort((np.arange(len(popularity)), -popularity)).tolist()
-    (folder / "golden.jsonl").write_text("".join(json.dumps(golden) + "\n" for golden in goldens))
-    items = [json.loads(line) for line in (folder / "golden_items.jsonl").read_text().splitlines()]
-    lines = [json.dumps({name: value for name, value in item.items() if name != "counts"}) + "\n" for item in items]
-    (folder / "golden_items.jsonl").write_text("".join(lines))

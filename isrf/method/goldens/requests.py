@@ -90,12 +90,12 @@ def make_goldens(recommender: Recommender, histories: Sequence[Sequence[int]], o
 def _found_by_search(output: SearchOutput) -> dict[str, list[Any]]:
     """What one request found on the two learned paths, without places that hold no item."""
     beams = output.beam_items[0] >= 0
-    dense = output.dense_items[0, :NUM_DENSE] >= 0
+    dense = output.dense[0]
     return {
         "beam_items": output.beam_items[0, beams].tolist(),
         "beam_log_probs": output.beam_log_probs[0, beams].tolist(),
-        "dense_items": output.dense_items[0, :NUM_DENSE][dense].tolist(),
-        "dense_log_probs": output.dense_log_probs[0, :NUM_DENSE][dense].tolist(),
+        "dense_items": dense.items[:NUM_DENSE].tolist(),
+        "dense_log_probs": dense.log_probs[:NUM_DENSE].tolist(),
     }
 
 

@@ -1,9 +1,9 @@
 """Answers a request: from a history to ranked items. `offline evaluate` and the service call this same code.
 
     history → interest graph → nearest base users → group vector          (`Recommender.read`, cacheable per user)
-            → search graph → candidates of every channel → fusion, ranker → top n  (`Recommender.rank`)
+            → search graph → best items of every channel → fusion, ranker → top n  (`Recommender.rank`)
 
-Callers pass in the graphs and the neighbour index as callables; it knows neither ONNX Runtime nor FAISS nor torch.
+Callers pass in the graphs and the searches as callables; it knows neither ONNX Runtime nor FAISS nor torch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +35,8 @@ from isrf.method.interest import (
 )
 from isrf.method.ranking.fusion import Candidates, fuse, gather
 from isrf.method.ranking.ranker import Ranker, rerank
+from isrf.method.recommend.item_masks import ItemMasks
+from isrf.method.recommend.item_search import ItemSearch
 from isrf.method.recommend.live.live_evidence import LiveEvidence
 from isrf.method.recommend.live.recent_popularity import RecentPopularity
 from isrf.method.recommend.popular_items import are_allowed, popular_items
@@ -56,8 +58,9 @@ Graph: TypeAlias = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
 
 _TASK_CODES: dict[Task, int] = {"sequential": 0, "direct": 1}
 
-REQUEST_INPUTS = frozenset({"history", "history_mask", "explicit", "group", "task", "allowed"})
-"""Inputs of the search graph that belong to a request; the others are tables over all items, equal in every call."""
+REQUEST_INPUTS = frozenset({"history", "history_mask", "explicit", "group", "task", "open_nodes", "allowed"})
+"""Inputs of the search graph that belong to a request; the others are tables over all items, equal in every call.
+A release of before schema 5 has `allowed`."""
 
 
 class OfferedItems(NamedTuple):
@@ -65,26 +68,25 @@ class OfferedItems(NamedTuple):
 
     graph_inputs: Mapping[str, NDArray[Any]]  # inputs of the search graph that are equal in every call
     by_popularity: IntArray  # (N,) item rows, most popular first, ties in row order
+    masks: ItemMasks  # of recent requests
 
     @classmethod
     def of(cls, tables: RecommenderTables) -> "OfferedItems":
         inputs: dict[str, NDArray[Any]] = {
             "item_inputs": tables.item_inputs,
-            "item_vectors": tables.item_vectors,
-            "item_embeddings": tables.item_embeddings,
-            "item_known": np.any(tables.item_embeddings != 0, axis=1),
             "node_vectors": tables.node_vectors,
             **tables.trie._asdict(),
         }
-        return cls(inputs, np.lexsort((np.arange(len(tables.popularity)), -tables.popularity)))
+        by_popularity = np.lexsort((np.arange(len(tables.popularity)), -tables.popularity))
+        return cls(inputs, by_popularity, ItemMasks(tables.trie))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recommender:
-    """Answers requests from one release's tables and graphs; keeps no state between calls, threads may share it.
+    """Answers requests from one release's tables and graphs; earlier calls change no answer, threads may share it.
 
     Attributes:
-        offered: derived from the items in `tables`.
+        offered: derived from the items in `tables`; it keeps what a search needs of recent requests' masks.
         stand_ins: (N,) for each item the release's item that the interest graph uses in its place, −1 for none; None
             where all items are the release's.
     """
@@ -97,6 +99,8 @@ class Recommender:
     interest_graph: Graph
     search_graph: Graph
     nearest_users: NeighbourSearch
+    dense_items: ItemSearch  # of the item vectors
+    explicit_items: ItemSearch  # of the interaction graph's embeddings
     ranker: Ranker | None = None
     stand_ins: IntArray | None = None
 
@@ -150,7 +154,14 @@ class Recommender:
         """
         tables = self.tables.with_items(added)
         stand_ins = np.concatenate([np.arange(len(self.tables.item_inputs)), added.stand_ins])
-        return replace(self, tables=tables, offered=OfferedItems.of(tables), stand_ins=stand_ins)
+        return replace(
+            self,
+            tables=tables,
+            offered=OfferedItems.of(tables),
+            dense_items=self.dense_items.with_rows(added.item_vectors),
+            explicit_items=self.explicit_items.with_rows(tables.item_embeddings[len(self.tables.popularity) :]),
+            stand_ins=stand_ins,
+        )
 
     def with_products(self, products: Products) -> "Recommender":
         """The same recommender for the variants that the catalogue has now; call it once, after `with_items`."""
@@ -159,6 +170,10 @@ class Recommender:
     def with_live(self, live: LiveEvidence) -> "Recommender":
         """The same recommender reading live evidence beside its own; what is counted later counts at once."""
         return replace(self, tables=self.tables.with_live(live))
+
+    def with_item_searches(self, dense: ItemSearch, explicit: ItemSearch) -> "Recommender":
+        """The same recommender with other searches over the same items."""
+        return replace(self, dense_items=dense, explicit_items=explicit)
 
     def without_recent_popularity(self) -> "Recommender":
         """The same recommender for leave-one-out, where the end of the training period lies after most targets."""
@@ -180,8 +195,9 @@ class Recommender:
         return [[row for row in stand_ins[list(history)].tolist() if row >= 0] for history in histories]
 
     def search(self, requests: Sequence[RankingRequest], interests: UserInterests) -> SearchOutput:
-        """Runs the search graph once for B requests."""
+        """Runs the search graph once for B requests, and finds each one's best items by the query and the interest."""
         history, mask = pad_histories([r.history for r in requests], self.decoding.history_length)
+        masks = [self.offered.masks.find(r.allowed) for r in requests]
         outputs = self.search_graph(
             {
                 "history": history,
@@ -189,11 +205,20 @@ class Recommender:
                 "explicit": interests.explicit,
                 "group": interests.group,
                 "task": np.array([_TASK_CODES[r.task] for r in requests], dtype=np.int64),
-                "allowed": np.stack([r.allowed for r in requests]),
+                "open_nodes": np.stack([m.open_nodes for m in masks]),
                 **self.offered.graph_inputs,
             }
         )
-        return SearchOutput(**{name: outputs[name] for name in SearchOutput._fields})
+        query, nothing = outputs["query"], np.zeros((len(requests), 0))
+        k, explicit = self.decoding.num_dense, interests.explicit
+        k_explicit = min(k, CHANNEL_LIMIT)
+        return SearchOutput(
+            query=query,
+            beam_items=outputs.get("beam_items", nothing.astype(np.int64)),
+            beam_log_probs=outputs.get("beam_log_probs", nothing.astype(np.float32)),
+            dense=[self.dense_items.find(query[b], allowed, k) for b, allowed in enumerate(masks)],
+            explicit=[self.explicit_items.find(explicit[b], allowed, k_explicit) for b, allowed in enumerate(masks)],
+        )
 
     def rank(self, requests: Sequence[RankingRequest], interests: UserInterests) -> list[Ranked]:
         """The top n items of every request. A request with an empty history gets popular items."""
@@ -247,8 +272,8 @@ class Recommender:
         """
         others = np.concatenate(
             [
-                output.dense_items[b],
-                output.explicit_items[b, :CHANNEL_LIMIT],
+                output.dense[b].items,
+                output.explicit[b].items,
                 *(channel.items for channel in evidence.values()),
                 # A direct request ranks all of its candidates, those that no channel finds too.
                 *([np.flatnonzero(request.allowed)] if request.task == "direct" else ()),
@@ -260,14 +285,14 @@ class Recommender:
         answerable = are_allowed(union, request.allowed)
         items, first = union[answerable], first[answerable]
         last, recent = int(request.history[-1]), self.tables.recent
-        by_graph = output.explicit_all[b, items]
+        by_graph = output.explicit[b].log_probs_of(items)
         # An item without training interactions gets the lowest value of the others.
         known = np.isfinite(by_graph)
         by_graph[~known] = by_graph.min(where=known, initial=0)
         return gather(
             items,
             (output.beam_items[b], output.beam_log_probs[b]),
-            dense=output.dense_all[b, items],
+            dense=output.dense[b].log_probs_of(items),
             explicit=by_graph,
             evidence=evidence,
             popular=None if recent is None else recent.shares(items),

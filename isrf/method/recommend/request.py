@@ -16,6 +16,7 @@ from isrf.method.interest import (
     Neighbours,
 )
 from isrf.method.ranking.fusion import Fused
+from isrf.method.recommend.item_search import FoundItems
 
 Task = Literal["sequential", "direct"]
 CHANNEL_LIMIT = 200
@@ -85,13 +86,10 @@ class Ranked(NamedTuple):
 
 
 class SearchOutput(NamedTuple):
-    """The search graph's output for B requests (docs/concepts/bundle.md describes shapes and meaning)."""
+    """What the learned paths found for B requests."""
 
-    beam_items: IntArray
-    beam_log_probs: FloatArray
-    dense_items: IntArray
-    dense_log_probs: FloatArray
-    query: FloatArray
-    dense_all: FloatArray
-    explicit_items: IntArray
-    explicit_all: FloatArray
+    query: FloatArray  # (B, D) the dense path's query: an item's score is query · its vector
+    beam_items: IntArray  # (B, K) best first, −1 where a beam is dead
+    beam_log_probs: FloatArray  # (B, K) −inf where a beam is dead
+    dense: Sequence[FoundItems]  # B of them
+    explicit: Sequence[FoundItems]  # B of them, by the interaction graph

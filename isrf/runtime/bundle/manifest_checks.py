@@ -10,6 +10,7 @@ from isrf.contract.errors import BundleError
 from isrf.contract.manifest import (
     GOLDEN_ITEMS_FILE,
     INTEREST_GRAPH_FILE,
+    QUERY_SCHEMA_VERSION,
     RANKER_FILE,
     SEALED_SCHEMA_VERSIONS,
     SEARCH_GRAPHS,
@@ -63,13 +64,15 @@ def _mistakes(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def _search_mistakes(manifest: Manifest, name: str, graph: GraphSpec) -> Iterator[tuple[str, str]]:
     """Checks the search's fixed sizes against the graph's shapes, so that nobody can change them in the manifest."""
     decoding, dims = manifest.decoding, manifest.dimensions
-    sizes = (
-        ("decoding.num_beams", decoding.num_beams, graph.outputs, "beam_items"),
-        ("decoding.num_dense", decoding.num_dense, graph.outputs, "dense_items"),
-        ("dimensions.width", dims.width, graph.inputs, "item_vectors"),
+    sizes = [
+        ("dimensions.width", dims.width, graph.outputs, "query"),
         ("dimensions.explicit", dims.explicit, graph.inputs, "explicit"),
         ("dimensions.group", dims.group, graph.inputs, "group"),
-    )
+    ]
+    if decoding.num_beams or "beam_items" in graph.outputs:
+        sizes.append(("decoding.num_beams", decoding.num_beams, graph.outputs, "beam_items"))
+    if manifest.schema_version < QUERY_SCHEMA_VERSION:
+        sizes.append(("decoding.num_dense", decoding.num_dense, graph.outputs, "dense_items"))
     for field, size, tensors, tensor in sizes:
         shape = tensors[tensor].shape if tensor in tensors else ()
         if len(shape) != 2 or shape[1] != size:

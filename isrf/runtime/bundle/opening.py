@@ -6,12 +6,18 @@ from typing import Any
 from numpy.typing import NDArray
 
 from isrf.contract.manifest import (
+    DENSE_CELLS_FILE,
+    DENSE_CENTROIDS_FILE,
+    EXPLICIT_CELLS_FILE,
+    EXPLICIT_CENTROIDS_FILE,
     INTEREST_GRAPH_FILE,
+    QUERY_SCHEMA_VERSION,
     SEARCH_GRAPHS,
     Decoding,
     FusionWeights,
     GraphSpec,
     GroupSearch,
+    ItemSearchSpec,
     LiveEvidenceSpec,
     VariantName,
 )
@@ -21,9 +27,11 @@ from isrf.method.ranking.ranker import Ranker, ranker_of
 from isrf.method.recommend.recommender import Graph, OfferedItems, Recommender
 from isrf.method.recommend.tables import RecommenderTables
 from isrf.runtime.bundle.contents import Content
+from isrf.runtime.bundle.older_graphs import with_query_inputs
 from isrf.runtime.bundle.reader import Bundle
 from isrf.runtime.bundle.refusals import refusing
-from isrf.runtime.neighbour_index import NeighbourIndex
+from isrf.runtime.item_index import DividedItems, ItemIndex
+from isrf.runtime.neighbour_index import Cells, NeighbourIndex
 
 GraphOpener = Callable[[str, Content, GraphSpec], Graph]
 """Opens a graph, given its file name, its verified bytes and its signature in the manifest."""
@@ -43,8 +51,8 @@ def open_recommender(
     Args:
         parts: the result of `isrf.runtime.bundle.reader.read_bundle`, with the graphs of `variants`.
         variants: variants of the search graph; the recommender uses the first.
-        user_index: the base users. The golden requests are replayed with an exact search over all of them, as they were
-            made: the choice of cells could depend on a rounding error.
+        user_index: the base users. The golden requests are replayed with an exact search over all users and items, as
+            they were made: the choice of cells could depend on a rounding error.
         open_graph: opens each graph.
         item_ids: the item id of each row.
         reading: reads a new item's text (`Bundle.text_reading`).
@@ -62,6 +70,8 @@ def open_recommender(
 
     interest = graph(INTEREST_GRAPH_FILE)
     searches = {name: graph(SEARCH_GRAPHS[name]) for name in variants}
+    if manifest.schema_version < QUERY_SCHEMA_VERSION:
+        searches = {name: with_query_inputs(search, parts.arrays) for name, search in searches.items()}
     recommender = assemble_recommender(
         parts.arrays,
         codebook_size=manifest.dimensions.codebook_size,
@@ -70,12 +80,14 @@ def open_recommender(
         fusion=manifest.fusion,
         ranker=ranker_of(manifest, parts.arrays),
         live_evidence=manifest.live_evidence,
+        item_search=manifest.item_search,
         interest_graph=interest,
         search_graph=searches[variants[0]],
         nearest_users=user_index,
     )
+    exact = recommender.among(user_index.exact).with_item_searches(*item_searches(parts.arrays, None))
     for name, search in searches.items():
-        parts.replay(recommender.among(user_index.exact).searching_with(search), goldens, name)
+        parts.replay(exact.searching_with(search), goldens, name)
     parts.replay_items(recommender, item_ids, reading)
     return recommender
 
@@ -89,6 +101,7 @@ def assemble_recommender(
     fusion: FusionWeights,
     ranker: Ranker | None = None,
     live_evidence: LiveEvidenceSpec | None = None,
+    item_search: ItemSearchSpec | None = None,
     interest_graph: Graph,
     search_graph: Graph,
     nearest_users: NeighbourSearch,
@@ -100,6 +113,7 @@ def assemble_recommender(
     """
     with refusing("bundle.semantic_ids", "semantic_ids.npy"):
         tables = RecommenderTables.from_arrays(arrays, codebook_size=codebook_size, live_evidence=live_evidence)
+    dense, explicit = item_searches(arrays, item_search)
     return Recommender(
         tables=tables,
         offered=OfferedItems.of(tables),
@@ -109,5 +123,24 @@ def assemble_recommender(
         interest_graph=interest_graph,
         search_graph=search_graph,
         nearest_users=nearest_users,
+        dense_items=dense,
+        explicit_items=explicit,
         ranker=ranker,
     )
+
+
+def item_searches(arrays: Mapping[str, NDArray[Any]], spec: ItemSearchSpec | None) -> tuple[ItemIndex, ItemIndex]:
+    """The searches of the item vectors and of the interaction graph's embeddings.
+
+    Args:
+        arrays: a bundle's arrays by file name; with `spec` the items' cells among them.
+        spec: how many cells a search looks into; None: a search scores all items.
+    """
+    vectors, embeddings = arrays["item_vectors.npy"], arrays["item_embeddings.npy"]
+    dense = explicit = None
+    if spec is not None:
+        cells = Cells(arrays[DENSE_CENTROIDS_FILE], arrays[DENSE_CELLS_FILE], spec.dense_probes)
+        dense = DividedItems.of(vectors, cells)
+        cells = Cells(arrays[EXPLICIT_CENTROIDS_FILE], arrays[EXPLICIT_CELLS_FILE], spec.explicit_probes)
+        explicit = DividedItems.of(embeddings, cells)
+    return ItemIndex(vectors, divided=dense), ItemIndex(embeddings, zero_is_unknown=True, divided=explicit)

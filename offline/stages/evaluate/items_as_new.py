@@ -11,6 +11,7 @@ from isrf.method.goldens.items import TextReading
 from isrf.method.interest import BoolArray
 from isrf.method.recommend.recommender import Graph, OfferedItems, Recommender
 from isrf.method.text.encoder import TextFields
+from isrf.runtime.item_index import ItemIndex
 
 
 class CatalogueReading(NamedTuple):
@@ -42,6 +43,8 @@ def with_items_as_new(recommender: Recommender, catalogue: CatalogueReading, kno
         recommender,
         tables=tables,
         offered=OfferedItems.of(tables),
+        dense_items=ItemIndex(vectors),
+        explicit_items=ItemIndex(embeddings, zero_is_unknown=True),
         stand_ins=stand_ins,
         search_graph=_WithoutBeams(recommender.search_graph, ~known),
     )
@@ -56,6 +59,8 @@ class _WithoutBeams:
 
     def __call__(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         outputs = dict(self.graph(inputs))
+        if "beam_items" not in outputs:
+            return outputs
         beams = outputs["beam_items"]
         outputs["beam_items"] = np.where((beams >= 0) & self.hidden[np.maximum(beams, 0)], -1, beams)
         return outputs

@@ -44,8 +44,9 @@ from offline.stages.evaluate.weights import (
     choose_scorers,
     join_lists,
 )
+from offline.stages.export_onnx.item_cells import item_cells, item_search_of
 
-VERSION = 15
+VERSION = 16
 RANKER_SPEC = "ranker.json"
 LIVE_EVIDENCE_SPEC = "live_evidence.json"
 SAVED_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")
@@ -66,7 +67,8 @@ def run(ctx: StageContext) -> None:
     won, and the losses of the search graph's variants.
     """
     parts = parts_left_out(ingest_report(ctx.inputs["ingest"]), ctx.config)
-    without = (*ctx.config.evaluate.without, *channels_left_out(parts))
+    beams = () if ctx.config.search.num_beams else ("generative",)
+    without = (*ctx.config.evaluate.without, *channels_left_out(parts), *beams)
     evaluate = ctx.config.evaluate.model_copy(update={"without": without})
     ctx = replace(ctx, config=ctx.config.model_copy(update={"evaluate": evaluate}))
     config, out = ctx.config, ctx.out
@@ -110,6 +112,7 @@ def recommender_of(ctx: StageContext) -> Recommender:
         "group_layers.npy": group_layers,
         "popularity.npy": counted.popularity,
         **{name: np.load(compiled / name) for name in ("item_inputs.npy", "item_vectors.npy", "node_vectors.npy")},
+        **item_cells(compiled),
         **lists_as_arrays(counted.lists),
         **live,
         **variants,
@@ -121,6 +124,7 @@ def recommender_of(ctx: StageContext) -> Recommender:
         group_search=search,
         fusion=DEFAULT_FUSION,
         live_evidence=None if live_base is None else live_base.spec,
+        item_search=item_search_of(compiled),
         interest_graph=open_graph(compiled / "lightgcn.onnx"),
         search_graph=open_graph(compiled / "recommender.onnx"),
         nearest_users=load_index(ctx.inputs["graph"], search),

@@ -17,12 +17,13 @@ from isrf.contract.manifest import INTEREST_GRAPH_FILE, SEARCH_GRAPH_FILE, SEARC
 from isrf.method.interest import InterestTables
 from isrf.method.trie import TrieTables, build_trie
 from isrf.nn.fused import DOMAIN
-from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchTensors
+from isrf.nn.search import ConstrainedSearch, SearchTensors
 from isrf.runtime.onnx_tables import aligned_tables
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.stages.export_onnx.fp16 import halved
 from offline.stages.export_onnx.int8 import quantised
+from offline.stages.export_onnx.item_cells import divide_items
 from offline.stages.train.build import load_model
 from offline.stages.train.stage import load_interests
 
@@ -35,11 +36,8 @@ _SEARCH_AXES = {
     "explicit": {0: "B"},
     "group": {0: "B"},
     "task": {0: "B"},
-    "allowed": {0: "B", 1: "N"},
     "item_inputs": {0: "N"},
-    "item_vectors": {0: "N"},
-    "item_embeddings": {0: "N"},
-    "item_known": {0: "N"},
+    "open_nodes": {0: "B", 1: "M"},
     "trie_code": {0: "M"},
     "trie_child_start": {0: "M_plus_1"},
     "trie_leaf_start": {0: "M"},
@@ -48,8 +46,6 @@ _SEARCH_AXES = {
     "leaf_items": {0: "N_leaves"},
     "node_vectors": {0: "M"},
     **{name: {0: "B"} for name in SearchTensors._fields},
-    "dense_all": {0: "B", 1: "N"},
-    "explicit_all": {0: "B", 1: "N"},
 }
 _INTEREST_AXES = {
     "history": {0: "B", 1: "H"},
@@ -85,23 +81,29 @@ class InterestReader(nn.Module):
 
 
 def run(ctx: StageContext) -> None:
-    """Runs the stage: writes both graphs, `.npy` files of item inputs, item and node vectors, and new-item arrays."""
+    """Runs the stage: writes both graphs, `.npy` files of item inputs, item and node vectors, and new-item arrays.
+
+    Of a large catalogue also the items' cells.
+    """
     config = ctx.config
     model = load_model(ctx.inputs)
     trie = build_trie(np.load(ctx.inputs["semantic-ids"] / "semantic_ids.npy"), config.semantic_ids.codebook_size)
-    search = ConstrainedSearch(model, num_beams=config.search.num_beams, num_dense=config.search.num_dense)
+    search = ConstrainedSearch(model, num_beams=config.search.num_beams)
     export_search(search, trie, ctx.out / SEARCH_GRAPH_FILE)
     converters = {"int8": quantised, "fp16": halved}
     for name in variants_of(config.search):
         exact = onnx.load_model(os.fspath(ctx.out / SEARCH_GRAPH_FILE))
         onnx.save_model(converters[name](exact), os.fspath(ctx.out / SEARCH_GRAPHS[name]))
-    reader = InterestReader(load_interests(ctx).tables, interest_length=config.model.interest_length)
+    interests = load_interests(ctx)
+    reader = InterestReader(interests.tables, interest_length=config.model.interest_length)
     export_interest(reader, ctx.out / INTEREST_GRAPH_FILE)
     np.save(ctx.out / "item_inputs.npy", model.item_inputs().numpy())
     np.save(ctx.out / "item_vectors.npy", model.item_vectors().numpy())
-    np.save(ctx.out / "node_vectors.npy", search.tables(trie)[-1].numpy())
+    np.save(ctx.out / "node_vectors.npy", search.node_vectors(trie).numpy())
     np.save(ctx.out / "code_vectors.npy", model.code_vectors().detach().numpy())
     np.save(ctx.out / "text_adapter.npy", model.text_adapter.weight.detach().numpy().T.copy())
+    if model.spec.num_items >= config.search.cells_from:
+        divide_items(ctx, model, interests.tables)
 
 
 def search_inputs(
@@ -113,10 +115,18 @@ def search_inputs(
     explicit: Tensor,
     group: Tensor,
     task: Tensor,
-    allowed: Tensor,
+    open_nodes: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    """The search's inputs in the order of `INPUT_NAMES`, with the model's own tables."""
-    return (history, mask, explicit, group, task, allowed, *search.tables(trie))
+    """The search's inputs in the order of `input_names`, with the model's own tables.
+
+    Args:
+        open_nodes: (B, M) bool; None: every item is allowed.
+    """
+    if open_nodes is None:
+        open_nodes = torch.ones(len(history), len(trie.trie_code), dtype=torch.bool)
+    named = {"history": history, "history_mask": mask, "explicit": explicit, "group": group, "task": task}
+    named |= {"open_nodes": open_nodes, **search.tables(trie)}
+    return tuple(named[name] for name in search.input_names)
 
 
 def export_search(search: ConstrainedSearch, trie: TrieTables, path: Path) -> None:
@@ -131,9 +141,8 @@ def export_search(search: ConstrainedSearch, trie: TrieTables, path: Path) -> No
         explicit=torch.zeros(batch, spec.explicit_dim),
         group=torch.zeros(batch, spec.group_dim),
         task=torch.zeros(batch, dtype=torch.int64),
-        allowed=torch.ones(batch, spec.num_items, dtype=torch.bool),
     )
-    _export(search, example, path, INPUT_NAMES, SearchTensors._fields, _SEARCH_AXES, (DOMAIN,))
+    _export(search, example, path, search.input_names, search.output_names, _SEARCH_AXES, (DOMAIN,))
 
 
 def export_interest(reader: InterestReader, path: Path) -> None:

@@ -25,6 +25,7 @@ from isrf.contract.manifest import (
     HISTORIES_FILE,
     INT8_GRAPH_FILE,
     INTEREST_GRAPH_FILE,
+    ITEM_CELL_ARRAYS,
     ITEM_READER_DIR,
     ITEMS_FILE,
     LIVE_ARRAYS,
@@ -71,11 +72,12 @@ from offline.runtime.left_out import parts_left_out
 from offline.runtime.text_reading import ITEM_READER_FROM, item_reader_spec, text_reading
 from offline.runtime.torch_graph import torch_search
 from offline.stages.evaluate.stage import LIVE_EVIDENCE_SPEC, RANKER_SPEC, loss_file
+from offline.stages.export_onnx.item_cells import item_search_of
 from offline.stages.publish.goldens import item_goldens, request_goldens
 from offline.stages.reason.show import ITEM_TABLE, USER_TABLE
 from offline.stages.train.build import load_model
 
-VERSION = 10
+VERSION = 11
 _PRODUCERS = ("torch", "transformers", "onnx", "onnxruntime", "faiss-cpu", "numpy", "polars", "scikit-learn")
 
 _FROM_STAGE: dict[str, str] = {
@@ -91,6 +93,7 @@ _FROM_STAGE: dict[str, str] = {
     "item_embeddings.npy": "graph",
     "user_features.npy": "graph",
     "group_layers.npy": "graph",
+    **dict.fromkeys(ITEM_CELL_ARRAYS, "compile"),
     USER_CELLS_FILE: "graph",
     USER_CENTROIDS_FILE: "graph",
     "evidence": "evaluate",
@@ -273,6 +276,7 @@ def _manifest(
         ),
         decoding=decoding_of(config),
         group_search=_group_search(ctx),
+        item_search=item_search_of(ctx.inputs["compile"]),
         fusion=_fusion(ctx),
         ranker=_ranker(ctx),
         live_evidence=_live_evidence(ctx),

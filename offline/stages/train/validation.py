@@ -21,7 +21,8 @@ from isrf.method.recommend.recommender import OfferedItems, Recommender
 from isrf.method.recommend.tables import RecommenderTables
 from isrf.method.trie import TrieTables
 from isrf.nn.model import IsrfModel
-from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
+from isrf.nn.search import ConstrainedSearch
+from isrf.runtime.item_index import ItemIndex
 from offline.config import EvidenceConfig
 from offline.context import StageContext
 from offline.runtime.decoding import decoding_of
@@ -83,15 +84,14 @@ class Validator:
         return Scores(**{name: ndcg(ranks_of(items, targets), CUTOFF) for name, items in lists.items()})
 
     def _recommender(self, model: IsrfModel) -> Recommender:
-        search = ConstrainedSearch(model, num_beams=NUM_BEAMS, num_dense=min(NUM_DENSE, model.spec.num_items)).eval()
-        tensors = search.tables(self._trie)
-        arrays = dict(zip(INPUT_NAMES[-len(tensors) :], (tensor.cpu().numpy() for tensor in tensors), strict=True))
+        search = ConstrainedSearch(model, num_beams=NUM_BEAMS).eval()
+        embeddings, vectors = model.part_graph.cpu().numpy(), model.item_vectors().cpu().numpy()
         tables = RecommenderTables(
             trie=self._trie,
-            item_inputs=arrays["item_inputs"],
-            item_vectors=arrays["item_vectors"],
-            item_embeddings=arrays["item_embeddings"],
-            node_vectors=arrays["node_vectors"],
+            item_inputs=model.item_inputs().cpu().numpy(),
+            item_vectors=vectors,
+            item_embeddings=embeddings,
+            node_vectors=search.node_vectors(self._trie).cpu().numpy(),
             group_layers=self._interests.group_layers,
             popularity=self._counted.popularity,
             item_lists=self._counted.item_lists,
@@ -100,12 +100,14 @@ class Validator:
         return Recommender(
             tables=tables,
             offered=OfferedItems.of(tables),
-            decoding=decoding_of(self._config),
+            decoding=decoding_of(self._config).model_copy(update={"num_beams": NUM_BEAMS, "num_dense": NUM_DENSE}),
             group_search=self._interests.search,
             fusion=DEFAULT_FUSION,
             interest_graph=self._read,
             search_graph=graph_of(search.to(model.part_graph.device)),
             nearest_users=self._interests.nearest_users,
+            dense_items=ItemIndex(vectors),
+            explicit_items=ItemIndex(embeddings, zero_is_unknown=True),
         )
 
     def _read(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

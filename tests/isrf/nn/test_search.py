@@ -51,8 +51,7 @@ def by_content(model: IsrfModel, asked: Tensor, prefix: list[int], siblings: lis
 
 def run(search: ConstrainedSearch, semantic_ids: NDArray[np.int32], **request: Tensor) -> SearchTensors:
     with torch.no_grad():
-        output: SearchTensors = search(*search_inputs(search, semantic_ids, **request))
-    return output
+        return SearchTensors(*search(*search_inputs(search, semantic_ids, **request)))
 
 
 @st.composite
@@ -86,7 +85,7 @@ def test_with_enough_beams_the_search_is_exhaustive(
     request = make_request(model, 2, seed=seed)
     num_beams = len(semantic_ids) + 3
     output = run(
-        ConstrainedSearch(model, num_beams=num_beams, num_dense=5),
+        ConstrainedSearch(model, num_beams=num_beams),
         semantic_ids,
         allowed=torch.from_numpy(allowed),
         **request,
@@ -114,7 +113,7 @@ def test_no_beam_is_ever_stranded(
     model = make_model(semantic_ids, codebook_size, seed=seed)
     request = make_request(model, 2, seed=seed)
     output = run(
-        ConstrainedSearch(model, num_beams=num_beams, num_dense=5),
+        ConstrainedSearch(model, num_beams=num_beams),
         semantic_ids,
         allowed=torch.from_numpy(allowed),
         **request,
@@ -134,7 +133,7 @@ def test_own_forward_equals_that_of_transformers(feed_forward_proj: str) -> None
     semantic_ids = random_ids(30, 3, 5)
     model = make_model(semantic_ids, 5, feed_forward_proj=feed_forward_proj)
     request = make_request(model, 7)
-    search = ConstrainedSearch(model, num_beams=30, num_dense=30)
+    search = ConstrainedSearch(model, num_beams=30)
     with torch.no_grad():
         inputs = model.item_inputs()[request["history"]]
         rest = [request[name] for name in ("mask", "explicit", "group", "task")]
@@ -144,33 +143,25 @@ def test_own_forward_equals_that_of_transformers(feed_forward_proj: str) -> None
         ours = search.encoder(source, mask, search.encoder_bias[:, :, :length, :length])
     torch.testing.assert_close(ours[mask], theirs.states[mask], rtol=1e-5, atol=1e-5)
     output = run(search, semantic_ids, **request)
-    dense = torch.log_softmax(theirs.query @ model.item_vectors().T, dim=1)
-    torch.testing.assert_close(output.dense_all, dense, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(output.query, theirs.query, rtol=1e-5, atol=1e-5)
     scores = brute_force(model, request).gather(1, output.beam_items)
     torch.testing.assert_close(output.beam_log_probs, scores, rtol=1e-5, atol=1e-5)
 
 
-def test_the_dense_path_is_the_softmax_over_the_whole_catalogue() -> None:
+def test_without_beams_the_search_ends_at_the_query() -> None:
     semantic_ids = random_ids(30, 3, 5)
     model = make_model(semantic_ids, 5)
     request = make_request(model, 4)
-    allowed = torch.rand(4, 30, generator=torch.Generator().manual_seed(0)) < 0.4
-    output = run(ConstrainedSearch(model, num_beams=3, num_dense=50), semantic_ids, allowed=allowed, **request)
+    search = ConstrainedSearch(model, num_beams=0)
     with torch.no_grad():
-        inputs = model.item_inputs()[request["history"]]
-        query = model.encode(inputs, *[request[name] for name in ("mask", "explicit", "group", "task")]).query
-    log_probs = torch.log_softmax(query @ model.item_vectors().T, dim=1)
-    torch.testing.assert_close(output.dense_all, log_probs, rtol=1e-5, atol=1e-5)
-    for row in range(4):
-        wanted = sorted(torch.nonzero(allowed[row])[:, 0].tolist(), key=lambda item: -log_probs[row, item].item())
-        assert output.dense_items[row].tolist() == wanted + [-1] * (50 - len(wanted))
-        assert torch.equal(output.dense_log_probs[row, : len(wanted)], output.dense_all[row, wanted])
+        (query,) = search(*search_inputs(search, semantic_ids, **request))
+    assert torch.equal(query, run(ConstrainedSearch(model, num_beams=3), semantic_ids, **request).query)
 
 
 def test_the_generative_path_is_a_distribution_over_the_catalogue() -> None:
     semantic_ids = random_ids(50, 4, 3)
     model = make_model(semantic_ids, 3)
-    output = run(ConstrainedSearch(model, num_beams=50, num_dense=5), semantic_ids, **make_request(model, 3))
+    output = run(ConstrainedSearch(model, num_beams=50), semantic_ids, **make_request(model, 3))
     torch.testing.assert_close(output.beam_log_probs.exp().sum(1), torch.ones(3))
 
 
@@ -178,7 +169,7 @@ def test_the_decoder_reads_only_beams_that_have_something_to_choose(monkeypatch:
     """Below the first two codes one item is left, but for one prefix: of ten beams the decoder reads two at most."""
     pairs = [(first, second) for first in range(5) for second in range(5)]
     semantic_ids = np.array([(*pair, 1, 2) for pair in pairs] + [(3, 3, 0, 0), (3, 3, 0, 4)], dtype=np.int32)
-    search = ConstrainedSearch(make_model(semantic_ids, 5), num_beams=10, num_dense=5)
+    search = ConstrainedSearch(make_model(semantic_ids, 5), num_beams=10)
     widths: list[int] = []
     step = search.decoder.step
 
@@ -198,7 +189,7 @@ def test_padding_and_company_change_nothing() -> None:
     semantic_ids = random_ids(60, 3, 6)
     model = make_model(semantic_ids, 6)
     request = make_request(model, 5)
-    search = ConstrainedSearch(model, num_beams=8, num_dense=20)
+    search = ConstrainedSearch(model, num_beams=8)
     together = run(search, semantic_ids, **request)
     for row in range(5):
         alone = {name: value[row : row + 1] for name, value in request.items()}
@@ -208,18 +199,17 @@ def test_padding_and_company_change_nothing() -> None:
             torch.testing.assert_close(ours[0], theirs[row], rtol=1e-5, atol=1e-5)
 
 
-def test_equal_scores_go_to_the_lower_leaf_and_the_lower_row() -> None:
+def test_equal_scores_go_to_the_lower_leaf() -> None:
     semantic_ids = random_ids(27, 3, 3)  # a full trie: every prefix has as many codes after it
     model = make_model(semantic_ids, 3)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    output = run(ConstrainedSearch(model, num_beams=7, num_dense=9), semantic_ids, **make_request(model, 2))
+    output = run(ConstrainedSearch(model, num_beams=7), semantic_ids, **make_request(model, 2))
     in_order = np.lexsort(semantic_ids.T[::-1])[:7]
     assert output.beam_items[0].tolist() == output.beam_items[1].tolist()
     # Among equal prefixes the beams keep the lower ones, so the answer is the lowest leaves below them.
     assert output.beam_items[0].tolist() == in_order.tolist()
-    assert output.dense_items[0].tolist() == list(range(9))
 
 
 @given(st.lists(st.sampled_from([0.0, -0.0, 1.5, -2.0, -float("inf"), 3e-39]), min_size=1, max_size=30), st.data())

@@ -5,7 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isrf.method.trie import build_trie
+from isrf.method.recommend.item_masks import ItemMasks
+from isrf.method.trie import TrieTables, build_trie
 from isrf.nn.model import IsrfModel, ItemParts, ModelSpec, StackSpec
 from isrf.nn.search import ConstrainedSearch
 
@@ -84,9 +85,16 @@ def make_request(model: IsrfModel, batch: int, *, seed: int = 0, length: int | N
 
 
 def search_inputs(search: ConstrainedSearch, semantic_ids: NDArray[np.int32], **request: Tensor) -> tuple[Tensor, ...]:
-    """A request and the model's own tables, in the order of the search's inputs; `allowed` defaults to all."""
+    """A request and the model's own tables, in the order of the search's inputs; `allowed` (B, N) defaults to all."""
     model = search.model
+    trie = build_trie(semantic_ids, model.spec.codebook_size)
     everything = torch.ones(len(request["history"]), model.spec.num_items, dtype=torch.bool)
-    tables = search.tables(build_trie(semantic_ids, model.spec.codebook_size))
-    head = [request[name] for name in ("history", "mask", "explicit", "group", "task")]
-    return (*head, request.get("allowed", everything), *tables)
+    open_nodes = open_nodes_of(trie, request.get("allowed", everything).numpy())
+    named = {**request, "history_mask": request["mask"], "open_nodes": torch.from_numpy(open_nodes)}
+    named |= search.tables(trie)
+    return tuple(named[name] for name in search.input_names)
+
+
+def open_nodes_of(trie: TrieTables, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(B, M): whether an item of each row of `allowed` (B, N) lies below each node."""
+    return np.stack([ItemMasks(trie).find(row).open_nodes for row in allowed])

@@ -252,5 +252,17 @@ def _search(
     for start in range(0, len(histories), size):
         rows = range(start, min(start + size, len(histories)))
         requests = [RankingRequest(history=histories[row], n=1, allowed=everything) for row in rows]
-        parts.append(recommender.search(requests, interests.rows(list(rows)))._asdict())
+        output = recommender.search(requests, interests.rows(list(rows)))
+        every = np.arange(len(everything))
+        parts.append(
+            {
+                "query": output.query,
+                "beam_items": output.beam_items,
+                "beam_log_probs": output.beam_log_probs,
+                "dense_items": np.stack([found.items for found in output.dense]),
+                "dense_log_probs": np.stack([found.log_probs for found in output.dense]),
+                "dense_all": np.stack([found.log_probs_of(every) for found in output.dense]),
+                "explicit_all": np.stack([found.log_probs_of(every) for found in output.explicit]),
+            }
+        )
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

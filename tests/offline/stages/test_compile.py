@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from isrf.contract.manifest import INTEREST_GRAPH_FILE
 from isrf.method.interest import InterestTables, pad_histories, read_history, unit_rows
 from isrf.method.trie import build_trie
-from isrf.nn.search import INPUT_NAMES, ConstrainedSearch, SearchTensors
+from isrf.nn.search import BEAM_INPUTS, QUERY_INPUTS, ConstrainedSearch, SearchTensors
 from isrf.runtime.onnx_session import graph_of, graph_signature, open_bundle_session
 from offline.stages.export_onnx import stage as compile_stage
 from offline.stages.train import stage as train
 from offline.stages.train.build import load_model
-from tests.isrf.nn.toy import make_model, make_request, random_ids, search_inputs
+from tests.isrf.nn.toy import make_model, make_request, open_nodes_of, random_ids, search_inputs
 from tests.offline.stages.train_inputs import LEVELS, NUM_ITEMS, context, small_config, write_inputs
 
 
@@ -56,18 +56,16 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 def test_the_stage_writes_graphs_and_tables_with_the_stated_names(compiled: tuple[Path, dict[str, Path]]) -> None:
     out, inputs = compiled
     session = open_graph(out / "recommender.onnx")
-    assert tuple(value.name for value in session.get_inputs()) == INPUT_NAMES
+    assert tuple(value.name for value in session.get_inputs()) == (*QUERY_INPUTS, *BEAM_INPUTS)
     assert tuple(value.name for value in session.get_outputs()) == SearchTensors._fields
     shapes = {value.name: tuple(value.shape) for value in session.get_inputs()}
     assert shapes["history"] == shapes["history_mask"] == ("B", "S")
-    assert shapes["allowed"] == ("B", "N")
-    assert shapes["item_inputs"] == shapes["item_vectors"] == ("N", 16)
+    assert shapes["open_nodes"] == ("B", "M")
+    assert shapes["item_inputs"] == ("N", 16)
     assert shapes["trie_code"] == shapes["trie_leaf_start"] == ("M",)
     outputs = {value.name: tuple(value.shape) for value in session.get_outputs()}
     assert outputs["beam_items"] == outputs["beam_log_probs"] == ("B", 6)
-    assert outputs["dense_items"] == outputs["dense_log_probs"] == ("B", 12)
     assert outputs["query"] == ("B", 16)
-    assert outputs["dense_all"] == outputs["explicit_all"] == ("B", "N")
     model = load_model(inputs)
     for name, table in (("item_inputs", model.item_inputs()), ("item_vectors", model.item_vectors())):
         stored = np.load(out / f"{name}.npy")
@@ -98,10 +96,12 @@ def test_the_unrolled_steps_share_their_weights(compiled: tuple[Path, dict[str, 
 def run_both(
     session: Any, search: ConstrainedSearch, arrays: dict[str, NDArray[Any]]
 ) -> tuple[dict[str, NDArray[Any]], SearchTensors]:
-    theirs = dict(zip(SearchTensors._fields, session.run(None, arrays), strict=True))
+    # A trie of two levels has no beam that the decoder may leave out: its graph has no use for the leaves' ends.
+    feeds = {value.name: arrays[value.name] for value in session.get_inputs()}
+    theirs = dict(zip(SearchTensors._fields, session.run(None, feeds), strict=True))
     with torch.no_grad():
-        ours = search(*(torch.from_numpy(arrays[name]) for name in INPUT_NAMES))
-    return theirs, ours
+        ours = search(*(torch.from_numpy(arrays[name]) for name in search.input_names))
+    return theirs, SearchTensors(*ours)
 
 
 def test_the_graph_answers_as_the_torch_model_does_on_200_histories(
@@ -111,26 +111,25 @@ def test_the_graph_answers_as_the_torch_model_does_on_200_histories(
     out, inputs = compiled
     model = load_model(inputs)
     session = open_graph(out / "recommender.onnx")
-    search = ConstrainedSearch(model, num_beams=6, num_dense=12)
+    search = ConstrainedSearch(model, num_beams=6)
     semantic_ids = np.load(inputs["semantic-ids"] / "semantic_ids.npy")
+    trie = build_trie(semantic_ids, model.spec.codebook_size)
     rng = np.random.default_rng(0)
     done = 0
     for batch in (1, 1, 2, 7, 13, 64, 112):
         histories = [rng.integers(0, NUM_ITEMS, rng.integers(1, 6)).tolist() for _ in range(batch)]
         history, mask = pad_histories(histories, int(rng.integers(1, 6)))
+        allowed = rng.random((batch, NUM_ITEMS)) < rng.choice([0.0, 0.05, 0.5, 1.0], (batch, 1))
         arrays: dict[str, NDArray[Any]] = {
             "history": history,
             "history_mask": mask,
             "explicit": unit_rows(rng.normal(size=(batch, 6)).astype(np.float32)),
             "group": unit_rows(rng.normal(size=(batch, 6)).astype(np.float32)),
             "task": rng.integers(0, 2, batch),
-            "allowed": rng.random((batch, NUM_ITEMS)) < rng.choice([0.0, 0.05, 0.5, 1.0], (batch, 1)),
+            "open_nodes": open_nodes_of(trie, allowed),
             "item_inputs": np.load(out / "item_inputs.npy"),
-            "item_vectors": np.load(out / "item_vectors.npy"),
-            "item_embeddings": np.load(inputs["graph"] / "item_embeddings.npy"),
-            "item_known": np.load(inputs["graph"] / "item_embeddings.npy").any(axis=1),
             "node_vectors": np.load(out / "node_vectors.npy"),
-            **build_trie(semantic_ids, model.spec.codebook_size)._asdict(),
+            **trie._asdict(),
         }
         theirs, ours = run_both(session, search, arrays)
         for name, value in ours._asdict().items():
@@ -141,7 +140,7 @@ def test_the_graph_answers_as_the_torch_model_does_on_200_histories(
         for row in range(min(batch, 5)):  # alone, as in company
             alone = {
                 name: value[row : row + 1]
-                if name in ("history", "history_mask", "explicit", "group", "task", "allowed")
+                if name in ("history", "history_mask", "explicit", "group", "task", "open_nodes")
                 else value
                 for name, value in arrays.items()
             }
@@ -152,23 +151,20 @@ def test_the_graph_answers_as_the_torch_model_does_on_200_histories(
 
 
 @pytest.mark.parametrize(
-    ("levels", "codes", "num_items", "num_beams", "num_dense"),
-    [(1, 9, 7, 4, 20), (2, 3, 8, 20, 4), (4, 2, 16, 5, 5), (5, 4, 50, 60, 1)],
+    ("levels", "codes", "num_items", "num_beams"),
+    [(1, 9, 7, 4), (2, 3, 8, 20), (4, 2, 16, 5), (5, 4, 50, 60)],
 )
-def test_every_shape_of_trie_exports(
-    tmp_path: Path, levels: int, codes: int, num_items: int, num_beams: int, num_dense: int
-) -> None:
+def test_every_shape_of_trie_exports(tmp_path: Path, levels: int, codes: int, num_items: int, num_beams: int) -> None:
     """One level, more beams than items or codes, a full trie, a deep one."""
     semantic_ids = random_ids(num_items, levels, codes)
     model = make_model(semantic_ids, codes, history_length=1)
-    search = ConstrainedSearch(model, num_beams=num_beams, num_dense=num_dense)
+    search = ConstrainedSearch(model, num_beams=num_beams)
     compile_stage.export_search(search, build_trie(semantic_ids, codes), tmp_path / "g.onnx")
     session = open_graph(tmp_path / "g.onnx")
     inputs = search_inputs(search, semantic_ids, **make_request(model, 3, length=1))
-    arrays = {name: value.numpy() for name, value in zip(INPUT_NAMES, inputs, strict=True)}
+    arrays = {name: value.numpy() for name, value in zip(search.input_names, inputs, strict=True)}
     theirs, ours = run_both(session, search, arrays)
     np.testing.assert_array_equal(theirs["beam_items"], ours.beam_items.numpy())
-    np.testing.assert_array_equal(theirs["dense_items"], ours.dense_items.numpy())
 
 
 def test_equal_scores_have_one_order_in_both(tmp_path: Path) -> None:
@@ -177,20 +173,19 @@ def test_equal_scores_have_one_order_in_both(tmp_path: Path) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    search = ConstrainedSearch(model, num_beams=7, num_dense=9)
+    search = ConstrainedSearch(model, num_beams=7)
     compile_stage.export_search(search, build_trie(semantic_ids, 3), tmp_path / "g.onnx")
     inputs = search_inputs(search, semantic_ids, **make_request(model, 3))
-    arrays = {name: value.numpy() for name, value in zip(INPUT_NAMES, inputs, strict=True)}
+    arrays = {name: value.numpy() for name, value in zip(search.input_names, inputs, strict=True)}
     theirs, ours = run_both(open_graph(tmp_path / "g.onnx"), search, arrays)
     np.testing.assert_array_equal(theirs["beam_items"], ours.beam_items.numpy())
-    np.testing.assert_array_equal(theirs["dense_items"], ours.dense_items.numpy())
 
 
 def test_another_catalogue_needs_no_new_export(tmp_path: Path) -> None:
     """The trie and the item tables are inputs: a graph exported with one catalogue answers for a larger one."""
     few, many = random_ids(20, 3, 5), random_ids(70, 3, 5, seed=1)
     model = make_model(few, 5)
-    search = ConstrainedSearch(model, num_beams=9, num_dense=9)
+    search = ConstrainedSearch(model, num_beams=9)
     assert (build_trie(few, 5).trie_places[1:] < build_trie(many, 5).trie_places[1:]).all()  # nothing of it is baked in
     compile_stage.export_search(search, build_trie(few, 5), tmp_path / "g.onnx")
     request = {name: value.numpy() for name, value in make_request(model, 2).items()}
@@ -198,17 +193,13 @@ def test_another_catalogue_needs_no_new_export(tmp_path: Path) -> None:
     arrays = {
         **{name: request[name] for name in ("history", "explicit", "group", "task")},
         "history_mask": request["mask"],
-        "allowed": np.ones((2, 70), dtype=np.bool_),
+        "open_nodes": np.ones((2, len(build_trie(many, 5).trie_code)), dtype=np.bool_),
         "item_inputs": rng.normal(size=(70, 16)).astype(np.float32),
-        "item_vectors": rng.normal(size=(70, 16)).astype(np.float32),
-        "item_embeddings": rng.normal(size=(70, model.spec.graph_dim)).astype(np.float32),
-        "item_known": rng.random(70) < 0.9,
         "node_vectors": rng.normal(size=(len(build_trie(many, 5).trie_code), 17)).astype(np.float32),
         **build_trie(many, 5)._asdict(),
     }
     theirs, ours = run_both(open_graph(tmp_path / "g.onnx"), search, arrays)
     np.testing.assert_array_equal(theirs["beam_items"], ours.beam_items.numpy())
-    np.testing.assert_array_equal(theirs["dense_items"], ours.dense_items.numpy())
     assert len(set(theirs["beam_items"][0].tolist())) == 9
 
 
@@ -262,7 +253,7 @@ def test_the_service_reads_the_interest_graph_s_tables_where_the_file_lies(tmp_p
 def test_the_export_warns_of_nothing_else(tmp_path: Path) -> None:
     """Only the exporter's own deprecation is silenced: a warning about the graph would be an error here."""
     semantic_ids = random_ids(20, 3, 5)
-    search = ConstrainedSearch(make_model(semantic_ids, 5), num_beams=4, num_dense=4)
+    search = ConstrainedSearch(make_model(semantic_ids, 5), num_beams=4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         compile_stage.export_search(search, build_trie(semantic_ids, 5), tmp_path / "g.onnx")

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from isrf.method.trie import build_trie
-from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
+from isrf.nn.search import ConstrainedSearch
 from offline.stages.export_onnx.fp16 import halved
 from offline.stages.export_onnx.stage import export_search
 from tests.isrf.nn.toy import make_model, make_request, random_ids, search_inputs
@@ -18,7 +18,7 @@ BATCH = 4
 
 @pytest.fixture(scope="module")
 def search() -> ConstrainedSearch:
-    return ConstrainedSearch(make_model(random_ids(60, 3, 6), 6), num_beams=5, num_dense=8)
+    return ConstrainedSearch(make_model(random_ids(60, 3, 6), 6), num_beams=5)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def _answer(model: onnx.ModelProto, arrays: dict[str, Any]) -> dict[str, Any]:
 
 def test_scores_stay_near_those_of_fp32(search: ConstrainedSearch, exact: onnx.ModelProto) -> None:
     inputs = search_inputs(search, random_ids(60, 3, 6), **make_request(search.model, BATCH))
-    arrays = {name: value.numpy() for name, value in zip(INPUT_NAMES, inputs, strict=True)}
+    arrays = {name: value.numpy() for name, value in zip(search.input_names, inputs, strict=True)}
     wanted, found = _answer(exact, arrays), _answer(halved(exact), arrays)
     assert not np.array_equal(wanted["query"], found["query"])
     np.testing.assert_allclose(found["query"], wanted["query"], atol=0.02)

@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from isrf.method.recommend.recommender import REQUEST_INPUTS
 from isrf.method.trie import build_trie
-from isrf.nn.search import INPUT_NAMES, ConstrainedSearch
+from isrf.nn.search import ConstrainedSearch
 from offline.stages.export_onnx.int8 import quantised
 from offline.stages.export_onnx.stage import export_search
 from tests.isrf.nn.toy import make_model, make_request, random_ids, search_inputs
@@ -24,7 +25,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, dict[str
     """fp32 and int8 sessions of one random model, and the inputs of 16 requests."""
     path = tmp_path_factory.mktemp("int8") / "fp32.onnx"
     semantic_ids = random_ids(60, 3, 6)
-    search = ConstrainedSearch(make_model(semantic_ids, 6), num_beams=5, num_dense=8)
+    search = ConstrainedSearch(make_model(semantic_ids, 6), num_beams=5)
     export_search(search, build_trie(semantic_ids, 6), path)
     model = onnx.load_model(str(path))
     sessions = [
@@ -32,12 +33,11 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, dict[str
         for one in (model, quantised(model))
     ]
     inputs = search_inputs(search, semantic_ids, **make_request(search.model, BATCH))
-    return *sessions, {name: value.numpy() for name, value in zip(INPUT_NAMES, inputs, strict=True)}
+    return *sessions, {name: value.numpy() for name, value in zip(search.input_names, inputs, strict=True)}
 
 
 def _requests(arrays: dict[str, NDArray[Any]], rows: list[int]) -> dict[str, NDArray[Any]]:
-    per_request = INPUT_NAMES[: INPUT_NAMES.index("item_inputs")]
-    return {name: value[rows] if name in per_request else value for name, value in arrays.items()}
+    return {name: value[rows] if name in REQUEST_INPUTS else value for name, value in arrays.items()}
 
 
 def test_alone_and_beside_fifteen_others_the_answer_is_the_same_to_the_last_bit(
@@ -75,7 +75,7 @@ def test_every_matrix_of_the_stacks_is_an_integer_one_and_stands_once(
     graphs: tuple[Any, Any, dict[str, NDArray[Any]]], tmp_path: Path
 ) -> None:
     semantic_ids = random_ids(60, 3, 6)
-    search = ConstrainedSearch(make_model(semantic_ids, 6), num_beams=5, num_dense=8)
+    search = ConstrainedSearch(make_model(semantic_ids, 6), num_beams=5)
     export_search(search, build_trie(semantic_ids, 6), tmp_path / "fp32.onnx")
     graph = quantised(onnx.load_model(str(tmp_path / "fp32.onnx"))).graph
     spec = search.model.spec.stacks

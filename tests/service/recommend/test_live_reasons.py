@@ -21,7 +21,7 @@ from service.release.snapshot import base_snapshot
 from service.settings import Settings
 from service.state.user_store import AcceptedEntry
 from service.sync.release_runtime import with_live_evidence
-from tests.service.releases import of_schema_3
+from tests.conftest import OLDER_RELEASES
 from tests.service.servers import wait_until
 
 NOW = 1_757_000_000.0
@@ -184,8 +184,8 @@ def test_popular_is_what_was_taken_lately(opened: tuple[Release, LiveCounting], 
         assert reason["text"] == f"It is number {place} of 120 by what {whom} took lately."
 
 
-def test_an_older_release_says_how_many_took_it(tiny_release: Path, tmp_path: Path) -> None:
-    release = open_release(of_schema_3(tiny_release / "current", tmp_path, "old"))
+def test_an_older_release_says_how_many_took_it() -> None:
+    release = open_release(OLDER_RELEASES[3])
     items = popular_items(release.recommender, release.catalogue.allowed(), 100)
     assert [item.score for item in items] == [float(release.catalogue.popularity[item.item_index]) for item in items]
     (reason,) = reasons_of(release, [], items[0].item_index, "popular").values()

@@ -18,7 +18,9 @@ import pytest
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import LIVE_ARRAYS, Manifest
 from isrf.contract.manifest_seal import made_from, release_id_of, seal_of
+from isrf.method.recommend.request import RankingRequest
 from service.release.opening import open_release
+from tests.conftest import OLDER_RELEASES
 from tests.service.releases import change_manifest, seal
 
 OF_ITS_FORM = {".npy": "bundle.array_mismatch", ".onnx": "bundle.graph_unreadable", ".parquet": "bundle.table"}
@@ -523,10 +525,24 @@ def test_the_offline_job_refuses_what_the_service_refuses(folder: Path, tmp_path
         assert (refused.value.code, time.monotonic() - began < 30) == (code, True)
 
 
+@pytest.mark.parametrize("schema", OLDER_RELEASES)
+def test_a_release_of_a_schema_before_answers_as_the_one_of_today(tiny_release: Path, schema: int) -> None:
+    """Its search graph passes over all items; opening it replays its golden requests."""
+    today, older = (open_release(folder) for folder in (tiny_release, OLDER_RELEASES[schema]))
+    assert older.manifest.schema_version == schema < today.manifest.schema_version
+    allowed = today.catalogue.allowed()
+    allowed[::3] = False
+    request = RankingRequest(history=[3, 8, 20], n=10, allowed=allowed)
+    found = [one.recommender.search([request], one.recommender.read([request.history], [-1])) for one in (today, older)]
+    assert found[0].dense[0].items.tolist() == found[1].dense[0].items.tolist()
+    np.testing.assert_array_equal(found[0].beam_items, found[1].beam_items)
+    assert allowed[found[1].beam_items].all()
+
+
 @pytest.mark.trained
-def test_a_release_of_the_schema_before_is_opened(folder: Path, tmp_path: Path) -> None:
+def test_a_release_of_schema_2_is_opened(tmp_path: Path) -> None:
     """Its manifest had no seal, its goldens no list, its id was another hash."""
-    older = Path(shutil.copytree(folder, tmp_path / "release"))
+    older = Path(shutil.copytree(OLDER_RELEASES[3] / "current", tmp_path / "release"))
     goldens = [json.loads(line) for line in (older / "golden.jsonl").read_text().splitlines()]
     old = [{k: v for k, v in one.items() if not k.startswith("list_")} for one in goldens if one["history"]]
     (older / "golden.jsonl").write_text("".join(json.dumps(one) + "\n" for one in old))

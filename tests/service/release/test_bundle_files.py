@@ -157,7 +157,7 @@ def test_a_truncated_and_a_missing_file_are_found(folder: Path) -> None:
         path.write_bytes(content)
 
 
-@pytest.mark.parametrize("version", [0, 1, 5, "3", None, True, 3.0])
+@pytest.mark.parametrize("version", [0, 1, 6, "3", None, True, 3.0])
 def test_an_unknown_schema_version_is_refused(folder: Path, version: Any) -> None:
     change_manifest(folder, lambda manifest: manifest.update(schema_version=version))
     refused = refusal(folder)

@@ -70,13 +70,14 @@ def test_a_bound_graph_answers_as_an_unbound_one_and_follows_its_tables(tiny_rel
     names = {value.name for value in session.get_inputs()}
     bound = BoundGraph(session, names - REQUEST_INPUTS, memory="cpu")
     first = _search_inputs(release, [3, 14, 15])
-    changed = {**_search_inputs(release, [8, 2]), "item_vectors": first["item_vectors"] * np.float32(1.5)}
+    changed = {**_search_inputs(release, [8, 2]), "node_vectors": first["node_vectors"] * np.float32(1.5)}
     for inputs in (first, changed, first):
         wanted, found = plain(inputs), bound(inputs)
         assert wanted.keys() == found.keys()
         for name, value in wanted.items():
             np.testing.assert_array_equal(found[name], value)
-    assert not np.array_equal(plain(first)["dense_all"], plain(changed)["dense_all"])
+    same_tables = {**changed, "node_vectors": first["node_vectors"]}
+    assert not np.array_equal(plain(same_tables)["beam_log_probs"], plain(changed)["beam_log_probs"])
 
 
 def test_tables_are_copied_when_they_change_and_not_before(
@@ -84,7 +85,7 @@ def test_tables_are_copied_when_they_change_and_not_before(
 ) -> None:
     path, _ = _path(tiny_release)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    bound = BoundGraph(session, {"item_vectors", "item_inputs"}, memory="cpu")
+    bound = BoundGraph(session, {"node_vectors", "item_inputs"}, memory="cpu")
     first, second = _search_inputs(release, [3, 14, 15]), _search_inputs(release, [8, 2])
     copied: list[NDArray[Any]] = []
     copy = onnxruntime.OrtValue.ortvalue_from_numpy
@@ -98,8 +99,8 @@ def test_tables_are_copied_when_they_change_and_not_before(
     assert len(copied) == 2
     bound(second)
     assert len(copied) == 2, "the same tables"
-    changed = second["item_vectors"].copy()
-    bound({**second, "item_vectors": changed})
+    changed = second["node_vectors"].copy()
+    bound({**second, "node_vectors": changed})
     assert len(copied) == 3
     assert copied[-1] is changed
 

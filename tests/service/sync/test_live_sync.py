@@ -33,7 +33,7 @@ from service.sync.catalogue_sync import CatalogueSync
 from service.sync.live_sync import LiveSync
 from service.sync.release_runtime import with_live_evidence
 from service.telemetry.metrics import Metrics
-from tests.service.releases import of_schema_3
+from tests.conftest import OLDER_RELEASES
 from tests.service.servers import RedisServer, apply_to, event, settings_for
 
 NOW = 1_757_000_000.0
@@ -328,8 +328,8 @@ async def test_a_look_without_news_looks_up_no_items(
         assert len(made) == 1
 
 
-def test_an_older_release_has_no_live_evidence(tiny_release: Path, tmp_path: Path) -> None:
-    opened = open_release(of_schema_3(tiny_release / "current", tmp_path, "old"))
+def test_an_older_release_has_no_live_evidence(tiny_release: Path) -> None:
+    opened = open_release(OLDER_RELEASES[3])
     assert with_live_evidence(opened, MB) == (opened, None)
     assert with_live_evidence(open_release(tiny_release), 0)[1] is None
 

@@ -1,0 +1,125 @@
+"""The index of items finds what brute force finds, with and without cells, under every mask."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from isrf.method.interest import BoolArray, FloatArray
+from isrf.method.recommend.item_masks import ItemMask, ItemMasks
+from isrf.method.trie import build_trie
+from isrf.runtime import item_index
+from isrf.runtime.item_index import DividedItems, ItemIndex, inner_products
+from offline.stages.export_onnx import item_cells
+
+NUM_ITEMS, WIDTH, NUM_QUERIES, K = 6_000, 16, 40, 10
+
+
+class Table(NamedTuple):
+    """Rows in groups, as a trained model's are; every seventh row is unknown."""
+
+    rows: FloatArray
+    known: BoolArray
+    queries: FloatArray
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    rng = np.random.default_rng(0)
+    groups = rng.normal(size=(60, WIDTH)) * 2
+    rows = (groups[rng.integers(0, 60, NUM_ITEMS)] + rng.normal(size=(NUM_ITEMS, WIDTH))).astype(np.float32)
+    known = np.arange(NUM_ITEMS) % 7 > 0
+    rows[~known] = 0
+    queries = rows[rng.choice(np.flatnonzero(known), NUM_QUERIES)] + rng.normal(size=(NUM_QUERIES, WIDTH)) / 2
+    return Table(rows, known, queries.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def divided(table: Table) -> DividedItems:
+    cells, recall = item_cells.divide(table.rows, table.known, table.queries, seed=0)
+    assert recall >= item_cells.RECALL
+    assert cells.probes < len(cells.centroids) / 2
+    return DividedItems.of(table.rows, cells)
+
+
+@pytest.fixture
+def masks() -> ItemMasks:
+    ids = np.arange(NUM_ITEMS, dtype=np.int32)
+    return ItemMasks(build_trie(np.stack([ids // 100, ids % 100], axis=1), 100))
+
+
+def by_hand(table: Table, query: NDArray[np.float32], mask: ItemMask, k: int) -> tuple[list[int], NDArray[np.float64]]:
+    scores = np.where(table.known, table.rows.astype(np.float64) @ query, -np.inf)
+    log_probs = scores - np.log(np.exp(scores).sum())
+    usable = np.flatnonzero(mask.mask & table.known)
+    return usable[np.argsort(-scores[usable], kind="stable")][:k].tolist(), log_probs
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0005, 0.01, 0.3, 1.0])
+def test_scoring_all_items_equals_the_definition(table: Table, masks: ItemMasks, share: float) -> None:
+    allowed = masks.find(np.random.default_rng(1).random(NUM_ITEMS) < share)
+    index = ItemIndex(table.rows, zero_is_unknown=True)
+    for query in table.queries:
+        found = index.find(query, allowed, K)
+        wanted, log_probs = by_hand(table, query, allowed, K)
+        assert found.items.tolist() == wanted
+        np.testing.assert_allclose(found.log_probs, log_probs[wanted], atol=1e-4)
+        every = found.log_probs_of(np.arange(NUM_ITEMS))
+        np.testing.assert_allclose(every[table.known], log_probs[table.known], atol=1e-4)
+        assert np.isneginf(every[~table.known]).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0005, 0.01, 0.1, 0.5, 1.0])
+def test_in_cells_nearly_all_of_the_best_ten_are_found(
+    table: Table, divided: DividedItems, masks: ItemMasks, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a filter leaves few items; and whatever it finds is allowed, known, and scored as by definition."""
+    monkeypatch.setattr(item_index, "SCORED_ALL", 30)
+    allowed = masks.find(np.random.default_rng(1).random(NUM_ITEMS) < share)
+    index = ItemIndex(table.rows, zero_is_unknown=True, divided=divided)
+    shared = total = 0
+    for query in table.queries:
+        found = index.find(query, allowed, K)
+        wanted, log_probs = by_hand(table, query, allowed, K)
+        assert len(found.items) == len(wanted)
+        assert allowed.mask[found.items].all()
+        differences = found.log_probs - log_probs[found.items]
+        np.testing.assert_allclose(differences, differences.mean() if len(wanted) else 0, atol=1e-4)
+        assert np.abs(differences).max(initial=0) < 0.2, "the normaliser is an estimate"
+        shared, total = shared + len(set(found.items.tolist()) & set(wanted)), total + len(wanted)
+    assert shared >= 0.98 * total
+
+
+def test_added_items_are_found_beside_the_divided_ones(table: Table, divided: DividedItems, masks: ItemMasks) -> None:
+    added = np.concatenate([table.queries[:2] * 3, np.zeros((1, WIDTH), np.float32)])
+    allowed = masks.find(np.ones(NUM_ITEMS + 3, dtype=np.bool_))
+    for index in (
+        ItemIndex(table.rows, zero_is_unknown=True, divided=divided),
+        ItemIndex(table.rows, zero_is_unknown=True),
+    ):
+        longer = index.with_rows(added)
+        for number in (0, 1):
+            found = longer.find(table.queries[number], allowed, K)
+            assert found.items[0] == NUM_ITEMS + number
+            assert NUM_ITEMS + 2 not in found.items
+            assert np.isneginf(longer.find(table.queries[number], allowed, K).log_probs_of(np.array([NUM_ITEMS + 2])))
+
+
+def test_no_known_item_gives_no_item() -> None:
+    rows = np.zeros((5, 3), np.float32)
+    masks = ItemMasks(build_trie(np.arange(5, dtype=np.int32)[:, None], 5))
+    found = ItemIndex(rows, zero_is_unknown=True).find(np.ones(3, np.float32), masks.find(np.ones(5, np.bool_)), 4)
+    assert len(found.items) == 0
+    assert np.isneginf(found.log_probs_of(np.arange(5))).all()
+
+
+def test_ties_go_to_the_lower_row() -> None:
+    masks = ItemMasks(build_trie(np.arange(50, dtype=np.int32)[:, None], 50))
+    found = ItemIndex(np.ones((50, 4), np.float32)).find(np.ones(4, np.float32), masks.find(np.ones(50, np.bool_)), 7)
+    assert found.items.tolist() == list(range(7))
+
+
+def test_a_score_does_not_depend_on_the_rows_beside_it(table: Table) -> None:
+    alone = [inner_products(table.queries[0], table.rows[row : row + 1])[0] for row in range(40)]
+    np.testing.assert_array_equal(alone, inner_products(table.queries[0], table.rows)[:40])
