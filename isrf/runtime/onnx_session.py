@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import INTEREST_GRAPH_FILE, GraphSpec, TensorSpec
 from isrf.method.recommend.recommender import Graph
+from isrf.runtime.limits.run_limit import run_within
 from isrf.runtime.onnx_tables import SplitModel, split_tables
-from isrf.runtime.run_limit import run_within
 
 CPU = "CPUExecutionProvider"
 Provider = str | tuple[str, dict[str, str]]
@@ -100,7 +100,7 @@ def open_bundle_graph(name: str, content: NDArray[np.uint8], expected: GraphSpec
 def graph_of(
     session: onnxruntime.InferenceSession, name: str, tables: Mapping[str, NDArray[Any]] | None = None
 ) -> Graph:
-    """A session as a callable, inputs by name → outputs by name; a run obeys `isrf.runtime.run_limit`.
+    """A session as a callable, inputs by name → outputs by name; a run obeys `isrf.runtime.limits.run_limit`.
 
     Args:
         session: the session.

@@ -16,9 +16,9 @@ from isrf.runtime.bundle.manifests import read_manifest
 from isrf.runtime.bundle.opening import open_recommender
 from isrf.runtime.bundle.reader import Bundle, read_bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
+from isrf.runtime.limits.time_limit import TimeLimit
 from isrf.runtime.neighbour_index import NeighbourIndex, index_of
 from isrf.runtime.onnx_session import open_bundle_graph
-from isrf.runtime.time_limit import TimeLimit
 
 
 class OpenedRelease(NamedTuple):

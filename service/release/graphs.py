@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from isrf.contract.errors import ConfigError
 from isrf.contract.manifest import GraphSpec
 from isrf.method.recommend.recommender import Graph
+from isrf.runtime.limits.run_limit import run_within
 from isrf.runtime.onnx_session import CPU, BundleSession, Provider, graph_of, open_bundle_session
-from isrf.runtime.run_limit import run_within
 from service.settings import DeviceName
 
 CUDA = "CUDAExecutionProvider"

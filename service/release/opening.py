@@ -34,8 +34,8 @@ from isrf.runtime.bundle.manifests import find_release
 from isrf.runtime.bundle.opening import GraphOpener, open_recommender
 from isrf.runtime.bundle.reader import read_bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
+from isrf.runtime.limits.time_limit import TimeLimit
 from isrf.runtime.neighbour_index import NeighbourIndex, index_of
-from isrf.runtime.time_limit import TimeLimit
 from service.release.catalogue import Catalogue
 from service.release.catalogue.columns import ItemLines, read_columns
 from service.release.catalogue.table import ItemTable

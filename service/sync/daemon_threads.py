@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from isrf.contract.errors import BundleError
-from isrf.runtime.time_limit import late
+from isrf.runtime.limits.time_limit import late
 
 T = TypeVar("T")
 

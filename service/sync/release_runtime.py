@@ -19,7 +19,7 @@ from isrf.contract.manifest import VariantName
 from isrf.runtime.bundle.folder import BundleFolder
 from isrf.runtime.bundle.manifests import manifest_bytes
 from isrf.runtime.bundle.refusals import refusing
-from isrf.runtime.run_limit import RUN_LIMIT_S, limited
+from isrf.runtime.limits.run_limit import RUN_LIMIT_S, limited
 from service.inference.admission import AdmissionController
 from service.inference.engine import Engine
 from service.inference.task_cancellation import end

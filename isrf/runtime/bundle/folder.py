@@ -19,7 +19,7 @@ from isrf.contract.errors import BundleError
 from isrf.contract.manifest import FileEntry
 from isrf.runtime.bundle.contents import Content, FileChangedError, read_hashed
 from isrf.runtime.bundle.refusals import PUBLISH
-from isrf.runtime.time_limit import TimeLimit
+from isrf.runtime.limits.time_limit import TimeLimit
 
 _MOST_FILES = 10_000
 _MOST_LEVELS = 4

@@ -48,8 +48,8 @@ from isrf.runtime.bundle.manifests import manifest_of
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.bundle.threads import in_threads
 from isrf.runtime.cpus import available_cpus
-from isrf.runtime.run_limit import RUN_LIMIT_S, limited
-from isrf.runtime.time_limit import TimeLimit
+from isrf.runtime.limits.run_limit import RUN_LIMIT_S, limited
+from isrf.runtime.limits.time_limit import TimeLimit
 
 _Line = TypeVar("_Line", bound=BaseModel)
 _Read = TypeVar("_Read")

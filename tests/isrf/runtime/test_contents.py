@@ -15,7 +15,7 @@ from isrf.runtime.bundle.arrays import array_of
 from isrf.runtime.bundle.contents import give_back_pages, is_mapped
 from isrf.runtime.bundle.folder import BundleFolder
 from isrf.runtime.bundle.threads import in_threads
-from isrf.runtime.time_limit import TimeLimit
+from isrf.runtime.limits.time_limit import TimeLimit
 
 LIMIT = 1 << 16
 

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from isrf.contract.manifest import FIRST_VARIANTS_FILE
 from isrf.method.evidence import lists_from_arrays
 from isrf.runtime.bundle.reader import read_bundle
-from isrf.runtime.time_limit import TimeLimit
+from isrf.runtime.limits.time_limit import TimeLimit
 from offline.commands.audit import audit
 from offline.commands.publish import publish
 from service.app import create_app
