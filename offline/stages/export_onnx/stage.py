@@ -27,7 +27,7 @@ from offline.stages.export_onnx.item_cells import divide_items
 from offline.stages.train.build import load_model
 from offline.stages.train.stage import load_interests
 
-VERSION = 10
+VERSION = 11
 OPSET = 17
 
 _SEARCH_AXES = {
