@@ -7,6 +7,7 @@ softmax: the best items exactly, the rest from a fixed sample. `offline.stages.e
 and measures how many a search must look into.
 """
 
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import faiss
@@ -85,7 +86,33 @@ class ItemIndex:
         scores -= log_sum(scores)
         usable = np.where(allowed.mask, scores, -np.inf)
         items = _best(usable, k)
-        return FoundItems(items, scores[items], scores.__getitem__)
+        return FoundItems(items, scores[items], _AllScores(scores))
+
+
+@dataclass(frozen=True, eq=False)
+class _AllScores:
+    """Log-probabilities of all items (N,), called with some; it can be sent to another process."""
+
+    log_probs: FloatArray
+
+    def __call__(self, items: IntArray) -> FloatArray:
+        return self.log_probs[items]
+
+
+@dataclass(frozen=True, eq=False)
+class _SomeScores:
+    """Log-probabilities that are computed when they are asked for; it can be sent to another process."""
+
+    query: FloatArray  # (W,)
+    normaliser: np.float32
+    table: FloatArray  # (N, W)
+    known: BoolArray | None  # (N,) None: all are
+
+    def __call__(self, items: IntArray) -> FloatArray:
+        scores = inner_products(self.query, self.table[items]) - self.normaliser
+        if self.known is not None:
+            scores[~self.known[items]] = -np.inf
+        return scores
 
 
 class _CellSearch:
@@ -103,18 +130,15 @@ class _CellSearch:
     def find(self, query: FloatArray, allowed: ItemMask, k: int) -> FoundItems:
         more = self._more
         head = self._search(query, max(k, HEAD) + SPARE, None, self._divided.probes)
-        normaliser = self._normaliser(query, np.concatenate([head[:HEAD], more]))
-
-        def log_probs(items: IntArray) -> FloatArray:
-            scores = self._scores(query, items)
-            return scores - normaliser
-
+        scores_of = _SomeScores(query, np.float32(0), self._table, self._known)
+        normaliser = self._normaliser(scores_of, np.concatenate([head[:HEAD], more]))
+        log_probs_of = replace(scores_of, normaliser=normaliser)
         found = self._allowed_items(query, allowed, k, head)
         found = np.concatenate([found, more[allowed.mask[more]]])
-        scores = log_probs(found)
+        scores = log_probs_of(found)
         order = np.lexsort((found, -scores))
         order = order[np.isfinite(scores[order])][:k]
-        return FoundItems(found[order], scores[order], log_probs)
+        return FoundItems(found[order], scores[order], log_probs_of)
 
     def _allowed_items(self, query: FloatArray, allowed: ItemMask, k: int, head: IntArray) -> IntArray:
         """Rows among the divided items, in no order: the k best allowed ones, and perhaps more."""
@@ -136,23 +160,16 @@ class _CellSearch:
         rows: IntArray = self._divided.index.search(query[None], k, params=parameters)[1][0]
         return rows[rows >= 0]
 
-    def _normaliser(self, query: FloatArray, head: IntArray) -> np.float32:
+    def _normaliser(self, scores_of: _SomeScores, head: IntArray) -> np.float32:
         """The logarithm of the sum of exp(score) over all known items; `head` is summed exactly."""
-        exact = self._scores(query, head)
+        exact = scores_of(head)
         exact = exact[np.isfinite(exact)]
-        rest = inner_products(query, self._sampled)[~np.isin(self._sample, head)]
+        rest = inner_products(scores_of.query, self._sampled)[~np.isin(self._sample, head)]
         num_rest = self._num_known - len(exact)
         if not len(rest) or num_rest <= 0:
             return log_sum(exact)
         of_rest = log_sum(rest) + np.float32(np.log(num_rest / len(rest)))
         return np.float32(np.logaddexp(log_sum(exact), of_rest))
-
-    def _scores(self, query: FloatArray, items: IntArray) -> FloatArray:
-        """(c,) float32; −inf for an unknown item."""
-        scores = inner_products(query, self._table[items])
-        if self._known is not None:
-            scores[~self._known[items]] = -np.inf
-        return scores
 
 
 def inner_products(query: FloatArray, table: FloatArray) -> FloatArray:

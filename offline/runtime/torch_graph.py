@@ -24,8 +24,9 @@ def graph_of(search: ConstrainedSearch) -> Graph:
 
     def run(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         with torch.inference_mode():
-            inputs = (torch.from_numpy(np.ascontiguousarray(arrays[name])).to(device) for name in search.input_names)
-            outputs = search(*inputs)
+            # A release's tables are read-only, which torch warns about.
+            inputs = (np.require(arrays[name], requirements=["C", "W"]) for name in search.input_names)
+            outputs = search(*(torch.from_numpy(array).to(device) for array in inputs))
         return {name: value.cpu().numpy() for name, value in zip(search.output_names, outputs, strict=True)}
 
     return run

@@ -85,6 +85,10 @@ class ItemMasks:
         self._kept: list[ItemMask] = []  # the most recent first; replaced as a whole
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[type["ItemMasks"], tuple[TrieTables]]:
+        # In another process it starts anew.
+        return ItemMasks, (self._levels.trie,)
+
     def find(self, allowed: BoolArray) -> ItemMask:
         """What a search needs of `allowed` (N,) bool, which nobody changes afterwards."""
         for kept in self._kept:

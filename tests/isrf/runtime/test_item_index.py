@@ -1,5 +1,6 @@
 """The index of items finds what brute force finds, with and without cells, under every mask."""
 
+import pickle
 from typing import NamedTuple
 
 import numpy as np
@@ -104,6 +105,19 @@ def test_added_items_are_found_beside_the_divided_ones(table: Table, divided: Di
             assert found.items[0] == NUM_ITEMS + number
             assert NUM_ITEMS + 2 not in found.items
             assert np.isneginf(longer.find(table.queries[number], allowed, K).log_probs_of(np.array([NUM_ITEMS + 2])))
+
+
+@pytest.mark.parametrize("in_cells", [False, True])
+def test_index_and_answer_can_be_sent_to_another_process(
+    table: Table, divided: DividedItems, masks: ItemMasks, in_cells: bool
+) -> None:
+    index = ItemIndex(table.rows, zero_is_unknown=True, divided=divided if in_cells else None)
+    sent_index, sent_masks = pickle.loads(pickle.dumps((index, masks)))
+    allowed = np.ones(NUM_ITEMS, dtype=np.bool_)
+    here = index.find(table.queries[0], masks.find(allowed), K)
+    there = pickle.loads(pickle.dumps(sent_index.find(table.queries[0], sent_masks.find(allowed), K)))
+    np.testing.assert_array_equal(here.items, there.items)
+    np.testing.assert_array_equal(here.log_probs_of(here.items), there.log_probs_of(here.items))
 
 
 def test_no_known_item_gives_no_item() -> None:
