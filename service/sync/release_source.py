@@ -12,11 +12,11 @@ import structlog
 
 from isrf.contract.errors import BundleError
 from isrf.runtime.bundle.manifests import find_release, named_release
+from isrf.runtime.limits.time_limit import TimeLimit
 from isrf.runtime.release_store.cache import ReleaseCache
 from isrf.runtime.release_store.locations import StoreUrl
 from isrf.runtime.release_store.objects import STORE_CODES, ObjectStore
 from isrf.runtime.release_store.remote import RemoteReleases
-from isrf.runtime.time_limit import TimeLimit
 from service.settings import Settings
 from service.sync.release_runtime import ReleaseIdentity, identify
 from service.telemetry.metrics import Metrics

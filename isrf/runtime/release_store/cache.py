@@ -19,8 +19,8 @@ from pathlib import Path
 from isrf.contract.errors import BundleError
 from isrf.runtime.bundle.manifests import CURRENT
 from isrf.runtime.files import NO_LOCKS, move_into_place, sync_folder, sync_path
+from isrf.runtime.limits.time_limit import TimeLimit
 from isrf.runtime.release_store.locations import StoreUrl
-from isrf.runtime.time_limit import TimeLimit
 
 MOST_BYTES = 20 << 30
 """The default bound."""

@@ -17,8 +17,8 @@ from isrf.contract.manifest import MANIFEST_FILE, FileEntry, Manifest
 from isrf.runtime.bundle.folder import BundleFolder
 from isrf.runtime.bundle.manifests import MOST_MANIFEST_BYTES, manifest_of
 from isrf.runtime.files import write_file
+from isrf.runtime.limits.time_limit import TimeLimit
 from isrf.runtime.release_store.objects import ObjectStore
-from isrf.runtime.time_limit import TimeLimit
 
 PIECE_BYTES = 8 << 20
 """How much one request asks for: it must come within the time of one request."""

@@ -12,6 +12,7 @@ from isrf.contract.errors import BundleError, ConfigError
 from isrf.contract.manifest import MANIFEST_FILE, Manifest
 from isrf.runtime.bundle.manifests import CURRENT, read_manifest
 from isrf.runtime.bundle.reader import verify_files
+from isrf.runtime.limits.time_limit import TimeLimit
 from isrf.runtime.release_store.cache import MOST_BYTES, ReleaseCache
 from isrf.runtime.release_store.current import read_current
 from isrf.runtime.release_store.download import (
@@ -24,7 +25,6 @@ from isrf.runtime.release_store.download import (
 )
 from isrf.runtime.release_store.locations import StoreUrl, location_of
 from isrf.runtime.release_store.objects import ObjectStore
-from isrf.runtime.time_limit import TimeLimit
 
 
 class LocalCopy(NamedTuple):

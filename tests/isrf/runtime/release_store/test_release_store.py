@@ -13,13 +13,13 @@ import pytest
 from isrf.contract.errors import BundleError, ConfigError, StageError
 from isrf.runtime.bundle.manifests import read_manifest
 from isrf.runtime.bundle.reader import verify_files
+from isrf.runtime.limits.time_limit import TimeLimit
 from isrf.runtime.release_store.cache import ReleaseCache
 from isrf.runtime.release_store.current import read_current, switch_current
 from isrf.runtime.release_store.locations import StoreUrl, location_of
 from isrf.runtime.release_store.objects import ObjectStore
 from isrf.runtime.release_store.remote import RemoteReleases
 from isrf.runtime.release_store.upload import publish_to_store
-from isrf.runtime.time_limit import TimeLimit
 from tests.object_store import SECRET, Fault, Proxy, Request, StoreServer, environment, variables
 from tests.service.releases import id_of, named_copy
 
@@ -369,7 +369,7 @@ from isrf.runtime.release_store.cache import ReleaseCache
 from isrf.runtime.release_store.locations import location_of
 from isrf.runtime.release_store.objects import ObjectStore
 from isrf.runtime.release_store.remote import RemoteReleases
-from isrf.runtime.time_limit import TimeLimit
+from isrf.runtime.limits.time_limit import TimeLimit
 
 url = location_of(sys.argv[1])
 cache = ReleaseCache(Path(sys.argv[2]), url)
