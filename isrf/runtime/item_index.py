@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from isrf.method.interest import BoolArray, FloatArray, IntArray
 from isrf.method.recommend.item_masks import ItemMask
-from isrf.method.recommend.item_search import FoundItems
+from isrf.method.recommend.item_search import BestItems
 from isrf.runtime.neighbour_index import Cells, divided_index
 
 SCORED_ALL = 10_000
@@ -74,19 +74,19 @@ class ItemIndex:
         table = np.concatenate([self._table, rows])
         return ItemIndex(table, zero_is_unknown=self._zero_is_unknown, divided=self._divided)
 
-    def find(self, query: FloatArray, allowed: ItemMask, k: int) -> FoundItems:
+    def find(self, query: FloatArray, allowed: ItemMask, k: int) -> BestItems:
         """As `ItemSearch.find`."""
         query = np.ascontiguousarray(query, dtype=np.float32)
         return self._find_all(query, allowed, k) if self._cells is None else self._cells.find(query, allowed, k)
 
-    def _find_all(self, query: FloatArray, allowed: ItemMask, k: int) -> FoundItems:
+    def _find_all(self, query: FloatArray, allowed: ItemMask, k: int) -> BestItems:
         scores = inner_products(query, self._table)
         if self._known is not None:
             scores[~self._known] = -np.inf
         scores -= log_sum(scores)
         usable = np.where(allowed.mask, scores, -np.inf)
         items = _best(usable, k)
-        return FoundItems(items, scores[items], _AllScores(scores))
+        return BestItems(items, scores[items], _AllScores(scores))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ class _CellSearch:
         self._sample: IntArray = rows[np.unique(drawn)]
         self._sampled = table[self._sample]
 
-    def find(self, query: FloatArray, allowed: ItemMask, k: int) -> FoundItems:
+    def find(self, query: FloatArray, allowed: ItemMask, k: int) -> BestItems:
         more = self._more
         head = self._search(query, max(k, HEAD) + SPARE, None, self._divided.probes)
         scores_of = _SomeScores(query, np.float32(0), self._table, self._known)
@@ -138,7 +138,7 @@ class _CellSearch:
         scores = log_probs_of(found)
         order = np.lexsort((found, -scores))
         order = order[np.isfinite(scores[order])][:k]
-        return FoundItems(found[order], scores[order], log_probs_of)
+        return BestItems(found[order], scores[order], log_probs_of)
 
     def _allowed_items(self, query: FloatArray, allowed: ItemMask, k: int, head: IntArray) -> IntArray:
         """Rows among the divided items, in no order: the k best allowed ones, and perhaps more."""

@@ -10,7 +10,7 @@ from isrf.method.interest import FloatArray, IntArray
 from isrf.method.recommend.item_masks import ItemMask
 
 
-class FoundItems(NamedTuple):
+class BestItems(NamedTuple):
     """The best allowed items of one query.
 
     A log-probability is the logarithm of the softmax over all items that the table can score, allowed or not.
@@ -25,7 +25,7 @@ class FoundItems(NamedTuple):
 class ItemSearch(Protocol):
     """Finds the best items by inner product; threads may share it."""
 
-    def find(self, query: FloatArray, allowed: ItemMask, k: int) -> FoundItems:
+    def find(self, query: FloatArray, allowed: ItemMask, k: int) -> BestItems:
         """The k best allowed items of a query (W,) float32. The answer does not depend on other queries."""
         ...
 

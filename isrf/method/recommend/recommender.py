@@ -171,10 +171,6 @@ class Recommender:
         """The same recommender reading live evidence beside its own; what is counted later counts at once."""
         return replace(self, tables=self.tables.with_live(live))
 
-    def with_item_searches(self, dense: ItemSearch, explicit: ItemSearch) -> "Recommender":
-        """The same recommender with other searches over the same items."""
-        return replace(self, dense_items=dense, explicit_items=explicit)
-
     def without_recent_popularity(self) -> "Recommender":
         """The same recommender for leave-one-out, where the end of the training period lies after most targets."""
         return replace(self, tables=replace(self.tables, recent=None, newcomers=None))

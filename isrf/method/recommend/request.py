@@ -16,7 +16,7 @@ from isrf.method.interest import (
     Neighbours,
 )
 from isrf.method.ranking.fusion import Fused
-from isrf.method.recommend.item_search import FoundItems
+from isrf.method.recommend.item_search import BestItems
 
 Task = Literal["sequential", "direct"]
 CHANNEL_LIMIT = 200
@@ -91,5 +91,5 @@ class SearchOutput(NamedTuple):
     query: FloatArray  # (B, D) the dense path's query: an item's score is query · its vector
     beam_items: IntArray  # (B, K) best first, −1 where a beam is dead
     beam_log_probs: FloatArray  # (B, K) −inf where a beam is dead
-    dense: Sequence[FoundItems]  # B of them
-    explicit: Sequence[FoundItems]  # B of them, by the interaction graph
+    dense: Sequence[BestItems]  # B of them
+    explicit: Sequence[BestItems]  # B of them, by the interaction graph

@@ -1,6 +1,7 @@
 """Makes a recommender from a bundle's parts, for the service, evaluation and export alike."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -85,7 +86,8 @@ def open_recommender(
         search_graph=searches[variants[0]],
         nearest_users=user_index,
     )
-    exact = recommender.among(user_index.exact).with_item_searches(*item_searches(parts.arrays, None))
+    dense, explicit = item_searches(parts.arrays, None)
+    exact = replace(recommender.among(user_index.exact), dense_items=dense, explicit_items=explicit)
     for name, search in searches.items():
         parts.replay(exact.searching_with(search), goldens, name)
     parts.replay_items(recommender, item_ids, reading)
