@@ -25,9 +25,11 @@ from offline.cli import (
     ConfigOption,
     DataOption,
     EncoderOption,
+    EngineOption,
     FitOption,
     IngestSettings,
     PresetOption,
+    RayAddressOption,
     ReasonerOption,
     ReleaseOption,
     Releases,
@@ -46,6 +48,7 @@ from offline.commands.reason import app as reason_app
 from offline.commands.recommend.command import recommend
 from offline.commands.replay.command import replay
 from offline.config import RunConfig
+from offline.engine.choose import OpenedEngine, open_engine
 from offline.pipeline import STAGES
 from offline.runtime.secret_files import ERASURE_KEY, secret, store_url
 
@@ -76,6 +79,8 @@ def run(
     encoder: EncoderOption = None,
     backbone: BackboneOption = None,
     fit: FitOption = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
     ingest: IngestSettings,
 ) -> None:
     """Run all stages, resume where an earlier run stopped, publish the release and switch `current`."""
@@ -86,14 +91,16 @@ def run(
         "fit": fit,
         **budget_flags(llm_budget),
     }
-    _run(data, releases, work, configured(preset, config, assignments, flags, ingest))
+    settings = configured(preset, config, assignments, flags, ingest)
+    _run(data, releases, work, settings, open_engine(engine, ray_address))
 
 
-def _run(data: Path, releases: Releases, work: Path | None, settings: RunConfig) -> None:
+def _run(data: Path, releases: Releases, work: Path | None, settings: RunConfig, opened: OpenedEngine) -> None:
     from offline.commands.train import train
 
     store = releases.store
-    release = train(data, releases.work(work, data), settings, store=store)
+    with opened as engine:
+        release = train(data, releases.work(work, data), settings, store=store, engine=engine)
     _show_evaluation(release)
     typer.echo(release if store is None else f"{store}/{read_manifest(release).release_id}")
 
@@ -107,11 +114,14 @@ def _stage_command(name: str) -> Callable[..., None]:
         preset: PresetOption = "demo",
         config: ConfigOption = None,
         assignments: SetOption = None,
+        engine: EngineOption = "local",
+        ray_address: RayAddressOption = None,
         ingest: IngestSettings,
     ) -> None:
-        typer.echo(
-            run_stages(name, data, releases.work(work, data), configured(preset, config, assignments, {}, ingest))
-        )
+        settings = configured(preset, config, assignments, {}, ingest)
+        with open_engine(engine, ray_address) as opened:
+            output = run_stages(name, data, releases.work(work, data), settings, opened)
+        typer.echo(output)
 
     command.__doc__ = f"Run the stages up to {name} and print its output folder."
     return reads_files(command)
@@ -192,11 +202,13 @@ def evaluate(
         bool, typer.Option("--whole", help="Run the other protocols on all users, not on a sample.")
     ] = False,
     max_bad_rows: BadRowsOption = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
 ) -> None:
     """Measure a published release on held-out interactions, with the graphs that the service runs."""
     from offline.commands.evaluate_release import evaluate_release
 
-    with progress_bars() as progress:
+    with open_engine(engine, ray_address) as opened, progress_bars() as progress:
         result = evaluate_release(
             release,
             data,
@@ -206,6 +218,7 @@ def evaluate(
             predictions=predictions,
             max_bad_rows=max_bad_rows,
             progress=progress,
+            engine=opened,
         )
     _print_evaluation(result, split)
     typer.echo(json.dumps(result))
@@ -260,10 +273,12 @@ def export_command(
     preset: PresetOption = "demo",
     config: ConfigOption = None,
     assignments: SetOption = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
     ingest: IngestSettings,
 ) -> None:
     """Run the stages up to export and publish the release; the same as `run`."""
-    _run(data, releases, work, configured(preset, config, assignments, {}, ingest))
+    _run(data, releases, work, configured(preset, config, assignments, {}, ingest), open_engine(engine, ray_address))
 
 
 @app.command("demo-shop")

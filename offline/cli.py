@@ -16,6 +16,8 @@ from isrf.contract.errors import ConfigError
 from isrf.runtime.release_store.locations import Location, StoreUrl, folder_of, location_of
 from isrf.runtime.release_store.remote import local_release
 from offline.config import PRESETS, PresetName, RunConfig, build_config
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
 from offline.pipeline import run_until
 from offline.runtime.progress_lines import ProgressLines
 
@@ -108,6 +110,15 @@ READING_OPTIONS: dict[str, Any] = {
 IngestSettings = dict[str, Any]
 """The settings of `[ingest]` that the options give."""
 
+EngineOption = Annotated[str, typer.Option("--engine", help="Where the stages' pieces run: local or ray.")]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        help="Ray cluster: host:6379 or auto from one of its machines, ray://host:10001 from any; else RAY_ADDRESS, "
+        "else this machine's CPUs.",
+    ),
+]
 FitOption = Annotated[str | None, typer.Option("--fit", help="train (hold out the last two) or all (production).")]
 RELEASE = typer.Option("--release", parser=local_release, help="Folder of one release, or its URL: s3://BUCKET/PREFIX.")
 ReleaseOption = Annotated[Path, RELEASE]
@@ -194,7 +205,7 @@ def progress_bars() -> Progress:
     )
 
 
-def run_stages(last: str, data: Path, releases: Path, config: RunConfig) -> Path:
+def run_stages(last: str, data: Path, releases: Path, config: RunConfig, engine: StageEngine = LOCAL) -> Path:
     """Runs the stages up to `last`, prints a line for each, and returns the output folder of `last`."""
     with progress_bars() as progress:
         outputs = run_until(
@@ -203,6 +214,7 @@ def run_stages(last: str, data: Path, releases: Path, config: RunConfig) -> Path
             releases=releases,
             config=config,
             progress=progress,
+            engine=engine,
             report=lambda line: console.print(f"  {line}", highlight=False),
         )
     return outputs[last]

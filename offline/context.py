@@ -7,6 +7,8 @@ from pathlib import Path
 from rich.progress import Progress
 
 from offline.config import RunConfig
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
 
 WORK_DIR = ".work"
 """Where stages keep their outputs, below the releases folder."""
@@ -23,6 +25,7 @@ class StageContext:
         scratch: a folder that survives a kill, for the next attempt (checkpoints, the LLM ledger).
         config: the whole configuration; a stage reads only the sections that `offline.pipeline` lists for it.
         progress: shows the progress of long work.
+        engine: runs the pieces of a stage.
     """
 
     data: Path
@@ -31,3 +34,4 @@ class StageContext:
     scratch: Path
     config: RunConfig
     progress: Progress
+    engine: StageEngine = LOCAL

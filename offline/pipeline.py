@@ -24,6 +24,8 @@ from isrf.contract.errors import DataError, StageError
 from isrf.runtime.files import sync_folder
 from offline.config import RunConfig
 from offline.context import WORK_DIR, StageContext
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
 from offline.preconditions import check_settings, check_shop
 from offline.runtime.ingest_report import ingest_report
 from offline.runtime.left_out import parts_left_out
@@ -119,11 +121,12 @@ def run_until(
     progress: Progress,
     report: Callable[[str], None] = lambda _: None,
     kept_outputs: int = KEPT_OUTPUTS,
+    engine: StageEngine = LOCAL,
 ) -> dict[str, Path]:
     """Runs `last` and every stage that it needs, except finished ones; returns the output folders by stage.
 
     Settings that depend on the shop's size are adjusted once `ingest` has counted (`offline.sizes`). The `kept_outputs`
-    last used outputs of each stage stay; older ones are removed.
+    last used outputs of each stage stay; older ones are removed. `engine` runs the stages' pieces.
 
     Raises:
         StageError: `stage.locked`, another run uses the folder; `stage.disk_full`.
@@ -149,7 +152,7 @@ def run_until(
                 report(f"{stage.name}: unchanged, reusing the output of an earlier run")
             else:
                 started = time.monotonic()
-                _run(stage, module, out=out, data=data, inputs=outputs, config=config, progress=progress)
+                _run(stage, module, out=out, data=data, inputs=outputs, config=config, progress=progress, engine=engine)
                 report(f"{stage.name}: {time.monotonic() - started:.1f} s")
             outputs[stage.name] = out
             os.utime(out)  # records when it was last used
@@ -221,13 +224,16 @@ def _run(
     inputs: Mapping[str, Path],
     config: RunConfig,
     progress: Progress,
+    engine: StageEngine,
 ) -> None:
     part, scratch = out.with_suffix(".part"), out.with_suffix(".scratch")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     scratch.mkdir(exist_ok=True)
     needed = {need: inputs[need] for need in stage.needs}
-    ctx = StageContext(data=data, inputs=needed, out=part, scratch=scratch, config=config, progress=progress)
+    ctx = StageContext(
+        data=data, inputs=needed, out=part, scratch=scratch, config=config, progress=progress, engine=engine
+    )
     task = progress.add_task(stage.name, total=None, visible=False)  # no bar; it only gives a line in a log
     try:
         module.run(ctx)

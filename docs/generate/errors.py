@@ -28,6 +28,7 @@ GROUPS = {
     "data": "The shop's files.",
     "import": "`python -m offline import`.",
     "stage": "A run of the offline job.",
+    "engine": "The machines that the offline job runs on (`--engine ray`).",
     "reason": "Reasoning with an LLM.",
     "embed": "Vectors of texts.",
     "graph": "The graphs.",

@@ -14,6 +14,8 @@ Every error says what was found, where, and what to do about it (`fix`). `code` 
 It deliberately knows no HTTP: `service.api.problems` holds the only table from codes to HTTP statuses.
 """
 
+from collections.abc import Callable
+
 
 class IsrfError(Exception):
     """Base class of every error that a user may see.
@@ -29,6 +31,14 @@ class IsrfError(Exception):
         self.code = code
         self.message = message
         self.fix = fix
+
+    def __reduce__(self) -> tuple[Callable[..., "IsrfError"], tuple[type["IsrfError"], str, str, str]]:
+        """An error keeps code, message and fix on its way from another process."""
+        return _error_of, (type(self), self.code, self.message, self.fix)
+
+
+def _error_of(kind: type[IsrfError], code: str, message: str, fix: str) -> IsrfError:
+    return kind(code, message, fix=fix)
 
 
 class ConfigError(IsrfError):

@@ -101,6 +101,14 @@ class NeighbourIndex:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
+    def __getstate__(self) -> tuple[Cells | None, NDArray[np.uint8]]:
+        """For another process: FAISS has bytes of its own for an index."""
+        return self._cells, faiss.serialize_index(self._index)
+
+    def __setstate__(self, state: tuple[Cells | None, NDArray[np.uint8]]) -> None:
+        self._cells, data = state
+        self._index = faiss.deserialize_index(data)
+
     def __call__(self, queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
         """Cosines (B, k) and users (B, k) of B queries (B, F), best first; −1 where there are fewer than k users."""
         return self._search(queries, k, None)

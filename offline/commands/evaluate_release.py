@@ -14,6 +14,8 @@ from isrf.method.interest import IntArray
 from isrf.method.ranking.ranker import Ranker
 from offline.commands.reingest import read_again, refuse_other_data, with_settings
 from offline.config import RunConfig
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
 from offline.runtime.release import OpenedRelease, open_release
 from offline.stages.evaluate.lists import FUSED, Scorer, Scorers
 from offline.stages.evaluate.measure import Measure
@@ -36,6 +38,7 @@ def evaluate_release(
     predictions: Path | None,
     progress: Progress,
     max_bad_rows: float | None = None,
+    engine: StageEngine = LOCAL,
 ) -> dict[str, Any]:
     """Measures a published release on the shop's data, with equal timestamps in the release's order.
 
@@ -48,6 +51,7 @@ def evaluate_release(
         predictions: file for the fused lists, JSON lines; None writes none.
         progress: the progress bars.
         max_bad_rows: largest accepted share of bad rows; None uses the release's own setting.
+        engine: computes the lists.
 
     Raises:
         DataError: `evaluate.other_data`, `evaluate.other_order` if the release was made from other data.
@@ -66,7 +70,9 @@ def evaluate_release(
         evaluated = load_split(ingested, split)
         user_ids = pl.read_parquet(ingested / "users.parquet")["user_id"].to_list()
     recommender = release.recommender.without_recent_popularity()
-    measure = Measure(recommender=recommender, scorers=scorers_of(release), config=config, progress=progress)
+    measure = Measure(
+        recommender=recommender, scorers=scorers_of(release), config=config, progress=progress, engine=engine
+    )
     lists = measure.lists(evaluated, split, include_seen=include_seen)
     if predictions is not None:
         write_predictions(predictions, evaluated, lists[FUSED], user_ids, release.item_ids)

@@ -11,8 +11,10 @@ from offline.cli import (
     BudgetOption,
     ConfigOption,
     DataOption,
+    EngineOption,
     IngestSettings,
     PresetOption,
+    RayAddressOption,
     ReasonerOption,
     ReleaseOption,
     Releases,
@@ -24,6 +26,7 @@ from offline.cli import (
     reads_files,
     run_stages,
 )
+from offline.engine.choose import open_engine
 
 app = typer.Typer()
 output = Console()
@@ -42,6 +45,8 @@ def run_command(
     assignments: SetOption = None,
     reasoner: ReasonerOption = None,
     llm_budget: BudgetOption = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
     ingest: IngestSettings,
 ) -> None:
     """Run the stages up to reason and print the output folder; `show` prints steps, `cost` estimates tokens."""
@@ -51,7 +56,9 @@ def run_command(
         raise typer.BadParameter("the options --data and --releases are required")
     flags = {"reason.reasoner": reasoner, **budget_flags(llm_budget)}
     settings = configured(preset, config, assignments, flags, ingest)
-    typer.echo(run_stages("reason", data, releases.work(work, data), settings))
+    with open_engine(engine, ray_address) as opened:
+        folder = run_stages("reason", data, releases.work(work, data), settings, opened)
+    typer.echo(folder)
 
 
 @app.command("show")

@@ -9,10 +9,19 @@ from isrf.runtime.release_store.objects import ObjectStore
 from offline.cli import console, run_stages
 from offline.commands.publish import publish, publish_to_url
 from offline.config import RunConfig
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
 from offline.runtime.release import read_ranker
 
 
-def train(data: Path, releases: Path, settings: RunConfig, *, store: StoreUrl | None = None) -> Path:
+def train(
+    data: Path,
+    releases: Path,
+    settings: RunConfig,
+    *,
+    store: StoreUrl | None = None,
+    engine: StageEngine = LOCAL,
+) -> Path:
     """Runs all stages and publishes the release; with `fit: all` once to choose the weights, and once on everything.
 
     Args:
@@ -20,6 +29,7 @@ def train(data: Path, releases: Path, settings: RunConfig, *, store: StoreUrl | 
         releases: the folder that it publishes to; with `store` only the stages' outputs are below it.
         settings: the configuration.
         store: where in an object store it publishes to.
+        engine: runs the stages' pieces.
 
     Returns:
         The release's folder on this machine.
@@ -28,7 +38,7 @@ def train(data: Path, releases: Path, settings: RunConfig, *, store: StoreUrl | 
         read_current(ObjectStore(store))  # what cannot work fails now, not after hours of training
     if settings.fit == "all":
         train_settings = settings.model_copy(update={"fit": "train"})
-        evaluated = _publish(run_stages("export", data, releases, train_settings), releases, store)
+        evaluated = _publish(run_stages("export", data, releases, train_settings, engine), releases, store)
         manifest = read_manifest(evaluated)
         console.print(f"evaluated {evaluated}; now training on everything")
         settings = settings.model_copy(update={"evaluated_release_id": manifest.release_id})
@@ -36,7 +46,7 @@ def train(data: Path, releases: Path, settings: RunConfig, *, store: StoreUrl | 
             ranker = read_ranker(evaluated, manifest)
             stored = None if ranker is None else ranker.stored()
             settings = settings.model_copy(update={"fusion": manifest.fusion, "ranker": stored})
-    release = _publish(run_stages("export", data, releases, settings), releases, store)
+    release = _publish(run_stages("export", data, releases, settings, engine), releases, store)
     console.print(f"published {release if store is None else f'{store}/{read_manifest(release).release_id}'}")
     return release
 

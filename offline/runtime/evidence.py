@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from isrf.contract.manifest import FIRST_VARIANTS_FILE
 from isrf.method.evidence import (
+    CountedLists,
     SparseLists,
     WeightArray,
     num_takers,
@@ -20,6 +21,11 @@ from isrf.method.order import counted_events
 from isrf.method.pair_counts import count_cooccurrence, count_transitions
 from isrf.method.recommend.product_groups import ProductGroups
 from offline.config import EvidenceConfig
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
+
+PairChannel = Literal["transition", "cooccurrence"]
+"""Channels that count pairs of items."""
 
 _COUNTED_COLUMNS = ("user_index", "item_index", "weight")
 
@@ -68,7 +74,9 @@ class TimedEvents(NamedTuple):
         return cls(users, items, times, table["weight"].to_numpy())
 
 
-def count_evidence(inputs: Mapping[str, Path], *, num_users: int, config: EvidenceConfig) -> Counted:
+def count_evidence(
+    inputs: Mapping[str, Path], *, num_users: int, config: EvidenceConfig, engine: StageEngine = LOCAL
+) -> Counted:
     """Counts the evidence from the training interactions of `ingest` and the content lists of `embed`.
 
     `inputs` holds the output folders by stage name.
@@ -80,6 +88,7 @@ def count_evidence(inputs: Mapping[str, Path], *, num_users: int, config: Eviden
         num_users=num_users,
         config=config,
         first_variants=first_variants_of(inputs["ingest"]),
+        engine=engine,
     )
 
 
@@ -107,6 +116,7 @@ def count_events(
     num_users: int,
     config: EvidenceConfig,
     first_variants: IntArray | None,
+    engine: StageEngine = LOCAL,
 ) -> Counted:
     """The evidence of some interactions.
 
@@ -116,24 +126,15 @@ def count_events(
         num_users: U; the rows of users from U on are sessions, which no list `user_items` has.
         config: list length and transition window.
         first_variants: (N,) as `first_variants_of`.
+        engine: counts the transitions beside the co-occurrence.
     """
     events = events.counted()
     users, items, _, weights = events
     of_users = events.of_users(num_users)
-    num_items, length = len(content.indptr) - 1, config.list_length
-    of_pairs = None if (weights == 1).all() else weights  # the same bytes, in less memory
-    transition = count_transitions(
-        users,
-        items,
-        num_items=num_items,
-        window=config.window,
-        length=length,
-        weights=of_pairs,
-        first_variants=first_variants,
-    )
-    cooccurrence = count_cooccurrence(
-        users, items, num_items=num_items, length=length, weights=of_pairs, first_variants=first_variants
-    )
+    num_items = len(content.indptr) - 1
+    given = (events, num_items, config, first_variants)
+    channels: tuple[PairChannel, ...] = ("transition", "cooccurrence")
+    transition, cooccurrence = engine.map(_count_pairs, given, channels)
     lists = {
         "transition": transition.lists,
         "cooccurrence": cooccurrence.lists,
@@ -143,6 +144,35 @@ def count_events(
     popularity = num_takers(users, items, num_items=num_items, weights=weights).astype(np.float32)
     totals = {"transition": transition.totals, "cooccurrence": cooccurrence.totals}
     return Counted(lists, popularity, totals, first_variants)
+
+
+def _count_pairs(
+    channel: PairChannel,
+    events: TimedEvents,
+    num_items: int,
+    config: EvidenceConfig,
+    first_variants: IntArray | None,
+) -> CountedLists:
+    users, items, _, weights = events
+    of_pairs = None if (weights == 1).all() else weights  # the same bytes, in less memory
+    if channel == "cooccurrence":
+        return count_cooccurrence(
+            users,
+            items,
+            num_items=num_items,
+            length=config.list_length,
+            weights=of_pairs,
+            first_variants=first_variants,
+        )
+    return count_transitions(
+        users,
+        items,
+        num_items=num_items,
+        window=config.window,
+        length=config.list_length,
+        weights=of_pairs,
+        first_variants=first_variants,
+    )
 
 
 def lists_as_arrays(lists: Mapping[str, SparseLists]) -> dict[str, NDArray[Any]]:

@@ -3,17 +3,9 @@
 Torch with two threads on one free core runs many times slower than with one thread, so the cores are counted.
 """
 
-import os
-
 import torch
 
-from isrf.runtime.cpus import available_cpus
-
-
-def usable_cpus() -> int:
-    """The smaller of `available_cpus` and OMP_NUM_THREADS."""
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return min(available_cpus(), int(limit)) if limit.isdigit() and int(limit) > 0 else available_cpus()
+from offline.engine.local import usable_cpus
 
 
 def training_device(rank: int = 0, *, of: int = 1) -> torch.device:

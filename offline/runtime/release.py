@@ -18,7 +18,7 @@ from isrf.runtime.bundle.reader import Bundle, read_bundle
 from isrf.runtime.bundle.refusals import PUBLISH, refusing
 from isrf.runtime.limits.time_limit import TimeLimit
 from isrf.runtime.neighbour_index import NeighbourIndex, index_of
-from isrf.runtime.onnx_session import open_bundle_graph
+from offline.engine.graphs import open_release_graph
 
 
 class OpenedRelease(NamedTuple):
@@ -53,7 +53,7 @@ def open_parts(folder: Path) -> OpenedParts:
         parts,
         ("fp32", *manifest.variants),
         user_index=index,
-        open_graph=open_bundle_graph,
+        open_graph=open_release_graph,
         item_ids=item_ids,
         reading=reading,
     )

@@ -11,8 +11,10 @@ from isrf.runtime.release_store.remote import local_release
 from offline.cli import (
     ConfigOption,
     DataOption,
+    EngineOption,
     IngestSettings,
     PresetOption,
+    RayAddressOption,
     ReleasesOption,
     SetOption,
     configured,
@@ -21,6 +23,7 @@ from offline.cli import (
     reads_files,
 )
 from offline.config import RunConfig
+from offline.engine.choose import open_engine
 
 
 @reads_files
@@ -54,6 +57,8 @@ def replay(
     preset: PresetOption = "demo",
     config: ConfigOption = None,
     assignments: SetOption = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
     ingest: IngestSettings,
 ) -> None:
     """Train on what lies before a moment, then ask before each event that follows, through the code that serves."""
@@ -73,11 +78,21 @@ def replay(
     before = folder / "replay-data"
     stream = cut(data, before, settings, since=moment, share=share)
     settings = settings.model_copy(update={"ingest": settings.ingest.of_our_own_files()})
-    release = train(before, folder, settings) if release is None else made_before(release, stream.since)
-    with progress_bars() as progress:
-        result = play(
-            release, stream, config=settings, frozen=frozen, epoch_s=epoch_s, step_s=step_s, progress=progress
+    with open_engine(engine, ray_address) as opened:
+        release = (
+            train(before, folder, settings, engine=opened) if release is None else made_before(release, stream.since)
         )
+        with progress_bars() as progress:
+            result = play(
+                release,
+                stream,
+                config=settings,
+                frozen=frozen,
+                epoch_s=epoch_s,
+                step_s=step_s,
+                progress=progress,
+                engine=opened,
+            )
     console.print(as_table(result["variants"]))
     if out is not None:
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -29,7 +29,7 @@ from isrf.runtime.active_users import ActiveUser, read_active_users, with_active
 from isrf.runtime.neighbour_index import NeighbourIndex
 from offline.commands.replay.cut import Cut, ReplayEvent
 from offline.commands.replay.steps import Asked, StreamStep, UserPast
-from offline.runtime.hardware import usable_cpus
+from offline.engine.local import usable_cpus
 
 Frozen = Literal["history", "evidence", "popularity", "activity"]
 """What may stand still while events go by: a user's own history; the counts of what was taken after and with what; how

@@ -1,9 +1,9 @@
 """Trains on what lies before a moment, and replays what follows: `python -m offline replay`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.progress import Progress
 
@@ -12,9 +12,11 @@ from isrf.contract.shown import shown
 from isrf.runtime.bundle.manifests import read_manifest
 from offline.commands.replay.cut import Cut, moment_text
 from offline.commands.replay.figures import Measured, describe
-from offline.commands.replay.player import FROZEN, Frozen, Player, ranks
+from offline.commands.replay.player import FROZEN, Frozen, Player, Shop, ranks
 from offline.commands.replay.shop import open_shop
 from offline.config import RunConfig
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
 
 STEPS = {"event": 0.0, "hour": 3600.0, "day": 86_400.0, "week": 7 * 86_400.0}
 PROTOCOL = (
@@ -60,6 +62,34 @@ def made_before(release: Path, since: float) -> Path:
     return release
 
 
+class _Played(NamedTuple):
+    """What every variant plays."""
+
+    shop: Shop
+    stream: Cut
+    epoch_s: float
+    step_s: float
+
+
+def _play(parts: frozenset[Frozen], played: _Played, progress: Progress | None = None) -> Measured:
+    """Plays one variant; `parts` stand still."""
+    shop, stream, epoch_s, step_s = played
+    player = Player(shop, stream, frozen=parts, epoch_s=epoch_s, step_s=step_s)
+    title = f"replay: {', '.join(sorted(parts))} frozen" if parts else "replay: as served"
+    shown = Progress(disable=True) if progress is None else progress
+    return Measured.of(ranks(player, progress=shown, title=title, total=len(stream.stream)))
+
+
+def _played_elsewhere(
+    variants: Sequence[frozenset[Frozen]], played: _Played, progress: Progress, engine: StageEngine
+) -> Iterator[Measured]:
+    task = progress.add_task("replay: variants", total=len(variants))
+    for measured in engine.map(_play, (played,), variants):
+        progress.advance(task)
+        yield measured
+    progress.remove_task(task)
+
+
 def replay(
     release: Path,
     stream: Cut,
@@ -69,6 +99,7 @@ def replay(
     epoch_s: float,
     step_s: float = 0.0,
     progress: Progress,
+    engine: StageEngine = LOCAL,
 ) -> dict[str, Any]:
     """Plays the stream through a release, with everything in motion and once with each part of `frozen` standing still.
 
@@ -80,22 +111,21 @@ def replay(
         epoch_s: how often the active users are gathered, in the stream's own time.
         step_s: how often evidence and popularity take in the events since; 0: with every event.
         progress: bars.
+        engine: plays the variants, each in one piece, since an event counts before the next one is asked for.
     """
     shop = open_shop(release, config.events)
-    variants: dict[str, Any] = {}
     began = time.monotonic()
-    for name, parts in (
-        ("as served", frozenset[Frozen]()),
-        *((f"{part} frozen", frozenset({part})) for part in frozen),
-    ):
-        player = Player(shop, stream, frozen=parts, epoch_s=epoch_s, step_s=step_s)
-        answers = ranks(player, progress=progress, title=f"replay: {name}", total=len(stream.stream))
-        variants[name] = describe(
-            Measured.of(answers),
-            since=stream.since,
-            samples=config.evaluate.bootstrap_samples,
-            seed=config.seed,
-        )
+    parts = [frozenset[Frozen](), *(frozenset({part}) for part in frozen)]
+    played = _Played(shop, stream, epoch_s, step_s)
+    names = ["as served", *(f"{part} frozen" for part in frozen)]
+    if engine is LOCAL:  # with a bar for each variant
+        measured: Iterator[Measured] = (_play(one, played, progress) for one in parts)
+    else:
+        measured = _played_elsewhere(parts, played, progress, engine)
+    variants = {
+        name: describe(one, since=stream.since, samples=config.evaluate.bootstrap_samples, seed=config.seed)
+        for name, one in zip(names, measured, strict=True)
+    }
     return {
         "protocol": PROTOCOL,
         "release_id": shop.release_id,

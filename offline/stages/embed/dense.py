@@ -17,6 +17,8 @@ from sklearn.decomposition import PCA
 
 from isrf.method.interest import FloatArray
 from isrf.method.text.encoder import TextFields
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
 
 FIELD_ORDER = ("title", "brand", "categories", "feature", "description", "core", "likes")
 """The order of the joined fields. A model cuts the end of a long text, so the description comes late."""
@@ -26,7 +28,10 @@ SAVE_EVERY = 16
 
 
 class DenseEncoder(Protocol):
-    """An encoder of texts. `name` must identify everything that its vectors depend on, except the text."""
+    """An encoder of texts. `name` must identify everything that its vectors depend on, except the text.
+
+    Pickled, it is what makes it again in another process.
+    """
 
     name: str
 
@@ -51,6 +56,7 @@ def embed_all(
     store: Path,
     batch_size: int,
     advance: Callable[[int], None] = lambda _: None,
+    engine: StageEngine = LOCAL,
 ) -> FloatArray:
     """The texts' vectors, (B, W) float32 of length 1, a zero row for an empty text.
 
@@ -62,6 +68,7 @@ def embed_all(
         store: the SQLite file, created where it is missing.
         batch_size: texts per call.
         advance: called with the number of texts that were finished since the last call.
+        engine: runs the batches.
     """
     keys = {text: _key(encoder.name, text) for text in texts if text}
     with closing(sqlite3.connect(store, isolation_level=None)) as db:
@@ -71,10 +78,11 @@ def embed_all(
         advance(len(texts) - len(keys) + len(known))
         missing = sorted((text for text in keys if text not in known), key=lambda text: (len(text), text))
         batches = [missing[first : first + batch_size] for first in range(0, len(missing), batch_size)]
+        embedded = engine.map(_embed, (encoder,), batches, on_gpu=True)
         for first in range(0, len(batches), SAVE_EVERY):
             fresh: dict[str, FloatArray] = {}
             for batch in batches[first : first + SAVE_EVERY]:
-                fresh |= zip(batch, encoder.embed(batch).astype(np.float32), strict=True)
+                fresh |= zip(batch, next(embedded), strict=True)
                 advance(len(batch))
             db.execute("BEGIN IMMEDIATE")
             db.executemany(
@@ -86,6 +94,10 @@ def embed_all(
     width = len(next(iter(known.values()))) if known else 1
     vectors = np.stack([known.get(text, np.zeros(width, dtype=np.float32)) for text in texts])
     return _unit(vectors)
+
+
+def _embed(batch: Sequence[str], encoder: DenseEncoder) -> FloatArray:
+    return encoder.embed(batch).astype(np.float32)
 
 
 def project(items: FloatArray, users: FloatArray, fitted: NDArray[np.bool_], dim: int) -> tuple[FloatArray, FloatArray]:

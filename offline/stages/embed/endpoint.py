@@ -1,7 +1,8 @@
 """The encoder `openai`: an embeddings endpoint with the OpenAI protocol (`embed.base_url`, `embed.model`)."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import openai
@@ -20,7 +21,7 @@ class EndpointEncoder:
 
     def __init__(self, config: EmbedConfig, *, max_retries: int = MAX_RETRIES) -> None:
         refuse_password("embed.base_url", config.base_url)
-        self._config = config
+        self._config, self._max_retries = config, max_retries
         self._client = openai.OpenAI(
             base_url=config.base_url, api_key=os.environ.get("OPENAI_API_KEY") or NO_KEY, max_retries=max_retries
         )
@@ -38,6 +39,9 @@ class EndpointEncoder:
         if [row.index for row in rows] != list(range(len(texts))):
             raise self._failed(f"{len(rows)} vectors for {len(texts)} texts")
         return np.array([row.embedding for row in rows], dtype=np.float32)
+
+    def __reduce__(self) -> tuple[Callable[..., "EndpointEncoder"], tuple[EmbedConfig]]:
+        return partial(EndpointEncoder, max_retries=self._max_retries), (self._config,)
 
     def close(self) -> None:
         self._client.close()

@@ -32,6 +32,7 @@ class HuggingFaceEncoder:
                 f"the text encoder {name_or_dir!r} cannot be loaded: {str(error).splitlines()[0]}",
                 fix="Name a model of the hub, or a directory made by save_pretrained.",
             ) from error
+        self._name_or_dir = name_or_dir
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model.to(self._device)
         limit = getattr(self._model.config, "max_position_embeddings", MAX_TOKENS)
@@ -48,6 +49,9 @@ class HuggingFaceEncoder:
         mask = batch["attention_mask"].unsqueeze(-1).float()  # (B, S, 1)
         mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
         return np.asarray(mean.cpu().numpy(), dtype=np.float32)
+
+    def __reduce__(self) -> tuple[type["HuggingFaceEncoder"], tuple[str]]:
+        return HuggingFaceEncoder, (self._name_or_dir,)
 
     def close(self) -> None:
         """Frees the model."""

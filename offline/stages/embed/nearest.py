@@ -5,51 +5,68 @@ TF-IDF rows and 0.0370 with their 128-dimensional reduction (test, seen items ex
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-import faiss
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from isrf.method.evidence import CONTENT_LENGTH, CONTENT_POWER, SparseLists, counted_lists
-from isrf.method.interest import FloatArray
+from isrf.method.interest import FloatArray, IntArray
 from isrf.method.text.encoder import TextEncoder, TextFields
+from isrf.runtime.neighbour_index import NeighbourIndex
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
 from offline.stages.embed.tfidf import weigh
 
 MAX_ITEMS_BY_TERMS = 50_000
 """For more items the product of all items with all items costs too much, so the reduced vectors are used."""
 
 _BLOCK_CELLS = 8_000_000
+_BLOCK_ITEMS = 4096
+"""Items that are searched at once: FAISS's own block, so that a block sums as all items together do."""
 
 
-def nearest_by_terms(encoder: TextEncoder, texts: Sequence[TextFields]) -> SparseLists:
+class _Nearest(NamedTuple):
+    """The nearest items of a block of items."""
+
+    start: int  # the block's first row
+    columns: IntArray  # (block, CONTENT_LENGTH + 1) rows, −1 padded
+    cosine: FloatArray  # (block, CONTENT_LENGTH + 1)
+
+
+def nearest_by_terms(encoder: TextEncoder, texts: Sequence[TextFields], *, engine: StageEngine = LOCAL) -> SparseLists:
     """Each item's nearest items by the cosine of TF-IDF rows, without the item itself; nearer items weigh more."""
-    return _lists(_blocks(weigh(encoder, texts)), len(texts))
+    terms = weigh(encoder, texts)
+    num_items = len(texts)
+    size = max(1, _BLOCK_CELLS // max(num_items, 1))
+    width = min(CONTENT_LENGTH + 1, num_items)
+    return _lists(engine.map(_by_terms, (terms, size, width), range(0, num_items, size)), num_items)
 
 
-def nearest_by_vectors(vectors: FloatArray) -> SparseLists:
+def nearest_by_vectors(vectors: FloatArray, *, engine: StageEngine = LOCAL) -> SparseLists:
     """Each item's nearest items by the cosine of unit vectors (N, D); otherwise as `nearest_by_terms`."""
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(np.ascontiguousarray(vectors))
-    cosine, columns = index.search(np.ascontiguousarray(vectors), min(CONTENT_LENGTH + 1, len(vectors)))
-    rows = np.broadcast_to(np.arange(len(vectors))[:, None], columns.shape)
-    return _lists(iter([(rows, columns, cosine)]), len(vectors))
+    vectors = np.ascontiguousarray(vectors)
+    index, width = NeighbourIndex(vectors), min(CONTENT_LENGTH + 1, len(vectors))
+    found = engine.map(_by_vectors, (vectors, index, width), range(0, len(vectors), _BLOCK_ITEMS))
+    return _lists(found, len(vectors))
 
 
-def _blocks(terms: sparse.csr_array) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]]:
-    """Rows, columns and cosines of the nearest items, block by block; (block, CONTENT_LENGTH + 1) each."""
-    num_items = terms.shape[0]
-    size, width = max(1, _BLOCK_CELLS // max(num_items, 1)), min(CONTENT_LENGTH + 1, num_items)
-    transposed = terms.T
-    for start in range(0, num_items, size):
-        cosine = np.asarray((terms[start : start + size] @ transposed).todense(), dtype=np.float32)
-        columns = np.argpartition(-cosine, width - 1, axis=1)[:, :width]
-        rows = np.broadcast_to(np.arange(start, start + len(cosine))[:, None], columns.shape)
-        yield rows, columns, np.take_along_axis(cosine, columns, axis=1)
+def _by_vectors(start: int, vectors: FloatArray, index: NeighbourIndex, width: int) -> _Nearest:
+    cosine, columns = index(vectors[start : start + _BLOCK_ITEMS], width)
+    return _Nearest(start, columns, cosine)
 
 
-def _lists(blocks: Iterator[tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]], num_items: int) -> SparseLists:
-    parts = [[part.ravel() for part in block] for block in blocks]
+def _by_terms(start: int, terms: sparse.csr_array, size: int, width: int) -> _Nearest:
+    cosine = np.asarray((terms[start : start + size] @ terms.T).todense(), dtype=np.float32)
+    columns = np.argpartition(-cosine, width - 1, axis=1)[:, :width]
+    return _Nearest(start, columns, np.take_along_axis(cosine, columns, axis=1))
+
+
+def _lists(blocks: Iterator[_Nearest], num_items: int) -> SparseLists:
+    parts = [
+        [np.repeat(np.arange(start, start + len(columns)), columns.shape[1]), columns.ravel(), cosine.ravel()]
+        for start, columns, cosine in blocks
+    ]
     rows, columns, cosine = (np.concatenate(part) for part in zip(*parts, strict=True))
     near = (rows != columns) & (columns >= 0) & (cosine > 0)
     weights = cosine[near].astype(np.float64) ** CONTENT_POWER

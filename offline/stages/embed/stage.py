@@ -91,7 +91,11 @@ def _encode_tfidf(ctx: StageContext, texts: Texts, fitted: list[TextFields]) -> 
     encoder = fit_tfidf(fitted, dim=ctx.config.embed.dim, seed=ctx.config.seed)
     items = transform(encoder, texts.items)
     by_terms = len(items) <= MAX_ITEMS_BY_TERMS
-    nearest = nearest_by_terms(encoder, texts.items) if by_terms else nearest_by_vectors(items)
+    nearest = (
+        nearest_by_terms(encoder, texts.items, engine=ctx.engine)
+        if by_terms
+        else nearest_by_vectors(items, engine=ctx.engine)
+    )
     return EncodedTexts(items, transform(encoder, texts.users), encoder, nearest)
 
 
@@ -111,7 +115,8 @@ def _encode_dense(ctx: StageContext, texts: Texts, fitted: list[TextFields], enc
         store=ctx.scratch.parent / STORE_FILE,
         batch_size=config.batch_size,
         advance=lambda number: ctx.progress.advance(task, number),
+        engine=ctx.engine,
     )
     items, users = project(raw[: len(texts.items)], raw[len(texts.items) :], texts.fitted, config.dim)
     bundled = fit_counterpart(fitted, items[texts.fitted], stands_for=config.encoder, seed=ctx.config.seed)
-    return EncodedTexts(items, users, bundled, nearest_by_vectors(items))
+    return EncodedTexts(items, users, bundled, nearest_by_vectors(items, engine=ctx.engine))

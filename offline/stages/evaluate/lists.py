@@ -5,9 +5,8 @@ without the generative path, and each channel's own list. It knows nothing of me
 questions and measure the lists.
 """
 
-from collections import deque
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
@@ -19,8 +18,9 @@ from isrf.method.interest import IntArray
 from isrf.method.ranking.fusion import CHANNELS, Candidates, channel_order, fuse
 from isrf.method.ranking.ranker import Ranker, ranked_items
 from isrf.method.recommend.recommender import Recommender
-from isrf.method.recommend.request import RankingRequest, SearchOutput, Task, UserInterests
-from offline.runtime.hardware import usable_cpus
+from isrf.method.recommend.request import RankingRequest, Task
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
 from offline.stages.evaluate.questions import Question
 from offline.stages.evaluate.split import EvaluationSplit
 
@@ -75,53 +75,86 @@ def rows_of(lists: RankedLists, rows: IntArray) -> RankedLists:
     return {name: items[rows] for name, items in lists.items()}
 
 
-class Searched(NamedTuple):
-    """A batch of requests with the outputs of the graphs."""
+class SplitQuestion(NamedTuple):
+    """What every batch of a split is asked."""
 
-    requests: list[RankingRequest]
-    interests: UserInterests
-    output: SearchOutput
+    split: EvaluationSplit
+    question: Question
 
 
 def candidates_of(
-    recommender: Recommender, split: EvaluationSplit, question: Question, *, progress: Progress, title: str
+    recommender: Recommender,
+    split: EvaluationSplit,
+    question: Question,
+    *,
+    progress: Progress,
+    title: str,
+    engine: StageEngine = LOCAL,
 ) -> Iterator[Candidates]:
-    """Yields every user's candidates in order; threads run the graphs some batches ahead (they release the GIL)."""
+    """Yields every user's candidates in order."""
+    given = (recommender, SplitQuestion(split, question))
+    with _shown(progress, title, len(split.users)) as advance:
+        for found in engine.map(candidates_of_batch, given, _starts(split), in_threads=True):
+            yield from found
+            advance(len(found))
 
-    def search(start: int) -> Searched:
-        rows = range(start, min(start + BATCH, len(split.users)))
-        histories = [split.histories[row] for row in rows]
-        interests = recommender.read(histories, split.users[start : start + BATCH].tolist())
-        requests = [
-            RankingRequest(history=history, n=LIST_LENGTH, allowed=question.allowed(row), task=question.task)
-            for row, history in zip(rows, histories, strict=True)
-        ]
-        return Searched(requests, interests, recommender.search(requests, interests))
 
-    task = progress.add_task(title, total=len(split.users))
-    for batch in ahead(search, range(0, len(split.users), BATCH)):
-        for b, request in enumerate(batch.requests):
-            evidence = recommender.evidence(request.history, batch.interests.neighbours, b)
-            yield recommender.candidates(request, batch.output, evidence, b)
-        progress.advance(task, len(batch.requests))
+def ranked_lists(
+    recommender: Recommender,
+    split: EvaluationSplit,
+    question: Question,
+    scorers: Scorers,
+    *,
+    progress: Progress,
+    title: str,
+    engine: StageEngine = LOCAL,
+) -> RankedLists:
+    """All lists of all users; the candidates stay where they were computed."""
+    given = (recommender, SplitQuestion(split, question), scorers)
+    parts: list[RankedLists] = []
+    with _shown(progress, title, len(split.users)) as advance:
+        for part in engine.map(lists_of_batch, given, _starts(split), in_threads=True):
+            parts.append(part)
+            advance(len(part[FUSED]))
+    if not parts:
+        return read_lists((), 0, all_views(scorers, task=question.task))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def candidates_of_batch(start: int, recommender: Recommender, asked: SplitQuestion) -> list[Candidates]:
+    """The candidates of `BATCH` users from row `start` of the split on."""
+    split, question = asked
+    rows = range(start, min(start + BATCH, len(split.users)))
+    histories = [split.histories[row] for row in rows]
+    interests = recommender.read(histories, split.users[start : start + BATCH].tolist())
+    requests = [
+        RankingRequest(history=history, n=LIST_LENGTH, allowed=question.allowed(row), task=question.task)
+        for row, history in zip(rows, histories, strict=True)
+    ]
+    output = recommender.search(requests, interests)
+    return [
+        recommender.candidates(
+            request, output, recommender.evidence(request.history, interests.neighbours, place), place
+        )
+        for place, request in enumerate(requests)
+    ]
+
+
+def lists_of_batch(start: int, recommender: Recommender, asked: SplitQuestion, scorers: Scorers) -> RankedLists:
+    """The lists of the same users."""
+    candidates = candidates_of_batch(start, recommender, asked)
+    return read_lists(candidates, len(candidates), all_views(scorers, task=asked.question.task))
+
+
+def _starts(split: EvaluationSplit) -> range:
+    return range(0, len(split.users), BATCH)
+
+
+@contextlib.contextmanager
+def _shown(progress: Progress, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    task = progress.add_task(title, total=total)
+    yield partial(progress.advance, task)
     progress.remove_task(task)
-
-
-def ahead(search: Callable[[int], Searched], starts: Iterable[int]) -> Iterator[Searched]:
-    """The results of `search` in the order of `starts`; as many calls run in parallel as there are CPUs."""
-    count = usable_cpus()
-    with ThreadPoolExecutor(max_workers=count) as pool:
-        waiting: deque[Future[Searched]] = deque()
-        try:
-            for start in starts:
-                waiting.append(pool.submit(search, start))
-                if len(waiting) > count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:  # a caller that stops early must not wait for unneeded results
-            for future in waiting:
-                future.cancel()
 
 
 def read_lists(source: Iterable[Candidates], count: int, views: Mapping[str, View]) -> RankedLists:

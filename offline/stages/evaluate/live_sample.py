@@ -7,7 +7,7 @@ too. So a scorer is fitted on what it will see when it serves (docs/concepts/evi
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,13 +24,15 @@ from isrf.method.ranking.fusion import Candidates
 from isrf.method.recommend.live.live_events import LiveEvent, followed_items, whole_weight
 from isrf.method.recommend.live.live_evidence import LiveEvidence
 from isrf.method.recommend.recommender import Recommender
-from isrf.method.recommend.request import RankingRequest
+from isrf.method.recommend.request import RankingRequest, SearchOutput, UserInterests
 from offline.config import EvidenceConfig
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
 from offline.runtime.evidence import TimedEvents, count_events
 from offline.runtime.ingest_report import excluding_types, type_weights
 from offline.runtime.live_base import DAY_S, count_live_base
 from offline.stages.evaluate.items_as_new import CatalogueReading, with_items_as_new
-from offline.stages.evaluate.lists import BATCH, LIST_LENGTH, Searched, ahead
+from offline.stages.evaluate.lists import BATCH, LIST_LENGTH
 
 SHARE_BEFORE = 0.8
 """Share of the events before T."""
@@ -105,6 +107,7 @@ def live_sample(
     config: EvidenceConfig,
     limit: int,
     progress: Progress,
+    engine: StageEngine = LOCAL,
 ) -> LiveSample | None:
     """The candidates before the held-out events of the last part of training, at most the last `limit` of them.
 
@@ -115,6 +118,7 @@ def live_sample(
         config: how evidence is counted.
         limit: most requests.
         progress: shows the progress.
+        engine: runs the graphs; the events are counted here, one after the other.
 
     Returns:
         None where an event has no time, no event lies before T, or there are fewer than `MIN_REQUESTS` requests.
@@ -126,18 +130,23 @@ def live_sample(
     steps = list(_steps(stream, frozenset(asked.tolist())))
     if sum(step.history is not None for step in steps) < MIN_REQUESTS:
         return None
-    return _Sampler(recommender, stream, reading, config).sample(steps, progress)
+    return _Sampler(recommender, stream, reading, config, engine).sample(steps, progress)
 
 
 class _Sampler:
     """Plays one stream."""
 
     def __init__(
-        self, recommender: Recommender, stream: Stream, reading: CatalogueReading | None, config: EvidenceConfig
+        self,
+        recommender: Recommender,
+        stream: Stream,
+        reading: CatalogueReading | None,
+        config: EvidenceConfig,
+        engine: StageEngine,
     ) -> None:
+        self._engine = engine
         num_items, num_users = len(recommender.tables.popularity), len(recommender.tables.group_layers)
-        self._stream, self._num_users = stream, num_users
-        self._known = np.bincount(stream.items[: stream.start], minlength=num_items) > 0
+        known = np.bincount(stream.items[: stream.start], minlength=num_items) > 0
         events = stream.before(stream.start)
         products = recommender.tables.products
         counted = count_events(
@@ -146,6 +155,7 @@ class _Sampler:
             num_users=num_users,
             config=config,
             first_variants=None if products is None else products.groups.first,
+            engine=engine,
         )
         tables = replace(
             recommender.tables,
@@ -154,27 +164,34 @@ class _Sampler:
             live_base=count_live_base(counted, events, config=config),
         )
         recommender = replace(recommender, tables=tables)
-        if reading is not None and not self._known.all():
-            recommender = with_items_as_new(recommender, reading, self._known)
+        if reading is not None and not known.all():
+            recommender = with_items_as_new(recommender, reading, known)
         live = recommender.tables.live_evidence(MEMORY_BYTES)
         assert live is not None
         self._live: LiveEvidence = live
-        self._recommender = recommender.with_live(live)
-        self._on_day = lru_cache(maxsize=4)(self._made_on_day)
+        self._searching = _UsersByDay(recommender, stream)
+        self._counting = _UsersByDay(recommender.with_live(live), stream)
+        # An item may be recommended from its first event on, as in the replay.
+        self._first = np.full(num_items, np.inf)
+        np.minimum.at(self._first, stream.items, stream.times)
 
     def sample(self, steps: Sequence[_Step], progress: Progress) -> LiveSample:
         """Plays the steps and returns the candidates of those that ask."""
         asked = [step for step in steps if step.history is not None]
-        searched = ahead(self._search(asked), range(0, len(asked), BATCH))
+        batches = [asked[start : start + BATCH] for start in range(0, len(asked), BATCH)]
+        searched = zip(
+            batches, self._engine.map(_search, (self._searching, self._first), batches, in_threads=True), strict=True
+        )
         candidates: list[Candidates] = []
-        batch: deque[tuple[Recommender, RankingRequest, Searched, int]] = deque()
+        batch: deque[tuple[Recommender, RankingRequest, _Searched, int]] = deque()
         task = progress.add_task("evaluate: replaying the last part of training", total=len(asked))
         for step in steps:
             if step.history is not None:
                 if not batch:
-                    found = next(searched)
-                    recommender = self._on_day(int(asked[len(candidates)].event.timestamp // DAY_S))
-                    batch.extend((recommender, request, found, b) for b, request in enumerate(found.requests))
+                    of_batch, found = next(searched)
+                    recommender = self._counting.on_day(of_batch)
+                    requests = _requests(of_batch, self._first)
+                    batch.extend((recommender, request, found, b) for b, request in enumerate(requests))
                 recommender, request, found, b = batch.popleft()
                 evidence = recommender.evidence(request.history, found.interests.neighbours, b)
                 candidates.append(recommender.candidates(request, found.output, evidence, b))
@@ -183,34 +200,53 @@ class _Sampler:
         progress.remove_task(task)
         return LiveSample(candidates, np.array([step.event.item for step in asked], dtype=np.int64))
 
-    def _search(self, asked: Sequence[_Step]) -> Callable[[int], Searched]:
-        # An item may be recommended from its first event on, as in the replay.
-        num_items = len(self._known)
-        first = np.full(num_items, np.inf)
-        np.minimum.at(first, self._stream.items, self._stream.times)
 
-        def search(start: int) -> Searched:
-            batch = asked[start : start + BATCH]
-            recommender = self._on_day(int(batch[0].event.timestamp // DAY_S))
-            requests = []
-            for step in batch:
-                allowed: BoolArray = first <= step.event.timestamp
-                allowed[step.excluded] = False
-                requests.append(RankingRequest(history=step.history or (), n=LIST_LENGTH, allowed=allowed))
-            interests = recommender.read([r.history for r in requests], [step.event.user_hash for step in batch])
-            return Searched(requests, interests, recommender.search(requests, interests))
+class _UsersByDay:
+    """A recommender whose users have the items that they took before a day."""
 
-        return search
+    def __init__(self, recommender: Recommender, stream: Stream) -> None:
+        self._recommender, self._stream = recommender, stream
+        self._made = lru_cache(maxsize=4)(self._make)
 
-    def _made_on_day(self, day: int) -> Recommender:
-        """The recommender whose users have the items that they took before a day (number since 1970)."""
-        events = self._stream.before(int(np.searchsorted(self._stream.times, day * DAY_S))).of_users(self._num_users)
+    def __reduce__(self) -> tuple[type["_UsersByDay"], tuple[Recommender, Stream]]:
+        return _UsersByDay, (self._recommender, self._stream)
+
+    def on_day(self, batch: Sequence[_Step]) -> Recommender:
+        """The recommender of the day on which the batch begins."""
+        return self._made(int(batch[0].event.timestamp // DAY_S))
+
+    def _make(self, day: int) -> Recommender:
         tables = self._recommender.tables
+        num_users = len(tables.group_layers)
+        events = self._stream.before(int(np.searchsorted(self._stream.times, day * DAY_S))).of_users(num_users)
         return self._recommender.with_users(
             group_layers=tables.group_layers,
-            user_items=user_item_lists(events.users, events.items, num_users=self._num_users),
+            user_items=user_item_lists(events.users, events.items, num_users=num_users),
             nearest_users=self._recommender.nearest_users,
         )
+
+
+class _Searched(NamedTuple):
+    """The outputs of the graphs for a batch of requests."""
+
+    interests: UserInterests
+    output: SearchOutput
+
+
+def _search(batch: Sequence[_Step], users: _UsersByDay, first: NDArray[np.float64]) -> _Searched:
+    """Runs the graphs; `first` (N,) is when each item's first event was, seconds."""
+    recommender, requests = users.on_day(batch), _requests(batch, first)
+    interests = recommender.read([r.history for r in requests], [step.event.user_hash for step in batch])
+    return _Searched(interests, recommender.search(requests, interests))
+
+
+def _requests(batch: Sequence[_Step], first: NDArray[np.float64]) -> list[RankingRequest]:
+    requests = []
+    for step in batch:
+        allowed: BoolArray = first <= step.event.timestamp
+        allowed[step.excluded] = False
+        requests.append(RankingRequest(history=step.history or (), n=LIST_LENGTH, allowed=allowed))
+    return requests
 
 
 def _steps(stream: Stream, asked: frozenset[int]) -> Iterator[_Step]:

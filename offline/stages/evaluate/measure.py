@@ -7,8 +7,10 @@ from rich.progress import Progress
 
 from isrf.method.recommend.recommender import Graph, Recommender
 from offline.config import RunConfig
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
 from offline.stages.evaluate.figures import describe_coverage, describe_lists, describe_slices
-from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, RankedLists, Scorers, all_views, candidates_of, read_lists
+from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, RankedLists, Scorers, ranked_lists
 from offline.stages.evaluate.questions import Question, direct, full_ranking
 from offline.stages.evaluate.split import EvaluationSplit, sample_rows
 
@@ -21,6 +23,7 @@ class Measure:
     scorers: Scorers
     config: RunConfig
     progress: Progress
+    engine: StageEngine = LOCAL
 
     def searching_with(self, graph: Graph) -> "Measure":
         """The same, asking another form of the search graph."""
@@ -32,9 +35,15 @@ class Measure:
 
     def answers(self, split: EvaluationSplit, question: Question, title: str) -> RankedLists:
         """Every list of a split's users, from one run of the search graph each."""
-        source = candidates_of(self.recommender, split, question, progress=self.progress, title=f"evaluate: {title}")
-        views = all_views(self.scorers, task=question.task)
-        return read_lists(source, len(split.users), views)
+        return ranked_lists(
+            self.recommender,
+            split,
+            question,
+            self.scorers,
+            progress=self.progress,
+            title=f"evaluate: {title}",
+            engine=self.engine,
+        )
 
     def protocol(self, split: EvaluationSplit, *, include_seen: bool = False) -> str:
         """The words that stand with the figures of `lists`."""

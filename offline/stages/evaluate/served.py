@@ -39,6 +39,7 @@ def choose_served(recommender: Recommender, leave_one_out: Scorer, ctx: StageCon
         config=config.evidence,
         limit=config.evaluate.validation_users,
         progress=ctx.progress,
+        engine=ctx.engine,
     )
     if sample is None:
         reason = (

@@ -15,9 +15,9 @@ from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.tables import LiveBase
 from isrf.runtime.bundle.opening import assemble_recommender
 from isrf.runtime.neighbour_index import load_index
-from isrf.runtime.onnx_session import open_graph
 from offline.config import variants_of
 from offline.context import StageContext
+from offline.engine.graphs import open_graph
 from offline.runtime.decoding import decoding_of
 from offline.runtime.evidence import (
     Counted,
@@ -96,7 +96,7 @@ def recommender_of(ctx: StageContext) -> Recommender:
     config, compiled = ctx.config, ctx.inputs["compile"]
     group_layers = np.load(ctx.inputs["graph"] / "group_layers.npy")
     search = GroupSearch.model_validate_json((ctx.inputs["graph"] / "group_search.json").read_bytes())
-    counted = count_evidence(ctx.inputs, num_users=len(group_layers), config=config.evidence)
+    counted = count_evidence(ctx.inputs, num_users=len(group_layers), config=config.evidence, engine=ctx.engine)
     save_lists(ctx.out / "evidence", counted.lists)
     np.save(ctx.out / "popularity.npy", counted.popularity)
     live_base = _live_base(counted, ctx)
@@ -145,8 +145,10 @@ def _choose_and_measure(live: Recommender, ctx: StageContext) -> tuple[Scorer, d
     rows = sample_rows(valid, config.evaluate.validation_users, config.seed)
     sample = valid.rows(rows)
     question = full_ranking(sample, num_items, tie_seed=tie_seed)
-    chosen = choose_scorers(recommender, sample, question, config=config, progress=ctx.progress)
-    measure = Measure(recommender=recommender, scorers=chosen.scorers, config=config, progress=ctx.progress)
+    chosen = choose_scorers(recommender, sample, question, config=config, progress=ctx.progress, engine=ctx.engine)
+    measure = Measure(
+        recommender=recommender, scorers=chosen.scorers, config=config, progress=ctx.progress, engine=ctx.engine
+    )
 
     other_rows = np.setdiff1d(np.arange(len(valid.users)), rows)
     other_lists = measure.lists(valid.rows(other_rows), "valid") if len(other_rows) else None

@@ -16,6 +16,8 @@ from isrf.method.ranking.fusion import DEFAULT_FUSION, Candidates
 from isrf.method.ranking.fusion_fit import choose_weights
 from isrf.method.recommend.recommender import Recommender
 from offline.config import RunConfig
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
 from offline.runtime.left_out import MIN_HELD_OUT, default_fusion
 from offline.stages.evaluate.lists import RankedLists, Scorer, Scorers, all_views, candidates_of, read_lists
 from offline.stages.evaluate.questions import Question
@@ -49,19 +51,27 @@ class ScorerChoice(NamedTuple):
 
 
 def choose_scorers(
-    recommender: Recommender, sample: EvaluationSplit, question: Question, *, config: RunConfig, progress: Progress
+    recommender: Recommender,
+    sample: EvaluationSplit,
+    question: Question,
+    *,
+    config: RunConfig,
+    progress: Progress,
+    engine: StageEngine = LOCAL,
 ) -> Chosen:
     """Chooses both scorers on a sample of validation users.
 
     Args:
-        recommender: computes the candidates.
+        recommender: finds the candidates.
         sample: a part of the validation split.
         question: the protocol, for `sample`.
         config: `evaluate.without` names channels that neither scorer may use.
         progress: shows the progress.
+        engine: computes the candidates.
     """
     title = "evaluate: choosing fusion weights"
-    candidates = list(candidates_of(recommender, sample, question, progress=progress, title=title))
+    found = candidates_of(recommender, sample, question, progress=progress, title=title, engine=engine)
+    candidates = list(found)
     full, without = (choose_scorer(candidates, sample.targets, config=config, beams=beams) for beams in (True, False))
     report: dict[str, Any] = {
         "split": "valid",

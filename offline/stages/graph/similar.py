@@ -14,6 +14,8 @@ from isrf.contract.manifest import GroupSearch
 from isrf.method.interest import FloatArray, IntArray, select_neighbours
 from isrf.runtime.neighbour_index import Cells, NeighbourIndex
 from offline.config import GraphConfig
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
 
 BACKGROUND_PAIRS = 20_000
 _BLOCK_QUERIES = 1024
@@ -35,7 +37,12 @@ class SimilarUserGraph(NamedTuple):
 
 
 def nearest_users(
-    queries: FloatArray, features: NDArray[np.float16], k: int, cells: Cells | None = None
+    queries: FloatArray,
+    features: NDArray[np.float16],
+    k: int,
+    cells: Cells | None = None,
+    *,
+    engine: StageEngine = LOCAL,
 ) -> NearestUsers:
     """The k base users with the largest inner product for every query; queries and features are (U, F).
 
@@ -47,11 +54,14 @@ def nearest_users(
     cosine = np.zeros((len(queries), k), dtype=np.float32)
     users = np.full((len(queries), k), -1, dtype=np.int64)
     with_query = np.flatnonzero(np.abs(queries).sum(axis=1) > 0)
-    for first in range(0, len(with_query), _BLOCK_QUERIES):
-        rows = with_query[first : first + _BLOCK_QUERIES]
-        cosine[rows], found = index(queries[rows], k)
-        users[rows] = present[found]
+    blocks = [with_query[first : first + _BLOCK_QUERIES] for first in range(0, len(with_query), _BLOCK_QUERIES)]
+    for rows, found in zip(blocks, engine.map(_search, (queries, index, k), blocks), strict=True):
+        cosine[rows], users[rows] = found.cosine, present[found.users]
     return NearestUsers(cosine, users)
+
+
+def _search(rows: IntArray, queries: FloatArray, index: NeighbourIndex, k: int) -> NearestUsers:
+    return NearestUsers(*index(queries[rows], k))
 
 
 def calibrate_search(

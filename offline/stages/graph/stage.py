@@ -58,7 +58,7 @@ def run(ctx: StageContext) -> None:
     k = config.max_neighbours + 1
     division = divide(queries, features, k, seed=seed) if len(features) >= config.cells_from else None
     cells = None if division is None else division.cells
-    nearest = nearest_users(queries, features, k, cells)
+    nearest = nearest_users(queries, features, k, cells, engine=ctx.engine)
     probes = None if cells is None else cells.probes
     search = calibrate_search(queries, features, nearest, config=config, seed=seed, probes=probes)
     graph = join_similar_users(search, nearest)

@@ -23,7 +23,14 @@ def run(ctx: StageContext) -> None:
     if config.reasoner == "attribute":
         items, users = item_table(attribute.items, "attribute"), user_table(attribute.users, "attribute")
     else:
-        reasoned = reason_by_llm(corpus, attribute, config=config, ledger_path=ledger_path(ctx), progress=ctx.progress)
+        reasoned = reason_by_llm(
+            corpus,
+            attribute,
+            config=config,
+            ledger_path=ledger_path(ctx),
+            progress=ctx.progress,
+            engine=ctx.engine,
+        )
         items, users = item_table(*reasoned.items), user_table(*reasoned.users)
         report["llm"] = reasoned.report
     items.write_parquet(ctx.out / "item_features.parquet")

@@ -32,8 +32,10 @@ LAST_WORDS_S = 30.0
 class Peers:
     """The processes that train together, this one among them; without an accelerator it is alone."""
 
-    def __init__(self, accelerator: Accelerator | None = None) -> None:
+    def __init__(self, accelerator: Accelerator | None = None, device: torch.device | None = None) -> None:
+        """`device` is this process' own; None leaves the choice to `offline.runtime.hardware.training_device`."""
         self._accelerator = accelerator
+        self.device = device
         self.rank: int = 0 if accelerator is None else accelerator.process_index
         self.count: int = 1 if accelerator is None else accelerator.num_processes
 
@@ -98,6 +100,18 @@ def together(count: int, follow: Callable[..., None], *arguments: Any) -> Iterat
     finally:
         for process in others.processes:
             process.kill()
+
+
+@contextlib.contextmanager
+def in_group(device: torch.device) -> Iterator[Peers]:
+    """This process in a group that somebody else has started, with accelerate's variables in the environment."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Peers(device=device)
+        return
+    try:
+        yield Peers(Accelerator(cpu=device.type == "cpu"), device)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001 - as in `_joined`
 
 
 def _cause(others: Any, error: Exception) -> Exception:

@@ -26,6 +26,8 @@ from isrf.method.interest import (
     select_neighbours,
 )
 from isrf.method.order import mean_one, most_counted
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
 from offline.runtime.ingest_report import excluding_types
 
 INTEREST_BATCH = 2048
@@ -81,6 +83,7 @@ def training_samples(
     history_length: int,
     interest_length: int,
     advance: Callable[[int], None] = lambda _: None,
+    engine: StageEngine = LOCAL,
 ) -> TrainingSamples:
     """Makes one sample per training interaction, except a user's first; its history is everything before it.
 
@@ -94,11 +97,12 @@ def training_samples(
     users = users[ends]
     explicit = np.zeros((len(users), interests.tables.item_layers.shape[1]), dtype=np.float32)
     group = np.zeros((len(users), interests.group_layers.shape[1]), dtype=np.float32)
-    for first in range(0, len(users), INTEREST_BATCH):
+    given = (sequences, users, ends, interests, interest_length)
+    firsts = range(0, len(users), INTEREST_BATCH)
+    for first, found in zip(firsts, engine.map(_interests_of_batch, given, firsts), strict=True):
         part = slice(first, first + INTEREST_BATCH)
-        history, mask = _histories(sequences, users[part], ends[part], interest_length)
-        explicit[part], group[part] = _interests(interests, history, mask, users[part])
-        advance(len(history))
+        explicit[part], group[part] = found
+        advance(len(found[0]))
     history, mask = _histories(sequences, users, ends, history_length)
     return TrainingSamples(
         users,
@@ -116,6 +120,14 @@ def _histories(sequences: Sequences, users: IntArray, ends: IntArray, length: in
     places = ends[:, None] - 1 - np.arange(length)
     mask = places >= sequences.start[users][:, None]
     return np.where(mask, sequences.items[np.where(mask, places, 0)], 0), mask
+
+
+def _interests_of_batch(
+    first: int, sequences: Sequences, users: IntArray, ends: IntArray, interests: SampleInterests, length: int
+) -> tuple[FloatArray, FloatArray]:
+    part = slice(first, first + INTEREST_BATCH)
+    history, mask = _histories(sequences, users[part], ends[part], length)
+    return _interests(interests, history, mask, users[part])
 
 
 def _interests(

@@ -47,14 +47,25 @@ def run(ctx: StageContext) -> None:
             "no user has two training interactions, the second of a weight above 0, so there is no order to learn.",
             fix="Provide users with at least four interactions each (two of them are held out).",
         )
+    if ctx.engine.name == "ray":
+        from offline.stages.train.on_ray import train_on_ray
+
+        _share(samples, ctx.scratch)
+        train_on_ray(ctx)
+        return
     count = ctx.config.train.processes or max(1, torch.cuda.device_count())
     if count > 1:
         _share(samples, ctx.scratch)
-    with together(count, _follow, ctx.inputs, ctx.scratch, ctx.config) as peers:
-        task = _task(ctx.inputs, ctx.config, samples, peers)
-        if ctx.config.train.patience:
-            task = task._replace(validate=make_validator(ctx, interests, _trie(ctx.inputs, ctx.config)))
-        state = train(task, ctx.scratch, ctx.progress)
+    with together(count, follow, ctx.inputs, ctx.scratch, ctx.config) as peers:
+        lead(ctx, samples, interests, peers)
+
+
+def lead(ctx: StageContext, samples: TrainingSamples, interests: SampleInterests, peers: Peers) -> None:
+    """Trains as the first process: validates, shows and writes."""
+    task = _task(ctx.inputs, ctx.config, samples, peers)
+    if ctx.config.train.patience:
+        task = task._replace(validate=make_validator(ctx, interests, _trie(ctx.inputs, ctx.config)))
+    state = train(task, ctx.scratch, ctx.progress)
     _write(ctx, task.model, log_lines(state))
 
 
@@ -75,7 +86,7 @@ def _write_untrained(ctx: StageContext, interests: SampleInterests) -> None:
 
 def _task(inputs: Mapping[str, Path], config: RunConfig, samples: TrainingSamples, peers: Peers) -> TrainingTask:
     """The training task, equal in every process, without validation."""
-    device = training_device(peers.rank, of=peers.count)
+    device = training_device(peers.rank, of=peers.count) if peers.device is None else peers.device
     torch.manual_seed(config.seed)
     parts = load_parts(inputs)
     model = new_model(config, parts, explicit_dim=samples.explicit.shape[1], group_dim=samples.group.shape[1])
@@ -92,10 +103,16 @@ def _task(inputs: Mapping[str, Path], config: RunConfig, samples: TrainingSample
     )
 
 
-def _follow(peers: Peers, inputs: Mapping[str, Path], scratch: Path, config: RunConfig) -> None:
-    """Runs the training in another process."""
-    columns = (np.load(scratch / f"samples.{name}.npy", mmap_mode="r") for name in TrainingSamples._fields)
-    train(_task(inputs, config, TrainingSamples(*columns), peers), scratch, Progress(disable=True))
+def follow(peers: Peers, inputs: Mapping[str, Path], scratch: Path, config: RunConfig) -> None:
+    """Trains as any other process."""
+    train(_task(inputs, config, shared_samples(scratch), peers), scratch, Progress(disable=True))
+
+
+def shared_samples(scratch: Path) -> TrainingSamples:
+    """The samples that the run's own process left for the others."""
+    return TrainingSamples(
+        *(np.load(scratch / f"samples.{name}.npy", mmap_mode="r") for name in TrainingSamples._fields)
+    )
 
 
 def _share(samples: TrainingSamples, scratch: Path) -> None:
@@ -137,6 +154,7 @@ def _samples(ctx: StageContext, sequences: Sequences, interests: SampleInterests
         history_length=model.history_length,
         interest_length=model.interest_length,
         advance=lambda done: ctx.progress.advance(bar, done),
+        engine=ctx.engine,
     )
     ctx.progress.update(bar, completed=len(sequences.items))
     return samples

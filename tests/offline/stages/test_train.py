@@ -20,7 +20,7 @@ from isrf.method.interest import unit_rows
 from isrf.method.trie import build_trie
 from isrf.nn.model import DIRECT, SEQUENTIAL
 from isrf.nn.siblings import Siblings
-from offline.runtime import hardware
+from offline.engine import local
 from offline.stages.evaluate.split import load_split
 from offline.stages.train import checkpoint, loop, objective
 from offline.stages.train import stage as train
@@ -406,10 +406,10 @@ def test_the_rate_warms_up_and_decays_to_nothing() -> None:
 
 
 def test_no_more_threads_than_cpus_or_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "available_cpus", lambda: 4)
+    monkeypatch.setattr(local, "available_cpus", lambda: 4)
     for asked, cpus in (("", 4), ("2", 2), ("16", 4), ("0", 4), ("many", 4)):
         monkeypatch.setenv("OMP_NUM_THREADS", asked)
-        assert hardware.usable_cpus() == cpus
+        assert local.usable_cpus() == cpus
 
 
 def test_a_full_disk_keeps_the_old_checkpoint(tmp_path: Path) -> None:

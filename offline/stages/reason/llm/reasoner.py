@@ -9,13 +9,15 @@ from rich.progress import Progress
 
 from isrf.contract.errors import StageError
 from offline.config import ReasonConfig
+from offline.engine.engine import StageEngine
+from offline.engine.local import LOCAL
 from offline.stages.reason.attributes.reasoner import AttributeReasoning, gather_facts
 from offline.stages.reason.corpus import Corpus
 from offline.stages.reason.llm.calls import event_loop
-from offline.stages.reason.llm.calls.client import LlmClient, OpenAIClient
+from offline.stages.reason.llm.calls.client import LlmClient, refuse_password
 from offline.stages.reason.llm.calls.ledger import Ledger
 from offline.stages.reason.llm.calls.retries import CircuitOpenError, RetryingCaller
-from offline.stages.reason.llm.calls.vllm_client import VllmClient
+from offline.stages.reason.llm.calls.spread import SpreadClient
 from offline.stages.reason.llm.chains import ITEM_PROMPTS, USER_PROMPTS, reason_item, reason_user
 from offline.stages.reason.llm.cost import chain_tokens, estimate_steps
 from offline.stages.reason.llm.distill import Filled, fill_items, fill_users, item_vectors, user_vectors
@@ -43,14 +45,18 @@ def reason_by_llm(
     config: ReasonConfig,
     ledger_path: Path,
     progress: Progress,
+    engine: StageEngine = LOCAL,
 ) -> LlmReasoning:
-    """Reasons over the corpus within the budget.
+    """Reasons over the corpus within the budget; with an engine of many nodes, calls go out from all of them.
+
+    Ledger, budget and retries stay here, whoever makes a call.
 
     Raises:
         StageError: `reason.llm_unavailable` if the server fails too often, `reason.unanswered` if it leaves calls
             unanswered. The ledger keeps all answers received.
     """
-    client: LlmClient = VllmClient(config) if config.client == "vllm" else OpenAIClient(config)
+    refuse_password("reason.base_url", config.base_url)
+    client: LlmClient = SpreadClient(engine, config)
     plan = make_plan(corpus, config)
     tally = Tally()
     run = _Run(corpus, attribute, config=config, plan=plan, tally=tally, progress=progress)
