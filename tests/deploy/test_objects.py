@@ -192,7 +192,7 @@ def jobs(expression: str) -> list[str]:
     return re.findall(r'job="(\w+)"', expression)
 
 
-@pytest.mark.parametrize("name", ["claim", "everything"])
+@EVERY
 def test_the_job_runs_commands_that_exist(name: str) -> None:
     job = [each for each in render(case(name)) if each["kind"] == "CronJob"]
     command = typer.main.get_command(app)
@@ -218,6 +218,7 @@ def test_a_rayjob_takes_in_events_and_trains_on_ray() -> None:
     assert run.endswith("'--set' 'reason.note=it'\\''s'")
     cluster = job["spec"]["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}, "nobody else gives the cluster work"
+    assert f"ray=={cluster['rayVersion']}" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
     for template in pod_templates(job):
         (container,) = own_containers(template)
         assert {"secretRef": {"name": "shop-llm"}} in container["envFrom"]
