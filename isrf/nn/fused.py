@@ -67,29 +67,11 @@ def reshaped(rows: Tensor, *sizes: int) -> Tensor:
     return shaped
 
 
-def padded(rows: Tensor, before: int, after: int, *, value: float | bool) -> Tensor:
-    """Pads (B, n) with `before` columns of `value` in front and `after` columns at the end."""
-    run: Any = _Pad.apply
-    wider: Tensor = run(rows, before, after, value)
-    return wider
-
-
 def rows_like(rows: Tensor, other: Tensor) -> Tensor:
     """Reshapes (B · W, 1, d) to (B, W, d), with B and W from `other` (B, W, …)."""
     run: Any = _RowsLike.apply
     shaped: Tensor = run(rows, other)
     return shaped
-
-
-def score_all(queries: Tensor, vectors: Tensor) -> Tensor:
-    """Scores of all vectors for each query: queries (B, D), vectors (N, D) → (B, N).
-
-    In an export, each request has its own matrix-vector product. It takes a fraction of the time of a product of two
-    matrices, and the result does not depend on the other requests in the batch.
-    """
-    run: Any = _ScoreAll.apply
-    scores: Tensor = run(queries, vectors)
-    return scores
 
 
 class _Reshape(torch.autograd.Function):
@@ -103,18 +85,6 @@ class _Reshape(torch.autograd.Function):
         return shaped.setType(rows.type().with_sizes([size if size > 0 else None for size in sizes]))
 
 
-class _Pad(torch.autograd.Function):
-    @staticmethod
-    def forward(_: Any, rows: Tensor, before: int, after: int, value: float | bool) -> Tensor:
-        return torch.nn.functional.pad(rows, (before, after), value=value)
-
-    @staticmethod
-    def symbolic(g: Any, rows: Any, before: int, after: int, value: float | bool) -> Any:
-        filling = g.op("Constant", value_t=torch.tensor(value, dtype=rows.type().dtype()))
-        wider = g.op("Pad", rows, _constant(g, 0, before, 0, after), filling)
-        return wider.setType(rows.type().with_sizes([None, None]))
-
-
 class _RowsLike(torch.autograd.Function):
     @staticmethod
     def forward(_: Any, rows: Tensor, other: Tensor) -> Tensor:
@@ -124,18 +94,6 @@ class _RowsLike(torch.autograd.Function):
     def symbolic(g: Any, rows: Any, other: Any) -> Any:
         sizes = g.op("Concat", g.op("Shape", other, end_i=2), _constant(g, -1), axis_i=0)
         return g.op("Reshape", rows, sizes).setType(rows.type().with_sizes([None, None, None]))
-
-
-class _ScoreAll(torch.autograd.Function):
-    @staticmethod
-    def forward(_: Any, queries: Tensor, vectors: Tensor) -> Tensor:
-        return queries @ vectors.transpose(0, 1)
-
-    @staticmethod
-    def symbolic(g: Any, queries: Any, vectors: Any) -> Any:
-        columns = g.op("Unsqueeze", queries, _constant(g, 2))
-        scores = g.op("MatMul", g.op("Unsqueeze", vectors, _constant(g, 0)), columns)
-        return g.op("Squeeze", scores, _constant(g, 2)).setType(queries.type().with_sizes([None, None]))
 
 
 def _constant(g: Any, *values: int) -> Any:

@@ -64,11 +64,6 @@ class ItemIndex:
         self._divided = divided
         self._cells = None if divided is None else _CellSearch(self._table, known, divided)
 
-    @property
-    def exact(self) -> "ItemIndex":
-        """The search of the same table that scores every item."""
-        return ItemIndex(self._table, zero_is_unknown=self._zero_is_unknown)
-
     def with_rows(self, rows: FloatArray) -> "ItemIndex":
         """A search over the same items and then x more, (x, W) float32."""
         table = np.concatenate([self._table, rows])

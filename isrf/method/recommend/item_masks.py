@@ -90,14 +90,14 @@ class ItemMasks:
         return ItemMasks, (self._levels.trie,)
 
     def find(self, allowed: BoolArray) -> ItemMask:
-        """What a search needs of `allowed` (N,) bool, which nobody changes afterwards."""
+        """What a search needs of `allowed` (N,) bool."""
         for kept in self._kept:
             if len(kept.mask) == len(allowed):
                 changed = np.flatnonzero(kept.mask != allowed)
                 if len(changed) <= MOST_DIFFERENCES:
                     self._keep(kept)
                     return self._corrected(kept, allowed, changed) if len(changed) else kept
-        read = self._read(allowed)
+        read = self._read(allowed.copy())  # the caller may change its own
         self._keep(read)
         return read
 

@@ -22,6 +22,7 @@ from isrf.nn.search import ConstrainedSearch
 from isrf.runtime.neighbour_index import Cells, divided_index
 from offline.context import StageContext
 from offline.runtime.one_thread import one_faiss_thread
+from offline.stages.graph.cells import centroids
 
 ITEM_SEARCH_FILE = "item_search.json"
 RECALL = 0.98
@@ -30,8 +31,6 @@ NUM_BEST = 100
 """Best items that the recall is measured on."""
 SAMPLE = 256
 """Users whose histories make the queries."""
-TRAINING_ITEMS_PER_CELL = 64
-ITERATIONS = 10
 ASSIGN_AT_ONCE = 1 << 14
 
 
@@ -75,30 +74,14 @@ def divide(table: FloatArray, known: NDArray[np.bool_], queries: FloatArray, *, 
     """
     rows = np.flatnonzero(known)
     with one_faiss_thread():
-        centroids = _centroids(table[rows], seed=seed)
-        # A search looks into the cells of the highest inner products, so an item is put where it is found so.
+        found = centroids(table[rows], seed=seed, spherical=False)
         quantizer = faiss.IndexFlatL2(table.shape[1])
-        quantizer.add(centroids)
+        quantizer.add(found)
         cells = np.full(len(table), -1, dtype=np.int32)
         for at in range(0, len(rows), ASSIGN_AT_ONCE):
             part = rows[at : at + ASSIGN_AT_ONCE]
             cells[part] = quantizer.search(np.ascontiguousarray(table[part]), 1)[1][:, 0]
-        return _with_probes(Cells(centroids, cells, 1), table, known, queries)
-
-
-def _centroids(items: FloatArray, *, seed: int) -> FloatArray:
-    """The centroids of about 2 sqrt(N) cells, a power of two."""
-    num_cells = 1 << round(np.log2(2 * np.sqrt(len(items))))
-    kmeans = faiss.Kmeans(
-        items.shape[1],
-        int(min(num_cells, len(items))),
-        niter=ITERATIONS,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=TRAINING_ITEMS_PER_CELL,
-    )
-    kmeans.train(np.ascontiguousarray(items))
-    return np.asarray(kmeans.centroids, dtype=np.float32)
+        return _with_probes(Cells(found, cells, 1), table, known, queries)
 
 
 def _with_probes(cells: Cells, table: FloatArray, known: NDArray[np.bool_], queries: FloatArray) -> tuple[Cells, float]:

@@ -17,7 +17,7 @@ from offline.runtime.one_thread import one_faiss_thread
 RECALL = 0.97
 """Share of the k nearest users that the search must find, on average over the sample."""
 _SAMPLE = 500
-_TRAINING_USERS_PER_CELL = 64
+_TRAINING_ROWS_PER_CELL = 64
 _ITERATIONS = 10
 _ASSIGN_AT_ONCE = 1 << 14
 
@@ -39,9 +39,9 @@ def divide(queries: FloatArray, features: NDArray[np.float16], k: int, *, seed: 
     base = features.astype(np.float32)
     present = np.flatnonzero(base.any(axis=1))
     with one_faiss_thread():
-        centroids = _centroids(base[present], seed=seed)
+        found = centroids(base[present], seed=seed, spherical=True)
         quantizer = faiss.IndexFlatIP(base.shape[1])
-        quantizer.add(centroids)
+        quantizer.add(found)
         cells = np.concatenate(
             [
                 quantizer.search(base[at : at + _ASSIGN_AT_ONCE], 1)[1][:, 0].astype(np.int32)
@@ -50,22 +50,26 @@ def divide(queries: FloatArray, features: NDArray[np.float16], k: int, *, seed: 
         )
         with_query = np.flatnonzero(queries.any(axis=1))
         sample = np.sort(np.random.default_rng(seed).permutation(with_query)[:_SAMPLE])
-        return _with_probes(Cells(centroids, cells, 1), features, queries[sample], min(k, len(present)))
+        return _with_probes(Cells(found, cells, 1), features, queries[sample], min(k, len(present)))
 
 
-def _centroids(users: FloatArray, *, seed: int) -> FloatArray:
-    """The centroids of about 2 sqrt(U) cells, a power of two."""
-    num_cells = 1 << round(np.log2(2 * np.sqrt(len(users))))
+def centroids(rows: FloatArray, *, seed: int, spherical: bool) -> FloatArray:
+    """The centroids of cells for n rows (n, W): about 2 sqrt(n) of them, a power of two.
+
+    Args:
+        spherical: the centroids have length 1.
+    """
+    num_cells = 1 << round(np.log2(2 * np.sqrt(len(rows))))
     kmeans = faiss.Kmeans(
-        users.shape[1],
-        int(min(num_cells, len(users))),
+        rows.shape[1],
+        int(min(num_cells, len(rows))),
         niter=_ITERATIONS,
         seed=seed,
-        spherical=True,
+        spherical=spherical,
         min_points_per_centroid=1,
-        max_points_per_centroid=_TRAINING_USERS_PER_CELL,
+        max_points_per_centroid=_TRAINING_ROWS_PER_CELL,
     )
-    kmeans.train(np.ascontiguousarray(users))
+    kmeans.train(np.ascontiguousarray(rows))
     return np.asarray(kmeans.centroids, dtype=np.float32)
 
 

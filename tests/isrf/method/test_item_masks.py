@@ -48,6 +48,14 @@ def test_whatever_was_asked_before_changes_nothing(asked: list[tuple[float, int]
         assert_equal(masks.find(allowed), ItemMasks(TRIE).find(allowed))
 
 
+def test_a_caller_may_change_its_mask_afterwards() -> None:
+    masks = ItemMasks(TRIE)
+    allowed = np.ones(NUM_ITEMS, dtype=np.bool_)
+    masks.find(allowed)
+    allowed[:] = False
+    assert_equal(masks.find(allowed), ItemMasks(TRIE).find(np.zeros(NUM_ITEMS, dtype=np.bool_)))
+
+
 def test_a_similar_mask_is_corrected_and_not_read_anew() -> None:
     masks = ItemMasks(TRIE)
     everything = np.ones(NUM_ITEMS, dtype=np.bool_)
