@@ -1,12 +1,14 @@
 """Measures how a release opens: seconds and CPU seconds from the process's start to ready, and the workers' memory.
 
-    python benchmarks/opening.py --releases DIR [--workers 1 2] [--runs 3] [--against CHECKOUT]
+    python benchmarks/opening.py --releases DIR [--workers 1 2] [--runs 3]
+        [--against CHECKOUT [--against-releases DIR]]
 
 It starts the service, waits until all workers log that they are ready, then sends `--requests` calls for users with a
 history. Memory is read from `/proc/PID/smaps_rollup` of each worker: `rss` counts each page whole, `pss` divides a page
 by the processes that have it, and `anonymous` is what no other process shares. `--against` measures the code of another
-checkout in turn with this one and prints the ratios. More than one worker needs `redis-server`. Prints the machine and
-one JSON line. The figures of the clock need an idle machine; those of the CPU grow on a busy one too, by up to a half.
+checkout in turn with this one, on releases of its own where it cannot open these, and prints the ratios. More than one
+worker needs `redis-server`. Prints the machine and one JSON line. The figures of the clock need an idle machine; those
+of the CPU grow on a busy one too, by up to a half.
 """
 
 import argparse
@@ -120,17 +122,21 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--against", type=Path, help="another checkout, measured in turn")
+    parser.add_argument("--against-releases", type=Path, help="its releases, if not these")
     arguments = parser.parse_args()
     release = (arguments.releases / "current").resolve()
     users = shuffled_users(release)[: arguments.requests]
-    checkouts = {"here": HERE} | ({"against": arguments.against.resolve()} if arguments.against else {})
+    checkouts = {"here": (HERE, arguments.releases.resolve())}
+    if arguments.against:
+        releases = arguments.against_releases or arguments.releases
+        checkouts["against"] = (arguments.against.resolve(), releases.resolve())
     answer: dict[str, object] = {"benchmark": "opening", **machine(), "releases": str(arguments.releases.name)}
     answer["items"] = json.loads((release / "manifest.json").read_bytes())["counts"]["num_items"]
     for workers in arguments.workers:
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
         for _ in range(arguments.runs):
-            for name, code in checkouts.items():
-                runs[name].append(opening(code, arguments.releases.resolve(), workers=workers, users=users))
+            for name, (code, releases) in checkouts.items():
+                runs[name].append(opening(code, releases, workers=workers, users=users))
                 print(name, workers, {key: round(value, 2) for key, value in runs[name][-1].items()}, flush=True)
         medians = {
             name: {key: round(statistics.median(run[key] for run in found), 2) for key in found[0]}

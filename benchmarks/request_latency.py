@@ -1,10 +1,13 @@
 """Measures the latency of a request that needs the model: over HTTP, one client, each request for another user.
 
     python benchmarks/request_latency.py --releases var/demo/releases [--requests 500]
+        [--against CHECKOUT [--against-releases DIR] --rounds 3]
 
 Starts the service on the release with the embedded store, warms it up, then sends one request for each of many known
 users, so that no cache can answer. Prints the machine, p50/p95/p99 of the whole call, the service's CPU time per
-request (which stays meaningful on a busy machine), and one JSON line.
+request (which stays meaningful on a busy machine), and one JSON line. `--against` measures the code of another checkout
+in turn with this one, on releases of its own where it cannot open these, and prints the ratios; each figure is then the
+median of the rounds.
 """
 
 import argparse
@@ -12,6 +15,7 @@ import contextlib
 import http.client
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,6 +30,7 @@ import numpy as np
 import polars as pl
 from machine import free_port, machine
 
+HERE = Path(__file__).resolve().parent.parent
 WARM_UP = 50
 READY_S = 600.0
 
@@ -39,21 +44,22 @@ class RunningService(NamedTuple):
 
 @contextmanager
 def running_service(
-    releases: Path, *options: str, state: Path | None = None, **environment: str
+    releases: Path, *options: str, state: Path | None = None, code: Path = HERE, **environment: str
 ) -> Iterator[RunningService]:
     """Starts the service, and stops it in the end.
 
     Args:
         options: more of its command line.
         state: the folder of its embedded store; None: a temporary one.
+        code: the checkout whose service runs.
         environment: more variables, such as `REDIS_URL`.
     """
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "service", "--releases", str(releases), "--port", str(port)]
-        command += ["--state-dir", str(state or folder), *options]
-        quiet = subprocess.DEVNULL
-        process = subprocess.Popen(command, env=os.environ | environment, stdout=quiet, stderr=quiet)
+        command = [sys.executable, "-m", "service", "--releases", str(releases.absolute()), "--port", str(port)]
+        command += ["--state-dir", str((state or Path(folder)).absolute()), *options]
+        quiet, variables = subprocess.DEVNULL, os.environ | {"PYTHONPATH": str(code)} | environment
+        process = subprocess.Popen(command, cwd=code, env=variables, stdout=quiet, stderr=quiet)
         try:
             _wait_until_ready(process, port)
             yield RunningService(process.pid, port)
@@ -108,19 +114,40 @@ def percentiles(times: list[float]) -> dict[str, float]:
     return {f"p{q}": round(float(np.percentile(times, q)), 2) for q in (50, 95, 99)}
 
 
+def measure(releases: Path, code: Path, requests: int) -> dict[str, float]:
+    """Starts a checkout's service once; returns percentiles of a call, and the service's CPU time for each, in ms."""
+    users = shuffled_users((releases / "current").resolve())
+    with running_service(releases, code=code) as service:
+        timed_calls(service.port, users[:WARM_UP])
+        before = cpu_seconds(service.pid)
+        times = timed_calls(service.port, users[WARM_UP : WARM_UP + requests])
+        cpu_ms = round((cpu_seconds(service.pid) - before) * 1000 / len(times), 2)
+    return percentiles(times) | {"service_cpu_ms": cpu_ms}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--releases", type=Path, required=True)
     parser.add_argument("--requests", type=int, default=500)
+    parser.add_argument("--against", type=Path, help="another checkout, measured in turn")
+    parser.add_argument("--against-releases", type=Path, help="its releases, if not these")
+    parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
-    release = (arguments.releases / "current").resolve()
-    manifest = json.loads((release / "manifest.json").read_text())
-    users = shuffled_users(release)
-    with running_service(arguments.releases) as service:
-        timed_calls(service.port, users[:WARM_UP])
-        before = cpu_seconds(service.pid)
-        times = timed_calls(service.port, users[WARM_UP : WARM_UP + arguments.requests])
-        cpu_ms = round((cpu_seconds(service.pid) - before) * 1000 / len(times), 2)
+    manifest = json.loads((arguments.releases / "current" / "manifest.json").read_text())
+    measured = {"here": (arguments.releases, HERE)}
+    if arguments.against:
+        measured["against"] = (arguments.against_releases or arguments.releases, arguments.against.resolve())
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in measured}
+    for _ in range(arguments.rounds):
+        for name, (releases, code) in measured.items():
+            rounds[name].append(measure(releases, code, arguments.requests))
+            print(name, rounds[name][-1], flush=True)
+    medians = {
+        name: {key: round(statistics.median(one[key] for one in found), 2) for key in found[0]}
+        for name, found in rounds.items()
+    }
+    if "against" in medians:
+        medians["ratio"] = {key: round(value / medians["against"][key], 3) for key, value in medians["here"].items()}
     result = {
         "benchmark": "request_latency",
         "machine": machine(),
@@ -128,12 +155,10 @@ def main() -> None:
         "items": manifest["counts"]["num_items"],
         "users": manifest["counts"]["num_users"],
         "beams": manifest["decoding"]["num_beams"],
-        "requests": len(times),
-        "http_ms": percentiles(times),
-        "service_cpu_ms": cpu_ms,
+        "requests": arguments.requests,
+        "rounds": arguments.rounds,
+        **medians,
     }
-    print(f"{result['machine']}")
-    print(f"{len(times)} requests, each of another user, n=10: {result['http_ms']} ms, {cpu_ms} ms of CPU each")
     print(json.dumps(result))
 
 
