@@ -118,7 +118,9 @@ def replay(data: Path, releases: Path, *, since: float | None, share: float | No
         made_before(release, stream.since)
         player = Player(open_shop(release, config.events), stream, frozen=frozenset({"activity"}), epoch_s=3600.0)
         with (
-            running_service(releases, state=Path(scratch) / "state", ISRF_LIVE_POLL_S=str(POLL_S)) as service,
+            running_service(
+                releases, state=Path(scratch) / "state", environment={"ISRF_LIVE_POLL_S": str(POLL_S)}
+            ) as service,
             contextlib.closing(Backend(service.port, stream.new_items)) as backend,
         ):
             answered = answers(stream, player, backend)

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +44,11 @@ class RunningService(NamedTuple):
 
 @contextmanager
 def running_service(
-    releases: Path, *options: str, state: Path | None = None, code: Path = HERE, **environment: str
+    releases: Path,
+    *options: str,
+    state: Path | None = None,
+    environment: Mapping[str, str] = {},
+    code: Path = HERE,
 ) -> Iterator[RunningService]:
     """Starts the service, and stops it in the end.
 
@@ -58,7 +62,7 @@ def running_service(
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "service", "--releases", str(releases.absolute()), "--port", str(port)]
         command += ["--state-dir", str((state or Path(folder)).absolute()), *options]
-        quiet, variables = subprocess.DEVNULL, os.environ | {"PYTHONPATH": str(code)} | environment
+        quiet, variables = subprocess.DEVNULL, os.environ | {"PYTHONPATH": str(code)} | dict(environment)
         process = subprocess.Popen(command, cwd=code, env=variables, stdout=quiet, stderr=quiet)
         try:
             _wait_until_ready(process, port)

@@ -233,7 +233,7 @@ def main() -> None:
         environment = {"REDIS_URL": f"redis://127.0.0.1:{redis_port}/0"} if options.redis else {}
         chosen, state = ("--workers", str(options.workers)), Path(folder) / "state"
         started = time.perf_counter()
-        with running_service(options.releases, *chosen, state=state, **environment) as service:
+        with running_service(options.releases, *chosen, state=state, environment=environment) as service:
             start_s = time.perf_counter() - started
             found = measure(Load(service.port, release), service.pid, options)
     about = {

@@ -91,8 +91,7 @@ def _draw_shop(stages: dict[str, Path], sizes: Sizes, rng: np.random.Generator) 
     pl.DataFrame({"user_id": [f"user-{row}" for row in range(num_users)]}).write_parquet(
         stages["ingest"] / "users.parquet"
     )
-    # Squares of a uniform draw give few items most of the events.
-    items = (rng.random((num_users, EVENTS_PER_USER + 2)) ** 2 * num_items).astype(np.int32)
+    items = _draw_histories(sizes, rng)
     frame = pl.DataFrame(
         {
             "user_index": np.repeat(np.arange(num_users, dtype=np.int32), EVENTS_PER_USER + 2),
@@ -123,6 +122,26 @@ def _draw_shop(stages: dict[str, Path], sizes: Sizes, rng: np.random.Generator) 
     ).write_parquet(stages["reason"] / "user_features.parquet")
 
 
+def _draw_histories(sizes: Sizes, rng: np.random.Generator) -> NDArray[np.int32]:
+    """(U, events) item rows: a user takes items of one of the smallest groups, once each.
+
+    Their vectors have a cosine of 0.29 with each other; in Amazon Beauty the mean is 0.39.
+    """
+    num_items, num_users = sizes
+    size = ITEM_GROUPS[-1][0]
+    # Squares of a uniform draw give few groups most of the events.
+    groups = (rng.random((num_users, 1)) ** 2 * -(-num_items // size)).astype(np.int64)
+    within = (rng.integers(0, size, (num_users, 1)) + 3 * np.arange(EVENTS_PER_USER + 2)) % size
+    members = np.argsort(_group_places(num_items))
+    histories: NDArray[np.int32] = members[(groups * size + within) % num_items].astype(np.int32)
+    return histories
+
+
+def _group_places(count: int) -> NDArray[np.int64]:
+    """(count,) each row's place where rows of a group lie beside each other; the same in every call."""
+    return np.random.default_rng(0).permutation(count)
+
+
 def _rows(rng: np.random.Generator, count: int, width: int) -> FloatArray:
     return unit_rows(rng.standard_normal((count, width), dtype=np.float32))
 
@@ -130,9 +149,9 @@ def _rows(rng: np.random.Generator, count: int, width: int) -> FloatArray:
 def _grouped_rows(
     rng: np.random.Generator, count: int, width: int, groups: tuple[tuple[int, float], ...] = ITEM_GROUPS
 ) -> FloatArray:
-    """Rows in groups within larger groups, in no order."""
+    """Rows in groups within larger groups, which are the same rows' in every call."""
     rows, left = np.zeros((count, width), dtype=np.float32), 1.0
-    places = rng.permutation(count)
+    places = _group_places(count)
     for size, cosine in groups:
         share = cosine**2 - (1.0 - left)
         rows += np.float32(share**0.5) * _rows(rng, -(-count // size), width)[places // size]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from isrf.contract.errors import ConfigError
 from isrf.contract.event_types import EventVocabulary
-from isrf.contract.manifest import FusionWeights, StoredRanker, VariantName
+from isrf.contract.manifest import Decoding, FusionWeights, StoredRanker, VariantName
 from offline.reading.settings import IngestConfig
 
 PresetName = Literal["demo", "mini", "small"]
@@ -246,6 +246,16 @@ class RunConfig(_Section):
     search: SearchConfig = SearchConfig()
     evidence: EvidenceConfig = EvidenceConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def decoding(self) -> Decoding:
+        """Beam counts and history lengths of a release that is made with this configuration."""
+        return Decoding(
+            num_beams=self.search.num_beams,
+            num_dense=self.search.num_dense,
+            history_length=self.model.history_length,
+            interest_length=self.model.interest_length,
+        )
 
 
 PRESETS: dict[PresetName, dict[str, dict[str, Any]]] = {

@@ -18,7 +18,6 @@ from isrf.runtime.neighbour_index import load_index
 from offline.config import variants_of
 from offline.context import StageContext
 from offline.engine.graphs import open_graph
-from offline.runtime.decoding import decoding_of
 from offline.runtime.evidence import (
     Counted,
     TimedEvents,
@@ -120,7 +119,7 @@ def recommender_of(ctx: StageContext) -> Recommender:
     return assemble_recommender(
         arrays,
         codebook_size=config.semantic_ids.codebook_size,
-        decoding=decoding_of(config),
+        decoding=config.decoding,
         group_search=search,
         fusion=DEFAULT_FUSION,
         live_evidence=None if live_base is None else live_base.spec,

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from isrf.contract.manifest import ITEM_CELL_ARRAYS, ItemSearchSpec
-from isrf.method.interest import FloatArray, InterestTables, pad_histories, read_history
+from isrf.method.interest import FloatArray, IntArray, InterestTables, pad_histories, read_history
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import ConstrainedSearch
 from isrf.runtime.neighbour_index import Cells, divided_index
 from offline.context import StageContext
+from offline.runtime.cells import Division, centroids, with_probes
 from offline.runtime.one_thread import one_faiss_thread
-from offline.stages.graph.cells import centroids
 
 ITEM_SEARCH_FILE = "item_search.json"
 RECALL = 0.98
@@ -64,7 +64,7 @@ def item_cells(folder: Path) -> dict[str, NDArray[Any]]:
     return {name: np.load(folder / name) for name in ITEM_CELL_ARRAYS if (folder / name).exists()}
 
 
-def divide(table: FloatArray, known: NDArray[np.bool_], queries: FloatArray, *, seed: int) -> tuple[Cells, float]:
+def divide(table: FloatArray, known: NDArray[np.bool_], queries: FloatArray, *, seed: int) -> Division:
     """Divides the known rows of a table (N, W) into cells; returns them with the measured recall.
 
     Args:
@@ -84,20 +84,19 @@ def divide(table: FloatArray, known: NDArray[np.bool_], queries: FloatArray, *, 
         return _with_probes(Cells(found, cells, 1), table, known, queries)
 
 
-def _with_probes(cells: Cells, table: FloatArray, known: NDArray[np.bool_], queries: FloatArray) -> tuple[Cells, float]:
-    """Doubles the number of searched cells until the search reaches `RECALL`."""
+def _with_probes(cells: Cells, table: FloatArray, known: NDArray[np.bool_], queries: FloatArray) -> Division:
     k = min(NUM_BEST, int(known.sum()))
     exact = faiss.IndexFlatIP(table.shape[1])
     exact.add(table)
     wanted = exact.search(queries, k, params=_among(known))[1]
     index = divided_index(table, cells)
-    while True:
-        parameters = faiss.SearchParametersIVF(nprobe=cells.probes)  # type: ignore[call-arg]
-        found = index.search(queries, k, params=parameters)[1]
-        recall = float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(found, wanted, strict=True)]))
-        if recall >= RECALL or cells.probes == len(cells.centroids):
-            return cells, recall
-        cells = cells._replace(probes=min(2 * cells.probes, len(cells.centroids)))
+
+    def found(tried: Cells) -> IntArray:
+        parameters = faiss.SearchParametersIVF(nprobe=tried.probes)  # type: ignore[call-arg]
+        rows: IntArray = index.search(queries, k, params=parameters)[1]
+        return rows
+
+    return with_probes(cells, found, wanted, recall=RECALL)
 
 
 def _among(known: NDArray[np.bool_]) -> Any:

@@ -66,7 +66,6 @@ from isrf.runtime.neighbour_index import load_index
 from isrf.runtime.onnx_session import graph_signature, open_graph
 from offline.config import variants_of
 from offline.context import StageContext
-from offline.runtime.decoding import decoding_of
 from offline.runtime.ingest_report import ingest_report, num_users
 from offline.runtime.left_out import parts_left_out
 from offline.runtime.text_reading import ITEM_READER_FROM, item_reader_spec, text_reading
@@ -189,7 +188,7 @@ def _recommender(ctx: StageContext, search_graph: Graph) -> Recommender:
     return assemble_recommender(
         arrays,
         codebook_size=config.semantic_ids.codebook_size,
-        decoding=decoding_of(config),
+        decoding=config.decoding,
         group_search=search,
         fusion=_fusion(ctx),
         interest_graph=open_graph(ctx.out / INTEREST_GRAPH_FILE),
@@ -274,7 +273,7 @@ def _manifest(
             explicit=int(explicit),
             group=shapes["group_layers.npy"][1],
         ),
-        decoding=decoding_of(config),
+        decoding=config.decoding,
         group_search=_group_search(ctx),
         item_search=item_search_of(ctx.inputs["compile"]),
         fusion=_fusion(ctx),

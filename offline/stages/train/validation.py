@@ -25,7 +25,6 @@ from isrf.nn.search import ConstrainedSearch
 from isrf.runtime.item_index import ItemIndex
 from offline.config import EvidenceConfig
 from offline.context import StageContext
-from offline.runtime.decoding import decoding_of
 from offline.runtime.evidence import count_evidence
 from offline.runtime.torch_graph import graph_of
 from offline.stages.evaluate.lists import View, candidates_of, read_lists
@@ -100,7 +99,7 @@ class Validator:
         return Recommender(
             tables=tables,
             offered=OfferedItems.of(tables),
-            decoding=decoding_of(self._config).model_copy(update={"num_beams": NUM_BEAMS, "num_dense": NUM_DENSE}),
+            decoding=self._config.decoding.model_copy(update={"num_beams": NUM_BEAMS, "num_dense": NUM_DENSE}),
             group_search=self._interests.search,
             fusion=DEFAULT_FUSION,
             interest_graph=self._read,
