@@ -188,8 +188,8 @@ class SearchConfig(_Section):
     """Whether the release also holds the search with 8-bit matrices; `ISRF_VARIANT=int8` serves it."""
     fp16: bool = False
     """Whether the release also holds the search with 16-bit matrices, for GPUs."""
-    cells_from: Positive = 200_000
-    """From so many items on, the best items are searched in cells, not among all items."""
+    hnsw_from: Positive = 200_000
+    """From so many items on, the best items are searched by HNSW, not among all items."""
 
 
 def variants_of(search: SearchConfig) -> list[VariantName]:

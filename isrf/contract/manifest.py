@@ -67,16 +67,13 @@ CELL_ARRAYS: dict[str, ArraySpec] = {
 }
 """The cell of each user and the cells' centroids; only in releases with too many users to compare with all of them."""
 
-DENSE_CELLS_FILE, DENSE_CENTROIDS_FILE = "dense_cells.npy", "dense_centroids.npy"
-EXPLICIT_CELLS_FILE, EXPLICIT_CENTROIDS_FILE = "explicit_cells.npy", "explicit_centroids.npy"
-ITEM_CELL_ARRAYS: dict[str, ArraySpec] = {
-    DENSE_CELLS_FILE: ArraySpec("int32", ("N",)),
-    DENSE_CENTROIDS_FILE: ArraySpec("float32", (None, "D")),
-    EXPLICIT_CELLS_FILE: ArraySpec("int32", ("N",)),
-    EXPLICIT_CENTROIDS_FILE: ArraySpec("float32", (None, "E")),
+DENSE_HNSW_FILE, EXPLICIT_HNSW_FILE = "dense_hnsw.npy", "explicit_hnsw.npy"
+HNSW_ARRAYS: dict[str, ArraySpec] = {
+    DENSE_HNSW_FILE: ArraySpec("uint8", (None,)),
+    EXPLICIT_HNSW_FILE: ArraySpec("uint8", (None,)),
 }
-"""The cell of each item among the item vectors and among the interaction graph's embeddings (−1 for an item without
-one), and the cells' centroids; only in releases with too many items to score all of them."""
+"""FAISS's HNSW indexes of the item vectors and of the interaction graph's embeddings, in its own format; only in
+releases with too many items to score all of them."""
 
 
 LIVE_ARRAYS: dict[str, ArraySpec] = {
@@ -176,10 +173,10 @@ class GroupSearch(_Frozen):
 
 
 class ItemSearchSpec(_Frozen):
-    """How the best items of a large catalogue are found: in a few cells of each table."""
+    """How many candidates (efSearch) a search by HNSW keeps, which finds the best items of a large catalogue."""
 
-    dense_probes: Size  # cells of the item vectors that a search looks into
-    explicit_probes: Size  # the same of the interaction graph's embeddings
+    dense_ef: Size  # among the item vectors
+    explicit_ef: Size  # among the interaction graph's embeddings
 
 
 class FusionWeights(_Frozen):
@@ -294,7 +291,7 @@ class Manifest(_Frozen):
     dimensions: Dimensions
     decoding: Decoding
     group_search: GroupSearch
-    item_search: ItemSearchSpec | None = None  # None: there are no cells of items, a search scores all of them
+    item_search: ItemSearchSpec | None = None  # None: a search scores all items
     fusion: FusionWeights
     ranker: RankerSpec | None = None  # orders the fused candidates; None: log-linear fusion alone orders them
     variants: dict[VariantName, Variant] = {}  # variants of the search graph in addition to fp32
@@ -321,9 +318,9 @@ MOMENTS = ("created_at", "learned_until")
 def arrays_of(manifest: Manifest) -> dict[str, ArraySpec]:
     """Every array that this bundle holds, by file name."""
     cells = {} if manifest.group_search.probes is None else CELL_ARRAYS
-    item_cells = {} if manifest.item_search is None else ITEM_CELL_ARRAYS
+    hnsw = {} if manifest.item_search is None else HNSW_ARRAYS
     ranker = {} if manifest.ranker is None else RANKER_ARRAYS
     reader = {} if manifest.item_reader is None else ITEM_READER_ARRAYS
     live = {} if manifest.live_evidence is None else LIVE_ARRAYS
     products = VARIANT_ARRAYS if FIRST_VARIANTS_FILE in manifest.files else {}
-    return ARRAYS | cells | item_cells | ranker | reader | live | products
+    return ARRAYS | cells | hnsw | ranker | reader | live | products

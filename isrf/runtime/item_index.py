@@ -1,14 +1,14 @@
-"""Finds the best items of a query by inner product (FAISS): among all items, or in a few cells of a large catalogue.
+"""Finds the best items of a query by inner product (FAISS): among all items, or by HNSW in a large catalogue.
 
-It implements `isrf.method.recommend.item_search.ItemSearch`, for service and offline job alike. Without cells a search
-scores every item, which costs 8 µs for a thousand items of width 64. With cells it looks into a few of them, or where a
-filter leaves few items it scores these alone; then it scores what it found exactly, and estimates the normaliser of the
-softmax: the best items exactly, the rest from a fixed sample. `offline.stages.export_onnx.item_cells` makes the cells,
-and measures how many a search must look into.
+It implements `isrf.method.recommend.item_search.ItemSearch`, for service and offline job alike. Without HNSW a search
+scores every item, which costs 8 µs for a thousand items of width 64. With it a search follows links between near items
+(Malkov and Yashunin 2016), or where a filter leaves few items it scores these alone; then it scores what it found
+exactly, and estimates the normaliser of the softmax: the best items exactly, the rest from a fixed sample.
+`offline.stages.export_onnx.item_hnsw` makes the index, and measures how many candidates a search must keep.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import faiss
 import numpy as np
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from isrf.method.interest import BoolArray, FloatArray, IntArray
 from isrf.method.recommend.item_masks import ItemMask
 from isrf.method.recommend.item_search import BestItems
-from isrf.runtime.neighbour_index import Cells, divided_index
+
+_faiss: Any = faiss  # whose stubs lack some functions
 
 SCORED_ALL = 10_000
-"""Allowed items up to which all of them are scored, rather than cells searched."""
+"""Allowed items up to which all of them are scored."""
 HEAD = 256
 """Best items whose share of the normaliser is exact."""
 SAMPLE = 8_192
@@ -31,48 +32,70 @@ SPARE = 64
 """Further items that such a search finds, for those of the best that are not allowed."""
 
 
-class DividedItems(NamedTuple):
-    """The first rows of a table as a FAISS index with cells."""
+class HnswIndex:
+    """FAISS's HNSW index of a table's first rows, with their values in float16; threads may share it."""
 
-    index: Any
-    num_rows: int
-    num_cells: int
-    probes: int  # cells that a search looks into
+    def __init__(self, data: NDArray[np.uint8], ef: int) -> None:
+        """
+        Args:
+            data: (bytes,) the index in FAISS's format; it is read in place, so a mapped file's pages stay shared.
+            ef: candidates that a search keeps.
 
-    @classmethod
-    def of(cls, table: FloatArray, cells: Cells) -> "DividedItems":
-        """Puts all rows of a table (N, W) into their cells; a row with the cell −1 is found by no search."""
-        return cls(divided_index(table, cells), len(table), len(cells.centroids), cells.probes)
+        Raises:
+            RuntimeError: FAISS cannot read it.
+        """
+        self.data, self.ef = data, ef
+        self._reader = _faiss.ZeroCopyIOReader(faiss.swig_ptr(data), data.size)
+        self._index: Any = faiss.read_index(self._reader)
+
+    def __reduce__(self) -> tuple[type["HnswIndex"], tuple[NDArray[np.uint8], int]]:
+        return HnswIndex, (self.data, self.ef)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and width of the table."""
+        return int(self._index.ntotal), int(self._index.d)
+
+    def search(self, query: FloatArray, k: int, *, ef: int, packed: NDArray[np.uint8] | None = None) -> IntArray:
+        """(≤ k,) rows of the best items of a query (W,), best first by their float16 scores.
+
+        Args:
+            ef: candidates that the search keeps.
+            packed: (⌈N / 8⌉,) bits of the rows that may be found, the lowest bit first; None: all.
+        """
+        selector = None if packed is None else faiss.IDSelectorBitmap(len(packed), faiss.swig_ptr(packed))
+        parameters = _faiss.SearchParametersHNSW(sel=selector, efSearch=ef)
+        rows: IntArray = self._index.search(query[None], k, params=parameters)[1][0]
+        return rows[rows >= 0]
 
 
 class ItemIndex:
     """The search of one table."""
 
-    def __init__(
-        self, table: FloatArray, *, zero_is_unknown: bool = False, divided: DividedItems | None = None
-    ) -> None:
+    def __init__(self, table: FloatArray, *, zero_is_unknown: bool = False, hnsw: HnswIndex | None = None) -> None:
         """
         Args:
             table: (N, W) float32; it is not copied where it is contiguous.
             zero_is_unknown: a row of zeros cannot be scored, so no search finds it.
-            divided: if present, a search looks into a few of its cells; it scores the rows behind them one by one.
+            hnsw: of the first rows; if present, a search uses it, and scores the rows behind them one by one.
         """
         self._table = np.ascontiguousarray(table, dtype=np.float32)
         self._zero_is_unknown = zero_is_unknown
         known = np.any(self._table != 0, axis=1) if zero_is_unknown else np.ones(len(table), dtype=np.bool_)
         self._known: BoolArray | None = None if known.all() else known
-        self._divided = divided
-        self._cells = None if divided is None else _CellSearch(self._table, known, divided)
+        self._hnsw = hnsw
+        self._approximate = None if hnsw is None else _HnswSearch(self._table, known, hnsw)
 
     def with_rows(self, rows: FloatArray) -> "ItemIndex":
         """A search over the same items and then x more, (x, W) float32."""
         table = np.concatenate([self._table, rows])
-        return ItemIndex(table, zero_is_unknown=self._zero_is_unknown, divided=self._divided)
+        return ItemIndex(table, zero_is_unknown=self._zero_is_unknown, hnsw=self._hnsw)
 
     def find(self, query: FloatArray, allowed: ItemMask, k: int) -> BestItems:
         """As `ItemSearch.find`."""
         query = np.ascontiguousarray(query, dtype=np.float32)
-        return self._find_all(query, allowed, k) if self._cells is None else self._cells.find(query, allowed, k)
+        approximate = self._approximate
+        return self._find_all(query, allowed, k) if approximate is None else approximate.find(query, allowed, k)
 
     def _find_all(self, query: FloatArray, allowed: ItemMask, k: int) -> BestItems:
         scores = inner_products(query, self._table)
@@ -110,21 +133,21 @@ class _SomeScores:
         return scores
 
 
-class _CellSearch:
-    """The search in cells."""
+class _HnswSearch:
+    """The search by HNSW."""
 
-    def __init__(self, table: FloatArray, known: BoolArray, divided: DividedItems) -> None:
-        self._table, self._divided = table, divided
+    def __init__(self, table: FloatArray, known: BoolArray, hnsw: HnswIndex) -> None:
+        self._table, self._hnsw, self._num_rows = table, hnsw, hnsw.shape[0]
         rows = np.flatnonzero(known)
         self._num_known, self._known = len(rows), None if len(rows) == len(table) else known
-        self._more = np.arange(divided.num_rows, len(table))
+        self._more = np.arange(self._num_rows, len(table))
         drawn = np.random.default_rng(0).integers(0, max(len(rows), 1), SAMPLE if len(rows) else 0)
         self._sample: IntArray = rows[np.unique(drawn)]
         self._sampled = table[self._sample]
 
     def find(self, query: FloatArray, allowed: ItemMask, k: int) -> BestItems:
         more = self._more
-        head = self._search(query, max(k, HEAD) + SPARE, None, self._divided.probes)
+        head = self._search(query, max(k, HEAD) + SPARE)
         scores_of = _SomeScores(query, np.float32(0), self._table, self._known)
         normaliser = self._normaliser(scores_of, np.concatenate([head[:HEAD], more]))
         log_probs_of = replace(scores_of, normaliser=normaliser)
@@ -136,24 +159,22 @@ class _CellSearch:
         return BestItems(found[order], scores[order], log_probs_of)
 
     def _allowed_items(self, query: FloatArray, allowed: ItemMask, k: int, head: IntArray) -> IntArray:
-        """Rows among the divided items, in no order: the k best allowed ones, and perhaps more."""
-        if allowed.count <= SCORED_ALL:
-            return allowed.rows[allowed.rows < self._divided.num_rows]
-        if allowed.count >= LEAST_ALLOWED * len(self._table):
+        """Rows of the index, in no order: the k best allowed ones, and perhaps more."""
+        if allowed.count > SCORED_ALL:
+            share = allowed.count / len(self._table)
             found = head[allowed.mask[head]]
+            if share < LEAST_ALLOWED or len(found) < k:
+                # Of the candidates that a search keeps only this share is allowed.
+                found = self._search(query, k, round(max(self._hnsw.ef, k) / share), allowed.packed)
             if len(found) >= k:
                 return found
-        # A cell holds fewer allowed items than items: look into more cells.
-        probes = -(-self._divided.probes * len(self._table) // allowed.count)
-        found = self._search(query, k, allowed.packed, probes)
-        return found if len(found) >= k else self._search(query, k, allowed.packed, self._divided.num_cells)
+        return allowed.rows[allowed.rows < self._num_rows]
 
-    def _search(self, query: FloatArray, k: int, packed: NDArray[np.uint8] | None, probes: int) -> IntArray:
-        """Rows of the k best divided items, best first by their float16 scores."""
-        selector = None if packed is None else faiss.IDSelectorBitmap(len(packed), faiss.swig_ptr(packed))
-        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=min(probes, self._divided.num_cells))  # type: ignore[call-arg]
-        rows: IntArray = self._divided.index.search(query[None], k, params=parameters)[1][0]
-        return rows[rows >= 0]
+    def _search(
+        self, query: FloatArray, k: int, ef: int | None = None, packed: NDArray[np.uint8] | None = None
+    ) -> IntArray:
+        rows = self._hnsw.search(query, k, ef=ef or self._hnsw.ef, packed=packed)
+        return rows if self._known is None else rows[self._known[rows]]
 
     def _normaliser(self, scores_of: _SomeScores, head: IntArray) -> np.float32:
         """The logarithm of the sum of exp(score) over all known items; `head` is summed exactly."""
@@ -173,9 +194,8 @@ def inner_products(query: FloatArray, table: FloatArray) -> FloatArray:
     An element's bits do not depend on the other rows: NumPy's product would use BLAS, with threads of its own.
     """
     scores = np.empty(len(table), dtype=np.float32)
-    faiss_functions: Any = faiss  # whose stubs lack this one
     pointers = [faiss.swig_ptr(array) for array in (scores, query, table)]
-    faiss_functions.fvec_inner_products_ny(*pointers, table.shape[1], len(table))
+    _faiss.fvec_inner_products_ny(*pointers, table.shape[1], len(table))
     return scores
 
 

@@ -8,11 +8,7 @@ from numpy.typing import NDArray
 
 from isrf.contract.errors import BundleError
 from isrf.contract.manifest import (
-    DENSE_CELLS_FILE,
-    DENSE_CENTROIDS_FILE,
     EVIDENCE_LISTS,
-    EXPLICIT_CELLS_FILE,
-    EXPLICIT_CENTROIDS_FILE,
     FIRST_VARIANTS_FILE,
     RANKER_FILE,
     USER_CELLS_FILE,
@@ -67,9 +63,6 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None
         )
     if manifest.group_search.probes is not None:
         _check_cells(arrays, USER_CELLS_FILE, USER_CENTROIDS_FILE, manifest.group_search.probes)
-    if (search := manifest.item_search) is not None:
-        _check_cells(arrays, DENSE_CELLS_FILE, DENSE_CENTROIDS_FILE, search.dense_probes)
-        _check_cells(arrays, EXPLICIT_CELLS_FILE, EXPLICIT_CENTROIDS_FILE, search.explicit_probes, least=-1)
     if manifest.ranker is not None and len(arrays[RANKER_FILE]) != manifest.ranker.num_values:
         raise BundleError(
             "bundle.array_mismatch",
@@ -78,11 +71,9 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None
         )
 
 
-def _check_cells(
-    arrays: Mapping[str, NDArray[Any]], cells_name: str, centroids_name: str, probes: int, *, least: int = 0
-) -> None:
+def _check_cells(arrays: Mapping[str, NDArray[Any]], cells_name: str, centroids_name: str, probes: int) -> None:
     cells, centroids = arrays[cells_name], arrays[centroids_name]
-    if not (probes <= len(centroids) and int(cells.min()) >= least and int(cells.max()) < len(centroids)):
+    if not (probes <= len(centroids) and int(cells.min()) >= 0 and int(cells.max()) < len(centroids)):
         raise BundleError(
             "bundle.array_mismatch",
             f"{cells_name} names cells that {centroids_name} lacks, or there are fewer than {probes} cells.",

@@ -7,10 +7,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from isrf.contract.manifest import (
-    DENSE_CELLS_FILE,
-    DENSE_CENTROIDS_FILE,
-    EXPLICIT_CELLS_FILE,
-    EXPLICIT_CENTROIDS_FILE,
+    DENSE_HNSW_FILE,
+    EXPLICIT_HNSW_FILE,
     INTEREST_GRAPH_FILE,
     QUERY_SCHEMA_VERSION,
     SEARCH_GRAPHS,
@@ -31,8 +29,8 @@ from isrf.runtime.bundle.contents import Content
 from isrf.runtime.bundle.older_graphs import with_query_inputs
 from isrf.runtime.bundle.reader import Bundle
 from isrf.runtime.bundle.refusals import refusing
-from isrf.runtime.item_index import DividedItems, ItemIndex
-from isrf.runtime.neighbour_index import Cells, NeighbourIndex
+from isrf.runtime.item_index import HnswIndex, ItemIndex
+from isrf.runtime.neighbour_index import NeighbourIndex
 
 GraphOpener = Callable[[str, Content, GraphSpec], Graph]
 """Opens a graph, given its file name, its verified bytes and its signature in the manifest."""
@@ -135,14 +133,23 @@ def item_searches(arrays: Mapping[str, NDArray[Any]], spec: ItemSearchSpec | Non
     """The searches of the item vectors and of the interaction graph's embeddings.
 
     Args:
-        arrays: a bundle's arrays by file name; with `spec` the items' cells among them.
-        spec: how many cells a search looks into; None: a search scores all items.
+        arrays: a bundle's arrays by file name; with `spec` the HNSW indexes among them.
+        spec: how they are searched; None: a search scores all items.
+
+    Raises:
+        BundleError: `bundle.array_mismatch`, FAISS cannot read an index, or it belongs to another table.
     """
     vectors, embeddings = arrays["item_vectors.npy"], arrays["item_embeddings.npy"]
     dense = explicit = None
     if spec is not None:
-        cells = Cells(arrays[DENSE_CENTROIDS_FILE], arrays[DENSE_CELLS_FILE], spec.dense_probes)
-        dense = DividedItems.of(vectors, cells)
-        cells = Cells(arrays[EXPLICIT_CENTROIDS_FILE], arrays[EXPLICIT_CELLS_FILE], spec.explicit_probes)
-        explicit = DividedItems.of(embeddings, cells)
-    return ItemIndex(vectors, divided=dense), ItemIndex(embeddings, zero_is_unknown=True, divided=explicit)
+        dense = _hnsw(arrays, DENSE_HNSW_FILE, spec.dense_ef, vectors)
+        explicit = _hnsw(arrays, EXPLICIT_HNSW_FILE, spec.explicit_ef, embeddings)
+    return ItemIndex(vectors, hnsw=dense), ItemIndex(embeddings, zero_is_unknown=True, hnsw=explicit)
+
+
+def _hnsw(arrays: Mapping[str, NDArray[Any]], name: str, ef: int, table: NDArray[Any]) -> HnswIndex:
+    with refusing("bundle.array_mismatch", name):
+        found = HnswIndex(arrays[name], ef)
+        if found.shape != table.shape:
+            raise ValueError(f"it holds {found.shape[0]} vectors of {found.shape[1]} numbers, not {table.shape}")
+        return found

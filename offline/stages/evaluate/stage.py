@@ -43,9 +43,9 @@ from offline.stages.evaluate.weights import (
     choose_scorers,
     join_lists,
 )
-from offline.stages.export_onnx.item_cells import item_cells, item_search_of
+from offline.stages.export_onnx.item_hnsw import hnsw_arrays, item_search_of
 
-VERSION = 16
+VERSION = 17
 RANKER_SPEC = "ranker.json"
 LIVE_EVIDENCE_SPEC = "live_evidence.json"
 SAVED_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")
@@ -111,7 +111,7 @@ def recommender_of(ctx: StageContext) -> Recommender:
         "group_layers.npy": group_layers,
         "popularity.npy": counted.popularity,
         **{name: np.load(compiled / name) for name in ("item_inputs.npy", "item_vectors.npy", "node_vectors.npy")},
-        **item_cells(compiled),
+        **hnsw_arrays(compiled),
         **lists_as_arrays(counted.lists),
         **live,
         **variants,

@@ -23,11 +23,11 @@ from offline.config import variants_of
 from offline.context import StageContext
 from offline.stages.export_onnx.fp16 import halved
 from offline.stages.export_onnx.int8 import quantised
-from offline.stages.export_onnx.item_cells import divide_items
+from offline.stages.export_onnx.item_hnsw import index_items
 from offline.stages.train.build import load_model
 from offline.stages.train.stage import load_interests
 
-VERSION = 11
+VERSION = 12
 OPSET = 17
 
 _SEARCH_AXES = {
@@ -102,8 +102,8 @@ def run(ctx: StageContext) -> None:
     np.save(ctx.out / "node_vectors.npy", search.node_vectors(trie).numpy())
     np.save(ctx.out / "code_vectors.npy", model.code_vectors().detach().numpy())
     np.save(ctx.out / "text_adapter.npy", model.text_adapter.weight.detach().numpy().T.copy())
-    if model.spec.num_items >= config.search.cells_from:
-        divide_items(ctx, model, interests.tables)
+    if model.spec.num_items >= config.search.hnsw_from:
+        index_items(ctx, model, interests.tables)
 
 
 def search_inputs(

@@ -4,19 +4,27 @@ The number of searched cells is measured, not guessed: enough to find nearly all
 sample of the users' own queries.
 """
 
+from typing import NamedTuple
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from isrf.method.interest import FloatArray
 from isrf.runtime.neighbour_index import Cells, NeighbourIndex
-from offline.runtime.cells import Division, centroids, with_probes
 from offline.runtime.one_thread import one_faiss_thread
 
 RECALL = 0.97
 """Share of the k nearest users that the search must find, on average over the sample."""
 _SAMPLE = 500
+_TRAINING_ROWS_PER_CELL = 64
+_ITERATIONS = 10
 _ASSIGN_AT_ONCE = 1 << 14
+
+
+class Division(NamedTuple):
+    cells: Cells
+    recall: float
 
 
 def divide(queries: FloatArray, features: NDArray[np.float16], k: int, *, seed: int) -> Division:
@@ -42,8 +50,35 @@ def divide(queries: FloatArray, features: NDArray[np.float16], k: int, *, seed: 
         )
         with_query = np.flatnonzero(queries.any(axis=1))
         sample = np.sort(np.random.default_rng(seed).permutation(with_query)[:_SAMPLE])
-        divided, k = Cells(found, cells, 1), min(k, len(present))
-        wanted = NeighbourIndex(features, divided).exact(queries[sample], k)[1]
-        return with_probes(
-            divided, lambda tried: NeighbourIndex(features, tried)(queries[sample], k)[1], wanted, recall=RECALL
-        )
+        return _with_probes(Cells(found, cells, 1), features, queries[sample], min(k, len(present)))
+
+
+def centroids(rows: FloatArray, *, seed: int, spherical: bool) -> FloatArray:
+    """The centroids of cells for n rows (n, W): about 2 sqrt(n) of them, a power of two.
+
+    Args:
+        spherical: the centroids have length 1.
+    """
+    num_cells = 1 << round(np.log2(2 * np.sqrt(len(rows))))
+    kmeans = faiss.Kmeans(
+        rows.shape[1],
+        int(min(num_cells, len(rows))),
+        niter=_ITERATIONS,
+        seed=seed,
+        spherical=spherical,
+        min_points_per_centroid=1,
+        max_points_per_centroid=_TRAINING_ROWS_PER_CELL,
+    )
+    kmeans.train(np.ascontiguousarray(rows))
+    return np.asarray(kmeans.centroids, dtype=np.float32)
+
+
+def _with_probes(cells: Cells, features: NDArray[np.float16], queries: FloatArray, k: int) -> Division:
+    """Doubles the number of searched cells until the search reaches `RECALL`."""
+    exact = NeighbourIndex(features, cells).exact(queries, k)[1]
+    while True:
+        found = NeighbourIndex(features, cells)(queries, k)[1]
+        recall = np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(found, exact, strict=True)])
+        if recall >= RECALL or cells.probes == len(cells.centroids):
+            return Division(cells, float(recall))
+        cells = cells._replace(probes=min(2 * cells.probes, len(cells.centroids)))

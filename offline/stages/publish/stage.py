@@ -23,9 +23,9 @@ from isrf.contract.manifest import (
     GOLDEN_FILE,
     GOLDEN_ITEMS_FILE,
     HISTORIES_FILE,
+    HNSW_ARRAYS,
     INT8_GRAPH_FILE,
     INTEREST_GRAPH_FILE,
-    ITEM_CELL_ARRAYS,
     ITEM_READER_DIR,
     ITEMS_FILE,
     LIVE_ARRAYS,
@@ -71,12 +71,12 @@ from offline.runtime.left_out import parts_left_out
 from offline.runtime.text_reading import ITEM_READER_FROM, item_reader_spec, text_reading
 from offline.runtime.torch_graph import torch_search
 from offline.stages.evaluate.stage import LIVE_EVIDENCE_SPEC, RANKER_SPEC, loss_file
-from offline.stages.export_onnx.item_cells import item_search_of
+from offline.stages.export_onnx.item_hnsw import item_search_of
 from offline.stages.publish.goldens import item_goldens, request_goldens
 from offline.stages.reason.show import ITEM_TABLE, USER_TABLE
 from offline.stages.train.build import load_model
 
-VERSION = 11
+VERSION = 12
 _PRODUCERS = ("torch", "transformers", "onnx", "onnxruntime", "faiss-cpu", "numpy", "polars", "scikit-learn")
 
 _FROM_STAGE: dict[str, str] = {
@@ -92,7 +92,7 @@ _FROM_STAGE: dict[str, str] = {
     "item_embeddings.npy": "graph",
     "user_features.npy": "graph",
     "group_layers.npy": "graph",
-    **dict.fromkeys(ITEM_CELL_ARRAYS, "compile"),
+    **dict.fromkeys(HNSW_ARRAYS, "compile"),
     USER_CELLS_FILE: "graph",
     USER_CENTROIDS_FILE: "graph",
     "evidence": "evaluate",

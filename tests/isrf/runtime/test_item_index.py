@@ -1,18 +1,21 @@
-"""The index of items finds what brute force finds, with and without cells, under every mask."""
+"""The index of items finds what brute force finds, with and without HNSW, under every mask."""
 
 import pickle
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from isrf.contract.errors import BundleError
+from isrf.contract.manifest import ItemSearchSpec
 from isrf.method.interest import BoolArray, FloatArray
 from isrf.method.recommend.item_masks import ItemMask, ItemMasks
 from isrf.method.trie import build_trie
 from isrf.runtime import item_index
-from isrf.runtime.item_index import DividedItems, ItemIndex, inner_products
-from offline.stages.export_onnx import item_cells
+from isrf.runtime.bundle.opening import item_searches
+from isrf.runtime.item_index import HnswIndex, ItemIndex, inner_products
+from offline.stages.export_onnx import item_hnsw
 
 NUM_ITEMS, WIDTH, NUM_QUERIES, K = 6_000, 16, 40, 10
 
@@ -37,11 +40,11 @@ def table() -> Table:
 
 
 @pytest.fixture(scope="module")
-def divided(table: Table) -> DividedItems:
-    cells, recall = item_cells.divide(table.rows, table.known, table.queries, seed=0)
-    assert recall >= item_cells.RECALL
-    assert cells.probes < len(cells.centroids) / 2
-    return DividedItems.of(table.rows, cells)
+def hnsw(table: Table) -> HnswIndex:
+    indexed = item_hnsw.index_table(table.rows, table.known, table.queries)
+    assert indexed.recall >= item_hnsw.RECALL
+    assert indexed.ef < item_hnsw.MOST_EF
+    return HnswIndex(indexed.data, indexed.ef)
 
 
 @pytest.fixture
@@ -72,13 +75,13 @@ def test_scoring_all_items_equals_the_definition(table: Table, masks: ItemMasks,
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0005, 0.01, 0.1, 0.5, 1.0])
-def test_in_cells_nearly_all_of_the_best_ten_are_found(
-    table: Table, divided: DividedItems, masks: ItemMasks, share: float, monkeypatch: pytest.MonkeyPatch
+def test_by_hnsw_nearly_all_of_the_best_ten_are_found(
+    table: Table, hnsw: HnswIndex, masks: ItemMasks, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a filter leaves few items; and whatever it finds is allowed, known, and scored as by definition."""
     monkeypatch.setattr(item_index, "SCORED_ALL", 30)
     allowed = masks.find(np.random.default_rng(1).random(NUM_ITEMS) < share)
-    index = ItemIndex(table.rows, zero_is_unknown=True, divided=divided)
+    index = ItemIndex(table.rows, zero_is_unknown=True, hnsw=hnsw)
     shared = total = 0
     for query in table.queries:
         found = index.find(query, allowed, K)
@@ -92,11 +95,11 @@ def test_in_cells_nearly_all_of_the_best_ten_are_found(
     assert shared >= 0.98 * total
 
 
-def test_added_items_are_found_beside_the_divided_ones(table: Table, divided: DividedItems, masks: ItemMasks) -> None:
+def test_added_items_are_found_beside_the_indexed_ones(table: Table, hnsw: HnswIndex, masks: ItemMasks) -> None:
     added = np.concatenate([table.queries[:2] * 3, np.zeros((1, WIDTH), np.float32)])
     allowed = masks.find(np.ones(NUM_ITEMS + 3, dtype=np.bool_))
     for index in (
-        ItemIndex(table.rows, zero_is_unknown=True, divided=divided),
+        ItemIndex(table.rows, zero_is_unknown=True, hnsw=hnsw),
         ItemIndex(table.rows, zero_is_unknown=True),
     ):
         longer = index.with_rows(added)
@@ -107,11 +110,11 @@ def test_added_items_are_found_beside_the_divided_ones(table: Table, divided: Di
             assert np.isneginf(longer.find(table.queries[number], allowed, K).log_probs_of(np.array([NUM_ITEMS + 2])))
 
 
-@pytest.mark.parametrize("in_cells", [False, True])
+@pytest.mark.parametrize("by_hnsw", [False, True])
 def test_index_and_answer_can_be_sent_to_another_process(
-    table: Table, divided: DividedItems, masks: ItemMasks, in_cells: bool
+    table: Table, hnsw: HnswIndex, masks: ItemMasks, by_hnsw: bool
 ) -> None:
-    index = ItemIndex(table.rows, zero_is_unknown=True, divided=divided if in_cells else None)
+    index = ItemIndex(table.rows, zero_is_unknown=True, hnsw=hnsw if by_hnsw else None)
     sent_index, sent_masks = pickle.loads(pickle.dumps((index, masks)))
     allowed = np.ones(NUM_ITEMS, dtype=np.bool_)
     here = index.find(table.queries[0], masks.find(allowed), K)
@@ -137,3 +140,18 @@ def test_ties_go_to_the_lower_row() -> None:
 def test_a_score_does_not_depend_on_the_rows_beside_it(table: Table) -> None:
     alone = [inner_products(table.queries[0], table.rows[row : row + 1])[0] for row in range(40)]
     np.testing.assert_array_equal(alone, inner_products(table.queries[0], table.rows)[:40])
+
+
+def test_equal_tables_give_equal_indexes(table: Table) -> None:
+    first, second = (item_hnsw.index_table(table.rows, table.known, table.queries).data for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_an_index_that_does_not_belong_to_its_table_is_refused(table: Table, hnsw: HnswIndex) -> None:
+    spec = ItemSearchSpec(dense_ef=128, explicit_ef=128)
+    for name, data in (("cut", hnsw.data[:1000]), ("other", hnsw.data)):
+        rows = table.rows if name == "cut" else table.rows[:-1]
+        arrays: dict[str, NDArray[Any]] = {"item_vectors.npy": rows, "item_embeddings.npy": rows}
+        arrays |= {"dense_hnsw.npy": data, "explicit_hnsw.npy": data}
+        with pytest.raises(BundleError, match="dense_hnsw"):
+            item_searches(arrays, spec)

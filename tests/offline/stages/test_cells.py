@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from isrf.method.interest import FloatArray, unit_rows
+from isrf.method.recommend.request import RankingRequest
 from isrf.runtime.neighbour_index import Cells, NeighbourIndex
 from offline.commands.publish import publish
 from offline.config import build_config
@@ -112,18 +113,24 @@ def test_a_search_that_finds_too_few_looks_into_more(
     assert divide(asked, features, K, seed=0).cells.probes > few
 
 
-def test_a_release_with_cells_is_made_published_and_served(demo_shop: Path, tmp_path: Path) -> None:
-    """From the shop's files to an answer, with the number of users from which cells are made turned down."""
-    config = build_config("demo", None, (*TINY, "graph.cells_from=100", "semantic_ids.codebook_size=16"))
+def test_a_release_with_cells_and_hnsw_is_made_published_and_served(demo_shop: Path, tmp_path: Path) -> None:
+    """From the shop's files to an answer, with the numbers of users and items from which they are made turned down."""
+    large = ("graph.cells_from=100", "search.hnsw_from=10")
+    config = build_config("demo", None, (*TINY, *large, "semantic_ids.codebook_size=16"))
     bundle = run_stages("export", demo_shop, tmp_path, config)["export"]
     folder = publish(bundle, tmp_path)
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert {"user_cells.npy", "user_centroids.npy"} <= set(manifest["files"])
+    assert {"user_cells.npy", "user_centroids.npy", "dense_hnsw.npy", "explicit_hnsw.npy"} <= set(manifest["files"])
     assert manifest["group_search"]["probes"] >= 1
+    assert manifest["item_search"]["dense_ef"] >= 1
     ours, theirs = offline_release.open_release(folder), service_release.open_release(folder)
     history = [[1, 2, 3]]
     one, other = ours.recommender.read(history, [-1]), theirs.recommender.read(history, [-1])
     np.testing.assert_array_equal(one.neighbours.users, other.neighbours.users)
     assert (one.neighbours.users >= 0).any()
+    request = [RankingRequest(history=history[0], n=10, allowed=np.ones(len(theirs.catalogue), dtype=np.bool_))]
+    ours_first, theirs_first = (part.recommender.rank(request, one)[0] for part in (ours, theirs))
+    assert [item.item_index for item in ours_first.items] == [item.item_index for item in theirs_first.items]
+    assert len(ours_first.items) == 10
     report = json.loads(next((tmp_path / ".work" / "graph").glob("*/report.json")).read_text())
     assert report["similar_user_search"]["recall"] >= RECALL
