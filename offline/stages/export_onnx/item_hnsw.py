@@ -36,8 +36,7 @@ LEAST_EF, MOST_EF = 128, 4_096
 LINKS = 32
 """Links of an item; the lowest level has twice as many."""
 EF_CONSTRUCTION = 80
-"""Candidates that a search for an item's links keeps. With 16 links and 40 candidates the same recall took 2 to 4 times
-as long to search (docs/lab-notebook.md)."""
+"""Candidates that the search for an item's links keeps (docs/lab-notebook.md)."""
 ADD_AT_ONCE = 1 << 13
 
 
