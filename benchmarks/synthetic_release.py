@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from isrf.contract.manifest import TEXT_ENCODER_DIR
+from isrf.contract.manifest import TEXT_ENCODER_DIR, ItemSearchSpec
 from isrf.method.evidence import SparseLists, user_item_lists
 from isrf.method.interest import FloatArray, unit_rows
 from isrf.method.ranking.fusion import DEFAULT_FUSION
@@ -36,6 +36,7 @@ from offline.runtime.live_base import count_live_base, live_arrays
 from offline.stages.embed.text_files import write_text_encoder
 from offline.stages.embed.tfidf import fit_tfidf
 from offline.stages.evaluate.stage import LIVE_EVIDENCE_SPEC
+from offline.stages.export_onnx.item_hnsw import ITEM_SEARCH_FILE, item_search_of
 from offline.stages.graph.cells import divide
 from offline.stages.train.build import SPEC_FILE, WEIGHTS_FILE, load_parts, new_model
 
@@ -53,6 +54,9 @@ SMALLEST_GROUP = 40
 HISTORY_GROUPS = 2_400
 """A user takes items of one of about so many groups. Their vectors have a mean cosine of 0.44, or of 0.29 in a small
 catalogue, whose groups are less alike; in Beauty they have 0.39."""
+
+ITEM_SEARCH = ItemSearchSpec(dense_ef=256, explicit_ef=128)
+"""Those of the trained release of Beauty: a query of random weights is near no item, and no number finds its best."""
 
 PROTOCOL = "none: the weights are random"
 WORDS = ("red", "blue", "warm", "light", "soft", "steel", "glass", "kitchen", "garden", "travel", "night", "kids")
@@ -176,9 +180,10 @@ def _draw_graphs(folder: Path, sizes: Sizes, config: RunConfig, rng: np.random.G
     num_items, num_users = sizes
     width, text_width = config.graph.dim, config.embed.dim
     features = _grouped_rows(rng, num_users, text_width + width, USER_GROUPS).astype(np.float16)
+    embeddings = _grouped_rows(rng, num_items, width)
     arrays: dict[str, NDArray[np.generic]] = {
-        "item_layers": _grouped_rows(rng, num_items, width),
-        "item_embeddings": _grouped_rows(rng, num_items, width),
+        "item_layers": embeddings,
+        "item_embeddings": embeddings,
         "feature_map": np.eye(text_width, dtype=np.float32),
         "user_features": features,
         "group_layers": _rows(rng, num_users, width).astype(np.float16),
@@ -274,6 +279,8 @@ def make(releases: Path, config: RunConfig, *, data: Path | None, sizes: Sizes |
                         data=data or work, inputs=stages, out=out, scratch=work, config=config, progress=progress
                     )
                 )
+            if item_search_of(out) is not None:
+                (out / ITEM_SEARCH_FILE).write_text(ITEM_SEARCH.model_dump_json())
             stages[name] = out
     target = publish(stages["export"], releases)
     shutil.rmtree(work)
