@@ -188,7 +188,7 @@ class SearchConfig(_Section):
     """Whether the release also holds the search with 8-bit matrices; `ISRF_VARIANT=int8` serves it."""
     fp16: bool = False
     """Whether the release also holds the search with 16-bit matrices, for GPUs."""
-    hnsw_from: Positive = 200_000
+    hnsw_from: Positive = 50_000
     """From so many items on, the best items are searched by HNSW, not among all items."""
 
 

@@ -29,44 +29,54 @@ SAMPLE = 8_192
 LEAST_ALLOWED = 0.9
 """Share of allowed items from which the normaliser's best items serve the list too, without a second search."""
 SPARE = 64
-"""Further items that such a search finds, for those of the best that are not allowed."""
+"""Further items that a search by HNSW finds: they make up for the rounding to 8 bits, and for best ones not allowed."""
 
 
 class HnswIndex:
-    """FAISS's HNSW index of a table's first rows, with their values in float16; threads may share it."""
+    """FAISS's HNSW index of a table's known rows, with their values in 8 bits; threads may share it."""
 
-    def __init__(self, data: NDArray[np.uint8], ef: int) -> None:
+    def __init__(self, data: NDArray[np.uint8], ef: int, known: BoolArray) -> None:
         """
         Args:
             data: (bytes,) the index in FAISS's format; it is read in place, so a mapped file's pages stay shared.
             ef: candidates that a search keeps.
+            known: (N,) the table's rows that the index holds.
 
         Raises:
             RuntimeError: FAISS cannot read it.
+            ValueError: it holds another number of rows.
         """
-        self.data, self.ef = data, ef
+        self.data, self.ef, self._known = data, ef, known
+        self.num_rows = len(known)  # N
+        self._rows: IntArray | None = None if known.all() else np.flatnonzero(known)
         self._reader = _faiss.ZeroCopyIOReader(faiss.swig_ptr(data), data.size)
         self._index: Any = faiss.read_index(self._reader)
+        if self._index.ntotal != np.count_nonzero(known):
+            raise ValueError(f"it holds {self._index.ntotal} rows, its table has {np.count_nonzero(known)}")
 
-    def __reduce__(self) -> tuple[type["HnswIndex"], tuple[NDArray[np.uint8], int]]:
-        return HnswIndex, (self.data, self.ef)
+    def __reduce__(self) -> tuple[type["HnswIndex"], tuple[NDArray[np.uint8], int, BoolArray]]:
+        return HnswIndex, (self.data, self.ef, self._known)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and width of the table."""
-        return int(self._index.ntotal), int(self._index.d)
+    def width(self) -> int:
+        return int(self._index.d)
 
-    def search(self, query: FloatArray, k: int, *, ef: int, packed: NDArray[np.uint8] | None = None) -> IntArray:
-        """(≤ k,) rows of the best items of a query (W,), best first by their float16 scores.
+    def search(self, query: FloatArray, k: int, *, ef: int, allowed: ItemMask | None = None) -> IntArray:
+        """(≤ k,) rows of the best items of a query (W,), best first by their scores in 8 bits.
 
         Args:
             ef: candidates that the search keeps.
-            packed: (⌈N / 8⌉,) bits of the rows that may be found, the lowest bit first; None: all.
+            allowed: the rows that may be found, of N items or more; None: all.
         """
-        selector = None if packed is None else faiss.IDSelectorBitmap(len(packed), faiss.swig_ptr(packed))
+        selector = None
+        if allowed is not None:
+            of_rows = None if self._rows is None else np.packbits(allowed.mask[self._rows], bitorder="little")
+            packed = allowed.packed if of_rows is None else of_rows
+            selector = faiss.IDSelectorBitmap(len(packed), faiss.swig_ptr(packed))
         parameters = _faiss.SearchParametersHNSW(sel=selector, efSearch=ef)
-        rows: IntArray = self._index.search(query[None], k, params=parameters)[1][0]
-        return rows[rows >= 0]
+        found: IntArray = self._index.search(query[None], k, params=parameters)[1][0]
+        found = found[found >= 0]
+        return found if self._rows is None else self._rows[found]
 
 
 class ItemIndex:
@@ -137,7 +147,7 @@ class _HnswSearch:
     """The search by HNSW."""
 
     def __init__(self, table: FloatArray, known: BoolArray, hnsw: HnswIndex) -> None:
-        self._table, self._hnsw, self._num_rows = table, hnsw, hnsw.shape[0]
+        self._table, self._hnsw, self._num_rows = table, hnsw, hnsw.num_rows
         rows = np.flatnonzero(known)
         self._num_known, self._known = len(rows), None if len(rows) == len(table) else known
         self._more = np.arange(self._num_rows, len(table))
@@ -147,7 +157,7 @@ class _HnswSearch:
 
     def find(self, query: FloatArray, allowed: ItemMask, k: int) -> BestItems:
         more = self._more
-        head = self._search(query, max(k, HEAD) + SPARE)
+        head = self._hnsw.search(query, max(k, HEAD) + SPARE, ef=self._hnsw.ef)
         scores_of = _SomeScores(query, np.float32(0), self._table, self._known)
         normaliser = self._normaliser(scores_of, np.concatenate([head[:HEAD], more]))
         log_probs_of = replace(scores_of, normaliser=normaliser)
@@ -165,16 +175,11 @@ class _HnswSearch:
             found = head[allowed.mask[head]]
             if share < LEAST_ALLOWED or len(found) < k:
                 # Of the candidates that a search keeps only this share is allowed.
-                found = self._search(query, k, round(max(self._hnsw.ef, k) / share), allowed.packed)
+                ef = round(max(self._hnsw.ef, k) / share)
+                found = self._hnsw.search(query, k + SPARE, ef=ef, allowed=allowed)
             if len(found) >= k:
                 return found
         return allowed.rows[allowed.rows < self._num_rows]
-
-    def _search(
-        self, query: FloatArray, k: int, ef: int | None = None, packed: NDArray[np.uint8] | None = None
-    ) -> IntArray:
-        rows = self._hnsw.search(query, k, ef=ef or self._hnsw.ef, packed=packed)
-        return rows if self._known is None else rows[self._known[rows]]
 
     def _normaliser(self, scores_of: _SomeScores, head: IntArray) -> np.float32:
         """The logarithm of the sum of exp(score) over all known items; `head` is summed exactly."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from isrf.contract.manifest import (
@@ -142,14 +143,16 @@ def item_searches(arrays: Mapping[str, NDArray[Any]], spec: ItemSearchSpec | Non
     vectors, embeddings = arrays["item_vectors.npy"], arrays["item_embeddings.npy"]
     dense = explicit = None
     if spec is not None:
-        dense = _hnsw(arrays, DENSE_HNSW_FILE, spec.dense_ef, vectors)
-        explicit = _hnsw(arrays, EXPLICIT_HNSW_FILE, spec.explicit_ef, embeddings)
+        dense = _hnsw(arrays, DENSE_HNSW_FILE, spec.dense_ef, vectors, np.ones(len(vectors), dtype=np.bool_))
+        explicit = _hnsw(arrays, EXPLICIT_HNSW_FILE, spec.explicit_ef, embeddings, np.any(embeddings != 0, axis=1))
     return ItemIndex(vectors, hnsw=dense), ItemIndex(embeddings, zero_is_unknown=True, hnsw=explicit)
 
 
-def _hnsw(arrays: Mapping[str, NDArray[Any]], name: str, ef: int, table: NDArray[Any]) -> HnswIndex:
+def _hnsw(
+    arrays: Mapping[str, NDArray[Any]], name: str, ef: int, table: NDArray[Any], known: NDArray[np.bool_]
+) -> HnswIndex:
     with refusing("bundle.array_mismatch", name):
-        found = HnswIndex(arrays[name], ef)
-        if found.shape != table.shape:
-            raise ValueError(f"it holds {found.shape[0]} vectors of {found.shape[1]} numbers, not {table.shape}")
+        found = HnswIndex(arrays[name], ef, known)
+        if found.width != table.shape[1]:
+            raise ValueError(f"it holds vectors of {found.width} numbers, not of {table.shape[1]}")
         return found

@@ -20,7 +20,7 @@ from isrf.contract.manifest import DENSE_HNSW_FILE, EXPLICIT_HNSW_FILE, HNSW_ARR
 from isrf.method.interest import FloatArray, InterestTables, pad_histories, read_history
 from isrf.nn.model import IsrfModel
 from isrf.nn.search import ConstrainedSearch
-from isrf.runtime.item_index import HnswIndex
+from isrf.runtime.item_index import SPARE, HnswIndex
 from offline.context import StageContext
 from offline.runtime.one_thread import one_faiss_thread
 
@@ -33,9 +33,9 @@ SAMPLE = 256
 """Users whose histories make the queries."""
 LEAST_EF, MOST_EF = 128, 4_096
 """Candidates that a search keeps, at least and at most."""
-LINKS = 32
+LINKS = 16
 """Links of an item; the lowest level has twice as many."""
-EF_CONSTRUCTION = 80
+EF_CONSTRUCTION = 150
 """Candidates that the search for an item's links keeps (docs/lab-notebook.md)."""
 ADD_AT_ONCE = 1 << 13
 
@@ -56,7 +56,7 @@ def index_items(ctx: StageContext, model: IsrfModel, tables: InterestTables) -> 
         ("dense", DENSE_HNSW_FILE, model.item_vectors().numpy()),
         ("explicit", EXPLICIT_HNSW_FILE, model.part_graph.numpy()),
     ):
-        # Of the item vectors a row of zeros is a vector as any other; of the embeddings it is an unknown item.
+        # An embedding of zeros is that of an unknown item.
         known = np.any(table != 0, axis=1) if name == "explicit" else np.ones(len(table), dtype=np.bool_)
         found[name] = index_table(np.ascontiguousarray(table), known, queries[name], progress=ctx.progress)
         np.save(ctx.out / file, found[name].data)
@@ -83,23 +83,23 @@ def index_table(
     """Indexes a table (N, W), and doubles the candidates that a search keeps until it reaches `RECALL`, or `MOST_EF`.
 
     Args:
-        known: (N,) rows that a search may find.
+        known: (N,) rows that the index holds. Equal rows, as unknown items have, would cut it into parts.
         queries: (R, W) of which the recall is measured.
         progress: shows the progress.
     """
-    width = table.shape[1]
+    width, rows = table.shape[1], table[known]
     new_index: Any = faiss.IndexHNSWSQ  # whose stub lacks the measure
-    index = new_index(width, faiss.ScalarQuantizer.QT_fp16, LINKS, faiss.METRIC_INNER_PRODUCT)
+    index = new_index(width, faiss.ScalarQuantizer.QT_8bit, LINKS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = EF_CONSTRUCTION
-    task = None if progress is None else progress.add_task("compile: indexing items", total=len(table))
+    task = None if progress is None else progress.add_task("compile: indexing items", total=len(rows))
     with one_faiss_thread():
-        index.train(table[:1])
-        for first in range(0, len(table), ADD_AT_ONCE):
-            part = table[first : first + ADD_AT_ONCE]
+        index.train(rows)  # the range of each column
+        for first in range(0, len(rows), ADD_AT_ONCE):
+            part = rows[first : first + ADD_AT_ONCE]
             index.add(part)
             if progress is not None and task is not None:
                 progress.update(task, advance=len(part))
-        searched = HnswIndex(faiss.serialize_index(index), LEAST_EF)
+        searched = HnswIndex(faiss.serialize_index(index), LEAST_EF, known)
         del index
         return _with_ef(searched, table, known, queries)
 
@@ -109,10 +109,10 @@ def _with_ef(index: HnswIndex, table: FloatArray, known: NDArray[np.bool_], quer
     exact = faiss.IndexFlatIP(table.shape[1])
     exact.add(table)
     wanted = exact.search(queries, k, params=_among(known))[1]
-    packed = np.packbits(known, bitorder="little")
     ef = LEAST_EF
     while True:
-        found = [index.search(query, k, ef=ef, packed=packed) for query in queries]
+        # What a search finds is scored exactly afterwards, so a few more make up for the rounding to 8 bits.
+        found = [index.search(query, k + SPARE, ef=ef) for query in queries]
         recall = float(np.mean([len(np.intersect1d(a, b)) / max(k, 1) for a, b in zip(found, wanted, strict=True)]))
         if recall >= RECALL or ef >= MOST_EF:
             return Indexed(index.data, ef, recall)

@@ -44,7 +44,7 @@ def hnsw(table: Table) -> HnswIndex:
     indexed = item_hnsw.index_table(table.rows, table.known, table.queries)
     assert indexed.recall >= item_hnsw.RECALL
     assert indexed.ef < item_hnsw.MOST_EF
-    return HnswIndex(indexed.data, indexed.ef)
+    return HnswIndex(indexed.data, indexed.ef, table.known)
 
 
 @pytest.fixture
