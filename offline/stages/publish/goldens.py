@@ -9,7 +9,8 @@ from isrf.method.recommend.recommender import Recommender
 from isrf.method.text.encoder import item_fields
 from offline.context import StageContext
 
-NUM_GOLDENS = 24
+NUM_GOLDENS, NUM_LARGE_GOLDENS = 24, 8
+"""The second where a request searches by HNSW: a golden one scores all items, at every opening."""
 NUM_GOLDEN_ITEMS = 8
 GOLDEN_TEXT_LENGTH = 1000
 """Most characters of each field."""
@@ -21,11 +22,13 @@ def request_goldens(ctx: StageContext, recommender: Recommender) -> list[Golden]
     lists = recommender.tables.user_items
     with_items = np.flatnonzero(np.diff(lists.indptr) > 0)
     by_length = with_items[np.argsort(np.diff(lists.indptr)[with_items], kind="stable")]
-    users = by_length[np.linspace(0, len(by_length) - 1, min(NUM_GOLDENS, len(by_length))).astype(np.int64)]
+    num_items = len(recommender.tables.item_vectors)
+    wanted = NUM_GOLDENS if num_items < ctx.config.search.hnsw_from else NUM_LARGE_GOLDENS
+    users = by_length[np.linspace(0, len(by_length) - 1, min(wanted, len(by_length))).astype(np.int64)]
     histories = [lists.indices[lists.row(user)].tolist() for user in users]
     # Also an empty history, and a history that is longer than the model reads.
     longest = max(ctx.config.model.history_length, ctx.config.model.interest_length) + 1
-    shuffled = np.random.default_rng(ctx.config.seed).permutation(len(recommender.tables.item_vectors))
+    shuffled = np.random.default_rng(ctx.config.seed).permutation(num_items)
     histories += [[], np.resize(shuffled, longest).tolist()]
     return make_goldens(recommender, histories, [*users.tolist(), -1, -1])
 
