@@ -40,16 +40,16 @@ HERE = Path(__file__).resolve().parent.parent
 SERVED = [
     Sizes(1_000, 2_000),
     Sizes(10_000, 100_000),
+    Sizes(30_000, 20_000),
     Sizes(100_000, 20_000),
     Sizes(100_000, 400_000),
-    Sizes(1_000_000, 200_000),
 ]
 TRAINED = [
-    Sizes(1_000, 3_000),
-    Sizes(5_000, 5_000),
-    Sizes(12_000, 22_000),
-    Sizes(50_000, 12_000),
-    Sizes(120_000, 25_000),
+    Sizes(1_000, 2_000),
+    Sizes(3_000, 4_000),
+    Sizes(12_000, 8_000),
+    Sizes(40_000, 5_000),
+    Sizes(120_000, 5_000),
 ]
 EVENTS_PER_USER = 8
 REQUESTS = 200
