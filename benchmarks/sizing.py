@@ -3,14 +3,14 @@
     python benchmarks/sizing.py --items 50000 --users 300000 --events-per-day 100000 [--requests-per-second 40]
         [--epochs 6] [--history-days 365]
 
-It interpolates between the measurements of `docs/data/sizing.jsonl` (`sizing_measure.py` made them; the page
-docs/guides/sizing.md shows them): memory and a stage's CPU seconds as a sum of parts that grow with items, users and
+It interpolates between the measurements of `docs/data/sizing.jsonl`, which `sizing_measure.py` makes: memory and a stage's CPU seconds as a sum of parts that grow with items, users and
 events, each by non-negative least squares; a request's CPU between the two nearest catalogues. It prints how far each
 is from what was measured, and says where a shop lies outside the measured sizes. Prints a table and one JSON line.
 """
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -179,6 +179,8 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, default=EPOCH_STAGES["train"])
     arguments = parser.parse_args()
+    if not MEASUREMENTS.exists():
+        sys.exit(f"{MEASUREMENTS} is missing: make it with benchmarks/sizing_measure.py --out {MEASUREMENTS}")
     shop = Shop(
         arguments.items,
         arguments.users,

@@ -185,11 +185,14 @@ class _HnswSearch:
         """The logarithm of the sum of exp(score) over all known items; `head` is summed exactly."""
         exact = scores_of(head)
         exact = exact[np.isfinite(exact)]
-        rest = inner_products(scores_of.query, self._sampled)[~np.isin(self._sample, head)]
-        num_rest = self._num_known - len(exact)
-        if not len(rest) or num_rest <= 0:
+        rest = inner_products(scores_of.query, self._sampled)
+        places = np.searchsorted(self._sample, head)  # the sample ascends
+        places = places[self._sample[np.minimum(places, len(rest) - 1)] == head] if len(rest) else places[:0]
+        rest[places] = -np.inf
+        num_rest, num_sampled = self._num_known - len(exact), len(rest) - len(places)
+        if num_sampled <= 0 or num_rest <= 0:
             return log_sum(exact)
-        of_rest = log_sum(rest) + np.float32(np.log(num_rest / len(rest)))
+        of_rest = log_sum(rest) + np.float32(np.log(num_rest / num_sampled))
         return np.float32(np.logaddexp(log_sum(exact), of_rest))
 
 
