@@ -3,9 +3,10 @@
     python benchmarks/sizing.py --items 50000 --users 300000 --events-per-day 100000 [--requests-per-second 40]
         [--epochs 6] [--history-days 365]
 
-It interpolates between the measurements of `docs/data/sizing.jsonl`, which `sizing_measure.py` makes: memory and a stage's CPU seconds as a sum of parts that grow with items, users and
-events, each by non-negative least squares; a request's CPU between the two nearest catalogues. It prints how far each
-is from what was measured, and says where a shop lies outside the measured sizes. Prints a table and one JSON line.
+It interpolates between the measurements of `docs/data/sizing.jsonl`, which `sizing_measure.py` makes: memory and a
+stage's CPU seconds as a sum of parts that grow with items, users and events, each by non-negative least squares; a
+request's CPU between the two nearest catalogues. It prints how far each is from what was measured, and says where a
+shop lies outside the measured sizes. Prints a table and one JSON line.
 """
 
 import argparse
