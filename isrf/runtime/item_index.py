@@ -20,8 +20,11 @@ from isrf.method.recommend.item_search import BestItems
 
 _faiss: Any = faiss  # whose stubs lack some functions
 
-SCORED_ALL = 10_000
-"""Allowed items up to which all of them are scored."""
+SCORED_ALL = 100.0
+"""All allowed items are scored where they are fewer than this times √N; from there on a search by HNSW is faster, whose
+cost grows with the items for each allowed one (docs/lab-notebook.md)."""
+ROWS_AT_ONCE = 4_096
+"""Rows that are gathered at once, so that they stay in the processor's cache."""
 HEAD = 256
 """Best items whose share of the normaliser is exact."""
 SAMPLE = 8_192
@@ -137,7 +140,11 @@ class _SomeScores:
     known: BoolArray | None  # (N,) None: all are
 
     def __call__(self, items: IntArray) -> FloatArray:
-        scores = inner_products(self.query, self.table[items]) - self.normaliser
+        scores = np.empty(len(items), dtype=np.float32)
+        for first in range(0, len(items), ROWS_AT_ONCE):
+            part = slice(first, first + ROWS_AT_ONCE)
+            scores[part] = inner_products(self.query, self.table[items[part]])
+        scores -= self.normaliser
         if self.known is not None:
             scores[~self.known[items]] = -np.inf
         return scores
@@ -170,7 +177,7 @@ class _HnswSearch:
 
     def _allowed_items(self, query: FloatArray, allowed: ItemMask, k: int, head: IntArray) -> IntArray:
         """Rows of the index, in no order: the k best allowed ones, and perhaps more."""
-        if allowed.count > SCORED_ALL:
+        if allowed.count >= SCORED_ALL * len(self._table) ** 0.5:
             share = allowed.count / len(self._table)
             found = head[allowed.mask[head]]
             if share < LEAST_ALLOWED or len(found) < k:

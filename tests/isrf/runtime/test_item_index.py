@@ -40,11 +40,18 @@ def table() -> Table:
 
 
 @pytest.fixture(scope="module")
-def hnsw(table: Table) -> HnswIndex:
-    indexed = item_hnsw.index_table(table.rows, table.known, table.queries)
-    assert indexed.recall >= item_hnsw.RECALL
-    assert indexed.ef < item_hnsw.MOST_EF
-    return HnswIndex(indexed.data, indexed.ef, table.known)
+def indexed(table: Table) -> HnswIndex:
+    made = item_hnsw.index_table(table.rows, table.known, table.queries)
+    assert made.recall >= item_hnsw.RECALL
+    assert made.ef < item_hnsw.MOST_EF
+    return HnswIndex(made.data, made.ef, table.known)
+
+
+@pytest.fixture
+def hnsw(indexed: HnswIndex, monkeypatch: pytest.MonkeyPatch) -> HnswIndex:
+    """The index, searched where more than 30 items are allowed, as in a larger catalogue."""
+    monkeypatch.setattr(item_index, "SCORED_ALL", 30 / NUM_ITEMS**0.5)
+    return indexed
 
 
 @pytest.fixture
@@ -76,10 +83,9 @@ def test_scoring_all_items_equals_the_definition(table: Table, masks: ItemMasks,
 
 @pytest.mark.parametrize("share", [0.0, 0.0005, 0.01, 0.1, 0.5, 1.0])
 def test_by_hnsw_nearly_all_of_the_best_ten_are_found(
-    table: Table, hnsw: HnswIndex, masks: ItemMasks, share: float, monkeypatch: pytest.MonkeyPatch
+    table: Table, hnsw: HnswIndex, masks: ItemMasks, share: float
 ) -> None:
     """Also where a filter leaves few items; and whatever it finds is allowed, known, and scored as by definition."""
-    monkeypatch.setattr(item_index, "SCORED_ALL", 30)
     allowed = masks.find(np.random.default_rng(1).random(NUM_ITEMS) < share)
     index = ItemIndex(table.rows, zero_is_unknown=True, hnsw=hnsw)
     shared = total = 0
