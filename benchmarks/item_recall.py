@@ -5,25 +5,27 @@
 It opens a trained release of any size, indexes both of its item tables as the stage `compile` does for a large
 catalogue, and asks for the ten items of some users twice: once scoring all items, once by HNSW. A filter allows each
 item with a given probability. `alone` scores a filter's items one by one below 100 √N of them, as the service does;
-without it every filter is searched by HNSW. Prints the share of the ten items that both lists have, and one JSON line.
+`hnsw` searches under every filter by HNSW. Prints the share of the ten items that both lists have, and one JSON line.
 """
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from machine import machine
 from numpy.typing import NDArray
 
-from isrf.method.interest import FloatArray
+from isrf.contract.manifest import DENSE_HNSW_FILE, EXPLICIT_HNSW_FILE, ItemSearchSpec
 from isrf.method.recommend.recommender import Recommender
 from isrf.method.recommend.request import RankingRequest
 from isrf.runtime import item_index
 from isrf.runtime.bundle.manifests import find_release
-from isrf.runtime.item_index import HnswIndex, ItemIndex
+from isrf.runtime.bundle.opening import item_searches
 from offline.stages.export_onnx.item_hnsw import index_table
 from service.release.opening import open_release
 
@@ -34,23 +36,26 @@ NUM_ITEMS = 10
 def with_hnsw(recommender: Recommender, histories: list[list[int]]) -> Recommender:
     """The same recommender searching by HNSW; the recall is measured on what the histories ask."""
     vectors, embeddings = recommender.tables.item_vectors, recommender.tables.item_embeddings
-    requests = [
-        RankingRequest(history=history, n=NUM_ITEMS, allowed=np.ones(len(vectors), np.bool_)) for history in histories
-    ]
+    everything = np.ones(len(vectors), dtype=np.bool_)
+    requests = [RankingRequest(history=history, n=NUM_ITEMS, allowed=everything) for history in histories]
     interests = recommender.read(histories, [-1] * len(histories))
     queries = recommender.search(requests, interests).query
-    return replace(
-        recommender,
-        dense_items=_index(vectors, queries, np.ones(len(vectors), dtype=np.bool_)),
-        explicit_items=_index(embeddings, interests.explicit, np.any(embeddings != 0, axis=1)),
-    )
+    dense = index_table(np.ascontiguousarray(vectors), everything, queries)
+    known = np.any(embeddings != 0, axis=1)
+    explicit = index_table(np.ascontiguousarray(embeddings), known, np.ascontiguousarray(interests.explicit))
+    for made in (dense, explicit):
+        print(f"recall of the best 100: {made.recall:.3f} with {made.ef} candidates", flush=True)
+    arrays = {DENSE_HNSW_FILE: dense.data, EXPLICIT_HNSW_FILE: explicit.data}
+    return _searching(recommender, arrays, ItemSearchSpec(dense_ef=dense.ef, explicit_ef=explicit.ef))
 
 
-def _index(table: FloatArray, queries: FloatArray, known: NDArray[np.bool_]) -> ItemIndex:
-    table, queries = np.ascontiguousarray(table), np.ascontiguousarray(queries)
-    made = index_table(table, known, queries)
-    print(f"recall of the best 100: {made.recall:.3f} with {made.ef} candidates", flush=True)
-    return ItemIndex(table, zero_is_unknown=True, hnsw=HnswIndex(made.data, made.ef, known))
+def _searching(
+    recommender: Recommender, arrays: Mapping[str, NDArray[Any]], spec: ItemSearchSpec | None
+) -> Recommender:
+    tables = {"item_vectors.npy": recommender.tables.item_vectors}
+    tables["item_embeddings.npy"] = recommender.tables.item_embeddings
+    dense, explicit = item_searches({**tables, **arrays}, spec)
+    return replace(recommender, dense_items=dense, explicit_items=explicit)
 
 
 def overlap(exact: Recommender, other: Recommender, histories: list[list[int]], allowed: NDArray[np.bool_]) -> float:
@@ -78,11 +83,7 @@ def main() -> None:
         pl.col("item_ids").list.len() > 0
     )
     rows = [release.catalogue.rows(ids) for ids in known["item_ids"].sample(2 * arguments.users, seed=1).to_list()]
-    exact = replace(
-        release.recommender,
-        dense_items=ItemIndex(release.recommender.tables.item_vectors),
-        explicit_items=ItemIndex(release.recommender.tables.item_embeddings, zero_is_unknown=True),
-    )
+    exact = _searching(release.recommender, {}, None)
     searching = with_hnsw(exact, rows[arguments.users :])
     figures: dict[str, float] = {}
     alone = item_index.SCORED_ALL

@@ -29,8 +29,8 @@ from urllib.parse import quote
 from machine import free_port, machine
 from request_latency import shuffled_users
 from serve import running_redis
+from side_by_side import add_options, measured_in_turn, medians_of
 
-HERE = Path(__file__).resolve().parent.parent
 READY_S = 600
 READY = '"event": "ready"'
 MEMORY = {"rss_mb": "Rss", "pss_mb": "Pss", "anonymous_mb": "Anonymous"}
@@ -117,19 +117,14 @@ def _ask(port: int, users: Sequence[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--releases", type=Path, required=True)
+    add_options(parser)
     parser.add_argument("--workers", type=int, nargs="+", default=[1])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--requests", type=int, default=200)
-    parser.add_argument("--against", type=Path, help="another checkout, measured in turn")
-    parser.add_argument("--against-releases", type=Path, help="its releases, if not these")
     arguments = parser.parse_args()
     release = (arguments.releases / "current").resolve()
     users = shuffled_users(release)[: arguments.requests]
-    checkouts = {"here": (HERE, arguments.releases.resolve())}
-    if arguments.against:
-        releases = arguments.against_releases or arguments.releases
-        checkouts["against"] = (arguments.against.resolve(), releases.resolve())
+    checkouts = measured_in_turn(arguments)
     answer: dict[str, object] = {"benchmark": "opening", **machine(), "releases": str(arguments.releases.name)}
     answer["items"] = json.loads((release / "manifest.json").read_bytes())["counts"]["num_items"]
     for workers in arguments.workers:
@@ -138,15 +133,7 @@ def main() -> None:
             for name, (code, releases) in checkouts.items():
                 runs[name].append(opening(code, releases, workers=workers, users=users))
                 print(name, workers, {key: round(value, 2) for key, value in runs[name][-1].items()}, flush=True)
-        medians = {
-            name: {key: round(statistics.median(run[key] for run in found), 2) for key in found[0]}
-            for name, found in runs.items()
-        }
-        if "against" in medians:
-            medians["ratio"] = {
-                key: round(value / medians["against"][key], 3) for key, value in medians["here"].items()
-            }
-        answer[f"workers_{workers}"] = medians
+        answer[f"workers_{workers}"] = medians_of(runs)
     print(json.dumps(answer))
 
 

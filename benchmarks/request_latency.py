@@ -15,7 +15,6 @@ import contextlib
 import http.client
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,8 +28,8 @@ from urllib.parse import quote
 import numpy as np
 import polars as pl
 from machine import free_port, machine
+from side_by_side import HERE, add_options, measured_in_turn, medians_of
 
-HERE = Path(__file__).resolve().parent.parent
 WARM_UP = 50
 READY_S = 600.0
 
@@ -55,8 +54,8 @@ def running_service(
     Args:
         options: more of its command line.
         state: the folder of its embedded store; None: a temporary one.
-        code: the checkout whose service runs.
         environment: more variables, such as `REDIS_URL`.
+        code: the checkout whose service runs.
     """
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
@@ -131,27 +130,17 @@ def measure(releases: Path, code: Path, requests: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--releases", type=Path, required=True)
+    add_options(parser)
     parser.add_argument("--requests", type=int, default=500)
-    parser.add_argument("--against", type=Path, help="another checkout, measured in turn")
-    parser.add_argument("--against-releases", type=Path, help="its releases, if not these")
     parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
     manifest = json.loads((arguments.releases / "current" / "manifest.json").read_text())
-    measured = {"here": (arguments.releases, HERE)}
-    if arguments.against:
-        measured["against"] = (arguments.against_releases or arguments.releases, arguments.against.resolve())
+    measured = measured_in_turn(arguments)
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in measured}
     for _ in range(arguments.rounds):
-        for name, (releases, code) in measured.items():
+        for name, (code, releases) in measured.items():
             rounds[name].append(measure(releases, code, arguments.requests))
             print(name, rounds[name][-1], flush=True)
-    medians = {
-        name: {key: round(statistics.median(one[key] for one in found), 2) for key in found[0]}
-        for name, found in rounds.items()
-    }
-    if "against" in medians:
-        medians["ratio"] = {key: round(value / medians["against"][key], 3) for key, value in medians["here"].items()}
     result = {
         "benchmark": "request_latency",
         "machine": machine(),
@@ -161,7 +150,7 @@ def main() -> None:
         "beams": manifest["decoding"]["num_beams"],
         "requests": arguments.requests,
         "rounds": arguments.rounds,
-        **medians,
+        **medians_of(rounds),
     }
     print(json.dumps(result))
 

@@ -20,11 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from offline.config import RunConfig
+from offline.stages.train.objective import FULL_SOFTMAX_ITEMS
+from service.settings import Settings
+
 MEASUREMENTS = Path(__file__).resolve().parent.parent / "docs" / "data" / "sizing.jsonl"
-SAMPLED_FROM = 100_000
-"""Items from which the training samples its softmax; a step's cost grows up to there."""
-EPOCH_STAGES = {"graph": 7, "train": 6}
+EPOCHS = {"graph": RunConfig().graph.epochs, "train": RunConfig().train.epochs}
 """Stages that repeat, with the preset `demo`'s number of epochs; each was measured with one."""
+SECONDS_KEPT = {name: Settings.model_fields[f"{name}_ttl_s"].default for name in ("group", "answer", "recommendation")}
+"""How long the store keeps a user's interests, an answer and a list, by default."""
 STREAM_DAYS = 2.0
 """Events stay in Redis until the run after the one that read them has ended: two days of them with a run a day."""
 BUSY = 0.6
@@ -67,8 +71,8 @@ def by_events(shop: Shop) -> Sequence[float]:
 
 
 def by_softmax(shop: Shop) -> Sequence[float]:
-    """As `by_events`, and each event is compared with the items."""
-    return *by_events(shop), shop.num_rows * min(shop.num_items, SAMPLED_FROM)
+    """As `by_events`, and each event is compared with the items, up to where the training samples them."""
+    return *by_events(shop), shop.num_rows * min(shop.num_items, FULL_SOFTMAX_ITEMS)
 
 
 def estimate(shop: Shop, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -99,12 +103,12 @@ def _service(shop: Shop, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _redis(shop: Shop, line: dict[str, Any]) -> dict[str, Any]:
-    """With every user active once a day at most, and a list kept for a quarter of an hour (the defaults)."""
+    """With every event by another user, as far as there are so many."""
     per_event = line["event_day_bytes"] + STREAM_DAYS * line["event_stream_bytes"]
-    users = min(shop.num_users, shop.events_per_day * STREAM_DAYS / 2)
-    lists = shop.requests_per_s * 900
-    answers = min(users, shop.requests_per_s * 300)
-    interests = min(users, shop.requests_per_s * 3_600)
+    users = min(shop.num_users, shop.events_per_day)
+    lists = shop.requests_per_s * SECONDS_KEPT["recommendation"]
+    answers = min(users, shop.requests_per_s * SECONDS_KEPT["answer"])
+    interests = min(users, shop.requests_per_s * SECONDS_KEPT["group"])
     total = shop.events_per_day * per_event + users * line["user_bytes"] + lists * line["list_bytes"]
     total += answers * line["answer_bytes"] + interests * line["interests_bytes"]
     return {"redis_mb": round(total * line["used_memory_over_keys"] / 1e6, 1)}
@@ -119,7 +123,7 @@ def _training(shop: Shop, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
         parts = by_softmax if stage == "train" else by_events
         fit = Fitted.of(shops, [line["stages"][stage]["cpu_s"] for line in lines], parts)
         peak = Fitted.of(shops, [line["stages"][stage]["peak_mb"] for line in lines], by_events)
-        epochs = shop.epochs if stage == "train" else EPOCH_STAGES.get(stage, 1)
+        epochs = shop.epochs if stage == "train" else EPOCHS.get(stage, 1)
         seconds[stage], errors[stage], peaks[stage] = epochs * fit.value(shop), round(fit.worst, 2), peak.value(shop)
     return {
         "training_cpu_min": round(sum(seconds.values()) / 60, 1),
@@ -178,7 +182,7 @@ def main() -> None:
     parser.add_argument(
         "--requests-per-second", type=float, default=10, help="that need the model, at the busiest time"
     )
-    parser.add_argument("--epochs", type=int, default=EPOCH_STAGES["train"])
+    parser.add_argument("--epochs", type=int, default=EPOCHS["train"])
     arguments = parser.parse_args()
     if not MEASUREMENTS.exists():
         sys.exit(f"{MEASUREMENTS} is missing: make it with benchmarks/sizing_measure.py --out {MEASUREMENTS}")

@@ -31,12 +31,12 @@ from machine import machine
 from opening import opening
 from request_latency import measure, running_service, shuffled_users
 from serve import running_redis
+from side_by_side import HERE
 from synthetic_release import Sizes, make
 
 from offline.cli import configured, progress_bars
 from offline.pipeline import STAGES, run_until
 
-HERE = Path(__file__).resolve().parent.parent
 SERVED = [
     Sizes(1_000, 2_000),
     Sizes(10_000, 100_000),
@@ -70,10 +70,7 @@ class Measured(NamedTuple):
 
 def measure_service(work: Path, preset: str) -> Iterator[Measured]:
     for sizes in SERVED:
-        releases = work / f"release-{preset}-{sizes.num_items}-{sizes.num_users}"
-        if not (releases / "current").exists():
-            releases.mkdir(parents=True, exist_ok=True)
-            make(releases, configured(preset, None, [], {}), data=None, sizes=sizes)
+        releases = _releases(work, preset, sizes)
         release = (releases / "current").resolve()
         opened = opening(HERE, releases, workers=1, users=shuffled_users(release)[:REQUESTS])
         latency = measure(releases, HERE, REQUESTS)
@@ -91,6 +88,15 @@ def measure_service(work: Path, preset: str) -> Iterator[Measured]:
                 "disk_mb": round(sum(path.stat().st_size for path in release.rglob("*") if path.is_file()) / 1e6),
             },
         )
+
+
+def _releases(work: Path, preset: str, sizes: Sizes) -> Path:
+    """The folder of a drawn release, which is made where it is missing."""
+    releases = work / f"release-{preset}-{sizes.num_items}-{sizes.num_users}"
+    if not (releases / "current").exists():
+        releases.mkdir(parents=True, exist_ok=True)
+        make(releases, configured(preset, None, [], {}), data=None, sizes=sizes)
+    return releases
 
 
 def measure_training(work: Path, preset: str) -> Iterator[Measured]:
@@ -132,7 +138,7 @@ def run_stage(stage: str, data: Path, releases: Path, preset: str) -> dict[str, 
 
 def measure_redis(work: Path, preset: str) -> Iterator[Measured]:
     """Bytes in Redis of users with ten events each, of whom each got one list."""
-    releases = work / f"release-{preset}-{SERVED[0].num_items}-{SERVED[0].num_users}"
+    releases = _releases(work, preset, SERVED[0])
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=work) as folder, running_redis(Path(folder)) as redis_port:
         url = f"redis://127.0.0.1:{redis_port}/0"
@@ -201,7 +207,7 @@ def main() -> None:
         for measured in PARTS[part](arguments.work.resolve(), arguments.preset):
             lines.append({"kind": measured.kind, **measured.figures, **about})
             print(json.dumps(lines[-1]), flush=True)
-        write(arguments.out, part, lines)
+            write(arguments.out, part, lines)  # what was measured so far stays if the rest is interrupted
 
 
 if __name__ == "__main__":

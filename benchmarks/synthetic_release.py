@@ -4,9 +4,9 @@
     python benchmarks/synthetic_release.py --releases DIR --preset mini --items 1000000 --users 200000
 
 With `--data` the stages before training run on a shop's data, so histories, trie, graphs and evidence lists are real.
-With `--items` a seed generates all of them; items and users are as alike as a real shop's, since the cost of searching
-many of them depends on it. The model's weights are random, the fusion weights are the default, nothing is evaluated and
-the manifest says so. The bundle is exported, verified and published like any other.
+With `--items` a seed generates all of them; similar items and users form groups as in a real shop, since the cost of
+searching many of them depends on it. The model's weights are random, the fusion weights are the default, nothing is
+evaluated and the manifest says so. The bundle is exported, verified and published like any other.
 """
 
 import argparse
@@ -56,7 +56,7 @@ HISTORY_GROUPS = 2_400
 catalogue, whose groups are less alike; in Beauty they have 0.39."""
 
 ITEM_SEARCH = ItemSearchSpec(dense_ef=256, explicit_ef=128)
-"""Those of the trained release of Beauty: a query of random weights is near no item, and no number finds its best."""
+"""As in the trained release of Beauty: with random weights a query is near no item, so measuring would mislead."""
 
 PROTOCOL = "none: the weights are random"
 WORDS = ("red", "blue", "warm", "light", "soft", "steel", "glass", "kitchen", "garden", "travel", "night", "kids")

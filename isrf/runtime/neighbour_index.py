@@ -94,7 +94,7 @@ class NeighbourIndex:
         if threads is not None:
             faiss.omp_set_num_threads(threads)
         self._cells = cells
-        self._index = _undivided(features, precision) if cells is None else divided_index(features, cells)
+        self._index = _undivided(features, precision) if cells is None else _divided(features, cells)
         if device == "cuda":
             self._gpu = _gpu_search(self._index, features)
 
@@ -209,11 +209,8 @@ def _undivided(features: NDArray[np.float16] | FloatArray, precision: Precision)
     return index
 
 
-def divided_index(features: NDArray[np.float16] | FloatArray, cells: Cells) -> Any:
-    """A FAISS index with the given cells, which holds the rows in float16; it trains nothing.
-
-    No search finds a row with the cell −1.
-    """
+def _divided(features: NDArray[np.float16] | FloatArray, cells: Cells) -> Any:
+    """A FAISS index with the given cells, which holds the rows in float16; it trains nothing."""
     quantizer = faiss.IndexFlatIP(features.shape[1])
     quantizer.add(np.ascontiguousarray(cells.centroids, dtype=np.float32))
     index = faiss.IndexIVFScalarQuantizer(

@@ -52,7 +52,7 @@ def open_recommender(
         parts: the result of `isrf.runtime.bundle.reader.read_bundle`, with the graphs of `variants`.
         variants: variants of the search graph; the recommender uses the first.
         user_index: the base users. The golden requests are replayed with an exact search over all users and items, as
-            they were made: the choice of cells could depend on a rounding error.
+            they were made: what a search in cells or by HNSW visits could depend on a rounding error.
         open_graph: opens each graph.
         item_ids: the item id of each row.
         reading: reads a new item's text (`Bundle.text_reading`).

@@ -39,7 +39,7 @@ def divide(queries: FloatArray, features: NDArray[np.float16], k: int, *, seed: 
     base = features.astype(np.float32)
     present = np.flatnonzero(base.any(axis=1))
     with one_faiss_thread():
-        found = centroids(base[present], seed=seed, spherical=True)
+        found = _centroids(base[present], seed=seed)
         quantizer = faiss.IndexFlatIP(base.shape[1])
         quantizer.add(found)
         cells = np.concatenate(
@@ -53,19 +53,15 @@ def divide(queries: FloatArray, features: NDArray[np.float16], k: int, *, seed: 
         return _with_probes(Cells(found, cells, 1), features, queries[sample], min(k, len(present)))
 
 
-def centroids(rows: FloatArray, *, seed: int, spherical: bool) -> FloatArray:
-    """The centroids of cells for n rows (n, W): about 2 sqrt(n) of them, a power of two.
-
-    Args:
-        spherical: the centroids have length 1.
-    """
+def _centroids(rows: FloatArray, *, seed: int) -> FloatArray:
+    """The centroids of cells for n rows (n, F), of length 1: about 2 sqrt(n) of them, a power of two."""
     num_cells = 1 << round(np.log2(2 * np.sqrt(len(rows))))
     kmeans = faiss.Kmeans(
         rows.shape[1],
         int(min(num_cells, len(rows))),
         niter=_ITERATIONS,
         seed=seed,
-        spherical=spherical,
+        spherical=True,
         min_points_per_centroid=1,
         max_points_per_centroid=_TRAINING_ROWS_PER_CELL,
     )

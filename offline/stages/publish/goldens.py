@@ -10,7 +10,7 @@ from isrf.method.text.encoder import item_fields
 from offline.context import StageContext
 
 NUM_GOLDENS, NUM_LARGE_GOLDENS = 24, 8
-"""The second where a request searches by HNSW: a golden one scores all items, at every opening."""
+"""The second number where items are searched by HNSW: to replay a golden request scores all items at every opening."""
 NUM_GOLDEN_ITEMS = 8
 GOLDEN_TEXT_LENGTH = 1000
 """Most characters of each field."""
