@@ -49,7 +49,7 @@ class HnswIndex:
             RuntimeError: FAISS cannot read it.
             ValueError: it holds another number of rows.
         """
-        self.data, self.ef, self._known = data, ef, known
+        self.data, self.ef, self.known = data, ef, known
         self.num_rows = len(known)  # N
         self._rows: IntArray | None = None if known.all() else np.flatnonzero(known)
         self._reader = _faiss.ZeroCopyIOReader(faiss.swig_ptr(data), data.size)
@@ -58,7 +58,7 @@ class HnswIndex:
             raise ValueError(f"it holds {self._index.ntotal} rows, its table has {np.count_nonzero(known)}")
 
     def __reduce__(self) -> tuple[type["HnswIndex"], tuple[NDArray[np.uint8], int, BoolArray]]:
-        return HnswIndex, (self.data, self.ef, self._known)
+        return HnswIndex, (self.data, self.ef, self.known)
 
     @property
     def width(self) -> int:
@@ -94,14 +94,13 @@ class ItemIndex:
         """
         self._table = np.ascontiguousarray(table, dtype=np.float32)
         self._zero_is_unknown = zero_is_unknown
-        known = np.any(self._table != 0, axis=1) if zero_is_unknown else np.ones(len(table), dtype=np.bool_)
+        known = _known(self._table, zero_is_unknown, None if hnsw is None else hnsw.known)
         self._known: BoolArray | None = None if known.all() else known
         self._hnsw = hnsw
         self._approximate = None if hnsw is None else _HnswSearch(self._table, known, hnsw)
 
-    def with_rows(self, rows: FloatArray) -> "ItemIndex":
-        """A search over the same items and then x more, (x, W) float32."""
-        table = np.concatenate([self._table, rows])
+    def over(self, table: FloatArray) -> "ItemIndex":
+        """As `ItemSearch.over`."""
         return ItemIndex(table, zero_is_unknown=self._zero_is_unknown, hnsw=self._hnsw)
 
     def find(self, query: FloatArray, allowed: ItemMask, k: int) -> BestItems:
@@ -118,6 +117,13 @@ class ItemIndex:
         usable = np.where(allowed.mask, scores, -np.inf)
         items = _best(usable, k)
         return BestItems(items, scores[items], _AllScores(scores))
+
+
+def _known(table: FloatArray, zero_is_unknown: bool, of_first: BoolArray | None) -> BoolArray:
+    """(N,) rows that can be scored; `of_first` holds what is known of the first ones."""
+    first = 0 if of_first is None else len(of_first)
+    rest = np.any(table[first:] != 0, axis=1) if zero_is_unknown else np.ones(len(table) - first, dtype=np.bool_)
+    return rest if of_first is None else np.concatenate([of_first, rest])
 
 
 @dataclass(frozen=True, eq=False)

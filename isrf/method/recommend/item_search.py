@@ -29,6 +29,9 @@ class ItemSearch(Protocol):
         """The k best allowed items of a query (W,) float32. The answer does not depend on other queries."""
         ...
 
-    def with_rows(self, rows: FloatArray) -> "ItemSearch":
-        """A search over the same items and then x more, (x, W) float32."""
+    def over(self, table: FloatArray) -> "ItemSearch":
+        """A search of another table (N + x, W) float32, whose first N rows are those of this one.
+
+        The table is not copied: the recommender holds it too.
+        """
         ...

@@ -158,8 +158,8 @@ class Recommender:
             self,
             tables=tables,
             offered=OfferedItems.of(tables),
-            dense_items=self.dense_items.with_rows(added.item_vectors),
-            explicit_items=self.explicit_items.with_rows(tables.item_embeddings[len(self.tables.popularity) :]),
+            dense_items=self.dense_items.over(tables.item_vectors),
+            explicit_items=self.explicit_items.over(tables.item_embeddings),
             stand_ins=stand_ins,
         )
 

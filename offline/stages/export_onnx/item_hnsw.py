@@ -63,6 +63,12 @@ def index_items(ctx: StageContext, model: IsrfModel, tables: InterestTables) -> 
     spec = ItemSearchSpec(dense_ef=found["dense"].ef, explicit_ef=found["explicit"].ef)
     (ctx.out / ITEM_SEARCH_FILE).write_text(spec.model_dump_json(indent=2))
     recalls = {name: indexed.recall for name, indexed in found.items()}
+    for name, recall in recalls.items():
+        if recall < RECALL:
+            ctx.progress.console.print(
+                f"[bold yellow]compile: the search of the {name} vectors finds {recall:.1%} of the best {NUM_BEST} "
+                f"items with {MOST_EF:,} candidates, less than {RECALL:.0%}; --set search.hnsw_from={model.spec.num_items + 1} scores all items"
+            )
     (ctx.out / "item_recall.json").write_text(json.dumps(recalls, indent=2))
 
 

@@ -108,7 +108,7 @@ def test_added_items_are_found_beside_the_indexed_ones(table: Table, hnsw: HnswI
         ItemIndex(table.rows, zero_is_unknown=True, hnsw=hnsw),
         ItemIndex(table.rows, zero_is_unknown=True),
     ):
-        longer = index.with_rows(added)
+        longer = index.over(np.concatenate([table.rows, added]))
         for number in (0, 1):
             found = longer.find(table.queries[number], allowed, K)
             assert found.items[0] == NUM_ITEMS + number
