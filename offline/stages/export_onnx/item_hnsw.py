@@ -67,7 +67,8 @@ def index_items(ctx: StageContext, model: IsrfModel, tables: InterestTables) -> 
         if recall < RECALL:
             ctx.progress.console.print(
                 f"[bold yellow]compile: the search of the {name} vectors finds {recall:.1%} of the best {NUM_BEST} "
-                f"items with {MOST_EF:,} candidates, less than {RECALL:.0%}; --set search.hnsw_from={model.spec.num_items + 1} scores all items"
+                f"items with {MOST_EF:,} candidates, less than {RECALL:.0%}; a search of all items is exact: "
+                f"--set search.hnsw_from={model.spec.num_items + 1}"
             )
     (ctx.out / "item_recall.json").write_text(json.dumps(recalls, indent=2))
 

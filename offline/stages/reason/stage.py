@@ -10,7 +10,7 @@ from offline.stages.reason.corpus import read_corpus
 from offline.stages.reason.llm.reasoner import reason_by_llm
 from offline.stages.reason.tables import describe_tables, item_table, user_table
 
-VERSION = 3
+VERSION = 4
 LEDGER_FILE = "ledger.sqlite3"
 
 

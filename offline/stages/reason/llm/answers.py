@@ -1,4 +1,4 @@
-"""Turns a model's raw text into a validated step: strips thoughts, checks the schema and the word limits.
+"""Turns a model's raw text into a validated step: strips thoughts, checks schema, content and word limits.
 
 Text goes in, a step comes out. It knows nothing of the text's source.
 """
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from offline.stages.reason.llm.judge import Sources, complaint_about
 from offline.stages.reason.schemas import Step, count_words, first_words
 
 _FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
@@ -21,10 +22,15 @@ class Parsed(NamedTuple):
 
     step: Step | None
     complaint: str
+    failure: str = "invalid answer"  # its kind, which the report counts
 
 
-def parse_answer(text: str, schema: type[Step]) -> Parsed:
-    """Parses an answer; `complaint` is empty for a good answer, otherwise a sentence that a prompt can quote."""
+def parse_answer(text: str, schema: type[Step], sources: Sources) -> Parsed:
+    """Parses an answer; `complaint` is empty for a good answer, otherwise a sentence that a prompt can quote.
+
+    Args:
+        sources: texts that the answer may not merely repeat.
+    """
     text = strip_thoughts(text)
     if not text:
         return Parsed(None, "the answer was empty")
@@ -37,6 +43,9 @@ def parse_answer(text: str, schema: type[Step]) -> Parsed:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the answer"
         return Parsed(None, f"{where}: {first['msg']}")
+    nothing_of_its_own = complaint_about(step, sources)
+    if nothing_of_its_own:
+        return Parsed(None, nothing_of_its_own, "nothing of its own")
     return Parsed(step, _too_long(step))
 
 

@@ -37,6 +37,11 @@ class Prompt(NamedTuple):
     system: str
     user: str
 
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """What the prompt says itself, without the values of its places."""
+        return self.system, *_PLACE.split(self.user)[::2]
+
     def fill(self, values: dict[str, Any]) -> tuple[Message, ...]:
         """Returns the messages with every place replaced by its value as JSON; KeyError for a missing value.
 

@@ -8,6 +8,7 @@ from offline.stages.reason.llm.answers import parse_answer, strip_thoughts, trun
 from offline.stages.reason.llm.calls.client import Completion, LlmCall, RejectedError, UnavailableError
 from offline.stages.reason.llm.calls.ledger import Ledger
 from offline.stages.reason.llm.calls.retries import RetryingCaller
+from offline.stages.reason.llm.judge import Sources, sources_of
 from offline.stages.reason.llm.prompting import Message, Prompt, load_prompt
 from offline.stages.reason.llm.tally import StepTally, Tally
 from offline.stages.reason.schemas import Step
@@ -48,7 +49,8 @@ class StepRunner:
         prompt = load_prompt(prompt_name)
         tally = self._tally.of(prompt_name)
         try:
-            step = await self._ask(prompt, schema, prompt.fill(values), tally)
+            sources = sources_of(prompt.instructions, values)
+            step = await self._ask(prompt, schema, prompt.fill(values), sources, tally)
         except StepFailedError as error:
             tally.failed[str(error)] += 1
             tally.unanswered += isinstance(error, UnansweredError)
@@ -56,10 +58,12 @@ class StepRunner:
         tally.done += 1
         return step
 
-    async def _ask(self, prompt: Prompt, schema: type[StepT], messages: tuple[Message, ...], tally: StepTally) -> StepT:
+    async def _ask(
+        self, prompt: Prompt, schema: type[StepT], messages: tuple[Message, ...], sources: Sources, tally: StepTally
+    ) -> StepT:
         call = self._call(prompt, schema, messages)
         text = await self._complete(prompt, call, tally)
-        first = parse_answer(text, schema)
+        first = parse_answer(text, schema, sources)
         if not first.complaint:
             return cast(StepT, first.step)
         tally.asked_again += 1
@@ -67,7 +71,7 @@ class StepRunner:
         rejected_answer = Message("assistant", strip_thoughts(text) or "…")
         second_call = self._call(prompt, schema, (*messages, rejected_answer, correction))
         try:
-            second = parse_answer(await self._complete(prompt, second_call, tally), schema)
+            second = parse_answer(await self._complete(prompt, second_call, tally), schema, sources)
         except UnansweredError:
             raise  # the next run asks the second time
         except StepFailedError:
@@ -77,7 +81,7 @@ class StepRunner:
         best = second.step or first.step
         if best is None:
             self._ledger.forget(call.key, second_call.key)  # another run with more tokens, or by chance, may succeed
-            raise StepFailedError("invalid answer")
+            raise StepFailedError(second.failure)
         if second.step is None or second.complaint:
             tally.truncated += 1
         return cast(StepT, truncate(best))

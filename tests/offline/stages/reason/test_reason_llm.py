@@ -122,16 +122,16 @@ def test_what_a_step_emits_is_what_the_next_reads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        Reply("<think>Let me see. {\"positive\": \"no\"}</think>\n{\"positive\": \"kept\"}"),
-        Reply("so the template opened the thought</think>{\"positive\": \"kept\"}"),
-        Reply("```json\n{\"positive\": \"kept\"}\n```"),
+        Reply("<think>Let me see. {\"positive\": \"no\"}</think>\n{\"positive\": \"kept as it is\"}"),
+        Reply("so the template opened the thought</think>{\"positive\": \"kept as it is\"}"),
+        Reply("```json\n{\"positive\": \"kept as it is\"}\n```"),
     ],
     ids=["think tags", "closing tag only", "fenced"],
 )  # fmt: skip
 def test_answers_in_wrappings_are_read(tmp_path: Path, reply: Reply) -> None:
     with LlmServer(once(TITLE, reply)) as server:
         outcome = run_reason(tmp_path, server)
-    assert outcome.items["positive"][3] == "kept"
+    assert outcome.items["positive"][3] == "kept as it is"
     assert outcome.total("asked_again") == 0
 
 
@@ -145,7 +145,11 @@ def test_answers_in_wrappings_are_read(tmp_path: Path, reply: Reply) -> None:
         ('["positive"]', "valid dictionary"),
         ("", "empty"),
         ("<think>never ends", "empty"),
-        (json.dumps({"positive": "word " * 201}), "201 words; at most 200"),
+        (json.dumps({"positive": "three words again " * 67}), "201 words; at most 200"),
+        (json.dumps({"positive": "Who would enjoy this product?"}), "only repeated the question or the data"),
+        (json.dumps({"positive": f"{TITLE}, Maybelline"}), "only repeated the question or the data"),
+        (json.dumps({"positive": "I'm sorry, but I cannot tell."}), "was a refusal"),
+        (json.dumps({"positive": "Everyone."}), "fewer than 3 different words"),
     ],
 )
 def test_unusable_answer_is_asked_again_with_the_reason(tmp_path: Path, content: str, complaint: str) -> None:
@@ -172,10 +176,11 @@ def test_an_answer_that_stays_too_long_is_cut_at_a_sentence_and_counted(tmp_path
     ("reply", "times", "kind"),
     [
         (Reply("Sorry, an error occurred"), 2, "invalid answer"),
+        (Reply('{"positive": "Sorry, I cannot help with an error"}'), 2, "nothing of its own"),
         (Reply(None, refusal="I cannot help with that"), 1, "refused"),
         (Reply(status=400), 1, "rejected by the server"),
     ],
-    ids=["invalid twice", "refusal", "400"],
+    ids=["invalid twice", "refusal in prose", "refusal", "400"],
 )
 def test_a_failed_item_is_reported_and_never_a_text_in_the_data(
     tmp_path: Path, reply: Reply, times: int, kind: str
@@ -210,11 +215,16 @@ def test_what_the_server_left_unanswered_ends_the_stage_and_is_asked_for_again(t
     assert all(is_about(request, TITLE) for request in asked)
 
 
-def test_an_answer_that_could_not_be_used_is_asked_for_again_by_the_next_run(tmp_path: Path) -> None:
-    with LlmServer(once(TITLE, Reply("<think>cut off", finish_reason="length"), times=2)) as server:
-        first = run_reason(tmp_path, server, "reason.max_answer_tokens=10")
+@pytest.mark.parametrize(
+    "reply",
+    [Reply("<think>cut off", finish_reason="length"), Reply('{"positive": "who would enjoy this product"}')],
+    ids=["cut off", "echo"],
+)
+def test_an_answer_that_could_not_be_used_is_asked_for_again_by_the_next_run(tmp_path: Path, reply: Reply) -> None:
+    with LlmServer(once(TITLE, reply, times=2)) as server:
+        first = run_reason(tmp_path, server)
         asked = len(server.requests)
-        second = run_reason(tmp_path, server, "reason.max_answer_tokens=1000", name="second")
+        second = run_reason(tmp_path, server, name="second")
     assert first.items["origin"][3] == "attribute"
     assert second.items["origin"][3] == "llm"
     again = [request for request in server.requests[asked:] if step_of(request).startswith("Item")]

@@ -21,6 +21,7 @@ from offline.stages.reason.llm.calls.vllm_client import Answered, VllmClient
 from offline.stages.reason.llm.chains import ITEM_PROMPTS, USER_PROMPTS
 from offline.stages.reason.llm.cost import chain_tokens, count_by_characters, estimate_steps
 from offline.stages.reason.llm.distill import fill_items
+from offline.stages.reason.llm.judge import Sources
 from offline.stages.reason.llm.plan import plan_budget, plan_everything
 from offline.stages.reason.llm.prompting import Message, item_data, load_prompt
 from offline.stages.reason.schemas import MAX_WORD_CHARACTERS, ItemPositive, ItemReasoning, count_words
@@ -135,9 +136,9 @@ def test_words_are_counted_in_any_script(text: str, words: int) -> None:
     assert count_words(text) == words
 
 
-@pytest.mark.parametrize("said", ["长" * 5000, "第一句话很长。" * 500, "x" * 50_000, "a b\n" * 5000])
+@pytest.mark.parametrize("said", ["长短高" * 1667, "第一句话很长。" * 500, "one two " + "x" * 50_000, "a b c\n" * 3334])
 def test_a_limit_binds_whatever_the_script(said: str) -> None:
-    parsed = parse_answer(json.dumps({"positive": said}), ItemPositive)
+    parsed = parse_answer(json.dumps({"positive": said}), ItemPositive, Sources((), ()))
     assert "at most 200" in parsed.complaint
     assert parsed.step is not None
     cut = truncate(parsed.step)
