@@ -10,6 +10,7 @@ are comparable, wall seconds only on an idle machine.
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import numpy as np
 import polars as pl
 from machine import machine
 from rich.progress import Progress
+from serve import memory_mb
 
 from isrf.method.evidence import SparseLists
 from offline.config import RunConfig
@@ -96,7 +98,7 @@ def measure(step: str, work: Path) -> dict[str, Any]:
     counts = STEPS[step](work)
     used = resource.getrusage(resource.RUSAGE_SELF)
     return {
-        "peak_gb": round(used.ru_maxrss / 1e6, 2),
+        "peak_gb": round(memory_mb(os.getpid(), "VmHWM") / 1024, 2),
         "cpu_s": round(used.ru_utime + used.ru_stime, 1),
         "wall_s": round(time.monotonic() - began, 1),
         "counts": counts,

@@ -75,6 +75,15 @@ def by_softmax(shop: Shop) -> Sequence[float]:
     return *by_events(shop), shop.num_rows * min(shop.num_items, FULL_SOFTMAX_ITEMS)
 
 
+def by_item_pairs(shop: Shop) -> Sequence[float]:
+    """Each item's text is compared with the others'."""
+    return 1.0, shop.num_items, float(shop.num_items) ** 2
+
+
+PARTS_OF_STAGES = {"train": by_softmax, "embed": by_item_pairs}
+"""What a stage's time grows with, where that is not `by_events`."""
+
+
 def estimate(shop: Shop, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What the shop needs; times in CPU seconds of the measured machine, memory in MB."""
     service, training = ([line for line in lines if line["kind"] == kind] for kind in ("service", "training"))
@@ -120,7 +129,7 @@ def _training(shop: Shop, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     errors: dict[str, float] = {}
     peaks: dict[str, float] = {}
     for stage in lines[0]["stages"]:
-        parts = by_softmax if stage == "train" else by_events
+        parts = PARTS_OF_STAGES.get(stage, by_events)
         fit = Fitted.of(shops, [line["stages"][stage]["cpu_s"] for line in lines], parts)
         peak = Fitted.of(shops, [line["stages"][stage]["peak_mb"] for line in lines], by_events)
         epochs = shop.epochs if stage == "train" else EPOCHS.get(stage, 1)

@@ -11,6 +11,7 @@ The figures are CPU seconds and memory; they need an idle machine all the same. 
 
 import argparse
 import json
+import os
 import re
 import resource
 import subprocess
@@ -30,7 +31,7 @@ from large_tables import draw_shop
 from machine import machine
 from opening import opening
 from request_latency import measure, running_service, shuffled_users
-from serve import running_redis
+from serve import memory_mb, running_redis
 from side_by_side import HERE
 from synthetic_release import Sizes, make
 
@@ -133,7 +134,7 @@ def run_stage(stage: str, data: Path, releases: Path, preset: str) -> dict[str, 
         run_until(stage, data=data, releases=releases, config=config, progress=progress)
     used = resource.getrusage(resource.RUSAGE_SELF)
     cpu_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-    return {"cpu_s": round(cpu_s, 1), "peak_mb": round(used.ru_maxrss / 1e3)}
+    return {"cpu_s": round(cpu_s, 1), "peak_mb": round(memory_mb(os.getpid(), "VmHWM"))}
 
 
 def measure_redis(work: Path, preset: str) -> Iterator[Measured]:

@@ -22,6 +22,8 @@ from isrf.method.semantic_ids import fuse_vectors, nearest_codes
 
 _ROWS_AT_ONCE = 1 << 16
 """Texts of the release that are read as float32 at once."""
+_COSINES_AT_ONCE = 1 << 26
+"""Most cosines in memory: of many new texts a part at a time."""
 
 
 class Near(NamedTuple):
@@ -103,8 +105,11 @@ class ItemReader:
         return NewItems(*self._placed(text, cosines), near)
 
     def place(self, text: FloatArray) -> PlacedItems:
-        """The part of `read` without the content lists."""
-        return self._placed(text, self._cosines(text))
+        """The part of `read` without the content lists, for any number of texts."""
+        at_once = max(_COSINES_AT_ONCE // len(self.item_text), 1)
+        starts = range(0, max(len(text), 1), at_once)
+        parts = [self._placed(part, self._cosines(part)) for part in (text[at : at + at_once] for at in starts)]
+        return PlacedItems(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     def among(self, items: BoolArray) -> "ItemReader":
         """A reader that takes new items' identities from some items (N,) alone."""

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from isrf.contract.manifest import ItemReaderSpec
+from isrf.method import item_reader
 from isrf.method.evidence import SparseLists
 from isrf.method.item_reader import ItemReader
 from isrf.nn.model import IsrfModel
@@ -59,6 +60,26 @@ def test_a_new_item_has_all_but_its_text_from_what_it_is_most_like_that_somebody
     )
     np.testing.assert_allclose(read.item_vectors, model.vectors_of(expected).detach().numpy(), atol=5e-3)
     np.testing.assert_allclose(read.item_inputs, model.inputs_of(expected).detach().numpy(), atol=2e-2)
+
+
+def test_many_new_items_are_placed_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    codebooks = rng.normal(size=(LEVELS, CODES, TEXT_DIM + GRAPH_DIM)).astype(np.float32)
+    reader = reader_of(make_model(random_ids(20, LEVELS, CODES), CODES), codebooks)
+    text = rng.normal(size=(31, TEXT_DIM)).astype(np.float32)
+    at_once, most = reader.place(text), 0
+
+    def cosines(self: ItemReader, part: np.ndarray) -> np.ndarray:
+        nonlocal most
+        most = max(most, len(part) * len(self.item_text))
+        return part @ self.item_text.astype(np.float32).T
+
+    monkeypatch.setattr(item_reader, "_COSINES_AT_ONCE", 100)
+    monkeypatch.setattr(ItemReader, "_cosines", cosines)
+    for found, wanted in zip(reader.place(text), at_once, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert most == 100
+    assert [len(rows) for rows in reader.place(text[:0])] == [0, 0, 0]
 
 
 def test_codes_are_the_nearest_trained_ones() -> None:
