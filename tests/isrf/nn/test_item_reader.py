@@ -76,8 +76,10 @@ def test_many_new_items_are_placed_a_part_at_a_time(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(item_reader, "_COSINES_AT_ONCE", 100)
     monkeypatch.setattr(ItemReader, "_cosines", cosines)
-    for found, wanted in zip(reader.place(text), at_once, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    in_parts = reader.place(text)
+    np.testing.assert_allclose(in_parts.item_inputs, at_once.item_inputs, atol=1e-6)
+    np.testing.assert_allclose(in_parts.item_vectors, at_once.item_vectors, atol=1e-6)
+    np.testing.assert_array_equal(in_parts.stand_ins, at_once.stand_ins)
     assert most == 100
     assert [len(rows) for rows in reader.place(text[:0])] == [0, 0, 0]
 
