@@ -26,7 +26,7 @@ from isrf.method.recommend.request import RankingRequest
 from isrf.runtime import item_index
 from isrf.runtime.bundle.manifests import find_release
 from isrf.runtime.bundle.opening import item_searches
-from offline.stages.export_onnx.item_hnsw import index_table
+from offline.runtime.hnsw import index_table
 from service.release.opening import open_release
 
 SHARES = (1.0, 0.1, 0.01)

@@ -4,7 +4,7 @@ It implements `isrf.method.recommend.item_search.ItemSearch`, for service and of
 scores every item, which costs 8 µs for a thousand items of width 64. With it a search follows links between near items
 (Malkov and Yashunin 2016), or where a filter leaves few items it scores these alone; then it scores what it found
 exactly, and estimates the normaliser of the softmax: the best items exactly, the rest from a fixed sample.
-`offline.stages.export_onnx.item_hnsw` makes the index, and measures how many candidates a search must keep.
+`offline.runtime.hnsw` makes the index, and measures how many candidates a search must keep.
 """
 
 from dataclasses import dataclass, replace

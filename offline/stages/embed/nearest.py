@@ -8,18 +8,27 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from rich.progress import Progress
 from scipy import sparse
 
 from isrf.method.evidence import CONTENT_LENGTH, CONTENT_POWER, SparseLists, counted_lists
 from isrf.method.interest import FloatArray, IntArray
 from isrf.method.text.encoder import TextEncoder, TextFields
+from isrf.runtime.item_index import SPARE, HnswIndex
 from isrf.runtime.neighbour_index import NeighbourIndex
 from offline.engine.engine import StageEngine
 from offline.engine.local import LOCAL
+from offline.runtime.hnsw import index_table
 from offline.stages.embed.tfidf import weigh
 
 MAX_ITEMS_BY_TERMS = 50_000
 """For more items the product of all items with all items costs too much, so the reduced vectors are used."""
+
+HNSW_FROM = 100_000
+"""From so many items on, an item's nearest ones by their vectors are searched by HNSW: comparing all items with all
+takes a time that grows with their square (docs/lab-notebook.md)."""
+SAMPLE = 256
+"""Items on which the recall of that search is measured."""
 
 _BLOCK_CELLS = 8_000_000
 _BLOCK_ITEMS = 4096
@@ -43,12 +52,36 @@ def nearest_by_terms(encoder: TextEncoder, texts: Sequence[TextFields], *, engin
     return _lists(engine.map(_by_terms, (terms, size, width), range(0, num_items, size)), num_items)
 
 
-def nearest_by_vectors(vectors: FloatArray, *, engine: StageEngine = LOCAL) -> SparseLists:
-    """Each item's nearest items by the cosine of unit vectors (N, D); otherwise as `nearest_by_terms`."""
+def nearest_by_vectors(
+    vectors: FloatArray, *, engine: StageEngine = LOCAL, progress: Progress | None = None
+) -> SparseLists:
+    """Each item's nearest items by the cosine of unit vectors (N, D); otherwise as `nearest_by_terms`.
+
+    From `HNSW_FROM` items on nearly all of them (`offline.runtime.hnsw.RECALL`), with exact cosines.
+    """
     vectors = np.ascontiguousarray(vectors)
-    index, width = NeighbourIndex(vectors), min(CONTENT_LENGTH + 1, len(vectors))
-    found = engine.map(_by_vectors, (vectors, index, width), range(0, len(vectors), _BLOCK_ITEMS))
-    return _lists(found, len(vectors))
+    width, starts = min(CONTENT_LENGTH + 1, len(vectors)), range(0, len(vectors), _BLOCK_ITEMS)
+    if len(vectors) < HNSW_FROM:
+        return _lists(engine.map(_by_vectors, (vectors, NeighbourIndex(vectors), width), starts), len(vectors))
+    known = np.any(vectors != 0, axis=1)
+    rows = np.flatnonzero(known)
+    sample = vectors[rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:SAMPLE])]]
+    made = index_table(vectors, known, sample, title="embed: indexing items", progress=progress)
+    index = HnswIndex(made.data, made.ef, known)
+    return _lists(engine.map(_by_hnsw, (vectors, index, width), starts), len(vectors))
+
+
+def _by_hnsw(start: int, vectors: FloatArray, index: HnswIndex, width: int) -> _Nearest:
+    block = vectors[start : start + _BLOCK_ITEMS]
+    columns = np.full((len(block), width), -1, dtype=np.int64)
+    cosine = np.zeros((len(block), width), dtype=np.float32)
+    for place, vector in enumerate(block):
+        # A search in 8 bits finds a few more, which are then compared exactly.
+        found = index.search(vector, width + SPARE, ef=index.ef) if vector.any() else columns[place, :0]
+        exact = vectors[found] @ vector
+        best = np.lexsort((found, -exact))[:width]
+        columns[place, : len(best)], cosine[place, : len(best)] = found[best], exact[best]
+    return _Nearest(start, columns, cosine)
 
 
 def _by_vectors(start: int, vectors: FloatArray, index: NeighbourIndex, width: int) -> _Nearest:

@@ -94,7 +94,7 @@ def _encode_tfidf(ctx: StageContext, texts: Texts, fitted: list[TextFields]) -> 
     nearest = (
         nearest_by_terms(encoder, texts.items, engine=ctx.engine)
         if by_terms
-        else nearest_by_vectors(items, engine=ctx.engine)
+        else nearest_by_vectors(items, engine=ctx.engine, progress=ctx.progress)
     )
     return EncodedTexts(items, transform(encoder, texts.users), encoder, nearest)
 
@@ -119,4 +119,4 @@ def _encode_dense(ctx: StageContext, texts: Texts, fitted: list[TextFields], enc
     )
     items, users = project(raw[: len(texts.items)], raw[len(texts.items) :], texts.fitted, config.dim)
     bundled = fit_counterpart(fitted, items[texts.fitted], stands_for=config.encoder, seed=ctx.config.seed)
-    return EncodedTexts(items, users, bundled, nearest_by_vectors(items, engine=ctx.engine))
+    return EncodedTexts(items, users, bundled, nearest_by_vectors(items, engine=ctx.engine, progress=ctx.progress))

@@ -15,7 +15,7 @@ from isrf.method.trie import build_trie
 from isrf.runtime import item_index
 from isrf.runtime.bundle.opening import item_searches
 from isrf.runtime.item_index import HnswIndex, ItemIndex, inner_products
-from offline.stages.export_onnx import item_hnsw
+from offline.runtime import hnsw as offline_hnsw
 
 NUM_ITEMS, WIDTH, NUM_QUERIES, K = 6_000, 16, 40, 10
 
@@ -41,9 +41,9 @@ def table() -> Table:
 
 @pytest.fixture(scope="module")
 def indexed(table: Table) -> HnswIndex:
-    made = item_hnsw.index_table(table.rows, table.known, table.queries)
-    assert made.recall >= item_hnsw.RECALL
-    assert made.ef < item_hnsw.MOST_EF
+    made = offline_hnsw.index_table(table.rows, table.known, table.queries)
+    assert made.recall >= offline_hnsw.RECALL
+    assert made.ef < offline_hnsw.MOST_EF
     return HnswIndex(made.data, made.ef, table.known)
 
 
@@ -149,7 +149,7 @@ def test_a_score_does_not_depend_on_the_rows_beside_it(table: Table) -> None:
 
 
 def test_equal_tables_give_equal_indexes(table: Table) -> None:
-    first, second = (item_hnsw.index_table(table.rows, table.known, table.queries).data for _ in range(2))
+    first, second = (offline_hnsw.index_table(table.rows, table.known, table.queries).data for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 

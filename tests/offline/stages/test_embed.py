@@ -15,6 +15,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from isrf.contract.errors import ConfigError, StageError
 from isrf.method.text.encoder import TextEncoder
+from offline.runtime.hnsw import RECALL
+from offline.stages.embed import nearest
 from offline.stages.embed import stage as embed
 from offline.stages.embed.counterpart import fit_counterpart
 from offline.stages.embed.dense import embed_all, project
@@ -295,6 +297,27 @@ def test_the_nearest_items_are_those_with_the_largest_cosine() -> None:
         np.testing.assert_allclose(lists.weights[part], expected / expected.sum(), rtol=1e-4)
         assert row not in lists.indices[part]
     assert lists.row(150) == slice(len(lists.indices), len(lists.indices))
+
+
+def test_of_a_large_catalogue_nearly_all_of_the_nearest_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(300, 16))[rng.integers(300, size=6_000)] + 0.7 * rng.normal(size=(6_000, 16))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    vectors[:50] = 0  # items without a text
+    exact = nearest_by_vectors(vectors)
+    monkeypatch.setattr(nearest, "HNSW_FROM", 6_000)
+    found = nearest_by_vectors(vectors)
+    num_shared = 0
+    for row in range(len(vectors)):
+        ours, wanted = (dict(zip(*lists.entries(row), strict=True)) for lists in (found, exact))
+        shared = ours.keys() & wanted.keys()
+        num_shared += len(shared)
+        assert row not in ours
+        for item in shared:
+            assert ours[item] == pytest.approx(wanted[item], rel=0.1), "scaled to sum to 1"
+    assert num_shared >= RECALL * len(exact.indices)
+    assert not found.indptr[50]
+    assert len(found.indices) > 0.98 * len(exact.indices)
 
 
 def test_by_vectors_the_nearest_are_those_with_the_largest_inner_product() -> None:
