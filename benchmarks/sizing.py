@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from offline.config import RunConfig
+from offline.stages.embed.nearest import MAX_ITEMS_BY_TERMS
 from offline.stages.train.objective import FULL_SOFTMAX_ITEMS
 from service.settings import Settings
 
 MEASUREMENTS = Path(__file__).resolve().parent.parent / "docs" / "data" / "sizing.jsonl"
 EPOCHS = {"graph": RunConfig().graph.epochs, "train": RunConfig().train.epochs}
 """Stages that repeat, with the preset `demo`'s number of epochs; each was measured with one."""
+SAMPLED_USERS = RunConfig().evaluate.validation_users
 SECONDS_KEPT = {name: Settings.model_fields[f"{name}_ttl_s"].default for name in ("group", "answer", "recommendation")}
 """How long the store keeps a user's interests, an answer and a list, by default."""
 STREAM_DAYS = 2.0
@@ -76,12 +78,18 @@ def by_softmax(shop: Shop) -> Sequence[float]:
 
 
 def by_item_pairs(shop: Shop) -> Sequence[float]:
-    """Each item's text is compared with the others'."""
-    return 1.0, shop.num_items, float(shop.num_items) ** 2
+    """Each item's text is compared with the others', up to where they are searched by their vectors."""
+    return 1.0, shop.num_items, float(min(shop.num_items, MAX_ITEMS_BY_TERMS)) ** 2
 
 
-PARTS_OF_STAGES = {"train": by_softmax, "embed": by_item_pairs}
-"""What a stage's time grows with, where that is not `by_events`."""
+def by_sampled_users(shop: Shop) -> Sequence[float]:
+    """The candidates of the users whose held-out items choose the weights are in memory together."""
+    return 1.0, shop.num_items, min(shop.num_users, SAMPLED_USERS)
+
+
+PARTS_OF_TIME = {"train": by_softmax, "embed": by_item_pairs, "evaluate": by_size}
+PARTS_OF_MEMORY = {"evaluate": by_sampled_users}
+"""What a stage's time and memory grow with, where that is not `by_events`."""
 
 
 def estimate(shop: Shop, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -129,9 +137,9 @@ def _training(shop: Shop, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     errors: dict[str, float] = {}
     peaks: dict[str, float] = {}
     for stage in lines[0]["stages"]:
-        parts = PARTS_OF_STAGES.get(stage, by_events)
-        fit = Fitted.of(shops, [line["stages"][stage]["cpu_s"] for line in lines], parts)
-        peak = Fitted.of(shops, [line["stages"][stage]["peak_mb"] for line in lines], by_events)
+        times, peak_mbs = ([line["stages"][stage][name] for line in lines] for name in ("cpu_s", "peak_mb"))
+        fit = Fitted.of(shops, times, PARTS_OF_TIME.get(stage, by_events))
+        peak = Fitted.of(shops, peak_mbs, PARTS_OF_MEMORY.get(stage, by_events))
         epochs = shop.epochs if stage == "train" else EPOCHS.get(stage, 1)
         seconds[stage], errors[stage], peaks[stage] = epochs * fit.value(shop), round(fit.worst, 2), peak.value(shop)
     return {

@@ -67,4 +67,12 @@ def _row(line: dict[str, Any]) -> tuple[str, ...]:
         return items, users, *values, str(line["start_cpu_s"]), str(line["request_cpu_ms"])
     stages = line["stages"]
     seconds = [f"{stages[name]['cpu_s']:,}" for name in ("graph", "train", "evaluate")]
-    return items, f"{line['num_rows']:,}", *seconds, f"{max(one['peak_mb'] for one in stages.values()):,}"
+    named = ("graph", "train", "evaluate")
+    others = round(sum(one["cpu_s"] for name, one in stages.items() if name not in named), 1)
+    return (
+        items,
+        f"{line['num_rows']:,}",
+        *seconds,
+        f"{others:,}",
+        f"{max(one['peak_mb'] for one in stages.values()):,}",
+    )
