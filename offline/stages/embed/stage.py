@@ -20,7 +20,7 @@ from offline.stages.embed.text_files import write_text_encoder
 from offline.stages.embed.texts import Texts, read_texts
 from offline.stages.embed.tfidf import fit_tfidf, transform
 
-VERSION = 3
+VERSION = 4
 STORE_FILE = "vectors.sqlite3"
 HUGGING_FACE = "hf:"
 NO_ENCODER = "no-text"
