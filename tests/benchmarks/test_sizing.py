@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,19 @@ def test_a_busier_shop_needs_more() -> None:
     small, large = (sizing.estimate(_shop(10_000, 100_000, requests_per_s=rate), LINES) for rate in (10.0, 100.0))
     assert large["service_cores"] == pytest.approx(10 * small["service_cores"], abs=1)
     assert large["redis_mb"] > small["redis_mb"]
+
+
+def test_the_pages_example_prints_what_stands_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = PAGE.read_text()
+    command = re.search(r"benchmarks/sizing\.py (--items.*)", page)
+    shown = re.search(r"```text\n(.*?)```", page, re.DOTALL)
+    assert command is not None
+    assert shown is not None
+    monkeypatch.setattr(sys, "argv", ["sizing.py", *command[1].split()])
+    sizing.main()
+    assert capsys.readouterr().out.startswith(shown[1])
 
 
 def test_the_page_shows_the_measurements() -> None:
