@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from isrf.method.evidence import ItemLists
 from isrf.method.interest import FloatArray, IntArray
 from isrf.method.metrics import Interval, bootstrap_means, hit_rate, ndcg, ranks_of
 from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, WITHOUT_GENERATIVE, RankedLists
@@ -23,6 +24,9 @@ HISTORY_LENGTHS = (1, 5, 10, 20, 50)
 POPULARITIES = (0, 1, 5, 20, 100, 1000)
 """Starts of the slices: by the number of items before the held-out item, and by the number of users who took the
 held-out item in training (0: a cold item)."""
+TRANSITIONS = ("never seen", "seen")
+"""Slices by whether the held-out item followed the last one within the training split, as far as the last item's
+transition list reaches."""
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 
@@ -63,32 +67,59 @@ def describe_coverage(items: IntArray, popularity: FloatArray) -> dict[str, Any]
 
 
 def describe_slices(
-    fused: IntArray, split: EvaluationSplit, popularity: FloatArray, *, samples: int, seed: int
+    lists: RankedLists,
+    split: EvaluationSplit,
+    *,
+    popularity: FloatArray,
+    transitions: ItemLists,
+    samples: int,
+    seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """The fused list's figures by history length and by the held-out item's popularity; no slices without users."""
-    values = _values(fused, split.targets)
+    """The fused list's figures by `HISTORY_LENGTHS`, `POPULARITIES` and `TRANSITIONS`, for slices that have users.
+
+    Each slice also has the fused list's gain over the one without the generative path, "minus_without_generative".
+
+    Args:
+        popularity: (N,) users who took each item in training.
+        transitions: the items that followed each item there.
+    """
+    fused, without = (_values(lists[name], split.targets) for name in (FUSED, WITHOUT_GENERATIVE))
     lengths = np.array([len(history) for history in split.histories])
     keys = {
-        "history_length": (lengths, HISTORY_LENGTHS),
-        "target_popularity": (popularity[split.targets], POPULARITIES),
+        "history_length": _ranges(lengths, HISTORY_LENGTHS),
+        "target_popularity": _ranges(popularity[split.targets], POPULARITIES),
+        "last_to_target": (_transitions(split, transitions), TRANSITIONS),
     }
     result: dict[str, dict[str, Any]] = {}
-    for title, (key, starts) in keys.items():
+    for title, (place, names) in keys.items():
         result[title] = {}
-        place = np.searchsorted(starts, key, side="right") - 1
         for number in np.unique(place).tolist():
             rows = place == number
-            part = {("", metric): values[metric][rows] for metric in COMPARED}
-            (intervals,) = _bootstrap([part], samples=samples, seed=seed)
-            result[title][_name_slice(starts, number)] = {"users": int(rows.sum()), **_by_name(intervals)[""]}
+            part = {(FUSED, metric): fused[metric][rows] for metric in COMPARED}
+            gain = {(WITHOUT_GENERATIVE, metric): (fused[metric] - without[metric])[rows] for metric in COMPARED}
+            figures, gains = (_by_name(one) for one in _bootstrap([part, gain], samples=samples, seed=seed))
+            result[title][names[number]] = {
+                "users": int(rows.sum()),
+                **figures[FUSED],
+                "minus_without_generative": gains[WITHOUT_GENERATIVE],
+            }
     return result
 
 
-def _name_slice(starts: Sequence[int], number: int) -> str:
-    if number + 1 == len(starts):
-        return f"{starts[number]}+"
-    last = starts[number + 1] - 1
-    return str(last) if last == starts[number] else f"{starts[number]}-{last}"
+def _transitions(split: EvaluationSplit, lists: ItemLists) -> IntArray:
+    """(R,) place in `TRANSITIONS` of every user's held-out item."""
+    followed = [
+        bool(history) and target in lists.entries(history[-1]).indices
+        for history, target in zip(split.histories, split.targets.tolist(), strict=True)
+    ]
+    return np.array(followed, dtype=np.int64)
+
+
+def _ranges(values: NDArray[Any], starts: Sequence[int]) -> tuple[IntArray, Sequence[str]]:
+    """The place (R,) of each value (R,) among the ranges that begin at `starts`, and the ranges' names."""
+    lasts = [start - 1 for start in starts[1:]]
+    names = [str(start) if last == start else f"{start}-{last}" for start, last in zip(starts, lasts, strict=False)]
+    return np.searchsorted(starts, values, side="right") - 1, [*names, f"{starts[-1]}+"]
 
 
 def _values(items: IntArray, targets: IntArray) -> dict[str, NDArray[np.float64]]:

@@ -51,11 +51,13 @@ class Measure:
 
     def describe_ranking(self, lists: RankedLists, split: EvaluationSplit) -> dict[str, Any]:
         """Figures of full-ranking lists: metrics, differences, coverage, slices."""
-        popularity = self.recommender.tables.popularity
+        tables = self.recommender.tables
+        popularity, transitions = tables.popularity, tables.item_lists["transition"]
         figures = self._describe(lists, split)
         for name, own in (*((name, figures[name]) for name in (FUSED, LOG_LINEAR)), *figures["channels"].items()):
             own |= describe_coverage(lists[name], popularity)
-        return figures | {"slices": describe_slices(lists[FUSED], split, popularity, **self._bootstrap)}
+        slices = describe_slices(lists, split, popularity=popularity, transitions=transitions, **self._bootstrap)
+        return figures | {"slices": slices}
 
     def beside(self, split: EvaluationSplit, title: str, *, num_users: int) -> dict[str, Any]:
         """The other protocols, each on a sample of the split's users: with seen items, and direct recommendation."""

@@ -45,7 +45,7 @@ from offline.stages.evaluate.weights import (
 )
 from offline.stages.export_onnx.item_hnsw import hnsw_arrays, item_search_of
 
-VERSION = 17
+VERSION = 18
 RANKER_SPEC = "ranker.json"
 LIVE_EVIDENCE_SPEC = "live_evidence.json"
 SAVED_LISTS = (FUSED, LOG_LINEAR, "dense", "generative")

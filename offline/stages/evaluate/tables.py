@@ -49,20 +49,24 @@ def _differences(result: dict[str, Any]) -> Table:
 
 
 def _parts(result: dict[str, Any]) -> Table:
-    table = _table("", "users", "HR@10", "NDCG@10", "95%")
+    table = _table("", "users", "HR@10", "NDCG@10", "95%", "by generation", "95%")
     rows = {
         "seen items included": result["seen_included"] | result["seen_included"][FUSED],
         "direct recommendation": result["direct"] | result["direct"][FUSED],
         **{f"history of {name} items": figures for name, figures in result["slices"]["history_length"].items()},
         **{f"item taken by {name} users": figures for name, figures in result["slices"]["target_popularity"].items()},
+        **{f"last item → item {name}": figures for name, figures in result["slices"]["last_to_target"].items()},
     }
     for name, figures in rows.items():
+        minus = figures.get("minus_without_generative") or figures["fused_minus"][WITHOUT_GENERATIVE]
         table.add_row(
             name.replace("taken by 0 users", "taken by 0 users (cold)"),
             str(figures["users"]),
             f"{figures['HR@10']:.4f}",
             f"{figures['NDCG@10']:.4f}",
             _interval(figures),
+            f"{minus['NDCG@10']:+.4f}",
+            _interval(minus, signed=True),
         )
     return table
 

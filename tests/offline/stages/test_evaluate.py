@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from isrf.contract.manifest import FusionWeights
+from isrf.method.evidence import SparseLists
 from isrf.method.ranking.fusion import CHANNELS
 from offline.config import build_config
 from offline.stages.evaluate import live_sample
@@ -60,10 +61,12 @@ def test_coverage_counts_items_once_and_cold_ones_by_place() -> None:
     }
 
 
-def test_slices_split_users_by_length_of_history_and_popularity_of_the_target() -> None:
+def test_slices_split_users_by_history_target_and_what_followed_the_last_item() -> None:
     split = split_of([[1], [1, 2, 3, 4], [1] * 5, [1] * 60], [0, 1, 2, 3])
     popularity = np.array([0, 4, 5, 1000], dtype=np.float32)
-    slices = describe_slices(lists_of([0], [9], [9, 2], [3]), split, popularity, samples=20, seed=0)
+    followed_1 = SparseLists(np.array([0, 0, 3, 3, 3, 3]), np.array([0, 2, 3], np.int32), np.ones(3, np.float32))
+    lists = {"fused": lists_of([0], [9], [9, 2], [3]), "without_generative": lists_of([0], [9], [2], [])}
+    slices = describe_slices(lists, split, popularity=popularity, transitions=followed_1, samples=20, seed=0)
     assert {name: figures["users"] for name, figures in slices["history_length"].items()} == {
         "1-4": 2,
         "5-9": 1,
@@ -73,6 +76,15 @@ def test_slices_split_users_by_length_of_history_and_popularity_of_the_target() 
     assert slices["history_length"]["1-4"]["NDCG@10"] == 0.5
     assert slices["target_popularity"]["5-19"]["NDCG@10"] == pytest.approx(0.63093, abs=1e-5)
     assert slices["target_popularity"]["0"]["HR@10"] == 1.0
+    assert {name: figures["users"] for name, figures in slices["last_to_target"].items()} == {
+        "never seen": 1,
+        "seen": 3,
+    }
+    gains = {name: figures["minus_without_generative"] for name, figures in slices["last_to_target"].items()}
+    assert gains["never seen"]["NDCG@10"] == 0
+    assert gains["seen"]["NDCG@10"] == pytest.approx((0 + 0.63093 - 1 + 1) / 3, abs=1e-5)
+    low, high = gains["seen"]["NDCG@10_95"]
+    assert low < gains["seen"]["NDCG@10"] < high
 
 
 def test_negatives_are_unseen_and_hang_on_the_user_alone() -> None:
