@@ -10,7 +10,8 @@ from offline.stages.evaluate.lists import FUSED, LOG_LINEAR, WITHOUT_GENERATIVE
 
 
 def evaluation_tables(result: dict[str, Any], *, split: str) -> Iterator[Table]:
-    """Tables of all lists' metrics, of the fused list's gains, and of the fused list by protocol and slice.
+    """Tables of all lists' metrics, of the fused list's gains, of the fused list by protocol and slice, and of what the
+    generative path adds there.
 
     Args:
         result: one split's part of an evaluation, with the `protocol`.
@@ -19,6 +20,7 @@ def evaluation_tables(result: dict[str, Any], *, split: str) -> Iterator[Table]:
     yield _metrics(result, f"{split} · {result['users']} users · {result['protocol']}")
     yield _differences(result)
     yield _parts(result)
+    yield _generation(result)
 
 
 def _lists(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -27,7 +29,7 @@ def _lists(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _metrics(result: dict[str, Any], title: str) -> Table:
     names = [f"{metric}@{k}" for metric in ("HR", "NDCG") for k in CUTOFFS]
-    table = _table(title, *names, "catalogue")
+    table = _table(title, *names, "shown")  # the share of the catalogue, in a column that leaves room for the names
     for name, figures in _lists(result).items():
         coverage = figures.get("coverage@10")
         table.add_row(
@@ -49,26 +51,36 @@ def _differences(result: dict[str, Any]) -> Table:
 
 
 def _parts(result: dict[str, Any]) -> Table:
-    table = _table("", "users", "HR@10", "NDCG@10", "95%", "by generation", "95%")
-    rows = {
+    table = _table("", "users", "HR@10", "NDCG@10", "95%")
+    others = {
         "seen items included": result["seen_included"] | result["seen_included"][FUSED],
         "direct recommendation": result["direct"] | result["direct"][FUSED],
-        **{f"history of {name} items": figures for name, figures in result["slices"]["history_length"].items()},
-        **{f"item taken by {name} users": figures for name, figures in result["slices"]["target_popularity"].items()},
-        **{f"last item → item {name}": figures for name, figures in result["slices"]["last_to_target"].items()},
     }
-    for name, figures in rows.items():
-        minus = figures.get("minus_without_generative") or figures["fused_minus"][WITHOUT_GENERATIVE]
+    for name, figures in {**others, **_slices(result)}.items():
         table.add_row(
-            name.replace("taken by 0 users", "taken by 0 users (cold)"),
-            str(figures["users"]),
-            f"{figures['HR@10']:.4f}",
-            f"{figures['NDCG@10']:.4f}",
-            _interval(figures),
-            f"{minus['NDCG@10']:+.4f}",
-            _interval(minus, signed=True),
+            name, str(figures["users"]), f"{figures['HR@10']:.4f}", f"{figures['NDCG@10']:.4f}", _interval(figures)
         )
     return table
+
+
+def _generation(result: dict[str, Any]) -> Table:
+    table = _table("what the generative path adds", "users", "NDCG@10", "95%")
+    for name, figures in _slices(result).items():
+        minus = figures["minus_without_generative"]
+        table.add_row(name, str(figures["users"]), f"{minus['NDCG@10']:+.4f}", _interval(minus, signed=True))
+    return table
+
+
+def _slices(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    slices = result["slices"]
+    return {
+        **{f"history of {name} items": figures for name, figures in slices["history_length"].items()},
+        **{
+            f"item taken by {name} users{' (cold)' if name == '0' else ''}": figures
+            for name, figures in slices["target_popularity"].items()
+        },
+        **{f"last item → item {name}": figures for name, figures in slices["last_to_target"].items()},
+    }
 
 
 def _table(title: str, *headings: str) -> Table:

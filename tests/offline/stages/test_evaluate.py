@@ -1,5 +1,6 @@
 """Figures computed by hand; one pass of the search, many lists; every protocol's own rules."""
 
+import io
 import json
 import random
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from isrf.contract.manifest import FusionWeights
 from isrf.method.evidence import SparseLists
@@ -17,6 +19,7 @@ from offline.stages.evaluate.figures import describe_coverage, describe_lists, d
 from offline.stages.evaluate.lists import LIST_LENGTH
 from offline.stages.evaluate.questions import NUM_NEGATIVES, direct, full_ranking, sample_negatives
 from offline.stages.evaluate.split import EvaluationSplit, load_split, sample_rows
+from offline.stages.evaluate.tables import evaluation_tables
 from tests.shops import TINY, Event, run_stages, write_shop
 
 NUM_USERS, NUM_ITEMS = 50, 60
@@ -138,6 +141,17 @@ def evaluation(shop: Path, *settings: str) -> tuple[dict[str, Any], dict[str, Pa
     config = build_config("demo", None, (*TINY, *settings))
     outputs = run_stages("evaluate", shop, shop.parent / "releases", config)
     return json.loads((outputs["evaluate"] / "evaluation.json").read_text()), outputs
+
+
+def test_a_terminal_of_80_columns_shows_every_slice_by_name(shop: Path) -> None:
+    found, _ = evaluation(shop)
+    console = Console(width=80, file=io.StringIO(), record=True)
+    for table in evaluation_tables(found["test"] | {"protocol": found["protocol"]}, split="test"):
+        console.print(table)
+    shown = console.export_text()
+    for name in ("history of 1-4 items", "last item → item never seen", "what the generative path adds", "NDCG@10"):
+        assert name in shown
+    assert "…" not in shown
 
 
 def test_an_evaluation_holds_every_protocol_of_both_splits(shop: Path) -> None:
