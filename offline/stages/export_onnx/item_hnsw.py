@@ -6,7 +6,6 @@ finds, for histories of the training split. `offline.runtime.hnsw` makes the ind
 them.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +44,19 @@ def index_items(ctx: StageContext, model: IsrfModel, tables: InterestTables) -> 
     (ctx.out / ITEM_SEARCH_FILE).write_text(spec.model_dump_json(indent=2))
     recalls = {name: indexed.recall for name, indexed in found.items()}
     for name, recall in recalls.items():
-        if recall < RECALL:
-            ctx.progress.console.print(
-                f"[bold yellow]compile: the search of the {name} vectors finds {recall:.1%} of the best {NUM_BEST} "
-                f"items with {MOST_EF:,} candidates, less than {RECALL:.0%}; a search of all items is exact: "
-                f"--set search.hnsw_from={model.spec.num_items + 1}"
-            )
-    (ctx.out / "item_recall.json").write_text(json.dumps(recalls, indent=2))
+        warning = low_recall(name, recall, model.spec.num_items)
+        if warning:
+            ctx.progress.console.print(f"[bold yellow]{warning}")
+
+
+def low_recall(name: str, recall: float, num_items: int) -> str:
+    """What to say of a search whose recall stays below `RECALL`; empty for one that reaches it."""
+    if recall >= RECALL:
+        return ""
+    return (
+        f"compile: the search of the {name} vectors finds {recall:.1%} of the best {NUM_BEST} items with {MOST_EF:,} "
+        f"candidates, less than {RECALL:.0%}; a search of all items is exact: --set search.hnsw_from={num_items + 1}"
+    )
 
 
 def item_search_of(folder: Path) -> ItemSearchSpec | None:

@@ -13,6 +13,7 @@ from isrf.runtime.neighbour_index import Cells, NeighbourIndex
 from offline.commands.publish import publish
 from offline.config import build_config
 from offline.runtime import release as offline_release
+from offline.stages.export_onnx.item_hnsw import low_recall
 from offline.stages.graph import cells as graph_cells
 from offline.stages.graph.cells import RECALL, divide
 from service.release import opening as service_release
@@ -134,3 +135,10 @@ def test_a_release_with_cells_and_hnsw_is_made_published_and_served(demo_shop: P
     assert len(ours_first.items) == 10
     report = json.loads(next((tmp_path / ".work" / "graph").glob("*/report.json")).read_text())
     assert report["similar_user_search"]["recall"] >= RECALL
+
+
+def test_a_search_of_items_that_finds_too_few_is_reported() -> None:
+    warning = low_recall("dense", 0.901, 70_000)
+    assert "dense vectors finds 90.1% of the best 100 items" in warning
+    assert warning.endswith("--set search.hnsw_from=70001")
+    assert low_recall("dense", 0.98, 70_000) == ""
