@@ -18,7 +18,7 @@ from isrf.runtime.item_index import SPARE, HnswIndex
 from isrf.runtime.neighbour_index import NeighbourIndex
 from offline.engine.engine import StageEngine
 from offline.engine.local import LOCAL
-from offline.runtime.hnsw import index_table
+from offline.runtime.hnsw import RECALL, index_table
 from offline.stages.embed.tfidf import weigh
 
 MAX_ITEMS_BY_TERMS = 50_000
@@ -57,18 +57,29 @@ def nearest_by_vectors(
 ) -> SparseLists:
     """Each item's nearest items by the cosine of unit vectors (N, D); otherwise as `nearest_by_terms`.
 
-    From `HNSW_FROM` items on nearly all of them (`offline.runtime.hnsw.RECALL`), with exact cosines.
+    From `HNSW_FROM` items on nearly all of them (`offline.runtime.hnsw.RECALL`), with exact cosines; where a search by
+    HNSW finds too few, as among very many equal texts, all are compared.
     """
     vectors = np.ascontiguousarray(vectors)
     width, starts = min(CONTENT_LENGTH + 1, len(vectors)), range(0, len(vectors), _BLOCK_ITEMS)
-    if len(vectors) < HNSW_FROM:
-        return _lists(engine.map(_by_vectors, (vectors, NeighbourIndex(vectors), width), starts), len(vectors))
+    hnsw = _hnsw(vectors, progress) if len(vectors) >= HNSW_FROM else None
+    found = (
+        engine.map(_by_vectors, (vectors, NeighbourIndex(vectors), width), starts)
+        if hnsw is None
+        else engine.map(_by_hnsw, (vectors, hnsw, width), starts)
+    )
+    return _lists(found, len(vectors))
+
+
+def _hnsw(vectors: FloatArray, progress: Progress | None) -> HnswIndex | None:
+    """The index of the items with a text; None where none has one, or where a search finds too few."""
     known = np.any(vectors != 0, axis=1)
     rows = np.flatnonzero(known)
+    if not len(rows):
+        return None
     sample = vectors[rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:SAMPLE])]]
     made = index_table(vectors, known, sample, title="embed: indexing items", progress=progress)
-    index = HnswIndex(made.data, made.ef, known)
-    return _lists(engine.map(_by_hnsw, (vectors, index, width), starts), len(vectors))
+    return HnswIndex(made.data, made.ef, known) if made.recall >= RECALL else None
 
 
 def _by_hnsw(start: int, vectors: FloatArray, index: HnswIndex, width: int) -> _Nearest:

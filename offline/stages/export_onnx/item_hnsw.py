@@ -6,6 +6,7 @@ finds, for histories of the training split. `offline.runtime.hnsw` makes the ind
 them.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def index_items(ctx: StageContext, model: IsrfModel, tables: InterestTables) -> 
     spec = ItemSearchSpec(dense_ef=found["dense"].ef, explicit_ef=found["explicit"].ef)
     (ctx.out / ITEM_SEARCH_FILE).write_text(spec.model_dump_json(indent=2))
     recalls = {name: indexed.recall for name, indexed in found.items()}
+    (ctx.out / "item_recall.json").write_text(json.dumps(recalls, indent=2))
     for name, recall in recalls.items():
         warning = low_recall(name, recall, model.spec.num_items)
         if warning:

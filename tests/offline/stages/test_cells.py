@@ -124,6 +124,8 @@ def test_a_release_with_cells_and_hnsw_is_made_published_and_served(demo_shop: P
     assert {"user_cells.npy", "user_centroids.npy", "dense_hnsw.npy", "explicit_hnsw.npy"} <= set(manifest["files"])
     assert manifest["group_search"]["probes"] >= 1
     assert manifest["item_search"]["dense_ef"] >= 1
+    recalls = json.loads(next((tmp_path / ".work" / "compile").glob("*/item_recall.json")).read_text())
+    assert recalls.keys() == {"dense", "explicit"}
     ours, theirs = offline_release.open_release(folder), service_release.open_release(folder)
     history = [[1, 2, 3]]
     one, other = ours.recommender.read(history, [-1]), theirs.recommender.read(history, [-1])

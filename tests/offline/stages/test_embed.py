@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from isrf.contract.errors import ConfigError, StageError
 from isrf.method.text.encoder import TextEncoder
-from offline.runtime.hnsw import RECALL
+from offline.runtime.hnsw import RECALL, Indexed
 from offline.stages.embed import nearest
 from offline.stages.embed import stage as embed
 from offline.stages.embed.counterpart import fit_counterpart
@@ -318,6 +318,20 @@ def test_of_a_large_catalogue_nearly_all_of_the_nearest_are_found(monkeypatch: p
     assert num_shared >= RECALL * len(exact.indices)
     assert not found.indptr[50]
     assert len(found.indices) > 0.98 * len(exact.indices)
+
+
+@pytest.mark.parametrize("recall", [0.5, 1.0], ids=["finds too few", "no item has a text"])
+def test_where_a_search_would_not_do_all_items_are_compared(monkeypatch: pytest.MonkeyPatch, recall: float) -> None:
+    vectors = np.random.default_rng(0).normal(size=(500, 6)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    if recall == 1.0:
+        vectors[:] = 0
+    exact = nearest_by_vectors(vectors)
+    monkeypatch.setattr(nearest, "HNSW_FROM", 1)
+    monkeypatch.setattr(nearest, "index_table", lambda *_, **__: Indexed(np.zeros(0, np.uint8), 1, recall))
+    found = nearest_by_vectors(vectors)
+    for one, other in zip(found, exact, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_by_vectors_the_nearest_are_those_with_the_largest_inner_product() -> None:
